@@ -1,0 +1,1 @@
+//! Stand-ins and real peers that the gateway's tests speak to.
