@@ -1,1 +1,31 @@
-//! MCP Registry Gateway.
+//! MCP Registry Gateway: a registry of Model Context Protocol servers, a gateway in front of them, and the operations of
+//! both for many tenants. `ARCHITECTURE.md` shows the house; the page to read first is `mcp::exchange`.
+//!
+//! Look down, never sideways: `cli` and `serve` → surfaces (`mcp`, `admin`, `ops`) → `web` → `app` → engines (`registry`,
+//! `access`, `balance`, `upstream`) → `store`, `telemetry` → ground.
+
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod jobs;
+pub mod mcp;
+pub mod ops;
+pub mod router;
+pub mod serve;
+pub mod web;
+
+pub mod access;
+pub mod balance;
+pub mod registry;
+pub mod upstream;
+
+pub mod store;
+pub mod telemetry;
+
+pub mod config;
+pub mod crypto;
+pub mod fault;
+pub mod id;
+pub mod json;
+pub mod net;
+pub mod secret;

@@ -1,0 +1,1 @@
+//! ENGINE: API keys and local accounts; who is calling.

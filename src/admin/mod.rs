@@ -1,0 +1,1 @@
+//! SURFACE: the admin REST API, `/api/v1`.

@@ -1,0 +1,1 @@
+//! The parts of the process, built once from the settings.

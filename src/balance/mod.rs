@@ -1,0 +1,1 @@
+//! ENGINE: which replica gets a call; circuit breaker; health.

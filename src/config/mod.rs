@@ -1,0 +1,1 @@
+//! Settings: flag, variable, default, help and check from one definition.

@@ -1,0 +1,1 @@
+//! SURFACE: the gateway, JSON-RPC in and JSON-RPC out.

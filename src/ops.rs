@@ -1,0 +1,1 @@
+//! SURFACE: `/health`, `/metrics`.

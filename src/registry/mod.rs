@@ -1,0 +1,3 @@
+//! ENGINE: what servers there are and who may see and call them.
+
+pub mod model;

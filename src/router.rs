@@ -1,0 +1,1 @@
+//! Every surface and layer, in order, on one page.

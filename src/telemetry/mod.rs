@@ -1,0 +1,1 @@
+//! Metrics, logs, and the one record of each operation.

@@ -1,0 +1,1 @@
+//! ENGINE: the transports to the servers behind the gateway.

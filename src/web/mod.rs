@@ -1,0 +1,1 @@
+//! What surfaces share: caller, layers, client address.
