@@ -53,7 +53,11 @@ impl DotEnv {
         let command = command.mut_args(|arg| {
             let value = arg.get_env().and_then(|name| name.to_str()).and_then(|name| self.0.get(name));
             match value {
-                Some(value) => arg.default_value(OsString::from(value)),
+                // `--help` prints defaults: not those of secrets.
+                Some(value) => {
+                    let secret = arg.is_hide_env_values_set();
+                    arg.default_value(OsString::from(value)).hide_default_value(secret)
+                }
                 None => arg,
             }
         });
@@ -153,6 +157,10 @@ mod tests {
         assert_eq!(dotenv.names().collect::<Vec<_>>(), ["MREG_MAX_CHILDREN", "MREG_PORT"]);
         let settings = Settings::from_args(["--port", "9002"], &dotenv).unwrap();
         assert_eq!((settings.listen.port, settings.limits.max_children), (9002, 7));
+        std::fs::write(&path, "MREG_MASTER_KEY=hush\n").unwrap();
+        let mut command = DotEnv::read_from(&path).unwrap().apply(Settings::augment_args(Command::new("x")));
+        let help = command.render_long_help().to_string();
+        assert!(help.contains("MREG_MASTER_KEY") && !help.contains("hush"), "{help}");
         std::fs::write(&path, "MREG_MASTER_KEY='hush\n").unwrap();
         let error = DotEnv::read_from(&path).unwrap_err().to_string();
         assert!(error.contains(".env") && !error.contains("hush"), "{error}");
