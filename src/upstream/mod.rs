@@ -1,1 +1,4 @@
 //! ENGINE: the transports to the servers behind the gateway.
+
+pub mod mux;
+pub mod pipe;
