@@ -2,7 +2,9 @@
 //! of the protocol it speaks, and the session that the gateway keeps with it for its own questions.
 
 pub mod http;
+pub mod mux;
 pub mod peer;
+pub mod pipe;
 pub mod session;
 pub mod wire;
 
