@@ -14,12 +14,12 @@ use crate::fault::{Fault, Kind};
 /// Failures in a row that open a breaker.
 pub const FAILURES_TO_OPEN: u32 = 5;
 /// How long an open breaker lets nothing through.
-pub const OPEN_FOR: Duration = Duration::from_secs(60);
+pub const OPEN_FOR: Duration = Duration::from_mins(1);
 /// Good probes in a row that close a breaker.
 pub const SUCCESSES_TO_CLOSE: u32 = 3;
 /// How long a probe keeps the others out. After it the next probe may go, and what became of the old one no longer counts:
 /// a call that runs for an hour must not keep a replica out of use for an hour.
-pub const PROBE_LEASE: Duration = Duration::from_secs(60);
+pub const PROBE_LEASE: Duration = Duration::from_mins(1);
 
 /// What a status page calls a breaker's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -277,7 +277,7 @@ mod tests {
         let now = Instant::now();
         let breaker = Breaker::new(now);
         fail(&breaker, 5, now);
-        assert_eq!(breaker.admit(now + OPEN_FOR - Duration::from_millis(1)), None);
+        assert_eq!(breaker.admit(now + Duration::from_secs(59)), None);
         let later = now + OPEN_FOR;
         for _ in 0..SUCCESSES_TO_CLOSE {
             assert_eq!(breaker.status(later).state, BreakerState::HalfOpen);

@@ -6,7 +6,7 @@
 pub const MAX_REPLICAS: usize = 64;
 
 /// Indexes of replicas, first choice first. It lives on the stack.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Order {
     indexes: [u8; MAX_REPLICAS],
     from: u8,
@@ -88,7 +88,6 @@ pub(super) fn rendezvous(key: u64, replica: u64, weight: u32) -> f64 {
 /// platform may differ in the last digits from machine to machine, and two gateways would then send a caller to two replicas.
 fn ln(x: f64) -> f64 {
     let bits = x.to_bits();
-    #[expect(clippy::cast_possible_truncation, reason = "eleven bits")]
     let exponent = ((bits >> 52) & 0x7ff) as i32 - 1023;
     let mantissa = f64::from_bits((bits & 0x000f_ffff_ffff_ffff) | 0x3ff0_0000_0000_0000);
     // ln(m) = 2 artanh((m - 1) / (m + 1)); for m in [1, 2) the argument is at most 1/3, and eleven terms reach 1e-12.
