@@ -1,6 +1,5 @@
 //! ENGINE: what servers there are, what they offer, and who may see and call them.
 
-pub mod access;
 pub mod catalog;
 pub mod model;
 pub mod names;

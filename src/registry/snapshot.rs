@@ -7,11 +7,10 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use ahash::{AHashMap, RandomState};
 use bytes::{BufMut as _, Bytes, BytesMut};
 
-use crate::access::Caller;
+use crate::access::{Allow, Caller, KeyId, Role};
 use crate::id::{ServerId, TenantId};
 use crate::json;
 use crate::protocol::meta;
-use crate::registry::access;
 use crate::registry::catalog::{Catalog, Item, Kind};
 use crate::registry::names;
 use crate::registry::template::Template;
@@ -70,7 +69,7 @@ pub struct Tenant {
     /// Every owner of a URI, in order.
     resources: AHashMap<Box<str>, Vec<u32>>,
     templates: Vec<(Template, u32)>,
-    views: RwLock<AHashMap<u128, Arc<View>>>,
+    views: RwLock<AHashMap<(KeyId, Role), Arc<View>>>,
     lists: RwLock<AHashMap<u64, Arc<Lists>>>,
     /// A digest of what is offered, for each kind, so that listeners learn what changed.
     digests: [u64; 4],
@@ -174,13 +173,13 @@ impl Tenant {
     pub fn entry(&self, caller: &Caller, slug: &str) -> Option<&Entry> {
         let at = self.entries.binary_search_by(|entry| entry.slug().cmp(slug)).ok()?;
         let entry = &self.entries[at];
-        access::sees(caller, &entry.upstream.server).then_some(entry)
+        sees(caller, entry).then_some(entry)
     }
 
     /// The server of this id, if the caller may see it.
     pub fn entry_by_id(&self, caller: &Caller, id: ServerId) -> Option<&Entry> {
         let entry = self.entries.iter().find(|entry| entry.upstream.server.id == id)?;
-        access::sees(caller, &entry.upstream.server).then_some(entry)
+        sees(caller, entry).then_some(entry)
     }
 
     /// The owner of a tool by its exposed name. A name that is not listed still finds its server by the slug in it: the
@@ -204,7 +203,7 @@ impl Tenant {
         if let Some(owned) = names.get(name) {
             let entry = &self.entries[owned.entry as usize];
             let item = &entry.catalog.items(kind)[owned.item as usize];
-            return access::sees(caller, &entry.upstream.server).then_some(Found { entry, name: &item.key, item: Some(item) });
+            return sees(caller, entry).then_some(Found { entry, name: &item.key, item: Some(item) });
         }
         let (slug, rest) = names::split(name)?;
         let entry = self.entry(caller, slug)?;
@@ -215,7 +214,7 @@ impl Tenant {
     pub fn resource(&self, caller: &Caller, uri: &str) -> Option<&Entry> {
         let seen = |at: &u32| {
             let entry = &self.entries[*at as usize];
-            access::sees(caller, &entry.upstream.server).then_some(entry)
+            sees(caller, entry).then_some(entry)
         };
         if let Some(entry) = self.resources.get(uri).and_then(|owners| owners.iter().find_map(seen)) {
             return Some(entry);
@@ -236,7 +235,7 @@ impl Tenant {
     pub fn template(&self, caller: &Caller, text: &str) -> Option<&Entry> {
         let listed = self.templates.iter().find_map(|(template, at)| {
             let entry = &self.entries[*at as usize];
-            (template.text() == text && access::sees(caller, &entry.upstream.server)).then_some(entry)
+            (template.text() == text && sees(caller, entry)).then_some(entry)
         });
         listed.or_else(|| self.resource(caller, text))
     }
@@ -248,16 +247,16 @@ impl Tenant {
 
     /// What the caller sees, remembered for the next time.
     pub fn view(&self, caller: &Caller) -> Arc<View> {
-        let key = caller.identity();
+        let key = (caller.key_id(), caller.role());
         if let Some(view) = self.views.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return view.clone();
         }
         let entries: Box<[u32]> = (0_u32..)
             .zip(&self.entries)
-            .filter(|(_, entry)| access::sees(caller, &entry.upstream.server))
+            .filter(|(_, entry)| sees(caller, entry))
             .map(|(at, _)| at)
             .collect();
-        let signature = RandomState::with_seeds(1, 2, 3, 4).hash_one((&entries, access::tool_signature(caller)));
+        let signature = RandomState::with_seeds(1, 2, 3, 4).hash_one((&entries, tools_named(caller)));
         let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
         if lists.len() >= MOST_VIEWS {
             lists.clear();
@@ -290,7 +289,7 @@ impl Tenant {
                 problems.push((entry.slug(), reason.clone()));
             }
             for item in entry.catalog.items(kind) {
-                if kind == Kind::Tools && !access::may_call(caller, entry.slug(), &item.key) {
+                if kind == Kind::Tools && !caller.may_call_tool(entry.slug(), &item.key) {
                     continue;
                 }
                 if matches!(kind, Kind::Resources | Kind::Templates)
@@ -334,6 +333,20 @@ impl Tenant {
     pub fn page_of_cursor(&self, kind: Kind, text: &str) -> Option<usize> {
         let (page, digest) = text.split_once('.')?;
         (u64::from_str_radix(digest, 16).ok()? == self.digest(kind)).then(|| page.parse().ok())?
+    }
+}
+
+/// Whether the caller may see and call the server.
+fn sees(caller: &Caller, entry: &Entry) -> bool {
+    let server = &entry.upstream.server;
+    caller.may_use_server(&server.tenant, server.spec.slug.as_str(), &server.spec.visibility)
+}
+
+/// What tells two callers apart who see the same servers and yet different tools.
+fn tools_named(caller: &Caller) -> Option<&[String]> {
+    match &caller.scopes().tools {
+        Allow::All => None,
+        Allow::Only(patterns) => Some(patterns),
     }
 }
 
