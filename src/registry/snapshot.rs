@@ -2,6 +2,7 @@
 //! changed; a new one takes its place. Lists for the common endpoint are put together once for each set of servers that
 //! some caller sees, and then only written out.
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use ahash::{AHashMap, RandomState};
@@ -98,7 +99,7 @@ pub struct Found<'a> {
     /// Whose it is.
     pub entry: &'a Entry,
     /// The server's own name for it.
-    pub name: &'a str,
+    pub name: Cow<'a, str>,
     /// It, when it is listed.
     pub item: Option<&'a Item>,
 }
@@ -184,30 +185,30 @@ impl Tenant {
 
     /// The owner of a tool by its exposed name. A name that is not listed still finds its server by the slug in it: the
     /// server itself then says whether it has the tool.
-    pub fn tool<'a>(&'a self, caller: &Caller, name: &'a str) -> Option<Found<'a>> {
+    pub fn tool<'a>(&'a self, caller: &Caller, name: &str) -> Option<Found<'a>> {
         self.named(caller, name, &self.tools, Kind::Tools)
     }
 
     /// The owner of a prompt by its exposed name.
-    pub fn prompt<'a>(&'a self, caller: &Caller, name: &'a str) -> Option<Found<'a>> {
+    pub fn prompt<'a>(&'a self, caller: &Caller, name: &str) -> Option<Found<'a>> {
         self.named(caller, name, &self.prompts, Kind::Prompts)
     }
 
     fn named<'a>(
         &'a self,
         caller: &Caller,
-        name: &'a str,
+        name: &str,
         names: &'a AHashMap<Box<str>, Owned>,
         kind: Kind,
     ) -> Option<Found<'a>> {
         if let Some(owned) = names.get(name) {
             let entry = &self.entries[owned.entry as usize];
             let item = &entry.catalog.items(kind)[owned.item as usize];
-            return sees(caller, entry).then_some(Found { entry, name: &item.key, item: Some(item) });
+            return sees(caller, entry).then_some(Found { entry, name: Cow::Borrowed(&item.key), item: Some(item) });
         }
         let (slug, rest) = names::split(name)?;
         let entry = self.entry(caller, slug)?;
-        Some(Found { entry, name: rest, item: None })
+        Some(Found { entry, name: Cow::Owned(rest.to_owned()), item: None })
     }
 
     /// The owner of a resource: who lists it, else whose template fits best. Among several, the first that the caller sees.
