@@ -4,8 +4,10 @@
 //! batches, a wrong header or none. Every request has a connection of its own unless [`Client::keep_alive`] is on, and
 //! dropping a [`Reply`] closes it: that is how a client of the stateless era cancels.
 
+mod reply;
+
 use std::{
-    collections::VecDeque,
+    collections::HashSet,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -16,8 +18,8 @@ use std::{
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use http_body_util::{BodyExt as _, Full};
-use hyper::{body::Incoming, client::conn::http1};
+use http_body_util::Full;
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::{
@@ -26,11 +28,8 @@ use tokio::{
     task::AbortHandle,
 };
 
-use crate::{
-    jsonrpc::{self, MODERN},
-    pulse::PATIENCE,
-    sse::{self, Event},
-};
+pub use self::reply::{Outcome, Reply};
+use crate::jsonrpc::{self, MODERN};
 
 type Sender = http1::SendRequest<Full<Bytes>>;
 
@@ -68,49 +67,6 @@ struct Connection(AbortHandle);
 impl Drop for Connection {
     fn drop(&mut self) {
         self.0.abort();
-    }
-}
-
-/// What came back, its body still to be read.
-pub struct Reply {
-    /// The status.
-    pub status: StatusCode,
-    /// The headers.
-    pub headers: HeaderMap,
-    body: Incoming,
-    decoder: sse::Decoder,
-    whole: VecDeque<Value>,
-    read: bool,
-    connection: Option<Connection>,
-}
-
-/// A request that was answered to the end.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// The status.
-    pub status: StatusCode,
-    /// The headers.
-    pub headers: HeaderMap,
-    /// The messages that preceded the answer.
-    pub before: Vec<Value>,
-    /// The answer: a JSON-RPC response, or null when none came.
-    pub response: Value,
-}
-
-impl Outcome {
-    /// The result, or null.
-    pub fn result(&self) -> &Value {
-        &self.response["result"]
-    }
-
-    /// The code of the error, if it is one.
-    pub fn code(&self) -> Option<i64> {
-        self.response["error"]["code"].as_i64()
-    }
-
-    /// The text of the first content block.
-    pub fn text(&self) -> &str {
-        self.response["result"]["content"][0]["text"].as_str().unwrap_or_default()
     }
 }
 
@@ -294,7 +250,7 @@ impl Client {
     pub async fn send(&self, request: Request) -> anyhow::Result<Reply> {
         let mut headers = self.headers.clone();
         headers.insert(header::HOST, HeaderValue::try_from(&self.authority)?);
-        let mut named = std::collections::HashSet::new();
+        let mut named = HashSet::new();
         for (name, value) in &request.headers {
             if named.insert(name) {
                 headers.insert(name, value.clone());
@@ -323,16 +279,7 @@ impl Client {
             Ok((sender.send_request(built).await?, Some(connection)))
         };
         let (response, connection) = sending.await?;
-        let (head, body) = response.into_parts();
-        Ok(Reply {
-            status: head.status,
-            headers: head.headers,
-            body,
-            decoder: sse::Decoder::new(),
-            whole: VecDeque::new(),
-            read: false,
-            connection,
-        })
+        Ok(Reply::new(response, connection))
     }
 
     async fn connect(&self) -> anyhow::Result<(Sender, Connection)> {
@@ -428,105 +375,5 @@ impl Client {
         let mut request = Request::delete();
         request.headers.extend(self.era_headers("", &Value::Null));
         Ok(self.send(request).await?.status)
-    }
-}
-
-impl Reply {
-    /// A header, or an empty text.
-    pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
-    }
-
-    /// Whether the body is a stream of events.
-    pub fn is_stream(&self) -> bool {
-        self.header("content-type").starts_with("text/event-stream")
-    }
-
-    /// The next piece of the body as it came; `None` at its end.
-    pub async fn piece(&mut self) -> anyhow::Result<Option<Bytes>> {
-        loop {
-            let frame = tokio::time::timeout(PATIENCE, self.body.frame()).await.context("nothing came")?;
-            match frame.transpose()?.map(hyper::body::Frame::into_data) {
-                Some(Ok(data)) => return Ok(Some(data)),
-                Some(Err(_trailers)) => {}
-                None => return Ok(None),
-            }
-        }
-    }
-
-    /// What is left of the body.
-    pub async fn bytes(mut self) -> anyhow::Result<Bytes> {
-        let mut all = Vec::new();
-        while let Some(piece) = self.piece().await? {
-            all.extend_from_slice(&piece);
-        }
-        Ok(all.into())
-    }
-
-    /// What is left of the body, as text.
-    pub async fn text(self) -> anyhow::Result<String> {
-        Ok(String::from_utf8(self.bytes().await?.into())?)
-    }
-
-    /// The next event; `None` when the stream ended.
-    pub async fn event(&mut self) -> anyhow::Result<Option<Event>> {
-        loop {
-            if let Some(event) = self.decoder.pop() {
-                return Ok(Some(event));
-            }
-            match self.piece().await? {
-                Some(piece) => self.decoder.push(&piece),
-                None => return Ok(None),
-            }
-        }
-    }
-
-    /// The next message, from whichever form the body has; `None` at its end. Events without data are passed over.
-    pub async fn message(&mut self) -> anyhow::Result<Option<Value>> {
-        if self.is_stream() {
-            while let Some(event) = self.event().await? {
-                if !event.data.is_empty() {
-                    return Ok(Some(serde_json::from_str(&event.data)?));
-                }
-            }
-            return Ok(None);
-        }
-        if !std::mem::replace(&mut self.read, true) {
-            let mut all = Vec::new();
-            while let Some(piece) = self.piece().await? {
-                all.extend_from_slice(&piece);
-            }
-            if !all.is_empty() {
-                self.whole = match serde_json::from_slice(&all).with_context(|| {
-                    format!("{} with a body that is no JSON: {}", self.status, String::from_utf8_lossy(&all))
-                })? {
-                    Value::Array(batch) => batch.into(),
-                    one => VecDeque::from([one]),
-                };
-            }
-        }
-        Ok(self.whole.pop_front())
-    }
-
-    /// Reads until the answer with this id (or an error without one), or the end.
-    pub async fn finish(mut self, id: &str) -> anyhow::Result<Outcome> {
-        let wanted: Value = serde_json::from_str(id)?;
-        let (mut before, mut response) = (Vec::new(), Value::Null);
-        while let Some(message) = self.message().await? {
-            let answer = message.get("method").is_none();
-            if answer && (message["id"] == wanted || message["id"].is_null()) {
-                response = message;
-                break;
-            }
-            before.push(message);
-        }
-        if self.kept() {
-            while self.piece().await?.is_some() {}
-        }
-        Ok(Outcome { status: self.status, headers: self.headers, before, response })
-    }
-
-    fn kept(&self) -> bool {
-        self.connection.is_none()
     }
 }

@@ -15,10 +15,11 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::{
-    core::{Eras, Settings, lock},
+    core::lock,
+    engine::Engine,
     host::{Cut, Host, Recorded, Reply, Wire, piped, reply},
-    plain::{Engine, ReplyForm},
     tools::filler,
+    words::{Eras, ReplyForm, Settings},
 };
 use crate::{jsonrpc, sse};
 

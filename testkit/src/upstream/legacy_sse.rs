@@ -14,9 +14,10 @@ use http::{Method, Request};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
-    core::{Answer, Call, Cancelled, Change, Core, Eras, Exchange, Listener, Message, Settings, lock},
+    core::{Change, Core, Exchange, Listener, Message, lock},
+    engine::write,
     host::{Host, Recorded, Reply, piped, reply},
-    plain::write,
+    words::{Answer, Call, Cancelled, Eras, Settings},
 };
 use crate::jsonrpc::{self, Envelope};
 

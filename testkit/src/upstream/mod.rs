@@ -2,17 +2,19 @@
 //! with its connections when dropped.
 
 mod core;
+mod engine;
 mod faulty;
 mod host;
 mod legacy_sse;
 mod plain;
 mod tools;
+mod words;
 
 pub use self::{
-    core::{Answer, Call, Cancelled, Eras, How, Settings},
     faulty::{Fault, Faulty},
     host::{Host, Recorded},
     legacy_sse::LegacySse,
-    plain::{Plain, ReplyForm},
+    plain::Plain,
     tools::filler,
+    words::{Answer, Call, Cancelled, Eras, How, ReplyForm, Settings},
 };

@@ -19,7 +19,10 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::core::{Answer, Call, Core, Exchange, Message, RpcError, lock};
+use super::{
+    core::{Core, Exchange, Message, RpcError, lock},
+    words::{Answer, Call},
+};
 use crate::jsonrpc;
 
 /// This many letters, as `big` sends them.
@@ -159,17 +162,22 @@ async fn ask(core: &Core, exchange: &Exchange) -> Result<Option<Message>, RpcErr
             }),
         ),
     };
-    let declared = exchange
-        .session
-        .as_ref()
-        .and_then(|id| lock(&core.sessions).get(id).map(|session| session.capabilities.clone()));
-    // Without sessions nothing is known of the client, and it is asked all the same.
-    if !declared.as_ref().is_none_or(|declared| exchange.capability(capability, declared)) && !exchange.modern {
-        return Err((-32600, format!("the client did not declare {capability}"), None));
-    }
-    if exchange.modern && !exchange.capability(capability, &Value::Null) {
+    let declared = if exchange.modern {
+        exchange.params["_meta"][jsonrpc::META_CAPABILITIES].clone()
+    } else {
+        let sessions = lock(&core.sessions);
+        match exchange.session.as_ref().and_then(|id| sessions.get(id)) {
+            Some(session) => session.capabilities.clone(),
+            // Without a session nothing is known of the client, and it is asked all the same.
+            None => json!({ capability: {} }),
+        }
+    };
+    if declared[capability].is_null() && exchange.modern {
         let missing = json!({ "requiredCapabilities": { capability: {} } });
         return Err((-32021, "Missing required client capability".to_owned(), Some(missing)));
+    }
+    if declared[capability].is_null() {
+        return Err((-32600, format!("the client did not declare {capability}"), None));
     }
     let answer = if !exchange.modern {
         core.ask(exchange, method, &params).await
