@@ -126,6 +126,7 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
     call.finish.wait();
     let reached = {
         let ask = Ask {
+            app: &call.app,
             caller: &call.caller,
             session: call.session.as_ref(),
             upstream: &entry.upstream,
@@ -262,6 +263,11 @@ impl Call {
         self.finish.waited();
         self.finish.fail(fault);
         Refusal::of(fault, entry.slug(), self.era())
+    }
+
+    /// A record for the stream that this request opens; the request itself is done.
+    pub fn finish_later(&self) -> Finish {
+        Finish::nothing(&self.app.recorder)
     }
 
     /// One message as the whole answer.

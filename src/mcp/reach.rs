@@ -8,13 +8,15 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::access::Caller;
+use crate::app::App;
 use crate::balance::caller_key;
 use crate::fault::{Fault, Kind, Retry};
 use crate::json;
 use crate::mcp::bridge::answer::Fix;
 use crate::mcp::bridge::request::{renumber, to_modern};
 use crate::mcp::headers::{mirror_params, named_by};
-use crate::mcp::session::{Cancel, Session};
+use crate::mcp::listen;
+use crate::mcp::session::{Cancel, Reach, Session};
 use crate::mcp::source::Source;
 use crate::protocol::era::{Era, MODERN, Version};
 use crate::protocol::message::{self, Message};
@@ -29,6 +31,8 @@ use crate::upstream::{Transport, Upstream};
 
 /// One request on its way.
 pub struct Ask<'a> {
+    /// The process.
+    pub app: &'a App,
     /// Who asks.
     pub caller: &'a Caller,
     /// In which legacy session, if it is a legacy client.
@@ -177,7 +181,7 @@ async fn over_http(ask: &Ask<'_>, server: &HttpServer) -> Result<Reached, Fault>
 async fn in_session(ask: &Ask<'_>, server: &HttpServer, session: &Arc<Session>) -> Result<Reached, Fault> {
     let mut again = true;
     loop {
-        let link = link(ask.caller, session, ask.upstream, server).await?;
+        let link = link(ask.app, ask.caller, session, ask.upstream, server).await?;
         if let Some(cancel) = ask.cancel {
             cancel.forward_to(ask.upstream, &link);
         }
@@ -221,6 +225,7 @@ fn is_lost(answer: &Result<Answer, Fault>) -> bool {
 
 /// The session with a server that belongs to a client's session; opened with the client's own parameters when there is none.
 pub async fn link(
+    app: &App,
     caller: &Caller,
     session: &Arc<Session>,
     upstream: &Arc<Upstream>,
@@ -228,7 +233,7 @@ pub async fn link(
 ) -> Result<Arc<HttpSession>, Fault> {
     let cell = session.link(upstream.server.id);
     let open = || async {
-        let opened = match HttpSession::open(server, caller_key(caller.principal()), &session.init).await? {
+        let opened: Arc<HttpSession> = match HttpSession::open(server, caller_key(caller.principal()), &session.init).await? {
             Opening::Open(opened) => Arc::from(opened),
             Opening::Declined(error) => {
                 let text = error.text("message").unwrap_or_default().into_owned();
@@ -241,7 +246,10 @@ pub async fn link(
             let answer = opened.post(server, message, Vec::new()).await?;
             server.response(answer).await?;
         }
-        Ok(opened)
+        if session.reach == Reach::All {
+            listen::hear_link(app, caller, session, upstream.server.id, opened.clone());
+        }
+        Ok::<_, Fault>(opened)
     };
     cell.get_or_try_init(open).await.cloned()
 }

@@ -24,6 +24,11 @@ impl Finish {
         Self { recorder, open: Some(Box::new(Open { operation, ended: false, waiting: None })) }
     }
 
+    /// One that records nothing.
+    pub fn nothing(recorder: &Recorder) -> Self {
+        Self { recorder: recorder.clone(), open: None }
+    }
+
     /// Gives the operation to somebody else; what is left here records nothing.
     pub fn hand_over(&mut self) -> Self {
         Self { recorder: self.recorder.clone(), open: self.open.take() }

@@ -42,6 +42,8 @@ pub struct Relay {
     finish: Finish,
     answered: bool,
     resumable: bool,
+    /// Whether it is a stream of its own and not the answer to one request.
+    open_ended: bool,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -86,8 +88,17 @@ impl Relay {
             finish,
             answered: false,
             resumable: false,
+            open_ended: false,
             timer: None,
         }
+    }
+
+    /// Starts passing on a stream that is not the answer to one request: it ends when the server ends it.
+    pub fn open_ended(parts: Parts) -> Self {
+        let mut relay = Self::new(parts);
+        relay.open_ended = true;
+        relay.resumable = true;
+        relay
     }
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -156,6 +167,9 @@ impl Relay {
         }
         self.answered = true;
         self.finish.fail(fault);
+        if self.open_ended {
+            return Poll::Ready(None);
+        }
         let refusal = Refusal::of(fault, self.upstream.server.spec.slug.as_str(), self.fix.client);
         Poll::Ready(Some(sse::frame(&refusal.message(Some(&self.fix.id)), None, None)))
     }
@@ -172,6 +186,7 @@ impl Relay {
             };
         };
         let bytes = match message.shape() {
+            Shape::Result | Shape::Error if self.open_ended => message.bytes().clone(),
             Shape::Result | Shape::Error => {
                 if self.answered {
                     return None;
@@ -287,6 +302,9 @@ impl Drop for Relay {
                     answer.attempt.report(Ok(()), std::time::Instant::now());
                 }
             });
+        }
+        if self.open_ended {
+            self.finish.end(Outcome::Success);
         }
         self.finish.cancelled(Whose::Client);
     }

@@ -52,6 +52,8 @@ pub struct Entry {
     pub catalog: Arc<Catalog>,
     /// How it was doing.
     pub state: State,
+    /// For each kind of list, how often it changed or was said to have changed.
+    pub marks: [u64; 4],
 }
 
 impl Entry {
@@ -241,8 +243,14 @@ impl Tenant {
         listed.or_else(|| self.resource(caller, text))
     }
 
+    /// What differs after any list of this kind that the caller sees has changed, or was said to have.
+    pub fn mark(&self, view: &View, kind: Kind) -> u64 {
+        let marks = view.entries.iter().map(|at| &self.entries[*at as usize]);
+        marks.fold(0, |sum, entry| sum.wrapping_mul(31).wrapping_add(entry.marks[kind as usize]))
+    }
+
     /// What changes when a list of this kind does.
-    pub fn digest(&self, kind: Kind) -> u64 {
+    fn digest(&self, kind: Kind) -> u64 {
         self.digests[kind as usize]
     }
 

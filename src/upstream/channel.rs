@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::broadcast;
 
 use crate::fault::{Fault, Kind, Retry};
+use crate::id::ServerId;
 use crate::protocol::era::MODERN;
 use crate::protocol::message::{self, Message};
 use crate::registry::model::{ProtocolPreference, Server, Sharing};
-use crate::upstream::Ground;
+use crate::upstream::{Ground, Notice};
 use crate::upstream::http::{garbage, read_message};
 use crate::upstream::mux::{Event, Mux, Origin};
 use crate::upstream::peer::{self, Legacy, Peer, Probe, read_initialize, read_probe};
@@ -76,7 +78,12 @@ impl StdioServer {
             None => peer::initialize_params(CAPABILITIES).into(),
         };
         let preference = self.server.spec.protocol.clone();
-        let init = move |mux: Mux| async move { shake_hands(&mux, modern, &preference, &params).await };
+        let (server, notices) = (self.server.id, ground.notices.clone());
+        let tasks = ground.tasks.clone();
+        let init = move |mux: Mux| async move {
+            tasks.spawn(pass_notices_on(server, mux.broadcasts(), notices));
+            shake_hands(&mux, modern, &preference, &params).await
+        };
         ground.children.get(&self.key(who, modern), || self.launch(), init).await
     }
 
@@ -86,6 +93,25 @@ impl StdioServer {
             for modern in [false, true] {
                 ground.children.release(&self.key(who, modern)).await;
             }
+        }
+    }
+}
+
+/// What a child says by itself goes to everybody who listens; ends with the child.
+async fn pass_notices_on(
+    server: ServerId,
+    mut from: broadcast::Receiver<Bytes>,
+    to: broadcast::Sender<Notice>,
+) {
+    loop {
+        match from.recv().await {
+            Ok(bytes) => {
+                if let Ok(message) = read_message(bytes) {
+                    let _ = to.send(Notice { server, message });
+                }
+            }
+            Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => return,
         }
     }
 }

@@ -14,9 +14,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
+use tokio::sync::broadcast;
 use tokio_util::task::TaskTracker;
 
 use crate::fault::{Fault, Kind, Retry};
+use crate::id::ServerId;
 use crate::json;
 use crate::net::Outbound;
 use crate::protocol::era::{Era, MODERN};
@@ -39,8 +41,19 @@ pub struct Ground {
     pub limits: Limits,
     /// Stdio children.
     pub children: Pool<Peer>,
+    /// What servers say by themselves.
+    pub notices: broadcast::Sender<Notice>,
     /// Owns what runs in the background.
     pub tasks: TaskTracker,
+}
+
+/// A notification that a server sent by itself.
+#[derive(Debug, Clone)]
+pub struct Notice {
+    /// Which server.
+    pub server: ServerId,
+    /// The notification.
+    pub message: Message,
 }
 
 /// A registered server at run time.

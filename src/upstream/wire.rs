@@ -28,6 +28,9 @@ const REST: Duration = Duration::from_secs(4);
 /// What is taken off the rest that a server announces, for the way there.
 const REST_MARGIN: Duration = Duration::from_secs(1);
 
+/// Longer than any process runs.
+const FOREVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
+
 /// Connections to one replica.
 pub struct Wire {
     target: Target,
@@ -247,6 +250,12 @@ pub struct Body {
 }
 
 impl Body {
+    /// From now on it may stay silent for as long as it likes.
+    pub fn be_patient(&mut self) {
+        self.patience = FOREVER;
+        self.timer = None;
+    }
+
     /// The whole body, at most `limit` bytes of it.
     pub async fn collect(mut self, limit: usize) -> Result<Bytes, Fault> {
         let mut first: Option<Bytes> = None;

@@ -32,6 +32,12 @@ pub struct Fix {
 const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
 
 impl Fix {
+    /// No change, between ends of one era.
+    pub fn nothing(era: Era) -> Self {
+        let (id, token, log_level) = Default::default();
+        Self { client: era, server: era, id, renumbered: false, token, cacheable: false, log_level }
+    }
+
     /// Whether messages pass as they are.
     fn is_nothing(&self) -> bool {
         self.client == self.server && !self.renumbered
