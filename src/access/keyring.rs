@@ -201,6 +201,7 @@ impl Entry {
                 scopes: Arc::new(scopes),
                 key: KeyId(key.id),
                 hash,
+                key_label: key.id.to_string().into(),
                 key_name: key.name.into(),
                 session: if key.kind == "login" { SessionType::Login } else { SessionType::ApiKey },
             })),

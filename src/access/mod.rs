@@ -107,6 +107,7 @@ struct Identity {
     role: Role,
     scopes: Arc<Scopes>,
     key: KeyId,
+    key_label: Arc<str>,
     /// Of the key's text: its place in the ring.
     hash: [u8; 32],
     key_name: Arc<str>,
@@ -147,6 +148,11 @@ impl Caller {
     /// The key that was shown.
     pub fn key_id(&self) -> KeyId {
         self.0.key
+    }
+
+    /// The key's id as text, for records.
+    pub fn key_label(&self) -> &Arc<str> {
+        &self.0.key_label
     }
 
     /// What its holder calls the key.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
-use bytes::Bytes;
 use http::header::{ACCEPT, ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, Request, StatusCode};
 use time::OffsetDateTime;
@@ -91,7 +90,7 @@ fn enter(app: App, server: Option<String>, headers: HeaderMap, visit: Option<&Vi
     let mut operation = Operation::start(request_id, endpoint, caller.tenant().clone());
     operation.address = visit.map(|visit| visit.client);
     operation.principal = Some(caller.principal().clone());
-    operation.key_id = Some(caller.key_label());
+    operation.key_id = Some(caller.key_label().clone());
     operation.trace_id = trace_of(&headers);
     let finish = Finish::new(operation, app.recorder.clone());
     Ok(Entered { app, caller, headers, reach, finish })
@@ -343,10 +342,4 @@ fn delete(app: App, server: Option<String>, headers: HeaderMap, visit: Option<ax
     }
     entered.finish.end(Outcome::Success);
     empty_response(StatusCode::OK)
-}
-
-/// What a body of this request would be read as, for tests of the door.
-#[cfg(test)]
-pub fn message_of(text: &str) -> Message {
-    Message::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap_or_else(|error| panic!("{text}: {error}"))
 }

@@ -60,7 +60,7 @@ impl Reader {
 
     /// Whether what has begun is more than blank lines and comments.
     pub fn has_data(&self) -> bool {
-        self.buffer.split(|byte| matches!(byte, b'\n' | b'\r')).any(|line| line.starts_with(b"data"))
+        self.buffer[..].split(|byte| matches!(byte, b'\n' | b'\r')).any(|line| line.starts_with(b"data"))
     }
 
     /// The next whole event, if it is there.

@@ -171,7 +171,7 @@ impl Upstream {
         if let Some(session) = &*own {
             return Ok(session.clone());
         }
-        let session = match HttpSession::open(server, SELF, peer::initialize_params("{}").as_bytes()).await? {
+        let session: Arc<HttpSession> = match HttpSession::open(server, SELF, peer::initialize_params("{}").as_bytes()).await? {
             Opening::Open(session) => Arc::from(session),
             Opening::Declined(error) => {
                 let text = error.text("message").unwrap_or_default().into_owned();

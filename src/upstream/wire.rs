@@ -144,7 +144,7 @@ impl Wire {
         let connected = self.outbound.connect(&self.target, self.connect_timeout).await.inspect_err(|_| {
             self.stats.failures.fetch_add(1, Relaxed);
         })?;
-        let spent = connected.connect + connected.tls.unwrap_or_default();
+        let spent = connected.connect_time + connected.tls_time.unwrap_or_default();
         self.stats.connects.fetch_add(1, Relaxed);
         self.stats.connect_micros.fetch_add(u64::try_from(spent.as_micros()).unwrap_or(u64::MAX), Relaxed);
         let (sender, driver) = http1::Builder::new()
