@@ -159,7 +159,11 @@ impl Checker<'_> {
         match self.text.get(self.at + 1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(self.at + 2),
             Some(b'u') => {
-                if hex4(self.text, self.at + 2) { Ok(self.at + 6) } else { self.fail("four hex digits were expected") }
+                if hex4(self.text, self.at + 2) {
+                    Ok(self.at + 6)
+                } else {
+                    self.fail("four hex digits were expected")
+                }
             }
             _ => self.fail("not an escape"),
         }

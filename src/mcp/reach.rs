@@ -27,7 +27,7 @@ use crate::upstream::http::{Answer, Content, HttpServer, Outgoing, garbage, mirr
 use crate::upstream::mux::{Mux, Origin};
 use crate::upstream::session::{HttpSession, Opening};
 use crate::upstream::wire::Body;
-use crate::upstream::{Transport, Upstream};
+use crate::upstream::{Channel, Transport, Upstream};
 
 /// One request on its way.
 pub struct Ask<'a> {
@@ -124,7 +124,7 @@ impl Ask<'_> {
             Some(item) => headers.extend(mirror_params(self.message, &item.mirrored)),
             None => headers.extend(self.params.iter().cloned()),
         }
-        Outgoing { message, version: Some(MODERN), session: None, headers }
+        Outgoing { message, version: Some(MODERN), headers, ..Outgoing::default() }
     }
 }
 
@@ -132,12 +132,14 @@ impl Ask<'_> {
 pub async fn reach(ask: &Ask<'_>) -> Result<Reached, Fault> {
     match &ask.upstream.transport {
         Transport::Http(server) => over_http(ask, server).await,
-        Transport::Stdio(server) => {
-            let who = who(ask.caller, ask.session);
-            let (link, era) = ask.upstream.channel(server, &who, ask.era()).await?;
+        Transport::Stdio(_) | Transport::Sse(_) => {
+            let channel = ask.upstream.channel(&who(ask.caller, ask.session), ask.era()).await?;
+            let Some(Channel { mux, peer, era, .. }) = channel else {
+                return Err(Fault::gateway(Kind::Setup, "the server has no channel"));
+            };
             let version = match era {
                 Era::Modern => Some(MODERN),
-                Era::Legacy => link.handshake.legacy.as_ref().map(|legacy| legacy.version),
+                Era::Legacy => peer.legacy.as_ref().map(|legacy| legacy.version),
             };
             let message = match (era, ask.session) {
                 (Era::Modern, Some(session)) => to_modern(ask.message, &session.init, session.level().as_deref()),
@@ -147,8 +149,8 @@ pub async fn reach(ask: &Ask<'_>) -> Result<Reached, Fault> {
                 Some(session) => Origin { session: session.number, answers: session.answers && era == Era::Legacy },
                 None => Origin { session: caller_key(ask.caller.principal()), answers: false },
             };
-            let call = link.mux.call(message, origin).await?;
-            let origin = Back::Mux(link.mux.clone());
+            let call = mux.call(message, origin).await?;
+            let origin = Back::Mux(mux);
             let reply = Reply::Stream(Source::Mux(call));
             Ok(Reached { reply, fix: ask.fix(era), origin, version, replica: None })
         }
@@ -233,13 +235,14 @@ pub async fn link(
 ) -> Result<Arc<HttpSession>, Fault> {
     let cell = session.link(upstream.server.id);
     let open = || async {
-        let opened: Arc<HttpSession> = match HttpSession::open(server, caller_key(caller.principal()), &session.init).await? {
-            Opening::Open(opened) => Arc::from(opened),
-            Opening::Declined(error) => {
-                let text = error.text("message").unwrap_or_default().into_owned();
-                return Err(Fault::upstream(Kind::Garbage, Retry::NotSent, format!("the server declines: {text}")));
-            }
-        };
+        let opened: Arc<HttpSession> =
+            match HttpSession::open(server, caller_key(caller.principal()), &session.init).await? {
+                Opening::Open(opened) => Arc::from(opened),
+                Opening::Declined(error) => {
+                    let text = error.text("message").unwrap_or_default().into_owned();
+                    return Err(Fault::upstream(Kind::Garbage, Retry::NotSent, format!("the server declines: {text}")));
+                }
+            };
         opened.confirm(server).await?;
         if let Some(level) = session.level() {
             let message = message::call(Some(b"\"mcpg-level\""), "logging/setLevel", &level);
@@ -268,7 +271,10 @@ fn reached(
         Content::Events(body) => Reply::Stream(Source::events(body, attempt, server.limits().message)),
         Content::Empty => {
             ask.upstream.forget();
-            return Err(garbage(format!("the server answered a request with HTTP {} and nothing else", status.as_u16())));
+            return Err(garbage(format!(
+                "the server answered a request with HTTP {} and nothing else",
+                status.as_u16()
+            )));
         }
     };
     Ok(Reached { reply, fix, origin, version: Some(version), replica: Some(replica) })

@@ -1,5 +1,5 @@
-//! Servers reached over one channel that many callers share: stdio children now. Which child serves whom is decided here,
-//! and the handshake is spoken that a fresh one needs.
+//! Servers reached over one channel that many callers share. Which child of a stdio server serves whom is decided here, and
+//! the handshake is spoken that a fresh channel needs.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use crate::id::ServerId;
 use crate::protocol::era::MODERN;
 use crate::protocol::message::{self, Message};
 use crate::registry::model::{ProtocolPreference, Server, Sharing};
-use crate::upstream::{Ground, Notice};
 use crate::upstream::http::{garbage, read_message};
 use crate::upstream::mux::{Event, Mux, Origin};
 use crate::upstream::peer::{self, Legacy, Peer, Probe, read_initialize, read_probe};
 use crate::upstream::stdio::Launch;
 use crate::upstream::stdio::pool::{Key, Link};
+use crate::upstream::{Ground, Notice};
 
 /// A server that does not answer the modern probe by then is a legacy one (2026-07-28, basic/transports/stdio).
 const PROBE: Duration = Duration::from_secs(5);
@@ -98,11 +98,7 @@ impl StdioServer {
 }
 
 /// What a child says by itself goes to everybody who listens; ends with the child.
-async fn pass_notices_on(
-    server: ServerId,
-    mut from: broadcast::Receiver<Bytes>,
-    to: broadcast::Sender<Notice>,
-) {
+pub async fn pass_notices_on(server: ServerId, mut from: broadcast::Receiver<Bytes>, to: broadcast::Sender<Notice>) {
     loop {
         match from.recv().await {
             Ok(bytes) => {
@@ -148,7 +144,8 @@ async fn probe(mux: &Mux) -> Result<Option<Bytes>, Fault> {
     }
 }
 
-async fn initialize(mux: &Mux, params: &[u8]) -> Result<Legacy, Fault> {
+/// Opens the legacy session over a fresh channel.
+pub async fn initialize(mux: &Mux, params: &[u8]) -> Result<Legacy, Fault> {
     let request = message::call(Some(b"\"mcpg-initialize\""), "initialize", params);
     let answer = ask(mux, request).await?;
     if let Some(text) = answer.error_code().and_then(|_| answer.text("message")) {
