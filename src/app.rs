@@ -1,11 +1,17 @@
+<<<<<<< HEAD
 //! The parts of the process, built once from the settings. Surfaces take the whole of it; engines take the parts they need.
 
 use std::ops::Deref;
+=======
+//! The parts of the process, built once from the settings.
+
+>>>>>>> process
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+<<<<<<< HEAD
 use crate::access::{Accounts, KeyRing};
 use crate::config::Settings;
 use crate::crypto::Sealer;
@@ -39,10 +45,28 @@ pub struct Parts {
     /// Owns everything that was spawned, so that the end can wait for it.
     pub tasks: TaskTracker,
     /// Cancelled when the process is told to stop.
+=======
+use crate::config::Settings;
+use crate::telemetry::{Health, Metrics, Recorder};
+
+/// All parts. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    /// What the operator asked for.
+    pub settings: Arc<Settings>,
+    /// Where finished operations go.
+    pub recorder: Recorder,
+    /// How the parts are.
+    pub health: Health,
+    /// Owns everything that runs on its own.
+    pub tasks: TaskTracker,
+    /// Cancelled when the process begins to stop.
+>>>>>>> process
     pub shutdown: CancellationToken,
 }
 
 impl App {
+<<<<<<< HEAD
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
         Self(Arc::new(parts))
@@ -54,5 +78,17 @@ impl Deref for App {
 
     fn deref(&self) -> &Parts {
         &self.0
+=======
+    /// Builds the parts.
+    pub fn new(settings: Settings) -> Self {
+        let metrics = Arc::new(Metrics::new(settings.metrics.max_series));
+        Self {
+            settings: Arc::new(settings),
+            recorder: Recorder::new(metrics),
+            health: Health::default(),
+            tasks: TaskTracker::new(),
+            shutdown: CancellationToken::new(),
+        }
+>>>>>>> process
     }
 }
