@@ -1,3 +1,4 @@
 //! ENGINE: what servers there are and who may see and call them.
 
 pub mod model;
+pub mod servers;
