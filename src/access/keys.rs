@@ -131,6 +131,11 @@ pub async fn revoke(store: &Store, caller: &Caller, id: Uuid, now: OffsetDateTim
     Ok(store.revoke_key(caller.tenant(), id, user, micros(now)).await?)
 }
 
+/// Ends the key that the caller shows.
+pub async fn revoke_own(store: &Store, caller: &Caller, now: OffsetDateTime) -> Result<(), AccessError> {
+    revoke(store, caller, caller.key_id().0, now).await
+}
+
 /// The row of a new key.
 #[expect(clippy::too_many_arguments, reason = "each is a column")]
 pub(super) fn key_row(

@@ -1,1 +1,5 @@
-//! What surfaces share: caller, layers, client address.
+//! What surfaces share: caller, bodies, problems, client address.
+
+pub mod body;
+pub mod caller;
+pub mod problem;
