@@ -5,5 +5,9 @@ pub mod keeper;
 pub mod live;
 pub mod model;
 pub mod names;
+<<<<<<< HEAD
 pub mod snapshot;
 pub mod template;
+=======
+pub mod servers;
+>>>>>>> registry
