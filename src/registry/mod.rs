@@ -1,3 +1,9 @@
-//! ENGINE: what servers there are and who may see and call them.
+//! ENGINE: what servers there are, what they offer, and who may see and call them.
 
+pub mod catalog;
+pub mod keeper;
+pub mod live;
 pub mod model;
+pub mod names;
+pub mod snapshot;
+pub mod template;
