@@ -7,7 +7,10 @@ use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 
+use bytes::Bytes;
 use mcp_registry_gateway::json::{self, Problem};
+use mcp_registry_gateway::protocol::message::{Message, Shape};
+use mcp_registry_gateway::protocol::sse::{self, Event, Reader};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -26,8 +29,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "json_check", seeds: "json", run: json_check },
     Target { name: "json_read", seeds: "json", run: json_read },
     Target { name: "json_splice", seeds: "json", run: json_splice },
-    // Event streams: however the bytes are cut into pieces, the same events come out, none longer than the bound.
-    // Envelopes: what is read as method, id and name is what the oracle reads at those places.
+    Target { name: "sse_events", seeds: "sse", run: sse_events },
+    Target { name: "message_parse", seeds: "json", run: message_parse },
 ];
 
 /// `json::check` accepts exactly what the oracle accepts, less duplicate names and nesting past the bound.
@@ -123,6 +126,154 @@ pub fn json_splice(data: &[u8]) -> bool {
     };
     assert_eq!(&json::splice(&spliced, &back)[..], data, "the old values put back give the old bytes");
     !edits.is_empty()
+}
+
+/// However a stream is cut into pieces, the same events come out, with the fields that the standard gives them, and no byte
+/// is lost. What `frame` writes is read back.
+pub fn sse_events(data: &[u8]) -> bool {
+    let whole = read_events(data, usize::MAX);
+    // The sizes of the pieces come from the bytes themselves, so that a finding can be repeated.
+    let size = 1 + data.iter().map(|byte| usize::from(*byte)).sum::<usize>() % 17;
+    assert_eq!(read_events(data, size), whole, "cut into pieces of {size}");
+    assert_eq!(read_events(data, 1), whole, "byte by byte");
+
+    let (events, rest) = &whole;
+    let stream = data.strip_prefix(b"\xef\xbb\xbf").unwrap_or(data);
+    let together: Vec<u8> = events.iter().flat_map(|event| event.raw.iter().copied()).collect();
+    assert!(stream.starts_with(&together), "events are the bytes of the stream");
+    assert_eq!(stream.len(), together.len() + rest, "every byte is in an event or waits for its end");
+    let plain: Vec<_> = events.iter().map(Plain::of).collect();
+    assert_eq!(plain, read_plainly(&together), "fields");
+
+    let framed = sse::frame(data, Some(b"7"), Some(10));
+    let (back, rest) = read_events(&framed, usize::MAX);
+    assert_eq!((back.len(), rest), (1, 0), "a frame is one event");
+    let lines: Vec<u8> = data.iter().map(|byte| if *byte == b'\r' { b'\n' } else { *byte }).collect();
+    assert_eq!(back[0].data.as_deref(), Some(&lines[..]));
+    assert_eq!((back[0].id.as_deref(), back[0].retry), (Some(&b"7"[..]), Some(10)));
+    !events.is_empty()
+}
+
+fn read_events(data: &[u8], size: usize) -> (Vec<Event>, usize) {
+    let mut reader = Reader::new(1 << 20);
+    let mut events = Vec::new();
+    for piece in data.chunks(size.min(data.len().max(1))) {
+        reader.feed(piece);
+        while let Some(event) = reader.next().expect("far under the bound") {
+            events.push(event);
+        }
+    }
+    (events, reader.unfinished())
+}
+
+/// The fields of an event.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Plain {
+    data: Option<Vec<u8>>,
+    id: Option<Vec<u8>>,
+    name: Option<Vec<u8>>,
+    retry: Option<u64>,
+}
+
+impl Plain {
+    fn of(event: &Event) -> Self {
+        let owned = |bytes: &Option<Bytes>| bytes.as_ref().map(|bytes| bytes.to_vec());
+        Self { data: owned(&event.data), id: owned(&event.id), name: owned(&event.name), retry: event.retry }
+    }
+}
+
+/// The algorithm of the standard, line by line, without regard to cost. Blocks without a field count as events, as they do
+/// for the reader.
+fn read_plainly(stream: &[u8]) -> Vec<Plain> {
+    let (mut lines, mut line, mut bytes) = (Vec::new(), Vec::new(), stream.iter().peekable());
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\r' | b'\n' => {
+                if *byte == b'\r' {
+                    bytes.next_if_eq(&&b'\n');
+                }
+                lines.push(std::mem::take(&mut line));
+            }
+            other => line.push(*other),
+        }
+    }
+    let (mut events, mut event, mut begun) = (Vec::new(), Plain::default(), false);
+    for line in lines {
+        if line.is_empty() {
+            if std::mem::take(&mut begun) {
+                events.push(std::mem::take(&mut event));
+            }
+            continue;
+        }
+        begun = true;
+        let (field, value) = match line.iter().position(|byte| *byte == b':') {
+            Some(colon) => (&line[..colon], &line[colon + 1..]),
+            None => (&line[..], &b""[..]),
+        };
+        let value = value.strip_prefix(b" ").unwrap_or(value).to_vec();
+        match field {
+            b"data" => {
+                event.data = Some(match event.data.take() {
+                    Some(before) => [before, value].join(&b'\n'),
+                    None => value,
+                });
+            }
+            b"event" => event.name = Some(value),
+            b"id" if !value.contains(&0) => event.id = Some(value),
+            b"retry" if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
+                event.retry = String::from_utf8(value).ok().and_then(|text| text.parse().ok()).or(event.retry);
+            }
+            _ => {}
+        }
+    }
+    events
+}
+
+/// What is read as a message has the parts that the oracle reads, a plain request is read as one, and an id exchanged and put
+/// back leaves every byte as it was.
+pub fn message_parse(data: &[u8]) -> bool {
+    let distinct = serde_json::from_slice::<Distinct>(data).is_ok();
+    let members = serde_json::from_slice::<Members>(data).map(|members| members.0).unwrap_or_default();
+    let find = |name: &str| members.iter().find(|(other, _)| other == name).map(|(_, raw)| raw.get());
+    let message = match Message::parse(Bytes::copy_from_slice(data)) {
+        Ok(message) => message,
+        Err(refusal) => {
+            let known =
+                |(name, _): &(String, &RawValue)| matches!(name.as_str(), "jsonrpc" | "id" | "method" | "params");
+            let plain = distinct
+                && members.iter().all(known)
+                && find("jsonrpc") == Some("\"2.0\"")
+                && find("id").is_some_and(|id| id.starts_with(|first: char| first == '"' || first.is_ascii_digit()))
+                && find("method").is_some_and(|method| method.starts_with('"') && method.len() > 2)
+                && find("params").is_none_or(|params| params.starts_with('{'))
+                && !data.contains(&b'\\');
+            assert!(!plain, "a plain request is refused: {refusal}");
+            return false;
+        }
+    };
+    if members.is_empty() {
+        // Only numbers past f64 and nesting right at the bound may keep the oracle from reading along.
+        return false;
+    }
+    let method = find("method").map(|raw| serde_json::from_str::<String>(raw).expect("a method is a text"));
+    assert_eq!(message.method(), method.as_deref().unwrap_or_default());
+    assert_eq!(message.id(), find("id").map(str::as_bytes));
+    let shape = match (find("method"), find("id"), find("result")) {
+        (Some(_), Some(_), _) => Shape::Request,
+        (Some(_), None, _) => Shape::Notification,
+        (None, _, Some(_)) => Shape::Result,
+        (None, _, None) => Shape::Error,
+    };
+    assert_eq!(message.shape(), shape);
+    let body = find("params").or(find("result")).or(find("error")).map(str::as_bytes);
+    assert_eq!(message.body(), body);
+    if let Some(id) = message.id() {
+        let renamed = message.with_id(b"\"another\"");
+        let again = Message::parse(renamed).expect("still a message");
+        assert_eq!((again.id(), again.shape(), again.body()), (Some(&b"\"another\""[..]), shape, body));
+        assert_eq!(&again.with_id(id)[..], data, "the old id put back");
+    }
+    true
 }
 
 fn walk(data: &[u8], depth: usize) {

@@ -25,10 +25,14 @@ const LIST_TTL: u64 = 60_000;
 const CAPABILITIES: &str = r#"{"tools":{"listChanged":true},"resources":{"listChanged":true,"subscribe":true},"prompts":{"listChanged":true},"completions":{},"logging":{}}"#;
 
 fn server_info() -> String {
-    format!(r#"{{"name":"mcp-registry-gateway","title":"MCP Registry Gateway","version":"{}"}}"#, env!("CARGO_PKG_VERSION"))
+    format!(
+        r#"{{"name":"mcp-registry-gateway","title":"MCP Registry Gateway","version":"{}"}}"#,
+        env!("CARGO_PKG_VERSION")
+    )
 }
 
-const INSTRUCTIONS: &str = "Tools and prompts of several servers, each named server__name. Resources keep their own URIs.";
+const INSTRUCTIONS: &str =
+    "Tools and prompts of several servers, each named server__name. Resources keep their own URIs.";
 
 /// The version for a legacy client that asks for this one: its own where it is spoken, else the newest with a handshake
 /// (2025-11-25, basic/lifecycle, "Version Negotiation").
@@ -65,7 +69,8 @@ pub fn initialize_for(peer: &Peer, version: Version) -> String {
     let text = |value: Option<&[u8]>, otherwise: &str| {
         value.map_or_else(|| otherwise.to_owned(), |value| String::from_utf8_lossy(value).into_owned())
     };
-    let instructions = json::get(source, "instructions").map(|value| format!(",\"instructions\":{}", text(Some(value), "\"\"")));
+    let instructions =
+        json::get(source, "instructions").map(|value| format!(",\"instructions\":{}", text(Some(value), "\"\"")));
     format!(
         r#"{{"protocolVersion":"{version}","capabilities":{},"serverInfo":{}{}}}"#,
         text(json::get(source, "capabilities"), "{}"),
@@ -156,13 +161,26 @@ mod tests {
         let old = Peer { legacy: Some(Legacy { version: LEGACY, result: legacy }), modern: None };
         let new = Peer {
             legacy: None,
-            modern: Some(Bytes::from(format!(r#"{{"capabilities":{{"tools":{{}}}},"_meta":{{"{}":{{"name":"s","version":"1"}}}}}}"#, meta::SERVER_INFO))),
+            modern: Some(Bytes::from(format!(
+                r#"{{"capabilities":{{"tools":{{}}}},"_meta":{{"{}":{{"name":"s","version":"1"}}}}}}"#,
+                meta::SERVER_INFO
+            ))),
         };
-        for text in [initialize(LEGACY), discover(), initialize_for(&old, LEGACY), initialize_for(&new, LEGACY), discover_for(&old)] {
-            let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        for text in [
+            initialize(LEGACY),
+            discover(),
+            initialize_for(&old, LEGACY),
+            initialize_for(&new, LEGACY),
+            discover_for(&old),
+        ] {
+            let value: serde_json::Value =
+                serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert!(value["capabilities"].get("tools").is_some(), "{text}");
         }
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&initialize_for(&new, LEGACY)).unwrap()["serverInfo"]["name"], "s");
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&initialize_for(&new, LEGACY)).unwrap()["serverInfo"]["name"],
+            "s"
+        );
     }
 
     #[test]

@@ -22,8 +22,8 @@ use crate::protocol::era::{Era, UNSTATED, Version};
 use crate::protocol::message::{Message, Shape};
 use crate::protocol::meta;
 use crate::telemetry::{Operation, Outcome, RequestId, SessionTag};
-use crate::web::body::{BodyProblem, read};
 use crate::web::Visit;
+use crate::web::body::{BodyProblem, read};
 
 /// `/mcp`: everything the caller sees.
 pub const ALL: &str = "/mcp";
@@ -112,11 +112,15 @@ pub fn authenticate(app: &App, headers: &HeaderMap) -> Result<Caller, Refusal> {
     };
     result.map_err(|error| {
         app.recorder.metrics().auth("", "api_key", false, error.reason());
-        let mut refusal = Refusal::new(StatusCode::UNAUTHORIZED, meta::INVALID_REQUEST, format!("Unauthorized: {error}"));
+        let mut refusal =
+            Refusal::new(StatusCode::UNAUTHORIZED, meta::INVALID_REQUEST, format!("Unauthorized: {error}"));
         // RFC 6750, section 3: no error code where no credential was shown.
         let challenge = match error {
             AuthError::Missing => "Bearer realm=\"mcp-gateway\"".to_owned(),
-            _ => format!("Bearer realm=\"mcp-gateway\", error=\"invalid_token\", error_description=\"{}\"", error.reason()),
+            _ => format!(
+                "Bearer realm=\"mcp-gateway\", error=\"invalid_token\", error_description=\"{}\"",
+                error.reason()
+            ),
         };
         refusal.headers.extend(HeaderValue::from_str(&challenge).map(|value| (WWW_AUTHENTICATE, value)));
         refusal
@@ -167,12 +171,16 @@ fn accepts(headers: &HeaderMap, wanted: &[&str]) -> bool {
     if values.peek().is_none() {
         return true;
     }
-    let named: Vec<&str> =
-        values.flat_map(|value| value.split(',')).map(|range| range.split(';').next().unwrap_or_default().trim()).collect();
+    let named: Vec<&str> = values
+        .flat_map(|value| value.split(','))
+        .map(|range| range.split(';').next().unwrap_or_default().trim())
+        .collect();
     wanted.iter().all(|kind| {
         let group = kind.split('/').next().unwrap_or_default();
         named.iter().any(|name| {
-            name.eq_ignore_ascii_case(kind) || *name == "*/*" || name.strip_suffix("/*").is_some_and(|name| name == group)
+            name.eq_ignore_ascii_case(kind)
+                || *name == "*/*"
+                || name.strip_suffix("/*").is_some_and(|name| name == group)
         })
     })
 }

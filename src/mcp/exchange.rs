@@ -120,7 +120,9 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
 
     // Send: replica, session, era, credential are the transport's business.
     let in_flight = match &call.session {
-        Some(session) => Some(session.begin(message.id_bytes().unwrap_or_default()).map_err(|fault| call.failed(&fault, entry))?),
+        Some(session) => {
+            Some(session.begin(message.id_bytes().unwrap_or_default()).map_err(|fault| call.failed(&fault, entry))?)
+        }
         None => None,
     };
     call.finish.wait();
@@ -231,7 +233,13 @@ async fn read_whole(mut body: UpstreamBody) -> Result<Began, Fault> {
 }
 
 /// A long JSON answer: passed on as it comes where nothing in it must change, else read whole within the bound.
-async fn long(call: &mut Call, entry: &Entry, fix: &Fix, head: Bytes, mut body: UpstreamBody) -> Result<Response, Refusal> {
+async fn long(
+    call: &mut Call,
+    entry: &Entry,
+    fix: &Fix,
+    head: Bytes,
+    mut body: UpstreamBody,
+) -> Result<Response, Refusal> {
     let limit = call.app.settings.limits.response_body;
     let passes = fix.client == fix.server && !fix.renumbered && head.trim_ascii_start().starts_with(b"{");
     if passes {
@@ -338,11 +346,16 @@ fn resolve<'a>(
             let found = found.ok_or_else(|| Refusal::unknown(what, &exposed))?;
             let renamed = message.splice(&[(raw, json::quote(&found.name).as_bytes())]);
             let message = Message::parse(renamed)?;
-            Ok(Target::Server { entry: found.entry, message: Cow::Owned(message), item: found.item.filter(|_| what == "tool") })
+            Ok(Target::Server {
+                entry: found.entry,
+                message: Cow::Owned(message),
+                item: found.item.filter(|_| what == "tool"),
+            })
         }
         "resources/read" | "resources/subscribe" | "resources/unsubscribe" => {
             let uri = message.text("uri").ok_or_else(|| missing("uri"))?;
-            let entry = tenant.and_then(|tenant| tenant.resource(caller, &uri)).ok_or_else(|| no_resource(&uri, era))?;
+            let entry =
+                tenant.and_then(|tenant| tenant.resource(caller, &uri)).ok_or_else(|| no_resource(&uri, era))?;
             if let (Some(session), "resources/subscribe" | "resources/unsubscribe") = (&call.session, method.as_ref()) {
                 session.watch(&uri, method == "resources/subscribe");
             }
@@ -355,7 +368,11 @@ fn resolve<'a>(
                 let found = tenant.and_then(|tenant| tenant.prompt(caller, &exposed));
                 let found = found.ok_or_else(|| Refusal::unknown("prompt", &exposed))?;
                 let renamed = message.splice(&[(raw, json::quote(&found.name).as_bytes())]);
-                return Ok(Target::Server { entry: found.entry, message: Cow::Owned(Message::parse(renamed)?), item: None });
+                return Ok(Target::Server {
+                    entry: found.entry,
+                    message: Cow::Owned(Message::parse(renamed)?),
+                    item: None,
+                });
             }
             let uri = json::get_text(reference, "uri").ok_or_else(|| missing("ref.name` or `ref.uri"))?;
             let entry = tenant.and_then(|tenant| tenant.template(caller, &uri));
@@ -370,9 +387,9 @@ async fn resolve_in<'a>(call: &Call, entry: &'a Entry, message: &'a Message, era
     let method = message.method();
     let to_server = |item| Ok(Target::Server { entry, message: Cow::Borrowed(message), item });
     let item = match method.as_ref() {
-        "tools/call" => message
-            .text("name")
-            .and_then(|name| entry.catalog.tools.iter().find(|item| *item.key == *name)),
+        "tools/call" => {
+            message.text("name").and_then(|name| entry.catalog.tools.iter().find(|item| *item.key == *name))
+        }
         _ => None,
     };
     // Between ends of one era, on a session of one's own, the server answers everything itself.
@@ -388,13 +405,14 @@ async fn resolve_in<'a>(call: &Call, entry: &'a Entry, message: &'a Message, era
         }
         ("ping", Era::Legacy, Era::Modern) => Ok(Target::Here(answers::here(message, "{}"))),
         ("logging/setLevel", Era::Legacy, Era::Modern) => set_level(call, message),
-        ("resources/subscribe" | "resources/unsubscribe", Era::Legacy, Era::Modern) => {
-            Err(Refusal::of(
-                &Fault::client(Kind::Era, "the server speaks protocol 2026-07-28, whose subscriptions cannot be carried to a client of an earlier version"),
-                entry.slug(),
-                era,
-            ))
-        }
+        ("resources/subscribe" | "resources/unsubscribe", Era::Legacy, Era::Modern) => Err(Refusal::of(
+            &Fault::client(
+                Kind::Era,
+                "the server speaks protocol 2026-07-28, whose subscriptions cannot be carried to a client of an earlier version",
+            ),
+            entry.slug(),
+            era,
+        )),
         ("resources/subscribe" | "resources/unsubscribe", Era::Legacy, Era::Legacy) if shared => {
             if let (Some(session), Some(uri)) = (&call.session, message.text("uri")) {
                 session.watch(&uri, method == "resources/subscribe");

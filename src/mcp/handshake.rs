@@ -145,7 +145,8 @@ pub fn close_behind(app: &App, session: Arc<Session>) {
     app.tasks.clone().spawn(async move {
         let snapshot = app.registry.snapshot();
         let Some(tenant) = snapshot.tenant(&session.tenant) else { return };
-        let own = crate::upstream::channel::Who { user: None, session: Some(((&*session.id).into(), session.init.clone())) };
+        let own =
+            crate::upstream::channel::Who { user: None, session: Some(((&*session.id).into(), session.init.clone())) };
         for entry in tenant.entries() {
             if let Transport::Stdio(server) = &entry.upstream.transport {
                 server.release(&app.registry.ground, &own).await;

@@ -127,7 +127,8 @@ fn argument(message: &Message, parameter: &Mirrored) -> Option<String> {
 
 /// Numbers are compared as numbers: `42.0` is `42`.
 fn same(header: &str, body: &str) -> bool {
-    header == body || matches!((header.parse::<f64>(), body.parse::<f64>()), (Ok(a), Ok(b)) if (a - b).abs() < f64::EPSILON)
+    header == body
+        || matches!((header.parse::<f64>(), body.parse::<f64>()), (Ok(a), Ok(b)) if (a - b).abs() < f64::EPSILON)
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Refusal> {

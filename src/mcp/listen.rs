@@ -200,7 +200,11 @@ fn listen(call: &Call, owner: impl Fn(&Call, &str) -> Option<Entry>) -> Response
     let mut uris = HashSet::new();
     for uri in json::elements(json::get(filter, "resourceSubscriptions").unwrap_or_default()).filter_map(json::text) {
         if let Some(entry) = owner(call, &uri).filter(|_| uris.len() < MOST_WATCHED) {
-            owners.entry(entry.upstream.server.id).or_insert_with(|| (entry, Vec::new())).1.push(uri.clone().into_owned());
+            owners
+                .entry(entry.upstream.server.id)
+                .or_insert_with(|| (entry, Vec::new()))
+                .1
+                .push(uri.clone().into_owned());
             uris.insert(uri.into_owned());
         }
     }

@@ -69,7 +69,8 @@ async fn pass_on(upstream: &Arc<Upstream>, link: &Arc<HttpSession>, message: Byt
 pub async fn answer(mut call: Call) -> Response {
     let asked = call.session.as_ref().and_then(|session| session.answer(call.message.id()?));
     let Some(asked) = asked else {
-        let refusal = Refusal::bad(meta::INVALID_REQUEST, "no server asked a question with this id, or it was answered");
+        let refusal =
+            Refusal::bad(meta::INVALID_REQUEST, "no server asked a question with this id, or it was answered");
         call.finish.note(&refusal.text);
         call.finish.end(Outcome::Error { whose: crate::fault::Whose::Client, kind: "bad_request" });
         return refusal.respond(None);

@@ -233,13 +233,14 @@ pub async fn link(
 ) -> Result<Arc<HttpSession>, Fault> {
     let cell = session.link(upstream.server.id);
     let open = || async {
-        let opened: Arc<HttpSession> = match HttpSession::open(server, caller_key(caller.principal()), &session.init).await? {
-            Opening::Open(opened) => Arc::from(opened),
-            Opening::Declined(error) => {
-                let text = error.text("message").unwrap_or_default().into_owned();
-                return Err(Fault::upstream(Kind::Garbage, Retry::NotSent, format!("the server declines: {text}")));
-            }
-        };
+        let opened: Arc<HttpSession> =
+            match HttpSession::open(server, caller_key(caller.principal()), &session.init).await? {
+                Opening::Open(opened) => Arc::from(opened),
+                Opening::Declined(error) => {
+                    let text = error.text("message").unwrap_or_default().into_owned();
+                    return Err(Fault::upstream(Kind::Garbage, Retry::NotSent, format!("the server declines: {text}")));
+                }
+            };
         opened.confirm(server).await?;
         if let Some(level) = session.level() {
             let message = message::call(Some(b"\"mcpg-level\""), "logging/setLevel", &level);
@@ -268,7 +269,10 @@ fn reached(
         Content::Events(body) => Reply::Stream(Source::events(body, attempt, server.limits().message)),
         Content::Empty => {
             ask.upstream.forget();
-            return Err(garbage(format!("the server answered a request with HTTP {} and nothing else", status.as_u16())));
+            return Err(garbage(format!(
+                "the server answered a request with HTTP {} and nothing else",
+                status.as_u16()
+            )));
         }
     };
     Ok(Reached { reply, fix, origin, version: Some(version), replica: Some(replica) })

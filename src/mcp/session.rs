@@ -371,7 +371,8 @@ impl Sessions {
             shard.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, session| {
                 let idle = now.saturating_sub(session.seen.load(Relaxed)) > self.idle.as_secs();
                 let state = session.lock();
-                let quiet = state.in_flight.is_empty() && state.outbox.as_ref().is_none_or(|(_, outbox)| outbox.is_closed());
+                let quiet =
+                    state.in_flight.is_empty() && state.outbox.as_ref().is_none_or(|(_, outbox)| outbox.is_closed());
                 drop(state);
                 if idle && quiet {
                     ended.push(session.clone());
@@ -388,9 +389,7 @@ impl Sessions {
         let all: Vec<_> = self
             .shards
             .iter()
-            .flat_map(|shard| {
-                std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner)).into_values()
-            })
+            .flat_map(|shard| std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner)).into_values())
             .collect();
         self.open.store(0, Relaxed);
         all

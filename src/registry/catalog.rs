@@ -189,10 +189,8 @@ impl Catalog {
             bytes += result.len();
             if self.items(kind).len() > MOST_ITEMS || bytes > MOST_BYTES {
                 self.items_mut(kind).truncate(MOST_ITEMS);
-                self.problems.push(format!(
-                    "{} is cut: more than {MOST_ITEMS} items or {MOST_BYTES} bytes",
-                    kind.method()
-                ));
+                self.problems
+                    .push(format!("{} is cut: more than {MOST_ITEMS} items or {MOST_BYTES} bytes", kind.method()));
                 return Ok(());
             }
             match json::get(&result, "nextCursor") {
@@ -223,7 +221,9 @@ fn read_mirrored(tool: &[u8]) -> Result<Box<[Mirrored]>, String> {
     // Whatever is marked and not reached by `properties` alone stands where no header can be read from.
     let marks = count_marks(schema);
     if marks != found.len() {
-        return Err("`x-mcp-header` stands where it may not (only on properties reached by `properties` alone)".to_owned());
+        return Err(
+            "`x-mcp-header` stands where it may not (only on properties reached by `properties` alone)".to_owned()
+        );
     }
     let mut names: Vec<_> = found.iter().map(|mirrored| mirrored.header.clone()).collect();
     names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
@@ -246,7 +246,9 @@ fn collect(schema: &[u8], path: &mut Vec<Box<str>>, found: &mut Vec<Mirrored>) -
             }
             let full = format!("{PARAM_PREFIX}{}", header.to_ascii_lowercase());
             match HeaderName::from_bytes(full.as_bytes()) {
-                Ok(header) if full.len() > PARAM_PREFIX.len() => found.push(Mirrored { path: path.clone().into(), header }),
+                Ok(header) if full.len() > PARAM_PREFIX.len() => {
+                    found.push(Mirrored { path: path.clone().into(), header })
+                }
                 _ => return Err(format!("`{header}` cannot be part of a header name")),
             }
         }

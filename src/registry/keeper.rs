@@ -117,7 +117,8 @@ async fn open(upstream: &Arc<Upstream>, server: &HttpServer) -> Result<Option<An
     }
     let answer = match peer.era_for(Era::Modern) {
         Era::Modern => {
-            let params = r#"{"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}}"#;
+            let params =
+                r#"{"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}}"#;
             let message = peer::modern_request("mcpg-listen", "subscriptions/listen", params);
             let headers = mirror(Era::Modern, "subscriptions/listen", None);
             server.post(0, true, &Outgoing { message, version: Some(MODERN), session: None, headers }).await

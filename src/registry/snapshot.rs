@@ -260,11 +260,8 @@ impl Tenant {
         if let Some(view) = self.views.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return view.clone();
         }
-        let entries: Box<[u32]> = (0_u32..)
-            .zip(&self.entries)
-            .filter(|(_, entry)| sees(caller, entry))
-            .map(|(at, _)| at)
-            .collect();
+        let entries: Box<[u32]> =
+            (0_u32..).zip(&self.entries).filter(|(_, entry)| sees(caller, entry)).map(|(at, _)| at).collect();
         let signature = RandomState::with_seeds(1, 2, 3, 4).hash_one((&entries, tools_named(caller)));
         let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
         if lists.len() >= MOST_VIEWS {
@@ -304,7 +301,10 @@ impl Tenant {
                 if matches!(kind, Kind::Resources | Kind::Templates)
                     && let Some(other) = owners.insert(&item.key, entry.slug())
                 {
-                    problems.push((entry.slug(), format!("`{}` is also offered by `{other}`, which answers for it", item.key)));
+                    problems.push((
+                        entry.slug(),
+                        format!("`{}` is also offered by `{other}`, which answers for it", item.key),
+                    ));
                 }
                 if count == PAGE_ITEMS || page.len() > PAGE_BYTES {
                     pages.push(std::mem::take(&mut page));

@@ -13,12 +13,12 @@ use crate::id::ServerId;
 use crate::protocol::era::MODERN;
 use crate::protocol::message::{self, Message};
 use crate::registry::model::{ProtocolPreference, Server, Sharing};
-use crate::upstream::{Ground, Notice};
 use crate::upstream::http::{garbage, read_message};
 use crate::upstream::mux::{Event, Mux, Origin};
 use crate::upstream::peer::{self, Legacy, Peer, Probe, read_initialize, read_probe};
 use crate::upstream::stdio::Launch;
 use crate::upstream::stdio::pool::{Key, Link};
+use crate::upstream::{Ground, Notice};
 
 /// A server that does not answer the modern probe by then is a legacy one (2026-07-28, basic/transports/stdio).
 const PROBE: Duration = Duration::from_secs(5);
@@ -98,11 +98,7 @@ impl StdioServer {
 }
 
 /// What a child says by itself goes to everybody who listens; ends with the child.
-async fn pass_notices_on(
-    server: ServerId,
-    mut from: broadcast::Receiver<Bytes>,
-    to: broadcast::Sender<Notice>,
-) {
+async fn pass_notices_on(server: ServerId, mut from: broadcast::Receiver<Bytes>, to: broadcast::Sender<Notice>) {
     loop {
         match from.recv().await {
             Ok(bytes) => {

@@ -161,7 +161,9 @@ impl HttpServer {
 
     async fn send_with(&self, mut attempt: InFlight, method: Method, outgoing: &Outgoing) -> Result<Answer, Fault> {
         match self.send_there(attempt.index(), method, outgoing).await {
-            Ok((status, content, session)) => Ok(Answer { status, content, replica: attempt.index(), attempt, session }),
+            Ok((status, content, session)) => {
+                Ok(Answer { status, content, replica: attempt.index(), attempt, session })
+            }
             Err(fault) => {
                 attempt.report(Err(&fault), Instant::now());
                 Err(fault)
@@ -229,7 +231,9 @@ impl HttpServer {
             401 | 403 => fault(Kind::Refused, format!("the server refused the gateway's credential (HTTP {code})")),
             // A client error with a JSON-RPC body is an answer: unknown session, wrong version, unknown method.
             400..500 if json && code != 429 => Ok((status, Content::Json(body), session)),
-            300..400 => fault(Kind::Status(code), format!("the server redirects (HTTP {code}); register the final URL")),
+            300..400 => {
+                fault(Kind::Status(code), format!("the server redirects (HTTP {code}); register the final URL"))
+            }
             _ => {
                 let mut error =
                     Fault::upstream(Kind::Status(code), Retry::MaybeSent, format!("the server answered HTTP {code}"));

@@ -171,13 +171,14 @@ impl Upstream {
         if let Some(session) = &*own {
             return Ok(session.clone());
         }
-        let session: Arc<HttpSession> = match HttpSession::open(server, SELF, peer::initialize_params("{}").as_bytes()).await? {
-            Opening::Open(session) => Arc::from(session),
-            Opening::Declined(error) => {
-                let text = error.text("message").unwrap_or_default().into_owned();
-                return Err(Fault::upstream(Kind::Garbage, Retry::NotSent, format!("the server declines: {text}")));
-            }
-        };
+        let session: Arc<HttpSession> =
+            match HttpSession::open(server, SELF, peer::initialize_params("{}").as_bytes()).await? {
+                Opening::Open(session) => Arc::from(session),
+                Opening::Declined(error) => {
+                    let text = error.text("message").unwrap_or_default().into_owned();
+                    return Err(Fault::upstream(Kind::Garbage, Retry::NotSent, format!("the server declines: {text}")));
+                }
+            };
         session.confirm(server).await?;
         *own = Some(session.clone());
         Ok(session)

@@ -73,7 +73,8 @@ pub enum Probe {
 /// Reads the answer to `server/discover`.
 pub fn read_probe(answer: &Message) -> Probe {
     let Some(body) = answer.body() else { return Probe::Legacy };
-    let lists_ours = |list: &[u8]| json::elements(list).any(|version| json::text(version).as_deref() == Some(MODERN.as_str()));
+    let lists_ours =
+        |list: &[u8]| json::elements(list).any(|version| json::text(version).as_deref() == Some(MODERN.as_str()));
     if answer.shape() == Shape::Result {
         return match json::get(body, "supportedVersions") {
             Some(list) if lists_ours(list) => Probe::Modern(Bytes::copy_from_slice(body)),

@@ -192,9 +192,10 @@ impl Link {
 
 /// Seconds of rest that the server announced (`Keep-Alive: timeout=5`), less a margin.
 fn rest_of(headers: &HeaderMap) -> Duration {
-    let announced = headers.get("keep-alive").and_then(|value| value.to_str().ok()).and_then(|value| {
-        value.split(',').find_map(|part| part.trim().strip_prefix("timeout=")?.parse::<u64>().ok())
-    });
+    let announced = headers
+        .get("keep-alive")
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(',').find_map(|part| part.trim().strip_prefix("timeout=")?.parse::<u64>().ok()));
     match announced {
         Some(seconds) => Duration::from_secs(seconds.min(300)).saturating_sub(REST_MARGIN),
         None => REST,
@@ -344,10 +345,7 @@ impl http_body::Body for Body {
     type Data = Bytes;
     type Error = Fault;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         self.poll_chunk(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
     }
 

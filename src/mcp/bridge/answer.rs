@@ -158,7 +158,8 @@ mod tests {
 
     #[test]
     fn a_legacy_result_becomes_a_modern_one() {
-        let fixed = fix(Era::Modern, Era::Legacy).response(&message(r#"{"jsonrpc":"2.0","id":7,"result":{"tools":[]}}"#)).0;
+        let fixed =
+            fix(Era::Modern, Era::Legacy).response(&message(r#"{"jsonrpc":"2.0","id":7,"result":{"tools":[]}}"#)).0;
         assert_eq!(
             fixed,
             r#"{"jsonrpc":"2.0","id":"mine","result":{"resultType":"complete","ttlMs":0,"cacheScope":"private","tools":[]}}"#
@@ -184,7 +185,11 @@ mod tests {
 
     #[test]
     fn a_modern_client_gets_the_log_messages_it_asked_for_and_no_other() {
-        let log = |level: &str| message(&format!(r#"{{"jsonrpc":"2.0","method":"notifications/message","params":{{"level":"{level}","data":1}}}}"#));
+        let log = |level: &str| {
+            message(&format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/message","params":{{"level":"{level}","data":1}}}}"#
+            ))
+        };
         let mut fix = fix(Era::Modern, Era::Legacy);
         assert_eq!(fix.notification(&log("emergency")), None);
         fix.log_level = Some("warning".into());
@@ -195,10 +200,15 @@ mod tests {
     #[test]
     fn progress_comes_under_the_clients_own_token() {
         let mut fix = fix(Era::Modern, Era::Legacy);
-        let progress = message(r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"mcpg-7","progress":1.0}}"#);
+        let progress = message(
+            r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"mcpg-7","progress":1.0}}"#,
+        );
         assert_eq!(fix.notification(&progress), None);
         fix.token = Some(Bytes::from_static(b"9"));
         let passed = fix.notification(&progress).unwrap();
-        assert_eq!(passed, r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":9,"progress":1.0}}"#);
+        assert_eq!(
+            passed,
+            r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":9,"progress":1.0}}"#
+        );
     }
 }
