@@ -1,0 +1,33 @@
+# The verbs of this repository. `just` alone lists them.
+
+_default:
+    @just --list --unsorted
+
+# Is it sound? Form, lints and the tests beside the code; what to run before every commit
+check:
+    ./test --quick
+
+# Everything, as CI does it
+test *ARGS:
+    ./test {{ARGS}}
+
+# Servers, clients and suites of others through the gateway
+e2e:
+    ./test --only e2e
+
+# Start the gateway: `just run demo`, `just run serve --port 9000`
+run *ARGS="demo":
+    cargo run --release -- {{ARGS}}
+
+# Measure against nginx on this machine; needs wrk and nginx
+bench *ARGS:
+    bench/run.sh {{ARGS}}
+
+# Accept changed snapshots after looking at each
+accept:
+    cargo insta review
+
+# The manual and the documentation of the code
+doc:
+    ./test --only book
+    cargo doc --no-deps --document-private-items
