@@ -2,3 +2,4 @@
 
 pub mod mux;
 pub mod pipe;
+pub mod stdio;
