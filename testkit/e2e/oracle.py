@@ -16,6 +16,7 @@ import base64
 import http.client
 import json
 import re
+import socket
 import sys
 import threading
 import time
@@ -121,6 +122,15 @@ class Outcome:
         self.status = self.type = None
         self.messages, self.reply, self.trouble = [], None, None
         self.loose = loose
+        self.over = False
+
+    def close(self):
+        """Stops a stream that would go on; what came stays."""
+        self.over = True
+        try:
+            self.response.fp.raw._sock.shutdown(socket.SHUT_RDWR)
+        except (AttributeError, OSError):
+            pass
 
     def kind(self):
         return self.trouble or ("nothing" if self.reply is None else self.reply[0])
@@ -187,7 +197,7 @@ class Side:
             self.last_id += 1
             return self.last_id if self.last_id % 3 else f"é \u2028 {self.last_id}"
 
-    def request(self, method, params="{}", *, request_id=None, headers=None, loose=False, on_message=None, meta_more="", version=None, capabilities=CAPABILITIES, until=None, outcome=None):
+    def request(self, method, params="{}", *, request_id=None, headers=None, loose=False, meta_more="", version=None, capabilities=CAPABILITIES, outcome=None):
         """Sends one request and follows it to its reply; params is raw JSON of an object, or None for none at all."""
         outcome = outcome or Outcome(loose)
         request_id = js(self.new_id()) if request_id is None else request_id
@@ -209,23 +219,24 @@ class Side:
         body = f'{{"jsonrpc":"2.0","id":{request_id},"method":{js(method)}' + (f',"params":{params}' if params is not None else "") + "}"
         try:
             connection, response = self.open("POST", body, {**extra, **(headers or {})})
-            outcome.status, outcome.type = response.status, (response.headers.get("content-type") or "").split(";")[0]
+            outcome.status, outcome.type, outcome.response = response.status, (response.headers.get("content-type") or "").split(";")[0], response
             if method == "initialize":
                 self.session = response.headers.get("mcp-session-id")
-            self.follow(response, request_id, outcome, on_message, until)
+            self.follow(response, request_id, outcome)
             connection.close()
         except (OSError, http.client.HTTPException, ValueError) as error:
-            outcome.trouble = outcome.trouble or f"{type(error).__name__}: {error}"
+            if not outcome.over:
+                outcome.trouble = outcome.trouble or f"{type(error).__name__}: {error}"
         return outcome
 
-    def follow(self, response, request_id, outcome, on_message=None, until=None, again=0):
+    def follow(self, response, request_id, outcome, again=0):
         """Reads the reply, wherever it comes: as JSON, on this stream, or on a resumed one."""
         begun = time.monotonic()
         if outcome.type != "text/event-stream":
             text = response.read().decode()
             if text:
                 try:
-                    self.take(lexjson.parse(text), request_id, outcome, on_message)
+                    self.take(lexjson.parse(text), request_id, outcome)
                 except ValueError:
                     outcome.reply = ("text", js(text))
             return
@@ -233,8 +244,8 @@ class Side:
         for event_id, retry, data in self.events(response):
             last_id, wait = event_id or last_id, retry or wait
             if data is not None:
-                self.take(lexjson.parse(data), request_id, outcome, on_message)
-            if outcome.reply is not None or (until and until()):
+                self.take(lexjson.parse(data), request_id, outcome)
+            if outcome.reply is not None or outcome.over:
                 return
             if time.monotonic() - begun > STEP_SECONDS:
                 outcome.trouble = "no reply in time"
@@ -243,12 +254,11 @@ class Side:
             time.sleep(wait)
             connection, resumed = self.open("GET", None, {"Last-Event-ID": last_id, "Accept": "text/event-stream"})
             if resumed.status == 200:
-                self.follow(resumed, request_id, outcome, on_message, until, again + 1)
+                self.follow(resumed, request_id, outcome, again + 1)
             connection.close()
 
-    def take(self, message, request_id, outcome, on_message=None):
-        messages = message if isinstance(message, Array) else [message]
-        for one in messages:
+    def take(self, message, request_id, outcome):
+        for one in [] if outcome.over else message if isinstance(message, Array) else [message]:
             method = one.get("method") if isinstance(one, Object) else None
             if method is not None and one.get("id") is not None:
                 outcome.messages.append(("request", json.loads(method), masked(one.get("params", "null"))))
@@ -261,8 +271,6 @@ class Side:
                 outcome.reply = (kind, masked(one.get(kind, "null")))
                 if request_id is not None and (one.get("id") is None or lexjson.plain(one.get("id")) != json.loads(request_id)) and not outcome.loose:
                     outcome.trouble = f"the reply's id is {one.get('id')}, the request's was {request_id}"
-            if on_message:
-                on_message()
 
     def reply_to(self, message):
         method, params = json.loads(message.get("method")), lexjson.plain(message.get("params", "{}"))
@@ -368,7 +376,7 @@ class Side:
         def listen():
             try:
                 connection, response = self.open("GET", None, {"Accept": "text/event-stream"})
-                outcome.status, outcome.type, outcome.connection = response.status, (response.headers.get("content-type") or "").split(";")[0], connection
+                outcome.status, outcome.type, outcome.response = response.status, (response.headers.get("content-type") or "").split(";")[0], response
                 ready.set()
                 if outcome.type == "text/event-stream":
                     for _, _, data in self.events(response):
@@ -494,9 +502,8 @@ class Side:
     def listen(self, resources):
         """Opens a subscription to everything; what comes is kept while the conversation goes on."""
         outcome = Outcome()
-        outcome.over = False
         filters = {"toolsListChanged": True, "promptsListChanged": True, "resourcesListChanged": True, "resourceSubscriptions": [one["uri"] for one in resources[:2]]}
-        run = lambda: self.request("subscriptions/listen", f'{{"notifications":{js(filters)}}}', request_id='"listen é"', until=lambda: outcome.over, outcome=outcome)
+        run = lambda: self.request("subscriptions/listen", f'{{"notifications":{js(filters)}}}', request_id='"listen é"', outcome=outcome)
         outcome.thread = threading.Thread(target=run, daemon=True)
         outcome.thread.start()
         self.settle(outcome, quiet=0.3)
@@ -512,13 +519,14 @@ class Side:
         if "hang_up" in names:
             self.call("hang_up", "{}")
             listening.thread.join(3)
-        listening.over = True
+        listening.close()
         # The acknowledgement comes first; after it, the order is the server's affair.
         listening.messages = listening.messages[:1] + sorted(listening.messages[1:], key=repr)
 
     def leave(self):
         if self.standing.type == "text/event-stream":
             self.settle(self.standing)
+        self.standing.close()
         self.standing.messages = sorted(self.standing.messages, key=repr)
         self.status_only("no such session", "POST", '{"jsonrpc":"2.0","id":1,"method":"ping"}', exact=False, Mcp_Session_Id="00000000-no-such-session")
         self.status_only("not JSON", "POST", '{"jsonrpc":', exact=False)
