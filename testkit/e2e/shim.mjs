@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // A transparent HTTP reverse proxy: shim.mjs UPSTREAM_ORIGIN PORT [CHANGE]. It adds headers (ADD_HEADERS, JSON), maps the path
-// (MAP_PATH, as "/mcp=/mcp/everything"), logs what passes (LOG, a file), and keeps the Host header unless REWRITE_HOST=1.
+// (MAP_PATH, as "/mcp=/mcp/everything"), logs what passes (LOG, a file), and keeps the Host header unless REWRITE_HOST is 1, or `own` to
+// replace the shim's own address only, as a client of the upstream would have written it.
 // CHANGE is one entry of mutations.mjs: forcing an older wire version, serving one era only, or a deliberate fault. Without
 // one every byte goes through as it came.
 import http from 'node:http';
@@ -50,7 +51,9 @@ export function startShim(upstream, port, change, { addHeaders = {}, mapPath, lo
       if (edited === null) return response.writeHead(202).end();
       if (edited !== body) body = edited;
       if (mutation.requestHeaders) headers = mutation.requestHeaders(headers, request);
-      if (rewriteHost) headers.host = to.host;
+      const own = `127.0.0.1:${server.address().port}`;
+      if (rewriteHost === true || (rewriteHost === 'own' && headers.host === own)) headers.host = to.host;
+      if (rewriteHost === 'own' && headers.origin === `http://${own}`) headers.origin = to.origin;
       delete headers['content-length'];
       delete headers['transfer-encoding'];
       if (body) headers['content-length'] = Buffer.byteLength(body);
@@ -110,7 +113,7 @@ if (import.meta.url === pathToFileURL(process.argv[1]).href) {
   const [upstream, port, change] = process.argv.slice(2);
   if (!upstream || !port) { console.error('usage: shim.mjs UPSTREAM_ORIGIN PORT [CHANGE]'); process.exit(2); }
   await startShim(upstream, Number(port), change, {
-    addHeaders: JSON.parse(process.env.ADD_HEADERS ?? '{}'), mapPath: process.env.MAP_PATH?.split('='), log: process.env.LOG, rewriteHost: process.env.REWRITE_HOST === '1',
+    addHeaders: JSON.parse(process.env.ADD_HEADERS ?? '{}'), mapPath: process.env.MAP_PATH?.split('='), log: process.env.LOG, rewriteHost: process.env.REWRITE_HOST === 'own' ? 'own' : process.env.REWRITE_HOST === '1',
   });
   console.log(`shim on http://127.0.0.1:${port} in front of ${upstream}${change ? `, ${change}` : ''}`);
 }
