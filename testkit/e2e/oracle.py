@@ -592,6 +592,7 @@ def main():
     cli.add_argument("--legacy-version", default="2025-11-25")
     cli.add_argument("--gateway-header", action="append", default=[], help="'Name: value', sent to the gateway only")
     cli.add_argument("--any-content-type", action="store_true", help="do not compare content types: the upstream behind the gateway is not on HTTP")
+    cli.add_argument("--other-transport", action="store_true", help="the upstream behind the gateway speaks stdio: statuses and broken streams are the gateway's own")
     cli.add_argument("--verbose", action="store_true", help="print what every step brought")
     cli.add_argument("--most", type=int, default=40, help="how many differences to print")
     args = cli.parse_args()
