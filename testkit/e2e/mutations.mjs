@@ -78,7 +78,7 @@ export const faults = {
   'drop-event-ids': { event: lines => lines.filter(line => !line.startsWith('id:')) },
 };
 
-/** A fault the oracle cannot see, because nothing comes back from a cancelled call; the gate asks the upstream about it. */
+/** A fault the oracle cannot see, because nothing comes back from a cancelled call; streams.mjs asks the upstream about it. */
 export const unseen = {
   'ignore-cancellation': { request: m => (m.method === 'notifications/cancelled' ? null : m), deafToClosing: true },
 };

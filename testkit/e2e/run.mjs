@@ -24,11 +24,12 @@ const gatewayBin = process.env.GATEWAY_BIN, fixtureBin = process.env.FIXTURE_BIN
 for (const [name, path] of options.list ? [] : Object.entries({ ...(options.direct ? {} : { GATEWAY_BIN: gatewayBin }), FIXTURE_BIN: fixtureBin })) {
   if (!path || !existsSync(path)) { console.error(`${name} must be the path of a program${path ? `; there is none at ${path}` : ''}`); process.exit(2); }
 }
-if (!existsSync(node24) || !existsSync(python)) { console.error('run install.sh first'); process.exit(2); }
+if (!options.list && (!existsSync(node24) || !existsSync(python))) { console.error('run install.sh first'); process.exit(2); }
 
 const begun = Date.now();
 const seconds = since => ((Date.now() - since) / 1000).toFixed(1);
-const work = realpathSync(mkdtempSync(join(tmpdir(), 'mcp-gateway-gate-')));
+const work = options.list ? '' : realpathSync(mkdtempSync(join(tmpdir(), 'mcp-gateway-gate-')));
+process.on('exit', () => { if (work) rmSync(work, { recursive: true, force: true }); });
 const dir = join(work, 'files'), repo = join(work, 'repo');
 const venv = name => here('.venv/bin', name);
 const loopback = (port, path = '/mcp') => `http://127.0.0.1:${port}${path}`;
@@ -65,7 +66,8 @@ async function startUpstreams() {
     startHttp('weird-legacy', 'bench', weird('PORT', '--era', 'legacy')),
     startHttp('weird-modern', 'bench', weird('PORT', '--era', 'modern')),
   ]);
-  upstreams['weird-stdio'] = { gateway: 'bench', command: weird('--stdio') };
+  upstreams['weird-stdio'] = { gateway: 'bench', command: weird('--stdio'), more: ['--sharing', 'per_session'] };
+  upstreams['weird-shared'] = { gateway: 'bench', command: weird('--stdio'), more: ['--sharing', 'shared'] };
   upstreams['everything-stdio'] = { gateway: 'tours', command: everything('stdio'), more: ['--sharing', 'per_session'] };
   upstreams.filesystem = { gateway: 'tours', command: [process.execPath, npmServer('server-filesystem'), dir] };
   upstreams.memory = { gateway: 'tours', command: [process.execPath, npmServer('server-memory')], more: ['--env', `MEMORY_FILE_PATH=${join(work, 'memory.json')}`] };
@@ -138,7 +140,10 @@ const TARGETS = {
 function tour(client, slug, era, { prefixed = false, require = [], upstreamEra, label = 'tour' } = {}) {
   const modern = era.startsWith('2026');
   // A modern client has no standing roots that a legacy server could have asked for when its session began.
-  const excuse = modern && (upstreamEra === 'legacy' || TARGETS[slug]?.only === 'legacy') ? ['--excuse', 'roots'] : [];
+  const excused = modern && (upstreamEra === 'legacy' || TARGETS[slug]?.only === 'legacy') ? ['roots'] : [];
+  // Three servers offer the same resource URIs at the aggregated endpoint: which of them a subscription reaches is not defined.
+  if (prefixed && slug.startsWith('everything')) excused.push('subscribe');
+  const excuse = excused.length ? ['--excuse', excused.join(',')] : [];
   const wanted = require.filter(name => !(era < '2025-06-18' && name === 'elicitation'));
   const asked = upstreamEra ?? (modern && TARGETS[slug]?.only === 'legacy' ? 'legacy' : undefined);
   step(`${label} ${client} ${era} ${prefixed ? '/mcp' : '/mcp/…'} ${slug}`, () => {
@@ -163,13 +168,13 @@ function plan() {
   for (const era of ['legacy', 'modern']) {
     oracle('oracle-fixture', era);
     oracle('weird', era);
-    oracle('weird-stdio', era, { direct: 'weird', flags: ['--any-content-type', '--other-transport'] });
+    oracle('weird-stdio', era, { direct: 'weird', flags: ['--other-transport'] });
   }
   oracle('oracle-everything', 'legacy');
   for (const version of ['2025-06-18', '2025-03-26']) oracle('weird', 'legacy', { flags: ['--legacy-version', version], label: ` ${version}` });
 
   // Cancellation, resumption, notifications: own eras, bridged eras, and over stdio.
-  for (const [era, slug] of [['legacy', 'weird-streams'], ['modern', 'weird-streams'], ['modern', 'weird-legacy'], ['legacy', 'weird-modern'], ['legacy', 'weird-stdio'], ['modern', 'weird-stdio']]) {
+  for (const [era, slug] of [['legacy', 'weird-streams'], ['modern', 'weird-streams'], ['modern', 'weird-legacy'], ['legacy', 'weird-modern'], ['legacy', 'weird-shared'], ['modern', 'weird-shared']]) {
     step(`cancellation ${era} client, ${slug}`, () => { const { url, headers } = front(slug); return cancellation(url, headers, era); }, { gateway: slug !== 'weird-streams' });
   }
   step('resumption with Last-Event-ID, weird-streams', () => { const { url, headers } = front('weird-streams'); return resumption(url, headers); }, { gateway: false });
@@ -247,7 +252,6 @@ try {
   console.log(`FAIL starting: ${error.stack ?? error}`);
 } finally {
   await stopAll();
-  rmSync(work, { recursive: true, force: true });
 }
 if (tally.failed.length) console.log(`failed: ${tally.failed.join('; ')}\nlogs of the processes are in ${logDirectory()}`);
 else rmSync(logDirectory(), { recursive: true, force: true });
