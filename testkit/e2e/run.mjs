@@ -61,6 +61,7 @@ async function startUpstreams() {
     startHttp('suite-direct', null, [fixtureBin, '--port', 'PORT']),
     startHttp('oracle-fixture', 'bench', [fixtureBin, '--port', 'PORT']),
     startHttp('oracle-everything', 'bench', everything('streamableHttp'), { PORT: 'PORT' }),
+    startHttp('oracle-fastmcp', 'bench', [python, here('fastmcp_server.py'), 'PORT']),
     startHttp('weird', 'bench', weird('PORT')),
     startHttp('weird-streams', 'bench', weird('PORT')),
     startHttp('weird-legacy', 'bench', weird('PORT', '--era', 'legacy')),
@@ -167,6 +168,7 @@ function plan() {
   }, { uses: [direct], gateway: direct !== slug });
   for (const era of ['legacy', 'modern']) {
     oracle('oracle-fixture', era);
+    oracle('oracle-fastmcp', era);
     oracle('weird', era);
     oracle('weird-stdio', era, { direct: 'weird', flags: ['--other-transport'] });
   }
