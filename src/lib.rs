@@ -28,4 +28,5 @@ pub mod fault;
 pub mod id;
 pub mod json;
 pub mod net;
+pub mod protocol;
 pub mod secret;

@@ -1,1 +1,168 @@
-//! Settings: flag, variable, default, help and check from one definition.
+//! Settings: one definition each gives the flag, the variable, the default, the unit, the help and the check. Servers,
+//! tenants and rules are no settings: they are data, kept in the database.
+//!
+//! A value comes from the first of: flag, `MREG_*` variable, `.env` in the working directory, default. Nothing here reads
+//! or writes the environment behind clap's back; a `.env` file enters as a default that is remembered as such.
+
+mod effective;
+mod environment;
+mod parse;
+mod sections;
+
+pub use effective::{Effective, Origin, effective};
+pub use environment::{DotEnv, Unknown, check_names};
+pub use sections::{Access, Data, Limits, Listen, Log, LogFormat, Metrics, Pools};
+
+use std::ffi::OsString;
+
+/// All settings of one process.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Settings {
+    /// Where it listens and who may speak to it.
+    #[command(flatten)]
+    pub listen: Listen,
+    /// Where it keeps its data.
+    #[command(flatten)]
+    pub data: Data,
+    /// How the first administrator and the sealing key come to be.
+    #[command(flatten)]
+    pub access: Access,
+    /// What bounds it.
+    #[command(flatten)]
+    pub limits: Limits,
+    /// Connections to databases and upstreams, and threads.
+    #[command(flatten)]
+    pub pools: Pools,
+    /// What it writes about itself.
+    #[command(flatten)]
+    pub log: Log,
+    /// What it counts.
+    #[command(flatten)]
+    pub metrics: Metrics,
+}
+
+/// Why the process does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A flag or variable cannot be read.
+    #[error(transparent)]
+    Parse(#[from] clap::Error),
+    /// A variable that nobody knows.
+    #[error(transparent)]
+    Unknown(#[from] Unknown),
+    /// `.env` exists and cannot be read.
+    #[error("the file .env: {0}")]
+    DotEnv(String),
+    /// Settings that do not go together; every mistake at once.
+    #[error("{}", .0.join("\n"))]
+    Conflict(Vec<String>),
+}
+
+impl Settings {
+    /// The settings that `args` (without the program's name), this process's environment and `dotenv` give, checked. For tests
+    /// and embedding; the command line flattens [`Settings`] into its own commands instead.
+    pub fn from_args<I, A>(args: I, dotenv: &DotEnv) -> Result<Self, SettingsError>
+    where
+        I: IntoIterator<Item = A>,
+        A: Into<OsString> + Clone,
+    {
+        use clap::{Args as _, FromArgMatches as _};
+        let command = dotenv.apply(Self::augment_args(clap::Command::new("mcp-gateway").no_binary_name(true)));
+        let settings = Self::from_arg_matches(&command.try_get_matches_from(args)?)?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// Checks across fields: what clap cannot see in one value.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        let mut wrong = Vec::new();
+        let listen = &self.listen;
+        if !listen.host.is_loopback() && !listen.behind_proxy && !listen.has_tls() {
+            wrong.push(format!(
+                "refusing to listen on {} without TLS: keys and data would cross the network readable. Give --tls-cert and \
+                 --tls-key, or keep MREG_HOST=127.0.0.1, or, if a proxy in front of it ends TLS, say --behind-proxy",
+                listen.host
+            ));
+        }
+        if listen.tls_cert.is_some() != listen.tls_key.is_some() {
+            wrong.push("--tls-cert and --tls-key go together: give both or none".to_owned());
+        }
+        if let Some(url) = &listen.public_url {
+            if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
+                wrong.push(format!("MREG_PUBLIC_URL must be an absolute http or https URL, not `{url}`"));
+            }
+            if url.query().is_some() || url.fragment().is_some() {
+                wrong.push("MREG_PUBLIC_URL has neither query nor fragment".to_owned());
+            }
+            if !url.username().is_empty() || url.password().is_some() {
+                wrong.push("MREG_PUBLIC_URL holds no credentials: it is shown to everybody".to_owned());
+            }
+        }
+        if self.access.master_key.is_some() && self.access.master_key_file.is_some() {
+            wrong.push("MREG_MASTER_KEY and MREG_MASTER_KEY_FILE exclude each other: give one".to_owned());
+        }
+        if self.pools.min_pool_size > self.pools.max_pool_size {
+            wrong.push(format!(
+                "MREG_FASTMCP_MIN_POOL_SIZE ({}) is above MREG_FASTMCP_MAX_POOL_SIZE ({})",
+                self.pools.min_pool_size, self.pools.max_pool_size
+            ));
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(SettingsError::Conflict(wrong)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(args: &[&str]) -> Result<Settings, SettingsError> {
+        Settings::from_args(args, &DotEnv::default())
+    }
+
+    #[test]
+    fn nothing_configured_is_a_loopback_gateway() {
+        let settings = settings(&[]).unwrap();
+        assert_eq!((settings.listen.host.to_string(), settings.listen.port), ("127.0.0.1".to_owned(), 8001));
+        assert_eq!(settings.limits.request_body, 4 << 20);
+        assert!(settings.metrics.enabled);
+    }
+
+    #[test]
+    fn a_public_address_needs_tls_or_a_proxy() {
+        let error = settings(&["--host", "0.0.0.0"]).unwrap_err().to_string();
+        assert!(error.contains("without TLS") && error.contains("--behind-proxy"), "{error}");
+        settings(&["--host", "0.0.0.0", "--behind-proxy"]).unwrap();
+        settings(&["--host", "::", "--tls-cert", "a.pem", "--tls-key", "b.pem"]).unwrap();
+        settings(&["--host", "127.3.2.1"]).unwrap();
+    }
+
+    #[test]
+    fn every_conflict_is_said_at_once() {
+        let error = settings(&[
+            "--min-pool-size",
+            "9",
+            "--max-pool-size",
+            "3",
+            "--tls-key",
+            "k",
+            "--public-url",
+            "ftp://a/?q",
+            "--master-key",
+            "a",
+            "--master-key-file",
+            "b",
+        ]);
+        let error = error.unwrap_err().to_string();
+        for part in ["MIN_POOL_SIZE (9)", "go together", "absolute http", "neither query", "exclude each other"] {
+            assert!(error.contains(part), "{part} is missing in {error}");
+        }
+    }
+
+    #[test]
+    fn a_bad_value_names_the_flag() {
+        let error = settings(&["--request-body-limit", "many"]).unwrap_err().to_string();
+        assert!(error.contains("--request-body-limit") && error.contains("4MiB"), "{error}");
+        let error = settings(&["--shutdown-grace", "soon"]).unwrap_err().to_string();
+        assert!(error.contains("--shutdown-grace") && error.contains("30s"), "{error}");
+    }
+}

@@ -1,3 +1,8 @@
-//! ENGINE: what servers there are and who may see and call them.
+//! ENGINE: what servers there are, what they offer, and who may see and call them.
 
+pub mod access;
+pub mod catalog;
 pub mod model;
+pub mod names;
+pub mod snapshot;
+pub mod template;

@@ -1,1 +1,230 @@
-//! ALL SQL.
+//! ALL SQL. One enum of two pools and one macro, [`on!`], so that each query is written once and runs on SQLite and on
+//! PostgreSQL; a file per table family holds the row and its queries. Rows are plain: what a column means is the
+//! engines' affair, and a query on a tenant's table takes a `TenantId`.
+//!
+//! Every change of servers, users or keys goes through `on!(change …)`, which moves the registry's revision in the same
+//! transaction: whoever polls [`Store::revision`] misses nothing. Times are microseconds since 1970, because a number
+//! sorts and divides alike in both databases.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{PgPool, SqlitePool};
+use time::OffsetDateTime;
+
+/// Runs one query text on whichever database is open.
+///
+/// - `on!(read self, db => …)`: `db` is the pool.
+/// - `on!(write self, tx => …)`: `tx` is the connection of a transaction, committed when the body ends; `?` in the body
+///   leaves and rolls back. SQLite begins it `IMMEDIATE`, or two writers that both read first could deadlock.
+/// - `on!(change self, tx => …)`: the same, and the registry's revision moves. The counter's row is taken first, so on
+///   PostgreSQL changes of the registry come one after the other as on SQLite.
+macro_rules! on {
+    (read $store:expr, $db:ident => $body:expr) => {
+        match &$store.db {
+            $crate::store::Db::Sqlite($db) => $body,
+            $crate::store::Db::Postgres($db) => $body,
+        }
+    };
+    (write $store:expr, $tx:ident => $body:expr) => {
+        match &$store.db {
+            $crate::store::Db::Sqlite(pool) => $crate::store::on!(@run pool, "BEGIN IMMEDIATE", $tx => $body),
+            $crate::store::Db::Postgres(pool) => $crate::store::on!(@run pool, "BEGIN", $tx => $body),
+        }
+    };
+    (change $store:expr, $tx:ident => $body:expr) => {
+        $crate::store::on!(write $store, $tx => {
+            sqlx::query("UPDATE counters SET value = value + 1 WHERE name = 'registry_revision'")
+                .execute(&mut *$tx)
+                .await?;
+            $body
+        })
+    };
+    (@run $pool:expr, $begin:literal, $tx:ident => $body:expr) => {{
+        let mut transaction = $pool.begin_with($begin).await?;
+        let value = {
+            let $tx = &mut *transaction;
+            $body
+        };
+        transaction.commit().await?;
+        value
+    }};
+}
+pub(crate) use on;
+
+pub mod catalogs;
+pub mod keys;
+pub mod servers;
+pub mod tenants;
+pub mod users;
+
+/// Why the store did not do as it was told.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another row of the tenant has this name already.
+    #[error("the name is taken")]
+    Taken,
+    /// There is no such row in this tenant.
+    #[error("no such row")]
+    Missing,
+    /// The row was changed since it was read.
+    #[error("the row was changed meanwhile")]
+    Stale,
+    /// The change would leave nobody who can administer the gateway.
+    #[error("this is the last active administrator")]
+    LastAdmin,
+    /// A stored value cannot be read; the row was written by something else.
+    #[error("a stored value cannot be read: {0}")]
+    Corrupt(String),
+    /// The address names no database that this program speaks to.
+    #[error("`{0}` is no database address; use sqlite://PATH or postgres://USER@HOST/DATABASE")]
+    Address(String),
+    /// The database's file cannot be made or protected.
+    #[error("cannot open the database file {path}: {cause}")]
+    File {
+        /// Which file.
+        path: String,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// The tables could not be brought up to date.
+    #[error("cannot bring the database up to date: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The database failed or is away.
+    #[error("database: {0}")]
+    Database(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(cause) if cause.is_unique_violation() => Self::Taken,
+            sqlx::Error::Database(cause) if cause.is_foreign_key_violation() => Self::Missing,
+            sqlx::Error::RowNotFound => Self::Missing,
+            _ => Self::Database(error),
+        }
+    }
+}
+
+/// The open database. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    db: Db,
+}
+
+#[derive(Debug, Clone)]
+enum Db {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// How long a writer waits for another one on SQLite.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// How long a query waits for a connection.
+const ACQUIRE: Duration = Duration::from_secs(10);
+
+impl Store {
+    /// Opens `url` (`sqlite://PATH` or `postgres://…`) with at most `max_connections` connections (at least 1), makes the
+    /// file when there is none (readable by its owner only) and brings the tables up to date.
+    pub async fn connect(url: &str, max_connections: u32) -> Result<Self, StoreError> {
+        let most = max_connections.max(1);
+        let db = match url.split_once(':').map(|(scheme, _)| scheme) {
+            Some("sqlite") => Db::Sqlite(open_sqlite(url, most).await?),
+            Some("postgres" | "postgresql") => Db::Postgres(open_postgres(url, most).await?),
+            // The address may hold a password: only its scheme is repeated.
+            other => return Err(StoreError::Address(other.unwrap_or("").chars().take(20).collect())),
+        };
+        let store = Self { db };
+        let migrator = sqlx::migrate!("./migrations");
+        on!(read store, db => migrator.run(db).await?);
+        store.date_first_start().await?;
+        Ok(store)
+    }
+
+    /// `sqlite` or `postgresql`.
+    pub fn dialect(&self) -> &'static str {
+        match self.db {
+            Db::Sqlite(_) => "sqlite",
+            Db::Postgres(_) => "postgresql",
+        }
+    }
+
+    /// Answers when the database does.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        on!(read self, db => sqlx::query("SELECT 1").execute(db).await.map(drop)?);
+        Ok(())
+    }
+
+    /// Grows with every change of servers, users or keys, of any tenant and by any process.
+    pub async fn revision(&self) -> Result<i64, StoreError> {
+        let text = "SELECT value FROM counters WHERE name = 'registry_revision'";
+        Ok(on!(read self, db => sqlx::query_scalar(text).fetch_one(db).await?))
+    }
+
+    /// Connections open and the most there may be.
+    pub fn connections(&self) -> (u32, u32) {
+        on!(read self, db => (db.size(), db.options().get_max_connections()))
+    }
+
+    /// Waits for what runs and closes every connection.
+    pub async fn close(&self) {
+        on!(read self, db => db.close().await);
+    }
+}
+
+async fn open_sqlite(url: &str, most: u32) -> Result<SqlitePool, StoreError> {
+    let options = SqliteConnectOptions::from_str(url)
+        .map_err(|_| StoreError::Address("sqlite".into()))?
+        .create_if_missing(true)
+        .foreign_keys(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // A revoked key must stay revoked over a power cut; writes are rare.
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY);
+    let path = options.get_filename().to_owned();
+    protect(&path).map_err(|cause| StoreError::File { path: path.display().to_string(), cause })?;
+    Ok(SqlitePoolOptions::new().max_connections(most).acquire_timeout(ACQUIRE).connect_with(options).await?)
+}
+
+/// Makes the file before SQLite does, so that it is never readable by others; the files beside it inherit its mode.
+fn protect(path: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder)?;
+    }
+    let file = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(())
+}
+
+async fn open_postgres(url: &str, most: u32) -> Result<PgPool, StoreError> {
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|_| StoreError::Address("postgres".into()))?
+        .application_name("mcp-gateway");
+    Ok(PgPoolOptions::new().max_connections(most).acquire_timeout(ACQUIRE).connect_with(options).await?)
+}
+
+/// Microseconds since 1970; what a column of time holds.
+pub fn micros(time: OffsetDateTime) -> i64 {
+    i64::try_from(time.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX)
+}
+
+/// The time that a column holds.
+pub fn at(micros: i64) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
+
+/// The time that a column may hold.
+pub fn at_opt(micros: Option<i64>) -> Option<OffsetDateTime> {
+    micros.map(at)
+}
+
+/// Now, as exactly as it can be stored.
+pub fn now() -> OffsetDateTime {
+    at(micros(OffsetDateTime::now_utc()))
+}

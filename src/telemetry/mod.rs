@@ -1,1 +1,18 @@
-//! Metrics, logs, and the one record of each operation.
+//! What is seen from outside: metrics (the one list), logs, and the one record of each operation.
+//!
+//! Every finished operation makes one [`Operation`], and [`Recorder::record`] is the only place that counts it. Metrics, logs,
+//! and later audit and analytics, read that value; nobody else counts.
+
+mod exposition;
+mod family;
+pub mod logs;
+pub mod metrics;
+mod operation;
+mod process;
+mod recorder;
+
+pub use exposition::Format;
+pub use family::{Counter, Family, Gauge, Held, Histogram};
+pub use metrics::Metrics;
+pub use operation::{Operation, Outcome, RequestId, SessionTag, Sizes, Times};
+pub use recorder::Recorder;

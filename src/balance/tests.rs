@@ -1,0 +1,214 @@
+use proptest::prelude::*;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use super::breaker::{FAILURES_TO_OPEN, OPEN_FOR};
+use super::*;
+
+fn replicas(weights: &[u32], policy: Policy) -> Replicas {
+    Replicas::new(&specs(weights), policy, None, Instant::now())
+}
+
+fn specs(weights: &[u32]) -> Vec<Replica> {
+    let one = |(index, weight): (usize, &u32)| Replica { url: format!("http://replica-{index}/mcp"), weight: *weight };
+    weights.iter().enumerate().map(one).collect()
+}
+
+fn rng() -> StdRng {
+    StdRng::seed_from_u64(7)
+}
+
+fn shares(replicas: &Replicas, calls: u64) -> Vec<f64> {
+    let mut chosen = vec![0.0; replicas.len()];
+    let (mut rng, now) = (rng(), Instant::now());
+    for call in 0..calls {
+        chosen[replicas.order(call, &mut rng, now).unwrap().first().unwrap()] += 1.0;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a small number")]
+    chosen.iter().map(|count| count / calls as f64).collect()
+}
+
+fn dropped() -> Fault {
+    Fault::upstream(Kind::Dropped, Retry::MaybeSent, "the connection ended")
+}
+
+fn break_replica(replicas: &Replicas, index: usize, now: Instant) {
+    for _ in 0..FAILURES_TO_OPEN {
+        replicas.enter(index, now).unwrap().report(Err(&dropped()), now);
+    }
+}
+
+#[test]
+fn round_robin_gives_each_its_turn_and_the_others_as_failover() {
+    let replicas = replicas(&[1, 1, 1], Policy::RoundRobin);
+    let (mut rng, now) = (rng(), Instant::now());
+    let orders: Vec<Vec<usize>> = (0..3).map(|_| replicas.order(0, &mut rng, now).unwrap().collect()).collect();
+    assert_eq!(orders, [[0, 1, 2], [1, 2, 0], [2, 0, 1]]);
+}
+
+#[test]
+fn a_sick_replica_stands_last_and_its_load_is_shared_by_all_others() {
+    let replicas = replicas(&[1, 1, 1, 1], Policy::RoundRobin);
+    let now = Instant::now();
+    replicas.checked(1, Err("answered 503".into()), now);
+    let shares = shares(&replicas, 300);
+    for index in [0, 2, 3] {
+        assert!((shares[index] - 1.0 / 3.0).abs() < 1e-9, "{shares:?}");
+    }
+    assert_eq!(replicas.order(0, &mut rng(), now).unwrap().last(), Some(1));
+    assert_eq!(replicas.status(now)[1].health.as_ref().map(|health| health.healthy), Some(false));
+    replicas.checked(1, Ok(()), now);
+    assert!(self::shares(&replicas, 400).iter().all(|share| (share - 0.25).abs() < 1e-9));
+}
+
+#[test]
+fn the_fewest_calls_under_way_go_first_and_a_dropped_guard_gives_its_place_back() {
+    let replicas = replicas(&[1, 1, 1], Policy::LeastInFlight);
+    let (mut rng, now) = (rng(), Instant::now());
+    let _two = [replicas.enter(0, now).unwrap(), replicas.enter(0, now).unwrap()];
+    let one = replicas.enter(2, now).unwrap();
+    for _ in 0..3 {
+        assert_eq!(replicas.order(0, &mut rng, now).unwrap().collect::<Vec<_>>(), [1, 2, 0]);
+    }
+    drop(one);
+    let firsts: Vec<_> = (0..4).map(|_| replicas.order(0, &mut rng, now).unwrap().first().unwrap()).collect();
+    assert!(firsts.contains(&1) && firsts.contains(&2) && !firsts.contains(&0), "{firsts:?}");
+}
+
+#[test]
+fn an_open_breaker_takes_a_replica_out_and_open_ones_only_leave_a_fault_with_a_time() {
+    let replicas = replicas(&[1, 1], Policy::RoundRobin);
+    let (mut rng, now) = (rng(), Instant::now());
+    break_replica(&replicas, 0, now);
+    for _ in 0..4 {
+        assert_eq!(replicas.order(0, &mut rng, now).unwrap().collect::<Vec<_>>(), [1]);
+    }
+    let later = now + Duration::from_secs(20);
+    break_replica(&replicas, 1, later);
+    let fault = replicas.order(0, &mut rng, later).unwrap_err();
+    assert_eq!((fault.kind, fault.whose), (Kind::BreakerOpen, crate::fault::Whose::Upstream));
+    assert_eq!(fault.retry_after, Some(Duration::from_secs(40)));
+    assert!(!fault.counts_against_replica());
+    assert!(fault.detail.contains("dropped") && fault.detail.contains("40 s"), "{}", fault.detail);
+    assert_eq!(replicas.order(0, &mut rng, now + OPEN_FOR).unwrap().collect::<Vec<_>>(), [0]);
+}
+
+#[test]
+fn a_probe_whose_caller_went_away_leaves_its_place_to_the_next() {
+    let replicas = replicas(&[1], Policy::RoundRobin);
+    let now = Instant::now();
+    break_replica(&replicas, 0, now);
+    let later = now + OPEN_FOR;
+    let probe = replicas.enter(0, later).unwrap();
+    assert!(probe.is_probe());
+    assert!(replicas.enter(0, later).is_none());
+    assert_eq!(replicas.order(0, &mut rng(), later).unwrap_err().retry_after, Some(Duration::from_secs(1)));
+    drop(probe);
+    for _ in 0..3 {
+        let mut probe = replicas.enter(0, later).unwrap();
+        probe.report(Ok(()), later);
+    }
+    assert_eq!(replicas.status(later)[0].breaker, BreakerState::Closed);
+    assert_eq!(replicas.status(later)[0].in_flight, 0);
+}
+
+#[test]
+fn what_is_not_the_replicas_fault_never_opens_its_breaker() {
+    let replicas = replicas(&[1], Policy::RoundRobin);
+    let now = Instant::now();
+    let not_its_fault = [
+        Fault::client(Kind::Cancelled, "the client went away"),
+        Fault::gateway(Kind::Full, "too many calls"),
+        Fault::upstream(Kind::Status(429), Retry::NotSent, "throttled"),
+        Fault::upstream(Kind::Refused, Retry::NotSent, "401"),
+    ];
+    for fault in not_its_fault.iter().cycle().take(40) {
+        replicas.enter(0, now).unwrap().report(Err(fault), now);
+    }
+    assert_eq!(replicas.status(now)[0].breaker, BreakerState::Closed);
+    break_replica(&replicas, 0, now);
+    assert_eq!(replicas.status(now)[0].breaker, BreakerState::Open);
+}
+
+#[test]
+fn new_settings_keep_what_is_known_of_a_replica_that_stays() {
+    let now = Instant::now();
+    let before = replicas(&[1, 1], Policy::RoundRobin);
+    break_replica(&before, 1, now);
+    let _call = before.enter(0, now);
+    let mut changed = specs(&[5, 5, 5]);
+    changed.swap(0, 1);
+    let after = Replicas::new(&changed, Policy::Weighted, Some(&before), now);
+    let status = after.status(now);
+    assert_eq!(status[0].breaker, BreakerState::Open);
+    assert_eq!((status[1].in_flight, status[1].weight), (1, 5));
+    assert_eq!(status[2].breaker, BreakerState::Closed);
+}
+
+#[test]
+fn the_same_url_twice_is_two_replicas() {
+    let twice = vec![Replica { url: "http://one/mcp".into(), weight: 1 }; 2];
+    let replicas = Replicas::new(&twice, Policy::ConsistentHash, None, Instant::now());
+    assert!(shares(&replicas, 10_000).iter().all(|share| (share - 0.5).abs() < 0.02));
+}
+
+#[test]
+fn a_server_without_replicas_says_so() {
+    let none = Replicas::new(&[], Policy::RoundRobin, None, Instant::now());
+    assert_eq!(none.order(0, &mut rng(), Instant::now()).unwrap_err().kind, Kind::Setup);
+    assert!(none.enter(0, Instant::now()).is_none());
+}
+
+#[test]
+fn random_and_hash_spread_evenly() {
+    for policy in [Policy::Random, Policy::ConsistentHash] {
+        let shares = shares(&replicas(&[1; 5], policy), 100_000);
+        assert!(shares.iter().all(|share| (share - 0.2).abs() < 0.01), "{policy:?} {shares:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn weights_are_respected_within_one_percent(weights in prop::collection::vec(1..100_u32, 1..9)) {
+        let sum = f64::from(weights.iter().sum::<u32>());
+        for policy in [Policy::Weighted, Policy::ConsistentHash] {
+            let shares = shares(&replicas(&weights, policy), 60_000);
+            for (share, weight) in shares.iter().zip(&weights) {
+                prop_assert!((share - f64::from(*weight) / sum).abs() < 0.01, "{:?} {:?} {:?}", policy, weights, shares);
+            }
+        }
+    }
+
+    #[test]
+    fn a_replica_that_comes_takes_its_share_of_callers_and_moves_no_other(weights in prop::collection::vec(1..10_u32, 1..8)) {
+        let all = replicas(&weights, Policy::ConsistentHash);
+        let mut more = weights.clone();
+        more.push(3);
+        let one_more = replicas(&more, Policy::ConsistentHash);
+        let (mut rng, now, mut moved) = (rng(), Instant::now(), 0.0);
+        for caller in 0..20_000_u64 {
+            let before = all.order(caller, &mut rng, now).unwrap().first();
+            let after = one_more.order(caller, &mut rng, now).unwrap().first();
+            if before != after {
+                prop_assert_eq!(after, Some(weights.len()), "a caller moved to a replica that was there before");
+                moved += 1.0;
+            }
+        }
+        let fair = 3.0 / f64::from(more.iter().sum::<u32>());
+        prop_assert!((moved / 20_000.0 - fair).abs() < 0.02, "{} of {}", moved / 20_000.0, fair);
+    }
+
+    #[test]
+    fn when_a_replica_breaks_each_of_its_callers_goes_to_the_one_that_stood_second(broken in 0..5_usize) {
+        let replicas = replicas(&[1, 2, 3, 2, 1], Policy::ConsistentHash);
+        let (mut rng, now) = (rng(), Instant::now());
+        let before: Vec<Vec<usize>> = (0..2_000).map(|key| replicas.order(key, &mut rng, now).unwrap().collect()).collect();
+        break_replica(&replicas, broken, now);
+        for (key, before) in (0..2_000).zip(before) {
+            let without: Vec<usize> = before.into_iter().filter(|index| *index != broken).collect();
+            prop_assert_eq!(replicas.order(key, &mut rng, now).unwrap().collect::<Vec<_>>(), without);
+        }
+    }
+}

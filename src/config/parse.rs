@@ -1,0 +1,126 @@
+//! How values are written: times, sizes, addresses. Each parser says in its error what would have been right.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::secret::Secret;
+
+/// `30s`, `500ms`, `5m`, `2h`; a bare number is seconds. At most 30 days.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split(text);
+    let scale = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => return Err("write a time as 500ms, 30s, 5m or 2h; a bare number is seconds".into()),
+    };
+    let number: f64 = number.parse().map_err(|_| "write a time as 500ms, 30s, 5m or 2h".to_owned())?;
+    let seconds = number * scale;
+    if !(0.0..=30.0 * 86_400.0).contains(&seconds) {
+        return Err("a time is 0 to 30 days".into());
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+/// Like [`duration`], but not zero: for timeouts and intervals.
+pub(super) fn positive(text: &str) -> Result<Duration, String> {
+    let value = duration(text)?;
+    if value.is_zero() { Err("must be more than zero".into()) } else { Ok(value) }
+}
+
+/// `65536`, `64KiB`, `4MiB`, `1GiB` (and `kB`, `MB`, `GB` of a thousand). At most 1 TiB.
+pub(super) fn bytes(text: &str) -> Result<usize, String> {
+    let (number, unit) = split(text);
+    let scale: u64 = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        _ => return Err("write a size as 65536, 64KiB, 4MiB or 1GiB".into()),
+    };
+    let number: u64 = number.parse().map_err(|_| "write a size as 65536, 64KiB, 4MiB or 1GiB".to_owned())?;
+    number
+        .checked_mul(scale)
+        .filter(|size| (1..=1 << 40).contains(size))
+        .and_then(|size| usize::try_from(size).ok())
+        .ok_or_else(|| "a size is 1 byte to 1 TiB".to_owned())
+}
+
+fn split(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    (&text[..end], text[end..].trim_start())
+}
+
+/// An address to listen on; `localhost` is `127.0.0.1`.
+pub(super) fn host(text: &str) -> Result<IpAddr, String> {
+    if text.eq_ignore_ascii_case("localhost") {
+        return Ok(IpAddr::from([127, 0, 0, 1]));
+    }
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    bare.parse().map_err(|_| "give an address such as 127.0.0.1, ::1 or 0.0.0.0".to_owned())
+}
+
+/// A host name or `name:port` as it stands in a `Host` header, lower-cased.
+pub(super) fn host_name(text: &str) -> Result<String, String> {
+    let text = text.trim().to_ascii_lowercase();
+    let plain = !text.is_empty()
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']'));
+    if plain { Ok(text) } else { Err("give a host name such as gateway.example.com, without scheme or path".into()) }
+}
+
+/// An origin as browsers write it: `scheme://host` or `scheme://host:port` (RFC 6454 section 6.2).
+pub(super) fn origin(text: &str) -> Result<String, String> {
+    let url = url::Url::parse(text.trim()).map_err(|error| format!("not an origin: {error}"))?;
+    let origin = url.origin();
+    if !origin.is_tuple() || url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+        return Err("give an origin such as https://app.example.com, without path".into());
+    }
+    Ok(origin.ascii_serialization())
+}
+
+/// A directive list of the log filter.
+pub(super) fn filter(text: &str) -> Result<String, String> {
+    tracing_subscriber::EnvFilter::try_new(text).map_err(|error| error.to_string())?;
+    Ok(text.to_owned())
+}
+
+/// Anything; never shown again.
+#[expect(clippy::unnecessary_wraps, reason = "the form that clap asks of a parser")]
+pub(super) fn secret(text: &str) -> Result<Secret, String> {
+    Ok(Secret::new(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_sizes_are_read_with_their_units() {
+        assert_eq!(duration("30"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("1.5 s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
+        assert!(duration("-1").is_err() && duration("1d").is_err() && duration("").is_err());
+        assert!(duration("99999999999").is_err() && duration("1.2.3").is_err() && positive("0").is_err());
+        assert_eq!(bytes("4MiB"), Ok(4 << 20));
+        assert_eq!(bytes("10 kB"), Ok(10_000));
+        assert!(bytes("0").is_err() && bytes("4 pages").is_err() && bytes("1.5MiB").is_err());
+        assert!(bytes("99999999999999GiB").is_err());
+    }
+
+    #[test]
+    fn hosts_and_origins_are_plain() {
+        assert_eq!(host("[::1]"), Ok("::1".parse().unwrap()));
+        assert_eq!(host("LocalHost"), Ok("127.0.0.1".parse().unwrap()));
+        assert!(host("gateway").is_err());
+        assert_eq!(host_name("Gateway.Example.com:8443").as_deref(), Ok("gateway.example.com:8443"));
+        assert!(host_name("https://a").is_err() && host_name("").is_err());
+        assert_eq!(origin("HTTPS://App.Example.com:443").as_deref(), Ok("https://app.example.com"));
+        assert!(origin("https://a/path").is_err() && origin("data:text/plain,x").is_err());
+    }
+}

@@ -1,0 +1,203 @@
+//! The sections. A doc comment here is the help text that people read on the command line and in the reference.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use ipnet::IpNet;
+use url::Url;
+
+use super::parse;
+use crate::secret::Secret;
+
+/// Where it listens and who may speak to it.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Listening")]
+pub struct Listen {
+    /// Address to listen on. Other than loopback needs TLS or --behind-proxy
+    #[arg(long, env = "MREG_HOST", default_value = "127.0.0.1", value_name = "ADDRESS", value_parser = parse::host)]
+    pub host: IpAddr,
+    /// Port to listen on; 0 takes any free one
+    #[arg(long, env = "MREG_PORT", default_value_t = 8001, value_name = "PORT")]
+    pub port: u16,
+    /// URL under which clients reach the gateway, if that is not the address it listens on
+    #[arg(long, env = "MREG_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<Url>,
+    /// Certificate chain to serve HTTPS with, PEM
+    #[arg(long, env = "MREG_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// Private key of the certificate, PEM
+    #[arg(long, env = "MREG_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// A proxy in front ends TLS and names the client in X-Forwarded-For or Forwarded
+    #[arg(
+        long,
+        env = "MREG_BEHIND_PROXY",
+        value_name = "BOOL",
+        default_value = "false",
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        value_parser = BoolishValueParser::new()
+    )]
+    pub behind_proxy: bool,
+    /// Networks whose forwarding headers are believed when --behind-proxy is set (CIDR, comma-separated)
+    #[arg(
+        long,
+        env = "MREG_TRUSTED_PROXIES",
+        value_name = "CIDR",
+        value_delimiter = ',',
+        default_value = "127.0.0.0/8,::1/128"
+    )]
+    pub trusted_proxies: Vec<IpNet>,
+    /// Host names that requests may name besides loopback names and the public URL's (comma-separated)
+    #[arg(long, env = "MREG_ALLOWED_HOSTS", value_name = "HOST", value_delimiter = ',', value_parser = parse::host_name)]
+    pub allowed_hosts: Vec<String>,
+    /// Origins of web pages that may call the gateway (comma-separated)
+    #[arg(long, env = "MREG_ALLOWED_ORIGINS", value_name = "ORIGIN", value_delimiter = ',', value_parser = parse::origin)]
+    pub allowed_origins: Vec<String>,
+}
+
+impl Listen {
+    /// Whether the listener itself speaks TLS.
+    pub fn has_tls(&self) -> bool {
+        self.tls_cert.is_some() && self.tls_key.is_some()
+    }
+}
+
+/// Where it keeps its data.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Data")]
+pub struct Data {
+    /// Folder for the database, keys and local state; made when absent
+    #[arg(long, env = "MREG_DATA_DIR", default_value = "./data", value_name = "FOLDER")]
+    pub data_dir: PathBuf,
+    /// Database, sqlite:// or postgres://; a SQLite file in the data folder when absent
+    #[arg(long, env = "MREG_DATABASE_URL", value_name = "URL", hide_env_values = true, value_parser = parse::secret)]
+    pub database_url: Option<Secret>,
+}
+
+/// How the first administrator and the sealing key come to be.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Keys")]
+pub struct Access {
+    /// API key of the first administrator, for unattended installs; made and printed once when absent
+    #[arg(long, env = "MREG_BOOTSTRAP_ADMIN_KEY", value_name = "KEY", hide_env_values = true, value_parser = parse::secret)]
+    pub bootstrap_admin_key: Option<Secret>,
+    /// Key that seals stored secrets, 32 bytes in base64; made in the data folder when absent
+    #[arg(long, env = "MREG_MASTER_KEY", value_name = "KEY", hide_env_values = true, value_parser = parse::secret)]
+    pub master_key: Option<Secret>,
+    /// File that holds the key that seals stored secrets
+    #[arg(long, env = "MREG_MASTER_KEY_FILE", value_name = "FILE")]
+    pub master_key_file: Option<PathBuf>,
+}
+
+/// What bounds it.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Limits")]
+pub struct Limits {
+    /// Largest body of a request
+    #[arg(id = "request_body", long = "request-body-limit", env = "MREG_REQUEST_BODY_LIMIT", default_value = "4MiB", value_name = "BYTES", value_parser = parse::bytes)]
+    pub request_body: usize,
+    /// Largest single message of an upstream; a streamed result may be longer
+    #[arg(id = "response_body", long = "response-limit", env = "MREG_RESPONSE_LIMIT", default_value = "64MiB", value_name = "BYTES", value_parser = parse::bytes)]
+    pub response_body: usize,
+    /// Largest head of a request, at least 8KiB
+    #[arg(id = "header_size", long = "header-size-limit", env = "MREG_HEADER_SIZE_LIMIT", default_value = "64KiB", value_name = "BYTES", value_parser = parse::bytes)]
+    pub header_size: usize,
+    /// Time for a client to send the head of a request
+    #[arg(long, env = "MREG_HEADER_READ_TIMEOUT", default_value = "10s", value_name = "DURATION", value_parser = parse::positive)]
+    pub header_read_timeout: Duration,
+    /// Time for a client to send the body of a request
+    #[arg(long, env = "MREG_BODY_READ_TIMEOUT", default_value = "30s", value_name = "DURATION", value_parser = parse::positive)]
+    pub body_read_timeout: Duration,
+    /// Time without progress after which a client that does not read its answer is cut off
+    #[arg(long, env = "MREG_WRITE_TIMEOUT", default_value = "60s", value_name = "DURATION", value_parser = parse::positive)]
+    pub write_timeout: Duration,
+    /// Time after which a connection without a request is closed
+    #[arg(long, env = "MREG_KEEP_ALIVE", default_value = "75s", value_name = "DURATION", value_parser = parse::positive)]
+    pub keep_alive: Duration,
+    /// Most client connections at once
+    #[arg(long, env = "MREG_MAX_CONNECTIONS", default_value_t = 20_000, value_name = "COUNT", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
+    pub max_connections: usize,
+    /// Most client sessions at once
+    #[arg(long, env = "MREG_MAX_SESSIONS", default_value_t = 20_000, value_name = "COUNT", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=10_000_000))]
+    pub max_sessions: usize,
+    /// Time after which an unused session ends
+    #[arg(long, env = "MREG_SESSION_IDLE_TIMEOUT", default_value = "30m", value_name = "DURATION", value_parser = parse::positive)]
+    pub session_idle_timeout: Duration,
+    /// Most event streams to clients at once
+    #[arg(long, env = "MREG_MAX_STREAMS", default_value_t = 20_000, value_name = "COUNT", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
+    pub max_streams: usize,
+    /// Most child processes of stdio servers at once
+    #[arg(long, env = "MREG_MAX_CHILDREN", default_value_t = 256, value_name = "COUNT", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    pub max_children: usize,
+    /// Age at which the list of what an upstream offers is asked for again
+    #[arg(long, env = "MREG_CATALOGUE_TTL", default_value = "300s", value_name = "DURATION", value_parser = parse::positive)]
+    pub catalogue_ttl: Duration,
+    /// Pause after which an event stream sends a comment to stay alive
+    #[arg(long, env = "MREG_SSE_KEEP_ALIVE", default_value = "15s", value_name = "DURATION", value_parser = parse::positive)]
+    pub sse_keep_alive: Duration,
+    /// Time that running requests get to finish when the process is told to stop
+    #[arg(long, env = "MREG_SHUTDOWN_GRACE", default_value = "30s", value_name = "DURATION", value_parser = parse::duration)]
+    pub shutdown_grace: Duration,
+}
+
+/// Connections to databases and upstreams, and threads.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Pools")]
+pub struct Pools {
+    /// Requests in flight to one upstream replica that are always allowed
+    #[arg(long, env = "MREG_FASTMCP_MIN_POOL_SIZE", default_value_t = 10, value_name = "COUNT", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    pub min_pool_size: usize,
+    /// Most requests in flight to one upstream replica
+    #[arg(long, env = "MREG_FASTMCP_MAX_POOL_SIZE", default_value_t = 100, value_name = "COUNT", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    pub max_pool_size: usize,
+    /// Most connections to the database
+    #[arg(long, env = "MREG_DATABASE_POOL_SIZE", default_value_t = 10, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub database_pool_size: u32,
+    /// Threads that serve requests; one a processor when absent
+    #[arg(long, env = "MREG_WORKER_THREADS", value_name = "COUNT", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
+    pub worker_threads: Option<usize>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people; coloured on a terminal.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What it writes about itself, on standard error.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Log")]
+pub struct Log {
+    /// Which log lines are written: a level, or directives such as info,operation=debug
+    #[arg(id = "log_filter", long = "log", env = "MREG_LOG", default_value = "info", value_name = "FILTER", value_parser = parse::filter)]
+    pub filter: String,
+    /// How log lines are written
+    #[arg(
+        id = "log_format",
+        long = "log-format",
+        env = "MREG_LOG_FORMAT",
+        default_value = "text",
+        value_name = "FORMAT",
+        value_enum
+    )]
+    pub format: LogFormat,
+}
+
+/// What it counts.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Metrics")]
+pub struct Metrics {
+    /// Serve /metrics; 404 when off
+    #[arg(id = "metrics_enabled", long = "metrics", env = "MREG_FASTMCP_ENABLE_PROMETHEUS_METRICS", default_value = "true", value_name = "BOOL", action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
+    pub enabled: bool,
+    /// Most label sets of one metric; more are counted under `other`
+    #[arg(id = "metrics_max_series", long = "metrics-max-series", env = "MREG_METRICS_MAX_SERIES", default_value_t = 2000, value_name = "COUNT", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
+    pub max_series: usize,
+}

@@ -1,0 +1,148 @@
+//! What a client announces about a message: which era it speaks, and, in the modern one, the headers that mirror the body
+//! (2026-07-28, basic/transports/streamable-http, "Request Metadata" and "Server Validation"). Headers and body must agree,
+//! so that nobody between client and gateway sees another request than the gateway does.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::json;
+use crate::mcp::error::Refusal;
+use crate::protocol::era::{Era, Version};
+use crate::protocol::message::{Message, Shape};
+use crate::protocol::meta;
+use crate::registry::catalog::Mirrored;
+
+/// Methods that the modern era has no more.
+const REMOVED: [&str; 5] = ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"];
+
+/// The era of a message. Modern is what names a modern version, in header or body, or a version that nobody speaks.
+pub fn era_of(headers: &HeaderMap, message: &Message) -> Era {
+    let modern = |version: Option<Version>| version.is_none_or(|version| version.era() == Era::Modern);
+    if message.meta(meta::PROTOCOL_VERSION).is_some() {
+        return Era::Modern;
+    }
+    match headers.get(&meta::VERSION_HEADER) {
+        Some(value) if modern(value.to_str().ok().and_then(Version::parse)) => Era::Modern,
+        _ => Era::Legacy,
+    }
+}
+
+/// Checks a modern message against its headers; returns the name it is about, if its method has one.
+pub fn check_modern(headers: &HeaderMap, message: &Message) -> Result<(), Refusal> {
+    let announced = text(headers, &meta::VERSION_HEADER)?;
+    let stated = message.meta(meta::PROTOCOL_VERSION).map(|value| json::text(value).unwrap_or_default());
+    match (announced, &stated) {
+        (None, _) => return mismatch("the header MCP-Protocol-Version is missing"),
+        (Some(announced), Some(stated)) if announced != stated => {
+            return mismatch(&format!("MCP-Protocol-Version is `{announced}`, but `_meta` says `{stated}`"));
+        }
+        (Some(announced), _) if Version::parse(announced).is_none_or(|version| version.era() != Era::Modern) => {
+            return Err(Refusal::version(announced));
+        }
+        (Some(_), None) if message.shape() == Shape::Request => return Err(missing(meta::PROTOCOL_VERSION)),
+        _ => {}
+    }
+    if message.shape() != Shape::Request {
+        return Ok(());
+    }
+    match message.meta(meta::CLIENT_CAPABILITIES) {
+        None => return Err(missing(meta::CLIENT_CAPABILITIES)),
+        Some(value) if !value.starts_with(b"{") => {
+            let text = format!("Invalid params: `_meta` member `{}` must be an object", meta::CLIENT_CAPABILITIES);
+            return Err(Refusal::bad(meta::INVALID_PARAMS, text));
+        }
+        Some(_) => {}
+    }
+    let method = message.method();
+    match text(headers, &meta::METHOD_HEADER)? {
+        None => return mismatch("the header Mcp-Method is missing"),
+        Some(header) if header != method => {
+            return mismatch(&format!("Mcp-Method is `{header}`, but the body says `{method}`"));
+        }
+        Some(_) => {}
+    }
+    if let Some(member) = named_by(&method) {
+        let body = message.text(member).unwrap_or_default();
+        match text(headers, &meta::NAME_HEADER)?.map(meta::decode) {
+            None => return mismatch("the header Mcp-Name is missing"),
+            Some(None) => return mismatch("the Base64 form of Mcp-Name is broken"),
+            Some(Some(header)) if header != body => {
+                return mismatch(&format!("Mcp-Name is `{header}`, but the body says `{body}`"));
+            }
+            Some(Some(_)) => {}
+        }
+    }
+    if REMOVED.contains(&method.as_ref()) {
+        return Err(Refusal::no_method(Era::Modern, &method));
+    }
+    Ok(())
+}
+
+/// The member of `params` that `Mcp-Name` mirrors.
+pub fn named_by(method: &str) -> Option<&'static str> {
+    match method {
+        "tools/call" | "prompts/get" => Some("name"),
+        "resources/read" => Some("uri"),
+        _ => None,
+    }
+}
+
+/// Checks the headers that mirror tool parameters against the arguments of the call.
+pub fn check_params(headers: &HeaderMap, message: &Message, mirrored: &[Mirrored]) -> Result<(), Refusal> {
+    for parameter in mirrored {
+        let header = text(headers, &parameter.header)?;
+        match (header.map(meta::decode), argument(message, parameter)) {
+            (None, None) => {}
+            (None, Some(_)) => return mismatch(&format!("the header {} is missing", parameter.header)),
+            (Some(None), _) => return mismatch(&format!("the Base64 form of {} is broken", parameter.header)),
+            (Some(Some(_)), None) => {
+                return mismatch(&format!("{} is there, but the argument is not", parameter.header));
+            }
+            (Some(Some(header)), Some(body)) if !same(&header, &body) => {
+                return mismatch(&format!("{} does not say what the argument says", parameter.header));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The headers that mirror tool parameters, for a server of the modern era.
+pub fn mirror_params(message: &Message, mirrored: &[Mirrored]) -> Vec<(HeaderName, HeaderValue)> {
+    let header = |parameter: &Mirrored| {
+        let value = argument(message, parameter)?;
+        Some((parameter.header.clone(), HeaderValue::from_str(&meta::encode(&value)).ok()?))
+    };
+    mirrored.iter().filter_map(header).collect()
+}
+
+/// The argument as it stands in a header; `None` when it is absent, null or no primitive.
+fn argument(message: &Message, parameter: &Mirrored) -> Option<String> {
+    let value = parameter.path.iter().try_fold(message.member("arguments")?, |value, name| json::get(value, name))?;
+    match value.first()? {
+        b'"' => json::text(value).map(std::borrow::Cow::into_owned),
+        b'{' | b'[' | b'n' => None,
+        _ => std::str::from_utf8(value).ok().map(str::to_owned),
+    }
+}
+
+/// Numbers are compared as numbers: `42.0` is `42`.
+fn same(header: &str, body: &str) -> bool {
+    header == body || matches!((header.parse::<f64>(), body.parse::<f64>()), (Ok(a), Ok(b)) if (a - b).abs() < f64::EPSILON)
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Refusal> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    match value.to_str() {
+        Ok(text) => Ok(Some(text)),
+        Err(_) => mismatch(&format!("the header {name} holds characters that no header may hold")),
+    }
+}
+
+fn mismatch<T>(what: &str) -> Result<T, Refusal> {
+    let what: String = what.chars().take(300).collect();
+    Err(Refusal::bad(meta::HEADER_MISMATCH, format!("Header mismatch: {what}")))
+}
+
+fn missing(key: &str) -> Refusal {
+    Refusal::bad(meta::INVALID_PARAMS, format!("Invalid params: `_meta` needs the member `{key}`"))
+}

@@ -1,0 +1,452 @@
+//! Sessions of legacy clients (2025-11-25, basic/transports, "Session Management"). A session belongs to a principal, not to
+//! a token: whoever shows it must be the one who opened it. It holds what the protocol makes stateful: what the client can do,
+//! the sessions opened for it with servers, requests under way, and requests of servers that wait for the client.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use ahash::AHashMap;
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use http::HeaderValue;
+use tokio::sync::{OnceCell, mpsc};
+
+use crate::fault::{Fault, Kind};
+use crate::id::{Principal, ServerId, TenantId};
+use crate::protocol::era::Version;
+use crate::upstream::Upstream;
+use crate::upstream::mux::Mux;
+use crate::upstream::session::HttpSession;
+
+/// Most requests of one session under way.
+const MOST_IN_FLIGHT: usize = 256;
+/// Most requests of servers that wait for one client.
+const MOST_ASKED: usize = 64;
+/// Most resources that one session watches.
+const MOST_WATCHED: usize = 1_000;
+/// Sessions are spread over this many locks.
+const SHARDS: usize = 32;
+
+/// What a session reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Everything the caller sees, names prefixed.
+    All,
+    /// One server, names untouched.
+    One(ServerId),
+}
+
+/// One session.
+pub struct Session {
+    /// Its id, as in `Mcp-Session-Id`.
+    pub id: Box<str>,
+    /// A number for it, unique in this process.
+    pub number: u64,
+    /// Who opened it.
+    pub principal: Principal,
+    /// In which tenant.
+    pub tenant: TenantId,
+    /// What it reaches.
+    pub reach: Reach,
+    /// What was agreed with the client.
+    pub version: Version,
+    /// The parameters of the client's `initialize`, as written.
+    pub init: Bytes,
+    /// Whether the client can answer requests of servers (sampling, elicitation, roots).
+    pub answers: bool,
+    seen: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    links: Vec<(ServerId, Arc<OnceCell<Arc<HttpSession>>>)>,
+    in_flight: AHashMap<Bytes, Arc<Cancel>>,
+    asked: AHashMap<Bytes, Asked>,
+    watched: HashSet<Box<str>>,
+    level: Option<Bytes>,
+    outbox: Option<(u64, mpsc::Sender<Bytes>)>,
+}
+
+/// A request of a server that waits for the client's answer.
+#[derive(Clone)]
+pub struct Asked {
+    /// Whose request it is.
+    pub upstream: Arc<Upstream>,
+    /// How the answer gets there.
+    pub way: Way,
+    /// The server's own id.
+    pub id: Bytes,
+}
+
+/// How an answer gets back to a server.
+#[derive(Clone)]
+pub enum Way {
+    /// POSTed in this session.
+    Http(Arc<HttpSession>),
+    /// Through this channel, under this token.
+    Mux(Mux, u64),
+}
+
+/// Tells a request under way that the client wants it no more.
+#[derive(Default)]
+pub struct Cancel {
+    set: AtomicBool,
+    waker: AtomicWaker,
+    /// Where the notification goes too: the session with the server, and the request's id there.
+    forward: Mutex<Option<(Arc<Upstream>, Arc<HttpSession>)>>,
+}
+
+impl Cancel {
+    /// Cancels.
+    pub fn cancel(&self) {
+        self.set.store(true, Relaxed);
+        self.waker.wake();
+    }
+
+    /// Ready once cancelled.
+    pub fn poll(&self, context: &std::task::Context<'_>) -> Poll<()> {
+        if self.set.load(Relaxed) {
+            return Poll::Ready(());
+        }
+        self.waker.register(context.waker());
+        if self.set.load(Relaxed) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Waits until cancelled.
+    pub async fn wait(&self) {
+        std::future::poll_fn(|context| self.poll(context)).await;
+    }
+
+    /// Whether it is cancelled.
+    pub fn is_set(&self) -> bool {
+        self.set.load(Relaxed)
+    }
+
+    /// From now on the notification itself is passed on to this session of a server.
+    pub fn forward_to(&self, upstream: &Arc<Upstream>, session: &Arc<HttpSession>) {
+        *self.forward.lock().unwrap_or_else(PoisonError::into_inner) = Some((upstream.clone(), session.clone()));
+    }
+
+    /// Where the notification itself goes.
+    pub fn forward(&self) -> Option<(Arc<Upstream>, Arc<HttpSession>)> {
+        self.forward.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A request under way; dropping it takes it off the session's list.
+pub struct InFlight {
+    session: Arc<Session>,
+    id: Bytes,
+    /// Tells that the client wants it no more.
+    pub cancel: Arc<Cancel>,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.session.lock().in_flight.remove(&self.id);
+    }
+}
+
+impl Session {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a request of the client on the list.
+    pub fn begin(self: &Arc<Self>, id: Bytes) -> Result<InFlight, Fault> {
+        let cancel = Arc::new(Cancel::default());
+        let mut state = self.lock();
+        if state.in_flight.len() >= MOST_IN_FLIGHT {
+            let text = format!("this session already has {MOST_IN_FLIGHT} requests under way");
+            return Err(Fault::gateway(Kind::Full, text));
+        }
+        // A client that uses an id twice at a time loses only its own means to cancel the first.
+        state.in_flight.insert(id.clone(), cancel.clone());
+        Ok(InFlight { session: self.clone(), id, cancel })
+    }
+
+    /// The request of the client with this id, while it is under way.
+    pub fn find(&self, id: &[u8]) -> Option<Arc<Cancel>> {
+        self.lock().in_flight.get(id).cloned()
+    }
+
+    /// The place for the session with a server, opened or not.
+    pub fn link(&self, server: ServerId) -> Arc<OnceCell<Arc<HttpSession>>> {
+        let mut state = self.lock();
+        if let Some((_, cell)) = state.links.iter().find(|(id, _)| *id == server) {
+            return cell.clone();
+        }
+        let cell = Arc::new(OnceCell::new());
+        state.links.push((server, cell.clone()));
+        cell
+    }
+
+    /// Forgets a session with a server, which the server forgot, unless another has taken its place.
+    pub fn lose(&self, server: ServerId, lost: &Arc<HttpSession>) {
+        self.lock().links.retain(|(id, cell)| *id != server || !cell.get().is_some_and(|held| Arc::ptr_eq(held, lost)));
+    }
+
+    /// The sessions opened with servers.
+    pub fn links(&self) -> Vec<(ServerId, Arc<HttpSession>)> {
+        let state = self.lock();
+        state.links.iter().filter_map(|(id, cell)| Some((*id, cell.get()?.clone()))).collect()
+    }
+
+    /// Notes a request of a server that the client will see under `id`.
+    pub fn ask(&self, id: Bytes, asked: Asked) -> Result<(), Fault> {
+        let mut state = self.lock();
+        if state.asked.len() >= MOST_ASKED {
+            return Err(Fault::gateway(Kind::Full, format!("{MOST_ASKED} requests already wait for this client")));
+        }
+        state.asked.insert(id, asked);
+        Ok(())
+    }
+
+    /// The request of a server that the client answers under `id`; it can be answered once.
+    pub fn answer(&self, id: &[u8]) -> Option<Asked> {
+        self.lock().asked.remove(id)
+    }
+
+    /// Begins or ends watching a resource. `false` if the session watches too many.
+    pub fn watch(&self, uri: &str, on: bool) -> bool {
+        let mut state = self.lock();
+        if !on {
+            state.watched.remove(uri);
+            return true;
+        }
+        state.watched.len() < MOST_WATCHED && {
+            state.watched.insert(uri.into());
+            true
+        }
+    }
+
+    /// Whether the session watches a resource.
+    pub fn watches(&self, uri: &str) -> bool {
+        self.lock().watched.contains(uri)
+    }
+
+    /// The parameters of the client's last `logging/setLevel`.
+    pub fn level(&self) -> Option<Bytes> {
+        self.lock().level.clone()
+    }
+
+    /// Keeps the parameters of a `logging/setLevel`.
+    pub fn set_level(&self, params: &[u8]) {
+        self.lock().level = Some(Bytes::copy_from_slice(params));
+    }
+
+    /// Opens the stream for what belongs to no request. One before it ends: messages must go to one stream only.
+    pub fn open_outbox(&self, stream: u64, capacity: usize) -> mpsc::Receiver<Bytes> {
+        let (sender, receiver) = mpsc::channel(capacity);
+        self.lock().outbox = Some((stream, sender));
+        receiver
+    }
+
+    /// Where messages go that belong to no request, while the client listens.
+    pub fn outbox(&self) -> Option<mpsc::Sender<Bytes>> {
+        self.lock().outbox.as_ref().map(|(_, sender)| sender.clone())
+    }
+
+    /// Closes the stream, unless a later one has taken its place.
+    pub fn close_outbox(&self, stream: u64) {
+        let mut state = self.lock();
+        if state.outbox.as_ref().is_some_and(|(open, _)| *open == stream) {
+            state.outbox = None;
+        }
+    }
+
+    fn touch(&self, now: u64) {
+        self.seen.store(now, Relaxed);
+    }
+}
+
+/// All sessions of this process.
+pub struct Sessions {
+    shards: [Mutex<AHashMap<Box<str>, Arc<Session>>>; SHARDS],
+    hasher: ahash::RandomState,
+    born: Instant,
+    open: AtomicU64,
+    numbers: AtomicU64,
+    most: u64,
+    idle: Duration,
+}
+
+/// What a new session is made of.
+pub struct Opening {
+    /// Who opens it.
+    pub principal: Principal,
+    /// In which tenant.
+    pub tenant: TenantId,
+    /// What it reaches.
+    pub reach: Reach,
+    /// What was agreed.
+    pub version: Version,
+    /// The parameters of `initialize`.
+    pub init: Bytes,
+    /// Whether the client can answer requests of servers.
+    pub answers: bool,
+}
+
+impl Sessions {
+    /// None yet; at most `most`, each ended after `idle` without a request.
+    pub fn new(most: usize, idle: Duration) -> Self {
+        Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            hasher: ahash::RandomState::new(),
+            born: Instant::now(),
+            open: AtomicU64::new(0),
+            numbers: AtomicU64::new(1),
+            most: most as u64,
+            idle,
+        }
+    }
+
+    fn shard(&self, id: &str) -> MutexGuard<'_, AHashMap<Box<str>, Arc<Session>>> {
+        #[expect(clippy::cast_possible_truncation, reason = "any bits will do")]
+        let at = self.hasher.hash_one(id) as usize % SHARDS;
+        self.shards[at].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> u64 {
+        self.born.elapsed().as_secs()
+    }
+
+    /// How many are open.
+    pub fn count(&self) -> u64 {
+        self.open.load(Relaxed)
+    }
+
+    /// Opens one. Its id is 128 random bits: it cannot be guessed, and is no secret for its owner alone.
+    pub fn open(&self, opening: Opening) -> Result<Arc<Session>, Fault> {
+        if self.open.load(Relaxed) >= self.most {
+            let text = format!("the gateway already holds {} sessions; end one or try again later", self.most);
+            let mut fault = Fault::gateway(Kind::Full, text);
+            fault.retry_after = Some(Duration::from_secs(10));
+            return Err(fault);
+        }
+        let id: Box<str> = format!("{:032x}", rand::random::<u128>()).into();
+        let Opening { principal, tenant, reach, version, init, answers } = opening;
+        let number = self.numbers.fetch_add(1, Relaxed);
+        let seen = AtomicU64::new(self.now());
+        let state = Mutex::default();
+        let session =
+            Arc::new(Session { id: id.clone(), number, principal, tenant, reach, version, init, answers, seen, state });
+        self.open.fetch_add(1, Relaxed);
+        self.shard(&id).insert(id, session.clone());
+        Ok(session)
+    }
+
+    /// The session of this id if it is this principal's; a session of somebody else is as one that is not there.
+    pub fn get(&self, id: &HeaderValue, principal: &Principal, tenant: &TenantId) -> Option<Arc<Session>> {
+        let id = id.to_str().ok()?;
+        let session = self.shard(id).get(id).cloned()?;
+        if session.principal != *principal || session.tenant != *tenant {
+            return None;
+        }
+        session.touch(self.now());
+        Some(session)
+    }
+
+    /// Ends one; returns it for what must be closed behind it.
+    pub fn end(&self, id: &str) -> Option<Arc<Session>> {
+        let session = self.shard(id).remove(id)?;
+        self.open.fetch_sub(1, Relaxed);
+        Some(session)
+    }
+
+    /// Takes out every session that nobody used for the idle time, and has no stream open.
+    pub fn sweep(&self) -> Vec<Arc<Session>> {
+        let now = self.now();
+        let mut ended = Vec::new();
+        for shard in &self.shards {
+            shard.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, session| {
+                let idle = now.saturating_sub(session.seen.load(Relaxed)) > self.idle.as_secs();
+                let state = session.lock();
+                let quiet = state.in_flight.is_empty() && state.outbox.as_ref().is_none_or(|(_, outbox)| outbox.is_closed());
+                drop(state);
+                if idle && quiet {
+                    ended.push(session.clone());
+                }
+                !(idle && quiet)
+            });
+        }
+        self.open.fetch_sub(ended.len() as u64, Relaxed);
+        ended
+    }
+
+    /// Takes out all of them, at the end of the process.
+    pub fn drain(&self) -> Vec<Arc<Session>> {
+        let all: Vec<_> = self
+            .shards
+            .iter()
+            .flat_map(|shard| {
+                std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner)).into_values()
+            })
+            .collect();
+        self.open.store(0, Relaxed);
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::era::LEGACY;
+
+    fn ada() -> Principal {
+        Principal { issuer: "local".into(), subject: "ada".into() }
+    }
+
+    fn open(sessions: &Sessions) -> Result<Arc<Session>, Fault> {
+        sessions.open(Opening {
+            principal: ada(),
+            tenant: TenantId::default_tenant(),
+            reach: Reach::All,
+            version: LEGACY,
+            init: Bytes::from_static(b"{}"),
+            answers: false,
+        })
+    }
+
+    #[test]
+    fn a_session_is_found_by_its_owner_alone() {
+        let sessions = Sessions::new(2, Duration::from_secs(60));
+        let id = HeaderValue::from_str(&open(&sessions).unwrap().id).unwrap();
+        let tenant = TenantId::default_tenant();
+        assert!(sessions.get(&id, &ada(), &tenant).is_some());
+        let other_subject = Principal { issuer: "local".into(), subject: "bob".into() };
+        let other_issuer = Principal { issuer: "https://other.example".into(), subject: "ada".into() };
+        assert!(sessions.get(&id, &other_subject, &tenant).is_none());
+        assert!(sessions.get(&id, &other_issuer, &tenant).is_none());
+        assert!(sessions.get(&id, &ada(), &TenantId::parse("other").unwrap()).is_none());
+        assert!(sessions.end(id.to_str().unwrap()).is_some());
+        assert!(sessions.get(&id, &ada(), &tenant).is_none());
+        assert_eq!(sessions.count(), 0);
+    }
+
+    #[test]
+    fn there_are_never_more_sessions_than_allowed() {
+        let sessions = Sessions::new(2, Duration::ZERO);
+        let first = open(&sessions).unwrap();
+        open(&sessions).unwrap();
+        assert_eq!(open(&sessions).err().map(|fault| fault.kind), Some(Kind::Full));
+        sessions.end(&first.id);
+        open(&sessions).unwrap();
+    }
+
+    #[test]
+    fn a_request_leaves_the_list_when_it_is_dropped() {
+        let sessions = Sessions::new(2, Duration::ZERO);
+        let session = open(&sessions).unwrap();
+        let request = session.begin(Bytes::from_static(b"1")).unwrap();
+        assert!(session.find(b"1").is_some());
+        session.find(b"1").unwrap().cancel();
+        assert!(request.cancel.is_set());
+        drop(request);
+        assert!(session.find(b"1").is_none());
+    }
+}

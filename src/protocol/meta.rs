@@ -1,0 +1,90 @@
+//! Names that MCP reserves: `_meta` keys (2026-07-28, basic, "_meta"), HTTP headers (basic/transports), error codes (basic,
+//! "Error Codes"), and how a value travels in a header ("Value Encoding").
+
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderName;
+
+/// Protocol version of one request.
+pub const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+/// Name and version of the client software.
+pub const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
+/// What the client can do.
+pub const CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+/// Least severe log message the client wants for this request.
+pub const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
+/// Name and version of the server software.
+pub const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
+/// The request that opened the stream on which a notification travels.
+pub const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
+/// What the gateway adds to a list: servers it could not ask, names that collide.
+pub const PROBLEMS: &str = "io.mcp-registry-gateway/problems";
+
+/// `MCP-Protocol-Version`.
+pub static VERSION_HEADER: HeaderName = HeaderName::from_static("mcp-protocol-version");
+/// `Mcp-Method`.
+pub static METHOD_HEADER: HeaderName = HeaderName::from_static("mcp-method");
+/// `Mcp-Name`.
+pub static NAME_HEADER: HeaderName = HeaderName::from_static("mcp-name");
+/// `Mcp-Session-Id`.
+pub static SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
+/// `Last-Event-ID`.
+pub static LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// Lower-case prefix of the headers that mirror tool parameters.
+pub const PARAM_PREFIX: &str = "mcp-param-";
+
+/// JSON-RPC: the text is no JSON.
+pub const PARSE_ERROR: i32 = -32700;
+/// JSON-RPC: the JSON is no request.
+pub const INVALID_REQUEST: i32 = -32600;
+/// JSON-RPC: no such method.
+pub const METHOD_NOT_FOUND: i32 = -32601;
+/// JSON-RPC: the parameters do not fit; MCP: unknown tool, prompt or resource.
+pub const INVALID_PARAMS: i32 = -32602;
+/// JSON-RPC: something failed here.
+pub const INTERNAL_ERROR: i32 = -32603;
+/// MCP 2026-07-28: headers and body disagree.
+pub const HEADER_MISMATCH: i32 = -32020;
+/// MCP 2026-07-28: version not spoken.
+pub const UNSUPPORTED_VERSION: i32 = -32022;
+/// MCP until 2025-11-25: no such resource. Not to be sent under 2026-07-28.
+pub const RESOURCE_NOT_FOUND: i32 = -32002;
+
+/// `value` as it may stand in a header: itself, or its Base64 form where the header could not hold it.
+pub fn encode(value: &str) -> Cow<'_, str> {
+    let plain = value.bytes().all(|byte| matches!(byte, 0x20..=0x7e | b'\t'))
+        && !value.starts_with([' ', '\t'])
+        && !value.ends_with([' ', '\t'])
+        && !(value.starts_with("=?base64?") && value.ends_with("?="));
+    if plain { Cow::Borrowed(value) } else { Cow::Owned(format!("=?base64?{}?=", STANDARD.encode(value))) }
+}
+
+/// The value that a header carries; `None` if its Base64 form is broken.
+pub fn decode(header: &str) -> Option<Cow<'_, str>> {
+    match header.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?=")) {
+        None => Some(Cow::Borrowed(header)),
+        Some(inner) => String::from_utf8(STANDARD.decode(inner).ok()?).ok().map(Cow::Owned),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_examples_of_the_specification_encode_as_printed() {
+        for (value, header) in [
+            ("us-west1", "us-west1"),
+            ("Hello, 世界", "=?base64?SGVsbG8sIOS4lueVjA==?="),
+            (" padded ", "=?base64?IHBhZGRlZCA=?="),
+            ("line1\nline2", "=?base64?bGluZTEKbGluZTI=?="),
+            ("=?base64?literal?=", "=?base64?PT9iYXNlNjQ/bGl0ZXJhbD89?="),
+        ] {
+            assert_eq!(encode(value), header);
+            assert_eq!(decode(header).as_deref(), Some(value));
+        }
+        assert_eq!(decode("=?base64?***?="), None);
+    }
+}

@@ -1,0 +1,245 @@
+//! Server-Sent Events framing (WHATWG HTML, "Server-sent events"): bytes in any pieces go in, whole events come out.
+//! Nothing is decoded that need not be: an event keeps the bytes it was written in, so that it can be passed on unchanged.
+
+use bytes::{Bytes, BytesMut};
+
+/// One event, or one block of comments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Exactly the bytes read, blank line included.
+    pub raw: Bytes,
+    /// The `data` lines, joined by newlines; `None` where there was no `data` line.
+    pub data: Option<Bytes>,
+    /// The last `id` line.
+    pub id: Option<Bytes>,
+    /// The last `event` line.
+    pub name: Option<Bytes>,
+    /// The last `retry` line that is a number, milliseconds.
+    pub retry: Option<u64>,
+}
+
+/// The stream sent one event larger than the reader keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an event is larger than {limit} bytes")]
+pub struct TooLarge {
+    /// The bound.
+    pub limit: usize,
+}
+
+/// Cuts a byte stream into events.
+#[derive(Debug)]
+pub struct Reader {
+    buffer: BytesMut,
+    /// No blank line ends before this offset of `buffer`.
+    scanned: usize,
+    limit: usize,
+    started: bool,
+}
+
+impl Reader {
+    /// A reader that keeps at most `limit` bytes of one event.
+    pub fn new(limit: usize) -> Self {
+        Self { buffer: BytesMut::new(), scanned: 0, limit, started: false }
+    }
+
+    /// Takes the next piece of the stream.
+    pub fn feed(&mut self, piece: &[u8]) {
+        self.buffer.extend_from_slice(piece);
+        if !self.started && self.buffer.len() >= 3 {
+            self.started = true;
+            if self.buffer.starts_with(b"\xef\xbb\xbf") {
+                drop(self.buffer.split_to(3));
+            }
+        }
+    }
+
+    /// Bytes of an event that has begun and not ended. At the end of a stream they are dropped, as the standard says.
+    pub fn unfinished(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// The next whole event, if it is there.
+    pub fn next(&mut self) -> Result<Option<Event>, TooLarge> {
+        match self.find_end() {
+            Some(end) => {
+                let raw = self.buffer.split_to(end).freeze();
+                self.scanned = 0;
+                Ok(Some(parse(raw)))
+            }
+            None if self.buffer.len() > self.limit => Err(TooLarge { limit: self.limit }),
+            None => Ok(None),
+        }
+    }
+
+    /// Offset behind the first blank line. A line ends with CR LF, LF or CR.
+    fn find_end(&mut self) -> Option<usize> {
+        let text = &self.buffer[..];
+        let mut at = self.scanned;
+        // Blank lines before an event belong to nothing; they go out with it, so that bytes stay the same.
+        while let Some(step) = memchr::memchr2(b'\n', b'\r', &text[at..]) {
+            let ending = at + step;
+            let after = match (text[ending], text.get(ending + 1)) {
+                (b'\r', Some(b'\n')) => ending + 2,
+                // A CR at the very end of what is here may be the first half of CR LF.
+                (b'\r', None) => {
+                    self.scanned = at;
+                    return None;
+                }
+                _ => ending + 1,
+            };
+            if step == 0 && ending == at && self.line_is_blank(at) {
+                return Some(after);
+            }
+            at = after;
+        }
+        self.scanned = at.min(text.len());
+        // The unfinished line is looked at again from its start.
+        self.scanned = line_start(text, self.scanned);
+        None
+    }
+
+    /// Whether the empty line at `at` ends an event: something must stand before it.
+    fn line_is_blank(&self, at: usize) -> bool {
+        self.buffer[..at].iter().any(|byte| !matches!(byte, b'\n' | b'\r'))
+    }
+}
+
+fn line_start(text: &[u8], at: usize) -> usize {
+    text[..at].iter().rposition(|byte| matches!(byte, b'\n' | b'\r')).map_or(0, |newline| newline + 1)
+}
+
+fn parse(raw: Bytes) -> Event {
+    let mut event = Event { raw: Bytes::new(), data: None, id: None, name: None, retry: None };
+    let mut at = 0;
+    while at < raw.len() {
+        let end = memchr::memchr2(b'\n', b'\r', &raw[at..]).map_or(raw.len(), |step| at + step);
+        let line = raw.slice(at..end);
+        at = if raw.get(end) == Some(&b'\r') && raw.get(end + 1) == Some(&b'\n') { end + 2 } else { end + 1 };
+        let (field, value) = match memchr::memchr(b':', &line) {
+            Some(0) => continue,
+            Some(colon) => {
+                let skip = usize::from(line.get(colon + 1) == Some(&b' '));
+                (&line[..colon], line.slice(colon + 1 + skip..))
+            }
+            None => (&line[..], Bytes::new()),
+        };
+        match field {
+            b"data" => {
+                event.data = Some(match event.data.take() {
+                    None => value,
+                    Some(before) => [&before[..], b"\n", &value[..]].concat().into(),
+                });
+            }
+            b"id" if !value.contains(&0) => event.id = Some(value),
+            b"event" => event.name = Some(value),
+            b"retry" => {
+                event.retry = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok()).or(event.retry)
+            }
+            _ => {}
+        }
+    }
+    event.raw = raw;
+    event
+}
+
+/// A `message` event with this data, which must hold no line break unless it is JSON white space; each line becomes one.
+pub fn frame(data: &[u8], id: Option<&[u8]>, retry: Option<u64>) -> Bytes {
+    let mut out = BytesMut::with_capacity(data.len() + 48);
+    out.extend_from_slice(b"event: message\n");
+    if let Some(id) = id {
+        out.extend_from_slice(b"id: ");
+        out.extend_from_slice(id);
+        out.extend_from_slice(b"\n");
+    }
+    if let Some(retry) = retry {
+        out.extend_from_slice(format!("retry: {retry}\n").as_bytes());
+    }
+    for line in data.split(|byte| matches!(byte, b'\n' | b'\r')) {
+        out.extend_from_slice(b"data: ");
+        out.extend_from_slice(line);
+        out.extend_from_slice(b"\n");
+    }
+    out.extend_from_slice(b"\n");
+    out.freeze()
+}
+
+/// A comment that keeps a quiet stream open.
+pub const KEEP_ALIVE: Bytes = Bytes::from_static(b":\n\n");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read_in(pieces: &[&[u8]]) -> Vec<Event> {
+        let mut reader = Reader::new(1 << 20);
+        let mut events = Vec::new();
+        for piece in pieces {
+            reader.feed(piece);
+            while let Some(event) = reader.next().unwrap() {
+                events.push(event);
+            }
+        }
+        events
+    }
+
+    fn data(events: &[Event]) -> Vec<&str> {
+        events.iter().filter_map(|event| event.data.as_deref()).map(|data| std::str::from_utf8(data).unwrap()).collect()
+    }
+
+    #[test]
+    fn an_event_has_its_fields() {
+        let events = read_in(&[b"event: message\nid: 7\nretry: 500\ndata: {\"a\":\ndata:1}\n\n: hello\n\ndata\n\n"]);
+        assert_eq!(data(&events), ["{\"a\":\n1}", ""]);
+        assert_eq!(events[0].id.as_deref(), Some(&b"7"[..]));
+        assert_eq!(events[0].retry, Some(500));
+        assert_eq!(events[0].name.as_deref(), Some(&b"message"[..]));
+        assert_eq!(events[1].data, None);
+    }
+
+    #[test]
+    fn every_line_ending_and_a_byte_order_mark_are_read() {
+        for ending in ["\n", "\r\n", "\r"] {
+            let text = ["\u{feff}data: one", "", "data: two", "", ":", ""].join(ending) + "x";
+            assert_eq!(data(&read_in(&[text.as_bytes()])), ["one", "two"], "{ending:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_ended_is_not_an_event() {
+        let mut reader = Reader::new(100);
+        reader.feed(b"data: half\n");
+        assert_eq!(reader.next(), Ok(None));
+        assert_eq!(reader.unfinished(), 11);
+    }
+
+    #[test]
+    fn an_event_over_the_bound_is_refused() {
+        let mut reader = Reader::new(100);
+        reader.feed(&[b'x'; 101]);
+        assert_eq!(reader.next(), Err(TooLarge { limit: 100 }));
+    }
+
+    proptest! {
+        #[test]
+        fn how_the_stream_is_cut_makes_no_difference(
+            text in "(\\n|\r|\r\n|data: ?[a-z]{0,5}|id: ?[0-9]|:c|event: x|[a-z:]{0,4}){0,30}",
+            cuts in proptest::collection::vec(0_usize..200, 0..8),
+        ) {
+            let whole = read_in(&[text.as_bytes(), b""]);
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut % (text.len() + 1)).chain([0, text.len()]).collect();
+            cuts.sort_unstable();
+            let pieces: Vec<&[u8]> = cuts.windows(2).map(|pair| &text.as_bytes()[pair[0]..pair[1]]).collect();
+            let cut = read_in(&pieces);
+            prop_assert_eq!(&whole, &cut);
+            let raw: usize = whole.iter().map(|event| event.raw.len()).sum();
+            prop_assert!(raw <= text.len());
+        }
+
+        #[test]
+        fn a_frame_reads_back_as_its_data(text in "[ -~\u{e9}\u{2028}]{0,60}") {
+            let events = read_in(&[&frame(text.as_bytes(), Some(b"9"), None)]);
+            prop_assert_eq!(data(&events), [text.as_str()]);
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! What every request reads: all servers of all tenants with what they offer, and who owns which name. A snapshot is never
+//! changed; a new one takes its place. Lists for the common endpoint are put together once for each set of servers that
+//! some caller sees, and then only written out.
+
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use ahash::{AHashMap, RandomState};
+use bytes::{BufMut as _, Bytes, BytesMut};
+
+use crate::access::Caller;
+use crate::id::{ServerId, TenantId};
+use crate::json;
+use crate::protocol::meta;
+use crate::registry::access;
+use crate::registry::catalog::{Catalog, Item, Kind};
+use crate::registry::names;
+use crate::registry::template::Template;
+use crate::upstream::Upstream;
+
+/// Most items on one page of a list.
+const PAGE_ITEMS: usize = 500;
+/// Most bytes on one page of a list, unless one item is larger.
+const PAGE_BYTES: usize = 512 << 10;
+/// Most different views that are kept put together for one tenant.
+const MOST_VIEWS: usize = 256;
+/// Most callers whose view is remembered for one tenant.
+const MOST_CALLERS: usize = 20_000;
+
+/// All tenants at one moment.
+#[derive(Default)]
+pub struct Snapshot {
+    tenants: AHashMap<TenantId, Arc<Tenant>>,
+}
+
+/// How a server was doing when it was last asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// It has not been asked yet.
+    Unknown,
+    /// It answered.
+    Ready,
+    /// It did not; the reason, for an administrator.
+    Unreachable(String),
+}
+
+/// A server with what it offers.
+#[derive(Clone)]
+pub struct Entry {
+    /// How to reach it.
+    pub upstream: Arc<Upstream>,
+    /// What it offers, as last heard.
+    pub catalog: Arc<Catalog>,
+    /// How it was doing.
+    pub state: State,
+}
+
+impl Entry {
+    /// Its slug.
+    pub fn slug(&self) -> &str {
+        self.upstream.server.spec.slug.as_str()
+    }
+}
+
+/// The servers of one tenant, by slug in order, and the owners of names.
+pub struct Tenant {
+    entries: Vec<Entry>,
+    /// Exposed name to owner and the server's own name.
+    tools: AHashMap<Box<str>, Owned>,
+    prompts: AHashMap<Box<str>, Owned>,
+    /// Every owner of a URI, in order.
+    resources: AHashMap<Box<str>, Vec<u32>>,
+    templates: Vec<(Template, u32)>,
+    views: RwLock<AHashMap<u128, Arc<View>>>,
+    lists: RwLock<AHashMap<u64, Arc<Lists>>>,
+    /// A digest of what is offered, for each kind, so that listeners learn what changed.
+    digests: [u64; 4],
+}
+
+#[derive(Debug, Clone)]
+struct Owned {
+    entry: u32,
+    item: u32,
+}
+
+/// The part of a tenant's servers that a caller sees.
+pub struct View {
+    entries: Box<[u32]>,
+    lists: Arc<Lists>,
+}
+
+/// The lists of a view, put together when first asked for.
+#[derive(Default)]
+struct Lists {
+    pages: [OnceLock<Vec<Bytes>>; 4],
+}
+
+/// A tool, prompt or resource found by its exposed name.
+pub struct Found<'a> {
+    /// Whose it is.
+    pub entry: &'a Entry,
+    /// The server's own name for it.
+    pub name: &'a str,
+    /// It, when it is listed.
+    pub item: Option<&'a Item>,
+}
+
+impl Snapshot {
+    /// Puts the entries of all tenants in order.
+    pub fn new(entries: Vec<Entry>) -> Self {
+        let mut by_tenant: AHashMap<TenantId, Vec<Entry>> = AHashMap::new();
+        for entry in entries {
+            by_tenant.entry(entry.upstream.server.tenant.clone()).or_default().push(entry);
+        }
+        let tenants = by_tenant.into_iter().map(|(id, entries)| (id, Arc::new(Tenant::new(entries)))).collect();
+        Self { tenants }
+    }
+
+    /// A tenant's servers; `None` when it has none.
+    pub fn tenant(&self, id: &TenantId) -> Option<&Arc<Tenant>> {
+        self.tenants.get(id)
+    }
+
+    /// Every tenant's servers.
+    pub fn tenants(&self) -> impl Iterator<Item = (&TenantId, &Arc<Tenant>)> {
+        self.tenants.iter()
+    }
+}
+
+impl Tenant {
+    fn new(mut entries: Vec<Entry>) -> Self {
+        entries.sort_by(|a, b| a.slug().cmp(b.slug()));
+        let mut tenant = Self {
+            tools: AHashMap::new(),
+            prompts: AHashMap::new(),
+            resources: AHashMap::new(),
+            templates: Vec::new(),
+            views: RwLock::default(),
+            lists: RwLock::default(),
+            digests: [0; 4],
+            entries: Vec::new(),
+        };
+        // A fixed hasher: a digest must not change when nothing else did.
+        let hasher = RandomState::with_seeds(1, 2, 3, 4);
+        for (at, entry) in entries.iter().enumerate() {
+            let at = u32::try_from(at).unwrap_or(u32::MAX);
+            for kind in Kind::ALL {
+                let digest = &mut tenant.digests[kind as usize];
+                for (index, item) in entry.catalog.items(kind).iter().enumerate() {
+                    *digest = digest.rotate_left(5) ^ hasher.hash_one((entry.slug(), &item.raw));
+                    let owned = Owned { entry: at, item: u32::try_from(index).unwrap_or(u32::MAX) };
+                    match kind {
+                        Kind::Tools => {
+                            tenant.tools.entry(names::exposed(entry.slug(), &item.key).into()).or_insert(owned);
+                        }
+                        Kind::Prompts => {
+                            tenant.prompts.entry(names::exposed(entry.slug(), &item.key).into()).or_insert(owned);
+                        }
+                        Kind::Resources => tenant.resources.entry(item.key.clone()).or_default().push(at),
+                        Kind::Templates => tenant.templates.push((Template::new(&item.key), at)),
+                    }
+                }
+            }
+        }
+        tenant.entries = entries;
+        tenant
+    }
+
+    /// Its servers, by slug.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The server of this slug, if the caller may see it. One that may not be seen is as one that is not there.
+    pub fn entry(&self, caller: &Caller, slug: &str) -> Option<&Entry> {
+        let at = self.entries.binary_search_by(|entry| entry.slug().cmp(slug)).ok()?;
+        let entry = &self.entries[at];
+        access::sees(caller, &entry.upstream.server).then_some(entry)
+    }
+
+    /// The server of this id, if the caller may see it.
+    pub fn entry_by_id(&self, caller: &Caller, id: ServerId) -> Option<&Entry> {
+        let entry = self.entries.iter().find(|entry| entry.upstream.server.id == id)?;
+        access::sees(caller, &entry.upstream.server).then_some(entry)
+    }
+
+    /// The owner of a tool by its exposed name. A name that is not listed still finds its server by the slug in it: the
+    /// server itself then says whether it has the tool.
+    pub fn tool<'a>(&'a self, caller: &Caller, name: &'a str) -> Option<Found<'a>> {
+        self.named(caller, name, &self.tools, Kind::Tools)
+    }
+
+    /// The owner of a prompt by its exposed name.
+    pub fn prompt<'a>(&'a self, caller: &Caller, name: &'a str) -> Option<Found<'a>> {
+        self.named(caller, name, &self.prompts, Kind::Prompts)
+    }
+
+    fn named<'a>(
+        &'a self,
+        caller: &Caller,
+        name: &'a str,
+        names: &'a AHashMap<Box<str>, Owned>,
+        kind: Kind,
+    ) -> Option<Found<'a>> {
+        if let Some(owned) = names.get(name) {
+            let entry = &self.entries[owned.entry as usize];
+            let item = &entry.catalog.items(kind)[owned.item as usize];
+            return access::sees(caller, &entry.upstream.server).then_some(Found { entry, name: &item.key, item: Some(item) });
+        }
+        let (slug, rest) = names::split(name)?;
+        let entry = self.entry(caller, slug)?;
+        Some(Found { entry, name: rest, item: None })
+    }
+
+    /// The owner of a resource: who lists it, else whose template fits best. Among several, the first that the caller sees.
+    pub fn resource(&self, caller: &Caller, uri: &str) -> Option<&Entry> {
+        let seen = |at: &u32| {
+            let entry = &self.entries[*at as usize];
+            access::sees(caller, &entry.upstream.server).then_some(entry)
+        };
+        if let Some(entry) = self.resources.get(uri).and_then(|owners| owners.iter().find_map(seen)) {
+            return Some(entry);
+        }
+        let mut best: Option<(usize, &Entry)> = None;
+        for (template, at) in &self.templates {
+            if let Some(fit) = template.fits(uri)
+                && best.is_none_or(|(before, _)| fit > before)
+                && let Some(entry) = seen(at)
+            {
+                best = Some((fit, entry));
+            }
+        }
+        best.map(|(_, entry)| entry)
+    }
+
+    /// The owner of a resource template by its exact text, else of the resource that it is.
+    pub fn template(&self, caller: &Caller, text: &str) -> Option<&Entry> {
+        let listed = self.templates.iter().find_map(|(template, at)| {
+            let entry = &self.entries[*at as usize];
+            (template.text() == text && access::sees(caller, &entry.upstream.server)).then_some(entry)
+        });
+        listed.or_else(|| self.resource(caller, text))
+    }
+
+    /// What changes when a list of this kind does.
+    pub fn digest(&self, kind: Kind) -> u64 {
+        self.digests[kind as usize]
+    }
+
+    /// What the caller sees, remembered for the next time.
+    pub fn view(&self, caller: &Caller) -> Arc<View> {
+        let key = caller.identity();
+        if let Some(view) = self.views.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return view.clone();
+        }
+        let entries: Box<[u32]> = (0_u32..)
+            .zip(&self.entries)
+            .filter(|(_, entry)| access::sees(caller, &entry.upstream.server))
+            .map(|(at, _)| at)
+            .collect();
+        let signature = RandomState::with_seeds(1, 2, 3, 4).hash_one((&entries, access::tool_signature(caller)));
+        let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
+        if lists.len() >= MOST_VIEWS {
+            lists.clear();
+        }
+        let lists = lists.entry(signature).or_default().clone();
+        let view = Arc::new(View { entries, lists });
+        let mut views = self.views.write().unwrap_or_else(PoisonError::into_inner);
+        if views.len() >= MOST_CALLERS {
+            views.clear();
+        }
+        views.insert(key, view.clone());
+        view
+    }
+
+    /// One page of a list for a view: the members of the result as JSON, without the braces around them. `None` when there
+    /// is no such page.
+    pub fn page(&self, caller: &Caller, view: &View, kind: Kind, page: usize) -> Option<Bytes> {
+        view.lists.pages[kind as usize].get_or_init(|| self.put_together(caller, view, kind)).get(page).cloned()
+    }
+
+    fn put_together(&self, caller: &Caller, view: &View, kind: Kind) -> Vec<Bytes> {
+        let mut pages = Vec::new();
+        let mut page = BytesMut::new();
+        let mut count = 0;
+        let mut owners: AHashMap<&str, &str> = AHashMap::new();
+        let mut problems = Vec::new();
+        for at in &view.entries {
+            let entry = &self.entries[*at as usize];
+            if let State::Unreachable(reason) = &entry.state {
+                problems.push((entry.slug(), reason.clone()));
+            }
+            for item in entry.catalog.items(kind) {
+                if kind == Kind::Tools && !access::may_call(caller, entry.slug(), &item.key) {
+                    continue;
+                }
+                if matches!(kind, Kind::Resources | Kind::Templates)
+                    && let Some(other) = owners.insert(&item.key, entry.slug())
+                {
+                    problems.push((entry.slug(), format!("`{}` is also offered by `{other}`, which answers for it", item.key)));
+                }
+                if count == PAGE_ITEMS || page.len() > PAGE_BYTES {
+                    pages.push(std::mem::take(&mut page));
+                    count = 0;
+                }
+                if count > 0 {
+                    page.put_u8(b',');
+                }
+                put_item(&mut page, entry.slug(), kind, item);
+                count += 1;
+            }
+            for problem in &entry.catalog.problems {
+                problems.push((entry.slug(), problem.clone()));
+            }
+        }
+        pages.push(page);
+        let last = pages.len() - 1;
+        let close = |(at, items): (usize, BytesMut)| {
+            let mut text = BytesMut::with_capacity(items.len() + 64);
+            text.put_slice(format!("\"{}\":[", kind.member()).as_bytes());
+            text.put_slice(&items);
+            text.put_u8(b']');
+            if at < last {
+                text.put_slice(format!(",\"nextCursor\":\"{}\"", cursor(at + 1, self.digest(kind))).as_bytes());
+            }
+            if at == 0 && !problems.is_empty() {
+                text.put_slice(problems_json(&problems).as_bytes());
+            }
+            text.freeze()
+        };
+        pages.into_iter().enumerate().map(close).collect()
+    }
+
+    /// The page that a cursor means; `None` for one that is not ours, or of a list that has changed since.
+    pub fn page_of_cursor(&self, kind: Kind, text: &str) -> Option<usize> {
+        let (page, digest) = text.split_once('.')?;
+        (u64::from_str_radix(digest, 16).ok()? == self.digest(kind)).then(|| page.parse().ok())?
+    }
+}
+
+fn cursor(page: usize, digest: u64) -> String {
+    format!("{page}.{digest:x}")
+}
+
+fn problems_json(problems: &[(&str, String)]) -> String {
+    let list: Vec<String> = problems
+        .iter()
+        .map(|(slug, text)| format!("{{\"server\":{},\"problem\":{}}}", json::quote(slug), json::quote(text)))
+        .collect();
+    format!(",\"_meta\":{{\"{}\":[{}]}}", meta::PROBLEMS, list.join(","))
+}
+
+fn put_item(page: &mut BytesMut, slug: &str, kind: Kind, item: &Item) {
+    match (kind, json::get(&item.raw, "name")) {
+        (Kind::Tools | Kind::Prompts, Some(name)) => {
+            let span = json::span(&item.raw, name);
+            page.put_slice(&item.raw[..span.start]);
+            page.put_slice(json::quote(&names::exposed(slug, &item.key)).as_bytes());
+            page.put_slice(&item.raw[span.end..]);
+        }
+        _ => page.put_slice(&item.raw),
+    }
+}

@@ -1,0 +1,131 @@
+//! Registered servers. The description and the sealed secrets are opaque here; `registry::servers` reads and writes them.
+
+use serde_json::Value;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::{Store, StoreError};
+use crate::id::TenantId;
+
+/// A row of `servers`.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct ServerRow {
+    /// UUID version 7.
+    pub id: Uuid,
+    /// Whose it is.
+    pub tenant_id: String,
+    /// Who registered it.
+    pub owner_id: Option<Uuid>,
+    /// Unique in the tenant.
+    pub slug: String,
+    /// The description, an object without secrets.
+    pub spec: Json<Value>,
+    /// Header values and environment, sealed.
+    pub secrets: Option<Vec<u8>>,
+    /// Whether calls are let through.
+    pub enabled: bool,
+    /// Counts changes, from 1.
+    pub revision: i64,
+    /// Microseconds since 1970.
+    pub created_at: i64,
+    /// Microseconds since 1970.
+    pub updated_at: i64,
+}
+
+impl Store {
+    /// Inserts a server; `Taken` when the tenant has one of that slug.
+    pub async fn insert_server(&self, tenant: &TenantId, row: &ServerRow) -> Result<(), StoreError> {
+        let text = "INSERT INTO servers
+            (id, tenant_id, owner_id, slug, spec, secrets, enabled, revision, created_at, updated_at)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+        on!(change self, tx => {
+            sqlx::query(text)
+                .bind(row.id)
+                .bind(tenant.as_str())
+                .bind(row.owner_id)
+                .bind(&row.slug)
+                .bind(&row.spec)
+                .bind(row.secrets.as_deref())
+                .bind(row.enabled)
+                .bind(row.revision)
+                .bind(row.created_at)
+                .bind(row.updated_at)
+                .execute(&mut *tx)
+                .await?;
+        });
+        Ok(())
+    }
+
+    /// Writes everything but id, tenant, owner and time of making, if the stored revision is still `expected`; the row
+    /// then has `row.revision`. `Stale` when it is another, `Missing` when the server is gone.
+    pub async fn update_server(&self, tenant: &TenantId, row: &ServerRow, expected: i64) -> Result<(), StoreError> {
+        let text = "UPDATE servers
+            SET slug = $1, spec = $2, secrets = $3, enabled = $4, revision = $5, updated_at = $6
+            WHERE tenant_id = $7 AND id = $8 AND revision = $9";
+        on!(change self, tx => {
+            let done = sqlx::query(text)
+                .bind(&row.slug)
+                .bind(&row.spec)
+                .bind(row.secrets.as_deref())
+                .bind(row.enabled)
+                .bind(row.revision)
+                .bind(row.updated_at)
+                .bind(tenant.as_str())
+                .bind(row.id)
+                .bind(expected)
+                .execute(&mut *tx)
+                .await?;
+            if done.rows_affected() == 0 {
+                let there: Option<i64> = sqlx::query_scalar("SELECT revision FROM servers WHERE tenant_id = $1 AND id = $2")
+                    .bind(tenant.as_str())
+                    .bind(row.id)
+                    .fetch_optional(&mut *tx)
+                    .await?;
+                return Err(if there.is_some() { StoreError::Stale } else { StoreError::Missing });
+            }
+        });
+        Ok(())
+    }
+
+    /// Removes a server with its catalogue and memory, if its revision is still `expected` (or whatever it is).
+    pub async fn delete_server(&self, tenant: &TenantId, id: Uuid, expected: Option<i64>) -> Result<(), StoreError> {
+        on!(change self, tx => {
+            let there: Option<i64> = sqlx::query_scalar("SELECT revision FROM servers WHERE tenant_id = $1 AND id = $2")
+                .bind(tenant.as_str())
+                .bind(id)
+                .fetch_optional(&mut *tx)
+                .await?;
+            match (there, expected) {
+                (None, _) => return Err(StoreError::Missing),
+                (Some(there), Some(expected)) if there != expected => return Err(StoreError::Stale),
+                _ => {}
+            }
+            sqlx::query("DELETE FROM servers WHERE tenant_id = $1 AND id = $2")
+                .bind(tenant.as_str())
+                .bind(id)
+                .execute(&mut *tx)
+                .await?;
+        });
+        Ok(())
+    }
+
+    /// The server of that slug, if the tenant has one.
+    pub async fn server(&self, tenant: &TenantId, slug: &str) -> Result<Option<ServerRow>, StoreError> {
+        let text = "SELECT * FROM servers WHERE tenant_id = $1 AND slug = $2";
+        Ok(on!(read self, db => sqlx::query_as(text).bind(tenant.as_str()).bind(slug).fetch_optional(db).await?))
+    }
+
+    /// Up to `limit` servers of the tenant by slug, those after `after`.
+    pub async fn servers(&self, tenant: &TenantId, after: &str, limit: i64) -> Result<Vec<ServerRow>, StoreError> {
+        let text = "SELECT * FROM servers WHERE tenant_id = $1 AND slug > $2 ORDER BY slug LIMIT $3";
+        Ok(on!(read self, db => {
+            sqlx::query_as(text).bind(tenant.as_str()).bind(after).bind(limit).fetch_all(db).await?
+        }))
+    }
+
+    /// Every server of every tenant: for the snapshot only.
+    pub async fn servers_of_all_tenants(&self) -> Result<Vec<ServerRow>, StoreError> {
+        let text = "SELECT * FROM servers ORDER BY tenant_id, slug";
+        Ok(on!(read self, db => sqlx::query_as(text).fetch_all(db).await?))
+    }
+}

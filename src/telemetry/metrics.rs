@@ -1,0 +1,218 @@
+//! The one list of metrics. The doc comment of a field is the help text that Prometheus shows; adding a metric is adding a
+//! line here. No label holds a user: per-user figures are the admin API's.
+
+use super::exposition::{Format, Kind, Page};
+use super::family::{Counter, Family, Gauge, Histogram, Spec};
+use super::operation::{Operation, Outcome};
+use super::process;
+use crate::fault::Whose;
+
+const MS: u64 = 1_000_000;
+/// 0.5 ms to 5 min.
+const REQUEST: &[u64] = &[
+    MS / 2,
+    MS,
+    5 * MS / 2,
+    5 * MS,
+    10 * MS,
+    25 * MS,
+    50 * MS,
+    100 * MS,
+    250 * MS,
+    500 * MS,
+    1_000 * MS,
+    2_500 * MS,
+    10_000 * MS,
+    60_000 * MS,
+    300_000 * MS,
+];
+/// 25 µs to 100 ms: what the gateway itself takes.
+const OVERHEAD: &[u64] =
+    &[MS / 40, MS / 20, MS / 10, MS / 4, MS / 2, MS, 5 * MS / 2, 5 * MS, 10 * MS, 25 * MS, 100 * MS];
+/// 0.1 to 60 s, as the operators' dashboards expect.
+const TOOL: &[u64] = &[100 * MS, 500 * MS, 1_000 * MS, 2_000 * MS, 5_000 * MS, 10_000 * MS, 30_000 * MS, 60_000 * MS];
+
+macro_rules! list {
+    ($(#[doc = $help:literal] $field:ident: $kind:ident[$($label:ident),*] = $name:literal $(by $bounds:ident)?;)*) => {
+        /// Every metric of the process.
+        pub struct Metrics {
+            $(#[doc = $help] pub $field: Family<$kind, { <[&str]>::len(&[$(stringify!($label)),*]) }>,)*
+        }
+
+        impl Metrics {
+            /// All at zero. `most` bounds the label sets of each family.
+            pub fn new(most: usize) -> Self {
+                Self {
+                    $($field: Family::new(
+                        Spec { name: $name, help: $help.trim_ascii(), bounds: list!(@bounds $($bounds)?) },
+                        [$(stringify!($label)),*],
+                        most,
+                    ),)*
+                }
+            }
+
+            fn show(&self, page: &mut Page) {
+                $(self.$field.show(page);)*
+                let name = "mcp_metrics_series_dropped_total";
+                page.family(name, "Measurements counted under `other` because the family was full.", Kind::Counter);
+                $(page.sample(name, "", &[("family", self.$field.name())], self.$field.folded());)*
+            }
+        }
+    };
+    (@bounds) => { &[] };
+    (@bounds $bounds:ident) => { $bounds };
+}
+
+list! {
+    /// Whole request, seconds.
+    request_duration: Histogram[tenant_id, method, server, status] = "mcp_request_duration_seconds" by REQUEST;
+    /// Whole request less the time spent waiting on the upstream, seconds.
+    gateway_overhead: Histogram[tenant_id, method] = "mcp_gateway_overhead_seconds" by OVERHEAD;
+    /// Tool calls by how they ended: success, tool_error, error, denied, rate_limited.
+    tool_calls: Counter[tenant_id, server, tool, result] = "mcp_tool_calls_total";
+    /// Time of a tool call as its user sees it, seconds.
+    tool_usage: Histogram[tenant_id, server, tool] = "mcp_tool_usage_duration_seconds" by TOOL;
+    /// Errors by type and by whose they are: client, gateway, upstream.
+    errors: Counter[tenant_id, error_type, context] = "mcp_errors_total";
+    /// Every authentication outcome.
+    auth_events: Counter[tenant_id, method, result, reason] = "mcp_auth_events_total";
+    /// Open connections: of clients, and to upstreams.
+    active_connections: Gauge[side, server] = "mcp_active_connections";
+    /// Client connections that were refused or cut off, and why.
+    connections_cut: Counter[reason] = "mcp_connections_cut_total";
+    /// Requests refused before they reached a surface: foreign host or origin, too large a body.
+    requests_refused: Counter[reason] = "mcp_requests_refused_total";
+    /// Sessions open now, by kind of credential and whether used within 5 minutes.
+    user_sessions: Gauge[tenant_id, session_type, activity] = "mcp_user_sessions_active";
+    /// MCP sessions held for clients.
+    sessions: Gauge[] = "mcp_gateway_sessions";
+    /// Event streams open to clients.
+    streams: Gauge[] = "mcp_gateway_streams";
+    /// Connections of the upstream pools: in_use, idle.
+    upstream_pool: Gauge[server, replica, state] = "mcp_upstream_pool_connections";
+    /// Circuit breakers: 0 closed, 1 half open, 2 open.
+    breaker_state: Gauge[server, replica] = "mcp_upstream_breaker_state";
+    /// Running child processes of stdio servers.
+    stdio_children: Gauge[server] = "mcp_stdio_children";
+    /// Runs of background jobs by how they ended: success, failure, panic.
+    job_runs: Counter[job, result] = "mcp_job_runs_total";
+    /// Always 1; the labels say what is running.
+    build_info: Gauge[version, profile] = "mcp_gateway_build_info";
+}
+
+impl Metrics {
+    /// Counts one finished operation.
+    pub(super) fn operation(&self, operation: &Operation) {
+        let tenant = operation.tenant.as_str();
+        let method = operation.method_label();
+        let server = operation.server.as_ref().map_or("", |slug| slug.as_str());
+        let status = operation.outcome.label();
+        let times = operation.times;
+        self.request_duration.on([tenant, method, server, status], |all| all.observe(times.total));
+        self.gateway_overhead.on([tenant, method], |all| all.observe(times.total.saturating_sub(times.upstream)));
+        if method == "tools/call" {
+            let tool = operation.name.as_deref().unwrap_or_default();
+            self.tool_calls.on([tenant, server, tool, status], Counter::inc);
+            self.tool_usage.on([tenant, server, tool], |all| all.observe(times.total));
+        }
+        if let Outcome::Error { whose, kind } = operation.outcome {
+            self.errors.on([tenant, kind, context(whose)], Counter::inc);
+        }
+    }
+
+    /// Counts one authentication. `method` is `login`, `api_key` …; `reason` a stable word, empty on success.
+    pub fn auth(&self, tenant: &str, method: &str, success: bool, reason: &str) {
+        let result = if success { "success" } else { "failure" };
+        self.auth_events.on([tenant, method, result, reason], Counter::inc);
+    }
+
+    /// Everything, as text.
+    pub fn render(&self, format: Format) -> String {
+        let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+        self.build_info.with([env!("CARGO_PKG_VERSION"), profile]).set(1);
+        let mut page = Page::new(format);
+        self.show(&mut page);
+        process::show(&mut page);
+        page.finish()
+    }
+}
+
+pub(super) fn context(whose: Whose) -> &'static str {
+    match whose {
+        Whose::Client => "client",
+        Whose::Gateway => "gateway",
+        Whose::Upstream => "upstream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
+    use super::*;
+
+    fn measured() -> Metrics {
+        let metrics = Metrics::new(2);
+        for tool in ["read", "write\"\\\n", "more", "even more"] {
+            metrics.tool_calls.on(["default", "files", tool, "success"], Counter::inc);
+            metrics.tool_usage.on(["default", "files", tool], |all| all.observe(Duration::from_millis(120)));
+        }
+        metrics.auth("default", "api_key", false, "unknown_key");
+        metrics.sessions.with([]).set(3);
+        metrics
+    }
+
+    #[test]
+    fn promtool_finds_nothing_to_say_about_the_text() {
+        let tool =
+            Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let Ok(mut tool) = tool else {
+            eprintln!("skipped: promtool (Debian package prometheus) is not installed");
+            return;
+        };
+        tool.stdin.take().unwrap().write_all(measured().render(Format::Text).as_bytes()).unwrap();
+        let said = tool.wait_with_output().unwrap();
+        assert!(said.status.success() && said.stderr.is_empty(), "{}", String::from_utf8_lossy(&said.stderr));
+    }
+
+    #[test]
+    fn every_sample_belongs_to_the_family_above_it() {
+        for format in [Format::Text, Format::OpenMetrics] {
+            let text = measured().render(format);
+            let mut family = "";
+            let mut seen = std::collections::BTreeSet::new();
+            for line in text.lines() {
+                if let Some(rest) = line.strip_prefix("# TYPE ") {
+                    family = rest.split(' ').next().unwrap();
+                    assert!(seen.insert(family), "{family} occurs twice");
+                } else if !line.starts_with('#') {
+                    assert!(line.starts_with(family), "`{line}` under {family}");
+                    assert!(line.rsplit(' ').next().unwrap().parse::<f64>().is_ok(), "{line}");
+                }
+            }
+            assert_eq!(text.ends_with("# EOF\n"), format == Format::OpenMetrics);
+            assert!(text.contains("mcp_metrics_series_dropped_total{family=\"mcp_tool_calls_total\"} 2"), "{text}");
+            assert!(text.contains("mcp_gateway_sessions 3\n"), "{text}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_process_is_measured() {
+        let text = Metrics::new(1).render(Format::Text);
+        let value = |name: &str| -> f64 {
+            let line =
+                text.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap_or_else(|| panic!("{name}"));
+            line.rsplit(' ').next().unwrap().parse().unwrap()
+        };
+        assert!(value("process_resident_memory_bytes") > 100_000.0);
+        assert!(value("process_threads") >= 1.0);
+        assert!(value("process_open_fds") >= 3.0 && value("process_max_fds") > value("process_open_fds"));
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+        let age = now - value("process_start_time_seconds");
+        assert!((-2.0..3600.0).contains(&age), "{age}");
+        assert!(value("process_cpu_seconds_total") >= 0.0);
+    }
+}

@@ -1,0 +1,319 @@
+//! Streamable HTTP towards one registered server: which replica, which headers, and what kind of answer came back.
+//! It knows the transport rules of both eras (2025-11-25 and 2026-07-28, basic/transports) and no method but
+//! `initialize` and `server/discover`, which it needs to find out what the server speaks.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::Full;
+
+use crate::balance::{InFlight, Replicas};
+use crate::fault::{Fault, Kind, Retry};
+use crate::net::{Outbound, Target};
+use crate::protocol::era::{Era, Version};
+use crate::protocol::message::{Message, Shape};
+use crate::protocol::{meta, sse};
+use crate::registry::model::Server;
+use crate::upstream::wire::{Body, Reply, Wire};
+
+/// Bounds on what comes back.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// One JSON answer or one event, bytes.
+    pub message: usize,
+    /// Connections at rest per replica.
+    pub resting: usize,
+}
+
+/// A server reached by Streamable HTTP.
+pub struct HttpServer {
+    replicas: Vec<Place>,
+    balance: Replicas,
+    headers: HeaderMap,
+    patience: Duration,
+    limits: Limits,
+}
+
+struct Place {
+    wire: Arc<Wire>,
+    path: http::uri::PathAndQuery,
+    host: HeaderValue,
+}
+
+/// One message on its way out.
+#[derive(Debug, Clone, Default)]
+pub struct Outgoing {
+    /// The JSON-RPC message.
+    pub message: Bytes,
+    /// The version to announce; none before one is agreed.
+    pub version: Option<Version>,
+    /// The session, in the legacy era.
+    pub session: Option<HeaderValue>,
+    /// Headers that mirror the body, in the modern era, and what else belongs to this call alone.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// An answer, by kind. `attempt` is told how it ended.
+pub struct Answer {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// Content and its form.
+    pub content: Content,
+    /// The replica's account of this call.
+    pub attempt: InFlight,
+    /// Which replica it was.
+    pub replica: usize,
+    /// The session that the server opened with this answer.
+    pub session: Option<HeaderValue>,
+}
+
+/// What an answer holds.
+pub enum Content {
+    /// Nothing (202, 204).
+    Empty,
+    /// One JSON text, not read yet.
+    Json(Body),
+    /// A stream of events, not read yet.
+    Events(Body),
+}
+
+impl HttpServer {
+    /// Sets up the replicas; nothing is contacted. What `previous` knew of a replica with the same URL is kept.
+    pub fn new(
+        server: &Server,
+        outbound: &Arc<Outbound>,
+        limits: Limits,
+        previous: Option<&Self>,
+    ) -> Result<Self, Fault> {
+        let setup = |text: String| Fault::gateway(Kind::Setup, text);
+        let spec = &server.spec;
+        let connect = Duration::from_millis(spec.timeouts.connect_ms);
+        let mut replicas = Vec::with_capacity(spec.replicas.len());
+        for replica in &spec.replicas {
+            let target = Target::parse(&replica.url)?;
+            let uri: http::Uri = replica.url.parse().map_err(|error| setup(format!("bad URL: {error}")))?;
+            let path = uri.path_and_query().cloned().unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
+            let host = HeaderValue::from_str(target.authority())
+                .map_err(|_| setup("the host name does not fit into a header".to_owned()))?;
+            let wire = Arc::new(Wire::new(target, outbound.clone(), connect, limits.resting));
+            replicas.push(Place { wire, path, host });
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("mcp-gateway/", env!("CARGO_PKG_VERSION"))));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+        for (name, value) in &spec.headers {
+            let bad = |_| setup(format!("header `{name}` cannot be sent"));
+            let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad(()))?;
+            let mut value = HeaderValue::from_str(value.expose()).map_err(|_| bad(()))?;
+            value.set_sensitive(true);
+            headers.insert(header, value);
+        }
+        let balance = Replicas::new(&spec.replicas, spec.balance, previous.map(Self::balance), Instant::now());
+        Ok(Self { replicas, balance, headers, patience: Duration::from_millis(spec.timeouts.idle_ms), limits })
+    }
+
+    /// Breakers and loads, for status pages.
+    pub fn balance(&self) -> &Replicas {
+        &self.balance
+    }
+
+    /// The connections of each replica, for status pages.
+    pub fn wires(&self) -> impl Iterator<Item = &Arc<Wire>> {
+        self.replicas.iter().map(|place| &place.wire)
+    }
+
+    /// The bounds in force.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// POSTs to the first replica of the caller's order that takes it. `again` allows another replica after one that may
+    /// have acted on the message.
+    pub async fn post(&self, caller: u64, again: bool, outgoing: &Outgoing) -> Result<Answer, Fault> {
+        let mut last = None;
+        let order = self.balance.order(caller, &mut rand::rng(), Instant::now())?;
+        for replica in order {
+            let Some(attempt) = self.balance.enter(replica, Instant::now()) else { continue };
+            match self.send_with(attempt, Method::POST, outgoing).await {
+                Ok(answer) => return Ok(answer),
+                Err(fault) => {
+                    let next = fault.retry == Retry::NotSent || (again && fault.counts_against_replica());
+                    last = Some(fault);
+                    if !next {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| self.balance.none_left(Instant::now())))
+    }
+
+    /// Sends to one replica, whatever the others do: a session lives where it was opened.
+    pub async fn send(&self, replica: usize, method: Method, outgoing: &Outgoing) -> Result<Answer, Fault> {
+        let now = Instant::now();
+        let attempt = self.balance.enter(replica, now).ok_or_else(|| self.balance.none_left(now))?;
+        self.send_with(attempt, method, outgoing).await
+    }
+
+    async fn send_with(&self, mut attempt: InFlight, method: Method, outgoing: &Outgoing) -> Result<Answer, Fault> {
+        match self.send_there(attempt.index(), method, outgoing).await {
+            Ok((status, content, session)) => Ok(Answer { status, content, replica: attempt.index(), attempt, session }),
+            Err(fault) => {
+                attempt.report(Err(&fault), Instant::now());
+                Err(fault)
+            }
+        }
+    }
+
+    async fn send_there(
+        &self,
+        replica: usize,
+        method: Method,
+        outgoing: &Outgoing,
+    ) -> Result<(StatusCode, Content, Option<HeaderValue>), Fault> {
+        let Some(place) = self.replicas.get(replica) else {
+            return Err(Fault::gateway(Kind::Setup, "the replica is gone"));
+        };
+        let request = self.request(place, method, outgoing);
+        let reply = place.wire.send(request, self.patience, None).await?;
+        self.classify(reply).await
+    }
+
+    fn request(&self, place: &Place, method: Method, outgoing: &Outgoing) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(outgoing.message.clone()));
+        let mut uri = http::uri::Parts::default();
+        uri.path_and_query = Some(place.path.clone());
+        *request.uri_mut() = http::Uri::from_parts(uri).unwrap_or_default();
+        let headers = request.headers_mut();
+        headers.reserve(self.headers.len() + outgoing.headers.len() + 3);
+        headers.insert(HOST, place.host.clone());
+        headers.extend(self.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        if let Some(version) = outgoing.version {
+            headers.insert(&meta::VERSION_HEADER, HeaderValue::from_static(version.as_str()));
+        }
+        if let Some(session) = &outgoing.session {
+            headers.insert(&meta::SESSION_HEADER, session.clone());
+        }
+        for (name, value) in &outgoing.headers {
+            headers.insert(name, value.clone());
+        }
+        if method == Method::GET {
+            headers.remove(CONTENT_TYPE);
+            headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+        }
+        *request.method_mut() = method;
+        request
+    }
+
+    async fn classify(&self, reply: Reply) -> Result<(StatusCode, Content, Option<HeaderValue>), Fault> {
+        let Reply { status, mut headers, body } = reply;
+        let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        let json = is_type(kind, b"application/json");
+        let events = is_type(kind, b"text/event-stream");
+        let session = headers.remove(&meta::SESSION_HEADER);
+        let fault = |kind, text: String| Err(Fault::upstream(kind, Retry::MaybeSent, text));
+        let code = status.as_u16();
+        match code {
+            200..300 if events => Ok((status, Content::Events(body), session)),
+            200..300 if json => Ok((status, Content::Json(body), session)),
+            202 | 204 => Ok((status, Content::Empty, session)),
+            200..300 => {
+                let kind_text = String::from_utf8_lossy(kind).chars().take(60).collect::<String>();
+                let start = peek(body).await;
+                fault(Kind::Garbage, format!("HTTP {code} with content type `{kind_text}` is no MCP answer{start}"))
+            }
+            401 | 403 => fault(Kind::Refused, format!("the server refused the gateway's credential (HTTP {code})")),
+            // A client error with a JSON-RPC body is an answer: unknown session, wrong version, unknown method.
+            400..500 if json && code != 429 => Ok((status, Content::Json(body), session)),
+            300..400 => fault(Kind::Status(code), format!("the server redirects (HTTP {code}); register the final URL")),
+            _ => {
+                let mut error =
+                    Fault::upstream(Kind::Status(code), Retry::MaybeSent, format!("the server answered HTTP {code}"));
+                error.retry_after = headers
+                    .get(RETRY_AFTER)
+                    .and_then(|value| value.to_str().ok()?.trim().parse().ok())
+                    .map(|seconds: u64| Duration::from_secs(seconds.min(86_400)));
+                if code == 429 || code < 500 {
+                    // Throttled or not found: nothing was done with it.
+                    error.retry = Retry::NotSent;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Reads an answer until the response to the one request is there; notifications before it are passed over.
+    pub async fn response(&self, answer: Answer) -> Result<Message, Fault> {
+        let Answer { content, mut attempt, .. } = answer;
+        let read = match content {
+            Content::Empty => Err(garbage("an empty answer to a request")),
+            Content::Json(body) => body.collect(self.limits.message).await.and_then(read_message),
+            Content::Events(body) => first_response(body, self.limits.message).await,
+        };
+        attempt.report(read.as_ref().map(drop), Instant::now());
+        read
+    }
+}
+
+fn is_type(value: &[u8], wanted: &[u8]) -> bool {
+    let end = value.iter().position(|byte| matches!(byte, b';' | b' ')).unwrap_or(value.len());
+    value[..end].eq_ignore_ascii_case(wanted)
+}
+
+/// The first words of an answer that is none, so that a person sees what sort of page it was.
+async fn peek(mut body: Body) -> String {
+    match tokio::time::timeout(Duration::from_secs(1), body.chunk()).await {
+        Ok(Some(Ok(start))) => {
+            let text: String = String::from_utf8_lossy(&start[..start.len().min(200)])
+                .chars()
+                .map(|letter| if letter.is_control() { ' ' } else { letter })
+                .take(80)
+                .collect();
+            format!(": {}", text.trim())
+        }
+        _ => String::new(),
+    }
+}
+
+/// A fault for an answer that is no MCP message.
+pub fn garbage(text: impl Into<String>) -> Fault {
+    Fault::upstream(Kind::Garbage, Retry::MaybeSent, text)
+}
+
+/// Checks what the server sent.
+pub fn read_message(bytes: Bytes) -> Result<Message, Fault> {
+    Message::parse(bytes).map_err(|error| garbage(format!("the server's answer is no MCP message: {error}")))
+}
+
+async fn first_response(mut body: Body, limit: usize) -> Result<Message, Fault> {
+    let mut reader = sse::Reader::new(limit);
+    while let Some(piece) = body.chunk().await {
+        reader.feed(&piece?);
+        while let Some(event) = reader.next().map_err(|error| garbage(error.to_string()))? {
+            let Some(data) = event.data.filter(|data| !data.is_empty()) else { continue };
+            let message = read_message(data)?;
+            if matches!(message.shape(), Shape::Result | Shape::Error) {
+                return Ok(message);
+            }
+        }
+    }
+    Err(Fault::upstream(Kind::Dropped, Retry::MaybeSent, "the stream ended without an answer"))
+}
+
+/// The headers that mirror a modern message (2026-07-28, basic/transports/streamable-http, "Standard Request Headers").
+pub fn mirror(era: Era, method: &str, name: Option<&str>) -> Vec<(HeaderName, HeaderValue)> {
+    let mut headers = Vec::new();
+    if era == Era::Modern {
+        if let Ok(value) = HeaderValue::from_str(&meta::encode(method)) {
+            headers.push((meta::METHOD_HEADER.clone(), value));
+        }
+        if let Some(value) = name.and_then(|name| HeaderValue::from_str(&meta::encode(name)).ok()) {
+            headers.push((meta::NAME_HEADER.clone(), value));
+        }
+    }
+    headers
+}

@@ -1,0 +1,180 @@
+//! What a server speaks: found out by asking, remembered, asked again when the memory turns out wrong
+//! (2026-07-28, basic/versioning, "Backward Compatibility").
+
+use bytes::Bytes;
+
+use crate::json;
+use crate::protocol::era::{Era, LEGACY, MODERN, Version};
+use crate::protocol::message::{self, Message, Shape};
+use crate::protocol::meta;
+
+/// What was learned of a server. At least one of the two is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// The answer to `initialize`, if it answers that.
+    pub legacy: Option<Legacy>,
+    /// The result of `server/discover`, if it speaks a modern version.
+    pub modern: Option<Bytes>,
+}
+
+/// A server's answer to `initialize`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Legacy {
+    /// The version it chose.
+    pub version: Version,
+    /// Its result, as written.
+    pub result: Bytes,
+}
+
+impl Peer {
+    /// The era to speak to it for a client of era `client`: the client's own where the server has it, else the other.
+    pub fn era_for(&self, client: Era) -> Era {
+        match client {
+            Era::Legacy if self.legacy.is_some() => Era::Legacy,
+            Era::Modern if self.modern.is_some() => Era::Modern,
+            _ if self.modern.is_some() => Era::Modern,
+            _ => Era::Legacy,
+        }
+    }
+
+    /// The newest version it speaks.
+    pub fn version(&self) -> Option<Version> {
+        if self.modern.is_some() { Some(MODERN) } else { self.legacy.as_ref().map(|legacy| legacy.version) }
+    }
+
+    /// What it said of itself in its newest version: capabilities, instructions, name.
+    pub fn about(&self) -> &[u8] {
+        match (&self.modern, &self.legacy) {
+            (Some(discover), _) => discover,
+            (None, Some(legacy)) => &legacy.result,
+            (None, None) => b"{}",
+        }
+    }
+
+    /// Whether it declared the capability at this path, such as `["resources", "subscribe"]`.
+    pub fn can(&self, path: &[&str]) -> bool {
+        json::get(self.about(), "capabilities")
+            .and_then(|capabilities| json::path(capabilities, path))
+            .is_some_and(|value| !matches!(value, b"false" | b"null"))
+    }
+}
+
+/// What the answer to a modern probe says of the server.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// It speaks 2026-07-28.
+    Modern(Bytes),
+    /// It is modern, but speaks none of our modern versions.
+    Strange(String),
+    /// It is not modern: go on with `initialize`.
+    Legacy,
+}
+
+/// Reads the answer to `server/discover`.
+pub fn read_probe(answer: &Message) -> Probe {
+    let Some(body) = answer.body() else { return Probe::Legacy };
+    let lists_ours = |list: &[u8]| json::elements(list).any(|version| json::text(version).as_deref() == Some(MODERN.as_str()));
+    if answer.shape() == Shape::Result {
+        return match json::get(body, "supportedVersions") {
+            Some(list) if lists_ours(list) => Probe::Modern(Bytes::copy_from_slice(body)),
+            Some(list) => Probe::Strange(String::from_utf8_lossy(list).into_owned()),
+            None => Probe::Legacy,
+        };
+    }
+    match answer.error_code().map(i32::try_from) {
+        Some(Ok(meta::UNSUPPORTED_VERSION)) => {
+            let list = json::path(body, &["data", "supported"]).unwrap_or_default();
+            let legacy = json::elements(list)
+                .filter_map(json::text)
+                .any(|version| Version::parse(&version).is_some_and(|version| version.era() == Era::Legacy));
+            if legacy { Probe::Legacy } else { Probe::Strange(String::from_utf8_lossy(list).into_owned()) }
+        }
+        _ => Probe::Legacy,
+    }
+}
+
+/// Reads the result of `initialize`; an unknown version is an error that names it.
+pub fn read_initialize(result: &[u8]) -> Result<Legacy, String> {
+    let version = json::get_text(result, "protocolVersion").unwrap_or_default();
+    match Version::parse(&version) {
+        Some(version) if version.era() == Era::Legacy => Ok(Legacy { version, result: Bytes::copy_from_slice(result) }),
+        _ => Err(format!("the server chose protocol version `{version}`, which this gateway does not speak")),
+    }
+}
+
+/// What the gateway says of itself as a client.
+fn client_info() -> String {
+    format!(r#"{{"name":"mcp-registry-gateway","version":"{}"}}"#, env!("CARGO_PKG_VERSION"))
+}
+
+/// The parameters of `initialize` when the gateway itself opens a session. Without capabilities the server must not ask
+/// anything of a client that may not be there.
+pub fn initialize_params(capabilities: &str) -> String {
+    format!(r#"{{"protocolVersion":"{LEGACY}","capabilities":{capabilities},"clientInfo":{}}}"#, client_info())
+}
+
+/// The `_meta` of a modern request that the gateway itself makes.
+pub fn modern_meta() -> String {
+    format!(
+        r#"{{"{}":"{MODERN}","{}":{},"{}":{{}}}}"#,
+        meta::PROTOCOL_VERSION,
+        meta::CLIENT_INFO,
+        client_info(),
+        meta::CLIENT_CAPABILITIES
+    )
+}
+
+/// A modern request of the gateway's own; `params` is a JSON object without `_meta`.
+pub fn modern_request(id: &str, method: &str, params: &str) -> Bytes {
+    let rest = params.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or_default().trim();
+    let comma = if rest.is_empty() { "" } else { "," };
+    let params = format!(r#"{{"_meta":{}{comma}{rest}}}"#, modern_meta());
+    message::call(Some(json::quote(id).as_bytes()), method, params.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn probe(text: &str) -> Probe {
+        read_probe(&Message::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap())
+    }
+
+    #[test]
+    fn only_a_modern_answer_makes_a_modern_server() {
+        assert!(matches!(
+            probe(r#"{"jsonrpc":"2.0","id":1,"result":{"supportedVersions":["2026-07-28"],"capabilities":{}}}"#),
+            Probe::Modern(_)
+        ));
+        assert_eq!(probe(r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"x"}}"#), Probe::Legacy);
+        assert_eq!(probe(r#"{"jsonrpc":"2.0","error":{"code":-32000,"message":"no session"}}"#), Probe::Legacy);
+        assert_eq!(probe(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#), Probe::Legacy);
+        let unsupported = |list: &str| {
+            probe(&format!(
+                r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":-32022,"message":"x","data":{{"supported":{list}}}}}}}"#
+            ))
+        };
+        assert_eq!(unsupported(r#"["2025-11-25"]"#), Probe::Legacy);
+        assert!(matches!(unsupported(r#"["2031-01-01"]"#), Probe::Strange(_)));
+    }
+
+    #[test]
+    fn a_client_is_served_in_its_own_era_where_that_is_possible() {
+        let legacy = Some(Legacy { version: LEGACY, result: Bytes::new() });
+        let modern = Some(Bytes::new());
+        let dual = Peer { legacy: legacy.clone(), modern: modern.clone() };
+        assert_eq!((dual.era_for(Era::Legacy), dual.era_for(Era::Modern)), (Era::Legacy, Era::Modern));
+        let old = Peer { legacy, modern: None };
+        assert_eq!((old.era_for(Era::Legacy), old.era_for(Era::Modern)), (Era::Legacy, Era::Legacy));
+        let new = Peer { legacy: None, modern };
+        assert_eq!((new.era_for(Era::Legacy), new.era_for(Era::Modern)), (Era::Modern, Era::Modern));
+    }
+
+    #[test]
+    fn requests_of_our_own_are_messages() {
+        for params in ["{}", r#"{"cursor":"a}"}"#, r#"{"a":{"b":{}}}"#] {
+            let message = Message::parse(modern_request("x", "tools/list", params)).unwrap();
+            assert_eq!(message.meta(meta::PROTOCOL_VERSION), Some(format!("\"{MODERN}\"").as_bytes()));
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! A legacy session with one replica over HTTP (2025-11-25, basic/transports, "Session Management"): a client's own, or the
+//! one that the gateway keeps for itself and for clients of the modern era.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method};
+
+use crate::fault::Fault;
+use crate::protocol::era::Version;
+use crate::protocol::message::{self, Message, Shape};
+use crate::upstream::http::{Answer, HttpServer, Outgoing, garbage};
+use crate::upstream::peer::{Legacy, read_initialize};
+
+/// How long a goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// An open session.
+#[derive(Debug)]
+pub struct HttpSession {
+    /// The replica that holds it.
+    pub replica: usize,
+    /// Its id, if the server gave one.
+    pub id: Option<HeaderValue>,
+    /// What was agreed.
+    pub legacy: Legacy,
+    /// Numbers for requests, where several clients share the session.
+    next: AtomicU64,
+}
+
+/// What came of an `initialize`.
+pub enum Opening {
+    /// A session.
+    Open(Box<HttpSession>),
+    /// The server's own error, for the client to see.
+    Declined(Message),
+}
+
+impl HttpSession {
+    /// Sends `initialize` with these parameters to a replica of the caller's order.
+    pub async fn open(server: &HttpServer, caller: u64, params: &[u8]) -> Result<Opening, Fault> {
+        let message = message::call(Some(b"\"mcpg-initialize\""), "initialize", params);
+        let answer = server.post(caller, true, &Outgoing { message, ..Outgoing::default() }).await?;
+        let (replica, id) = (answer.replica, answer.session.clone());
+        let response = server.response(answer).await?;
+        if response.shape() == Shape::Error {
+            return Ok(Opening::Declined(response));
+        }
+        let legacy = read_initialize(response.body().unwrap_or_default()).map_err(garbage)?;
+        Ok(Opening::Open(Box::new(Self { replica, id, legacy, next: AtomicU64::new(1) })))
+    }
+
+    /// Tells the server that the handshake is done.
+    pub async fn confirm(&self, server: &HttpServer) -> Result<(), Fault> {
+        let message = message::call(None, "notifications/initialized", b"{}");
+        let mut answer = self.post(server, message, Vec::new()).await?;
+        answer.attempt.report(Ok(()), std::time::Instant::now());
+        Ok(())
+    }
+
+    /// A number that no other request of this session has.
+    pub fn number(&self) -> u64 {
+        self.next.fetch_add(1, Relaxed)
+    }
+
+    /// The version agreed.
+    pub fn version(&self) -> Version {
+        self.legacy.version
+    }
+
+    /// POSTs one message.
+    pub async fn post(
+        &self,
+        server: &HttpServer,
+        message: Bytes,
+        headers: Vec<(HeaderName, HeaderValue)>,
+    ) -> Result<Answer, Fault> {
+        server.send(self.replica, Method::POST, &self.outgoing(message, headers)).await
+    }
+
+    /// Opens the stream for what the server says by itself, or takes up a broken one behind `last_event`.
+    pub async fn listen(&self, server: &HttpServer, last_event: Option<HeaderValue>) -> Result<Answer, Fault> {
+        let headers = last_event.map(|id| (crate::protocol::meta::LAST_EVENT_ID.clone(), id)).into_iter().collect();
+        server.send(self.replica, Method::GET, &self.outgoing(Bytes::new(), headers)).await
+    }
+
+    /// Ends the session; a server that keeps none, or does not answer, is left alone.
+    pub async fn close(&self, server: &HttpServer) {
+        if self.id.is_some() {
+            let goodbye = server.send(self.replica, Method::DELETE, &self.outgoing(Bytes::new(), Vec::new()));
+            let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+        }
+    }
+
+    fn outgoing(&self, message: Bytes, headers: Vec<(HeaderName, HeaderValue)>) -> Outgoing {
+        Outgoing { message, version: Some(self.legacy.version), session: self.id.clone(), headers }
+    }
+}

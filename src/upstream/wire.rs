@@ -1,0 +1,348 @@
+//! HTTP/1.1 to one replica: connections kept open between calls, one call on each at a time.
+//!
+//! A connection is not a task of its own. It travels with the call that uses it and is driven by the same polls, so that
+//! an answer needs no wake-up of a second task; at rest it lies in the pool and is looked at when it is taken out again.
+//! Dropping a [`Reply`] before its end closes the connection, which is how HTTP says "cancelled".
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, Connection, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::time::{Sleep, sleep};
+
+use crate::fault::{Fault, Kind, Retry};
+use crate::net::{Outbound, Stream, Target};
+
+/// How long a connection may rest when the server did not say: many servers close after five seconds.
+const REST: Duration = Duration::from_secs(4);
+/// What is taken off the rest that a server announces, for the way there.
+const REST_MARGIN: Duration = Duration::from_secs(1);
+
+/// Connections to one replica.
+pub struct Wire {
+    target: Target,
+    outbound: Arc<Outbound>,
+    connect_timeout: Duration,
+    idle: Mutex<Vec<Idle>>,
+    most_idle: usize,
+    /// What was measured here.
+    pub stats: WireStats,
+}
+
+/// Counters of one [`Wire`]; they only grow, but for `in_use`.
+#[derive(Debug, Default)]
+pub struct WireStats {
+    /// Connections made.
+    pub connects: AtomicU64,
+    /// Calls that went out on a connection already open.
+    pub reuses: AtomicU64,
+    /// Connections that could not be made.
+    pub failures: AtomicU64,
+    /// Time spent making connections, TLS included, microseconds.
+    pub connect_micros: AtomicU64,
+    /// Connections that carry a call now.
+    pub in_use: AtomicUsize,
+}
+
+struct Idle {
+    link: Link,
+    until: Instant,
+}
+
+struct Link {
+    sender: SendRequest<Full<Bytes>>,
+    driver: Pin<Box<Connection<TokioIo<Stream>, Full<Bytes>>>>,
+    fresh: bool,
+}
+
+impl Wire {
+    /// No connection is made before the first call.
+    pub fn new(target: Target, outbound: Arc<Outbound>, connect_timeout: Duration, most_idle: usize) -> Self {
+        let idle = Mutex::new(Vec::new());
+        Self { target, outbound, connect_timeout, idle, most_idle, stats: WireStats::default() }
+    }
+
+    /// Where it goes.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Connections at rest.
+    pub fn resting(&self) -> usize {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Sends `request` and returns the answer once its head is there. `patience` bounds the wait for the head and then for
+    /// each further piece of the body; `limit` bounds the body, if given.
+    pub async fn send(
+        self: &Arc<Self>,
+        mut request: Request<Full<Bytes>>,
+        patience: Duration,
+        limit: Option<u64>,
+    ) -> Result<Reply, Fault> {
+        // A resting connection may have been closed from the other side just now. As long as not a byte of the request was
+        // written, the next one is tried; each turn uses up one connection, so this ends.
+        loop {
+            let mut link = match self.take() {
+                Some(link) => link,
+                None => self.connect().await?,
+            };
+            let fresh = link.fresh;
+            let in_use = InUse::new(self);
+            match tokio::time::timeout(patience, link.round_trip(request)).await {
+                Err(_) => {
+                    let text = format!("no answer within {} ms", patience.as_millis());
+                    return Err(Fault::upstream(Kind::Timeout, Retry::MaybeSent, text));
+                }
+                Ok(Ok(response)) => {
+                    let (head, incoming) = response.into_parts();
+                    let rest = rest_of(&head.headers);
+                    let body =
+                        Body { incoming, link: Some(link), in_use, patience, timer: None, left: limit, limit, rest };
+                    return Ok(Reply { status: head.status, headers: head.headers, body });
+                }
+                Ok(Err((Some(back), _))) if !fresh => request = back,
+                Ok(Err((back, error))) => {
+                    let retry = if back.is_some() { Retry::NotSent } else { Retry::MaybeSent };
+                    return Err(Fault::upstream(Kind::Dropped, retry, describe(&error)));
+                }
+            }
+        }
+    }
+
+    fn take(&self) -> Option<Link> {
+        let now = Instant::now();
+        loop {
+            let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+            // The most recently used lies on top; below it they are only older.
+            if idle.until <= now {
+                self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                return None;
+            }
+            let mut link = idle.link;
+            if link.is_open() {
+                self.stats.reuses.fetch_add(1, Relaxed);
+                return Some(link);
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Link, Fault> {
+        let connected = self.outbound.connect(&self.target, self.connect_timeout).await.inspect_err(|_| {
+            self.stats.failures.fetch_add(1, Relaxed);
+        })?;
+        let spent = connected.connect + connected.tls.unwrap_or_default();
+        self.stats.connects.fetch_add(1, Relaxed);
+        self.stats.connect_micros.fetch_add(u64::try_from(spent.as_micros()).unwrap_or(u64::MAX), Relaxed);
+        let (sender, driver) = http1::Builder::new()
+            .max_headers(128)
+            .handshake(TokioIo::new(connected.stream))
+            .await
+            .map_err(|error| Fault::upstream(Kind::Unreachable, Retry::NotSent, describe(&error)))?;
+        Ok(Link { sender, driver: Box::pin(driver), fresh: true })
+    }
+
+    fn give_back(&self, mut link: Link, rest: Duration) {
+        link.fresh = false;
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < self.most_idle {
+            idle.push(Idle { link, until: Instant::now() + rest });
+        }
+    }
+}
+
+impl Link {
+    /// Whether the other side has closed it, as far as is known here.
+    fn is_open(&mut self) -> bool {
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        self.driver.as_mut().poll(&mut context).is_pending() && self.sender.is_ready()
+    }
+
+    /// The head of the answer; or the error, with the request if none of it was sent.
+    async fn round_trip(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<http::Response<Incoming>, (Option<Request<Full<Bytes>>>, hyper::Error)> {
+        let Self { sender, driver, .. } = self;
+        let mut answer = std::pin::pin!(sender.try_send_request(request));
+        let mut ended = false;
+        std::future::poll_fn(|context| {
+            if !ended {
+                ended = driver.as_mut().poll(context).is_ready();
+            }
+            answer.as_mut().poll(context)
+        })
+        .await
+        .map_err(|mut error| (error.take_message(), error.into_error()))
+    }
+}
+
+/// Seconds of rest that the server announced (`Keep-Alive: timeout=5`), less a margin.
+fn rest_of(headers: &HeaderMap) -> Duration {
+    let announced = headers.get("keep-alive").and_then(|value| value.to_str().ok()).and_then(|value| {
+        value.split(',').find_map(|part| part.trim().strip_prefix("timeout=")?.parse::<u64>().ok())
+    });
+    match announced {
+        Some(seconds) => Duration::from_secs(seconds.min(300)).saturating_sub(REST_MARGIN),
+        None => REST,
+    }
+}
+
+fn describe(error: &hyper::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}
+
+/// Counts a connection as in use until dropped.
+struct InUse(Arc<Wire>);
+
+impl InUse {
+    fn new(wire: &Arc<Wire>) -> Self {
+        wire.stats.in_use.fetch_add(1, Relaxed);
+        Self(wire.clone())
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.stats.in_use.fetch_sub(1, Relaxed);
+    }
+}
+
+/// An answer whose head is there.
+pub struct Reply {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// HTTP headers.
+    pub headers: HeaderMap,
+    /// What follows.
+    pub body: Body,
+}
+
+/// The body of an answer. It drives its connection, and gives it back to the pool at its end.
+pub struct Body {
+    incoming: Incoming,
+    link: Option<Link>,
+    in_use: InUse,
+    patience: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    left: Option<u64>,
+    limit: Option<u64>,
+    rest: Duration,
+}
+
+impl Body {
+    /// The whole body, at most `limit` bytes of it.
+    pub async fn collect(mut self, limit: usize) -> Result<Bytes, Fault> {
+        let mut first: Option<Bytes> = None;
+        let mut rest: Vec<u8> = Vec::new();
+        while let Some(piece) = self.chunk().await {
+            let piece = piece?;
+            if first.as_ref().map_or(0, Bytes::len) + rest.len() + piece.len() > limit {
+                return Err(too_large(limit as u64));
+            }
+            // Most answers come in one piece and are not copied.
+            match &first {
+                None => first = Some(piece),
+                Some(head) => {
+                    if rest.is_empty() {
+                        rest.reserve(head.len() + piece.len());
+                        rest.extend_from_slice(head);
+                        first = Some(Bytes::new());
+                    }
+                    rest.extend_from_slice(&piece);
+                }
+            }
+        }
+        Ok(if rest.is_empty() { first.unwrap_or_default() } else { rest.into() })
+    }
+
+    /// The next piece.
+    pub async fn chunk(&mut self) -> Option<Result<Bytes, Fault>> {
+        std::future::poll_fn(|context| self.poll_chunk(context)).await
+    }
+
+    /// The next piece.
+    pub fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
+        loop {
+            let ended = match &mut self.link {
+                Some(link) => link.driver.as_mut().poll(context).is_ready(),
+                None => return Poll::Ready(None),
+            };
+            match Pin::new(&mut self.incoming).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    self.timer = None;
+                    if let Some(left) = &mut self.left {
+                        match left.checked_sub(data.len() as u64) {
+                            Some(now) => *left = now,
+                            None => {
+                                self.link = None;
+                                return Poll::Ready(Some(Err(too_large(self.limit.unwrap_or_default()))));
+                            }
+                        }
+                    }
+                    return Poll::Ready(Some(Ok(data)));
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    self.link = None;
+                    let text = format!("the answer broke off: {}", describe(&error));
+                    return Poll::Ready(Some(Err(Fault::upstream(Kind::Dropped, Retry::MaybeSent, text))));
+                }
+                Poll::Ready(None) => {
+                    if let Some(mut link) = self.link.take()
+                        && !ended
+                        && link.driver.as_mut().poll(context).is_pending()
+                        && link.sender.is_ready()
+                    {
+                        self.in_use.0.give_back(link, self.rest);
+                    }
+                    return Poll::Ready(None);
+                }
+                Poll::Pending => {
+                    let patience = self.patience;
+                    let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(patience)));
+                    ready!(timer.as_mut().poll(context));
+                    self.link = None;
+                    let text = format!("no further byte of the answer within {} ms", patience.as_millis());
+                    return Poll::Ready(Some(Err(Fault::upstream(Kind::Timeout, Retry::MaybeSent, text))));
+                }
+            }
+        }
+    }
+}
+
+fn too_large(limit: u64) -> Fault {
+    Fault::upstream(Kind::TooLarge, Retry::MaybeSent, format!("the answer is larger than {limit} bytes"))
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        self.poll_chunk(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
