@@ -17,6 +17,7 @@ use url::Url;
 use super::failure::Failure;
 use super::http::{Answer, Http, Request};
 use super::screen::Screen;
+use crate::config::DotEnv;
 use crate::secret::Secret;
 
 /// Where a gateway listens when nothing else is said.
@@ -41,6 +42,9 @@ pub struct Reach {
     /// Print one JSON document instead of text
     #[arg(long, global = true)]
     pub json: bool,
+    /// The data folder beside which the command runs.
+    #[arg(skip)]
+    pub data: PathBuf,
 }
 
 /// What `cli.json` holds. It is written with mode 0600 by `serve` at its start.
@@ -75,9 +79,10 @@ impl Access {
     }
 }
 
-/// The data folder beside which a command runs: `MREG_DATA_DIR`, else `./data`.
-pub fn data_folder() -> PathBuf {
-    std::env::var_os("MREG_DATA_DIR").filter(|dir| !dir.is_empty()).map_or_else(|| PathBuf::from("data"), PathBuf::from)
+/// The data folder beside which a command runs: `MREG_DATA_DIR` of the environment or of `.env`, else `./data`.
+pub fn data_folder(dotenv: &DotEnv) -> PathBuf {
+    let said = std::env::var_os("MREG_DATA_DIR").filter(|dir| !dir.is_empty());
+    said.or_else(|| dotenv.get("MREG_DATA_DIR").map(Into::into)).map_or_else(|| PathBuf::from("data"), PathBuf::from)
 }
 
 /// A gateway's REST API.
@@ -102,7 +107,7 @@ impl Gateway {
     pub fn find(reach: &Reach, screen: Screen) -> anyhow::Result<Self> {
         // A file that cannot be read (another user's data folder) must not stop someone who names gateway and key.
         let named = reach.gateway.is_some() && reach.key.is_some();
-        let file = if named { None } else { Access::read(&data_folder())? };
+        let file = if named { None } else { Access::read(&reach.data)? };
         let base = match (&reach.gateway, &file) {
             (Some(url), _) => url.as_str(),
             (None, Some(file)) => &file.gateway,

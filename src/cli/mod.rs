@@ -30,7 +30,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::Settings;
+use crate::config::{DotEnv, Settings, check_names};
 use failure::{EXIT_FAILED, Failure};
 use gateway::{Gateway, Reach};
 use screen::Screen;
@@ -112,37 +112,36 @@ enum Verdict {
 
 /// Reads the command line and carries it out.
 pub fn main() -> ExitCode {
-    // A `.env` beside the process fills in what the environment does not say.
-    let dotenv = dotenvy::dotenv();
-    let matches = match Cli::command().try_get_matches() {
+    let dotenv = match DotEnv::read() {
+        Ok(dotenv) => dotenv,
+        Err(error) => return stop(Failure::usage(error.to_string()), Screen::new(false)),
+    };
+    let matches = match dotenv.apply(Cli::command()).try_get_matches() {
         Ok(matches) => matches,
         Err(error) => return refuse(&error),
     };
-    let cli = match Cli::from_arg_matches(&matches) {
+    let mut cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };
+    cli.reach.data = gateway::data_folder(&dotenv);
     let screen = Screen::new(cli.reach.json);
-    if let Err(error) = &dotenv
-        && !error.not_found()
-    {
-        // The error's own text would quote the line, which may hold a secret.
-        screen.note("warning: the file .env could not be read to its end; settings behind the bad line are missing");
-    }
-    match run(cli, &matches, screen) {
+    match run(cli, &matches, &dotenv, screen) {
         Ok(Verdict::Fine) => ExitCode::SUCCESS,
         Ok(Verdict::Bad) => ExitCode::from(EXIT_FAILED),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            let failure = Failure::of(error);
-            screen.note(failure.render().trim_end());
-            if screen.is_json() {
-                // The reader may be gone; the exit code tells it all the same.
-                let _ = screen.show(&failure.document(), String::new);
-            }
-            ExitCode::from(failure.exit)
-        }
+        Err(error) => stop(Failure::of(error), screen),
     }
+}
+
+/// Tells a failure and gives its exit code.
+fn stop(failure: Failure, screen: Screen) -> ExitCode {
+    screen.note(failure.render().trim_end());
+    if screen.is_json() {
+        // The reader may be gone; the exit code tells it all the same.
+        let _ = screen.show(&failure.document(), String::new);
+    }
+    ExitCode::from(failure.exit)
 }
 
 fn refuse(error: &clap::Error) -> ExitCode {
@@ -156,7 +155,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
-fn run(cli: Cli, matches: &clap::ArgMatches, screen: Screen) -> anyhow::Result<Verdict> {
+fn run(cli: Cli, matches: &clap::ArgMatches, dotenv: &DotEnv, screen: Screen) -> anyhow::Result<Verdict> {
     let reach = cli.reach;
     match cli.command {
         Command::SampleServer => {
@@ -165,13 +164,17 @@ fn run(cli: Cli, matches: &clap::ArgMatches, screen: Screen) -> anyhow::Result<V
         }
         Command::Completions { shell } => pages::completions(shell, &mut Cli::command()),
         Command::Man(man) => pages::man(&man, Cli::command(), screen),
-        Command::Config(_) => effective::show(&Cli::command(), matches, screen),
+        Command::Config(_) => effective::show(matches, dotenv, screen),
         Command::Serve(settings) => {
-            many_threads()?.block_on(crate::serve::run(*settings))?;
+            startable(&settings, dotenv)?;
+            many_threads(&settings)?.block_on(crate::serve::run(*settings))?;
             Ok(Verdict::Fine)
         }
-        Command::Demo(settings) => many_threads()?.block_on(demo::run(*settings, screen)),
-        Command::Doctor(settings) => one_thread()?.block_on(doctor::run(&settings, &reach, screen)),
+        Command::Demo(settings) => {
+            startable(&settings, dotenv)?;
+            many_threads(&settings)?.block_on(demo::run(*settings, screen))
+        }
+        Command::Doctor(settings) => one_thread()?.block_on(doctor::run(&settings, dotenv, &reach, screen)),
         Command::Apply(apply) => one_thread()?.block_on(apply::run(&apply, &reach, screen)),
         Command::Import(import) => one_thread()?.block_on(import::run(&import, &reach, screen)),
         command => {
@@ -189,8 +192,24 @@ fn run(cli: Cli, matches: &clap::ArgMatches, screen: Screen) -> anyhow::Result<V
     }
 }
 
-fn many_threads() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+/// Refuses to start with settings that do not go together, or with a variable that nobody reads.
+fn startable(settings: &Settings, dotenv: &DotEnv) -> Result<(), Failure> {
+    check_names(variables(dotenv)).map_err(|error| Failure::usage(error.to_string()))?;
+    settings.check().map_err(|error| Failure::usage(error.to_string()))
+}
+
+/// The names of the variables that are set, by the environment and by `.env`.
+fn variables(dotenv: &DotEnv) -> Vec<String> {
+    let own = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    own.chain(dotenv.names().map(str::to_owned)).collect()
+}
+
+fn many_threads(settings: &Settings) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(count) = settings.pools.worker_threads {
+        builder.worker_threads(count);
+    }
+    builder.enable_all().build()
 }
 
 fn one_thread() -> std::io::Result<tokio::runtime::Runtime> {

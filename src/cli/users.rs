@@ -59,7 +59,7 @@ pub async fn run(users: Users, gateway: &Gateway, screen: Screen) -> anyhow::Res
     match users.action {
         Action::Add { name, role, password_stdin } => {
             let password = password(password_stdin)?;
-            let mut body = json!({ "name": name, "password": *password });
+            let mut body = json!({ "username": name, "password": *password });
             if let Some(role) = role {
                 body["role"] = role.into();
             }
@@ -71,11 +71,12 @@ pub async fn run(users: Users, gateway: &Gateway, screen: Screen) -> anyhow::Res
             screen.show(&json!({ "items": items }), || {
                 let mut table = Table::new(&["NAME", "ROLE", "STATE", "CREATED"]);
                 for user in &items {
-                    let disabled = user["disabled"] == true;
+                    let state = text_at(user, "/state");
+                    let tone = if state == "active" { Tone::Good } else { Tone::Bad };
                     table.row([
-                        (text_at(user, "/name"), Tone::Plain),
+                        (text_at(user, "/username"), Tone::Plain),
                         (text_at(user, "/role"), Tone::Plain),
-                        if disabled { ("disabled".into(), Tone::Bad) } else { ("active".into(), Tone::Good) },
+                        (state, tone),
                         (text_at(user, "/created_at"), Tone::Dim),
                     ]);
                 }
@@ -83,7 +84,7 @@ pub async fn run(users: Users, gateway: &Gateway, screen: Screen) -> anyhow::Res
             })?;
         }
         Action::Disable { name } => {
-            let view = change(gateway, &name, &json!({ "disabled": true })).await?;
+            let view = change(gateway, &name, &json!({ "state": "disabled" })).await?;
             told(view, "disabled", &name, None, screen)?;
         }
         Action::Password { name, password_stdin } => {
@@ -107,7 +108,7 @@ fn told(
     screen: Screen,
 ) -> std::io::Result<()> {
     if !view.is_object() {
-        view = json!({ "name": name });
+        view = json!({ "username": name });
     }
     if let Some(password) = made {
         view["password"] = password.as_str().into();
