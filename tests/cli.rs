@@ -190,7 +190,8 @@ async fn mcp(
     }
     let wanted = ["tools/call".to_owned(), "add".to_owned(), arguments["a"].to_string()];
     if [header("mcp-method"), header("mcp-name"), header("mcp-param-a")] != wanted {
-        let error = json!({"jsonrpc": "2.0", "id": message["id"], "error": {"code": -32020, "message": "header mismatch"}});
+        let error =
+            json!({"jsonrpc": "2.0", "id": message["id"], "error": {"code": -32020, "message": "header mismatch"}});
         return (StatusCode::BAD_REQUEST, [("content-type", "application/json")], error.to_string()).into_response();
     }
     let progress = json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progress": 1}});
@@ -288,7 +289,8 @@ impl Gateway {
 async fn a_server_is_added_shown_changed_and_removed() {
     let gateway = Gateway::start().await;
     let url = "https://example.com/mcp";
-    let ran = gateway.run(&["servers", "add", "search", "--url", url, "--header", "Authorization: Bearer s3cret"]).await;
+    let ran =
+        gateway.run(&["servers", "add", "search", "--url", url, "--header", "Authorization: Bearer s3cret"]).await;
     assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{}", ran.out);
     assert!(ran.out.contains("registered search: ready"), "{}", ran.out);
     assert_eq!(gateway.held()[0]["headers"]["Authorization"], "Bearer s3cret");
@@ -306,7 +308,8 @@ async fn a_server_is_added_shown_changed_and_removed() {
     assert_eq!((&gateway.held()[0]["title"], &gateway.held()[0]["headers"]), (&json!("New"), &json!({})));
 
     let ran = gateway.run(&["servers", "disable", "search", "none", "--json"]).await;
-    let results: Vec<Value> = ran.json()["items"].as_array().unwrap().iter().map(|item| item["result"].clone()).collect();
+    let results: Vec<Value> =
+        ran.json()["items"].as_array().unwrap().iter().map(|item| item["result"].clone()).collect();
     assert_eq!((ran.code, results), (1, vec![json!("disabled"), json!("failed")]));
 
     let ran = gateway.run(&["servers", "remove", "search", "files"]).await;
@@ -399,7 +402,9 @@ async fn a_file_is_applied_and_applying_it_again_changes_nothing() {
     gateway.write("gateway.yaml", MANIFEST);
     let apply = async |more: &[&str], token: &str| {
         let args = [&["apply", "-f", "gateway.yaml"], more].concat();
-        gateway.run_with(&args, &[("MREG_GATEWAY_URL", &gateway.url), ("MREG_API_KEY", KEY), ("TOKEN", token)], "").await
+        gateway
+            .run_with(&args, &[("MREG_GATEWAY_URL", &gateway.url), ("MREG_API_KEY", KEY), ("TOKEN", token)], "")
+            .await
     };
     let ran = apply(&["--dry-run"], "t0ken").await;
     assert!(ran.code == 0 && ran.out.contains("would create 2, change 0, remove 0"), "{}{}", ran.out, ran.err);
@@ -440,7 +445,8 @@ async fn a_broken_file_is_told_with_its_place_and_nothing_is_half_written() {
 #[tokio::test]
 async fn what_is_exported_can_be_applied_elsewhere() {
     let (from, to) = (Gateway::start().await, Gateway::start().await);
-    let add = ["servers", "add", "search", "--url", "https://example.com/mcp", "--header", "X-Key: s3cret", "--tag", "yes"];
+    let add =
+        ["servers", "add", "search", "--url", "https://example.com/mcp", "--header", "X-Key: s3cret", "--tag", "yes"];
     from.run(&add).await;
     let exported = from.run(&["export"]).await.out;
     assert!(exported.contains("${SEARCH_X_KEY}") && !exported.contains("s3cret"), "{exported}");
@@ -502,7 +508,11 @@ async fn status_and_doctor_say_how_it_is() {
         let all = checks["checks"].as_array().unwrap().iter().filter(|check| check["check"] == name);
         all.map(|check| check["result"].clone()).collect()
     };
-    assert_eq!((result("gateway"), result("server files")), (vec![json!("ok")], vec![json!("ok"), json!("warn")]), "{checks}");
+    assert_eq!(
+        (result("gateway"), result("server files")),
+        (vec![json!("ok")], vec![json!("ok"), json!("warn")]),
+        "{checks}"
+    );
 
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
@@ -517,12 +527,13 @@ async fn status_and_doctor_say_how_it_is() {
 #[tokio::test]
 async fn settings_completions_and_manual_are_printed_without_a_gateway() {
     let gateway = Gateway::start().await;
-    let ran = gateway.run_with(&["config", "--json"], &[("MREG_PORT", "9000"), ("MREG_MASTER_KEY", "s3cret")], "").await;
+    let ran =
+        gateway.run_with(&["config", "--json"], &[("MREG_PORT", "9000"), ("MREG_MASTER_KEY", "s3cret")], "").await;
     let settings = ran.json()["settings"].as_array().unwrap().clone();
     let port = settings.iter().find(|one| one["variable"] == "MREG_PORT").unwrap();
     assert_eq!((&port["value"], &port["origin"]), (&json!("9000"), &json!("variable")));
     assert!(!ran.out.contains("s3cret"), "{}", ran.out);
-    assert!(gateway.run_with(&["completions", "bash"], &[], "").await.out.contains("_mcp-gateway()"));
+    assert!(gateway.run_with(&["completions", "bash"], &[], "").await.out.contains("_mcp__gateway()"));
     assert!(gateway.run_with(&["man"], &[], "").await.out.contains(".TH mcp-gateway"));
     assert_eq!(gateway.run_with(&["nonsense"], &[], "").await.code, 2);
     let help = gateway.run_with(&["servers", "add", "--help"], &[("MREG_API_KEY", "s3cret")], "").await;

@@ -3,6 +3,7 @@
 //! sent again, and the gateway, which can compare, says by its revision whether that changed anything.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::io::Read;
 use std::path::PathBuf;
 
@@ -60,16 +61,22 @@ pub struct Apply {
 enum Step {
     Create(Box<ServerSpec>),
     /// `patch` is empty when only secrets, which cannot be compared, are sent again.
-    Change { spec: Box<ServerSpec>, patch: Map<String, Value>, diff: String, revision: Value },
+    Change {
+        spec: Box<ServerSpec>,
+        patch: Map<String, Value>,
+        diff: String,
+        revision: Value,
+    },
     Remove(Slug, String),
 }
 
 /// Reads, plans, shows, applies.
 pub async fn run(apply: &Apply, reach: &Reach, screen: Screen) -> anyhow::Result<Verdict> {
-    let name = if apply.file.as_os_str() == "-" { "standard input".to_owned() } else { apply.file.display().to_string() };
+    let name =
+        if apply.file.as_os_str() == "-" { "standard input".to_owned() } else { apply.file.display().to_string() };
     let text = read_file(&apply.file, &name)?;
     let manifest = manifest::read(&name, &text, |name| std::env::var(name).ok())?;
-    let gateway = Gateway::find(reach, screen)?;
+    let gateway = Gateway::find(reach)?;
     let views = gateway.all(&["servers"]).await?;
     let (steps, same) = plan(manifest, &views, apply.prune)?;
     if apply.dry_run {
@@ -152,11 +159,8 @@ fn change(spec: ServerSpec, view: &Value) -> anyhow::Result<Option<Step>> {
     if patch.is_empty() && !secrets {
         return Ok(None);
     }
-    let diff = unified(
-        &format!("change {}", spec.slug),
-        &Brief::of(masked(old)).yaml(),
-        &Brief::of(masked(new)).yaml(),
-    );
+    let diff =
+        unified(&format!("change {}", spec.slug), &Brief::of(masked(old)).yaml(), &Brief::of(masked(new)).yaml());
     let revision = view["revision"].clone();
     Ok(Some(Step::Change { spec: Box::new(spec), patch, diff, revision }))
 }
@@ -190,11 +194,15 @@ impl Step {
     fn diff(&self) -> String {
         match self {
             Self::Create(spec) => {
-                let new = serde_json::to_value(spec).ok().and_then(|value| value.as_object().cloned()).unwrap_or_default();
+                let new =
+                    serde_json::to_value(spec).ok().and_then(|value| value.as_object().cloned()).unwrap_or_default();
                 unified(&format!("create {}", spec.slug), "", &Brief::of(masked(new)).yaml())
             }
             Self::Change { patch, spec, .. } if patch.is_empty() => {
-                format!("{}\n", Tone::Dim.paint(&format!("same   {} (secrets cannot be compared and are sent again)", spec.slug)))
+                format!(
+                    "{}\n",
+                    Tone::Dim.paint(&format!("same   {} (secrets cannot be compared and are sent again)", spec.slug))
+                )
             }
             Self::Change { diff, .. } => diff.clone(),
             Self::Remove(slug, old) => unified(&format!("remove {slug}"), old, ""),
@@ -212,13 +220,14 @@ fn show_plan(steps: &[Step], same: usize, screen: Screen) -> anyhow::Result<Verd
     screen.show(&document, || {
         let mut text: String = steps.iter().map(Step::diff).collect();
         let count = |action: &str| steps.iter().filter(|step| step.action() == action).count();
-        text.push_str(&format!(
-            "would create {}, change {}, remove {}; {} as they should be; nothing was changed\n",
+        let _ = writeln!(
+            text,
+            "would create {}, change {}, remove {}; {} as they should be; nothing was changed",
             count("create"),
             count("change"),
             count("remove"),
             same + count("resend_secrets")
-        ));
+        );
         text
     })?;
     Ok(Verdict::Fine)
@@ -236,13 +245,13 @@ async fn carry_out(steps: &[Step], same: usize, gateway: &Gateway, screen: Scree
             Ok("unchanged") => same += 1,
             Ok(done) => {
                 items.push(json!({ "slug": slug.as_str(), "result": done }));
-                text.push_str(&format!("{} {slug}\n", Tone::Good.paint(done)));
+                let _ = writeln!(text, "{} {slug}", Tone::Good.paint(done));
             }
             Err(error) => {
                 failed += 1;
                 let failure = Failure::of(error);
                 items.push(json!({ "slug": slug.as_str(), "result": "failed", "error": failure.document()["error"] }));
-                bar.suspend(|| screen.note(&format!("{slug}: {}", failure.render().trim_end())));
+                bar.suspend(|| super::screen::note(&format!("{slug}: {}", failure.render().trim_end())));
             }
         }
     }
@@ -250,9 +259,9 @@ async fn carry_out(steps: &[Step], same: usize, gateway: &Gateway, screen: Scree
     let document = json!({ "dry_run": false, "changes": items, "unchanged": same, "failed": failed });
     screen.show(&document, || {
         let changed = items.len() - failed;
-        text.push_str(&format!("{changed} changed, {same} as they should be"));
+        let _ = write!(text, "{changed} changed, {same} as they should be");
         if failed > 0 {
-            text.push_str(&format!(", {failed} failed; run the same command again when the cause is gone"));
+            let _ = write!(text, ", {failed} failed; run the same command again when the cause is gone");
         }
         text
     })?;
@@ -320,7 +329,8 @@ mod tests {
 
     #[test]
     fn a_patch_holds_what_differs_and_takes_away_what_is_gone() {
-        let view = view_of(r#"{"slug":"a","replicas":[{"url":"https://x/"}],"headers":{"Old":"1","Keep":"2"},"tags":["t"]}"#);
+        let view =
+            view_of(r#"{"slug":"a","replicas":[{"url":"https://x/"}],"headers":{"Old":"1","Keep":"2"},"tags":["t"]}"#);
         let (steps, _) = planned(
             "servers: [{slug: a, title: New, replicas: [{url: https://x/}], headers: {Keep: '${K}', More: m}}]",
             &[view],

@@ -66,7 +66,7 @@ pub async fn run(call: &Call, gateway: &Gateway, screen: Screen) -> anyhow::Resu
     screen.show(&document, || content(&answer.result))?;
     if !screen.is_json() {
         let end = if bad { Tone::Bad.paint("the tool reports an error") } else { Tone::Dim.paint("done") };
-        screen.note(&format!("{end} {}", Tone::Dim.paint(&format!("({took:.1} ms, MCP {})", answer.version))));
+        super::screen::note(&format!("{end} {}", Tone::Dim.paint(&format!("({took:.1} ms, MCP {})", answer.version))));
     }
     Ok(if bad { Verdict::Bad } else { Verdict::Fine })
 }
@@ -91,8 +91,8 @@ fn arguments(call: &Call, tool: Option<&Value>) -> anyhow::Result<Value> {
     } else {
         text.clone()
     };
-    let value: Value = serde_json::from_str(&text)
-        .map_err(|error| Failure::usage(format!("the arguments are not JSON: {error}")))?;
+    let value: Value =
+        serde_json::from_str(&text).map_err(|error| Failure::usage(format!("the arguments are not JSON: {error}")))?;
     if value.is_object() { Ok(value) } else { Err(Failure::usage("the arguments must be a JSON object").into()) }
 }
 

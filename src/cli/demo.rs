@@ -1,6 +1,7 @@
 //! `demo`: the gateway in one command. It starts as `serve` does, registers the sample server, makes a first tool call through
 //! itself as any client would, over HTTP at `/mcp`, shows what happened and what to paste into clients, and stays up.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -32,7 +33,7 @@ pub async fn run(settings: Settings, screen: Screen) -> anyhow::Result<Verdict> 
         // The gateway is up all the same, and a look at it says more than its end would.
         Err(error) => {
             let failure = Failure::of(error.context("the first call did not succeed"));
-            screen.note(failure.render().trim_end());
+            super::screen::note(failure.render().trim_end());
         }
     }
     running.stopped().await?;
@@ -124,17 +125,24 @@ fn story(access: &Access, answer: &Answered) -> String {
     for (title, body) in [
         ("The gateway is up", format!("{}  (MCP: {})", access.gateway, endpoint(access))),
         ("The first call, through the gateway to the sample server", pretty(&answer.request["params"]["name"])),
-        ("  request", pretty(&json!({ "method": answer.request["method"], "params": { "name":
-            answer.request["params"]["name"], "arguments": answer.request["params"]["arguments"] } }))),
+        (
+            "  request",
+            pretty(&json!({ "method": answer.request["method"], "params": { "name":
+            answer.request["params"]["name"], "arguments": answer.request["params"]["arguments"] } })),
+        ),
         ("  answer", pretty(&answer.result)),
         ("  took", format!("{:.1} ms, MCP {}", milliseconds(answer), answer.version)),
         ("The sign-in key (an administrator's: keep it to yourself)", access.key.expose().to_owned()),
         ("Claude Code", claude_code(access)),
         ("VS Code, .vscode/mcp.json", pretty(&vs_code(access))),
         ("Cursor, ~/.cursor/mcp.json", pretty(&cursor(access))),
-        ("More", "mcp-gateway servers call sample now\n    mcp-gateway servers add --help\n    Ctrl-C stops the gateway".into()),
+        (
+            "More",
+            "mcp-gateway servers call sample now\n    mcp-gateway servers add --help\n    Ctrl-C stops the gateway"
+                .into(),
+        ),
     ] {
-        out.push_str(&format!("{}\n    {body}\n", head(title)));
+        let _ = writeln!(out, "{}\n    {body}", head(title));
     }
     out
 }

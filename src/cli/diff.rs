@@ -1,6 +1,8 @@
 //! What would change, as a coloured unified diff of two descriptions in YAML. Secrets are masked on both sides before they
 //! come here.
 
+use std::fmt::Write as _;
+
 use similar::{ChangeTag, TextDiff};
 
 use super::screen::{Tone, clean};
@@ -14,15 +16,17 @@ pub fn unified(title: &str, old: &str, new: &str) -> String {
     let diff = TextDiff::from_lines(old, new);
     for (index, group) in diff.grouped_ops(2).iter().enumerate() {
         if index > 0 {
-            out.push_str(&format!("{}\n", Tone::Dim.paint("    …")));
+            let _ = writeln!(out, "{}", Tone::Dim.paint("    …"));
         }
         for change in group.iter().flat_map(|op| diff.iter_changes(op)) {
             let line = clean(change.value().trim_end_matches('\n'));
-            out.push_str(&match change.tag() {
-                ChangeTag::Equal => format!("    {line}\n"),
-                ChangeTag::Delete => format!("{}\n", Tone::Bad.paint(&format!("  - {line}"))),
-                ChangeTag::Insert => format!("{}\n", Tone::Good.paint(&format!("  + {line}"))),
-            });
+            let line = match change.tag() {
+                ChangeTag::Equal => format!("    {line}"),
+                ChangeTag::Delete => Tone::Bad.paint(&format!("  - {line}")),
+                ChangeTag::Insert => Tone::Good.paint(&format!("  + {line}")),
+            };
+            out.push_str(&line);
+            out.push('\n');
         }
     }
     out

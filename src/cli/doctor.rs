@@ -69,7 +69,7 @@ pub async fn run(settings: &Settings, dotenv: &DotEnv, reach: &Reach, screen: Sc
     check_open_files(&mut found);
     let mut reach = reach.clone();
     reach.data.clone_from(&settings.data.data_dir);
-    check_gateway(settings, &reach, screen, &mut found).await;
+    check_gateway(settings, &reach, &mut found).await;
     let worst = found.0.iter().map(|finding| finding.mark).max().unwrap_or(Mark::Ok);
     screen.show(&document(&found.0, worst), || render(&found.0))?;
     Ok(if worst == Mark::Fail { Verdict::Bad } else { Verdict::Fine })
@@ -154,7 +154,9 @@ fn check_master_key(settings: &Settings, found: &mut Findings) {
                 "correct MREG_MASTER_KEY_FILE, or bring the file back: without it stored secrets cannot be read",
             ),
         },
-        (None, None) => found.fine("sealing key", "kept in the data folder; back it up with the database, apart from it"),
+        (None, None) => {
+            found.fine("sealing key", "kept in the data folder; back it up with the database, apart from it");
+        }
     }
 }
 
@@ -215,7 +217,12 @@ fn check_clock(now: OffsetDateTime, found: &mut Findings) {
     if (2026..2100).contains(&now.year()) {
         found.fine("clock", format!("{} UTC", now.date()));
     } else {
-        found.say("clock", Mark::Fail, format!("it says {}", now.date()), "set the clock, best with NTP: keys expire by it");
+        found.say(
+            "clock",
+            Mark::Fail,
+            format!("it says {}", now.date()),
+            "set the clock, best with NTP: keys expire by it",
+        );
     }
 }
 
@@ -233,19 +240,24 @@ fn check_open_files(found: &mut Findings) {
     }
 }
 
-async fn check_gateway(settings: &Settings, reach: &Reach, screen: Screen, found: &mut Findings) {
+async fn check_gateway(settings: &Settings, reach: &Reach, found: &mut Findings) {
     let address = SocketAddr::new(settings.listen.host, settings.listen.port);
     let named = reach.gateway.is_some();
     let file = Access::read(&reach.data);
     if let Err(error) = &file {
-        found.say("cli.json", Mark::Warn, format!("{error:#}"), "start the gateway again, or run as the user that it runs as");
+        found.say(
+            "cli.json",
+            Mark::Warn,
+            format!("{error:#}"),
+            "start the gateway again, or run as the user that it runs as",
+        );
     }
     let scheme = if settings.listen.has_tls() { "https" } else { "http" };
     let mut reach = reach.clone();
     if !named && !matches!(&file, Ok(Some(_))) {
         reach.gateway = Some(format!("{scheme}://{address}"));
     }
-    let gateway = match Gateway::find(&reach, screen) {
+    let gateway = match Gateway::find(&reach) {
         Ok(gateway) => gateway,
         Err(error) => return found.say("gateway", Mark::Fail, format!("{error:#}"), "correct --gateway"),
     };
@@ -278,7 +290,12 @@ async fn check_gateway(settings: &Settings, reach: &Reach, screen: Screen, found
                 format!("{address} is taken by something that is no gateway"),
                 "stop that program, or choose another port with --port",
             ),
-            Err(error) => found.say("port", Mark::Fail, format!("cannot listen on {address}: {error}"), "choose another --host or --port"),
+            Err(error) => found.say(
+                "port",
+                Mark::Fail,
+                format!("cannot listen on {address}: {error}"),
+                "choose another --host or --port",
+            ),
         },
     }
 }
@@ -297,7 +314,12 @@ fn check_skew(date: Option<&str>, now: OffsetDateTime, found: &mut Findings) {
 
 async fn check_servers(gateway: &Gateway, found: &mut Findings) {
     if !gateway.has_key() {
-        return found.say("key", Mark::Warn, "none known: servers are not checked", "give one with --key or MREG_API_KEY");
+        return found.say(
+            "key",
+            Mark::Warn,
+            "none known: servers are not checked",
+            "give one with --key or MREG_API_KEY",
+        );
     }
     let views = match gateway.all(&["servers"]).await {
         Ok(views) => views,
@@ -319,7 +341,12 @@ async fn check_servers(gateway: &Gateway, found: &mut Findings) {
                 format!("unreachable: {}", text_at(view, "/status/last_error")),
                 format!("see that it runs, then `mcp-gateway servers refresh {slug}`"),
             ),
-            other => found.say(&check, Mark::Warn, format!("state {other}"), format!("`mcp-gateway servers refresh {slug}` asks it")),
+            other => found.say(
+                &check,
+                Mark::Warn,
+                format!("state {other}"),
+                format!("`mcp-gateway servers refresh {slug}` asks it"),
+            ),
         }
         if let Some(program) = view["command"]["program"].as_str()
             && view["enabled"] != false
@@ -419,7 +446,8 @@ mod tests {
             std::fs::write(&file, content).unwrap();
             let mut found = Findings::default();
             check_database(&folder, None, &mut found).await;
-            check_database(&folder, Some(&Secret::new(format!("sqlite://{}?mode=rwc", file.display()))), &mut found).await;
+            check_database(&folder, Some(&Secret::new(format!("sqlite://{}?mode=rwc", file.display()))), &mut found)
+                .await;
             assert_eq!(marks(&found), [("database", mark); 2]);
         }
         std::fs::remove_dir_all(&folder).unwrap();

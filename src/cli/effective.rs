@@ -1,5 +1,7 @@
 //! `config`: the settings in force and where each came from, secrets masked.
 
+use std::fmt::Write as _;
+
 use clap::ArgMatches;
 use serde_json::json;
 
@@ -33,12 +35,12 @@ pub fn show(matches: &ArgMatches, dotenv: &DotEnv, screen: Screen) -> anyhow::Re
             if !text.is_empty() {
                 text.push('\n');
             }
-            text.push_str(&format!("{}\n{}", section[0].section, table.render("")));
+            let _ = write!(text, "{}\n{}", section[0].section, table.render(""));
         }
         text
     })?;
     if let Some(unknown) = unknown {
-        screen.note(&format!("{} {unknown}", Tone::Bad.paint("error:")));
+        super::screen::note(&format!("{} {unknown}", Tone::Bad.paint("error:")));
         return Ok(Verdict::Bad);
     }
     Ok(Verdict::Fine)

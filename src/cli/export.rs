@@ -14,8 +14,10 @@ use super::screen::Screen;
 
 /// Print the registry as a file for `apply`
 #[derive(Debug, Args)]
-#[command(after_help = "Secrets are not printed: in their place stands ${NAME}, filled by `apply` from its environment.\n\n\
-Examples:\n  mcp-gateway export > gateway.yaml\n  mcp-gateway export --json")]
+#[command(
+    after_help = "Secrets are not printed: in their place stands ${NAME}, filled by `apply` from its environment.\n\n\
+Examples:\n  mcp-gateway export > gateway.yaml\n  mcp-gateway export --json"
+)]
 pub struct Export {}
 
 /// Prints it.

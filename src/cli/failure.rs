@@ -19,13 +19,13 @@ pub struct Failure {
     /// One line for each single mistake, with its place.
     pub details: Vec<String>,
     /// What to do next.
-    pub advice: Option<String>,
+    pub advice: Option<Box<str>>,
     /// Status of the gateway's answer.
     pub status: Option<u16>,
     /// Stable code of the gateway's answer, `SCREAMING_SNAKE`.
-    pub code: Option<String>,
+    pub code: Option<Box<str>>,
     /// Names the request in the gateway's log.
-    pub request_id: Option<String>,
+    pub request_id: Option<Box<str>>,
     /// Exit code of the process, 1 or 2.
     pub exit: u8,
 }
@@ -52,7 +52,7 @@ impl Failure {
     /// The same with what to do next.
     #[must_use]
     pub fn advise(mut self, advice: impl Into<String>) -> Self {
-        self.advice = Some(advice.into());
+        self.advice = Some(advice.into().into());
         self
     }
 
@@ -99,8 +99,8 @@ impl Failure {
             _ => None,
         };
         failure.status = Some(status);
-        failure.code = word("code");
-        failure.request_id = word("request_id");
+        failure.code = word("code").map(Into::into);
+        failure.request_id = word("request_id").map(Into::into);
         failure
     }
 

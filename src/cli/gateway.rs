@@ -16,14 +16,13 @@ use url::Url;
 
 use super::failure::Failure;
 use super::http::{Answer, Http, Request};
-use super::screen::Screen;
 use crate::config::DotEnv;
 use crate::secret::Secret;
 
 /// Where a gateway listens when nothing else is said.
 const DEFAULT_GATEWAY: &str = "http://127.0.0.1:8001";
 /// Longest wait for an answer of the REST API.
-const WAIT: Duration = Duration::from_secs(60);
+const WAIT: Duration = Duration::from_mins(1);
 /// More pages than this are no list but a loop.
 const MAX_PAGES: usize = 2_000;
 /// Name of the file in the data folder.
@@ -33,7 +32,7 @@ const FILE: &str = "cli.json";
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Gateway")]
 pub struct Reach {
-    /// URL of the gateway; without it, the one of the data folder (MREG_DATA_DIR, else ./data)
+    /// URL of the gateway; without it, the one of the data folder (`MREG_DATA_DIR`, else ./data)
     #[arg(long, global = true, env = "MREG_GATEWAY_URL", value_name = "URL", hide_env_values = true)]
     pub gateway: Option<String>,
     /// API key to sign in with; without it, the one of the data folder
@@ -104,7 +103,7 @@ pub struct Reply {
 
 impl Gateway {
     /// Finds URL and key as the module says.
-    pub fn find(reach: &Reach, screen: Screen) -> anyhow::Result<Self> {
+    pub fn find(reach: &Reach) -> anyhow::Result<Self> {
         // A file that cannot be read (another user's data folder) must not stop someone who names gateway and key.
         let named = reach.gateway.is_some() && reach.key.is_some();
         let file = if named { None } else { Access::read(&reach.data)? };
@@ -119,7 +118,7 @@ impl Gateway {
             None => file.filter(|file| parse_base(&file.gateway).is_ok_and(|of| of == base)).map(|file| file.key),
         };
         if key.is_some() && base.scheme() == "http" && !is_loopback(&base) {
-            screen.note(&format!("warning: the key travels unencrypted to {base}; use https"));
+            super::screen::note(&format!("warning: the key travels unencrypted to {base}; use https"));
         }
         Ok(Self { http: Http::default(), base, key })
     }
@@ -290,7 +289,8 @@ mod tests {
 
     #[test]
     fn a_base_that_is_none_is_told() {
-        for text in ["127.0.0.1:8001", "ftp://x", "http://", "http://user:pw@host", "ftp://user:pw@h", "http://h/?a=1"] {
+        for text in ["127.0.0.1:8001", "ftp://x", "http://", "http://user:pw@host", "ftp://user:pw@h", "http://h/?a=1"]
+        {
             let error = parse_base(text).unwrap_err().downcast::<Failure>().unwrap();
             assert_eq!(error.exit, 2, "{text}");
             assert!(!error.what.contains("pw"), "{}", error.what);

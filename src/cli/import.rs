@@ -39,10 +39,10 @@ pub async fn run(import: &Import, reach: &Reach, screen: Screen) -> anyhow::Resu
     if size > super::manifest::MAX_FILE {
         return Err(Failure::new(format!("{name} is larger than {} MiB", super::manifest::MAX_FILE >> 20)).into());
     }
-    let text = std::fs::read_to_string(&import.file)
-        .map_err(|error| Failure::new(format!("cannot read {name}: {error}")))?;
+    let text =
+        std::fs::read_to_string(&import.file).map_err(|error| Failure::new(format!("cannot read {name}: {error}")))?;
     let found = mcp_files::read(&name, &text, &|name| std::env::var(name).ok())?;
-    let gateway = Gateway::find(reach, screen)?;
+    let gateway = Gateway::find(reach)?;
     let bar = screen.steps(found.len(), "importing");
     let (mut items, mut bad) = (Vec::new(), false);
     let known = gateway.all(&["servers"]).await?;
@@ -59,9 +59,7 @@ pub async fn run(import: &Import, reach: &Reach, screen: Screen) -> anyhow::Resu
 }
 
 async fn one(server: &Found, known: &[Value], dry_run: bool, gateway: &Gateway) -> Value {
-    let item = |result: &str, slug: Option<&str>, reason: Option<String>| {
-        json!({ "name": server.name, "slug": slug, "result": result, "reason": reason, "notes": server.notes })
-    };
+    let item = |result: &str, slug: Option<&str>, reason: Option<String>| json!({ "name": server.name, "slug": slug, "result": result, "reason": reason, "notes": server.notes });
     let spec = match &server.spec {
         Ok(spec) => spec,
         Err(why) => return item("not_importable", None, Some(why.clone())),
@@ -98,9 +96,10 @@ fn render(items: &[Value]) -> String {
             Some("exists") => Tone::Dim,
             _ => Tone::Bad,
         };
-        let remarks = item["reason"].as_str().into_iter().chain(
-            item["notes"].as_array().into_iter().flatten().filter_map(Value::as_str),
-        );
+        let remarks = item["reason"]
+            .as_str()
+            .into_iter()
+            .chain(item["notes"].as_array().into_iter().flatten().filter_map(Value::as_str));
         table.row([
             (super::screen::text_at(item, "/name"), Tone::Plain),
             (super::screen::text_at(item, "/slug"), Tone::Plain),

@@ -9,7 +9,9 @@ use super::screen::{Screen, Table, Tone, text_at};
 
 /// Make and revoke API keys
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  mcp-gateway keys list\n  mcp-gateway keys create ci --server files --expires-in-days 90")]
+#[command(
+    after_help = "Examples:\n  mcp-gateway keys list\n  mcp-gateway keys create ci --server files --expires-in-days 90"
+)]
 pub struct Keys {
     #[command(subcommand)]
     action: Action,
@@ -58,8 +60,7 @@ pub async fn run(keys: Keys, gateway: &Gateway, screen: Screen) -> anyhow::Resul
     match keys.action {
         Action::Create { name, role, server, tool, expires_in_days } => {
             let everywhere = || vec!["*".to_owned()];
-            let mut body =
-                json!({ "name": name, "servers": if server.is_empty() { everywhere() } else { server } });
+            let mut body = json!({ "name": name, "servers": if server.is_empty() { everywhere() } else { server } });
             if let Some(role) = role {
                 body["role"] = role.into();
             }
@@ -72,7 +73,7 @@ pub async fn run(keys: Keys, gateway: &Gateway, screen: Screen) -> anyhow::Resul
             let view = gateway.post(&["keys"], &body).await?;
             screen.show(&view, || format!("{}\n", text_at(&view, "/key")))?;
             if !screen.is_json() {
-                screen.note(&format!("key {} made; it is shown this once", super::screen::clean(&name)));
+                super::screen::note(&format!("key {} made; it is shown this once", super::screen::clean(&name)));
             }
         }
         Action::List => {

@@ -287,7 +287,10 @@ mod tests {
         };
         start("servers:\n  - slug: [unclosed\n", "gateway.yaml:");
         start("servers:\n  - slug: a\n    enabled: perhaps\n", "gateway.yaml:3:14: ");
-        start("servers:\n  - slug: a\n    sharing: everyone\n", "gateway.yaml:3:14: `everyone` is not possible here; use shared");
+        start(
+            "servers:\n  - slug: a\n    sharing: everyone\n",
+            "gateway.yaml:3:14: `everyone` is not possible here; use shared",
+        );
         start("servers:\n  - title: a\n", "gateway.yaml:2:");
         start("servers:\n  - slug: a\n    slug: b\n", "gateway.yaml:3:5: the field `slug` stands here twice");
         start("servers:\n  - slug: Not A Name\n", "gateway.yaml:2:11: ");

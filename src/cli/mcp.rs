@@ -210,7 +210,7 @@ fn outcome(heard: Heard) -> anyhow::Result<Value> {
     if let Some(error) = message.get("error") {
         let what = error["message"].as_str().unwrap_or("no reason given");
         let mut failure = Failure::new(format!("the call was refused: {what}"));
-        failure.code = error["code"].as_i64().map(|code| format!("JSON-RPC {code}"));
+        failure.code = error["code"].as_i64().map(|code| format!("JSON-RPC {code}").into());
         failure.status = Some(heard.status.as_u16()).filter(|status| *status >= 400);
         if let Some(data) = error.get("data").filter(|data| !data.is_null()) {
             failure.details.push(super::screen::shorten(&data.to_string(), 400));
@@ -281,7 +281,11 @@ fn encode(text: &str) -> String {
     let plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t'))
         && text.trim() == text
         && !(text.starts_with("=?base64?") && text.ends_with("?="));
-    if plain { text.to_owned() } else { format!("=?base64?{}?=", base64::engine::general_purpose::STANDARD.encode(text)) }
+    if plain {
+        text.to_owned()
+    } else {
+        format!("=?base64?{}?=", base64::engine::general_purpose::STANDARD.encode(text))
+    }
 }
 
 /// Reads server-sent events out of pieces (WHATWG HTML, section 9.2). Only `data` is kept.
@@ -334,7 +338,8 @@ mod tests {
 
     #[test]
     fn events_are_read_wherever_the_pieces_are_cut() {
-        let text = "\u{feff}:hi\r\nevent: message\r\ndata: {\"a\":\r\ndata: 1}\r\n\r\nid: 7\ndata:é\n\ndata: never ended";
+        let text =
+            "\u{feff}:hi\r\nevent: message\r\ndata: {\"a\":\r\ndata: 1}\r\n\r\nid: 7\ndata:é\n\ndata: never ended";
         for step in 1..text.len() {
             let mut events = Events::default();
             let mut seen = Vec::new();
@@ -375,7 +380,8 @@ mod tests {
             "free": {"type": "string"}, "absent": {"type": "string", "x-mcp-header": "Absent"}}}});
         let arguments = json!({"region": "Zürich", "inner": {"n": 7}, "free": "x"});
         let asked = Asked { name: "t", arguments: &arguments, tool: Some(&tool) };
-        let mut headers: Vec<_> = mirrored(&asked).unwrap().into_iter().map(|(n, v)| format!("{n}={}", v.to_str().unwrap())).collect();
+        let mut headers: Vec<_> =
+            mirrored(&asked).unwrap().into_iter().map(|(n, v)| format!("{n}={}", v.to_str().unwrap())).collect();
         headers.sort();
         assert_eq!(headers, ["mcp-param-n=7", "mcp-param-region==?base64?WsO8cmljaA==?="]);
     }

@@ -60,15 +60,21 @@ fn groups(root: &Value) -> Vec<&Map<String, Value>> {
 }
 
 const UNDERSTOOD: [&str; 12] = [
-    "command", "args", "env", "cwd", "url", "serverUrl", "headers", "type", "transport", "disabled", "description", "name",
+    "command",
+    "args",
+    "env",
+    "cwd",
+    "url",
+    "serverUrl",
+    "headers",
+    "type",
+    "transport",
+    "disabled",
+    "description",
+    "name",
 ];
 
-fn one(
-    name: &str,
-    entry: &Value,
-    taken: &mut BTreeSet<String>,
-    lookup: &dyn Fn(&str) -> Option<String>,
-) -> Found {
+fn one(name: &str, entry: &Value, taken: &mut BTreeSet<String>, lookup: &dyn Fn(&str) -> Option<String>) -> Found {
     let mut notes = Vec::new();
     let spec = describe(name, entry, taken, lookup, &mut notes);
     Found { name: name.to_owned(), spec: spec.map(Box::new), notes }
@@ -119,8 +125,11 @@ fn describe(
         fields.insert("enabled".into(), false.into());
         notes.push("it is disabled there, and so here".into());
     }
-    let ignored: Vec<_> =
-        entry.keys().filter(|key| !UNDERSTOOD.contains(&key.as_str())).map(|key| format!("`{}`", shorten(key, 40))).collect();
+    let ignored: Vec<_> = entry
+        .keys()
+        .filter(|key| !UNDERSTOOD.contains(&key.as_str()))
+        .map(|key| format!("`{}`", shorten(key, 40)))
+        .collect();
     if !ignored.is_empty() {
         notes.push(format!("left out: {}", ignored.join(", ")));
     }
@@ -141,13 +150,12 @@ fn describe(
 
 fn transport(kind: Option<&str>, url: &str, notes: &mut Vec<String>) -> Result<&'static str, String> {
     match kind.map(str::to_ascii_lowercase).as_deref() {
-        Some("http" | "streamable-http" | "streamablehttp" | "streamable_http") => Ok("streamable_http"),
         Some("sse") => Ok("sse"),
         None if url.split(['?', '#']).next().is_some_and(|path| path.ends_with("/sse")) => {
             notes.push("taken for the old HTTP+SSE transport, as its URL ends in /sse".into());
             Ok("sse")
         }
-        None => Ok("streamable_http"),
+        None | Some("http" | "streamable-http" | "streamablehttp" | "streamable_http") => Ok("streamable_http"),
         Some(other) => Err(format!("its type `{}` is not known; use stdio, http or sse", shorten(other, 40))),
     }
 }
@@ -155,9 +163,10 @@ fn transport(kind: Option<&str>, url: &str, notes: &mut Vec<String>) -> Result<&
 fn texts<'a>(list: Option<&'a Value>, field: &str) -> Result<Vec<&'a str>, String> {
     match list {
         None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::Array(items)) => {
-            items.iter().map(|item| item.as_str().ok_or_else(|| format!("`{field}` holds something that is no text"))).collect()
-        }
+        Some(Value::Array(items)) => items
+            .iter()
+            .map(|item| item.as_str().ok_or_else(|| format!("`{field}` holds something that is no text")))
+            .collect(),
         Some(_) => Err(format!("`{field}` is not a list")),
     }
 }
@@ -223,7 +232,9 @@ fn placeholders(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<S
 }
 
 fn is_of_the_client(name: &str) -> bool {
-    name.starts_with("workspaceFolder") || name.starts_with("CLAUDE_") || matches!(name, "file" | "cwd" | "extensionPath")
+    name.starts_with("workspaceFolder")
+        || name.starts_with("CLAUDE_")
+        || matches!(name, "file" | "cwd" | "extensionPath")
 }
 
 /// A slug like `name` that is not taken: small letters, digits and single hyphens, at most 40.
@@ -317,7 +328,8 @@ mod tests {
 
     #[test]
     fn claude_desktop_files_are_read() {
-        let found = only(r#"{"mcpServers":{"My Files":{"command":"npx","args":["-y","x","/home"],"env":{"A":"1","N":5}}}}"#);
+        let found =
+            only(r#"{"mcpServers":{"My Files":{"command":"npx","args":["-y","x","/home"],"env":{"A":"1","N":5}}}}"#);
         let spec = found.spec.unwrap();
         assert_eq!((spec.slug.as_str(), spec.title.as_str()), ("my-files", "My Files"));
         assert_eq!(spec.command.unwrap().args, ["-y", "x", "/home"]);
@@ -338,7 +350,8 @@ mod tests {
 
     #[test]
     fn cursor_files_are_read_by_their_url() {
-        let found = only(r#"{"mcpServers":{"old":{"url":"https://x/sse","headers":{"K":"${env:TOKEN}"},"autoApprove":[]}}}"#);
+        let found =
+            only(r#"{"mcpServers":{"old":{"url":"https://x/sse","headers":{"K":"${env:TOKEN}"},"autoApprove":[]}}}"#);
         assert_eq!(found.notes.len(), 2, "{:?}", found.notes);
         assert_eq!(found.spec.unwrap().transport, TransportKind::Sse);
         let found = only(r#"{"mcpServers":{"new":{"url":"https://x/mcp","disabled":true}}}"#);

@@ -7,8 +7,8 @@ mod demo;
 mod diff;
 mod doctor;
 mod effective;
-mod export;
 mod expand;
+mod export;
 mod failure;
 mod gateway;
 pub mod guard;
@@ -39,10 +39,10 @@ pub use gateway::Access;
 
 const EXAMPLES: &str = "\
 Examples:
-  mcp-gateway demo                                          see it work in a minute
-  mcp-gateway serve                                         the real start
+  mcp-gateway demo                              # see it work in a minute
+  mcp-gateway serve                             # the real start
   mcp-gateway servers add files -- npx -y some-mcp-server ~/notes
-  mcp-gateway servers add search --url https://example.com/mcp --header 'Authorization: Bearer ${TOKEN}'
+  mcp-gateway servers add search --url https://example.com/mcp --header 'X-Key: ${KEY}'
   mcp-gateway servers call files read_file path=a.txt
   mcp-gateway apply -f gateway.yaml --dry-run
 
@@ -61,7 +61,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Start the gateway
-    #[command(after_help = "Examples:\n  mcp-gateway serve\n  MREG_DATA_DIR=/var/lib/mcp-gateway mcp-gateway serve --port 9000")]
+    #[command(
+        after_help = "Examples:\n  mcp-gateway serve\n  MREG_DATA_DIR=/var/lib/mcp-gateway mcp-gateway serve --port 9000"
+    )]
     Serve(Box<Settings>),
     /// Start the gateway with a sample server, call it once, and show how clients are connected
     #[command(after_help = "Examples:\n  mcp-gateway demo\n  mcp-gateway demo --port 9000")]
@@ -88,8 +90,10 @@ enum Command {
     #[command(after_help = "Examples:\n  mcp-gateway config\n  MREG_PORT=9000 mcp-gateway config --json")]
     Config(Box<Settings>),
     /// Print completions for a shell
-    #[command(after_help = "Examples:\n  mcp-gateway completions bash > ~/.local/share/bash-completion/completions/mcp-gateway\n  \
-                            mcp-gateway completions zsh > ~/.zfunc/_mcp-gateway")]
+    #[command(
+        after_help = "Examples:\n  mcp-gateway completions bash > ~/.local/share/bash-completion/completions/mcp-gateway\n  \
+                            mcp-gateway completions zsh > ~/.zfunc/_mcp-gateway"
+    )]
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
@@ -114,7 +118,7 @@ enum Verdict {
 pub fn main() -> ExitCode {
     let dotenv = match DotEnv::read() {
         Ok(dotenv) => dotenv,
-        Err(error) => return stop(Failure::usage(error.to_string()), Screen::new(false)),
+        Err(error) => return stop(&Failure::usage(error.to_string()), Screen::new(false)),
     };
     let matches = match dotenv.apply(Cli::command()).try_get_matches() {
         Ok(matches) => matches,
@@ -130,13 +134,13 @@ pub fn main() -> ExitCode {
         Ok(Verdict::Fine) => ExitCode::SUCCESS,
         Ok(Verdict::Bad) => ExitCode::from(EXIT_FAILED),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => stop(Failure::of(error), screen),
+        Err(error) => stop(&Failure::of(error), screen),
     }
 }
 
 /// Tells a failure and gives its exit code.
-fn stop(failure: Failure, screen: Screen) -> ExitCode {
-    screen.note(failure.render().trim_end());
+fn stop(failure: &Failure, screen: Screen) -> ExitCode {
+    screen::note(failure.render().trim_end());
     if screen.is_json() {
         // The reader may be gone; the exit code tells it all the same.
         let _ = screen.show(&failure.document(), String::new);
@@ -178,7 +182,7 @@ fn run(cli: Cli, matches: &clap::ArgMatches, dotenv: &DotEnv, screen: Screen) ->
         Command::Apply(apply) => one_thread()?.block_on(apply::run(&apply, &reach, screen)),
         Command::Import(import) => one_thread()?.block_on(import::run(&import, &reach, screen)),
         command => {
-            let gateway = Gateway::find(&reach, screen)?;
+            let gateway = Gateway::find(&reach)?;
             one_thread()?.block_on(async {
                 match command {
                     Command::Servers(servers) => servers::run(servers, &gateway, screen).await,

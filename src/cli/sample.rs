@@ -100,7 +100,8 @@ impl Sample {
         match version.as_str() {
             Some(MODERN) => Ok(Era::Modern),
             Some(other) => {
-                let data = json!({ "supported": [MODERN, LEGACY[0], LEGACY[1], LEGACY[2], LEGACY[3]], "requested": other });
+                let data =
+                    json!({ "supported": [MODERN, LEGACY[0], LEGACY[1], LEGACY[2], LEGACY[3]], "requested": other });
                 Err((-32022, "Unsupported protocol version".into(), data))
             }
             None if self.initialised || matches!(method, "initialize" | "ping") => Ok(Era::Legacy),
@@ -126,8 +127,10 @@ impl Sample {
                 "capabilities": capabilities(), "instructions": ABOUT_TEXT })),
             ("tools/list", _) => Ok(json!({ "tools": tools() })),
             ("tools/call", _) => call(params, now),
-            ("resources/list", _) => Ok(json!({ "resources": [{ "uri": ABOUT, "name": "about", "title": "About this server",
-                "description": "What the sample server is for", "mimeType": "text/plain" }] })),
+            ("resources/list", _) => {
+                Ok(json!({ "resources": [{ "uri": ABOUT, "name": "about", "title": "About this server",
+                "description": "What the sample server is for", "mimeType": "text/plain" }] }))
+            }
             ("resources/templates/list", _) => Ok(json!({ "resourceTemplates": [] })),
             ("resources/read", _) if params["uri"] == ABOUT => {
                 Ok(json!({ "contents": [{ "uri": ABOUT, "mimeType": "text/plain", "text": ABOUT_TEXT }] }))
@@ -237,10 +240,14 @@ mod tests {
 
     /// Runs the server over whole lines and returns what it wrote.
     fn talk(lines: &[Value]) -> Vec<Value> {
-        let input: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let input = lines.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
         let mut output = Vec::new();
         run(input.as_bytes(), &mut output).unwrap();
-        output.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).unwrap()).collect()
+        output
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect()
     }
 
     fn modern(id: i64, method: &str, mut params: Value) -> Value {
@@ -279,20 +286,34 @@ mod tests {
                 {"io.modelcontextprotocol/protocolVersion": "1900-01-01"}}}),
         ]);
         assert_eq!(said[0]["result"]["supportedVersions"], json!([MODERN]));
-        assert_eq!((&said[0]["result"]["cacheScope"], &said[0]["result"]["resultType"]), (&json!("public"), &json!("complete")));
+        assert_eq!(
+            (&said[0]["result"]["cacheScope"], &said[0]["result"]["resultType"]),
+            (&json!("public"), &json!("complete"))
+        );
         assert_eq!(said[1]["result"]["content"][0]["text"], "hé");
         assert!(said[1]["result"].get("ttlMs").is_none());
         assert_eq!(said[2]["error"]["code"], -32601);
         assert_eq!(said[3]["error"]["code"], -32602);
-        assert_eq!(said[4]["params"], json!({"notifications": {}, "_meta": {"io.modelcontextprotocol/subscriptionId": 5}}));
-        assert_eq!((&said[5]["error"]["code"], &said[5]["error"]["data"]["requested"]), (&json!(-32022), &json!("1900-01-01")));
+        assert_eq!(
+            said[4]["params"],
+            json!({"notifications": {}, "_meta": {"io.modelcontextprotocol/subscriptionId": 5}})
+        );
+        assert_eq!(
+            (&said[5]["error"]["code"], &said[5]["error"]["data"]["requested"]),
+            (&json!(-32022), &json!("1900-01-01"))
+        );
     }
 
     #[test]
     fn every_tool_answers_and_bad_arguments_are_the_tools_error() {
-        let result = |name: &str, arguments: Value| call(&json!({"name": name, "arguments": arguments}), OffsetDateTime::UNIX_EPOCH).unwrap();
+        let result = |name: &str, arguments: Value| {
+            call(&json!({"name": name, "arguments": arguments}), OffsetDateTime::UNIX_EPOCH).unwrap()
+        };
         assert_eq!(result("now", json!({}))["content"][0]["text"], "1970-01-01T00:00:00Z");
-        assert_eq!(result("count", json!({"text": "a bé\nc"}))["structuredContent"], json!({"characters": 6, "words": 3, "lines": 2}));
+        assert_eq!(
+            result("count", json!({"text": "a bé\nc"}))["structuredContent"],
+            json!({"characters": 6, "words": 3, "lines": 2})
+        );
         assert_eq!(result("add", json!({"a": 0.5, "b": 1}))["structuredContent"]["sum"], 1.5);
         assert_eq!(result("add", json!({"a": i64::MAX, "b": 1}))["isError"], false);
         assert_eq!(result("add", json!({"a": "x", "b": 1}))["isError"], true);
@@ -305,11 +326,15 @@ mod tests {
     #[test]
     fn nonsense_is_answered_and_the_next_line_is_served() {
         let mut input = b"{nope\n\n[1]\n".to_vec();
-        input.extend(vec![b'a'; (MAX_LINE + 10) as usize]);
+        input.extend(b"a".repeat(usize::try_from(MAX_LINE).unwrap() + 10));
         input.extend(b"\n{\"jsonrpc\":\"2.0\",\"id\":null,\"method\":\"ping\"}\n{\"jsonrpc\":\"2.0\",\"id\":9,\"method\":\"ping\"}");
         let mut output = Vec::new();
         run(&input[..], &mut output).unwrap();
-        let said: Vec<Value> = output.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(|l| serde_json::from_slice(l).unwrap()).collect();
+        let said: Vec<Value> = output
+            .split(|b| *b == b'\n')
+            .filter(|l| !l.is_empty())
+            .map(|l| serde_json::from_slice(l).unwrap())
+            .collect();
         let codes: Vec<_> = said.iter().map(|answer| answer["error"]["code"].as_i64()).collect();
         assert_eq!(codes, [Some(-32700), Some(-32600), Some(-32600), Some(-32600), None]);
         assert_eq!(said[4]["id"], 9);

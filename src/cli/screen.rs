@@ -52,14 +52,14 @@ impl Screen {
         out.flush()
     }
 
-    /// One line on standard error. Nothing can be done about a standard error that is closed.
-    pub fn note(self, text: &str) {
-        let _ = writeln!(anstream::stderr(), "{text}");
+    /// Standard error draws only when it is a terminal; a program that reads JSON is spared it there too.
+    fn progress(self) -> ProgressDrawTarget {
+        if self.json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() }
     }
 
     /// A bar over `length` steps, on standard error and only on a terminal.
     pub fn steps(self, length: usize, label: &str) -> ProgressBar {
-        let bar = ProgressBar::with_draw_target(Some(length as u64), ProgressDrawTarget::stderr());
+        let bar = ProgressBar::with_draw_target(Some(length as u64), self.progress());
         if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:24}] {pos}/{len} {msg}") {
             bar.set_style(style.progress_chars("=> "));
         }
@@ -69,11 +69,16 @@ impl Screen {
 
     /// A spinner for work of unknown length, on standard error and only on a terminal.
     pub fn wait(self, label: &str) -> ProgressBar {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let bar = ProgressBar::with_draw_target(None, self.progress());
         bar.set_message(label.to_owned());
         bar.enable_steady_tick(Duration::from_millis(120));
         bar
     }
+}
+
+/// One line on standard error. Nothing can be done about a standard error that is closed.
+pub fn note(text: &str) {
+    let _ = writeln!(anstream::stderr(), "{text}");
 }
 
 /// `text` on one line without control characters, direction marks included: what a server may show on a terminal.

@@ -1,6 +1,7 @@
 //! `servers`: register, look at, change, call. Descriptions are checked here first, so that a mistake is told at once and by
 //! field; the gateway checks them again.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -26,10 +27,11 @@ pub struct Servers {
 
 const ADD: &str = "\
 Examples:
-  mcp-gateway servers add search --url https://example.com/mcp --header 'Authorization: Bearer ${SEARCH_TOKEN}'
-  mcp-gateway servers add search --url https://a.example.com/mcp --weight 3 --url https://b.example.com/mcp --weight 1 \\
-      --balance weighted
-  mcp-gateway servers add old --url https://example.com/sse --transport sse --visible-to role:developers
+  mcp-gateway servers add search --url https://example.com/mcp \\
+      --header 'Authorization: Bearer ${SEARCH_TOKEN}'
+  mcp-gateway servers add two --balance weighted \\
+      --url https://a.example.com/mcp --weight 3 --url https://b.example.com/mcp --weight 1
+  mcp-gateway servers add old --url https://example.com/sse --transport sse --visible-to role:dev
   mcp-gateway servers add files --env LOG=debug --sharing per_user -- npx -y some-mcp-server ~/notes";
 
 const EDIT: &str = "\
@@ -168,7 +170,8 @@ async fn add(
     screen: Screen,
 ) -> anyhow::Result<Verdict> {
     let mut fields = flags.fields()?;
-    if !fields.contains_key("replicas") && fields.get("command").is_none_or(|command| command.get("program").is_none()) {
+    if !fields.contains_key("replicas") && fields.get("command").is_none_or(|command| command.get("program").is_none())
+    {
         return Err(Failure::usage("say where the server is: --url URL, or `-- COMMAND ARGS…`")
             .advise("see `mcp-gateway servers add --help` for examples")
             .into());
@@ -185,9 +188,9 @@ async fn add(
         let mut text = format!("registered {slug}: {}\n", state_tone(&state).paint(&state));
         if state == "unreachable" {
             let why = text_at(&view, "/status/last_error");
-            text.push_str(&format!("it is kept and tried again: {}\n", super::screen::clean(&why)));
+            let _ = writeln!(text, "it is kept and tried again: {}", super::screen::clean(&why));
         }
-        text.push_str(&format!("clients reach it at {}/mcp/{slug}\n", gateway.base()));
+        let _ = writeln!(text, "clients reach it at {}/mcp/{slug}", gateway.base());
         text
     })?;
     Ok(Verdict::Fine)
@@ -196,7 +199,9 @@ async fn add(
 fn taken(error: anyhow::Error, slug: &Slug) -> anyhow::Error {
     let failure = Failure::of(error);
     if failure.status == Some(409) {
-        return failure.advise(format!("change it with `mcp-gateway servers edit {slug}`, or choose another name")).into();
+        return failure
+            .advise(format!("change it with `mcp-gateway servers edit {slug}`, or choose another name"))
+            .into();
     }
     failure.into()
 }
@@ -390,13 +395,7 @@ enum Deed {
 }
 
 /// Does one thing to each server; one that fails does not keep the others from it.
-async fn each(
-    slugs: &[Slug],
-    done: &str,
-    gateway: &Gateway,
-    screen: Screen,
-    deed: Deed,
-) -> anyhow::Result<Verdict> {
+async fn each(slugs: &[Slug], done: &str, gateway: &Gateway, screen: Screen, deed: Deed) -> anyhow::Result<Verdict> {
     let bar = screen.steps(slugs.len(), "servers");
     let (mut items, mut text, mut first) = (Vec::new(), String::new(), None);
     for slug in slugs {
@@ -409,7 +408,7 @@ async fn each(
         match result {
             Ok(view) => {
                 items.push(json!({ "slug": slug.as_str(), "result": done, "server": view }));
-                text.push_str(&format!("{done} {slug}{}\n", summary(&view)));
+                let _ = writeln!(text, "{done} {slug}{}", summary(&view));
             }
             Err(error) => {
                 let failure = Failure::of(suggest(gateway, slug, error).await);
@@ -418,7 +417,7 @@ async fn each(
                     return Err(failure.into());
                 }
                 items.push(json!({ "slug": slug.as_str(), "result": "failed", "error": failure.document()["error"] }));
-                screen.note(&format!("{slug}: {}", failure.render().trim_end()));
+                super::screen::note(&format!("{slug}: {}", failure.render().trim_end()));
                 first.get_or_insert(failure);
             }
         }
@@ -436,11 +435,9 @@ fn summary(view: &Value) -> String {
             count("resources").unwrap_or(0),
             count("prompts").unwrap_or(0)
         ),
-        (Some(state @ "unreachable"), _) => format!(
-            ": {}, {}",
-            Tone::Bad.paint(state),
-            super::screen::clean(&text_at(view, "/status/last_error"))
-        ),
+        (Some(state @ "unreachable"), _) => {
+            format!(": {}, {}", Tone::Bad.paint(state), super::screen::clean(&text_at(view, "/status/last_error")))
+        }
         _ => String::new(),
     }
 }

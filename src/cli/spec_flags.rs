@@ -17,7 +17,7 @@ pub struct SpecFlags {
     /// Share of the calls of the replica at the same place in the row of --url, 1 to 1000
     #[arg(long, value_name = "N", requires = "url", help_heading = "HTTP server")]
     weight: Vec<u32>,
-    /// How it is spoken to [default: streamable_http with --url, stdio with a command]
+    /// How it is spoken to [default: `streamable_http` with --url, stdio with a command]
     #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(["streamable_http", "sse", "stdio"]), help_heading = "HTTP server")]
     transport: Option<String>,
     /// Header sent with every request, sealed at rest; ${NAME} takes a value from the environment
@@ -104,11 +104,9 @@ impl SpecFlags {
             fields.insert("visibility".into(), visibility(&self.visible_to)?);
         }
         let mut timeouts = Map::new();
-        for (name, value) in [
-            ("connect_ms", self.timeout_connect),
-            ("idle_ms", self.timeout_idle),
-            ("total_ms", self.timeout_total),
-        ] {
+        for (name, value) in
+            [("connect_ms", self.timeout_connect), ("idle_ms", self.timeout_idle), ("total_ms", self.timeout_total)]
+        {
             if let Some(value) = value {
                 timeouts.insert(name.into(), value.into());
             }
@@ -229,7 +227,10 @@ mod tests {
     #[test]
     fn times_are_read_with_their_unit() {
         let read = |text: &str| milliseconds(text).ok();
-        assert_eq!([read("5s"), read("250ms"), read("7"), read("1h")], [Some(5_000), Some(250), Some(7), Some(3_600_000)]);
+        assert_eq!(
+            [read("5s"), read("250ms"), read("7"), read("1h")],
+            [Some(5_000), Some(250), Some(7), Some(3_600_000)]
+        );
         assert_eq!([read("5d"), read("s"), read(""), read("-1s"), read("99999999999999999h")], [None; 5]);
     }
 }

@@ -1,6 +1,7 @@
 //! `status`: how the gateway is, who the key is, and how many servers are in which state.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use http::Method;
 use serde_json::{Value, json};
@@ -51,17 +52,19 @@ fn render(base: &str, health: &Value, me: Option<&Value>, states: &BTreeMap<Stri
         Some(me) => {
             let name = ["/name", "/subject", "/id"].iter().map(|at| text_at(me, at)).find(|name| name != "-");
             let name = name.unwrap_or_else(|| "-".to_owned());
-            out.push_str(&format!("key      {} ({})\n", clean(&name), clean(&text_at(me, "/role"))));
-            let counts = states.iter().map(|(state, count)| state_tone(state).paint(&format!("{count} {}", clean(state))));
+            let _ = writeln!(out, "key      {} ({})", clean(&name), clean(&text_at(me, "/role")));
+            let counts =
+                states.iter().map(|(state, count)| state_tone(state).paint(&format!("{count} {}", clean(state))));
             let counts: Vec<String> = counts.collect();
-            out.push_str(&format!("servers  {}\n", if counts.is_empty() { "none".into() } else { counts.join(", ") }));
+            let _ = writeln!(out, "servers  {}", if counts.is_empty() { "none".into() } else { counts.join(", ") });
         }
         None => out.push_str("key      none; give one with --key or MREG_API_KEY to see more\n"),
     }
     let mut table = Table::new(&["COMPONENT", "STATUS", "DETAIL"]);
     for (name, component) in health["components"].as_object().into_iter().flatten() {
         let status = component.as_str().map_or_else(|| text_at(component, "/status"), str::to_owned);
-        let detail = ["/detail", "/reason", "/message"].iter().map(|at| text_at(component, at)).find(|text| text != "-");
+        let detail =
+            ["/detail", "/reason", "/message"].iter().map(|at| text_at(component, at)).find(|text| text != "-");
         let shown = tone(&status);
         table.row([(name.clone(), Tone::Plain), (status, shown), (detail.unwrap_or_default(), Tone::Dim)]);
     }

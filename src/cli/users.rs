@@ -23,7 +23,9 @@ pub struct Users {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Add a user
-    #[command(after_help = "Examples:\n  mcp-gateway users add ada\n  pass show ada | mcp-gateway users add ada --role admin --password-stdin")]
+    #[command(
+        after_help = "Examples:\n  mcp-gateway users add ada\n  pass show ada | mcp-gateway users add ada --role admin --password-stdin"
+    )]
     Add {
         /// Name to sign in with
         name: String,
@@ -44,7 +46,9 @@ enum Action {
         name: String,
     },
     /// Give a user a new password
-    #[command(after_help = "Examples:\n  mcp-gateway users password ada\n  pass show ada | mcp-gateway users password ada --password-stdin")]
+    #[command(
+        after_help = "Examples:\n  mcp-gateway users password ada\n  pass show ada | mcp-gateway users password ada --password-stdin"
+    )]
     Password {
         /// Which user
         name: String,
@@ -118,7 +122,7 @@ fn told(
         None => format!("{deed} {}\n", clean(name)),
     })?;
     if made.is_some() && !screen.is_json() {
-        screen.note("the password was made here and is shown this once");
+        super::screen::note("the password was made here and is shown this once");
     }
     Ok(())
 }
