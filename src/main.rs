@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use mcp_registry_gateway::cli;
 
 fn main() -> ExitCode {
-    // The guard of a child process must be up before anything else can fail.
-    if std::env::args_os().nth(1).is_some_and(|word| word == "__guard") {
-        return cli::guard::run(std::env::args_os().skip(2));
+    // Before anything else: a guard must stay as small as it is.
+    if let Some(code) = cli::guard::dispatch() {
+        return code;
     }
     cli::main()
 }

@@ -1,1 +1,199 @@
-//! ENGINE: API keys and local accounts; who is calling.
+//! ENGINE: who is calling and what they may do. A [`Caller`] is made only here, from a key that the [`KeyRing`] knows or a
+//! password that [`accounts`] checked, so holding one is proof of having been let in. Everything is denied unless a role,
+//! a scope and a server's visibility all allow it.
+
+pub mod accounts;
+pub mod bootstrap;
+pub mod keyring;
+pub mod keys;
+pub mod role;
+pub mod scopes;
+pub mod users;
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+pub use accounts::Accounts;
+pub use keyring::{AuthError, KeyRing};
+pub use role::Role;
+pub use scopes::{Allow, Scopes};
+
+use crate::id::{Principal, TenantId};
+use crate::registry::model::{FieldError, Visibility};
+use crate::store::StoreError;
+
+/// Why accounts or keys were not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// The caller's role or key does not reach that far.
+    #[error("{0}")]
+    Forbidden(&'static str),
+    /// What was asked for cannot be made; every mistake is listed.
+    #[error("{} field(s) are not valid", .0.len())]
+    Invalid(Vec<FieldError>),
+    /// Name or password is wrong, or the account cannot sign in; which, nobody is told.
+    #[error("the user name or the password is wrong")]
+    WrongPassword,
+    /// Too many wrong passwords for this name.
+    #[error("too many wrong passwords for this user name; try again later")]
+    TooManyAttempts {
+        /// When it is worth trying again.
+        retry_after: std::time::Duration,
+    },
+    /// As many passwords are being checked as may be at once.
+    #[error("too many people are signing in at this moment; try again in a second")]
+    Busy,
+    /// A password could not be hashed.
+    #[error("the password could not be hashed: {0}")]
+    Hashing(String),
+    /// The database refused or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+fn invalid(field: &str, message: impl Into<String>) -> AccessError {
+    AccessError::Invalid(vec![FieldError { field: field.to_owned(), message: message.into() }])
+}
+
+/// A local account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(transparent)]
+pub struct UserId(pub(crate) Uuid);
+
+/// An API key, not its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(transparent)]
+pub struct KeyId(pub(crate) Uuid);
+
+impl std::fmt::Display for UserId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::fmt::Display for KeyId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How the caller came by the credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SessionType {
+    /// A key made on purpose.
+    ApiKey,
+    /// A key of hours made by signing in with a password.
+    Login,
+}
+
+impl SessionType {
+    /// The label in metrics; a sign-in by password shows an API key from then on.
+    pub fn label(self) -> &'static str {
+        "api_key"
+    }
+}
+
+/// Somebody who was let in: proof, since only `access` can make one. Cloning copies a pointer.
+#[derive(Debug, Clone)]
+pub struct Caller(Arc<Identity>);
+
+#[derive(Debug)]
+struct Identity {
+    principal: Principal,
+    tenant: TenantId,
+    user: UserId,
+    username: Arc<str>,
+    role: Role,
+    scopes: Arc<Scopes>,
+    key: KeyId,
+    key_label: Arc<str>,
+    /// Of the key's text: its place in the ring.
+    hash: [u8; 32],
+    key_name: Arc<str>,
+    session: SessionType,
+}
+
+impl Caller {
+    /// Who it is, whatever the credential; sessions are bound to this.
+    pub fn principal(&self) -> &Principal {
+        &self.0.principal
+    }
+
+    /// In which tenant.
+    pub fn tenant(&self) -> &TenantId {
+        &self.0.tenant
+    }
+
+    /// The account.
+    pub fn user_id(&self) -> UserId {
+        self.0.user
+    }
+
+    /// The account's name, lower case.
+    pub fn username(&self) -> &str {
+        &self.0.username
+    }
+
+    /// The lesser of the account's role and the key's.
+    pub fn role(&self) -> Role {
+        self.0.role
+    }
+
+    /// What the key may be used for.
+    pub fn scopes(&self) -> &Scopes {
+        &self.0.scopes
+    }
+
+    /// The key that was shown.
+    pub fn key_id(&self) -> KeyId {
+        self.0.key
+    }
+
+    /// The key's id as text, for records.
+    pub fn key_label(&self) -> &Arc<str> {
+        &self.0.key_label
+    }
+
+    /// What its holder calls the key.
+    pub fn key_name(&self) -> &str {
+        &self.0.key_name
+    }
+
+    /// How the caller came by it.
+    pub fn session_type(&self) -> SessionType {
+        self.0.session
+    }
+
+    /// Whether the key may be used to manage, which each call then bounds by role.
+    pub fn may_manage(&self) -> bool {
+        self.0.scopes.admin
+    }
+
+    /// Whether the caller administers the tenant: by role and by the key's scope.
+    pub fn administers_tenant(&self) -> bool {
+        self.0.role >= Role::TenantAdmin && self.may_manage()
+    }
+
+    /// Whether the caller administers the gateway: by role and by the key's scope.
+    pub fn administers_gateway(&self) -> bool {
+        self.0.role >= Role::Admin && self.may_manage()
+    }
+
+    /// Whether the caller may see and call a server of its own or another tenant: the tenant is the same, the key's scopes
+    /// name the server, and the server is visible to the caller (to the tenant's administrators every server is).
+    /// Allocates nothing.
+    pub fn may_use_server(&self, tenant: &TenantId, slug: &str, visibility: &Visibility) -> bool {
+        *tenant == self.0.tenant
+            && self.0.scopes.allows_server(slug)
+            && (self.0.role >= Role::TenantAdmin
+                || visibility.everyone
+                || visibility.roles.iter().any(|role| role == self.0.role.as_str())
+                || visibility.users.iter().any(|user| user.eq_ignore_ascii_case(&self.0.username)))
+    }
+
+    /// Whether the key's scopes name the tool; the server must have been allowed by [`Caller::may_use_server`].
+    pub fn may_call_tool(&self, slug: &str, tool: &str) -> bool {
+        self.0.scopes.allows_tool(slug, tool)
+    }
+}

@@ -73,14 +73,18 @@ pub(super) fn host_name(text: &str) -> Result<String, String> {
     if plain { Ok(text) } else { Err("give a host name such as gateway.example.com, without scheme or path".into()) }
 }
 
-/// An origin as browsers write it: `scheme://host` or `scheme://host:port` (RFC 6454 section 6.2).
+/// An origin as browsers write it: `scheme://host` or `scheme://host:port` (RFC 6454 section 6.2). Schemes of editors and
+/// browser extensions are taken as written.
 pub(super) fn origin(text: &str) -> Result<String, String> {
-    let url = url::Url::parse(text.trim()).map_err(|error| format!("not an origin: {error}"))?;
-    let origin = url.origin();
-    if !origin.is_tuple() || url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-        return Err("give an origin such as https://app.example.com, without path".into());
+    const FORM: &str = "give an origin such as https://app.example.com, without path";
+    let url = url::Url::parse(text.trim()).map_err(|error| format!("not an origin: {error}; {FORM}"))?;
+    let bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
+    let anonymous = url.username().is_empty() && url.password().is_none();
+    match (url.origin(), url.host_str()) {
+        (origin, Some(_)) if origin.is_tuple() && bare && anonymous => Ok(origin.ascii_serialization()),
+        (_, Some(host)) if bare && anonymous && !host.is_empty() => Ok(format!("{}://{host}", url.scheme())),
+        _ => Err(FORM.into()),
     }
-    Ok(origin.ascii_serialization())
 }
 
 /// A directive list of the log filter.
@@ -121,6 +125,8 @@ mod tests {
         assert_eq!(host_name("Gateway.Example.com:8443").as_deref(), Ok("gateway.example.com:8443"));
         assert!(host_name("https://a").is_err() && host_name("").is_err());
         assert_eq!(origin("HTTPS://App.Example.com:443").as_deref(), Ok("https://app.example.com"));
+        assert_eq!(origin("chrome-extension://abcd").as_deref(), Ok("chrome-extension://abcd"));
+        assert!(origin("https://a@b").is_err() && origin("null").is_err());
         assert!(origin("https://a/path").is_err() && origin("data:text/plain,x").is_err());
     }
 }

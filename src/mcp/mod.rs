@@ -1,1 +1,17 @@
-//! SURFACE: the gateway, JSON-RPC in and JSON-RPC out.
+//! SURFACE: the gateway, JSON-RPC in and JSON-RPC out. `endpoint` is the door, `exchange` the way of one call: read that first.
+
+pub mod answers;
+pub mod bridge;
+pub mod endpoint;
+pub mod error;
+pub mod exchange;
+pub mod handshake;
+pub mod headers;
+pub mod listen;
+pub mod notices;
+pub mod passage;
+pub mod reach;
+pub mod record;
+pub mod relay;
+pub mod session;
+pub mod source;

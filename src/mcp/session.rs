@@ -259,6 +259,11 @@ impl Session {
         }
     }
 
+    /// Closes the stream, whichever it is.
+    pub fn close_all_outboxes(&self) {
+        self.lock().outbox = None;
+    }
+
     fn touch(&self, now: u64) {
         self.seen.store(now, Relaxed);
     }

@@ -58,6 +58,11 @@ impl Reader {
         self.buffer.len()
     }
 
+    /// Whether what has begun is more than blank lines and comments.
+    pub fn has_data(&self) -> bool {
+        self.buffer[..].split(|byte| matches!(byte, b'\n' | b'\r')).any(|line| line.starts_with(b"data"))
+    }
+
     /// The next whole event, if it is there.
     pub fn next(&mut self) -> Result<Option<Event>, TooLarge> {
         match self.find_end() {

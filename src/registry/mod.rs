@@ -1,7 +1,8 @@
 //! ENGINE: what servers there are, what they offer, and who may see and call them.
 
-pub mod access;
 pub mod catalog;
+pub mod keeper;
+pub mod live;
 pub mod model;
 pub mod names;
 pub mod snapshot;

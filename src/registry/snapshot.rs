@@ -2,16 +2,16 @@
 //! changed; a new one takes its place. Lists for the common endpoint are put together once for each set of servers that
 //! some caller sees, and then only written out.
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use ahash::{AHashMap, RandomState};
 use bytes::{BufMut as _, Bytes, BytesMut};
 
-use crate::access::Caller;
+use crate::access::{Allow, Caller, KeyId, Role};
 use crate::id::{ServerId, TenantId};
 use crate::json;
 use crate::protocol::meta;
-use crate::registry::access;
 use crate::registry::catalog::{Catalog, Item, Kind};
 use crate::registry::names;
 use crate::registry::template::Template;
@@ -52,6 +52,8 @@ pub struct Entry {
     pub catalog: Arc<Catalog>,
     /// How it was doing.
     pub state: State,
+    /// For each kind of list, how often it changed or was said to have changed.
+    pub marks: [u64; 4],
 }
 
 impl Entry {
@@ -70,7 +72,7 @@ pub struct Tenant {
     /// Every owner of a URI, in order.
     resources: AHashMap<Box<str>, Vec<u32>>,
     templates: Vec<(Template, u32)>,
-    views: RwLock<AHashMap<u128, Arc<View>>>,
+    views: RwLock<AHashMap<(KeyId, Role), Arc<View>>>,
     lists: RwLock<AHashMap<u64, Arc<Lists>>>,
     /// A digest of what is offered, for each kind, so that listeners learn what changed.
     digests: [u64; 4],
@@ -99,7 +101,7 @@ pub struct Found<'a> {
     /// Whose it is.
     pub entry: &'a Entry,
     /// The server's own name for it.
-    pub name: &'a str,
+    pub name: Cow<'a, str>,
     /// It, when it is listed.
     pub item: Option<&'a Item>,
 }
@@ -174,48 +176,48 @@ impl Tenant {
     pub fn entry(&self, caller: &Caller, slug: &str) -> Option<&Entry> {
         let at = self.entries.binary_search_by(|entry| entry.slug().cmp(slug)).ok()?;
         let entry = &self.entries[at];
-        access::sees(caller, &entry.upstream.server).then_some(entry)
+        sees(caller, entry).then_some(entry)
     }
 
     /// The server of this id, if the caller may see it.
     pub fn entry_by_id(&self, caller: &Caller, id: ServerId) -> Option<&Entry> {
         let entry = self.entries.iter().find(|entry| entry.upstream.server.id == id)?;
-        access::sees(caller, &entry.upstream.server).then_some(entry)
+        sees(caller, entry).then_some(entry)
     }
 
     /// The owner of a tool by its exposed name. A name that is not listed still finds its server by the slug in it: the
     /// server itself then says whether it has the tool.
-    pub fn tool<'a>(&'a self, caller: &Caller, name: &'a str) -> Option<Found<'a>> {
+    pub fn tool<'a>(&'a self, caller: &Caller, name: &str) -> Option<Found<'a>> {
         self.named(caller, name, &self.tools, Kind::Tools)
     }
 
     /// The owner of a prompt by its exposed name.
-    pub fn prompt<'a>(&'a self, caller: &Caller, name: &'a str) -> Option<Found<'a>> {
+    pub fn prompt<'a>(&'a self, caller: &Caller, name: &str) -> Option<Found<'a>> {
         self.named(caller, name, &self.prompts, Kind::Prompts)
     }
 
     fn named<'a>(
         &'a self,
         caller: &Caller,
-        name: &'a str,
+        name: &str,
         names: &'a AHashMap<Box<str>, Owned>,
         kind: Kind,
     ) -> Option<Found<'a>> {
         if let Some(owned) = names.get(name) {
             let entry = &self.entries[owned.entry as usize];
             let item = &entry.catalog.items(kind)[owned.item as usize];
-            return access::sees(caller, &entry.upstream.server).then_some(Found { entry, name: &item.key, item: Some(item) });
+            return sees(caller, entry).then_some(Found { entry, name: Cow::Borrowed(&item.key), item: Some(item) });
         }
         let (slug, rest) = names::split(name)?;
         let entry = self.entry(caller, slug)?;
-        Some(Found { entry, name: rest, item: None })
+        Some(Found { entry, name: Cow::Owned(rest.to_owned()), item: None })
     }
 
     /// The owner of a resource: who lists it, else whose template fits best. Among several, the first that the caller sees.
     pub fn resource(&self, caller: &Caller, uri: &str) -> Option<&Entry> {
         let seen = |at: &u32| {
             let entry = &self.entries[*at as usize];
-            access::sees(caller, &entry.upstream.server).then_some(entry)
+            sees(caller, entry).then_some(entry)
         };
         if let Some(entry) = self.resources.get(uri).and_then(|owners| owners.iter().find_map(seen)) {
             return Some(entry);
@@ -236,28 +238,34 @@ impl Tenant {
     pub fn template(&self, caller: &Caller, text: &str) -> Option<&Entry> {
         let listed = self.templates.iter().find_map(|(template, at)| {
             let entry = &self.entries[*at as usize];
-            (template.text() == text && access::sees(caller, &entry.upstream.server)).then_some(entry)
+            (template.text() == text && sees(caller, entry)).then_some(entry)
         });
         listed.or_else(|| self.resource(caller, text))
     }
 
+    /// What differs after any list of this kind that the caller sees has changed, or was said to have.
+    pub fn mark(&self, view: &View, kind: Kind) -> u64 {
+        let marks = view.entries.iter().map(|at| &self.entries[*at as usize]);
+        marks.fold(0, |sum, entry| sum.wrapping_mul(31).wrapping_add(entry.marks[kind as usize]))
+    }
+
     /// What changes when a list of this kind does.
-    pub fn digest(&self, kind: Kind) -> u64 {
+    fn digest(&self, kind: Kind) -> u64 {
         self.digests[kind as usize]
     }
 
     /// What the caller sees, remembered for the next time.
     pub fn view(&self, caller: &Caller) -> Arc<View> {
-        let key = caller.identity();
+        let key = (caller.key_id(), caller.role());
         if let Some(view) = self.views.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return view.clone();
         }
         let entries: Box<[u32]> = (0_u32..)
             .zip(&self.entries)
-            .filter(|(_, entry)| access::sees(caller, &entry.upstream.server))
+            .filter(|(_, entry)| sees(caller, entry))
             .map(|(at, _)| at)
             .collect();
-        let signature = RandomState::with_seeds(1, 2, 3, 4).hash_one((&entries, access::tool_signature(caller)));
+        let signature = RandomState::with_seeds(1, 2, 3, 4).hash_one((&entries, tools_named(caller)));
         let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
         if lists.len() >= MOST_VIEWS {
             lists.clear();
@@ -290,7 +298,7 @@ impl Tenant {
                 problems.push((entry.slug(), reason.clone()));
             }
             for item in entry.catalog.items(kind) {
-                if kind == Kind::Tools && !access::may_call(caller, entry.slug(), &item.key) {
+                if kind == Kind::Tools && !caller.may_call_tool(entry.slug(), &item.key) {
                     continue;
                 }
                 if matches!(kind, Kind::Resources | Kind::Templates)
@@ -334,6 +342,20 @@ impl Tenant {
     pub fn page_of_cursor(&self, kind: Kind, text: &str) -> Option<usize> {
         let (page, digest) = text.split_once('.')?;
         (u64::from_str_radix(digest, 16).ok()? == self.digest(kind)).then(|| page.parse().ok())?
+    }
+}
+
+/// Whether the caller may see and call the server.
+fn sees(caller: &Caller, entry: &Entry) -> bool {
+    let server = &entry.upstream.server;
+    caller.may_use_server(&server.tenant, server.spec.slug.as_str(), &server.spec.visibility)
+}
+
+/// What tells two callers apart who see the same servers and yet different tools.
+fn tools_named(caller: &Caller) -> Option<&[String]> {
+    match &caller.scopes().tools {
+        Allow::All => None,
+        Allow::Only(patterns) => Some(patterns),
     }
 }
 

@@ -161,7 +161,8 @@ impl Store {
 
     /// What every server of every tenant speaks: for the snapshot only.
     pub async fn memory_of_all_tenants(&self) -> Result<Vec<MemoryRow>, StoreError> {
-        let text = "SELECT server_id, era, version, discover_result, initialize_result, learned_at FROM upstream_memory";
+        let text =
+            "SELECT server_id, era, version, discover_result, initialize_result, learned_at FROM upstream_memory";
         Ok(on!(read self, db => sqlx::query_as(text).fetch_all(db).await?))
     }
 }

@@ -192,7 +192,8 @@ impl Store {
 
     /// Notes when keys were last used (id, microseconds), in one transaction.
     pub async fn touch_keys(&self, used: &[(Uuid, i64)]) -> Result<(), StoreError> {
-        let text = "UPDATE api_keys SET last_used_at = $1 WHERE id = $2 AND (last_used_at IS NULL OR last_used_at < $1)";
+        let text =
+            "UPDATE api_keys SET last_used_at = $1 WHERE id = $2 AND (last_used_at IS NULL OR last_used_at < $1)";
         on!(write self, tx => {
             for (id, at) in used {
                 sqlx::query(text).bind(at).bind(id).execute(&mut *tx).await?;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+pub use sqlx::types::Json;
 use sqlx::{PgPool, SqlitePool};
 use time::OffsetDateTime;
 

@@ -96,7 +96,7 @@ impl HttpServer {
             let target = Target::parse(&replica.url)?;
             let uri: http::Uri = replica.url.parse().map_err(|error| setup(format!("bad URL: {error}")))?;
             let path = uri.path_and_query().cloned().unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
-            let host = HeaderValue::from_str(target.authority())
+            let host = HeaderValue::from_str(&target.authority())
                 .map_err(|_| setup("the host name does not fit into a header".to_owned()))?;
             let wire = Arc::new(Wire::new(target, outbound.clone(), connect, limits.resting));
             replicas.push(Place { wire, path, host });
@@ -211,10 +211,10 @@ impl HttpServer {
 
     async fn classify(&self, reply: Reply) -> Result<(StatusCode, Content, Option<HeaderValue>), Fault> {
         let Reply { status, mut headers, body } = reply;
+        let session = headers.remove(&meta::SESSION_HEADER);
         let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
         let json = is_type(kind, b"application/json");
         let events = is_type(kind, b"text/event-stream");
-        let session = headers.remove(&meta::SESSION_HEADER);
         let fault = |kind, text: String| Err(Fault::upstream(kind, Retry::MaybeSent, text));
         let code = status.as_u16();
         match code {

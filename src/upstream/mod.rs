@@ -1,29 +1,60 @@
 //! ENGINE: the servers behind the gateway. One [`Upstream`] for each registered server holds its transport, what was learned
 //! of the protocol it speaks, and the session that the gateway keeps with it for its own questions.
 
+pub mod channel;
 pub mod http;
 pub mod mux;
 pub mod peer;
 pub mod pipe;
 pub mod session;
+pub mod stdio;
 pub mod wire;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
+use tokio::sync::broadcast;
+use tokio_util::task::TaskTracker;
 
 use crate::fault::{Fault, Kind, Retry};
+use crate::id::ServerId;
+use crate::json;
 use crate::net::Outbound;
 use crate::protocol::era::{Era, MODERN};
 use crate::protocol::message::{self, Message, Shape};
 use crate::registry::model::{ProtocolPreference, Server, TransportKind};
-use http::{Content, HttpServer, Limits, Outgoing, garbage, mirror};
+use channel::{StdioServer, Who};
+use http::{HttpServer, Limits, Outgoing, garbage, mirror};
 use peer::{Legacy, Peer, Probe};
 use session::{HttpSession, Opening};
+use stdio::pool::{Link, Pool};
 
 /// The key under which the gateway's own requests choose a replica.
 const SELF: u64 = 0;
+
+/// What all servers stand on.
+pub struct Ground {
+    /// Opens connections.
+    pub outbound: Arc<Outbound>,
+    /// Bounds on what comes back.
+    pub limits: Limits,
+    /// Stdio children.
+    pub children: Pool<Peer>,
+    /// What servers say by themselves.
+    pub notices: broadcast::Sender<Notice>,
+    /// Owns what runs in the background.
+    pub tasks: TaskTracker,
+}
+
+/// A notification that a server sent by itself.
+#[derive(Debug, Clone)]
+pub struct Notice {
+    /// Which server.
+    pub server: ServerId,
+    /// The notification.
+    pub message: Message,
+}
 
 /// A registered server at run time.
 pub struct Upstream {
@@ -31,6 +62,8 @@ pub struct Upstream {
     pub server: Arc<Server>,
     /// How it is reached.
     pub transport: Transport,
+    /// What it stands on.
+    pub ground: Arc<Ground>,
     peer: ArcSwapOption<Peer>,
     /// Held while the server is asked what it speaks, so that it is asked once.
     learning: tokio::sync::Mutex<()>,
@@ -42,6 +75,8 @@ pub struct Upstream {
 pub enum Transport {
     /// Streamable HTTP.
     Http(HttpServer),
+    /// A child process.
+    Stdio(StdioServer),
 }
 
 /// What the gateway's own request came back with.
@@ -54,20 +89,17 @@ pub enum Told {
 
 impl Upstream {
     /// Sets it up; nothing is contacted or started. What `previous` knew of the same addresses is kept.
-    pub fn new(
-        server: Arc<Server>,
-        outbound: &Arc<Outbound>,
-        limits: Limits,
-        previous: Option<&Self>,
-    ) -> Result<Self, Fault> {
+    pub fn new(server: Arc<Server>, ground: &Arc<Ground>, previous: Option<&Self>) -> Result<Self, Fault> {
         let transport = match server.spec.transport {
             TransportKind::StreamableHttp => {
-                let before = previous.map(|previous| match &previous.transport {
-                    Transport::Http(http) => http,
+                let before = previous.and_then(|previous| match &previous.transport {
+                    Transport::Http(http) => Some(http),
+                    Transport::Stdio(_) => None,
                 });
-                Transport::Http(HttpServer::new(&server, outbound, limits, before)?)
+                Transport::Http(HttpServer::new(&server, &ground.outbound, ground.limits, before)?)
             }
-            TransportKind::Sse | TransportKind::Stdio => {
+            TransportKind::Stdio => Transport::Stdio(StdioServer::new(server.clone())),
+            TransportKind::Sse => {
                 return Err(Fault::gateway(Kind::Setup, "this transport is not built in yet"));
             }
         };
@@ -76,7 +108,8 @@ impl Upstream {
             (&old.replicas, &old.command, &old.protocol) == (&new.replicas, &new.command, &new.protocol)
         });
         let peer = ArcSwapOption::new(same.and_then(|previous| previous.peer.load_full()));
-        Ok(Self { server, transport, peer, learning: tokio::sync::Mutex::default(), own: tokio::sync::Mutex::default() })
+        let (learning, own) = Default::default();
+        Ok(Self { server, transport, ground: ground.clone(), peer, learning, own })
     }
 
     /// What is remembered of the protocol it speaks.
@@ -103,72 +136,42 @@ impl Upstream {
         if let Some(peer) = self.peer.load_full() {
             return Ok(peer);
         }
-        let peer = Arc::new(self.ask_what_it_speaks().await?);
+        let peer = Arc::new(match &self.transport {
+            Transport::Http(server) => self.ask_what_it_speaks(server).await?,
+            Transport::Stdio(server) => server.link(&self.ground, &Who::default(), false).await?.handshake.clone(),
+        });
         self.peer.store(Some(peer.clone()));
         Ok(peer)
     }
 
-    async fn ask_what_it_speaks(&self) -> Result<Peer, Fault> {
+    async fn ask_what_it_speaks(&self, server: &HttpServer) -> Result<Peer, Fault> {
         let preference = &self.server.spec.protocol;
-        let modern = if *preference == ProtocolPreference::Legacy { None } else { self.probe_modern().await? };
+        let modern = if *preference == ProtocolPreference::Legacy { None } else { probe_modern(server).await? };
         if *preference == ProtocolPreference::Modern {
             return match modern {
                 Some(_) => Ok(Peer { legacy: None, modern }),
                 None => Err(garbage(format!("the server does not speak {MODERN}, which its registration demands"))),
             };
         }
-        match self.probe_legacy().await {
+        match self.probe_legacy(server).await {
             Ok(legacy) => Ok(Peer { legacy: Some(legacy), modern }),
             Err(_) if modern.is_some() => Ok(Peer { legacy: None, modern }),
             Err(fault) => Err(fault),
         }
     }
 
-    async fn probe_modern(&self) -> Result<Option<Bytes>, Fault> {
-        let message = peer::modern_request("mcpg-discover", "server/discover", "{}");
-        let Transport::Http(server) = &self.transport;
-        let outgoing = Outgoing {
-            message,
-            version: Some(MODERN),
-            session: None,
-            headers: mirror(Era::Modern, "server/discover", None),
-        };
-        let answer = match server.post(SELF, true, &outgoing).await {
-            Ok(answer) => server.response(answer).await,
-            Err(fault) => Err(fault),
-        };
-        let probe = match answer {
-            Ok(message) => peer::read_probe(&message),
-            // Anything that came back as an answer, however odd, is a server that does not know the question.
-            Err(fault) => match fault.kind {
-                Kind::Garbage => Probe::Legacy,
-                Kind::Status(status) if status < 500 && status != 429 => Probe::Legacy,
-                _ => return Err(fault),
-            },
-        };
-        match probe {
-            Probe::Modern(result) => Ok(Some(result)),
-            Probe::Legacy => Ok(None),
-            Probe::Strange(versions) => {
-                Err(garbage(format!("the server speaks only {versions}, which this gateway does not")))
-            }
-        }
-    }
-
-    async fn probe_legacy(&self) -> Result<Legacy, Fault> {
-        let session = self.own_session().await?;
-        Ok(session.legacy.clone())
+    async fn probe_legacy(&self, server: &HttpServer) -> Result<Legacy, Fault> {
+        Ok(self.own_session(server).await?.legacy.clone())
     }
 
     /// The session that the gateway keeps with the server for its own questions and for modern clients; opened when there
     /// is none.
-    pub async fn own_session(&self) -> Result<Arc<HttpSession>, Fault> {
-        let Transport::Http(server) = &self.transport;
+    pub async fn own_session(&self, server: &HttpServer) -> Result<Arc<HttpSession>, Fault> {
         let mut own = self.own.lock().await;
         if let Some(session) = &*own {
             return Ok(session.clone());
         }
-        let session = match HttpSession::open(server, SELF, peer::initialize_params("{}").as_bytes()).await? {
+        let session: Arc<HttpSession> = match HttpSession::open(server, SELF, peer::initialize_params("{}").as_bytes()).await? {
             Opening::Open(session) => Arc::from(session),
             Opening::Declined(error) => {
                 let text = error.text("message").unwrap_or_default().into_owned();
@@ -188,17 +191,36 @@ impl Upstream {
         }
     }
 
+    /// The shared channel that serves `who`, for a client of era `client`. Only for servers that are no HTTP servers.
+    pub async fn channel(&self, server: &StdioServer, who: &Who, client: Era) -> Result<(Arc<Link<Peer>>, Era), Fault> {
+        let era = self.peer().await?.era_for(client);
+        Ok((server.link(&self.ground, who, era == Era::Modern).await?, era))
+    }
+
     /// A question of the gateway itself, in the newest era the server speaks. `params` is a JSON object without `_meta`.
     pub async fn ask(&self, method: &str, params: &str) -> Result<Told, Fault> {
-        let Transport::Http(server) = &self.transport;
-        let response = match self.peer().await?.era_for(Era::Modern) {
-            Era::Modern => {
-                let message = peer::modern_request(&format!("mcpg-{method}"), method, params);
-                let outgoing =
-                    Outgoing { message, version: Some(MODERN), session: None, headers: mirror(Era::Modern, method, None) };
+        let era = self.peer().await?.era_for(Era::Modern);
+        let id = format!("mcpg-{method}");
+        let response = match (&self.transport, era) {
+            (Transport::Http(server), Era::Modern) => {
+                let message = peer::modern_request(&id, method, params);
+                let headers = mirror(Era::Modern, method, None);
+                let outgoing = Outgoing { message, version: Some(MODERN), session: None, headers };
                 server.response(server.post(SELF, true, &outgoing).await?).await?
             }
-            Era::Legacy => self.ask_in_session(server, method, params).await?,
+            (Transport::Http(server), Era::Legacy) => self.ask_in_session(server, method, params).await?,
+            (Transport::Stdio(server), _) => {
+                let (link, era) = self.channel(server, &Who::default(), Era::Modern).await?;
+                let message = match era {
+                    Era::Modern => peer::modern_request(&id, method, params),
+                    Era::Legacy => message::call(Some(json::quote(&id).as_bytes()), method, params.as_bytes()),
+                };
+                let patience = std::time::Duration::from_millis(self.server.spec.timeouts.idle_ms);
+                tokio::time::timeout(patience, channel::ask(&link.mux, message)).await.map_err(|_| {
+                    let text = format!("no answer to {method} within {} ms", patience.as_millis());
+                    Fault::upstream(Kind::Timeout, Retry::MaybeSent, text)
+                })??
+            }
         };
         Ok(match response.shape() {
             Shape::Error => Told::Error(response),
@@ -209,7 +231,7 @@ impl Upstream {
     async fn ask_in_session(&self, server: &HttpServer, method: &str, params: &str) -> Result<Message, Fault> {
         let mut again = true;
         loop {
-            let session = self.own_session().await?;
+            let session = self.own_session(server).await?;
             let id = session.number().to_string();
             let message = message::call(Some(id.as_bytes()), method, params.as_bytes());
             let answer = session.post(server, message, Vec::new()).await;
@@ -229,14 +251,40 @@ impl Upstream {
 
     /// Ends what the gateway holds with the server.
     pub async fn close(&self) {
-        let Transport::Http(server) = &self.transport;
-        if let Some(session) = self.own.lock().await.take() {
-            session.close(server).await;
+        match &self.transport {
+            Transport::Http(server) => {
+                let own = self.own.lock().await.take();
+                if let Some(session) = own {
+                    session.close(server).await;
+                }
+            }
+            Transport::Stdio(_) => self.ground.children.stop(self.server.id).await,
         }
     }
 }
 
-/// Whether this content is a stream.
-pub fn is_stream(content: &Content) -> bool {
-    matches!(content, Content::Events(_))
+async fn probe_modern(server: &HttpServer) -> Result<Option<Bytes>, Fault> {
+    let message = peer::modern_request("mcpg-discover", "server/discover", "{}");
+    let headers = mirror(Era::Modern, "server/discover", None);
+    let outgoing = Outgoing { message, version: Some(MODERN), session: None, headers };
+    let answer = match server.post(SELF, true, &outgoing).await {
+        Ok(answer) => server.response(answer).await,
+        Err(fault) => Err(fault),
+    };
+    let probe = match answer {
+        Ok(message) => peer::read_probe(&message),
+        // Anything that came back as an answer, however odd, is a server that does not know the question.
+        Err(fault) => match fault.kind {
+            Kind::Garbage => Probe::Legacy,
+            Kind::Status(status) if status < 500 && status != 429 => Probe::Legacy,
+            _ => return Err(fault),
+        },
+    };
+    match probe {
+        Probe::Modern(result) => Ok(Some(result)),
+        Probe::Legacy => Ok(None),
+        Probe::Strange(versions) => {
+            Err(garbage(format!("the server speaks only {versions}, which this gateway does not")))
+        }
+    }
 }

@@ -88,7 +88,8 @@ impl HttpSession {
     /// Ends the session; a server that keeps none, or does not answer, is left alone.
     pub async fn close(&self, server: &HttpServer) {
         if self.id.is_some() {
-            let goodbye = server.send(self.replica, Method::DELETE, &self.outgoing(Bytes::new(), Vec::new()));
+            let outgoing = self.outgoing(Bytes::new(), Vec::new());
+            let goodbye = server.send(self.replica, Method::DELETE, &outgoing);
             let _ = tokio::time::timeout(GOODBYE, goodbye).await;
         }
     }

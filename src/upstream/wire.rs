@@ -28,6 +28,9 @@ const REST: Duration = Duration::from_secs(4);
 /// What is taken off the rest that a server announces, for the way there.
 const REST_MARGIN: Duration = Duration::from_secs(1);
 
+/// Longer than any process runs.
+const FOREVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
+
 /// Connections to one replica.
 pub struct Wire {
     target: Target,
@@ -141,7 +144,7 @@ impl Wire {
         let connected = self.outbound.connect(&self.target, self.connect_timeout).await.inspect_err(|_| {
             self.stats.failures.fetch_add(1, Relaxed);
         })?;
-        let spent = connected.connect + connected.tls.unwrap_or_default();
+        let spent = connected.connect_time + connected.tls_time.unwrap_or_default();
         self.stats.connects.fetch_add(1, Relaxed);
         self.stats.connect_micros.fetch_add(u64::try_from(spent.as_micros()).unwrap_or(u64::MAX), Relaxed);
         let (sender, driver) = http1::Builder::new()
@@ -247,6 +250,12 @@ pub struct Body {
 }
 
 impl Body {
+    /// From now on it may stay silent for as long as it likes.
+    pub fn be_patient(&mut self) {
+        self.patience = FOREVER;
+        self.timer = None;
+    }
+
     /// The whole body, at most `limit` bytes of it.
     pub async fn collect(mut self, limit: usize) -> Result<Bytes, Fault> {
         let mut first: Option<Bytes> = None;

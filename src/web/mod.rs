@@ -1,1 +1,9 @@
-//! What surfaces share: caller, layers, client address.
+//! What surfaces share: the door that every request passes, the checks it makes, bodies with bounds.
+
+pub mod body;
+mod door;
+mod forwarded;
+mod gate;
+
+pub use door::{Door, Visit};
+pub use gate::{Gate, Refusal, Trust};

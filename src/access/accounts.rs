@@ -1,0 +1,216 @@
+//! Local accounts signing in: passwords are hashed with argon2id, a few at once, away from the threads that serve
+//! requests. A name that does not exist costs as much time as a wrong password and gets the same answer.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use argon2::Argon2;
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use time::OffsetDateTime;
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use super::keys::key_row;
+use super::{AccessError, Role, Scopes, UserId};
+use crate::crypto::new_api_key;
+use crate::id::TenantId;
+use crate::secret::Secret;
+use crate::store::Store;
+
+/// How long a key made by signing in is good.
+pub const SIGN_IN_LASTS: Duration = Duration::from_secs(8 * 3600);
+
+/// Passwords hashed at once; each takes 19 MiB and some 20 ms of a core.
+const AT_ONCE: usize = 2;
+/// Passwords waiting to be hashed; more are told to come back.
+const WAITING: usize = 64;
+/// Wrong passwords in a row after which a name has to wait after each further one.
+const PATIENCE: u32 = 10;
+/// How long it then has to wait.
+const PAUSE: Duration = Duration::from_secs(60);
+/// Names whose wrong passwords are counted at once.
+const COUNTED: usize = 4096;
+
+/// Checked in place of a hash that does not exist, at the same cost. Nothing hashes to it.
+const DECOY: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5J3Mgc2FsdCE$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// A key that signing in made; shown once.
+#[derive(Debug)]
+pub struct SignedIn {
+    /// The key.
+    pub key: Secret,
+    /// When it ends.
+    pub expires_at: OffsetDateTime,
+    /// Whose it is.
+    pub user: UserId,
+    /// The account's role.
+    pub role: Role,
+}
+
+/// The door for passwords. Cheap to clone; clones share their bounds.
+#[derive(Debug, Clone)]
+pub struct Accounts(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    queue: Arc<Semaphore>,
+    work: Arc<Semaphore>,
+    failures: Mutex<HashMap<(TenantId, String), Failures>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Failures {
+    count: u32,
+    last: OffsetDateTime,
+}
+
+impl Default for Accounts {
+    fn default() -> Self {
+        Self(Arc::new(Inner {
+            queue: Arc::new(Semaphore::new(AT_ONCE + WAITING)),
+            work: Arc::new(Semaphore::new(AT_ONCE)),
+            failures: Mutex::default(),
+        }))
+    }
+}
+
+impl Accounts {
+    /// Hashes a new password to a PHC string.
+    pub async fn hash_password(&self, password: Secret) -> Result<String, AccessError> {
+        let hashed = self.at_work(move || {
+            Argon2::default().hash_password(password.expose().as_bytes()).map(|hash: PasswordHash| hash.to_string())
+        });
+        hashed.await?.map_err(|error| AccessError::Hashing(error.to_string()))
+    }
+
+    /// Whether `password` is the one that was hashed; with no hash it never is, and takes as long.
+    pub async fn verify_password(&self, password: Secret, hash: Option<String>) -> Result<bool, AccessError> {
+        self.at_work(move || {
+            let real = hash.as_deref().and_then(|text| PasswordHash::new(text).ok());
+            let known = real.is_some();
+            let hash = real.map_or_else(|| PasswordHash::new(DECOY), Ok);
+            let fits =
+                hash.is_ok_and(|hash| Argon2::default().verify_password(password.expose().as_bytes(), &hash).is_ok());
+            known && fits
+        })
+        .await
+    }
+
+    /// Checks name and password and makes a key for [`SIGN_IN_LASTS`].
+    pub async fn sign_in(
+        &self,
+        store: &Store,
+        tenant: &TenantId,
+        username: &str,
+        password: Secret,
+        now: OffsetDateTime,
+    ) -> Result<SignedIn, AccessError> {
+        let username = username.trim().to_lowercase();
+        let name = (tenant.clone(), username.chars().take(64).collect::<String>());
+        self.check_patience(&name, now)?;
+        let user = store.user_named(tenant, &username).await?.filter(|user| user.state == "active");
+        let hash = user.as_ref().and_then(|user| user.password_hash.clone());
+        let fits = self.verify_password(password, hash).await?;
+        let Some(user) = user.filter(|_| fits) else {
+            self.count_failure(name, now);
+            return Err(AccessError::WrongPassword);
+        };
+        self.failures().remove(&name);
+        let role = Role::parse(&user.role).unwrap_or(Role::User);
+        let expires_at = now + SIGN_IN_LASTS;
+        let key = new_api_key();
+        let mut row = key_row(tenant, user.id, "sign-in", &key, &Scopes::all(), role, now, Some(expires_at));
+        "login".clone_into(&mut row.kind);
+        store.insert_login(tenant, &row).await?;
+        Ok(SignedIn { key, expires_at, user: UserId(user.id), role })
+    }
+
+    /// Runs `job` on a thread for blocking work, when its turn comes.
+    async fn at_work<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, AccessError> {
+        let place = Arc::clone(&self.0.queue).try_acquire_owned().map_err(|_| AccessError::Busy)?;
+        let turn = Arc::clone(&self.0.work).acquire_owned().await.map_err(|_| AccessError::Busy)?;
+        let done = tokio::task::spawn_blocking(move || {
+            // Held here, not by the waiting request: one that goes away does not let another start beside this one.
+            let _held = (place, turn);
+            job()
+        });
+        done.await.map_err(|error| AccessError::Hashing(error.to_string()))
+    }
+
+    fn check_patience(&self, name: &(TenantId, String), now: OffsetDateTime) -> Result<(), AccessError> {
+        match self.failures().get(name) {
+            Some(seen) if seen.count >= PATIENCE && now < seen.last + PAUSE => {
+                let rest = seen.last + PAUSE - now;
+                Err(AccessError::TooManyAttempts { retry_after: rest.try_into().unwrap_or(PAUSE) })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn count_failure(&self, name: (TenantId, String), now: OffsetDateTime) {
+        let mut failures = self.failures();
+        if failures.len() >= COUNTED && !failures.contains_key(&name) {
+            failures.retain(|_, seen| now < seen.last + PAUSE);
+            if failures.len() >= COUNTED {
+                return;
+            }
+        }
+        let seen = failures.entry(name).or_insert(Failures { count: 0, last: now });
+        seen.count = seen.count.saturating_add(1);
+        seen.last = now;
+    }
+
+    fn failures(&self) -> std::sync::MutexGuard<'_, HashMap<(TenantId, String), Failures>> {
+        self.0.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says what is wrong with a new password, if anything: 12 to 1024 bytes, of some variety, and not the name.
+pub(super) fn check_password(password: &Secret, username: &str) -> Result<(), AccessError> {
+    let text = password.expose();
+    let message = if text.len() < 12 {
+        "use at least 12 characters"
+    } else if text.len() > 1024 {
+        "use at most 1024 bytes"
+    } else if text.to_lowercase().contains(username) {
+        "do not use the user name in the password"
+    } else if text.chars().collect::<std::collections::HashSet<_>>().len() < 5 {
+        "use more than four different characters"
+    } else {
+        return Ok(());
+    };
+    Err(super::invalid("password", message))
+}
+
+/// A new row's id.
+pub(super) fn new_id() -> Uuid {
+    Uuid::now_v7()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_right_password_fits_and_no_hash_fits_none() {
+        let accounts = Accounts::default();
+        let password = Secret::new("a long pass phrase");
+        let hash = accounts.hash_password(password.clone()).await.unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+        assert!(accounts.verify_password(password.clone(), Some(hash.clone())).await.unwrap());
+        assert!(!accounts.verify_password(Secret::new("another phrase"), Some(hash)).await.unwrap());
+        assert!(!accounts.verify_password(password.clone(), None).await.unwrap());
+        assert!(!accounts.verify_password(password, Some("damaged".into())).await.unwrap());
+    }
+
+    #[test]
+    fn the_decoy_costs_what_a_real_hash_costs() {
+        let decoy = PasswordHash::new(DECOY).unwrap();
+        let real: PasswordHash = Argon2::default().hash_password(b"x").unwrap();
+        assert_eq!((decoy.algorithm, decoy.version), (real.algorithm, real.version));
+        assert_eq!(decoy.params.to_string(), real.params.to_string());
+        assert_eq!(decoy.hash.unwrap().len(), real.hash.unwrap().len());
+    }
+}

@@ -1,0 +1,216 @@
+//! Every key's hash in memory, so that authenticating reads no database. The map is never changed but replaced, after each
+//! change of keys or accounts; a request that holds a `Caller` keeps it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use arc_swap::ArcSwap;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Caller, Identity, KeyId, Role, Scopes, SessionType, UserId};
+use crate::crypto::{KEY_PREFIX, hash_token};
+use crate::id::Principal;
+use crate::store::keys::HeldKeyRow;
+use crate::store::tenants::tenant_of;
+use crate::store::{Store, StoreError, micros};
+
+/// Why somebody was not let in. The texts are shown to the caller; none says more than the caller's own key does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum AuthError {
+    /// No credential was shown.
+    #[error("show an API key: `Authorization: Bearer mcpg_…`")]
+    Missing,
+    /// What was shown is no credential of ours.
+    #[error("the credential is not an API key of this gateway (they begin with `mcpg_`)")]
+    Malformed,
+    /// No such key.
+    #[error("the API key is not known here")]
+    Unknown,
+    /// Its time is over.
+    #[error("the API key has expired; make a new one or sign in again")]
+    Expired,
+    /// It was ended.
+    #[error("the API key was revoked")]
+    Revoked,
+    /// Its holder may not come in.
+    #[error("the account is disabled")]
+    Disabled,
+}
+
+impl AuthError {
+    /// The label in metrics and logs.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Malformed => "malformed",
+            Self::Unknown => "unknown",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
+type Keys = HashMap<[u8; 32], Entry, ahash::RandomState>;
+
+/// The keys of every tenant, as of the last [`KeyRing::reload`]. Cheap to clone; clones are one ring.
+#[derive(Debug, Clone, Default)]
+pub struct KeyRing {
+    keys: Arc<ArcSwap<Keys>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    caller: Caller,
+    /// Microseconds since 1970; `i64::MAX`: it does not expire.
+    expires_at: i64,
+    revoked: bool,
+    disabled: bool,
+    used: Arc<Used>,
+}
+
+/// When a key was last shown, and up to when that is stored; both in microseconds since 1970. It outlives reloads.
+#[derive(Debug)]
+struct Used {
+    key: Uuid,
+    last: AtomicI64,
+    stored: AtomicI64,
+}
+
+/// Uses closer together than this (microseconds) are one: a busy key does not bounce a cache line between cores.
+const SAME_USE: i64 = 1_000_000;
+
+impl KeyRing {
+    /// A ring that knows nobody.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// Reads every key; replaces what the ring knew, at once and whole. What cannot be read is left out and logged: one
+    /// bad row locks nobody else out.
+    pub async fn reload(&self, store: &Store) -> Result<(), StoreError> {
+        let rows = store.keys_of_all_tenants().await?;
+        let before = self.keys.load();
+        let mut keys = Keys::with_capacity_and_hasher(rows.len(), ahash::RandomState::new());
+        for row in rows {
+            let id = row.key.id;
+            let Ok(hash) = <[u8; 32]>::try_from(row.key.hash.as_slice()) else {
+                tracing::error!(key = %id, "an API key is left out: its stored hash is not 32 bytes");
+                continue;
+            };
+            let used = before.get(&hash).map(|entry| Arc::clone(&entry.used));
+            match Entry::read(row, hash, used) {
+                Ok(entry) => drop(keys.insert(hash, entry)),
+                Err(error) => tracing::error!(key = %id, %error, "an API key is left out"),
+            }
+        }
+        self.keys.store(Arc::new(keys));
+        Ok(())
+    }
+
+    /// Who shows `token` at `now`. Reads no database and allocates nothing.
+    pub fn authenticate(&self, token: &str, now: OffsetDateTime) -> Result<Caller, AuthError> {
+        if token.is_empty() {
+            return Err(AuthError::Missing);
+        }
+        if !is_plausible(token) {
+            return Err(AuthError::Malformed);
+        }
+        let keys = self.keys.load();
+        // Comparing hashes in variable time tells nothing about a token of 256 bits.
+        let entry = keys.get(&hash_token(token)).ok_or(AuthError::Unknown)?;
+        let now = micros(now);
+        if entry.revoked {
+            return Err(AuthError::Revoked);
+        }
+        if entry.disabled {
+            return Err(AuthError::Disabled);
+        }
+        if entry.expires_at <= now {
+            return Err(AuthError::Expired);
+        }
+        if now - entry.used.last.load(Ordering::Relaxed) >= SAME_USE {
+            entry.used.last.fetch_max(now, Ordering::Relaxed);
+        }
+        Ok(entry.caller.clone())
+    }
+
+    /// Whether the key behind `caller` is still good at `now`: what is held open longer than a request (streams,
+    /// sessions) asks this from time to time.
+    pub fn still_good(&self, caller: &Caller, now: OffsetDateTime) -> bool {
+        let keys = self.keys.load();
+        let entry = keys.get(&caller.0.hash);
+        entry.is_some_and(|entry| !entry.revoked && !entry.disabled && entry.expires_at > micros(now))
+    }
+
+    /// Writes to the store when keys were last used, as far as it is not written yet; says how many keys. For a job, every
+    /// minute or so, and for the graceful stop.
+    pub async fn flush_used(&self, store: &Store) -> Result<usize, StoreError> {
+        let due: Vec<(Arc<Used>, i64)> = self
+            .keys
+            .load()
+            .values()
+            .map(|entry| (Arc::clone(&entry.used), entry.used.last.load(Ordering::Relaxed)))
+            .filter(|(used, last)| *last > used.stored.load(Ordering::Relaxed))
+            .collect();
+        for batch in due.chunks(500) {
+            let rows: Vec<(Uuid, i64)> = batch.iter().map(|(used, last)| (used.key, *last)).collect();
+            store.touch_keys(&rows).await?;
+            for (used, last) in batch {
+                used.stored.fetch_max(*last, Ordering::Relaxed);
+            }
+        }
+        Ok(due.len())
+    }
+
+    /// How many keys the ring knows, good or not.
+    pub fn len(&self) -> usize {
+        self.keys.load().len()
+    }
+
+    /// Whether it knows none.
+    pub fn is_empty(&self) -> bool {
+        self.keys.load().is_empty()
+    }
+}
+
+/// A key made here, or one supplied for the first administrator: the prefix, then 32 to 251 characters of base64url.
+pub(super) fn is_plausible(token: &str) -> bool {
+    token.strip_prefix(KEY_PREFIX).is_some_and(|rest| {
+        (32..=251).contains(&rest.len()) && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    })
+}
+
+impl Entry {
+    fn read(row: HeldKeyRow, hash: [u8; 32], used: Option<Arc<Used>>) -> Result<Self, StoreError> {
+        let HeldKeyRow { key, username, user_role, user_state } = row;
+        let role = |text: &str| Role::parse(text).ok_or_else(|| StoreError::Corrupt(format!("role `{text}`")));
+        let scopes: Scopes =
+            serde_json::from_value(key.scopes.0).map_err(|error| StoreError::Corrupt(format!("scopes: {error}")))?;
+        let stored = key.last_used_at.unwrap_or(0);
+        Ok(Self {
+            caller: Caller(Arc::new(Identity {
+                principal: Principal { issuer: "local".into(), subject: key.user_id.to_string().into() },
+                tenant: tenant_of(&key.tenant_id)?,
+                user: UserId(key.user_id),
+                username: username.into(),
+                // An account that lost a role takes it from its keys too.
+                role: role(&key.role)?.min(role(&user_role)?),
+                scopes: Arc::new(scopes),
+                key: KeyId(key.id),
+                hash,
+                key_label: key.id.to_string().into(),
+                key_name: key.name.into(),
+                session: if key.kind == "login" { SessionType::Login } else { SessionType::ApiKey },
+            })),
+            expires_at: key.expires_at.unwrap_or(i64::MAX),
+            revoked: key.revoked_at.is_some(),
+            disabled: user_state != "active",
+            used: used.unwrap_or_else(|| {
+                Arc::new(Used { key: key.id, last: AtomicI64::new(stored), stored: AtomicI64::new(stored) })
+            }),
+        })
+    }
+}

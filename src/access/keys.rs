@@ -1,0 +1,187 @@
+//! Making, listing and ending API keys. Nobody makes a key that may do more than the one it is made with.
+
+use serde::Serialize;
+use serde_json::Value;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::accounts::new_id;
+use super::{AccessError, Caller, KeyId, Role, Scopes, invalid};
+use crate::crypto::{hash_token, new_api_key};
+use crate::id::TenantId;
+use crate::secret::Secret;
+use crate::store::keys::{HeldKeyRow, KeyRow};
+use crate::store::{Json, Store, StoreError, at, at_opt, micros};
+
+/// A key that is asked for.
+#[derive(Debug, Clone)]
+pub struct KeyOrder {
+    /// What to call it, 1 to 100 characters.
+    pub name: String,
+    /// What it may be used for.
+    pub scopes: Scopes,
+    /// The most it may be used as; the holder's role when none.
+    pub role: Option<Role>,
+    /// Whose it is to be; the caller's own when none. Lower case does not matter.
+    pub username: Option<String>,
+    /// When it ends; never when none.
+    pub expires_at: Option<OffsetDateTime>,
+}
+
+/// A key as it may be read: never its text.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct KeyView {
+    /// Its id.
+    pub id: KeyId,
+    /// What it is called.
+    pub name: String,
+    /// Its first characters.
+    pub hint: String,
+    /// Who holds it.
+    pub username: String,
+    /// The most it may be used as.
+    pub role: Role,
+    /// What it may be used for.
+    pub scopes: Scopes,
+    /// `active`, `expired`, `revoked`, or `disabled` with its holder.
+    pub state: &'static str,
+    /// When it was made.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// When it ends.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub expires_at: Option<OffsetDateTime>,
+    /// When it was last used, some minutes late.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub last_used_at: Option<OffsetDateTime>,
+    /// When it was ended.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub revoked_at: Option<OffsetDateTime>,
+}
+
+/// Makes a key. The text is returned here and never again.
+pub async fn create(
+    store: &Store,
+    caller: &Caller,
+    order: KeyOrder,
+    now: OffsetDateTime,
+) -> Result<(Secret, KeyView), AccessError> {
+    if !caller.may_manage() {
+        return Err(AccessError::Forbidden("making keys takes a key with the scope `admin`, or signing in"));
+    }
+    let mut found = order.scopes.check();
+    let mut say = |field: &str, message: &str| {
+        found.push(crate::registry::model::FieldError { field: field.into(), message: message.into() });
+    };
+    if order.name.trim().is_empty() || order.name.len() > 100 {
+        say("name", "a name has 1 to 100 bytes");
+    }
+    if order.expires_at.is_some_and(|end| end <= now) {
+        say("expires_at", "must be in the future");
+    }
+    if !found.is_empty() {
+        return Err(AccessError::Invalid(found));
+    }
+    if !caller.scopes().covers(&order.scopes) {
+        return Err(AccessError::Forbidden("a key cannot get scopes that the key it is made with lacks"));
+    }
+    let username = order.username.as_deref().map_or_else(|| caller.username().to_owned(), |n| n.trim().to_lowercase());
+    if username != caller.username() && !caller.administers_tenant() {
+        return Err(AccessError::Forbidden("only an administrator makes keys for others"));
+    }
+    let Some(user) = store.user_named(caller.tenant(), &username).await? else {
+        return Err(invalid("username", "there is no such user"));
+    };
+    let held = Role::parse(&user.role).ok_or_else(|| StoreError::Corrupt(format!("role `{}`", user.role)))?;
+    let role = order.role.unwrap_or_else(|| held.min(caller.role()));
+    if role > held {
+        return Err(invalid("role", format!("{username} has the role {}; a key cannot have more", held.as_str())));
+    }
+    if role > caller.role() {
+        return Err(AccessError::Forbidden("a key cannot get a role above the caller's own"));
+    }
+    let key = new_api_key();
+    let row = key_row(caller.tenant(), user.id, order.name.trim(), &key, &order.scopes, role, now, order.expires_at);
+    store.insert_key(caller.tenant(), &row).await?;
+    let held = HeldKeyRow { key: row, username, user_role: user.role, user_state: user.state };
+    Ok((key, view(held, now)?))
+}
+
+/// Up to `limit` keys by id, those after `after`: the tenant's for its administrators, else the caller's own. Keys that
+/// signing in made are left out.
+pub async fn list(
+    store: &Store,
+    caller: &Caller,
+    after: Option<Uuid>,
+    limit: u16,
+    now: OffsetDateTime,
+) -> Result<Vec<KeyView>, AccessError> {
+    let user = (!caller.administers_tenant()).then_some(caller.user_id().0);
+    let rows = store.keys(caller.tenant(), user, after.unwrap_or(Uuid::nil()), limit.into()).await?;
+    Ok(rows.into_iter().map(|row| view(row, now)).collect::<Result<_, _>>()?)
+}
+
+/// Ends a key for good: an administrator any of the tenant, others their own, and every key itself.
+pub async fn revoke(store: &Store, caller: &Caller, id: Uuid, now: OffsetDateTime) -> Result<(), AccessError> {
+    if !caller.may_manage() && caller.key_id().0 != id {
+        return Err(AccessError::Forbidden("ending other keys takes a key with the scope `admin`, or signing in"));
+    }
+    let user = (!caller.administers_tenant()).then_some(caller.user_id().0);
+    Ok(store.revoke_key(caller.tenant(), id, user, micros(now)).await?)
+}
+
+/// The row of a new key.
+#[expect(clippy::too_many_arguments, reason = "each is a column")]
+pub(super) fn key_row(
+    tenant: &TenantId,
+    user: Uuid,
+    name: &str,
+    key: &Secret,
+    scopes: &Scopes,
+    role: Role,
+    now: OffsetDateTime,
+    expires_at: Option<OffsetDateTime>,
+) -> KeyRow {
+    KeyRow {
+        id: new_id(),
+        tenant_id: tenant.as_str().to_owned(),
+        user_id: user,
+        name: name.to_owned(),
+        kind: "key".to_owned(),
+        hint: key.expose().chars().take(9).collect(),
+        hash: hash_token(key.expose()).to_vec(),
+        scopes: Json(serde_json::to_value(scopes).unwrap_or_else(|_| Value::Object(serde_json::Map::new()))),
+        role: role.as_str().to_owned(),
+        created_at: micros(now),
+        expires_at: expires_at.map(micros),
+        last_used_at: None,
+        revoked_at: None,
+    }
+}
+
+fn view(row: HeldKeyRow, now: OffsetDateTime) -> Result<KeyView, StoreError> {
+    let HeldKeyRow { key, username, user_state, .. } = row;
+    let state = if key.revoked_at.is_some() {
+        "revoked"
+    } else if key.expires_at.is_some_and(|end| end <= micros(now)) {
+        "expired"
+    } else if user_state != "active" {
+        "disabled"
+    } else {
+        "active"
+    };
+    Ok(KeyView {
+        id: KeyId(key.id),
+        name: key.name,
+        hint: key.hint,
+        username,
+        role: Role::parse(&key.role).ok_or_else(|| StoreError::Corrupt(format!("role `{}`", key.role)))?,
+        scopes: serde_json::from_value(key.scopes.0)
+            .map_err(|error| StoreError::Corrupt(format!("scopes: {error}")))?,
+        state,
+        created_at: at(key.created_at),
+        expires_at: at_opt(key.expires_at),
+        last_used_at: at_opt(key.last_used_at),
+        revoked_at: at_opt(key.revoked_at),
+    })
+}

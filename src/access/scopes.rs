@@ -1,0 +1,239 @@
+//! What a key may be used for, whoever holds it. A list that is absent allows nothing. Patterns hold `*` for any run of
+//! characters and nothing else that is special.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::registry::model::FieldError;
+
+/// The scopes of a key. The default allows nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Scopes {
+    /// Servers, by patterns of their slug.
+    pub servers: Allow,
+    /// Tools, by patterns of `slug/tool`. The server must be allowed too.
+    pub tools: Allow,
+    /// Whether it may be used to manage: servers, keys, accounts, as far as the role goes.
+    pub admin: bool,
+}
+
+/// `"*"` or a list of patterns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Allow {
+    /// Everything.
+    All,
+    /// What any of the patterns matches.
+    Only(Vec<String>),
+}
+
+impl Default for Allow {
+    fn default() -> Self {
+        Self::Only(Vec::new())
+    }
+}
+
+impl Serialize for Allow {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::All => serializer.serialize_str("*"),
+            Self::Only(patterns) => patterns.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Allow {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> serde::de::Visitor<'de> for Either {
+            type Value = Allow;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("\"*\" or a list of patterns")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Allow, E> {
+                if text == "*" {
+                    Ok(Allow::All)
+                } else {
+                    Err(E::invalid_value(serde::de::Unexpected::Str(text), &self))
+                }
+            }
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Allow, A::Error> {
+                let mut patterns = Vec::new();
+                while let Some(pattern) = list.next_element()? {
+                    patterns.push(pattern);
+                }
+                Ok(Allow::Only(patterns))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+/// Most patterns in one list, and most bytes of one.
+const MOST: (usize, usize) = (256, 200);
+
+impl Scopes {
+    /// Everything: what signing in gives, bounded by the account's role.
+    pub fn all() -> Self {
+        Self { servers: Allow::All, tools: Allow::All, admin: true }
+    }
+
+    /// Whether the server is named.
+    pub fn allows_server(&self, slug: &str) -> bool {
+        match &self.servers {
+            Allow::All => true,
+            Allow::Only(patterns) => patterns.iter().any(|pattern| matches(pattern.as_bytes(), &[slug.as_bytes()])),
+        }
+    }
+
+    /// Whether the server and the tool are named. Allocates nothing.
+    pub fn allows_tool(&self, slug: &str, tool: &str) -> bool {
+        self.allows_server(slug)
+            && match &self.tools {
+                Allow::All => true,
+                Allow::Only(patterns) => {
+                    let text = [slug.as_bytes(), b"/", tool.as_bytes()];
+                    patterns.iter().any(|pattern| matches(pattern.as_bytes(), &text))
+                }
+            }
+    }
+
+    /// Whether everything that `other` allows is allowed here: nobody hands out more than they hold. Errs towards no.
+    pub fn covers(&self, other: &Self) -> bool {
+        // A pattern that matches another one's text matches every text the other matches: each `*` of the other is
+        // then taken up by one of ours.
+        let covers = |ours: &Allow, theirs: &Allow| match (ours, theirs) {
+            (Allow::All, _) => true,
+            (Allow::Only(_), Allow::All) => false,
+            (Allow::Only(ours), Allow::Only(theirs)) => {
+                theirs.iter().all(|one| ours.iter().any(|pattern| matches(pattern.as_bytes(), &[one.as_bytes()])))
+            }
+        };
+        (self.admin || !other.admin) && covers(&self.servers, &other.servers) && covers(&self.tools, &other.tools)
+    }
+
+    /// Every mistake at once.
+    pub fn check(&self) -> Vec<FieldError> {
+        let mut found = Vec::new();
+        for (field, allow) in [("scopes.servers", &self.servers), ("scopes.tools", &self.tools)] {
+            let Allow::Only(patterns) = allow else { continue };
+            if patterns.len() > MOST.0 {
+                let message = format!("at most {} patterns", MOST.0);
+                found.push(FieldError { field: field.into(), message });
+            }
+            for (index, pattern) in patterns.iter().enumerate() {
+                let message = if pattern.is_empty() || pattern.len() > MOST.1 {
+                    format!("a pattern has 1 to {} bytes", MOST.1)
+                } else if field == "scopes.tools" && pattern != "*" && !pattern.contains('/') {
+                    "write `server/tool`; `*` stands for any characters".to_owned()
+                } else {
+                    continue;
+                };
+                found.push(FieldError { field: format!("{field}[{index}]"), message });
+            }
+        }
+        found
+    }
+}
+
+/// Whether `pattern` matches the whole of the concatenated `parts`; `*` matches any run, the empty one too. Linear in the
+/// text for one `*`, at worst pattern × text: it goes back only to the last `*`.
+fn matches(pattern: &[u8], parts: &[&[u8]]) -> bool {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    let byte = |mut at: usize| {
+        for part in parts {
+            match part.get(at) {
+                Some(byte) => return *byte,
+                None => at -= part.len(),
+            }
+        }
+        0
+    };
+    let (mut p, mut t) = (0, 0);
+    let mut back: Option<(usize, usize)> = None;
+    while t < length {
+        match pattern.get(p) {
+            Some(b'*') => {
+                back = Some((p, t));
+                p += 1;
+            }
+            Some(wanted) if *wanted == byte(t) => {
+                p += 1;
+                t += 1;
+            }
+            _ => match back {
+                Some((star, from)) => {
+                    back = Some((star, from + 1));
+                    p = star + 1;
+                    t = from + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|rest| *rest == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn only(patterns: &[&str]) -> Allow {
+        Allow::Only(patterns.iter().map(|&pattern| pattern.into()).collect())
+    }
+
+    #[test]
+    fn nothing_is_allowed_unless_it_is_named() {
+        let none = Scopes::default();
+        assert!(!none.allows_server("git") && !none.allows_tool("git", "log") && !none.admin);
+        let some =
+            Scopes { servers: only(&["git", "file-*"]), tools: only(&["git/log", "file-*/read_*"]), admin: false };
+        assert!(some.allows_tool("git", "log") && some.allows_tool("file-one", "read_all"));
+        assert!(
+            !some.allows_tool("git", "push") && !some.allows_tool("gitx", "log") && !some.allows_tool("git", "logs")
+        );
+        assert!(!some.allows_tool("other", "read_x"));
+        let no_server = Scopes { servers: only(&[]), tools: Allow::All, admin: true };
+        assert!(!no_server.allows_tool("git", "log"));
+    }
+
+    #[test]
+    fn scopes_read_as_they_are_written() {
+        let text = r#"{"servers":"*","tools":["git/*"],"admin":false}"#;
+        let scopes: Scopes = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&scopes).unwrap(), text);
+        assert_eq!(serde_json::from_str::<Scopes>("{}").unwrap(), Scopes::default());
+        for wrong in [r#"{"servers":"all"}"#, r#"{"servers":true}"#, r#"{"server":"*"}"#, r#"{"tools":[1]}"#] {
+            assert!(serde_json::from_str::<Scopes>(wrong).is_err(), "{wrong}");
+        }
+        let wrong = Scopes { servers: only(&[""]), tools: only(&["git"]), admin: false };
+        let fields: Vec<_> = wrong.check().into_iter().map(|error| error.field).collect();
+        assert_eq!(fields, ["scopes.servers[0]", "scopes.tools[0]"]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_pattern_matches_what_the_obvious_recursion_matches(pattern in "[ab*/]{0,8}", text in "[ab/]{0,10}", cut in 0_usize..10) {
+            fn slow(pattern: &[u8], text: &[u8]) -> bool {
+                match (pattern.first(), text.first()) {
+                    (None, None) => true,
+                    (Some(b'*'), _) => slow(&pattern[1..], text) || (!text.is_empty() && slow(pattern, &text[1..])),
+                    (Some(p), Some(t)) if p == t => slow(&pattern[1..], &text[1..]),
+                    _ => false,
+                }
+            }
+            let text = text.as_bytes();
+            let (head, tail) = text.split_at(cut.min(text.len()));
+            prop_assert_eq!(matches(pattern.as_bytes(), &[head, tail]), slow(pattern.as_bytes(), text));
+        }
+
+        #[test]
+        fn what_is_covered_allows_no_more(ours in "[ab*]{0,5}", theirs in "[ab*]{0,5}", slug in "[ab]{0,6}") {
+            let scopes = |pattern: &str| Scopes { servers: only(&[pattern]), ..Scopes::default() };
+            if scopes(&ours).covers(&scopes(&theirs)) && scopes(&theirs).allows_server(&slug) {
+                prop_assert!(scopes(&ours).allows_server(&slug));
+            }
+        }
+    }
+}

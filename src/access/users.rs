@@ -1,0 +1,181 @@
+//! Making and changing accounts. An administrator of a tenant never touches an account above the own role.
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::accounts::{check_password, new_id};
+use super::{AccessError, Accounts, Caller, Role, UserId, invalid};
+use crate::secret::Secret;
+use crate::store::users::{UserChange, UserRow};
+use crate::store::{Store, StoreError, at, micros};
+
+/// An account as it may be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UserView {
+    /// Its id.
+    pub id: UserId,
+    /// Its name, lower case.
+    pub username: String,
+    /// What it may at most.
+    pub role: Role,
+    /// `active` or `disabled`.
+    pub state: String,
+    /// Whether it can sign in by password.
+    pub has_password: bool,
+    /// When it was made.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// When it was last changed.
+    #[serde(with = "time::serde::rfc3339")]
+    pub updated_at: OffsetDateTime,
+}
+
+/// What of an account is to change; what is none stays.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UserEdit {
+    /// New role.
+    pub role: Option<Role>,
+    /// Whether it may come in.
+    pub active: Option<bool>,
+}
+
+/// Makes an account; with no password it can only be used through keys.
+pub async fn create(
+    store: &Store,
+    accounts: &Accounts,
+    caller: &Caller,
+    username: &str,
+    password: Option<Secret>,
+    role: Role,
+    now: OffsetDateTime,
+) -> Result<UserView, AccessError> {
+    must_administer(caller, role)?;
+    let username = parse_username(username)?;
+    let password_hash = match password {
+        Some(password) => {
+            check_password(&password, &username)?;
+            Some(accounts.hash_password(password).await?)
+        }
+        None => None,
+    };
+    let row = UserRow {
+        id: new_id(),
+        tenant_id: caller.tenant().as_str().to_owned(),
+        username,
+        password_hash,
+        role: role.as_str().to_owned(),
+        state: "active".to_owned(),
+        created_at: micros(now),
+        updated_at: micros(now),
+    };
+    store.insert_user(caller.tenant(), &row).await?;
+    Ok(view(row)?)
+}
+
+/// Up to `limit` accounts of the tenant by name, those after `after`. For the tenant's administrators.
+pub async fn list(store: &Store, caller: &Caller, after: &str, limit: u16) -> Result<Vec<UserView>, AccessError> {
+    must_administer(caller, Role::User)?;
+    let rows = store.users(caller.tenant(), after, limit.into()).await?;
+    Ok(rows.into_iter().map(view).collect::<Result<_, _>>()?)
+}
+
+/// One account: for the tenant's administrators, and each for itself.
+pub async fn get(store: &Store, caller: &Caller, id: Uuid) -> Result<UserView, AccessError> {
+    if caller.user_id().0 != id {
+        must_administer(caller, Role::User)?;
+    }
+    Ok(view(store.user(caller.tenant(), id).await?.ok_or(StoreError::Missing)?)?)
+}
+
+/// Changes role or state. A disabled account's keys stop at once, and its sign-ins do not come back with it.
+pub async fn edit(
+    store: &Store,
+    caller: &Caller,
+    id: Uuid,
+    edit: UserEdit,
+    now: OffsetDateTime,
+) -> Result<UserView, AccessError> {
+    must_administer(caller, edit.role.unwrap_or(Role::User))?;
+    let user = reachable(store, caller, id).await?;
+    let change = UserChange {
+        password_hash: None,
+        role: edit.role.map(Role::as_str),
+        state: edit.active.map(|active| if active { "active" } else { "disabled" }),
+    };
+    store.update_user(caller.tenant(), user.id, change, edit.active == Some(false), micros(now)).await?;
+    get(store, caller, id).await
+}
+
+/// Sets a password: an administrator anybody's below, others their own if they know the `current` one. Every sign-in of
+/// the account ends.
+pub async fn set_password(
+    store: &Store,
+    accounts: &Accounts,
+    caller: &Caller,
+    id: Uuid,
+    current: Option<Secret>,
+    new: Secret,
+    now: OffsetDateTime,
+) -> Result<(), AccessError> {
+    let own = caller.user_id().0 == id;
+    if !own {
+        must_administer(caller, Role::User)?;
+    }
+    let user = reachable(store, caller, id).await?;
+    check_password(&new, &user.username)?;
+    // An account without a password proves nothing by one: its key, with the scope to manage, is the proof.
+    if own && (user.password_hash.is_some() || !caller.may_manage()) {
+        let Some(current) = current else { return Err(invalid("current_password", "give the current password")) };
+        if !accounts.verify_password(current, user.password_hash).await? {
+            return Err(invalid("current_password", "this is not the current password"));
+        }
+    }
+    let hash = accounts.hash_password(new).await?;
+    let change = UserChange { password_hash: Some(&hash), ..UserChange::default() };
+    Ok(store.update_user(caller.tenant(), id, change, true, micros(now)).await?)
+}
+
+fn must_administer(caller: &Caller, role: Role) -> Result<(), AccessError> {
+    if !caller.administers_tenant() {
+        return Err(AccessError::Forbidden("only an administrator, with a key of the scope `admin`, may do this"));
+    }
+    if role > caller.role() {
+        return Err(AccessError::Forbidden("nobody gives a role above the own"));
+    }
+    Ok(())
+}
+
+async fn reachable(store: &Store, caller: &Caller, id: Uuid) -> Result<UserRow, AccessError> {
+    let user = store.user(caller.tenant(), id).await?.ok_or(StoreError::Missing)?;
+    if Role::parse(&user.role).is_none_or(|role| role > caller.role()) {
+        return Err(AccessError::Forbidden("the account has a role above the caller's own"));
+    }
+    Ok(user)
+}
+
+/// Lower case; 1 to 64 of letters, digits, `.`, `_`, `-`, `@`, `+`, beginning with a letter or digit.
+fn parse_username(text: &str) -> Result<String, AccessError> {
+    let name = text.trim().to_lowercase();
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    if (1..=64).contains(&name.len())
+        && name.starts_with(good)
+        && name.chars().all(|c| good(c) || matches!(c, '.' | '_' | '-' | '@' | '+'))
+    {
+        Ok(name)
+    } else {
+        Err(invalid("username", "use 1 to 64 letters, digits or . _ - @ +, beginning with a letter or digit"))
+    }
+}
+
+fn view(row: UserRow) -> Result<UserView, StoreError> {
+    Ok(UserView {
+        id: UserId(row.id),
+        username: row.username,
+        role: Role::parse(&row.role).ok_or_else(|| StoreError::Corrupt(format!("role `{}`", row.role)))?,
+        state: row.state,
+        has_password: row.password_hash.is_some(),
+        created_at: at(row.created_at),
+        updated_at: at(row.updated_at),
+    })
+}

@@ -1,0 +1,204 @@
+//! Answers on their way back to the client: the client's own id and progress token again, and what its era demands.
+
+use bytes::Bytes;
+
+use crate::json;
+use crate::mcp::bridge::request::insert;
+use crate::protocol::era::Era;
+use crate::protocol::message::{self, Message, Shape};
+use crate::protocol::meta;
+use crate::telemetry::Outcome;
+
+/// What must be changed in the messages of one answer.
+#[derive(Debug, Clone)]
+pub struct Fix {
+    /// The client's era.
+    pub client: Era,
+    /// The server's.
+    pub server: Era,
+    /// The client's id, as written.
+    pub id: Bytes,
+    /// Whether the server saw another id.
+    pub renumbered: bool,
+    /// The client's progress token, where the server saw another.
+    pub token: Option<Bytes>,
+    /// Whether results of this method say how long they may be kept (2026-07-28, server/utilities/caching).
+    pub cacheable: bool,
+    /// Least severe log message that a modern client wants; its era forbids all others.
+    pub log_level: Option<Box<str>>,
+}
+
+/// Severities of RFC 5424 as MCP names them, least severe first.
+const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
+
+impl Fix {
+    /// No change, between ends of one era.
+    pub fn nothing(era: Era) -> Self {
+        let (id, token, log_level) = Default::default();
+        Self { client: era, server: era, id, renumbered: false, token, cacheable: false, log_level }
+    }
+
+    /// Whether messages pass as they are.
+    fn is_nothing(&self) -> bool {
+        self.client == self.server && !self.renumbered
+    }
+
+    /// The response as the client should see it, and how the operation ended.
+    pub fn response(&self, response: &Message) -> (Bytes, Outcome) {
+        if response.shape() == Shape::Error {
+            return (self.error(response), Outcome::Error { whose: crate::fault::Whose::Upstream, kind: "rpc_error" });
+        }
+        let result = response.body().unwrap_or_default();
+        let failed = json::get(result, "isError") == Some(b"true");
+        let outcome = if failed { Outcome::ToolError } else { Outcome::Success };
+        if self.is_nothing() {
+            return (response.bytes().clone(), outcome);
+        }
+        let kind = json::get_text(result, "resultType");
+        let bytes = match (self.client, self.server) {
+            (Era::Legacy, Era::Modern) if kind.as_deref() == Some("input_required") => {
+                let error = message::error(Some(&self.id), ERA_CODE, ERA_LEGACY, Some("{\"kind\":\"era\"}"));
+                return (error, Outcome::Error { whose: crate::fault::Whose::Client, kind: "era" });
+            }
+            (Era::Modern, Era::Legacy) => {
+                let mut members = String::new();
+                if kind.is_none() {
+                    members.push_str("\"resultType\":\"complete\"");
+                }
+                if self.cacheable && json::get(result, "ttlMs").is_none() {
+                    members.push_str(if members.is_empty() { "" } else { "," });
+                    members.push_str("\"ttlMs\":0,\"cacheScope\":\"private\"");
+                }
+                if members.is_empty() { response.bytes().clone() } else { insert(response.bytes(), result, &members) }
+            }
+            _ => response.bytes().clone(),
+        };
+        (self.with_client_id(bytes), outcome)
+    }
+
+    fn error(&self, error: &Message) -> Bytes {
+        if self.is_nothing() {
+            return error.bytes().clone();
+        }
+        let code = error.error_code().and_then(|code| i32::try_from(code).ok());
+        if self.client == Era::Legacy && self.server == Era::Modern && code == Some(CAPABILITY) {
+            return message::error(Some(&self.id), ERA_CODE, ERA_LEGACY, Some("{\"kind\":\"era\"}"));
+        }
+        let bytes = match (self.client, code, error.member("code")) {
+            // The old code for "no such resource" must not be sent under the new version.
+            (Era::Modern, Some(meta::RESOURCE_NOT_FOUND), Some(text)) => {
+                error.splice(&[(text, meta::INVALID_PARAMS.to_string().as_bytes())])
+            }
+            _ => error.bytes().clone(),
+        };
+        self.with_client_id(bytes)
+    }
+
+    fn with_client_id(&self, bytes: Bytes) -> Bytes {
+        if !self.renumbered {
+            return bytes;
+        }
+        match json::get(&bytes, "id").map(|id| json::span(&bytes, id)) {
+            Some(span) => json::splice(&bytes, &[(span, &self.id)]),
+            None => bytes,
+        }
+    }
+
+    /// The notification as the client should see it; `None` if it should not.
+    pub fn notification(&self, notification: &Message) -> Option<Bytes> {
+        match (notification.method().as_ref(), &self.token) {
+            ("notifications/progress", Some(token)) => {
+                let held = notification.member("progressToken")?;
+                Some(notification.splice(&[(held, token)]))
+            }
+            // The answer of a shared session may carry what another client caused.
+            ("notifications/progress", None) if self.renumbered => None,
+            ("notifications/message", _) if self.client == Era::Modern && self.server == Era::Legacy => {
+                let wanted = level(self.log_level.as_deref()?)?;
+                let has = level(&notification.text("level")?)?;
+                (has >= wanted).then(|| notification.bytes().clone())
+            }
+            _ => Some(notification.bytes().clone()),
+        }
+    }
+}
+
+fn level(name: &str) -> Option<usize> {
+    LEVELS.iter().position(|level| *level == name)
+}
+
+/// MCP 2026-07-28: the client lacks a capability that the request needs.
+const CAPABILITY: i32 = -32_021;
+/// Our code for what cannot be carried between eras.
+pub const ERA_CODE: i32 = -31_011;
+/// Said to a legacy client.
+const ERA_LEGACY: &str = "the server speaks protocol 2026-07-28 and wants input from the client, which cannot be carried to a \
+     client of an earlier version; use a client that speaks 2026-07-28";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(text: &str) -> Message {
+        Message::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap()
+    }
+
+    fn fix(client: Era, server: Era) -> Fix {
+        let id = Bytes::from_static(b"\"mine\"");
+        let renumbered = (client, server) == (Era::Modern, Era::Legacy);
+        Fix { client, server, id, renumbered, token: None, cacheable: true, log_level: None }
+    }
+
+    #[test]
+    fn between_equals_not_a_byte_changes() {
+        let text = r#"{"result":{"x":1.0,"isError":true},"id":7,"jsonrpc":"2.0"}"#;
+        let (bytes, outcome) = fix(Era::Modern, Era::Modern).response(&message(text));
+        assert_eq!((bytes, outcome), (Bytes::from_static(text.as_bytes()), Outcome::ToolError));
+    }
+
+    #[test]
+    fn a_legacy_result_becomes_a_modern_one() {
+        let fixed = fix(Era::Modern, Era::Legacy).response(&message(r#"{"jsonrpc":"2.0","id":7,"result":{"tools":[]}}"#)).0;
+        assert_eq!(
+            fixed,
+            r#"{"jsonrpc":"2.0","id":"mine","result":{"resultType":"complete","ttlMs":0,"cacheScope":"private","tools":[]}}"#
+        );
+        let empty = fix(Era::Modern, Era::Legacy).response(&message(r#"{"result":{},"jsonrpc":"2.0","id":7}"#)).0;
+        serde_json::from_slice::<serde_json::Value>(&empty).unwrap();
+        let missing = r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32002,"message":"x"}}"#;
+        let fixed = fix(Era::Modern, Era::Legacy).response(&message(missing)).0;
+        assert_eq!(fixed, r#"{"jsonrpc":"2.0","id":"mine","error":{"code":-32602,"message":"x"}}"#);
+    }
+
+    #[test]
+    fn what_cannot_cross_says_so() {
+        for text in [
+            r#"{"jsonrpc":"2.0","id":7,"result":{"resultType":"input_required","inputRequests":{}}}"#,
+            r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32021,"message":"x"}}"#,
+        ] {
+            let fixed = message(&String::from_utf8_lossy(&fix(Era::Legacy, Era::Modern).response(&message(text)).0));
+            assert_eq!(fixed.error_code(), Some(i64::from(ERA_CODE)));
+            assert_eq!(fixed.id(), Some(&b"\"mine\""[..]));
+        }
+    }
+
+    #[test]
+    fn a_modern_client_gets_the_log_messages_it_asked_for_and_no_other() {
+        let log = |level: &str| message(&format!(r#"{{"jsonrpc":"2.0","method":"notifications/message","params":{{"level":"{level}","data":1}}}}"#));
+        let mut fix = fix(Era::Modern, Era::Legacy);
+        assert_eq!(fix.notification(&log("emergency")), None);
+        fix.log_level = Some("warning".into());
+        assert_eq!(fix.notification(&log("notice")), None);
+        assert!(fix.notification(&log("warning")).is_some());
+    }
+
+    #[test]
+    fn progress_comes_under_the_clients_own_token() {
+        let mut fix = fix(Era::Modern, Era::Legacy);
+        let progress = message(r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"mcpg-7","progress":1.0}}"#);
+        assert_eq!(fix.notification(&progress), None);
+        fix.token = Some(Bytes::from_static(b"9"));
+        let passed = fix.notification(&progress).unwrap();
+        assert_eq!(passed, r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":9,"progress":1.0}}"#);
+    }
+}

@@ -1,0 +1,345 @@
+//! The doors of the gateway: `POST`, `GET` and `DELETE` of Streamable HTTP at `/mcp` and `/mcp/{server}`, for both eras on one
+//! URL. It lets the caller in, reads the envelope, finds the session, and hands requests to `exchange`.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::header::{ACCEPT, ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::{HeaderMap, Request, StatusCode};
+use time::OffsetDateTime;
+
+use crate::access::{AuthError, Caller};
+use crate::app::App;
+use crate::mcp::error::{Refusal, empty_response};
+use crate::mcp::exchange::{Call, accepted, exchange};
+use crate::mcp::headers::{check_modern, era_of};
+use crate::mcp::record::Finish;
+use crate::mcp::session::{Reach, Session};
+use crate::mcp::{handshake, listen, notices};
+use crate::protocol::era::{Era, UNSTATED, Version};
+use crate::protocol::message::{Message, Shape};
+use crate::protocol::meta;
+use crate::telemetry::{Operation, Outcome, RequestId, SessionTag};
+use crate::web::body::{BodyProblem, read};
+use crate::web::Visit;
+
+/// `/mcp`: everything the caller sees.
+pub const ALL: &str = "/mcp";
+/// `/mcp/{server}`: one server.
+pub const ONE: &str = "/mcp/{server}";
+
+/// A request that was let in.
+struct Entered {
+    app: App,
+    caller: Caller,
+    headers: HeaderMap,
+    reach: Reach,
+    finish: Finish,
+}
+
+/// `POST /mcp`.
+pub async fn post_all(State(app): State<App>, request: Request<axum::body::Body>) -> Response {
+    post(app, None, request).await
+}
+
+/// `POST /mcp/{server}`.
+pub async fn post_one(
+    State(app): State<App>,
+    Path(server): Path<String>,
+    request: Request<axum::body::Body>,
+) -> Response {
+    post(app, Some(server), request).await
+}
+
+async fn post(app: App, server: Option<String>, request: Request<axum::body::Body>) -> Response {
+    let (parts, body) = request.into_parts();
+    let visit = parts.extensions.get::<Visit>().cloned();
+    let mut entered = match enter(app, server, parts.headers, visit.as_ref()) {
+        Ok(entered) => entered,
+        Err(refusal) => return refusal.respond(None),
+    };
+    let message = match read_message(&entered.headers, body).await {
+        Ok(message) => message,
+        Err(refusal) => return entered.refuse(&refusal, None),
+    };
+    entered.finish.fill(|operation| {
+        operation.sizes.request = message.bytes().len() as u64;
+        operation.method = Cow::Owned(message.method().into_owned());
+    });
+    match era_of(&entered.headers, &message) {
+        Era::Modern => modern(entered, message).await,
+        Era::Legacy => legacy(entered, message).await,
+    }
+}
+
+/// Lets a request in: credential, then server, so that nobody learns without a credential which servers there are.
+fn enter(app: App, server: Option<String>, headers: HeaderMap, visit: Option<&Visit>) -> Result<Entered, Refusal> {
+    let caller = authenticate(&app, &headers)?;
+    let reach = match &server {
+        None => Reach::All,
+        Some(slug) => {
+            let snapshot = app.registry.snapshot();
+            let entry = snapshot.tenant(caller.tenant()).and_then(|tenant| tenant.entry(&caller, slug));
+            Reach::One(entry.ok_or_else(|| no_server(slug))?.upstream.server.id)
+        }
+    };
+    let request_id = visit.map_or_else(RequestId::new, |visit| visit.request_id.clone());
+    let endpoint = if server.is_some() { ONE } else { ALL };
+    let mut operation = Operation::start(request_id, endpoint, caller.tenant().clone());
+    operation.address = visit.map(|visit| visit.client);
+    operation.principal = Some(caller.principal().clone());
+    operation.key_id = Some(caller.key_label().clone());
+    operation.trace_id = trace_of(&headers);
+    let finish = Finish::new(operation, app.recorder.clone());
+    Ok(Entered { app, caller, headers, reach, finish })
+}
+
+/// The caller behind `Authorization: Bearer` (RFC 6750). No other place is looked at, and one kind of credential never stands
+/// in for another.
+pub fn authenticate(app: &App, headers: &HeaderMap) -> Result<Caller, Refusal> {
+    let mut shown = headers.get_all(AUTHORIZATION).iter();
+    let result = match (shown.next(), shown.next()) {
+        (None, _) => Err(AuthError::Missing),
+        (Some(_), Some(_)) => Err(AuthError::Malformed),
+        (Some(value), None) => match value.to_str().ok().and_then(|text| text.split_once(' ')) {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
+                app.keyring.authenticate(token.trim(), OffsetDateTime::now_utc())
+            }
+            _ => Err(AuthError::Malformed),
+        },
+    };
+    result.map_err(|error| {
+        app.recorder.metrics().auth("", "api_key", false, error.reason());
+        let mut refusal = Refusal::new(StatusCode::UNAUTHORIZED, meta::INVALID_REQUEST, format!("Unauthorized: {error}"));
+        // RFC 6750, section 3: no error code where no credential was shown.
+        let challenge = match error {
+            AuthError::Missing => "Bearer realm=\"mcp-gateway\"".to_owned(),
+            _ => format!("Bearer realm=\"mcp-gateway\", error=\"invalid_token\", error_description=\"{}\"", error.reason()),
+        };
+        refusal.headers.extend(HeaderValue::from_str(&challenge).map(|value| (WWW_AUTHENTICATE, value)));
+        refusal
+    })
+}
+
+fn no_server(slug: &str) -> Refusal {
+    let slug: String = slug.chars().take(60).collect();
+    let text = format!("there is no server `{slug}` here, or it is not for you");
+    Refusal::new(StatusCode::NOT_FOUND, meta::INVALID_REQUEST, text)
+}
+
+/// The trace id of a `traceparent` header (W3C Trace Context).
+fn trace_of(headers: &HeaderMap) -> Option<u128> {
+    let text = headers.get("traceparent")?.to_str().ok()?;
+    u128::from_str_radix(text.split('-').nth(1)?, 16).ok().filter(|id| *id != 0)
+}
+
+async fn read_message(headers: &HeaderMap, body: axum::body::Body) -> Result<Message, Refusal> {
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    if !is_type(kind, b"application/json") {
+        let text = "send the message as `Content-Type: application/json`";
+        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, meta::INVALID_REQUEST, text));
+    }
+    if !accepts(headers, &["application/json", "text/event-stream"]) {
+        let text = "the client must accept both `application/json` and `text/event-stream`";
+        return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, meta::INVALID_REQUEST, text));
+    }
+    let bytes = read(body).await.map_err(|problem| {
+        let status = match problem {
+            BodyProblem::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            BodyProblem::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            BodyProblem::Broken => StatusCode::BAD_REQUEST,
+        };
+        Refusal::new(status, meta::INVALID_REQUEST, problem.to_string())
+    })?;
+    Ok(Message::parse(bytes)?)
+}
+
+fn is_type(value: &[u8], wanted: &[u8]) -> bool {
+    let end = value.iter().position(|byte| matches!(byte, b';' | b' ')).unwrap_or(value.len());
+    value[..end].eq_ignore_ascii_case(wanted)
+}
+
+/// Whether the client takes all of these. A client that sends no `Accept` takes everything (RFC 9110, section 12.5.1).
+fn accepts(headers: &HeaderMap, wanted: &[&str]) -> bool {
+    let mut values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
+    if values.peek().is_none() {
+        return true;
+    }
+    let named: Vec<&str> =
+        values.flat_map(|value| value.split(',')).map(|range| range.split(';').next().unwrap_or_default().trim()).collect();
+    wanted.iter().all(|kind| {
+        let group = kind.split('/').next().unwrap_or_default();
+        named.iter().any(|name| {
+            name.eq_ignore_ascii_case(kind) || *name == "*/*" || name.strip_suffix("/*").is_some_and(|name| name == group)
+        })
+    })
+}
+
+impl Entered {
+    fn refuse(mut self, refusal: &Refusal, id: Option<&[u8]>) -> Response {
+        self.finish.note(&refusal.text);
+        self.finish.end(Outcome::Error { whose: crate::fault::Whose::Client, kind: "bad_request" });
+        refusal.respond(id)
+    }
+
+    fn into_call(self, message: Message, session: Option<Arc<Session>>) -> Call {
+        let Self { app, caller, headers, reach, finish } = self;
+        Call { app, caller, message, headers, reach, session, finish }
+    }
+}
+
+/// A message of the modern era stands by itself.
+async fn modern(mut entered: Entered, message: Message) -> Response {
+    if let Err(refusal) = check_modern(&entered.headers, &message) {
+        return entered.refuse(&refusal, message.id());
+    }
+    let version = crate::protocol::era::MODERN.as_str();
+    entered.finish.fill(|operation| operation.client_version = Some(version));
+    match message.shape() {
+        Shape::Request => exchange(entered.into_call(message, None)).await,
+        // Closing the stream is how a modern client cancels; nothing else is notified over HTTP.
+        Shape::Notification => {
+            entered.finish.end(Outcome::Success);
+            accepted()
+        }
+        Shape::Result | Shape::Error => {
+            let refusal = Refusal::bad(meta::INVALID_REQUEST, "a client of this version sends no responses");
+            entered.refuse(&refusal, None)
+        }
+    }
+}
+
+/// A message of the legacy era belongs to a session, or opens one.
+async fn legacy(mut entered: Entered, message: Message) -> Response {
+    if let Err(refusal) = legacy_version(&entered.headers) {
+        return entered.refuse(&refusal, message.id());
+    }
+    if message.shape() == Shape::Request && message.method() == "initialize" {
+        return handshake::initialize(entered.into_call(message, None)).await;
+    }
+    let session = match session_of(&entered) {
+        Ok(session) => session,
+        Err(refusal) => return entered.refuse(&refusal, message.id()),
+    };
+    entered.finish.fill(|operation| {
+        operation.session = Some(SessionTag::of(&session.id));
+        operation.client_version = Some(session.version.as_str());
+    });
+    match message.shape() {
+        Shape::Request => exchange(entered.into_call(message, Some(session))).await,
+        Shape::Notification => notices::notification(entered.into_call(message, Some(session))).await,
+        Shape::Result | Shape::Error => notices::answer(entered.into_call(message, Some(session))).await,
+    }
+}
+
+/// A header that names a version must name one of its era that is spoken here.
+fn legacy_version(headers: &HeaderMap) -> Result<Version, Refusal> {
+    match headers.get(&meta::VERSION_HEADER) {
+        None => Ok(UNSTATED),
+        Some(value) => {
+            let text = value.to_str().unwrap_or_default();
+            Version::parse(text).ok_or_else(|| Refusal::version(text))
+        }
+    }
+}
+
+fn session_of(entered: &Entered) -> Result<Arc<Session>, Refusal> {
+    let id = entered.headers.get(&meta::SESSION_HEADER).ok_or_else(|| {
+        Refusal::bad(
+            meta::INVALID_REQUEST,
+            "the header Mcp-Session-Id is missing: send `initialize` first, or speak protocol 2026-07-28",
+        )
+    })?;
+    let (principal, tenant) = (entered.caller.principal(), entered.caller.tenant());
+    let session = entered.app.sessions.get(id, principal, tenant).ok_or_else(Refusal::no_session)?;
+    // A session of another endpoint is none of this one.
+    if session.reach == entered.reach { Ok(session) } else { Err(Refusal::no_session()) }
+}
+
+/// `GET /mcp`: the stream for what belongs to no request, in the legacy era.
+pub async fn get_all(State(app): State<App>, headers: HeaderMap, visit: Option<axum::Extension<Visit>>) -> Response {
+    get(app, None, headers, visit).await
+}
+
+/// `GET /mcp/{server}`.
+pub async fn get_one(
+    State(app): State<App>,
+    Path(server): Path<String>,
+    headers: HeaderMap,
+    visit: Option<axum::Extension<Visit>>,
+) -> Response {
+    get(app, Some(server), headers, visit).await
+}
+
+async fn get(app: App, server: Option<String>, headers: HeaderMap, visit: Option<axum::Extension<Visit>>) -> Response {
+    let mut entered = match enter(app, server, headers, visit.as_deref()) {
+        Ok(entered) => entered,
+        Err(refusal) => return refusal.respond(None),
+    };
+    entered.finish.fill(|operation| operation.method = Cow::Borrowed("GET"));
+    if !accepts(&entered.headers, &["text/event-stream"]) {
+        let text = "this URL answers GET with `text/event-stream` only";
+        return entered.refuse(&Refusal::new(StatusCode::NOT_ACCEPTABLE, meta::INVALID_REQUEST, text), None);
+    }
+    if speaks_modern(&entered.headers) {
+        return method_not_allowed(entered);
+    }
+    let session = match legacy_version(&entered.headers).and_then(|_| session_of(&entered)) {
+        Ok(session) => session,
+        Err(refusal) => return entered.refuse(&refusal, None),
+    };
+    entered.finish.fill(|operation| operation.session = Some(SessionTag::of(&session.id)));
+    let Entered { app, caller, headers, finish, .. } = entered;
+    listen::stream(app, caller, session, &headers, finish).await
+}
+
+fn speaks_modern(headers: &HeaderMap) -> bool {
+    headers
+        .get(&meta::VERSION_HEADER)
+        .and_then(|value| Version::parse(value.to_str().ok()?))
+        .is_some_and(|version| version.era() == Era::Modern)
+}
+
+fn method_not_allowed(mut entered: Entered) -> Response {
+    entered.finish.end(Outcome::Error { whose: crate::fault::Whose::Client, kind: "bad_request" });
+    let mut response = empty_response(StatusCode::METHOD_NOT_ALLOWED);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+    response
+}
+
+/// `DELETE /mcp`: ends a session.
+pub async fn delete_all(State(app): State<App>, headers: HeaderMap, visit: Option<axum::Extension<Visit>>) -> Response {
+    delete(app, None, headers, visit)
+}
+
+/// `DELETE /mcp/{server}`.
+pub async fn delete_one(
+    State(app): State<App>,
+    Path(server): Path<String>,
+    headers: HeaderMap,
+    visit: Option<axum::Extension<Visit>>,
+) -> Response {
+    delete(app, Some(server), headers, visit)
+}
+
+fn delete(app: App, server: Option<String>, headers: HeaderMap, visit: Option<axum::Extension<Visit>>) -> Response {
+    let mut entered = match enter(app, server, headers, visit.as_deref()) {
+        Ok(entered) => entered,
+        Err(refusal) => return refusal.respond(None),
+    };
+    entered.finish.fill(|operation| operation.method = Cow::Borrowed("DELETE"));
+    if speaks_modern(&entered.headers) {
+        return method_not_allowed(entered);
+    }
+    let session = match session_of(&entered) {
+        Ok(session) => session,
+        Err(refusal) => return entered.refuse(&refusal, None),
+    };
+    if let Some(session) = entered.app.sessions.end(&session.id) {
+        handshake::close_behind(&entered.app, session);
+    }
+    entered.finish.end(Outcome::Success);
+    empty_response(StatusCode::OK)
+}

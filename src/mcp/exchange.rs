@@ -1,0 +1,434 @@
+//! ONE call from admission to last byte, for either era: resolve, allow, send, answer, record. Read this page first.
+//!
+//! `tools/call` reads nothing but the snapshot and touches no database. Each step either goes on or ends in an error that
+//! says whose fault it is; whichever way it ends, exactly one operation is recorded.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, StatusCode};
+
+use crate::access::Caller;
+use crate::app::App;
+use crate::fault::{Fault, Kind};
+use crate::json;
+use crate::mcp::bridge::answer::Fix;
+use crate::mcp::error::{Refusal, empty_response, json_response};
+use crate::mcp::headers::check_params;
+use crate::mcp::reach::{Ask, Reached, Reply, reach};
+use crate::mcp::record::Finish;
+use crate::mcp::relay::{Parts, Relay};
+use crate::mcp::session::{InFlight, Reach, Session};
+use crate::mcp::source::Source;
+use crate::mcp::{answers, listen};
+use crate::protocol::era::Era;
+use crate::protocol::message::Message;
+use crate::protocol::meta;
+use crate::registry::catalog::{Item, Kind as ListKind};
+use crate::registry::snapshot::{Entry, Tenant};
+use crate::telemetry::Outcome;
+use crate::upstream::http::read_message;
+use crate::upstream::wire::Body as UpstreamBody;
+
+/// A JSON answer up to this size is read whole and checked; a longer one is passed on as it comes.
+const WHOLE: usize = 256 << 10;
+
+/// One request, admitted.
+pub struct Call {
+    /// The process.
+    pub app: App,
+    /// Who asks.
+    pub caller: Caller,
+    /// The request.
+    pub message: Message,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// What it reaches.
+    pub reach: Reach,
+    /// The legacy session it belongs to; none in the modern era.
+    pub session: Option<Arc<Session>>,
+    /// Records the operation.
+    pub finish: Finish,
+}
+
+/// Where a request goes.
+enum Target<'a> {
+    /// To this server, as this message; the tool it calls, if it is listed.
+    Server { entry: &'a Entry, message: Cow<'a, Message>, item: Option<&'a Item> },
+    /// Nowhere: the gateway answers.
+    Here(Response),
+}
+
+/// Serves one request.
+pub async fn exchange(mut call: Call) -> Response {
+    let era = call.era();
+    match serve(&mut call, era).await {
+        Ok(response) => response,
+        Err(refusal) => {
+            let kind = if refusal.code == meta::METHOD_NOT_FOUND { "unknown_method" } else { "bad_request" };
+            call.finish.note(&refusal.text);
+            call.finish.end(Outcome::Error { whose: crate::fault::Whose::Client, kind });
+            refusal.respond(call.message.id())
+        }
+    }
+}
+
+async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
+    let snapshot = call.app.registry.snapshot();
+    let tenant = snapshot.tenant(call.caller.tenant());
+
+    // Resolve: which server, and what it calls the thing.
+    let message = call.message.clone();
+    let target = match call.reach {
+        Reach::All => resolve(call, tenant, &message, era)?,
+        Reach::One(id) => {
+            let entry = tenant.and_then(|tenant| tenant.entry_by_id(&call.caller, id)).ok_or_else(gone)?;
+            resolve_in(call, entry, &message, era).await?
+        }
+    };
+    let (entry, sent, item) = match target {
+        Target::Here(response) => {
+            call.finish.end(Outcome::Success);
+            return Ok(response);
+        }
+        Target::Server { entry, message, item } => (entry, message, item),
+    };
+    call.finish.fill(|operation| operation.server = Some(entry.upstream.server.spec.slug.clone()));
+
+    // Allow: the same rule that decided whether the tool is listed.
+    if sent.method() == "tools/call" {
+        let tool = sent.text("name").unwrap_or_default();
+        if !call.caller.may_call_tool(entry.slug(), &tool) {
+            call.finish.end(Outcome::Denied("scope"));
+            let named = message.text("name").unwrap_or_default();
+            return Err(Refusal::unknown("tool", &named));
+        }
+        if let Some(item) = item {
+            call.finish.fill(|operation| operation.name = Some((*item.key).into()));
+            if era == Era::Modern {
+                check_params(&call.headers, &sent, &item.mirrored)?;
+            }
+        }
+    }
+    if sent.method() == "subscriptions/listen" && !entry_is_modern_http(entry) {
+        return Ok(listen::one(call, entry));
+    }
+
+    // Send: replica, session, era, credential are the transport's business.
+    let in_flight = match &call.session {
+        Some(session) => Some(session.begin(message.id_bytes().unwrap_or_default()).map_err(|fault| call.failed(&fault, entry))?),
+        None => None,
+    };
+    call.finish.wait();
+    let reached = {
+        let ask = Ask {
+            app: &call.app,
+            caller: &call.caller,
+            session: call.session.as_ref(),
+            upstream: &entry.upstream,
+            message: &sent,
+            item,
+            params: if item.is_none() && era == Era::Modern { param_headers(&call.headers) } else { Vec::new() },
+            cancel: in_flight.as_ref().map(|request| &request.cancel),
+        };
+        match &in_flight {
+            None => reach(&ask).await,
+            Some(request) => tokio::select! {
+                biased;
+                reached = reach(&ask) => reached,
+                () = request.cancel.wait() => return Ok(call.taken_back()),
+            },
+        }
+    };
+    let reached = reached.map_err(|fault| call.failed(&fault, entry))?;
+    call.finish.fill(|operation| {
+        operation.upstream_version = reached.version.map(crate::protocol::era::Version::as_str);
+        operation.replica = reached.replica.and_then(|replica| u16::try_from(replica).ok());
+    });
+
+    // Answer: one text, or a stream that ends with it.
+    answer(call, entry, reached, in_flight).await
+}
+
+async fn answer(
+    call: &mut Call,
+    entry: &Entry,
+    reached: Reached,
+    in_flight: Option<InFlight>,
+) -> Result<Response, Refusal> {
+    let Reached { reply, fix, origin, .. } = reached;
+    let (source, first) = match reply {
+        Reply::Json(status, body, mut attempt) => {
+            let began = read_whole(body).await;
+            call.finish.waited();
+            let read = match began {
+                Ok(Began::Whole(bytes)) => read_message(bytes).map(Ok),
+                Ok(Began::Longer(head, body)) => Ok(Err((head, body))),
+                Err(fault) => Err(fault),
+            };
+            attempt.report(read.as_ref().map(drop), std::time::Instant::now());
+            return match read.map_err(|fault| call.failed(&fault, entry))? {
+                Ok(message) => Ok(call.one(&fix, &message, status)),
+                Err((head, body)) => long(call, entry, &fix, head, body).await,
+            };
+        }
+        // Most answers of a shared channel are a response and nothing before it: those need no stream.
+        Reply::Stream(mut source @ Source::Mux(_)) => {
+            let first = match &in_flight {
+                None => source.next().await,
+                Some(request) => tokio::select! {
+                    biased;
+                    first = source.next() => first,
+                    () = request.cancel.wait() => return Ok(call.taken_back()),
+                },
+            };
+            let dropped = || Fault::upstream(Kind::Dropped, crate::fault::Retry::MaybeSent, "the server ended");
+            let piece = first.unwrap_or_else(|| Err(dropped())).map_err(|fault| call.failed(&fault, entry))?;
+            call.finish.waited();
+            match &piece.message {
+                Some(message) if message.method().is_empty() => return Ok(call.one(&fix, message, StatusCode::OK)),
+                _ => (source, Some(piece)),
+            }
+        }
+        Reply::Stream(source) => {
+            call.finish.waited();
+            (source, None)
+        }
+    };
+    let tag = (call.reach == Reach::All).then(|| entry.slug().into());
+    let finish = call.finish.hand_over();
+    let (app, upstream, session) = (call.app.clone(), entry.upstream.clone(), call.session.clone());
+    let parts = Parts { app, upstream, source, first, fix, back: origin, session, in_flight, tag, finish };
+    Ok(stream_response(Body::new(Relay::new(parts))))
+}
+
+/// The beginning of a JSON answer.
+enum Began {
+    Whole(Bytes),
+    Longer(Bytes, UpstreamBody),
+}
+
+async fn read_whole(mut body: UpstreamBody) -> Result<Began, Fault> {
+    let mut head = match body.chunk().await {
+        None => return Ok(Began::Whole(Bytes::new())),
+        Some(piece) => piece?,
+    };
+    while head.len() <= WHOLE {
+        match body.chunk().await {
+            None => return Ok(Began::Whole(head)),
+            Some(piece) => {
+                let mut joined = BytesMut::from(head);
+                joined.extend_from_slice(&piece?);
+                head = joined.freeze();
+            }
+        }
+    }
+    Ok(Began::Longer(head, body))
+}
+
+/// A long JSON answer: passed on as it comes where nothing in it must change, else read whole within the bound.
+async fn long(call: &mut Call, entry: &Entry, fix: &Fix, head: Bytes, mut body: UpstreamBody) -> Result<Response, Refusal> {
+    let limit = call.app.settings.limits.response_body;
+    let passes = fix.client == fix.server && !fix.renumbered && head.trim_ascii_start().starts_with(b"{");
+    if passes {
+        let finish = call.finish.hand_over();
+        let mut response = Response::new(Body::new(crate::mcp::passage::Passage::new(head, body, limit, finish)));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        return Ok(response);
+    }
+    let mut whole = BytesMut::from(head);
+    while let Some(piece) = body.chunk().await {
+        whole.extend_from_slice(&piece.map_err(|fault| call.failed(&fault, entry))?);
+        if whole.len() > limit {
+            let text = format!("the answer is larger than {limit} bytes");
+            let fault = Fault::upstream(Kind::TooLarge, crate::fault::Retry::MaybeSent, text);
+            return Err(call.failed(&fault, entry));
+        }
+    }
+    let message = read_message(whole.freeze()).map_err(|fault| call.failed(&fault, entry))?;
+    Ok(call.one(fix, &message, StatusCode::OK))
+}
+
+impl Call {
+    fn era(&self) -> Era {
+        if self.session.is_some() { Era::Legacy } else { Era::Modern }
+    }
+
+    /// Ends the operation with a fault; returns what the client sees.
+    fn failed(&mut self, fault: &Fault, entry: &Entry) -> Refusal {
+        self.finish.waited();
+        self.finish.fail(fault);
+        Refusal::of(fault, entry.slug(), self.era())
+    }
+
+    /// A record for the stream that this request opens; the request itself is done.
+    pub fn finish_later(&self) -> Finish {
+        Finish::nothing(&self.app.recorder)
+    }
+
+    /// One message as the whole answer.
+    fn one(&mut self, fix: &Fix, message: &Message, status: StatusCode) -> Response {
+        let (bytes, outcome) = fix.response(message);
+        self.finish.sent(bytes.len());
+        self.finish.end(outcome);
+        // A status of another era would be read wrongly; a legacy server's 404 means a session that the client never saw.
+        json_response(if fix.client == fix.server { status } else { StatusCode::OK }, bytes)
+    }
+
+    /// The client took the request back before the server began to answer: there is nothing to answer.
+    fn taken_back(&mut self) -> Response {
+        self.finish.cancelled(crate::fault::Whose::Client);
+        stream_response(Body::empty())
+    }
+}
+
+/// The headers of a stream of events.
+pub fn stream_response(body: Body) -> Response {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response
+}
+
+fn gone() -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, meta::INVALID_REQUEST, "there is no such server")
+}
+
+fn entry_is_modern_http(entry: &Entry) -> bool {
+    matches!(entry.upstream.transport, crate::upstream::Transport::Http(_))
+        && entry.upstream.known().is_some_and(|peer| peer.modern.is_some())
+}
+
+fn param_headers(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
+    let of_params = headers.iter().filter(|(name, _)| name.as_str().starts_with(meta::PARAM_PREFIX));
+    of_params.map(|(name, value)| (name.clone(), value.clone())).take(64).collect()
+}
+
+/// At the common endpoint: by name, URI or template; what concerns no single server is answered here.
+fn resolve<'a>(
+    call: &Call,
+    tenant: Option<&'a Arc<Tenant>>,
+    message: &'a Message,
+    era: Era,
+) -> Result<Target<'a>, Refusal> {
+    let method = message.method();
+    let caller = &call.caller;
+    let as_is = |entry| Target::Server { entry, message: Cow::Borrowed(message), item: None };
+    if let Some(kind) = ListKind::of_method(&method) {
+        return answers::list(&call.app, caller, message, kind, era).map(Target::Here);
+    }
+    match method.as_ref() {
+        "server/discover" if era == Era::Modern => Ok(Target::Here(answers::here(message, &answers::discover()))),
+        "ping" if era == Era::Legacy => Ok(Target::Here(answers::here(message, "{}"))),
+        "logging/setLevel" if era == Era::Legacy => set_level(call, message),
+        "subscriptions/listen" if era == Era::Modern => Ok(Target::Here(listen::all(call))),
+        "tools/call" | "prompts/get" => {
+            let (what, name) = if method == "tools/call" { ("tool", "name") } else { ("prompt", "name") };
+            let raw = message.member(name).ok_or_else(|| missing(name))?;
+            let exposed = json::text(raw).ok_or_else(|| missing(name))?;
+            // The name is found in the snapshot, and only its bytes change.
+            let tenant = tenant.ok_or_else(|| Refusal::unknown(what, &exposed))?;
+            let found = if what == "tool" { tenant.tool(caller, &exposed) } else { tenant.prompt(caller, &exposed) };
+            let found = found.ok_or_else(|| Refusal::unknown(what, &exposed))?;
+            let renamed = message.splice(&[(raw, json::quote(&found.name).as_bytes())]);
+            let message = Message::parse(renamed)?;
+            Ok(Target::Server { entry: found.entry, message: Cow::Owned(message), item: found.item.filter(|_| what == "tool") })
+        }
+        "resources/read" | "resources/subscribe" | "resources/unsubscribe" => {
+            let uri = message.text("uri").ok_or_else(|| missing("uri"))?;
+            let entry = tenant.and_then(|tenant| tenant.resource(caller, &uri)).ok_or_else(|| no_resource(&uri, era))?;
+            if let (Some(session), "resources/subscribe" | "resources/unsubscribe") = (&call.session, method.as_ref()) {
+                session.watch(&uri, method == "resources/subscribe");
+            }
+            Ok(as_is(entry))
+        }
+        "completion/complete" => {
+            let reference = message.member("ref").ok_or_else(|| missing("ref"))?;
+            if let Some(raw) = json::get(reference, "name") {
+                let exposed = json::text(raw).ok_or_else(|| missing("ref.name"))?;
+                let found = tenant.and_then(|tenant| tenant.prompt(caller, &exposed));
+                let found = found.ok_or_else(|| Refusal::unknown("prompt", &exposed))?;
+                let renamed = message.splice(&[(raw, json::quote(&found.name).as_bytes())]);
+                return Ok(Target::Server { entry: found.entry, message: Cow::Owned(Message::parse(renamed)?), item: None });
+            }
+            let uri = json::get_text(reference, "uri").ok_or_else(|| missing("ref.name` or `ref.uri"))?;
+            let entry = tenant.and_then(|tenant| tenant.template(caller, &uri));
+            entry.map(as_is).ok_or_else(|| no_resource(&uri, era))
+        }
+        other => Err(Refusal::no_method(era, other)),
+    }
+}
+
+/// At a server's own endpoint: everything goes to it, but for what it cannot know.
+async fn resolve_in<'a>(call: &Call, entry: &'a Entry, message: &'a Message, era: Era) -> Result<Target<'a>, Refusal> {
+    let method = message.method();
+    let to_server = |item| Ok(Target::Server { entry, message: Cow::Borrowed(message), item });
+    let item = match method.as_ref() {
+        "tools/call" => message
+            .text("name")
+            .and_then(|name| entry.catalog.tools.iter().find(|item| *item.key == *name)),
+        _ => None,
+    };
+    // Between ends of one era, on a session of one's own, the server answers everything itself.
+    let peer = match entry.upstream.peer().await {
+        Ok(peer) => peer,
+        Err(fault) => return Err(Refusal::of(&fault, entry.slug(), era)),
+    };
+    let shared = !matches!(entry.upstream.transport, crate::upstream::Transport::Http(_));
+    let theirs = peer.era_for(era);
+    match (method.as_ref(), era, theirs) {
+        ("server/discover", Era::Modern, Era::Legacy) => {
+            Ok(Target::Here(answers::here(message, &answers::discover_for(&peer))))
+        }
+        ("ping", Era::Legacy, Era::Modern) => Ok(Target::Here(answers::here(message, "{}"))),
+        ("logging/setLevel", Era::Legacy, Era::Modern) => set_level(call, message),
+        ("resources/subscribe" | "resources/unsubscribe", Era::Legacy, Era::Modern) => {
+            Err(Refusal::of(
+                &Fault::client(Kind::Era, "the server speaks protocol 2026-07-28, whose subscriptions cannot be carried to a client of an earlier version"),
+                entry.slug(),
+                era,
+            ))
+        }
+        ("resources/subscribe" | "resources/unsubscribe", Era::Legacy, Era::Legacy) if shared => {
+            if let (Some(session), Some(uri)) = (&call.session, message.text("uri")) {
+                session.watch(&uri, method == "resources/subscribe");
+            }
+            to_server(None)
+        }
+        _ => to_server(item),
+    }
+}
+
+fn set_level<'a>(call: &Call, message: &'a Message) -> Result<Target<'a>, Refusal> {
+    if message.text("level").is_none() {
+        return Err(missing("level"));
+    }
+    if let (Some(session), Some(params)) = (&call.session, message.body()) {
+        session.set_level(params);
+        listen::pass_level_on(call, session, params);
+    }
+    Ok(Target::Here(answers::here(message, "{}")))
+}
+
+fn missing(member: &str) -> Refusal {
+    Refusal::new(StatusCode::OK, meta::INVALID_PARAMS, format!("Invalid params: `{member}` is missing or no string"))
+}
+
+fn no_resource(uri: &str, era: Era) -> Refusal {
+    let code = if era == Era::Modern { meta::INVALID_PARAMS } else { meta::RESOURCE_NOT_FOUND };
+    let uri: String = uri.chars().take(300).collect();
+    let mut refusal = Refusal::new(StatusCode::OK, code, format!("Resource not found: {uri}"));
+    refusal.data = Some(format!("{{\"uri\":{}}}", json::quote(&uri)));
+    refusal
+}
+
+/// 202 without a body: a notification was taken.
+pub fn accepted() -> Response {
+    empty_response(StatusCode::ACCEPTED)
+}

@@ -1,0 +1,490 @@
+//! Streams for what belongs to no request: `GET` in the legacy era, `subscriptions/listen` in the modern one. At a server's own
+//! endpoint the server's stream is passed on where it has one of the client's era; everywhere else the gateway tells what
+//! changed in the registry and what servers said of resources that the client watches.
+
+use std::collections::HashSet;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use ahash::AHashMap;
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::{ALLOW, HeaderValue};
+use http::{HeaderMap, StatusCode};
+use http_body::Frame;
+use tokio::sync::mpsc;
+use tokio::time::{Sleep, sleep};
+
+use crate::access::Caller;
+use crate::app::App;
+use crate::fault::{Fault, Kind as FaultKind};
+use crate::id::ServerId;
+use crate::json;
+use crate::mcp::bridge::answer::Fix;
+use crate::mcp::bridge::request::insert;
+use crate::mcp::error::{Refusal, empty_response};
+use crate::mcp::exchange::{Call, stream_response};
+use crate::mcp::reach::{self, Back};
+use crate::mcp::record::Finish;
+use crate::mcp::relay::{Parts, Relay, note_request};
+use crate::mcp::session::{Reach, Session, Way};
+use crate::mcp::source::Source;
+use crate::protocol::era::{Era, MODERN};
+use crate::protocol::message::{self, Message, Shape};
+use crate::protocol::{meta, sse};
+use crate::registry::catalog::Kind;
+use crate::registry::snapshot::{Entry, Tenant};
+use crate::telemetry::Outcome;
+use crate::upstream::channel::Who;
+use crate::upstream::http::{Answer, Content, HttpServer, Outgoing, mirror};
+use crate::upstream::mux::Origin;
+use crate::upstream::peer;
+use crate::upstream::session::HttpSession;
+use crate::upstream::{Notice, Transport, Upstream};
+
+/// Messages that wait for a slow listener; it then misses some.
+const WAITING: usize = 64;
+/// Most resources that one modern stream watches.
+const MOST_WATCHED: usize = 1_000;
+
+/// What a listener wants to hear.
+struct Wants {
+    app: App,
+    caller: Caller,
+    reach: Reach,
+    kinds: Vec<Kind>,
+    uris: HashSet<String>,
+    /// The legacy session, whose watched resources change while it listens.
+    session: Option<Arc<Session>>,
+    /// The id of the request that opened a modern stream.
+    subscription: Option<Bytes>,
+}
+
+/// `GET` in a legacy session.
+pub async fn stream(
+    app: App,
+    caller: Caller,
+    session: Arc<Session>,
+    headers: &HeaderMap,
+    mut finish: Finish,
+) -> Response {
+    let last = headers.get(&meta::LAST_EVENT_ID).cloned();
+    match server_stream(&app, &caller, &session, last).await {
+        Ok(Some((upstream, answer, link, tag))) => {
+            finish.fill(|operation| operation.server = Some(upstream.server.spec.slug.clone()));
+            let Transport::Http(server) = &upstream.transport else { return empty_response(StatusCode::NOT_FOUND) };
+            let Answer { content: Content::Events(mut body), mut attempt, .. } = answer else {
+                return not_offered(finish);
+            };
+            body.be_patient();
+            attempt.report(Ok(()), std::time::Instant::now());
+            let source = Source::events(body, attempt, server.limits().message);
+            let fix = Fix::nothing(Era::Legacy);
+            let upstream = upstream.clone();
+            let parts = Parts {
+                app,
+                upstream,
+                source,
+                first: None,
+                fix,
+                back: Back::Http(link),
+                session: Some(session),
+                in_flight: None,
+                tag,
+                finish,
+            };
+            stream_response(Body::new(Relay::open_ended(parts)))
+        }
+        Ok(None) => {
+            let number = rand::random();
+            let receiver = session.open_outbox(number, WAITING);
+            for (id, link) in session.links() {
+                hear_link(&app, &caller, &session, id, link);
+            }
+            let kinds = Kind::ALL.to_vec();
+            let (reach, uris) = (session.reach, HashSet::new());
+            if let Some(outbox) = session.outbox() {
+                let wants = Wants {
+                    app: app.clone(),
+                    caller,
+                    reach,
+                    kinds,
+                    uris,
+                    session: Some(session.clone()),
+                    subscription: None,
+                };
+                app.tasks.spawn(feed(wants, outbox));
+            }
+            finish.end(Outcome::Success);
+            stream_response(Body::new(Outbox::new(&app, receiver, Some((session, number)), finish)))
+        }
+        Err(fault) if matches!(fault.kind, FaultKind::Status(405)) => not_offered(finish),
+        Err(fault) => {
+            finish.fail(&fault);
+            let mut refusal = Refusal::of(&fault, "server", Era::Legacy);
+            refusal.status = StatusCode::BAD_GATEWAY;
+            refusal.respond(None)
+        }
+    }
+}
+
+fn not_offered(mut finish: Finish) -> Response {
+    finish.end(Outcome::Success);
+    let mut response = empty_response(StatusCode::METHOD_NOT_ALLOWED);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST, DELETE"));
+    response
+}
+
+type ServerStream = (Arc<Upstream>, Answer, Arc<HttpSession>, Option<Box<str>>);
+
+/// The server's own stream, where it is the one to pass on: at its own endpoint, or to go on behind an event of it.
+async fn server_stream(
+    app: &App,
+    caller: &Caller,
+    session: &Arc<Session>,
+    last: Option<HeaderValue>,
+) -> Result<Option<ServerStream>, Fault> {
+    let snapshot = app.registry.snapshot();
+    let Some(tenant) = snapshot.tenant(caller.tenant()) else { return Ok(None) };
+    let (entry, last, tag) = match session.reach {
+        Reach::One(id) => (tenant.entry_by_id(caller, id), last, None),
+        Reach::All => {
+            let text = last.as_ref().and_then(|last| last.to_str().ok()).unwrap_or_default();
+            let Some((slug, event)) = text.split_once('/') else { return Ok(None) };
+            (tenant.entry(caller, slug), HeaderValue::from_str(event).ok(), Some(slug.into()))
+        }
+    };
+    let Some(entry) = entry else { return Ok(None) };
+    let Transport::Http(server) = &entry.upstream.transport else { return Ok(None) };
+    if entry.upstream.peer().await?.era_for(Era::Legacy) != Era::Legacy {
+        return Ok(None);
+    }
+    let link = reach::link(app, caller, session, &entry.upstream, server).await?;
+    let answer = link.listen(server, last).await?;
+    Ok(Some((entry.upstream.clone(), answer, link, tag)))
+}
+
+/// `subscriptions/listen` at the common endpoint.
+pub fn all(call: &Call) -> Response {
+    let snapshot = call.app.registry.snapshot();
+    let tenant = snapshot.tenant(call.caller.tenant()).cloned();
+    listen(call, move |call, uri| tenant.as_ref().and_then(|tenant| tenant.resource(&call.caller, uri)).cloned())
+}
+
+/// `subscriptions/listen` for a server that has no such stream itself.
+pub fn one(call: &Call, entry: &Entry) -> Response {
+    let entry = entry.clone();
+    listen(call, move |_, _| Some(entry.clone()))
+}
+
+fn listen(call: &Call, owner: impl Fn(&Call, &str) -> Option<Entry>) -> Response {
+    let filter = call.message.member("notifications").unwrap_or(b"{}");
+    let id = call.message.id_bytes().unwrap_or_default();
+    let wanted = |name: &str| json::get(filter, name) == Some(b"true");
+    let flags = [
+        ("toolsListChanged", vec![Kind::Tools]),
+        ("promptsListChanged", vec![Kind::Prompts]),
+        ("resourcesListChanged", vec![Kind::Resources, Kind::Templates]),
+    ];
+    let mut honoured: Vec<String> = Vec::new();
+    let mut kinds = Vec::new();
+    for (name, list) in flags {
+        if wanted(name) {
+            honoured.push(format!("\"{name}\":true"));
+            kinds.extend(list);
+        }
+    }
+    let mut owners: AHashMap<ServerId, (Entry, Vec<String>)> = AHashMap::new();
+    let mut uris = HashSet::new();
+    for uri in json::elements(json::get(filter, "resourceSubscriptions").unwrap_or_default()).filter_map(json::text) {
+        if let Some(entry) = owner(call, &uri).filter(|_| uris.len() < MOST_WATCHED) {
+            owners.entry(entry.upstream.server.id).or_insert_with(|| (entry, Vec::new())).1.push(uri.clone().into_owned());
+            uris.insert(uri.into_owned());
+        }
+    }
+    if !uris.is_empty() {
+        let list: Vec<String> = uris.iter().map(|uri| json::quote(uri)).collect();
+        honoured.push(format!("\"resourceSubscriptions\":[{}]", list.join(",")));
+    }
+    let (sender, receiver) = mpsc::channel(WAITING);
+    let tag = format!("\"_meta\":{{\"{}\":{}}}", meta::SUBSCRIPTION_ID, String::from_utf8_lossy(&id));
+    let acknowledged = format!("{{{tag},\"notifications\":{{{}}}}}", honoured.join(","));
+    let first = message::call(None, "notifications/subscriptions/acknowledged", acknowledged.as_bytes());
+    let _ = sender.try_send(sse::frame(&first, None, None));
+    for (_, (entry, uris)) in owners {
+        call.app.tasks.spawn(watch(entry.upstream, uris, sender.clone()));
+    }
+    let wants = Wants {
+        app: call.app.clone(),
+        caller: call.caller.clone(),
+        reach: call.reach,
+        kinds,
+        uris,
+        session: None,
+        subscription: Some(id),
+    };
+    call.app.tasks.spawn(feed(wants, sender));
+    stream_response(Body::new(Outbox::new(&call.app, receiver, None, call.finish_later())))
+}
+
+/// Puts what the listener wants to hear into its outbox, until it goes away or the process ends.
+async fn feed(wants: Wants, outbox: mpsc::Sender<Bytes>) {
+    let app = wants.app.clone();
+    let mut changes = app.registry.changes();
+    let mut notices = app.registry.ground.notices.subscribe();
+    let mut marks = wants.marks();
+    loop {
+        tokio::select! {
+            () = outbox.closed() => return,
+            () = app.shutdown.cancelled() => {
+                if let Some(id) = &wants.subscription {
+                    let tag = format!("{{\"resultType\":\"complete\",\"_meta\":{{\"{}\":{}}}}}", meta::SUBSCRIPTION_ID, String::from_utf8_lossy(id));
+                    let _ = outbox.try_send(sse::frame(&message::result(id, tag.as_bytes()), None, None));
+                }
+                if let Some(session) = &wants.session {
+                    session.close_all_outboxes();
+                }
+                return;
+            }
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let now = wants.marks();
+                let mut told: Vec<&str> = Vec::new();
+                for ((kind, before), after) in wants.kinds.iter().zip(&marks).zip(&now) {
+                    let method = list_changed(*kind);
+                    if before != after && !told.contains(&method) {
+                        told.push(method);
+                        let _ = outbox.try_send(sse::frame(&wants.tell(&message::call(None, method, b"{}")), None, None));
+                    }
+                }
+                marks = now;
+            }
+            notice = notices.recv() => if let Ok(notice) = notice && wants.wants(&notice) {
+                let _ = outbox.try_send(sse::frame(&wants.tell(notice.message.bytes()), None, None));
+            },
+        }
+    }
+}
+
+fn list_changed(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Tools => "notifications/tools/list_changed",
+        Kind::Prompts => "notifications/prompts/list_changed",
+        Kind::Resources | Kind::Templates => "notifications/resources/list_changed",
+    }
+}
+
+impl Wants {
+    fn marks(&self) -> Vec<u64> {
+        let snapshot = self.app.registry.snapshot();
+        let Some(tenant) = snapshot.tenant(self.caller.tenant()) else { return vec![0; self.kinds.len()] };
+        match self.reach {
+            Reach::All => {
+                let view = tenant.view(&self.caller);
+                self.kinds.iter().map(|kind| tenant.mark(&view, *kind)).collect()
+            }
+            Reach::One(id) => {
+                let entry = tenant.entry_by_id(&self.caller, id);
+                self.kinds.iter().map(|kind| entry.map_or(0, |entry| entry.marks[*kind as usize])).collect()
+            }
+        }
+    }
+
+    /// Whether a notice is of a resource that is watched, at a server that may be seen.
+    fn wants(&self, notice: &Notice) -> bool {
+        if notice.message.method() != "notifications/resources/updated" {
+            return false;
+        }
+        let Some(uri) = notice.message.text("uri") else { return false };
+        let watched = match &self.session {
+            Some(session) => session.watches(&uri),
+            None => self.uris.contains(uri.as_ref()),
+        };
+        watched && self.sees(notice.server)
+    }
+
+    fn sees(&self, server: ServerId) -> bool {
+        let snapshot = self.app.registry.snapshot();
+        let tenant: Option<&Arc<Tenant>> = snapshot.tenant(self.caller.tenant());
+        let here = match self.reach {
+            Reach::All => true,
+            Reach::One(id) => id == server,
+        };
+        here && tenant.is_some_and(|tenant| tenant.entry_by_id(&self.caller, server).is_some())
+    }
+
+    /// A notification as this listener reads it: a modern one says to which subscription it belongs.
+    fn tell(&self, notification: &Bytes) -> Bytes {
+        let Some(id) = &self.subscription else { return notification.clone() };
+        let Ok(message) = Message::parse(notification.clone()) else { return notification.clone() };
+        match (message.meta(meta::SUBSCRIPTION_ID), message.body()) {
+            (Some(theirs), _) => message.splice(&[(theirs, id)]),
+            (None, Some(params)) => {
+                let id = String::from_utf8_lossy(id);
+                match message.member("_meta") {
+                    Some(held) => insert(notification, held, &format!("\"{}\":{id}", meta::SUBSCRIPTION_ID)),
+                    None => insert(notification, params, &format!("\"_meta\":{{\"{}\":{id}}}", meta::SUBSCRIPTION_ID)),
+                }
+            }
+            (None, None) => notification.clone(),
+        }
+    }
+}
+
+/// Makes a server tell of these resources, as long as `outbox` is open. What it says reaches every listener as a notice.
+async fn watch(upstream: Arc<Upstream>, uris: Vec<String>, outbox: mpsc::Sender<Bytes>) {
+    let hearing = async {
+        let peer = upstream.peer().await?;
+        if peer.era_for(Era::Modern) == Era::Legacy {
+            for uri in &uris {
+                upstream.ask("resources/subscribe", &format!("{{\"uri\":{}}}", json::quote(uri))).await?;
+            }
+            return std::future::pending().await;
+        }
+        let list: Vec<String> = uris.iter().map(|uri| json::quote(uri)).collect();
+        let params = format!("{{\"notifications\":{{\"resourceSubscriptions\":[{}]}}}}", list.join(","));
+        let message = peer::modern_request("mcpg-watch", "subscriptions/listen", &params);
+        let mut source = match &upstream.transport {
+            Transport::Http(server) => {
+                let headers = mirror(Era::Modern, "subscriptions/listen", None);
+                let outgoing = Outgoing { message, version: Some(MODERN), session: None, headers };
+                let Answer { content, attempt, .. } = server.post(0, true, &outgoing).await?;
+                let Content::Events(mut body) = content else { return Ok::<(), Fault>(()) };
+                body.be_patient();
+                Source::events(body, attempt, server.limits().message)
+            }
+            Transport::Stdio(server) => {
+                let (link, _) = upstream.channel(server, &Who::default(), Era::Modern).await?;
+                Source::Mux(link.mux.call(message, Origin { session: 0, answers: false }).await?)
+            }
+        };
+        while let Some(piece) = source.next().await {
+            if let Some(message) = piece?.message.filter(|message| message.shape() == Shape::Notification) {
+                let _ = upstream.ground.notices.send(Notice { server: upstream.server.id, message });
+            }
+        }
+        Ok(())
+    };
+    tokio::select! {
+        () = outbox.closed() => {}
+        result = hearing => if let Err(fault) = result {
+            tracing::debug!(server = %upstream.server.spec.slug, "watching its resources failed: {fault}");
+        }
+    }
+}
+
+/// Passes on what a server says in the session that belongs to a client of the common endpoint, while the client listens.
+pub fn hear_link(app: &App, caller: &Caller, session: &Arc<Session>, server: ServerId, link: Arc<HttpSession>) {
+    let Some(outbox) = session.outbox() else { return };
+    let snapshot = app.registry.snapshot();
+    let entry = snapshot.tenant(caller.tenant()).and_then(|tenant| tenant.entry_by_id(caller, server));
+    let Some(upstream) = entry.map(|entry| entry.upstream.clone()) else { return };
+    let session = session.clone();
+    app.tasks.spawn(async move {
+        tokio::select! {
+            () = outbox.closed() => {}
+            result = hear(&upstream, &session, &link, &outbox) => if let Err(fault) = result {
+                tracing::debug!(server = %upstream.server.spec.slug, "the server's stream ended: {fault}");
+            }
+        }
+    });
+}
+
+async fn hear(
+    upstream: &Arc<Upstream>,
+    session: &Arc<Session>,
+    link: &Arc<HttpSession>,
+    outbox: &mpsc::Sender<Bytes>,
+) -> Result<(), Fault> {
+    let Transport::Http(server): &Transport = &upstream.transport else { return Ok(()) };
+    let Answer { content, attempt, .. } = link.listen(server, None).await?;
+    let Content::Events(mut body) = content else { return Ok(()) };
+    body.be_patient();
+    let mut source = Source::events(body, attempt, server.limits().message);
+    while let Some(piece) = source.next().await {
+        let Some(message) = piece?.message else { continue };
+        let bytes = match message.shape() {
+            Shape::Request => note_request(session, upstream, &message, Way::Http(link.clone()), true),
+            // The gateway itself tells what changed in its lists.
+            Shape::Notification if message.method().ends_with("/list_changed") => None,
+            Shape::Notification => Some(message.into_bytes()),
+            Shape::Result | Shape::Error => None,
+        };
+        if let Some(bytes) = bytes {
+            let _ = outbox.send(sse::frame(&bytes, None, None)).await;
+        }
+    }
+    Ok(())
+}
+
+/// Passes a `logging/setLevel` on to every session with a server that this client has.
+pub fn pass_level_on(call: &Call, session: &Arc<Session>, params: &[u8]) {
+    let message = message::call(Some(b"\"mcpg-level\""), "logging/setLevel", params);
+    let snapshot = call.app.registry.snapshot();
+    let Some(tenant) = snapshot.tenant(call.caller.tenant()) else { return };
+    for (id, link) in session.links() {
+        let Some(entry) = tenant.entry_by_id(&call.caller, id) else { continue };
+        let (upstream, message) = (entry.upstream.clone(), message.clone());
+        call.app.tasks.spawn(async move {
+            if let Transport::Http(server) = &upstream.transport {
+                let server: &HttpServer = server;
+                if let Ok(answer) = link.post(server, message, Vec::new()).await {
+                    let _ = server.response(answer).await;
+                }
+            }
+        });
+    }
+}
+
+/// A listener's stream.
+struct Outbox {
+    receiver: mpsc::Receiver<Bytes>,
+    keep_alive: std::time::Duration,
+    timer: Pin<Box<Sleep>>,
+    session: Option<(Arc<Session>, u64)>,
+    finish: Finish,
+}
+
+impl Outbox {
+    fn new(app: &App, receiver: mpsc::Receiver<Bytes>, session: Option<(Arc<Session>, u64)>, finish: Finish) -> Self {
+        let keep_alive = app.settings.limits.sse_keep_alive;
+        Self { receiver, keep_alive, timer: Box::pin(sleep(keep_alive)), session, finish }
+    }
+}
+
+impl http_body::Body for Outbox {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Poll::Ready(frame) = self.receiver.poll_recv(context) {
+            let keep_alive = self.keep_alive;
+            self.timer.as_mut().reset(tokio::time::Instant::now() + keep_alive);
+            if let Some(frame) = &frame {
+                self.finish.sent(frame.len());
+            }
+            return Poll::Ready(frame.map(|frame| Ok(Frame::data(frame))));
+        }
+        ready!(self.timer.as_mut().poll(context));
+        let keep_alive = self.keep_alive;
+        self.timer.as_mut().reset(tokio::time::Instant::now() + keep_alive);
+        Poll::Ready(Some(Ok(Frame::data(sse::KEEP_ALIVE))))
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        // A listener that goes away has heard what it wanted.
+        self.finish.end(Outcome::Success);
+        if let Some((session, number)) = &self.session {
+            session.close_outbox(*number);
+        }
+    }
+}

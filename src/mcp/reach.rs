@@ -1,0 +1,275 @@
+//! Sends one request to the server that it is for, in the era and session that fit, and says what must be changed in the
+//! answer. Which replica, which child, which session with the server: all of it is settled here; what the answer says is not
+//! looked at, but for an HTTP status that means "this session is gone".
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode};
+
+use crate::access::Caller;
+use crate::app::App;
+use crate::balance::caller_key;
+use crate::fault::{Fault, Kind, Retry};
+use crate::json;
+use crate::mcp::bridge::answer::Fix;
+use crate::mcp::bridge::request::{renumber, to_modern};
+use crate::mcp::headers::{mirror_params, named_by};
+use crate::mcp::listen;
+use crate::mcp::session::{Cancel, Reach, Session};
+use crate::mcp::source::Source;
+use crate::protocol::era::{Era, MODERN, Version};
+use crate::protocol::message::{self, Message};
+use crate::protocol::meta;
+use crate::registry::catalog::{Item, Kind as ListKind};
+use crate::upstream::channel::Who;
+use crate::upstream::http::{Answer, Content, HttpServer, Outgoing, garbage, mirror};
+use crate::upstream::mux::{Mux, Origin};
+use crate::upstream::session::{HttpSession, Opening};
+use crate::upstream::wire::Body;
+use crate::upstream::{Transport, Upstream};
+
+/// One request on its way.
+pub struct Ask<'a> {
+    /// The process.
+    pub app: &'a App,
+    /// Who asks.
+    pub caller: &'a Caller,
+    /// In which legacy session, if it is a legacy client.
+    pub session: Option<&'a Arc<Session>>,
+    /// The server.
+    pub upstream: &'a Arc<Upstream>,
+    /// The request, names already the server's own.
+    pub message: &'a Message,
+    /// The tool that is called, when it is listed.
+    pub item: Option<&'a Item>,
+    /// Headers of a modern client that mirror parameters of a tool that is not listed.
+    pub params: Vec<(HeaderName, HeaderValue)>,
+    /// How the client takes it back, in the legacy era.
+    pub cancel: Option<&'a Arc<Cancel>>,
+}
+
+/// What the server began to answer.
+pub struct Reached {
+    /// The answer.
+    pub reply: Reply,
+    /// What must be changed in it.
+    pub fix: Fix,
+    /// Where the server's own requests are answered.
+    pub origin: Back,
+    /// The version spoken with the server.
+    pub version: Option<Version>,
+    /// The replica.
+    pub replica: Option<usize>,
+}
+
+/// An answer, by form.
+pub enum Reply {
+    /// One JSON text, to be read; the replica's account goes along.
+    Json(StatusCode, Body, crate::balance::InFlight),
+    /// A stream.
+    Stream(Source),
+}
+
+/// The way back to the server for what the client answers it.
+#[derive(Clone)]
+pub enum Back {
+    /// There is none: the server cannot ask.
+    None,
+    /// This session with it.
+    Http(Arc<HttpSession>),
+    /// The session that several clients share: it must not ask.
+    Shared(Arc<HttpSession>, Bytes),
+    /// This channel.
+    Mux(Mux),
+}
+
+impl Ask<'_> {
+    fn era(&self) -> Era {
+        if self.session.is_some() { Era::Legacy } else { Era::Modern }
+    }
+
+    fn fix(&self, server: Era) -> Fix {
+        let level = self.message.meta(meta::LOG_LEVEL).and_then(json::text);
+        let method = self.message.method();
+        Fix {
+            client: self.era(),
+            server,
+            id: self.message.id_bytes().unwrap_or_default(),
+            renumbered: false,
+            token: None,
+            cacheable: ListKind::of_method(&method).is_some() || method == "resources/read",
+            log_level: level.map(|level| level.as_ref().into()),
+        }
+    }
+
+    /// Whether a second try cannot do harm: everything but tools only reads, and some tools say that they are idempotent.
+    fn may_repeat(&self) -> bool {
+        self.message.method() != "tools/call"
+            || self.item.and_then(|item| json::get(&item.raw, "annotations")).is_some_and(|hints| {
+                ["idempotentHint", "readOnlyHint"].iter().any(|hint| json::get(hints, hint) == Some(b"true"))
+            })
+    }
+
+    /// The message in the modern era, with the headers that mirror it.
+    fn modern(&self) -> Outgoing {
+        let message = match self.session {
+            None => self.message.bytes().clone(),
+            Some(session) => to_modern(self.message, &session.init, session.level().as_deref()),
+        };
+        let method = self.message.method();
+        let name = named_by(&method).and_then(|member| self.message.text(member));
+        let mut headers = mirror(Era::Modern, &method, name.as_deref());
+        match self.item {
+            Some(item) => headers.extend(mirror_params(self.message, &item.mirrored)),
+            None => headers.extend(self.params.iter().cloned()),
+        }
+        Outgoing { message, version: Some(MODERN), session: None, headers }
+    }
+}
+
+/// Sends the request and waits for the beginning of the answer.
+pub async fn reach(ask: &Ask<'_>) -> Result<Reached, Fault> {
+    match &ask.upstream.transport {
+        Transport::Http(server) => over_http(ask, server).await,
+        Transport::Stdio(server) => {
+            let who = who(ask.caller, ask.session);
+            let (link, era) = ask.upstream.channel(server, &who, ask.era()).await?;
+            let version = match era {
+                Era::Modern => Some(MODERN),
+                Era::Legacy => link.handshake.legacy.as_ref().map(|legacy| legacy.version),
+            };
+            let message = match (era, ask.session) {
+                (Era::Modern, Some(session)) => to_modern(ask.message, &session.init, session.level().as_deref()),
+                _ => ask.message.bytes().clone(),
+            };
+            let origin = match ask.session {
+                Some(session) => Origin { session: session.number, answers: session.answers && era == Era::Legacy },
+                None => Origin { session: caller_key(ask.caller.principal()), answers: false },
+            };
+            let call = link.mux.call(message, origin).await?;
+            let origin = Back::Mux(link.mux.clone());
+            let reply = Reply::Stream(Source::Mux(call));
+            Ok(Reached { reply, fix: ask.fix(era), origin, version, replica: None })
+        }
+    }
+}
+
+/// For whom a channel is wanted.
+pub fn who(caller: &Caller, session: Option<&Arc<Session>>) -> Who {
+    Who {
+        user: Some(format!("{}|{}", caller.principal().issuer, caller.principal().subject).into()),
+        session: session.map(|session| ((&*session.id).into(), session.init.clone())),
+    }
+}
+
+async fn over_http(ask: &Ask<'_>, server: &HttpServer) -> Result<Reached, Fault> {
+    let peer = ask.upstream.peer().await?;
+    match (peer.era_for(ask.era()), ask.session) {
+        (Era::Modern, _) => {
+            let caller = caller_key(ask.caller.principal());
+            let answer = server.post(caller, ask.may_repeat(), &ask.modern()).await?;
+            reached(ask, server, answer, ask.fix(Era::Modern), Back::None, MODERN)
+        }
+        (Era::Legacy, Some(session)) => in_session(ask, server, session).await,
+        (Era::Legacy, None) => in_shared_session(ask, server).await,
+    }
+}
+
+/// In the session that belongs to the client's own. One that the server forgot is opened anew, once: the request was not
+/// acted on.
+async fn in_session(ask: &Ask<'_>, server: &HttpServer, session: &Arc<Session>) -> Result<Reached, Fault> {
+    let mut again = true;
+    loop {
+        let link = link(ask.app, ask.caller, session, ask.upstream, server).await?;
+        if let Some(cancel) = ask.cancel {
+            cancel.forward_to(ask.upstream, &link);
+        }
+        let answer = link.post(server, ask.message.bytes().clone(), Vec::new()).await;
+        if again && is_lost(&answer) && link.id.is_some() {
+            session.lose(ask.upstream.server.id, &link);
+            again = false;
+            continue;
+        }
+        let version = link.version();
+        return reached(ask, server, answer?, ask.fix(Era::Legacy), Back::Http(link), version);
+    }
+}
+
+/// In the gateway's own session, under a number of its own.
+async fn in_shared_session(ask: &Ask<'_>, server: &HttpServer) -> Result<Reached, Fault> {
+    let mut again = true;
+    loop {
+        let link = ask.upstream.own_session(server).await?;
+        let number = link.number();
+        let (bytes, token) = renumber(ask.message, number);
+        let fix = Fix { renumbered: true, token, ..ask.fix(Era::Legacy) };
+        let answer = link.post(server, bytes, Vec::new()).await;
+        if again && is_lost(&answer) && link.id.is_some() {
+            ask.upstream.lose_own_session(&link).await;
+            again = false;
+            continue;
+        }
+        let version = link.version();
+        let id = Bytes::from(number.to_string());
+        return reached(ask, server, answer?, fix, Back::Shared(link, id), version);
+    }
+}
+
+fn is_lost(answer: &Result<Answer, Fault>) -> bool {
+    match answer {
+        Ok(answer) => answer.status == StatusCode::NOT_FOUND,
+        Err(fault) => fault.kind == Kind::Status(404),
+    }
+}
+
+/// The session with a server that belongs to a client's session; opened with the client's own parameters when there is none.
+pub async fn link(
+    app: &App,
+    caller: &Caller,
+    session: &Arc<Session>,
+    upstream: &Arc<Upstream>,
+    server: &HttpServer,
+) -> Result<Arc<HttpSession>, Fault> {
+    let cell = session.link(upstream.server.id);
+    let open = || async {
+        let opened: Arc<HttpSession> = match HttpSession::open(server, caller_key(caller.principal()), &session.init).await? {
+            Opening::Open(opened) => Arc::from(opened),
+            Opening::Declined(error) => {
+                let text = error.text("message").unwrap_or_default().into_owned();
+                return Err(Fault::upstream(Kind::Garbage, Retry::NotSent, format!("the server declines: {text}")));
+            }
+        };
+        opened.confirm(server).await?;
+        if let Some(level) = session.level() {
+            let message = message::call(Some(b"\"mcpg-level\""), "logging/setLevel", &level);
+            let answer = opened.post(server, message, Vec::new()).await?;
+            server.response(answer).await?;
+        }
+        if session.reach == Reach::All {
+            listen::hear_link(app, caller, session, upstream.server.id, opened.clone());
+        }
+        Ok::<_, Fault>(opened)
+    };
+    cell.get_or_try_init(open).await.cloned()
+}
+
+fn reached(
+    ask: &Ask<'_>,
+    server: &HttpServer,
+    answer: Answer,
+    fix: Fix,
+    origin: Back,
+    version: Version,
+) -> Result<Reached, Fault> {
+    let Answer { status, content, attempt, replica, .. } = answer;
+    let reply = match content {
+        Content::Json(body) => Reply::Json(status, body, attempt),
+        Content::Events(body) => Reply::Stream(Source::events(body, attempt, server.limits().message)),
+        Content::Empty => {
+            ask.upstream.forget();
+            return Err(garbage(format!("the server answered a request with HTTP {} and nothing else", status.as_u16())));
+        }
+    };
+    Ok(Reached { reply, fix, origin, version: Some(version), replica: Some(replica) })
+}

@@ -1,0 +1,105 @@
+//! The operation of one request while it is under way. Whoever finishes it says how; one that is dropped unfinished was
+//! cancelled. It is recorded exactly once, when the last byte is gone or given up.
+
+use std::time::Instant;
+
+use crate::fault::{Fault, Whose};
+use crate::telemetry::{Operation, Outcome, Recorder};
+
+/// Records its operation when dropped.
+pub struct Finish {
+    recorder: Recorder,
+    open: Option<Box<Open>>,
+}
+
+struct Open {
+    operation: Operation,
+    ended: bool,
+    waiting: Option<Instant>,
+}
+
+impl Finish {
+    /// One that nothing was said about yet.
+    pub fn new(operation: Operation, recorder: Recorder) -> Self {
+        Self { recorder, open: Some(Box::new(Open { operation, ended: false, waiting: None })) }
+    }
+
+    /// One that records nothing.
+    pub fn nothing(recorder: &Recorder) -> Self {
+        Self { recorder: recorder.clone(), open: None }
+    }
+
+    /// Gives the operation to somebody else; what is left here records nothing.
+    pub fn hand_over(&mut self) -> Self {
+        Self { recorder: self.recorder.clone(), open: self.open.take() }
+    }
+
+    /// Fills in what became known.
+    pub fn fill(&mut self, change: impl FnOnce(&mut Operation)) {
+        if let Some(open) = &mut self.open {
+            change(&mut open.operation);
+        }
+    }
+
+    /// A sentence about the outcome.
+    pub fn note(&mut self, text: &str) {
+        self.fill(|operation| operation.detail = Some(text.into()));
+    }
+
+    /// From now on it waits for a server.
+    pub fn wait(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.waiting = Some(Instant::now());
+        }
+    }
+
+    /// The server has answered, or begun to.
+    pub fn waited(&mut self) {
+        if let Some(open) = &mut self.open
+            && let Some(since) = open.waiting.take()
+        {
+            open.operation.times.upstream += since.elapsed();
+        }
+    }
+
+    /// These bytes went to the client.
+    pub fn sent(&mut self, bytes: usize) {
+        self.fill(|operation| operation.sizes.response += bytes as u64);
+    }
+
+    /// How it ended; the first word counts.
+    pub fn end(&mut self, outcome: Outcome) {
+        self.waited();
+        if let Some(open) = &mut self.open
+            && !open.ended
+        {
+            open.ended = true;
+            open.operation.finish(outcome);
+        }
+    }
+
+    /// It ended with a fault.
+    pub fn fail(&mut self, fault: &Fault) {
+        self.waited();
+        if let Some(open) = &mut self.open
+            && !open.ended
+        {
+            open.ended = true;
+            open.operation.fail(fault);
+        }
+    }
+
+    /// It was given up.
+    pub fn cancelled(&mut self, whose: Whose) {
+        self.end(Outcome::Error { whose, kind: "cancelled" });
+    }
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        self.cancelled(Whose::Client);
+        if let Some(open) = &self.open {
+            self.recorder.record(&open.operation);
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! An answer on its way to the client as a stream of events. It is pulled by the client's reading, so a slow reader slows the
+//! server and nothing piles up here. Dropping it before its end takes the request back from the server.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Frame;
+use tokio::time::{Sleep, sleep};
+
+use crate::app::App;
+use crate::fault::{Fault, Kind, Retry, Whose};
+use crate::mcp::bridge::answer::Fix;
+use crate::mcp::error::Refusal;
+use crate::mcp::reach::Back;
+use crate::mcp::record::Finish;
+use crate::mcp::session::{Asked, InFlight, Session, Way};
+use crate::mcp::source::{Piece, Source};
+use crate::protocol::era::Era;
+use crate::protocol::message::{self, Message, Shape};
+use crate::protocol::{meta, sse};
+use crate::telemetry::Outcome;
+use crate::upstream::{Transport, Upstream};
+
+/// After the response a server gets this long to end its stream, so that the connection can be used again.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// What a relay stands on.
+pub struct Relay {
+    app: App,
+    upstream: Arc<Upstream>,
+    source: Option<Source>,
+    first: Option<Piece>,
+    fix: Fix,
+    back: Back,
+    session: Option<Arc<Session>>,
+    in_flight: Option<InFlight>,
+    /// Put before event ids where one session reaches several servers.
+    tag: Option<Box<str>>,
+    finish: Finish,
+    answered: bool,
+    resumable: bool,
+    /// Whether it is a stream of its own and not the answer to one request.
+    open_ended: bool,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// What a relay is made of.
+pub struct Parts {
+    /// The process.
+    pub app: App,
+    /// The server.
+    pub upstream: Arc<Upstream>,
+    /// Where the pieces come from.
+    pub source: Source,
+    /// A piece that was already read.
+    pub first: Option<Piece>,
+    /// What must be changed in them.
+    pub fix: Fix,
+    /// Where the server's own requests are answered.
+    pub back: Back,
+    /// The client's legacy session.
+    pub session: Option<Arc<Session>>,
+    /// The request on the session's list.
+    pub in_flight: Option<InFlight>,
+    /// Put before event ids where one session reaches several servers.
+    pub tag: Option<Box<str>>,
+    /// Records the operation.
+    pub finish: Finish,
+}
+
+impl Relay {
+    /// Starts passing on.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { app, upstream, source, first, fix, back, session, in_flight, tag, finish } = parts;
+        Self {
+            app,
+            upstream,
+            source: Some(source),
+            first,
+            fix,
+            back,
+            session,
+            in_flight,
+            tag,
+            finish,
+            answered: false,
+            resumable: false,
+            open_ended: false,
+            timer: None,
+        }
+    }
+
+    /// Starts passing on a stream that is not the answer to one request: it ends when the server ends it.
+    pub fn open_ended(parts: Parts) -> Self {
+        let mut relay = Self::new(parts);
+        relay.open_ended = true;
+        relay.resumable = true;
+        relay
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            if self.in_flight.as_ref().is_some_and(|request| request.cancel.poll(context).is_ready()) {
+                self.finish.end(Outcome::from(&Fault::client(Kind::Cancelled, "cancelled")));
+                self.answered = true;
+                self.source = None;
+                return Poll::Ready(None);
+            }
+            let piece = match self.first.take() {
+                Some(piece) => Some(Ok(piece)),
+                None => match &mut self.source {
+                    None => return Poll::Ready(None),
+                    Some(source) => match source.poll_next(context) {
+                        Poll::Ready(piece) => piece,
+                        Poll::Pending => return self.poll_quiet(context),
+                    },
+                },
+            };
+            self.timer = None;
+            match piece {
+                Some(Ok(piece)) => {
+                    if let Some(frame) = self.pass(piece) {
+                        self.finish.sent(frame.len());
+                        return Poll::Ready(Some(frame));
+                    }
+                }
+                Some(Err(fault)) => return self.poll_broken(&fault),
+                None if self.answered => {
+                    self.source = None;
+                    return Poll::Ready(None);
+                }
+                // A legacy server may end a stream early and go on when the client comes back for the rest.
+                None if self.resumable => {
+                    self.finish.end(Outcome::Success);
+                    self.answered = true;
+                    self.source = None;
+                    return Poll::Ready(None);
+                }
+                None => {
+                    let text = "the stream ended without an answer";
+                    return self.poll_broken(&Fault::upstream(Kind::Dropped, Retry::MaybeSent, text));
+                }
+            }
+        }
+    }
+
+    /// Nothing to pass on: after the answer the stream soon ends, before it a comment keeps it alive.
+    fn poll_quiet(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let wait = if self.answered { LINGER } else { self.app.settings.limits.sse_keep_alive };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(wait)));
+        ready!(timer.as_mut().poll(context));
+        self.timer = None;
+        if self.answered {
+            self.source = None;
+            return Poll::Ready(None);
+        }
+        Poll::Ready(Some(sse::KEEP_ALIVE))
+    }
+
+    fn poll_broken(&mut self, fault: &Fault) -> Poll<Option<Bytes>> {
+        self.source = None;
+        if self.answered {
+            return Poll::Ready(None);
+        }
+        self.answered = true;
+        self.finish.fail(fault);
+        if self.open_ended {
+            return Poll::Ready(None);
+        }
+        let refusal = Refusal::of(fault, self.upstream.server.spec.slug.as_str(), self.fix.client);
+        Poll::Ready(Some(sse::frame(&refusal.message(Some(&self.fix.id)), None, None)))
+    }
+
+    /// The frame for one piece; `None` if the client should not see it.
+    fn pass(&mut self, piece: Piece) -> Option<Bytes> {
+        self.resumable |= piece.id.is_some() && self.session.is_some();
+        let Some(message) = &piece.message else {
+            // Only an id to come back with, or a comment.
+            return match (&piece.raw, self.fix.client) {
+                (Some(raw), Era::Legacy) if self.tag.is_none() => Some(raw.clone()),
+                (Some(_), Era::Legacy) if piece.id.is_some() => Some(self.priming(&piece)),
+                _ => None,
+            };
+        };
+        let bytes = match message.shape() {
+            Shape::Result | Shape::Error if self.open_ended => message.bytes().clone(),
+            Shape::Result | Shape::Error => {
+                if self.answered {
+                    return None;
+                }
+                let (bytes, outcome) = self.fix.response(message);
+                self.answered = true;
+                if let Some(source) = &mut self.source {
+                    source.succeeded();
+                }
+                self.finish.end(outcome);
+                bytes
+            }
+            Shape::Notification => self.fix.notification(message)?,
+            Shape::Request => self.request(message, piece.token)?,
+        };
+        match piece.raw {
+            Some(raw) if self.tag.is_none() && self.fix.client == Era::Legacy && bytes == *message.bytes() => Some(raw),
+            // No event ids in the modern era: its streams cannot be resumed.
+            Some(raw) if self.fix.client == Era::Modern && piece.id.is_none() && bytes == *message.bytes() => Some(raw),
+            _ => Some(sse::frame(&bytes, self.event_id(piece.id.as_deref()).as_deref(), piece.retry)),
+        }
+    }
+
+    fn priming(&self, piece: &Piece) -> Bytes {
+        let id = self.event_id(piece.id.as_deref()).unwrap_or_default();
+        let retry = piece.retry.map_or(String::new(), |retry| format!("retry: {retry}\n"));
+        format!("id: {}\n{retry}data: \n\n", String::from_utf8_lossy(&id)).into()
+    }
+
+    fn event_id(&self, id: Option<&[u8]>) -> Option<Vec<u8>> {
+        if self.fix.client == Era::Modern {
+            return None;
+        }
+        let id = id?;
+        Some(match &self.tag {
+            Some(tag) => [tag.as_bytes(), b"/", id].concat(),
+            None => id.to_vec(),
+        })
+    }
+
+    /// A request of the server: noted, so that the client's answer finds its way, and passed on; or declined for a client
+    /// that cannot be asked.
+    fn request(&mut self, message: &Message, token: Option<u64>) -> Option<Bytes> {
+        let theirs = message.id_bytes()?;
+        let way = match (&self.back, token) {
+            (Back::Http(link), _) => Way::Http(link.clone()),
+            (Back::Mux(mux), Some(token)) => Way::Mux(mux.clone(), token),
+            (Back::Shared(link, _), _) => {
+                decline(&self.app, &self.upstream, link.clone(), &theirs);
+                return None;
+            }
+            _ => return None,
+        };
+        let session = self.session.as_ref()?;
+        note_request(session, &self.upstream, message, way, self.tag.is_some())
+    }
+}
+
+/// Puts a server's request on the session's list and returns it as the client sees it. With `rename` it gets an id of our
+/// own, because several servers may use the same.
+pub fn note_request(
+    session: &Session,
+    upstream: &Arc<Upstream>,
+    message: &Message,
+    way: Way,
+    rename: bool,
+) -> Option<Bytes> {
+    let theirs = message.id_bytes()?;
+    let (id, bytes) = if rename && matches!(way, Way::Http(_)) {
+        let id = Bytes::from(format!("\"mcpg-{:016x}\"", rand::random::<u64>()));
+        let bytes = message.with_id(&id);
+        (id, bytes)
+    } else {
+        (theirs.clone(), message.bytes().clone())
+    };
+    match session.ask(id, Asked { upstream: upstream.clone(), way, id: theirs }) {
+        Ok(()) => Some(bytes),
+        Err(fault) => {
+            tracing::warn!(server = %upstream.server.spec.slug, "a request of the server is dropped: {fault}");
+            None
+        }
+    }
+}
+
+/// Tells a server that asks in the shared session that nobody there can answer.
+fn decline(app: &App, upstream: &Arc<Upstream>, link: Arc<crate::upstream::session::HttpSession>, id: &[u8]) {
+    let text = "this session is shared by several clients and nobody can be asked; the client must open one of its own";
+    let error = message::error(Some(id), meta::METHOD_NOT_FOUND, text, None);
+    let upstream = upstream.clone();
+    app.tasks.spawn(async move {
+        if let Transport::Http(server) = &upstream.transport
+            && let Ok(mut answer) = link.post(server, error, Vec::new()).await
+        {
+            answer.attempt.report(Ok(()), std::time::Instant::now());
+        }
+    });
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
+        // HTTP has no other word for it than a closed connection; a session of its era wants a notification.
+        if let (Back::Shared(link, id), Some(_)) = (&self.back, &self.source) {
+            let params = format!("{{\"requestId\":{}}}", String::from_utf8_lossy(id));
+            let notification = message::call(None, "notifications/cancelled", params.as_bytes());
+            let (upstream, link) = (self.upstream.clone(), link.clone());
+            self.app.tasks.spawn(async move {
+                if let Transport::Http(server) = &upstream.transport
+                    && let Ok(mut answer) = link.post(server, notification, Vec::new()).await
+                {
+                    answer.attempt.report(Ok(()), std::time::Instant::now());
+                }
+            });
+        }
+        if self.open_ended {
+            self.finish.end(Outcome::Success);
+        }
+        self.finish.cancelled(Whose::Client);
+    }
+}
+
+impl http_body::Body for Relay {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        self.poll_next(context).map(|frame| frame.map(|frame| Ok(Frame::data(frame))))
+    }
+}

@@ -1,0 +1,154 @@
+//! Keeps what is known of one server true. It asks when the server is new, when it says that a list changed, when what is
+//! known is too old, and when told to; a server that does not answer is asked again after a pause that grows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::broadcast;
+use tokio::time::Instant;
+
+use crate::fault::{Fault, Kind as FaultKind};
+use crate::protocol::era::{Era, MODERN};
+use crate::protocol::message::Shape;
+use crate::protocol::sse;
+use crate::registry::catalog::{Catalog, Kind};
+use crate::registry::live::{Keeper, Registry};
+use crate::upstream::http::{Answer, Content, HttpServer, Outgoing, mirror, read_message};
+use crate::upstream::peer;
+use crate::upstream::{Notice, Transport, Upstream};
+
+/// First and longest pause after a failure.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// Several changes in a row are asked about once.
+const SETTLE: Duration = Duration::from_millis(50);
+/// Pause before a stream that ended is opened again.
+const REOPEN: Duration = Duration::from_secs(5);
+
+/// Runs until stopped.
+pub async fn keep(registry: Arc<Registry>, upstream: Arc<Upstream>, keeper: Arc<Keeper>) {
+    tokio::select! {
+        () = keeper.stop.cancelled() => {}
+        () = ask_again_and_again(&registry, &upstream, &keeper) => {}
+        () = listen(&registry, &upstream) => {}
+    }
+}
+
+async fn ask_again_and_again(registry: &Registry, upstream: &Arc<Upstream>, keeper: &Keeper) {
+    let mut notices = registry.ground.notices.subscribe();
+    let mut said = Vec::new();
+    let mut pause = PAUSES.0;
+    loop {
+        let result = Catalog::ask(upstream).await;
+        if let Err(fault) = &result {
+            tracing::warn!(server = %upstream.server.spec.slug, kind = fault.kind.label(), "the server could not be asked: {fault}");
+            if matches!(fault.kind, FaultKind::Garbage | FaultKind::Refused | FaultKind::Status(_)) {
+                // Perhaps it speaks something else than it did.
+                upstream.forget();
+            }
+        }
+        registry.heard(upstream, result.as_ref().map(Clone::clone), &said);
+        said.clear();
+        let wait = match result {
+            Ok(_) => {
+                pause = PAUSES.0;
+                registry.ttl.mul_f64(rand::random_range(0.9..1.1))
+            }
+            Err(_) => {
+                let wait = pause.mul_f64(rand::random_range(0.8..1.2));
+                pause = (pause * 2).min(PAUSES.1);
+                wait
+            }
+        };
+        let until = Instant::now() + wait;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => break,
+                () = keeper.wake.notified() => break,
+                notice = notices.recv() => if let Some(kinds) = changed(&notice, upstream) {
+                    said.extend(kinds);
+                    tokio::time::sleep(SETTLE).await;
+                    while let Ok(notice) = notices.try_recv() {
+                        said.extend(changed(&Ok(notice), upstream).unwrap_or_default());
+                    }
+                    break;
+                },
+            }
+        }
+    }
+}
+
+/// The kinds of list that a notice says have changed at this server; all of them when notices were missed.
+fn changed(notice: &Result<Notice, broadcast::error::RecvError>, upstream: &Upstream) -> Option<Vec<Kind>> {
+    match notice {
+        Ok(notice) if notice.server == upstream.server.id => match notice.message.method().as_ref() {
+            "notifications/tools/list_changed" => Some(vec![Kind::Tools]),
+            "notifications/prompts/list_changed" => Some(vec![Kind::Prompts]),
+            "notifications/resources/list_changed" => Some(vec![Kind::Resources, Kind::Templates]),
+            _ => None,
+        },
+        Err(broadcast::error::RecvError::Lagged(_)) => Some(Vec::new()),
+        _ => None,
+    }
+}
+
+/// Hears what a server over HTTP says by itself, as long as it will. What children say comes through their channel.
+async fn listen(registry: &Registry, upstream: &Arc<Upstream>) {
+    let Transport::Http(server) = &upstream.transport else { return std::future::pending().await };
+    loop {
+        let heard = match open(upstream, server).await {
+            Ok(Some(answer)) => hear(registry, upstream, server, answer).await,
+            // It does not offer such a stream; changes are found by age.
+            Ok(None) => return std::future::pending().await,
+            Err(fault) => Err(fault),
+        };
+        if let Err(fault) = heard {
+            tracing::debug!(server = %upstream.server.spec.slug, "the stream of notices broke: {fault}");
+        }
+        tokio::time::sleep(REOPEN.mul_f64(rand::random_range(0.8..1.2))).await;
+    }
+}
+
+async fn open(upstream: &Arc<Upstream>, server: &HttpServer) -> Result<Option<Answer>, Fault> {
+    let peer = upstream.peer().await?;
+    let notifies = [["tools", "listChanged"], ["prompts", "listChanged"], ["resources", "listChanged"]];
+    let subscribes = peer.can(&["resources", "subscribe"]);
+    if !subscribes && !notifies.iter().any(|path| peer.can(path)) {
+        return Ok(None);
+    }
+    let answer = match peer.era_for(Era::Modern) {
+        Era::Modern => {
+            let params = r#"{"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}}"#;
+            let message = peer::modern_request("mcpg-listen", "subscriptions/listen", params);
+            let headers = mirror(Era::Modern, "subscriptions/listen", None);
+            server.post(0, true, &Outgoing { message, version: Some(MODERN), session: None, headers }).await
+        }
+        Era::Legacy => upstream.own_session(server).await?.listen(server, None).await,
+    };
+    match answer {
+        Err(fault) if matches!(fault.kind, FaultKind::Status(405 | 404 | 400)) => Ok(None),
+        Ok(answer) if !matches!(answer.content, Content::Events(_)) => Ok(None),
+        answer => answer.map(Some),
+    }
+}
+
+async fn hear(registry: &Registry, upstream: &Upstream, server: &HttpServer, answer: Answer) -> Result<(), Fault> {
+    let Answer { content, mut attempt, .. } = answer;
+    let Content::Events(mut body) = content else { return Ok(()) };
+    attempt.report(Ok(()), std::time::Instant::now());
+    // A quiet stream is a healthy one.
+    body.be_patient();
+    let mut reader = sse::Reader::new(server.limits().message);
+    while let Some(piece) = body.chunk().await {
+        reader.feed(&piece?);
+        while let Ok(Some(event)) = reader.next() {
+            let Some(message) = event.data.filter(|data| !data.is_empty()).map(read_message) else { continue };
+            match message {
+                Ok(message) if message.shape() == Shape::Notification => {
+                    let _ = registry.ground.notices.send(Notice { server: upstream.server.id, message });
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,218 @@
+//! The registry at run time: every enabled server with its transport and what it offers, and the snapshot made of them.
+//! It follows the stored servers (`follow`), and for each server a keeper asks again when the server says that something
+//! changed, when what is known is too old, or when somebody wants it asked now.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ahash::AHashMap;
+use arc_swap::ArcSwap;
+use time::OffsetDateTime;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::fault::Fault;
+use crate::id::ServerId;
+use crate::registry::catalog::{Catalog, Kind};
+use crate::registry::keeper;
+use crate::registry::model::Server;
+use crate::registry::snapshot::{Entry, Snapshot, State};
+use crate::upstream::{Ground, Upstream};
+
+/// See the module.
+pub struct Registry {
+    /// What servers stand on.
+    pub ground: Arc<Ground>,
+    snapshot: ArcSwap<Snapshot>,
+    live: Mutex<AHashMap<ServerId, Live>>,
+    revision: watch::Sender<u64>,
+    /// Age at which a catalogue is asked for again.
+    pub ttl: Duration,
+}
+
+struct Live {
+    entry: Entry,
+    keeper: Arc<Keeper>,
+    checked_at: Option<OffsetDateTime>,
+    checked: watch::Sender<u64>,
+}
+
+/// The handle of a keeper.
+#[derive(Default)]
+pub struct Keeper {
+    /// Wakes it.
+    pub wake: Notify,
+    /// Ends it.
+    pub stop: CancellationToken,
+}
+
+/// How a server is doing, for people.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// In one word.
+    pub state: State,
+    /// Era and version, once known.
+    pub version: Option<crate::protocol::era::Version>,
+    /// How many items of each kind.
+    pub counts: [usize; 4],
+    /// What could not be taken in.
+    pub problems: Vec<String>,
+    /// When it was last asked.
+    pub checked_at: Option<OffsetDateTime>,
+}
+
+impl Registry {
+    /// An empty one.
+    pub fn new(ground: Arc<Ground>, ttl: Duration) -> Arc<Self> {
+        let (snapshot, live) = Default::default();
+        Arc::new(Self { ground, snapshot, live, revision: watch::Sender::new(0), ttl })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, AHashMap<ServerId, Live>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What requests read.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Tells of every new snapshot.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
+    }
+
+    /// Takes over the servers as stored: new ones are set up, changed ones anew, those that are gone or disabled closed.
+    /// `remembered` is what an earlier process knew of a server's catalogue.
+    pub fn follow(self: &Arc<Self>, servers: Vec<Server>, remembered: &AHashMap<ServerId, Catalog>) {
+        let mut closed = Vec::new();
+        {
+            let mut live = self.lock();
+            let mut kept = AHashMap::with_capacity(servers.len());
+            for server in servers.into_iter().filter(|server| server.spec.enabled) {
+                let id = server.id;
+                let before = live.remove(&id);
+                match before {
+                    Some(same) if same.entry.upstream.server.revision == server.revision => {
+                        kept.insert(id, same);
+                    }
+                    before => {
+                        if let Some(set_up) = self.set_up(server, before.as_ref(), remembered) {
+                            kept.insert(id, set_up);
+                        }
+                        closed.extend(before);
+                    }
+                }
+            }
+            closed.extend(std::mem::replace(&mut *live, kept).into_values());
+        }
+        self.publish();
+        for old in closed {
+            old.keeper.stop.cancel();
+            self.ground.tasks.spawn(async move { old.entry.upstream.close().await });
+        }
+    }
+
+    fn set_up(
+        self: &Arc<Self>,
+        server: Server,
+        before: Option<&Live>,
+        remembered: &AHashMap<ServerId, Catalog>,
+    ) -> Option<Live> {
+        let id = server.id;
+        let slug = server.spec.slug.clone();
+        let upstream = match Upstream::new(Arc::new(server), &self.ground, before.map(|live| &*live.entry.upstream)) {
+            Ok(upstream) => Arc::new(upstream),
+            Err(fault) => {
+                tracing::error!(server = %slug, "the server cannot be set up: {fault}");
+                return None;
+            }
+        };
+        let known = before.map(|live| live.entry.catalog.clone());
+        let catalog = known.or_else(|| remembered.get(&id).cloned().map(Arc::new)).unwrap_or_default();
+        let marks = before.map_or([0; 4], |live| live.entry.marks);
+        let entry = Entry { upstream: upstream.clone(), catalog, state: State::Unknown, marks };
+        let keeper = Arc::new(Keeper::default());
+        self.ground.tasks.spawn(keeper::keep(self.clone(), upstream, keeper.clone()));
+        Some(Live { entry, keeper, checked_at: None, checked: watch::Sender::new(0) })
+    }
+
+    fn publish(&self) {
+        let entries = self.lock().values().map(|live| live.entry.clone()).collect();
+        self.snapshot.store(Arc::new(Snapshot::new(entries)));
+        self.revision.send_modify(|revision| *revision += 1);
+    }
+
+    /// Takes in what a keeper heard. `said` are the kinds that the server itself said had changed.
+    pub fn heard(&self, upstream: &Arc<Upstream>, result: Result<Catalog, &Fault>, said: &[Kind]) {
+        {
+            let mut live = self.lock();
+            let Some(live) = live.get_mut(&upstream.server.id) else { return };
+            if !Arc::ptr_eq(&live.entry.upstream, upstream) {
+                return;
+            }
+            live.checked_at = Some(OffsetDateTime::now_utc());
+            match result {
+                Ok(catalog) => {
+                    for kind in Kind::ALL {
+                        if said.contains(&kind) || catalog.items(kind) != live.entry.catalog.items(kind) {
+                            live.entry.marks[kind as usize] += 1;
+                        }
+                    }
+                    live.entry.catalog = Arc::new(catalog);
+                    live.entry.state = State::Ready;
+                }
+                Err(fault) => live.entry.state = State::Unreachable(fault.to_string()),
+            }
+            live.checked.send_modify(|count| *count += 1);
+        }
+        self.publish();
+    }
+
+    /// Asks a server now and waits until it has been asked; `None` if there is no such server, or it is disabled.
+    pub async fn refresh(&self, id: ServerId) -> Option<Status> {
+        let mut checked = {
+            let live = self.lock();
+            let live = live.get(&id)?;
+            let checked = live.checked.subscribe();
+            live.keeper.wake.notify_one();
+            checked
+        };
+        let _ = checked.changed().await;
+        self.status(id)
+    }
+
+    /// How a server is doing; `None` if there is no such server, or it is disabled.
+    pub fn status(&self, id: ServerId) -> Option<Status> {
+        let live = self.lock();
+        let live = live.get(&id)?;
+        Some(Status {
+            state: live.entry.state.clone(),
+            version: live.entry.upstream.known().and_then(|peer| peer.version()),
+            counts: Kind::ALL.map(|kind| live.entry.catalog.items(kind).len()),
+            problems: live.entry.catalog.problems.clone(),
+            checked_at: live.checked_at,
+        })
+    }
+
+    /// What a server offers, as last heard.
+    pub fn catalog(&self, id: ServerId) -> Option<Arc<Catalog>> {
+        self.lock().get(&id).map(|live| live.entry.catalog.clone())
+    }
+
+    /// Ends everything that it holds with servers.
+    pub async fn close(&self) {
+        let all: Vec<Live> = std::mem::take(&mut *self.lock()).into_values().collect();
+        for live in &all {
+            live.keeper.stop.cancel();
+        }
+        self.ground.children.shutdown().await;
+        let began = Instant::now();
+        for live in all {
+            // Servers that do not answer a goodbye must not hold up the end.
+            if began.elapsed() < Duration::from_secs(2) {
+                let _ = tokio::time::timeout(Duration::from_secs(1), live.entry.upstream.close()).await;
+            }
+        }
+    }
+}

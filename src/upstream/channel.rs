@@ -1,0 +1,171 @@
+//! Servers reached over one channel that many callers share: stdio children now. Which child serves whom is decided here,
+//! and the handshake is spoken that a fresh one needs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::broadcast;
+
+use crate::fault::{Fault, Kind, Retry};
+use crate::id::ServerId;
+use crate::protocol::era::MODERN;
+use crate::protocol::message::{self, Message};
+use crate::registry::model::{ProtocolPreference, Server, Sharing};
+use crate::upstream::{Ground, Notice};
+use crate::upstream::http::{garbage, read_message};
+use crate::upstream::mux::{Event, Mux, Origin};
+use crate::upstream::peer::{self, Legacy, Peer, Probe, read_initialize, read_probe};
+use crate::upstream::stdio::Launch;
+use crate::upstream::stdio::pool::{Key, Link};
+
+/// A server that does not answer the modern probe by then is a legacy one (2026-07-28, basic/transports/stdio).
+const PROBE: Duration = Duration::from_secs(5);
+/// What a child is told its clients can do. Who really can is known per session; others decline for their client.
+const CAPABILITIES: &str = r#"{"sampling":{},"elicitation":{"form":{},"url":{}},"roots":{"listChanged":true}}"#;
+/// The gateway itself, which cannot answer a server.
+const GATEWAY: Origin = Origin { session: 0, answers: false };
+
+/// On whose behalf a channel is wanted.
+#[derive(Debug, Clone, Default)]
+pub struct Who {
+    /// The user, for children that one user has for itself.
+    pub user: Option<Arc<str>>,
+    /// The session, for children that one session has for itself, with the parameters of its `initialize`.
+    pub session: Option<(Arc<str>, Bytes)>,
+}
+
+/// A server that is started as a child.
+pub struct StdioServer {
+    server: Arc<Server>,
+}
+
+impl StdioServer {
+    /// Nothing is started.
+    pub fn new(server: Arc<Server>) -> Self {
+        Self { server }
+    }
+
+    fn launch(&self) -> Launch {
+        let spec = &self.server.spec;
+        let command = spec.command.as_ref();
+        Launch {
+            program: command.map(|command| command.program.clone()).unwrap_or_default(),
+            args: command.map(|command| command.args.clone()).unwrap_or_default(),
+            cwd: command.and_then(|command| command.cwd.as_deref()).map(PathBuf::from),
+            env: spec.env.clone(),
+            name: spec.slug.as_str().into(),
+        }
+    }
+
+    fn key(&self, who: &Who, modern: bool) -> Key {
+        let share = match self.server.spec.sharing {
+            Sharing::Shared => None,
+            Sharing::PerUser => who.user.clone(),
+            // Modern clients have no sessions: what belongs together is what one user does.
+            Sharing::PerSession => who.session.as_ref().map(|(id, _)| id.clone()).or_else(|| who.user.clone()),
+        };
+        Key { server: self.server.id, share, modern }
+    }
+
+    /// The child that serves `who`, started if need be.
+    pub async fn link(&self, ground: &Ground, who: &Who, modern: bool) -> Result<Arc<Link<Peer>>, Fault> {
+        let own = matches!(self.server.spec.sharing, Sharing::PerSession).then(|| who.session.clone()).flatten();
+        let params = match own {
+            // A child of its own is told the truth about its only client.
+            Some((_, init)) => init,
+            None => peer::initialize_params(CAPABILITIES).into(),
+        };
+        let preference = self.server.spec.protocol.clone();
+        let (server, notices) = (self.server.id, ground.notices.clone());
+        let tasks = ground.tasks.clone();
+        let init = move |mux: Mux| async move {
+            tasks.spawn(pass_notices_on(server, mux.broadcasts(), notices));
+            shake_hands(&mux, modern, &preference, &params).await
+        };
+        ground.children.get(&self.key(who, modern), || self.launch(), init).await
+    }
+
+    /// Ends the child that only this session used.
+    pub async fn release(&self, ground: &Ground, who: &Who) {
+        if self.server.spec.sharing == Sharing::PerSession && who.session.is_some() {
+            for modern in [false, true] {
+                ground.children.release(&self.key(who, modern)).await;
+            }
+        }
+    }
+}
+
+/// What a child says by itself goes to everybody who listens; ends with the child.
+async fn pass_notices_on(
+    server: ServerId,
+    mut from: broadcast::Receiver<Bytes>,
+    to: broadcast::Sender<Notice>,
+) {
+    loop {
+        match from.recv().await {
+            Ok(bytes) => {
+                if let Ok(message) = read_message(bytes) {
+                    let _ = to.send(Notice { server, message });
+                }
+            }
+            Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+/// Finds out what a fresh child speaks and, unless it is to be spoken to in the modern era, opens the legacy session.
+async fn shake_hands(mux: &Mux, modern: bool, preference: &ProtocolPreference, params: &[u8]) -> Result<Peer, Fault> {
+    let discover = if *preference == ProtocolPreference::Legacy { None } else { probe(mux).await? };
+    if modern || *preference == ProtocolPreference::Modern {
+        return match discover {
+            Some(_) => Ok(Peer { legacy: None, modern: discover }),
+            None => Err(garbage(format!("the server does not speak {MODERN}, which its registration demands"))),
+        };
+    }
+    match initialize(mux, params).await {
+        Ok(legacy) => Ok(Peer { legacy: Some(legacy), modern: discover }),
+        Err(_) if discover.is_some() => Ok(Peer { legacy: None, modern: discover }),
+        Err(fault) => Err(fault),
+    }
+}
+
+async fn probe(mux: &Mux) -> Result<Option<Bytes>, Fault> {
+    let request = peer::modern_request("mcpg-discover", "server/discover", "{}");
+    match tokio::time::timeout(PROBE, ask(mux, request)).await {
+        Err(_) => Ok(None),
+        Ok(Err(fault)) if fault.kind == Kind::Garbage => Ok(None),
+        Ok(Err(fault)) => Err(fault),
+        Ok(Ok(answer)) => match read_probe(&answer) {
+            Probe::Modern(result) => Ok(Some(result)),
+            Probe::Legacy => Ok(None),
+            Probe::Strange(versions) => {
+                Err(garbage(format!("the server speaks only {versions}, which this gateway does not")))
+            }
+        },
+    }
+}
+
+async fn initialize(mux: &Mux, params: &[u8]) -> Result<Legacy, Fault> {
+    let request = message::call(Some(b"\"mcpg-initialize\""), "initialize", params);
+    let answer = ask(mux, request).await?;
+    if let Some(text) = answer.error_code().and_then(|_| answer.text("message")) {
+        return Err(Fault::upstream(Kind::Garbage, Retry::NotSent, format!("the server declines: {text}")));
+    }
+    let legacy = read_initialize(answer.body().unwrap_or_default()).map_err(garbage)?;
+    mux.notify(message::call(None, "notifications/initialized", b"{}")).await?;
+    Ok(legacy)
+}
+
+/// A request of the gateway's own; notifications on the way are passed over.
+pub async fn ask(mux: &Mux, request: Bytes) -> Result<Message, Fault> {
+    let mut call = mux.call(request, GATEWAY).await?;
+    while let Some(event) = call.next().await {
+        if let Event::Response(bytes) = event? {
+            return read_message(bytes);
+        }
+    }
+    Err(Fault::upstream(Kind::Dropped, Retry::MaybeSent, "the server ended before it answered"))
+}

@@ -1,0 +1,284 @@
+//! The door that every request passes before a surface sees it, and every answer on its way out. One function, because the
+//! order is the point: name the request, refuse what is not meant for us, answer preflights, bound the body, let it in, then
+//! dress the answer.
+
+use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, StatusCode};
+use tower::Service as _;
+
+use super::body;
+use super::gate::{Gate, Refusal, Trust};
+use crate::config::{Limits, Settings};
+use crate::telemetry::{Counter, Metrics, RequestId};
+
+/// What the door knows of a request; an extension of it.
+#[derive(Debug, Clone)]
+pub struct Visit {
+    /// Its name.
+    pub request_id: RequestId,
+    /// The client's address, proxies taken into account.
+    pub client: IpAddr,
+    /// The other end of the connection.
+    pub peer: SocketAddr,
+}
+
+/// The door of one process. Cheap to clone.
+#[derive(Clone)]
+pub struct Door(Arc<Parts>);
+
+struct Parts {
+    gate: Gate,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    router: Router,
+}
+
+/// Headers that a page's script may read besides the safe-listed ones.
+const EXPOSED: HeaderValue =
+    HeaderValue::from_static("mcp-session-id, www-authenticate, mcp-protocol-version, x-request-id, retry-after");
+const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE, OPTIONS");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+impl Door {
+    /// A door in front of `router`.
+    pub fn new(settings: &Settings, metrics: Arc<Metrics>, router: Router) -> Self {
+        let gate = Gate::new(&settings.listen);
+        Self(Arc::new(Parts { gate, limits: settings.limits.clone(), metrics, router }))
+    }
+
+    /// Answers one request of `peer`.
+    pub async fn answer<B>(&self, peer: SocketAddr, mut request: Request<B>) -> Response
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
+        let parts = &*self.0;
+        let request_id = RequestId::of(request.headers());
+        // Host before origin: an origin may be ours by being the host's.
+        let checked = parts
+            .gate
+            .host(request.headers(), request.uri().authority())
+            .and_then(|()| parts.gate.origin(request.headers()));
+        let trust = match checked {
+            Ok(trust) => trust,
+            Err(refusal) => return self.refuse(refusal, &request_id),
+        };
+        let page = if trust == Trust::Page { request.headers().get(header::ORIGIN).cloned() } else { None };
+        let mut response = if page.is_some() && is_preflight(&request) {
+            preflight(request.headers())
+        } else if announces_more_than(parts.limits.request_body, request.headers()) {
+            self.too_large(&request_id)
+        } else {
+            let client = parts.gate.client(peer, request.headers());
+            request.extensions_mut().insert(Visit { request_id: request_id.clone(), client, peer });
+            let (most, time) = (parts.limits.request_body, parts.limits.body_read_timeout);
+            let request = request.map(|body| body::bounded(body, most, time));
+            // A panic is answered, so that the other requests of the connection do not go down with it.
+            match AssertUnwindSafe(parts.router.clone().call(request)).catch_unwind().await {
+                Ok(Ok(response)) => response,
+                Err(_) => broken(&request_id),
+            }
+        };
+        self.dress(response.headers_mut(), page, &request_id);
+        response
+    }
+
+    fn refuse(&self, refusal: Refusal, id: &RequestId) -> Response {
+        let (status, code, reason) = match refusal {
+            Refusal::BadHost => (StatusCode::BAD_REQUEST, "BAD_HOST", "bad_host"),
+            Refusal::ForeignHost => (StatusCode::FORBIDDEN, "FOREIGN_HOST", "foreign_host"),
+            Refusal::ForeignOrigin => (StatusCode::FORBIDDEN, "FOREIGN_ORIGIN", "foreign_origin"),
+        };
+        self.0.metrics.requests_refused.on([reason], Counter::inc);
+        let mut response = problem(status, code, &refusal.to_string(), id);
+        self.dress(response.headers_mut(), None, id);
+        response
+    }
+
+    fn too_large(&self, id: &RequestId) -> Response {
+        self.0.metrics.requests_refused.on(["body_too_large"], Counter::inc);
+        let detail = format!(
+            "the body is larger than the {} bytes that this gateway accepts (MREG_REQUEST_BODY_LIMIT)",
+            self.0.limits.request_body
+        );
+        problem(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", &detail, id)
+    }
+
+    fn dress(&self, headers: &mut HeaderMap, page: Option<HeaderValue>, id: &RequestId) {
+        headers.insert(REQUEST_ID, id.to_header());
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        if self.0.gate.has_tls() {
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+        }
+        if let Some(origin) = page {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            headers.append(header::VARY, HeaderValue::from_static("origin"));
+            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+        }
+    }
+}
+
+fn is_preflight<B>(request: &Request<B>) -> bool {
+    request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// What the page asked for is allowed: its origin is already trusted, and parameters of tools travel in headers whose names
+/// nobody can list beforehand. Credentials are bearer tokens; cookies are not allowed across origins.
+fn preflight(headers: &HeaderMap) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let answer = response.headers_mut();
+    answer.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+    if let Some(asked) = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+        answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+    }
+    answer.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    answer.append(header::VARY, HeaderValue::from_static("access-control-request-headers"));
+    response
+}
+
+fn announces_more_than(most: usize, headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok())
+        .is_some_and(|length| length > most as u64)
+}
+
+fn broken(id: &RequestId) -> Response {
+    tracing::error!(request_id = id.as_str(), "a request handler panicked; this is a bug of the gateway");
+    let detail = "the gateway failed at this request; its log has the details under the request id";
+    problem(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", detail, id)
+}
+
+/// An error body (RFC 9457).
+fn problem(status: StatusCode, code: &str, detail: &str, id: &RequestId) -> Response {
+    let body = serde_json::json!({
+        "type": "about:blank",
+        "title": status.canonical_reason(),
+        "status": status.as_u16(),
+        "detail": detail,
+        "code": code,
+        "request_id": id.as_str(),
+    });
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::{get, post};
+    use axum::{Extension, extract::DefaultBodyLimit};
+
+    use super::*;
+    use crate::config::DotEnv;
+
+    fn door(args: &[&str]) -> Door {
+        let settings = Settings::from_args(args, &DotEnv::default()).unwrap();
+        let router = Router::new()
+            .route(
+                "/who",
+                get(async |Extension(visit): Extension<Visit>| format!("{} {}", visit.client, visit.request_id)),
+            )
+            .route("/echo", post(async |body: Bytes| body))
+            .route("/panic", get(async || -> String { panic!("on purpose") }))
+            .layer(DefaultBodyLimit::disable());
+        Door::new(&settings, Arc::new(Metrics::new(10)), router)
+    }
+
+    async fn ask(
+        door: &Door,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &'static str,
+    ) -> Response<String> {
+        let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::from(body)).unwrap();
+        let (head, body) = door.answer("127.0.0.1:9".parse().unwrap(), request).await.into_parts();
+        let body = body::read(body).await.unwrap();
+        Response::from_parts(head, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_request_is_named_and_its_answer_dressed() {
+        let door = door(&["--behind-proxy"]);
+        let headers = [("x-request-id", "mine-1"), ("x-forwarded-for", "192.0.2.7")];
+        let answer = ask(&door, "GET", "/who", &headers, "").await;
+        assert_eq!(answer.body(), "192.0.2.7 mine-1");
+        let value = |name: &str| answer.headers().get(name).map(|value| value.to_str().unwrap());
+        assert_eq!(value("x-request-id"), Some("mine-1"));
+        assert_eq!(value("x-content-type-options"), Some("nosniff"));
+        assert_eq!(value("cache-control"), Some("no-store"));
+        assert_eq!(value("access-control-allow-origin"), None);
+        assert_eq!(value("strict-transport-security"), None);
+    }
+
+    #[tokio::test]
+    async fn strangers_get_a_problem_that_says_what_to_do() {
+        let door = door(&[]);
+        let answer = ask(&door, "GET", "/who", &[("origin", "https://evil.example")], "").await;
+        assert_eq!(answer.status(), 403);
+        assert_eq!(answer.headers()["content-type"], "application/problem+json");
+        assert!(answer.headers().get("access-control-allow-origin").is_none());
+        let body: serde_json::Value = serde_json::from_str(answer.body()).unwrap();
+        assert_eq!((&body["code"], &body["status"]), (&"FOREIGN_ORIGIN".into(), &403.into()));
+        assert!(body["detail"].as_str().unwrap().contains("MREG_ALLOWED_ORIGINS"));
+        assert_eq!(body["request_id"], answer.headers()["x-request-id"].to_str().unwrap());
+        assert_eq!(ask(&door, "GET", "/who", &[("host", "localhost")], "").await.status(), 400, "two hosts");
+        assert_eq!(door.0.metrics.requests_refused.with(["foreign_origin"]).get(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_trusted_page_may_ask_first_and_read_the_answer() {
+        let door = door(&[]);
+        let origin = ("origin", "http://localhost:6274");
+        let asking = [
+            origin,
+            ("access-control-request-method", "POST"),
+            ("access-control-request-headers", "authorization,mcp-param-city"),
+        ];
+        let answer = ask(&door, "OPTIONS", "/echo", &asking, "").await;
+        assert_eq!(answer.status(), 204);
+        assert_eq!(answer.headers()["access-control-allow-headers"], "authorization,mcp-param-city");
+        assert_eq!(answer.headers()["access-control-allow-origin"], "http://localhost:6274");
+        let answer = ask(&door, "POST", "/echo", &[origin], "hello").await;
+        assert_eq!((answer.status().as_u16(), answer.body().as_str()), (200, "hello"));
+        let exposed = answer.headers()["access-control-expose-headers"].to_str().unwrap();
+        assert!(exposed.contains("mcp-session-id") && exposed.contains("www-authenticate"), "{exposed}");
+        assert_eq!(answer.headers()["vary"], "origin");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_too_large_is_refused_announced_or_not() {
+        let door = door(&["--request-body-limit", "4"]);
+        let answer = ask(&door, "POST", "/echo", &[("content-length", "5")], "hello").await;
+        assert_eq!(answer.status(), 413);
+        assert!(answer.body().contains("MREG_REQUEST_BODY_LIMIT") && answer.body().contains("4 bytes"), "{answer:?}");
+        assert_eq!(ask(&door, "POST", "/echo", &[], "hello").await.status(), 413);
+        assert_eq!(ask(&door, "POST", "/echo", &[], "hell").await.status(), 200);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer() {
+        let answer = ask(&door(&[]), "GET", "/panic", &[], "").await;
+        assert_eq!(answer.status(), 500);
+        assert!(answer.body().contains("INTERNAL") && !answer.body().contains("on purpose"), "{answer:?}");
+    }
+}
