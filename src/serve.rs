@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! The life of the process: start, say so, serve, stop. Nothing slow stands before the first answer, and nothing that runs is
 //! dropped at the end without having had its time.
 
@@ -169,4 +170,39 @@ pub fn block_on(settings: Settings) -> anyhow::Result<ExitCode> {
     // Blocking work, of the database say, is not waited for beyond what the stop already waited.
     runtime.shutdown_timeout(Duration::from_millis(if matches!(how, Ok(Stopped::Clean)) { 1000 } else { 0 }));
     Ok(if how? == Stopped::Forced { ExitCode::from(130) } else { ExitCode::SUCCESS })
+=======
+//! Placeholder of the server's start.
+
+use std::net::SocketAddr;
+
+use crate::config::Settings;
+use crate::secret::Secret;
+
+/// A server that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The first administrator's key, when this start made it.
+    pub first_key: Option<Secret>,
+}
+
+impl Running {
+    /// Returns when it has stopped.
+    #[expect(clippy::unused_async, reason = "placeholder")]
+    pub async fn stopped(self) -> anyhow::Result<()> {
+        Ok(())
+    }
+}
+
+/// Placeholder.
+#[expect(clippy::unused_async, reason = "placeholder")]
+pub async fn start(_settings: Settings) -> anyhow::Result<Running> {
+    anyhow::bail!("the server is not part of this build")
+}
+
+/// Placeholder.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    start(settings).await?.stopped().await
+>>>>>>> cli
 }
