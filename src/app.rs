@@ -1,80 +1,8 @@
-<<<<<<< HEAD
-<<<<<<< HEAD
-//! The parts of the process, built once from the settings. Surfaces take the whole of it; engines take the parts they need.
+//! The parts of the process, built once from the settings; itself an extractor. Surfaces take the whole of it, engines the
+//! parts they need. What surfaces ask beyond one engine (take over a change, how a server does) are small functions here.
 
-use std::ops::Deref;
-=======
-//! The parts of the process, built once from the settings.
-
->>>>>>> process
-use std::sync::Arc;
-
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-
-<<<<<<< HEAD
-use crate::access::{Accounts, KeyRing};
-use crate::config::Settings;
-use crate::crypto::Sealer;
-use crate::mcp::session::Sessions;
-use crate::registry::live::Registry;
-use crate::store::Store;
-use crate::telemetry::Recorder;
-
-/// The process. Cloning copies a pointer.
-#[derive(Clone)]
-pub struct App(Arc<Parts>);
-
-/// See [`App`].
-pub struct Parts {
-    /// What was set.
-    pub settings: Settings,
-    /// The database.
-    pub store: Store,
-    /// Seals secrets at rest.
-    pub sealer: Sealer,
-    /// Who may come in.
-    pub keyring: KeyRing,
-    /// Local accounts.
-    pub accounts: Accounts,
-    /// The servers at run time.
-    pub registry: Arc<Registry>,
-    /// Sessions of legacy clients.
-    pub sessions: Sessions,
-    /// Takes finished operations.
-    pub recorder: Recorder,
-    /// Owns everything that was spawned, so that the end can wait for it.
-    pub tasks: TaskTracker,
-    /// Cancelled when the process is told to stop.
-=======
-use crate::config::Settings;
-use crate::telemetry::{Health, Metrics, Recorder};
-
-/// All parts. Cheap to clone.
-#[derive(Clone)]
-pub struct App {
-    /// What the operator asked for.
-    pub settings: Arc<Settings>,
-    /// Where finished operations go.
-    pub recorder: Recorder,
-    /// How the parts are.
-    pub health: Health,
-    /// Owns everything that runs on its own.
-    pub tasks: TaskTracker,
-    /// Cancelled when the process begins to stop.
->>>>>>> process
-    pub shutdown: CancellationToken,
-}
-
-impl App {
-<<<<<<< HEAD
-    /// Puts the parts together.
-    pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
-    }
-=======
-//! The parts of the process, built once from the settings; itself an extractor. What surfaces ask of the running gateway
-//! beyond one engine (rebuild after a change, refresh a server, how a server does) are small functions here.
+mod assembly;
+mod memory;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -84,32 +12,53 @@ use bytes::Bytes;
 use http::request::Parts as RequestParts;
 use serde::Serialize;
 use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::access::{Accounts, KeyRing};
+use crate::config::Settings;
 use crate::crypto::Sealer;
-use crate::fault::Fault;
+use crate::fault::{Fault, Kind as FaultKind};
 use crate::id::{ServerId, TenantId};
+use crate::mcp::session::Sessions;
+use crate::registry::catalog::Kind;
+use crate::registry::live::Registry;
 use crate::registry::model::Server;
 use crate::registry::servers::Servers;
-use crate::store::catalogs::CatalogKind;
-use crate::store::{Store, StoreError, at};
+use crate::registry::snapshot::State;
+use crate::store::{Store, StoreError};
+use crate::telemetry::{Health, Recorder};
+
+pub use assembly::{Built, build};
 
 /// The running gateway. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct App(Arc<Parts>);
 
 /// What it is made of.
-#[derive(Debug)]
 pub struct Parts {
+    /// What the operator asked for.
+    pub settings: Arc<Settings>,
     /// The database.
     pub store: Store,
-    /// What seals secrets at rest.
+    /// Seals secrets at rest.
     pub sealer: Sealer,
     /// Who may come in.
     pub keyring: KeyRing,
     /// Who may sign in by password.
     pub accounts: Accounts,
->>>>>>> registry
+    /// The servers at run time.
+    pub registry: Arc<Registry>,
+    /// Sessions of legacy clients.
+    pub sessions: Sessions,
+    /// Where finished operations go.
+    pub recorder: Recorder,
+    /// How the parts are.
+    pub health: Health,
+    /// Owns everything that runs on its own, so that the end can wait for it.
+    pub tasks: TaskTracker,
+    /// Cancelled when the process begins to stop.
+    pub shutdown: CancellationToken,
 }
 
 impl Deref for App {
@@ -117,20 +66,6 @@ impl Deref for App {
 
     fn deref(&self) -> &Parts {
         &self.0
-<<<<<<< HEAD
-=======
-    /// Builds the parts.
-    pub fn new(settings: Settings) -> Self {
-        let metrics = Arc::new(Metrics::new(settings.metrics.max_series));
-        Self {
-            settings: Arc::new(settings),
-            recorder: Recorder::new(metrics),
-            health: Health::default(),
-            tasks: TaskTracker::new(),
-            shutdown: CancellationToken::new(),
-        }
->>>>>>> process
-=======
     }
 }
 
@@ -148,11 +83,13 @@ pub struct ServerStatus {
     /// `ready`, `unreachable`, `disabled` or `unknown`.
     pub state: &'static str,
     /// `legacy` or `modern`, once known.
-    pub era: Option<String>,
+    pub era: Option<&'static str>,
     /// Protocol version, once known.
-    pub version: Option<String>,
+    pub version: Option<&'static str>,
     /// Why it could last not be asked.
     pub last_error: Option<String>,
+    /// What of its offers could not be taken in.
+    pub problems: Vec<String>,
     /// When it was last asked.
     #[serde(with = "time::serde::rfc3339::option")]
     pub checked_at: Option<OffsetDateTime>,
@@ -192,53 +129,59 @@ impl App {
 
     /// Takes over a change of servers, keys or accounts at once, before the answer to who made it.
     pub async fn changed(&self) -> Result<(), StoreError> {
-        self.keyring.reload(&self.store).await
-    }
-
-    /// Asks a server anew what it offers, and waits for the answer.
-    #[expect(clippy::unused_async, reason = "the runtime registry is asked here")]
-    pub async fn refresh(&self, _server: ServerId) -> Result<(), Fault> {
+        self.keyring.reload(&self.store).await?;
+        match self.servers().load_all().await {
+            Ok(servers) => self.registry.follow(servers, &ahash::AHashMap::new()),
+            Err(error) => tracing::error!("the servers could not be read again: {error}"),
+        }
         Ok(())
     }
 
+    /// Asks a server anew what it offers, and waits for the answer.
+    pub async fn refresh(&self, server: ServerId) -> Result<(), Fault> {
+        match self.registry.refresh(server).await.map(|status| status.state) {
+            Some(State::Unreachable(reason)) => {
+                Err(Fault::upstream(FaultKind::Unreachable, crate::fault::Retry::NotSent, reason))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// How a server is doing.
-    pub async fn status(&self, server: &Server) -> ServerStatus {
-        let rows = self.store.catalogs(&server.tenant, server.id).await.unwrap_or_default();
-        let count = |kind: CatalogKind| {
-            let row = rows.iter().find(|row| row.kind == kind.as_str())?;
-            Some(crate::json::elements(&row.items).count())
+    pub fn status(&self, server: &Server) -> ServerStatus {
+        let Some(status) = self.registry.status(server.id).filter(|_| server.spec.enabled) else {
+            return ServerStatus { state: "disabled", ..ServerStatus::default() };
         };
-        let last_error = rows.iter().find_map(|row| row.error.clone());
+        let known = status.checked_at.is_some() || status.counts.iter().any(|count| *count > 0);
+        let count = |kind: Kind| known.then(|| status.counts[kind as usize]);
+        let (state, last_error) = match status.state {
+            State::Unknown => ("unknown", None),
+            State::Ready => ("ready", None),
+            State::Unreachable(reason) => ("unreachable", Some(reason)),
+        };
         ServerStatus {
-            state: match (server.spec.enabled, &last_error) {
-                (false, _) => "disabled",
-                (true, Some(_)) => "unreachable",
-                (true, None) if rows.is_empty() => "unknown",
-                (true, None) => "ready",
-            },
-            checked_at: rows.iter().map(|row| at(row.discovered_at)).max(),
+            state,
+            era: status.version.map(|version| version.era().label()),
+            version: status.version.map(crate::protocol::era::Version::as_str),
             last_error,
-            tools: count(CatalogKind::Tools),
-            resources: count(CatalogKind::Resources),
-            templates: count(CatalogKind::Templates),
-            prompts: count(CatalogKind::Prompts),
-            ..ServerStatus::default()
+            problems: status.problems,
+            checked_at: status.checked_at,
+            tools: count(Kind::Tools),
+            resources: count(Kind::Resources),
+            templates: count(Kind::Templates),
+            prompts: count(Kind::Prompts),
         }
     }
 
     /// What a server is known to offer.
-    pub async fn offers(&self, tenant: &TenantId, server: ServerId) -> Result<Offers, StoreError> {
-        let rows = self.store.catalogs(tenant, server).await?;
-        let items = |kind: CatalogKind| {
-            let row = rows.iter().find(|row| row.kind == kind.as_str());
-            row.map_or(Bytes::from_static(b"[]"), |row| Bytes::from(row.items.clone()))
-        };
-        Ok(Offers {
-            tools: items(CatalogKind::Tools),
-            resources: items(CatalogKind::Resources),
-            templates: items(CatalogKind::Templates),
-            prompts: items(CatalogKind::Prompts),
-        })
->>>>>>> registry
+    pub fn offers(&self, _tenant: &TenantId, server: ServerId) -> Offers {
+        let catalog = self.registry.catalog(server).unwrap_or_default();
+        let items = |kind| memory::array(catalog.items(kind));
+        Offers {
+            tools: items(Kind::Tools),
+            resources: items(Kind::Resources),
+            templates: items(Kind::Templates),
+            prompts: items(Kind::Prompts),
+        }
     }
 }

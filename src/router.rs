@@ -3,31 +3,27 @@
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
-use axum::routing::any;
+use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
+use crate::admin;
 use crate::app::App;
+use crate::mcp::endpoint::{self, ALL, ONE};
 use crate::ops;
 
 /// All routes of one process.
 pub fn routes(app: App) -> Router {
     Router::new()
         .merge(ops::router())
-        .nest("/api/v1", Router::new().fallback(not_built))
-        .route("/mcp", any(not_built))
-        .route("/mcp/{server}", any(not_built))
-        .route("/sse", any(not_built))
-        .route("/messages", any(not_built))
+        .merge(admin::router())
+        .route(ALL, get(endpoint::get_all).post(endpoint::post_all).delete(endpoint::delete_all))
+        .route(ONE, get(endpoint::get_one).post(endpoint::post_one).delete(endpoint::delete_one))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         // The door bounds bodies for all routes alike; a second, smaller bound would only confuse.
         .layer(DefaultBodyLimit::disable())
         .with_state(app)
-}
-
-async fn not_built() -> (StatusCode, Json<Value>) {
-    answer(StatusCode::NOT_IMPLEMENTED, "NOT_IMPLEMENTED", "this build does not serve that")
 }
 
 async fn not_found() -> (StatusCode, Json<Value>) {

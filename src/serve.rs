@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! The life of the process: start, say so, serve, stop. Nothing slow stands before the first answer, and nothing that runs is
 //! dropped at the end without having had its time.
 
@@ -22,7 +21,7 @@ use tokio_util::task::TaskTracker;
 
 pub use first_key::announce;
 
-use crate::app::App;
+use crate::app::{App, Built, build};
 use crate::config::Settings;
 use crate::router;
 use crate::telemetry::Metrics;
@@ -126,31 +125,54 @@ pub async fn open(ground: &Ground, router: Router) -> anyhow::Result<Running> {
     })
 }
 
-/// Builds the parts and listens.
+/// Longest wait, after the last request, for what runs beside requests.
+const BESIDE: Duration = Duration::from_secs(10);
+
+/// Builds the parts, listens, and leaves word for the command line on this machine.
 pub async fn start(settings: Settings) -> anyhow::Result<(App, Running)> {
-    let app = App::new(settings);
-    let ground = Ground {
+    let Built { app, first_key } = build(settings).await?;
+    let front = Ground {
         settings: Arc::clone(&app.settings),
         metrics: Arc::clone(app.recorder.metrics()),
-        tasks: app.tasks.clone(),
+        tasks: TaskTracker::new(),
         shutdown: app.shutdown.clone(),
     };
-    let running = open(&ground, router::routes(app.clone())).await?;
+    let running = open(&front, router::routes(app.clone())).await?;
+    let folder = &app.settings.data.data_dir;
+    match (&first_key, &app.settings.access.bootstrap_admin_key) {
+        (Some(key), _) => announce(folder, &running.url(), key, true)?,
+        (None, Some(key)) => announce(folder, &running.url(), key, false)?,
+        (None, None) => {}
+    }
     Ok((app, running))
 }
 
-/// Serves until SIGTERM or SIGINT, then stops gracefully; a second signal does not wait.
-pub async fn run(settings: Settings) -> anyhow::Result<Stopped> {
+/// Serves until SIGTERM or SIGINT, then stops gracefully; a second signal does not wait. Says on standard output where it
+/// listens, and then does `besides`, whose failure stops nothing.
+pub async fn live(settings: Settings, besides: impl AsyncFnOnce() -> anyhow::Result<()>) -> anyhow::Result<Stopped> {
     // Before anything else, so that a signal during the start is not lost.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let (_app, running) = start(settings).await?;
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "listening on {}", running.url()).and_then(|()| out.flush()).context("standard output")?;
-    drop(out);
     let mut asked = async || tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} };
-    asked().await;
+    let (app, running) = tokio::select! {
+        started = start(settings) => started?,
+        () = asked() => return Ok(Stopped::Clean),
+    };
+    {
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "listening on {}", running.url()).and_then(|()| out.flush()).context("standard output")?;
+    }
+    let besides = async {
+        if let Err(error) = besides().await {
+            tracing::error!("{error:#}");
+        }
+        std::future::pending::<()>().await
+    };
+    tokio::select! { () = asked() => {}, () = besides => {} }
     tracing::info!("stopping: what runs may finish; a second signal ends it at once");
     let how = running.stop(asked()).await;
+    if how != Stopped::Forced {
+        tokio::select! { () = end(&app) => {}, () = asked() => {}, () = tokio::time::sleep(BESIDE) => {} }
+    }
     match how {
         Stopped::Clean => tracing::info!("stopped"),
         Stopped::Expired => tracing::warn!("the grace ended (MREG_SHUTDOWN_GRACE); what still ran was cut off"),
@@ -159,50 +181,18 @@ pub async fn run(settings: Settings) -> anyhow::Result<Stopped> {
     Ok(how)
 }
 
-/// [`run`] on a runtime of its own: 0 when it stopped clean or at the end of its grace, 130 when it was forced.
-pub fn block_on(settings: Settings) -> anyhow::Result<ExitCode> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = settings.pools.worker_threads {
-        builder.worker_threads(threads);
+/// Ends what runs beside requests: children, sessions with servers, jobs, and the database last.
+async fn end(app: &App) {
+    app.registry.close().await;
+    app.tasks.close();
+    app.tasks.wait().await;
+    if let Err(error) = app.keyring.flush_used(&app.store).await {
+        tracing::warn!("when keys were last used could not be stored: {error}");
     }
-    let runtime = builder.enable_all().build().context("threads to serve requests")?;
-    let how = runtime.block_on(run(settings));
-    // Blocking work, of the database say, is not waited for beyond what the stop already waited.
-    runtime.shutdown_timeout(Duration::from_millis(if matches!(how, Ok(Stopped::Clean)) { 1000 } else { 0 }));
-    Ok(if how? == Stopped::Forced { ExitCode::from(130) } else { ExitCode::SUCCESS })
-=======
-//! Placeholder of the server's start.
-
-use std::net::SocketAddr;
-
-use crate::config::Settings;
-use crate::secret::Secret;
-
-/// A server that runs.
-#[derive(Debug)]
-pub struct Running {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// The first administrator's key, when this start made it.
-    pub first_key: Option<Secret>,
+    app.store.close().await;
 }
 
-impl Running {
-    /// Returns when it has stopped.
-    #[expect(clippy::unused_async, reason = "placeholder")]
-    pub async fn stopped(self) -> anyhow::Result<()> {
-        Ok(())
-    }
-}
-
-/// Placeholder.
-#[expect(clippy::unused_async, reason = "placeholder")]
-pub async fn start(_settings: Settings) -> anyhow::Result<Running> {
-    anyhow::bail!("the server is not part of this build")
-}
-
-/// Placeholder.
-pub async fn run(settings: Settings) -> anyhow::Result<()> {
-    start(settings).await?.stopped().await
->>>>>>> cli
+/// A whole process on these settings.
+pub async fn run(settings: Settings) -> anyhow::Result<Stopped> {
+    live(settings, async || Ok(())).await
 }

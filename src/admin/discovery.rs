@@ -8,7 +8,7 @@ use crate::access::Caller;
 use crate::app::App;
 use crate::json;
 use crate::registry::names;
-use crate::web::body::{Page, PageQuery, Parameters, bad_cursor, cursor_after};
+use crate::web::json::{Page, PageQuery, Parameters, bad_cursor, cursor_after};
 use crate::web::problem::Problem;
 
 /// What to find.
@@ -93,7 +93,7 @@ async fn find(app: &App, caller: &Caller, search: &Search, tools: bool) -> Resul
             {
                 continue;
             }
-            let offers = app.offers(&server.tenant, server.id).await?;
+            let offers = app.offers(&server.tenant, server.id);
             let lists: &[(&str, &str, &[u8])] = if tools {
                 &[("tool", "name", &offers.tools)]
             } else {

@@ -13,7 +13,7 @@ use crate::access::{Allow, Caller, Role, Scopes};
 use crate::app::App;
 use crate::secret::Secret;
 use crate::store::now;
-use crate::web::body::{Body, Page, PageQuery, Parameters, bad_cursor, cursor_after};
+use crate::web::json::{Body, Page, PageQuery, Parameters, bad_cursor, cursor_after};
 use crate::web::problem::Problem;
 
 /// A key that is asked for. What is not named is not allowed, except that every tool of a named server is.

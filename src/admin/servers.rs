@@ -18,7 +18,7 @@ use crate::json;
 use crate::registry::model::ServerSpec;
 use crate::registry::servers::{Record, masked_json};
 use crate::store::now;
-use crate::web::body::{Body, Page, PageQuery, Parameters, RawBody, cursor_after, read as read_json};
+use crate::web::json::{Body, Page, PageQuery, Parameters, RawBody, cursor_after, read as read_json};
 use crate::web::problem::Problem;
 
 /// How long registering waits for a new server to say what it offers. It is registered whether it does or not.
@@ -40,7 +40,7 @@ pub(super) struct View {
 
 async fn view(app: &App, caller: &Caller, record: &Record) -> View {
     let server = &record.server;
-    let mut status = app.status(server).await;
+    let mut status = app.status(server);
     let mut spec = match masked_json(&server.spec) {
         Value::Object(fields) => fields,
         _ => Map::new(),
@@ -223,7 +223,7 @@ pub(super) async fn tools(
     if !caller.may_use_server(&server.tenant, &slug, &server.spec.visibility) {
         return Err(Problem::missing("server"));
     }
-    let offers = app.offers(&server.tenant, server.id).await?;
+    let offers = app.offers(&server.tenant, server.id);
     let items = json::elements(&offers.tools)
         .filter(|tool| super::discovery::text(tool, "name").is_some_and(|name| caller.may_call_tool(&slug, &name)))
         .filter_map(|tool| super::discovery::raw(tool))

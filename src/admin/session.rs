@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::id::TenantId;
 use crate::secret::Secret;
 use crate::store::now;
-use crate::web::body::Body;
+use crate::web::json::Body;
 use crate::web::problem::Problem;
 
 /// Who wants in.

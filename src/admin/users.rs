@@ -12,7 +12,7 @@ use crate::access::{AccessError, Caller, Role};
 use crate::app::App;
 use crate::secret::Secret;
 use crate::store::now;
-use crate::web::body::{Body, Page, PageQuery, Parameters, cursor_after};
+use crate::web::json::{Body, Page, PageQuery, Parameters, cursor_after};
 use crate::web::problem::Problem;
 
 /// An account that is asked for.

@@ -23,21 +23,25 @@ const WAIT: Duration = Duration::from_secs(15);
 /// Runs it until the process is told to stop.
 pub async fn run(settings: Settings, screen: Screen) -> anyhow::Result<Verdict> {
     let data = settings.data.data_dir.clone();
-    let running = crate::serve::start(settings).await?;
-    let access = Access::read(&data)?.ok_or_else(|| {
-        Failure::new(format!("the gateway runs, but {} is not there", Access::path(&data).display()))
+    crate::serve::live(settings, async || show(&data, screen).await).await?;
+    Ok(Verdict::Fine)
+}
+
+/// The gateway is up: makes the first call and tells of it. Where that fails the gateway stays up all the same, and a look
+/// at it says more than its end would.
+async fn show(data: &std::path::Path, screen: Screen) -> anyhow::Result<()> {
+    let access = Access::read(data)?.ok_or_else(|| {
+        Failure::new(format!("the gateway runs, but {} is not there", Access::path(data).display()))
             .advise("check that the data folder can be written")
     })?;
     match first_call(&access).await {
-        Ok(answer) => screen.show(&document(&access, &answer), || story(&access, &answer))?,
-        // The gateway is up all the same, and a look at it says more than its end would.
+        Ok(answer) => Ok(screen.show(&document(&access, &answer), || story(&access, &answer))?),
         Err(error) => {
             let failure = Failure::of(error.context("the first call did not succeed"));
             super::screen::note(failure.render().trim_end());
+            Ok(())
         }
     }
-    running.stopped().await?;
-    Ok(Verdict::Fine)
 }
 
 /// Registers the sample server where it is not, and calls it once through the gateway.

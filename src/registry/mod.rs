@@ -5,9 +5,6 @@ pub mod keeper;
 pub mod live;
 pub mod model;
 pub mod names;
-<<<<<<< HEAD
+pub mod servers;
 pub mod snapshot;
 pub mod template;
-=======
-pub mod servers;
->>>>>>> registry

@@ -98,11 +98,7 @@ impl StdioServer {
 }
 
 /// What a child says by itself goes to everybody who listens; ends with the child.
-<<<<<<< HEAD
 pub async fn pass_notices_on(server: ServerId, mut from: broadcast::Receiver<Bytes>, to: broadcast::Sender<Notice>) {
-=======
-async fn pass_notices_on(server: ServerId, mut from: broadcast::Receiver<Bytes>, to: broadcast::Sender<Notice>) {
->>>>>>> balance
     loop {
         match from.recv().await {
             Ok(bytes) => {

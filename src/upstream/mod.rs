@@ -7,7 +7,6 @@ pub mod legacy_sse;
 pub mod mux;
 pub mod peer;
 pub mod pipe;
-<<<<<<< HEAD
 pub mod session;
 pub mod stdio;
 pub mod wire;
@@ -332,6 +331,3 @@ async fn probe_modern(server: &HttpServer) -> Result<Option<Bytes>, Fault> {
         }
     }
 }
-=======
-pub mod stdio;
->>>>>>> stdio

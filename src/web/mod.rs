@@ -1,17 +1,13 @@
-<<<<<<< HEAD
-//! What surfaces share: the door that every request passes, the checks it makes, bodies with bounds.
-
-pub mod body;
-mod door;
-mod forwarded;
-mod gate;
-
-pub use door::{Door, Visit};
-pub use gate::{Gate, Refusal, Trust};
-=======
-//! What surfaces share: caller, bodies, problems, client address.
+//! What surfaces share: the door that every request passes and the checks it makes, bodies with bounds, who is calling, JSON
+//! in and problems out.
 
 pub mod body;
 pub mod caller;
+mod door;
+mod forwarded;
+mod gate;
+pub mod json;
 pub mod problem;
->>>>>>> registry
+
+pub use door::{Door, Visit};
+pub use gate::{Gate, Refusal, Trust};

@@ -20,12 +20,7 @@ use tracing::warn;
 
 use super::lines::{self, End, Lines};
 use super::stderr::{self, Mask, Tail};
-<<<<<<< HEAD
-use super::{INHERITED, Launch, Settings};
-use crate::cli::guard;
-=======
 use super::{INHERITED, Launch, Settings, guarding};
->>>>>>> stdio
 use crate::fault::{Fault, Kind, Retry};
 use crate::upstream::pipe::{Closed, FarEnd, Pipe, pipe};
 
@@ -69,11 +64,7 @@ impl Child {
         let mut command = Command::new(&settings.guard);
         command
             .arg0("mcp-gateway")
-<<<<<<< HEAD
-            .args([guard::VERB, "--parent", &std::process::id().to_string(), "--"])
-=======
             .args([guarding::VERB, "--parent", &std::process::id().to_string(), "--"])
->>>>>>> stdio
             .arg(&launch.program)
             .args(&launch.args)
             .env_clear()
@@ -133,11 +124,7 @@ impl Child {
     /// that did not end it in time; its guard goes on trying.
     pub async fn stop(&mut self) -> Option<Exit> {
         self.close_input.cancel();
-<<<<<<< HEAD
-        let patience = [self.close_grace, guard::TERM_GRACE + Duration::from_secs(2), Duration::from_secs(2)];
-=======
         let patience = [self.close_grace, guarding::TERM_GRACE + Duration::from_secs(2), Duration::from_secs(2)];
->>>>>>> stdio
         for (turn, patience) in patience.into_iter().enumerate() {
             if turn > 0 {
                 self.signal();
@@ -181,11 +168,7 @@ fn ended(exit: &Exit, tail: &[String]) -> Fault {
     let words = last_words(tail);
     match exit.code.and_then(|code| u8::try_from(code).ok()) {
         // The guard's own codes; its reason is the last line.
-<<<<<<< HEAD
-        Some(guard::NOT_FOUND | guard::NOT_STARTED) => {
-=======
         Some(guarding::NOT_FOUND | guarding::NOT_STARTED) => {
->>>>>>> stdio
             Fault::gateway(Kind::Setup, format!("the server's program could not be run{words}"))
         }
         _ => Fault::upstream(Kind::Dropped, Retry::MaybeSent, format!("the server process {}{words}", exit.text)),
@@ -268,30 +251,6 @@ async fn write(
 }
 
 async fn read(stdout: ChildStdout, incoming: mpsc::Sender<Bytes>, closed: Closed, most: usize) {
-<<<<<<< HEAD
-    let mut lines = Lines::new(BufReader::with_capacity(READ_BUFFER, stdout), most);
-    let fault = loop {
-        match lines.next().await {
-            Ok(line) => {
-                if incoming.send(line).await.is_err() {
-                    return;
-                }
-            }
-            Err(End::TooLong) => {
-                let text = format!("the server process wrote a line of more than {most} bytes");
-                break Fault::upstream(Kind::TooLarge, Retry::MaybeSent, text);
-            }
-            Err(End::Eof) => {
-                let _ = tokio::time::timeout(LAST_BREATH, closed.wait()).await;
-                break Fault::upstream(Kind::Dropped, Retry::MaybeSent, "the server process closed its output");
-            }
-            Err(End::Broken(error)) => {
-                let text = format!("the output of the server process cannot be read: {error}");
-                break Fault::upstream(Kind::Dropped, Retry::MaybeSent, text);
-            }
-        }
-    };
-=======
     let carry = async {
         let mut lines = Lines::new(BufReader::with_capacity(READ_BUFFER, stdout), most);
         loop {
@@ -326,7 +285,6 @@ async fn read(stdout: ChildStdout, incoming: mpsc::Sender<Bytes>, closed: Closed
             Fault::upstream(Kind::Dropped, Retry::MaybeSent, text)
         }
     };
->>>>>>> stdio
     // Before `incoming` is dropped: whoever sees the end finds the reason.
     closed.set(fault);
 }

@@ -5,10 +5,7 @@
 //! handshake is a closure of the caller.
 
 pub mod child;
-<<<<<<< HEAD
-=======
 pub mod guarding;
->>>>>>> stdio
 mod lines;
 pub mod pool;
 mod stderr;
