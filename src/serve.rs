@@ -138,15 +138,20 @@ pub async fn start(settings: Settings) -> anyhow::Result<(App, Running)> {
     Ok((app, running))
 }
 
-/// Serves until SIGTERM or SIGINT, then stops gracefully; a second signal does not wait.
-pub async fn run(settings: Settings) -> anyhow::Result<Stopped> {
+/// Serves what `start` opens until SIGTERM or SIGINT, then stops gracefully; a second signal does not wait. Says on standard
+/// output where it listens.
+pub async fn live(start: impl Future<Output = anyhow::Result<Running>>) -> anyhow::Result<Stopped> {
     // Before anything else, so that a signal during the start is not lost.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let (_app, running) = start(settings).await?;
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "listening on {}", running.url()).and_then(|()| out.flush()).context("standard output")?;
-    drop(out);
     let mut asked = async || tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} };
+    let running = tokio::select! {
+        running = start => running?,
+        () = asked() => return Ok(Stopped::Clean),
+    };
+    {
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "listening on {}", running.url()).and_then(|()| out.flush()).context("standard output")?;
+    }
     asked().await;
     tracing::info!("stopping: what runs may finish; a second signal ends it at once");
     let how = running.stop(asked()).await;
@@ -158,14 +163,23 @@ pub async fn run(settings: Settings) -> anyhow::Result<Stopped> {
     Ok(how)
 }
 
-/// [`run`] on a runtime of its own: 0 when it stopped clean or at the end of its grace, 130 when it was forced.
-pub fn block_on(settings: Settings) -> anyhow::Result<ExitCode> {
+/// A whole process on these settings.
+pub async fn run(settings: Settings) -> anyhow::Result<Stopped> {
+    live(async { Ok(start(settings).await?.1) }).await
+}
+
+/// Runs `life` on a runtime of its own with so many `threads` (one a processor when none): 0 when it stopped clean or at the
+/// end of its grace, 130 when it was forced.
+pub fn block_on(
+    threads: Option<usize>,
+    life: impl Future<Output = anyhow::Result<Stopped>>,
+) -> anyhow::Result<ExitCode> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = settings.pools.worker_threads {
+    if let Some(threads) = threads {
         builder.worker_threads(threads);
     }
     let runtime = builder.enable_all().build().context("threads to serve requests")?;
-    let how = runtime.block_on(run(settings));
+    let how = runtime.block_on(life);
     // Blocking work, of the database say, is not waited for beyond what the stop already waited.
     runtime.shutdown_timeout(Duration::from_millis(if matches!(how, Ok(Stopped::Clean)) { 1000 } else { 0 }));
     Ok(if how? == Stopped::Forced { ExitCode::from(130) } else { ExitCode::SUCCESS })
