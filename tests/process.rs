@@ -1,5 +1,5 @@
 //! The process from outside: what it listens to, whom it cuts off, how it stops.
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may stop with a message")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may stop with a message")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
