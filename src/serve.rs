@@ -196,3 +196,20 @@ async fn end(app: &App) {
 pub async fn run(settings: Settings) -> anyhow::Result<Stopped> {
     live(settings, async || Ok(())).await
 }
+
+/// Runs `life` on a runtime of its own with so many `threads` (one a processor when none): 0 when it stopped clean or at the
+/// end of its grace, 130 when it was forced.
+pub fn block_on(
+    threads: Option<usize>,
+    life: impl Future<Output = anyhow::Result<Stopped>>,
+) -> anyhow::Result<ExitCode> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        builder.worker_threads(threads);
+    }
+    let runtime = builder.enable_all().build().context("threads to serve requests")?;
+    let how = runtime.block_on(life);
+    // Blocking work, of the database say, is not waited for beyond what the stop already waited.
+    runtime.shutdown_timeout(Duration::from_millis(if matches!(how, Ok(Stopped::Clean)) { 1000 } else { 0 }));
+    Ok(if how? == Stopped::Forced { ExitCode::from(130) } else { ExitCode::SUCCESS })
+}

@@ -171,12 +171,11 @@ fn run(cli: Cli, matches: &clap::ArgMatches, dotenv: &DotEnv, screen: Screen) ->
         Command::Config(_) => effective::show(matches, dotenv, screen),
         Command::Serve(settings) => {
             startable(&settings, dotenv)?;
-            many_threads(&settings)?.block_on(crate::serve::run(*settings))?;
-            Ok(Verdict::Fine)
+            Ok(stopped(crate::serve::block_on(settings.pools.worker_threads, crate::serve::run(*settings))?))
         }
         Command::Demo(settings) => {
             startable(&settings, dotenv)?;
-            many_threads(&settings)?.block_on(demo::run(*settings, screen))
+            Ok(stopped(crate::serve::block_on(settings.pools.worker_threads, demo::run(*settings, screen))?))
         }
         Command::Doctor(settings) => one_thread()?.block_on(doctor::run(&settings, dotenv, &reach, screen)),
         Command::Apply(apply) => one_thread()?.block_on(apply::run(&apply, &reach, screen)),
@@ -206,14 +205,6 @@ fn startable(settings: &Settings, dotenv: &DotEnv) -> Result<(), Failure> {
 fn variables(dotenv: &DotEnv) -> Vec<String> {
     let own = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     own.chain(dotenv.names().map(str::to_owned)).collect()
-}
-
-fn many_threads(settings: &Settings) -> std::io::Result<tokio::runtime::Runtime> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if let Some(count) = settings.pools.worker_threads {
-        builder.worker_threads(count);
-    }
-    builder.enable_all().build()
 }
 
 fn one_thread() -> std::io::Result<tokio::runtime::Runtime> {
