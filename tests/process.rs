@@ -27,8 +27,12 @@ use tokio_util::task::TaskTracker;
 /// Long enough for a loaded machine; nothing waits that long when it works.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// Each process has a data folder of its own, which is small and goes with the machine's temporary files.
 fn settings(args: &[&str]) -> Settings {
-    Settings::from_args(["--port=0"].iter().chain(args), &DotEnv::default()).unwrap()
+    let folder = std::env::temp_dir().join(format!("mcp-gateway-test-{}", uuid::Uuid::now_v7()));
+    let own = ["--port=0".to_owned(), format!("--data-dir={}", folder.display())];
+    let args = own.into_iter().chain(args.iter().map(|arg| (*arg).to_owned()));
+    Settings::from_args(args.collect::<Vec<_>>(), &DotEnv::default()).unwrap()
 }
 
 /// A listener in front of `router`.
@@ -297,16 +301,17 @@ async fn https_is_served_with_the_certificate_given() {
 #[ignore = "started by the tests of signals"]
 fn child_process() {
     let (router, entered, _release) = held();
-    let life = serve::live(async {
+    let start = async {
         tokio::spawn(async move {
             entered.notified().await;
             println!("the request runs");
         });
         // Nothing but a signal may end it.
-        Ok(open(&["--shutdown-grace=1h", "--header-read-timeout=1h"], router).await.0)
-    });
-    let code = serve::block_on(Some(2), life).unwrap();
-    std::process::exit(i32::from(code != std::process::ExitCode::SUCCESS) * 130);
+        Ok(((), open(&["--shutdown-grace=1h", "--header-read-timeout=1h"], router).await.0))
+    };
+    let life = serve::until_told(start, async || Ok(()), async |()| {});
+    let how = serve::block_on(Some(2), life).unwrap();
+    std::process::exit(i32::from(how == Stopped::Forced) * 130);
 }
 
 struct Process {
