@@ -109,7 +109,7 @@ fn resident() -> usize {
 
 #[tokio::test]
 async fn floods_are_held_back_and_memory_stays_bounded() {
-    let mux = Limits { queued_bytes: 1 << 20, patience: Duration::from_secs(60), ..Limits::default() };
+    let mux = Limits { queued_bytes: 1 << 20, patience: Duration::from_mins(1), ..Limits::default() };
     let world = world_with(Settings { mux, ..settings() });
     let yes = world.get(&key(), launch(&world.mark, "yes", &[])).await.unwrap();
     let link = world.get(&key(), world.python()).await.unwrap();
