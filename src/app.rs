@@ -1,52 +1,64 @@
-//! The parts of the process, built once from the settings. Surfaces take the whole of it; engines take the parts they need.
+//! The parts of the process, built once from the settings; itself an extractor. Surfaces take the whole of it, engines the
+//! parts they need. What surfaces ask beyond one engine (take over a change, how a server does) are small functions here.
+
+mod assembly;
+mod memory;
 
 use std::ops::Deref;
 use std::sync::Arc;
 
+use axum::extract::FromRequestParts;
+use bytes::Bytes;
+use http::request::Parts as RequestParts;
+use serde::Serialize;
+use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::{Accounts, KeyRing};
 use crate::config::Settings;
 use crate::crypto::Sealer;
+use crate::fault::{Fault, Kind as FaultKind};
+use crate::id::{ServerId, TenantId};
 use crate::mcp::session::Sessions;
+use crate::registry::catalog::Kind;
 use crate::registry::live::Registry;
-use crate::store::Store;
-use crate::telemetry::Recorder;
+use crate::registry::model::Server;
+use crate::registry::servers::Servers;
+use crate::registry::snapshot::State;
+use crate::store::{Store, StoreError};
+use crate::telemetry::{Health, Recorder};
 
-/// The process. Cloning copies a pointer.
+pub use assembly::{Built, build};
+
+/// The running gateway. Cheap to clone.
 #[derive(Clone)]
 pub struct App(Arc<Parts>);
 
-/// See [`App`].
+/// What it is made of.
 pub struct Parts {
-    /// What was set.
-    pub settings: Settings,
+    /// What the operator asked for.
+    pub settings: Arc<Settings>,
     /// The database.
     pub store: Store,
     /// Seals secrets at rest.
     pub sealer: Sealer,
     /// Who may come in.
     pub keyring: KeyRing,
-    /// Local accounts.
+    /// Who may sign in by password.
     pub accounts: Accounts,
     /// The servers at run time.
     pub registry: Arc<Registry>,
     /// Sessions of legacy clients.
     pub sessions: Sessions,
-    /// Takes finished operations.
+    /// Where finished operations go.
     pub recorder: Recorder,
-    /// Owns everything that was spawned, so that the end can wait for it.
+    /// How the parts are.
+    pub health: Health,
+    /// Owns everything that runs on its own, so that the end can wait for it.
     pub tasks: TaskTracker,
-    /// Cancelled when the process is told to stop.
+    /// Cancelled when the process begins to stop.
     pub shutdown: CancellationToken,
-}
-
-impl App {
-    /// Puts the parts together.
-    pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
-    }
 }
 
 impl Deref for App {
@@ -54,5 +66,122 @@ impl Deref for App {
 
     fn deref(&self) -> &Parts {
         &self.0
+    }
+}
+
+impl FromRequestParts<App> for App {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(_: &mut RequestParts, app: &App) -> Result<Self, Self::Rejection> {
+        Ok(app.clone())
+    }
+}
+
+/// How a server is doing, for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ServerStatus {
+    /// `ready`, `unreachable`, `disabled` or `unknown`.
+    pub state: &'static str,
+    /// `legacy` or `modern`, once known.
+    pub era: Option<&'static str>,
+    /// Protocol version, once known.
+    pub version: Option<&'static str>,
+    /// Why it could last not be asked.
+    pub last_error: Option<String>,
+    /// What of its offers could not be taken in.
+    pub problems: Vec<String>,
+    /// When it was last asked.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub checked_at: Option<OffsetDateTime>,
+    /// How many tools it offers, once known.
+    pub tools: Option<usize>,
+    /// How many resources.
+    pub resources: Option<usize>,
+    /// How many resource templates.
+    pub templates: Option<usize>,
+    /// How many prompts.
+    pub prompts: Option<usize>,
+}
+
+/// What a server offers: JSON arrays as it sent them.
+#[derive(Debug, Clone)]
+pub struct Offers {
+    /// Its tools.
+    pub tools: Bytes,
+    /// Its resources.
+    pub resources: Bytes,
+    /// Its resource templates.
+    pub templates: Bytes,
+    /// Its prompts.
+    pub prompts: Bytes,
+}
+
+impl App {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// The servers of the registry, to read and change.
+    pub fn servers(&self) -> Servers<'_> {
+        Servers { store: &self.store, sealer: &self.sealer }
+    }
+
+    /// Takes over a change of servers, keys or accounts at once, before the answer to who made it.
+    pub async fn changed(&self) -> Result<(), StoreError> {
+        self.keyring.reload(&self.store).await?;
+        match self.servers().load_all().await {
+            Ok(servers) => self.registry.follow(servers, &ahash::AHashMap::new()),
+            Err(error) => tracing::error!("the servers could not be read again: {error}"),
+        }
+        Ok(())
+    }
+
+    /// Asks a server anew what it offers, and waits for the answer.
+    pub async fn refresh(&self, server: ServerId) -> Result<(), Fault> {
+        match self.registry.refresh(server).await.map(|status| status.state) {
+            Some(State::Unreachable(reason)) => {
+                Err(Fault::upstream(FaultKind::Unreachable, crate::fault::Retry::NotSent, reason))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// How a server is doing.
+    pub fn status(&self, server: &Server) -> ServerStatus {
+        let Some(status) = self.registry.status(server.id).filter(|_| server.spec.enabled) else {
+            return ServerStatus { state: "disabled", ..ServerStatus::default() };
+        };
+        let known = status.checked_at.is_some() || status.counts.iter().any(|count| *count > 0);
+        let count = |kind: Kind| known.then(|| status.counts[kind as usize]);
+        let (state, last_error) = match status.state {
+            State::Unknown => ("unknown", None),
+            State::Ready => ("ready", None),
+            State::Unreachable(reason) => ("unreachable", Some(reason)),
+        };
+        ServerStatus {
+            state,
+            era: status.version.map(|version| version.era().label()),
+            version: status.version.map(crate::protocol::era::Version::as_str),
+            last_error,
+            problems: status.problems,
+            checked_at: status.checked_at,
+            tools: count(Kind::Tools),
+            resources: count(Kind::Resources),
+            templates: count(Kind::Templates),
+            prompts: count(Kind::Prompts),
+        }
+    }
+
+    /// What a server is known to offer.
+    pub fn offers(&self, _tenant: &TenantId, server: ServerId) -> Offers {
+        let catalog = self.registry.catalog(server).unwrap_or_default();
+        let items = |kind| memory::array(catalog.items(kind));
+        Offers {
+            tools: items(Kind::Tools),
+            resources: items(Kind::Resources),
+            templates: items(Kind::Templates),
+            prompts: items(Kind::Prompts),
+        }
     }
 }

@@ -153,23 +153,16 @@ impl Checker<'_> {
         }
     }
 
-    /// Checks the escape at `self.at` and returns the offset behind it. A lone surrogate is refused: it has no UTF-8.
+    /// Checks the escape at `self.at` and returns the offset behind it. Half of a surrogate pair is no character, but the
+    /// grammar allows it (RFC 8259, section 8.2) and JavaScript writes it; it passes as it is written.
     fn escape(&mut self) -> Result<usize, Problem> {
         match self.text.get(self.at + 1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(self.at + 2),
             Some(b'u') => {
-                let Some(first) = hex4(self.text, self.at + 2) else {
-                    return self.fail("four hex digits were expected");
-                };
-                if !(0xD800..=0xDFFF).contains(&first) {
-                    return Ok(self.at + 6);
-                }
-                let low = (self.text.get(self.at + 6..self.at + 8) == Some(b"\\u"))
-                    .then(|| hex4(self.text, self.at + 8))
-                    .flatten();
-                match low {
-                    Some(0xDC00..=0xDFFF) if first < 0xDC00 => Ok(self.at + 12),
-                    _ => self.fail("half of a surrogate pair"),
+                if hex4(self.text, self.at + 2) {
+                    Ok(self.at + 6)
+                } else {
+                    self.fail("four hex digits were expected")
                 }
             }
             _ => self.fail("not an escape"),
@@ -286,12 +279,12 @@ fn duplicate(at: usize, name: &[u8]) -> Problem {
     Problem::Duplicate { at, name: unescape(name).chars().take(64).collect() }
 }
 
-fn hex4(text: &[u8], at: usize) -> Option<u32> {
-    let digits = text.get(at..at + 4)?;
-    digits.iter().try_fold(0, |value, digit| Some(value * 16 + char::from(*digit).to_digit(16)?))
+fn hex4(text: &[u8], at: usize) -> bool {
+    text.get(at..at + 4).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
 }
 
-/// The characters of a checked string, given what stands between its quotes.
+/// The characters of a checked string, given what stands between its quotes. One that holds half of a surrogate pair has no
+/// characters of its own and stands for itself as written.
 fn unescape(raw: &[u8]) -> Cow<'_, str> {
     let Ok(raw) = std::str::from_utf8(raw) else { return Cow::Borrowed("") };
     if memchr::memchr(b'\\', raw.as_bytes()).is_none() {
@@ -301,7 +294,7 @@ fn unescape(raw: &[u8]) -> Cow<'_, str> {
     quoted.push('"');
     quoted.push_str(raw);
     quoted.push('"');
-    Cow::Owned(serde_json::from_str(&quoted).unwrap_or_default())
+    serde_json::from_str(&quoted).map_or(Cow::Borrowed(raw), Cow::Owned)
 }
 
 /// The members of a checked object, in order: the name as written between its quotes, and the value as written.
@@ -495,6 +488,11 @@ mod tests {
             (Err(Problem::Duplicate { .. } | Problem::TooDeep { .. }), Ok(_)) => {}
             // Numbers past f64 are JSON all the same (RFC 8259 section 6); the oracle refuses them.
             (Ok(()), Err(error)) if error.to_string().contains("number out of range") => {}
+            // Half of a surrogate pair is in the grammar too; the oracle cannot keep it in a string of Rust.
+            (Ok(()), Err(error))
+                if ["lone leading surrogate", "unexpected end of hex escape"]
+                    .iter()
+                    .any(|known| error.to_string().contains(known)) => {}
             _ => panic!("{text:?}: {ours:?} against {theirs:?}"),
         }
     }

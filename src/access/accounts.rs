@@ -174,8 +174,8 @@ pub(super) fn check_password(password: &Secret, username: &str) -> Result<(), Ac
         "use at least 12 characters"
     } else if text.len() > 1024 {
         "use at most 1024 bytes"
-    } else if text.to_lowercase().contains(username) {
-        "do not use the user name in the password"
+    } else if text.eq_ignore_ascii_case(username) {
+        "do not use the user name as password"
     } else if text.chars().collect::<std::collections::HashSet<_>>().len() < 5 {
         "use more than four different characters"
     } else {

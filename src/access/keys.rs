@@ -20,8 +20,8 @@ pub struct KeyOrder {
     pub name: String,
     /// What it may be used for.
     pub scopes: Scopes,
-    /// The most it may be used as; the holder's role when none.
-    pub role: Option<Role>,
+    /// The most it may be used as.
+    pub role: Role,
     /// Whose it is to be; the caller's own when none. Lower case does not matter.
     pub username: Option<String>,
     /// When it ends; never when none.
@@ -42,6 +42,7 @@ pub struct KeyView {
     /// The most it may be used as.
     pub role: Role,
     /// What it may be used for.
+    #[serde(flatten)]
     pub scopes: Scopes,
     /// `active`, `expired`, `revoked`, or `disabled` with its holder.
     pub state: &'static str,
@@ -93,7 +94,7 @@ pub async fn create(
         return Err(invalid("username", "there is no such user"));
     };
     let held = Role::parse(&user.role).ok_or_else(|| StoreError::Corrupt(format!("role `{}`", user.role)))?;
-    let role = order.role.unwrap_or_else(|| held.min(caller.role()));
+    let role = order.role;
     if role > held {
         return Err(invalid("role", format!("{username} has the role {}; a key cannot have more", held.as_str())));
     }
@@ -128,6 +129,11 @@ pub async fn revoke(store: &Store, caller: &Caller, id: Uuid, now: OffsetDateTim
     }
     let user = (!caller.administers_tenant()).then_some(caller.user_id().0);
     Ok(store.revoke_key(caller.tenant(), id, user, micros(now)).await?)
+}
+
+/// Ends the key that the caller shows.
+pub async fn revoke_own(store: &Store, caller: &Caller, now: OffsetDateTime) -> Result<(), AccessError> {
+    revoke(store, caller, caller.key_id().0, now).await
 }
 
 /// The row of a new key.

@@ -17,7 +17,7 @@ pub struct Scopes {
     pub admin: bool,
 }
 
-/// `"*"` or a list of patterns.
+/// Written as a list of patterns; `["*"]`, or `"*"` alone, is everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Allow {
     /// Everything.
@@ -35,7 +35,7 @@ impl Default for Allow {
 impl Serialize for Allow {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::All => serializer.serialize_str("*"),
+            Self::All => ["*"].serialize(serializer),
             Self::Only(patterns) => patterns.serialize(serializer),
         }
     }
@@ -57,11 +57,12 @@ impl<'de> Deserialize<'de> for Allow {
                 }
             }
             fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Allow, A::Error> {
-                let mut patterns = Vec::new();
+                let mut patterns: Vec<String> = Vec::new();
                 while let Some(pattern) = list.next_element()? {
                     patterns.push(pattern);
                 }
-                Ok(Allow::Only(patterns))
+                let all = patterns.iter().any(|pattern| pattern == "*");
+                Ok(if all { Allow::All } else { Allow::Only(patterns) })
             }
         }
         deserializer.deserialize_any(Either)
@@ -114,7 +115,7 @@ impl Scopes {
     /// Every mistake at once.
     pub fn check(&self) -> Vec<FieldError> {
         let mut found = Vec::new();
-        for (field, allow) in [("scopes.servers", &self.servers), ("scopes.tools", &self.tools)] {
+        for (field, allow) in [("servers", &self.servers), ("tools", &self.tools)] {
             let Allow::Only(patterns) = allow else { continue };
             if patterns.len() > MOST.0 {
                 let message = format!("at most {} patterns", MOST.0);
@@ -123,7 +124,7 @@ impl Scopes {
             for (index, pattern) in patterns.iter().enumerate() {
                 let message = if pattern.is_empty() || pattern.len() > MOST.1 {
                     format!("a pattern has 1 to {} bytes", MOST.1)
-                } else if field == "scopes.tools" && pattern != "*" && !pattern.contains('/') {
+                } else if field == "tools" && !pattern.contains('/') {
                     "write `server/tool`; `*` stands for any characters".to_owned()
                 } else {
                     continue;
@@ -200,16 +201,17 @@ mod tests {
 
     #[test]
     fn scopes_read_as_they_are_written() {
-        let text = r#"{"servers":"*","tools":["git/*"],"admin":false}"#;
+        let text = r#"{"servers":["*"],"tools":["git/*"],"admin":false}"#;
         let scopes: Scopes = serde_json::from_str(text).unwrap();
         assert_eq!(serde_json::to_string(&scopes).unwrap(), text);
         assert_eq!(serde_json::from_str::<Scopes>("{}").unwrap(), Scopes::default());
+        assert_eq!(serde_json::from_str::<Scopes>(r#"{"servers":"*"}"#).unwrap().servers, Allow::All);
         for wrong in [r#"{"servers":"all"}"#, r#"{"servers":true}"#, r#"{"server":"*"}"#, r#"{"tools":[1]}"#] {
             assert!(serde_json::from_str::<Scopes>(wrong).is_err(), "{wrong}");
         }
         let wrong = Scopes { servers: only(&[""]), tools: only(&["git"]), admin: false };
         let fields: Vec<_> = wrong.check().into_iter().map(|error| error.field).collect();
-        assert_eq!(fields, ["scopes.servers[0]", "scopes.tools[0]"]);
+        assert_eq!(fields, ["servers[0]", "tools[0]"]);
     }
 
     proptest! {

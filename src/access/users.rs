@@ -80,6 +80,19 @@ pub async fn list(store: &Store, caller: &Caller, after: &str, limit: u16) -> Re
     Ok(rows.into_iter().map(view).collect::<Result<_, _>>()?)
 }
 
+/// The id of an account, by id or name: for the tenant's administrators, and each for itself.
+pub async fn find(store: &Store, caller: &Caller, id_or_name: &str) -> Result<Uuid, AccessError> {
+    let name = id_or_name.to_lowercase();
+    if name == caller.username() {
+        return Ok(caller.user_id().0);
+    }
+    if let Ok(id) = Uuid::parse_str(&name) {
+        return Ok(id);
+    }
+    must_administer(caller, Role::User)?;
+    Ok(store.user_named(caller.tenant(), &name).await?.ok_or(StoreError::Missing)?.id)
+}
+
 /// One account: for the tenant's administrators, and each for itself.
 pub async fn get(store: &Store, caller: &Caller, id: Uuid) -> Result<UserView, AccessError> {
     if caller.user_id().0 != id {

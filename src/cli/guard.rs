@@ -18,14 +18,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
-/// The first argument that makes the binary a guard.
-pub const VERB: &str = "__guard";
-/// Exit code when the program was not found, as shells have it.
-pub const NOT_FOUND: u8 = 127;
-/// Exit code when the program could not be started for another reason.
-pub const NOT_STARTED: u8 = 126;
-/// How long descendants have between SIGTERM and SIGKILL.
-pub const TERM_GRACE: Duration = Duration::from_secs(3);
+use crate::upstream::stdio::guarding::{NOT_FOUND, NOT_STARTED, TERM_GRACE, VERB};
 
 /// Runs as a guard if the process was started as one: `__guard --parent PID -- PROGRAM ARGS…`.
 pub fn dispatch() -> Option<ExitCode> {

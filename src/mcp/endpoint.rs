@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
-use http::header::{ACCEPT, ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, Request, StatusCode};
 use time::OffsetDateTime;
 
@@ -22,8 +22,8 @@ use crate::protocol::era::{Era, UNSTATED, Version};
 use crate::protocol::message::{Message, Shape};
 use crate::protocol::meta;
 use crate::telemetry::{Operation, Outcome, RequestId, SessionTag};
-use crate::web::Visit;
 use crate::web::body::{BodyProblem, read};
+use crate::web::{Visit, caller};
 
 /// `/mcp`: everything the caller sees.
 pub const ALL: &str = "/mcp";
@@ -99,18 +99,7 @@ fn enter(app: App, server: Option<String>, headers: HeaderMap, visit: Option<&Vi
 /// The caller behind `Authorization: Bearer` (RFC 6750). No other place is looked at, and one kind of credential never stands
 /// in for another.
 pub fn authenticate(app: &App, headers: &HeaderMap) -> Result<Caller, Refusal> {
-    let mut shown = headers.get_all(AUTHORIZATION).iter();
-    let result = match (shown.next(), shown.next()) {
-        (None, _) => Err(AuthError::Missing),
-        (Some(_), Some(_)) => Err(AuthError::Malformed),
-        (Some(value), None) => match value.to_str().ok().and_then(|text| text.split_once(' ')) {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-                app.keyring.authenticate(token.trim(), OffsetDateTime::now_utc())
-            }
-            _ => Err(AuthError::Malformed),
-        },
-    };
-    result.map_err(|error| {
+    caller::authenticate(&app.keyring, headers, OffsetDateTime::now_utc()).map_err(|error| {
         app.recorder.metrics().auth("", "api_key", false, error.reason());
         let mut refusal =
             Refusal::new(StatusCode::UNAUTHORIZED, meta::INVALID_REQUEST, format!("Unauthorized: {error}"));

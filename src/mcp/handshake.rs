@@ -14,7 +14,6 @@ use crate::json;
 use crate::mcp::answers;
 use crate::mcp::error::{Refusal, json_response};
 use crate::mcp::exchange::Call;
-use crate::mcp::reach::who;
 use crate::mcp::session::{self, Reach, Session};
 use crate::protocol::era::{Era, Version};
 use crate::protocol::{message, meta};
@@ -126,12 +125,10 @@ async fn with_server(
                 }
             }
         }
-        (Transport::Stdio(server), Some(_)) => {
-            // A child of its own begins with its session; a shared one has begun long ago.
-            let (link, _) = upstream.channel(server, &who(&call.caller, None), Era::Legacy).await?;
-            // Newer than what was agreed with the child must not be promised.
-            let version = link.handshake.legacy.as_ref().map_or(version, |legacy| legacy.version.min(version));
-            Agreed { version, result: answers::initialize_for(&link.handshake, version).into(), link: None }
+        // Newer than what was agreed with the server must not be promised.
+        (Transport::Stdio(_) | Transport::Sse(_), Some(legacy)) => {
+            let version = legacy.version.min(version);
+            Agreed { version, result: answers::initialize_for(&peer, version).into(), link: None }
         }
         (_, None) => Agreed { version, result: answers::initialize_for(&peer, version).into(), link: None },
     };
@@ -148,9 +145,7 @@ pub fn close_behind(app: &App, session: Arc<Session>) {
         let own =
             crate::upstream::channel::Who { user: None, session: Some(((&*session.id).into(), session.init.clone())) };
         for entry in tenant.entries() {
-            if let Transport::Stdio(server) = &entry.upstream.transport {
-                server.release(&app.registry.ground, &own).await;
-            }
+            entry.upstream.release(&own).await;
         }
         for (id, link) in session.links() {
             let entry = tenant.entries().iter().find(|entry| entry.upstream.server.id == id);

@@ -355,15 +355,15 @@ async fn watch(upstream: Arc<Upstream>, uris: Vec<String>, outbox: mpsc::Sender<
         let mut source = match &upstream.transport {
             Transport::Http(server) => {
                 let headers = mirror(Era::Modern, "subscriptions/listen", None);
-                let outgoing = Outgoing { message, version: Some(MODERN), session: None, headers };
+                let outgoing = Outgoing { message, version: Some(MODERN), headers, ..Outgoing::default() };
                 let Answer { content, attempt, .. } = server.post(0, true, &outgoing).await?;
                 let Content::Events(mut body) = content else { return Ok::<(), Fault>(()) };
                 body.be_patient();
                 Source::events(body, attempt, server.limits().message)
             }
-            Transport::Stdio(server) => {
-                let (link, _) = upstream.channel(server, &Who::default(), Era::Modern).await?;
-                Source::Mux(link.mux.call(message, Origin { session: 0, answers: false }).await?)
+            Transport::Stdio(_) | Transport::Sse(_) => {
+                let Some(channel) = upstream.channel(&Who::default(), Era::Modern).await? else { return Ok(()) };
+                Source::Mux(channel.mux.call(message, Origin { session: 0, answers: false }).await?)
             }
         };
         while let Some(piece) = source.next().await {

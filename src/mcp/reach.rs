@@ -27,7 +27,7 @@ use crate::upstream::http::{Answer, Content, HttpServer, Outgoing, garbage, mirr
 use crate::upstream::mux::{Mux, Origin};
 use crate::upstream::session::{HttpSession, Opening};
 use crate::upstream::wire::Body;
-use crate::upstream::{Transport, Upstream};
+use crate::upstream::{Channel, Transport, Upstream};
 
 /// One request on its way.
 pub struct Ask<'a> {
@@ -124,7 +124,7 @@ impl Ask<'_> {
             Some(item) => headers.extend(mirror_params(self.message, &item.mirrored)),
             None => headers.extend(self.params.iter().cloned()),
         }
-        Outgoing { message, version: Some(MODERN), session: None, headers }
+        Outgoing { message, version: Some(MODERN), headers, ..Outgoing::default() }
     }
 }
 
@@ -132,12 +132,14 @@ impl Ask<'_> {
 pub async fn reach(ask: &Ask<'_>) -> Result<Reached, Fault> {
     match &ask.upstream.transport {
         Transport::Http(server) => over_http(ask, server).await,
-        Transport::Stdio(server) => {
-            let who = who(ask.caller, ask.session);
-            let (link, era) = ask.upstream.channel(server, &who, ask.era()).await?;
+        Transport::Stdio(_) | Transport::Sse(_) => {
+            let channel = ask.upstream.channel(&who(ask.caller, ask.session), ask.era()).await?;
+            let Some(Channel { mux, peer, era, .. }) = channel else {
+                return Err(Fault::gateway(Kind::Setup, "the server has no channel"));
+            };
             let version = match era {
                 Era::Modern => Some(MODERN),
-                Era::Legacy => link.handshake.legacy.as_ref().map(|legacy| legacy.version),
+                Era::Legacy => peer.legacy.as_ref().map(|legacy| legacy.version),
             };
             let message = match (era, ask.session) {
                 (Era::Modern, Some(session)) => to_modern(ask.message, &session.init, session.level().as_deref()),
@@ -147,8 +149,8 @@ pub async fn reach(ask: &Ask<'_>) -> Result<Reached, Fault> {
                 Some(session) => Origin { session: session.number, answers: session.answers && era == Era::Legacy },
                 None => Origin { session: caller_key(ask.caller.principal()), answers: false },
             };
-            let call = link.mux.call(message, origin).await?;
-            let origin = Back::Mux(link.mux.clone());
+            let call = mux.call(message, origin).await?;
+            let origin = Back::Mux(mux);
             let reply = Reply::Stream(Source::Mux(call));
             Ok(Reached { reply, fix: ask.fix(era), origin, version, replica: None })
         }

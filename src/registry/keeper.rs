@@ -121,7 +121,7 @@ async fn open(upstream: &Arc<Upstream>, server: &HttpServer) -> Result<Option<An
                 r#"{"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}}"#;
             let message = peer::modern_request("mcpg-listen", "subscriptions/listen", params);
             let headers = mirror(Era::Modern, "subscriptions/listen", None);
-            server.post(0, true, &Outgoing { message, version: Some(MODERN), session: None, headers }).await
+            server.post(0, true, &Outgoing { message, version: Some(MODERN), headers, ..Outgoing::default() }).await
         }
         Era::Legacy => upstream.own_session(server).await?.listen(server, None).await,
     };

@@ -195,6 +195,11 @@ impl Registry {
         })
     }
 
+    /// Whether every server answered when it was last asked.
+    pub fn all_reachable(&self) -> bool {
+        !self.lock().values().any(|live| matches!(live.entry.state, State::Unreachable(_)))
+    }
+
     /// What a server offers, as last heard.
     pub fn catalog(&self, id: ServerId) -> Option<Arc<Catalog>> {
         self.lock().get(&id).map(|live| live.entry.catalog.clone())

@@ -5,5 +5,6 @@ pub mod keeper;
 pub mod live;
 pub mod model;
 pub mod names;
+pub mod servers;
 pub mod snapshot;
 pub mod template;

@@ -5,6 +5,7 @@
 
 mod exposition;
 mod family;
+mod health;
 pub mod logs;
 pub mod metrics;
 mod operation;
@@ -13,6 +14,7 @@ mod recorder;
 
 pub use exposition::Format;
 pub use family::{Counter, Family, Gauge, Held, Histogram};
+pub use health::{Health, Part, Status, Weight};
 pub use metrics::Metrics;
 pub use operation::{Operation, Outcome, RequestId, SessionTag, Sizes, Times};
 pub use recorder::Recorder;

@@ -1,5 +1,5 @@
-//! Servers reached over one channel that many callers share: stdio children now. Which child serves whom is decided here,
-//! and the handshake is spoken that a fresh one needs.
+//! Servers reached over one channel that many callers share. Which child of a stdio server serves whom is decided here, and
+//! the handshake is spoken that a fresh channel needs.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -98,7 +98,7 @@ impl StdioServer {
 }
 
 /// What a child says by itself goes to everybody who listens; ends with the child.
-async fn pass_notices_on(server: ServerId, mut from: broadcast::Receiver<Bytes>, to: broadcast::Sender<Notice>) {
+pub async fn pass_notices_on(server: ServerId, mut from: broadcast::Receiver<Bytes>, to: broadcast::Sender<Notice>) {
     loop {
         match from.recv().await {
             Ok(bytes) => {
@@ -144,7 +144,8 @@ async fn probe(mux: &Mux) -> Result<Option<Bytes>, Fault> {
     }
 }
 
-async fn initialize(mux: &Mux, params: &[u8]) -> Result<Legacy, Fault> {
+/// Opens the legacy session over a fresh channel.
+pub async fn initialize(mux: &Mux, params: &[u8]) -> Result<Legacy, Fault> {
     let request = message::call(Some(b"\"mcpg-initialize\""), "initialize", params);
     let answer = ask(mux, request).await?;
     if let Some(text) = answer.error_code().and_then(|_| answer.text("message")) {

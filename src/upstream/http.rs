@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::Full;
 
@@ -39,7 +40,7 @@ pub struct HttpServer {
 
 struct Place {
     wire: Arc<Wire>,
-    path: http::uri::PathAndQuery,
+    path: PathAndQuery,
     host: HeaderValue,
 }
 
@@ -54,6 +55,8 @@ pub struct Outgoing {
     pub session: Option<HeaderValue>,
     /// Headers that mirror the body, in the modern era, and what else belongs to this call alone.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Where to, if not to the registered path.
+    pub path: Option<PathAndQuery>,
 }
 
 /// An answer, by kind. `attempt` is told how it ended.
@@ -95,7 +98,7 @@ impl HttpServer {
         for replica in &spec.replicas {
             let target = Target::parse(&replica.url)?;
             let uri: http::Uri = replica.url.parse().map_err(|error| setup(format!("bad URL: {error}")))?;
-            let path = uri.path_and_query().cloned().unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
+            let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
             let host = HeaderValue::from_str(&target.authority())
                 .map_err(|_| setup("the host name does not fit into a header".to_owned()))?;
             let wire = Arc::new(Wire::new(target, outbound.clone(), connect, limits.resting));
@@ -126,6 +129,21 @@ impl HttpServer {
         self.replicas.iter().map(|place| &place.wire)
     }
 
+    /// Where a replica is.
+    pub fn target(&self, replica: usize) -> Option<&Target> {
+        self.replicas.get(replica).map(|place| place.wire.target())
+    }
+
+    /// The registered path of a replica.
+    pub fn path(&self, replica: usize) -> Option<&PathAndQuery> {
+        self.replicas.get(replica).map(|place| &place.path)
+    }
+
+    /// GETs from the first replica of the caller's order that takes it.
+    pub async fn get(&self, caller: u64) -> Result<Answer, Fault> {
+        self.anywhere(caller, Method::GET, true, &Outgoing::default()).await
+    }
+
     /// The bounds in force.
     pub fn limits(&self) -> Limits {
         self.limits
@@ -134,11 +152,15 @@ impl HttpServer {
     /// POSTs to the first replica of the caller's order that takes it. `again` allows another replica after one that may
     /// have acted on the message.
     pub async fn post(&self, caller: u64, again: bool, outgoing: &Outgoing) -> Result<Answer, Fault> {
+        self.anywhere(caller, Method::POST, again, outgoing).await
+    }
+
+    async fn anywhere(&self, caller: u64, method: Method, again: bool, outgoing: &Outgoing) -> Result<Answer, Fault> {
         let mut last = None;
         let order = self.balance.order(caller, &mut rand::rng(), Instant::now())?;
         for replica in order {
             let Some(attempt) = self.balance.enter(replica, Instant::now()) else { continue };
-            match self.send_with(attempt, Method::POST, outgoing).await {
+            match self.send_with(attempt, method.clone(), outgoing).await {
                 Ok(answer) => return Ok(answer),
                 Err(fault) => {
                     let next = fault.retry == Retry::NotSent || (again && fault.counts_against_replica());
@@ -188,7 +210,7 @@ impl HttpServer {
     fn request(&self, place: &Place, method: Method, outgoing: &Outgoing) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(outgoing.message.clone()));
         let mut uri = http::uri::Parts::default();
-        uri.path_and_query = Some(place.path.clone());
+        uri.path_and_query = Some(outgoing.path.as_ref().unwrap_or(&place.path).clone());
         *request.uri_mut() = http::Uri::from_parts(uri).unwrap_or_default();
         let headers = request.headers_mut();
         headers.reserve(self.headers.len() + outgoing.headers.len() + 3);

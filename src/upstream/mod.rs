@@ -3,6 +3,7 @@
 
 pub mod channel;
 pub mod http;
+pub mod legacy_sse;
 pub mod mux;
 pub mod peer;
 pub mod pipe;
@@ -26,6 +27,8 @@ use crate::protocol::message::{self, Message, Shape};
 use crate::registry::model::{ProtocolPreference, Server, TransportKind};
 use channel::{StdioServer, Who};
 use http::{HttpServer, Limits, Outgoing, garbage, mirror};
+use legacy_sse::SseServer;
+use mux::Mux;
 use peer::{Legacy, Peer, Probe};
 use session::{HttpSession, Opening};
 use stdio::pool::{Link, Pool};
@@ -77,6 +80,20 @@ pub enum Transport {
     Http(HttpServer),
     /// A child process.
     Stdio(StdioServer),
+    /// HTTP+SSE of 2024-11-05.
+    Sse(SseServer),
+}
+
+/// A way to a server that several callers share, with its handshake done.
+pub struct Channel {
+    /// The way.
+    pub mux: Mux,
+    /// What the handshake told.
+    pub peer: Peer,
+    /// The era spoken on it.
+    pub era: Era,
+    /// Keeps it from being stopped as idle.
+    _link: Option<Arc<Link<Peer>>>,
 }
 
 /// What the gateway's own request came back with.
@@ -90,17 +107,19 @@ pub enum Told {
 impl Upstream {
     /// Sets it up; nothing is contacted or started. What `previous` knew of the same addresses is kept.
     pub fn new(server: Arc<Server>, ground: &Arc<Ground>, previous: Option<&Self>) -> Result<Self, Fault> {
+        let before = previous.and_then(|previous| match &previous.transport {
+            Transport::Http(http) => Some(http),
+            Transport::Sse(sse) => Some(sse.http()),
+            Transport::Stdio(_) => None,
+        });
         let transport = match server.spec.transport {
             TransportKind::StreamableHttp => {
-                let before = previous.and_then(|previous| match &previous.transport {
-                    Transport::Http(http) => Some(http),
-                    Transport::Stdio(_) => None,
-                });
                 Transport::Http(HttpServer::new(&server, &ground.outbound, ground.limits, before)?)
             }
             TransportKind::Stdio => Transport::Stdio(StdioServer::new(server.clone())),
             TransportKind::Sse => {
-                return Err(Fault::gateway(Kind::Setup, "this transport is not built in yet"));
+                let http = HttpServer::new(&server, &ground.outbound, ground.limits, before)?;
+                Transport::Sse(SseServer::new(server.clone(), http))
             }
         };
         let same = previous.filter(|previous| {
@@ -139,6 +158,7 @@ impl Upstream {
         let peer = Arc::new(match &self.transport {
             Transport::Http(server) => self.ask_what_it_speaks(server).await?,
             Transport::Stdio(server) => server.link(&self.ground, &Who::default(), false).await?.handshake.clone(),
+            Transport::Sse(server) => server.link(&self.ground, &Who::default()).await?.peer.clone(),
         });
         self.peer.store(Some(peer.clone()));
         Ok(peer)
@@ -192,10 +212,29 @@ impl Upstream {
         }
     }
 
-    /// The shared channel that serves `who`, for a client of era `client`. Only for servers that are no HTTP servers.
-    pub async fn channel(&self, server: &StdioServer, who: &Who, client: Era) -> Result<(Arc<Link<Peer>>, Era), Fault> {
-        let era = self.peer().await?.era_for(client);
-        Ok((server.link(&self.ground, who, era == Era::Modern).await?, era))
+    /// The channel that serves `who`, for a client of era `client`; none for Streamable HTTP, which has no such thing.
+    pub async fn channel(&self, who: &Who, client: Era) -> Result<Option<Channel>, Fault> {
+        Ok(Some(match &self.transport {
+            Transport::Http(_) => return Ok(None),
+            Transport::Stdio(server) => {
+                let era = self.peer().await?.era_for(client);
+                let link = server.link(&self.ground, who, era == Era::Modern).await?;
+                Channel { mux: link.mux.clone(), peer: link.handshake.clone(), era, _link: Some(link) }
+            }
+            Transport::Sse(server) => {
+                let link = server.link(&self.ground, who).await?;
+                Channel { mux: link.mux.clone(), peer: link.peer.clone(), era: Era::Legacy, _link: None }
+            }
+        }))
+    }
+
+    /// Closes what belongs to one session of a client alone.
+    pub async fn release(&self, who: &Who) {
+        match &self.transport {
+            Transport::Http(_) => {}
+            Transport::Stdio(server) => server.release(&self.ground, who).await,
+            Transport::Sse(server) => server.release(who),
+        }
     }
 
     /// A question of the gateway itself, in the newest era the server speaks. `params` is a JSON object without `_meta`.
@@ -206,18 +245,20 @@ impl Upstream {
             (Transport::Http(server), Era::Modern) => {
                 let message = peer::modern_request(&id, method, params);
                 let headers = mirror(Era::Modern, method, None);
-                let outgoing = Outgoing { message, version: Some(MODERN), session: None, headers };
+                let outgoing = Outgoing { message, version: Some(MODERN), headers, ..Outgoing::default() };
                 server.response(server.post(SELF, true, &outgoing).await?).await?
             }
             (Transport::Http(server), Era::Legacy) => self.ask_in_session(server, method, params).await?,
-            (Transport::Stdio(server), _) => {
-                let (link, era) = self.channel(server, &Who::default(), Era::Modern).await?;
-                let message = match era {
+            (Transport::Stdio(_) | Transport::Sse(_), _) => {
+                let Some(channel) = self.channel(&Who::default(), Era::Modern).await? else {
+                    return Err(Fault::gateway(Kind::Setup, "the server has no channel"));
+                };
+                let message = match channel.era {
                     Era::Modern => peer::modern_request(&id, method, params),
                     Era::Legacy => message::call(Some(json::quote(&id).as_bytes()), method, params.as_bytes()),
                 };
                 let patience = std::time::Duration::from_millis(self.server.spec.timeouts.idle_ms);
-                tokio::time::timeout(patience, channel::ask(&link.mux, message)).await.map_err(|_| {
+                tokio::time::timeout(patience, channel::ask(&channel.mux, message)).await.map_err(|_| {
                     let text = format!("no answer to {method} within {} ms", patience.as_millis());
                     Fault::upstream(Kind::Timeout, Retry::MaybeSent, text)
                 })??
@@ -260,6 +301,7 @@ impl Upstream {
                 }
             }
             Transport::Stdio(_) => self.ground.children.stop(self.server.id).await,
+            Transport::Sse(server) => server.close(),
         }
     }
 }
@@ -267,7 +309,7 @@ impl Upstream {
 async fn probe_modern(server: &HttpServer) -> Result<Option<Bytes>, Fault> {
     let message = peer::modern_request("mcpg-discover", "server/discover", "{}");
     let headers = mirror(Era::Modern, "server/discover", None);
-    let outgoing = Outgoing { message, version: Some(MODERN), session: None, headers };
+    let outgoing = Outgoing { message, version: Some(MODERN), headers, ..Outgoing::default() };
     let answer = match server.post(SELF, true, &outgoing).await {
         Ok(answer) => server.response(answer).await,
         Err(fault) => Err(fault),

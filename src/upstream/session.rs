@@ -95,6 +95,6 @@ impl HttpSession {
     }
 
     fn outgoing(&self, message: Bytes, headers: Vec<(HeaderName, HeaderValue)>) -> Outgoing {
-        Outgoing { message, version: Some(self.legacy.version), session: self.id.clone(), headers }
+        Outgoing { message, version: Some(self.legacy.version), session: self.id.clone(), headers, path: None }
     }
 }

@@ -1,9 +1,13 @@
-//! What surfaces share: the door that every request passes, the checks it makes, bodies with bounds.
+//! What surfaces share: the door that every request passes and the checks it makes, bodies with bounds, who is calling, JSON
+//! in and problems out.
 
 pub mod body;
+pub mod caller;
 mod door;
 mod forwarded;
 mod gate;
+pub mod json;
+pub mod problem;
 
 pub use door::{Door, Visit};
 pub use gate::{Gate, Refusal, Trust};

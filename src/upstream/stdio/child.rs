@@ -20,8 +20,7 @@ use tracing::warn;
 
 use super::lines::{self, End, Lines};
 use super::stderr::{self, Mask, Tail};
-use super::{INHERITED, Launch, Settings};
-use crate::cli::guard;
+use super::{INHERITED, Launch, Settings, guarding};
 use crate::fault::{Fault, Kind, Retry};
 use crate::upstream::pipe::{Closed, FarEnd, Pipe, pipe};
 
@@ -65,7 +64,7 @@ impl Child {
         let mut command = Command::new(&settings.guard);
         command
             .arg0("mcp-gateway")
-            .args([guard::VERB, "--parent", &std::process::id().to_string(), "--"])
+            .args([guarding::VERB, "--parent", &std::process::id().to_string(), "--"])
             .arg(&launch.program)
             .args(&launch.args)
             .env_clear()
@@ -125,7 +124,7 @@ impl Child {
     /// that did not end it in time; its guard goes on trying.
     pub async fn stop(&mut self) -> Option<Exit> {
         self.close_input.cancel();
-        let patience = [self.close_grace, guard::TERM_GRACE + Duration::from_secs(2), Duration::from_secs(2)];
+        let patience = [self.close_grace, guarding::TERM_GRACE + Duration::from_secs(2), Duration::from_secs(2)];
         for (turn, patience) in patience.into_iter().enumerate() {
             if turn > 0 {
                 self.signal();
@@ -169,7 +168,7 @@ fn ended(exit: &Exit, tail: &[String]) -> Fault {
     let words = last_words(tail);
     match exit.code.and_then(|code| u8::try_from(code).ok()) {
         // The guard's own codes; its reason is the last line.
-        Some(guard::NOT_FOUND | guard::NOT_STARTED) => {
+        Some(guarding::NOT_FOUND | guarding::NOT_STARTED) => {
             Fault::gateway(Kind::Setup, format!("the server's program could not be run{words}"))
         }
         _ => Fault::upstream(Kind::Dropped, Retry::MaybeSent, format!("the server process {}{words}", exit.text)),
@@ -252,26 +251,38 @@ async fn write(
 }
 
 async fn read(stdout: ChildStdout, incoming: mpsc::Sender<Bytes>, closed: Closed, most: usize) {
-    let mut lines = Lines::new(BufReader::with_capacity(READ_BUFFER, stdout), most);
-    let fault = loop {
-        match lines.next().await {
-            Ok(line) => {
-                if incoming.send(line).await.is_err() {
-                    return;
-                }
+    let carry = async {
+        let mut lines = Lines::new(BufReader::with_capacity(READ_BUFFER, stdout), most);
+        loop {
+            match lines.next().await {
+                Ok(line) => incoming.send(line).await.ok()?,
+                Err(end) => return Some(end),
             }
-            Err(End::TooLong) => {
-                let text = format!("the server process wrote a line of more than {most} bytes");
-                break Fault::upstream(Kind::TooLarge, Retry::MaybeSent, text);
-            }
-            Err(End::Eof) => {
-                let _ = tokio::time::timeout(LAST_BREATH, closed.wait()).await;
-                break Fault::upstream(Kind::Dropped, Retry::MaybeSent, "the server process closed its output");
-            }
-            Err(End::Broken(error)) => {
-                let text = format!("the output of the server process cannot be read: {error}");
-                break Fault::upstream(Kind::Dropped, Retry::MaybeSent, text);
-            }
+        }
+    };
+    // Somebody outside may hold the other end of the stream; nothing that matters comes after the end of the process.
+    let overtime = async {
+        closed.wait().await;
+        tokio::time::sleep(LAST_BREATH).await;
+    };
+    let end = tokio::select! {
+        end = carry => end,
+        () = overtime => None,
+    };
+    let fault = match end {
+        // Nobody listens any more, or the reason is known.
+        None => return,
+        Some(End::TooLong) => {
+            let text = format!("the server process wrote a line of more than {most} bytes");
+            Fault::upstream(Kind::TooLarge, Retry::MaybeSent, text)
+        }
+        Some(End::Eof) => {
+            let _ = tokio::time::timeout(LAST_BREATH, closed.wait()).await;
+            Fault::upstream(Kind::Dropped, Retry::MaybeSent, "the server process closed its output")
+        }
+        Some(End::Broken(error)) => {
+            let text = format!("the output of the server process cannot be read: {error}");
+            Fault::upstream(Kind::Dropped, Retry::MaybeSent, text)
         }
     };
     // Before `incoming` is dropped: whoever sees the end finds the reason.

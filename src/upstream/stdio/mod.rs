@@ -5,6 +5,7 @@
 //! handshake is a closure of the caller.
 
 pub mod child;
+pub mod guarding;
 mod lines;
 pub mod pool;
 mod stderr;

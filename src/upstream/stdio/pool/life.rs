@@ -144,7 +144,10 @@ where
             return;
         }
     };
-    let stopping = seat.note(|entry| entry.stage = Stage::Running(Arc::clone(&link))).is_none();
+    let stopping = seat.stop.is_cancelled();
+    if !stopping {
+        seat.note(|entry| entry.stage = Stage::Running(Arc::clone(&link)));
+    }
     tell.send_replace(Some(Ok(Arc::clone(&link))));
     let over = if stopping { Over::Stopped } else { run(&seat, &mut child, &link).await };
     let exit = child.stop().await;

@@ -1,0 +1,100 @@
+//! `/keys`: make, list, end API keys. A key is shown in the answer that made it and never again.
+
+use axum::extract::Path;
+use axum::response::{IntoResponse, Json, Response};
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, LOCATION};
+use serde::{Deserialize, Serialize};
+use time::{Duration, OffsetDateTime};
+use uuid::Uuid;
+
+use crate::access::keys::{self, KeyOrder, KeyView};
+use crate::access::{Allow, Caller, Role, Scopes};
+use crate::app::App;
+use crate::secret::Secret;
+use crate::store::now;
+use crate::web::json::{Body, Page, PageQuery, Parameters, bad_cursor, cursor_after};
+use crate::web::problem::Problem;
+
+/// A key that is asked for. What is not named is not allowed, except that every tool of a named server is.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Order {
+    name: String,
+    servers: Allow,
+    /// Patterns of `server/tool`; without a slash, of a tool of any server. Absent: every tool of the named servers.
+    tools: Option<Allow>,
+    /// Absent: `user`.
+    role: Option<Role>,
+    /// Absent: whether a role above `user` is asked for.
+    admin: Option<bool>,
+    username: Option<String>,
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    expires_at: Option<OffsetDateTime>,
+    /// Instead of `expires_at`: 1 to 36 500.
+    expires_in_days: Option<u32>,
+}
+
+/// A new key, shown this once.
+#[derive(Serialize)]
+struct Made {
+    #[serde(flatten)]
+    view: KeyView,
+    key: Secret,
+}
+
+pub(super) async fn create(app: App, caller: Caller, Body(order): Body<Order>) -> Result<Response, Problem> {
+    let now = now();
+    let expires_at = match (order.expires_at, order.expires_in_days) {
+        (Some(_), Some(_)) => return Err(Problem::field("expires_in_days", "give this or `expires_at`, not both")),
+        (None, Some(days @ 1..=36_500)) => Some(now + Duration::days(days.into())),
+        (None, Some(_)) => return Err(Problem::field("expires_in_days", "must be 1 to 36500")),
+        (at, None) => at,
+    };
+    let role = order.role.unwrap_or(Role::User);
+    let tools = match order.tools.unwrap_or(Allow::All) {
+        Allow::All => Allow::All,
+        Allow::Only(patterns) => Allow::Only(
+            patterns
+                .into_iter()
+                .map(
+                    |pattern| {
+                        if pattern.contains('/') || pattern.is_empty() { pattern } else { format!("*/{pattern}") }
+                    },
+                )
+                .collect(),
+        ),
+    };
+    let scopes = Scopes { servers: order.servers, tools, admin: order.admin.unwrap_or(role > Role::User) };
+    let order = KeyOrder { name: order.name, scopes, role, username: order.username, expires_at };
+    let (key, view) = keys::create(&app.store, &caller, order, now).await?;
+    app.changed().await?;
+    let headers = [(LOCATION, format!("/api/v1/keys/{}", view.id)), (CACHE_CONTROL, "no-store".to_owned())];
+    Ok((StatusCode::CREATED, headers, Json(Made { view, key })).into_response())
+}
+
+pub(super) async fn list(
+    app: App,
+    caller: Caller,
+    Parameters(query): Parameters<PageQuery>,
+) -> Result<Json<Page<KeyView>>, Problem> {
+    let (limit, after) = (query.limit()?, query.after()?);
+    let after = if after.is_empty() { None } else { Some(Uuid::parse_str(&after).map_err(|_| bad_cursor())?) };
+    let mut items = keys::list(&app.store, &caller, after, limit + 1, now()).await?;
+    let more = items.len() > usize::from(limit);
+    items.truncate(limit.into());
+    let next_cursor = items.last().filter(|_| more).map(|key| cursor_after(&key.id.to_string()));
+    Ok(Json(Page { items, next_cursor }))
+}
+
+pub(super) async fn revoke(app: App, caller: Caller, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+    let id = Uuid::parse_str(&id).map_err(|_| Problem::missing("key"))?;
+    keys::revoke(&app.store, &caller, id, now()).await.map_err(|error| named(error.into(), "key"))?;
+    app.changed().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Says what it is that is not there.
+pub(super) fn named(problem: Problem, what: &str) -> Problem {
+    if problem.status() == StatusCode::NOT_FOUND { Problem::missing(what) } else { problem }
+}

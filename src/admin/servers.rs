@@ -1,0 +1,232 @@
+//! `/servers`: register, read, change, remove; enable, disable, refresh; a server's tools.
+
+use std::time::Duration;
+
+use axum::extract::Path;
+use axum::response::{IntoResponse, Json, Response};
+use http::header::{ETAG, IF_MATCH, LOCATION};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+
+use crate::access::Caller;
+use crate::app::{App, ServerStatus};
+use crate::id::ServerId;
+use crate::json;
+use crate::registry::model::ServerSpec;
+use crate::registry::servers::{Record, masked_json};
+use crate::store::now;
+use crate::web::json::{Body, Page, PageQuery, Parameters, RawBody, cursor_after, read as read_json};
+use crate::web::problem::Problem;
+
+/// How long registering waits for a new server to say what it offers. It is registered whether it does or not.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
+
+/// A server as it is read: the description, masked; to whom may not change it, without where and how it is reached.
+#[derive(Serialize)]
+pub(super) struct View {
+    id: ServerId,
+    #[serde(flatten)]
+    spec: Map<String, Value>,
+    revision: i64,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    updated_at: OffsetDateTime,
+    status: ServerStatus,
+}
+
+async fn view(app: &App, caller: &Caller, record: &Record) -> View {
+    let server = &record.server;
+    let mut status = app.status(server);
+    let mut spec = match masked_json(&server.spec) {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    };
+    if !record.may_be_changed_by(caller) {
+        for hidden in ["replicas", "command", "headers", "env", "visibility"] {
+            spec.remove(hidden);
+        }
+        // It may quote an address.
+        status.last_error = status.last_error.map(|_| "the server cannot be reached".to_owned());
+    }
+    View {
+        id: server.id,
+        spec,
+        revision: server.revision,
+        created_at: server.created_at,
+        updated_at: server.updated_at,
+        status,
+    }
+}
+
+async fn answer(app: &App, caller: &Caller, record: &Record) -> Response {
+    ([(ETAG, etag(record.server.revision))], Json(view(app, caller, record).await)).into_response()
+}
+
+fn etag(revision: i64) -> HeaderValue {
+    HeaderValue::from_str(&format!("\"{revision}\"")).unwrap_or(HeaderValue::from_static("\"\""))
+}
+
+/// The revision that `If-Match` names: none without the header or with `*`.
+fn expected(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
+    let Some(value) = headers.get(IF_MATCH) else { return Ok(None) };
+    let text = value.to_str().unwrap_or("").trim();
+    if text == "*" {
+        return Ok(None);
+    }
+    let number = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).and_then(|text| text.parse().ok());
+    number.map(Some).ok_or_else(|| {
+        let detail = "If-Match must be an ETag that a read of this server gave";
+        Problem::new(StatusCode::PRECONDITION_FAILED, "STALE", detail)
+    })
+}
+
+pub(super) async fn list(
+    app: App,
+    caller: Caller,
+    Parameters(query): Parameters<PageQuery>,
+) -> Result<Json<Page<View>>, Problem> {
+    let (records, next) = app.servers().list(&caller, &query.after()?, query.limit()?).await?;
+    let mut items = Vec::with_capacity(records.len());
+    for record in &records {
+        items.push(view(&app, &caller, record).await);
+    }
+    Ok(Json(Page { items, next_cursor: next.as_deref().map(cursor_after) }))
+}
+
+pub(super) async fn create(app: App, caller: Caller, Body(spec): Body<ServerSpec>) -> Result<Response, Problem> {
+    let record = app.servers().create(&caller, spec, now()).await?;
+    app.changed().await?;
+    if record.server.spec.enabled {
+        // Unreachable or slow, it is kept, shows so in the answer, and is asked again by itself.
+        let _ = tokio::time::timeout(FIRST_LOOK, app.refresh(record.server.id)).await;
+    }
+    let location = HeaderValue::from_str(&format!("/api/v1/servers/{}", record.server.spec.slug));
+    let mut response = answer(&app, &caller, &record).await;
+    *response.status_mut() = StatusCode::CREATED;
+    response.headers_mut().insert(LOCATION, location.map_err(Problem::internal)?);
+    Ok(response)
+}
+
+pub(super) async fn read(app: App, caller: Caller, Path(slug): Path<String>) -> Result<Response, Problem> {
+    let record = app.servers().get(&caller, &slug).await?;
+    Ok(answer(&app, &caller, &record).await)
+}
+
+pub(super) async fn replace(
+    app: App,
+    caller: Caller,
+    Path(slug): Path<String>,
+    headers: HeaderMap,
+    Body(spec): Body<ServerSpec>,
+) -> Result<Response, Problem> {
+    let record = app.servers().replace(&caller, &slug, spec, expected(&headers)?, now()).await?;
+    app.changed().await?;
+    Ok(answer(&app, &caller, &record).await)
+}
+
+/// JSON Merge Patch (RFC 7396) of the description as it is read.
+pub(super) async fn patch(
+    app: App,
+    caller: Caller,
+    Path(slug): Path<String>,
+    headers: HeaderMap,
+    RawBody(body): RawBody,
+) -> Result<Response, Problem> {
+    let change: Value = read_json(&body)?;
+    if !change.is_object() {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "MALFORMED_JSON", "a patch is a JSON object"));
+    }
+    let expected = expected(&headers)?;
+    let before = app.servers().get(&caller, &slug).await?;
+    let mut fields = masked_json(&before.server.spec);
+    merge(&mut fields, change);
+    let spec: ServerSpec = read_json(&serde_json::to_vec(&fields).map_err(Problem::internal)?)?;
+    // What was read here is what is changed: somebody else's change in between is not undone.
+    let from = expected.unwrap_or(before.server.revision);
+    let record = app.servers().replace(&caller, &slug, spec, Some(from), now()).await?;
+    app.changed().await?;
+    Ok(answer(&app, &caller, &record).await)
+}
+
+fn merge(target: &mut Value, change: Value) {
+    let Value::Object(change) = change else {
+        *target = change;
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Value::Object(fields) = target else { return };
+    for (name, value) in change {
+        if value.is_null() {
+            fields.remove(&name);
+        } else {
+            merge(fields.entry(name).or_insert(Value::Null), value);
+        }
+    }
+}
+
+pub(super) async fn delete(
+    app: App,
+    caller: Caller,
+    Path(slug): Path<String>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    app.servers().delete(&caller, &slug, expected(&headers)?).await?;
+    app.changed().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn enable(app: App, caller: Caller, Path(slug): Path<String>) -> Result<Response, Problem> {
+    set_enabled(&app, &caller, &slug, true).await
+}
+
+pub(super) async fn disable(app: App, caller: Caller, Path(slug): Path<String>) -> Result<Response, Problem> {
+    set_enabled(&app, &caller, &slug, false).await
+}
+
+async fn set_enabled(app: &App, caller: &Caller, slug: &str, enabled: bool) -> Result<Response, Problem> {
+    let record = app.servers().set_enabled(caller, slug, enabled, now()).await?;
+    app.changed().await?;
+    Ok(answer(app, caller, &record).await)
+}
+
+/// Asks the server anew and waits for it. One that does not answer is no error of this request: the view says so.
+pub(super) async fn refresh(app: App, caller: Caller, Path(slug): Path<String>) -> Result<Response, Problem> {
+    let record = app.servers().get(&caller, &slug).await?;
+    if !record.may_be_changed_by(&caller) {
+        let detail = "only who registered the server or an administrator may have it asked anew";
+        return Err(Problem::new(StatusCode::FORBIDDEN, "FORBIDDEN", detail));
+    }
+    if !record.server.spec.enabled {
+        let detail = "the server is disabled; enable it first";
+        return Err(Problem::new(StatusCode::CONFLICT, "SERVER_DISABLED", detail));
+    }
+    if let Err(fault) = app.refresh(record.server.id).await {
+        tracing::info!(server = slug, kind = fault.kind.label(), "a refresh that was asked for failed: {fault}");
+    }
+    Ok(answer(&app, &caller, &record).await)
+}
+
+/// The tools of a server that the caller may call, each as the server describes it.
+pub(super) async fn tools(
+    app: App,
+    caller: Caller,
+    Path(slug): Path<String>,
+) -> Result<Json<Page<Box<RawValue>>>, Problem> {
+    let record = app.servers().get(&caller, &slug).await?;
+    let server = &record.server;
+    if !caller.may_use_server(&server.tenant, &slug, &server.spec.visibility) {
+        return Err(Problem::missing("server"));
+    }
+    let offers = app.offers(&server.tenant, server.id);
+    let items = json::elements(&offers.tools)
+        .filter(|tool| super::discovery::text(tool, "name").is_some_and(|name| caller.may_call_tool(&slug, &name)))
+        .filter_map(|tool| super::discovery::raw(tool))
+        .collect();
+    Ok(Json(Page { items, next_cursor: None }))
+}

@@ -1,0 +1,72 @@
+//! `/login`, `/logout`, `/me`: a key of hours for name and password, its end, and who one is.
+
+use axum::response::{IntoResponse, Json, Response};
+use http::StatusCode;
+use http::header::CACHE_CONTROL;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::access::{Caller, KeyId, Role, Scopes, UserId, keys};
+use crate::app::App;
+use crate::id::TenantId;
+use crate::secret::Secret;
+use crate::store::now;
+use crate::web::json::Body;
+use crate::web::problem::Problem;
+
+/// Who wants in.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SignIn {
+    username: String,
+    password: Secret,
+}
+
+#[derive(Serialize)]
+struct SignedIn {
+    key: Secret,
+    #[serde(with = "time::serde::rfc3339")]
+    expires_at: OffsetDateTime,
+    user_id: UserId,
+    role: Role,
+}
+
+pub(super) async fn login(app: App, Body(body): Body<SignIn>) -> Result<Response, Problem> {
+    let tenant = TenantId::default_tenant();
+    let made = app.accounts.sign_in(&app.store, &tenant, &body.username, body.password, now()).await?;
+    app.changed().await?;
+    let answer = SignedIn { key: made.key, expires_at: made.expires_at, user_id: made.user, role: made.role };
+    Ok(([(CACHE_CONTROL, "no-store")], Json(answer)).into_response())
+}
+
+/// Ends the key that is shown.
+pub(super) async fn logout(app: App, caller: Caller) -> Result<StatusCode, Problem> {
+    keys::revoke_own(&app.store, &caller, now()).await?;
+    app.changed().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Who the caller is.
+#[derive(Serialize)]
+pub(super) struct Me<'a> {
+    name: &'a str,
+    user_id: UserId,
+    tenant_id: &'a TenantId,
+    role: Role,
+    scopes: &'a Scopes,
+    key_id: KeyId,
+    key_name: &'a str,
+}
+
+pub(super) async fn me(caller: Caller) -> Response {
+    let me = Me {
+        name: caller.username(),
+        user_id: caller.user_id(),
+        tenant_id: caller.tenant(),
+        role: caller.role(),
+        scopes: caller.scopes(),
+        key_id: caller.key_id(),
+        key_name: caller.key_name(),
+    };
+    Json(me).into_response()
+}

@@ -1,0 +1,150 @@
+//! Builds the parts from the settings, in the order in which they need each other, and starts what runs beside requests.
+//! Nothing slow happens here: servers are asked after the first answer can be given.
+
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::access::bootstrap::bootstrap;
+use crate::access::{Accounts, KeyRing};
+use crate::app::{App, Parts, memory};
+use crate::config::Settings;
+use crate::crypto::{MasterKey, Sealer};
+use crate::jobs::{Every, Jobs};
+use crate::mcp::handshake::close_behind;
+use crate::mcp::session::Sessions;
+use crate::net::{AddressPolicy, Outbound};
+use crate::registry::live::Registry;
+use crate::secret::Secret;
+use crate::store::Store;
+use crate::telemetry::{Health, Metrics, Recorder, Status, Weight};
+use crate::upstream::Ground;
+use crate::upstream::http::Limits;
+use crate::upstream::stdio;
+
+/// Notices of servers that wait for slow listeners.
+const NOTICES: usize = 1024;
+
+/// A process that is ready to serve.
+pub struct Built {
+    /// Its parts.
+    pub app: App,
+    /// The key of the first administrator, if it was made just now.
+    pub first_key: Option<Secret>,
+}
+
+/// Builds everything. Fails with a sentence that says what to do.
+pub async fn build(settings: Settings) -> anyhow::Result<Built> {
+    let folder = settings.data.data_dir.clone();
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)
+        .with_context(|| format!("cannot make the data folder {}; choose another with --data-dir", folder.display()))?;
+    let master = master_key(&settings, &folder)?;
+    let url = match &settings.data.database_url {
+        Some(url) => url.expose().to_owned(),
+        None => format!("sqlite://{}", folder.join("gateway.sqlite").display()),
+    };
+    let store = Store::connect(&url, settings.pools.database_pool_size).await.context("the database cannot be opened")?;
+    let first_key = bootstrap(&store, settings.access.bootstrap_admin_key.as_ref()).await?;
+    let keyring = KeyRing::empty();
+    keyring.reload(&store).await?;
+
+    let metrics = Arc::new(Metrics::new(settings.metrics.max_series));
+    let tasks = TaskTracker::new();
+    let shutdown = CancellationToken::new();
+    let children = stdio::Settings { max_children: settings.limits.max_children, ..stdio::Settings::default() };
+    let ground = Arc::new(Ground {
+        outbound: Arc::new(Outbound::new(AddressPolicy::ADMIN, None)),
+        limits: Limits { message: settings.limits.response_body, resting: settings.pools.max_pool_size },
+        children: stdio::pool::Pool::new(children, tasks.clone()),
+        notices: broadcast::channel(NOTICES).0,
+        tasks: tasks.clone(),
+    });
+    let registry = Registry::new(ground, settings.limits.catalogue_ttl);
+    let sessions = Sessions::new(settings.limits.max_sessions, settings.limits.session_idle_timeout);
+    let app = App::new(Parts {
+        sealer: Sealer::new(&master),
+        accounts: Accounts::default(),
+        recorder: Recorder::new(metrics),
+        health: Health::default(),
+        settings: Arc::new(settings),
+        store,
+        keyring,
+        registry,
+        sessions,
+        tasks,
+        shutdown,
+    });
+    let servers = app.servers().load_all().await?;
+    app.registry.follow(servers, &memory::recall(&app.store).await?);
+    start_jobs(&app);
+    Ok(Built { app, first_key })
+}
+
+fn master_key(settings: &Settings, folder: &Path) -> anyhow::Result<MasterKey> {
+    match (&settings.access.master_key, &settings.access.master_key_file) {
+        (Some(text), _) => MasterKey::from_text(text.expose()).context("MREG_MASTER_KEY"),
+        (None, Some(file)) => MasterKey::load_or_create(file).with_context(|| file.display().to_string()),
+        (None, None) => {
+            let file = folder.join("master.key");
+            MasterKey::load_or_create(&file).with_context(|| file.display().to_string())
+        }
+    }
+}
+
+fn start_jobs(app: &App) {
+    let jobs = Jobs::new(app.tasks.clone(), app.shutdown.clone(), app.recorder.metrics().clone());
+    app.tasks.spawn(memory::keep(app.clone()));
+
+    let database = app.health.part("database", Weight::Vital);
+    let revision = Arc::new(std::sync::atomic::AtomicI64::new(-1));
+    let follower = app.clone();
+    // Another process, or somebody with a database shell, may have changed what this one serves from memory.
+    jobs.run("follow", Every::about(Duration::from_secs(2)), move || {
+        let (app, database, revision) = (follower.clone(), database.clone(), revision.clone());
+        async move {
+            let read = app.store.revision().await;
+            database.set(if read.is_ok() { Status::Ok } else { Status::Failing });
+            let now = read?;
+            if revision.swap(now, std::sync::atomic::Ordering::Relaxed) != now {
+                app.changed().await?;
+            }
+            Ok(())
+        }
+    });
+    let upstreams = app.health.part("upstreams", Weight::Partial);
+    let watcher = app.clone();
+    jobs.run("look at servers", Every::about(Duration::from_secs(2)), move || {
+        let (app, upstreams) = (watcher.clone(), upstreams.clone());
+        async move {
+            upstreams.set(if app.registry.all_reachable() { Status::Ok } else { Status::Degraded });
+            Ok(())
+        }
+    });
+    let sweeper = app.clone();
+    jobs.run("sweep sessions", Every::about(Duration::from_secs(15)), move || {
+        let app = sweeper.clone();
+        async move {
+            for session in app.sessions.sweep() {
+                close_behind(&app, session);
+            }
+            Ok(())
+        }
+    });
+    let flusher = app.clone();
+    jobs.run("flush key use", Every::about(Duration::from_secs(30)), move || {
+        let app = flusher.clone();
+        async move {
+            app.keyring.flush_used(&app.store).await?;
+            Ok(())
+        }
+    });
+}

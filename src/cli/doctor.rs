@@ -1,0 +1,482 @@
+//! `doctor`: checks the set-up line by line and says what to do. It changes nothing but a probe file that it removes again.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http::Method;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+use super::Verdict;
+use super::failure::Failure;
+use super::gateway::{Access, Gateway, Reach};
+use super::screen::{Screen, Table, Tone, clean, text_at};
+use crate::config::{DotEnv, Settings, check_names};
+use crate::secret::Secret;
+
+/// Shown under `--help`.
+pub const EXAMPLES: &str = "\
+Each line says OK, WARN or FAIL and what to do. The exit code is 1 when a line says FAIL. Give the flags and variables that the
+gateway is started with.
+
+Examples:
+  mcp-gateway doctor
+  MREG_DATA_DIR=/var/lib/mcp-gateway mcp-gateway doctor --json";
+
+/// More files than this in the data folder are not looked at.
+const MAX_FILES: usize = 1_000;
+/// Longest wait for a database to take a connection.
+const WAIT: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Mark {
+    Ok,
+    Warn,
+    Fail,
+}
+
+#[derive(Debug)]
+struct Finding {
+    check: String,
+    mark: Mark,
+    what: String,
+    advice: String,
+}
+
+#[derive(Debug, Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn say(&mut self, check: &str, mark: Mark, what: impl Into<String>, advice: impl Into<String>) {
+        self.0.push(Finding { check: check.to_owned(), mark, what: what.into(), advice: advice.into() });
+    }
+
+    fn fine(&mut self, check: &str, what: impl Into<String>) {
+        self.say(check, Mark::Ok, what, "");
+    }
+}
+
+/// Checks everything and shows it.
+pub async fn run(settings: &Settings, dotenv: &DotEnv, reach: &Reach, screen: Screen) -> anyhow::Result<Verdict> {
+    let mut found = Findings::default();
+    check_settings(settings, dotenv, &mut found);
+    check_folder(&settings.data.data_dir, &mut found);
+    check_master_key(settings, &mut found);
+    check_database(&settings.data.data_dir, settings.data.database_url.as_ref(), &mut found).await;
+    check_clock(OffsetDateTime::now_utc(), &mut found);
+    check_open_files(&mut found);
+    let mut reach = reach.clone();
+    reach.data.clone_from(&settings.data.data_dir);
+    check_gateway(settings, &reach, &mut found).await;
+    let worst = found.0.iter().map(|finding| finding.mark).max().unwrap_or(Mark::Ok);
+    screen.show(&document(&found.0, worst), || render(&found.0))?;
+    Ok(if worst == Mark::Fail { Verdict::Bad } else { Verdict::Fine })
+}
+
+fn check_settings(settings: &Settings, dotenv: &DotEnv, found: &mut Findings) {
+    if let Err(error) = check_names(super::variables(dotenv)) {
+        return found.say("settings", Mark::Fail, error.to_string(), "the gateway does not start with it");
+    }
+    match settings.check() {
+        Ok(()) => found.fine("settings", "they go together; `mcp-gateway config` shows them"),
+        Err(error) => found.say("settings", Mark::Fail, error.to_string(), "the gateway does not start like this"),
+    }
+}
+
+fn mode(path: &Path) -> std::io::Result<u32> {
+    Ok(std::fs::metadata(path)?.permissions().mode() & 0o777)
+}
+
+fn check_folder(data: &Path, found: &mut Findings) {
+    let shown = data.display();
+    if !data.exists() {
+        return found.fine("data folder", format!("{shown} is not there yet; the first start makes it"));
+    }
+    let probe = data.join(format!(".probe-{}", std::process::id()));
+    match std::fs::OpenOptions::new().write(true).create_new(true).open(&probe) {
+        Ok(_) => {
+            // It was just made; if it cannot be removed, an empty file stays behind.
+            let _ = std::fs::remove_file(&probe);
+        }
+        Err(error) => {
+            let advice = "run as the user that the gateway runs as, or give that user the folder with chown";
+            return found.say("data folder", Mark::Fail, format!("{shown} cannot be written: {error}"), advice);
+        }
+    }
+    let advice = format!("chmod -R go-rwx {shown}");
+    match mode(data) {
+        Ok(mode) if mode & 0o022 != 0 => {
+            let what = format!("{shown} can be written by others (mode {mode:o}): they could replace its keys");
+            found.say("data folder", Mark::Fail, what, &advice);
+        }
+        Ok(mode) if mode & 0o055 != 0 => {
+            found.say("data folder", Mark::Warn, format!("{shown} can be listed by others (mode {mode:o})"), &advice);
+        }
+        _ => found.fine("data folder", format!("{shown} can be written, by its owner alone")),
+    }
+    let open = open_files(data);
+    if open.is_empty() {
+        found.fine("data files", "none can be read by others");
+    } else {
+        let names: Vec<_> = open.iter().map(|path| path.display().to_string()).collect();
+        found.say("data files", Mark::Fail, format!("readable by others: {}", names.join(", ")), &advice);
+    }
+}
+
+/// Files right in the folder that others may read or write; those below a folder that is closed to others are safe.
+fn open_files(data: &Path) -> Vec<PathBuf> {
+    if mode(data).is_ok_and(|mode| mode & 0o011 == 0) {
+        return Vec::new();
+    }
+    let entries = std::fs::read_dir(data).into_iter().flatten().take(MAX_FILES).filter_map(Result::ok);
+    let paths = entries.map(|entry| entry.path()).filter(|path| path.is_file());
+    paths.filter(|path| mode(path).is_ok_and(|mode| mode & 0o066 != 0)).collect()
+}
+
+fn check_master_key(settings: &Settings, found: &mut Findings) {
+    let access = &settings.access;
+    match (&access.master_key, &access.master_key_file) {
+        (Some(_), _) => found.fine("sealing key", "given by the settings; keep a copy in a safe place"),
+        (None, Some(file)) => match std::fs::read(file) {
+            Ok(_) if mode(file).is_ok_and(|mode| mode & 0o077 != 0) => found.say(
+                "sealing key",
+                Mark::Fail,
+                format!("{} can be read by others", file.display()),
+                format!("chmod 600 {}", file.display()),
+            ),
+            Ok(_) => found.fine("sealing key", format!("read from {}; keep a copy in a safe place", file.display())),
+            Err(error) => found.say(
+                "sealing key",
+                Mark::Fail,
+                format!("{} cannot be read: {error}", file.display()),
+                "correct MREG_MASTER_KEY_FILE, or bring the file back: without it stored secrets cannot be read",
+            ),
+        },
+        (None, None) => {
+            found.fine("sealing key", "kept in the data folder; back it up with the database, apart from it");
+        }
+    }
+}
+
+async fn check_database(data: &Path, url: Option<&Secret>, found: &mut Findings) {
+    let url = url.map(Secret::expose).unwrap_or_default();
+    if url.starts_with("postgres") {
+        return check_postgres(url, found).await;
+    }
+    let file = match url.split_once(':') {
+        Some((_, rest)) => PathBuf::from(rest.trim_start_matches("//").split('?').next().unwrap_or_default()),
+        None => newest_database(data).unwrap_or_else(|| data.join("gateway.db")),
+    };
+    let mut head = [0; 16];
+    match std::fs::File::open(&file).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut head)) {
+        Ok(()) if &head == b"SQLite format 3\0" => found.fine("database", format!("SQLite in {}", file.display())),
+        Ok(()) => found.say(
+            "database",
+            Mark::Fail,
+            format!("{} is no SQLite database", file.display()),
+            "correct MREG_DATABASE_URL, or bring the file back from a backup",
+        ),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            found.fine("database", "none yet; the first start makes a SQLite file in the data folder");
+        }
+        Err(error) => found.say(
+            "database",
+            Mark::Fail,
+            format!("{} cannot be read: {error}", file.display()),
+            "run as the user that the gateway runs as",
+        ),
+    }
+}
+
+/// The SQLite file in the data folder, whatever its name.
+fn newest_database(data: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(data).ok()?.take(MAX_FILES).filter_map(Result::ok).map(|entry| entry.path());
+    let is_database = |path: &PathBuf| path.extension().is_some_and(|end| end == "db" || end == "sqlite");
+    entries.filter(is_database).max_by_key(|path| path.metadata().and_then(|data| data.modified()).ok())
+}
+
+async fn check_postgres(url: &str, found: &mut Findings) {
+    let Some((host, port)) = url::Url::parse(url).ok().and_then(|url| {
+        let host = url.host_str()?.trim_start_matches('[').trim_end_matches(']').to_owned();
+        Some((host, url.port().unwrap_or(5432)))
+    }) else {
+        return found.say("database", Mark::Warn, "PostgreSQL without a host in its URL", "the gateway will try it");
+    };
+    let advice = "start PostgreSQL, or correct MREG_DATABASE_URL; check the firewall between the two";
+    match tokio::time::timeout(WAIT, tokio::net::TcpStream::connect((host.as_str(), port))).await {
+        Ok(Ok(_)) => found.fine("database", format!("PostgreSQL takes connections at {host}:{port}")),
+        Ok(Err(error)) => found.say("database", Mark::Fail, format!("no connection to {host}:{port}: {error}"), advice),
+        Err(_) => found.say("database", Mark::Fail, format!("{host}:{port} does not answer"), advice),
+    }
+}
+
+fn check_clock(now: OffsetDateTime, found: &mut Findings) {
+    // Before this was written, or long after any certificate in use ends: the clock was never set.
+    if (2026..2100).contains(&now.year()) {
+        found.fine("clock", format!("{} UTC", now.date()));
+    } else {
+        found.say(
+            "clock",
+            Mark::Fail,
+            format!("it says {}", now.date()),
+            "set the clock, best with NTP: keys expire by it",
+        );
+    }
+}
+
+fn check_open_files(found: &mut Findings) {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    match limit {
+        Some(limit) if limit < 4_096 => found.say(
+            "open files",
+            Mark::Warn,
+            format!("at most {limit}: enough for about {} clients", limit / 3),
+            "raise it with `ulimit -n 65536`, or LimitNOFILE in the service unit",
+        ),
+        Some(limit) => found.fine("open files", format!("at most {limit}")),
+        None => found.fine("open files", "no limit"),
+    }
+}
+
+async fn check_gateway(settings: &Settings, reach: &Reach, found: &mut Findings) {
+    let address = SocketAddr::new(settings.listen.host, settings.listen.port);
+    let named = reach.gateway.is_some();
+    let file = Access::read(&reach.data);
+    if let Err(error) = &file {
+        found.say(
+            "cli.json",
+            Mark::Warn,
+            format!("{error:#}"),
+            "start the gateway again, or run as the user that it runs as",
+        );
+    }
+    let scheme = if settings.listen.has_tls() { "https" } else { "http" };
+    let mut reach = reach.clone();
+    if !named && !matches!(&file, Ok(Some(_))) {
+        reach.gateway = Some(format!("{scheme}://{address}"));
+    }
+    let gateway = match Gateway::find(&reach) {
+        Ok(gateway) => gateway,
+        Err(error) => return found.say("gateway", Mark::Fail, format!("{error:#}"), "correct --gateway"),
+    };
+    let answer = gateway.raw(Method::GET, &gateway.url(&["health"]), None, None).await;
+    let health = answer.as_ref().ok().and_then(|answer| serde_json::from_slice::<Value>(&answer.body).ok());
+    match health.filter(|health| health["status"].is_string()) {
+        Some(health) => {
+            let status = text_at(&health, "/status");
+            let what = format!("{} answers: {status}", gateway.base());
+            match status.as_str() {
+                "degraded" | "warn" => found.say("gateway", Mark::Warn, what, "`mcp-gateway status` says which part"),
+                status if super::status::is_well(status) => found.fine("gateway", what),
+                _ => found.say("gateway", Mark::Fail, what, "`mcp-gateway status` says which part"),
+            }
+            let date = answer.ok().and_then(|answer| answer.headers.get(http::header::DATE).cloned());
+            check_skew(date.as_ref().and_then(|date| date.to_str().ok()), OffsetDateTime::now_utc(), found);
+            check_servers(&gateway, found).await;
+        }
+        None if named => found.say(
+            "gateway",
+            Mark::Fail,
+            format!("no gateway answers at {}", gateway.base()),
+            "start it with `mcp-gateway serve`, or correct --gateway",
+        ),
+        None => match TcpListener::bind(address) {
+            Ok(_) => found.fine("port", format!("{address} is free; the gateway does not run")),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => found.say(
+                "port",
+                Mark::Fail,
+                format!("{address} is taken by something that is no gateway"),
+                "stop that program, or choose another port with --port",
+            ),
+            Err(error) => found.say(
+                "port",
+                Mark::Fail,
+                format!("cannot listen on {address}: {error}"),
+                "choose another --host or --port",
+            ),
+        },
+    }
+}
+
+fn check_skew(date: Option<&str>, now: OffsetDateTime, found: &mut Findings) {
+    let format = time::macros::format_description!(
+        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+    );
+    let Some(there) = date.and_then(|date| time::PrimitiveDateTime::parse(date, format).ok()) else { return };
+    let apart = (now - there.assume_utc()).whole_seconds().unsigned_abs();
+    if apart > 30 {
+        let what = format!("the gateway's clock is {apart} s away from this machine's");
+        found.say("clock skew", Mark::Warn, what, "set both clocks with NTP: keys and tokens expire by them");
+    }
+}
+
+async fn check_servers(gateway: &Gateway, found: &mut Findings) {
+    if !gateway.has_key() {
+        return found.say(
+            "key",
+            Mark::Warn,
+            "none known: servers are not checked",
+            "give one with --key or MREG_API_KEY",
+        );
+    }
+    let views = match gateway.all(&["servers"]).await {
+        Ok(views) => views,
+        Err(error) => {
+            let failure = Failure::of(error);
+            return found.say("key", Mark::Fail, failure.what, failure.advice.unwrap_or_default());
+        }
+    };
+    found.fine("key", format!("it is accepted; {} servers", views.len()));
+    for view in &views {
+        let slug = text_at(view, "/slug");
+        let check = format!("server {slug}");
+        match text_at(view, "/status/state").as_str() {
+            "ready" => found.fine(&check, format!("ready, {} tools", text_at(view, "/status/tools"))),
+            "disabled" => found.fine(&check, "disabled"),
+            "unreachable" => found.say(
+                &check,
+                Mark::Fail,
+                format!("unreachable: {}", text_at(view, "/status/last_error")),
+                format!("see that it runs, then `mcp-gateway servers refresh {slug}`"),
+            ),
+            other => found.say(
+                &check,
+                Mark::Warn,
+                format!("state {other}"),
+                format!("`mcp-gateway servers refresh {slug}` asks it"),
+            ),
+        }
+        if let Some(program) = view["command"]["program"].as_str()
+            && view["enabled"] != false
+            && in_path(program, std::env::var_os("PATH").as_deref()).is_none()
+        {
+            let advice = "install it, or give its whole path; on another machine than the gateway's this means nothing";
+            found.say(&check, Mark::Warn, format!("the program `{program}` is not in PATH here"), advice);
+        }
+    }
+}
+
+/// Where a program is: itself when it holds a slash, else its first place in `path`.
+fn in_path(program: &str, path: Option<&std::ffi::OsStr>) -> Option<PathBuf> {
+    let runs = |file: &Path| file.is_file() && mode(file).is_ok_and(|mode| mode & 0o111 != 0);
+    if program.contains('/') {
+        return Some(PathBuf::from(program)).filter(|file| runs(file));
+    }
+    std::env::split_paths(path?).map(|dir| dir.join(program)).find(|file| runs(file))
+}
+
+fn document(findings: &[Finding], worst: Mark) -> Value {
+    let word = |mark| match mark {
+        Mark::Ok => "ok",
+        Mark::Warn => "warn",
+        Mark::Fail => "fail",
+    };
+    let checks: Vec<Value> = findings
+        .iter()
+        .map(|finding| {
+            json!({ "check": finding.check, "result": word(finding.mark), "what": finding.what,
+                "advice": Some(&finding.advice).filter(|advice| !advice.is_empty()) })
+        })
+        .collect();
+    json!({ "result": word(worst), "checks": checks })
+}
+
+fn render(findings: &[Finding]) -> String {
+    let mut table = Table::new(&["", "CHECK", "WHAT"]);
+    for finding in findings {
+        let (word, tone) = match finding.mark {
+            Mark::Ok => ("OK", Tone::Good),
+            Mark::Warn => ("WARN", Tone::Warn),
+            Mark::Fail => ("FAIL", Tone::Bad),
+        };
+        let mut what = clean(&finding.what);
+        if !finding.advice.is_empty() {
+            what.push_str(" → ");
+            what.push_str(&clean(&finding.advice));
+        }
+        table.row([(word.to_owned(), tone), (finding.check.clone(), Tone::Plain), (what, Tone::Plain)]);
+    }
+    table.render("")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("doctor-{}", uuid::Uuid::now_v7()));
+        std::fs::create_dir(&folder).unwrap();
+        folder
+    }
+
+    fn chmod(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn marks(found: &Findings) -> Vec<(&str, Mark)> {
+        found.0.iter().map(|finding| (finding.check.as_str(), finding.mark)).collect()
+    }
+
+    #[test]
+    fn a_folder_open_to_others_is_found_and_so_are_its_files() {
+        let folder = folder();
+        let key = folder.join("key");
+        std::fs::write(&key, "k").unwrap();
+        let look = |of_folder: u32, of_key: u32| {
+            chmod(&folder, of_folder);
+            chmod(&key, of_key);
+            let mut found = Findings::default();
+            check_folder(&folder, &mut found);
+            marks(&found).into_iter().map(|(_, mark)| mark).collect::<Vec<_>>()
+        };
+        assert_eq!(look(0o700, 0o644), [Mark::Ok, Mark::Ok]);
+        assert_eq!(look(0o755, 0o600), [Mark::Warn, Mark::Ok]);
+        assert_eq!(look(0o777, 0o644), [Mark::Fail, Mark::Fail]);
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "the probe is gone");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_database_is_found() {
+        let folder = folder();
+        let file = folder.join("x.db");
+        for (content, mark) in [(&b"SQLite format 3\0more"[..], Mark::Ok), (b"something else here", Mark::Fail)] {
+            std::fs::write(&file, content).unwrap();
+            let mut found = Findings::default();
+            check_database(&folder, None, &mut found).await;
+            check_database(&folder, Some(&Secret::new(format!("sqlite://{}?mode=rwc", file.display()))), &mut found)
+                .await;
+            assert_eq!(marks(&found), [("database", mark); 2]);
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_database_that_takes_no_connection_is_found_without_its_password() {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut found = Findings::default();
+        let url = Secret::new(format!("postgres://u:s3cret@127.0.0.1:{port}/db"));
+        check_database(Path::new("."), Some(&url), &mut found).await;
+        assert_eq!(marks(&found), [("database", Mark::Fail)]);
+        assert!(!format!("{found:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn a_clock_that_is_off_is_found() {
+        let mut found = Findings::default();
+        check_clock(OffsetDateTime::UNIX_EPOCH, &mut found);
+        let now = time::macros::datetime!(2026-11-23 12:00:00 UTC);
+        check_skew(Some("Mon, 23 Nov 2026 11:59:50 GMT"), now, &mut found);
+        check_skew(Some("Mon, 23 Nov 2026 11:50:00 GMT"), now, &mut found);
+        assert_eq!(marks(&found), [("clock", Mark::Fail), ("clock skew", Mark::Warn)]);
+    }
+
+    #[test]
+    fn programs_are_looked_up_in_path() {
+        assert!(in_path("sh", Some("/nowhere:/bin:/usr/bin".as_ref())).is_some());
+        assert_eq!(in_path("sh", Some("/nowhere".as_ref())), None);
+        assert_eq!(in_path("/bin/none-such", None), None);
+    }
+}

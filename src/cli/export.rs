@@ -1,0 +1,98 @@
+//! `export`: the registry as a file for `apply`. The gateway never gives secrets out; in their place stands `${NAME}`, to be
+//! filled from the environment of whoever applies the file.
+
+use std::fmt::Write as _;
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::Verdict;
+use super::gateway::Gateway;
+use super::manifest::{Brief, FIELDS};
+use super::screen::Screen;
+
+/// Print the registry as a file for `apply`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Secrets are not printed: in their place stands ${NAME}, filled by `apply` from its environment.\n\n\
+Examples:\n  mcp-gateway export > gateway.yaml\n  mcp-gateway export --json"
+)]
+pub struct Export {}
+
+/// Prints it.
+pub async fn run(_export: &Export, gateway: &Gateway, screen: Screen) -> anyhow::Result<Verdict> {
+    let mut views = gateway.all(&["servers"]).await?;
+    views.sort_by_key(|view| view["slug"].as_str().unwrap_or_default().to_owned());
+    let mut names = Vec::new();
+    let servers: Vec<Brief> = views.iter().map(|view| Brief::of(without_secrets(fields(view), &mut names))).collect();
+    screen.show(&json!({ "servers": servers }), || yaml(&servers, &names))?;
+    Ok(Verdict::Fine)
+}
+
+/// The part of a server's view that describes it.
+pub fn fields(view: &Value) -> Map<String, Value> {
+    let pick = |name: &&str| Some(((*name).to_owned(), view.get(*name)?.clone()));
+    FIELDS.iter().filter_map(pick).collect()
+}
+
+fn without_secrets(mut fields: Map<String, Value>, names: &mut Vec<String>) -> Map<String, Value> {
+    let slug = fields.get("slug").and_then(Value::as_str).unwrap_or_default().to_owned();
+    for field in ["headers", "env"] {
+        for (key, value) in fields.get_mut(field).and_then(Value::as_object_mut).into_iter().flatten() {
+            let name = variable(&slug, key);
+            *value = format!("${{{name}}}").into();
+            names.push(name);
+        }
+    }
+    fields
+}
+
+/// A name for the secret `key` of a server: `FILES_API_TOKEN`. The slug may begin with a digit, a variable may not.
+fn variable(slug: &str, key: &str) -> String {
+    let upper = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    let name: String = format!("{slug}_{key}").chars().map(upper).collect();
+    if name.starts_with(|c: char| c.is_ascii_digit()) { format!("_{name}") } else { name }
+}
+
+fn yaml(servers: &[Brief], names: &[String]) -> String {
+    #[derive(Serialize)]
+    struct File<'a> {
+        servers: &'a [Brief],
+    }
+    let mut out = "# The registry of an MCP gateway. Apply it with: mcp-gateway apply -f FILE\n".to_owned();
+    if !names.is_empty() {
+        out.push_str("# Secrets come from the environment of that command:\n");
+        for name in names {
+            let _ = writeln!(out, "#   {name}");
+        }
+    }
+    // A list of JSON values always has a YAML form.
+    out.push_str(&serde_saphyr::to_string(&File { servers }).unwrap_or_default());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::manifest;
+
+    #[test]
+    fn what_is_exported_can_be_applied_again() {
+        let view = json!({"slug": "9-files", "title": "9-files", "description": "a: b # c", "transport": "stdio", "replicas": [],
+            "command": {"program": "npx", "args": ["-y", "@x/y", "", "yes", "1"]}, "env": {"API-KEY": "***"}, "headers": {},
+            "sharing": "per_user", "tags": ["null"], "visibility": {"everyone": true, "roles": [], "users": []},
+            "timeouts": {"connect_ms": 5000, "idle_ms": 1000, "total_ms": 3_600_000}, "protocol": "auto",
+            "balance": "round_robin", "enabled": true, "id": "x", "revision": 3, "status": {"state": "ready"}});
+        let mut names = Vec::new();
+        let brief = Brief::of(without_secrets(fields(&view), &mut names));
+        assert_eq!(names, ["_9_FILES_API_KEY"]);
+        let text = yaml(&[brief], &names);
+        let read = manifest::read("f", &text, |name| (name == "_9_FILES_API_KEY").then(|| "v".into())).unwrap();
+        let spec = &read.servers[0];
+        assert_eq!(spec.command.as_ref().unwrap().args, ["-y", "@x/y", "", "yes", "1"]);
+        assert_eq!((spec.description.as_str(), spec.tags[0].as_str()), ("a: b # c", "null"));
+        assert_eq!(spec.timeouts.idle_ms, 1000);
+        assert_eq!(spec.env["API-KEY"].expose(), "v");
+    }
+}

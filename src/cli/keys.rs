@@ -1,0 +1,105 @@
+//! `keys`: API keys. A new key is shown once; the gateway keeps only its hash.
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::Verdict;
+use super::gateway::Gateway;
+use super::screen::{Screen, Table, Tone, text_at};
+
+/// Make and revoke API keys
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  mcp-gateway keys list\n  mcp-gateway keys create ci --server files --expires-in-days 90"
+)]
+pub struct Keys {
+    #[command(subcommand)]
+    action: Action,
+}
+
+const CREATE: &str = "\
+Examples:
+  mcp-gateway keys create laptop
+  mcp-gateway keys create ci --server files --server 'search-*' --tool read_file --expires-in-days 90
+  mcp-gateway keys create ops --role admin --json";
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Make a key and print it, once
+    #[command(after_help = CREATE)]
+    Create {
+        /// What the key is for
+        name: String,
+        /// Role of whoever shows the key [default: the gateway's choice for a plain user]
+        #[arg(long)]
+        role: Option<String>,
+        /// Server it may reach, `*` for any number of characters; more than once for more [default: all]
+        #[arg(long, value_name = "SLUG")]
+        server: Vec<String>,
+        /// Tool it may call; more than once for more [default: all]
+        #[arg(long, value_name = "NAME")]
+        tool: Vec<String>,
+        /// Days until it ends [default: never]
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        expires_in_days: Option<u32>,
+    },
+    /// List the keys, without their secrets
+    #[command(after_help = "Examples:\n  mcp-gateway keys list\n  mcp-gateway keys list --json")]
+    List,
+    /// End keys at once
+    #[command(after_help = "Examples:\n  mcp-gateway keys revoke 0199f3a2-7c41-7bd0-9c55-3f0a4c1d2e3f")]
+    Revoke {
+        /// Ids from `keys list`
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+}
+
+/// Carries out `keys …`.
+pub async fn run(keys: Keys, gateway: &Gateway, screen: Screen) -> anyhow::Result<Verdict> {
+    match keys.action {
+        Action::Create { name, role, server, tool, expires_in_days } => {
+            let everywhere = || vec!["*".to_owned()];
+            let mut body = json!({ "name": name, "servers": if server.is_empty() { everywhere() } else { server } });
+            if let Some(role) = role {
+                body["role"] = role.into();
+            }
+            if !tool.is_empty() {
+                body["tools"] = json!(tool);
+            }
+            if let Some(days) = expires_in_days {
+                body["expires_in_days"] = days.into();
+            }
+            let view = gateway.post(&["keys"], &body).await?;
+            screen.show(&view, || format!("{}\n", text_at(&view, "/key")))?;
+            if !screen.is_json() {
+                super::screen::note(&format!("key {} made; it is shown this once", super::screen::clean(&name)));
+            }
+        }
+        Action::List => {
+            let items = gateway.all(&["keys"]).await?;
+            screen.show(&json!({ "items": items }), || {
+                let mut table = Table::new(&["ID", "NAME", "ROLE", "SERVERS", "EXPIRES", "LAST USED"]);
+                for key in &items {
+                    let servers = key["servers"].as_array().into_iter().flatten().filter_map(|name| name.as_str());
+                    table.row([
+                        (text_at(key, "/id"), Tone::Plain),
+                        (text_at(key, "/name"), Tone::Plain),
+                        (text_at(key, "/role"), Tone::Plain),
+                        (servers.collect::<Vec<_>>().join(", "), Tone::Plain),
+                        (text_at(key, "/expires_at"), Tone::Plain),
+                        (text_at(key, "/last_used_at"), Tone::Dim),
+                    ]);
+                }
+                table.render("no keys")
+            })?;
+        }
+        Action::Revoke { ids } => {
+            for id in &ids {
+                gateway.delete(&["keys", id]).await?;
+            }
+            screen.show(&json!({ "revoked": ids }), || format!("revoked {}", ids.join(", ")))?;
+        }
+    }
+    Ok(Verdict::Fine)
+}

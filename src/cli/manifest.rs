@@ -1,0 +1,337 @@
+//! `gateway.yaml`: the registry as a file. `servers` is a list of `ServerSpec`; unknown fields, duplicate keys and duplicate
+//! names are refused, and every mistake is told with line and column. Values of `headers` and `env` may hold `${NAME}`, taken
+//! from the environment, so that no secret need stand in the file. No message quotes a value of the file.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::{Map, Value};
+use serde_saphyr::{Error, Location, Options, Spanned};
+
+use super::expand::expand;
+use super::failure::Failure;
+use super::servers::nearest;
+use crate::registry::model::ServerSpec;
+use crate::secret::Secret;
+
+/// Largest file that is read, in bytes.
+pub const MAX_FILE: u64 = 16 << 20;
+
+/// The file.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The servers that shall be registered.
+    #[serde(default)]
+    pub servers: Vec<ServerSpec>,
+}
+
+/// Reads `text`, named `file` in messages; `lookup` gives the environment.
+pub fn read(file: &str, text: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Manifest, Failure> {
+    let wrong = |lines: Vec<String>| {
+        let count = lines.len();
+        let what = if count == 1 { "a mistake".to_owned() } else { format!("{count} mistakes") };
+        Failure::new(format!("{file} has {what}; nothing was changed")).detail(lines)
+    };
+    let mut manifest: Manifest = serde_saphyr::from_str_with_options(text, options())
+        .map_err(|error| wrong(vec![format!("{}: {}", place(file, error.location()), explain(&error))]))?;
+    let tree: Spanned<Node> = serde_saphyr::from_str_with_options(text, options())
+        .map_err(|error| wrong(vec![format!("{}: {}", place(file, error.location()), explain(&error))]))?;
+    let mut lines = Vec::new();
+    let mut first: HashMap<String, usize> = HashMap::new();
+    for (index, spec) in manifest.servers.iter_mut().enumerate() {
+        let at = |field: &str| place(file, Some(locate(&tree, &format!("servers[{index}].{field}"))));
+        if let Some(earlier) = first.insert(spec.slug.to_string(), index) {
+            let line = locate(&tree, &format!("servers[{earlier}].slug")).line();
+            lines.push(format!("{}: the name `{}` is taken by the server at line {line}", at("slug"), spec.slug));
+        }
+        for (field, values) in [("headers", &mut spec.headers), ("env", &mut spec.env)] {
+            for (name, value) in values.iter_mut() {
+                match expand(value.expose(), &lookup) {
+                    Ok(text) => *value = Secret::new(text),
+                    Err(why) => lines.push(format!("{}: {why}", at(&format!("{field}.{name}")))),
+                }
+            }
+        }
+        for mistake in spec.check() {
+            lines.push(format!("{}: {}: {}", at(&mistake.field), mistake.field, mistake.message));
+        }
+    }
+    if lines.is_empty() { Ok(manifest) } else { Err(wrong(lines)) }
+}
+
+fn options() -> Options {
+    // A snippet of the file could show a secret in somebody's build log.
+    serde_saphyr::options! { with_snippet: false }
+}
+
+fn place(file: &str, location: Option<Location>) -> String {
+    match location {
+        Some(location) if location.line() > 0 => format!("{file}:{}:{}", location.line(), location.column()),
+        _ => file.to_owned(),
+    }
+}
+
+fn explain(error: &Error) -> String {
+    match error.without_snippet() {
+        Error::SerdeUnknownField { field, expected, .. } => {
+            let hint = match nearest(field, expected) {
+                Some(name) => format!("did you mean `{name}`?"),
+                None => format!("known are {}", expected.join(", ")),
+            };
+            format!("unknown field `{field}`; {hint}")
+        }
+        Error::SerdeMissingField { field, .. } => format!("the field `{field}` is missing"),
+        Error::SerdeUnknownVariant { variant, expected, .. } => {
+            format!("`{variant}` is not possible here; use {}", expected.join(", "))
+        }
+        Error::DuplicateMappingKey { key: Some(key), .. } => format!("the field `{key}` stands here twice"),
+        other => {
+            let text = other.to_string();
+            // The place stands in front already.
+            let plain = text.split(" at line ").next().unwrap_or(&text);
+            plain.strip_prefix("error: ").unwrap_or(plain).lines().next().unwrap_or_default().to_owned()
+        }
+    }
+}
+
+/// A document with the place of every value.
+#[derive(Debug)]
+enum Node {
+    Map(Vec<(String, Spanned<Node>)>),
+    List(Vec<Spanned<Node>>),
+    Leaf,
+}
+
+/// Where the value at a path like `servers[0].replicas[1].url` stands; the nearest value above it when there is none. Field
+/// names may hold dots (an environment variable's name may): the longest name that fits is taken.
+fn locate(tree: &Spanned<Node>, path: &str) -> Location {
+    let mut node = tree;
+    let mut rest = path;
+    while !rest.is_empty() {
+        let next = match &node.value {
+            Node::Map(members) => members
+                .iter()
+                .filter_map(|(name, value)| Some((rest.strip_prefix(name.as_str())?, name.len(), value)))
+                .filter(|(rest, ..)| rest.is_empty() || rest.starts_with(['.', '[']))
+                .max_by_key(|(_, length, _)| *length)
+                .map(|(rest, _, value)| (value, rest)),
+            Node::List(items) => rest
+                .strip_prefix('[')
+                .and_then(|rest| rest.split_once(']'))
+                .and_then(|(index, rest)| Some((items.get(index.parse::<usize>().ok()?)?, rest))),
+            Node::Leaf => None,
+        };
+        let Some((below, after)) = next else { break };
+        node = below;
+        rest = after.strip_prefix('.').unwrap_or(after);
+    }
+    node.referenced
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Node;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("any value")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+                let mut members = Vec::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    members.push((name, map.next_value()?));
+                }
+                Ok(Node::Map(members))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Node, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = seq.next_element()? {
+                    items.push(item);
+                }
+                Ok(Node::List(items))
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Node, E> {
+                Ok(Node::Leaf)
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Node, E> {
+                Ok(Node::Leaf)
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Node, E> {
+                Ok(Node::Leaf)
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Node, E> {
+                Ok(Node::Leaf)
+            }
+
+            fn visit_str<E>(self, _: &str) -> Result<Node, E> {
+                Ok(Node::Leaf)
+            }
+
+            fn visit_unit<E>(self) -> Result<Node, E> {
+                Ok(Node::Leaf)
+            }
+
+            fn visit_none<E>(self) -> Result<Node, E> {
+                Ok(Node::Leaf)
+            }
+        }
+
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+/// The fields of a server in the order in which people write them.
+pub const FIELDS: [&str; 15] = [
+    "slug",
+    "title",
+    "description",
+    "transport",
+    "replicas",
+    "command",
+    "sharing",
+    "headers",
+    "env",
+    "tags",
+    "visibility",
+    "timeouts",
+    "protocol",
+    "balance",
+    "enabled",
+];
+
+/// A server without the fields that have their default, its fields in the order of [`FIELDS`].
+#[derive(Debug)]
+pub struct Brief(pub Map<String, Value>);
+
+impl Brief {
+    /// Leaves out of a whole description what would be the same unsaid.
+    pub fn of(mut whole: Map<String, Value>) -> Self {
+        let plain = serde_json::json!({
+            "title": "", "description": "", "transport": "streamable_http", "replicas": [], "command": null,
+            "sharing": "shared", "headers": {}, "env": {}, "tags": [],
+            "visibility": { "everyone": true, "roles": [], "users": [] },
+            "timeouts": crate::registry::model::Timeouts::default(),
+            "protocol": "auto", "balance": "round_robin", "enabled": true,
+        });
+        if whole.get("title") == whole.get("slug") {
+            whole.remove("title");
+        }
+        whole.retain(|name, value| plain.get(name) != Some(value));
+        Self(whole)
+    }
+
+    /// As YAML, one server as it stands in a file.
+    pub fn yaml(&self) -> String {
+        // A map of JSON values always has a YAML form.
+        serde_saphyr::to_string(self).unwrap_or_default()
+    }
+}
+
+impl Serialize for Brief {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for name in FIELDS {
+            if let Some(value) = self.0.get(name) {
+                map.serialize_entry(name, value)?;
+            }
+        }
+        map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mistakes(text: &str) -> Vec<String> {
+        read("gateway.yaml", text, |_| None).unwrap_err().details
+    }
+
+    #[test]
+    fn a_file_is_read_with_its_secrets_from_the_environment() {
+        let text = "servers:\n  - slug: search\n    replicas: [{url: https://example.com/mcp}]\n    headers:\n      \
+                    Authorization: Bearer ${TOKEN}\n  - slug: files\n    transport: stdio\n    command: {program: npx, args: [-y, x]}\n";
+        let manifest = read("f", text, |name| (name == "TOKEN").then(|| "s3cret".into())).unwrap();
+        assert_eq!(manifest.servers.len(), 2);
+        assert_eq!(manifest.servers[0].headers["Authorization"].expose(), "Bearer s3cret");
+        assert_eq!(manifest.servers[1].command.as_ref().unwrap().args, ["-y", "x"]);
+    }
+
+    #[test]
+    fn an_unknown_field_is_told_with_its_place_and_the_name_that_was_meant() {
+        let text = "servers:\n  - slug: search\n    replica:\n      - url: https://example.com/mcp\n";
+        assert_eq!(mistakes(text), ["gateway.yaml:3:5: unknown field `replica`; did you mean `replicas`?"]);
+        assert_eq!(
+            mistakes("servers:\n  - slug: a\n    timeouts: {idle: 5}\n"),
+            ["gateway.yaml:3:16: unknown field `idle`; did you mean `idle_ms`?"]
+        );
+        assert_eq!(mistakes("server: []\n"), ["gateway.yaml:1:1: unknown field `server`; did you mean `servers`?"]);
+    }
+
+    #[test]
+    fn broken_text_wrong_types_and_wrong_words_are_told_with_their_place() {
+        let start = |text: &str, prefix: &str| {
+            let lines = mistakes(text);
+            assert!(lines.len() == 1 && lines[0].starts_with(prefix), "{lines:?}");
+        };
+        start("servers:\n  - slug: [unclosed\n", "gateway.yaml:");
+        start("servers:\n  - slug: a\n    enabled: perhaps\n", "gateway.yaml:3:14: ");
+        start(
+            "servers:\n  - slug: a\n    sharing: everyone\n",
+            "gateway.yaml:3:14: `everyone` is not possible here; use shared",
+        );
+        start("servers:\n  - title: a\n", "gateway.yaml:2:");
+        start("servers:\n  - slug: a\n    slug: b\n", "gateway.yaml:3:5: the field `slug` stands here twice");
+        start("servers:\n  - slug: Not A Name\n", "gateway.yaml:2:11: ");
+    }
+
+    #[test]
+    fn every_mistake_of_meaning_is_told_at_once_with_its_place() {
+        let text = "servers:\n  - slug: a\n    replicas:\n      - url: ftp://x\n      - url: https://y\n        weight: 0\n  \
+                    - slug: a\n    transport: stdio\n    command: {program: x}\n    env: {TOKEN: \"${NOT_SET}\"}\n";
+        assert_eq!(
+            mistakes(text),
+            [
+                "gateway.yaml:4:14: replicas[0].url: only http and https URLs can be called",
+                "gateway.yaml:6:17: replicas[1].weight: a weight is 1 to 1000",
+                "gateway.yaml:7:11: the name `a` is taken by the server at line 2",
+                "gateway.yaml:10:18: the environment variable NOT_SET is not set; export it before the command",
+            ]
+        );
+    }
+
+    #[test]
+    fn no_message_quotes_a_secret() {
+        let text = "servers:\n  - slug: a\n    replicas: [{url: https://x}]\n    headers: {A: {b: s3cret}}\n";
+        assert!(!mistakes(text).join("\n").contains("s3cret"));
+        let text = "servers:\n  - slug: a\n    replicas: [{url: https://x}]\n    headers: {A: \"s3\\ncret\"}\n";
+        assert!(!mistakes(text).join("\n").contains("cret"));
+    }
+
+    #[test]
+    fn the_fields_are_those_of_a_server() {
+        let spec: ServerSpec = serde_json::from_value(serde_json::json!({
+            "slug": "a", "replicas": [{"url": "https://x"}], "command": {"program": "x"},
+            "headers": {"a": "b"}, "env": {"a": "b"}
+        }))
+        .unwrap();
+        let Value::Object(object) = serde_json::to_value(&spec).unwrap() else { panic!("an object") };
+        let mut known = FIELDS.to_vec();
+        known.sort_unstable();
+        assert_eq!(object.keys().map(String::as_str).collect::<Vec<_>>(), known);
+        let brief = Brief::of(object);
+        assert_eq!(brief.0.len(), 5, "{brief:?}");
+        assert!(brief.yaml().starts_with("slug: a\n"), "{}", brief.yaml());
+    }
+}

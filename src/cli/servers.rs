@@ -1,0 +1,501 @@
+//! `servers`: register, look at, change, call. Descriptions are checked here first, so that a mistake is told at once and by
+//! field; the gateway checks them again.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use http::Method;
+use serde_json::{Map, Value, json};
+
+use super::Verdict;
+use super::call::{self, Call};
+use super::failure::Failure;
+use super::gateway::Gateway;
+use super::screen::{Screen, Table, Tone, shorten, text_at};
+use super::spec_flags::SpecFlags;
+use crate::id::Slug;
+use crate::registry::model::ServerSpec;
+
+/// Register, look at, change and call MCP servers
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  mcp-gateway servers list\n  mcp-gateway servers add --help")]
+pub struct Servers {
+    #[command(subcommand)]
+    action: Action,
+}
+
+const ADD: &str = "\
+Examples:
+  mcp-gateway servers add search --url https://example.com/mcp \\
+      --header 'Authorization: Bearer ${SEARCH_TOKEN}'
+  mcp-gateway servers add two --balance weighted \\
+      --url https://a.example.com/mcp --weight 3 --url https://b.example.com/mcp --weight 1
+  mcp-gateway servers add old --url https://example.com/sse --transport sse --visible-to role:dev
+  mcp-gateway servers add files --env LOG=debug --sharing per_user -- npx -y some-mcp-server ~/notes";
+
+const EDIT: &str = "\
+What is not named stays as it is. --url, --tag and --visible-to replace all earlier ones; --header and --env replace those of
+the same name and keep the others.
+
+Examples:
+  mcp-gateway servers edit search --title 'Company search' --timeout-total 10m
+  mcp-gateway servers edit search --header 'Authorization: Bearer ${NEW_TOKEN}' --remove-header X-Old
+  mcp-gateway servers edit files -- npx -y some-mcp-server@2 ~/notes";
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Register a server by URL, or by the program that speaks MCP on its standard streams
+    #[command(after_help = ADD)]
+    Add {
+        /// Short name: small letters, digits and single hyphens, at most 40
+        #[arg(value_parser = slug)]
+        slug: Slug,
+        /// Register it without letting calls through yet
+        #[arg(long)]
+        disabled: bool,
+        #[command(flatten)]
+        flags: Box<SpecFlags>,
+    },
+    /// List the servers
+    #[command(after_help = "Examples:\n  mcp-gateway servers list\n  mcp-gateway servers list --tag search --json")]
+    List {
+        /// Only those with this tag
+        #[arg(long, value_name = "WORD")]
+        tag: Option<String>,
+    },
+    /// Show everything about a server but its secrets
+    #[command(after_help = "Examples:\n  mcp-gateway servers show files\n  mcp-gateway servers show files --json")]
+    Show {
+        /// Which server
+        #[arg(value_parser = slug)]
+        slug: Slug,
+    },
+    /// Change a server
+    #[command(after_help = EDIT)]
+    Edit {
+        /// Which server
+        #[arg(value_parser = slug)]
+        slug: Slug,
+        /// Header to take away
+        #[arg(long, value_name = "NAME")]
+        remove_header: Vec<String>,
+        /// Environment variable to take away
+        #[arg(long, value_name = "NAME")]
+        remove_env: Vec<String>,
+        #[command(flatten)]
+        flags: Box<SpecFlags>,
+    },
+    /// Remove servers
+    #[command(after_help = "Examples:\n  mcp-gateway servers remove files\n  mcp-gateway servers remove files search")]
+    Remove {
+        /// Which servers
+        #[arg(value_parser = slug, required = true)]
+        slugs: Vec<Slug>,
+    },
+    /// Let calls through to servers
+    #[command(after_help = "Examples:\n  mcp-gateway servers enable files")]
+    Enable {
+        /// Which servers
+        #[arg(value_parser = slug, required = true)]
+        slugs: Vec<Slug>,
+    },
+    /// Let no calls through to servers, and keep them
+    #[command(after_help = "Examples:\n  mcp-gateway servers disable files")]
+    Disable {
+        /// Which servers
+        #[arg(value_parser = slug, required = true)]
+        slugs: Vec<Slug>,
+    },
+    /// Ask servers anew for their tools, resources and prompts
+    #[command(after_help = "Examples:\n  mcp-gateway servers refresh files\n  mcp-gateway servers refresh --all")]
+    Refresh {
+        /// Which servers
+        #[arg(value_parser = slug, required_unless_present = "all")]
+        slugs: Vec<Slug>,
+        /// Every server that is enabled
+        #[arg(long, conflicts_with = "slugs")]
+        all: bool,
+    },
+    /// List the tools of a server
+    #[command(after_help = "Examples:\n  mcp-gateway servers tools files\n  mcp-gateway servers tools files --json")]
+    Tools {
+        /// Which server
+        #[arg(value_parser = slug)]
+        slug: Slug,
+    },
+    /// Call a tool through the gateway
+    #[command(after_help = call::EXAMPLES)]
+    Call(Call),
+}
+
+/// Reads a slug from the command line.
+pub fn slug(text: &str) -> Result<Slug, String> {
+    Slug::parse(text).map_err(|error| error.to_string())
+}
+
+/// Carries out `servers …`.
+pub async fn run(servers: Servers, gateway: &Gateway, screen: Screen) -> anyhow::Result<Verdict> {
+    match servers.action {
+        Action::Add { slug, disabled, flags } => add(slug, disabled, &flags, gateway, screen).await,
+        Action::List { tag } => list(tag.as_deref(), gateway, screen).await,
+        Action::Show { slug } => {
+            let view = fetch(gateway, &slug).await?.0;
+            screen.show(&view, || describe(&view))?;
+            Ok(Verdict::Fine)
+        }
+        Action::Edit { slug, remove_header, remove_env, flags } => {
+            let mut patch = flags.fields()?;
+            remove(&mut patch, "headers", &remove_header);
+            remove(&mut patch, "env", &remove_env);
+            edit(&slug, patch, gateway, screen).await
+        }
+        Action::Remove { slugs } => each(&slugs, "removed", gateway, screen, Deed::Remove).await,
+        Action::Enable { slugs } => each(&slugs, "enabled", gateway, screen, Deed::Act("enable")).await,
+        Action::Disable { slugs } => each(&slugs, "disabled", gateway, screen, Deed::Act("disable")).await,
+        Action::Refresh { slugs, all } => {
+            let slugs = if all { enabled(gateway).await? } else { slugs };
+            each(&slugs, "refreshed", gateway, screen, Deed::Act("refresh")).await
+        }
+        Action::Tools { slug } => tools(&slug, gateway, screen).await,
+        Action::Call(call) => call::run(&call, gateway, screen).await,
+    }
+}
+
+async fn add(
+    slug: Slug,
+    disabled: bool,
+    flags: &SpecFlags,
+    gateway: &Gateway,
+    screen: Screen,
+) -> anyhow::Result<Verdict> {
+    let mut fields = flags.fields()?;
+    if !fields.contains_key("replicas") && fields.get("command").is_none_or(|command| command.get("program").is_none())
+    {
+        return Err(Failure::usage("say where the server is: --url URL, or `-- COMMAND ARGS…`")
+            .advise("see `mcp-gateway servers add --help` for examples")
+            .into());
+    }
+    fields.insert("slug".into(), slug.as_str().into());
+    fields.insert("enabled".into(), (!disabled).into());
+    let spec = checked(fields)?;
+    let spinner = screen.wait("registering and asking the server what it has");
+    let answer = gateway.post(&["servers"], &spec).await;
+    spinner.finish_and_clear();
+    let view = answer.map_err(|error| taken(error, &slug))?;
+    screen.show(&view, || {
+        let state = text_at(&view, "/status/state");
+        let mut text = format!("registered {slug}: {}\n", state_tone(&state).paint(&state));
+        if state == "unreachable" {
+            let why = text_at(&view, "/status/last_error");
+            let _ = writeln!(text, "it is kept and tried again: {}", super::screen::clean(&why));
+        }
+        let _ = writeln!(text, "clients reach it at {}/mcp/{slug}", gateway.base());
+        text
+    })?;
+    Ok(Verdict::Fine)
+}
+
+fn taken(error: anyhow::Error, slug: &Slug) -> anyhow::Error {
+    let failure = Failure::of(error);
+    if failure.status == Some(409) {
+        return failure
+            .advise(format!("change it with `mcp-gateway servers edit {slug}`, or choose another name"))
+            .into();
+    }
+    failure.into()
+}
+
+/// The fields as a description without mistakes.
+pub fn checked(fields: Map<String, Value>) -> anyhow::Result<ServerSpec> {
+    let spec: ServerSpec = serde_json::from_value(fields.into())
+        .map_err(|error| Failure::usage(format!("this does not describe a server: {error}")))?;
+    let mistakes = spec.check();
+    if mistakes.is_empty() {
+        return Ok(spec);
+    }
+    let lines = mistakes.into_iter().map(|mistake| format!("{}: {}", mistake.field, mistake.message));
+    Err(Failure::usage(format!("`{}` cannot be registered like this", spec.slug)).detail(lines).into())
+}
+
+async fn list(tag: Option<&str>, gateway: &Gateway, screen: Screen) -> anyhow::Result<Verdict> {
+    let mut items = gateway.all(&["servers"]).await?;
+    if let Some(tag) = tag {
+        items.retain(|view| view["tags"].as_array().is_some_and(|tags| tags.iter().any(|word| word == tag)));
+    }
+    let document = json!({ "items": items });
+    screen.show(&document, || {
+        let mut table = Table::new(&["SERVER", "STATE", "TRANSPORT", "VERSION", "TOOLS", "WHERE"]);
+        for view in &items {
+            let state = text_at(view, "/status/state");
+            let tone = state_tone(&state);
+            table.row([
+                (text_at(view, "/slug"), Tone::Plain),
+                (state, tone),
+                (text_at(view, "/transport"), Tone::Plain),
+                (text_at(view, "/status/version"), Tone::Plain),
+                (text_at(view, "/status/tools"), Tone::Plain),
+                (shorten(&place(view), 60), Tone::Dim),
+            ]);
+        }
+        table.render("no servers yet; register one with `mcp-gateway servers add`")
+    })?;
+    Ok(Verdict::Fine)
+}
+
+/// How the state of a server is coloured.
+pub fn state_tone(state: &str) -> Tone {
+    match state {
+        "ready" => Tone::Good,
+        "unreachable" => Tone::Bad,
+        "disabled" => Tone::Dim,
+        _ => Tone::Warn,
+    }
+}
+
+/// Where a server is: its first URL, or its command line.
+fn place(view: &Value) -> String {
+    if let Some(replicas) = view["replicas"].as_array().filter(|replicas| !replicas.is_empty()) {
+        let more = replicas.len() - 1;
+        let first = text_at(&replicas[0], "/url");
+        return if more == 0 { first } else { format!("{first} and {more} more") };
+    }
+    let args = view["command"]["args"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    std::iter::once(text_at(view, "/command/program").as_str()).chain(args).collect::<Vec<_>>().join(" ")
+}
+
+/// A server's view as lines `name  value`.
+fn describe(view: &Value) -> String {
+    let mut table = Table::new(&["", ""]);
+    let mut add = |name: &str, text: String, tone| {
+        if text != "-" && !text.is_empty() {
+            table.row([(name.to_owned(), Tone::Dim), (text, tone)]);
+        }
+    };
+    let state = text_at(view, "/status/state");
+    add("server", text_at(view, "/slug"), Tone::Plain);
+    add("state", state.clone(), state_tone(&state));
+    add("last error", text_at(view, "/status/last_error"), Tone::Bad);
+    for (name, pointer) in [
+        ("title", "/title"),
+        ("description", "/description"),
+        ("transport", "/transport"),
+        ("protocol", "/protocol"),
+        ("speaks", "/status/version"),
+        ("tools", "/status/tools"),
+        ("resources", "/status/resources"),
+        ("prompts", "/status/prompts"),
+    ] {
+        add(name, text_at(view, pointer), Tone::Plain);
+    }
+    for replica in view["replicas"].as_array().into_iter().flatten() {
+        add("replica", format!("{} (weight {})", text_at(replica, "/url"), text_at(replica, "/weight")), Tone::Plain);
+    }
+    if view["command"].is_object() {
+        add("command", place(view), Tone::Plain);
+        add("folder", text_at(view, "/command/cwd"), Tone::Plain);
+        add("sharing", text_at(view, "/sharing"), Tone::Plain);
+    } else {
+        add("balance", text_at(view, "/balance"), Tone::Plain);
+    }
+    for (name, field) in [("header", "headers"), ("env", "env")] {
+        for (key, value) in view[field].as_object().into_iter().flatten() {
+            add(name, format!("{key}: {}", value.as_str().unwrap_or("***")), Tone::Plain);
+        }
+    }
+    add("tags", words(&view["tags"]), Tone::Plain);
+    add("visible to", audience(&view["visibility"]), Tone::Plain);
+    let wait = |name: &str| text_at(view, &format!("/timeouts/{name}"));
+    add(
+        "timeouts",
+        format!("connect {} ms, idle {} ms, total {} ms", wait("connect_ms"), wait("idle_ms"), wait("total_ms")),
+        Tone::Plain,
+    );
+    add("revision", text_at(view, "/revision"), Tone::Plain);
+    add("changed", text_at(view, "/updated_at"), Tone::Plain);
+    // Nothing stands in the row of headings.
+    table.render("").lines().skip(1).fold(String::new(), |text, line| text + line + "\n")
+}
+
+fn words(list: &Value) -> String {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn audience(visibility: &Value) -> String {
+    if visibility["everyone"] == true {
+        return "everyone".to_owned();
+    }
+    let named = |field: &str, prefix: &str| -> Vec<String> {
+        let names = visibility[field].as_array().into_iter().flatten().filter_map(Value::as_str);
+        names.map(|name| format!("{prefix}:{name}")).collect()
+    };
+    let mut all = vec!["admins".to_owned()];
+    all.extend(named("roles", "role"));
+    all.extend(named("users", "user"));
+    all.join(", ")
+}
+
+/// A server's view and its `ETag`. A name that is not known gets the nearest one that is.
+pub async fn fetch(gateway: &Gateway, slug: &Slug) -> anyhow::Result<(Value, Option<http::HeaderValue>)> {
+    match gateway.get(&["servers", slug.as_str()]).await {
+        Ok(reply) => Ok((reply.value, reply.etag)),
+        Err(error) => Err(suggest(gateway, slug, error).await),
+    }
+}
+
+async fn suggest(gateway: &Gateway, slug: &Slug, error: anyhow::Error) -> anyhow::Error {
+    let failure = Failure::of(error);
+    if failure.status != Some(404) || failure.code.is_none() {
+        return failure.into();
+    }
+    let known = gateway.all(&["servers"]).await.unwrap_or_default();
+    let names: Vec<&str> = known.iter().filter_map(|view| view["slug"].as_str()).collect();
+    let failure = Failure { what: format!("there is no server `{slug}`"), details: Vec::new(), ..failure };
+    match nearest(slug.as_str(), &names) {
+        Some(name) => failure.advise(format!("did you mean `{name}`?")).into(),
+        None => failure.advise("`mcp-gateway servers list` shows those there are").into(),
+    }
+}
+
+/// The name most like `word`, if one is alike enough.
+pub fn nearest<'a>(word: &str, names: &[&'a str]) -> Option<&'a str> {
+    let scored = names.iter().map(|name| (strsim::jaro_winkler(word, name), *name));
+    scored.filter(|(score, _)| *score > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
+}
+
+fn remove(patch: &mut Map<String, Value>, field: &str, names: &[String]) {
+    for name in names {
+        patch.entry(field).or_insert_with(|| json!({}))[name.as_str()] = Value::Null;
+    }
+}
+
+async fn edit(slug: &Slug, patch: Map<String, Value>, gateway: &Gateway, screen: Screen) -> anyhow::Result<Verdict> {
+    if patch.is_empty() {
+        return Err(Failure::usage("nothing to change")
+            .advise("name what is to change, see `mcp-gateway servers edit --help`")
+            .into());
+    }
+    let (_, etag) = fetch(gateway, slug).await?;
+    let body = serde_json::to_vec(&patch)?;
+    let view = gateway.api(Method::PATCH, &["servers", slug.as_str()], Some(body), etag).await?.value;
+    screen.show(&view, || format!("changed {slug}: {}", patch.keys().cloned().collect::<Vec<_>>().join(", ")))?;
+    Ok(Verdict::Fine)
+}
+
+async fn enabled(gateway: &Gateway) -> anyhow::Result<Vec<Slug>> {
+    let views = gateway.all(&["servers"]).await?;
+    let names = views.iter().filter(|view| view["enabled"] != false).filter_map(|view| view["slug"].as_str());
+    Ok(names.filter_map(|name| Slug::parse(name).ok()).collect())
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Deed {
+    Remove,
+    Act(&'static str),
+}
+
+/// Does one thing to each server; one that fails does not keep the others from it.
+async fn each(slugs: &[Slug], done: &str, gateway: &Gateway, screen: Screen, deed: Deed) -> anyhow::Result<Verdict> {
+    let bar = screen.steps(slugs.len(), "servers");
+    let (mut items, mut text, mut first) = (Vec::new(), String::new(), None);
+    for slug in slugs {
+        bar.set_message(slug.to_string());
+        let result = match deed {
+            Deed::Remove => gateway.delete(&["servers", slug.as_str()]).await.map(|()| Value::Null),
+            Deed::Act(action) => gateway.act(&["servers", slug.as_str(), action]).await,
+        };
+        bar.inc(1);
+        match result {
+            Ok(view) => {
+                items.push(json!({ "slug": slug.as_str(), "result": done, "server": view }));
+                let _ = writeln!(text, "{done} {slug}{}", summary(&view));
+            }
+            Err(error) => {
+                let failure = Failure::of(suggest(gateway, slug, error).await);
+                if slugs.len() == 1 {
+                    bar.finish_and_clear();
+                    return Err(failure.into());
+                }
+                items.push(json!({ "slug": slug.as_str(), "result": "failed", "error": failure.document()["error"] }));
+                super::screen::note(&format!("{slug}: {}", failure.render().trim_end()));
+                first.get_or_insert(failure);
+            }
+        }
+    }
+    bar.finish_and_clear();
+    screen.show(&json!({ "items": items }), || text)?;
+    Ok(if first.is_some() { Verdict::Bad } else { Verdict::Fine })
+}
+
+fn summary(view: &Value) -> String {
+    let count = |name: &str| view["status"][name].as_u64();
+    match (view["status"]["state"].as_str(), count("tools")) {
+        (Some("ready"), Some(tools)) => format!(
+            ": {tools} tools, {} resources, {} prompts",
+            count("resources").unwrap_or(0),
+            count("prompts").unwrap_or(0)
+        ),
+        (Some(state @ "unreachable"), _) => {
+            format!(": {}, {}", Tone::Bad.paint(state), super::screen::clean(&text_at(view, "/status/last_error")))
+        }
+        _ => String::new(),
+    }
+}
+
+async fn tools(slug: &Slug, gateway: &Gateway, screen: Screen) -> anyhow::Result<Verdict> {
+    let reply = match gateway.get(&["servers", slug.as_str(), "tools"]).await {
+        Ok(reply) => reply.value,
+        Err(error) => return Err(suggest(gateway, slug, error).await),
+    };
+    screen.show(&reply, || {
+        let mut table = Table::new(&["TOOL", "ARGUMENTS", "WHAT IT DOES"]);
+        for tool in reply["items"].as_array().into_iter().flatten() {
+            table.row([
+                (text_at(tool, "/name"), Tone::Plain),
+                (shorten(&call::signature(tool), 48), Tone::Plain),
+                (shorten(&text_at(tool, "/description"), 72), Tone::Dim),
+            ]);
+        }
+        table.render("this server has shown no tools; `mcp-gateway servers refresh` asks it again")
+    })?;
+    Ok(Verdict::Fine)
+}
+
+/// Waits until a server is ready, at most `wait`; returns its view then, whatever its state.
+pub async fn until_ready(gateway: &Gateway, slug: &Slug, wait: Duration) -> anyhow::Result<Value> {
+    let end = tokio::time::Instant::now() + wait;
+    loop {
+        let view = fetch(gateway, slug).await?.0;
+        if view["status"]["state"] == "ready" || tokio::time::Instant::now() >= end {
+            return Ok(view);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_described_without_empty_lines() {
+        let view = json!({
+            "slug": "files", "transport": "stdio", "command": {"program": "npx", "args": ["-y", "x"]},
+            "env": {"TOKEN": "***"}, "tags": [], "visibility": {"everyone": false, "roles": ["dev"], "users": []},
+            "timeouts": {"connect_ms": 1, "idle_ms": 2, "total_ms": 3}, "revision": 4,
+            "status": {"state": "unreachable", "last_error": "no \u{1b}[31mprogram"},
+        });
+        let text = anstream::adapter::strip_str(&describe(&view)).to_string();
+        assert!(text.contains("command     npx -y x\n"), "{text}");
+        assert!(text.contains("visible to  admins, role:dev\n"), "{text}");
+        assert!(text.contains("env         TOKEN: ***\n"), "{text}");
+        assert!(!text.contains("tags"), "{text}");
+        assert!(text.contains("no \u{fffd}[31mprogram"), "{text}");
+    }
+
+    #[test]
+    fn the_nearest_name_is_offered_only_when_it_is_near() {
+        assert_eq!(nearest("file", &["search", "files"]), Some("files"));
+        assert_eq!(nearest("weather", &["search", "files"]), None);
+    }
+}

@@ -1,0 +1,236 @@
+//! The flags that describe a server, shared by `servers add` and `servers edit`, as the JSON fields of a `ServerSpec`. Only
+//! what was said becomes a field: a new server takes defaults for the rest, a known one keeps what it has.
+
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+use serde_json::{Map, Value, json};
+
+use super::expand::from_environment;
+use super::failure::Failure;
+
+/// What a server is.
+#[derive(Debug, Default, Args)]
+pub struct SpecFlags {
+    /// Absolute URL of the MCP endpoint; more than once for more replicas
+    #[arg(long, value_name = "URL", help_heading = "HTTP server")]
+    url: Vec<String>,
+    /// Share of the calls of the replica at the same place in the row of --url, 1 to 1000
+    #[arg(long, value_name = "N", requires = "url", help_heading = "HTTP server")]
+    weight: Vec<u32>,
+    /// How it is spoken to [default: `streamable_http` with --url, stdio with a command]
+    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(["streamable_http", "sse", "stdio"]), help_heading = "HTTP server")]
+    transport: Option<String>,
+    /// Header sent with every request, sealed at rest; ${NAME} takes a value from the environment
+    #[arg(long, value_name = "NAME: VALUE", help_heading = "HTTP server")]
+    header: Vec<String>,
+    /// Environment variable of the program, sealed at rest; ${NAME} takes a value from the environment
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Program")]
+    env: Vec<String>,
+    /// Folder to start the program in
+    #[arg(long, value_name = "DIR", help_heading = "Program")]
+    cwd: Option<String>,
+    /// Who shares one running program
+    #[arg(long, value_name = "WHO", value_parser = PossibleValuesParser::new(["shared", "per_user", "per_session"]), help_heading = "Program")]
+    sharing: Option<String>,
+    /// Program and arguments, started without a shell
+    #[arg(last = true, value_name = "COMMAND", conflicts_with = "url", help_heading = "Program")]
+    command: Vec<String>,
+    /// Name for people
+    #[arg(long, value_name = "TEXT")]
+    title: Option<String>,
+    /// What it is for
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// Word to find it by; more than once for more
+    #[arg(long, value_name = "WORD")]
+    tag: Vec<String>,
+    /// Who may see and call it: everyone, admins, role:NAME, user:NAME; more than once for more
+    #[arg(long, value_name = "WHO")]
+    visible_to: Vec<String>,
+    /// Which replica gets a call
+    #[arg(long, value_name = "POLICY", value_parser = PossibleValuesParser::new(["round_robin", "weighted", "least_in_flight", "random", "consistent_hash"]))]
+    balance: Option<String>,
+    /// Which protocol generation to speak
+    #[arg(long, value_name = "ERA", value_parser = PossibleValuesParser::new(["auto", "legacy", "modern"]))]
+    protocol: Option<String>,
+    /// Longest wait for a connection: 500ms, 5s
+    #[arg(long, value_name = "TIME", value_parser = milliseconds)]
+    timeout_connect: Option<u64>,
+    /// Longest wait for the next byte of an answer
+    #[arg(long, value_name = "TIME", value_parser = milliseconds)]
+    timeout_idle: Option<u64>,
+    /// Longest wait for a whole call
+    #[arg(long, value_name = "TIME", value_parser = milliseconds)]
+    timeout_total: Option<u64>,
+}
+
+impl SpecFlags {
+    /// The fields that were said.
+    pub fn fields(&self) -> Result<Map<String, Value>, Failure> {
+        let mut fields = Map::new();
+        if !self.url.is_empty() {
+            fields.insert("replicas".into(), self.replicas()?);
+        }
+        if let Some((program, args)) = self.command.split_first() {
+            fields.insert("command".into(), json!({ "program": program, "args": args }));
+            fields.insert("transport".into(), "stdio".into());
+        }
+        if let Some(cwd) = &self.cwd {
+            let command = fields.entry("command").or_insert_with(|| json!({}));
+            command["cwd"] = cwd.as_str().into();
+        }
+        for (name, value) in [
+            ("transport", &self.transport),
+            ("sharing", &self.sharing),
+            ("title", &self.title),
+            ("description", &self.description),
+            ("balance", &self.balance),
+            ("protocol", &self.protocol),
+        ] {
+            if let Some(value) = value {
+                fields.insert(name.into(), value.as_str().into());
+            }
+        }
+        if !self.header.is_empty() {
+            fields.insert("headers".into(), pairs(&self.header, ':', "--header 'Name: value'")?);
+        }
+        if !self.env.is_empty() {
+            fields.insert("env".into(), pairs(&self.env, '=', "--env NAME=value")?);
+        }
+        if !self.tag.is_empty() {
+            fields.insert("tags".into(), json!(self.tag));
+        }
+        if !self.visible_to.is_empty() {
+            fields.insert("visibility".into(), visibility(&self.visible_to)?);
+        }
+        let mut timeouts = Map::new();
+        for (name, value) in
+            [("connect_ms", self.timeout_connect), ("idle_ms", self.timeout_idle), ("total_ms", self.timeout_total)]
+        {
+            if let Some(value) = value {
+                timeouts.insert(name.into(), value.into());
+            }
+        }
+        if !timeouts.is_empty() {
+            fields.insert("timeouts".into(), timeouts.into());
+        }
+        Ok(fields)
+    }
+
+    fn replicas(&self) -> Result<Value, Failure> {
+        if !self.weight.is_empty() && self.weight.len() != self.url.len() {
+            return Err(Failure::usage(format!(
+                "{} --url but {} --weight: give each URL its weight, or none",
+                self.url.len(),
+                self.weight.len()
+            )));
+        }
+        let weight = |index: usize| self.weight.get(index).copied().unwrap_or(1);
+        let replica = |(index, url): (usize, &String)| json!({ "url": url, "weight": weight(index) });
+        Ok(self.url.iter().enumerate().map(replica).collect())
+    }
+}
+
+/// `NAME<by>VALUE` texts as an object. An error never quotes the value.
+fn pairs(texts: &[String], by: char, form: &str) -> Result<Value, Failure> {
+    let mut object = Map::new();
+    for (index, text) in texts.iter().enumerate() {
+        let Some((name, value)) = text.split_once(by).filter(|(name, _)| !name.trim().is_empty()) else {
+            return Err(Failure::usage(format!("value {} is not of the form {form}", index + 1)));
+        };
+        let name = name.trim();
+        let value = if by == ':' { value.trim() } else { value };
+        let value = from_environment(value).map_err(|why| Failure::usage(format!("{name}: {why}")))?;
+        if object.insert(name.to_owned(), value.into()).is_some() {
+            return Err(Failure::usage(format!("{name} is given twice")));
+        }
+    }
+    Ok(object.into())
+}
+
+/// `everyone`, `admins`, `role:R` and `user:U` as the `visibility` field.
+fn visibility(words: &[String]) -> Result<Value, Failure> {
+    let (mut everyone, mut roles, mut users) = (false, Vec::new(), Vec::new());
+    for word in words {
+        match word.split_once(':') {
+            None if word == "everyone" => everyone = true,
+            // Administrators may always; alone, the word closes the server to everybody else.
+            None if word == "admins" => {}
+            Some(("role", role)) if !role.is_empty() => roles.push(role),
+            Some(("user", user)) if !user.is_empty() => users.push(user),
+            _ => {
+                return Err(Failure::usage(format!(
+                    "`{word}` is nobody: use everyone, admins, role:NAME or user:NAME"
+                )));
+            }
+        }
+    }
+    Ok(json!({ "everyone": everyone, "roles": roles, "users": users }))
+}
+
+/// `500ms`, `5s`, `2m`, `1h` or plain milliseconds.
+fn milliseconds(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match &text[digits.len()..] {
+        "" | "ms" => Some(1),
+        "s" => Some(1_000),
+        "m" => Some(60_000),
+        "h" => Some(3_600_000),
+        _ => None,
+    };
+    let number: Option<u64> = digits.parse().ok();
+    number
+        .zip(factor)
+        .and_then(|(number, factor)| number.checked_mul(factor))
+        .ok_or_else(|| "write a time like 500ms, 5s, 2m or 1h".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_said_becomes_a_field() {
+        assert_eq!(SpecFlags::default().fields().unwrap(), Map::new());
+        let flags = SpecFlags {
+            url: vec!["https://a".into(), "https://b".into()],
+            weight: vec![3, 1],
+            header: vec!["X-Team:  a:b ".into()],
+            visible_to: vec!["role:dev".into(), "user:ada".into()],
+            timeout_idle: Some(500),
+            ..SpecFlags::default()
+        };
+        let expected = json!({
+            "replicas": [{"url": "https://a", "weight": 3}, {"url": "https://b", "weight": 1}],
+            "headers": {"X-Team": "a:b"},
+            "visibility": {"everyone": false, "roles": ["dev"], "users": ["ada"]},
+            "timeouts": {"idle_ms": 500},
+        });
+        assert_eq!(Value::from(flags.fields().unwrap()), expected);
+    }
+
+    #[test]
+    fn mistakes_are_told_without_quoting_secrets() {
+        let flags = SpecFlags { header: vec!["s3cret without colon".into()], ..SpecFlags::default() };
+        let failure = flags.fields().unwrap_err();
+        assert_eq!(failure.exit, 2);
+        assert!(!failure.what.contains("s3cret"), "{}", failure.what);
+        for flags in [
+            SpecFlags { url: vec!["a".into(), "b".into()], weight: vec![1], ..SpecFlags::default() },
+            SpecFlags { visible_to: vec!["everybody".into()], ..SpecFlags::default() },
+            SpecFlags { env: vec!["A=1".into(), "A=2".into()], ..SpecFlags::default() },
+        ] {
+            assert_eq!(flags.fields().unwrap_err().exit, 2);
+        }
+    }
+
+    #[test]
+    fn times_are_read_with_their_unit() {
+        let read = |text: &str| milliseconds(text).ok();
+        assert_eq!(
+            [read("5s"), read("250ms"), read("7"), read("1h")],
+            [Some(5_000), Some(250), Some(7), Some(3_600_000)]
+        );
+        assert_eq!([read("5d"), read("s"), read(""), read("-1s"), read("99999999999999999h")], [None; 5]);
+    }
+}

@@ -1,0 +1,143 @@
+//! `users`: local accounts. A password comes from standard input, never from the command line; without one, a strong one is
+//! made and shown once.
+
+use base64::Engine;
+use clap::{Args, Subcommand};
+use http::Method;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::Verdict;
+use super::failure::Failure;
+use super::gateway::Gateway;
+use super::screen::{Screen, Table, Tone, clean, text_at};
+
+/// Manage local users
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  mcp-gateway users list\n  mcp-gateway users add ada --role admin")]
+pub struct Users {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Add a user
+    #[command(
+        after_help = "Examples:\n  mcp-gateway users add ada\n  pass show ada | mcp-gateway users add ada --role admin --password-stdin"
+    )]
+    Add {
+        /// Name to sign in with
+        name: String,
+        /// Role [default: the gateway's choice for a plain user]
+        #[arg(long)]
+        role: Option<String>,
+        /// Read the password from the first line of standard input
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// List the users
+    #[command(after_help = "Examples:\n  mcp-gateway users list\n  mcp-gateway users list --json")]
+    List,
+    /// Let a user in no more
+    #[command(after_help = "Examples:\n  mcp-gateway users disable ada")]
+    Disable {
+        /// Which user
+        name: String,
+    },
+    /// Give a user a new password
+    #[command(
+        after_help = "Examples:\n  mcp-gateway users password ada\n  pass show ada | mcp-gateway users password ada --password-stdin"
+    )]
+    Password {
+        /// Which user
+        name: String,
+        /// Read the password from the first line of standard input
+        #[arg(long)]
+        password_stdin: bool,
+    },
+}
+
+/// Carries out `users …`.
+pub async fn run(users: Users, gateway: &Gateway, screen: Screen) -> anyhow::Result<Verdict> {
+    match users.action {
+        Action::Add { name, role, password_stdin } => {
+            let password = password(password_stdin)?;
+            let mut body = json!({ "username": name, "password": *password });
+            if let Some(role) = role {
+                body["role"] = role.into();
+            }
+            let view = gateway.post(&["users"], &body).await?;
+            told(view, "added", &name, (!password_stdin).then_some(&password), screen)?;
+        }
+        Action::List => {
+            let items = gateway.all(&["users"]).await?;
+            screen.show(&json!({ "items": items }), || {
+                let mut table = Table::new(&["NAME", "ROLE", "STATE", "CREATED"]);
+                for user in &items {
+                    let state = text_at(user, "/state");
+                    let tone = if state == "active" { Tone::Good } else { Tone::Bad };
+                    table.row([
+                        (text_at(user, "/username"), Tone::Plain),
+                        (text_at(user, "/role"), Tone::Plain),
+                        (state, tone),
+                        (text_at(user, "/created_at"), Tone::Dim),
+                    ]);
+                }
+                table.render("no users; add one with `mcp-gateway users add NAME`")
+            })?;
+        }
+        Action::Disable { name } => {
+            let view = change(gateway, &name, &json!({ "state": "disabled" })).await?;
+            told(view, "disabled", &name, None, screen)?;
+        }
+        Action::Password { name, password_stdin } => {
+            let password = password(password_stdin)?;
+            let view = change(gateway, &name, &json!({ "password": *password })).await?;
+            told(view, "gave a new password to", &name, (!password_stdin).then_some(&password), screen)?;
+        }
+    }
+    Ok(Verdict::Fine)
+}
+
+async fn change(gateway: &Gateway, name: &str, body: &Value) -> anyhow::Result<Value> {
+    Ok(gateway.api(Method::PATCH, &["users", name], Some(serde_json::to_vec(body)?), None).await?.value)
+}
+
+fn told(
+    mut view: Value,
+    deed: &str,
+    name: &str,
+    made: Option<&Zeroizing<String>>,
+    screen: Screen,
+) -> std::io::Result<()> {
+    if !view.is_object() {
+        view = json!({ "username": name });
+    }
+    if let Some(password) = made {
+        view["password"] = password.as_str().into();
+    }
+    screen.show(&view, || match made {
+        Some(password) => format!("{deed} {}\npassword: {}\n", clean(name), password.as_str()),
+        None => format!("{deed} {}\n", clean(name)),
+    })?;
+    if made.is_some() && !screen.is_json() {
+        super::screen::note("the password was made here and is shown this once");
+    }
+    Ok(())
+}
+
+/// The first line of standard input, or 144 random bits in 24 letters.
+fn password(from_stdin: bool) -> anyhow::Result<Zeroizing<String>> {
+    if !from_stdin {
+        let bytes: Zeroizing<[u8; 18]> = Zeroizing::new(rand::random());
+        return Ok(Zeroizing::new(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(*bytes)));
+    }
+    let mut line = Zeroizing::new(String::new());
+    std::io::stdin().read_line(&mut line)?;
+    let password = line.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        return Err(Failure::usage("standard input holds no password").into());
+    }
+    Ok(Zeroizing::new(password.to_owned()))
+}

@@ -1,0 +1,365 @@
+//! Registered servers as people change them: checked, with their secrets sealed apart, and only by who may. A change says
+//! which revision it was made from, so that two people do not undo each other's.
+//!
+//! Header values and environment never leave here unmasked except in a `Server` for the transports.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use crate::access::{Caller, Role, UserId};
+use crate::crypto::{CryptoError, Place, Sealer};
+use crate::id::{ServerId, Slug};
+use crate::registry::model::{FieldError, Server, ServerSpec, TransportKind};
+use crate::secret::Secret;
+use crate::store::servers::ServerRow;
+use crate::store::tenants::tenant_of;
+use crate::store::{Json, Store, StoreError, at, micros};
+
+/// What stands for a secret when a server is read. Sent back, it keeps what is stored.
+pub const MASK: &str = "***";
+
+/// Why a server was not read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ServersError {
+    /// The caller's role or key does not reach that far.
+    #[error("{0}")]
+    Forbidden(&'static str),
+    /// The description has mistakes; each is listed.
+    #[error("the description has {} mistake(s)", .0.len())]
+    Invalid(Vec<FieldError>),
+    /// The tenant has a server of that name.
+    #[error("there is already a server `{0}`")]
+    Taken(Slug),
+    /// The tenant has no such server, or the caller may not know of it.
+    #[error("there is no server of that name")]
+    Missing,
+    /// It was changed since the caller read it.
+    #[error("the server was changed meanwhile; read it again")]
+    Stale,
+    /// Its secrets cannot be opened or sealed.
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
+    /// The database refused or failed.
+    #[error(transparent)]
+    Store(StoreError),
+}
+
+impl From<StoreError> for ServersError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Missing => Self::Missing,
+            StoreError::Stale => Self::Stale,
+            other => Self::Store(other),
+        }
+    }
+}
+
+/// A server and who registered it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// The server, with its secrets.
+    pub server: Server,
+    /// Who registered it, if the account is still there.
+    pub owner: Option<UserId>,
+}
+
+impl Record {
+    /// Whether the caller may change it: the tenant's administrators any, owners of servers their own.
+    pub fn may_be_changed_by(&self, caller: &Caller) -> bool {
+        caller.may_manage()
+            && *caller.tenant() == self.server.tenant
+            && caller.scopes().allows_server(self.server.spec.slug.as_str())
+            && (caller.role() >= Role::TenantAdmin
+                || (caller.role() >= Role::ServerOwner && self.owner == Some(caller.user_id())))
+    }
+
+    fn may_be_seen_by(&self, caller: &Caller) -> bool {
+        let server = &self.server;
+        caller.may_use_server(&server.tenant, server.spec.slug.as_str(), &server.spec.visibility)
+            || self.may_be_changed_by(caller)
+    }
+}
+
+/// Reads and changes the servers of the caller's tenant.
+#[derive(Debug, Clone, Copy)]
+pub struct Servers<'a> {
+    /// Where they are kept.
+    pub store: &'a Store,
+    /// What seals their secrets.
+    pub sealer: &'a Sealer,
+}
+
+/// The part of a description that is sealed.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Secrets {
+    headers: BTreeMap<String, Secret>,
+    env: BTreeMap<String, Secret>,
+}
+
+impl Servers<'_> {
+    /// Registers a server. It need not be reachable.
+    pub async fn create(&self, caller: &Caller, spec: ServerSpec, now: OffsetDateTime) -> Result<Record, ServersError> {
+        if caller.role() < Role::ServerOwner || !caller.may_manage() {
+            return Err(ServersError::Forbidden(
+                "registering servers takes the role server_owner and a key with the scope `admin`",
+            ));
+        }
+        if !caller.scopes().allows_server(spec.slug.as_str()) {
+            return Err(ServersError::Forbidden("the key's scopes do not name this server"));
+        }
+        let spec = keep_secrets(spec, None)?;
+        check(&spec, caller)?;
+        let server = Server {
+            id: ServerId::new(),
+            tenant: caller.tenant().clone(),
+            spec,
+            revision: 1,
+            created_at: now,
+            updated_at: now,
+        };
+        let record = Record { server, owner: Some(caller.user_id()) };
+        match self.store.insert_server(caller.tenant(), &self.row(&record)?).await {
+            Ok(()) => Ok(record),
+            Err(StoreError::Taken) => Err(ServersError::Taken(record.server.spec.slug)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The server of that slug, if the caller may see it.
+    pub async fn get(&self, caller: &Caller, slug: &str) -> Result<Record, ServersError> {
+        let row = self.store.server(caller.tenant(), slug).await?.ok_or(ServersError::Missing)?;
+        let record = self.record(row)?;
+        if record.may_be_seen_by(caller) { Ok(record) } else { Err(ServersError::Missing) }
+    }
+
+    /// Up to `limit` servers by slug, those after `after`, of which the caller sees those it may; and the slug to go on
+    /// after, if there are more.
+    pub async fn list(
+        &self,
+        caller: &Caller,
+        after: &str,
+        limit: u16,
+    ) -> Result<(Vec<Record>, Option<String>), ServersError> {
+        let mut rows = self.store.servers(caller.tenant(), after, i64::from(limit) + 1).await?;
+        let more = rows.len() > usize::from(limit);
+        rows.truncate(limit.into());
+        let next = rows.last().filter(|_| more).map(|row| row.slug.clone());
+        let mut records = Vec::with_capacity(rows.len());
+        for row in rows {
+            let record = self.record(row)?;
+            if record.may_be_seen_by(caller) {
+                records.push(record);
+            }
+        }
+        Ok((records, next))
+    }
+
+    /// Replaces the description; a secret that is [`MASK`] stays as it is stored. `expected` is the revision that the
+    /// caller read. A description that says what is stored changes nothing, not even the revision.
+    pub async fn replace(
+        &self,
+        caller: &Caller,
+        slug: &str,
+        spec: ServerSpec,
+        expected: Option<i64>,
+        now: OffsetDateTime,
+    ) -> Result<Record, ServersError> {
+        let before = self.changeable(caller, slug, expected).await?;
+        let spec = keep_secrets(spec, Some(&before.server.spec))?;
+        if spec == before.server.spec {
+            return Ok(before);
+        }
+        check(&spec, caller)?;
+        if before.server.spec.transport == TransportKind::Stdio && !caller.administers_gateway() {
+            return Err(STDIO);
+        }
+        if !caller.scopes().allows_server(spec.slug.as_str()) {
+            return Err(ServersError::Forbidden("the key's scopes do not name this server"));
+        }
+        self.write(caller, before, spec, now).await
+    }
+
+    /// Lets calls through or not.
+    pub async fn set_enabled(
+        &self,
+        caller: &Caller,
+        slug: &str,
+        enabled: bool,
+        now: OffsetDateTime,
+    ) -> Result<Record, ServersError> {
+        let before = self.changeable(caller, slug, None).await?;
+        if before.server.spec.enabled == enabled {
+            return Ok(before);
+        }
+        let spec = ServerSpec { enabled, ..before.server.spec.clone() };
+        self.write(caller, before, spec, now).await
+    }
+
+    /// Removes a server and everything known of it.
+    pub async fn delete(&self, caller: &Caller, slug: &str, expected: Option<i64>) -> Result<Record, ServersError> {
+        let before = self.changeable(caller, slug, expected).await?;
+        self.store.delete_server(caller.tenant(), before.server.id.0, expected).await?;
+        Ok(before)
+    }
+
+    /// Every server of every tenant, for the snapshot. A row that cannot be read is left out and logged; secrets sealed
+    /// under another master key are an error, because then nothing would work and nobody would know why.
+    pub async fn load_all(&self) -> Result<Vec<Server>, ServersError> {
+        let mut servers = Vec::new();
+        for row in self.store.servers_of_all_tenants().await? {
+            let (tenant, slug) = (row.tenant_id.clone(), row.slug.clone());
+            match self.record(row) {
+                Ok(record) => servers.push(record.server),
+                Err(ServersError::Crypto(error @ CryptoError::OtherKey { .. })) => return Err(error.into()),
+                Err(error) => tracing::error!(tenant_id = tenant, server = slug, %error, "a server is left out"),
+            }
+        }
+        Ok(servers)
+    }
+
+    async fn changeable(&self, caller: &Caller, slug: &str, expected: Option<i64>) -> Result<Record, ServersError> {
+        let record = self.get(caller, slug).await?;
+        if !record.may_be_changed_by(caller) {
+            return Err(ServersError::Forbidden(
+                "only who registered the server or an administrator, with a key of the scope `admin`, may change it",
+            ));
+        }
+        if expected.is_some_and(|expected| expected != record.server.revision) {
+            return Err(ServersError::Stale);
+        }
+        Ok(record)
+    }
+
+    async fn write(
+        &self,
+        caller: &Caller,
+        before: Record,
+        spec: ServerSpec,
+        now: OffsetDateTime,
+    ) -> Result<Record, ServersError> {
+        let read = before.server.revision;
+        let server = Server { spec, revision: read + 1, updated_at: now, ..before.server };
+        let record = Record { server, owner: before.owner };
+        match self.store.update_server(caller.tenant(), &self.row(&record)?, read).await {
+            Ok(()) => Ok(record),
+            Err(StoreError::Taken) => Err(ServersError::Taken(record.server.spec.slug)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn row(&self, record: &Record) -> Result<ServerRow, ServersError> {
+        let Server { id, tenant, spec, revision, created_at, updated_at } = &record.server;
+        let mut open = spec.clone();
+        let secrets = Secrets { headers: std::mem::take(&mut open.headers), env: std::mem::take(&mut open.env) };
+        let corrupt = |error: serde_json::Error| ServersError::Store(StoreError::Corrupt(error.to_string()));
+        let sealed = if secrets.headers.is_empty() && secrets.env.is_empty() {
+            None
+        } else {
+            let plain = zeroize::Zeroizing::new(serde_json::to_vec(&secrets).map_err(corrupt)?);
+            Some(self.sealer.seal(Place { table: TABLE, row: &id.to_string(), tenant }, &plain)?)
+        };
+        Ok(ServerRow {
+            id: id.0,
+            tenant_id: tenant.as_str().to_owned(),
+            owner_id: record.owner.map(|owner| owner.0),
+            slug: spec.slug.as_str().to_owned(),
+            spec: Json(serde_json::to_value(&open).map_err(corrupt)?),
+            secrets: sealed,
+            enabled: spec.enabled,
+            revision: *revision,
+            created_at: micros(*created_at),
+            updated_at: micros(*updated_at),
+        })
+    }
+
+    fn record(&self, row: ServerRow) -> Result<Record, ServersError> {
+        let corrupt = |error: serde_json::Error| ServersError::Store(StoreError::Corrupt(error.to_string()));
+        let tenant = tenant_of(&row.tenant_id)?;
+        let id = ServerId(row.id);
+        let mut spec: ServerSpec = serde_json::from_value::<ServerSpec>(row.spec.0).map_err(corrupt)?;
+        if let Some(sealed) = &row.secrets {
+            let place = Place { table: TABLE, row: &id.to_string(), tenant: &tenant };
+            let plain = self.sealer.open(place, sealed)?;
+            // The parser's error could quote a secret.
+            let secrets: Secrets = serde_json::from_slice(&plain)
+                .map_err(|_| ServersError::Store(StoreError::Corrupt("sealed secrets".into())))?;
+            (spec.headers, spec.env) = (secrets.headers, secrets.env);
+        }
+        spec.enabled = row.enabled;
+        let (created_at, updated_at) = (at(row.created_at), at(row.updated_at));
+        let server = Server { id, tenant, spec, revision: row.revision, created_at, updated_at };
+        Ok(Record { server, owner: row.owner_id.map(UserId) })
+    }
+}
+
+/// Where the secrets lie; part of what seals them.
+const TABLE: &str = "servers.secrets";
+
+const STDIO: ServersError = ServersError::Forbidden(
+    "a stdio server runs a program on the gateway's machine: only an administrator of the gateway may register or change it",
+);
+
+/// The description with every secret masked.
+pub fn masked(spec: &ServerSpec) -> ServerSpec {
+    let mut spec = spec.clone();
+    for value in spec.headers.values_mut().chain(spec.env.values_mut()) {
+        *value = Secret::new(MASK);
+    }
+    spec
+}
+
+/// The description as JSON, masked: what a merge patch is applied to.
+pub fn masked_json(spec: &ServerSpec) -> Value {
+    serde_json::to_value(masked(spec)).unwrap_or_default()
+}
+
+fn check(spec: &ServerSpec, caller: &Caller) -> Result<(), ServersError> {
+    let mut found = spec.check();
+    for (index, role) in spec.visibility.roles.iter().enumerate() {
+        if Role::parse(role).is_none() {
+            let message = "not a role; use admin, tenant_admin, server_owner or user".to_owned();
+            found.push(FieldError { field: format!("visibility.roles[{index}]"), message });
+        }
+    }
+    if !found.is_empty() {
+        return Err(ServersError::Invalid(found));
+    }
+    if spec.transport == TransportKind::Stdio && !caller.administers_gateway() {
+        return Err(STDIO);
+    }
+    Ok(())
+}
+
+/// Puts the stored secrets where `spec` says [`MASK`]. A server that moves to another host does not take them along:
+/// whoever may change the URL could otherwise read them there.
+fn keep_secrets(mut spec: ServerSpec, before: Option<&ServerSpec>) -> Result<ServerSpec, ServersError> {
+    let mut found = Vec::new();
+    let known = before.map(origins).unwrap_or_default();
+    let moves = before.is_some() && origins(&spec).iter().any(|origin| !known.contains(origin));
+    let empty = BTreeMap::new();
+    let stored = [before.map_or(&empty, |spec| &spec.headers), before.map_or(&empty, |spec| &spec.env)];
+    for ((name, wanted), stored) in [("headers", &mut spec.headers), ("env", &mut spec.env)].into_iter().zip(stored) {
+        for (key, value) in wanted.iter_mut().filter(|(_, value)| value.expose() == MASK) {
+            let message = match stored.get(key) {
+                Some(_) if moves => {
+                    "give the value again: the server moves to another host, and stored secrets stay behind"
+                }
+                Some(old) => {
+                    *value = old.clone();
+                    continue;
+                }
+                None => "`***` stands for a stored value, and there is none; give the value",
+            };
+            found.push(FieldError { field: format!("{name}.{key}"), message: message.to_owned() });
+        }
+    }
+    if found.is_empty() { Ok(spec) } else { Err(ServersError::Invalid(found)) }
+}
+
+fn origins(spec: &ServerSpec) -> BTreeSet<String> {
+    let urls = spec.replicas.iter().filter_map(|replica| url::Url::parse(&replica.url).ok());
+    urls.map(|url| url.origin().ascii_serialization()).collect()
+}

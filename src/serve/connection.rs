@@ -1,0 +1,166 @@
+//! One connection: TLS where it is set, HTTP/1.1 or HTTP/2, its timer, and the end of both.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Ground;
+use super::watch::{Answer, Pulse, Verdict, Watched};
+use crate::config::Limits;
+use crate::telemetry::{Counter, Gauge, Metrics};
+use crate::web::Door;
+
+/// Requests at once on one HTTP/2 connection.
+const STREAMS: u32 = 256;
+/// The smallest buffer that hyper works with.
+const LEAST_BUFFER: usize = 8 * 1024;
+
+/// What connections share.
+pub(super) struct Host {
+    door: Door,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    open: Arc<Gauge>,
+    acceptor: Option<TlsAcceptor>,
+    http: auto::Builder<Tracked>,
+    pub(super) places: Arc<Semaphore>,
+    pub(super) tasks: TaskTracker,
+    pub(super) shutdown: CancellationToken,
+    cut: CancellationToken,
+}
+
+/// Runs what HTTP/2 spawns under the tracker, so that a stop waits for it.
+#[derive(Clone)]
+struct Tracked(TaskTracker);
+
+impl<F> hyper::rt::Executor<F> for Tracked
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, future: F) {
+        self.0.spawn(future);
+    }
+}
+
+impl Host {
+    pub(super) fn new(ground: &Ground, door: Door, acceptor: Option<TlsAcceptor>, cut: CancellationToken) -> Self {
+        let limits = ground.settings.limits.clone();
+        let mut http = auto::Builder::new(Tracked(ground.tasks.clone()));
+        let head = limits.header_size.max(LEAST_BUFFER);
+        // The head's time is ours to watch (`watch`): hyper's own would also end connections that only rest.
+        http.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(head).half_close(false);
+        http.http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS)
+            .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX));
+        Self {
+            door,
+            metrics: Arc::clone(&ground.metrics),
+            open: ground.metrics.active_connections.with(["client", ""]),
+            acceptor,
+            http,
+            places: Arc::new(Semaphore::new(limits.max_connections)),
+            tasks: ground.tasks.clone(),
+            shutdown: ground.shutdown.clone(),
+            cut,
+            limits,
+        }
+    }
+
+    pub(super) fn has_tls(&self) -> bool {
+        self.acceptor.is_some()
+    }
+
+    pub(super) fn cut_for(&self, reason: &'static str) {
+        self.metrics.connections_cut.on([reason], Counter::inc);
+    }
+}
+
+/// Serves one accepted socket to its end. `place` is its place under the cap.
+pub(super) async fn serve(host: Arc<Host>, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
+    let _place = place;
+    let _open = host.open.hold();
+    let Some(acceptor) = &host.acceptor else {
+        return http(&host, stream, peer).await;
+    };
+    let handshake = timeout(host.limits.header_read_timeout, acceptor.accept(stream));
+    let shaken = tokio::select! {
+        () = host.shutdown.cancelled() => return,
+        shaken = handshake => shaken,
+    };
+    match shaken {
+        Ok(Ok(stream)) => http(&host, stream, peer).await,
+        Ok(Err(error)) => {
+            tracing::debug!(%peer, %error, "TLS handshake");
+            host.cut_for("tls");
+        }
+        Err(_) => host.cut_for("slow_tls"),
+    }
+}
+
+async fn http<T>(host: &Arc<Host>, stream: T, peer: SocketAddr)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let pulse = Pulse::new();
+    let io = TokioIo::new(Watched { stream, pulse: Arc::clone(&pulse) });
+    let service = {
+        let (door, pulse) = (host.door.clone(), Arc::clone(&pulse));
+        service_fn(move |request: Request<Incoming>| {
+            let (door, running) = (door.clone(), pulse.run());
+            async move {
+                let response = door.answer(peer, request).await;
+                Ok::<_, Infallible>(response.map(|body| Answer { body, _running: running }))
+            }
+        })
+    };
+    let mut connection = pin!(host.http.serve_connection(io, service));
+    let mut timer = pin!(sleep(host.limits.header_read_timeout));
+    let (mut stop, mut cut) = (pin!(host.shutdown.cancelled()), pin!(host.cut.cancelled()));
+    // Told to close when it next rests: because the process stops, or because it rested too long.
+    let (mut stopping, mut rested) = (false, false);
+    loop {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%peer, error, "connection");
+                }
+                return;
+            }
+            () = stop.as_mut(), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = cut.as_mut(), if stopping => return,
+            () = timer.as_mut() => match pulse.verdict(&host.limits) {
+                Verdict::Wait(left) => timer.as_mut().reset(Instant::now() + left),
+                Verdict::Idle if !rested => {
+                    rested = true;
+                    connection.as_mut().graceful_shutdown();
+                    timer.as_mut().reset(Instant::now() + host.limits.header_read_timeout);
+                }
+                Verdict::Idle => return,
+                Verdict::Cut(reason) => {
+                    tracing::debug!(%peer, reason, "connection cut off");
+                    return host.cut_for(reason);
+                }
+            }
+        }
+    }
+}

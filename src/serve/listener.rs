@@ -1,0 +1,76 @@
+//! The listening socket and the loop that accepts. It never ends because of one bad connection, and it never holds more of
+//! them than the cap.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+use super::connection::{Host, serve};
+
+/// Connections that the kernel keeps while the loop is busy.
+const BACKLOG: u32 = 1024;
+
+pub(super) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Else a restart waits for connections of its predecessor to be forgotten by the kernel.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Accepts until the process begins to stop; the socket is closed then.
+pub(super) async fn accept(listener: TcpListener, host: Arc<Host>) {
+    let mut pause = Duration::ZERO;
+    loop {
+        let accepted = tokio::select! {
+            () = host.shutdown.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                pause = Duration::ZERO;
+                match Arc::clone(&host.places).try_acquire_owned() {
+                    Ok(place) => {
+                        // Without it an answer in two writes waits 40 ms for the client's delayed acknowledgement.
+                        if stream.set_nodelay(true).is_ok() {
+                            host.tasks.spawn(serve(Arc::clone(&host), stream, peer, place));
+                        }
+                    }
+                    Err(_) => refuse(&host, stream),
+                }
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                // Out of descriptors, most likely: trying again at once would only burn a processor.
+                pause = (pause * 2).clamp(Duration::from_millis(10), Duration::from_secs(1));
+                tracing::warn!(%error, pause_ms = pause.as_millis(), "cannot accept connections");
+                host.cut_for("accept_error");
+                tokio::select! {
+                    () = host.shutdown.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+        }
+    }
+}
+
+fn is_of_one_connection(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}
+
+/// Says 503 as far as that goes without waiting, and closes.
+fn refuse(host: &Host, stream: TcpStream) {
+    const FULL: &[u8] =
+        b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    host.cut_for("full");
+    // On a TLS listener this would be noise in the client's handshake.
+    if !host.has_tls()
+        && let Ok(mut stream) = stream.into_std()
+    {
+        let _ = stream.write(FULL);
+    }
+}

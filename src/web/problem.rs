@@ -1,0 +1,247 @@
+//! Errors of the REST surfaces as `application/problem+json` (RFC 9457). An engine's error becomes a problem here, once;
+//! a cause that is ours is logged under the request's id and not told. `with_request_id` gives every answer that id.
+
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderName, HeaderValue, StatusCode};
+use serde::Serialize;
+
+use crate::access::{AccessError, AuthError};
+use crate::registry::model::FieldError;
+use crate::registry::servers::ServersError;
+use crate::store::StoreError;
+
+/// Names a request in the log and in the answer.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub std::sync::Arc<str>);
+
+/// The header that carries it.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// An error as a client of the REST API sees it.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    errors: Vec<FieldError>,
+    header: Option<(HeaderName, HeaderValue)>,
+    /// For the log only.
+    cause: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    code: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+}
+
+impl Problem {
+    /// A problem with a stable code (SCREAMING_SNAKE) and a sentence that says what to do.
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, detail: detail.into(), errors: Vec::new(), header: None, cause: None }
+    }
+
+    /// 422 with every bad field.
+    pub fn fields(errors: Vec<FieldError>) -> Self {
+        let detail = match errors.as_slice() {
+            [one] => format!("{}: {}", one.field, one.message),
+            many => format!("{} fields are not valid", many.len()),
+        };
+        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "INVALID_FIELDS", detail) }
+    }
+
+    /// 422 with one bad field.
+    pub fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::fields(vec![FieldError { field: field.into(), message: message.into() }])
+    }
+
+    /// 404 for what is not there, or not for this caller.
+    pub fn missing(what: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", format!("there is no such {what}"))
+    }
+
+    /// 500; the cause goes to the log.
+    pub fn internal(cause: impl std::fmt::Display) -> Self {
+        let detail = "the gateway failed; its log says more under the request id";
+        Self { cause: Some(cause.to_string()), ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", detail) }
+    }
+
+    /// The same with a header.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.header = Some((name, value));
+        self
+    }
+
+    /// The status of the answer.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    fn document(&self, request_id: Option<&str>) -> Vec<u8> {
+        let document = Document {
+            r#type: format!("urn:mcp-gateway:problem:{}", self.code.to_ascii_lowercase().replace('_', "-")),
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            code: self.code,
+            request_id,
+            errors: &self.errors,
+        };
+        serde_json::to_vec(&document).unwrap_or_default()
+    }
+
+    fn respond(self, request_id: Option<&str>) -> Response {
+        let mut response = (self.status, self.document(request_id)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some((name, value)) = self.header.clone() {
+            headers.insert(name, value);
+        }
+        // Kept so that the layer can write it again with the request's id.
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        self.respond(None)
+    }
+}
+
+/// The layer around a REST surface: gives the request an id unless an outer layer did, and puts it into the answer and
+/// into its problem, whose cause it logs.
+pub async fn with_request_id(mut request: Request, next: Next) -> Response {
+    let id = request.extensions().get::<RequestId>().cloned().unwrap_or_else(|| {
+        let id = RequestId(uuid::Uuid::now_v7().to_string().into());
+        request.extensions_mut().insert(id.clone());
+        id
+    });
+    let mut response = next.run(request).await;
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        if let Some(cause) = &problem.cause {
+            tracing::error!(request_id = %id.0, code = problem.code, cause, "a request failed");
+        }
+        let allow = response.headers().get(ALLOW).cloned();
+        response = problem.respond(Some(&id.0));
+        if let Some(allow) = allow {
+            response.headers_mut().insert(ALLOW, allow);
+        }
+    }
+    if let Ok(value) = HeaderValue::from_str(&id.0) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+/// 404 for a path that is none of ours.
+pub async fn no_such_path() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "NO_SUCH_PATH", "the gateway has nothing at this path")
+}
+
+/// 405; the `Allow` header names what the path takes.
+pub async fn no_such_method() -> Problem {
+    let detail = "the path does not take this method; the Allow header names those it takes";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", detail)
+}
+
+fn after_seconds(wait: std::time::Duration) -> (HeaderName, HeaderValue) {
+    (RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1_000).clamp(1, 3_600) as u32))
+}
+
+impl From<AuthError> for Problem {
+    /// 401 with the challenge of RFC 6750: no error code when no credential was shown.
+    fn from(error: AuthError) -> Self {
+        let challenge = match error {
+            AuthError::Missing => "Bearer realm=\"mcp-gateway\"".to_owned(),
+            _ => format!(
+                "Bearer realm=\"mcp-gateway\", error=\"invalid_token\", error_description=\"{}\"",
+                // The grammar of the attribute has neither quotes nor anything beyond ASCII.
+                error.to_string().replace(['"', '\\', '`'], "'").replace(|c: char| !c.is_ascii(), "")
+            ),
+        };
+        let code = match error {
+            AuthError::Missing => "UNAUTHENTICATED",
+            AuthError::Expired => "KEY_EXPIRED",
+            AuthError::Revoked => "KEY_REVOKED",
+            AuthError::Disabled => "ACCOUNT_DISABLED",
+            AuthError::Malformed | AuthError::Unknown => "INVALID_KEY",
+        };
+        let value = HeaderValue::from_str(&challenge)
+            .unwrap_or_else(|_| HeaderValue::from_static("Bearer realm=\"mcp-gateway\", error=\"invalid_token\""));
+        Self::new(StatusCode::UNAUTHORIZED, code, error.to_string()).with_header(WWW_AUTHENTICATE, value)
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Missing => Self::missing("thing"),
+            StoreError::Taken => Self::new(StatusCode::CONFLICT, "TAKEN", "the name is taken"),
+            StoreError::Stale => Self::new(StatusCode::CONFLICT, "CONFLICT", "it was changed meanwhile; read it again"),
+            StoreError::LastAdmin => Self::new(
+                StatusCode::CONFLICT,
+                "LAST_ADMIN",
+                "this is the last active administrator; make another one first",
+            ),
+            StoreError::Database(cause) => {
+                let detail = "the database does not answer; try again in a moment";
+                let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "DATABASE_UNAVAILABLE", detail);
+                Self { cause: Some(cause.to_string()), ..problem }
+                    .with_header(RETRY_AFTER, HeaderValue::from_static("2"))
+            }
+            other => Self::internal(other),
+        }
+    }
+}
+
+impl From<AccessError> for Problem {
+    fn from(error: AccessError) -> Self {
+        let detail = error.to_string();
+        match error {
+            AccessError::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, "FORBIDDEN", detail),
+            AccessError::Invalid(errors) => Self::fields(errors),
+            AccessError::WrongPassword => Self::new(StatusCode::UNAUTHORIZED, "WRONG_PASSWORD", detail)
+                .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"mcp-gateway\"")),
+            AccessError::TooManyAttempts { retry_after } => {
+                let (name, value) = after_seconds(retry_after);
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_ATTEMPTS", detail).with_header(name, value)
+            }
+            AccessError::Busy => Self::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", detail)
+                .with_header(RETRY_AFTER, HeaderValue::from_static("1")),
+            AccessError::Hashing(cause) => Self::internal(cause),
+            AccessError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ServersError> for Problem {
+    fn from(error: ServersError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ServersError::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, "FORBIDDEN", detail),
+            ServersError::Invalid(errors) => Self::fields(errors),
+            ServersError::Taken(_) => Self::new(StatusCode::CONFLICT, "SLUG_TAKEN", detail),
+            ServersError::Missing => Self::missing("server"),
+            ServersError::Stale => Self::new(StatusCode::PRECONDITION_FAILED, "STALE", detail),
+            ServersError::Crypto(cause) => Self::internal(cause),
+            ServersError::Store(error) => error.into(),
+        }
+    }
+}
