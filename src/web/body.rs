@@ -171,12 +171,12 @@ fn path_at(bytes: &[u8], offset: usize) -> String {
     let mut value = bytes;
     let base = bytes.as_ptr() as usize;
     loop {
-        // Ends are inclusive: the parser stands just behind what it does not like.
+        // Both ends are inclusive: the parser stands before a value of the wrong kind, else just behind what it dislikes.
         let inside = |part: &[u8]| {
             let start = part.as_ptr() as usize - base;
-            start < offset && offset <= start + part.len()
+            start <= offset && offset <= start + part.len()
         };
-        let before = |part: &[u8]| part.as_ptr() as usize - base < offset;
+        let before = |part: &[u8]| part.as_ptr() as usize - base <= offset;
         let first = value.iter().find(|byte| !byte.is_ascii_whitespace());
         let next = match first {
             Some(b'{') => {

@@ -1,0 +1,10 @@
+//! Tests of the gateway from outside its modules: the store on both databases, the engines over it, the surfaces over those.
+
+#[macro_use]
+mod store_databases;
+
+mod store_access;
+mod store_rest;
+mod store_rest_errors;
+mod store_rows;
+mod store_servers;
