@@ -153,7 +153,7 @@ fn malformed(bytes: &[u8], problem: &json::Problem) -> Problem {
         json::Problem::TooDeep { at } => (*at, format!("nested deeper than {} levels", json::MAX_DEPTH)),
     };
     let before = &bytes[..at.min(bytes.len())];
-    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let line = memchr::memchr_iter(b'\n', before).count() + 1;
     let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |found| found + 1);
     let column = String::from_utf8_lossy(&before[start..]).chars().count() + 1;
     let detail = format!("the body is not valid JSON at line {line}, column {column}: {what}");

@@ -1,5 +1,7 @@
 //! Tests of the gateway from outside its modules: the store on both databases, the engines over it, the surfaces over those.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::type_complexity, reason = "a test stops with a message")]
+
 #[macro_use]
 mod store_databases;
 

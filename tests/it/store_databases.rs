@@ -101,6 +101,7 @@ fn programs() -> Option<PathBuf> {
     found.pop()
 }
 
+#[expect(clippy::zombie_processes, reason = "the cluster outlives this process by design, and ends itself")]
 fn start_or_join(programs: &Path) -> (PathBuf, File) {
     let root = rustix::process::geteuid().is_root();
     let base = std::env::temp_dir().join(format!("mcp-gateway-pg-{}", rustix::process::geteuid().as_raw()));
@@ -132,10 +133,9 @@ fn start_or_join(programs: &Path) -> (PathBuf, File) {
         } else {
             command.arg("env");
         }
-        // It outlives this process by design, and ends itself.
         let quiet = || Stdio::null();
         let mut holder = command.process_group(0).stdin(quiet()).stdout(quiet()).stderr(quiet()).spawn().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while !answers() {
             let ended = holder.try_wait().unwrap();
             let log = || std::fs::read_to_string(folder.join("initdb.log")).unwrap_or_default();

@@ -173,14 +173,15 @@ on_both! {
     }
 }
 
+async fn moved(store: &Store, last: &mut i64) -> bool {
+    let now = store.revision().await.unwrap();
+    std::mem::replace(last, now) < now
+}
+
 on_both! {
     async fn the_revision_moves_with_what_the_snapshot_is_made_of(db) {
         let store = db.open().await;
         let tenant = TenantId::default_tenant();
-        async fn moved(store: &Store, last: &mut i64) -> bool {
-            let now = store.revision().await.unwrap();
-            std::mem::replace(last, now) < now
-        }
         let mut last = store.revision().await.unwrap();
         let row = server(&tenant, "files");
         store.insert_server(&tenant, &row).await.unwrap();
