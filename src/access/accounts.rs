@@ -20,7 +20,7 @@ use crate::secret::Secret;
 use crate::store::Store;
 
 /// How long a key made by signing in is good.
-pub const SIGN_IN_LASTS: Duration = Duration::from_secs(8 * 3600);
+pub const SIGN_IN_LASTS: Duration = Duration::from_hours(8);
 
 /// Passwords hashed at once; each takes 19 MiB and some 20 ms of a core.
 const AT_ONCE: usize = 2;
@@ -29,7 +29,7 @@ const WAITING: usize = 64;
 /// Wrong passwords in a row after which a name has to wait after each further one.
 const PATIENCE: u32 = 10;
 /// How long it then has to wait.
-const PAUSE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_mins(1);
 /// Names whose wrong passwords are counted at once.
 const COUNTED: usize = 4096;
 
