@@ -29,7 +29,7 @@ use crate::registry::snapshot::State;
 use crate::store::{Store, StoreError};
 use crate::telemetry::{Health, Recorder};
 
-pub use assembly::{Built, build};
+pub use assembly::{Built, assemble, build};
 
 /// The running gateway. Cheap to clone.
 #[derive(Clone)]

@@ -30,8 +30,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::serve::Stopped;
 use crate::config::{DotEnv, Settings, check_names};
+use crate::serve::Stopped;
 use failure::{EXIT_FAILED, Failure};
 use gateway::{Gateway, Reach};
 use screen::Screen;
