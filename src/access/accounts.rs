@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::keys::key_row;
+use super::users::parse_username;
 use super::{AccessError, Role, Scopes, UserId};
 use crate::crypto::new_api_key;
 use crate::id::TenantId;
@@ -110,7 +111,12 @@ impl Accounts {
         let username = username.trim().to_lowercase();
         let name = (tenant.clone(), username.chars().take(64).collect::<String>());
         self.check_patience(&name, now)?;
-        let user = store.user_named(tenant, &username).await?.filter(|user| user.state == "active");
+        let user = match parse_username(&username) {
+            Ok(username) => store.user_named(tenant, &username).await?,
+            // The look-up takes no time beside the password; what is no name is told nothing either.
+            Err(_) => None,
+        };
+        let user = user.filter(|user| user.state == "active");
         let hash = user.as_ref().and_then(|user| user.password_hash.clone());
         let fits = self.verify_password(password, hash).await?;
         let Some(user) = user.filter(|_| fits) else {

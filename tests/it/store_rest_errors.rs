@@ -193,3 +193,25 @@ async fn another_tenants_things_do_not_exist() {
     }
     world.call(&format!("DELETE /keys/{}", uuid::Uuid::now_v7()), Value::Null).await.expect(404);
 }
+
+on_both! {
+    async fn a_nul_character_is_refused_or_not_found_but_no_failure(db) {
+        let world = World::open(db).await;
+        let mut titled = server("a");
+        titled["title"] = json!("a\0b");
+        for (call, body, status) in [
+            ("GET /servers/a%00b", Value::Null, 404),
+            ("GET /users/a%00b", Value::Null, 404),
+            ("GET /servers?cursor=YQBi", Value::Null, 422),
+            ("POST /servers", titled, 422),
+            ("POST /keys", json!({"name": "a\0b", "servers": []}), 422),
+            ("POST /keys", json!({"name": "a", "servers": ["a\0b"]}), 422),
+            ("POST /keys", json!({"name": "a", "servers": [], "username": "a\0b"}), 422),
+            ("POST /users", json!({"username": "a\0b"}), 422),
+            ("POST /login", json!({"username": "a\0b", "password": "a\0b"}), 401),
+        ] {
+            let answer = world.call(call, body).await;
+            assert_eq!(answer.status.as_u16(), status, "{call}: {}", answer.text);
+        }
+    }
+}
