@@ -42,8 +42,12 @@ pub fn json_check(data: &[u8]) -> bool {
         (Ok(()), Ok(_)) | (Err(_), Err(_)) => {}
         (Ok(()), Err(error)) => {
             let text = error.to_string();
-            // Numbers past f64 are JSON all the same (RFC 8259 section 6). The oracle counts nesting a little differently.
-            let known = text.contains("number out of range") || text.contains("recursion limit exceeded");
+            // Numbers past f64 and half of a surrogate pair are JSON all the same (RFC 8259, sections 6 and 8.2). The oracle
+            // counts nesting a little differently.
+            let known =
+                ["number out of range", "surrogate", "unexpected end of hex escape", "recursion limit exceeded"]
+                    .iter()
+                    .any(|known| text.contains(known));
             assert!(known, "accepted, but the oracle says: {text}");
         }
         (Err(Problem::TooDeep { .. }), oracle) => {
@@ -84,13 +88,18 @@ pub fn json_read(data: &[u8]) -> bool {
                 assert_eq!(json::text(value).as_deref(), Some(text.as_str()), "text of {name:?}");
                 assert_eq!(serde_json::from_str::<String>(&json::quote(&text)).ok(), Some(text), "quoted again");
             } else {
-                assert_eq!(json::text(value), None, "{name:?} is no text");
+                // A text that the oracle cannot hold, for half of a surrogate pair, stands for itself.
+                let as_written = raw.get().strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+                assert_eq!(json::text(value).as_deref(), as_written, "{name:?}");
             }
         }
     } else if let Ok(oracle) = serde_json::from_slice::<Vec<&RawValue>>(data) {
         let ours: Vec<_> = json::elements(data).collect();
         let oracle: Vec<_> = oracle.iter().map(|raw| raw.get().as_bytes()).collect();
         assert_eq!(ours, oracle, "elements");
+    } else if data.trim_ascii_start().starts_with(b"{") {
+        // A name that the oracle cannot hold.
+        assert!(json::members(data).count() > 0, "an object that the oracle refuses has a name in it");
     } else {
         assert_eq!((json::members(data).count(), json::elements(data).count()), (0, 0), "neither object nor array");
     }
@@ -255,7 +264,8 @@ pub fn message_parse(data: &[u8]) -> bool {
         // Only numbers past f64 and nesting right at the bound may keep the oracle from reading along.
         return false;
     }
-    let method = find("method").map(|raw| serde_json::from_str::<String>(raw).expect("a method is a text"));
+    let method =
+        find("method").map(|raw| serde_json::from_str(raw).unwrap_or_else(|_| raw.trim_matches('"').to_owned()));
     assert_eq!(message.method(), method.as_deref().unwrap_or_default());
     assert_eq!(message.id(), find("id").map(str::as_bytes));
     let shape = match (find("method"), find("id"), find("result")) {
