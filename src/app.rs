@@ -127,6 +127,13 @@ impl App {
         Servers { store: &self.store, sealer: &self.sealer }
     }
 
+    /// Takes over the servers as stored, and what an earlier process learned of them.
+    pub async fn recall(&self) -> anyhow::Result<()> {
+        let servers = self.servers().load_all().await?;
+        self.registry.follow(servers, &memory::recall(&self.store).await?);
+        Ok(())
+    }
+
     /// Takes over a change of servers, keys or accounts at once, before the answer to who made it.
     pub async fn changed(&self) -> Result<(), StoreError> {
         self.keyring.reload(&self.store).await?;

@@ -59,8 +59,7 @@ pub async fn build(settings: Settings) -> anyhow::Result<Built> {
     keyring.reload(&store).await?;
 
     let app = assemble(settings, store, Sealer::new(&master), keyring);
-    let servers = app.servers().load_all().await?;
-    app.registry.follow(servers, &memory::recall(&app.store).await?);
+    app.recall().await?;
     start_jobs(&app);
     Ok(Built { app, first_key })
 }

@@ -58,6 +58,14 @@ impl World {
         Self { router: admin::router().with_state(app.clone()), app, admin }
     }
 
+    /// The same database under a new process.
+    pub async fn restarted(self) -> Self {
+        let Self { app, admin, .. } = self;
+        let app = assemble((*app.settings).clone(), app.store.clone(), app.sealer.clone(), app.keyring.clone());
+        app.recall().await.unwrap();
+        Self { router: admin::router().with_state(app.clone()), app, admin }
+    }
+
     pub async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
@@ -251,6 +259,7 @@ on_both! {
             }
         }
         world.call("POST /servers/off/disable", Value::Null).await.expect(200);
+        let world = world.restarted().await;
         let found = async |key: &str, query: &str| {
             let answer = world.with_key(key, &format!("GET /discovery/{query}"), Value::Null).await.expect(200).json();
             let items = answer["items"].as_array().unwrap().clone();
