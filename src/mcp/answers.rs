@@ -158,13 +158,14 @@ mod tests {
     #[test]
     fn what_the_gateway_says_of_itself_is_json() {
         let legacy = Bytes::from_static(br#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"},"instructions":"i"}"#);
-        let old = Peer { legacy: Some(Legacy { version: LEGACY, result: legacy }), modern: None };
+        let old = Peer { legacy: Some(Legacy { version: LEGACY, result: legacy }), modern: None, asked: true };
         let new = Peer {
             legacy: None,
             modern: Some(Bytes::from(format!(
                 r#"{{"capabilities":{{"tools":{{}}}},"_meta":{{"{}":{{"name":"s","version":"1"}}}}}}"#,
                 meta::SERVER_INFO
             ))),
+            asked: true,
         };
         for text in [
             initialize(LEGACY),

@@ -84,7 +84,7 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
     // Resolve: which server, and what it calls the thing.
     let message = call.message.clone();
     let target = match call.reach {
-        Reach::All => resolve(call, tenant, &message, era)?,
+        Reach::All => resolve(call, tenant, &message, era).await?,
         Reach::One(id) => {
             let entry = tenant.and_then(|tenant| tenant.entry_by_id(&call.caller, id)).ok_or_else(gone)?;
             resolve_in(call, entry, &message, era).await?
@@ -319,7 +319,7 @@ fn param_headers(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
 }
 
 /// At the common endpoint: by name, URI or template; what concerns no single server is answered here.
-fn resolve<'a>(
+async fn resolve<'a>(
     call: &Call,
     tenant: Option<&'a Arc<Tenant>>,
     message: &'a Message,
@@ -356,10 +356,7 @@ fn resolve<'a>(
             let uri = message.text("uri").ok_or_else(|| missing("uri"))?;
             let entry =
                 tenant.and_then(|tenant| tenant.resource(caller, &uri)).ok_or_else(|| no_resource(&uri, era))?;
-            if let (Some(session), "resources/subscribe" | "resources/unsubscribe") = (&call.session, method.as_ref()) {
-                session.watch(&uri, method == "resources/subscribe");
-            }
-            Ok(as_is(entry))
+            if method == "resources/read" { Ok(as_is(entry)) } else { subscribe(call, entry, message, &uri).await }
         }
         "completion/complete" => {
             let reference = message.member("ref").ok_or_else(|| missing("ref"))?;
@@ -393,11 +390,10 @@ async fn resolve_in<'a>(call: &Call, entry: &'a Entry, message: &'a Message, era
         _ => None,
     };
     // Between ends of one era, on a session of one's own, the server answers everything itself.
-    let peer = match entry.upstream.peer().await {
+    let peer = match entry.upstream.peer_for(era).await {
         Ok(peer) => peer,
         Err(fault) => return Err(Refusal::of(&fault, entry.slug(), era)),
     };
-    let shared = !matches!(entry.upstream.transport, crate::upstream::Transport::Http(_));
     let theirs = peer.era_for(era);
     match (method.as_ref(), era, theirs) {
         ("server/discover", Era::Modern, Era::Legacy) => {
@@ -405,22 +401,38 @@ async fn resolve_in<'a>(call: &Call, entry: &'a Entry, message: &'a Message, era
         }
         ("ping", Era::Legacy, Era::Modern) => Ok(Target::Here(answers::here(message, "{}"))),
         ("logging/setLevel", Era::Legacy, Era::Modern) => set_level(call, message),
-        ("resources/subscribe" | "resources/unsubscribe", Era::Legacy, Era::Modern) => Err(Refusal::of(
-            &Fault::client(
-                Kind::Era,
-                "the server speaks protocol 2026-07-28, whose subscriptions cannot be carried to a client of an earlier version",
-            ),
-            entry.slug(),
-            era,
-        )),
-        ("resources/subscribe" | "resources/unsubscribe", Era::Legacy, Era::Legacy) if shared => {
-            if let (Some(session), Some(uri)) = (&call.session, message.text("uri")) {
-                session.watch(&uri, method == "resources/subscribe");
-            }
-            to_server(None)
-        }
+        ("resources/subscribe" | "resources/unsubscribe", Era::Legacy, _) => match message.text("uri") {
+            Some(uri) => subscribe(call, entry, message, &uri).await,
+            None => to_server(None),
+        },
         _ => to_server(item),
     }
+}
+
+/// Begins or ends watching a resource for a legacy client. A modern server knows no such request: the gateway watches there
+/// itself, as long as the client listens.
+async fn subscribe<'a>(
+    call: &Call,
+    entry: &'a Entry,
+    message: &'a Message,
+    uri: &str,
+) -> Result<Target<'a>, Refusal> {
+    let begins = message.method() == "resources/subscribe";
+    let as_is = Target::Server { entry, message: Cow::Borrowed(message), item: None };
+    let Some(session) = &call.session else { return Ok(as_is) };
+    if !session.watch(uri, begins) {
+        let fault = Fault::gateway(Kind::Full, "this session watches as many resources as it may");
+        return Err(Refusal::of(&fault, entry.slug(), Era::Legacy));
+    }
+    let peer = entry.upstream.peer_for(Era::Legacy).await;
+    let peer = peer.map_err(|fault| Refusal::of(&fault, entry.slug(), Era::Legacy))?;
+    if peer.era_for(Era::Legacy) == Era::Legacy {
+        return Ok(as_is);
+    }
+    if begins {
+        listen::watch_for(&call.app, session, &entry.upstream, vec![uri.to_owned()]);
+    }
+    Ok(Target::Here(answers::here(message, "{}")))
 }
 
 fn set_level<'a>(call: &Call, message: &'a Message) -> Result<Target<'a>, Refusal> {

@@ -114,7 +114,7 @@ async fn with_server(
     init: &Bytes,
 ) -> Result<Result<Agreed, message::Message>, Fault> {
     call.finish.wait();
-    let peer = upstream.peer().await?;
+    let peer = upstream.peer_for(Era::Legacy).await?;
     let agreed = match (&upstream.transport, &peer.legacy) {
         (Transport::Http(server), Some(_)) => {
             match HttpSession::open(server, caller_key(call.caller.principal()), init).await? {

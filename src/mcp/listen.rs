@@ -103,6 +103,7 @@ pub async fn stream(
             for (id, link) in session.links() {
                 hear_link(&app, &caller, &session, id, link);
             }
+            watch_again(&app, &caller, &session);
             let kinds = Kind::ALL.to_vec();
             let (reach, uris) = (session.reach, HashSet::new());
             if let Some(outbox) = session.outbox() {
@@ -158,7 +159,7 @@ async fn server_stream(
     };
     let Some(entry) = entry else { return Ok(None) };
     let Transport::Http(server) = &entry.upstream.transport else { return Ok(None) };
-    if entry.upstream.peer().await?.era_for(Era::Legacy) != Era::Legacy {
+    if entry.upstream.peer_for(Era::Legacy).await?.era_for(Era::Legacy) != Era::Legacy {
         return Ok(None);
     }
     let link = reach::link(app, caller, session, &entry.upstream, server).await?;
@@ -233,6 +234,33 @@ fn listen(call: &Call, owner: impl Fn(&Call, &str) -> Option<Entry>) -> Response
     stream_response(Body::new(Outbox::new(&call.app, receiver, None, call.finish_later())))
 }
 
+/// Makes a modern server tell of these resources as long as this legacy client listens.
+pub fn watch_for(app: &App, session: &Session, upstream: &Arc<Upstream>, uris: Vec<String>) {
+    if let Some(outbox) = session.outbox() {
+        app.tasks.spawn(watch(upstream.clone(), uris, outbox));
+    }
+}
+
+/// What the client asked to watch before it began to listen.
+fn watch_again(app: &App, caller: &Caller, session: &Session) {
+    let snapshot = app.registry.snapshot();
+    let Some(tenant) = snapshot.tenant(caller.tenant()) else { return };
+    let mut owners: AHashMap<ServerId, (Arc<Upstream>, Vec<String>)> = AHashMap::new();
+    for uri in session.watched() {
+        let entry = match session.reach {
+            Reach::One(id) => tenant.entry_by_id(caller, id),
+            Reach::All => tenant.resource(caller, &uri),
+        };
+        let Some(upstream) = entry.map(|entry| &entry.upstream) else { continue };
+        if upstream.known().is_some_and(|peer| peer.era_for(Era::Legacy) == Era::Modern) {
+            owners.entry(upstream.server.id).or_insert_with(|| (upstream.clone(), Vec::new())).1.push(uri);
+        }
+    }
+    for (_, (upstream, uris)) in owners {
+        watch_for(app, session, &upstream, uris);
+    }
+}
+
 /// Puts what the listener wants to hear into its outbox, until it goes away or the process ends.
 async fn feed(wants: Wants, outbox: mpsc::Sender<Bytes>) {
     let app = wants.app.clone();
@@ -300,6 +328,10 @@ impl Wants {
 
     /// Whether a notice is of a resource that is watched, at a server that may be seen.
     fn wants(&self, notice: &Notice) -> bool {
+        if let Some(owner) = &notice.session {
+            // What comes on a session's own channel is that client's, all of it, and nobody else's.
+            return self.session.as_ref().is_some_and(|session| *session.id == **owner);
+        }
         if notice.message.method() != "notifications/resources/updated" {
             return false;
         }
@@ -368,7 +400,7 @@ async fn watch(upstream: Arc<Upstream>, uris: Vec<String>, outbox: mpsc::Sender<
         };
         while let Some(piece) = source.next().await {
             if let Some(message) = piece?.message.filter(|message| message.shape() == Shape::Notification) {
-                let _ = upstream.ground.notices.send(Notice { server: upstream.server.id, message });
+                let _ = upstream.ground.notices.send(Notice { server: upstream.server.id, session: None, message });
             }
         }
         Ok(())

@@ -13,7 +13,7 @@ use crate::balance::caller_key;
 use crate::fault::{Fault, Kind, Retry};
 use crate::json;
 use crate::mcp::bridge::answer::Fix;
-use crate::mcp::bridge::request::{renumber, to_modern};
+use crate::mcp::bridge::request::{to_legacy, to_modern};
 use crate::mcp::headers::{mirror_params, named_by};
 use crate::mcp::listen;
 use crate::mcp::session::{Cancel, Reach, Session};
@@ -143,6 +143,7 @@ pub async fn reach(ask: &Ask<'_>) -> Result<Reached, Fault> {
             };
             let message = match (era, ask.session) {
                 (Era::Modern, Some(session)) => to_modern(ask.message, &session.init, session.level().as_deref()),
+                (Era::Legacy, None) => to_legacy(ask.message, None).0,
                 _ => ask.message.bytes().clone(),
             };
             let origin = match ask.session {
@@ -166,7 +167,7 @@ pub fn who(caller: &Caller, session: Option<&Arc<Session>>) -> Who {
 }
 
 async fn over_http(ask: &Ask<'_>, server: &HttpServer) -> Result<Reached, Fault> {
-    let peer = ask.upstream.peer().await?;
+    let peer = ask.upstream.peer_for(ask.era()).await?;
     match (peer.era_for(ask.era()), ask.session) {
         (Era::Modern, _) => {
             let caller = caller_key(ask.caller.principal());
@@ -204,7 +205,7 @@ async fn in_shared_session(ask: &Ask<'_>, server: &HttpServer) -> Result<Reached
     loop {
         let link = ask.upstream.own_session(server).await?;
         let number = link.number();
-        let (bytes, token) = renumber(ask.message, number);
+        let (bytes, token) = to_legacy(ask.message, Some(number));
         let fix = Fix { renumbered: true, token, ..ask.fix(Era::Legacy) };
         let answer = link.post(server, bytes, Vec::new()).await;
         if again && is_lost(&answer) && link.id.is_some() {

@@ -229,6 +229,11 @@ impl Session {
         self.lock().watched.contains(uri)
     }
 
+    /// The resources that the session watches.
+    pub fn watched(&self) -> Vec<String> {
+        self.lock().watched.iter().map(|uri| uri.to_string()).collect()
+    }
+
     /// The parameters of the client's last `logging/setLevel`.
     pub fn level(&self) -> Option<Bytes> {
         self.lock().level.clone()

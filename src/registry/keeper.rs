@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use crate::fault::{Fault, Kind as FaultKind};
 use crate::protocol::era::{Era, MODERN};
-use crate::protocol::message::Shape;
-use crate::protocol::sse;
+use crate::protocol::message::{self, Message, Shape};
+use crate::protocol::{meta, sse};
 use crate::registry::catalog::{Catalog, Kind};
 use crate::registry::live::{Keeper, Registry};
 use crate::upstream::http::{Answer, Content, HttpServer, Outgoing, mirror, read_message};
@@ -80,7 +80,7 @@ async fn ask_again_and_again(registry: &Registry, upstream: &Arc<Upstream>, keep
 /// The kinds of list that a notice says have changed at this server; all of them when notices were missed.
 fn changed(notice: &Result<Notice, broadcast::error::RecvError>, upstream: &Upstream) -> Option<Vec<Kind>> {
     match notice {
-        Ok(notice) if notice.server == upstream.server.id => match notice.message.method().as_ref() {
+        Ok(notice) if notice.server == upstream.server.id && notice.session.is_none() => match notice.message.method().as_ref() {
             "notifications/tools/list_changed" => Some(vec![Kind::Tools]),
             "notifications/prompts/list_changed" => Some(vec![Kind::Prompts]),
             "notifications/resources/list_changed" => Some(vec![Kind::Resources, Kind::Templates]),
@@ -132,6 +132,17 @@ async fn open(upstream: &Arc<Upstream>, server: &HttpServer) -> Result<Option<An
     }
 }
 
+/// Nobody stands behind the gateway's own session who could be asked.
+async fn decline(upstream: &Upstream, server: &HttpServer, request: &Message) {
+    let text = "the gateway itself asked; there is no client behind this session that could answer";
+    let error = message::error(request.id(), meta::METHOD_NOT_FOUND, text, None);
+    if let Ok(session) = upstream.own_session(server).await
+        && let Ok(mut answer) = session.post(server, error, Vec::new()).await
+    {
+        answer.attempt.report(Ok(()), std::time::Instant::now());
+    }
+}
+
 async fn hear(registry: &Registry, upstream: &Upstream, server: &HttpServer, answer: Answer) -> Result<(), Fault> {
     let Answer { content, mut attempt, .. } = answer;
     let Content::Events(mut body) = content else { return Ok(()) };
@@ -145,8 +156,9 @@ async fn hear(registry: &Registry, upstream: &Upstream, server: &HttpServer, ans
             let Some(message) = event.data.filter(|data| !data.is_empty()).map(read_message) else { continue };
             match message {
                 Ok(message) if message.shape() == Shape::Notification => {
-                    let _ = registry.ground.notices.send(Notice { server: upstream.server.id, message });
+                    let _ = registry.ground.notices.send(Notice { server: upstream.server.id, session: None, message });
                 }
+                Ok(request) if request.shape() == Shape::Request => decline(upstream, server, &request).await,
                 _ => {}
             }
         }

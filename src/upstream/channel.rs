@@ -23,7 +23,7 @@ use crate::upstream::{Ground, Notice};
 /// A server that does not answer the modern probe by then is a legacy one (2026-07-28, basic/transports/stdio).
 const PROBE: Duration = Duration::from_secs(5);
 /// What a child is told its clients can do. Who really can is known per session; others decline for their client.
-const CAPABILITIES: &str = r#"{"sampling":{},"elicitation":{"form":{},"url":{}},"roots":{"listChanged":true}}"#;
+pub const CAPABILITIES: &str = r#"{"sampling":{},"elicitation":{"form":{},"url":{}},"roots":{"listChanged":true}}"#;
 /// The gateway itself, which cannot answer a server.
 const GATEWAY: Origin = Origin { session: 0, answers: false };
 
@@ -71,17 +71,18 @@ impl StdioServer {
 
     /// The child that serves `who`, started if need be.
     pub async fn link(&self, ground: &Ground, who: &Who, modern: bool) -> Result<Arc<Link<Peer>>, Fault> {
-        let own = matches!(self.server.spec.sharing, Sharing::PerSession).then(|| who.session.clone()).flatten();
-        let params = match own {
+        let own = self.server.spec.sharing == Sharing::PerSession;
+        let params = match &who.session {
             // A child of its own is told the truth about its only client.
-            Some((_, init)) => init,
-            None => peer::initialize_params(CAPABILITIES).into(),
+            Some((_, init)) if own => init.clone(),
+            _ => peer::initialize_params(CAPABILITIES).into(),
         };
         let preference = self.server.spec.protocol.clone();
         let (server, notices) = (self.server.id, ground.notices.clone());
+        let session = own.then(|| who.session.as_ref().map(|(id, _)| id.clone())).flatten();
         let tasks = ground.tasks.clone();
         let init = move |mux: Mux| async move {
-            tasks.spawn(pass_notices_on(server, mux.broadcasts(), notices));
+            tasks.spawn(pass_notices_on(server, session, mux.broadcasts(), notices));
             shake_hands(&mux, modern, &preference, &params).await
         };
         ground.children.get(&self.key(who, modern), || self.launch(), init).await
@@ -98,12 +99,17 @@ impl StdioServer {
 }
 
 /// What a child says by itself goes to everybody who listens; ends with the child.
-pub async fn pass_notices_on(server: ServerId, mut from: broadcast::Receiver<Bytes>, to: broadcast::Sender<Notice>) {
+pub async fn pass_notices_on(
+    server: ServerId,
+    session: Option<Arc<str>>,
+    mut from: broadcast::Receiver<Bytes>,
+    to: broadcast::Sender<Notice>,
+) {
     loop {
         match from.recv().await {
             Ok(bytes) => {
                 if let Ok(message) = read_message(bytes) {
-                    let _ = to.send(Notice { server, message });
+                    let _ = to.send(Notice { server, session: session.clone(), message });
                 }
             }
             Err(broadcast::error::RecvError::Lagged(_)) => {}
@@ -117,13 +123,13 @@ async fn shake_hands(mux: &Mux, modern: bool, preference: &ProtocolPreference, p
     let discover = if *preference == ProtocolPreference::Legacy { None } else { probe(mux).await? };
     if modern || *preference == ProtocolPreference::Modern {
         return match discover {
-            Some(_) => Ok(Peer { legacy: None, modern: discover }),
+            Some(_) => Ok(Peer { legacy: None, modern: discover, asked: true }),
             None => Err(garbage(format!("the server does not speak {MODERN}, which its registration demands"))),
         };
     }
     match initialize(mux, params).await {
-        Ok(legacy) => Ok(Peer { legacy: Some(legacy), modern: discover }),
-        Err(_) if discover.is_some() => Ok(Peer { legacy: None, modern: discover }),
+        Ok(legacy) => Ok(Peer { legacy: Some(legacy), modern: discover, asked: true }),
+        Err(_) if discover.is_some() => Ok(Peer { legacy: None, modern: discover, asked: true }),
         Err(fault) => Err(fault),
     }
 }

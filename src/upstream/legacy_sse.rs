@@ -81,7 +81,7 @@ impl SseServer {
     async fn open(&self, ground: &Ground, who: &Who) -> Result<Arc<Link>, Fault> {
         let params = match &who.session {
             Some((_, init)) => init.clone(),
-            None => peer::initialize_params("{}").into(),
+            None => peer::initialize_params(channel::CAPABILITIES).into(),
         };
         let Answer { content, mut attempt, replica, .. } = self.http.get(0).await?;
         let Content::Events(mut body) = content else {
@@ -94,9 +94,11 @@ impl SseServer {
         let (near, far) = pipe(DEPTH);
         ground.tasks.spawn(carry(self.http.clone(), replica, path, body, reader, far));
         let mux = Mux::new(near, Limits::default(), &ground.tasks);
-        ground.tasks.spawn(channel::pass_notices_on(self.server.id, mux.broadcasts(), ground.notices.clone()));
+        let session = who.session.as_ref().map(|(id, _)| id.clone());
+        let notices = ground.notices.clone();
+        ground.tasks.spawn(channel::pass_notices_on(self.server.id, session, mux.broadcasts(), notices));
         let legacy = channel::initialize(&mux, &params).await?;
-        Ok(Arc::new(Link { mux, peer: Peer { legacy: Some(legacy), modern: None } }))
+        Ok(Arc::new(Link { mux, peer: Peer { legacy: Some(legacy), modern: None, asked: true } }))
     }
 
     /// Closes the stream of this session.

@@ -25,7 +25,7 @@ use crate::net::Outbound;
 use crate::protocol::era::{Era, MODERN};
 use crate::protocol::message::{self, Message, Shape};
 use crate::registry::model::{ProtocolPreference, Server, TransportKind};
-use channel::{StdioServer, Who};
+use channel::{CAPABILITIES, StdioServer, Who};
 use http::{HttpServer, Limits, Outgoing, garbage, mirror};
 use legacy_sse::SseServer;
 use mux::Mux;
@@ -55,6 +55,8 @@ pub struct Ground {
 pub struct Notice {
     /// Which server.
     pub server: ServerId,
+    /// The client session whose own channel it came on; none for a channel that many share.
+    pub session: Option<Arc<str>>,
     /// The notification.
     pub message: Message,
 }
@@ -164,18 +166,35 @@ impl Upstream {
         Ok(peer)
     }
 
+    /// What it speaks, known well enough for a client of this era.
+    pub async fn peer_for(&self, client: Era) -> Result<Arc<Peer>, Fault> {
+        let peer = self.peer().await?;
+        let (Era::Legacy, false, Transport::Http(server)) = (client, peer.asked, &self.transport) else { return Ok(peer) };
+        let _one = self.learning.lock().await;
+        if let Some(peer) = self.peer.load_full().filter(|peer| peer.asked) {
+            return Ok(peer);
+        }
+        let legacy = self.probe_legacy(server).await.ok();
+        let peer = Arc::new(Peer { legacy, modern: peer.modern.clone(), asked: true });
+        self.peer.store(Some(peer.clone()));
+        Ok(peer)
+    }
+
     async fn ask_what_it_speaks(&self, server: &HttpServer) -> Result<Peer, Fault> {
         let preference = &self.server.spec.protocol;
         let modern = if *preference == ProtocolPreference::Legacy { None } else { probe_modern(server).await? };
         if *preference == ProtocolPreference::Modern {
             return match modern {
-                Some(_) => Ok(Peer { legacy: None, modern }),
+                Some(_) => Ok(Peer { legacy: None, modern, asked: true }),
                 None => Err(garbage(format!("the server does not speak {MODERN}, which its registration demands"))),
             };
         }
+        if modern.as_deref().is_some_and(|discover| !Peer::names_legacy(discover)) {
+            return Ok(Peer { legacy: None, modern, asked: false });
+        }
         match self.probe_legacy(server).await {
-            Ok(legacy) => Ok(Peer { legacy: Some(legacy), modern }),
-            Err(_) if modern.is_some() => Ok(Peer { legacy: None, modern }),
+            Ok(legacy) => Ok(Peer { legacy: Some(legacy), modern, asked: true }),
+            Err(_) if modern.is_some() => Ok(Peer { legacy: None, modern, asked: true }),
             Err(fault) => Err(fault),
         }
     }
@@ -192,7 +211,7 @@ impl Upstream {
             return Ok(session.clone());
         }
         let session: Arc<HttpSession> =
-            match HttpSession::open(server, SELF, peer::initialize_params("{}").as_bytes()).await? {
+            match HttpSession::open(server, SELF, peer::initialize_params(CAPABILITIES).as_bytes()).await? {
                 Opening::Open(session) => Arc::from(session),
                 Opening::Declined(error) => {
                     let text = error.text("message").unwrap_or_default().into_owned();

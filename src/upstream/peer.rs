@@ -15,6 +15,9 @@ pub struct Peer {
     pub legacy: Option<Legacy>,
     /// The result of `server/discover`, if it speaks a modern version.
     pub modern: Option<Bytes>,
+    /// Whether it was asked for a handshake. A modern server that names no legacy version is asked only when a legacy
+    /// client comes.
+    pub asked: bool,
 }
 
 /// A server's answer to `initialize`.
@@ -35,6 +38,13 @@ impl Peer {
             _ if self.modern.is_some() => Era::Modern,
             _ => Era::Legacy,
         }
+    }
+
+    /// Whether the modern answer names a version of the legacy era too.
+    pub fn names_legacy(discover: &[u8]) -> bool {
+        json::elements(json::get(discover, "supportedVersions").unwrap_or_default())
+            .filter_map(json::text)
+            .any(|version| Version::parse(&version).is_some_and(|version| version.era() == Era::Legacy))
     }
 
     /// The newest version it speaks.
@@ -163,11 +173,11 @@ mod tests {
     fn a_client_is_served_in_its_own_era_where_that_is_possible() {
         let legacy = Some(Legacy { version: LEGACY, result: Bytes::new() });
         let modern = Some(Bytes::new());
-        let dual = Peer { legacy: legacy.clone(), modern: modern.clone() };
+        let dual = Peer { legacy: legacy.clone(), modern: modern.clone(), asked: true };
         assert_eq!((dual.era_for(Era::Legacy), dual.era_for(Era::Modern)), (Era::Legacy, Era::Modern));
-        let old = Peer { legacy, modern: None };
+        let old = Peer { legacy, modern: None, asked: true };
         assert_eq!((old.era_for(Era::Legacy), old.era_for(Era::Modern)), (Era::Legacy, Era::Legacy));
-        let new = Peer { legacy: None, modern };
+        let new = Peer { legacy: None, modern, asked: true };
         assert_eq!((new.era_for(Era::Legacy), new.era_for(Era::Modern)), (Era::Modern, Era::Modern));
     }
 

@@ -464,7 +464,9 @@ class Side:
     def mistakes(self, offered, weird):
         if "tools" in offered:
             self.step("tools/call of no such tool", "tools/call", '{"name":"no such \\u2028 tool é","arguments":{}}')
-            self.step("tools/call without a name", "tools/call", '{"arguments":{}}', loose=True)
+            # A call without a name lacks its Mcp-Name header too: which of the two a server names first is its own choice.
+            if weird:
+                self.step("tools/call without a name", "tools/call", '{"arguments":{}}', loose=True)
             self.step("tools/list with a bad cursor", "tools/list", '{"cursor":"no such cursor"}', loose=not weird)
         if "resources" in offered:
             self.step("resources/read of no such resource", "resources/read", '{"uri":"weird://missing/\\u2028"}')
@@ -566,7 +568,8 @@ def compare(direct, gateway, other_transport):
             continue
         if one.status != two.status and not other_transport:
             yield name, "status", one.status, two.status
-        if one.type != two.type and not one.loose and not other_transport:
+        # The handshake is the gateway's own answer, in the form it likes.
+        if one.type != two.type and name != "initialize" and not one.loose and not other_transport:
             yield name, "content type", one.type, two.type
         if one.kind() != two.kind():
             yield name, "outcome", f"{one.kind()} {shown(one)}", f"{two.kind()} {shown(two)}"

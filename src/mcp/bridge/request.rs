@@ -38,18 +38,43 @@ pub fn insert(whole: &[u8], object: &[u8], members: &str) -> Bytes {
     json::splice(whole, &[(brace..brace, format!("{members}{comma}").as_bytes())])
 }
 
-/// A request with an id and, where it asks for progress, a token of our own: several clients share the session.
-/// Returns it with the client's token.
-pub fn renumber(message: &Message, number: u64) -> (Bytes, Option<Bytes>) {
-    let id = number.to_string();
-    let token = message.meta("progressToken");
-    let ours = format!("\"mcpg-{number}\"");
+/// The members of `_meta` that only the modern era knows. A legacy server that sees one may take it for a modern request.
+const MODERN_ONLY: [&str; 4] =
+    [meta::PROTOCOL_VERSION, meta::CLIENT_INFO, meta::CLIENT_CAPABILITIES, meta::LOG_LEVEL];
+
+/// A modern client's request as a legacy server wants it: without the fields of its own era. With a `number`, several
+/// clients share the session: id and progress token become our own. Returns it with the client's token, if that changed.
+pub fn to_legacy(message: &Message, number: Option<u64>) -> (Bytes, Option<Bytes>) {
+    let mut token = None;
+    let (id, fields);
     let mut edits: Vec<(&[u8], &[u8])> = Vec::with_capacity(2);
-    edits.extend(message.id().map(|old| (old, id.as_bytes())));
-    edits.extend(token.map(|old| (old, ours.as_bytes())));
+    if let (Some(number), Some(old)) = (number, message.id()) {
+        id = number.to_string();
+        edits.push((old, id.as_bytes()));
+    }
+    if let Some(held) = message.member("_meta").filter(|held| held.starts_with(b"{")) {
+        let mut kept = Vec::with_capacity(held.len());
+        for (name, value) in json::members(held) {
+            if MODERN_ONLY.iter().any(|known| json::is_name(name, known)) {
+                continue;
+            }
+            kept.extend_from_slice(if kept.is_empty() { b"\"" } else { b",\"" });
+            kept.extend_from_slice(name);
+            kept.extend_from_slice(b"\":");
+            match number {
+                Some(number) if json::is_name(name, "progressToken") => {
+                    token = Some(Bytes::copy_from_slice(value));
+                    kept.extend_from_slice(format!("\"mcpg-{number}\"").as_bytes());
+                }
+                _ => kept.extend_from_slice(value),
+            }
+        }
+        fields = [b"{", &kept[..], b"}"].concat();
+        edits.push((held, &fields));
+    }
     let whole = message.bytes();
     edits.sort_by_key(|(part, _)| json::span(whole, part).start);
-    (message.splice(&edits), token.map(Bytes::copy_from_slice))
+    (message.splice(&edits), token)
 }
 
 #[cfg(test)]
@@ -81,10 +106,20 @@ mod tests {
     #[test]
     fn a_shared_session_sees_our_numbers() {
         let asked = message(r#"{"jsonrpc":"2.0","method":"m","params":{"_meta":{"progressToken":"p"}},"id":"a"}"#);
-        let (bytes, token) = renumber(&asked, 7);
+        let (bytes, token) = to_legacy(&asked, Some(7));
         assert_eq!(token.as_deref(), Some(&b"\"p\""[..]));
         assert_eq!(bytes, r#"{"jsonrpc":"2.0","method":"m","params":{"_meta":{"progressToken":"mcpg-7"}},"id":7}"#);
-        let (bytes, token) = renumber(&message(r#"{"jsonrpc":"2.0","id":1,"method":"m"}"#), 8);
+        let (bytes, token) = to_legacy(&message(r#"{"jsonrpc":"2.0","id":1,"method":"m"}"#), Some(8));
         assert_eq!((bytes, token), (Bytes::from_static(br#"{"jsonrpc":"2.0","id":8,"method":"m"}"#), None));
+    }
+
+    #[test]
+    fn a_legacy_server_sees_nothing_of_the_modern_era() {
+        let asked = message(
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","x":1.0,"progressToken":3,"io.modelcontextprotocol/clientCapabilities":{}},"y":null}}"#,
+        );
+        let (bytes, token) = to_legacy(&asked, None);
+        assert_eq!(token, None);
+        assert_eq!(bytes, r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{"x":1.0,"progressToken":3},"y":null}}"#);
     }
 }

@@ -186,7 +186,11 @@ async function tour(client, transport) {
     if (!name) { stop(kind, null, 'no tool for it'); continue; }
     if (kind === 'elicitation' && older && older < '2025-06-18') { stop(kind, null, 'not in this version'); continue; }
     const before = asked.length;
-    const result = await call(name, eras[upstreamEra][name]);
+    const result = await call(name, eras[upstreamEra][name]).catch(error => {
+      // The gateway's word for what cannot be carried between eras: a plain error, and the connection goes on.
+      if (error.code !== -31011) throw error;
+      return { isError: true, content: [{ type: 'text', text: error.message }] };
+    });
     const now = asked.slice(before);
     // Servers may ask for the roots once, at the start, and answer from memory.
     stop(kind, !result.isError && (now.includes(kind) || (kind === 'roots' && textOf(result).includes('tour-root'))), `asked=${now} said=${textOf(result)}`);
