@@ -29,7 +29,7 @@ use crate::registry::snapshot::State;
 use crate::store::{Store, StoreError};
 use crate::telemetry::{Health, Recorder};
 
-pub use assembly::{Built, build};
+pub use assembly::{Built, assemble, build};
 
 /// The running gateway. Cheap to clone.
 #[derive(Clone)]
@@ -125,6 +125,13 @@ impl App {
     /// The servers of the registry, to read and change.
     pub fn servers(&self) -> Servers<'_> {
         Servers { store: &self.store, sealer: &self.sealer }
+    }
+
+    /// Takes over the servers as stored, and what an earlier process learned of them.
+    pub async fn recall(&self) -> anyhow::Result<()> {
+        let servers = self.servers().load_all().await?;
+        self.registry.follow(servers, &memory::recall(&self.store).await?);
+        Ok(())
     }
 
     /// Takes over a change of servers, keys or accounts at once, before the answer to who made it.

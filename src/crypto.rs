@@ -126,7 +126,7 @@ impl MasterKey {
         let draft = path.with_extension(format!("{}.draft", uuid::Uuid::now_v7().simple()));
         let result = (|| {
             let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-            let text = Zeroizing::new(lenient().encode(&*self.0) + "\n");
+            let text = Zeroizing::new(lenient().encode(self.0.as_slice()) + "\n");
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             // A link, not a rename: it fails when the file exists.
@@ -137,7 +137,8 @@ impl MasterKey {
     }
 
     fn id(&self) -> [u8; 4] {
-        let digest = Sha256::new().chain_update(b"mcp-gateway master key id\0").chain_update(&*self.0).finalize();
+        let digest =
+            Sha256::new().chain_update(b"mcp-gateway master key id\0").chain_update(self.0.as_slice()).finalize();
         [digest[0], digest[1], digest[2], digest[3]]
     }
 }
@@ -349,7 +350,7 @@ mod tests {
         for _ in 0..2_000 {
             let key = MasterKey::generate();
             assert!(!is_weak(&*key.0));
-            let text = lenient().encode(&*key.0);
+            let text = lenient().encode(key.0.as_slice());
             assert_eq!(MasterKey::from_text(&text).unwrap().id(), key.id());
             assert_eq!(MasterKey::from_text(text.trim_end_matches('=')).unwrap().id(), key.id());
             assert_eq!(MasterKey::from_text(&hex(&*key.0)).unwrap().id(), key.id());

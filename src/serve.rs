@@ -9,7 +9,6 @@ mod watch;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -147,14 +146,23 @@ pub async fn start(settings: Settings) -> anyhow::Result<(App, Running)> {
     Ok((app, running))
 }
 
-/// Serves until SIGTERM or SIGINT, then stops gracefully; a second signal does not wait. Says on standard output where it
-/// listens, and then does `besides`, whose failure stops nothing.
+/// A whole process on these settings; `besides` is done once it listens.
 pub async fn live(settings: Settings, besides: impl AsyncFnOnce() -> anyhow::Result<()>) -> anyhow::Result<Stopped> {
+    until_told(start(settings), besides, end).await
+}
+
+/// Serves what `start` opens until SIGTERM or SIGINT, then stops gracefully and does `end`; a second signal does not wait.
+/// Says on standard output where it listens, and then does `besides`, whose failure stops nothing.
+pub async fn until_told<T>(
+    start: impl Future<Output = anyhow::Result<(T, Running)>>,
+    besides: impl AsyncFnOnce() -> anyhow::Result<()>,
+    end: impl AsyncFnOnce(T),
+) -> anyhow::Result<Stopped> {
     // Before anything else, so that a signal during the start is not lost.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut asked = async || tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} };
-    let (app, running) = tokio::select! {
-        started = start(settings) => started?,
+    let (rest, running) = tokio::select! {
+        started = start => started?,
         () = asked() => return Ok(Stopped::Clean),
     };
     {
@@ -171,7 +179,7 @@ pub async fn live(settings: Settings, besides: impl AsyncFnOnce() -> anyhow::Res
     tracing::info!("stopping: what runs may finish; a second signal ends it at once");
     let how = running.stop(asked()).await;
     if how != Stopped::Forced {
-        tokio::select! { () = end(&app) => {}, () = asked() => {}, () = tokio::time::sleep(BESIDE) => {} }
+        tokio::select! { () = end(rest) => {}, () = asked() => {}, () = tokio::time::sleep(BESIDE) => {} }
     }
     match how {
         Stopped::Clean => tracing::info!("stopped"),
@@ -182,7 +190,7 @@ pub async fn live(settings: Settings, besides: impl AsyncFnOnce() -> anyhow::Res
 }
 
 /// Ends what runs beside requests: children, sessions with servers, jobs, and the database last.
-async fn end(app: &App) {
+async fn end(app: App) {
     app.registry.close().await;
     app.tasks.close();
     app.tasks.wait().await;
@@ -195,4 +203,20 @@ async fn end(app: &App) {
 /// A whole process on these settings.
 pub async fn run(settings: Settings) -> anyhow::Result<Stopped> {
     live(settings, async || Ok(())).await
+}
+
+/// Runs `life` on a runtime of its own with so many `threads`; one a processor when none.
+pub fn block_on(
+    threads: Option<usize>,
+    life: impl Future<Output = anyhow::Result<Stopped>>,
+) -> anyhow::Result<Stopped> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        builder.worker_threads(threads);
+    }
+    let runtime = builder.enable_all().build().context("threads to serve requests")?;
+    let how = runtime.block_on(life);
+    // Blocking work, of the database say, is not waited for beyond what the stop already waited.
+    runtime.shutdown_timeout(Duration::from_millis(if matches!(how, Ok(Stopped::Clean)) { 1000 } else { 0 }));
+    how
 }

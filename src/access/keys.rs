@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::accounts::new_id;
+use super::users::parse_username;
 use super::{AccessError, Caller, KeyId, Role, Scopes, invalid};
 use crate::crypto::{hash_token, new_api_key};
 use crate::id::TenantId;
@@ -74,8 +75,8 @@ pub async fn create(
     let mut say = |field: &str, message: &str| {
         found.push(crate::registry::model::FieldError { field: field.into(), message: message.into() });
     };
-    if order.name.trim().is_empty() || order.name.len() > 100 {
-        say("name", "a name has 1 to 100 bytes");
+    if order.name.trim().is_empty() || order.name.len() > 100 || order.name.contains(char::is_control) {
+        say("name", "a name has 1 to 100 bytes and no control characters");
     }
     if order.expires_at.is_some_and(|end| end <= now) {
         say("expires_at", "must be in the future");
@@ -90,9 +91,11 @@ pub async fn create(
     if username != caller.username() && !caller.administers_tenant() {
         return Err(AccessError::Forbidden("only an administrator makes keys for others"));
     }
-    let Some(user) = store.user_named(caller.tenant(), &username).await? else {
-        return Err(invalid("username", "there is no such user"));
+    let user = match parse_username(&username) {
+        Ok(name) => store.user_named(caller.tenant(), &name).await?,
+        Err(_) => None,
     };
+    let Some(user) = user else { return Err(invalid("username", "there is no such user")) };
     let held = Role::parse(&user.role).ok_or_else(|| StoreError::Corrupt(format!("role `{}`", user.role)))?;
     let role = order.role;
     if role > held {

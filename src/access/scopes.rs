@@ -122,8 +122,8 @@ impl Scopes {
                 found.push(FieldError { field: field.into(), message });
             }
             for (index, pattern) in patterns.iter().enumerate() {
-                let message = if pattern.is_empty() || pattern.len() > MOST.1 {
-                    format!("a pattern has 1 to {} bytes", MOST.1)
+                let message = if pattern.is_empty() || pattern.len() > MOST.1 || pattern.contains(char::is_control) {
+                    format!("a pattern has 1 to {} bytes and no control characters", MOST.1)
                 } else if field == "tools" && !pattern.contains('/') {
                     "write `server/tool`; `*` stands for any characters".to_owned()
                 } else {

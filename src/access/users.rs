@@ -90,6 +90,7 @@ pub async fn find(store: &Store, caller: &Caller, id_or_name: &str) -> Result<Uu
         return Ok(id);
     }
     must_administer(caller, Role::User)?;
+    let name = parse_username(&name).map_err(|_| StoreError::Missing)?;
     Ok(store.user_named(caller.tenant(), &name).await?.ok_or(StoreError::Missing)?.id)
 }
 
@@ -168,7 +169,7 @@ async fn reachable(store: &Store, caller: &Caller, id: Uuid) -> Result<UserRow, 
 }
 
 /// Lower case; 1 to 64 of letters, digits, `.`, `_`, `-`, `@`, `+`, beginning with a letter or digit.
-fn parse_username(text: &str) -> Result<String, AccessError> {
+pub(super) fn parse_username(text: &str) -> Result<String, AccessError> {
     let name = text.trim().to_lowercase();
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     if (1..=64).contains(&name.len())

@@ -226,7 +226,7 @@ pub(super) async fn tools(
     let offers = app.offers(&server.tenant, server.id);
     let items = json::elements(&offers.tools)
         .filter(|tool| super::discovery::text(tool, "name").is_some_and(|name| caller.may_call_tool(&slug, &name)))
-        .filter_map(|tool| super::discovery::raw(tool))
+        .filter_map(super::discovery::raw)
         .collect();
     Ok(Json(Page { items, next_cursor: None }))
 }

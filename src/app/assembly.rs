@@ -52,11 +52,20 @@ pub async fn build(settings: Settings) -> anyhow::Result<Built> {
         Some(url) => url.expose().to_owned(),
         None => format!("sqlite://{}", folder.join("gateway.sqlite").display()),
     };
-    let store = Store::connect(&url, settings.pools.database_pool_size).await.context("the database cannot be opened")?;
+    let store =
+        Store::connect(&url, settings.pools.database_pool_size).await.context("the database cannot be opened")?;
     let first_key = bootstrap(&store, settings.access.bootstrap_admin_key.as_ref()).await?;
     let keyring = KeyRing::empty();
     keyring.reload(&store).await?;
 
+    let app = assemble(settings, store, Sealer::new(&master), keyring);
+    app.recall().await?;
+    start_jobs(&app);
+    Ok(Built { app, first_key })
+}
+
+/// Puts the parts together around an open database. No server is set up and nothing runs yet.
+pub fn assemble(settings: Settings, store: Store, sealer: Sealer, keyring: KeyRing) -> App {
     let metrics = Arc::new(Metrics::new(settings.metrics.max_series));
     let tasks = TaskTracker::new();
     let shutdown = CancellationToken::new();
@@ -70,23 +79,19 @@ pub async fn build(settings: Settings) -> anyhow::Result<Built> {
     });
     let registry = Registry::new(ground, settings.limits.catalogue_ttl);
     let sessions = Sessions::new(settings.limits.max_sessions, settings.limits.session_idle_timeout);
-    let app = App::new(Parts {
-        sealer: Sealer::new(&master),
+    App::new(Parts {
         accounts: Accounts::default(),
         recorder: Recorder::new(metrics),
         health: Health::default(),
         settings: Arc::new(settings),
         store,
+        sealer,
         keyring,
         registry,
         sessions,
         tasks,
         shutdown,
-    });
-    let servers = app.servers().load_all().await?;
-    app.registry.follow(servers, &memory::recall(&app.store).await?);
-    start_jobs(&app);
-    Ok(Built { app, first_key })
+    })
 }
 
 fn master_key(settings: &Settings, folder: &Path) -> anyhow::Result<MasterKey> {

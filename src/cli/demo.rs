@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::Verdict;
 use super::failure::Failure;
 use super::gateway::{Access, Gateway};
 use super::mcp::{Answered, Asked, Client};
@@ -15,16 +14,16 @@ use super::screen::{Screen, Tone};
 use super::servers::until_ready;
 use crate::config::Settings;
 use crate::id::Slug;
+use crate::serve::Stopped;
 
 const SAMPLE: &str = "sample";
 /// Longest wait for the sample server to be ready, and for its answer.
 const WAIT: Duration = Duration::from_secs(15);
 
 /// Runs it until the process is told to stop.
-pub async fn run(settings: Settings, screen: Screen) -> anyhow::Result<Verdict> {
+pub async fn run(settings: Settings, screen: Screen) -> anyhow::Result<Stopped> {
     let data = settings.data.data_dir.clone();
-    crate::serve::live(settings, async || show(&data, screen).await).await?;
-    Ok(Verdict::Fine)
+    crate::serve::live(settings, async || show(&data, screen).await).await
 }
 
 /// The gateway is up: makes the first call and tells of it. Where that fails the gateway stays up all the same, and a look

@@ -31,6 +31,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{DotEnv, Settings, check_names};
+use crate::serve::Stopped;
 use failure::{EXIT_FAILED, Failure};
 use gateway::{Gateway, Reach};
 use screen::Screen;
@@ -105,6 +106,9 @@ enum Command {
     SampleServer,
 }
 
+/// As a shell reports a process that SIGINT ended.
+const EXIT_FORCED: u8 = 130;
+
 /// How a command that could do its work ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
@@ -112,6 +116,8 @@ enum Verdict {
     Fine,
     /// It found or met something bad, and has said so.
     Bad,
+    /// It was told to stop twice, and did not wait for what ran.
+    Forced,
 }
 
 /// Reads the command line and carries it out.
@@ -133,6 +139,7 @@ pub fn main() -> ExitCode {
     match run(cli, &matches, &dotenv, screen) {
         Ok(Verdict::Fine) => ExitCode::SUCCESS,
         Ok(Verdict::Bad) => ExitCode::from(EXIT_FAILED),
+        Ok(Verdict::Forced) => ExitCode::from(EXIT_FORCED),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => stop(&Failure::of(error), screen),
     }
@@ -171,12 +178,11 @@ fn run(cli: Cli, matches: &clap::ArgMatches, dotenv: &DotEnv, screen: Screen) ->
         Command::Config(_) => effective::show(matches, dotenv, screen),
         Command::Serve(settings) => {
             startable(&settings, dotenv)?;
-            many_threads(&settings)?.block_on(crate::serve::run(*settings))?;
-            Ok(Verdict::Fine)
+            serve(settings.pools.worker_threads, &settings.log.clone(), crate::serve::run(*settings))
         }
         Command::Demo(settings) => {
             startable(&settings, dotenv)?;
-            many_threads(&settings)?.block_on(demo::run(*settings, screen))
+            serve(settings.pools.worker_threads, &settings.log.clone(), demo::run(*settings, screen))
         }
         Command::Doctor(settings) => one_thread()?.block_on(doctor::run(&settings, dotenv, &reach, screen)),
         Command::Apply(apply) => one_thread()?.block_on(apply::run(&apply, &reach, screen)),
@@ -208,12 +214,15 @@ fn variables(dotenv: &DotEnv) -> Vec<String> {
     own.chain(dotenv.names().map(str::to_owned)).collect()
 }
 
-fn many_threads(settings: &Settings) -> std::io::Result<tokio::runtime::Runtime> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if let Some(count) = settings.pools.worker_threads {
-        builder.worker_threads(count);
-    }
-    builder.enable_all().build()
+/// Runs the gateway until it is told to stop.
+fn serve(
+    threads: Option<usize>,
+    log: &crate::config::Log,
+    life: impl Future<Output = anyhow::Result<Stopped>>,
+) -> anyhow::Result<Verdict> {
+    crate::telemetry::logs::start(log)?;
+    let how = crate::serve::block_on(threads, life)?;
+    Ok(if how == Stopped::Forced { Verdict::Forced } else { Verdict::Fine })
 }
 
 fn one_thread() -> std::io::Result<tokio::runtime::Runtime> {

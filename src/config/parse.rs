@@ -108,7 +108,7 @@ mod tests {
         assert_eq!(duration("30"), Ok(Duration::from_secs(30)));
         assert_eq!(duration("1.5 s"), Ok(Duration::from_millis(1500)));
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
+        assert_eq!(duration("2h"), Ok(Duration::from_hours(2)));
         assert!(duration("-1").is_err() && duration("1d").is_err() && duration("").is_err());
         assert!(duration("99999999999").is_err() && duration("1.2.3").is_err() && positive("0").is_err());
         assert_eq!(bytes("4MiB"), Ok(4 << 20));

@@ -17,7 +17,12 @@ pub fn exposed(slug: &str, name: &str) -> String {
         return whole;
     }
     // The server stays readable, then as much of the name as fits, then a digest that tells long names apart.
-    let digest: String = Sha256::digest(name.as_bytes()).iter().flat_map(|byte| [byte >> 4, byte & 15]).map(base16).take(DIGEST).collect();
+    let digest: String = Sha256::digest(name.as_bytes())
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(base16)
+        .take(DIGEST)
+        .collect();
     let room = LONGEST - slug.len() - BETWEEN.len() - DIGEST - 1;
     let start: String = name.chars().take(room).collect();
     format!("{slug}{BETWEEN}{start}_{digest}")

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Ground;
-use super::watch::{Answer, Pulse, Verdict, Watched};
+use super::watch::{Answer, Pulse, Verdict, Watched, pace};
 use crate::config::Limits;
 use crate::telemetry::{Counter, Gauge, Metrics};
 use crate::web::Door;
@@ -130,7 +130,7 @@ where
         })
     };
     let mut connection = pin!(host.http.serve_connection(io, service));
-    let mut timer = pin!(sleep(host.limits.header_read_timeout));
+    let mut timer = pin!(sleep(pace(&host.limits)));
     let (mut stop, mut cut) = (pin!(host.shutdown.cancelled()), pin!(host.cut.cancelled()));
     // Told to close when it next rests: because the process stops, or because it rested too long.
     let (mut stopping, mut rested) = (false, false);

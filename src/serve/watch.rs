@@ -74,26 +74,26 @@ impl Pulse {
         Running(Arc::clone(self))
     }
 
+    /// What is due, and if nothing is, when to look again: never later than the shortest of the times, so that what begins
+    /// right after this look is found before it is due.
     pub(super) fn verdict(&self, limits: &Limits) -> Verdict {
         let now = self.now();
-        let passed = |since: u64| Duration::from_millis(now.saturating_sub(since));
-        let blocked = self.blocked.load(Relaxed);
-        if blocked != 0 {
-            let left = limits.write_timeout.saturating_sub(passed(blocked - 1));
-            return if left.is_zero() { Verdict::Cut("slow_reader") } else { Verdict::Wait(left) };
-        }
-        if self.running.load(Relaxed) > 0 {
-            // Whatever begins after this look is found by the next one, before it is due.
-            return Verdict::Wait(limits.write_timeout.min(limits.header_read_timeout));
-        }
-        let passed = passed(self.since.load(Relaxed));
-        if self.heading.load(Relaxed) {
-            let left = limits.header_read_timeout.saturating_sub(passed);
-            return if left.is_zero() { Verdict::Cut("slow_head") } else { Verdict::Wait(left) };
-        }
-        let left = limits.keep_alive.saturating_sub(passed);
-        if left.is_zero() { Verdict::Idle } else { Verdict::Wait(left.min(limits.header_read_timeout)) }
+        let (since, most, due) = match self.blocked.load(Relaxed) {
+            0 if self.running.load(Relaxed) > 0 => return Verdict::Wait(pace(limits)),
+            0 if self.heading.load(Relaxed) => {
+                (self.since.load(Relaxed), limits.header_read_timeout, Verdict::Cut("slow_head"))
+            }
+            0 => (self.since.load(Relaxed), limits.keep_alive, Verdict::Idle),
+            blocked => (blocked - 1, limits.write_timeout, Verdict::Cut("slow_reader")),
+        };
+        let left = most.saturating_sub(Duration::from_millis(now.saturating_sub(since)));
+        if left.is_zero() { due } else { Verdict::Wait(left.min(pace(limits))) }
     }
+}
+
+/// The longest pause between two looks.
+pub(super) fn pace(limits: &Limits) -> Duration {
+    limits.header_read_timeout.min(limits.keep_alive).min(limits.write_timeout)
 }
 
 /// A request that runs, its answer included.

@@ -70,6 +70,11 @@ pub struct MemoryRow {
     pub learned_at: i64,
 }
 
+/// An error as it can be kept: it may quote what a server sent, and PostgreSQL keeps no NUL.
+fn printable(error: &str) -> String {
+    error.replace('\0', "\u{fffd}")
+}
+
 impl Store {
     /// Keeps one list of a server, instead of the one before. `Missing` when the tenant has no such server.
     pub async fn put_catalog(&self, tenant: &TenantId, row: &CatalogRow) -> Result<(), StoreError> {
@@ -85,7 +90,7 @@ impl Store {
                 .bind(&row.kind)
                 .bind(row.items.as_slice())
                 .bind(row.discovered_at)
-                .bind(row.error.as_deref())
+                .bind(row.error.as_deref().map(printable))
                 .execute(&mut *tx)
                 .await?
                 .rows_affected()
@@ -104,7 +109,7 @@ impl Store {
         let text = "UPDATE catalogs SET error = $1 WHERE tenant_id = $2 AND server_id = $3 AND kind = $4";
         on!(write self, tx => {
             sqlx::query(text)
-                .bind(error)
+                .bind(printable(error))
                 .bind(tenant.as_str())
                 .bind(server.0)
                 .bind(kind.as_str())

@@ -1,4 +1,4 @@
-//! The two text forms in which metrics are read: Prometheus text 0.0.4 and OpenMetrics 1.0. They differ in the name of a
+//! The two text forms in which metrics are read: Prometheus text 0.0.4 and `OpenMetrics` 1.0. They differ in the name of a
 //! counter's family, in escapes, units and the end mark; everything else is written once.
 
 use std::fmt::{Display, Write as _};
@@ -8,13 +8,13 @@ use std::fmt::{Display, Write as _};
 pub enum Format {
     /// Prometheus text exposition format 0.0.4.
     Text,
-    /// OpenMetrics 1.0.
+    /// `OpenMetrics` 1.0.
     OpenMetrics,
 }
 
 impl Format {
     /// The form that an `Accept` header prefers; text when it names neither or there is none. Of equal weights (RFC 9110
-    /// section 12.4.2) OpenMetrics wins.
+    /// section 12.4.2) `OpenMetrics` wins.
     pub fn negotiate(accept: Option<&str>) -> Self {
         let Some(accept) = accept else { return Self::Text };
         let (mut open, mut text) = (0.0_f32, 0.0_f32);
@@ -93,7 +93,9 @@ impl Page {
 
     pub(super) fn bucket(&mut self, name: &str, labels: &[(&str, &str)], bound: Option<f64>, count: u64) {
         self.put(format_args!("{name}_bucket"));
-        self.labels(labels, Some(bound));
+        // `{:?}` writes whole bounds as `1.0`, the canonical form of OpenMetrics; text readers take either.
+        let bound = bound.map_or_else(|| "+Inf".to_owned(), |bound| format!("{bound:?}"));
+        self.labels(labels, Some(&bound));
         self.put(format_args!(" {count}\n"));
     }
 
@@ -104,7 +106,7 @@ impl Page {
         self.text
     }
 
-    fn labels(&mut self, labels: &[(&str, &str)], bucket: Option<Option<f64>>) {
+    fn labels(&mut self, labels: &[(&str, &str)], bucket: Option<&str>) {
         if labels.is_empty() && bucket.is_none() {
             return;
         }
@@ -115,11 +117,8 @@ impl Page {
             self.text.push('"');
             before = ',';
         }
-        match bucket {
-            // `{:?}` writes whole bounds as `1.0`, the canonical form of OpenMetrics; text readers take either.
-            Some(Some(bound)) => self.put(format_args!("{before}le=\"{bound:?}\"")),
-            Some(None) => self.put(format_args!("{before}le=\"+Inf\"")),
-            None => {}
+        if let Some(bound) = bucket {
+            self.put(format_args!("{before}le=\"{bound}\""));
         }
         self.text.push('}');
     }

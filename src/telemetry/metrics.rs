@@ -1,5 +1,5 @@
 //! The one list of metrics. The doc comment of a field is the help text that Prometheus shows; adding a metric is adding a
-//! line here. No label holds a user: per-user figures are the admin API's.
+//! line here: plain text, no markup. No label holds a user: per-user figures are the admin API's.
 
 use super::exposition::{Format, Kind, Page};
 use super::family::{Counter, Family, Gauge, Histogram, Spec};
@@ -35,6 +35,7 @@ const TOOL: &[u64] = &[100 * MS, 500 * MS, 1_000 * MS, 2_000 * MS, 5_000 * MS, 1
 macro_rules! list {
     ($(#[doc = $help:literal] $field:ident: $kind:ident[$($label:ident),*] = $name:literal $(by $bounds:ident)?;)*) => {
         /// Every metric of the process.
+        #[expect(clippy::doc_markdown, reason = "help texts are read where no markup is")]
         pub struct Metrics {
             $(#[doc = $help] pub $field: Family<$kind, { <[&str]>::len(&[$(stringify!($label)),*]) }>,)*
         }

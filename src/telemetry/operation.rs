@@ -23,7 +23,7 @@ pub enum Outcome {
     Error {
         /// Who has to act.
         whose: Whose,
-        /// A stable snake_case word, a label of metrics: [`crate::fault::Kind::label`] or one of the same form.
+        /// A stable word in snake case, a label of metrics: [`crate::fault::Kind::label`] or one of the same form.
         kind: &'static str,
     },
     /// Refused by a rule; the word says which.

@@ -118,7 +118,7 @@ mod tests {
         Body::from_stream(futures_util::stream::iter(parts))
     }
 
-    const LONG: Duration = Duration::from_secs(60);
+    const LONG: Duration = Duration::from_mins(1);
 
     #[tokio::test]
     async fn frames_are_joined_up_to_the_limit() {

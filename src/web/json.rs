@@ -153,7 +153,7 @@ fn malformed(bytes: &[u8], problem: &json::Problem) -> Problem {
         json::Problem::TooDeep { at } => (*at, format!("nested deeper than {} levels", json::MAX_DEPTH)),
     };
     let before = &bytes[..at.min(bytes.len())];
-    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let line = memchr::memchr_iter(b'\n', before).count() + 1;
     let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |found| found + 1);
     let column = String::from_utf8_lossy(&before[start..]).chars().count() + 1;
     let detail = format!("the body is not valid JSON at line {line}, column {column}: {what}");
@@ -171,12 +171,12 @@ fn path_at(bytes: &[u8], offset: usize) -> String {
     let mut value = bytes;
     let base = bytes.as_ptr() as usize;
     loop {
-        // Ends are inclusive: the parser stands just behind what it does not like.
+        // Both ends are inclusive: the parser stands before a value of the wrong kind, else just behind what it dislikes.
         let inside = |part: &[u8]| {
             let start = part.as_ptr() as usize - base;
-            start < offset && offset <= start + part.len()
+            start <= offset && offset <= start + part.len()
         };
-        let before = |part: &[u8]| part.as_ptr() as usize - base < offset;
+        let before = |part: &[u8]| part.as_ptr() as usize - base <= offset;
         let first = value.iter().find(|byte| !byte.is_ascii_whitespace());
         let next = match first {
             Some(b'{') => {

@@ -22,7 +22,10 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// An error as a client of the REST API sees it.
 #[derive(Debug, Clone)]
-pub struct Problem {
+pub struct Problem(Box<Inner>);
+
+#[derive(Debug, Clone)]
+struct Inner {
     status: StatusCode,
     code: &'static str,
     detail: String,
@@ -46,9 +49,9 @@ struct Document<'a> {
 }
 
 impl Problem {
-    /// A problem with a stable code (SCREAMING_SNAKE) and a sentence that says what to do.
+    /// A problem with a stable code in capitals and a sentence that says what to do.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), errors: Vec::new(), header: None, cause: None }
+        Self(Box::new(Inner { status, code, detail: detail.into(), errors: Vec::new(), header: None, cause: None }))
     }
 
     /// 422 with every bad field.
@@ -57,7 +60,9 @@ impl Problem {
             [one] => format!("{}: {}", one.field, one.message),
             many => format!("{} fields are not valid", many.len()),
         };
-        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "INVALID_FIELDS", detail) }
+        let mut problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "INVALID_FIELDS", detail);
+        problem.0.errors = errors;
+        problem
     }
 
     /// 422 with one bad field.
@@ -73,44 +78,50 @@ impl Problem {
     /// 500; the cause goes to the log.
     pub fn internal(cause: impl std::fmt::Display) -> Self {
         let detail = "the gateway failed; its log says more under the request id";
-        Self { cause: Some(cause.to_string()), ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", detail) }
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", detail).because(cause)
+    }
+
+    /// The same with a cause, for the log only.
+    fn because(mut self, cause: impl std::fmt::Display) -> Self {
+        self.0.cause = Some(cause.to_string());
+        self
     }
 
     /// The same with a header.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.header = Some((name, value));
+        self.0.header = Some((name, value));
         self
     }
 
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     /// The stable code.
     pub fn code(&self) -> &'static str {
-        self.code
+        self.0.code
     }
 
     fn document(&self, request_id: Option<&str>) -> Vec<u8> {
         let document = Document {
-            r#type: format!("urn:mcp-gateway:problem:{}", self.code.to_ascii_lowercase().replace('_', "-")),
-            title: self.status.canonical_reason().unwrap_or("Error"),
-            status: self.status.as_u16(),
-            detail: &self.detail,
-            code: self.code,
+            r#type: format!("urn:mcp-gateway:problem:{}", self.0.code.to_ascii_lowercase().replace('_', "-")),
+            title: self.0.status.canonical_reason().unwrap_or("Error"),
+            status: self.0.status.as_u16(),
+            detail: &self.0.detail,
+            code: self.0.code,
             request_id,
-            errors: &self.errors,
+            errors: &self.0.errors,
         };
         serde_json::to_vec(&document).unwrap_or_default()
     }
 
     fn respond(self, request_id: Option<&str>) -> Response {
-        let mut response = (self.status, self.document(request_id)).into_response();
+        let mut response = (self.0.status, self.document(request_id)).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some((name, value)) = self.header.clone() {
+        if let Some((name, value)) = self.0.header.clone() {
             headers.insert(name, value);
         }
         // Kept so that the layer can write it again with the request's id.
@@ -135,8 +146,8 @@ pub async fn with_request_id(mut request: Request, next: Next) -> Response {
     });
     let mut response = next.run(request).await;
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        if let Some(cause) = &problem.cause {
-            tracing::error!(request_id = %id.0, code = problem.code, cause, "a request failed");
+        if let Some(cause) = &problem.0.cause {
+            tracing::error!(request_id = %id.0, code = problem.0.code, cause, "a request failed");
         }
         let allow = response.headers().get(ALLOW).cloned();
         response = problem.respond(Some(&id.0));
@@ -202,8 +213,8 @@ impl From<StoreError> for Problem {
             ),
             StoreError::Database(cause) => {
                 let detail = "the database does not answer; try again in a moment";
-                let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "DATABASE_UNAVAILABLE", detail);
-                Self { cause: Some(cause.to_string()), ..problem }
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "DATABASE_UNAVAILABLE", detail)
+                    .because(cause)
                     .with_header(RETRY_AFTER, HeaderValue::from_static("2"))
             }
             other => Self::internal(other),

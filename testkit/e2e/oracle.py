@@ -367,6 +367,7 @@ class Side:
             self.sent_version = agreed if agreed >= "2025-06-18" else None
             self.status_only("notifications/initialized", "POST", '{"jsonrpc":"2.0","method":"notifications/initialized"}')
             self.standing = self.stand("GET stream")
+            self.settle(self.standing, quiet=0.8)  # servers ask their first questions a moment after the beginning
             self.step("ping", "ping", None)
         return outcome
 

@@ -201,7 +201,8 @@ async fn cycles_of_start_stop_and_kill_leave_no_process() {
 async fn acts_as_a_gateway() {
     let Ok(mark) = std::env::var("GIVE_MARK") else { return };
     let pool: Pool<()> = Pool::new(settings(), TaskTracker::new());
-    let family = launch(&mark, "sh", &["-c", FAMILY]);
+    // It does not end when its input does: the guard must see that the gateway is gone.
+    let family = launch(&mark, "sh", &["-c", &format!("{FAMILY}exec sleep 1000")]);
     let link = pool.get(&key(), || family, |_| async { Ok(()) }).await.unwrap();
     response(&mut call(&link.mux, json!({}), ADA).await).await;
     eprintln!("the family is there");

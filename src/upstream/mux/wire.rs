@@ -96,7 +96,7 @@ fn edited(message: &[u8], mut edits: Vec<(Range<usize>, &[u8])>) -> Bytes {
 }
 
 /// The subscription id in a notification's `params._meta`, as written.
-pub(super) fn subscription<'a>(params: Option<&'a [u8]>) -> Option<&'a [u8]> {
+pub(super) fn subscription(params: Option<&[u8]>) -> Option<&[u8]> {
     json::path(params?, &["_meta", SUBSCRIPTION])
 }
 

@@ -175,7 +175,7 @@ enum Next<H> {
 }
 
 /// Children that are down and were not asked for since are forgotten after this.
-const FORGET: Duration = Duration::from_secs(600);
+const FORGET: Duration = Duration::from_mins(10);
 
 impl<H: Send + Sync + 'static> Pool<H> {
     /// An empty pool, whose tasks belong to `tasks`.

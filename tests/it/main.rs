@@ -1,0 +1,12 @@
+//! Tests of the gateway from outside its modules: the store on both databases, the engines over it, the surfaces over those.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::type_complexity, reason = "a test stops with a message")]
+
+#[macro_use]
+mod store_databases;
+
+mod store_access;
+mod store_rest;
+mod store_rest_errors;
+mod store_rows;
+mod store_servers;

@@ -1,0 +1,124 @@
+//! Servers over a database: secrets sealed, changes by who may.
+
+use mcp_registry_gateway::access::bootstrap::bootstrap;
+use mcp_registry_gateway::access::keys::{self, KeyOrder};
+use mcp_registry_gateway::access::{Accounts, Caller, KeyRing, Role, Scopes, users};
+use mcp_registry_gateway::crypto::{MasterKey, Sealer};
+use mcp_registry_gateway::id::TenantId;
+use mcp_registry_gateway::registry::model::ServerSpec;
+use mcp_registry_gateway::registry::servers::{Servers, ServersError, masked, masked_json};
+use mcp_registry_gateway::store::{Store, now};
+use serde_json::{Value, json};
+
+fn spec(value: Value) -> ServerSpec {
+    serde_json::from_value(value).unwrap()
+}
+
+fn files() -> ServerSpec {
+    spec(
+        json!({"slug": "files", "replicas": [{"url": "https://files.example/mcp"}], "headers": {"authorization": "Bearer s3cret"}}),
+    )
+}
+
+async fn admin(store: &Store) -> Caller {
+    let key = bootstrap(store, None).await.unwrap().unwrap();
+    let ring = KeyRing::empty();
+    ring.reload(store).await.unwrap();
+    ring.authenticate(key.expose(), now()).unwrap()
+}
+
+/// A user of that role with a key for everything.
+async fn person(store: &Store, admin: &Caller, name: &str, role: Role) -> Caller {
+    users::create(store, &Accounts::default(), admin, name, None, role, now()).await.unwrap();
+    let order =
+        KeyOrder { name: "k".into(), scopes: Scopes::all(), role, username: Some(name.into()), expires_at: None };
+    let (key, _) = keys::create(store, admin, order, now()).await.unwrap();
+    let ring = KeyRing::empty();
+    ring.reload(store).await.unwrap();
+    ring.authenticate(key.expose(), now()).unwrap()
+}
+
+on_both! {
+    async fn secrets_are_sealed_in_the_row_and_whole_in_the_snapshot(db) {
+        let store = db.open().await;
+        let admin = admin(&store).await;
+        let sealer = Sealer::new(&MasterKey::generate());
+        let servers = Servers { store: &store, sealer: &sealer };
+        let made = servers.create(&admin, files(), now()).await.unwrap();
+
+        let row = store.server(&TenantId::default_tenant(), "files").await.unwrap().unwrap();
+        assert!(!row.spec.0.to_string().contains("s3cret") && row.spec.0.get("headers").is_none());
+        let sealed = row.secrets.unwrap();
+        assert!(!sealed.windows(6).any(|part| part == b"s3cret"));
+        assert_eq!(servers.load_all().await.unwrap(), std::slice::from_ref(&made.server));
+        assert_eq!(masked_json(&made.server.spec)["headers"], json!({"authorization": "***"}));
+
+        let stranger = Sealer::new(&MasterKey::generate());
+        let other = Servers { store: &store, sealer: &stranger };
+        assert!(matches!(other.load_all().await, Err(ServersError::Crypto(_))), "another master key is told");
+    }
+}
+
+on_both! {
+    async fn a_mask_that_is_sent_back_keeps_the_secret_but_does_not_follow_to_another_host(db) {
+        let store = db.open().await;
+        let admin = admin(&store).await;
+        let sealer = Sealer::new(&MasterKey::generate());
+        let servers = Servers { store: &store, sealer: &sealer };
+        let made = servers.create(&admin, files(), now()).await.unwrap();
+        let mut edit = masked(&made.server.spec);
+
+        let same = servers.replace(&admin, "files", edit.clone(), Some(1), now()).await.unwrap();
+        assert_eq!(same.server.revision, 1, "what says the same changes nothing");
+        edit.title = "Files".into();
+        let changed = servers.replace(&admin, "files", edit.clone(), Some(1), now()).await.unwrap();
+        assert_eq!(changed.server.revision, 2);
+        assert_eq!(changed.server.spec.headers["authorization"].expose(), "Bearer s3cret");
+        assert!(matches!(servers.replace(&admin, "files", files(), Some(1), now()).await, Err(ServersError::Stale)));
+
+        edit.replicas[0].url = "https://elsewhere.example/mcp".into();
+        let Err(ServersError::Invalid(errors)) = servers.replace(&admin, "files", edit.clone(), None, now()).await else {
+            panic!("a stored secret went to another host")
+        };
+        assert_eq!(errors[0].field, "headers.authorization");
+        edit.headers = files().headers;
+        servers.replace(&admin, "files", edit, None, now()).await.unwrap();
+        let unknown = spec(json!({"slug": "new", "replicas": [{"url": "https://x.example/"}], "headers": {"x-key": "***"}}));
+        assert!(matches!(servers.create(&admin, unknown, now()).await, Err(ServersError::Invalid(_))));
+    }
+}
+
+on_both! {
+    async fn who_may_not_see_or_change_a_server_does_not(db) {
+        let store = db.open().await;
+        let admin = admin(&store).await;
+        let sealer = Sealer::new(&MasterKey::generate());
+        let servers = Servers { store: &store, sealer: &sealer };
+        let owner = person(&store, &admin, "owner", Role::ServerOwner).await;
+        let other = person(&store, &admin, "other", Role::ServerOwner).await;
+        let user = person(&store, &admin, "user", Role::User).await;
+        let head = person(&store, &admin, "head", Role::TenantAdmin).await;
+        let program = spec(json!({"slug": "tool", "transport": "stdio", "command": {"program": "true"}}));
+
+        for (who, spec) in [(&user, files()), (&owner, program.clone()), (&head, program.clone())] {
+            assert!(matches!(servers.create(who, spec, now()).await, Err(ServersError::Forbidden(_))));
+        }
+        servers.create(&admin, program.clone(), now()).await.unwrap();
+        let moved = ServerSpec { title: "x".into(), ..program };
+        assert!(matches!(servers.replace(&head, "tool", moved, None, now()).await, Err(ServersError::Forbidden(_))));
+
+        let mut secret = files();
+        secret.visibility = serde_json::from_value(json!({"everyone": false, "users": ["USER"]})).unwrap();
+        servers.create(&owner, secret.clone(), now()).await.unwrap();
+        assert!(matches!(servers.get(&other, "files").await, Err(ServersError::Missing)), "hidden is as absent");
+        assert!(matches!(servers.delete(&other, "files", None).await, Err(ServersError::Missing)));
+        assert!(servers.get(&user, "files").await.is_ok() && servers.get(&owner, "files").await.is_ok());
+        assert!(matches!(servers.set_enabled(&user, "files", false, now()).await, Err(ServersError::Forbidden(_))));
+        assert_eq!(servers.list(&other, "", 10).await.unwrap().0.len(), 1);
+        assert_eq!(servers.list(&head, "", 10).await.unwrap().0.len(), 2);
+        assert!(!servers.set_enabled(&owner, "files", false, now()).await.unwrap().server.spec.enabled);
+        assert!(matches!(servers.create(&head, secret, now()).await, Err(ServersError::Taken(_))));
+        servers.delete(&head, "files", Some(2)).await.unwrap();
+        assert!(matches!(servers.get(&head, "files").await, Err(ServersError::Missing)));
+    }
+}
