@@ -30,8 +30,12 @@ pub struct TooLarge {
 #[derive(Debug)]
 pub struct Reader {
     buffer: BytesMut,
-    /// No blank line ends before this offset of `buffer`.
+    /// No line ends in `buffer` from `line` up to here.
     scanned: usize,
+    /// Where the unfinished line begins in `buffer`.
+    line: usize,
+    /// Whether a line that is not blank stands before `line`.
+    begun: bool,
     limit: usize,
     started: bool,
 }
@@ -39,7 +43,7 @@ pub struct Reader {
 impl Reader {
     /// A reader that keeps at most `limit` bytes of one event.
     pub fn new(limit: usize) -> Self {
-        Self { buffer: BytesMut::new(), scanned: 0, limit, started: false }
+        Self { buffer: BytesMut::new(), scanned: 0, line: 0, begun: false, limit, started: false }
     }
 
     /// Takes the next piece of the stream.
@@ -49,6 +53,8 @@ impl Reader {
             self.started = true;
             if self.buffer.starts_with(b"\xef\xbb\xbf") {
                 drop(self.buffer.split_to(3));
+                // The first two bytes may have been looked at already; no line ends in them.
+                self.scanned = 0;
             }
         }
     }
@@ -68,7 +74,7 @@ impl Reader {
         match self.find_end() {
             Some(end) => {
                 let raw = self.buffer.split_to(end).freeze();
-                self.scanned = 0;
+                (self.scanned, self.line, self.begun) = (0, 0, false);
                 Ok(Some(parse(raw)))
             }
             None if self.buffer.len() > self.limit => Err(TooLarge { limit: self.limit }),
@@ -76,41 +82,32 @@ impl Reader {
         }
     }
 
-    /// Offset behind the first blank line. A line ends with CR LF, LF or CR.
+    /// Offset behind the first blank line that ends something. A line ends with CR LF, LF or CR. No byte is looked at twice,
+    /// however small the pieces are and however long the line: an upstream must not be able to make this expensive.
     fn find_end(&mut self) -> Option<usize> {
         let text = &self.buffer[..];
-        let mut at = self.scanned;
-        // Blank lines before an event belong to nothing; they go out with it, so that bytes stay the same.
-        while let Some(step) = memchr::memchr2(b'\n', b'\r', &text[at..]) {
-            let ending = at + step;
+        while let Some(step) = memchr::memchr2(b'\n', b'\r', &text[self.scanned..]) {
+            let ending = self.scanned + step;
             let after = match (text[ending], text.get(ending + 1)) {
                 (b'\r', Some(b'\n')) => ending + 2,
                 // A CR at the very end of what is here may be the first half of CR LF.
                 (b'\r', None) => {
-                    self.scanned = at;
+                    self.scanned = ending;
                     return None;
                 }
                 _ => ending + 1,
             };
-            if step == 0 && ending == at && self.line_is_blank(at) {
+            let blank = ending == self.line;
+            (self.line, self.scanned) = (after, after);
+            // Blank lines before an event belong to nothing; they go out with it, so that bytes stay the same.
+            if blank && self.begun {
                 return Some(after);
             }
-            at = after;
+            self.begun |= !blank;
         }
-        self.scanned = at.min(text.len());
-        // The unfinished line is looked at again from its start.
-        self.scanned = line_start(text, self.scanned);
+        self.scanned = text.len();
         None
     }
-
-    /// Whether the empty line at `at` ends an event: something must stand before it.
-    fn line_is_blank(&self, at: usize) -> bool {
-        self.buffer[..at].iter().any(|byte| !matches!(byte, b'\n' | b'\r'))
-    }
-}
-
-fn line_start(text: &[u8], at: usize) -> usize {
-    text[..at].iter().rposition(|byte| matches!(byte, b'\n' | b'\r')).map_or(0, |newline| newline + 1)
 }
 
 fn parse(raw: Bytes) -> Event {
@@ -137,7 +134,8 @@ fn parse(raw: Bytes) -> Event {
             }
             b"id" if !value.contains(&0) => event.id = Some(value),
             b"event" => event.name = Some(value),
-            b"retry" => {
+            // Digits only: a number's parser would also take a sign.
+            b"retry" if value.iter().all(u8::is_ascii_digit) => {
                 event.retry = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok()).or(event.retry)
             }
             _ => {}
