@@ -58,23 +58,25 @@ pub fn discover() -> String {
     )
 }
 
-/// The result of `initialize` for a server that has no handshake of its own, or shares one among its clients.
+/// The result of `initialize` for a server whose handshake was spoken before the client came, or that has none: what the
+/// server said of itself, under the version agreed with the client.
 pub fn initialize_for(peer: &Peer, version: Version) -> String {
+    if let Some(legacy) = &peer.legacy {
+        let held = json::get(&legacy.result, "protocolVersion").map(|held| json::span(&legacy.result, held));
+        let edits = held.map(|span| (span, json::quote(version.as_str())));
+        let edits: Vec<_> = edits.iter().map(|(span, text)| (span.clone(), text.as_bytes())).collect();
+        return String::from_utf8_lossy(&json::splice(&legacy.result, &edits)).into_owned();
+    }
     let about = peer.about();
-    let info = match &peer.legacy {
-        Some(legacy) => json::get(&legacy.result, "serverInfo"),
-        None => json::path(about, &["_meta", meta::SERVER_INFO]),
-    };
-    let source = peer.legacy.as_ref().map_or(about, |legacy| &legacy.result);
     let text = |value: Option<&[u8]>, otherwise: &str| {
         value.map_or_else(|| otherwise.to_owned(), |value| String::from_utf8_lossy(value).into_owned())
     };
     let instructions =
-        json::get(source, "instructions").map(|value| format!(",\"instructions\":{}", text(Some(value), "\"\"")));
+        json::get(about, "instructions").map(|value| format!(",\"instructions\":{}", text(Some(value), "\"\"")));
     format!(
         r#"{{"protocolVersion":"{version}","capabilities":{},"serverInfo":{}{}}}"#,
-        text(json::get(source, "capabilities"), "{}"),
-        text(info, r#"{"name":"unknown","version":"0"}"#),
+        text(json::get(about, "capabilities"), "{}"),
+        text(json::path(about, &["_meta", meta::SERVER_INFO]), r#"{"name":"unknown","version":"0"}"#),
         instructions.unwrap_or_default()
     )
 }

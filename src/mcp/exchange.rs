@@ -114,7 +114,7 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
             }
         }
     }
-    if sent.method() == "subscriptions/listen" && !entry_is_modern_http(entry) {
+    if sent.method() == "subscriptions/listen" && !is_modern(entry) {
         return Ok(listen::one(call, entry));
     }
 
@@ -308,9 +308,8 @@ fn gone() -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, meta::INVALID_REQUEST, "there is no such server")
 }
 
-fn entry_is_modern_http(entry: &Entry) -> bool {
-    matches!(entry.upstream.transport, crate::upstream::Transport::Http(_))
-        && entry.upstream.known().is_some_and(|peer| peer.modern.is_some())
+fn is_modern(entry: &Entry) -> bool {
+    entry.upstream.known().is_some_and(|peer| peer.modern.is_some())
 }
 
 fn param_headers(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
@@ -411,12 +410,7 @@ async fn resolve_in<'a>(call: &Call, entry: &'a Entry, message: &'a Message, era
 
 /// Begins or ends watching a resource for a legacy client. A modern server knows no such request: the gateway watches there
 /// itself, as long as the client listens.
-async fn subscribe<'a>(
-    call: &Call,
-    entry: &'a Entry,
-    message: &'a Message,
-    uri: &str,
-) -> Result<Target<'a>, Refusal> {
+async fn subscribe<'a>(call: &Call, entry: &'a Entry, message: &'a Message, uri: &str) -> Result<Target<'a>, Refusal> {
     let begins = message.method() == "resources/subscribe";
     let as_is = Target::Server { entry, message: Cow::Borrowed(message), item: None };
     let Some(session) = &call.session else { return Ok(as_is) };

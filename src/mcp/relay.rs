@@ -12,7 +12,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::app::App;
 use crate::fault::{Fault, Kind, Retry, Whose};
-use crate::mcp::bridge::answer::Fix;
+use crate::mcp::bridge::answer::{ERA_CODE, ERA_MODERN, Fix};
 use crate::mcp::error::Refusal;
 use crate::mcp::reach::Back;
 use crate::mcp::record::Finish;
@@ -20,7 +20,7 @@ use crate::mcp::session::{Asked, InFlight, Session, Way};
 use crate::mcp::source::{Piece, Source};
 use crate::protocol::era::Era;
 use crate::protocol::message::{self, Message, Shape};
-use crate::protocol::{meta, sse};
+use crate::protocol::sse;
 use crate::telemetry::Outcome;
 use crate::upstream::{Transport, Upstream};
 
@@ -273,8 +273,7 @@ pub fn note_request(
 
 /// Tells a server that asks in the shared session that nobody there can answer.
 fn decline(app: &App, upstream: &Arc<Upstream>, link: Arc<crate::upstream::session::HttpSession>, id: &[u8]) {
-    let text = "this session is shared by several clients and nobody can be asked; the client must open one of its own";
-    let error = message::error(Some(id), meta::METHOD_NOT_FOUND, text, None);
+    let error = message::error(Some(id), ERA_CODE, ERA_MODERN, Some("{\"kind\":\"era\"}"));
     let upstream = upstream.clone();
     app.tasks.spawn(async move {
         if let Transport::Http(server) = &upstream.transport

@@ -80,12 +80,14 @@ async fn ask_again_and_again(registry: &Registry, upstream: &Arc<Upstream>, keep
 /// The kinds of list that a notice says have changed at this server; all of them when notices were missed.
 fn changed(notice: &Result<Notice, broadcast::error::RecvError>, upstream: &Upstream) -> Option<Vec<Kind>> {
     match notice {
-        Ok(notice) if notice.server == upstream.server.id && notice.session.is_none() => match notice.message.method().as_ref() {
-            "notifications/tools/list_changed" => Some(vec![Kind::Tools]),
-            "notifications/prompts/list_changed" => Some(vec![Kind::Prompts]),
-            "notifications/resources/list_changed" => Some(vec![Kind::Resources, Kind::Templates]),
-            _ => None,
-        },
+        Ok(notice) if notice.server == upstream.server.id && notice.session.is_none() => {
+            match notice.message.method().as_ref() {
+                "notifications/tools/list_changed" => Some(vec![Kind::Tools]),
+                "notifications/prompts/list_changed" => Some(vec![Kind::Prompts]),
+                "notifications/resources/list_changed" => Some(vec![Kind::Resources, Kind::Templates]),
+                _ => None,
+            }
+        }
         Err(broadcast::error::RecvError::Lagged(_)) => Some(Vec::new()),
         _ => None,
     }

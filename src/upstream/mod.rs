@@ -169,7 +169,9 @@ impl Upstream {
     /// What it speaks, known well enough for a client of this era.
     pub async fn peer_for(&self, client: Era) -> Result<Arc<Peer>, Fault> {
         let peer = self.peer().await?;
-        let (Era::Legacy, false, Transport::Http(server)) = (client, peer.asked, &self.transport) else { return Ok(peer) };
+        let (Era::Legacy, false, Transport::Http(server)) = (client, peer.asked, &self.transport) else {
+            return Ok(peer);
+        };
         let _one = self.learning.lock().await;
         if let Some(peer) = self.peer.load_full().filter(|peer| peer.asked) {
             return Ok(peer);

@@ -146,7 +146,7 @@ function tour(client, slug, era, { prefixed = false, require = [], upstreamEra, 
   if (prefixed && slug.startsWith('everything')) excused.push('subscribe');
   // What a server asks of its client crosses only between ends of one era; elsewhere the call fails with the reason.
   const crosses = (modern && (upstreamEra === 'legacy' || TARGETS[slug]?.only === 'legacy')) || (!modern && upstreamEra === 'modern');
-  if (crosses) excused.push(...ASKS);
+  if (crosses) excused.push(...ASKS, 'roots');
   const excuse = excused.length ? ['--excuse', excused.join(',')] : [];
   const wanted = require.filter(name => !(era < '2025-06-18' && name === 'elicitation') && !(crosses && ASKS.includes(name)));
   const asked = upstreamEra ?? (modern && TARGETS[slug]?.only === 'legacy' ? 'legacy' : undefined);

@@ -135,6 +135,10 @@ pub const ERA_CODE: i32 = -31_011;
 const ERA_LEGACY: &str = "the server speaks protocol 2026-07-28 and wants input from the client, which cannot be carried to a \
      client of an earlier version; use a client that speaks 2026-07-28";
 
+/// Said to a legacy server that asks a modern client.
+pub const ERA_MODERN: &str = "the server wants input from the client, which cannot be carried from a session of an earlier \
+     version to a client that speaks 2026-07-28; use a client that opens a session, or a server that speaks 2026-07-28";
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -39,8 +39,7 @@ pub fn insert(whole: &[u8], object: &[u8], members: &str) -> Bytes {
 }
 
 /// The members of `_meta` that only the modern era knows. A legacy server that sees one may take it for a modern request.
-const MODERN_ONLY: [&str; 4] =
-    [meta::PROTOCOL_VERSION, meta::CLIENT_INFO, meta::CLIENT_CAPABILITIES, meta::LOG_LEVEL];
+const MODERN_ONLY: [&str; 4] = [meta::PROTOCOL_VERSION, meta::CLIENT_INFO, meta::CLIENT_CAPABILITIES, meta::LOG_LEVEL];
 
 /// A modern client's request as a legacy server wants it: without the fields of its own era. With a `number`, several
 /// clients share the session: id and progress token become our own. Returns it with the client's token, if that changed.
@@ -120,6 +119,9 @@ mod tests {
         );
         let (bytes, token) = to_legacy(&asked, None);
         assert_eq!(token, None);
-        assert_eq!(bytes, r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{"x":1.0,"progressToken":3},"y":null}}"#);
+        assert_eq!(
+            bytes,
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{"x":1.0,"progressToken":3},"y":null}}"#
+        );
     }
 }
