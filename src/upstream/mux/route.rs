@@ -297,7 +297,8 @@ fn notify(shared: &Shared, message: &Bytes, method: &str, params: Option<&[u8]>)
             _ => Step::Drop("an event of a subscription that is over"),
         };
     }
-    if method == "notifications/message" {
+    // Changes concern everybody. Whatever else comes while calls of one session run is most likely theirs, and nobody else's.
+    if !method.ends_with("/list_changed") && method != "notifications/resources/updated" {
         state.lay_ghosts(shared.limits.doubt);
         if let Cause::One(number, flight) = state.only_cause() {
             return call(number, flight, message.clone());
