@@ -173,7 +173,7 @@ pub async fn until_told<T>(
         if let Err(error) = besides().await {
             tracing::error!("{error:#}");
         }
-        std::future::pending::<()>().await
+        std::future::pending::<()>().await;
     };
     tokio::select! { () = asked() => {}, () = besides => {} }
     tracing::info!("stopping: what runs may finish; a second signal ends it at once");

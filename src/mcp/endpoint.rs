@@ -56,7 +56,7 @@ pub async fn post_one(
 async fn post(app: App, server: Option<String>, request: Request<axum::body::Body>) -> Response {
     let (parts, body) = request.into_parts();
     let visit = parts.extensions.get::<Visit>().cloned();
-    let mut entered = match enter(app, server, parts.headers, visit.as_ref()) {
+    let mut entered = match enter(app, server.as_deref(), parts.headers, visit.as_ref()) {
         Ok(entered) => entered,
         Err(refusal) => return refusal.respond(None),
     };
@@ -75,9 +75,9 @@ async fn post(app: App, server: Option<String>, request: Request<axum::body::Bod
 }
 
 /// Lets a request in: credential, then server, so that nobody learns without a credential which servers there are.
-fn enter(app: App, server: Option<String>, headers: HeaderMap, visit: Option<&Visit>) -> Result<Entered, Refusal> {
+fn enter(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<&Visit>) -> Result<Entered, Refusal> {
     let caller = authenticate(&app, &headers)?;
-    let reach = match &server {
+    let reach = match server {
         None => Reach::All,
         Some(slug) => {
             let snapshot = app.registry.snapshot();
@@ -257,7 +257,7 @@ fn session_of(entered: &Entered) -> Result<Arc<Session>, Refusal> {
 
 /// `GET /mcp`: the stream for what belongs to no request, in the legacy era.
 pub async fn get_all(State(app): State<App>, headers: HeaderMap, visit: Option<axum::Extension<Visit>>) -> Response {
-    get(app, None, headers, visit).await
+    get(app, None, headers, visit.as_deref()).await
 }
 
 /// `GET /mcp/{server}`.
@@ -267,11 +267,11 @@ pub async fn get_one(
     headers: HeaderMap,
     visit: Option<axum::Extension<Visit>>,
 ) -> Response {
-    get(app, Some(server), headers, visit).await
+    get(app, Some(&server), headers, visit.as_deref()).await
 }
 
-async fn get(app: App, server: Option<String>, headers: HeaderMap, visit: Option<axum::Extension<Visit>>) -> Response {
-    let mut entered = match enter(app, server, headers, visit.as_deref()) {
+async fn get(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<&Visit>) -> Response {
+    let mut entered = match enter(app, server, headers, visit) {
         Ok(entered) => entered,
         Err(refusal) => return refusal.respond(None),
     };
@@ -308,7 +308,7 @@ fn method_not_allowed(mut entered: Entered) -> Response {
 
 /// `DELETE /mcp`: ends a session.
 pub async fn delete_all(State(app): State<App>, headers: HeaderMap, visit: Option<axum::Extension<Visit>>) -> Response {
-    delete(app, None, headers, visit)
+    delete(app, None, headers, visit.as_deref())
 }
 
 /// `DELETE /mcp/{server}`.
@@ -318,11 +318,11 @@ pub async fn delete_one(
     headers: HeaderMap,
     visit: Option<axum::Extension<Visit>>,
 ) -> Response {
-    delete(app, Some(server), headers, visit)
+    delete(app, Some(&server), headers, visit.as_deref())
 }
 
-fn delete(app: App, server: Option<String>, headers: HeaderMap, visit: Option<axum::Extension<Visit>>) -> Response {
-    let mut entered = match enter(app, server, headers, visit.as_deref()) {
+fn delete(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<&Visit>) -> Response {
+    let mut entered = match enter(app, server, headers, visit) {
         Ok(entered) => entered,
         Err(refusal) => return refusal.respond(None),
     };

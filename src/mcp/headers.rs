@@ -91,7 +91,6 @@ pub fn check_params(headers: &HeaderMap, message: &Message, mirrored: &[Mirrored
     for parameter in mirrored {
         let header = text(headers, &parameter.header)?;
         match (header.map(meta::decode), argument(message, parameter)) {
-            (None, None) => {}
             (None, Some(_)) => return mismatch(&format!("the header {} is missing", parameter.header)),
             (Some(None), _) => return mismatch(&format!("the Base64 form of {} is broken", parameter.header)),
             (Some(Some(_)), None) => {

@@ -29,7 +29,7 @@ const REST: Duration = Duration::from_secs(4);
 const REST_MARGIN: Duration = Duration::from_secs(1);
 
 /// Longer than any process runs.
-const FOREVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
+const FOREVER: Duration = Duration::from_hours(8760);
 
 /// Connections to one replica.
 pub struct Wire {
@@ -299,12 +299,11 @@ impl Body {
                     let Ok(data) = frame.into_data() else { continue };
                     self.timer = None;
                     if let Some(left) = &mut self.left {
-                        match left.checked_sub(data.len() as u64) {
-                            Some(now) => *left = now,
-                            None => {
-                                self.link = None;
-                                return Poll::Ready(Some(Err(too_large(self.limit.unwrap_or_default()))));
-                            }
+                        if let Some(now) = left.checked_sub(data.len() as u64) {
+                            *left = now
+                        } else {
+                            self.link = None;
+                            return Poll::Ready(Some(Err(too_large(self.limit.unwrap_or_default()))));
                         }
                     }
                     return Poll::Ready(Some(Ok(data)));
