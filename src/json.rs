@@ -140,8 +140,10 @@ impl Checker<'_> {
                 return self.fail("the string does not end");
             };
             let stop = from + step;
-            if let Some(bad) = self.text[from..stop].iter().position(|byte| *byte < 0x20) {
-                self.at = from + bad;
+            let piece = &self.text[from..stop];
+            // Looking at all of them first is many at a time; finding the one is for the error alone.
+            if piece.iter().fold(false, |bad, byte| bad | (*byte < 0x20)) {
+                self.at = from + piece.iter().position(|byte| *byte < 0x20).unwrap_or_default();
                 return self.fail("a control character in a string must be escaped");
             }
             if self.text[stop] == b'"' {

@@ -115,7 +115,8 @@ pub async fn open(ground: &Ground, router: Router) -> anyhow::Result<Running> {
     let cut = CancellationToken::new();
     let tls = acceptor.is_some();
     let host = connection::Host::new(ground, door, acceptor, cut.clone());
-    let workers = Arc::new(workers::Workers::start(ground.settings.pools.worker_threads).context("threads to serve requests")?);
+    let workers =
+        Arc::new(workers::Workers::start(ground.settings.pools.worker_threads).context("threads to serve requests")?);
     ground.tasks.spawn(listener::accept(socket, Arc::new(host), Arc::clone(&workers)));
     Ok(Running {
         address,

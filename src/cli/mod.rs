@@ -215,10 +215,7 @@ fn variables(dotenv: &DotEnv) -> Vec<String> {
 }
 
 /// Runs the gateway until it is told to stop.
-fn serve(
-    log: &crate::config::Log,
-    life: impl Future<Output = anyhow::Result<Stopped>>,
-) -> anyhow::Result<Verdict> {
+fn serve(log: &crate::config::Log, life: impl Future<Output = anyhow::Result<Stopped>>) -> anyhow::Result<Verdict> {
     crate::telemetry::logs::start(log)?;
     let how = crate::serve::block_on(life)?;
     Ok(if how == Stopped::Forced { Verdict::Forced } else { Verdict::Fine })

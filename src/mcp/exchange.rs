@@ -343,8 +343,7 @@ async fn resolve<'a>(
             let tenant = tenant.ok_or_else(|| Refusal::unknown(what, &exposed))?;
             let found = if what == "tool" { tenant.tool(caller, &exposed) } else { tenant.prompt(caller, &exposed) };
             let found = found.ok_or_else(|| Refusal::unknown(what, &exposed))?;
-            let renamed = message.splice(&[(raw, json::quote(&found.name).as_bytes())]);
-            let message = Message::parse(renamed)?;
+            let message = message.with_text(raw, &found.name)?;
             Ok(Target::Server {
                 entry: found.entry,
                 message: Cow::Owned(message),
@@ -363,12 +362,8 @@ async fn resolve<'a>(
                 let exposed = json::text(raw).ok_or_else(|| missing("ref.name"))?;
                 let found = tenant.and_then(|tenant| tenant.prompt(caller, &exposed));
                 let found = found.ok_or_else(|| Refusal::unknown("prompt", &exposed))?;
-                let renamed = message.splice(&[(raw, json::quote(&found.name).as_bytes())]);
-                return Ok(Target::Server {
-                    entry: found.entry,
-                    message: Cow::Owned(Message::parse(renamed)?),
-                    item: None,
-                });
+                let renamed = message.with_text(raw, &found.name)?;
+                return Ok(Target::Server { entry: found.entry, message: Cow::Owned(renamed), item: None });
             }
             let uri = json::get_text(reference, "uri").ok_or_else(|| missing("ref.name` or `ref.uri"))?;
             let entry = tenant.and_then(|tenant| tenant.template(caller, &uri));
