@@ -14,7 +14,7 @@ use crate::access::{AuthError, Caller};
 use crate::app::App;
 use crate::mcp::error::{Refusal, empty_response};
 use crate::mcp::exchange::{Call, accepted, exchange};
-use crate::mcp::headers::{check_modern, era_of};
+use crate::mcp::headers::{check_modern, era_of, trace_of};
 use crate::mcp::record::Finish;
 use crate::mcp::session::{Reach, Session};
 use crate::mcp::{handshake, listen, notices};
@@ -120,12 +120,6 @@ fn no_server(slug: &str) -> Refusal {
     let slug: String = slug.chars().take(60).collect();
     let text = format!("there is no server `{slug}` here, or it is not for you");
     Refusal::new(StatusCode::NOT_FOUND, meta::INVALID_REQUEST, text)
-}
-
-/// The trace id of a `traceparent` header (W3C Trace Context).
-fn trace_of(headers: &HeaderMap) -> Option<u128> {
-    let text = headers.get("traceparent")?.to_str().ok()?;
-    u128::from_str_radix(text.split('-').nth(1)?, 16).ok().filter(|id| *id != 0)
 }
 
 async fn read_message(headers: &HeaderMap, body: axum::body::Body) -> Result<Message, Refusal> {

@@ -14,11 +14,11 @@ use http::{HeaderMap, StatusCode};
 
 use crate::access::Caller;
 use crate::app::App;
-use crate::fault::{Fault, Kind};
+use crate::fault::{Fault, Kind, Whose};
 use crate::json;
 use crate::mcp::bridge::answer::Fix;
-use crate::mcp::error::{Refusal, empty_response, json_response};
-use crate::mcp::headers::check_params;
+use crate::mcp::error::{FULL, Refusal, empty_response, json_response};
+use crate::mcp::headers::{check_params, trace_headers};
 use crate::mcp::reach::{Ask, Reached, Reply, reach};
 use crate::mcp::record::Finish;
 use crate::mcp::relay::{Parts, Relay};
@@ -69,9 +69,13 @@ pub async fn exchange(mut call: Call) -> Response {
     match serve(&mut call, era).await {
         Ok(response) => response,
         Err(refusal) => {
-            let kind = if refusal.code == meta::METHOD_NOT_FOUND { "unknown_method" } else { "bad_request" };
+            let (whose, kind) = match refusal.code {
+                meta::METHOD_NOT_FOUND => (Whose::Client, "unknown_method"),
+                FULL => (Whose::Gateway, Kind::Full.label()),
+                _ => (Whose::Client, "bad_request"),
+            };
             call.finish.note(&refusal.text);
-            call.finish.end(Outcome::Error { whose: crate::fault::Whose::Client, kind });
+            call.finish.end(Outcome::Error { whose, kind });
             refusal.respond(call.message.id())
         }
     }
@@ -115,7 +119,7 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
         }
     }
     if sent.method() == "subscriptions/listen" && !is_modern(entry) {
-        return Ok(listen::one(call, entry));
+        return listen::one(call, entry);
     }
 
     // Send: replica, session, era, credential are the transport's business.
@@ -135,6 +139,7 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
             message: &sent,
             item,
             params: if item.is_none() && era == Era::Modern { param_headers(&call.headers) } else { Vec::new() },
+            trace: trace_headers(&call.headers),
             cancel: in_flight.as_ref().map(|request| &request.cancel),
         };
         match &in_flight {
@@ -201,10 +206,16 @@ async fn answer(
             (source, None)
         }
     };
+    let seat = call.app.streams.seat().map_err(|fault| {
+        call.finish.fail(&fault);
+        Refusal::full(&fault)
+    })?;
+    let listens = call.message.method() == "subscriptions/listen";
     let tag = (call.reach == Reach::All).then(|| entry.slug().into());
     let finish = call.finish.hand_over();
     let (app, upstream, session) = (call.app.clone(), entry.upstream.clone(), call.session.clone());
-    let parts = Parts { app, upstream, source, first, fix, back: origin, session, in_flight, tag, finish };
+    let parts =
+        Parts { app, upstream, source, first, fix, back: origin, session, in_flight, tag, finish, seat, listens };
     Ok(stream_response(Body::new(Relay::new(parts))))
 }
 
@@ -289,7 +300,7 @@ impl Call {
 
     /// The client took the request back before the server began to answer: there is nothing to answer.
     fn taken_back(&mut self) -> Response {
-        self.finish.cancelled(crate::fault::Whose::Client);
+        self.finish.cancelled(Whose::Client);
         stream_response(Body::empty())
     }
 }
@@ -334,7 +345,7 @@ async fn resolve<'a>(
         "server/discover" if era == Era::Modern => Ok(Target::Here(answers::here(message, &answers::discover()))),
         "ping" if era == Era::Legacy => Ok(Target::Here(answers::here(message, "{}"))),
         "logging/setLevel" if era == Era::Legacy => set_level(call, message),
-        "subscriptions/listen" if era == Era::Modern => Ok(Target::Here(listen::all(call))),
+        "subscriptions/listen" if era == Era::Modern => listen::all(call).map(Target::Here),
         "tools/call" | "prompts/get" => {
             let (what, name) = if method == "tools/call" { ("tool", "name") } else { ("prompt", "name") };
             let raw = message.member(name).ok_or_else(|| missing(name))?;

@@ -45,6 +45,8 @@ pub struct Ask<'a> {
     pub item: Option<&'a Item>,
     /// Headers of a modern client that mirror parameters of a tool that is not listed.
     pub params: Vec<(HeaderName, HeaderValue)>,
+    /// Headers of the client that say to which trace the request belongs.
+    pub trace: Vec<(HeaderName, HeaderValue)>,
     /// How the client takes it back, in the legacy era.
     pub cancel: Option<&'a Arc<Cancel>>,
 }
@@ -124,6 +126,7 @@ impl Ask<'_> {
             Some(item) => headers.extend(mirror_params(self.message, &item.mirrored)),
             None => headers.extend(self.params.iter().cloned()),
         }
+        headers.extend(self.trace.iter().cloned());
         Outgoing { message, version: Some(MODERN), headers, ..Outgoing::default() }
     }
 }
@@ -188,7 +191,7 @@ async fn in_session(ask: &Ask<'_>, server: &HttpServer, session: &Arc<Session>) 
         if let Some(cancel) = ask.cancel {
             cancel.forward_to(ask.upstream, &link);
         }
-        let answer = link.post(server, ask.message.bytes().clone(), Vec::new()).await;
+        let answer = link.post(server, ask.message.bytes().clone(), ask.trace.clone()).await;
         if again && is_lost(&answer) && link.id.is_some() {
             session.lose(ask.upstream.server.id, &link);
             again = false;
@@ -207,7 +210,7 @@ async fn in_shared_session(ask: &Ask<'_>, server: &HttpServer) -> Result<Reached
         let number = link.number();
         let (bytes, token) = to_legacy(ask.message, Some(number));
         let fix = Fix { renumbered: true, token, ..ask.fix(Era::Legacy) };
-        let answer = link.post(server, bytes, Vec::new()).await;
+        let answer = link.post(server, bytes, ask.trace.clone()).await;
         if again && is_lost(&answer) && link.id.is_some() {
             ask.upstream.lose_own_session(&link).await;
             again = false;
@@ -269,7 +272,13 @@ fn reached(
     let Answer { status, content, attempt, replica, .. } = answer;
     let reply = match content {
         Content::Json(body) => Reply::Json(status, body, attempt),
-        Content::Events(body) => Reply::Stream(Source::events(body, attempt, server.limits().message)),
+        Content::Events(mut body) => {
+            if ask.message.method() == "subscriptions/listen" {
+                // A quiet subscription is a healthy one.
+                body.be_patient();
+            }
+            Reply::Stream(Source::events(body, attempt, server.limits().message))
+        }
         Content::Empty => {
             ask.upstream.forget();
             return Err(garbage(format!(

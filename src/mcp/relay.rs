@@ -9,15 +9,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::Frame;
 use tokio::time::{Sleep, sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::app::App;
 use crate::fault::{Fault, Kind, Retry, Whose};
 use crate::mcp::bridge::answer::{ERA_CODE, ERA_MODERN, Fix};
 use crate::mcp::error::Refusal;
+use crate::mcp::listen;
 use crate::mcp::reach::Back;
 use crate::mcp::record::Finish;
 use crate::mcp::session::{Asked, InFlight, Session, Way};
 use crate::mcp::source::{Piece, Source};
+use crate::mcp::streams::Seat;
 use crate::protocol::era::Era;
 use crate::protocol::message::{self, Message, Shape};
 use crate::protocol::sse;
@@ -45,6 +48,9 @@ pub struct Relay {
     /// Whether it is a stream of its own and not the answer to one request.
     open_ended: bool,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Ready when the process stops, for a stream that would not end by itself.
+    stop: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    _seat: Seat,
 }
 
 /// What a relay is made of.
@@ -69,12 +75,17 @@ pub struct Parts {
     pub tag: Option<Box<str>>,
     /// Records the operation.
     pub finish: Finish,
+    /// Its place among the streams.
+    pub seat: Seat,
+    /// Whether it answers `subscriptions/listen`: it lasts until somebody ends it.
+    pub listens: bool,
 }
 
 impl Relay {
     /// Starts passing on.
     pub fn new(parts: Parts) -> Self {
-        let Parts { app, upstream, source, first, fix, back, session, in_flight, tag, finish } = parts;
+        let Parts { app, upstream, source, first, fix, back, session, in_flight, tag, finish, seat, listens } = parts;
+        let stop = listens.then(|| Box::pin(app.shutdown.clone().cancelled_owned()));
         Self {
             app,
             upstream,
@@ -90,6 +101,8 @@ impl Relay {
             resumable: false,
             open_ended: false,
             timer: None,
+            stop,
+            _seat: seat,
         }
     }
 
@@ -98,6 +111,7 @@ impl Relay {
         let mut relay = Self::new(parts);
         relay.open_ended = true;
         relay.resumable = true;
+        relay.stop = Some(Box::pin(relay.app.shutdown.clone().cancelled_owned()));
         relay
     }
 
@@ -108,6 +122,9 @@ impl Relay {
                 self.answered = true;
                 self.source = None;
                 return Poll::Ready(None);
+            }
+            if self.stop.as_mut().is_some_and(|stop| stop.as_mut().poll(context).is_ready()) {
+                return Poll::Ready(self.goodbye());
             }
             let piece = match self.first.take() {
                 Some(piece) => Some(Ok(piece)),
@@ -145,6 +162,17 @@ impl Relay {
                 }
             }
         }
+    }
+
+    /// The process stops: the last frame of a stream that lasts. A subscription ends with its result (2026-07-28,
+    /// basic/patterns/subscriptions, "Graceful Closure"); the client then knows that nothing broke.
+    fn goodbye(&mut self) -> Option<Bytes> {
+        (self.stop, self.source) = (None, None);
+        if std::mem::replace(&mut self.answered, true) {
+            return None;
+        }
+        self.finish.end(Outcome::Success);
+        (!self.open_ended).then(|| listen::completion(&self.fix.id))
     }
 
     /// Nothing to pass on: after the answer the stream soon ends, before it a comment keeps it alive.
