@@ -5,16 +5,18 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
+use tokio::time::Instant;
 
-use crate::access::Caller;
+use crate::access::{Allow, Caller};
 use crate::app::App;
-use crate::fault::{Fault, Kind, Whose};
+use crate::fault::{Fault, Kind, Retry, Whose};
 use crate::json;
 use crate::mcp::bridge::answer::Fix;
 use crate::mcp::error::{FULL, Refusal, empty_response, json_response};
@@ -130,13 +132,38 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
         None => None,
     };
     call.finish.wait();
+    let total = Duration::from_millis(entry.upstream.server.spec.timeouts.total_ms);
+    let deadline = (sent.method() != "subscriptions/listen").then(|| Instant::now() + total);
+    let sending = send(call, entry, &sent, item, in_flight, deadline);
+    let answered = match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, sending).await,
+        None => Ok(sending.await),
+    };
+    answered.unwrap_or_else(|_| Err(call.failed(&too_late(total), entry)))
+}
+
+/// The fault of a call that took longer than its server may.
+fn too_late(total: Duration) -> Fault {
+    let text = format!("no whole answer within {} ms, the server's bound for one call", total.as_millis());
+    Fault::upstream(Kind::Timeout, Retry::MaybeSent, text)
+}
+
+async fn send(
+    call: &mut Call,
+    entry: &Entry,
+    sent: &Message,
+    item: Option<&Item>,
+    in_flight: Option<InFlight>,
+    deadline: Option<Instant>,
+) -> Result<Response, Refusal> {
+    let era = call.era();
     let reached = {
         let ask = Ask {
             app: &call.app,
             caller: &call.caller,
             session: call.session.as_ref(),
             upstream: &entry.upstream,
-            message: &sent,
+            message: sent,
             item,
             params: if item.is_none() && era == Era::Modern { param_headers(&call.headers) } else { Vec::new() },
             trace: trace_headers(&call.headers),
@@ -158,7 +185,7 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
     });
 
     // Answer: one text, or a stream that ends with it.
-    answer(call, entry, reached, in_flight).await
+    answer(call, entry, reached, in_flight, deadline).await
 }
 
 async fn answer(
@@ -166,8 +193,9 @@ async fn answer(
     entry: &Entry,
     reached: Reached,
     in_flight: Option<InFlight>,
+    deadline: Option<Instant>,
 ) -> Result<Response, Refusal> {
-    let Reached { reply, fix, origin, .. } = reached;
+    let Reached { reply, fix, mut origin, .. } = reached;
     let (source, first) = match reply {
         Reply::Json(status, body, mut attempt) => {
             let began = read_whole(body).await;
@@ -178,8 +206,9 @@ async fn answer(
                 Err(fault) => Err(fault),
             };
             attempt.report(read.as_ref().map(drop), std::time::Instant::now());
+            origin.answered();
             return match read.map_err(|fault| call.failed(&fault, entry))? {
-                Ok(message) => Ok(call.one(&fix, &message, status)),
+                Ok(message) => call.one(entry, &fix, &message, status),
                 Err((head, body)) => long(call, entry, &fix, head, body).await,
             };
         }
@@ -197,7 +226,7 @@ async fn answer(
             let piece = first.unwrap_or_else(|| Err(dropped())).map_err(|fault| call.failed(&fault, entry))?;
             call.finish.waited();
             match &piece.message {
-                Some(message) if message.method().is_empty() => return Ok(call.one(&fix, message, StatusCode::OK)),
+                Some(message) if message.method().is_empty() => return call.one(entry, &fix, message, StatusCode::OK),
                 _ => (source, Some(piece)),
             }
         }
@@ -210,12 +239,11 @@ async fn answer(
         call.finish.fail(&fault);
         Refusal::full(&fault)
     })?;
-    let listens = call.message.method() == "subscriptions/listen";
     let tag = (call.reach == Reach::All).then(|| entry.slug().into());
     let finish = call.finish.hand_over();
     let (app, upstream, session) = (call.app.clone(), entry.upstream.clone(), call.session.clone());
     let parts =
-        Parts { app, upstream, source, first, fix, back: origin, session, in_flight, tag, finish, seat, listens };
+        Parts { app, upstream, source, first, fix, back: origin, session, in_flight, tag, finish, seat, deadline };
     Ok(stream_response(Body::new(Relay::new(parts))))
 }
 
@@ -252,7 +280,7 @@ async fn long(
     mut body: UpstreamBody,
 ) -> Result<Response, Refusal> {
     let limit = call.app.settings.limits.response_body;
-    let passes = fix.client == fix.server && !fix.renumbered && head.trim_ascii_start().starts_with(b"{");
+    let passes = fix.client == fix.server && fix.renumbered.is_none() && head.trim_ascii_start().starts_with(b"{");
     if passes {
         let finish = call.finish.hand_over();
         let mut response = Response::new(Body::new(crate::mcp::passage::Passage::new(head, body, limit, finish)));
@@ -269,7 +297,7 @@ async fn long(
         }
     }
     let message = read_message(whole.freeze()).map_err(|fault| call.failed(&fault, entry))?;
-    Ok(call.one(fix, &message, StatusCode::OK))
+    call.one(entry, fix, &message, StatusCode::OK)
 }
 
 impl Call {
@@ -290,12 +318,15 @@ impl Call {
     }
 
     /// One message as the whole answer.
-    fn one(&mut self, fix: &Fix, message: &Message, status: StatusCode) -> Response {
+    fn one(&mut self, entry: &Entry, fix: &Fix, message: &Message, status: StatusCode) -> Result<Response, Refusal> {
+        if !fix.is_answered_by(message) {
+            return Err(self.failed(&fix.wrong_id(message), entry));
+        }
         let (bytes, outcome) = fix.response(message);
         self.finish.sent(bytes.len());
         self.finish.end(outcome);
         // A status of another era would be read wrongly; a legacy server's 404 means a session that the client never saw.
-        json_response(if fix.client == fix.server { status } else { StatusCode::OK }, bytes)
+        Ok(json_response(if fix.client == fix.server { status } else { StatusCode::OK }, bytes))
     }
 
     /// The client took the request back before the server began to answer: there is nothing to answer.
@@ -394,6 +425,9 @@ async fn resolve_in<'a>(call: &Call, entry: &'a Entry, message: &'a Message, era
         }
         _ => None,
     };
+    if method == "tools/list" && call.caller.scopes().tools != Allow::All {
+        return answers::tools_of(entry, &call.caller, message, era).map(Target::Here);
+    }
     // Between ends of one era, on a session of one's own, the server answers everything itself.
     let peer = match entry.upstream.peer_for(era).await {
         Ok(peer) => peer,

@@ -106,7 +106,7 @@ pub async fn stream(
                 tag,
                 finish,
                 seat,
-                listens: false,
+                deadline: None,
             };
             stream_response(Body::new(Relay::open_ended(parts)))
         }

@@ -16,3 +16,4 @@ pub mod relay;
 pub mod session;
 pub mod source;
 pub mod streams;
+pub mod withdrawal;

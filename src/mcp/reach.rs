@@ -18,6 +18,7 @@ use crate::mcp::headers::{mirror_params, named_by};
 use crate::mcp::listen;
 use crate::mcp::session::{Cancel, Reach, Session};
 use crate::mcp::source::Source;
+use crate::mcp::withdrawal::Withdrawal;
 use crate::protocol::era::{Era, MODERN, Version};
 use crate::protocol::message::{self, Message};
 use crate::protocol::meta;
@@ -74,16 +75,24 @@ pub enum Reply {
 }
 
 /// The way back to the server for what the client answers it.
-#[derive(Clone)]
 pub enum Back {
     /// There is none: the server cannot ask.
     None,
     /// This session with it.
     Http(Arc<HttpSession>),
     /// The session that several clients share: it must not ask.
-    Shared(Arc<HttpSession>, Bytes),
+    Shared(Arc<HttpSession>, Withdrawal),
     /// This channel.
     Mux(Mux),
+}
+
+impl Back {
+    /// The answer came; there is nothing to take back any more.
+    pub fn answered(&mut self) {
+        if let Self::Shared(_, withdrawal) = self {
+            withdrawal.answered();
+        }
+    }
 }
 
 impl Ask<'_> {
@@ -98,7 +107,7 @@ impl Ask<'_> {
             client: self.era(),
             server,
             id: self.message.id_bytes().unwrap_or_default(),
-            renumbered: false,
+            renumbered: None,
             token: None,
             cacheable: ListKind::of_method(&method).is_some() || method == "resources/read",
             log_level: level.map(|level| level.as_ref().into()),
@@ -209,16 +218,22 @@ async fn in_shared_session(ask: &Ask<'_>, server: &HttpServer) -> Result<Reached
         let link = ask.upstream.own_session(server).await?;
         let number = link.number();
         let (bytes, token) = to_legacy(ask.message, Some(number));
-        let fix = Fix { renumbered: true, token, ..ask.fix(Era::Legacy) };
+        let id = Bytes::from(number.to_string());
+        let fix = Fix { renumbered: Some(id.clone()), token, ..ask.fix(Era::Legacy) };
+        // From here on a client that goes away takes its request back, whether the answer has begun or not.
+        let mut withdrawal = Withdrawal::new(ask.app, ask.upstream, &link, &id);
         let answer = link.post(server, bytes, ask.trace.clone()).await;
+        if answer.is_err() {
+            withdrawal.answered();
+        }
         if again && is_lost(&answer) && link.id.is_some() {
+            withdrawal.answered();
             ask.upstream.lose_own_session(&link).await;
             again = false;
             continue;
         }
         let version = link.version();
-        let id = Bytes::from(number.to_string());
-        return reached(ask, server, answer?, fix, Back::Shared(link, id), version);
+        return reached(ask, server, answer?, fix, Back::Shared(link, withdrawal), version);
     }
 }
 

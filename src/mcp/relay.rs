@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Frame;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::app::App;
@@ -48,6 +48,7 @@ pub struct Relay {
     /// Whether it is a stream of its own and not the answer to one request.
     open_ended: bool,
     timer: Option<Pin<Box<Sleep>>>,
+    deadline: Option<Instant>,
     /// Ready when the process stops, for a stream that would not end by itself.
     stop: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     _seat: Seat,
@@ -77,15 +78,15 @@ pub struct Parts {
     pub finish: Finish,
     /// Its place among the streams.
     pub seat: Seat,
-    /// Whether it answers `subscriptions/listen`: it lasts until somebody ends it.
-    pub listens: bool,
+    /// When it must have ended; none for `subscriptions/listen`, which lasts until somebody ends it.
+    pub deadline: Option<Instant>,
 }
 
 impl Relay {
     /// Starts passing on.
     pub fn new(parts: Parts) -> Self {
-        let Parts { app, upstream, source, first, fix, back, session, in_flight, tag, finish, seat, listens } = parts;
-        let stop = listens.then(|| Box::pin(app.shutdown.clone().cancelled_owned()));
+        let Parts { app, upstream, source, first, fix, back, session, in_flight, tag, finish, seat, deadline } = parts;
+        let stop = deadline.is_none().then(|| Box::pin(app.shutdown.clone().cancelled_owned()));
         Self {
             app,
             upstream,
@@ -101,6 +102,7 @@ impl Relay {
             resumable: false,
             open_ended: false,
             timer: None,
+            deadline,
             stop,
             _seat: seat,
         }
@@ -177,13 +179,24 @@ impl Relay {
 
     /// Nothing to pass on: after the answer the stream soon ends, before it a comment keeps it alive.
     fn poll_quiet(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let wait = if self.answered { LINGER } else { self.app.settings.limits.sse_keep_alive };
+        let mut wait = if self.answered { LINGER } else { self.app.settings.limits.sse_keep_alive };
+        if let Some(deadline) = self.deadline.filter(|_| !self.answered) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let text = "no whole answer within the server's bound for one call";
+                return self.poll_broken(&Fault::upstream(Kind::Timeout, Retry::MaybeSent, text));
+            }
+            wait = wait.min(left);
+        }
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(wait)));
         ready!(timer.as_mut().poll(context));
         self.timer = None;
         if self.answered {
             self.source = None;
             return Poll::Ready(None);
+        }
+        if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return self.poll_quiet(context);
         }
         Poll::Ready(Some(sse::KEEP_ALIVE))
     }
@@ -219,8 +232,15 @@ impl Relay {
                 if self.answered {
                     return None;
                 }
-                let (bytes, outcome) = self.fix.response(message);
                 self.answered = true;
+                self.back.answered();
+                if !self.fix.is_answered_by(message) {
+                    let fault = self.fix.wrong_id(message);
+                    self.finish.fail(&fault);
+                    let refusal = Refusal::of(&fault, self.upstream.server.spec.slug.as_str(), self.fix.client);
+                    return Some(sse::frame(&refusal.message(Some(&self.fix.id)), None, None));
+                }
+                let (bytes, outcome) = self.fix.response(message);
                 if let Some(source) = &mut self.source {
                     source.succeeded();
                 }
@@ -316,19 +336,6 @@ impl Drop for Relay {
     fn drop(&mut self) {
         if self.answered {
             return;
-        }
-        // HTTP has no other word for it than a closed connection; a session of its era wants a notification.
-        if let (Back::Shared(link, id), Some(_)) = (&self.back, &self.source) {
-            let params = format!("{{\"requestId\":{}}}", String::from_utf8_lossy(id));
-            let notification = message::call(None, "notifications/cancelled", params.as_bytes());
-            let (upstream, link) = (self.upstream.clone(), link.clone());
-            self.app.tasks.spawn(async move {
-                if let Transport::Http(server) = &upstream.transport
-                    && let Ok(mut answer) = link.post(server, notification, Vec::new()).await
-                {
-                    answer.attempt.report(Ok(()), std::time::Instant::now());
-                }
-            });
         }
         if self.open_ended {
             self.finish.end(Outcome::Success);
