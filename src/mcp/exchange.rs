@@ -146,7 +146,10 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
             },
         }
     };
-    let reached = reached.map_err(|fault| call.failed(&fault, entry))?;
+    let reached = match reached {
+        Err(_) if in_flight.as_ref().is_some_and(|request| request.cancel.is_set()) => return Ok(call.taken_back()),
+        reached => reached.map_err(|fault| call.failed(&fault, entry))?,
+    };
     call.finish.fill(|operation| {
         operation.upstream_version = reached.version.map(crate::protocol::era::Version::as_str);
         operation.replica = reached.replica.and_then(|replica| u16::try_from(replica).ok());
