@@ -286,8 +286,15 @@ impl Call {
         let (bytes, outcome) = fix.response(message);
         self.finish.sent(bytes.len());
         self.finish.end(outcome);
-        // A status of another era would be read wrongly; a legacy server's 404 means a session that the client never saw.
-        json_response(if fix.client == fix.server { status } else { StatusCode::OK }, bytes)
+        let status = match (fix.client, fix.server) {
+            // 2026-07-28, basic/transports/streamable-http, "Sending Messages": 404 says that the method does not exist.
+            (Era::Modern, _) if message.error_code() == Some(meta::METHOD_NOT_FOUND.into()) => StatusCode::NOT_FOUND,
+            (client, server) if client == server => status,
+            // A status of another era would be read wrongly; a legacy server's 404 means a session that the client never
+            // saw.
+            _ => StatusCode::OK,
+        };
+        json_response(status, bytes)
     }
 
     /// The client took the request back before the server began to answer: there is nothing to answer.
