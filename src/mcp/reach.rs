@@ -16,6 +16,7 @@ use crate::mcp::bridge::answer::Fix;
 use crate::mcp::bridge::request::{to_legacy, to_modern};
 use crate::mcp::headers::{mirror_params, named_by};
 use crate::mcp::listen;
+use crate::mcp::relay::withdraw;
 use crate::mcp::session::{Cancel, Reach, Session};
 use crate::mcp::source::Source;
 use crate::protocol::era::{Era, MODERN, Version};
@@ -207,15 +208,35 @@ async fn in_shared_session(ask: &Ask<'_>, server: &HttpServer) -> Result<Reached
         let number = link.number();
         let (bytes, token) = to_legacy(ask.message, Some(number));
         let fix = Fix { renumbered: true, token, ..ask.fix(Era::Legacy) };
+        let id = Bytes::from(number.to_string());
+        let mut waiting = Waiting { ask, link: &link, id: &id, over: false };
         let answer = link.post(server, bytes, Vec::new()).await;
+        waiting.over = true;
+        drop(waiting);
         if again && is_lost(&answer) && link.id.is_some() {
             ask.upstream.lose_own_session(&link).await;
             again = false;
             continue;
         }
         let version = link.version();
-        let id = Bytes::from(number.to_string());
         return reached(ask, server, answer?, fix, Back::Shared(link, id), version);
+    }
+}
+
+/// A request in the shared session that waits for the beginning of its answer: a client that goes away meanwhile takes it
+/// back.
+struct Waiting<'a> {
+    ask: &'a Ask<'a>,
+    link: &'a Arc<HttpSession>,
+    id: &'a Bytes,
+    over: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            withdraw(self.ask.app, self.ask.upstream, self.link.clone(), self.id);
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use crate::protocol::era::Era;
 use crate::protocol::message::{self, Message, Shape};
 use crate::protocol::sse;
 use crate::telemetry::Outcome;
+use crate::upstream::session::HttpSession;
 use crate::upstream::{Transport, Upstream};
 
 /// After the response a server gets this long to end its stream, so that the connection can be used again.
@@ -272,7 +273,7 @@ pub fn note_request(
 }
 
 /// Tells a server that asks in the shared session that nobody there can answer.
-fn decline(app: &App, upstream: &Arc<Upstream>, link: Arc<crate::upstream::session::HttpSession>, id: &[u8]) {
+fn decline(app: &App, upstream: &Arc<Upstream>, link: Arc<HttpSession>, id: &[u8]) {
     let error = message::error(Some(id), ERA_CODE, ERA_MODERN, Some("{\"kind\":\"era\"}"));
     let upstream = upstream.clone();
     app.tasks.spawn(async move {
@@ -284,23 +285,28 @@ fn decline(app: &App, upstream: &Arc<Upstream>, link: Arc<crate::upstream::sessi
     });
 }
 
+/// Takes a request back from a server. HTTP has no other word for it than a closed connection; a session of its era wants a
+/// notification.
+pub fn withdraw(app: &App, upstream: &Arc<Upstream>, link: Arc<HttpSession>, id: &[u8]) {
+    let params = format!("{{\"requestId\":{}}}", String::from_utf8_lossy(id));
+    let notification = message::call(None, "notifications/cancelled", params.as_bytes());
+    let upstream = upstream.clone();
+    app.tasks.spawn(async move {
+        if let Transport::Http(server) = &upstream.transport
+            && let Ok(mut answer) = link.post(server, notification, Vec::new()).await
+        {
+            answer.attempt.report(Ok(()), std::time::Instant::now());
+        }
+    });
+}
+
 impl Drop for Relay {
     fn drop(&mut self) {
         if self.answered {
             return;
         }
-        // HTTP has no other word for it than a closed connection; a session of its era wants a notification.
         if let (Back::Shared(link, id), Some(_)) = (&self.back, &self.source) {
-            let params = format!("{{\"requestId\":{}}}", String::from_utf8_lossy(id));
-            let notification = message::call(None, "notifications/cancelled", params.as_bytes());
-            let (upstream, link) = (self.upstream.clone(), link.clone());
-            self.app.tasks.spawn(async move {
-                if let Transport::Http(server) = &upstream.transport
-                    && let Ok(mut answer) = link.post(server, notification, Vec::new()).await
-                {
-                    answer.attempt.report(Ok(()), std::time::Instant::now());
-                }
-            });
+            withdraw(&self.app, &self.upstream, link.clone(), id);
         }
         if self.open_ended {
             self.finish.end(Outcome::Success);
