@@ -3,5 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::too_many_lines, missing_docs, reason = "tests")]
 
+mod bad_input;
+mod faults;
 mod matrix;
 mod world;
