@@ -21,6 +21,7 @@ use crate::crypto::Sealer;
 use crate::fault::{Fault, Kind as FaultKind};
 use crate::id::{ServerId, TenantId};
 use crate::mcp::session::Sessions;
+use crate::mcp::streams::Streams;
 use crate::registry::catalog::Kind;
 use crate::registry::live::Registry;
 use crate::registry::model::Server;
@@ -51,6 +52,8 @@ pub struct Parts {
     pub registry: Arc<Registry>,
     /// Sessions of legacy clients.
     pub sessions: Sessions,
+    /// Event streams open to clients.
+    pub streams: Streams,
     /// Where finished operations go.
     pub recorder: Recorder,
     /// How the parts are.

@@ -96,7 +96,7 @@ impl Fault {
 }
 
 impl Kind {
-    /// The label in metrics and logs, snake_case and stable.
+    /// The label in metrics and logs, `snake_case` and stable.
     pub fn label(self) -> &'static str {
         match self {
             Self::Unreachable => "unreachable",

@@ -140,8 +140,10 @@ impl Checker<'_> {
                 return self.fail("the string does not end");
             };
             let stop = from + step;
-            if let Some(bad) = self.text[from..stop].iter().position(|byte| *byte < 0x20) {
-                self.at = from + bad;
+            let piece = &self.text[from..stop];
+            // Looking at all of them first is many at a time; finding the one is for the error alone.
+            if piece.iter().fold(false, |bad, byte| bad | (*byte < 0x20)) {
+                self.at = from + piece.iter().position(|byte| *byte < 0x20).unwrap_or_default();
                 return self.fail("a control character in a string must be escaped");
             }
             if self.text[stop] == b'"' {
@@ -484,8 +486,7 @@ mod tests {
         let ours = check(text.as_bytes());
         let theirs = serde_json::from_str::<serde_json::Value>(text);
         match (&ours, &theirs) {
-            (Ok(()), Ok(_)) | (Err(_), Err(_)) => {}
-            (Err(Problem::Duplicate { .. } | Problem::TooDeep { .. }), Ok(_)) => {}
+            (Ok(()) | Err(Problem::Duplicate { .. } | Problem::TooDeep { .. }), Ok(_)) | (Err(_), Err(_)) => {}
             // Numbers past f64 are JSON all the same (RFC 8259 section 6); the oracle refuses them.
             (Ok(()), Err(error)) if error.to_string().contains("number out of range") => {}
             // Half of a surrogate pair is in the grammar too; the oracle cannot keep it in a string of Rust.
@@ -549,7 +550,7 @@ mod tests {
         assert!(refused(r#"{"name":1,"n\u0061me":2}"#));
         assert!(refused(r#"{"x":{"y":[{"b":1,"c":1,"b":1}]}}"#));
         assert!(!refused(r#"{"a":{"a":1},"b":{"a":1}}"#));
-        let many: String = (0..100).map(|n| format!("\"k{n}\":{n},")).collect();
+        let many = (0..100).map(|n| format!("\"k{n}\":{n},")).collect::<Vec<_>>().concat();
         assert!(!refused(&format!("{{{many}\"z\":1}}")));
         assert!(refused(&format!("{{{many}\"k7\":1}}")));
     }

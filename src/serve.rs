@@ -6,6 +6,7 @@ mod first_key;
 mod listener;
 mod tls;
 mod watch;
+mod workers;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -46,6 +47,7 @@ pub struct Running {
     tasks: TaskTracker,
     shutdown: CancellationToken,
     cut: CancellationToken,
+    workers: Arc<workers::Workers>,
 }
 
 /// How it ended.
@@ -113,7 +115,9 @@ pub async fn open(ground: &Ground, router: Router) -> anyhow::Result<Running> {
     let cut = CancellationToken::new();
     let tls = acceptor.is_some();
     let host = connection::Host::new(ground, door, acceptor, cut.clone());
-    ground.tasks.spawn(listener::accept(socket, Arc::new(host)));
+    let workers =
+        Arc::new(workers::Workers::start(ground.settings.pools.worker_threads).context("threads to serve requests")?);
+    ground.tasks.spawn(listener::accept(socket, Arc::new(host), Arc::clone(&workers)));
     Ok(Running {
         address,
         tls,
@@ -121,6 +125,7 @@ pub async fn open(ground: &Ground, router: Router) -> anyhow::Result<Running> {
         tasks: ground.tasks.clone(),
         shutdown: ground.shutdown.clone(),
         cut,
+        workers,
     })
 }
 
@@ -173,14 +178,17 @@ pub async fn until_told<T>(
         if let Err(error) = besides().await {
             tracing::error!("{error:#}");
         }
-        std::future::pending::<()>().await
+        std::future::pending::<()>().await;
     };
     tokio::select! { () = asked() => {}, () = besides => {} }
     tracing::info!("stopping: what runs may finish; a second signal ends it at once");
+    // What runs beside requests may have been begun on their threads, and ends after them.
+    let workers = Arc::clone(&running.workers);
     let how = running.stop(asked()).await;
     if how != Stopped::Forced {
         tokio::select! { () = end(rest) => {}, () = asked() => {}, () = tokio::time::sleep(BESIDE) => {} }
     }
+    drop(workers);
     match how {
         Stopped::Clean => tracing::info!("stopped"),
         Stopped::Expired => tracing::warn!("the grace ended (MREG_SHUTDOWN_GRACE); what still ran was cut off"),
@@ -205,16 +213,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<Stopped> {
     live(settings, async || Ok(())).await
 }
 
-/// Runs `life` on a runtime of its own with so many `threads`; one a processor when none.
-pub fn block_on(
-    threads: Option<usize>,
-    life: impl Future<Output = anyhow::Result<Stopped>>,
-) -> anyhow::Result<Stopped> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = threads {
-        builder.worker_threads(threads);
-    }
-    let runtime = builder.enable_all().build().context("threads to serve requests")?;
+/// Runs `life` on the runtime of the process, which has what runs beside requests; those have threads of their own.
+pub fn block_on(life: impl Future<Output = anyhow::Result<Stopped>>) -> anyhow::Result<Stopped> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let how = runtime.block_on(life);
     // Blocking work, of the database say, is not waited for beyond what the stop already waited.
     runtime.shutdown_timeout(Duration::from_millis(if matches!(how, Ok(Stopped::Clean)) { 1000 } else { 0 }));

@@ -310,7 +310,7 @@ fn child_process() {
         Ok(((), open(&["--shutdown-grace=1h", "--header-read-timeout=1h"], router).await.0))
     };
     let life = serve::until_told(start, async || Ok(()), async |()| {});
-    let how = serve::block_on(Some(2), life).unwrap();
+    let how = serve::block_on(life).unwrap();
     std::process::exit(i32::from(how == Stopped::Forced) * 130);
 }
 

@@ -168,7 +168,7 @@ fn read_events(data: &[u8], size: usize) -> (Vec<Event>, usize) {
     let mut events = Vec::new();
     for piece in data.chunks(size.min(data.len().max(1))) {
         reader.feed(piece);
-        while let Some(event) = reader.next().expect("far under the bound") {
+        while let Some(event) = reader.event().expect("far under the bound") {
             events.push(event);
         }
     }

@@ -38,7 +38,7 @@ pub(super) struct View {
     status: ServerStatus,
 }
 
-async fn view(app: &App, caller: &Caller, record: &Record) -> View {
+fn view(app: &App, caller: &Caller, record: &Record) -> View {
     let server = &record.server;
     let mut status = app.status(server);
     let mut spec = match masked_json(&server.spec) {
@@ -63,7 +63,7 @@ async fn view(app: &App, caller: &Caller, record: &Record) -> View {
 }
 
 async fn answer(app: &App, caller: &Caller, record: &Record) -> Response {
-    ([(ETAG, etag(record.server.revision))], Json(view(app, caller, record).await)).into_response()
+    ([(ETAG, etag(record.server.revision))], Json(view(app, caller, record))).into_response()
 }
 
 fn etag(revision: i64) -> HeaderValue {
@@ -92,7 +92,7 @@ pub(super) async fn list(
     let (records, next) = app.servers().list(&caller, &query.after()?, query.limit()?).await?;
     let mut items = Vec::with_capacity(records.len());
     for record in &records {
-        items.push(view(&app, &caller, record).await);
+        items.push(view(&app, &caller, record));
     }
     Ok(Json(Page { items, next_cursor: next.as_deref().map(cursor_after) }))
 }

@@ -19,6 +19,7 @@ use crate::crypto::{MasterKey, Sealer};
 use crate::jobs::{Every, Jobs};
 use crate::mcp::handshake::close_behind;
 use crate::mcp::session::Sessions;
+use crate::mcp::streams::Streams;
 use crate::net::{AddressPolicy, Outbound};
 use crate::registry::live::Registry;
 use crate::secret::Secret;
@@ -79,6 +80,7 @@ pub fn assemble(settings: Settings, store: Store, sealer: Sealer, keyring: KeyRi
     });
     let registry = Registry::new(ground, settings.limits.catalogue_ttl);
     let sessions = Sessions::new(settings.limits.max_sessions, settings.limits.session_idle_timeout);
+    let streams = Streams::new(settings.limits.max_streams);
     App::new(Parts {
         accounts: Accounts::default(),
         recorder: Recorder::new(metrics),
@@ -89,6 +91,7 @@ pub fn assemble(settings: Settings, store: Store, sealer: Sealer, keyring: KeyRi
         keyring,
         registry,
         sessions,
+        streams,
         tasks,
         shutdown,
     })

@@ -178,11 +178,11 @@ fn run(cli: Cli, matches: &clap::ArgMatches, dotenv: &DotEnv, screen: Screen) ->
         Command::Config(_) => effective::show(matches, dotenv, screen),
         Command::Serve(settings) => {
             startable(&settings, dotenv)?;
-            serve(settings.pools.worker_threads, &settings.log.clone(), crate::serve::run(*settings))
+            serve(&settings.log.clone(), crate::serve::run(*settings))
         }
         Command::Demo(settings) => {
             startable(&settings, dotenv)?;
-            serve(settings.pools.worker_threads, &settings.log.clone(), demo::run(*settings, screen))
+            serve(&settings.log.clone(), demo::run(*settings, screen))
         }
         Command::Doctor(settings) => one_thread()?.block_on(doctor::run(&settings, dotenv, &reach, screen)),
         Command::Apply(apply) => one_thread()?.block_on(apply::run(&apply, &reach, screen)),
@@ -215,13 +215,9 @@ fn variables(dotenv: &DotEnv) -> Vec<String> {
 }
 
 /// Runs the gateway until it is told to stop.
-fn serve(
-    threads: Option<usize>,
-    log: &crate::config::Log,
-    life: impl Future<Output = anyhow::Result<Stopped>>,
-) -> anyhow::Result<Verdict> {
+fn serve(log: &crate::config::Log, life: impl Future<Output = anyhow::Result<Stopped>>) -> anyhow::Result<Verdict> {
     crate::telemetry::logs::start(log)?;
-    let how = crate::serve::block_on(threads, life)?;
+    let how = crate::serve::block_on(life)?;
     Ok(if how == Stopped::Forced { Verdict::Forced } else { Verdict::Fine })
 }
 

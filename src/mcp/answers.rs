@@ -15,7 +15,7 @@ use crate::protocol::era::{Era, LEGACY, Version, spoken_json};
 use crate::protocol::message::{self, Message};
 use crate::protocol::meta;
 use crate::registry::catalog::Kind;
-use crate::registry::snapshot::Tenant;
+use crate::registry::snapshot::{Entry, Tenant};
 use crate::upstream::peer::Peer;
 
 /// How long a modern client may keep a list, milliseconds: a change is announced to those who listen.
@@ -99,13 +99,6 @@ pub fn discover_for(peer: &Peer) -> String {
 /// One page of everything of a kind that the caller sees.
 pub fn list(app: &App, caller: &Caller, message: &Message, kind: Kind, era: Era) -> Result<Response, Refusal> {
     let snapshot = app.registry.snapshot();
-    let bad_cursor = || {
-        Refusal::new(
-            http::StatusCode::OK,
-            meta::INVALID_PARAMS,
-            "Invalid params: the cursor is not of this list, or the list has changed; ask again without a cursor",
-        )
-    };
     let page = match (snapshot.tenant(caller.tenant()), message.text("cursor")) {
         (None, None) => Bytes::from(format!("\"{}\":[]", kind.member())),
         (None, Some(_)) => return Err(bad_cursor()),
@@ -117,6 +110,38 @@ pub fn list(app: &App, caller: &Caller, message: &Message, kind: Kind, era: Era)
             page_of(tenant, caller, kind, page).ok_or_else(bad_cursor)?
         }
     };
+    Ok(listed(message, era, page))
+}
+
+/// The tools of one server that the caller may call, under the server's own names and on one page. For a caller whose key
+/// names tools: the server itself would list the others too.
+pub fn tools_of(entry: &Entry, caller: &Caller, message: &Message, era: Era) -> Result<Response, Refusal> {
+    if message.member("cursor").is_some() {
+        return Err(bad_cursor());
+    }
+    let mut page = Vec::with_capacity(1024);
+    page.extend_from_slice(b"\"tools\":[");
+    let allowed = entry.catalog.tools.iter().filter(|tool| caller.may_call_tool(entry.slug(), &tool.key));
+    for (at, tool) in allowed.enumerate() {
+        if at > 0 {
+            page.push(b',');
+        }
+        page.extend_from_slice(&tool.raw);
+    }
+    page.push(b']');
+    Ok(listed(message, era, page.into()))
+}
+
+fn bad_cursor() -> Refusal {
+    Refusal::new(
+        http::StatusCode::OK,
+        meta::INVALID_PARAMS,
+        "Invalid params: the cursor is not of this list, or the list has changed; ask again without a cursor",
+    )
+}
+
+/// One page of a list, the members of the result given, as the era wants it.
+fn listed(message: &Message, era: Era, page: Bytes) -> Response {
     let id = message.id().unwrap_or(b"null");
     let mut head = Vec::with_capacity(128);
     head.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
@@ -126,7 +151,7 @@ pub fn list(app: &App, caller: &Caller, message: &Message, kind: Kind, era: Era)
         let hints = format!("\"resultType\":\"complete\",\"ttlMs\":{LIST_TTL},\"cacheScope\":\"private\",");
         head.extend_from_slice(hints.as_bytes());
     }
-    Ok(in_parts([head.into(), page, Bytes::from_static(b"}}")]))
+    in_parts([head.into(), page, Bytes::from_static(b"}}")])
 }
 
 fn page_of(tenant: &Tenant, caller: &Caller, kind: Kind, page: usize) -> Option<Bytes> {

@@ -14,7 +14,7 @@ use crate::access::{AuthError, Caller};
 use crate::app::App;
 use crate::mcp::error::{Refusal, empty_response};
 use crate::mcp::exchange::{Call, accepted, exchange};
-use crate::mcp::headers::{check_modern, era_of};
+use crate::mcp::headers::{check_modern, era_of, trace_of};
 use crate::mcp::record::Finish;
 use crate::mcp::session::{Reach, Session};
 use crate::mcp::{handshake, listen, notices};
@@ -56,7 +56,7 @@ pub async fn post_one(
 async fn post(app: App, server: Option<String>, request: Request<axum::body::Body>) -> Response {
     let (parts, body) = request.into_parts();
     let visit = parts.extensions.get::<Visit>().cloned();
-    let mut entered = match enter(app, server, parts.headers, visit.as_ref()) {
+    let mut entered = match enter(app, server.as_deref(), parts.headers, visit.as_ref()) {
         Ok(entered) => entered,
         Err(refusal) => return refusal.respond(None),
     };
@@ -75,9 +75,9 @@ async fn post(app: App, server: Option<String>, request: Request<axum::body::Bod
 }
 
 /// Lets a request in: credential, then server, so that nobody learns without a credential which servers there are.
-fn enter(app: App, server: Option<String>, headers: HeaderMap, visit: Option<&Visit>) -> Result<Entered, Refusal> {
+fn enter(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<&Visit>) -> Result<Entered, Refusal> {
     let caller = authenticate(&app, &headers)?;
-    let reach = match &server {
+    let reach = match server {
         None => Reach::All,
         Some(slug) => {
             let snapshot = app.registry.snapshot();
@@ -120,12 +120,6 @@ fn no_server(slug: &str) -> Refusal {
     let slug: String = slug.chars().take(60).collect();
     let text = format!("there is no server `{slug}` here, or it is not for you");
     Refusal::new(StatusCode::NOT_FOUND, meta::INVALID_REQUEST, text)
-}
-
-/// The trace id of a `traceparent` header (W3C Trace Context).
-fn trace_of(headers: &HeaderMap) -> Option<u128> {
-    let text = headers.get("traceparent")?.to_str().ok()?;
-    u128::from_str_radix(text.split('-').nth(1)?, 16).ok().filter(|id| *id != 0)
 }
 
 async fn read_message(headers: &HeaderMap, body: axum::body::Body) -> Result<Message, Refusal> {
@@ -257,7 +251,7 @@ fn session_of(entered: &Entered) -> Result<Arc<Session>, Refusal> {
 
 /// `GET /mcp`: the stream for what belongs to no request, in the legacy era.
 pub async fn get_all(State(app): State<App>, headers: HeaderMap, visit: Option<axum::Extension<Visit>>) -> Response {
-    get(app, None, headers, visit).await
+    get(app, None, headers, visit.as_deref()).await
 }
 
 /// `GET /mcp/{server}`.
@@ -267,11 +261,11 @@ pub async fn get_one(
     headers: HeaderMap,
     visit: Option<axum::Extension<Visit>>,
 ) -> Response {
-    get(app, Some(server), headers, visit).await
+    get(app, Some(&server), headers, visit.as_deref()).await
 }
 
-async fn get(app: App, server: Option<String>, headers: HeaderMap, visit: Option<axum::Extension<Visit>>) -> Response {
-    let mut entered = match enter(app, server, headers, visit.as_deref()) {
+async fn get(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<&Visit>) -> Response {
+    let mut entered = match enter(app, server, headers, visit) {
         Ok(entered) => entered,
         Err(refusal) => return refusal.respond(None),
     };
@@ -308,7 +302,7 @@ fn method_not_allowed(mut entered: Entered) -> Response {
 
 /// `DELETE /mcp`: ends a session.
 pub async fn delete_all(State(app): State<App>, headers: HeaderMap, visit: Option<axum::Extension<Visit>>) -> Response {
-    delete(app, None, headers, visit)
+    delete(app, None, headers, visit.as_deref())
 }
 
 /// `DELETE /mcp/{server}`.
@@ -318,11 +312,11 @@ pub async fn delete_one(
     headers: HeaderMap,
     visit: Option<axum::Extension<Visit>>,
 ) -> Response {
-    delete(app, Some(server), headers, visit)
+    delete(app, Some(&server), headers, visit.as_deref())
 }
 
-fn delete(app: App, server: Option<String>, headers: HeaderMap, visit: Option<axum::Extension<Visit>>) -> Response {
-    let mut entered = match enter(app, server, headers, visit.as_deref()) {
+fn delete(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<&Visit>) -> Response {
+    let mut entered = match enter(app, server, headers, visit) {
         Ok(entered) => entered,
         Err(refusal) => return refusal.respond(None),
     };

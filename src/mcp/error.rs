@@ -17,6 +17,9 @@ use crate::protocol::era::{Era, spoken_json};
 use crate::protocol::message::{self, NoMessage};
 use crate::protocol::meta;
 
+/// The JSON-RPC code of [`Kind::Full`].
+pub const FULL: i32 = -31_009;
+
 /// A refusal: what the client did, or what stands in the way.
 #[derive(Debug, Clone)]
 pub struct Refusal {
@@ -75,6 +78,11 @@ impl Refusal {
         )
     }
 
+    /// The gateway holds as many of something as it may: 503 in either era.
+    pub fn full(fault: &Fault) -> Self {
+        Self::of(fault, "gateway", Era::Modern)
+    }
+
     /// A fault on the way to the server and back.
     pub fn of(fault: &Fault, server: &str, era: Era) -> Self {
         let (code, status) = match fault.kind {
@@ -87,7 +95,7 @@ impl Refusal {
             Kind::Status(_) => (-31_006, StatusCode::BAD_GATEWAY),
             Kind::Refused => (-31_007, StatusCode::BAD_GATEWAY),
             Kind::BreakerOpen => (-31_008, StatusCode::SERVICE_UNAVAILABLE),
-            Kind::Full => (-31_009, StatusCode::SERVICE_UNAVAILABLE),
+            Kind::Full => (FULL, StatusCode::SERVICE_UNAVAILABLE),
             Kind::Cancelled => (-31_010, StatusCode::OK),
             Kind::Era => (-31_011, StatusCode::OK),
             Kind::Setup => (-31_012, StatusCode::BAD_GATEWAY),

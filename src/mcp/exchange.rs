@@ -5,20 +5,22 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
+use tokio::time::Instant;
 
-use crate::access::Caller;
+use crate::access::{Allow, Caller};
 use crate::app::App;
-use crate::fault::{Fault, Kind};
+use crate::fault::{Fault, Kind, Retry, Whose};
 use crate::json;
 use crate::mcp::bridge::answer::Fix;
-use crate::mcp::error::{Refusal, empty_response, json_response};
-use crate::mcp::headers::check_params;
+use crate::mcp::error::{FULL, Refusal, empty_response, json_response};
+use crate::mcp::headers::{check_params, trace_headers};
 use crate::mcp::reach::{Ask, Reached, Reply, reach};
 use crate::mcp::record::Finish;
 use crate::mcp::relay::{Parts, Relay};
@@ -69,9 +71,13 @@ pub async fn exchange(mut call: Call) -> Response {
     match serve(&mut call, era).await {
         Ok(response) => response,
         Err(refusal) => {
-            let kind = if refusal.code == meta::METHOD_NOT_FOUND { "unknown_method" } else { "bad_request" };
+            let (whose, kind) = match refusal.code {
+                meta::METHOD_NOT_FOUND => (Whose::Client, "unknown_method"),
+                FULL => (Whose::Gateway, Kind::Full.label()),
+                _ => (Whose::Client, "bad_request"),
+            };
             call.finish.note(&refusal.text);
-            call.finish.end(Outcome::Error { whose: crate::fault::Whose::Client, kind });
+            call.finish.end(Outcome::Error { whose, kind });
             refusal.respond(call.message.id())
         }
     }
@@ -115,7 +121,7 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
         }
     }
     if sent.method() == "subscriptions/listen" && !is_modern(entry) {
-        return Ok(listen::one(call, entry));
+        return listen::one(call, entry);
     }
 
     // Send: replica, session, era, credential are the transport's business.
@@ -126,15 +132,41 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
         None => None,
     };
     call.finish.wait();
+    let total = Duration::from_millis(entry.upstream.server.spec.timeouts.total_ms);
+    let deadline = (sent.method() != "subscriptions/listen").then(|| Instant::now() + total);
+    let sending = send(call, entry, &sent, item, in_flight, deadline);
+    let answered = match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, sending).await,
+        None => Ok(sending.await),
+    };
+    answered.unwrap_or_else(|_| Err(call.failed(&too_late(total), entry)))
+}
+
+/// The fault of a call that took longer than its server may.
+fn too_late(total: Duration) -> Fault {
+    let text = format!("no whole answer within {} ms, the server's bound for one call", total.as_millis());
+    Fault::upstream(Kind::Timeout, Retry::MaybeSent, text)
+}
+
+async fn send(
+    call: &mut Call,
+    entry: &Entry,
+    sent: &Message,
+    item: Option<&Item>,
+    in_flight: Option<InFlight>,
+    deadline: Option<Instant>,
+) -> Result<Response, Refusal> {
+    let era = call.era();
     let reached = {
         let ask = Ask {
             app: &call.app,
             caller: &call.caller,
             session: call.session.as_ref(),
             upstream: &entry.upstream,
-            message: &sent,
+            message: sent,
             item,
             params: if item.is_none() && era == Era::Modern { param_headers(&call.headers) } else { Vec::new() },
+            trace: trace_headers(&call.headers),
             cancel: in_flight.as_ref().map(|request| &request.cancel),
         };
         match &in_flight {
@@ -156,7 +188,7 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
     });
 
     // Answer: one text, or a stream that ends with it.
-    answer(call, entry, reached, in_flight).await
+    answer(call, entry, reached, in_flight, deadline).await
 }
 
 async fn answer(
@@ -164,8 +196,9 @@ async fn answer(
     entry: &Entry,
     reached: Reached,
     in_flight: Option<InFlight>,
+    deadline: Option<Instant>,
 ) -> Result<Response, Refusal> {
-    let Reached { reply, fix, origin, .. } = reached;
+    let Reached { reply, fix, mut origin, .. } = reached;
     let (source, first) = match reply {
         Reply::Json(status, body, mut attempt) => {
             let began = read_whole(body).await;
@@ -176,8 +209,9 @@ async fn answer(
                 Err(fault) => Err(fault),
             };
             attempt.report(read.as_ref().map(drop), std::time::Instant::now());
+            origin.answered();
             return match read.map_err(|fault| call.failed(&fault, entry))? {
-                Ok(message) => Ok(call.one(&fix, &message, status)),
+                Ok(message) => call.one(entry, &fix, &message, status),
                 Err((head, body)) => long(call, entry, &fix, head, body).await,
             };
         }
@@ -195,7 +229,7 @@ async fn answer(
             let piece = first.unwrap_or_else(|| Err(dropped())).map_err(|fault| call.failed(&fault, entry))?;
             call.finish.waited();
             match &piece.message {
-                Some(message) if message.method().is_empty() => return Ok(call.one(&fix, message, StatusCode::OK)),
+                Some(message) if message.method().is_empty() => return call.one(entry, &fix, message, StatusCode::OK),
                 _ => (source, Some(piece)),
             }
         }
@@ -204,10 +238,15 @@ async fn answer(
             (source, None)
         }
     };
+    let seat = call.app.streams.seat().map_err(|fault| {
+        call.finish.fail(&fault);
+        Refusal::full(&fault)
+    })?;
     let tag = (call.reach == Reach::All).then(|| entry.slug().into());
     let finish = call.finish.hand_over();
     let (app, upstream, session) = (call.app.clone(), entry.upstream.clone(), call.session.clone());
-    let parts = Parts { app, upstream, source, first, fix, back: origin, session, in_flight, tag, finish };
+    let parts =
+        Parts { app, upstream, source, first, fix, back: origin, session, in_flight, tag, finish, seat, deadline };
     Ok(stream_response(Body::new(Relay::new(parts))))
 }
 
@@ -244,7 +283,7 @@ async fn long(
     mut body: UpstreamBody,
 ) -> Result<Response, Refusal> {
     let limit = call.app.settings.limits.response_body;
-    let passes = fix.client == fix.server && !fix.renumbered && head.trim_ascii_start().starts_with(b"{");
+    let passes = fix.client == fix.server && fix.renumbered.is_none() && head.trim_ascii_start().starts_with(b"{");
     if passes {
         let finish = call.finish.hand_over();
         let mut response = Response::new(Body::new(crate::mcp::passage::Passage::new(head, body, limit, finish)));
@@ -261,7 +300,7 @@ async fn long(
         }
     }
     let message = read_message(whole.freeze()).map_err(|fault| call.failed(&fault, entry))?;
-    Ok(call.one(fix, &message, StatusCode::OK))
+    call.one(entry, fix, &message, StatusCode::OK)
 }
 
 impl Call {
@@ -282,7 +321,10 @@ impl Call {
     }
 
     /// One message as the whole answer.
-    fn one(&mut self, fix: &Fix, message: &Message, status: StatusCode) -> Response {
+    fn one(&mut self, entry: &Entry, fix: &Fix, message: &Message, status: StatusCode) -> Result<Response, Refusal> {
+        if !fix.is_answered_by(message) {
+            return Err(self.failed(&fix.wrong_id(message), entry));
+        }
         let (bytes, outcome) = fix.response(message);
         self.finish.sent(bytes.len());
         self.finish.end(outcome);
@@ -294,12 +336,12 @@ impl Call {
             // saw.
             _ => StatusCode::OK,
         };
-        json_response(status, bytes)
+        Ok(json_response(status, bytes))
     }
 
     /// The client took the request back before the server began to answer: there is nothing to answer.
     fn taken_back(&mut self) -> Response {
-        self.finish.cancelled(crate::fault::Whose::Client);
+        self.finish.cancelled(Whose::Client);
         stream_response(Body::empty())
     }
 }
@@ -344,7 +386,7 @@ async fn resolve<'a>(
         "server/discover" if era == Era::Modern => Ok(Target::Here(answers::here(message, &answers::discover()))),
         "ping" if era == Era::Legacy => Ok(Target::Here(answers::here(message, "{}"))),
         "logging/setLevel" if era == Era::Legacy => set_level(call, message),
-        "subscriptions/listen" if era == Era::Modern => Ok(Target::Here(listen::all(call))),
+        "subscriptions/listen" if era == Era::Modern => listen::all(call).map(Target::Here),
         "tools/call" | "prompts/get" => {
             let (what, name) = if method == "tools/call" { ("tool", "name") } else { ("prompt", "name") };
             let raw = message.member(name).ok_or_else(|| missing(name))?;
@@ -353,8 +395,7 @@ async fn resolve<'a>(
             let tenant = tenant.ok_or_else(|| Refusal::unknown(what, &exposed))?;
             let found = if what == "tool" { tenant.tool(caller, &exposed) } else { tenant.prompt(caller, &exposed) };
             let found = found.ok_or_else(|| Refusal::unknown(what, &exposed))?;
-            let renamed = message.splice(&[(raw, json::quote(&found.name).as_bytes())]);
-            let message = Message::parse(renamed)?;
+            let message = message.with_text(raw, &found.name)?;
             Ok(Target::Server {
                 entry: found.entry,
                 message: Cow::Owned(message),
@@ -373,12 +414,8 @@ async fn resolve<'a>(
                 let exposed = json::text(raw).ok_or_else(|| missing("ref.name"))?;
                 let found = tenant.and_then(|tenant| tenant.prompt(caller, &exposed));
                 let found = found.ok_or_else(|| Refusal::unknown("prompt", &exposed))?;
-                let renamed = message.splice(&[(raw, json::quote(&found.name).as_bytes())]);
-                return Ok(Target::Server {
-                    entry: found.entry,
-                    message: Cow::Owned(Message::parse(renamed)?),
-                    item: None,
-                });
+                let renamed = message.with_text(raw, &found.name)?;
+                return Ok(Target::Server { entry: found.entry, message: Cow::Owned(renamed), item: None });
             }
             let uri = json::get_text(reference, "uri").ok_or_else(|| missing("ref.name` or `ref.uri"))?;
             let entry = tenant.and_then(|tenant| tenant.template(caller, &uri));
@@ -398,6 +435,9 @@ async fn resolve_in<'a>(call: &Call, entry: &'a Entry, message: &'a Message, era
         }
         _ => None,
     };
+    if method == "tools/list" && call.caller.scopes().tools != Allow::All {
+        return answers::tools_of(entry, &call.caller, message, era).map(Target::Here);
+    }
     // Between ends of one era, on a session of one's own, the server answers everything itself.
     let peer = match entry.upstream.peer_for(era).await {
         Ok(peer) => peer,

@@ -14,6 +14,9 @@ use crate::registry::catalog::Mirrored;
 /// Methods that the modern era has no more.
 const REMOVED: [&str; 5] = ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"];
 
+/// Longest header of a trace that is carried on, bytes.
+const MOST_TRACE: usize = 512;
+
 /// The era of a message. Modern is what names a modern version, in header or body, or a version that nobody speaks.
 pub fn era_of(headers: &HeaderMap, message: &Message) -> Era {
     let modern = |version: Option<Version>| version.is_none_or(|version| version.era() == Era::Modern);
@@ -91,7 +94,6 @@ pub fn check_params(headers: &HeaderMap, message: &Message, mirrored: &[Mirrored
     for parameter in mirrored {
         let header = text(headers, &parameter.header)?;
         match (header.map(meta::decode), argument(message, parameter)) {
-            (None, None) => {}
             (None, Some(_)) => return mismatch(&format!("the header {} is missing", parameter.header)),
             (Some(None), _) => return mismatch(&format!("the Base64 form of {} is broken", parameter.header)),
             (Some(Some(_)), None) => {
@@ -113,6 +115,28 @@ pub fn mirror_params(message: &Message, mirrored: &[Mirrored]) -> Vec<(HeaderNam
         Some((parameter.header.clone(), HeaderValue::from_str(&meta::encode(&value)).ok()?))
     };
     mirrored.iter().filter_map(header).collect()
+}
+
+/// The headers that say to which trace a request belongs (W3C Trace Context), to be carried on as they are. `tracestate`
+/// means nothing without a good `traceparent`, and a second value of either is somebody's mistake.
+pub fn trace_headers(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
+    let one = |name: &'static str| {
+        let mut values = headers.get_all(name).iter();
+        let value = values.next().filter(|value| value.len() <= MOST_TRACE)?;
+        values.next().is_none().then(|| (HeaderName::from_static(name), value.clone()))
+    };
+    match one("traceparent") {
+        Some(parent) if trace_of(headers).is_some() => {
+            [Some(parent), one("tracestate")].into_iter().flatten().collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The trace id of a `traceparent` header.
+pub fn trace_of(headers: &HeaderMap) -> Option<u128> {
+    let text = headers.get("traceparent")?.to_str().ok()?;
+    u128::from_str_radix(text.split('-').nth(1)?, 16).ok().filter(|id| *id != 0)
 }
 
 /// The argument as it stands in a header; `None` when it is absent, null or no primitive.
@@ -146,4 +170,28 @@ fn mismatch<T>(what: &str) -> Result<T, Refusal> {
 
 fn missing(key: &str) -> Refusal {
     Refusal::bad(meta::INVALID_PARAMS, format!("Invalid params: `_meta` needs the member `{key}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_is_carried_on_whole_or_not_at_all() {
+        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let carried = |list: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in list {
+                headers.append(*name, HeaderValue::from_str(value).unwrap());
+            }
+            trace_headers(&headers).into_iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(carried(&[("traceparent", good), ("tracestate", "a=1")]), ["traceparent", "tracestate"]);
+        assert_eq!(carried(&[("traceparent", good), ("tracestate", &"a".repeat(600))]), ["traceparent"]);
+        for none in
+            [&[("tracestate", "a=1")][..], &[("traceparent", "x")], &[("traceparent", good), ("traceparent", good)]]
+        {
+            assert!(carried(none).is_empty(), "{none:?}");
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use ahash::AHashMap;
 use axum::body::Body;
@@ -31,6 +32,7 @@ use crate::mcp::record::Finish;
 use crate::mcp::relay::{Parts, Relay, note_request};
 use crate::mcp::session::{Reach, Session, Way};
 use crate::mcp::source::Source;
+use crate::mcp::streams::Seat;
 use crate::protocol::era::{Era, MODERN};
 use crate::protocol::message::{self, Message, Shape};
 use crate::protocol::{meta, sse};
@@ -46,6 +48,8 @@ use crate::upstream::{Notice, Transport, Upstream};
 
 /// Messages that wait for a slow listener; it then misses some.
 const WAITING: usize = 64;
+/// How long the last word of a stream waits for a slow listener.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Most resources that one modern stream watches.
 const MOST_WATCHED: usize = 1_000;
 
@@ -71,6 +75,13 @@ pub async fn stream(
     mut finish: Finish,
 ) -> Response {
     let last = headers.get(&meta::LAST_EVENT_ID).cloned();
+    let seat = match app.streams.seat() {
+        Ok(seat) => seat,
+        Err(fault) => {
+            finish.fail(&fault);
+            return Refusal::full(&fault).respond(None);
+        }
+    };
     match server_stream(&app, &caller, &session, last).await {
         Ok(Some((upstream, answer, link, tag))) => {
             finish.fill(|operation| operation.server = Some(upstream.server.spec.slug.clone()));
@@ -94,6 +105,8 @@ pub async fn stream(
                 in_flight: None,
                 tag,
                 finish,
+                seat,
+                deadline: None,
             };
             stream_response(Body::new(Relay::open_ended(parts)))
         }
@@ -119,7 +132,7 @@ pub async fn stream(
                 app.tasks.spawn(feed(wants, outbox));
             }
             finish.end(Outcome::Success);
-            stream_response(Body::new(Outbox::new(&app, receiver, Some((session, number)), finish)))
+            stream_response(Body::new(Outbox::new(&app, receiver, Some((session, number)), finish, seat)))
         }
         Err(fault) if matches!(fault.kind, FaultKind::Status(405)) => not_offered(finish),
         Err(fault) => {
@@ -168,19 +181,20 @@ async fn server_stream(
 }
 
 /// `subscriptions/listen` at the common endpoint.
-pub fn all(call: &Call) -> Response {
+pub fn all(call: &Call) -> Result<Response, Refusal> {
     let snapshot = call.app.registry.snapshot();
     let tenant = snapshot.tenant(call.caller.tenant()).cloned();
     listen(call, move |call, uri| tenant.as_ref().and_then(|tenant| tenant.resource(&call.caller, uri)).cloned())
 }
 
 /// `subscriptions/listen` for a server that has no such stream itself.
-pub fn one(call: &Call, entry: &Entry) -> Response {
+pub fn one(call: &Call, entry: &Entry) -> Result<Response, Refusal> {
     let entry = entry.clone();
     listen(call, move |_, _| Some(entry.clone()))
 }
 
-fn listen(call: &Call, owner: impl Fn(&Call, &str) -> Option<Entry>) -> Response {
+fn listen(call: &Call, owner: impl Fn(&Call, &str) -> Option<Entry>) -> Result<Response, Refusal> {
+    let seat = call.app.streams.seat().map_err(|fault| Refusal::full(&fault))?;
     let filter = call.message.member("notifications").unwrap_or(b"{}");
     let id = call.message.id_bytes().unwrap_or_default();
     let wanted = |name: &str| json::get(filter, name) == Some(b"true");
@@ -219,7 +233,7 @@ fn listen(call: &Call, owner: impl Fn(&Call, &str) -> Option<Entry>) -> Response
     let first = message::call(None, "notifications/subscriptions/acknowledged", acknowledged.as_bytes());
     let _ = sender.try_send(sse::frame(&first, None, None));
     for (_, (entry, uris)) in owners {
-        call.app.tasks.spawn(watch(entry.upstream, uris, sender.clone()));
+        call.app.tasks.spawn(watch(call.app.clone(), entry.upstream, uris, sender.clone()));
     }
     let wants = Wants {
         app: call.app.clone(),
@@ -231,13 +245,13 @@ fn listen(call: &Call, owner: impl Fn(&Call, &str) -> Option<Entry>) -> Response
         subscription: Some(id),
     };
     call.app.tasks.spawn(feed(wants, sender));
-    stream_response(Body::new(Outbox::new(&call.app, receiver, None, call.finish_later())))
+    Ok(stream_response(Body::new(Outbox::new(&call.app, receiver, None, call.finish_later(), seat))))
 }
 
 /// Makes a modern server tell of these resources as long as this legacy client listens.
 pub fn watch_for(app: &App, session: &Session, upstream: &Arc<Upstream>, uris: Vec<String>) {
     if let Some(outbox) = session.outbox() {
-        app.tasks.spawn(watch(upstream.clone(), uris, outbox));
+        app.tasks.spawn(watch(app.clone(), upstream.clone(), uris, outbox));
     }
 }
 
@@ -272,8 +286,8 @@ async fn feed(wants: Wants, outbox: mpsc::Sender<Bytes>) {
             () = outbox.closed() => return,
             () = app.shutdown.cancelled() => {
                 if let Some(id) = &wants.subscription {
-                    let tag = format!("{{\"resultType\":\"complete\",\"_meta\":{{\"{}\":{}}}}}", meta::SUBSCRIPTION_ID, String::from_utf8_lossy(id));
-                    let _ = outbox.try_send(sse::frame(&message::result(id, tag.as_bytes()), None, None));
+                    // One who does not read has a moment to begin to.
+                    let _ = outbox.send_timeout(completion(id), FAREWELL).await;
                 }
                 if let Some(session) = &wants.session {
                     session.close_all_outboxes();
@@ -300,6 +314,13 @@ async fn feed(wants: Wants, outbox: mpsc::Sender<Bytes>) {
             },
         }
     }
+}
+
+/// The result with which a subscription ends (2026-07-28, basic/patterns/subscriptions, "Graceful Closure"), as an event.
+pub fn completion(id: &[u8]) -> Bytes {
+    let tag = format!("\"_meta\":{{\"{}\":{}}}", meta::SUBSCRIPTION_ID, String::from_utf8_lossy(id));
+    let result = format!("{{\"resultType\":\"complete\",{tag}}}");
+    sse::frame(&message::result(id, result.as_bytes()), None, None)
 }
 
 fn list_changed(kind: Kind) -> &'static str {
@@ -372,7 +393,7 @@ impl Wants {
 }
 
 /// Makes a server tell of these resources, as long as `outbox` is open. What it says reaches every listener as a notice.
-async fn watch(upstream: Arc<Upstream>, uris: Vec<String>, outbox: mpsc::Sender<Bytes>) {
+async fn watch(app: App, upstream: Arc<Upstream>, uris: Vec<String>, outbox: mpsc::Sender<Bytes>) {
     let hearing = async {
         let peer = upstream.peer().await?;
         if peer.era_for(Era::Modern) == Era::Legacy {
@@ -407,6 +428,8 @@ async fn watch(upstream: Arc<Upstream>, uris: Vec<String>, outbox: mpsc::Sender<
     };
     tokio::select! {
         () = outbox.closed() => {}
+        // The stream ends when nobody can write into it any more.
+        () = app.shutdown.cancelled() => {}
         result = hearing => if let Err(fault) = result {
             tracing::debug!(server = %upstream.server.spec.slug, "watching its resources failed: {fault}");
         }
@@ -419,10 +442,11 @@ pub fn hear_link(app: &App, caller: &Caller, session: &Arc<Session>, server: Ser
     let snapshot = app.registry.snapshot();
     let entry = snapshot.tenant(caller.tenant()).and_then(|tenant| tenant.entry_by_id(caller, server));
     let Some(upstream) = entry.map(|entry| entry.upstream.clone()) else { return };
-    let session = session.clone();
+    let (session, shutdown) = (session.clone(), app.shutdown.clone());
     app.tasks.spawn(async move {
         tokio::select! {
             () = outbox.closed() => {}
+            () = shutdown.cancelled() => {}
             result = hear(&upstream, &session, &link, &outbox) => if let Err(fault) = result {
                 tracing::debug!(server = %upstream.server.spec.slug, "the server's stream ended: {fault}");
             }
@@ -479,16 +503,23 @@ pub fn pass_level_on(call: &Call, session: &Arc<Session>, params: &[u8]) {
 /// A listener's stream.
 struct Outbox {
     receiver: mpsc::Receiver<Bytes>,
-    keep_alive: std::time::Duration,
+    keep_alive: Duration,
     timer: Pin<Box<Sleep>>,
     session: Option<(Arc<Session>, u64)>,
     finish: Finish,
+    _seat: Seat,
 }
 
 impl Outbox {
-    fn new(app: &App, receiver: mpsc::Receiver<Bytes>, session: Option<(Arc<Session>, u64)>, finish: Finish) -> Self {
+    fn new(
+        app: &App,
+        receiver: mpsc::Receiver<Bytes>,
+        session: Option<(Arc<Session>, u64)>,
+        finish: Finish,
+        seat: Seat,
+    ) -> Self {
         let keep_alive = app.settings.limits.sse_keep_alive;
-        Self { receiver, keep_alive, timer: Box::pin(sleep(keep_alive)), session, finish }
+        Self { receiver, keep_alive, timer: Box::pin(sleep(keep_alive)), session, finish, _seat: seat }
     }
 }
 

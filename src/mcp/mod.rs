@@ -15,3 +15,5 @@ pub mod record;
 pub mod relay;
 pub mod session;
 pub mod source;
+pub mod streams;
+pub mod withdrawal;

@@ -16,9 +16,9 @@ use crate::mcp::bridge::answer::Fix;
 use crate::mcp::bridge::request::{to_legacy, to_modern};
 use crate::mcp::headers::{mirror_params, named_by};
 use crate::mcp::listen;
-use crate::mcp::relay::withdraw;
 use crate::mcp::session::{Cancel, Reach, Session};
 use crate::mcp::source::Source;
+use crate::mcp::withdrawal::Withdrawal;
 use crate::protocol::era::{Era, MODERN, Version};
 use crate::protocol::message::{self, Message};
 use crate::protocol::meta;
@@ -46,6 +46,8 @@ pub struct Ask<'a> {
     pub item: Option<&'a Item>,
     /// Headers of a modern client that mirror parameters of a tool that is not listed.
     pub params: Vec<(HeaderName, HeaderValue)>,
+    /// Headers of the client that say to which trace the request belongs.
+    pub trace: Vec<(HeaderName, HeaderValue)>,
     /// How the client takes it back, in the legacy era.
     pub cancel: Option<&'a Arc<Cancel>>,
 }
@@ -73,16 +75,24 @@ pub enum Reply {
 }
 
 /// The way back to the server for what the client answers it.
-#[derive(Clone)]
 pub enum Back {
     /// There is none: the server cannot ask.
     None,
     /// This session with it.
     Http(Arc<HttpSession>),
     /// The session that several clients share: it must not ask.
-    Shared(Arc<HttpSession>, Bytes),
+    Shared(Arc<HttpSession>, Withdrawal),
     /// This channel.
     Mux(Mux),
+}
+
+impl Back {
+    /// The answer came; there is nothing to take back any more.
+    pub fn answered(&mut self) {
+        if let Self::Shared(_, withdrawal) = self {
+            withdrawal.answered();
+        }
+    }
 }
 
 impl Ask<'_> {
@@ -97,7 +107,7 @@ impl Ask<'_> {
             client: self.era(),
             server,
             id: self.message.id_bytes().unwrap_or_default(),
-            renumbered: false,
+            renumbered: None,
             token: None,
             cacheable: ListKind::of_method(&method).is_some() || method == "resources/read",
             log_level: level.map(|level| level.as_ref().into()),
@@ -125,6 +135,7 @@ impl Ask<'_> {
             Some(item) => headers.extend(mirror_params(self.message, &item.mirrored)),
             None => headers.extend(self.params.iter().cloned()),
         }
+        headers.extend(self.trace.iter().cloned());
         Outgoing { message, version: Some(MODERN), headers, ..Outgoing::default() }
     }
 }
@@ -189,7 +200,7 @@ async fn in_session(ask: &Ask<'_>, server: &HttpServer, session: &Arc<Session>) 
         if let Some(cancel) = ask.cancel {
             cancel.forward_to(ask.upstream, &link);
         }
-        let answer = link.post(server, ask.message.bytes().clone(), Vec::new()).await;
+        let answer = link.post(server, ask.message.bytes().clone(), ask.trace.clone()).await;
         if again && is_lost(&answer) && link.id.is_some() {
             session.lose(ask.upstream.server.id, &link);
             again = false;
@@ -207,36 +218,22 @@ async fn in_shared_session(ask: &Ask<'_>, server: &HttpServer) -> Result<Reached
         let link = ask.upstream.own_session(server).await?;
         let number = link.number();
         let (bytes, token) = to_legacy(ask.message, Some(number));
-        let fix = Fix { renumbered: true, token, ..ask.fix(Era::Legacy) };
         let id = Bytes::from(number.to_string());
-        let mut waiting = Waiting { ask, link: &link, id: &id, over: false };
-        let answer = link.post(server, bytes, Vec::new()).await;
-        waiting.over = true;
-        drop(waiting);
+        let fix = Fix { renumbered: Some(id.clone()), token, ..ask.fix(Era::Legacy) };
+        // From here on a client that goes away takes its request back, whether the answer has begun or not.
+        let mut withdrawal = Withdrawal::new(ask.app, ask.upstream, &link, &id);
+        let answer = link.post(server, bytes, ask.trace.clone()).await;
+        if answer.is_err() {
+            withdrawal.answered();
+        }
         if again && is_lost(&answer) && link.id.is_some() {
+            withdrawal.answered();
             ask.upstream.lose_own_session(&link).await;
             again = false;
             continue;
         }
         let version = link.version();
-        return reached(ask, server, answer?, fix, Back::Shared(link, id), version);
-    }
-}
-
-/// A request in the shared session that waits for the beginning of its answer: a client that goes away meanwhile takes it
-/// back.
-struct Waiting<'a> {
-    ask: &'a Ask<'a>,
-    link: &'a Arc<HttpSession>,
-    id: &'a Bytes,
-    over: bool,
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if !self.over {
-            withdraw(self.ask.app, self.ask.upstream, self.link.clone(), self.id);
-        }
+        return reached(ask, server, answer?, fix, Back::Shared(link, withdrawal), version);
     }
 }
 
@@ -290,7 +287,13 @@ fn reached(
     let Answer { status, content, attempt, replica, .. } = answer;
     let reply = match content {
         Content::Json(body) => Reply::Json(status, body, attempt),
-        Content::Events(body) => Reply::Stream(Source::events(body, attempt, server.limits().message)),
+        Content::Events(mut body) => {
+            if ask.message.method() == "subscriptions/listen" {
+                // A quiet subscription is a healthy one.
+                body.be_patient();
+            }
+            Reply::Stream(Source::events(body, attempt, server.limits().message))
+        }
         Content::Empty => {
             ask.upstream.forget();
             return Err(garbage(format!(

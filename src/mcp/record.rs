@@ -30,6 +30,7 @@ impl Finish {
     }
 
     /// Gives the operation to somebody else; what is left here records nothing.
+    #[must_use]
     pub fn hand_over(&mut self) -> Self {
         Self { recorder: self.recorder.clone(), open: self.open.take() }
     }

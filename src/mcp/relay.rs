@@ -8,21 +8,23 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Frame;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::app::App;
 use crate::fault::{Fault, Kind, Retry, Whose};
 use crate::mcp::bridge::answer::{ERA_CODE, ERA_MODERN, Fix};
 use crate::mcp::error::Refusal;
+use crate::mcp::listen;
 use crate::mcp::reach::Back;
 use crate::mcp::record::Finish;
 use crate::mcp::session::{Asked, InFlight, Session, Way};
 use crate::mcp::source::{Piece, Source};
+use crate::mcp::streams::Seat;
 use crate::protocol::era::Era;
 use crate::protocol::message::{self, Message, Shape};
 use crate::protocol::sse;
 use crate::telemetry::Outcome;
-use crate::upstream::session::HttpSession;
 use crate::upstream::{Transport, Upstream};
 
 /// After the response a server gets this long to end its stream, so that the connection can be used again.
@@ -46,6 +48,10 @@ pub struct Relay {
     /// Whether it is a stream of its own and not the answer to one request.
     open_ended: bool,
     timer: Option<Pin<Box<Sleep>>>,
+    deadline: Option<Instant>,
+    /// Ready when the process stops, for a stream that would not end by itself.
+    stop: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    _seat: Seat,
 }
 
 /// What a relay is made of.
@@ -70,12 +76,17 @@ pub struct Parts {
     pub tag: Option<Box<str>>,
     /// Records the operation.
     pub finish: Finish,
+    /// Its place among the streams.
+    pub seat: Seat,
+    /// When it must have ended; none for `subscriptions/listen`, which lasts until somebody ends it.
+    pub deadline: Option<Instant>,
 }
 
 impl Relay {
     /// Starts passing on.
     pub fn new(parts: Parts) -> Self {
-        let Parts { app, upstream, source, first, fix, back, session, in_flight, tag, finish } = parts;
+        let Parts { app, upstream, source, first, fix, back, session, in_flight, tag, finish, seat, deadline } = parts;
+        let stop = deadline.is_none().then(|| Box::pin(app.shutdown.clone().cancelled_owned()));
         Self {
             app,
             upstream,
@@ -91,6 +102,9 @@ impl Relay {
             resumable: false,
             open_ended: false,
             timer: None,
+            deadline,
+            stop,
+            _seat: seat,
         }
     }
 
@@ -99,6 +113,7 @@ impl Relay {
         let mut relay = Self::new(parts);
         relay.open_ended = true;
         relay.resumable = true;
+        relay.stop = Some(Box::pin(relay.app.shutdown.clone().cancelled_owned()));
         relay
     }
 
@@ -109,6 +124,9 @@ impl Relay {
                 self.answered = true;
                 self.source = None;
                 return Poll::Ready(None);
+            }
+            if self.stop.as_mut().is_some_and(|stop| stop.as_mut().poll(context).is_ready()) {
+                return Poll::Ready(self.goodbye());
             }
             let piece = match self.first.take() {
                 Some(piece) => Some(Ok(piece)),
@@ -148,15 +166,37 @@ impl Relay {
         }
     }
 
+    /// The process stops: the last frame of a stream that lasts. A subscription ends with its result (2026-07-28,
+    /// basic/patterns/subscriptions, "Graceful Closure"); the client then knows that nothing broke.
+    fn goodbye(&mut self) -> Option<Bytes> {
+        (self.stop, self.source) = (None, None);
+        if std::mem::replace(&mut self.answered, true) {
+            return None;
+        }
+        self.finish.end(Outcome::Success);
+        (!self.open_ended).then(|| listen::completion(&self.fix.id))
+    }
+
     /// Nothing to pass on: after the answer the stream soon ends, before it a comment keeps it alive.
     fn poll_quiet(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let wait = if self.answered { LINGER } else { self.app.settings.limits.sse_keep_alive };
+        let mut wait = if self.answered { LINGER } else { self.app.settings.limits.sse_keep_alive };
+        if let Some(deadline) = self.deadline.filter(|_| !self.answered) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let text = "no whole answer within the server's bound for one call";
+                return self.poll_broken(&Fault::upstream(Kind::Timeout, Retry::MaybeSent, text));
+            }
+            wait = wait.min(left);
+        }
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(wait)));
         ready!(timer.as_mut().poll(context));
         self.timer = None;
         if self.answered {
             self.source = None;
             return Poll::Ready(None);
+        }
+        if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return self.poll_quiet(context);
         }
         Poll::Ready(Some(sse::KEEP_ALIVE))
     }
@@ -192,8 +232,15 @@ impl Relay {
                 if self.answered {
                     return None;
                 }
-                let (bytes, outcome) = self.fix.response(message);
                 self.answered = true;
+                self.back.answered();
+                if !self.fix.is_answered_by(message) {
+                    let fault = self.fix.wrong_id(message);
+                    self.finish.fail(&fault);
+                    let refusal = Refusal::of(&fault, self.upstream.server.spec.slug.as_str(), self.fix.client);
+                    return Some(sse::frame(&refusal.message(Some(&self.fix.id)), None, None));
+                }
+                let (bytes, outcome) = self.fix.response(message);
                 if let Some(source) = &mut self.source {
                     source.succeeded();
                 }
@@ -273,7 +320,7 @@ pub fn note_request(
 }
 
 /// Tells a server that asks in the shared session that nobody there can answer.
-fn decline(app: &App, upstream: &Arc<Upstream>, link: Arc<HttpSession>, id: &[u8]) {
+fn decline(app: &App, upstream: &Arc<Upstream>, link: Arc<crate::upstream::session::HttpSession>, id: &[u8]) {
     let error = message::error(Some(id), ERA_CODE, ERA_MODERN, Some("{\"kind\":\"era\"}"));
     let upstream = upstream.clone();
     app.tasks.spawn(async move {
@@ -285,28 +332,10 @@ fn decline(app: &App, upstream: &Arc<Upstream>, link: Arc<HttpSession>, id: &[u8
     });
 }
 
-/// Takes a request back from a server. HTTP has no other word for it than a closed connection; a session of its era wants a
-/// notification.
-pub fn withdraw(app: &App, upstream: &Arc<Upstream>, link: Arc<HttpSession>, id: &[u8]) {
-    let params = format!("{{\"requestId\":{}}}", String::from_utf8_lossy(id));
-    let notification = message::call(None, "notifications/cancelled", params.as_bytes());
-    let upstream = upstream.clone();
-    app.tasks.spawn(async move {
-        if let Transport::Http(server) = &upstream.transport
-            && let Ok(mut answer) = link.post(server, notification, Vec::new()).await
-        {
-            answer.attempt.report(Ok(()), std::time::Instant::now());
-        }
-    });
-}
-
 impl Drop for Relay {
     fn drop(&mut self) {
         if self.answered {
             return;
-        }
-        if let (Back::Shared(link, id), Some(_)) = (&self.back, &self.source) {
-            withdraw(&self.app, &self.upstream, link.clone(), id);
         }
         if self.open_ended {
             self.finish.end(Outcome::Success);

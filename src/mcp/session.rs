@@ -85,7 +85,7 @@ pub struct Asked {
 /// How an answer gets back to a server.
 #[derive(Clone)]
 pub enum Way {
-    /// POSTed in this session.
+    /// `POSTed` in this session.
     Http(Arc<HttpSession>),
     /// Through this channel, under this token.
     Mux(Mux, u64),
@@ -236,7 +236,7 @@ impl Session {
 
     /// The resources that the session watches.
     pub fn watched(&self) -> Vec<String> {
-        self.lock().watched.iter().map(|uri| uri.to_string()).collect()
+        self.lock().watched.iter().map(std::string::ToString::to_string).collect()
     }
 
     /// The parameters of the client's last `logging/setLevel`.
@@ -428,7 +428,7 @@ mod tests {
 
     #[test]
     fn a_session_is_found_by_its_owner_alone() {
-        let sessions = Sessions::new(2, Duration::from_secs(60));
+        let sessions = Sessions::new(2, Duration::from_mins(1));
         let id = HeaderValue::from_str(&open(&sessions).unwrap().id).unwrap();
         let tenant = TenantId::default_tenant();
         assert!(sessions.get(&id, &ada(), &tenant).is_some());

@@ -94,7 +94,7 @@ impl Source {
 impl Events {
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Piece, Fault>>> {
         loop {
-            match self.reader.next() {
+            match self.reader.event() {
                 Err(error) => {
                     let fault = Fault::upstream(Kind::TooLarge, Retry::MaybeSent, error.to_string());
                     return Poll::Ready(Some(Err(fault)));

@@ -41,6 +41,9 @@ pub struct Message {
     method: Range<usize>,
     /// `params` of a request or notification, `result` or `error` of a response.
     body: Option<Range<usize>>,
+    /// `name` and `_meta` in `params`: every request is asked for them several times.
+    name: Option<Range<usize>>,
+    meta: Option<Range<usize>>,
 }
 
 impl Message {
@@ -116,7 +119,17 @@ impl Message {
         {
             return Err(NoMessage { code: meta::INVALID_PARAMS, text: "`params` must be an object".to_owned() });
         }
-        Ok(Self { shape, id, method, body: params.or(result).or(error), bytes })
+        let (mut name, mut meta) = (None, None);
+        if let Some(range) = &params {
+            for (written, value) in json::members(&bytes[range.clone()]) {
+                if json::is_name(written, "name") {
+                    name = Some(json::span(&bytes, value));
+                } else if json::is_name(written, "_meta") {
+                    meta = Some(json::span(&bytes, value));
+                }
+            }
+        }
+        Ok(Self { shape, id, method, body: params.or(result).or(error), name, meta, bytes })
     }
 
     /// What it is.
@@ -156,12 +169,21 @@ impl Message {
 
     /// A member of `params`, `result` or `error`.
     pub fn member(&self, name: &str) -> Option<&[u8]> {
-        json::get(self.body()?, name)
+        let known = match name {
+            "name" if self.is_call() => &self.name,
+            "_meta" if self.is_call() => &self.meta,
+            _ => return json::get(self.body()?, name),
+        };
+        known.clone().map(|range| &self.bytes[range])
+    }
+
+    fn is_call(&self) -> bool {
+        matches!(self.shape, Shape::Request | Shape::Notification)
     }
 
     /// A string member of `params`, `result` or `error`.
     pub fn text(&self, name: &str) -> Option<Cow<'_, str>> {
-        json::get_text(self.body()?, name)
+        json::text(self.member(name)?)
     }
 
     /// A member of `_meta` in `params` or `result`.
@@ -181,6 +203,12 @@ impl Message {
     pub fn splice(&self, edits: &[(&[u8], &[u8])]) -> Bytes {
         let edits: Vec<_> = edits.iter().map(|(part, new)| (json::span(&self.bytes, part), *new)).collect();
         json::splice(&self.bytes, &edits)
+    }
+
+    /// The message with one string in it replaced; `part` must be a slice of this message.
+    pub fn with_text(&self, part: &[u8], text: &str) -> Result<Self, NoMessage> {
+        // Checked already, and a quoted string in place of another leaves it so.
+        Self::of_checked(self.splice(&[(part, json::quote(text).as_bytes())]))
     }
 
     /// The bytes with another id.

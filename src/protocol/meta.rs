@@ -54,10 +54,10 @@ pub const RESOURCE_NOT_FOUND: i32 = -32002;
 
 /// `value` as it may stand in a header: itself, or its Base64 form where the header could not hold it.
 pub fn encode(value: &str) -> Cow<'_, str> {
+    let like_encoded = value.starts_with("=?base64?") && value.ends_with("?=");
     let plain = value.bytes().all(|byte| matches!(byte, 0x20..=0x7e | b'\t'))
-        && !value.starts_with([' ', '\t'])
-        && !value.ends_with([' ', '\t'])
-        && !(value.starts_with("=?base64?") && value.ends_with("?="));
+        && value.trim_matches([' ', '\t']) == value
+        && !like_encoded;
     if plain { Cow::Borrowed(value) } else { Cow::Owned(format!("=?base64?{}?=", STANDARD.encode(value))) }
 }
 

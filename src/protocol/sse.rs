@@ -70,7 +70,7 @@ impl Reader {
     }
 
     /// The next whole event, if it is there.
-    pub fn next(&mut self) -> Result<Option<Event>, TooLarge> {
+    pub fn event(&mut self) -> Result<Option<Event>, TooLarge> {
         match self.find_end() {
             Some(end) => {
                 let raw = self.buffer.split_to(end).freeze();
@@ -136,7 +136,7 @@ fn parse(raw: Bytes) -> Event {
             b"event" => event.name = Some(value),
             // Digits only: a number's parser would also take a sign.
             b"retry" if value.iter().all(u8::is_ascii_digit) => {
-                event.retry = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok()).or(event.retry)
+                event.retry = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok()).or(event.retry);
             }
             _ => {}
         }
@@ -179,7 +179,7 @@ mod tests {
         let mut events = Vec::new();
         for piece in pieces {
             reader.feed(piece);
-            while let Some(event) = reader.next().unwrap() {
+            while let Some(event) = reader.event().unwrap() {
                 events.push(event);
             }
         }
@@ -212,7 +212,7 @@ mod tests {
     fn what_is_not_ended_is_not_an_event() {
         let mut reader = Reader::new(100);
         reader.feed(b"data: half\n");
-        assert_eq!(reader.next(), Ok(None));
+        assert_eq!(reader.event(), Ok(None));
         assert_eq!(reader.unfinished(), 11);
     }
 
@@ -220,7 +220,7 @@ mod tests {
     fn an_event_over_the_bound_is_refused() {
         let mut reader = Reader::new(100);
         reader.feed(&[b'x'; 101]);
-        assert_eq!(reader.next(), Err(TooLarge { limit: 100 }));
+        assert_eq!(reader.event(), Err(TooLarge { limit: 100 }));
     }
 
     proptest! {

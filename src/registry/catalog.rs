@@ -247,7 +247,7 @@ fn collect(schema: &[u8], path: &mut Vec<Box<str>>, found: &mut Vec<Mirrored>) -
             let full = format!("{PARAM_PREFIX}{}", header.to_ascii_lowercase());
             match HeaderName::from_bytes(full.as_bytes()) {
                 Ok(header) if full.len() > PARAM_PREFIX.len() => {
-                    found.push(Mirrored { path: path.clone().into(), header })
+                    found.push(Mirrored { path: path.clone().into(), header });
                 }
                 _ => return Err(format!("`{header}` cannot be part of a header name")),
             }

@@ -18,7 +18,7 @@ use crate::upstream::peer;
 use crate::upstream::{Notice, Transport, Upstream};
 
 /// First and longest pause after a failure.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// Several changes in a row are asked about once.
 const SETTLE: Duration = Duration::from_millis(50);
 /// Pause before a stream that ended is opened again.
@@ -46,18 +46,16 @@ async fn ask_again_and_again(registry: &Registry, upstream: &Arc<Upstream>, keep
                 upstream.forget();
             }
         }
-        registry.heard(upstream, result.as_ref().map(Clone::clone), &said);
+        let well = result.is_ok();
+        registry.heard(upstream, result, &said);
         said.clear();
-        let wait = match result {
-            Ok(_) => {
-                pause = PAUSES.0;
-                registry.ttl.mul_f64(rand::random_range(0.9..1.1))
-            }
-            Err(_) => {
-                let wait = pause.mul_f64(rand::random_range(0.8..1.2));
-                pause = (pause * 2).min(PAUSES.1);
-                wait
-            }
+        let wait = if well {
+            pause = PAUSES.0;
+            registry.ttl.mul_f64(rand::random_range(0.9..1.1))
+        } else {
+            let wait = pause.mul_f64(rand::random_range(0.8..1.2));
+            pause = (pause * 2).min(PAUSES.1);
+            wait
         };
         let until = Instant::now() + wait;
         loop {
@@ -154,7 +152,7 @@ async fn hear(registry: &Registry, upstream: &Upstream, server: &HttpServer, ans
     let mut reader = sse::Reader::new(server.limits().message);
     while let Some(piece) = body.chunk().await {
         reader.feed(&piece?);
-        while let Ok(Some(event)) = reader.next() {
+        while let Ok(Some(event)) = reader.event() {
             let Some(message) = event.data.filter(|data| !data.is_empty()).map(read_message) else { continue };
             match message {
                 Ok(message) if message.shape() == Shape::Notification => {

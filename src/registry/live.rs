@@ -144,7 +144,7 @@ impl Registry {
     }
 
     /// Takes in what a keeper heard. `said` are the kinds that the server itself said had changed.
-    pub fn heard(&self, upstream: &Arc<Upstream>, result: Result<Catalog, &Fault>, said: &[Kind]) {
+    pub fn heard(&self, upstream: &Arc<Upstream>, result: Result<Catalog, Fault>, said: &[Kind]) {
         {
             let mut live = self.lock();
             let Some(live) = live.get_mut(&upstream.server.id) else { return };

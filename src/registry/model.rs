@@ -196,7 +196,7 @@ pub struct Server {
     pub tenant: TenantId,
     /// What it is.
     pub spec: ServerSpec,
-    /// Counts changes of the row, from 1; the ETag.
+    /// Counts changes of the row, from 1; the `ETag`.
     pub revision: i64,
     /// When it was registered.
     pub created_at: OffsetDateTime,
@@ -222,7 +222,7 @@ impl ServerSpec {
             match &self.command {
                 None => say("command".into(), "a stdio server needs `command` with a `program`"),
                 Some(command) if command.program.trim().is_empty() => {
-                    say("command.program".into(), "name the program to start")
+                    say("command.program".into(), "name the program to start");
                 }
                 Some(command) => {
                     if command.program.contains('\0') || command.args.iter().any(|arg| arg.contains('\0')) {

@@ -131,7 +131,9 @@ where
     };
     let mut connection = pin!(host.http.serve_connection(io, service));
     let mut timer = pin!(sleep(pace(&host.limits)));
-    let (mut stop, mut cut) = (pin!(host.shutdown.cancelled()), pin!(host.cut.cancelled()));
+    // Children of the tokens: looking at one takes a lock, which must not be every connection's.
+    let (stop, cut) = (host.shutdown.child_token(), host.cut.child_token());
+    let (mut stop, mut cut) = (pin!(stop.cancelled()), pin!(cut.cancelled()));
     // Told to close when it next rests: because the process stops, or because it rested too long.
     let (mut stopping, mut rested) = (false, false);
     loop {

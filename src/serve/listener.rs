@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::connection::{Host, serve};
+use super::workers::Workers;
 
 /// Connections that the kernel keeps while the loop is busy.
 const BACKLOG: u32 = 1024;
@@ -22,7 +24,7 @@ pub(super) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// Accepts until the process begins to stop; the socket is closed then.
-pub(super) async fn accept(listener: TcpListener, host: Arc<Host>) {
+pub(super) async fn accept(listener: TcpListener, host: Arc<Host>, workers: Arc<Workers>) {
     let mut pause = Duration::ZERO;
     loop {
         let accepted = tokio::select! {
@@ -35,8 +37,18 @@ pub(super) async fn accept(listener: TcpListener, host: Arc<Host>) {
                 match Arc::clone(&host.places).try_acquire_owned() {
                     Ok(place) => {
                         // Without it an answer in two writes waits 40 ms for the client's delayed acknowledgement.
-                        if stream.set_nodelay(true).is_ok() {
-                            host.tasks.spawn(serve(Arc::clone(&host), stream, peer, place));
+                        if stream.set_nodelay(true).is_ok()
+                            && let Ok(stream) = stream.into_std()
+                        {
+                            let seat = workers.seat();
+                            let serving = seated(Arc::clone(&host), stream, peer, place);
+                            host.tasks.spawn_on(
+                                async move {
+                                    serving.await;
+                                    drop(seat.busy);
+                                },
+                                &seat.handle,
+                            );
                         }
                     }
                     Err(_) => refuse(&host, stream),
@@ -54,6 +66,14 @@ pub(super) async fn accept(listener: TcpListener, host: Arc<Host>) {
                 }
             }
         }
+    }
+}
+
+/// On its own thread from here on: the socket is watched by that thread's runtime.
+async fn seated(host: Arc<Host>, stream: std::net::TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
+    match TcpStream::from_std(stream) {
+        Ok(stream) => serve(host, stream, peer, place).await,
+        Err(error) => tracing::warn!(%error, "an accepted connection cannot be watched"),
     }
 }
 

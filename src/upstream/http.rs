@@ -109,7 +109,7 @@ impl HttpServer {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
         for (name, value) in &spec.headers {
-            let bad = |_| setup(format!("header `{name}` cannot be sent"));
+            let bad = |()| setup(format!("header `{name}` cannot be sent"));
             let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad(()))?;
             let mut value = HeaderValue::from_str(value.expose()).map_err(|_| bad(()))?;
             value.set_sensitive(true);
@@ -319,7 +319,7 @@ async fn first_response(mut body: Body, limit: usize) -> Result<Message, Fault> 
     let mut reader = sse::Reader::new(limit);
     while let Some(piece) = body.chunk().await {
         reader.feed(&piece?);
-        while let Some(event) = reader.next().map_err(|error| garbage(error.to_string()))? {
+        while let Some(event) = reader.event().map_err(|error| garbage(error.to_string()))? {
             let Some(data) = event.data.filter(|data| !data.is_empty()) else { continue };
             let message = read_message(data)?;
             if matches!(message.shape(), Shape::Result | Shape::Error) {

@@ -1,5 +1,5 @@
-//! HTTP+SSE of 2024-11-05 (basic/transports, "HTTP with SSE"): one stream carries everything the server says, messages are
-//! POSTed to an address that the stream names first. A stream is a session, so each client session has one of its own, and
+//! HTTP with SSE of 2024-11-05 (basic/transports, "HTTP with SSE"): one stream carries everything the server says, messages are
+//! sent by POST to an address that the stream names first. A stream is a session, so each client session has one of its own, and
 //! clients without sessions share one.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,11 +40,14 @@ pub struct Link {
     pub peer: Peer,
 }
 
+/// The place of a stream, open or being opened.
+type Slot = Arc<OnceCell<Arc<Link>>>;
+
 /// A server of the oldest transport.
 pub struct SseServer {
     server: Arc<Server>,
     http: Arc<HttpServer>,
-    links: Mutex<AHashMap<Option<Arc<str>>, Arc<OnceCell<Arc<Link>>>>>,
+    links: Mutex<AHashMap<Option<Arc<str>>, Slot>>,
 }
 
 impl SseServer {
@@ -124,7 +127,7 @@ async fn endpoint(
 ) -> Result<PathAndQuery, Fault> {
     while let Some(piece) = body.chunk().await {
         reader.feed(&piece?);
-        while let Some(event) = reader.next().map_err(|error| garbage(error.to_string()))? {
+        while let Some(event) = reader.event().map_err(|error| garbage(error.to_string()))? {
             if event.name.as_deref() != Some(b"endpoint") {
                 continue;
             }
@@ -171,7 +174,7 @@ async fn carry(
                 Some(Ok(piece)) => {
                     reader.feed(&piece);
                     loop {
-                        match reader.next() {
+                        match reader.event() {
                             Ok(None) => break,
                             Ok(Some(event)) => {
                                 if let Some(data) = event.data.filter(|data| !data.is_empty())

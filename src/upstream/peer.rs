@@ -34,9 +34,8 @@ impl Peer {
     pub fn era_for(&self, client: Era) -> Era {
         match client {
             Era::Legacy if self.legacy.is_some() => Era::Legacy,
-            Era::Modern if self.modern.is_some() => Era::Modern,
-            _ if self.modern.is_some() => Era::Modern,
-            _ => Era::Legacy,
+            Era::Legacy | Era::Modern if self.modern.is_some() => Era::Modern,
+            Era::Legacy | Era::Modern => Era::Legacy,
         }
     }
 

@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -29,14 +29,25 @@ const REST: Duration = Duration::from_secs(4);
 const REST_MARGIN: Duration = Duration::from_secs(1);
 
 /// Longer than any process runs.
-const FOREVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
+const FOREVER: Duration = Duration::from_hours(8760);
+
+/// Threads are told apart by this many places; two that share one only share its lock.
+const SHARDS: usize = 16;
+
+/// This thread's place.
+fn shard() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static MINE: usize = NEXT.fetch_add(1, Relaxed) % SHARDS);
+    MINE.with(|mine| *mine)
+}
 
 /// Connections to one replica.
 pub struct Wire {
     target: Target,
     outbound: Arc<Outbound>,
     connect_timeout: Duration,
-    idle: Mutex<Vec<Idle>>,
+    /// Connections at rest, by the thread that opened them: its runtime is the one that hears of them.
+    idle: [Mutex<Vec<Idle>>; SHARDS],
     most_idle: usize,
     /// What was measured here.
     pub stats: WireStats,
@@ -71,7 +82,7 @@ struct Link {
 impl Wire {
     /// No connection is made before the first call.
     pub fn new(target: Target, outbound: Arc<Outbound>, connect_timeout: Duration, most_idle: usize) -> Self {
-        let idle = Mutex::new(Vec::new());
+        let idle = std::array::from_fn(|_| Mutex::default());
         Self { target, outbound, connect_timeout, idle, most_idle, stats: WireStats::default() }
     }
 
@@ -82,7 +93,7 @@ impl Wire {
 
     /// Connections at rest.
     pub fn resting(&self) -> usize {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.idle.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
     }
 
     /// Sends `request` and returns the answer once its head is there. `patience` bounds the wait for the head and then for
@@ -123,13 +134,18 @@ impl Wire {
         }
     }
 
+    /// The resting connections of this thread.
+    fn mine(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle[shard()].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take(&self) -> Option<Link> {
         let now = Instant::now();
         loop {
-            let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+            let idle = self.mine().pop()?;
             // The most recently used lies on top; below it they are only older.
             if idle.until <= now {
-                self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                self.mine().clear();
                 return None;
             }
             let mut link = idle.link;
@@ -157,7 +173,7 @@ impl Wire {
 
     fn give_back(&self, mut link: Link, rest: Duration) {
         link.fresh = false;
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.mine();
         if idle.len() < self.most_idle {
             idle.push(Idle { link, until: Instant::now() + rest });
         }
@@ -299,12 +315,11 @@ impl Body {
                     let Ok(data) = frame.into_data() else { continue };
                     self.timer = None;
                     if let Some(left) = &mut self.left {
-                        match left.checked_sub(data.len() as u64) {
-                            Some(now) => *left = now,
-                            None => {
-                                self.link = None;
-                                return Poll::Ready(Some(Err(too_large(self.limit.unwrap_or_default()))));
-                            }
+                        if let Some(now) = left.checked_sub(data.len() as u64) {
+                            *left = now
+                        } else {
+                            self.link = None;
+                            return Poll::Ready(Some(Err(too_large(self.limit.unwrap_or_default()))));
                         }
                     }
                     return Poll::Ready(Some(Ok(data)));

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::fault::{Fault, Kind as FaultKind, Retry};
 use crate::json;
 use crate::mcp::bridge::request::insert;
 use crate::protocol::era::Era;
@@ -18,8 +19,8 @@ pub struct Fix {
     pub server: Era,
     /// The client's id, as written.
     pub id: Bytes,
-    /// Whether the server saw another id.
-    pub renumbered: bool,
+    /// The id that the server saw, where that is another.
+    pub renumbered: Option<Bytes>,
     /// The client's progress token, where the server saw another.
     pub token: Option<Bytes>,
     /// Whether results of this method say how long they may be kept (2026-07-28, server/utilities/caching).
@@ -35,12 +36,35 @@ impl Fix {
     /// No change, between ends of one era.
     pub fn nothing(era: Era) -> Self {
         let (id, token, log_level) = Default::default();
-        Self { client: era, server: era, id, renumbered: false, token, cacheable: false, log_level }
+        Self { client: era, server: era, id, renumbered: None, token, cacheable: false, log_level }
     }
 
     /// Whether messages pass as they are.
     fn is_nothing(&self) -> bool {
-        self.client == self.server && !self.renumbered
+        self.client == self.server && self.renumbered.is_none()
+    }
+
+    /// Whether a response is the one to this request. An error may be without an id: the server could not read ours. A number
+    /// may come back written in another way.
+    pub fn is_answered_by(&self, response: &Message) -> bool {
+        let sent = self.renumbered.as_ref().unwrap_or(&self.id);
+        let number = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<f64>().ok();
+        match response.id() {
+            None | Some(b"null") => response.shape() == Shape::Error,
+            Some(id) if id == sent => true,
+            Some(id) => match (json::text(id), json::text(sent)) {
+                (Some(theirs), Some(ours)) => theirs == ours,
+                (None, None) => number(id).is_some_and(|theirs| number(sent) == Some(theirs)),
+                _ => false,
+            },
+        }
+    }
+
+    /// The fault of a response to something else.
+    pub fn wrong_id(&self, response: &Message) -> Fault {
+        let id: String = String::from_utf8_lossy(response.id().unwrap_or_default()).chars().take(40).collect();
+        let text = format!("the server answered another request (id {id})");
+        Fault::upstream(FaultKind::Garbage, Retry::MaybeSent, text)
     }
 
     /// The response as the client should see it, and how the operation ended.
@@ -95,7 +119,7 @@ impl Fix {
     }
 
     fn with_client_id(&self, bytes: Bytes) -> Bytes {
-        if !self.renumbered {
+        if self.renumbered.is_none() {
             return bytes;
         }
         match json::get(&bytes, "id").map(|id| json::span(&bytes, id)) {
@@ -112,7 +136,7 @@ impl Fix {
                 Some(notification.splice(&[(held, token)]))
             }
             // The answer of a shared session may carry what another client caused.
-            ("notifications/progress", None) if self.renumbered => None,
+            ("notifications/progress", None) if self.renumbered.is_some() => None,
             ("notifications/message", _) if self.client == Era::Modern && self.server == Era::Legacy => {
                 let wanted = level(self.log_level.as_deref()?)?;
                 let has = level(&notification.text("level")?)?;
@@ -149,7 +173,7 @@ mod tests {
 
     fn fix(client: Era, server: Era) -> Fix {
         let id = Bytes::from_static(b"\"mine\"");
-        let renumbered = (client, server) == (Era::Modern, Era::Legacy);
+        let renumbered = ((client, server) == (Era::Modern, Era::Legacy)).then(|| Bytes::from_static(b"7"));
         Fix { client, server, id, renumbered, token: None, cacheable: true, log_level: None }
     }
 
@@ -173,6 +197,18 @@ mod tests {
         let missing = r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32002,"message":"x"}}"#;
         let fixed = fix(Era::Modern, Era::Legacy).response(&message(missing)).0;
         assert_eq!(fixed, r#"{"jsonrpc":"2.0","id":"mine","error":{"code":-32602,"message":"x"}}"#);
+    }
+
+    #[test]
+    fn an_answer_to_something_else_is_none() {
+        let fix = fix(Era::Modern, Era::Modern);
+        let answers =
+            |id: &str| fix.is_answered_by(&message(&format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#)));
+        assert!(answers(r#""mine""#) && answers(r#""m\u0069ne""#));
+        assert!(!answers(r#""other""#) && !answers("7"));
+        let numbered = Fix { id: Bytes::from_static(b"1.0"), ..fix.clone() };
+        assert!(numbered.is_answered_by(&message(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#)));
+        assert!(fix.is_answered_by(&message(r#"{"jsonrpc":"2.0","error":{"code":-32700,"message":"x"}}"#)));
     }
 
     #[test]

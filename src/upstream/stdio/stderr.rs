@@ -129,7 +129,7 @@ mod tests {
     async fn the_last_lines_are_kept_without_the_values_that_were_declared() {
         let secrets = [Secret::new("hunter22"), Secret::new("hunter22-long"), Secret::new("x")];
         let tail = Tail::default();
-        let mut text: String = (0..50).map(|n| format!("line {n}\n")).collect();
+        let mut text: String = (0..50).map(|n| format!("line {n}\n")).collect::<Vec<_>>().concat();
         text.push_str("token=hunter22-long, x and hunter22\n\n");
         text.push_str(&"y".repeat(100_000));
         follow(text.as_bytes(), "s".into(), Mask::new(secrets.iter()), tail.clone()).await;

@@ -1,0 +1,69 @@
+//! How many event streams are open to clients. Each holds a seat from its first byte to its drop; there are only so many
+//! seats, because a stream costs memory and a connection for as long as its client likes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::fault::{Fault, Kind};
+
+/// When it is worth trying again for a seat.
+const TRY_AGAIN: Duration = Duration::from_secs(10);
+
+/// All seats of this process.
+#[derive(Debug)]
+pub struct Streams {
+    open: Arc<AtomicUsize>,
+    most: usize,
+}
+
+/// One stream's place; dropping it frees the place.
+#[derive(Debug)]
+pub struct Seat(Arc<AtomicUsize>);
+
+impl Streams {
+    /// At most `most` at once.
+    pub fn new(most: usize) -> Self {
+        Self { open: Arc::default(), most }
+    }
+
+    /// How many are open.
+    pub fn open(&self) -> usize {
+        self.open.load(Relaxed)
+    }
+
+    /// Takes a seat. When there is none the fault is [`Kind::Full`] and says when to come back.
+    pub fn seat(&self) -> Result<Seat, Fault> {
+        let more = |open| (open < self.most).then_some(open + 1);
+        match self.open.fetch_update(Relaxed, Relaxed, more) {
+            Ok(_) => Ok(Seat(self.open.clone())),
+            Err(open) => {
+                let text = format!("{open} event streams are open, as many as may; close one or try again later");
+                Err(Fault { retry_after: Some(TRY_AGAIN), ..Fault::gateway(Kind::Full, text) })
+            }
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_only_so_many_seats_and_a_dropped_one_is_free_again() {
+        let streams = Streams::new(2);
+        let first = streams.seat().unwrap();
+        let _second = streams.seat().unwrap();
+        let full = streams.seat().unwrap_err();
+        assert_eq!((full.kind, full.retry_after, streams.open()), (Kind::Full, Some(TRY_AGAIN), 2));
+        drop(first);
+        assert!(streams.seat().is_ok());
+        assert_eq!(streams.open(), 1);
+    }
+}
