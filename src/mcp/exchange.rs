@@ -178,7 +178,10 @@ async fn send(
             },
         }
     };
-    let reached = reached.map_err(|fault| call.failed(&fault, entry))?;
+    let reached = match reached {
+        Err(_) if in_flight.as_ref().is_some_and(|request| request.cancel.is_set()) => return Ok(call.taken_back()),
+        reached => reached.map_err(|fault| call.failed(&fault, entry))?,
+    };
     call.finish.fill(|operation| {
         operation.upstream_version = reached.version.map(crate::protocol::era::Version::as_str);
         operation.replica = reached.replica.and_then(|replica| u16::try_from(replica).ok());
@@ -325,8 +328,15 @@ impl Call {
         let (bytes, outcome) = fix.response(message);
         self.finish.sent(bytes.len());
         self.finish.end(outcome);
-        // A status of another era would be read wrongly; a legacy server's 404 means a session that the client never saw.
-        Ok(json_response(if fix.client == fix.server { status } else { StatusCode::OK }, bytes))
+        let status = match (fix.client, fix.server) {
+            // 2026-07-28, basic/transports/streamable-http, "Sending Messages": 404 says that the method does not exist.
+            (Era::Modern, _) if message.error_code() == Some(meta::METHOD_NOT_FOUND.into()) => StatusCode::NOT_FOUND,
+            (client, server) if client == server => status,
+            // A status of another era would be read wrongly; a legacy server's 404 means a session that the client never
+            // saw.
+            _ => StatusCode::OK,
+        };
+        Ok(json_response(status, bytes))
     }
 
     /// The client took the request back before the server began to answer: there is nothing to answer.

@@ -104,9 +104,14 @@ pub struct Cancel {
 }
 
 impl Cancel {
+    /// From now on the end of the request is the client's wish, whatever the server does; nobody is woken yet.
+    pub fn mark(&self) {
+        self.set.store(true, Relaxed);
+    }
+
     /// Cancels.
     pub fn cancel(&self) {
-        self.set.store(true, Relaxed);
+        self.mark();
         self.waker.wake();
     }
 
