@@ -189,7 +189,7 @@ async fn modern(mut entered: Entered, message: Message) -> Response {
     let version = crate::protocol::era::MODERN.as_str();
     entered.finish.fill(|operation| operation.client_version = Some(version));
     match message.shape() {
-        Shape::Request => exchange(entered.into_call(message, None)).await,
+        Shape::Request => Box::pin(exchange(entered.into_call(message, None))).await,
         // Closing the stream is how a modern client cancels; nothing else is notified over HTTP.
         Shape::Notification => {
             entered.finish.end(Outcome::Success);
@@ -219,7 +219,7 @@ async fn legacy(mut entered: Entered, message: Message) -> Response {
         operation.client_version = Some(session.version.as_str());
     });
     match message.shape() {
-        Shape::Request => exchange(entered.into_call(message, Some(session))).await,
+        Shape::Request => Box::pin(exchange(entered.into_call(message, Some(session)))).await,
         Shape::Notification => Box::pin(notices::notification(entered.into_call(message, Some(session)))).await,
         Shape::Result | Shape::Error => Box::pin(notices::answer(entered.into_call(message, Some(session)))).await,
     }
