@@ -142,7 +142,7 @@ impl Checker<'_> {
             let stop = from + step;
             let piece = &self.text[from..stop];
             // Looking at all of them first is many at a time; finding the one is for the error alone.
-            if piece.iter().fold(false, |bad, byte| bad | (*byte < 0x20)) {
+            if piece.iter().fold(u8::MAX, |least, byte| least.min(*byte)) < 0x20 {
                 self.at = from + piece.iter().position(|byte| *byte < 0x20).unwrap_or_default();
                 return self.fail("a control character in a string must be escaped");
             }
@@ -455,7 +455,7 @@ pub fn get_text<'a>(object: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
 
 /// `text` as a JSON string, quotes included.
 pub fn quote(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    serde_json::to_string(text).unwrap_or_default()
 }
 
 /// Where `part`, a slice of `whole`, stands in it.

@@ -62,7 +62,7 @@ fn view(app: &App, caller: &Caller, record: &Record) -> View {
     }
 }
 
-async fn answer(app: &App, caller: &Caller, record: &Record) -> Response {
+fn answer(app: &App, caller: &Caller, record: &Record) -> Response {
     ([(ETAG, etag(record.server.revision))], Json(view(app, caller, record))).into_response()
 }
 
@@ -105,7 +105,7 @@ pub(super) async fn create(app: App, caller: Caller, Body(spec): Body<ServerSpec
         let _ = tokio::time::timeout(FIRST_LOOK, app.registry.first_look(record.server.id)).await;
     }
     let location = HeaderValue::from_str(&format!("/api/v1/servers/{}", record.server.spec.slug));
-    let mut response = answer(&app, &caller, &record).await;
+    let mut response = answer(&app, &caller, &record);
     *response.status_mut() = StatusCode::CREATED;
     response.headers_mut().insert(LOCATION, location.map_err(Problem::internal)?);
     Ok(response)
@@ -113,7 +113,7 @@ pub(super) async fn create(app: App, caller: Caller, Body(spec): Body<ServerSpec
 
 pub(super) async fn read(app: App, caller: Caller, Path(slug): Path<String>) -> Result<Response, Problem> {
     let record = app.servers().get(&caller, &slug).await?;
-    Ok(answer(&app, &caller, &record).await)
+    Ok(answer(&app, &caller, &record))
 }
 
 pub(super) async fn replace(
@@ -125,7 +125,7 @@ pub(super) async fn replace(
 ) -> Result<Response, Problem> {
     let record = app.servers().replace(&caller, &slug, spec, expected(&headers)?, now()).await?;
     app.changed().await?;
-    Ok(answer(&app, &caller, &record).await)
+    Ok(answer(&app, &caller, &record))
 }
 
 /// JSON Merge Patch (RFC 7396) of the description as it is read.
@@ -149,7 +149,7 @@ pub(super) async fn patch(
     let from = expected.unwrap_or(before.server.revision);
     let record = app.servers().replace(&caller, &slug, spec, Some(from), now()).await?;
     app.changed().await?;
-    Ok(answer(&app, &caller, &record).await)
+    Ok(answer(&app, &caller, &record))
 }
 
 fn merge(target: &mut Value, change: Value) {
@@ -192,7 +192,7 @@ pub(super) async fn disable(app: App, caller: Caller, Path(slug): Path<String>) 
 async fn set_enabled(app: &App, caller: &Caller, slug: &str, enabled: bool) -> Result<Response, Problem> {
     let record = app.servers().set_enabled(caller, slug, enabled, now()).await?;
     app.changed().await?;
-    Ok(answer(app, caller, &record).await)
+    Ok(answer(app, caller, &record))
 }
 
 /// Asks the server anew and waits for it. One that does not answer is no error of this request: the view says so.
@@ -209,7 +209,7 @@ pub(super) async fn refresh(app: App, caller: Caller, Path(slug): Path<String>) 
     if let Err(fault) = app.refresh(record.server.id).await {
         tracing::info!(server = slug, kind = fault.kind.label(), "a refresh that was asked for failed: {fault}");
     }
-    Ok(answer(&app, &caller, &record).await)
+    Ok(answer(&app, &caller, &record))
 }
 
 /// The tools of a server that the caller may call, each as the server describes it.

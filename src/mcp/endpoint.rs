@@ -66,7 +66,7 @@ async fn post(app: App, server: Option<String>, request: Request<axum::body::Bod
     };
     entered.finish.fill(|operation| {
         operation.sizes.request = message.bytes().len() as u64;
-        operation.method = Cow::Owned(message.method().into_owned());
+        operation.set_method(&message.method());
     });
     match era_of(&entered.headers, &message) {
         Era::Modern => modern(entered, message).await,
@@ -208,7 +208,7 @@ async fn legacy(mut entered: Entered, message: Message) -> Response {
         return entered.refuse(&refusal, message.id());
     }
     if message.shape() == Shape::Request && message.method() == "initialize" {
-        return handshake::initialize(entered.into_call(message, None)).await;
+        return Box::pin(handshake::initialize(entered.into_call(message, None))).await;
     }
     let session = match session_of(&entered) {
         Ok(session) => session,
@@ -220,8 +220,8 @@ async fn legacy(mut entered: Entered, message: Message) -> Response {
     });
     match message.shape() {
         Shape::Request => exchange(entered.into_call(message, Some(session))).await,
-        Shape::Notification => notices::notification(entered.into_call(message, Some(session))).await,
-        Shape::Result | Shape::Error => notices::answer(entered.into_call(message, Some(session))).await,
+        Shape::Notification => Box::pin(notices::notification(entered.into_call(message, Some(session)))).await,
+        Shape::Result | Shape::Error => Box::pin(notices::answer(entered.into_call(message, Some(session)))).await,
     }
 }
 

@@ -114,7 +114,7 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
             return Err(Refusal::unknown("tool", &named));
         }
         if let Some(item) = item {
-            call.finish.fill(|operation| operation.name = Some((*item.key).into()));
+            call.finish.fill(|operation| operation.name = Some(item.key.clone()));
             if era == Era::Modern {
                 check_params(&call.headers, &sent, &item.mirrored)?;
             }
@@ -212,7 +212,7 @@ async fn answer(
             origin.answered();
             return match read.map_err(|fault| call.failed(&fault, entry))? {
                 Ok(message) => call.one(entry, &fix, &message, status),
-                Err((head, body)) => long(call, entry, &fix, head, body).await,
+                Err((head, body)) => Box::pin(long(call, entry, &fix, head, body)).await,
             };
         }
         // Most answers of a shared channel are a response and nothing before it: those need no stream.
@@ -410,7 +410,11 @@ async fn resolve<'a>(
             let uri = message.text("uri").ok_or_else(|| missing("uri"))?;
             let entry =
                 tenant.and_then(|tenant| tenant.resource(caller, &uri)).ok_or_else(|| no_resource(&uri, era))?;
-            if method == "resources/read" { Ok(as_is(entry)) } else { subscribe(call, entry, message, &uri).await }
+            if method == "resources/read" {
+                Ok(as_is(entry))
+            } else {
+                Box::pin(subscribe(call, entry, message, &uri)).await
+            }
         }
         "completion/complete" => {
             let reference = message.member("ref").ok_or_else(|| missing("ref"))?;
@@ -455,7 +459,7 @@ async fn resolve_in<'a>(call: &Call, entry: &'a Entry, message: &'a Message, era
         ("ping", Era::Legacy, Era::Modern) => Ok(Target::Here(answers::here(message, "{}"))),
         ("logging/setLevel", Era::Legacy, Era::Modern) => set_level(call, message),
         ("resources/subscribe" | "resources/unsubscribe", Era::Legacy, _) => match message.text("uri") {
-            Some(uri) => subscribe(call, entry, message, &uri).await,
+            Some(uri) => Box::pin(subscribe(call, entry, message, &uri)).await,
             None => to_server(None),
         },
         _ => to_server(item),

@@ -144,30 +144,32 @@ impl Ask<'_> {
 pub async fn reach(ask: &Ask<'_>) -> Result<Reached, Fault> {
     match &ask.upstream.transport {
         Transport::Http(server) => over_http(ask, server).await,
-        Transport::Stdio(_) | Transport::Sse(_) => {
-            let channel = ask.upstream.channel(&who(ask.caller, ask.session), ask.era()).await?;
-            let Some(Channel { mux, peer, era, .. }) = channel else {
-                return Err(Fault::gateway(Kind::Setup, "the server has no channel"));
-            };
-            let version = match era {
-                Era::Modern => Some(MODERN),
-                Era::Legacy => peer.legacy.as_ref().map(|legacy| legacy.version),
-            };
-            let message = match (era, ask.session) {
-                (Era::Modern, Some(session)) => to_modern(ask.message, &session.init, session.level().as_deref()),
-                (Era::Legacy, None) => to_legacy(ask.message, None).0,
-                _ => ask.message.bytes().clone(),
-            };
-            let origin = match ask.session {
-                Some(session) => Origin { session: session.number, answers: session.answers && era == Era::Legacy },
-                None => Origin { session: caller_key(ask.caller.principal()), answers: false },
-            };
-            let call = mux.call(message, origin).await?;
-            let origin = Back::Mux(mux);
-            let reply = Reply::Stream(Source::Mux(call));
-            Ok(Reached { reply, fix: ask.fix(era), origin, version, replica: None })
-        }
+        Transport::Stdio(_) | Transport::Sse(_) => Box::pin(over_channel(ask)).await,
     }
+}
+
+async fn over_channel(ask: &Ask<'_>) -> Result<Reached, Fault> {
+    let channel = ask.upstream.channel(&who(ask.caller, ask.session), ask.era()).await?;
+    let Some(Channel { mux, peer, era, .. }) = channel else {
+        return Err(Fault::gateway(Kind::Setup, "the server has no channel"));
+    };
+    let version = match era {
+        Era::Modern => Some(MODERN),
+        Era::Legacy => peer.legacy.as_ref().map(|legacy| legacy.version),
+    };
+    let message = match (era, ask.session) {
+        (Era::Modern, Some(session)) => to_modern(ask.message, &session.init, session.level().as_deref()),
+        (Era::Legacy, None) => to_legacy(ask.message, None).0,
+        _ => ask.message.bytes().clone(),
+    };
+    let origin = match ask.session {
+        Some(session) => Origin { session: session.number, answers: session.answers && era == Era::Legacy },
+        None => Origin { session: caller_key(ask.caller.principal()), answers: false },
+    };
+    let call = mux.call(message, origin).await?;
+    let origin = Back::Mux(mux);
+    let reply = Reply::Stream(Source::Mux(call));
+    Ok(Reached { reply, fix: ask.fix(era), origin, version, replica: None })
 }
 
 /// For whom a channel is wanted.
@@ -187,7 +189,7 @@ async fn over_http(ask: &Ask<'_>, server: &HttpServer) -> Result<Reached, Fault>
             reached(ask, server, answer, ask.fix(Era::Modern), Back::None, MODERN)
         }
         (Era::Legacy, Some(session)) => in_session(ask, server, session).await,
-        (Era::Legacy, None) => in_shared_session(ask, server).await,
+        (Era::Legacy, None) => Box::pin(in_shared_session(ask, server)).await,
     }
 }
 
@@ -280,7 +282,10 @@ pub async fn link(
         }
         Ok::<_, Fault>(opened)
     };
-    cell.get_or_try_init(open).await.cloned()
+    match cell.get() {
+        Some(open) => Ok(open.clone()),
+        None => Box::pin(cell.get_or_try_init(open)).await.cloned(),
+    }
 }
 
 fn reached(

@@ -14,6 +14,7 @@ use futures_util::task::AtomicWaker;
 use http::HeaderValue;
 use tokio::sync::{OnceCell, mpsc};
 
+use crate::access::SessionType;
 use crate::fault::{Fault, Kind};
 use crate::id::{Principal, ServerId, TenantId};
 use crate::protocol::era::Version;
@@ -57,6 +58,8 @@ pub struct Session {
     pub init: Bytes,
     /// Whether the client can answer requests of servers (sampling, elicitation, roots).
     pub answers: bool,
+    /// With what kind of credential it was opened.
+    pub credential: SessionType,
     seen: AtomicU64,
     state: Mutex<State>,
 }
@@ -304,6 +307,8 @@ pub struct Opening {
     pub init: Bytes,
     /// Whether the client can answer requests of servers.
     pub answers: bool,
+    /// With what kind of credential it is opened.
+    pub credential: SessionType,
 }
 
 impl Sessions {
@@ -335,6 +340,16 @@ impl Sessions {
         self.open.load(Relaxed)
     }
 
+    /// Looks at each, with the time for which it was not used, to the second.
+    pub fn each(&self, mut look: impl FnMut(&Session, Duration)) {
+        let now = self.now();
+        for shard in &self.shards {
+            for session in shard.lock().unwrap_or_else(PoisonError::into_inner).values() {
+                look(session, Duration::from_secs(now.saturating_sub(session.seen.load(Relaxed))));
+            }
+        }
+    }
+
     /// Opens one. Its id is 128 random bits: it cannot be guessed, and is no secret for its owner alone.
     pub fn open(&self, opening: Opening) -> Result<Arc<Session>, Fault> {
         if self.open.load(Relaxed) >= self.most {
@@ -344,12 +359,23 @@ impl Sessions {
             return Err(fault);
         }
         let id: Box<str> = format!("{:032x}", rand::random::<u128>()).into();
-        let Opening { principal, tenant, reach, version, init, answers } = opening;
+        let Opening { principal, tenant, reach, version, init, answers, credential } = opening;
         let number = self.numbers.fetch_add(1, Relaxed);
         let seen = AtomicU64::new(self.now());
         let state = Mutex::default();
-        let session =
-            Arc::new(Session { id: id.clone(), number, principal, tenant, reach, version, init, answers, seen, state });
+        let session = Arc::new(Session {
+            id: id.clone(),
+            number,
+            principal,
+            tenant,
+            reach,
+            version,
+            init,
+            answers,
+            credential,
+            seen,
+            state,
+        });
         self.open.fetch_add(1, Relaxed);
         self.shard(&id).insert(id, session.clone());
         Ok(session)
@@ -423,6 +449,7 @@ mod tests {
             version: LEGACY,
             init: Bytes::from_static(b"{}"),
             answers: false,
+            credential: SessionType::ApiKey,
         })
     }
 

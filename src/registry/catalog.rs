@@ -2,6 +2,7 @@
 //! read that routing and checking need. Asking for it pages through the lists, within bounds.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderName;
@@ -83,7 +84,7 @@ impl Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
     /// Its name, URI or URI template.
-    pub key: Box<str>,
+    pub key: Arc<str>,
     /// It, as the server wrote it.
     pub raw: Bytes,
     /// The parameters that travel in headers too.
@@ -137,7 +138,7 @@ impl Catalog {
 
     /// Takes in a list of items as a server wrote them (a JSON array). Items that cannot be used are named in `problems`.
     pub fn take_in(&mut self, kind: Kind, list: &[u8]) {
-        let mut known: HashSet<Box<str>> = self.items(kind).iter().map(|item| item.key.clone()).collect();
+        let mut known: HashSet<Arc<str>> = self.items(kind).iter().map(|item| item.key.clone()).collect();
         for raw in json::elements(list) {
             let Some(key) = json::get_text(raw, kind.key()).filter(|key| !key.is_empty()) else {
                 self.problems.push(format!("an item of {} has no `{}`", kind.method(), kind.key()));

@@ -157,7 +157,7 @@ impl Tenant {
                         Kind::Prompts => {
                             tenant.prompts.entry(names::exposed(entry.slug(), &item.key).into()).or_insert(owned);
                         }
-                        Kind::Resources => tenant.resources.entry(item.key.clone()).or_default().push(at),
+                        Kind::Resources => tenant.resources.entry((*item.key).into()).or_default().push(at),
                         Kind::Templates => tenant.templates.push((Template::new(&item.key), at)),
                     }
                 }

@@ -216,6 +216,12 @@ impl Operation {
         }
     }
 
+    /// Sets the method, without a copy where the protocol knows it.
+    pub fn set_method(&mut self, method: &str) {
+        let known = METHODS.iter().find(|known| **known == method);
+        self.method = known.map_or_else(|| Cow::Owned(method.to_owned()), |known| Cow::Borrowed(*known));
+    }
+
     /// Sets the outcome and the total time.
     pub fn finish(&mut self, outcome: Outcome) {
         self.outcome = outcome;

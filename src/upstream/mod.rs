@@ -150,9 +150,14 @@ impl Upstream {
 
     /// What it speaks: remembered, or found out now.
     pub async fn peer(&self) -> Result<Arc<Peer>, Fault> {
-        if let Some(peer) = self.peer.load_full() {
-            return Ok(peer);
+        match self.peer.load_full() {
+            Some(peer) => Ok(peer),
+            // Boxed, as all that is seldom: a call's future is as large as the largest thing that it might wait for.
+            None => Box::pin(self.learn()).await,
         }
+    }
+
+    async fn learn(&self) -> Result<Arc<Peer>, Fault> {
         let _one = self.learning.lock().await;
         if let Some(peer) = self.peer.load_full() {
             return Ok(peer);
@@ -172,6 +177,10 @@ impl Upstream {
         let (Era::Legacy, false, Transport::Http(server)) = (client, peer.asked, &self.transport) else {
             return Ok(peer);
         };
+        Box::pin(self.learn_legacy(server, &peer)).await
+    }
+
+    async fn learn_legacy(&self, server: &HttpServer, peer: &Peer) -> Result<Arc<Peer>, Fault> {
         let _one = self.learning.lock().await;
         if let Some(peer) = self.peer.load_full().filter(|peer| peer.asked) {
             return Ok(peer);
@@ -214,6 +223,12 @@ impl Upstream {
         if let Some(session) = &*own {
             return Ok(session.clone());
         }
+        let session = Box::pin(self.open_own(server)).await?;
+        *own = Some(session.clone());
+        Ok(session)
+    }
+
+    async fn open_own(&self, server: &HttpServer) -> Result<Arc<HttpSession>, Fault> {
         let session: Arc<HttpSession> =
             match HttpSession::open(server, SELF, peer::initialize_params(CAPABILITIES).as_bytes()).await? {
                 Opening::Open(session) => Arc::from(session),
@@ -223,7 +238,6 @@ impl Upstream {
                 }
             };
         session.confirm(server).await?;
-        *own = Some(session.clone());
         Ok(session)
     }
 

@@ -28,6 +28,8 @@ const REST: Duration = Duration::from_secs(4);
 /// What is taken off the rest that a server announces, for the way there.
 const REST_MARGIN: Duration = Duration::from_secs(1);
 
+/// Pieces up to this size are copied out of the read buffer.
+const SMALL: usize = 2048;
 /// Longer than any process runs.
 const FOREVER: Duration = Duration::from_hours(8760);
 
@@ -109,7 +111,7 @@ impl Wire {
         loop {
             let mut link = match self.take() {
                 Some(link) => link,
-                None => self.connect().await?,
+                None => Box::pin(self.connect()).await?,
             };
             let fresh = link.fresh;
             let in_use = InUse::new(self);
@@ -316,13 +318,13 @@ impl Body {
                     self.timer = None;
                     if let Some(left) = &mut self.left {
                         if let Some(now) = left.checked_sub(data.len() as u64) {
-                            *left = now
+                            *left = now;
                         } else {
                             self.link = None;
                             return Poll::Ready(Some(Err(too_large(self.limit.unwrap_or_default()))));
                         }
                     }
-                    return Poll::Ready(Some(Ok(data)));
+                    return Poll::Ready(Some(Ok(kept(data))));
                 }
                 Poll::Ready(Some(Err(error))) => {
                     self.link = None;
@@ -350,6 +352,11 @@ impl Body {
             }
         }
     }
+}
+
+/// A small piece on its own: a slice of the read buffer would keep the whole of it, and each read would need a new one.
+fn kept(piece: Bytes) -> Bytes {
+    if piece.len() <= SMALL { Bytes::copy_from_slice(&piece) } else { piece }
 }
 
 fn too_large(limit: u64) -> Fault {

@@ -11,6 +11,9 @@ use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::{Instant, Sleep};
 
+/// Bodies up to this size are copied out of the read buffer.
+const SMALL: usize = 2048;
+
 /// Why a body could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BodyProblem {
@@ -56,7 +59,12 @@ pub async fn read(mut body: Body) -> Result<Bytes, BodyProblem> {
             }
         }
     }
-    Ok(all.map_or(first, BytesMut::freeze))
+    // A small body on its own: a slice of the read buffer would keep the whole of it.
+    Ok(match all {
+        Some(all) => all.freeze(),
+        None if first.len() <= SMALL => Bytes::copy_from_slice(&first),
+        None => first,
+    })
 }
 
 fn problem(error: &axum::Error) -> BodyProblem {
