@@ -211,6 +211,8 @@ impl Upstream {
     }
 
     async fn probe_legacy(&self, server: &HttpServer) -> Result<Legacy, Fault> {
+        // What an older session said may be what is to be found wrong.
+        *self.own.lock().await = None;
         Ok(self.own_session(server).await?.legacy.clone())
     }
 
@@ -314,6 +316,8 @@ impl Upstream {
             let answer = session.post(server, message, Vec::new()).await;
             let lost = match &answer {
                 Ok(answer) => answer.status.as_u16() == 404,
+                // Another replica may do where this one is out of reach.
+                Err(fault) if matches!(fault.kind, Kind::Unreachable | Kind::BreakerOpen) => server.balance().len() > 1,
                 Err(fault) => fault.kind == Kind::Status(404),
             };
             if lost && again {
