@@ -458,6 +458,13 @@ async fn resolve_in<'a>(call: &Call, entry: &'a Entry, message: &'a Message, era
         }
         ("ping", Era::Legacy, Era::Modern) => Ok(Target::Here(answers::here(message, "{}"))),
         ("logging/setLevel", Era::Legacy, Era::Modern) => set_level(call, message),
+        ("logging/setLevel", Era::Legacy, Era::Legacy) => {
+            // Kept for a session with the server that takes the place of this one.
+            if let (Some(session), Some(params)) = (&call.session, message.body()) {
+                session.set_level(params);
+            }
+            to_server(None)
+        }
         ("resources/subscribe" | "resources/unsubscribe", Era::Legacy, _) => match message.text("uri") {
             Some(uri) => Box::pin(subscribe(call, entry, message, &uri)).await,
             None => to_server(None),

@@ -50,6 +50,8 @@ use crate::upstream::{Notice, Transport, Upstream};
 const WAITING: usize = 64;
 /// How long the last word of a stream waits for a slow listener.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// Pause before a server's stream that ended is opened again.
+const REOPEN: Duration = Duration::from_secs(5);
 /// Most resources that one modern stream watches.
 const MOST_WATCHED: usize = 1_000;
 
@@ -175,9 +177,15 @@ async fn server_stream(
     if entry.upstream.peer_for(Era::Legacy).await?.era_for(Era::Legacy) != Era::Legacy {
         return Ok(None);
     }
-    let link = reach::link(app, caller, session, &entry.upstream, server).await?;
-    let answer = link.listen(server, last).await?;
-    Ok(Some((entry.upstream.clone(), answer, link, tag)))
+    let mut link = reach::link(app, caller, session, &entry.upstream, server).await?;
+    let mut answer = link.listen(server, last).await;
+    if reach::is_lost(&answer) && link.id.is_some() {
+        // What came before is gone with the server's session.
+        session.lose(entry.upstream.server.id, &link);
+        link = reach::link(app, caller, session, &entry.upstream, server).await?;
+        answer = link.listen(server, None).await;
+    }
+    Ok(Some((entry.upstream.clone(), answer?, link, tag)))
 }
 
 /// `subscriptions/listen` at the common endpoint.
@@ -442,16 +450,45 @@ pub fn hear_link(app: &App, caller: &Caller, session: &Arc<Session>, server: Ser
     let snapshot = app.registry.snapshot();
     let entry = snapshot.tenant(caller.tenant()).and_then(|tenant| tenant.entry_by_id(caller, server));
     let Some(upstream) = entry.map(|entry| entry.upstream.clone()) else { return };
-    let (session, shutdown) = (session.clone(), app.shutdown.clone());
-    app.tasks.spawn(async move {
+    let (app, caller, session) = (app.clone(), caller.clone(), session.clone());
+    app.tasks.clone().spawn(async move {
+        let hearing = async {
+            loop {
+                match hear(&upstream, &session, &link, &outbox).await {
+                    Ok(Heard::NotOffered) => return,
+                    Ok(Heard::Lost) => {
+                        session.lose(server, &link);
+                        if let Transport::Http(place) = &upstream.transport
+                            && reach::link(&app, &caller, &session, &upstream, place).await.is_ok()
+                        {
+                            // The new session is listened to in its own right.
+                            return;
+                        }
+                    }
+                    Ok(Heard::Ended) => {}
+                    Err(fault) => {
+                        tracing::debug!(server = %upstream.server.spec.slug, "the server's stream broke: {fault}");
+                    }
+                }
+                sleep(REOPEN.mul_f64(rand::random_range(0.8..1.2))).await;
+            }
+        };
         tokio::select! {
             () = outbox.closed() => {}
-            () = shutdown.cancelled() => {}
-            result = hear(&upstream, &session, &link, &outbox) => if let Err(fault) = result {
-                tracing::debug!(server = %upstream.server.spec.slug, "the server's stream ended: {fault}");
-            }
+            () = app.shutdown.cancelled() => {}
+            () = hearing => {}
         }
     });
+}
+
+/// How a server's stream came to its end.
+enum Heard {
+    /// It offers none.
+    NotOffered,
+    /// It does not know the session any more.
+    Lost,
+    /// It closed the stream.
+    Ended,
 }
 
 async fn hear(
@@ -459,10 +496,17 @@ async fn hear(
     session: &Arc<Session>,
     link: &Arc<HttpSession>,
     outbox: &mpsc::Sender<Bytes>,
-) -> Result<(), Fault> {
-    let Transport::Http(server): &Transport = &upstream.transport else { return Ok(()) };
-    let Answer { content, attempt, .. } = link.listen(server, None).await?;
-    let Content::Events(mut body) = content else { return Ok(()) };
+) -> Result<Heard, Fault> {
+    let Transport::Http(server): &Transport = &upstream.transport else { return Ok(Heard::NotOffered) };
+    let answer = link.listen(server, None).await;
+    if reach::is_lost(&answer) && link.id.is_some() {
+        return Ok(Heard::Lost);
+    }
+    let Answer { content, attempt, .. } = match answer {
+        Err(fault) if matches!(fault.kind, FaultKind::Status(400..500)) => return Ok(Heard::NotOffered),
+        answer => answer?,
+    };
+    let Content::Events(mut body) = content else { return Ok(Heard::NotOffered) };
     body.be_patient();
     let mut source = Source::events(body, attempt, server.limits().message);
     while let Some(piece) = source.next().await {
@@ -478,7 +522,7 @@ async fn hear(
             let _ = outbox.send(sse::frame(&bytes, None, None)).await;
         }
     }
-    Ok(())
+    Ok(Heard::Ended)
 }
 
 /// Passes a `logging/setLevel` on to every session with a server that this client has.

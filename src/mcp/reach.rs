@@ -239,7 +239,8 @@ async fn in_shared_session(ask: &Ask<'_>, server: &HttpServer) -> Result<Reached
     }
 }
 
-fn is_lost(answer: &Result<Answer, Fault>) -> bool {
+/// Whether the server knows the session no more.
+pub fn is_lost(answer: &Result<Answer, Fault>) -> bool {
     match answer {
         Ok(answer) => answer.status == StatusCode::NOT_FOUND,
         Err(fault) => fault.kind == Kind::Status(404),
@@ -277,6 +278,12 @@ pub async fn link(
             let answer = opened.post(server, message, Vec::new()).await?;
             server.response(answer).await?;
         }
+        for uri in watched_there(app, caller, session, upstream) {
+            let params = format!("{{\"uri\":{}}}", json::quote(&uri));
+            let message = message::call(Some(b"\"mcpg-watch\""), "resources/subscribe", params.as_bytes());
+            let answer = opened.post(server, message, Vec::new()).await?;
+            server.response(answer).await?;
+        }
         if session.reach == Reach::All {
             listen::hear_link(app, caller, session, upstream.server.id, opened.clone());
         }
@@ -286,6 +293,17 @@ pub async fn link(
         Some(open) => Ok(open.clone()),
         None => Box::pin(cell.get_or_try_init(open)).await.cloned(),
     }
+}
+
+/// The resources of this server that the client watches.
+fn watched_there(app: &App, caller: &Caller, session: &Session, upstream: &Upstream) -> Vec<String> {
+    let snapshot = app.registry.snapshot();
+    let tenant = snapshot.tenant(caller.tenant());
+    let of_it = |uri: &String| {
+        let owner = tenant.and_then(|tenant| tenant.resource(caller, uri));
+        session.reach != Reach::All || owner.is_some_and(|owner| owner.upstream.server.id == upstream.server.id)
+    };
+    session.watched().into_iter().filter(of_it).collect()
 }
 
 fn reached(
