@@ -134,7 +134,18 @@ async fn open(upstream: &Arc<Upstream>, server: &HttpServer) -> Result<Option<An
             let headers = mirror(Era::Modern, "subscriptions/listen", None);
             server.post(0, true, &Outgoing { message, version: Some(MODERN), headers, ..Outgoing::default() }).await
         }
-        Era::Legacy => upstream.own_session(server).await?.listen(server, None).await,
+        Era::Legacy => {
+            let own = upstream.own_session(server).await?;
+            let answer = own.listen(server, None).await;
+            let status = answer.as_ref().map(|answer| FaultKind::Status(answer.status.as_u16()));
+            if status.unwrap_or_else(|fault| fault.kind) == FaultKind::Status(404) && own.id.is_some() {
+                // It forgot the session, perhaps in a restart.
+                upstream.lose_own_session(&own).await;
+                upstream.own_session(server).await?.listen(server, None).await
+            } else {
+                answer
+            }
+        }
     };
     match answer {
         Err(fault) if matches!(fault.kind, FaultKind::Status(405 | 404 | 400)) => Ok(None),
