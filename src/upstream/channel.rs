@@ -82,8 +82,12 @@ impl StdioServer {
         let session = own.then(|| who.session.as_ref().map(|(id, _)| id.clone())).flatten();
         let tasks = ground.tasks.clone();
         let init = move |mux: Mux| async move {
-            tasks.spawn(pass_notices_on(server, session, mux.broadcasts(), notices));
-            shake_hands(&mux, modern, &preference, &params).await
+            tasks.spawn(pass_notices_on(server, session.clone(), mux.broadcasts(), notices.clone()));
+            let peer = shake_hands(&mux, modern, &preference, &params).await?;
+            if modern && ["tools", "prompts", "resources"].iter().any(|kind| peer.can(&[kind, "listChanged"])) {
+                tasks.spawn(subscribe(server, session, mux, notices));
+            }
+            Ok(peer)
         };
         ground.children.get(&self.key(who, modern), || self.launch(), init).await
     }
@@ -114,6 +118,23 @@ pub async fn pass_notices_on(
             }
             Err(broadcast::error::RecvError::Lagged(_)) => {}
             Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+/// In the modern era a child tells of changes only who subscribes to them; ends with the child.
+async fn subscribe(server: ServerId, session: Option<Arc<str>>, mux: Mux, to: broadcast::Sender<Notice>) {
+    let wanted = r#"{"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}}"#;
+    let request = peer::modern_request("mcpg-listen", "subscriptions/listen", wanted);
+    let Ok(mut call) = mux.call(request, GATEWAY).await else { return };
+    // The call alone keeps the way open as long as the child lives, and no child busy that nobody else calls.
+    drop(mux);
+    call.wait_at_rest();
+    while let Some(Ok(event)) = call.next().await {
+        if let Event::Notification(bytes) = event
+            && let Ok(message) = read_message(bytes)
+        {
+            let _ = to.send(Notice { server, session: session.clone(), message });
         }
     }
 }

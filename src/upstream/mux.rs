@@ -388,6 +388,11 @@ impl Call {
         std::future::poll_fn(|context| self.queue.poll(context)).await
     }
 
+    /// From now on it does not count among the calls under way: for a subscription that lasts as long as the peer.
+    pub fn wait_at_rest(&mut self) {
+        self.slot = None;
+    }
+
     /// Cancels the call and waits until the peer's side has taken the message that says so; it is sent even when nobody
     /// waits. Does nothing after the response.
     pub async fn cancel(mut self, reason: Option<&str>) {
