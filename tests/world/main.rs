@@ -3,7 +3,13 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::too_many_lines, missing_docs, reason = "tests")]
 
+mod asks;
 mod bad_input;
+mod changes;
 mod faults;
+mod lists;
 mod matrix;
+mod sessions;
+mod stop;
+mod untouched;
 mod world;
