@@ -20,6 +20,7 @@ use crate::config::Settings;
 use crate::crypto::Sealer;
 use crate::fault::{Fault, Kind as FaultKind};
 use crate::id::{ServerId, TenantId};
+use crate::mcp::legacy_sse::Channels;
 use crate::mcp::session::Sessions;
 use crate::mcp::streams::Streams;
 use crate::registry::catalog::Kind;
@@ -52,6 +53,8 @@ pub struct Parts {
     pub registry: Arc<Registry>,
     /// Sessions of legacy clients.
     pub sessions: Sessions,
+    /// Open streams of clients of HTTP+SSE.
+    pub channels: Channels,
     /// Event streams open to clients.
     pub streams: Streams,
     /// Where finished operations go.

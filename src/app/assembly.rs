@@ -18,6 +18,7 @@ use crate::config::Settings;
 use crate::crypto::{MasterKey, Sealer};
 use crate::jobs::{Every, Jobs};
 use crate::mcp::handshake::close_behind;
+use crate::mcp::legacy_sse::Channels;
 use crate::mcp::session::Sessions;
 use crate::mcp::streams::Streams;
 use crate::net::{AddressPolicy, Outbound};
@@ -91,6 +92,7 @@ pub fn assemble(settings: Settings, store: Store, sealer: Sealer, keyring: KeyRi
         keyring,
         registry,
         sessions,
+        channels: Channels::default(),
         streams,
         tasks,
         shutdown,

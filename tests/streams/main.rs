@@ -4,4 +4,5 @@
 
 mod ends;
 mod gauges;
+mod legacy_sse;
 mod world;
