@@ -55,6 +55,8 @@ pub struct Call {
     pub session: Option<Arc<Session>>,
     /// Records the operation.
     pub finish: Finish,
+    /// Whether the answer travels on a stream that is open already, of which nobody can ask for the rest later.
+    pub carried: bool,
 }
 
 /// Where a request goes.
@@ -238,10 +240,13 @@ async fn answer(
             (source, None)
         }
     };
-    let seat = call.app.streams.seat().map_err(|fault| {
-        call.finish.fail(&fault);
-        Refusal::full(&fault)
-    })?;
+    let seat = match (!call.carried).then(|| call.app.streams.seat()).transpose() {
+        Ok(seat) => seat,
+        Err(fault) => {
+            call.finish.fail(&fault);
+            return Err(Refusal::full(&fault));
+        }
+    };
     let tag = (call.reach == Reach::All).then(|| entry.slug().into());
     let finish = call.finish.hand_over();
     let (app, upstream, session) = (call.app.clone(), entry.upstream.clone(), call.session.clone());
