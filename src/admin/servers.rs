@@ -49,6 +49,7 @@ fn view(app: &App, caller: &Caller, record: &Record) -> View {
         for hidden in ["replicas", "command", "headers", "env", "visibility"] {
             spec.remove(hidden);
         }
+        status.replicas.clear();
         // It may quote an address.
         status.last_error = status.last_error.map(|_| "the server cannot be reached".to_owned());
     }

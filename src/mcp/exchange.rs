@@ -34,6 +34,7 @@ use crate::registry::catalog::{Item, Kind as ListKind};
 use crate::registry::snapshot::{Entry, Tenant};
 use crate::telemetry::Outcome;
 use crate::upstream::http::read_message;
+use crate::upstream::peer::Peer;
 use crate::upstream::wire::Body as UpstreamBody;
 
 /// A JSON answer up to this size is read whole and checked; a longer one is passed on as it comes.
@@ -55,6 +56,8 @@ pub struct Call {
     pub session: Option<Arc<Session>>,
     /// Records the operation.
     pub finish: Finish,
+    /// Whether the answer travels on a stream that is open already, of which nobody can ask for the rest later.
+    pub carried: bool,
 }
 
 /// Where a request goes.
@@ -120,7 +123,7 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
             }
         }
     }
-    if sent.method() == "subscriptions/listen" && !is_modern(entry) {
+    if sent.method() == "subscriptions/listen" && !has_own_stream(entry) {
         return listen::one(call, entry);
     }
 
@@ -238,10 +241,13 @@ async fn answer(
             (source, None)
         }
     };
-    let seat = call.app.streams.seat().map_err(|fault| {
-        call.finish.fail(&fault);
-        Refusal::full(&fault)
-    })?;
+    let seat = match (!call.carried).then(|| call.app.streams.seat()).transpose() {
+        Ok(seat) => seat,
+        Err(fault) => {
+            call.finish.fail(&fault);
+            return Err(Refusal::full(&fault));
+        }
+    };
     let tag = (call.reach == Reach::All).then(|| entry.slug().into());
     let finish = call.finish.hand_over();
     let (app, upstream, session) = (call.app.clone(), entry.upstream.clone(), call.session.clone());
@@ -364,8 +370,16 @@ fn gone() -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, meta::INVALID_REQUEST, "there is no such server")
 }
 
-fn is_modern(entry: &Entry) -> bool {
-    entry.upstream.known().is_some_and(|peer| peer.modern.is_some())
+/// Whether `subscriptions/listen` is the server's to answer. Over HTTP a modern server must know it; a child that announces
+/// no changes need not, and then the gateway tells what it finds out itself.
+fn has_own_stream(entry: &Entry) -> bool {
+    let announces = |peer: &Peer| {
+        [["tools", "listChanged"], ["prompts", "listChanged"], ["resources", "listChanged"], ["resources", "subscribe"]]
+            .iter()
+            .any(|path| peer.can(path))
+    };
+    let over_http = matches!(entry.upstream.transport, crate::upstream::Transport::Http(_));
+    entry.upstream.known().is_some_and(|peer| peer.modern.is_some() && (over_http || announces(&peer)))
 }
 
 fn param_headers(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {

@@ -61,6 +61,8 @@ pub struct Session {
     /// With what kind of credential it was opened.
     pub credential: SessionType,
     seen: AtomicU64,
+    /// Streams that last and belong to it.
+    holds: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -156,6 +158,23 @@ pub struct InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.session.lock().in_flight.remove(&self.id);
+    }
+}
+
+/// Keeps a session from being ended as unused while a stream of its own is open.
+pub struct Hold(Arc<Session>);
+
+impl Hold {
+    /// Keeps this one.
+    pub fn new(session: &Arc<Session>) -> Self {
+        session.holds.fetch_add(1, Relaxed);
+        Self(session.clone())
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.holds.fetch_sub(1, Relaxed);
     }
 }
 
@@ -374,6 +393,7 @@ impl Sessions {
             answers,
             credential,
             seen,
+            holds: AtomicU64::new(0),
             state,
         });
         self.open.fetch_add(1, Relaxed);
@@ -392,6 +412,11 @@ impl Sessions {
         Some(session)
     }
 
+    /// Notes that a session is used.
+    pub fn touch(&self, session: &Session) {
+        session.touch(self.now());
+    }
+
     /// Ends one; returns it for what must be closed behind it.
     pub fn end(&self, id: &str) -> Option<Arc<Session>> {
         let session = self.shard(id).remove(id)?;
@@ -407,8 +432,9 @@ impl Sessions {
             shard.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, session| {
                 let idle = now.saturating_sub(session.seen.load(Relaxed)) > self.idle.as_secs();
                 let state = session.lock();
-                let quiet =
-                    state.in_flight.is_empty() && state.outbox.as_ref().is_none_or(|(_, outbox)| outbox.is_closed());
+                let quiet = session.holds.load(Relaxed) == 0
+                    && state.in_flight.is_empty()
+                    && state.outbox.as_ref().is_none_or(|(_, outbox)| outbox.is_closed());
                 drop(state);
                 if idle && quiet {
                     ended.push(session.clone());

@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::balance::ReplicaStatus;
 use crate::fault::Fault;
 use crate::id::ServerId;
 use crate::registry::catalog::{Catalog, Kind};
@@ -62,6 +63,8 @@ pub struct Status {
     pub problems: Vec<String>,
     /// When it was last asked.
     pub checked_at: Option<OffsetDateTime>,
+    /// Its replicas; none of a child process.
+    pub replicas: Vec<ReplicaStatus>,
 }
 
 impl Registry {
@@ -203,6 +206,7 @@ impl Registry {
             counts: Kind::ALL.map(|kind| live.entry.catalog.items(kind).len()),
             problems: live.entry.catalog.problems.clone(),
             checked_at: live.checked_at,
+            replicas: live.entry.upstream.replicas(),
         })
     }
 

@@ -2,6 +2,7 @@
 //! of the protocol it speaks, and the session that the gateway keeps with it for its own questions.
 
 pub mod channel;
+pub mod check;
 pub mod http;
 pub mod legacy_sse;
 pub mod mux;
@@ -245,6 +246,16 @@ impl Upstream {
     pub async fn lose_own_session(&self, lost: &Arc<HttpSession>) {
         let mut own = self.own.lock().await;
         if own.as_ref().is_some_and(|session| Arc::ptr_eq(session, lost)) {
+            *own = None;
+        }
+    }
+
+    /// Gives up the gateway's own session if this replica, which is not well, holds it: the next question opens one elsewhere.
+    fn leave(&self, replica: usize) {
+        // While one is being opened there is none to give up.
+        if let Ok(mut own) = self.own.try_lock()
+            && own.as_ref().is_some_and(|session| session.replica == replica)
+        {
             *own = None;
         }
     }

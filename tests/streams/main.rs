@@ -4,4 +4,6 @@
 
 mod ends;
 mod gauges;
+mod health;
+mod legacy_sse;
 mod world;

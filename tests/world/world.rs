@@ -73,6 +73,7 @@ impl World {
     }
 
     /// The listener, to stop it. What is left serves no more.
+    #[allow(dead_code, reason = "for tests of stopping")]
     pub fn take_running(&mut self) -> Running {
         self.inside.take().expect("it is a process").1
     }
