@@ -33,6 +33,7 @@ use crate::mcp::relay::{Parts, Relay, note_request};
 use crate::mcp::session::{Reach, Session, Way};
 use crate::mcp::source::Source;
 use crate::mcp::streams::Seat;
+use crate::mcp::watch::watch;
 use crate::protocol::era::{Era, MODERN};
 use crate::protocol::message::{self, Message, Shape};
 use crate::protocol::{meta, sse};
@@ -50,8 +51,8 @@ use crate::upstream::{Notice, Transport, Upstream};
 const WAITING: usize = 64;
 /// How long the last word of a stream waits for a slow listener.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// Pause before a server's stream that ended is opened again.
-const REOPEN: Duration = Duration::from_secs(5);
+/// About how long a server's stream that ended is left alone before it is opened again.
+pub const REOPEN: Duration = Duration::from_secs(5);
 /// Most resources that one modern stream watches.
 const MOST_WATCHED: usize = 1_000;
 
@@ -390,50 +391,6 @@ impl Wants {
                 }
             }
             (None, None) => notification.clone(),
-        }
-    }
-}
-
-/// Makes a server tell of these resources, as long as `outbox` is open. What it says reaches every listener as a notice.
-async fn watch(app: App, upstream: Arc<Upstream>, uris: Vec<String>, outbox: mpsc::Sender<Bytes>) {
-    let hearing = async {
-        let peer = upstream.peer().await?;
-        if peer.era_for(Era::Modern) == Era::Legacy {
-            for uri in &uris {
-                upstream.ask("resources/subscribe", &format!("{{\"uri\":{}}}", json::quote(uri))).await?;
-            }
-            return std::future::pending().await;
-        }
-        let list: Vec<String> = uris.iter().map(|uri| json::quote(uri)).collect();
-        let params = format!("{{\"notifications\":{{\"resourceSubscriptions\":[{}]}}}}", list.join(","));
-        let message = peer::modern_request("mcpg-watch", "subscriptions/listen", &params);
-        let mut source = match &upstream.transport {
-            Transport::Http(server) => {
-                let headers = mirror(Era::Modern, "subscriptions/listen", None);
-                let outgoing = Outgoing { message, version: Some(MODERN), headers, ..Outgoing::default() };
-                let Answer { content, attempt, .. } = server.post(0, true, &outgoing).await?;
-                let Content::Events(mut body) = content else { return Ok::<(), Fault>(()) };
-                body.be_patient();
-                Source::events(body, attempt, server.limits().message)
-            }
-            Transport::Stdio(_) | Transport::Sse(_) => {
-                let Some(channel) = upstream.channel(&Who::default(), Era::Modern).await? else { return Ok(()) };
-                Source::Mux(channel.mux.call(message, Origin { session: 0, answers: false }).await?)
-            }
-        };
-        while let Some(piece) = source.next().await {
-            if let Some(message) = piece?.message.filter(|message| message.shape() == Shape::Notification) {
-                let _ = upstream.ground.notices.send(Notice { server: upstream.server.id, session: None, message });
-            }
-        }
-        Ok(())
-    };
-    tokio::select! {
-        () = outbox.closed() => {}
-        // The stream ends when nobody can write into it any more.
-        () = app.shutdown.cancelled() => {}
-        result = hearing => if let Err(fault) = result {
-            tracing::debug!(server = %upstream.server.spec.slug, "watching its resources failed: {fault}");
         }
     }
 }

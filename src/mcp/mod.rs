@@ -17,4 +17,5 @@ pub mod relay;
 pub mod session;
 pub mod source;
 pub mod streams;
+pub mod watch;
 pub mod withdrawal;
