@@ -6,6 +6,7 @@
 mod asks;
 mod bad_input;
 mod changes;
+mod channels;
 mod faults;
 mod lists;
 mod matrix;

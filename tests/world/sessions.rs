@@ -165,6 +165,40 @@ async fn what_a_client_listens_for_outlives_a_restart_of_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_modern_client_watches_outlives_a_restart_of_the_server() {
+    const NOTE: &str = "stand-in://note";
+    for eras in [legacy(), Eras::Modern] {
+        let server = Plain::with(eras.clone()).await.unwrap();
+        let world = World::start().await;
+        world.register("it", &server.url()).await;
+        let (_, mut stream) = world.client("/mcp").subscribe(json!({"resourceSubscriptions": [NOTE]})).await.unwrap();
+        within(stream.message()).await.unwrap().unwrap();
+        let updated = async |stream: &mut testkit::client::Reply| {
+            within(async {
+                loop {
+                    server.resource_changed(NOTE);
+                    let heard = tokio::time::timeout(std::time::Duration::from_millis(200), stream.message()).await;
+                    if let Ok(heard) = heard {
+                        assert_eq!(heard.unwrap().unwrap()["method"], "notifications/resources/updated");
+                        return;
+                    }
+                }
+            })
+            .await;
+        };
+        updated(&mut stream).await;
+        server.forget_sessions();
+        server.host().disconnect_all();
+        assert!(server.wait_listeners(0).await, "{eras:?}");
+        // What was told before is read first.
+        while let Ok(heard) = tokio::time::timeout(std::time::Duration::from_millis(200), stream.message()).await {
+            assert!(heard.unwrap().is_some(), "the gateway's own stream goes on");
+        }
+        updated(&mut stream).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_sessions_serves_clients_that_have_them() {
     let server = Plain::with(legacy()).await.unwrap();
     server.sessions(false);
