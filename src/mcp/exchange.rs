@@ -212,6 +212,11 @@ async fn answer(
                 Err((head, body)) => Box::pin(long(call, entry, &fix, head, body)).await,
             };
         }
+        Reply::Refused(status, message) => {
+            call.finish.waited();
+            origin.answered();
+            return call.one(entry, &fix, &message, status);
+        }
         // Most answers of a shared channel are a response and nothing before it: those need no stream.
         Reply::Stream(mut source @ Source::Mux(_)) => {
             let first = match &in_flight {
