@@ -16,10 +16,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::{Accounts, KeyRing};
+use crate::balance::ReplicaStatus;
 use crate::config::Settings;
 use crate::crypto::Sealer;
 use crate::fault::{Fault, Kind as FaultKind};
 use crate::id::{ServerId, TenantId};
+use crate::mcp::legacy_sse::Channels;
 use crate::mcp::session::Sessions;
 use crate::mcp::streams::Streams;
 use crate::registry::catalog::Kind;
@@ -52,6 +54,8 @@ pub struct Parts {
     pub registry: Arc<Registry>,
     /// Sessions of legacy clients.
     pub sessions: Sessions,
+    /// Open streams of clients of HTTP+SSE.
+    pub channels: Channels,
     /// Event streams open to clients.
     pub streams: Streams,
     /// Where finished operations go.
@@ -104,6 +108,60 @@ pub struct ServerStatus {
     pub templates: Option<usize>,
     /// How many prompts.
     pub prompts: Option<usize>,
+    /// Its replicas.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<ReplicaView>,
+}
+
+/// One replica of a server, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReplicaView {
+    /// Where it is.
+    pub url: Arc<str>,
+    /// Its share of the calls under the `weighted` policy.
+    pub weight: u32,
+    /// Calls under way.
+    pub in_flight: usize,
+    /// `closed`, `open` or `half_open`.
+    pub breaker: &'static str,
+    /// Whether it answered when it was last checked; absent before, and where there is no other replica.
+    pub healthy: Option<bool>,
+    /// What was wrong when it was last checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health_detail: Option<String>,
+    /// The last failure of a call that counted against it.
+    pub last_fault: Option<FaultView>,
+}
+
+/// A failure of a call, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FaultView {
+    /// What happened, in one word.
+    pub kind: &'static str,
+    /// In one sentence.
+    pub detail: String,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+}
+
+impl From<ReplicaStatus> for ReplicaView {
+    fn from(status: ReplicaStatus) -> Self {
+        let health = status.health.as_ref();
+        Self {
+            url: status.url,
+            weight: status.weight,
+            in_flight: status.in_flight,
+            breaker: status.breaker.label(),
+            healthy: health.map(|health| health.healthy),
+            health_detail: health.filter(|health| !health.healthy).map(|health| health.detail.clone()),
+            last_fault: status.last_fault.map(|fault| FaultView {
+                kind: fault.kind.label(),
+                detail: fault.detail,
+                at: OffsetDateTime::now_utc() - fault.at.elapsed(),
+            }),
+        }
+    }
 }
 
 /// What a server offers: JSON arrays as it sent them.
@@ -181,6 +239,7 @@ impl App {
             resources: count(Kind::Resources),
             templates: count(Kind::Templates),
             prompts: count(Kind::Prompts),
+            replicas: status.replicas.into_iter().map(ReplicaView::from).collect(),
         }
     }
 

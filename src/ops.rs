@@ -1,6 +1,8 @@
 //! SURFACE: `/health`, `/health/live`, `/health/ready`, `/metrics`. Public, and therefore terse: a status for each part and
 //! nothing about servers, users or reasons.
 
+mod gauges;
+
 use axum::Json;
 use axum::Router;
 use axum::extract::State;
@@ -48,6 +50,7 @@ async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
         return StatusCode::NOT_FOUND.into_response();
     }
     let format = Format::negotiate(headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()));
+    gauges::collect(&app);
     let text = app.recorder.metrics().render(format);
     ([(CONTENT_TYPE, format.content_type()), (VARY, "accept")], text).into_response()
 }

@@ -3,13 +3,14 @@
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use crate::admin;
 use crate::app::App;
 use crate::mcp::endpoint::{self, ALL, ONE};
+use crate::mcp::legacy_sse;
 use crate::ops;
 
 /// All routes of one process.
@@ -19,6 +20,9 @@ pub fn routes(app: App) -> Router {
         .merge(admin::router())
         .route(ALL, get(endpoint::get_all).post(endpoint::post_all).delete(endpoint::delete_all))
         .route(ONE, get(endpoint::get_one).post(endpoint::post_one).delete(endpoint::delete_one))
+        .route(legacy_sse::ALL, get(legacy_sse::open_all))
+        .route(legacy_sse::ONE, get(legacy_sse::open_one))
+        .route(legacy_sse::MESSAGES, post(legacy_sse::message))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         // The door bounds bodies for all routes alike; a second, smaller bound would only confuse.

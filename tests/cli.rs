@@ -1,5 +1,7 @@
 //! The command line as people and scripts run it: the binary itself, against a small stand-in that answers as the REST API
 //! and the MCP endpoint do. Every test has its own stand-in and its own folder.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops with a message")]
 #![allow(missing_docs, reason = "a test binary")]
 
 use std::collections::HashMap;

@@ -1,9 +1,10 @@
 //! Every key's hash in memory, so that authenticating reads no database. The map is never changed but replaced, after each
 //! change of keys or accounts; a request that holds a `Caller` keeps it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use time::OffsetDateTime;
@@ -11,7 +12,7 @@ use uuid::Uuid;
 
 use super::{Caller, Identity, KeyId, Role, Scopes, SessionType, UserId};
 use crate::crypto::{KEY_PREFIX, hash_token};
-use crate::id::Principal;
+use crate::id::{Principal, TenantId};
 use crate::store::keys::HeldKeyRow;
 use crate::store::tenants::tenant_of;
 use crate::store::{Store, StoreError, micros};
@@ -163,6 +164,22 @@ impl KeyRing {
             }
         }
         Ok(due.len())
+    }
+
+    /// How many distinct users of each tenant showed a key within this time.
+    pub fn users_within(&self, time: Duration) -> HashMap<TenantId, usize> {
+        let since = micros(OffsetDateTime::now_utc() - time);
+        let keys = self.keys.load();
+        let seen: HashSet<(&TenantId, UserId)> = keys
+            .values()
+            .filter(|entry| entry.used.last.load(Ordering::Relaxed) > since)
+            .map(|entry| (entry.caller.tenant(), entry.caller.user_id()))
+            .collect();
+        let mut users = HashMap::new();
+        for (tenant, _) in seen {
+            *users.entry(tenant.clone()).or_default() += 1;
+        }
+        users
     }
 
     /// How many keys the ring knows, good or not.

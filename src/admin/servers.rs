@@ -49,6 +49,7 @@ fn view(app: &App, caller: &Caller, record: &Record) -> View {
         for hidden in ["replicas", "command", "headers", "env", "visibility"] {
             spec.remove(hidden);
         }
+        status.replicas.clear();
         // It may quote an address.
         status.last_error = status.last_error.map(|_| "the server cannot be reached".to_owned());
     }
@@ -102,7 +103,7 @@ pub(super) async fn create(app: App, caller: Caller, Body(spec): Body<ServerSpec
     app.changed().await?;
     if record.server.spec.enabled {
         // Unreachable or slow, it is kept, shows so in the answer, and is asked again by itself.
-        let _ = tokio::time::timeout(FIRST_LOOK, app.refresh(record.server.id)).await;
+        let _ = tokio::time::timeout(FIRST_LOOK, app.registry.first_look(record.server.id)).await;
     }
     let location = HeaderValue::from_str(&format!("/api/v1/servers/{}", record.server.spec.slug));
     let mut response = answer(&app, &caller, &record);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::StreamExt as _;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,6 +19,7 @@ use crate::config::Settings;
 use crate::crypto::{MasterKey, Sealer};
 use crate::jobs::{Every, Jobs};
 use crate::mcp::handshake::close_behind;
+use crate::mcp::legacy_sse::Channels;
 use crate::mcp::session::Sessions;
 use crate::mcp::streams::Streams;
 use crate::net::{AddressPolicy, Outbound};
@@ -31,6 +33,11 @@ use crate::upstream::stdio;
 
 /// Notices of servers that wait for slow listeners.
 const NOTICES: usize = 1024;
+
+/// Servers whose replicas are checked at the same time.
+const CHECKS: usize = 16;
+/// A replica that has not answered a check by then is not well.
+const LONGEST_CHECK: Duration = Duration::from_secs(5);
 
 /// A process that is ready to serve.
 pub struct Built {
@@ -92,6 +99,7 @@ pub fn assemble(settings: Settings, store: Store, sealer: Sealer, keyring: KeyRi
         keyring,
         registry,
         sessions,
+        channels: Channels::default(),
         streams,
         tasks,
         shutdown,
@@ -135,6 +143,20 @@ fn start_jobs(app: &App) {
         let (app, upstreams) = (watcher.clone(), upstreams.clone());
         async move {
             upstreams.set(if app.registry.all_reachable() { Status::Ok } else { Status::Degraded });
+            Ok(())
+        }
+    });
+    let checker = app.clone();
+    let interval = app.settings.limits.health_check_interval;
+    jobs.run("check replicas", Every::about(interval), move || {
+        let app = checker.clone();
+        async move {
+            let snapshot = app.registry.snapshot();
+            let entries = snapshot.tenants().flat_map(|(_, tenant)| tenant.entries());
+            let servers: Vec<_> = entries.map(|entry| entry.upstream.clone()).collect();
+            let patience = interval.min(LONGEST_CHECK);
+            let checks = servers.into_iter().map(|server| async move { server.check_replicas(patience).await });
+            futures_util::stream::iter(checks).buffer_unordered(CHECKS).collect::<()>().await;
             Ok(())
         }
     });

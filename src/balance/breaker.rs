@@ -154,6 +154,15 @@ impl Breaker {
         Some(Pass { phase: inner.number, probe: true })
     }
 
+    /// Ends the wait of an open breaker: the next call is its probe.
+    pub(super) fn hasten(&self, now: Instant) {
+        if self.calm().is_none()
+            && let Phase::Open { until } = &mut self.lock().phase
+        {
+            *until = now.min(*until);
+        }
+    }
+
     /// Counts the end of a call that was let through.
     pub(super) fn settle(&self, pass: Pass, outcome: Outcome<'_>, now: Instant) {
         if !pass.probe && matches!(outcome, Outcome::Good) && self.calm().is_some() {
@@ -243,6 +252,22 @@ mod tests {
     use super::*;
     use crate::fault::Retry;
     use proptest::prelude::*;
+
+    #[test]
+    fn whoever_looks_after_a_replica_need_not_wait_for_a_probe() {
+        let now = Instant::now();
+        let breaker = Breaker::new(now);
+        breaker.hasten(now);
+        fail(&breaker, 5, now);
+        assert_eq!(breaker.admit(now), None);
+        breaker.hasten(now);
+        let probe = breaker.admit(now).unwrap();
+        assert!(probe.probe);
+        breaker.hasten(now);
+        assert_eq!(breaker.admit(now), None, "one probe at a time");
+        breaker.settle(probe, Outcome::Bad(&broken()), now);
+        assert_eq!(breaker.admit(now), None, "a failed one opens it for as long as ever");
+    }
 
     fn broken() -> Fault {
         Fault::upstream(Kind::Dropped, Retry::MaybeSent, "the connection ended")

@@ -184,6 +184,14 @@ impl Replicas {
         Some(InFlight { known: Arc::clone(known), index, pass: Some(pass) })
     }
 
+    /// Lets a probe through where a breaker is open, as if its time had come: for who asks rarely, at times of its own, and
+    /// wants to know whether the server is back.
+    pub fn hasten(&self, now: Instant) {
+        for member in &self.members {
+            member.known.breaker.hasten(now);
+        }
+    }
+
     /// The fault of a call for which no replica is left, with the time after which one may be tried again.
     pub fn none_left(&self, now: Instant) -> Fault {
         if self.members.is_empty() {

@@ -136,6 +136,9 @@ pub struct Limits {
     /// Age at which the list of what an upstream offers is asked for again
     #[arg(long, env = "MREG_CATALOGUE_TTL", default_value = "300s", value_name = "DURATION", value_parser = parse::positive)]
     pub catalogue_ttl: Duration,
+    /// Pause between checks of each replica of an upstream that has several
+    #[arg(long, env = "MREG_HEALTH_CHECK_INTERVAL", default_value = "15s", value_name = "DURATION", value_parser = parse::positive)]
+    pub health_check_interval: Duration,
     /// Pause after which an event stream sends a comment to stay alive
     #[arg(long, env = "MREG_SSE_KEEP_ALIVE", default_value = "15s", value_name = "DURATION", value_parser = parse::positive)]
     pub sse_keep_alive: Duration,

@@ -31,12 +31,12 @@ pub const ALL: &str = "/mcp";
 pub const ONE: &str = "/mcp/{server}";
 
 /// A request that was let in.
-struct Entered {
-    app: App,
-    caller: Caller,
-    headers: HeaderMap,
-    reach: Reach,
-    finish: Finish,
+pub(super) struct Entered {
+    pub(super) app: App,
+    pub(super) caller: Caller,
+    pub(super) headers: HeaderMap,
+    pub(super) reach: Reach,
+    pub(super) finish: Finish,
 }
 
 /// `POST /mcp`.
@@ -77,23 +77,35 @@ async fn post(app: App, server: Option<String>, request: Request<axum::body::Bod
 /// Lets a request in: credential, then server, so that nobody learns without a credential which servers there are.
 fn enter(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<&Visit>) -> Result<Entered, Refusal> {
     let caller = authenticate(&app, &headers)?;
-    let reach = match server {
-        None => Reach::All,
-        Some(slug) => {
-            let snapshot = app.registry.snapshot();
-            let entry = snapshot.tenant(caller.tenant()).and_then(|tenant| tenant.entry(&caller, slug));
-            Reach::One(entry.ok_or_else(|| no_server(slug))?.upstream.server.id)
-        }
-    };
+    let reach = reach_of(&app, &caller, server)?;
+    Ok(admit(app, caller, headers, reach, if server.is_some() { ONE } else { ALL }, visit))
+}
+
+/// What a path that names this server, or none, reaches.
+pub(super) fn reach_of(app: &App, caller: &Caller, server: Option<&str>) -> Result<Reach, Refusal> {
+    let Some(slug) = server else { return Ok(Reach::All) };
+    let snapshot = app.registry.snapshot();
+    let entry = snapshot.tenant(caller.tenant()).and_then(|tenant| tenant.entry(caller, slug));
+    Ok(Reach::One(entry.ok_or_else(|| no_server(slug))?.upstream.server.id))
+}
+
+/// Begins the record of a request that was let in.
+pub(super) fn admit(
+    app: App,
+    caller: Caller,
+    headers: HeaderMap,
+    reach: Reach,
+    endpoint: &'static str,
+    visit: Option<&Visit>,
+) -> Entered {
     let request_id = visit.map_or_else(RequestId::new, |visit| visit.request_id.clone());
-    let endpoint = if server.is_some() { ONE } else { ALL };
     let mut operation = Operation::start(request_id, endpoint, caller.tenant().clone());
     operation.address = visit.map(|visit| visit.client);
     operation.principal = Some(caller.principal().clone());
     operation.key_id = Some(caller.key_label().clone());
     operation.trace_id = trace_of(&headers);
     let finish = Finish::new(operation, app.recorder.clone());
-    Ok(Entered { app, caller, headers, reach, finish })
+    Entered { app, caller, headers, reach, finish }
 }
 
 /// The caller behind `Authorization: Bearer` (RFC 6750). No other place is looked at, and one kind of credential never stands
@@ -123,14 +135,19 @@ fn no_server(slug: &str) -> Refusal {
 }
 
 async fn read_message(headers: &HeaderMap, body: axum::body::Body) -> Result<Message, Refusal> {
+    if !accepts(headers, &["application/json", "text/event-stream"]) {
+        let text = "the client must accept both `application/json` and `text/event-stream`";
+        return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, meta::INVALID_REQUEST, text));
+    }
+    read_json(headers, body).await
+}
+
+/// The message in a body that says that it is JSON.
+pub(super) async fn read_json(headers: &HeaderMap, body: axum::body::Body) -> Result<Message, Refusal> {
     let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     if !is_type(kind, b"application/json") {
         let text = "send the message as `Content-Type: application/json`";
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, meta::INVALID_REQUEST, text));
-    }
-    if !accepts(headers, &["application/json", "text/event-stream"]) {
-        let text = "the client must accept both `application/json` and `text/event-stream`";
-        return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, meta::INVALID_REQUEST, text));
     }
     let bytes = read(body).await.map_err(|problem| {
         let status = match problem {
@@ -149,7 +166,7 @@ fn is_type(value: &[u8], wanted: &[u8]) -> bool {
 }
 
 /// Whether the client takes all of these. A client that sends no `Accept` takes everything (RFC 9110, section 12.5.1).
-fn accepts(headers: &HeaderMap, wanted: &[&str]) -> bool {
+pub(super) fn accepts(headers: &HeaderMap, wanted: &[&str]) -> bool {
     let mut values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
     if values.peek().is_none() {
         return true;
@@ -169,15 +186,15 @@ fn accepts(headers: &HeaderMap, wanted: &[&str]) -> bool {
 }
 
 impl Entered {
-    fn refuse(mut self, refusal: &Refusal, id: Option<&[u8]>) -> Response {
+    pub(super) fn refuse(mut self, refusal: &Refusal, id: Option<&[u8]>) -> Response {
         self.finish.note(&refusal.text);
         self.finish.end(Outcome::Error { whose: crate::fault::Whose::Client, kind: "bad_request" });
         refusal.respond(id)
     }
 
-    fn into_call(self, message: Message, session: Option<Arc<Session>>) -> Call {
+    pub(super) fn into_call(self, message: Message, session: Option<Arc<Session>>) -> Call {
         let Self { app, caller, headers, reach, finish } = self;
-        Call { app, caller, message, headers, reach, session, finish }
+        Call { app, caller, message, headers, reach, session, finish, carried: false }
     }
 }
 
@@ -189,7 +206,7 @@ async fn modern(mut entered: Entered, message: Message) -> Response {
     let version = crate::protocol::era::MODERN.as_str();
     entered.finish.fill(|operation| operation.client_version = Some(version));
     match message.shape() {
-        Shape::Request => exchange(entered.into_call(message, None)).await,
+        Shape::Request => Box::pin(exchange(entered.into_call(message, None))).await,
         // Closing the stream is how a modern client cancels; nothing else is notified over HTTP.
         Shape::Notification => {
             entered.finish.end(Outcome::Success);
@@ -219,7 +236,7 @@ async fn legacy(mut entered: Entered, message: Message) -> Response {
         operation.client_version = Some(session.version.as_str());
     });
     match message.shape() {
-        Shape::Request => exchange(entered.into_call(message, Some(session))).await,
+        Shape::Request => Box::pin(exchange(entered.into_call(message, Some(session)))).await,
         Shape::Notification => Box::pin(notices::notification(entered.into_call(message, Some(session)))).await,
         Shape::Result | Shape::Error => Box::pin(notices::answer(entered.into_call(message, Some(session)))).await,
     }
@@ -282,8 +299,14 @@ async fn get(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<&
         Err(refusal) => return entered.refuse(&refusal, None),
     };
     entered.finish.fill(|operation| operation.session = Some(SessionTag::of(&session.id)));
-    let Entered { app, caller, headers, finish, .. } = entered;
-    listen::stream(app, caller, session, &headers, finish).await
+    let Entered { app, caller, headers, mut finish, .. } = entered;
+    match app.streams.seat() {
+        Ok(seat) => listen::stream(app, caller, session, &headers, finish, Some(seat)).await,
+        Err(fault) => {
+            finish.fail(&fault);
+            Refusal::full(&fault).respond(None)
+        }
+    }
 }
 
 fn speaks_modern(headers: &HeaderMap) -> bool {

@@ -18,7 +18,7 @@ use crate::access::{Allow, Caller};
 use crate::app::App;
 use crate::fault::{Fault, Kind, Retry, Whose};
 use crate::json;
-use crate::mcp::bridge::answer::Fix;
+use crate::mcp::bridge::answer::{CAPABILITY, Fix};
 use crate::mcp::error::{FULL, Refusal, empty_response, json_response};
 use crate::mcp::headers::{check_params, trace_headers};
 use crate::mcp::reach::{Ask, Reached, Reply, reach};
@@ -55,6 +55,8 @@ pub struct Call {
     pub session: Option<Arc<Session>>,
     /// Records the operation.
     pub finish: Finish,
+    /// Whether the answer travels on a stream that is open already, of which nobody can ask for the rest later.
+    pub carried: bool,
 }
 
 /// Where a request goes.
@@ -178,7 +180,10 @@ async fn send(
             },
         }
     };
-    let reached = reached.map_err(|fault| call.failed(&fault, entry))?;
+    let reached = match reached {
+        Err(_) if in_flight.as_ref().is_some_and(|request| request.cancel.is_set()) => return Ok(call.taken_back()),
+        reached => reached.map_err(|fault| call.failed(&fault, entry))?,
+    };
     call.finish.fill(|operation| {
         operation.upstream_version = reached.version.map(crate::protocol::era::Version::as_str);
         operation.replica = reached.replica.and_then(|replica| u16::try_from(replica).ok());
@@ -240,10 +245,13 @@ async fn answer(
             (source, None)
         }
     };
-    let seat = call.app.streams.seat().map_err(|fault| {
-        call.finish.fail(&fault);
-        Refusal::full(&fault)
-    })?;
+    let seat = match (!call.carried).then(|| call.app.streams.seat()).transpose() {
+        Ok(seat) => seat,
+        Err(fault) => {
+            call.finish.fail(&fault);
+            return Err(Refusal::full(&fault));
+        }
+    };
     let tag = (call.reach == Reach::All).then(|| entry.slug().into());
     let finish = call.finish.hand_over();
     let (app, upstream, session) = (call.app.clone(), entry.upstream.clone(), call.session.clone());
@@ -327,11 +335,22 @@ impl Call {
         if !fix.is_answered_by(message) {
             return Err(self.failed(&fix.wrong_id(message), entry));
         }
+        if status == StatusCode::BAD_REQUEST && message.error_code() != Some(CAPABILITY.into()) {
+            // The message was well made for what the server was known to speak; perhaps it speaks something else now.
+            entry.upstream.forget();
+        }
         let (bytes, outcome) = fix.response(message);
         self.finish.sent(bytes.len());
         self.finish.end(outcome);
-        // A status of another era would be read wrongly; a legacy server's 404 means a session that the client never saw.
-        Ok(json_response(if fix.client == fix.server { status } else { StatusCode::OK }, bytes))
+        let status = match (fix.client, fix.server) {
+            // 2026-07-28, basic/transports/streamable-http, "Sending Messages": 404 says that the method does not exist.
+            (Era::Modern, _) if message.error_code() == Some(meta::METHOD_NOT_FOUND.into()) => StatusCode::NOT_FOUND,
+            (client, server) if client == server => status,
+            // A status of another era would be read wrongly; a legacy server's 404 means a session that the client never
+            // saw.
+            _ => StatusCode::OK,
+        };
+        Ok(json_response(status, bytes))
     }
 
     /// The client took the request back before the server began to answer: there is nothing to answer.

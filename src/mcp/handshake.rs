@@ -86,6 +86,7 @@ async fn open(call: &mut Call) -> Result<Response, Refusal> {
         version: agreed.version,
         init,
         answers: answers_servers,
+        credential: call.caller.session_type(),
     };
     let session = call.app.sessions.open(opening).map_err(|fault| {
         call.finish.fail(&fault);

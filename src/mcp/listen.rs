@@ -66,22 +66,16 @@ struct Wants {
     subscription: Option<Bytes>,
 }
 
-/// `GET` in a legacy session.
+/// `GET` in a legacy session. Without a `seat` it travels on a stream that has one.
 pub async fn stream(
     app: App,
     caller: Caller,
     session: Arc<Session>,
     headers: &HeaderMap,
     mut finish: Finish,
+    seat: Option<Seat>,
 ) -> Response {
     let last = headers.get(&meta::LAST_EVENT_ID).cloned();
-    let seat = match app.streams.seat() {
-        Ok(seat) => seat,
-        Err(fault) => {
-            finish.fail(&fault);
-            return Refusal::full(&fault).respond(None);
-        }
-    };
     match server_stream(&app, &caller, &session, last).await {
         Ok(Some((upstream, answer, link, tag))) => {
             finish.fill(|operation| operation.server = Some(upstream.server.spec.slug.clone()));
@@ -245,7 +239,7 @@ fn listen(call: &Call, owner: impl Fn(&Call, &str) -> Option<Entry>) -> Result<R
         subscription: Some(id),
     };
     call.app.tasks.spawn(feed(wants, sender));
-    Ok(stream_response(Body::new(Outbox::new(&call.app, receiver, None, call.finish_later(), seat))))
+    Ok(stream_response(Body::new(Outbox::new(&call.app, receiver, None, call.finish_later(), Some(seat)))))
 }
 
 /// Makes a modern server tell of these resources as long as this legacy client listens.
@@ -507,7 +501,7 @@ struct Outbox {
     timer: Pin<Box<Sleep>>,
     session: Option<(Arc<Session>, u64)>,
     finish: Finish,
-    _seat: Seat,
+    _seat: Option<Seat>,
 }
 
 impl Outbox {
@@ -516,7 +510,7 @@ impl Outbox {
         receiver: mpsc::Receiver<Bytes>,
         session: Option<(Arc<Session>, u64)>,
         finish: Finish,
-        seat: Seat,
+        seat: Option<Seat>,
     ) -> Self {
         let keep_alive = app.settings.limits.sse_keep_alive;
         Self { receiver, keep_alive, timer: Box::pin(sleep(keep_alive)), session, finish, _seat: seat }

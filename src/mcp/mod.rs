@@ -7,6 +7,7 @@ pub mod error;
 pub mod exchange;
 pub mod handshake;
 pub mod headers;
+pub mod legacy_sse;
 pub mod listen;
 pub mod notices;
 pub mod passage;

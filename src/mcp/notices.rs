@@ -19,7 +19,9 @@ pub async fn notification(mut call: Call) -> Response {
     match call.message.method().as_ref() {
         "notifications/cancelled" => {
             if let Some(cancel) = call.message.member("requestId").and_then(|id| session.find(id)) {
-                // A server over HTTP hears it first and then sees the stream go.
+                // A server over HTTP hears it first and then sees the stream go; should it end the stream itself, that is
+                // no fault of its own.
+                cancel.mark();
                 if let Some((upstream, link)) = cancel.forward() {
                     pass_on(&upstream, &link, call.message.bytes().clone()).await;
                 }

@@ -231,7 +231,7 @@ async fn in_session(ask: &Ask<'_>, server: &HttpServer, session: &Arc<Session>) 
             cancel.forward_to(ask.upstream, &link);
         }
         let answer = link.post(server, ask.message.bytes().clone(), ask.trace.clone()).await;
-        if again && is_lost(&answer) && link.id.is_some() {
+        if again && (is_lost(&answer) && link.id.is_some() || may_move(&answer, server)) {
             session.lose(ask.upstream.server.id, &link);
             again = false;
             continue;
@@ -256,7 +256,7 @@ async fn in_shared_session(ask: &Ask<'_>, server: &HttpServer) -> Result<Reached
         if answer.is_err() {
             withdrawal.answered();
         }
-        if again && is_lost(&answer) && link.id.is_some() {
+        if again && (is_lost(&answer) && link.id.is_some() || may_move(&answer, server)) {
             withdrawal.answered();
             ask.upstream.lose_own_session(&link).await;
             again = false;
@@ -272,6 +272,13 @@ fn is_lost(answer: &Result<Answer, Fault>) -> bool {
         Ok(answer) => answer.status == StatusCode::NOT_FOUND,
         Err(fault) => fault.kind == Kind::Status(404),
     }
+}
+
+/// Whether the replica that holds the session is out of reach, nothing was sent, and another may take the session over.
+fn may_move(answer: &Result<Answer, Fault>, server: &HttpServer) -> bool {
+    let gone =
+        |fault: &Fault| fault.retry == Retry::NotSent && matches!(fault.kind, Kind::Unreachable | Kind::BreakerOpen);
+    server.balance().len() > 1 && answer.as_ref().is_err_and(gone)
 }
 
 /// The session with a server that belongs to a client's session; opened with the client's own parameters when there is none.

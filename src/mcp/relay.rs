@@ -18,7 +18,7 @@ use crate::mcp::error::Refusal;
 use crate::mcp::listen;
 use crate::mcp::reach::Back;
 use crate::mcp::record::Finish;
-use crate::mcp::session::{Asked, InFlight, Session, Way};
+use crate::mcp::session::{Asked, Hold, InFlight, Session, Way};
 use crate::mcp::source::{Piece, Source};
 use crate::mcp::streams::Seat;
 use crate::protocol::era::Era;
@@ -51,7 +51,9 @@ pub struct Relay {
     deadline: Option<Instant>,
     /// Ready when the process stops, for a stream that would not end by itself.
     stop: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-    _seat: Seat,
+    seat: Option<Seat>,
+    /// Keeps the session of a stream that lasts.
+    _hold: Option<Hold>,
 }
 
 /// What a relay is made of.
@@ -76,17 +78,27 @@ pub struct Parts {
     pub tag: Option<Box<str>>,
     /// Records the operation.
     pub finish: Finish,
-    /// Its place among the streams.
-    pub seat: Seat,
-    /// When it must have ended; none for `subscriptions/listen`, which lasts until somebody ends it.
+    /// Its place among the streams; none for an answer that travels on a stream already open, which nobody can come back to.
+    pub seat: Option<Seat>,
+    /// When it must have ended; none for what lasts until somebody ends it, such as `subscriptions/listen`.
     pub deadline: Option<Instant>,
 }
 
 impl Relay {
     /// Starts passing on.
     pub fn new(parts: Parts) -> Self {
+        Self::with(parts, false)
+    }
+
+    /// Starts passing on a stream that is not the answer to one request: it ends when the server ends it, or the process.
+    pub fn open_ended(parts: Parts) -> Self {
+        Self::with(parts, true)
+    }
+
+    fn with(parts: Parts, open_ended: bool) -> Self {
         let Parts { app, upstream, source, first, fix, back, session, in_flight, tag, finish, seat, deadline } = parts;
-        let stop = deadline.is_none().then(|| Box::pin(app.shutdown.clone().cancelled_owned()));
+        let stop = (open_ended || deadline.is_none()).then(|| Box::pin(app.shutdown.clone().cancelled_owned()));
+        let hold = session.as_ref().filter(|_| open_ended).map(Hold::new);
         Self {
             app,
             upstream,
@@ -99,22 +111,14 @@ impl Relay {
             tag,
             finish,
             answered: false,
-            resumable: false,
-            open_ended: false,
+            resumable: open_ended,
+            open_ended,
             timer: None,
             deadline,
             stop,
-            _seat: seat,
+            seat,
+            _hold: hold,
         }
-    }
-
-    /// Starts passing on a stream that is not the answer to one request: it ends when the server ends it.
-    pub fn open_ended(parts: Parts) -> Self {
-        let mut relay = Self::new(parts);
-        relay.open_ended = true;
-        relay.resumable = true;
-        relay.stop = Some(Box::pin(relay.app.shutdown.clone().cancelled_owned()));
-        relay
     }
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -217,7 +221,7 @@ impl Relay {
 
     /// The frame for one piece; `None` if the client should not see it.
     fn pass(&mut self, piece: Piece) -> Option<Bytes> {
-        self.resumable |= piece.id.is_some() && self.session.is_some();
+        self.resumable |= piece.id.is_some() && self.session.is_some() && self.seat.is_some();
         let Some(message) = &piece.message else {
             // Only an id to come back with, or a comment.
             return match (&piece.raw, self.fix.client) {

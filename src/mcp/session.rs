@@ -14,6 +14,7 @@ use futures_util::task::AtomicWaker;
 use http::HeaderValue;
 use tokio::sync::{OnceCell, mpsc};
 
+use crate::access::SessionType;
 use crate::fault::{Fault, Kind};
 use crate::id::{Principal, ServerId, TenantId};
 use crate::protocol::era::Version;
@@ -57,7 +58,11 @@ pub struct Session {
     pub init: Bytes,
     /// Whether the client can answer requests of servers (sampling, elicitation, roots).
     pub answers: bool,
+    /// With what kind of credential it was opened.
+    pub credential: SessionType,
     seen: AtomicU64,
+    /// Streams that last and belong to it.
+    holds: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -101,9 +106,14 @@ pub struct Cancel {
 }
 
 impl Cancel {
+    /// From now on the end of the request is the client's wish, whatever the server does; nobody is woken yet.
+    pub fn mark(&self) {
+        self.set.store(true, Relaxed);
+    }
+
     /// Cancels.
     pub fn cancel(&self) {
-        self.set.store(true, Relaxed);
+        self.mark();
         self.waker.wake();
     }
 
@@ -148,6 +158,23 @@ pub struct InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.session.lock().in_flight.remove(&self.id);
+    }
+}
+
+/// Keeps a session from being ended as unused while a stream of its own is open.
+pub struct Hold(Arc<Session>);
+
+impl Hold {
+    /// Keeps this one.
+    pub fn new(session: &Arc<Session>) -> Self {
+        session.holds.fetch_add(1, Relaxed);
+        Self(session.clone())
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.holds.fetch_sub(1, Relaxed);
     }
 }
 
@@ -304,6 +331,8 @@ pub struct Opening {
     pub init: Bytes,
     /// Whether the client can answer requests of servers.
     pub answers: bool,
+    /// With what kind of credential it is opened.
+    pub credential: SessionType,
 }
 
 impl Sessions {
@@ -335,6 +364,16 @@ impl Sessions {
         self.open.load(Relaxed)
     }
 
+    /// Looks at each, with the time for which it was not used, to the second.
+    pub fn each(&self, mut look: impl FnMut(&Session, Duration)) {
+        let now = self.now();
+        for shard in &self.shards {
+            for session in shard.lock().unwrap_or_else(PoisonError::into_inner).values() {
+                look(session, Duration::from_secs(now.saturating_sub(session.seen.load(Relaxed))));
+            }
+        }
+    }
+
     /// Opens one. Its id is 128 random bits: it cannot be guessed, and is no secret for its owner alone.
     pub fn open(&self, opening: Opening) -> Result<Arc<Session>, Fault> {
         if self.open.load(Relaxed) >= self.most {
@@ -344,12 +383,24 @@ impl Sessions {
             return Err(fault);
         }
         let id: Box<str> = format!("{:032x}", rand::random::<u128>()).into();
-        let Opening { principal, tenant, reach, version, init, answers } = opening;
+        let Opening { principal, tenant, reach, version, init, answers, credential } = opening;
         let number = self.numbers.fetch_add(1, Relaxed);
         let seen = AtomicU64::new(self.now());
         let state = Mutex::default();
-        let session =
-            Arc::new(Session { id: id.clone(), number, principal, tenant, reach, version, init, answers, seen, state });
+        let session = Arc::new(Session {
+            id: id.clone(),
+            number,
+            principal,
+            tenant,
+            reach,
+            version,
+            init,
+            answers,
+            credential,
+            seen,
+            holds: AtomicU64::new(0),
+            state,
+        });
         self.open.fetch_add(1, Relaxed);
         self.shard(&id).insert(id, session.clone());
         Ok(session)
@@ -364,6 +415,11 @@ impl Sessions {
         }
         session.touch(self.now());
         Some(session)
+    }
+
+    /// Notes that a session is used.
+    pub fn touch(&self, session: &Session) {
+        session.touch(self.now());
     }
 
     /// Ends one; returns it for what must be closed behind it.
@@ -381,8 +437,9 @@ impl Sessions {
             shard.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, session| {
                 let idle = now.saturating_sub(session.seen.load(Relaxed)) > self.idle.as_secs();
                 let state = session.lock();
-                let quiet =
-                    state.in_flight.is_empty() && state.outbox.as_ref().is_none_or(|(_, outbox)| outbox.is_closed());
+                let quiet = session.holds.load(Relaxed) == 0
+                    && state.in_flight.is_empty()
+                    && state.outbox.as_ref().is_none_or(|(_, outbox)| outbox.is_closed());
                 drop(state);
                 if idle && quiet {
                     ended.push(session.clone());
@@ -423,6 +480,7 @@ mod tests {
             version: LEGACY,
             init: Bytes::from_static(b"{}"),
             answers: false,
+            credential: SessionType::ApiKey,
         })
     }
 

@@ -2,8 +2,10 @@
 //! known is too old, and when told to; a server that does not answer is asked again after a pause that grows.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
@@ -47,6 +49,15 @@ async fn ask_again_and_again(registry: &Registry, upstream: &Arc<Upstream>, keep
     let mut said = Vec::new();
     let mut pause = PAUSES.0;
     loop {
+        // Who wanted it asked before it begins is served by this; who comes later wants it asked again.
+        let _ = keeper.wake.notified().now_or_never();
+        keeper.begun.fetch_add(1, Ordering::SeqCst);
+        // These questions are the probes that find out whether a server is back; their pauses are the keeper's own.
+        match &upstream.transport {
+            Transport::Http(server) => server.balance().hasten(std::time::Instant::now()),
+            Transport::Sse(server) => server.http().balance().hasten(std::time::Instant::now()),
+            Transport::Stdio(_) => {}
+        }
         let result = Catalog::ask(upstream).await;
         if let Err(fault) = &result {
             tracing::warn!(server = %upstream.server.spec.slug, kind = fault.kind.label(), "the server could not be asked: {fault}");

@@ -2,6 +2,7 @@
 //! It follows the stored servers (`follow`), and for each server a keeper asks again when the server says that something
 //! changed, when what is known is too old, or when somebody wants it asked now.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::balance::ReplicaStatus;
 use crate::fault::Fault;
 use crate::id::ServerId;
 use crate::registry::catalog::{Catalog, Kind};
@@ -45,6 +47,8 @@ pub struct Keeper {
     pub wake: Notify,
     /// Ends it.
     pub stop: CancellationToken,
+    /// How often it began to ask.
+    pub begun: AtomicU64,
 }
 
 /// What an earlier process knew of a server.
@@ -69,6 +73,8 @@ pub struct Status {
     pub problems: Vec<String>,
     /// When it was last asked.
     pub checked_at: Option<OffsetDateTime>,
+    /// Its replicas; none of a child process.
+    pub replicas: Vec<ReplicaStatus>,
 }
 
 impl Registry {
@@ -183,16 +189,24 @@ impl Registry {
         self.publish();
     }
 
-    /// Asks a server now and waits until it has been asked; `None` if there is no such server, or it is disabled.
+    /// Asks a server now and waits until it has been asked; `None` if there is no such server, or it is disabled. What began
+    /// earlier does not count: it may not have seen what is to be found out.
     pub async fn refresh(&self, id: ServerId) -> Option<Status> {
-        let mut checked = {
+        let (mut checked, begun) = {
             let live = self.lock();
             let live = live.get(&id)?;
-            let checked = live.checked.subscribe();
+            let begun = live.keeper.begun.load(Ordering::SeqCst);
             live.keeper.wake.notify_one();
-            checked
+            (live.checked.subscribe(), begun)
         };
-        let _ = checked.changed().await;
+        let _ = checked.wait_for(|checked| *checked > begun).await;
+        self.status(id)
+    }
+
+    /// Waits until a server has been asked once since it was set up; `None` as for [`Self::refresh`].
+    pub async fn first_look(&self, id: ServerId) -> Option<Status> {
+        let mut checked = self.lock().get(&id)?.checked.subscribe();
+        let _ = checked.wait_for(|checked| *checked > 0).await;
         self.status(id)
     }
 
@@ -206,6 +220,7 @@ impl Registry {
             counts: Kind::ALL.map(|kind| live.entry.catalog.items(kind).len()),
             problems: live.entry.catalog.problems.clone(),
             checked_at: live.checked_at,
+            replicas: live.entry.upstream.replicas(),
         })
     }
 

@@ -85,6 +85,8 @@ list! {
     requests_refused: Counter[reason] = "mcp_requests_refused_total";
     /// Sessions open now, by kind of credential and whether used within 5 minutes.
     user_sessions: Gauge[tenant_id, session_type, activity] = "mcp_user_sessions_active";
+    /// Distinct users seen within 5 minutes.
+    concurrent_users: Gauge[tenant_id] = "mcp_concurrent_users";
     /// MCP sessions held for clients.
     sessions: Gauge[] = "mcp_gateway_sessions";
     /// Event streams open to clients.

@@ -275,13 +275,30 @@ impl HttpServer {
     /// Reads an answer until the response to the one request is there; notifications before it are passed over.
     pub async fn response(&self, answer: Answer) -> Result<Message, Fault> {
         let Answer { content, mut attempt, .. } = answer;
-        let read = match content {
-            Content::Empty => Err(garbage("an empty answer to a request")),
-            Content::Json(body) => body.collect(self.limits.message).await.and_then(read_message),
-            Content::Events(body) => first_response(body, self.limits.message).await,
-        };
+        let read = self.read(content).await;
+        let read = read.and_then(|message| message.ok_or_else(|| garbage("an empty answer to a request")));
         attempt.report(read.as_ref().map(drop), Instant::now());
         read
+    }
+
+    async fn read(&self, content: Content) -> Result<Option<Message>, Fault> {
+        match content {
+            Content::Empty => Ok(None),
+            Content::Json(body) => body.collect(self.limits.message).await.and_then(read_message).map(Some),
+            Content::Events(body) => first_response(body, self.limits.message).await.map(Some),
+        }
+    }
+
+    /// Sends to one replica whatever its breaker says, which does not hear of it either: for checks. The answer's message, if
+    /// it has one, and the session that it opened.
+    pub async fn ask_one(
+        &self,
+        replica: usize,
+        method: Method,
+        outgoing: &Outgoing,
+    ) -> Result<(Option<Message>, Option<HeaderValue>), Fault> {
+        let (_, content, session) = self.send_there(replica, method, outgoing).await?;
+        Ok((self.read(content).await?, session))
     }
 }
 

@@ -2,6 +2,7 @@
 //! of the protocol it speaks, and the session that the gateway keeps with it for its own questions.
 
 pub mod channel;
+pub mod check;
 pub mod http;
 pub mod legacy_sse;
 pub mod mux;
@@ -307,6 +308,16 @@ impl Upstream {
         }
     }
 
+    /// Gives up the gateway's own session if this replica, which is not well, holds it: the next question opens one elsewhere.
+    fn leave(&self, replica: usize) {
+        // While one is being opened there is none to give up.
+        if let Ok(mut own) = self.own.try_lock()
+            && own.as_ref().is_some_and(|session| session.replica == replica)
+        {
+            *own = None;
+        }
+    }
+
     /// The channel that serves `who`, for a client of era `client`; none for Streamable HTTP, which has no such thing.
     pub async fn channel(&self, who: &Who, client: Era) -> Result<Option<Channel>, Fault> {
         Ok(Some(match &self.transport {
@@ -398,6 +409,8 @@ impl Upstream {
             let answer = session.post(server, message, Vec::new()).await;
             let lost = match &answer {
                 Ok(answer) => answer.status.as_u16() == 404,
+                // Another replica may do where this one is out of reach.
+                Err(fault) if matches!(fault.kind, Kind::Unreachable | Kind::BreakerOpen) => server.balance().len() > 1,
                 Err(fault) => fault.kind == Kind::Status(404),
             };
             if lost && again {

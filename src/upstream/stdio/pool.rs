@@ -240,6 +240,11 @@ impl<H: Send + Sync + 'static> Pool<H> {
     pub fn running(&self) -> usize {
         self.0.lock().taken
     }
+
+    /// The same for each server that has any.
+    pub fn by_server(&self) -> HashMap<ServerId, usize> {
+        self.0.lock().seats.clone()
+    }
 }
 
 impl<H> Inner<H> {

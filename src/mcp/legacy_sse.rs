@@ -1,0 +1,440 @@
+//! Clients of HTTP with SSE (2024-11-05, basic/transports, "HTTP with SSE"): one stream carries everything the gateway says, and
+//! messages come by POST to an address that the stream names first. Behind the two doors a session is a session like any
+//! other: requests go through `exchange`, what they answer is put into the stream's queue.
+//!
+//! A channel belongs to who opened it and lives as long as its stream; with the stream go the session and every request
+//! under way. A channel holds a seat among the streams, so there are never more channels than streams may be.
+
+use std::borrow::Cow;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use ahash::AHashMap;
+use axum::Extension;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, Request, StatusCode};
+use http_body::Frame;
+use serde::Deserialize;
+use time::OffsetDateTime;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, Sleep, sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use crate::access::Caller;
+use crate::app::App;
+use crate::fault::{Fault, Kind, Retry};
+use crate::id::{Principal, TenantId};
+use crate::mcp::endpoint::{Entered, accepts, admit, authenticate, reach_of, read_json};
+use crate::mcp::error::Refusal;
+use crate::mcp::exchange::{Call, accepted, exchange, stream_response};
+use crate::mcp::record::Finish;
+use crate::mcp::session::{Hold, Reach, Session};
+use crate::mcp::streams::Seat;
+use crate::mcp::{handshake, listen, notices};
+use crate::protocol::era::Era;
+use crate::protocol::message::{Message, Shape};
+use crate::protocol::{meta, sse};
+use crate::telemetry::{Outcome, SessionTag};
+use crate::web::Visit;
+
+/// The stream of everything the caller sees.
+pub const ALL: &str = "/sse";
+/// The stream of one server.
+pub const ONE: &str = "/sse/{server}";
+/// Where messages of both go.
+pub const MESSAGES: &str = "/messages";
+
+/// Messages that wait for a slow reader before those who send them wait too.
+const WAITING: usize = 64;
+/// Most requests of one channel under way.
+const MOST_UNDER_WAY: usize = 256;
+/// Pause before a server's own stream that ended is opened again.
+const REOPEN: Duration = Duration::from_secs(5);
+
+/// The open channels, by the name that only their owners know.
+#[derive(Default)]
+pub struct Channels(Mutex<AHashMap<Box<str>, Arc<Channel>>>);
+
+/// One open stream, as POSTs see it.
+struct Channel {
+    principal: Principal,
+    tenant: TenantId,
+    reach: Reach,
+    state: Mutex<Inner>,
+    places: Arc<Semaphore>,
+    /// Cancelled when the stream is gone.
+    gone: CancellationToken,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// The stream's queue, while new requests are taken.
+    queue: Option<mpsc::Sender<Bytes>>,
+    session: Option<(Arc<Session>, Hold)>,
+    opening: bool,
+    listening: bool,
+}
+
+impl Channels {
+    fn lock(&self) -> MutexGuard<'_, AHashMap<Box<str>, Arc<Channel>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The channel of this name if it is this caller's; somebody else's is as one that is not there.
+    fn get(&self, name: &str, caller: &Caller) -> Option<Arc<Channel>> {
+        let channel = self.lock().get(name).cloned()?;
+        (channel.principal == *caller.principal() && channel.tenant == *caller.tenant()).then_some(channel)
+    }
+}
+
+impl Channel {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes the channel away when its stream is dropped, and ends what belongs to it.
+struct Guard {
+    app: App,
+    name: Box<str>,
+    channel: Arc<Channel>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.app.channels.lock().remove(&self.name);
+        self.channel.gone.cancel();
+        let session = {
+            let mut inner = self.channel.lock();
+            inner.queue = None;
+            inner.session.take()
+        };
+        if let Some((session, _)) = session {
+            end(&self.app, &session);
+        }
+    }
+}
+
+fn end(app: &App, session: &Session) {
+    if let Some(session) = app.sessions.end(&session.id) {
+        handshake::close_behind(app, session);
+    }
+}
+
+/// `GET /sse`.
+pub async fn open_all(State(app): State<App>, headers: HeaderMap, visit: Option<Extension<Visit>>) -> Response {
+    open(app, None, headers, visit.as_deref())
+}
+
+/// `GET /sse/{server}`.
+pub async fn open_one(
+    State(app): State<App>,
+    Path(server): Path<String>,
+    headers: HeaderMap,
+    visit: Option<Extension<Visit>>,
+) -> Response {
+    open(app, Some(&server), headers, visit.as_deref())
+}
+
+fn open(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<&Visit>) -> Response {
+    let entered = authenticate(&app, &headers).and_then(|caller| {
+        let reach = reach_of(&app, &caller, server)?;
+        Ok(admit(app, caller, headers, reach, if server.is_some() { ONE } else { ALL }, visit))
+    });
+    let mut entered = match entered {
+        Ok(entered) => entered,
+        Err(refusal) => return refusal.respond(None),
+    };
+    entered.finish.fill(|operation| operation.method = Cow::Borrowed("GET"));
+    if !accepts(&entered.headers, &["text/event-stream"]) {
+        let text = "this URL answers with `text/event-stream` only";
+        return entered.refuse(&Refusal::new(StatusCode::NOT_ACCEPTABLE, meta::INVALID_REQUEST, text), None);
+    }
+    let Entered { app, caller, reach, mut finish, .. } = entered;
+    let seat = match app.streams.seat() {
+        Ok(seat) => seat,
+        Err(fault) => {
+            finish.fail(&fault);
+            return Refusal::full(&fault).respond(None);
+        }
+    };
+    // 128 random bits: the address is no credential, but nobody else can find it either.
+    let name: Box<str> = format!("{:032x}", rand::random::<u128>()).into();
+    let (queue, receiver) = mpsc::channel(WAITING);
+    let _ = queue.try_send(format!("event: endpoint\ndata: {MESSAGES}?channel={name}\n\n").into());
+    let channel = Arc::new(Channel {
+        principal: caller.principal().clone(),
+        tenant: caller.tenant().clone(),
+        reach,
+        state: Mutex::new(Inner { queue: Some(queue), ..Inner::default() }),
+        places: Arc::new(Semaphore::new(MOST_UNDER_WAY)),
+        gone: CancellationToken::new(),
+    });
+    app.channels.lock().insert(name.clone(), channel.clone());
+    let keep_alive = app.settings.limits.sse_keep_alive;
+    let stop = Some(Box::pin(app.shutdown.clone().cancelled_owned()));
+    let guard = Guard { app, name, channel };
+    let timer = Box::pin(sleep(keep_alive));
+    stream_response(Body::new(Stream { receiver, guard, caller, stop, keep_alive, timer, finish, _seat: seat }))
+}
+
+/// The client's stream.
+struct Stream {
+    receiver: mpsc::Receiver<Bytes>,
+    guard: Guard,
+    caller: Caller,
+    stop: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    keep_alive: Duration,
+    timer: Pin<Box<Sleep>>,
+    finish: Finish,
+    _seat: Seat,
+}
+
+impl http_body::Body for Stream {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if self.stop.as_mut().is_some_and(|stop| stop.as_mut().poll(context).is_ready()) {
+            // Nothing new is taken; what is under way still answers, and then the queue has no end to write into.
+            self.stop = None;
+            self.guard.channel.lock().queue = None;
+        }
+        let next = self.receiver.poll_recv(context);
+        if next.is_pending() && self.timer.as_mut().poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        let after = Instant::now() + self.keep_alive;
+        self.timer.as_mut().reset(after);
+        let frame = match next {
+            Poll::Ready(frame) => frame,
+            // A key that was revoked, or has expired, keeps nothing open.
+            Poll::Pending if !self.guard.app.keyring.still_good(&self.caller, OffsetDateTime::now_utc()) => None,
+            Poll::Pending => Some(sse::KEEP_ALIVE),
+        };
+        if let Some(frame) = &frame {
+            self.finish.sent(frame.len());
+        }
+        Poll::Ready(frame.map(|frame| Ok(Frame::data(frame))))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // A client that goes away has heard what it wanted.
+        self.finish.end(Outcome::Success);
+    }
+}
+
+/// The query of a POST.
+#[derive(Deserialize)]
+pub struct Address {
+    #[serde(default)]
+    channel: String,
+}
+
+/// `POST /messages`: takes one message. What there is to say to it is said on the stream.
+pub async fn message(State(app): State<App>, Query(address): Query<Address>, request: Request<Body>) -> Response {
+    let (parts, body) = request.into_parts();
+    let visit = parts.extensions.get::<Visit>().cloned();
+    let caller = match authenticate(&app, &parts.headers) {
+        Ok(caller) => caller,
+        Err(refusal) => return refusal.respond(None),
+    };
+    let Some(channel) = app.channels.get(&address.channel, &caller) else { return no_channel().respond(None) };
+    let mut entered = admit(app, caller, parts.headers, channel.reach, MESSAGES, visit.as_ref());
+    let message = match read_json(&entered.headers, body).await {
+        Ok(message) => message,
+        Err(refusal) => return entered.refuse(&refusal, None),
+    };
+    entered.finish.fill(|operation| {
+        operation.sizes.request = message.bytes().len() as u64;
+        operation.method = Cow::Owned(message.method().into_owned());
+    });
+    take(channel, entered, message).await
+}
+
+fn no_channel() -> Refusal {
+    let text = "there is no such channel: its stream has ended, or it is not yours. Open a stream and use the address it names";
+    Refusal::new(StatusCode::NOT_FOUND, meta::INVALID_REQUEST, text)
+}
+
+async fn take(channel: Arc<Channel>, mut entered: Entered, message: Message) -> Response {
+    let is_request = message.shape() == Shape::Request;
+    let opens = is_request && message.method() == "initialize";
+    let (queue, session) = {
+        let mut inner = channel.lock();
+        let Some(queue) = inner.queue.clone() else {
+            drop(inner);
+            return entered.refuse(&no_channel(), message.id());
+        };
+        let session = inner.session.as_ref().map(|(session, _)| session.clone());
+        let wrong = match (&session, opens) {
+            (None, false) => Some("send `initialize` first, and wait for its answer"),
+            (Some(_), true) => Some("this stream has its session; open another for a second one"),
+            (None, true) if inner.opening => Some("`initialize` is under way"),
+            _ => None,
+        };
+        if let Some(text) = wrong {
+            drop(inner);
+            return entered.refuse(&Refusal::bad(meta::INVALID_REQUEST, text), message.id());
+        }
+        inner.opening = opens;
+        (queue, session)
+    };
+    if let Some(session) = &session {
+        entered.app.sessions.touch(session);
+        entered.finish.fill(|operation| {
+            operation.session = Some(SessionTag::of(&session.id));
+            operation.client_version = Some(session.version.as_str());
+        });
+    }
+    let Ok(place) = channel.places.clone().try_acquire_owned() else {
+        return full(&channel, entered, opens, message.id());
+    };
+    let shape = message.shape();
+    let initialized = message.method() == "notifications/initialized";
+    let call = Call { carried: true, ..entered.into_call(message, session.clone()) };
+    match shape {
+        Shape::Request => {
+            let tasks = call.app.tasks.clone();
+            tasks.spawn(answer(channel, call, queue, opens, place));
+            accepted()
+        }
+        // In order: the next request may rely on it.
+        Shape::Notification => {
+            let (app, caller) = (call.app.clone(), call.caller.clone());
+            let response = notices::notification(call).await;
+            if let Some(session) =
+                session.filter(|_| initialized && !std::mem::replace(&mut channel.lock().listening, true))
+            {
+                app.tasks.clone().spawn(hear(channel, app, caller, session));
+            }
+            response
+        }
+        Shape::Result | Shape::Error => notices::answer(call).await,
+    }
+}
+
+fn full(channel: &Channel, mut entered: Entered, opens: bool, id: Option<&[u8]>) -> Response {
+    if opens {
+        channel.lock().opening = false;
+    }
+    let text = format!("this stream already has {MOST_UNDER_WAY} requests under way");
+    let fault = Fault { retry_after: Some(Duration::from_secs(1)), ..Fault::gateway(Kind::Full, text) };
+    entered.finish.fail(&fault);
+    Refusal::full(&fault).respond(id)
+}
+
+/// Serves one request and puts the answer into the queue; given up when the stream is gone.
+async fn answer(
+    channel: Arc<Channel>,
+    call: Call,
+    queue: mpsc::Sender<Bytes>,
+    opens: bool,
+    _place: OwnedSemaphorePermit,
+) {
+    let (app, id) = (call.app.clone(), call.message.id_bytes().unwrap_or_default());
+    let served = async {
+        if !opens {
+            return pump(&app, exchange(call).await, &queue, Some(&id)).await;
+        }
+        let response = handshake::initialize(call).await;
+        // From here to the next await nothing can come between: a session is adopted, or ended at once.
+        adopt(&app, &channel, &response);
+        pump(&app, response, &queue, Some(&id)).await;
+    };
+    tokio::select! {
+        biased;
+        () = channel.gone.cancelled() => {}
+        () = served => {}
+    }
+}
+
+fn adopt(app: &App, channel: &Channel, response: &Response) {
+    let opened = response.headers().get(&meta::SESSION_HEADER);
+    let session = opened.and_then(|id| app.sessions.get(id, &channel.principal, &channel.tenant));
+    let mut inner = channel.lock();
+    inner.opening = false;
+    let Some(session) = session else { return };
+    if channel.gone.is_cancelled() {
+        drop(inner);
+        return end(app, &session);
+    }
+    inner.session = Some((session.clone(), Hold::new(&session)));
+}
+
+/// Puts what an answer says into the queue, one event a message. Where a request is answered, an answer that breaks off is an
+/// error that the client is told of.
+async fn pump(app: &App, response: Response, queue: &mpsc::Sender<Bytes>, request: Option<&[u8]>) {
+    let limit = app.settings.limits.response_body;
+    let streams = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes) == Some(b"text/event-stream");
+    let body = response.into_body();
+    if !streams {
+        // A list of the gateway's own may be longer than one answer of a server.
+        match to_bytes(body, limit.saturating_mul(2)).await {
+            Ok(bytes) if bytes.is_empty() => {}
+            Ok(bytes) => drop(queue.send(sse::frame(&bytes, None, None)).await),
+            Err(_) => {
+                let fault = Fault::upstream(Kind::Dropped, Retry::MaybeSent, "the answer broke off");
+                let error = Refusal::of(&fault, "gateway", Era::Legacy).message(request);
+                let _ = queue.send(sse::frame(&error, None, None)).await;
+            }
+        }
+        return;
+    }
+    // What is beside the messages, comments, ids, empty events, means nothing on this stream.
+    let mut reader = sse::Reader::new(limit.saturating_mul(2));
+    let mut pieces = body.into_data_stream();
+    while let Some(Ok(piece)) = pieces.next().await {
+        reader.feed(&piece);
+        loop {
+            let event = match reader.event() {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                Err(_) => return,
+            };
+            if let Some(data) = event.data.filter(|data| !data.is_empty())
+                && queue.send(sse::frame(&data, None, None)).await.is_err()
+            {
+                return;
+            }
+        }
+    }
+}
+
+/// Puts what belongs to no request into the queue, as `GET` gives it to newer clients, as long as the stream is there.
+async fn hear(channel: Arc<Channel>, app: App, caller: Caller, session: Arc<Session>) {
+    let hearing = async {
+        loop {
+            let Some(queue) = channel.lock().queue.clone() else { return };
+            let nothing = Finish::nothing(&app.recorder);
+            let none = HeaderMap::new();
+            let response = listen::stream(app.clone(), caller.clone(), session.clone(), &none, nothing, None).await;
+            // The server has no such stream.
+            if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+                return;
+            }
+            if response.status() == StatusCode::OK {
+                pump(&app, response, &queue, None).await;
+            }
+            drop(queue);
+            sleep(REOPEN).await;
+        }
+    };
+    tokio::select! {
+        () = channel.gone.cancelled() => {}
+        () = app.shutdown.cancelled() => {}
+        () = hearing => {}
+    }
+}

@@ -1,0 +1,106 @@
+//! Gauges that are read off the parts when somebody looks, rather than kept up to date all the time. What is no longer there,
+//! a server that was removed, a tenant without sessions, has no series any more.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use crate::app::App;
+use crate::balance::BreakerState;
+use crate::telemetry::{Family, Gauge};
+use crate::upstream::Transport;
+use crate::upstream::http::HttpServer;
+
+/// A session or user seen within this time is active.
+const ACTIVE: Duration = Duration::from_mins(5);
+
+/// The values of one family, by label values. Servers of two tenants may share a slug; their values are added.
+struct Values<const N: usize>(BTreeMap<[String; N], i64>);
+
+impl<const N: usize> Values<N> {
+    fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    fn at(&mut self, labels: [&str; N]) -> &mut i64 {
+        self.0.entry(labels.map(str::to_owned)).or_default()
+    }
+
+    fn add(&mut self, labels: [&str; N], value: usize) {
+        *self.at(labels) += i64::try_from(value).unwrap_or(i64::MAX);
+    }
+
+    /// Shows these values and no other series of those that are `ours` to set.
+    fn show(&self, family: &Family<Gauge, N>, ours: impl Fn([&str; N]) -> bool) {
+        for (labels, value) in &self.0 {
+            family.with(std::array::from_fn(|at| labels[at].as_str())).set(*value);
+        }
+        family.forget(|labels| ours(labels) && !self.0.contains_key(&labels.map(str::to_owned)));
+    }
+}
+
+/// Sets every gauge that is not kept by whoever it counts.
+pub fn collect(app: &App) {
+    of_clients(app);
+    of_servers(app);
+}
+
+fn of_clients(app: &App) {
+    let metrics = app.recorder.metrics();
+    metrics.sessions.with([]).set(i64::try_from(app.sessions.count()).unwrap_or(i64::MAX));
+    metrics.streams.with([]).set(i64::try_from(app.streams.open()).unwrap_or(i64::MAX));
+
+    let mut sessions = Values::new();
+    app.sessions.each(|session, unused| {
+        let (tenant, kind) = (session.tenant.as_str(), session.credential.label());
+        let (now, other) = if unused < ACTIVE { ("active", "idle") } else { ("idle", "active") };
+        sessions.add([tenant, kind, now], 1);
+        sessions.add([tenant, kind, other], 0);
+    });
+    sessions.show(&metrics.user_sessions, |_| true);
+
+    let mut users = Values::new();
+    for (tenant, count) in app.keyring.users_within(ACTIVE) {
+        users.add([tenant.as_str()], count);
+    }
+    users.show(&metrics.concurrent_users, |_| true);
+}
+
+fn of_servers(app: &App) {
+    let (metrics, snapshot) = (app.recorder.metrics(), app.registry.snapshot());
+    let running = app.registry.ground.children.by_server();
+    let (mut connections, mut pool) = (Values::new(), Values::new());
+    let (mut breakers, mut children) = (Values::new(), Values::new());
+    for entry in snapshot.tenants().flat_map(|(_, tenant)| tenant.entries()) {
+        let slug = entry.slug();
+        let http: &HttpServer = match &entry.upstream.transport {
+            Transport::Http(http) => http,
+            Transport::Sse(server) => server.http(),
+            Transport::Stdio(_) => {
+                children.add([slug], running.get(&entry.upstream.server.id).copied().unwrap_or_default());
+                continue;
+            }
+        };
+        for (replica, wire) in http.wires().enumerate() {
+            let replica = replica.to_string();
+            let (in_use, idle) = (wire.stats.in_use.load(Relaxed), wire.resting());
+            connections.add(["upstream", slug], in_use + idle);
+            pool.add([slug, &replica, "in_use"], in_use);
+            pool.add([slug, &replica, "idle"], idle);
+        }
+        for (replica, status) in http.balance().status(Instant::now()).iter().enumerate() {
+            let state = match status.breaker {
+                BreakerState::Closed => 0,
+                BreakerState::HalfOpen => 1,
+                BreakerState::Open => 2,
+            };
+            let worst = breakers.at([slug, &replica.to_string()]);
+            *worst = state.max(*worst);
+        }
+    }
+    // Those of clients are counted by the listener.
+    connections.show(&metrics.active_connections, |[side, _]| side == "upstream");
+    pool.show(&metrics.upstream_pool, |_| true);
+    breakers.show(&metrics.breaker_state, |_| true);
+    children.show(&metrics.stdio_children, |_| true);
+}

@@ -1,0 +1,9 @@
+//! The whole gateway between stand-ins: clients of every version in front, servers of every sort behind it. Each test is one
+//! story, told through what others see: bytes in, bytes out, and what the servers recorded.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::too_many_lines, missing_docs, reason = "tests")]
+
+mod bad_input;
+mod faults;
+mod matrix;
+mod world;
