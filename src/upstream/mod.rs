@@ -184,13 +184,13 @@ impl Upstream {
     }
 
     /// An answer looked as if the server did not speak what `doubted` says. Finds out; returns what it speaks if a client of
-    /// era `client` must be served in another era than before.
+    /// era `client` must be served otherwise than before.
     pub async fn relearn(&self, doubted: &Arc<Peer>, client: Era) -> Option<Arc<Peer>> {
         if !self.give_up(doubted) {
             return None;
         }
         let peer = self.peer_for(client).await.ok()?;
-        (peer.era_for(client) != doubted.era_for(client)).then_some(peer)
+        peer.differs_for(client, doubted).then_some(peer)
     }
 
     /// Forgets what is doubted. `false` if it was looked into a moment ago and found true; whoever comes while somebody else

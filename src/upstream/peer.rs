@@ -39,6 +39,13 @@ impl Peer {
         }
     }
 
+    /// Whether a client of era `client` is served in another era, or in another version with a handshake, than by `before`.
+    pub fn differs_for(&self, client: Era, before: &Self) -> bool {
+        let version = |peer: &Self| peer.legacy.as_ref().map(|legacy| legacy.version);
+        let era = self.era_for(client);
+        era != before.era_for(client) || era == Era::Legacy && version(self) != version(before)
+    }
+
     /// Whether the modern answer names a version of the legacy era too.
     pub fn names_legacy(discover: &[u8]) -> bool {
         json::elements(json::get(discover, "supportedVersions").unwrap_or_default())
@@ -102,9 +109,8 @@ pub fn contradicts(era: Era, status: u16, error: Option<i64>) -> bool {
     match (era, status) {
         (Era::Modern, 400) => !matches!(code, meta::HEADER_MISMATCH | meta::MISSING_CAPABILITY | meta::INVALID_PARAMS),
         (Era::Modern, 404) => code != meta::METHOD_NOT_FOUND,
-        (Era::Legacy, 400) => {
-            matches!(code, meta::HEADER_MISMATCH | meta::UNSUPPORTED_VERSION | meta::INVALID_PARAMS)
-        }
+        // What was sent fits the session in which it was sent, or did when that was opened.
+        (Era::Legacy, 400) => true,
         _ => false,
     }
 }
@@ -258,7 +264,7 @@ mod tests {
             (405, None, true),
             (400, Some(-32020), true),
             (400, Some(-32022), true),
-            (400, Some(-32000), false),
+            (400, Some(-32000), true),
             (404, Some(-32001), false),
         ] {
             assert_eq!(contradicts(Era::Legacy, status, error), doubt, "{status} {error:?}");

@@ -132,20 +132,43 @@ async fn the_call_that_finds_out_a_change_of_era_is_served_and_acted_on_once() {
 }
 
 #[tokio::test]
-async fn a_refusal_that_says_nothing_of_the_era_reaches_the_client_and_makes_no_storm_of_probes() {
-    let server = Faulty::with(Eras::Modern).await.unwrap();
-    let world = World::with(&[]).await;
-    world.register("one", &[server.url()]).await;
-    let client = world.client("/mcp/one");
-    echo(&client).await;
-    server.fail_on("tools/call", Fault::Status(400));
-    let before = server.asked("server/discover").len();
-    for _ in 0..20 {
-        let outcome = within(client.tool("echo", json!({ "text": "hello" }))).await.unwrap();
-        assert_eq!(outcome.code(), Some(-31_006), "{}", outcome.response);
+async fn a_server_that_takes_up_another_version_with_a_handshake_is_followed() {
+    for client_era in ["modern", "legacy"] {
+        let server = Plain::with(Eras::Legacy("2025-06-18".to_owned())).await.unwrap();
+        server.sessions(false);
+        let world = World::with(&[]).await;
+        world.register("one", &[server.url()]).await;
+        let client = world.client("/mcp/one");
+        if client_era == "legacy" {
+            client.initialize(LEGACY).await.unwrap();
+        }
+        echo(&client).await;
+        server.eras(old());
+        echo(&client).await;
+        let versions: Vec<String> =
+            server.calls("echo").iter().map(|call| call.header("mcp-protocol-version").to_owned()).collect();
+        assert_eq!(versions, ["2025-06-18", "2025-06-18", LEGACY], "{client_era}");
     }
-    let probes = server.asked("server/discover").len() - before;
-    assert!((1..10).contains(&probes), "{probes} probes for 20 refusals");
-    server.heal();
-    echo(&client).await;
+}
+
+#[tokio::test]
+async fn refusals_of_a_server_reach_the_client_and_make_no_storm_of_probes() {
+    // A text that is no message, and an error of the protocol: both may be the other era's.
+    for (fault, code) in [(Fault::Status(400), -31_006), (Fault::Refusal(-32_000), -32_000)] {
+        let server = Faulty::with(old()).await.unwrap();
+        let world = World::with(&[]).await;
+        world.register("one", &[server.url()]).await;
+        let client = world.client("/mcp/one").keep_alive();
+        echo(&client).await;
+        server.fail_on("tools/call", fault);
+        let before = server.asked("server/discover").len();
+        for _ in 0..20 {
+            let outcome = within(client.tool("echo", json!({ "text": "hello" }))).await.unwrap();
+            assert_eq!(outcome.code(), Some(code), "{}", outcome.response);
+        }
+        let probes = server.asked("server/discover").len() - before;
+        assert!((1..10).contains(&probes), "{probes} probes for 20 refusals");
+        server.heal();
+        echo(&client).await;
+    }
 }
