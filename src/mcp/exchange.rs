@@ -34,6 +34,7 @@ use crate::registry::catalog::{Item, Kind as ListKind};
 use crate::registry::snapshot::{Entry, Tenant};
 use crate::telemetry::Outcome;
 use crate::upstream::http::read_message;
+use crate::upstream::peer::Peer;
 use crate::upstream::wire::Body as UpstreamBody;
 
 /// A JSON answer up to this size is read whole and checked; a longer one is passed on as it comes.
@@ -122,7 +123,7 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
             }
         }
     }
-    if sent.method() == "subscriptions/listen" && !is_modern(entry) {
+    if sent.method() == "subscriptions/listen" && !has_own_stream(entry) {
         return listen::one(call, entry);
     }
 
@@ -370,8 +371,16 @@ fn gone() -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, meta::INVALID_REQUEST, "there is no such server")
 }
 
-fn is_modern(entry: &Entry) -> bool {
-    entry.upstream.known().is_some_and(|peer| peer.modern.is_some())
+/// Whether `subscriptions/listen` is the server's to answer. Over HTTP a modern server must know it; a child that announces
+/// no changes need not, and then the gateway tells what it finds out itself.
+fn has_own_stream(entry: &Entry) -> bool {
+    let announces = |peer: &Peer| {
+        [["tools", "listChanged"], ["prompts", "listChanged"], ["resources", "listChanged"], ["resources", "subscribe"]]
+            .iter()
+            .any(|path| peer.can(path))
+    };
+    let over_http = matches!(entry.upstream.transport, crate::upstream::Transport::Http(_));
+    entry.upstream.known().is_some_and(|peer| peer.modern.is_some() && (over_http || announces(&peer)))
 }
 
 fn param_headers(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {

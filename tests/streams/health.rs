@@ -1,6 +1,7 @@
 //! Replicas are looked after without a call: what a check finds is shown, and calls keep away from the sick.
 
 use http::Method;
+use mcp_registry_gateway::upstream::Transport;
 use serde_json::{Value, json};
 use testkit::upstream::{Eras, Plain};
 
@@ -18,17 +19,21 @@ async fn healthy(world: &World) -> Vec<Value> {
 #[tokio::test]
 async fn a_replica_that_is_gone_is_seen_avoided_and_seen_again() {
     for eras in [Eras::Modern, Eras::Legacy("2025-11-25".to_owned())] {
-        let (one, two) = (Plain::with(eras.clone()).await.unwrap(), Plain::with(eras.clone()).await.unwrap());
+        let mut both = [Plain::with(eras.clone()).await.unwrap(), Plain::with(eras.clone()).await.unwrap()].map(Some);
         let world = World::with(&["--health-check-interval=20ms"]).await;
-        world.register("pair", &[one.url(), two.url()]).await;
+        let urls: Vec<String> = both.iter().flatten().map(Plain::url).collect();
+        world.register("pair", &urls).await;
         until(async || healthy(&world).await == [true, true]).await;
 
-        // The first one holds the session that the gateway has with a server of the legacy era.
-        let address = one.host().address();
-        drop(one);
-        until(async || healthy(&world).await == [false, true]).await;
-        let sick = replicas(&world).await.remove(0);
-        assert!(sick["url"].as_str().unwrap().contains(&address.port().to_string()), "{sick}");
+        let snapshot = world.app.registry.snapshot();
+        let upstream = snapshot.tenants().next().unwrap().1.entries()[0].upstream.clone();
+        let Transport::Http(server) = &upstream.transport else { panic!("it was registered by URL") };
+        // The one that holds the session which the gateway has with a server of the legacy era.
+        let gone = upstream.own_session(server).await.map_or(0, |session| session.replica);
+        let address = both[gone].take().unwrap().host().address();
+        until(async || healthy(&world).await == [gone != 0, gone != 1]).await;
+        let sick = replicas(&world).await.remove(gone);
+        assert_eq!(sick["url"], urls[gone]);
         assert_eq!((&sick["weight"], &sick["in_flight"]), (&json!(1), &json!(0)), "{sick}");
         assert!(sick["health_detail"].is_string(), "{sick}");
 
@@ -37,12 +42,10 @@ async fn a_replica_that_is_gone_is_seen_avoided_and_seen_again() {
             let said = world.client("/mcp/pair").call("tools/call", tool).await.unwrap();
             assert!(said.result()["content"].is_array(), "{eras:?}: {}", said.response);
         }
-        let snapshot = world.app.registry.snapshot();
-        let upstream = snapshot.tenants().next().unwrap().1.entries()[0].upstream.clone();
         for _ in 0..20 {
             upstream.check_replicas(DEADLINE).await;
         }
-        let sick = replicas(&world).await.remove(0);
+        let sick = replicas(&world).await.remove(gone);
         assert_eq!(sick["breaker"], "closed", "breakers learn from calls only: {sick}");
 
         let _back = Plain::on(eras, address.port()).await.unwrap();
