@@ -41,7 +41,7 @@ async fn confirm(upstream: &Upstream, keeper: &Keeper) {
     if upstream.known().is_some() && upstream.confirm().await {
         keeper.wake.notify_one();
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn ask_again_and_again(registry: &Registry, upstream: &Arc<Upstream>, keeper: &Keeper) {
