@@ -191,7 +191,8 @@ impl App {
     /// Takes over the servers as stored, and what an earlier process learned of them.
     pub async fn recall(&self) -> anyhow::Result<()> {
         let servers = self.servers().load_all().await?;
-        self.registry.follow(servers, &memory::recall(&self.store).await?);
+        let recalled = memory::recall(&self.store, &servers).await?;
+        self.registry.follow(servers, &recalled);
         Ok(())
     }
 

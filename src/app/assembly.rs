@@ -83,6 +83,7 @@ pub fn assemble(settings: Settings, store: Store, sealer: Sealer, keyring: KeyRi
         limits: Limits { message: settings.limits.response_body, resting: settings.pools.max_pool_size },
         children: stdio::pool::Pool::new(children, tasks.clone()),
         notices: broadcast::channel(NOTICES).0,
+        learned: tokio::sync::Notify::new(),
         tasks: tasks.clone(),
     });
     let registry = Registry::new(ground, settings.limits.catalogue_ttl);

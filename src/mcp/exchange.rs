@@ -18,7 +18,7 @@ use crate::access::{Allow, Caller};
 use crate::app::App;
 use crate::fault::{Fault, Kind, Retry, Whose};
 use crate::json;
-use crate::mcp::bridge::answer::{CAPABILITY, Fix};
+use crate::mcp::bridge::answer::Fix;
 use crate::mcp::error::{FULL, Refusal, empty_response, json_response};
 use crate::mcp::headers::{check_params, trace_headers};
 use crate::mcp::reach::{Ask, Reached, Reply, reach};
@@ -218,6 +218,11 @@ async fn answer(
                 Err((head, body)) => Box::pin(long(call, entry, &fix, head, body)).await,
             };
         }
+        Reply::Refused(status, message) => {
+            call.finish.waited();
+            origin.answered();
+            return call.one(entry, &fix, &message, status);
+        }
         // Most answers of a shared channel are a response and nothing before it: those need no stream.
         Reply::Stream(mut source @ Source::Mux(_)) => {
             let first = match &in_flight {
@@ -330,10 +335,6 @@ impl Call {
     fn one(&mut self, entry: &Entry, fix: &Fix, message: &Message, status: StatusCode) -> Result<Response, Refusal> {
         if !fix.is_answered_by(message) {
             return Err(self.failed(&fix.wrong_id(message), entry));
-        }
-        if status == StatusCode::BAD_REQUEST && message.error_code() != Some(CAPABILITY.into()) {
-            // The message was well made for what the server was known to speak; perhaps it speaks something else now.
-            entry.upstream.forget();
         }
         let (bytes, outcome) = fix.response(message);
         self.finish.sent(bytes.len());

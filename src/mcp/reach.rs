@@ -3,6 +3,7 @@
 //! looked at, but for an HTTP status that means "this session is gone".
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -26,9 +27,10 @@ use crate::registry::catalog::{Item, Kind as ListKind};
 use crate::upstream::channel::Who;
 use crate::upstream::http::{Answer, Content, HttpServer, Outgoing, garbage, mirror};
 use crate::upstream::mux::{Mux, Origin};
+use crate::upstream::peer::contradicts;
 use crate::upstream::session::{HttpSession, Opening};
 use crate::upstream::wire::Body;
-use crate::upstream::{Channel, Transport, Upstream};
+use crate::upstream::{Channel, Transport, Upstream, denies};
 
 /// One request on its way.
 pub struct Ask<'a> {
@@ -70,6 +72,8 @@ pub struct Reached {
 pub enum Reply {
     /// One JSON text, to be read; the replica's account goes along.
     Json(StatusCode, Body, crate::balance::InFlight),
+    /// One JSON text, read already: that of a refusal.
+    Refused(StatusCode, Message),
     /// A stream.
     Stream(Source),
 }
@@ -180,13 +184,37 @@ pub fn who(caller: &Caller, session: Option<&Arc<Session>>) -> Who {
     }
 }
 
+/// In the era that the server is known to speak. When the answer looks as if it did not speak that any more, nothing was acted
+/// on: it is asked what it speaks, and gets the request once more if that has changed.
 async fn over_http(ask: &Ask<'_>, server: &HttpServer) -> Result<Reached, Fault> {
     let peer = ask.upstream.peer_for(ask.era()).await?;
-    match (peer.era_for(ask.era()), ask.session) {
+    let era = peer.era_for(ask.era());
+    let mut tried = spoken(ask, server, era).await;
+    let doubtful = match &tried {
+        Ok(Reached { reply: Reply::Refused(status, message), .. }) => {
+            contradicts(era, status.as_u16(), message.error_code())
+        }
+        Ok(_) => false,
+        Err(fault) => denies(era, fault),
+    };
+    if doubtful && let Some(now) = Box::pin(ask.upstream.relearn(&peer, ask.era())).await {
+        if let Ok(refused) = &mut tried {
+            refused.origin.answered();
+        }
+        if let Some(session) = ask.session {
+            session.lose_all(ask.upstream.server.id);
+        }
+        return Box::pin(spoken(ask, server, now.era_for(ask.era()))).await;
+    }
+    tried
+}
+
+async fn spoken(ask: &Ask<'_>, server: &HttpServer, era: Era) -> Result<Reached, Fault> {
+    match (era, ask.session) {
         (Era::Modern, _) => {
             let caller = caller_key(ask.caller.principal());
             let answer = server.post(caller, ask.may_repeat(), &ask.modern()).await?;
-            reached(ask, server, answer, ask.fix(Era::Modern), Back::None, MODERN)
+            reached(ask, server, answer, ask.fix(Era::Modern), Back::None, MODERN).await
         }
         (Era::Legacy, Some(session)) => in_session(ask, server, session).await,
         (Era::Legacy, None) => Box::pin(in_shared_session(ask, server)).await,
@@ -209,7 +237,7 @@ async fn in_session(ask: &Ask<'_>, server: &HttpServer, session: &Arc<Session>) 
             continue;
         }
         let version = link.version();
-        return reached(ask, server, answer?, ask.fix(Era::Legacy), Back::Http(link), version);
+        return reached(ask, server, answer?, ask.fix(Era::Legacy), Back::Http(link), version).await;
     }
 }
 
@@ -235,7 +263,7 @@ async fn in_shared_session(ask: &Ask<'_>, server: &HttpServer) -> Result<Reached
             continue;
         }
         let version = link.version();
-        return reached(ask, server, answer?, fix, Back::Shared(link, withdrawal), version);
+        return reached(ask, server, answer?, fix, Back::Shared(link, withdrawal), version).await;
     }
 }
 
@@ -306,7 +334,7 @@ fn watched_there(app: &App, caller: &Caller, session: &Session, upstream: &Upstr
     session.watched().into_iter().filter(of_it).collect()
 }
 
-fn reached(
+async fn reached(
     ask: &Ask<'_>,
     server: &HttpServer,
     answer: Answer,
@@ -314,8 +342,13 @@ fn reached(
     origin: Back,
     version: Version,
 ) -> Result<Reached, Fault> {
-    let Answer { status, content, attempt, replica, .. } = answer;
+    let Answer { status, content, mut attempt, replica, .. } = answer;
     let reply = match content {
+        Content::Json(body) if status.is_client_error() => {
+            let refused = Box::pin(read_refusal(status, body, server.limits().message)).await;
+            attempt.report(refused.as_ref().map(drop), Instant::now());
+            Reply::Refused(status, refused?)
+        }
         Content::Json(body) => Reply::Json(status, body, attempt),
         Content::Events(mut body) => {
             if ask.message.method() == "subscriptions/listen" {
@@ -333,4 +366,13 @@ fn reached(
         }
     };
     Ok(Reached { reply, fix, origin, version: Some(version), replica: Some(replica) })
+}
+
+/// What a server says that does not take the request. Text that is no message comes from something before the server, or from
+/// one that does not know what it was sent.
+async fn read_refusal(status: StatusCode, body: Body, limit: usize) -> Result<Message, Fault> {
+    Message::parse(body.collect(limit).await?).map_err(|_| {
+        let text = format!("the server answered HTTP {} and no MCP message", status.as_u16());
+        Fault::upstream(Kind::Status(status.as_u16()), Retry::NotSent, text)
+    })
 }

@@ -217,6 +217,11 @@ impl Session {
         self.lock().links.retain(|(id, cell)| *id != server || !cell.get().is_some_and(|held| Arc::ptr_eq(held, lost)));
     }
 
+    /// Forgets the session with a server that has no sessions any more, or other ones.
+    pub fn lose_all(&self, server: ServerId) {
+        self.lock().links.retain(|(id, _)| *id != server);
+    }
+
     /// The sessions opened with servers.
     pub fn links(&self) -> Vec<(ServerId, Arc<HttpSession>)> {
         let state = self.lock();

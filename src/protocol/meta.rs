@@ -47,6 +47,8 @@ pub const INVALID_PARAMS: i32 = -32602;
 pub const INTERNAL_ERROR: i32 = -32603;
 /// MCP 2026-07-28: headers and body disagree.
 pub const HEADER_MISMATCH: i32 = -32020;
+/// MCP 2026-07-28: the client lacks a capability that the request needs.
+pub const MISSING_CAPABILITY: i32 = -32021;
 /// MCP 2026-07-28: version not spoken.
 pub const UNSUPPORTED_VERSION: i32 = -32022;
 /// MCP until 2025-11-25: no such resource. Not to be sent under 2026-07-28.

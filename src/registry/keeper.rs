@@ -32,7 +32,16 @@ pub async fn keep(registry: Arc<Registry>, upstream: Arc<Upstream>, keeper: Arc<
         () = keeper.stop.cancelled() => {}
         () = ask_again_and_again(&registry, &upstream, &keeper) => {}
         () = listen(&registry, &upstream) => {}
+        () = confirm(&upstream, &keeper) => {}
     }
+}
+
+/// What an earlier process learned is good enough to begin with; what the server can do now is found out behind the scenes.
+async fn confirm(upstream: &Upstream, keeper: &Keeper) {
+    if upstream.known().is_some() && upstream.confirm().await {
+        keeper.wake.notify_one();
+    }
+    std::future::pending::<()>().await;
 }
 
 async fn ask_again_and_again(registry: &Registry, upstream: &Arc<Upstream>, keeper: &Keeper) {

@@ -19,6 +19,7 @@ use crate::registry::catalog::{Catalog, Kind};
 use crate::registry::keeper;
 use crate::registry::model::Server;
 use crate::registry::snapshot::{Entry, Snapshot, State};
+use crate::upstream::peer::Peer;
 use crate::upstream::{Ground, Upstream};
 
 /// See the module.
@@ -48,6 +49,15 @@ pub struct Keeper {
     pub stop: CancellationToken,
     /// How often it began to ask.
     pub begun: AtomicU64,
+}
+
+/// What an earlier process knew of a server.
+#[derive(Debug, Default)]
+pub struct Recalled {
+    /// What it offered.
+    pub catalog: Catalog,
+    /// What it spoke.
+    pub peer: Option<Peer>,
 }
 
 /// How a server is doing, for people.
@@ -89,8 +99,8 @@ impl Registry {
     }
 
     /// Takes over the servers as stored: new ones are set up, changed ones anew, those that are gone or disabled closed.
-    /// `remembered` is what an earlier process knew of a server's catalogue.
-    pub fn follow(self: &Arc<Self>, servers: Vec<Server>, remembered: &AHashMap<ServerId, Catalog>) {
+    /// `remembered` is what an earlier process knew of a server.
+    pub fn follow(self: &Arc<Self>, servers: Vec<Server>, remembered: &AHashMap<ServerId, Recalled>) {
         let mut closed = Vec::new();
         {
             let mut live = self.lock();
@@ -123,7 +133,7 @@ impl Registry {
         self: &Arc<Self>,
         server: Server,
         before: Option<&Live>,
-        remembered: &AHashMap<ServerId, Catalog>,
+        remembered: &AHashMap<ServerId, Recalled>,
     ) -> Option<Live> {
         let id = server.id;
         let slug = server.spec.slug.clone();
@@ -135,7 +145,11 @@ impl Registry {
             }
         };
         let known = before.map(|live| live.entry.catalog.clone());
-        let catalog = known.or_else(|| remembered.get(&id).cloned().map(Arc::new)).unwrap_or_default();
+        let recalled = remembered.get(&id).filter(|_| before.is_none());
+        if let Some(peer) = recalled.and_then(|recalled| recalled.peer.clone()) {
+            upstream.remember(peer);
+        }
+        let catalog = known.or_else(|| Some(Arc::new(recalled?.catalog.clone()))).unwrap_or_default();
         let marks = before.map_or([0; 4], |live| live.entry.marks);
         let entry = Entry { upstream: upstream.clone(), catalog, state: State::Unknown, marks };
         let keeper = Arc::new(Keeper::default());

@@ -64,7 +64,7 @@ pub struct MemoryRow {
     pub version: String,
     /// The answer to `server/discover`, as sent.
     pub discover_result: Option<Vec<u8>>,
-    /// The answer to `initialize`, as sent.
+    /// The answer to `initialize`, as sent; empty when the server was asked for a handshake and has none.
     pub initialize_result: Option<Vec<u8>>,
     /// Microseconds since 1970.
     pub learned_at: i64,

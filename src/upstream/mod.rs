@@ -12,11 +12,12 @@ pub mod session;
 pub mod stdio;
 pub mod wire;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 use tokio_util::task::TaskTracker;
 
 use crate::fault::{Fault, Kind, Retry};
@@ -37,6 +38,10 @@ use stdio::pool::{Link, Pool};
 /// The key under which the gateway's own requests choose a replica.
 const SELF: u64 = 0;
 
+/// Doubts about what a server speaks are looked into at most this often: a client must not be able to make the gateway ask
+/// again and again by sending what servers refuse.
+const DOUBT: Duration = Duration::from_secs(5);
+
 /// What all servers stand on.
 pub struct Ground {
     /// Opens connections.
@@ -47,6 +52,8 @@ pub struct Ground {
     pub children: Pool<Peer>,
     /// What servers say by themselves.
     pub notices: broadcast::Sender<Notice>,
+    /// Tells whoever keeps memories that something was learned of a server, or forgotten.
+    pub learned: Notify,
     /// Owns what runs in the background.
     pub tasks: TaskTracker,
 }
@@ -73,6 +80,8 @@ pub struct Upstream {
     peer: ArcSwapOption<Peer>,
     /// Held while the server is asked what it speaks, so that it is asked once.
     learning: tokio::sync::Mutex<()>,
+    /// When it was last looked into whether what is remembered still holds.
+    doubted: Mutex<Option<Instant>>,
     /// The gateway's own legacy session.
     own: tokio::sync::Mutex<Option<Arc<HttpSession>>>,
 }
@@ -130,8 +139,8 @@ impl Upstream {
             (&old.replicas, &old.command, &old.protocol) == (&new.replicas, &new.command, &new.protocol)
         });
         let peer = ArcSwapOption::new(same.and_then(|previous| previous.peer.load_full()));
-        let (learning, own) = Default::default();
-        Ok(Self { server, transport, ground: ground.clone(), peer, learning, own })
+        let (learning, doubted, own) = Default::default();
+        Ok(Self { server, transport, ground: ground.clone(), peer, learning, doubted, own })
     }
 
     /// What is remembered of the protocol it speaks.
@@ -147,6 +156,55 @@ impl Upstream {
     /// Forgets what it speaks, because an answer showed that the memory is wrong.
     pub fn forget(&self) {
         self.peer.store(None);
+        self.ground.learned.notify_one();
+    }
+
+    fn learned(&self, peer: &Arc<Peer>) {
+        self.peer.store(Some(peer.clone()));
+        self.ground.learned.notify_one();
+    }
+
+    /// Asks anew what it speaks, while what an earlier process learned goes on being believed: capabilities may have changed
+    /// since. Returns whether it speaks of itself differently now; nothing changes when it cannot be asked.
+    pub async fn confirm(&self) -> bool {
+        if let (Transport::Http(server), Some(before)) = (&self.transport, self.known())
+            && let Ok(now) = self.ask_what_it_speaks(server).await
+        {
+            let asked = now.asked || before.asked;
+            let legacy = now.legacy.or_else(|| before.legacy.clone().filter(|_| !now.asked));
+            let now = Arc::new(Peer { legacy, modern: now.modern, asked });
+            // Whoever found out more in the meantime knows better.
+            let held = self.peer.compare_and_swap(&before, Some(now));
+            if held.as_ref().is_some_and(|held| Arc::ptr_eq(held, &before)) {
+                self.ground.learned.notify_one();
+                return self.known().is_none_or(|known| *known != *before);
+            }
+        }
+        false
+    }
+
+    /// An answer looked as if the server did not speak what `doubted` says. Finds out; returns what it speaks if a client of
+    /// era `client` must be served otherwise than before.
+    pub async fn relearn(&self, doubted: &Arc<Peer>, client: Era) -> Option<Arc<Peer>> {
+        if !self.give_up(doubted) {
+            return None;
+        }
+        let peer = self.peer_for(client).await.ok()?;
+        peer.differs_for(client, doubted).then_some(peer)
+    }
+
+    /// Forgets what is doubted. `false` if it was looked into a moment ago and found true; whoever comes while somebody else
+    /// finds out waits for what comes of it.
+    fn give_up(&self, doubted: &Arc<Peer>) -> bool {
+        let mut last = self.doubted.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.known().is_some_and(|known| Arc::ptr_eq(&known, doubted)) {
+            if last.is_some_and(|last| last.elapsed() < DOUBT) {
+                return false;
+            }
+            *last = Some(Instant::now());
+            self.forget();
+        }
+        true
     }
 
     /// What it speaks: remembered, or found out now.
@@ -168,7 +226,7 @@ impl Upstream {
             Transport::Stdio(server) => server.link(&self.ground, &Who::default(), false).await?.handshake.clone(),
             Transport::Sse(server) => server.link(&self.ground, &Who::default()).await?.peer.clone(),
         });
-        self.peer.store(Some(peer.clone()));
+        self.learned(&peer);
         Ok(peer)
     }
 
@@ -188,7 +246,7 @@ impl Upstream {
         }
         let legacy = self.probe_legacy(server).await.ok();
         let peer = Arc::new(Peer { legacy, modern: peer.modern.clone(), asked: true });
-        self.peer.store(Some(peer.clone()));
+        self.learned(&peer);
         Ok(peer)
     }
 
@@ -287,30 +345,21 @@ impl Upstream {
 
     /// A question of the gateway itself, in the newest era the server speaks. `params` is a JSON object without `_meta`.
     pub async fn ask(&self, method: &str, params: &str) -> Result<Told, Fault> {
-        let era = self.peer().await?.era_for(Era::Modern);
-        let id = format!("mcpg-{method}");
-        let response = match (&self.transport, era) {
-            (Transport::Http(server), Era::Modern) => {
-                let message = peer::modern_request(&id, method, params);
-                let headers = mirror(Era::Modern, method, None);
-                let outgoing = Outgoing { message, version: Some(MODERN), headers, ..Outgoing::default() };
-                server.response(server.post(SELF, true, &outgoing).await?).await?
-            }
-            (Transport::Http(server), Era::Legacy) => self.ask_in_session(server, method, params).await?,
-            (Transport::Stdio(_) | Transport::Sse(_), _) => {
-                let Some(channel) = self.channel(&Who::default(), Era::Modern).await? else {
-                    return Err(Fault::gateway(Kind::Setup, "the server has no channel"));
+        let peer = self.peer().await?;
+        let response = match &self.transport {
+            Transport::Http(server) => {
+                let era = peer.era_for(Era::Modern);
+                let told = self.ask_over_http(server, era, method, params).await;
+                let doubtful = match &told {
+                    Ok((status, message)) => peer::contradicts(era, *status, message.error_code()),
+                    Err(fault) => denies(era, fault),
                 };
-                let message = match channel.era {
-                    Era::Modern => peer::modern_request(&id, method, params),
-                    Era::Legacy => message::call(Some(json::quote(&id).as_bytes()), method, params.as_bytes()),
-                };
-                let patience = std::time::Duration::from_millis(self.server.spec.timeouts.idle_ms);
-                tokio::time::timeout(patience, channel::ask(&channel.mux, message)).await.map_err(|_| {
-                    let text = format!("no answer to {method} within {} ms", patience.as_millis());
-                    Fault::upstream(Kind::Timeout, Retry::MaybeSent, text)
-                })??
+                match if doubtful { self.relearn(&peer, Era::Modern).await } else { None } {
+                    Some(now) => self.ask_over_http(server, now.era_for(Era::Modern), method, params).await?.1,
+                    None => told?.1,
+                }
             }
+            Transport::Stdio(_) | Transport::Sse(_) => self.ask_on_channel(method, params).await?,
         };
         Ok(match response.shape() {
             Shape::Error => Told::Error(response),
@@ -318,7 +367,40 @@ impl Upstream {
         })
     }
 
-    async fn ask_in_session(&self, server: &HttpServer, method: &str, params: &str) -> Result<Message, Fault> {
+    async fn ask_over_http(
+        &self,
+        server: &HttpServer,
+        era: Era,
+        method: &str,
+        params: &str,
+    ) -> Result<(u16, Message), Fault> {
+        if era == Era::Legacy {
+            return self.ask_in_session(server, method, params).await;
+        }
+        let message = peer::modern_request(&format!("mcpg-{method}"), method, params);
+        let headers = mirror(Era::Modern, method, None);
+        let outgoing = Outgoing { message, version: Some(MODERN), headers, ..Outgoing::default() };
+        let answer = server.post(SELF, true, &outgoing).await?;
+        Ok((answer.status.as_u16(), server.response(answer).await?))
+    }
+
+    async fn ask_on_channel(&self, method: &str, params: &str) -> Result<Message, Fault> {
+        let Some(channel) = self.channel(&Who::default(), Era::Modern).await? else {
+            return Err(Fault::gateway(Kind::Setup, "the server has no channel"));
+        };
+        let id = format!("mcpg-{method}");
+        let message = match channel.era {
+            Era::Modern => peer::modern_request(&id, method, params),
+            Era::Legacy => message::call(Some(json::quote(&id).as_bytes()), method, params.as_bytes()),
+        };
+        let patience = Duration::from_millis(self.server.spec.timeouts.idle_ms);
+        tokio::time::timeout(patience, channel::ask(&channel.mux, message)).await.map_err(|_| {
+            let text = format!("no answer to {method} within {} ms", patience.as_millis());
+            Fault::upstream(Kind::Timeout, Retry::MaybeSent, text)
+        })?
+    }
+
+    async fn ask_in_session(&self, server: &HttpServer, method: &str, params: &str) -> Result<(u16, Message), Fault> {
         let mut again = true;
         loop {
             let session = self.own_session(server).await?;
@@ -337,7 +419,8 @@ impl Upstream {
                 again = false;
                 continue;
             }
-            return server.response(answer?).await;
+            let answer = answer?;
+            return Ok((answer.status.as_u16(), server.response(answer).await?));
         }
     }
 
@@ -353,6 +436,16 @@ impl Upstream {
             Transport::Stdio(_) => self.ground.children.stop(self.server.id).await,
             Transport::Sse(server) => server.close(),
         }
+    }
+}
+
+/// Whether a fault looks like the answer of a server that does not speak this era: a refusal that is no MCP message, or of the
+/// handshake itself.
+pub fn denies(era: Era, fault: &Fault) -> bool {
+    match fault.kind {
+        Kind::Status(status) => peer::contradicts(era, status, None),
+        Kind::Garbage => era == Era::Legacy && fault.retry == Retry::NotSent,
+        _ => false,
     }
 }
 

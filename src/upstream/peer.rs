@@ -39,11 +39,31 @@ impl Peer {
         }
     }
 
+    /// Whether a client of era `client` is served in another era, or in another version with a handshake, than by `before`.
+    pub fn differs_for(&self, client: Era, before: &Self) -> bool {
+        let version = |peer: &Self| peer.legacy.as_ref().map(|legacy| legacy.version);
+        let era = self.era_for(client);
+        era != before.era_for(client) || era == Era::Legacy && version(self) != version(before)
+    }
+
     /// Whether the modern answer names a version of the legacy era too.
     pub fn names_legacy(discover: &[u8]) -> bool {
         json::elements(json::get(discover, "supportedVersions").unwrap_or_default())
             .filter_map(json::text)
             .any(|version| Version::parse(&version).is_some_and(|version| version.era() == Era::Legacy))
+    }
+
+    /// What an earlier process learned, from the answers it kept; `None` when nothing of it is of use today. An empty answer to
+    /// `initialize` stands for a server that was asked for a handshake and has none.
+    pub fn recalled(discover: Option<&[u8]>, initialize: Option<&[u8]>) -> Option<Self> {
+        let modern =
+            discover.filter(|discover| names_ours(json::get(discover, "supportedVersions").unwrap_or_default()));
+        let legacy = initialize.and_then(|result| read_initialize(result).ok());
+        (modern.is_some() || legacy.is_some()).then(|| Self {
+            asked: initialize.is_some(),
+            modern: modern.map(Bytes::copy_from_slice),
+            legacy,
+        })
     }
 
     /// The newest version it speaks.
@@ -79,14 +99,33 @@ pub enum Probe {
     Legacy,
 }
 
+/// Whether the answer to a request in this era, an HTTP `status` and the code of its JSON-RPC error if it holds one, looks like
+/// that of a server which does not speak the era: nothing was acted on, and it is worth asking anew what it speaks
+/// (2026-07-28, basic/transports/streamable-http, "Backward Compatibility").
+pub fn contradicts(era: Era, status: u16, error: Option<i64>) -> bool {
+    let Some(code) = error.map(|code| i32::try_from(code).unwrap_or_default()) else {
+        return matches!(status, 400 | 404 | 405 | 406 | 415);
+    };
+    match (era, status) {
+        (Era::Modern, 400) => !matches!(code, meta::HEADER_MISMATCH | meta::MISSING_CAPABILITY | meta::INVALID_PARAMS),
+        (Era::Modern, 404) => code != meta::METHOD_NOT_FOUND,
+        // What was sent fits the session in which it was sent, or did when that was opened.
+        (Era::Legacy, 400) => true,
+        _ => false,
+    }
+}
+
+/// Whether a list of versions names the modern one that is spoken here.
+fn names_ours(list: &[u8]) -> bool {
+    json::elements(list).any(|version| json::text(version).as_deref() == Some(MODERN.as_str()))
+}
+
 /// Reads the answer to `server/discover`.
 pub fn read_probe(answer: &Message) -> Probe {
     let Some(body) = answer.body() else { return Probe::Legacy };
-    let lists_ours =
-        |list: &[u8]| json::elements(list).any(|version| json::text(version).as_deref() == Some(MODERN.as_str()));
     if answer.shape() == Shape::Result {
         return match json::get(body, "supportedVersions") {
-            Some(list) if lists_ours(list) => Probe::Modern(Bytes::copy_from_slice(body)),
+            Some(list) if names_ours(list) => Probe::Modern(Bytes::copy_from_slice(body)),
             Some(list) => Probe::Strange(String::from_utf8_lossy(list).into_owned()),
             None => Probe::Legacy,
         };
@@ -178,6 +217,58 @@ mod tests {
         assert_eq!((old.era_for(Era::Legacy), old.era_for(Era::Modern)), (Era::Legacy, Era::Legacy));
         let new = Peer { legacy: None, modern, asked: true };
         assert_eq!((new.era_for(Era::Legacy), new.era_for(Era::Modern)), (Era::Modern, Era::Modern));
+    }
+
+    #[test]
+    fn what_was_kept_is_of_use_only_where_it_names_a_version_spoken_today() {
+        let discover = br#"{"supportedVersions":["2026-07-28"],"capabilities":{}}"#;
+        let initialize = br#"{"protocolVersion":"2025-06-18","capabilities":{}}"#;
+        let both = Peer::recalled(Some(discover), Some(initialize)).unwrap();
+        assert_eq!(
+            (both.asked, both.version(), both.legacy.unwrap().version.as_str()),
+            (true, Some(MODERN), "2025-06-18")
+        );
+        let new = Peer::recalled(Some(discover), None).unwrap();
+        assert_eq!((new.asked, new.legacy), (false, None));
+        assert!(Peer::recalled(Some(discover), Some(b"")).unwrap().asked);
+        for (discover, initialize) in [
+            (None, None),
+            (None, Some(&b""[..])),
+            (Some(&br#"{"supportedVersions":["2031-01-01"]}"#[..]), None),
+            (Some(b"garbage"), Some(br#"{"protocolVersion":"1999-01-01"}"#)),
+        ] {
+            assert_eq!(Peer::recalled(discover, initialize), None);
+        }
+    }
+
+    #[test]
+    fn only_an_answer_of_the_other_era_casts_doubt() {
+        for (status, error) in
+            [(400, None), (404, None), (405, None), (400, Some(-32022)), (400, Some(-32000)), (404, Some(-32001))]
+        {
+            assert!(contradicts(Era::Modern, status, error), "{status} {error:?}");
+        }
+        for (status, error) in [
+            (200, None),
+            (200, Some(-32000)),
+            (400, Some(-32020)),
+            (400, Some(-32021)),
+            (400, Some(-32602)),
+            (404, Some(-32601)),
+            (500, None),
+            (429, None),
+        ] {
+            assert!(!contradicts(Era::Modern, status, error), "{status} {error:?}");
+        }
+        for (status, error, doubt) in [
+            (405, None, true),
+            (400, Some(-32020), true),
+            (400, Some(-32022), true),
+            (400, Some(-32000), true),
+            (404, Some(-32001), false),
+        ] {
+            assert_eq!(contradicts(Era::Legacy, status, error), doubt, "{status} {error:?}");
+        }
     }
 
     #[test]

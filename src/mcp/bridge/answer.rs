@@ -152,7 +152,7 @@ fn level(name: &str) -> Option<usize> {
 }
 
 /// MCP 2026-07-28: the client lacks a capability that the request needs.
-pub const CAPABILITY: i32 = -32_021;
+const CAPABILITY: i32 = -32_021;
 /// Our code for what cannot be carried between eras.
 pub const ERA_CODE: i32 = -31_011;
 /// Said to a legacy client.

@@ -51,6 +51,8 @@ pub enum Fault {
     HalfUtf8,
     /// Answers with this status and a text.
     Status(u16),
+    /// Answers 400 with a JSON-RPC error of this code.
+    Refusal(i64),
     /// Answers 429 and says to come again after this many seconds.
     TooMany(u64),
     /// Answers 307 to another address.
@@ -208,6 +210,10 @@ async fn fail(
         Fault::Hang => std::future::pending().await,
         Fault::HangAfterHead => held(tasks, "text/event-stream", Bytes::from_static(b": open\n\n"), None),
         Fault::Garbage => reply(200, "application/json", format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{]]")),
+        Fault::Refusal(code) => {
+            let error = format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"error\":{{\"code\":{code},\"message\":\"no\"}}}}");
+            reply(400, "application/json", error)
+        }
         Fault::NotJsonRpc => reply(200, "application/json", r#"{"message":"hello"}"#),
         Fault::Html => reply(200, "text/html; charset=utf-8", "<!doctype html><title>Sign in</title><p>Please sign in"),
         Fault::Huge(bytes) => flood(tasks, "application/json", text("\u{1}"), bytes),
