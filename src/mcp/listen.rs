@@ -34,16 +34,13 @@ use crate::mcp::session::{Reach, Session, Way};
 use crate::mcp::source::Source;
 use crate::mcp::streams::Seat;
 use crate::mcp::watch::watch;
-use crate::protocol::era::{Era, MODERN};
+use crate::protocol::era::Era;
 use crate::protocol::message::{self, Message, Shape};
 use crate::protocol::{meta, sse};
 use crate::registry::catalog::Kind;
 use crate::registry::snapshot::{Entry, Tenant};
 use crate::telemetry::Outcome;
-use crate::upstream::channel::Who;
-use crate::upstream::http::{Answer, Content, HttpServer, Outgoing, mirror};
-use crate::upstream::mux::Origin;
-use crate::upstream::peer;
+use crate::upstream::http::{Answer, Content, HttpServer};
 use crate::upstream::session::HttpSession;
 use crate::upstream::{Notice, Transport, Upstream};
 
