@@ -145,7 +145,7 @@ async fn read_message(headers: &HeaderMap, body: axum::body::Body) -> Result<Mes
 /// The message in a body that says that it is JSON.
 pub(super) async fn read_json(headers: &HeaderMap, body: axum::body::Body) -> Result<Message, Refusal> {
     let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    if !is_type(kind, b"application/json") {
+    if !meta::is_type(kind, b"application/json") {
         let text = "send the message as `Content-Type: application/json`";
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, meta::INVALID_REQUEST, text));
     }
@@ -158,11 +158,6 @@ pub(super) async fn read_json(headers: &HeaderMap, body: axum::body::Body) -> Re
         Refusal::new(status, meta::INVALID_REQUEST, problem.to_string())
     })?;
     Ok(Message::parse(bytes)?)
-}
-
-fn is_type(value: &[u8], wanted: &[u8]) -> bool {
-    let end = value.iter().position(|byte| matches!(byte, b';' | b' ')).unwrap_or(value.len());
-    value[..end].eq_ignore_ascii_case(wanted)
 }
 
 /// Whether the client takes all of these. A client that sends no `Accept` takes everything (RFC 9110, section 12.5.1).

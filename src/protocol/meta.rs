@@ -71,6 +71,12 @@ pub fn decode(header: &str) -> Option<Cow<'_, str>> {
     }
 }
 
+/// Whether the value of a `Content-Type` names this media type, whatever its parameters.
+pub fn is_type(value: &[u8], wanted: &[u8]) -> bool {
+    let end = value.iter().position(|byte| matches!(byte, b';' | b' ')).unwrap_or(value.len());
+    value[..end].eq_ignore_ascii_case(wanted)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

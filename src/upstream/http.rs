@@ -237,8 +237,8 @@ impl HttpServer {
         let Reply { status, mut headers, body } = reply;
         let session = headers.remove(&meta::SESSION_HEADER);
         let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-        let json = is_type(kind, b"application/json");
-        let events = is_type(kind, b"text/event-stream");
+        let json = meta::is_type(kind, b"application/json");
+        let events = meta::is_type(kind, b"text/event-stream");
         let fault = |kind, text: String| Err(Fault::upstream(kind, Retry::MaybeSent, text));
         let code = status.as_u16();
         match code {
@@ -300,11 +300,6 @@ impl HttpServer {
         let (_, content, session) = self.send_there(replica, method, outgoing).await?;
         Ok((self.read(content).await?, session))
     }
-}
-
-fn is_type(value: &[u8], wanted: &[u8]) -> bool {
-    let end = value.iter().position(|byte| matches!(byte, b';' | b' ')).unwrap_or(value.len());
-    value[..end].eq_ignore_ascii_case(wanted)
 }
 
 /// The first words of an answer that is none, so that a person sees what sort of page it was.
