@@ -8,7 +8,6 @@
 //   weird_upstream.mjs PORT [--era legacy|modern|both]      Streamable HTTP at http://127.0.0.1:PORT/mcp
 //   weird_upstream.mjs --stdio [--era …]                    newline-delimited JSON on stdin and stdout
 import http from 'node:http';
-import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { membersOf, rawAt, rawObject } from './rawjson.mjs';
@@ -423,7 +422,17 @@ function serveHttp() {
 
 // ---- stdio ----------------------------------------------------------------------------------------------------------
 
-function serveStdio() {
+/** The lines of a stream of UTF-8 text. Not node:readline, which also breaks lines at U+2028 and U+2029: JSON strings may hold those. */
+async function* linesOf(stream) {
+  let rest = '';
+  for await (const piece of stream.setEncoding('utf8')) {
+    const lines = (rest + piece).split('\n');
+    rest = lines.pop();
+    yield* lines;
+  }
+}
+
+async function serveStdio() {
   const calls = new Map(), subscriptions = new Map();
   const send = text => process.stdout.write(`${text.replace(/[\r\n]+/g, ' ')}\n`);
   const broadcast = (kind, name, members) => {
@@ -434,7 +443,7 @@ function serveStdio() {
     }
   };
   const hangUp = () => { for (const id of subscriptions.keys()) send(`{"jsonrpc":"2.0","id":${id},"result":{"resultType":"complete","_meta":{"${META}subscriptionId":${id}},"x-bye":1.0}}`); subscriptions.clear(); };
-  createInterface({ input: process.stdin, crlfDelay: 0 }).on('line', async line => {
+  const take = async line => {
     if (!line.trim()) return;
     try { JSON.parse(line); } catch { return send('{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"not JSON"}}'); }
     const message = membersOf(line), id = message.get('id'), params = message.get('params');
@@ -457,9 +466,11 @@ function serveStdio() {
     const reply = await answer(call);
     calls.delete(id);
     if (!call.cancelled) send(reply.text);
-  }).on('close', () => process.exit(0));
+  };
+  for await (const line of linesOf(process.stdin)) void take(line);
+  process.exit(0);
 }
 
-if (options.stdio) serveStdio();
+if (options.stdio) await serveStdio();
 else if (Number(port) > 0) serveHttp();
 else { console.error('usage: weird_upstream.mjs PORT | --stdio  [--era legacy|modern|both]'); process.exit(2); }
