@@ -166,7 +166,6 @@ impl Wire {
         self.stats.connects.fetch_add(1, Relaxed);
         self.stats.connect_micros.fetch_add(u64::try_from(spent.as_micros()).unwrap_or(u64::MAX), Relaxed);
         let (sender, driver) = http1::Builder::new()
-            .max_headers(128)
             .handshake(TokioIo::new(connected.stream))
             .await
             .map_err(|error| Fault::upstream(Kind::Unreachable, Retry::NotSent, describe(&error)))?;
