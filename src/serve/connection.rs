@@ -95,16 +95,21 @@ impl Host {
 pub(super) async fn serve(host: Arc<Host>, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
     let _place = place;
     let _open = host.open.hold();
-    let Some(acceptor) = &host.acceptor else {
-        return http(&host, stream, peer).await;
-    };
+    match &host.acceptor {
+        None => http(&host, stream, peer).await,
+        // Boxed, so that a connection without TLS does not carry the room for one with it.
+        Some(acceptor) => Box::pin(https(&host, acceptor, stream, peer)).await,
+    }
+}
+
+async fn https(host: &Arc<Host>, acceptor: &TlsAcceptor, stream: TcpStream, peer: SocketAddr) {
     let handshake = timeout(host.limits.header_read_timeout, acceptor.accept(stream));
     let shaken = tokio::select! {
         () = host.shutdown.cancelled() => return,
         shaken = handshake => shaken,
     };
     match shaken {
-        Ok(Ok(stream)) => http(&host, stream, peer).await,
+        Ok(Ok(stream)) => http(host, stream, peer).await,
         Ok(Err(error)) => {
             tracing::debug!(%peer, %error, "TLS handshake");
             host.cut_for("tls");

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::connection::{Host, serve};
-use super::workers::Workers;
+use super::workers::{Busy, Seat, Workers};
 
 /// Connections that the kernel keeps while the loop is busy.
 const BACKLOG: u32 = 1024;
@@ -40,15 +40,8 @@ pub(super) async fn accept(listener: TcpListener, host: Arc<Host>, workers: Arc<
                         if stream.set_nodelay(true).is_ok()
                             && let Ok(stream) = stream.into_std()
                         {
-                            let seat = workers.seat();
-                            let serving = seated(Arc::clone(&host), stream, peer, place);
-                            host.tasks.spawn_on(
-                                async move {
-                                    serving.await;
-                                    drop(seat.busy);
-                                },
-                                &seat.handle,
-                            );
+                            let Seat { handle, busy } = workers.seat();
+                            host.tasks.spawn_on(seated(Arc::clone(&host), stream, peer, place, busy), &handle);
                         }
                     }
                     Err(_) => refuse(&host, stream),
@@ -70,7 +63,13 @@ pub(super) async fn accept(listener: TcpListener, host: Arc<Host>, workers: Arc<
 }
 
 /// On its own thread from here on: the socket is watched by that thread's runtime.
-async fn seated(host: Arc<Host>, stream: std::net::TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
+async fn seated(
+    host: Arc<Host>,
+    stream: std::net::TcpStream,
+    peer: SocketAddr,
+    place: OwnedSemaphorePermit,
+    _busy: Busy,
+) {
     match TcpStream::from_std(stream) {
         Ok(stream) => serve(host, stream, peer, place).await,
         Err(error) => tracing::warn!(%error, "an accepted connection cannot be watched"),
