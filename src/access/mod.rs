@@ -52,6 +52,21 @@ pub enum AccessError {
     Store(#[from] StoreError),
 }
 
+impl AccessError {
+    /// The label in metrics and logs.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Forbidden(_) => "forbidden",
+            Self::Invalid(_) => "invalid",
+            Self::WrongPassword => "wrong_password",
+            Self::TooManyAttempts { .. } => "too_many_attempts",
+            Self::Busy => "busy",
+            Self::Hashing(_) => "internal",
+            Self::Store(_) => "database",
+        }
+    }
+}
+
 fn invalid(field: &str, message: impl Into<String>) -> AccessError {
     AccessError::Invalid(vec![FieldError { field: field.to_owned(), message: message.into() }])
 }

@@ -8,11 +8,10 @@ mod session;
 mod users;
 
 use axum::Router;
-use axum::middleware::from_fn;
 use axum::routing::{get, post};
 
 use crate::app::App;
-use crate::web::problem::{no_such_method, no_such_path, with_request_id};
+use crate::web::problem::{no_such_method, no_such_path};
 
 /// Every path of the surface, to be nested under `/api/v1`.
 pub fn routes() -> Router<App> {
@@ -38,7 +37,6 @@ pub fn routes() -> Router<App> {
         .route("/discovery/resources", get(discovery::resources))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
-        .layer(from_fn(with_request_id))
 }
 
 /// The surface under its path.

@@ -6,7 +6,7 @@ use http::header::CACHE_CONTROL;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::access::{Caller, KeyId, Role, Scopes, UserId, keys};
+use crate::access::{AccessError, Caller, KeyId, Role, Scopes, UserId, keys};
 use crate::app::App;
 use crate::id::TenantId;
 use crate::secret::Secret;
@@ -32,8 +32,12 @@ struct SignedIn {
 }
 
 pub(super) async fn login(app: App, Body(body): Body<SignIn>) -> Result<Response, Problem> {
-    let tenant = TenantId::default_tenant();
-    let made = app.accounts.sign_in(&app.store, &tenant, &body.username, body.password, now()).await?;
+    let (tenant, at, metrics) = (TenantId::default_tenant(), now(), app.recorder.metrics());
+    let made = app.accounts.sign_in(&app.store, &tenant, &body.username, body.password, at).await;
+    let reason = made.as_ref().err().map_or("", AccessError::reason);
+    metrics.auth(tenant.as_str(), "login", made.is_ok(), reason);
+    let made = made?;
+    metrics.login(tenant.as_str(), "local", at);
     app.changed().await?;
     let answer = SignedIn { key: made.key, expires_at: made.expires_at, user_id: made.user, role: made.role };
     Ok(([(CACHE_CONTROL, "no-store")], Json(answer)).into_response())

@@ -4,12 +4,6 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
-use axum::response::Response;
-use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
-use http::{HeaderMap, Request, StatusCode};
-use time::OffsetDateTime;
-
 use crate::access::{AuthError, Caller};
 use crate::app::App;
 use crate::mcp::error::{Refusal, empty_response};
@@ -24,13 +18,17 @@ use crate::protocol::meta;
 use crate::telemetry::{Operation, Outcome, RequestId, SessionTag};
 use crate::web::body::{BodyProblem, read};
 use crate::web::{Visit, caller};
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::{HeaderMap, Request, StatusCode};
 
 /// `/mcp`: everything the caller sees.
 pub const ALL: &str = "/mcp";
 /// `/mcp/{server}`: one server.
 pub const ONE: &str = "/mcp/{server}";
 
-/// A request that was let in.
+/// A request that was let in; it reaches everything until somebody narrows it.
 pub(super) struct Entered {
     pub(super) app: App,
     pub(super) caller: Caller,
@@ -56,7 +54,7 @@ pub async fn post_one(
 async fn post(app: App, server: Option<String>, request: Request<axum::body::Body>) -> Response {
     let (parts, body) = request.into_parts();
     let visit = parts.extensions.get::<Visit>().cloned();
-    let mut entered = match enter(app, server.as_deref(), parts.headers, visit.as_ref()) {
+    let mut entered = match enter(app, "POST", [ALL, ONE], server.as_deref(), parts.headers, visit.as_ref()) {
         Ok(entered) => entered,
         Err(refusal) => return refusal.respond(None),
     };
@@ -74,58 +72,80 @@ async fn post(app: App, server: Option<String>, request: Request<axum::body::Bod
     }
 }
 
-/// Lets a request in: credential, then server, so that nobody learns without a credential which servers there are.
-fn enter(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<&Visit>) -> Result<Entered, Refusal> {
-    let caller = authenticate(&app, &headers)?;
-    let reach = reach_of(&app, &caller, server)?;
-    Ok(admit(app, caller, headers, reach, if server.is_some() { ONE } else { ALL }, visit))
+/// Lets a request in: credential, then server, so that nobody learns without a credential which servers there are. `doors` are
+/// the paths for all servers and for one.
+pub(super) fn enter(
+    app: App,
+    verb: &'static str,
+    doors: [&'static str; 2],
+    server: Option<&str>,
+    headers: HeaderMap,
+    visit: Option<&Visit>,
+) -> Result<Entered, Refusal> {
+    let mut entered = let_in(app, verb, doors[usize::from(server.is_some())], headers, visit)?;
+    match reach_of(&entered.app, &entered.caller, server) {
+        Ok(reach) => entered.reach = reach,
+        Err(refusal) => {
+            entered.note(&refusal);
+            return Err(refusal);
+        }
+    }
+    Ok(entered)
+}
+
+/// Lets in whoever shows a good credential, and records whoever does not.
+pub(super) fn let_in(
+    app: App,
+    verb: &'static str,
+    endpoint: &'static str,
+    headers: HeaderMap,
+    visit: Option<&Visit>,
+) -> Result<Entered, Refusal> {
+    let mut finish = begin(&app, verb, endpoint, &headers, visit);
+    let caller = match caller::admit(&app, &headers) {
+        Ok(caller) => caller,
+        Err(error) => {
+            finish.end(Outcome::Denied(error.reason()));
+            return Err(unauthorized(error));
+        }
+    };
+    finish.fill(|operation| {
+        operation.tenant = Some(caller.tenant().clone());
+        operation.principal = Some(caller.principal().clone());
+        operation.key_id = Some(caller.key_label().clone());
+    });
+    Ok(Entered { app, caller, headers, reach: Reach::All, finish })
 }
 
 /// What a path that names this server, or none, reaches.
-pub(super) fn reach_of(app: &App, caller: &Caller, server: Option<&str>) -> Result<Reach, Refusal> {
+fn reach_of(app: &App, caller: &Caller, server: Option<&str>) -> Result<Reach, Refusal> {
     let Some(slug) = server else { return Ok(Reach::All) };
     let snapshot = app.registry.snapshot();
     let entry = snapshot.tenant(caller.tenant()).and_then(|tenant| tenant.entry(caller, slug));
     Ok(Reach::One(entry.ok_or_else(|| no_server(slug))?.upstream.server.id))
 }
 
-/// Begins the record of a request that was let in.
-pub(super) fn admit(
-    app: App,
-    caller: Caller,
-    headers: HeaderMap,
-    reach: Reach,
-    endpoint: &'static str,
-    visit: Option<&Visit>,
-) -> Entered {
+/// Begins the record of a request.
+fn begin(app: &App, verb: &'static str, endpoint: &'static str, headers: &HeaderMap, visit: Option<&Visit>) -> Finish {
     let request_id = visit.map_or_else(RequestId::new, |visit| visit.request_id.clone());
-    let mut operation = Operation::start(request_id, endpoint, caller.tenant().clone());
+    let mut operation = Operation::start(request_id, endpoint);
     operation.address = visit.map(|visit| visit.client);
-    operation.principal = Some(caller.principal().clone());
-    operation.key_id = Some(caller.key_label().clone());
-    operation.trace_id = trace_of(&headers);
-    let finish = Finish::new(operation, app.recorder.clone());
-    Entered { app, caller, headers, reach, finish }
+    operation.trace_id = trace_of(headers);
+    operation.method = Cow::Borrowed(verb);
+    Finish::new(operation, app.recorder.clone())
 }
 
-/// The caller behind `Authorization: Bearer` (RFC 6750). No other place is looked at, and one kind of credential never stands
-/// in for another.
-pub fn authenticate(app: &App, headers: &HeaderMap) -> Result<Caller, Refusal> {
-    caller::authenticate(&app.keyring, headers, OffsetDateTime::now_utc()).map_err(|error| {
-        app.recorder.metrics().auth("", "api_key", false, error.reason());
-        let mut refusal =
-            Refusal::new(StatusCode::UNAUTHORIZED, meta::INVALID_REQUEST, format!("Unauthorized: {error}"));
-        // RFC 6750, section 3: no error code where no credential was shown.
-        let challenge = match error {
-            AuthError::Missing => "Bearer realm=\"mcp-gateway\"".to_owned(),
-            _ => format!(
-                "Bearer realm=\"mcp-gateway\", error=\"invalid_token\", error_description=\"{}\"",
-                error.reason()
-            ),
-        };
-        refusal.headers.extend(HeaderValue::from_str(&challenge).map(|value| (WWW_AUTHENTICATE, value)));
-        refusal
-    })
+fn unauthorized(error: AuthError) -> Refusal {
+    let mut refusal = Refusal::new(StatusCode::UNAUTHORIZED, meta::INVALID_REQUEST, format!("Unauthorized: {error}"));
+    // RFC 6750, section 3: no error code where no credential was shown.
+    let challenge = match error {
+        AuthError::Missing => "Bearer realm=\"mcp-gateway\"".to_owned(),
+        _ => {
+            format!("Bearer realm=\"mcp-gateway\", error=\"invalid_token\", error_description=\"{}\"", error.reason())
+        }
+    };
+    refusal.headers.extend(HeaderValue::from_str(&challenge).map(|value| (WWW_AUTHENTICATE, value)));
+    refusal
 }
 
 fn no_server(slug: &str) -> Refusal {
@@ -182,9 +202,13 @@ pub(super) fn accepts(headers: &HeaderMap, wanted: &[&str]) -> bool {
 
 impl Entered {
     pub(super) fn refuse(mut self, refusal: &Refusal, id: Option<&[u8]>) -> Response {
+        self.note(refusal);
+        refusal.respond(id)
+    }
+
+    fn note(&mut self, refusal: &Refusal) {
         self.finish.note(&refusal.text);
         self.finish.end(Outcome::Error { whose: crate::fault::Whose::Client, kind: "bad_request" });
-        refusal.respond(id)
     }
 
     pub(super) fn into_call(self, message: Message, session: Option<Arc<Session>>) -> Call {
@@ -277,11 +301,10 @@ pub async fn get_one(
 }
 
 async fn get(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<&Visit>) -> Response {
-    let mut entered = match enter(app, server, headers, visit) {
+    let mut entered = match enter(app, "GET", [ALL, ONE], server, headers, visit) {
         Ok(entered) => entered,
         Err(refusal) => return refusal.respond(None),
     };
-    entered.finish.fill(|operation| operation.method = Cow::Borrowed("GET"));
     if !accepts(&entered.headers, &["text/event-stream"]) {
         let text = "this URL answers GET with `text/event-stream` only";
         return entered.refuse(&Refusal::new(StatusCode::NOT_ACCEPTABLE, meta::INVALID_REQUEST, text), None);
@@ -334,11 +357,10 @@ pub async fn delete_one(
 }
 
 fn delete(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<&Visit>) -> Response {
-    let mut entered = match enter(app, server, headers, visit) {
+    let mut entered = match enter(app, "DELETE", [ALL, ONE], server, headers, visit) {
         Ok(entered) => entered,
         Err(refusal) => return refusal.respond(None),
     };
-    entered.finish.fill(|operation| operation.method = Cow::Borrowed("DELETE"));
     if speaks_modern(&entered.headers) {
         return method_not_allowed(entered);
     }

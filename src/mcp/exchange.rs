@@ -110,17 +110,17 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
 
     // Allow: the same rule that decided whether the tool is listed.
     if sent.method() == "tools/call" {
+        if let Some(item) = item {
+            call.finish.fill(|operation| operation.name = Some(item.key.clone()));
+        }
         let tool = sent.text("name").unwrap_or_default();
         if !call.caller.may_call_tool(entry.slug(), &tool) {
             call.finish.end(Outcome::Denied("scope"));
             let named = message.text("name").unwrap_or_default();
             return Err(Refusal::unknown("tool", &named));
         }
-        if let Some(item) = item {
-            call.finish.fill(|operation| operation.name = Some(item.key.clone()));
-            if era == Era::Modern {
-                check_params(&call.headers, &sent, &item.mirrored)?;
-            }
+        if let Some(item) = item.filter(|_| era == Era::Modern) {
+            check_params(&call.headers, &sent, &item.mirrored)?;
         }
     }
     if sent.method() == "subscriptions/listen" && !has_own_stream(entry) {

@@ -31,7 +31,7 @@ use crate::access::Caller;
 use crate::app::App;
 use crate::fault::{Fault, Kind, Retry};
 use crate::id::{Principal, TenantId};
-use crate::mcp::endpoint::{Entered, accepts, admit, authenticate, reach_of, read_json};
+use crate::mcp::endpoint::{Entered, accepts, enter, let_in, read_json};
 use crate::mcp::error::Refusal;
 use crate::mcp::exchange::{Call, accepted, exchange, stream_response};
 use crate::mcp::record::Finish;
@@ -144,15 +144,10 @@ pub async fn open_one(
 }
 
 fn open(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<&Visit>) -> Response {
-    let entered = authenticate(&app, &headers).and_then(|caller| {
-        let reach = reach_of(&app, &caller, server)?;
-        Ok(admit(app, caller, headers, reach, if server.is_some() { ONE } else { ALL }, visit))
-    });
-    let mut entered = match entered {
+    let entered = match enter(app, "GET", [ALL, ONE], server, headers, visit) {
         Ok(entered) => entered,
         Err(refusal) => return refusal.respond(None),
     };
-    entered.finish.fill(|operation| operation.method = Cow::Borrowed("GET"));
     if !accepts(&entered.headers, &["text/event-stream"]) {
         let text = "this URL answers with `text/event-stream` only";
         return entered.refuse(&Refusal::new(StatusCode::NOT_ACCEPTABLE, meta::INVALID_REQUEST, text), None);
@@ -247,12 +242,14 @@ pub struct Address {
 pub async fn message(State(app): State<App>, Query(address): Query<Address>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     let visit = parts.extensions.get::<Visit>().cloned();
-    let caller = match authenticate(&app, &parts.headers) {
-        Ok(caller) => caller,
+    let mut entered = match let_in(app, "POST", MESSAGES, parts.headers, visit.as_ref()) {
+        Ok(entered) => entered,
         Err(refusal) => return refusal.respond(None),
     };
-    let Some(channel) = app.channels.get(&address.channel, &caller) else { return no_channel().respond(None) };
-    let mut entered = admit(app, caller, parts.headers, channel.reach, MESSAGES, visit.as_ref());
+    let Some(channel) = entered.app.channels.get(&address.channel, &entered.caller) else {
+        return entered.refuse(&no_channel(), None);
+    };
+    entered.reach = channel.reach;
     let message = match read_json(&entered.headers, body).await {
         Ok(message) => message,
         Err(refusal) => return entered.refuse(&refusal, None),

@@ -43,6 +43,10 @@ impl<const N: usize> Values<N> {
 pub fn collect(app: &App) {
     of_clients(app);
     of_servers(app);
+    let database = &app.recorder.metrics().database_connections;
+    for (state, count) in app.store.connections() {
+        database.with([state]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
 }
 
 fn of_clients(app: &App) {

@@ -165,9 +165,11 @@ impl Store {
         Ok(on!(read self, db => sqlx::query_scalar(text).fetch_one(db).await?))
     }
 
-    /// Connections open and the most there may be.
-    pub fn connections(&self) -> (u32, u32) {
-        on!(read self, db => (db.size(), db.options().get_max_connections()))
+    /// Connections in use, open but idle, and the most that there may be.
+    pub fn connections(&self) -> [(&'static str, usize); 3] {
+        let (open, idle, most) =
+            on!(read self, db => (db.size() as usize, db.num_idle(), db.options().get_max_connections() as usize));
+        [("in_use", open.saturating_sub(idle)), ("idle", idle), ("limit", most)]
     }
 
     /// Waits for what runs and closes every connection.

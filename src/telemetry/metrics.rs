@@ -75,8 +75,10 @@ list! {
     tool_usage: Histogram[tenant_id, server, tool] = "mcp_tool_usage_duration_seconds" by TOOL;
     /// Errors by type and by whose they are: client, gateway, upstream.
     errors: Counter[tenant_id, error_type, context] = "mcp_errors_total";
-    /// Every authentication outcome.
+    /// Every authentication outcome; the tenant is empty where the credential names none.
     auth_events: Counter[tenant_id, method, result, reason] = "mcp_auth_events_total";
+    /// Interactive sign-ins, by hour of the day, UTC.
+    user_logins: Counter[tenant_id, login_method, hour] = "mcp_user_logins_total";
     /// Open connections: of clients, and to upstreams.
     active_connections: Gauge[side, server] = "mcp_active_connections";
     /// Client connections that were refused or cut off, and why.
@@ -95,6 +97,8 @@ list! {
     upstream_pool: Gauge[server, replica, state] = "mcp_upstream_pool_connections";
     /// Circuit breakers: 0 closed, 1 half open, 2 open.
     breaker_state: Gauge[server, replica] = "mcp_upstream_breaker_state";
+    /// Connections to the database: in_use, idle, and the limit of both.
+    database_connections: Gauge[state] = "mcp_database_connections";
     /// Running child processes of stdio servers.
     stdio_children: Gauge[server] = "mcp_stdio_children";
     /// Runs of background jobs by how they ended: success, failure, panic.
@@ -106,7 +110,7 @@ list! {
 impl Metrics {
     /// Counts one finished operation.
     pub(super) fn operation(&self, operation: &Operation) {
-        let tenant = operation.tenant.as_str();
+        let tenant = operation.tenant.as_ref().map_or("", |tenant| tenant.as_str());
         let method = operation.method_label();
         let server = operation.server.as_ref().map_or("", |slug| slug.as_str());
         let status = operation.outcome.label();
@@ -127,6 +131,12 @@ impl Metrics {
     pub fn auth(&self, tenant: &str, method: &str, success: bool, reason: &str) {
         let result = if success { "success" } else { "failure" };
         self.auth_events.on([tenant, method, result, reason], Counter::inc);
+    }
+
+    /// Counts one interactive sign-in that happened `at` this time.
+    pub fn login(&self, tenant: &str, method: &str, at: time::OffsetDateTime) {
+        let hour = at.to_offset(time::UtcOffset::UTC).hour();
+        self.user_logins.on([tenant, method, &format!("{hour:02}")], Counter::inc);
     }
 
     /// Everything, as text.

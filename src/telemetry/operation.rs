@@ -152,8 +152,8 @@ pub struct Operation {
     pub request_id: RequestId,
     /// The trace it belongs to (`traceparent`), if any.
     pub trace_id: Option<u128>,
-    /// Whose tenant.
-    pub tenant: TenantId,
+    /// Whose tenant; unknown of a request that was not let in.
+    pub tenant: Option<TenantId>,
     /// Who.
     pub principal: Option<Principal>,
     /// With which key, by its public id.
@@ -162,18 +162,20 @@ pub struct Operation {
     pub address: Option<IpAddr>,
     /// In which session.
     pub session: Option<SessionTag>,
-    /// Through which door: `/mcp`, `/mcp/{server}`, `/sse`.
-    pub endpoint: &'static str,
-    /// The MCP method, as the client named it.
+    /// Through which door: `/mcp`, `/mcp/{server}`, `/sse`, or a route of the REST API.
+    pub endpoint: Cow<'static, str>,
+    /// The MCP method, as the client named it; of the REST API, verb and route.
     pub method: Cow<'static, str>,
+    /// Whether the method is verb and route of this gateway's own router, and no word of the client's.
+    pub routed: bool,
     /// The server it went to.
     pub server: Option<Slug>,
     /// The replica that answered: its place in the server's list, from 0.
     pub replica: Option<u16>,
     /// How many replicas were tried.
     pub attempts: u16,
-    /// The tool, prompt or resource, as the registry knows it. A name that was not found is not put here: it would be a
-    /// metric label of the caller's making.
+    /// The tool, prompt or resource, as the registry knows it; of the REST API, the path. A tool's name that was not found is
+    /// not put here: it would be a metric label of the caller's making.
     pub name: Option<Arc<str>>,
     /// How it ended.
     pub outcome: Outcome,
@@ -191,18 +193,19 @@ pub struct Operation {
 
 impl Operation {
     /// One that begins now. Until somebody says otherwise it was cancelled: what is dropped half-way did not succeed.
-    pub fn start(request_id: RequestId, endpoint: &'static str, tenant: TenantId) -> Self {
+    pub fn start(request_id: RequestId, endpoint: impl Into<Cow<'static, str>>) -> Self {
         Self {
             started: Instant::now(),
             request_id,
             trace_id: None,
-            tenant,
+            tenant: None,
             principal: None,
             key_id: None,
             address: None,
             session: None,
-            endpoint,
+            endpoint: endpoint.into(),
             method: Cow::Borrowed(""),
+            routed: false,
             server: None,
             replica: None,
             attempts: 0,
@@ -235,8 +238,16 @@ impl Operation {
     }
 
     /// The method as metric label: `other` when the protocol knows no such method, because clients choose it.
-    pub fn method_label(&self) -> &'static str {
+    pub fn method_label(&self) -> &str {
+        if self.routed {
+            return &self.method;
+        }
         METHODS.iter().find(|known| **known == self.method).copied().unwrap_or("other")
+    }
+
+    /// Whether it changed, or was to change, what the gateway keeps: who did so is worth a line in any log.
+    pub fn changes(&self) -> bool {
+        self.routed && !self.method.starts_with("GET ")
     }
 }
 

@@ -27,8 +27,8 @@ impl Recorder {
         self.metrics.operation(operation);
         // Levels are constants of the call site, hence two of them: what went well is for debugging.
         match operation.outcome {
-            Outcome::Success | Outcome::ToolError => write_line!(DEBUG, operation),
-            Outcome::Error { .. } | Outcome::Denied(_) | Outcome::RateLimited => write_line!(INFO, operation),
+            Outcome::Success | Outcome::ToolError if !operation.changes() => write_line!(DEBUG, operation),
+            _ => write_line!(INFO, operation),
         }
     }
 }
@@ -53,8 +53,8 @@ macro_rules! write_line {
                 method = &*op.method,
                 server = op.server.as_ref().map(crate::id::Slug::as_str),
                 name = op.name.as_deref(),
-                endpoint = op.endpoint,
-                tenant = op.tenant.as_str(),
+                endpoint = &*op.endpoint,
+                tenant = op.tenant.as_ref().map(crate::id::TenantId::as_str),
                 principal = op.principal.as_ref().map(|who| &*who.subject),
                 key = op.key_id.as_deref(),
                 address = op.address.map(tracing::field::display),
@@ -122,7 +122,8 @@ mod tests {
     }
 
     fn call() -> Operation {
-        let mut call = Operation::start(RequestId::new(), "/mcp", TenantId::default_tenant());
+        let mut call = Operation::start(RequestId::new(), "/mcp");
+        call.tenant = Some(TenantId::default_tenant());
         call.method = "tools/call".into();
         call.server = Some(Slug::parse("files").unwrap());
         call.name = Some("read".into());

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use crate::access::{AuthError, Caller, KeyRing};
 use crate::app::App;
 use crate::web::problem::Problem;
+use crate::web::record::Trail;
 
 /// Who sent a request with these headers: one `Authorization: Bearer` with a key that is good at `now`.
 pub fn authenticate(keys: &KeyRing, headers: &HeaderMap, now: OffsetDateTime) -> Result<Caller, AuthError> {
@@ -27,10 +28,26 @@ pub fn authenticate(keys: &KeyRing, headers: &HeaderMap, now: OffsetDateTime) ->
     keys.authenticate(token.trim(), now)
 }
 
+/// The caller behind `Authorization: Bearer` (RFC 6750), the outcome counted. No other place is looked at, and one kind of
+/// credential never stands in for another.
+pub fn admit(app: &App, headers: &HeaderMap) -> Result<Caller, AuthError> {
+    let who = authenticate(&app.keyring, headers, OffsetDateTime::now_utc());
+    let (tenant, reason) = match &who {
+        Ok(caller) => (caller.tenant().as_str(), ""),
+        Err(error) => ("", error.reason()),
+    };
+    app.recorder.metrics().auth(tenant, "api_key", who.is_ok(), reason);
+    who
+}
+
 impl FromRequestParts<App> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        Ok(authenticate(&app.keyring, &parts.headers, OffsetDateTime::now_utc())?)
+        let caller = admit(app, &parts.headers)?;
+        if let Some(trail) = parts.extensions.get::<Trail>() {
+            trail.leave(&caller);
+        }
+        Ok(caller)
     }
 }

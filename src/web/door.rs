@@ -17,6 +17,7 @@ use tower::Service as _;
 
 use super::body;
 use super::gate::{Gate, Refusal, Trust};
+use super::problem::Problem;
 use crate::config::{Limits, Settings};
 use crate::telemetry::{Counter, Metrics, RequestId};
 
@@ -99,7 +100,7 @@ impl Door {
             Refusal::ForeignOrigin => (StatusCode::FORBIDDEN, "FOREIGN_ORIGIN", "foreign_origin"),
         };
         self.0.metrics.requests_refused.on([reason], Counter::inc);
-        let mut response = problem(status, code, &refusal.to_string(), id);
+        let mut response = Problem::new(status, code, refusal.to_string()).respond(id);
         self.dress(response.headers_mut(), None, id);
         response
     }
@@ -110,7 +111,7 @@ impl Door {
             "the body is larger than the {} bytes that this gateway accepts (MREG_REQUEST_BODY_LIMIT)",
             self.0.limits.request_body
         );
-        problem(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", &detail, id)
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", detail).respond(id)
     }
 
     fn dress(&self, headers: &mut HeaderMap, page: Option<HeaderValue>, id: &RequestId) {
@@ -157,25 +158,7 @@ fn announces_more_than(most: usize, headers: &HeaderMap) -> bool {
 }
 
 fn broken(id: &RequestId) -> Response {
-    tracing::error!(request_id = id.as_str(), "a request handler panicked; this is a bug of the gateway");
-    let detail = "the gateway failed at this request; its log has the details under the request id";
-    problem(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", detail, id)
-}
-
-/// An error body (RFC 9457).
-fn problem(status: StatusCode, code: &str, detail: &str, id: &RequestId) -> Response {
-    let body = serde_json::json!({
-        "type": "about:blank",
-        "title": status.canonical_reason(),
-        "status": status.as_u16(),
-        "detail": detail,
-        "code": code,
-        "request_id": id.as_str(),
-    });
-    let mut response = Response::new(Body::from(body.to_string()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    response
+    Problem::internal("a request handler panicked; this is a bug of the gateway").respond(id)
 }
 
 #[cfg(test)]

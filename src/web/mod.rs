@@ -8,6 +8,7 @@ mod forwarded;
 mod gate;
 pub mod json;
 pub mod problem;
+pub mod record;
 
 pub use door::{Door, Visit};
 pub use gate::{Gate, Refusal, Trust};

@@ -1,10 +1,8 @@
 //! Errors of the REST surfaces as `application/problem+json` (RFC 9457). An engine's error becomes a problem here, once;
-//! a cause that is ours is logged under the request's id and not told. `with_request_id` gives every answer that id.
+//! a cause that is ours is logged under the request's id and not told.
 
-use axum::extract::Request;
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 
@@ -12,13 +10,7 @@ use crate::access::{AccessError, AuthError};
 use crate::registry::model::FieldError;
 use crate::registry::servers::ServersError;
 use crate::store::StoreError;
-
-/// Names a request in the log and in the answer.
-#[derive(Debug, Clone)]
-pub struct RequestId(pub std::sync::Arc<str>);
-
-/// The header that carries it.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+use crate::telemetry::RequestId;
 
 /// An error as a client of the REST API sees it.
 #[derive(Debug, Clone)]
@@ -99,6 +91,11 @@ impl Problem {
         self.0.status
     }
 
+    /// The sentence.
+    pub fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
     /// The stable code.
     pub fn code(&self) -> &'static str {
         self.0.code
@@ -117,59 +114,49 @@ impl Problem {
         serde_json::to_vec(&document).unwrap_or_default()
     }
 
-    fn respond(self, request_id: Option<&str>) -> Response {
+    /// The answer, with what went wrong here in the log, under the request's id.
+    pub fn respond(&self, request_id: &RequestId) -> Response {
+        if let Some(cause) = &self.0.cause {
+            tracing::error!(request_id = request_id.as_str(), code = self.0.code, cause, "a request failed");
+        }
+        self.answer(Some(request_id.as_str()))
+    }
+
+    fn answer(&self, request_id: Option<&str>) -> Response {
         let mut response = (self.0.status, self.document(request_id)).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some((name, value)) = self.0.header.clone() {
             headers.insert(name, value);
         }
-        // Kept so that the layer can write it again with the request's id.
-        response.extensions_mut().insert(self);
         response
     }
 }
 
 impl IntoResponse for Problem {
+    /// Without the request's id, which only the layer around the surface knows: it answers with what lies in the extension.
     fn into_response(self) -> Response {
-        self.respond(None)
+        let mut response = self.answer(None);
+        response.extensions_mut().insert(self);
+        response
     }
-}
-
-/// The layer around a REST surface: gives the request an id unless an outer layer did, and puts it into the answer and
-/// into its problem, whose cause it logs.
-pub async fn with_request_id(mut request: Request, next: Next) -> Response {
-    let id = request.extensions().get::<RequestId>().cloned().unwrap_or_else(|| {
-        let id = RequestId(uuid::Uuid::now_v7().to_string().into());
-        request.extensions_mut().insert(id.clone());
-        id
-    });
-    let mut response = next.run(request).await;
-    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        if let Some(cause) = &problem.0.cause {
-            tracing::error!(request_id = %id.0, code = problem.0.code, cause, "a request failed");
-        }
-        let allow = response.headers().get(ALLOW).cloned();
-        response = problem.respond(Some(&id.0));
-        if let Some(allow) = allow {
-            response.headers_mut().insert(ALLOW, allow);
-        }
-    }
-    if let Ok(value) = HeaderValue::from_str(&id.0) {
-        response.headers_mut().insert(REQUEST_ID, value);
-    }
-    response
 }
 
 /// 404 for a path that is none of ours.
 pub async fn no_such_path() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "NO_SUCH_PATH", "the gateway has nothing at this path")
+    Problem::new(StatusCode::NOT_FOUND, "NO_SUCH_PATH", "there is nothing at this path; MCP is spoken at /mcp")
 }
 
 /// 405; the `Allow` header names what the path takes.
 pub async fn no_such_method() -> Problem {
     let detail = "the path does not take this method; the Allow header names those it takes";
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", detail)
+}
+
+/// 403 for somebody who was let in but may not do this (RFC 6750, section 3.1).
+fn forbidden(detail: String) -> Problem {
+    let challenge = HeaderValue::from_static("Bearer realm=\"mcp-gateway\", error=\"insufficient_scope\"");
+    Problem::new(StatusCode::FORBIDDEN, "FORBIDDEN", detail).with_header(WWW_AUTHENTICATE, challenge)
 }
 
 fn after_seconds(wait: std::time::Duration) -> (HeaderName, HeaderValue) {
@@ -226,7 +213,7 @@ impl From<AccessError> for Problem {
     fn from(error: AccessError) -> Self {
         let detail = error.to_string();
         match error {
-            AccessError::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, "FORBIDDEN", detail),
+            AccessError::Forbidden(_) => forbidden(detail),
             AccessError::Invalid(errors) => Self::fields(errors),
             AccessError::WrongPassword => Self::new(StatusCode::UNAUTHORIZED, "WRONG_PASSWORD", detail)
                 .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"mcp-gateway\"")),
@@ -246,7 +233,7 @@ impl From<ServersError> for Problem {
     fn from(error: ServersError) -> Self {
         let detail = error.to_string();
         match error {
-            ServersError::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, "FORBIDDEN", detail),
+            ServersError::Forbidden(_) => forbidden(detail),
             ServersError::Invalid(errors) => Self::fields(errors),
             ServersError::Taken(_) => Self::new(StatusCode::CONFLICT, "SLUG_TAKEN", detail),
             ServersError::Missing => Self::missing("server"),

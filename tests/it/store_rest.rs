@@ -1,26 +1,24 @@
-//! The REST API through its router: what people do with servers, keys and accounts.
+//! The REST API behind the door: what people do with servers, keys and accounts.
 
-use axum::Router;
 use axum::body::Body;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt;
 use mcp_registry_gateway::access::KeyRing;
 use mcp_registry_gateway::access::bootstrap::bootstrap;
-use mcp_registry_gateway::admin;
 use mcp_registry_gateway::app::{App, assemble};
 use mcp_registry_gateway::config::{DotEnv, Settings};
 use mcp_registry_gateway::crypto::{MasterKey, Sealer};
 use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::store::catalogs::CatalogRow;
+use mcp_registry_gateway::web::Door;
 use serde_json::{Value, json};
-use tower::ServiceExt;
 
 use crate::store_databases::Database;
 
 /// A gateway's REST API with its administrator.
 pub struct World {
     pub app: App,
-    router: Router,
+    door: Door,
     pub admin: String,
 }
 
@@ -46,6 +44,11 @@ impl Answer {
     }
 }
 
+fn door(app: &App) -> Door {
+    let router = mcp_registry_gateway::router::routes(app.clone());
+    Door::new(&app.settings, app.recorder.metrics().clone(), router)
+}
+
 impl World {
     pub async fn open(database: &Database) -> Self {
         let store = database.open().await;
@@ -55,7 +58,7 @@ impl World {
         let sealer = Sealer::new(&MasterKey::generate());
         let settings = Settings::from_args(&[] as &[&str], &DotEnv::default()).unwrap();
         let app = assemble(settings, store, sealer, keyring);
-        Self { router: admin::router().with_state(app.clone()), app, admin }
+        Self { door: door(&app), app, admin }
     }
 
     /// The same database under a new process.
@@ -63,11 +66,12 @@ impl World {
         let Self { app, admin, .. } = self;
         let app = assemble((*app.settings).clone(), app.store.clone(), app.sealer.clone(), app.keyring.clone());
         app.recall().await.unwrap();
-        Self { router: admin::router().with_state(app.clone()), app, admin }
+        Self { door: door(&app), app, admin }
     }
 
-    pub async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.unwrap();
+    pub async fn send(&self, mut request: Request<Body>) -> Answer {
+        request.headers_mut().entry("host").or_insert(HeaderValue::from_static("localhost"));
+        let response = self.door.answer("127.0.0.1:9".parse().unwrap(), request).await;
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         Answer { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }

@@ -1,0 +1,85 @@
+//! The layer around the REST surfaces: one [`Operation`] for each request, from its route, its caller and its status. It also
+//! writes a handler's [`Problem`] with the request's id, which handlers do not know.
+//!
+//! The caller is known only once an extractor has let it in; the extractor leaves word in [`Trail`].
+
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::StatusCode;
+use http::header::ALLOW;
+use http_body::Body as _;
+
+use super::door::Visit;
+use super::problem::Problem;
+use crate::access::Caller;
+use crate::app::App;
+use crate::fault::Whose;
+use crate::telemetry::{Operation, Outcome, RequestId};
+
+/// Where the extractor of a [`Caller`] says who it was. An extension of the request.
+#[derive(Clone, Default)]
+pub struct Trail(Arc<Mutex<Option<Caller>>>);
+
+impl Trail {
+    /// Leaves word of who was let in.
+    pub fn leave(&self, caller: &Caller) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(caller.clone());
+    }
+
+    fn take(&self) -> Option<Caller> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// The layer. A path that no route has is recorded under the route `none`, because clients choose it.
+pub async fn record(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let visit = request.extensions().get::<Visit>().cloned();
+    let id = visit.as_ref().map_or_else(RequestId::default, |visit| visit.request_id.clone());
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let mut operation = Operation::start(id.clone(), route);
+    operation.routed = true;
+    operation.method = Cow::Owned(format!("{} {}", request.method(), operation.endpoint));
+    operation.name = Some(request.uri().path().chars().take(200).collect::<String>().into());
+    operation.address = visit.map(|visit| visit.client);
+    operation.sizes.request = request.body().size_hint().exact().unwrap_or_default();
+    let trail = Trail::default();
+    request.extensions_mut().insert(trail.clone());
+
+    let mut response = next.run(request).await;
+    let problem = response.extensions_mut().remove::<Problem>();
+    if let Some(problem) = &problem {
+        let allow = response.headers_mut().remove(ALLOW);
+        response = problem.respond(&id);
+        response.headers_mut().extend(allow.map(|allow| (ALLOW, allow)));
+        operation.detail = Some(problem.detail().into());
+    }
+    if let Some(caller) = trail.take() {
+        operation.tenant = Some(caller.tenant().clone());
+        operation.principal = Some(caller.principal().clone());
+        operation.key_id = Some(caller.key_label().clone());
+    }
+    operation.sizes.response = response.body().size_hint().exact().unwrap_or_default();
+    operation.finish(outcome(response.status()));
+    app.recorder.record(&operation);
+    response
+}
+
+fn outcome(status: StatusCode) -> Outcome {
+    let of = |whose, kind| Outcome::Error { whose, kind };
+    match status {
+        StatusCode::UNAUTHORIZED => Outcome::Denied("unauthenticated"),
+        StatusCode::FORBIDDEN => Outcome::Denied("forbidden"),
+        StatusCode::TOO_MANY_REQUESTS => Outcome::RateLimited,
+        StatusCode::NOT_FOUND => of(Whose::Client, "not_found"),
+        StatusCode::METHOD_NOT_ALLOWED => of(Whose::Client, "unknown_method"),
+        StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => of(Whose::Client, "conflict"),
+        StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => of(Whose::Upstream, "unreachable"),
+        _ if status.is_client_error() => of(Whose::Client, "bad_request"),
+        _ if status.is_server_error() => of(Whose::Gateway, "internal"),
+        _ => Outcome::Success,
+    }
+}
