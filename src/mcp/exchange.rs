@@ -137,10 +137,13 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
     call.finish.wait();
     let total = Duration::from_millis(entry.upstream.server.spec.timeouts.total_ms);
     let deadline = (sent.method() != "subscriptions/listen").then(|| Instant::now() + total);
-    let sending = send(call, entry, &sent, item, in_flight, deadline);
-    let answered = match deadline {
-        Some(deadline) => tokio::time::timeout_at(deadline, sending).await,
-        None => Ok(sending.await),
+    let answered = {
+        // Pinned where it is made: it is large, and would be moved twice on its way into the timeout.
+        let mut sending = std::pin::pin!(send(call, entry, &sent, item, in_flight, deadline));
+        match deadline {
+            Some(deadline) => tokio::time::timeout_at(deadline, sending.as_mut()).await,
+            None => Ok(sending.await),
+        }
     };
     answered.unwrap_or_else(|_| Err(call.failed(&too_late(total), entry)))
 }

@@ -117,8 +117,10 @@ impl Door {
     fn dress(&self, headers: &mut HeaderMap, page: Option<HeaderValue>, id: &RequestId) {
         headers.insert(REQUEST_ID, id.to_header());
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        if is_page(headers) {
+            headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+            headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        }
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         if self.0.gate.has_tls() {
             headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
@@ -129,6 +131,13 @@ impl Door {
             headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
         }
     }
+}
+
+/// What a browser shows, and could show in somebody's frame; a message of MCP is none.
+fn is_page(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_none_or(|kind| !kind.as_bytes().starts_with(b"application/") && kind != "text/event-stream")
 }
 
 fn is_preflight<B>(request: &Request<B>) -> bool {
@@ -209,6 +218,7 @@ mod tests {
         assert_eq!(value("x-request-id"), Some("mine-1"));
         assert_eq!(value("x-content-type-options"), Some("nosniff"));
         assert_eq!(value("cache-control"), Some("no-store"));
+        assert_eq!(value("x-frame-options"), Some("DENY"), "it is a page as far as anybody can tell");
         assert_eq!(value("access-control-allow-origin"), None);
         assert_eq!(value("strict-transport-security"), None);
     }
@@ -219,6 +229,7 @@ mod tests {
         let answer = ask(&door, "GET", "/who", &[("origin", "https://evil.example")], "").await;
         assert_eq!(answer.status(), 403);
         assert_eq!(answer.headers()["content-type"], "application/problem+json");
+        assert!(answer.headers().get("x-frame-options").is_none(), "nothing that a frame would show");
         assert!(answer.headers().get("access-control-allow-origin").is_none());
         let body: serde_json::Value = serde_json::from_str(answer.body()).unwrap();
         assert_eq!((&body["code"], &body["status"]), (&"FOREIGN_ORIGIN".into(), &403.into()));
