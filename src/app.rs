@@ -3,6 +3,7 @@
 
 mod assembly;
 mod memory;
+pub mod preflight;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ use crate::registry::snapshot::State;
 use crate::store::{Store, StoreError};
 use crate::telemetry::{Health, Recorder};
 
-pub use assembly::{Built, assemble, build};
+pub use assembly::{assemble, build};
 
 /// The running gateway. Cheap to clone.
 #[derive(Clone)]

@@ -89,22 +89,28 @@ impl MasterKey {
     /// Reads the key file at `path`, or makes it (mode 0600, whole or not at all). Refuses a file that its group or
     /// others may read, and a key that is short or not random.
     pub fn load_or_create(path: &Path) -> Result<Self, CryptoError> {
-        match Self::load(path) {
-            Err(CryptoError::File { cause, .. }) if cause.kind() == std::io::ErrorKind::NotFound => {}
-            done => return done,
+        if let Some(key) = Self::load(path)? {
+            return Ok(key);
         }
         let key = Self::generate();
+        let failed = |cause| CryptoError::File { path: path.display().to_string(), cause };
         match key.write_new(path) {
             Ok(()) => Ok(key),
             // Another process was first: its key counts.
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Self::load(path),
-            Err(cause) => Err(CryptoError::File { path: path.display().to_string(), cause }),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                Self::load(path)?.ok_or_else(|| failed(error))
+            }
+            Err(cause) => Err(failed(cause)),
         }
     }
 
-    fn load(path: &Path) -> Result<Self, CryptoError> {
+    /// Reads the key file at `path` as [`Self::load_or_create`] does; `None` when there is none.
+    pub fn load(path: &Path) -> Result<Option<Self>, CryptoError> {
         let failed = |cause| CryptoError::File { path: path.display().to_string(), cause };
-        let file = std::fs::File::open(path).map_err(failed)?;
+        let file = match std::fs::File::open(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(failed)?,
+        };
         let found = file.metadata().map_err(failed)?;
         if !found.is_file() {
             return Err(failed(std::io::Error::other("not a regular file")));
@@ -116,7 +122,7 @@ impl MasterKey {
         let mut text = Zeroizing::new(String::new());
         // Whoever names a log file as key file should not wait for it to be read.
         file.take(1024).read_to_string(&mut text).map_err(failed)?;
-        Self::from_text(&text)
+        Self::from_text(&text).map(Some)
     }
 
     fn write_new(&self, path: &Path) -> std::io::Result<()> {
@@ -156,8 +162,10 @@ pub struct Place<'a> {
 
 /// First byte of every sealed value: how it is built.
 const FORMAT: u8 = 1;
-/// Format, key id and nonce.
-const HEAD: usize = 1 + 4 + 24;
+/// Bytes at the beginning of a sealed value that tell its format and the key it was sealed under.
+pub const MARK: usize = 1 + 4;
+/// Mark and nonce.
+const HEAD: usize = MARK + 24;
 
 /// Seals and opens values with XChaCha20-Poly1305. Cheap to share by reference; no secret is printed.
 #[derive(Clone)]
@@ -194,17 +202,21 @@ impl Sealer {
 
     /// Opens what was sealed for the same `place` under the same key.
     pub fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
+        self.check_key(sealed)?;
         let (head, text) = sealed.split_at_checked(HEAD).ok_or(CryptoError::Damaged)?;
-        if head[0] != FORMAT {
-            return Err(CryptoError::Damaged);
-        }
-        if head[1..5] != self.key_id {
-            return Err(CryptoError::OtherKey { found: hex(&head[1..5]), ours: hex(&self.key_id) });
-        }
         let nonce = <[u8; 24]>::try_from(&head[5..]).map_err(|_| CryptoError::Damaged)?;
         let payload = Payload { msg: text, aad: &self.context(place) };
         let plain = self.cipher.decrypt(&XNonce::from(nonce), payload).map_err(|_| CryptoError::Damaged)?;
         Ok(Zeroizing::new(plain))
+    }
+
+    /// Refuses what was sealed under another key, by its first [`MARK`] bytes.
+    pub fn check_key(&self, sealed: &[u8]) -> Result<(), CryptoError> {
+        let mark = sealed.get(..MARK).filter(|mark| mark[0] == FORMAT).ok_or(CryptoError::Damaged)?;
+        if mark[1..] == self.key_id {
+            return Ok(());
+        }
+        Err(CryptoError::OtherKey { found: hex(&mark[1..]), ours: hex(&self.key_id) })
     }
 
     /// What is authenticated besides the text. Each part carries its length, so that no two places give one context.

@@ -1,31 +1,33 @@
 //! The life of the process: start, say so, serve, stop. Nothing slow stands before the first answer, and nothing that runs is
 //! dropped at the end without having had its time.
 
+mod access_file;
 mod connection;
 mod first_key;
+mod front;
 mod listener;
 mod tls;
 mod watch;
 mod workers;
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use axum::Router;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use first_key::announce;
+pub use access_file::AccessFile;
+pub use first_key::own_key;
 
-use crate::app::{App, Built, build};
-use crate::config::Settings;
+use crate::app::{App, build};
+use crate::config::{Listen, Settings};
 use crate::router;
+use crate::secret::Secret;
 use crate::telemetry::Metrics;
-use crate::web::Door;
+use front::Front;
 
 /// What a listener needs of the process.
 pub struct Ground {
@@ -42,7 +44,8 @@ pub struct Ground {
 /// A process that listens. Dropping it cuts everything off; [`Running::stop`] lets it finish.
 pub struct Running {
     address: SocketAddr,
-    tls: bool,
+    url: String,
+    first_key: Option<Secret>,
     grace: Duration,
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -69,15 +72,12 @@ impl Running {
 
     /// `http://address:port`; an address that stands for all is shown as the loopback one.
     pub fn url(&self) -> String {
-        let mut address = self.address;
-        if address.ip().is_unspecified() {
-            address.set_ip(if address.is_ipv4() {
-                [127, 0, 0, 1].into()
-            } else {
-                std::net::Ipv6Addr::LOCALHOST.into()
-            });
-        }
-        format!("{}://{address}", if self.tls { "https" } else { "http" })
+        self.url.clone()
+    }
+
+    /// The first administrator's key, if this start made it.
+    pub fn first_key(&self) -> Option<&Secret> {
+        self.first_key.as_ref()
     }
 
     /// Stops accepting, lets what runs finish within the grace, then cuts off the rest. When `hurry` completes, nothing is
@@ -105,62 +105,47 @@ impl Drop for Running {
 
 /// Opens the listener and serves `router` behind the door.
 pub async fn open(ground: &Ground, router: Router) -> anyhow::Result<Running> {
-    let listen = &ground.settings.listen;
-    let acceptor = tls::acceptor(listen).await?;
-    let wanted = SocketAddr::new(listen.host, listen.port);
-    let socket = listener::bind(wanted)
-        .with_context(|| format!("cannot listen on {wanted}; is another gateway running? Choose a port with --port"))?;
-    let address = socket.local_addr()?;
-    let door = Door::new(&ground.settings, Arc::clone(&ground.metrics), router);
-    let cut = CancellationToken::new();
-    let tls = acceptor.is_some();
-    let host = connection::Host::new(ground, door, acceptor, cut.clone());
-    let workers =
-        Arc::new(workers::Workers::start(ground.settings.pools.worker_threads).context("threads to serve requests")?);
-    ground.tasks.spawn(listener::accept(socket, Arc::new(host), Arc::clone(&workers)));
-    Ok(Running {
-        address,
-        tls,
-        grace: ground.settings.limits.shutdown_grace,
-        tasks: ground.tasks.clone(),
-        shutdown: ground.shutdown.clone(),
-        cut,
-        workers,
-    })
+    Ok(Front::open(&ground.settings).await?.serve(ground, router))
+}
+
+/// Refuses a certificate or key that cannot be served with; for who only wants to know.
+pub async fn check_tls(listen: &Listen) -> anyhow::Result<()> {
+    tls::acceptor(listen).await.map(drop)
 }
 
 /// Longest wait, after the last request, for what runs beside requests.
 const BESIDE: Duration = Duration::from_secs(10);
 
-/// Builds the parts, listens, and leaves word for the command line on this machine.
+/// Takes the port, builds the parts, lets the first administrator in, and serves: in this order, so that a start that fails
+/// leaves no key that nobody was shown.
 pub async fn start(settings: Settings) -> anyhow::Result<(App, Running)> {
-    let Built { app, first_key } = build(settings).await?;
-    let front = Ground {
+    let front = Front::open(&settings).await?;
+    let app = build(settings).await?;
+    let first_key = first_key::settle(&app, &front.url()).await?;
+    let ground = Ground {
         settings: Arc::clone(&app.settings),
         metrics: Arc::clone(app.recorder.metrics()),
         tasks: TaskTracker::new(),
         shutdown: app.shutdown.clone(),
     };
-    let running = open(&front, router::routes(app.clone())).await?;
-    let folder = &app.settings.data.data_dir;
-    match (&first_key, &app.settings.access.bootstrap_admin_key) {
-        (Some(key), _) => announce(folder, &running.url(), key, true)?,
-        (None, Some(key)) => announce(folder, &running.url(), key, false)?,
-        (None, None) => {}
-    }
+    let mut running = front.serve(&ground, router::routes(app.clone()));
+    running.first_key = first_key;
     Ok((app, running))
 }
 
-/// A whole process on these settings; `besides` is done once it listens.
-pub async fn live(settings: Settings, besides: impl AsyncFnOnce() -> anyhow::Result<()>) -> anyhow::Result<Stopped> {
-    until_told(start(settings), besides, end).await
+/// A whole process on these settings; `up` is done once it listens.
+pub async fn live(
+    settings: Settings,
+    up: impl AsyncFnOnce(&App, &Running) -> anyhow::Result<()>,
+) -> anyhow::Result<Stopped> {
+    until_told(start(settings), up, end).await
 }
 
 /// Serves what `start` opens until SIGTERM or SIGINT, then stops gracefully and does `end`; a second signal does not wait.
-/// Says on standard output where it listens, and then does `besides`, whose failure stops nothing.
+/// Does `up` once it listens, whose failure stops nothing.
 pub async fn until_told<T>(
     start: impl Future<Output = anyhow::Result<(T, Running)>>,
-    besides: impl AsyncFnOnce() -> anyhow::Result<()>,
+    up: impl AsyncFnOnce(&T, &Running) -> anyhow::Result<()>,
     end: impl AsyncFnOnce(T),
 ) -> anyhow::Result<Stopped> {
     // Before anything else, so that a signal during the start is not lost.
@@ -170,17 +155,13 @@ pub async fn until_told<T>(
         started = start => started?,
         () = asked() => return Ok(Stopped::Clean),
     };
-    {
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "listening on {}", running.url()).and_then(|()| out.flush()).context("standard output")?;
-    }
-    let besides = async {
-        if let Err(error) = besides().await {
+    let up = async {
+        if let Err(error) = up(&rest, &running).await {
             tracing::error!("{error:#}");
         }
         std::future::pending::<()>().await;
     };
-    tokio::select! { () = asked() => {}, () = besides => {} }
+    tokio::select! { () = asked() => {}, () = up => {} }
     tracing::info!("stopping: what runs may finish; a second signal ends it at once");
     // What runs beside requests may have been begun on their threads, and ends after them.
     let workers = Arc::clone(&running.workers);
@@ -206,11 +187,6 @@ async fn end(app: App) {
         tracing::warn!("when keys were last used could not be stored: {error}");
     }
     app.store.close().await;
-}
-
-/// A whole process on these settings.
-pub async fn run(settings: Settings) -> anyhow::Result<Stopped> {
-    live(settings, async || Ok(())).await
 }
 
 /// Runs `life` on the runtime of the process, which has what runs beside requests; those have threads of their own.

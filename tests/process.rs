@@ -309,7 +309,11 @@ fn child_process() {
         // Nothing but a signal may end it.
         Ok(((), open(&["--shutdown-grace=1h", "--header-read-timeout=1h"], router).await.0))
     };
-    let life = serve::until_told(start, async || Ok(()), async |()| {});
+    let up = async |(): &(), running: &Running| {
+        println!("listening on {}", running.url());
+        Ok(())
+    };
+    let life = serve::until_told(start, up, async |()| {});
     let how = serve::block_on(life).unwrap();
     std::process::exit(i32::from(how == Stopped::Forced) * 130);
 }

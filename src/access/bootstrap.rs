@@ -18,18 +18,36 @@ pub enum BootstrapError {
         "the supplied admin key is refused: it must be `mcpg_` and then 32 to 251 random letters, digits, `-` or `_`; make one with `echo mcpg_$(openssl rand -hex 32)`"
     )]
     WeakKey,
+    /// A key that was made could not be kept, and so does not count.
+    #[error("the first key cannot be written: {0}")]
+    Keep(std::io::Error),
     /// The database refused or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
+/// Refuses a supplied key that can be guessed or is no key.
+pub fn check_supplied(key: &Secret) -> Result<(), BootstrapError> {
+    if is_strong(key.expose()) { Ok(()) } else { Err(BootstrapError::WeakKey) }
+}
+
+/// [`bootstrap_kept`] for a caller that has no place to keep the key in.
+pub async fn bootstrap(store: &Store, supplied: Option<&Secret>) -> Result<Option<Secret>, BootstrapError> {
+    Ok(bootstrap_kept(store, supplied, |_| Ok(())).await?.map(|(key, ())| key))
+}
+
 /// Makes the user `admin` and its first key when there is no administrator, and returns the key if it was made here. A
 /// supplied key is used instead; where an administrator exists already it is added to the oldest one's, unless it is
 /// known, revoked or not. Safe when several processes start at once.
-pub async fn bootstrap(store: &Store, supplied: Option<&Secret>) -> Result<Option<Secret>, BootstrapError> {
-    if supplied.is_some_and(|key| !is_strong(key.expose())) {
-        return Err(BootstrapError::WeakKey);
-    }
+///
+/// A key that is made here is given to `keep` before it counts: were it the other way round, a key could count that nobody
+/// has. What `keep` gives back comes with the key, and is dropped where another process was first.
+pub async fn bootstrap_kept<K>(
+    store: &Store,
+    supplied: Option<&Secret>,
+    keep: impl FnOnce(&Secret) -> std::io::Result<K>,
+) -> Result<Option<(Secret, K)>, BootstrapError> {
+    supplied.map_or(Ok(()), check_supplied)?;
     let existing = store.first_admin().await?;
     let tenant = TenantId::default_tenant();
     let now = now();
@@ -48,8 +66,9 @@ pub async fn bootstrap(store: &Store, supplied: Option<&Secret>) -> Result<Optio
             created_at: micros(now),
             updated_at: micros(now),
         };
+        let kept = if supplied.is_none() { Some(keep(&key).map_err(BootstrapError::Keep)?) } else { None };
         if store.insert_first_admin(&tenant, &user, &row(user.id)).await? {
-            return Ok(supplied.is_none().then_some(key));
+            return Ok(kept.map(|kept| (key, kept)));
         }
     }
     if supplied.is_some() && !store.key_exists(&hash_token(key.expose())).await? {
@@ -60,6 +79,17 @@ pub async fn bootstrap(store: &Store, supplied: Option<&Secret>) -> Result<Optio
         }
     }
     Ok(None)
+}
+
+/// A new key of the oldest administrator under `name`, in place of those of that name. For whoever may open the database and
+/// has no other way in; `None` when there is no administrator.
+pub async fn fresh_key(store: &Store, name: &str) -> Result<Option<Secret>, StoreError> {
+    let Some(admin) = store.first_admin().await? else { return Ok(None) };
+    let (tenant, key) = (TenantId::default_tenant(), new_api_key());
+    store
+        .replace_key(&tenant, &key_row(&tenant, admin.id, name, &key, &Scopes::all(), Role::Admin, now(), None))
+        .await?;
+    Ok(Some(key))
 }
 
 fn is_strong(key: &str) -> bool {

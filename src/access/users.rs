@@ -121,6 +121,13 @@ pub async fn edit(
     get(store, caller, id).await
 }
 
+/// Removes an account with its keys and sign-ins; the servers that it registered stay, without an owner.
+pub async fn remove(store: &Store, caller: &Caller, id: Uuid) -> Result<(), AccessError> {
+    must_administer(caller, Role::User)?;
+    let user = reachable(store, caller, id).await?;
+    Ok(store.delete_user(caller.tenant(), user.id).await?)
+}
+
 /// Sets a password: an administrator anybody's below, others their own if they know the `current` one. Every sign-in of
 /// the account ends.
 pub async fn set_password(

@@ -28,7 +28,7 @@ pub fn routes() -> Router<App> {
         .route("/keys", get(keys::list).post(keys::create))
         .route("/keys/{id}", axum::routing::delete(keys::revoke))
         .route("/users", get(users::list).post(users::create))
-        .route("/users/{id}", get(users::read).patch(users::patch))
+        .route("/users/{id}", get(users::read).patch(users::patch).delete(users::delete))
         .route("/users/{id}/password", post(users::password))
         .route("/login", post(session::login))
         .route("/logout", post(session::logout))

@@ -98,6 +98,13 @@ pub(super) async fn patch(
     Ok(Json(user))
 }
 
+pub(super) async fn delete(app: App, caller: Caller, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+    let id = users::find(&app.store, &caller, &id).await.map_err(missing)?;
+    users::remove(&app.store, &caller, id).await.map_err(missing)?;
+    app.changed().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 pub(super) async fn password(
     app: App,
     caller: Caller,

@@ -2,7 +2,6 @@
 //! Nothing slow happens here: servers are asked after the first answer can be given.
 
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +11,8 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::access::bootstrap::bootstrap;
 use crate::access::{Accounts, KeyRing};
+use crate::app::preflight::{self, Sealing};
 use crate::app::{App, Parts, memory};
 use crate::config::Settings;
 use crate::crypto::{MasterKey, Sealer};
@@ -24,7 +23,6 @@ use crate::mcp::session::Sessions;
 use crate::mcp::streams::Streams;
 use crate::net::{AddressPolicy, Outbound};
 use crate::registry::live::Registry;
-use crate::secret::Secret;
 use crate::store::Store;
 use crate::telemetry::{Health, Metrics, Recorder, Status, Weight};
 use crate::upstream::Ground;
@@ -39,37 +37,29 @@ const CHECKS: usize = 16;
 /// A replica that has not answered a check by then is not well.
 const LONGEST_CHECK: Duration = Duration::from_secs(5);
 
-/// A process that is ready to serve.
-pub struct Built {
-    /// Its parts.
-    pub app: App,
-    /// The key of the first administrator, if it was made just now.
-    pub first_key: Option<Secret>,
-}
-
-/// Builds everything. Fails with a sentence that says what to do.
-pub async fn build(settings: Settings) -> anyhow::Result<Built> {
-    let folder = settings.data.data_dir.clone();
+/// Builds everything around the stored data. Fails with a sentence that says what to do, and, as far as that can be seen
+/// beforehand, without having written anything. Nobody may come in yet: the key ring is read when there is a first
+/// administrator.
+pub async fn build(settings: Settings) -> anyhow::Result<App> {
+    preflight::admin_key(&settings)?;
+    let seen = preflight::database_in_time(&settings).await?;
+    let sealing = preflight::master_key(&settings, Some(&seen))?;
+    let folder = &settings.data.data_dir;
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
-        .create(&folder)
+        .create(folder)
         .with_context(|| format!("cannot make the data folder {}; choose another with --data-dir", folder.display()))?;
-    let master = master_key(&settings, &folder)?;
-    let url = match &settings.data.database_url {
-        Some(url) => url.expose().to_owned(),
-        None => format!("sqlite://{}", folder.join("gateway.sqlite").display()),
+    let master = match sealing {
+        Sealing::Known(key) => key,
+        Sealing::New(file) => MasterKey::load_or_create(&file)?,
     };
-    let store =
-        Store::connect(&url, settings.pools.database_pool_size).await.context("the database cannot be opened")?;
-    let first_key = bootstrap(&store, settings.access.bootstrap_admin_key.as_ref()).await?;
-    let keyring = KeyRing::empty();
-    keyring.reload(&store).await?;
-
-    let app = assemble(settings, store, Sealer::new(&master), keyring);
+    let url = preflight::database_url(&settings);
+    let store = Store::connect(url.expose(), settings.pools.database_pool_size).await.context(seen.place)?;
+    let app = assemble(settings, store, Sealer::new(&master), KeyRing::empty());
     app.recall().await?;
     start_jobs(&app);
-    Ok(Built { app, first_key })
+    Ok(app)
 }
 
 /// Puts the parts together around an open database. No server is set up and nothing runs yet.
@@ -104,17 +94,6 @@ pub fn assemble(settings: Settings, store: Store, sealer: Sealer, keyring: KeyRi
         tasks,
         shutdown,
     })
-}
-
-fn master_key(settings: &Settings, folder: &Path) -> anyhow::Result<MasterKey> {
-    match (&settings.access.master_key, &settings.access.master_key_file) {
-        (Some(text), _) => MasterKey::from_text(text.expose()).context("MREG_MASTER_KEY"),
-        (None, Some(file)) => MasterKey::load_or_create(file).with_context(|| file.display().to_string()),
-        (None, None) => {
-            let file = folder.join("master.key");
-            MasterKey::load_or_create(&file).with_context(|| file.display().to_string())
-        }
-    }
 }
 
 fn start_jobs(app: &App) {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::io::Read;
+use std::io::{IsTerminal as _, Read, Write as _};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -25,7 +25,7 @@ use crate::registry::model::ServerSpec;
 const EXAMPLES: &str = "\
 Examples:
   mcp-gateway apply -f gateway.yaml --dry-run
-  mcp-gateway apply -f gateway.yaml --prune
+  mcp-gateway apply -f gateway.yaml --prune --yes
   mcp-gateway export | sed s/staging/live/ | mcp-gateway apply -f -
 
 The file:
@@ -51,9 +51,12 @@ pub struct Apply {
     /// Show what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Remove servers that are not in the file
+    /// Remove servers that are not in the file; asks first, on a terminal
     #[arg(long)]
     prune: bool,
+    /// Remove them without asking
+    #[arg(long, requires = "prune")]
+    yes: bool,
 }
 
 /// One step of the plan.
@@ -81,6 +84,9 @@ pub async fn run(apply: &Apply, reach: &Reach, screen: Screen) -> anyhow::Result
     let (steps, same) = plan(manifest, &views, apply.prune)?;
     if apply.dry_run {
         return show_plan(&steps, same, screen);
+    }
+    if !apply.yes {
+        confirm(&steps, apply)?;
     }
     carry_out(&steps, same, &gateway, screen).await
 }
@@ -231,6 +237,35 @@ fn show_plan(steps: &[Step], same: usize, screen: Screen) -> anyhow::Result<Verd
         text
     })?;
     Ok(Verdict::Fine)
+}
+
+/// Has a person agree to what would be removed. Where nobody can be asked, only `--yes` does.
+fn confirm(steps: &[Step], apply: &Apply) -> Result<(), Failure> {
+    let gone: Vec<&str> =
+        steps.iter().filter(|step| matches!(step, Step::Remove(..))).map(|step| step.slug().as_str()).collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let what = format!("{} not in the file: {}", count(gone.len(), "server is", "servers are"), gone.join(", "));
+    let refused = |why: &str| {
+        Failure::usage(format!("{what}; {why}, and nothing was changed"))
+            .advise("look at the plan with --dry-run, then say --yes to remove them")
+    };
+    let (input, error) = (std::io::stdin(), std::io::stderr());
+    if !input.is_terminal() || !error.is_terminal() || apply.file.as_os_str() == "-" {
+        return Err(refused("there is no terminal to ask at"));
+    }
+    let mut error = error.lock();
+    let mut answer = String::new();
+    let asked = write!(error, "{what}. Remove? [y/N] ").and_then(|()| error.flush());
+    if asked.and_then(|()| input.read_line(&mut answer)).is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
+        return Ok(());
+    }
+    Err(refused("you did not agree"))
+}
+
+fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 async fn carry_out(steps: &[Step], same: usize, gateway: &Gateway, screen: Screen) -> anyhow::Result<Verdict> {

@@ -1,9 +1,9 @@
-//! `doctor`: checks the set-up line by line and says what to do. It changes nothing but a probe file that it removes again.
+//! `doctor`: checks the set-up line by line and says what to do. What keeps the gateway from starting is checked by the very
+//! functions that refuse the start (`app::preflight`, `serve`). It changes nothing but a probe file that it removes again.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
@@ -11,10 +11,12 @@ use time::OffsetDateTime;
 
 use super::Verdict;
 use super::failure::Failure;
-use super::gateway::{Access, Gateway, Reach};
+use super::gateway::{Gateway, Reach};
 use super::screen::{Screen, Table, Tone, clean, text_at};
+use crate::app::preflight::{self, Sealing};
 use crate::config::{DotEnv, Settings, check_names};
-use crate::secret::Secret;
+use crate::serve::{AccessFile, check_tls};
+use crate::store::look::Seen;
 
 /// Shown under `--help`.
 pub const EXAMPLES: &str = "\
@@ -27,8 +29,6 @@ Examples:
 
 /// More files than this in the data folder are not looked at.
 const MAX_FILES: usize = 1_000;
-/// Longest wait for a database to take a connection.
-const WAIT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Mark {
@@ -63,8 +63,9 @@ pub async fn run(settings: &Settings, dotenv: &DotEnv, reach: &Reach, screen: Sc
     let mut found = Findings::default();
     check_settings(settings, dotenv, &mut found);
     check_folder(&settings.data.data_dir, &mut found);
-    check_master_key(settings, &mut found);
-    check_database(&settings.data.data_dir, settings.data.database_url.as_ref(), &mut found).await;
+    check_tls_files(settings, &mut found).await;
+    let seen = check_database(settings, &mut found).await;
+    check_master_key(settings, seen.as_ref(), &mut found);
     check_clock(OffsetDateTime::now_utc(), &mut found);
     check_open_files(&mut found);
     let mut reach = reach.clone();
@@ -81,7 +82,21 @@ fn check_settings(settings: &Settings, dotenv: &DotEnv, found: &mut Findings) {
     }
     match settings.check() {
         Ok(()) => found.fine("settings", "they go together; `mcp-gateway config` shows them"),
-        Err(error) => found.say("settings", Mark::Fail, error.to_string(), "the gateway does not start like this"),
+        Err(error) => found.say("settings", Mark::Fail, error.to_string(), STOPS),
+    }
+    if let Err(error) = preflight::admin_key(settings) {
+        found.say("first key", Mark::Fail, format!("{error:#}"), STOPS);
+    }
+}
+
+/// Whose cause says already what to do.
+const STOPS: &str = "the gateway does not start like this";
+
+async fn check_tls_files(settings: &Settings, found: &mut Findings) {
+    match check_tls(&settings.listen).await {
+        Ok(()) if settings.listen.has_tls() => found.fine("certificate", "it can be served with, and its key fits"),
+        Ok(()) => {}
+        Err(error) => found.say("certificate", Mark::Fail, format!("{error:#}"), STOPS),
     }
 }
 
@@ -135,80 +150,36 @@ fn open_files(data: &Path) -> Vec<PathBuf> {
     paths.filter(|path| mode(path).is_ok_and(|mode| mode & 0o066 != 0)).collect()
 }
 
-fn check_master_key(settings: &Settings, found: &mut Findings) {
-    let access = &settings.access;
-    match (&access.master_key, &access.master_key_file) {
-        (Some(_), _) => found.fine("sealing key", "given by the settings; keep a copy in a safe place"),
-        (None, Some(file)) => match std::fs::read(file) {
-            Ok(_) if mode(file).is_ok_and(|mode| mode & 0o077 != 0) => found.say(
-                "sealing key",
-                Mark::Fail,
-                format!("{} can be read by others", file.display()),
-                format!("chmod 600 {}", file.display()),
-            ),
-            Ok(_) => found.fine("sealing key", format!("read from {}; keep a copy in a safe place", file.display())),
-            Err(error) => found.say(
-                "sealing key",
-                Mark::Fail,
-                format!("{} cannot be read: {error}", file.display()),
-                "correct MREG_MASTER_KEY_FILE, or bring the file back: without it stored secrets cannot be read",
-            ),
-        },
-        (None, None) => {
-            found.fine("sealing key", "kept in the data folder; back it up with the database, apart from it");
+async fn check_database(settings: &Settings, found: &mut Findings) -> Option<Seen> {
+    match preflight::database(settings).await {
+        Ok(seen) => {
+            match (seen.exists, seen.in_use) {
+                (false, _) => found.fine("database", format!("{}: none yet; the first start makes it", seen.place)),
+                (true, false) => found.fine("database", format!("{}: the first start fills it", seen.place)),
+                (true, true) => found.fine("database", format!("{}: it can be used", seen.place)),
+            }
+            Some(seen)
+        }
+        Err(error) => {
+            found.say("database", Mark::Fail, error.to_string(), STOPS);
+            None
         }
     }
 }
 
-async fn check_database(data: &Path, url: Option<&Secret>, found: &mut Findings) {
-    let url = url.map(Secret::expose).unwrap_or_default();
-    if url.starts_with("postgres") {
-        return check_postgres(url, found).await;
-    }
-    let file = match url.split_once(':') {
-        Some((_, rest)) => PathBuf::from(rest.trim_start_matches("//").split('?').next().unwrap_or_default()),
-        None => newest_database(data).unwrap_or_else(|| data.join("gateway.db")),
-    };
-    let mut head = [0; 16];
-    match std::fs::File::open(&file).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut head)) {
-        Ok(()) if &head == b"SQLite format 3\0" => found.fine("database", format!("SQLite in {}", file.display())),
-        Ok(()) => found.say(
-            "database",
-            Mark::Fail,
-            format!("{} is no SQLite database", file.display()),
-            "correct MREG_DATABASE_URL, or bring the file back from a backup",
-        ),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            found.fine("database", "none yet; the first start makes a SQLite file in the data folder");
+fn check_master_key(settings: &Settings, seen: Option<&Seen>, found: &mut Findings) {
+    let check = "sealing key";
+    match preflight::master_key(settings, seen) {
+        Ok(Sealing::New(file)) => found.fine(check, format!("the first start makes it, in {}", file.display())),
+        Ok(Sealing::Known(_)) => {
+            let fits = if seen.is_some_and(|seen| !seen.sealed.is_empty()) {
+                "it opens what is sealed"
+            } else {
+                "it is there"
+            };
+            found.fine(check, format!("{fits}; back it up with the database, apart from it"));
         }
-        Err(error) => found.say(
-            "database",
-            Mark::Fail,
-            format!("{} cannot be read: {error}", file.display()),
-            "run as the user that the gateway runs as",
-        ),
-    }
-}
-
-/// The SQLite file in the data folder, whatever its name.
-fn newest_database(data: &Path) -> Option<PathBuf> {
-    let entries = std::fs::read_dir(data).ok()?.take(MAX_FILES).filter_map(Result::ok).map(|entry| entry.path());
-    let is_database = |path: &PathBuf| path.extension().is_some_and(|end| end == "db" || end == "sqlite");
-    entries.filter(is_database).max_by_key(|path| path.metadata().and_then(|data| data.modified()).ok())
-}
-
-async fn check_postgres(url: &str, found: &mut Findings) {
-    let Some((host, port)) = url::Url::parse(url).ok().and_then(|url| {
-        let host = url.host_str()?.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Some((host, url.port().unwrap_or(5432)))
-    }) else {
-        return found.say("database", Mark::Warn, "PostgreSQL without a host in its URL", "the gateway will try it");
-    };
-    let advice = "start PostgreSQL, or correct MREG_DATABASE_URL; check the firewall between the two";
-    match tokio::time::timeout(WAIT, tokio::net::TcpStream::connect((host.as_str(), port))).await {
-        Ok(Ok(_)) => found.fine("database", format!("PostgreSQL takes connections at {host}:{port}")),
-        Ok(Err(error)) => found.say("database", Mark::Fail, format!("no connection to {host}:{port}: {error}"), advice),
-        Err(_) => found.say("database", Mark::Fail, format!("{host}:{port} does not answer"), advice),
+        Err(error) => found.say(check, Mark::Fail, format!("{error:#}"), STOPS),
     }
 }
 
@@ -243,14 +214,9 @@ fn check_open_files(found: &mut Findings) {
 async fn check_gateway(settings: &Settings, reach: &Reach, found: &mut Findings) {
     let address = SocketAddr::new(settings.listen.host, settings.listen.port);
     let named = reach.gateway.is_some();
-    let file = Access::read(&reach.data);
+    let file = AccessFile::read(&reach.data);
     if let Err(error) = &file {
-        found.say(
-            "cli.json",
-            Mark::Warn,
-            format!("{error:#}"),
-            "start the gateway again, or run as the user that it runs as",
-        );
+        found.say("cli.json", Mark::Warn, format!("{error:#}"), "");
     }
     let scheme = if settings.listen.has_tls() { "https" } else { "http" };
     let mut reach = reach.clone();
@@ -438,29 +404,43 @@ mod tests {
         std::fs::remove_dir_all(&folder).unwrap();
     }
 
-    #[tokio::test]
-    async fn a_file_that_is_no_database_is_found() {
-        let folder = folder();
-        let file = folder.join("x.db");
-        for (content, mark) in [(&b"SQLite format 3\0more"[..], Mark::Ok), (b"something else here", Mark::Fail)] {
-            std::fs::write(&file, content).unwrap();
-            let mut found = Findings::default();
-            check_database(&folder, None, &mut found).await;
-            check_database(&folder, Some(&Secret::new(format!("sqlite://{}?mode=rwc", file.display()))), &mut found)
-                .await;
-            assert_eq!(marks(&found), [("database", mark); 2]);
-        }
-        std::fs::remove_dir_all(&folder).unwrap();
+    async fn found(args: &[&str]) -> Findings {
+        let settings = Settings::from_args(args, &DotEnv::default()).unwrap();
+        let mut found = Findings::default();
+        check_settings(&settings, &DotEnv::default(), &mut found);
+        check_tls_files(&settings, &mut found).await;
+        let seen = check_database(&settings, &mut found).await;
+        check_master_key(&settings, seen.as_ref(), &mut found);
+        found
     }
 
     #[tokio::test]
-    async fn a_database_that_takes_no_connection_is_found_without_its_password() {
+    async fn what_does_not_start_is_not_called_well() {
+        let folder = folder();
+        let data = format!("--data-dir={}", folder.display());
+        let file = folder.join("no-database");
+        std::fs::write(&file, "something else here").unwrap();
+        let no_database = format!("--database-url=sqlite://{}", file.display());
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut found = Findings::default();
-        let url = Secret::new(format!("postgres://u:s3cret@127.0.0.1:{port}/db"));
-        check_database(Path::new("."), Some(&url), &mut found).await;
-        assert_eq!(marks(&found), [("database", Mark::Fail)]);
-        assert!(!format!("{found:?}").contains("s3cret"));
+        let away = format!("--database-url=postgres://u:s3cret@127.0.0.1:{port}/db");
+        for (check, args) in [
+            ("database", vec!["--database-url=mysql://u:s3cret@h/db"]),
+            ("database", vec![no_database.as_str()]),
+            ("database", vec![away.as_str()]),
+            ("certificate", vec!["--tls-cert=/none.pem", "--tls-key=/none.key"]),
+            ("sealing key", vec!["--master-key=short"]),
+            ("sealing key", vec!["--master-key-file=/proc/version"]),
+            ("first key", vec!["--bootstrap-admin-key=mcpg_change-me"]),
+        ] {
+            let found = found(&[&[data.as_str()][..], &args[..]].concat()).await;
+            let bad: Vec<_> = marks(&found).into_iter().filter(|(_, mark)| *mark == Mark::Fail).collect();
+            assert_eq!(bad, [(check, Mark::Fail)], "{args:?}");
+            assert!(!format!("{found:?}").contains("s3cret"), "{found:?}");
+        }
+        let found = found(&[&data]).await;
+        assert!(marks(&found).iter().all(|(_, mark)| *mark == Mark::Ok), "{found:?}");
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "nothing was made");
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

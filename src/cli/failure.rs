@@ -63,6 +63,17 @@ impl Failure {
         self
     }
 
+    /// What clap says of a command line that it cannot read, without its colours, usage and hints at `--help`.
+    pub fn of_clap(error: &clap::Error) -> Self {
+        if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            return Self::usage("the command line ends too early; --help shows how it goes on");
+        }
+        let text = error.render().to_string();
+        let mut lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+        let what = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        Self::usage(what).detail(lines.filter(|line| !line.is_empty()).map(str::to_owned))
+    }
+
     /// Reads an answer that is no success. A body that is no problem document is quoted, shortened.
     pub fn from_answer(status: u16, body: &[u8]) -> Self {
         let problem: Option<Value> = serde_json::from_slice(body).ok().filter(Value::is_object);
@@ -73,9 +84,6 @@ impl Failure {
         let reason = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
         let title = word("title").or_else(|| reason.map(str::to_owned)).unwrap_or_else(|| "no reason given".to_owned());
         let mut failure = Self::new(format!("the gateway answered {status}: {title}"));
-        if let Some(detail) = word("detail").filter(|detail| *detail != title) {
-            failure.details.push(detail);
-        }
         if problem.is_none() && !body.is_empty() {
             let text: String = String::from_utf8_lossy(body).chars().take(200).collect();
             failure.details.push(format!("it said: {}", text.trim()));
@@ -87,11 +95,15 @@ impl Failure {
                 (field, message) => format!("{field}: {message}"),
             });
         }
+        // With one bad field the detail is that field's line.
+        if let Some(detail) = word("detail").filter(|detail| *detail != title && !failure.details.contains(detail)) {
+            failure.details.insert(0, detail);
+        }
         failure.advice = match status {
             401 => Some(
                 "give a valid key with --key or MREG_API_KEY, or run this beside the data folder of the gateway".into(),
             ),
-            403 => Some("use a key that may do this: `mcp-gateway keys create NAME --role admin` makes one".into()),
+            403 => Some("ask an administrator of the gateway, or use a key that may do this (`mcp-gateway status` says who yours is)".into()),
             412 => Some("somebody changed it meanwhile; look at it with `show` and try again".into()),
             429 | 503 => Some("the gateway is busy; try again in a moment".into()),
             404 if problem.is_none() => Some("check that --gateway is the URL of an MCP Registry Gateway".into()),
@@ -162,6 +174,18 @@ mod tests {
             "error: the gateway answered 422: Not valid (VALIDATION_FAILED)\n  - Two mistakes\n  - replicas[0].url: not an \
              absolute URL\n  - odd\n  request id: r-1\n"
         );
+    }
+
+    #[test]
+    fn a_single_bad_field_is_told_once() {
+        let body = br#"{"title":"Unprocessable Entity","detail":"username: no","errors":[{"field":"username","message":"no"}]}"#;
+        assert_eq!(Failure::from_answer(422, body).details, ["username: no"]);
+    }
+
+    #[test]
+    fn a_refusal_makes_nobody_an_administrator() {
+        let advice = Failure::from_answer(403, b"{}").advice.unwrap();
+        assert!(advice.contains("ask an administrator") && !advice.contains("--role admin"), "{advice}");
     }
 
     #[test]

@@ -1,16 +1,14 @@
 //! The gateway as a command sees it: where it is, the key to use there, and its REST API. URL and key come from the flags or
-//! the environment, else from `cli.json`, which `serve` writes into its data folder. The key in that file is sent to the
+//! the environment, else from `cli.json`, which the gateway writes into its data folder. The key in that file is sent to the
 //! gateway named in it and to no other.
 
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::Args;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH};
 use http::{HeaderName, HeaderValue, Method};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use url::Url;
 
@@ -18,6 +16,7 @@ use super::failure::Failure;
 use super::http::{Answer, Http, Request};
 use crate::config::DotEnv;
 use crate::secret::Secret;
+use crate::serve::AccessFile;
 
 /// Where a gateway listens when nothing else is said.
 const DEFAULT_GATEWAY: &str = "http://127.0.0.1:8001";
@@ -25,8 +24,6 @@ const DEFAULT_GATEWAY: &str = "http://127.0.0.1:8001";
 const WAIT: Duration = Duration::from_mins(1);
 /// More pages than this are no list but a loop.
 const MAX_PAGES: usize = 2_000;
-/// Name of the file in the data folder.
-const FILE: &str = "cli.json";
 
 /// Which gateway, and as whom. Every command takes these.
 #[derive(Debug, Clone, Args)]
@@ -44,38 +41,6 @@ pub struct Reach {
     /// The data folder beside which the command runs.
     #[arg(skip)]
     pub data: PathBuf,
-}
-
-/// What `cli.json` holds. It is written with mode 0600 by `serve` at its start.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Access {
-    /// Base URL of the gateway.
-    pub gateway: String,
-    /// A key of an administrator.
-    pub key: Secret,
-}
-
-impl Access {
-    /// The file in `data`.
-    pub fn path(data: &Path) -> PathBuf {
-        data.join(FILE)
-    }
-
-    /// Reads the file in `data`; `None` when there is none.
-    pub fn read(data: &Path) -> anyhow::Result<Option<Self>> {
-        let path = Self::path(data);
-        match std::fs::read(&path) {
-            Ok(text) => {
-                let access = serde_json::from_slice(&text).map_err(|_| {
-                    Failure::new(format!("{} cannot be read as JSON with `gateway` and `key`", path.display()))
-                        .advise("start `mcp-gateway serve` again: it writes the file anew")
-                })?;
-                Ok(Some(access))
-            }
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-        }
-    }
 }
 
 /// The data folder beside which a command runs: `MREG_DATA_DIR` of the environment or of `.env`, else `./data`.
@@ -106,7 +71,7 @@ impl Gateway {
     pub fn find(reach: &Reach) -> anyhow::Result<Self> {
         // A file that cannot be read (another user's data folder) must not stop someone who names gateway and key.
         let named = reach.gateway.is_some() && reach.key.is_some();
-        let file = if named { None } else { Access::read(&reach.data)? };
+        let file = if named { None } else { AccessFile::read(&reach.data)? };
         let base = match (&reach.gateway, &file) {
             (Some(url), _) => url.as_str(),
             (None, Some(file)) => &file.gateway,
@@ -115,7 +80,7 @@ impl Gateway {
         let base = parse_base(base)?;
         let key = match &reach.key {
             Some(key) => Some(Secret::new(key.trim())),
-            None => file.filter(|file| parse_base(&file.gateway).is_ok_and(|of| of == base)).map(|file| file.key),
+            None => file.filter(|file| parse_base(&file.gateway).is_ok_and(|of| of == base)).and_then(|file| file.key),
         };
         if key.is_some() && base.scheme() == "http" && !is_loopback(&base) {
             super::screen::note(&format!("warning: the key travels unencrypted to {base}; use https"));
@@ -124,8 +89,8 @@ impl Gateway {
     }
 
     /// A gateway at a known place.
-    pub fn at(access: &Access) -> anyhow::Result<Self> {
-        Ok(Self { http: Http::default(), base: parse_base(&access.gateway)?, key: Some(access.key.clone()) })
+    pub fn at(url: &str, key: &Secret) -> anyhow::Result<Self> {
+        Ok(Self { http: Http::default(), base: parse_base(url)?, key: Some(key.clone()) })
     }
 
     /// The base URL without a slash at its end.
@@ -281,8 +246,7 @@ mod tests {
 
     #[test]
     fn paths_are_escaped_and_go_below_the_base() {
-        let access = Access { gateway: "https://host/base/".into(), key: Secret::new("k") };
-        let gateway = Gateway::at(&access).unwrap();
+        let gateway = Gateway::at("https://host/base/", &Secret::new("k")).unwrap();
         assert_eq!(gateway.base(), "https://host/base");
         assert_eq!(gateway.url(&["api", "v1", "keys", "../x y"]).as_str(), "https://host/base/api/v1/keys/..%2Fx%20y");
     }

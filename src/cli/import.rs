@@ -74,7 +74,7 @@ async fn one(server: &Found, known: &[Value], dry_run: bool, gateway: &Gateway) 
     match gateway.post(&["servers"], spec).await {
         Ok(view) => {
             let state = view["status"]["state"].as_str().map(str::to_owned);
-            item("registered", slug, state)
+            item("registered", slug, super::view::remark(&view).or(state))
         }
         Err(error) => {
             let failure = Failure::of(error);

@@ -1,10 +1,11 @@
 //! `keys`: API keys. A new key is shown once; the gateway keeps only its hash.
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Verdict;
 use super::gateway::Gateway;
+use super::roles;
 use super::screen::{Screen, Table, Tone, text_at};
 
 /// Make and revoke API keys
@@ -20,6 +21,7 @@ pub struct Keys {
 const CREATE: &str = "\
 Examples:
   mcp-gateway keys create laptop
+  mcp-gateway keys create laptop --user ada
   mcp-gateway keys create ci --server files --server 'search-*' --tool read_file --expires-in-days 90
   mcp-gateway keys create ops --role admin --json";
 
@@ -30,9 +32,12 @@ enum Action {
     Create {
         /// What the key is for
         name: String,
-        /// Role of whoever shows the key [default: the gateway's choice for a plain user]
-        #[arg(long)]
+        /// What whoever shows the key may at most [default: user]
+        #[arg(long, value_name = "ROLE", value_parser = roles::parser())]
         role: Option<String>,
+        /// Whose key it is; for administrators [default: whose key makes it]
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
         /// Server it may reach, `*` for any number of characters; more than once for more [default: all]
         #[arg(long, value_name = "SLUG")]
         server: Vec<String>,
@@ -58,11 +63,14 @@ enum Action {
 /// Carries out `keys …`.
 pub async fn run(keys: Keys, gateway: &Gateway, screen: Screen) -> anyhow::Result<Verdict> {
     match keys.action {
-        Action::Create { name, role, server, tool, expires_in_days } => {
+        Action::Create { name, role, user, server, tool, expires_in_days } => {
             let everywhere = || vec!["*".to_owned()];
             let mut body = json!({ "name": name, "servers": if server.is_empty() { everywhere() } else { server } });
             if let Some(role) = role {
                 body["role"] = role.into();
+            }
+            if let Some(user) = user {
+                body["username"] = user.into();
             }
             if !tool.is_empty() {
                 body["tools"] = json!(tool);
@@ -79,14 +87,19 @@ pub async fn run(keys: Keys, gateway: &Gateway, screen: Screen) -> anyhow::Resul
         Action::List => {
             let items = gateway.all(&["keys"]).await?;
             screen.show(&json!({ "items": items }), || {
-                let mut table = Table::new(&["ID", "NAME", "ROLE", "SERVERS", "EXPIRES", "LAST USED"]);
+                let heads = &["ID", "NAME", "USER", "ROLE", "SERVERS", "TOOLS", "STATE", "EXPIRES", "LAST USED"];
+                let mut table = Table::new(heads);
                 for key in &items {
-                    let servers = key["servers"].as_array().into_iter().flatten().filter_map(|name| name.as_str());
+                    let state = text_at(key, "/state");
+                    let tone = if state == "active" { Tone::Good } else { Tone::Bad };
                     table.row([
                         (text_at(key, "/id"), Tone::Plain),
                         (text_at(key, "/name"), Tone::Plain),
+                        (text_at(key, "/username"), Tone::Plain),
                         (text_at(key, "/role"), Tone::Plain),
-                        (servers.collect::<Vec<_>>().join(", "), Tone::Plain),
+                        (patterns(&key["servers"]), Tone::Plain),
+                        (patterns(&key["tools"]), Tone::Plain),
+                        (state, tone),
                         (text_at(key, "/expires_at"), Tone::Plain),
                         (text_at(key, "/last_used_at"), Tone::Dim),
                     ]);
@@ -102,4 +115,10 @@ pub async fn run(keys: Keys, gateway: &Gateway, screen: Screen) -> anyhow::Resul
         }
     }
     Ok(Verdict::Fine)
+}
+
+/// What a key reaches, in one cell.
+fn patterns(list: &Value) -> String {
+    let names: Vec<_> = list.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if names.is_empty() { "-".to_owned() } else { names.join(", ") }
 }

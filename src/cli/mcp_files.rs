@@ -4,10 +4,11 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::failure::Failure;
 use super::screen::shorten;
+use crate::json;
 use crate::registry::model::ServerSpec;
 
 /// What was found under one name.
@@ -25,9 +26,18 @@ pub struct Found {
 pub fn read(file: &str, text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Found>, Failure> {
     let plain = without_comments(text);
     let root: Value = serde_json::from_str(&plain).map_err(|error| {
-        let line = format!("{file}:{}:{}: {}", error.line(), error.column(), reason(&error));
+        // At the end of a line the parser counts from 0.
+        let line = format!("{file}:{}:{}: {}", error.line(), error.column().max(1), reason(&error));
         Failure::new(format!("{file} is not JSON")).detail([line])
     })?;
+    // The parser takes the last of two; which one was meant only a person knows.
+    if let Err(json::Problem::Duplicate { at, name }) = json::check(plain.as_bytes()) {
+        let before = &plain[..at];
+        let (line, column) =
+            (before.matches('\n').count() + 1, before.chars().rev().take_while(|c| *c != '\n').count() + 1);
+        let line = format!("{file}:{line}:{column}: the name \"{name}\" stands twice in one object");
+        return Err(Failure::new(format!("{file} is ambiguous; nothing was registered")).detail([line]));
+    }
     let groups = groups(&root);
     if groups.is_empty() {
         return Err(Failure::new(format!("{file} holds neither `mcpServers` nor `servers`"))
@@ -103,7 +113,7 @@ fn describe(
         for arg in texts(entry.get("args"), "args")? {
             args.push(resolve(arg)?);
         }
-        let mut command = json!({ "program": resolve(program)?, "args": args });
+        let mut command = serde_json::json!({ "program": resolve(program)?, "args": args });
         if let Some(cwd) = entry.get("cwd").and_then(Value::as_str) {
             command["cwd"] = resolve(cwd)?.into();
         }
@@ -113,7 +123,7 @@ fn describe(
     } else if let Some(url) = url {
         let url = resolve(url)?;
         fields.insert("transport".into(), transport(kind, &url, notes)?.into());
-        fields.insert("replicas".into(), json!([{ "url": url }]));
+        fields.insert("replicas".into(), serde_json::json!([{ "url": url }]));
         fields.insert("headers".into(), values(entry.get("headers"), "headers", &resolve)?);
     } else {
         return Err("it has neither a `command` nor a `url`".into());
@@ -393,6 +403,17 @@ mod tests {
         let found = read("f", text, &env).unwrap();
         let slugs: Vec<_> = found.iter().map(|f| f.spec.as_ref().map(|s| s.slug.to_string()).ok()).collect();
         assert_eq!(slugs, [Some("a-b".into()), Some("a-b-2".into()), None]);
+    }
+
+    #[test]
+    fn a_name_that_stands_twice_is_told_with_its_place_and_no_column_is_0() {
+        let text = "{\"mcpServers\": {\n  \"a\": {\"url\": \"https://x\"},\n  \"a\": {\"url\": \"https://y\"}\n}}";
+        let failure = read("f.json", text, &env).unwrap_err();
+        assert_eq!(failure.details, ["f.json:3:4: the name \"a\" stands twice in one object"]);
+        for broken in ["{\n", "{\"a\":\n\n", "\n"] {
+            let failure = read("f.json", broken, &env).unwrap_err();
+            assert!(!failure.details[0].contains(":0:"), "{:?}", failure.details);
+        }
     }
 
     proptest::proptest! {

@@ -19,24 +19,26 @@ mod manifest;
 mod mcp;
 mod mcp_files;
 mod pages;
+mod roles;
 mod sample;
 mod screen;
 mod servers;
 mod spec_flags;
 mod status;
 mod users;
+mod view;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use serde_json::json;
 
 use crate::config::{DotEnv, Settings, check_names};
-use crate::serve::Stopped;
+use crate::secret::Secret;
+use crate::serve::{Running, Stopped};
 use failure::{EXIT_FAILED, Failure};
 use gateway::{Gateway, Reach};
 use screen::Screen;
-
-pub use gateway::Access;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -92,8 +94,9 @@ enum Command {
     Config(Box<Settings>),
     /// Print completions for a shell
     #[command(
-        after_help = "Examples:\n  mcp-gateway completions bash > ~/.local/share/bash-completion/completions/mcp-gateway\n  \
-                            mcp-gateway completions zsh > ~/.zfunc/_mcp-gateway"
+        after_help = "What is printed is a script, under --json too.\n\nExamples:\n  mcp-gateway completions bash > ~/.local/share/bash-completion/completions/mcp-gateway\n  \
+                            mcp-gateway completions zsh > ~/.zfunc/_mcp-gateway\n  \
+                            mcp-gateway completions fish > ~/.config/fish/completions/mcp-gateway.fish"
     )]
     Completions {
         /// Which shell
@@ -101,9 +104,6 @@ enum Command {
     },
     /// Print the manual page
     Man(pages::Man),
-    /// Serve sample tools over standard input and output
-    #[command(hide = true)]
-    SampleServer,
 }
 
 /// As a shell reports a process that SIGINT ended.
@@ -120,22 +120,36 @@ enum Verdict {
     Forced,
 }
 
+/// The whole command line: what is derived, but that `demo` has a data folder of its own.
+fn command() -> clap::Command {
+    Cli::command().mut_subcommand("demo", |demo| demo.mut_arg("data_dir", |arg| arg.default_value(demo::FOLDER)))
+}
+
 /// Reads the command line and carries it out.
 pub fn main() -> ExitCode {
+    // No command of the command line: what `demo` registers, for the gateway to start.
+    if std::env::args_os().nth(1).is_some_and(|word| word == sample::COMMAND) {
+        return match sample::run(std::io::stdin().lock(), std::io::stdout().lock()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => stop(&Failure::new(error.to_string()), Screen::new(false)),
+        };
+    }
+    // The command line may be wrong, and is to be told so as it wants to be.
+    let words = std::env::args_os().skip(1).take_while(|word| word != "--");
+    let screen = Screen::new(words.into_iter().any(|word| word == "--json"));
     let dotenv = match DotEnv::read() {
         Ok(dotenv) => dotenv,
-        Err(error) => return stop(&Failure::usage(error.to_string()), Screen::new(false)),
+        Err(error) => return stop(&Failure::usage(error.to_string()), screen),
     };
-    let matches = match dotenv.apply(Cli::command()).try_get_matches() {
+    let matches = match dotenv.apply(command()).try_get_matches() {
         Ok(matches) => matches,
-        Err(error) => return refuse(&error),
+        Err(error) => return refuse(&error, screen),
     };
     let mut cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
-        Err(error) => return refuse(&error),
+        Err(error) => return refuse(&error, screen),
     };
     cli.reach.data = gateway::data_folder(&dotenv);
-    let screen = Screen::new(cli.reach.json);
     match run(cli, &matches, &dotenv, screen) {
         Ok(Verdict::Fine) => ExitCode::SUCCESS,
         Ok(Verdict::Bad) => ExitCode::from(EXIT_FAILED),
@@ -155,9 +169,14 @@ fn stop(failure: &Failure, screen: Screen) -> ExitCode {
     ExitCode::from(failure.exit)
 }
 
-fn refuse(error: &clap::Error) -> ExitCode {
+/// Shows help or version, or tells what is wrong with the command line.
+fn refuse(error: &clap::Error, screen: Screen) -> ExitCode {
     let _ = error.print();
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(failure::EXIT_USAGE))
+    let exit = u8::try_from(error.exit_code()).unwrap_or(failure::EXIT_USAGE);
+    if exit != 0 && screen.is_json() {
+        let _ = screen.show(&Failure::of_clap(error).document(), String::new);
+    }
+    ExitCode::from(exit)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -169,16 +188,13 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn run(cli: Cli, matches: &clap::ArgMatches, dotenv: &DotEnv, screen: Screen) -> anyhow::Result<Verdict> {
     let reach = cli.reach;
     match cli.command {
-        Command::SampleServer => {
-            sample::run(std::io::stdin().lock(), std::io::stdout().lock())?;
-            Ok(Verdict::Fine)
-        }
-        Command::Completions { shell } => pages::completions(shell, &mut Cli::command()),
-        Command::Man(man) => pages::man(&man, Cli::command(), screen),
+        Command::Completions { shell } => pages::completions(shell, &mut command()),
+        Command::Man(man) => pages::man(&man, command(), screen),
         Command::Config(_) => effective::show(matches, dotenv, screen),
         Command::Serve(settings) => {
             startable(&settings, dotenv)?;
-            serve(&settings.log.clone(), crate::serve::run(*settings))
+            let log = settings.log.clone();
+            serve(&log, crate::serve::live(*settings, async |_, running| Ok(greet(running, screen)?)))
         }
         Command::Demo(settings) => {
             startable(&settings, dotenv)?;
@@ -214,6 +230,21 @@ fn variables(dotenv: &DotEnv) -> Vec<String> {
     own.chain(dotenv.names().map(str::to_owned)).collect()
 }
 
+/// Says where the gateway listens, and shows the first administrator's key when it was made just now.
+fn greet(running: &Running, screen: Screen) -> std::io::Result<()> {
+    let key = running.first_key().map(Secret::expose);
+    screen.say(&json!({ "gateway": running.url(), "first_key": key }), || {
+        let first = key.map(|key| {
+            format!(
+                "The first administrator's API key. It is shown this once and stored only as a hash:\n\n    {key}\n\n\
+                 The command line on this machine finds it in the data folder, in cli.json; keep it there or move it to a \
+                 safe place.\n\n"
+            )
+        });
+        format!("{}listening on {}\n", first.unwrap_or_default(), running.url())
+    })
+}
+
 /// Runs the gateway until it is told to stop.
 fn serve(log: &crate::config::Log, life: impl Future<Output = anyhow::Result<Stopped>>) -> anyhow::Result<Verdict> {
     crate::telemetry::logs::start(log)?;
@@ -231,7 +262,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]
@@ -249,7 +280,7 @@ mod tests {
             }
         }
         let mut missing = Vec::new();
-        check(&Cli::command(), "mcp-gateway", &mut missing);
+        check(&command(), "mcp-gateway", &mut missing);
         assert_eq!(missing, Vec::<String>::new());
     }
 }

@@ -11,7 +11,9 @@ use super::screen::Screen;
 
 /// Print the manual page
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  mcp-gateway man | man -l -\n  mcp-gateway man --dir ~/.local/share/man/man1")]
+#[command(
+    after_help = "Without --dir it is the page itself that is printed, under --json too.\n\nExamples:\n  mcp-gateway man | man -l -\n  mcp-gateway man --dir ~/.local/share/man/man1"
+)]
 pub struct Man {
     /// Write a page for every command into this folder instead
     #[arg(long, value_name = "DIR")]
@@ -23,7 +25,12 @@ pub fn completions(shell: clap_complete::Shell, command: &mut clap::Command) -> 
     // The generator stops the process when it cannot write; a buffer cannot fail.
     let mut text = Vec::new();
     clap_complete::generate(shell, command, "mcp-gateway", &mut text);
-    std::io::stdout().lock().write_all(&text)?;
+    let mut text = String::from_utf8(text)?;
+    if shell == clap_complete::Shell::Bash {
+        // The generator spells a hyphen in the program's name in two ways, and so never finds what follows a command.
+        text = text.replace("mcp__subcmd__gateway", "mcp__gateway");
+    }
+    std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(Verdict::Fine)
 }
 

@@ -39,6 +39,17 @@ impl Screen {
         }
     }
 
+    /// The same in one line, for a command that goes on.
+    pub fn say(self, value: &Value, human: impl FnOnce() -> String) -> std::io::Result<()> {
+        if self.json {
+            let mut out = std::io::stdout().lock();
+            writeln!(out, "{value}")?;
+            out.flush()
+        } else {
+            self.print(&human())
+        }
+    }
+
     /// Writes `text` to standard output, for people only; colours are taken out when it is no terminal.
     pub fn print(self, text: &str) -> std::io::Result<()> {
         if self.json {
@@ -70,6 +81,10 @@ impl Screen {
     /// A spinner for work of unknown length, on standard error and only on a terminal.
     pub fn wait(self, label: &str) -> ProgressBar {
         let bar = ProgressBar::with_draw_target(None, self.progress());
+        // Without a template of its own it would be drawn as a bar.
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed:.dim}") {
+            bar.set_style(style);
+        }
         bar.set_message(label.to_owned());
         bar.enable_steady_tick(Duration::from_millis(120));
         bar

@@ -14,6 +14,7 @@ use super::failure::Failure;
 use super::gateway::Gateway;
 use super::screen::{Screen, Table, Tone, shorten, text_at};
 use super::spec_flags::SpecFlags;
+use super::view::{describe, place, remark, state_tone, summary, without_tools};
 use crate::id::Slug;
 use crate::registry::model::ServerSpec;
 
@@ -31,7 +32,8 @@ Examples:
       --header 'Authorization: Bearer ${SEARCH_TOKEN}'
   mcp-gateway servers add two --balance weighted \\
       --url https://a.example.com/mcp --weight 3 --url https://b.example.com/mcp --weight 1
-  mcp-gateway servers add old --url https://example.com/sse --transport sse --visible-to role:dev
+  mcp-gateway servers add old --url https://example.com/sse --transport sse \\
+      --visible-to role:server_owner --visible-to user:ada
   mcp-gateway servers add files --env LOG=debug --sharing per_user -- npx -y some-mcp-server ~/notes";
 
 const EDIT: &str = "\
@@ -186,9 +188,8 @@ async fn add(
     screen.show(&view, || {
         let state = text_at(&view, "/status/state");
         let mut text = format!("registered {slug}: {}\n", state_tone(&state).paint(&state));
-        if state == "unreachable" {
-            let why = text_at(&view, "/status/last_error");
-            let _ = writeln!(text, "it is kept and tried again: {}", super::screen::clean(&why));
+        if let Some(remark) = remark(&view) {
+            let _ = writeln!(text, "{remark}");
         }
         let _ = writeln!(text, "clients reach it at {}/mcp/{slug}", gateway.base());
         text
@@ -238,101 +239,12 @@ async fn list(tag: Option<&str>, gateway: &Gateway, screen: Screen) -> anyhow::R
                 (shorten(&place(view), 60), Tone::Dim),
             ]);
         }
-        table.render("no servers yet; register one with `mcp-gateway servers add`")
+        match tag {
+            Some(tag) => table.render(&format!("no server has the tag `{}`", super::screen::clean(tag))),
+            None => table.render("no servers yet; register one with `mcp-gateway servers add`"),
+        }
     })?;
     Ok(Verdict::Fine)
-}
-
-/// How the state of a server is coloured.
-pub fn state_tone(state: &str) -> Tone {
-    match state {
-        "ready" => Tone::Good,
-        "unreachable" => Tone::Bad,
-        "disabled" => Tone::Dim,
-        _ => Tone::Warn,
-    }
-}
-
-/// Where a server is: its first URL, or its command line.
-fn place(view: &Value) -> String {
-    if let Some(replicas) = view["replicas"].as_array().filter(|replicas| !replicas.is_empty()) {
-        let more = replicas.len() - 1;
-        let first = text_at(&replicas[0], "/url");
-        return if more == 0 { first } else { format!("{first} and {more} more") };
-    }
-    let args = view["command"]["args"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    std::iter::once(text_at(view, "/command/program").as_str()).chain(args).collect::<Vec<_>>().join(" ")
-}
-
-/// A server's view as lines `name  value`.
-fn describe(view: &Value) -> String {
-    let mut table = Table::new(&["", ""]);
-    let mut add = |name: &str, text: String, tone| {
-        if text != "-" && !text.is_empty() {
-            table.row([(name.to_owned(), Tone::Dim), (text, tone)]);
-        }
-    };
-    let state = text_at(view, "/status/state");
-    add("server", text_at(view, "/slug"), Tone::Plain);
-    add("state", state.clone(), state_tone(&state));
-    add("last error", text_at(view, "/status/last_error"), Tone::Bad);
-    for (name, pointer) in [
-        ("title", "/title"),
-        ("description", "/description"),
-        ("transport", "/transport"),
-        ("protocol", "/protocol"),
-        ("speaks", "/status/version"),
-        ("tools", "/status/tools"),
-        ("resources", "/status/resources"),
-        ("prompts", "/status/prompts"),
-    ] {
-        add(name, text_at(view, pointer), Tone::Plain);
-    }
-    for replica in view["replicas"].as_array().into_iter().flatten() {
-        add("replica", format!("{} (weight {})", text_at(replica, "/url"), text_at(replica, "/weight")), Tone::Plain);
-    }
-    if view["command"].is_object() {
-        add("command", place(view), Tone::Plain);
-        add("folder", text_at(view, "/command/cwd"), Tone::Plain);
-        add("sharing", text_at(view, "/sharing"), Tone::Plain);
-    } else {
-        add("balance", text_at(view, "/balance"), Tone::Plain);
-    }
-    for (name, field) in [("header", "headers"), ("env", "env")] {
-        for (key, value) in view[field].as_object().into_iter().flatten() {
-            add(name, format!("{key}: {}", value.as_str().unwrap_or("***")), Tone::Plain);
-        }
-    }
-    add("tags", words(&view["tags"]), Tone::Plain);
-    add("visible to", audience(&view["visibility"]), Tone::Plain);
-    let wait = |name: &str| text_at(view, &format!("/timeouts/{name}"));
-    add(
-        "timeouts",
-        format!("connect {} ms, idle {} ms, total {} ms", wait("connect_ms"), wait("idle_ms"), wait("total_ms")),
-        Tone::Plain,
-    );
-    add("revision", text_at(view, "/revision"), Tone::Plain);
-    add("changed", text_at(view, "/updated_at"), Tone::Plain);
-    // Nothing stands in the row of headings.
-    table.render("").lines().skip(1).fold(String::new(), |text, line| text + line + "\n")
-}
-
-fn words(list: &Value) -> String {
-    list.as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
-}
-
-fn audience(visibility: &Value) -> String {
-    if visibility["everyone"] == true {
-        return "everyone".to_owned();
-    }
-    let named = |field: &str, prefix: &str| -> Vec<String> {
-        let names = visibility[field].as_array().into_iter().flatten().filter_map(Value::as_str);
-        names.map(|name| format!("{prefix}:{name}")).collect()
-    };
-    let mut all = vec!["admins".to_owned()];
-    all.extend(named("roles", "role"));
-    all.extend(named("users", "user"));
-    all.join(", ")
 }
 
 /// A server's view and its `ETag`. A name that is not known gets the nearest one that is.
@@ -397,7 +309,7 @@ enum Deed {
 /// Does one thing to each server; one that fails does not keep the others from it.
 async fn each(slugs: &[Slug], done: &str, gateway: &Gateway, screen: Screen, deed: Deed) -> anyhow::Result<Verdict> {
     let bar = screen.steps(slugs.len(), "servers");
-    let (mut items, mut text, mut first) = (Vec::new(), String::new(), None);
+    let (mut items, mut text, mut bad) = (Vec::new(), String::new(), false);
     for slug in slugs {
         bar.set_message(slug.to_string());
         let result = match deed {
@@ -407,8 +319,12 @@ async fn each(slugs: &[Slug], done: &str, gateway: &Gateway, screen: Screen, dee
         bar.inc(1);
         match result {
             Ok(view) => {
+                // The gateway did as it was told; that nothing came of it is what the caller must know.
+                let vain = matches!(deed, Deed::Act("refresh")) && view["status"]["state"] == "unreachable";
+                bad |= vain;
+                let done = if vain { "not_refreshed" } else { done };
                 items.push(json!({ "slug": slug.as_str(), "result": done, "server": view }));
-                let _ = writeln!(text, "{done} {slug}{}", summary(&view));
+                let _ = writeln!(text, "{} {slug}{}", done.replace('_', " "), summary(&view));
             }
             Err(error) => {
                 let failure = Failure::of(suggest(gateway, slug, error).await);
@@ -418,28 +334,13 @@ async fn each(slugs: &[Slug], done: &str, gateway: &Gateway, screen: Screen, dee
                 }
                 items.push(json!({ "slug": slug.as_str(), "result": "failed", "error": failure.document()["error"] }));
                 super::screen::note(&format!("{slug}: {}", failure.render().trim_end()));
-                first.get_or_insert(failure);
+                bad = true;
             }
         }
     }
     bar.finish_and_clear();
     screen.show(&json!({ "items": items }), || text)?;
-    Ok(if first.is_some() { Verdict::Bad } else { Verdict::Fine })
-}
-
-fn summary(view: &Value) -> String {
-    let count = |name: &str| view["status"][name].as_u64();
-    match (view["status"]["state"].as_str(), count("tools")) {
-        (Some("ready"), Some(tools)) => format!(
-            ": {tools} tools, {} resources, {} prompts",
-            count("resources").unwrap_or(0),
-            count("prompts").unwrap_or(0)
-        ),
-        (Some(state @ "unreachable"), _) => {
-            format!(": {}, {}", Tone::Bad.paint(state), super::screen::clean(&text_at(view, "/status/last_error")))
-        }
-        _ => String::new(),
-    }
+    Ok(if bad { Verdict::Bad } else { Verdict::Fine })
 }
 
 async fn tools(slug: &Slug, gateway: &Gateway, screen: Screen) -> anyhow::Result<Verdict> {
@@ -447,16 +348,21 @@ async fn tools(slug: &Slug, gateway: &Gateway, screen: Screen) -> anyhow::Result
         Ok(reply) => reply.value,
         Err(error) => return Err(suggest(gateway, slug, error).await),
     };
+    let items = reply["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let why = match items {
+        [] if !screen.is_json() => without_tools(&fetch(gateway, slug).await?.0),
+        _ => String::new(),
+    };
     screen.show(&reply, || {
         let mut table = Table::new(&["TOOL", "ARGUMENTS", "WHAT IT DOES"]);
-        for tool in reply["items"].as_array().into_iter().flatten() {
+        for tool in items {
             table.row([
                 (text_at(tool, "/name"), Tone::Plain),
                 (shorten(&call::signature(tool), 48), Tone::Plain),
                 (shorten(&text_at(tool, "/description"), 72), Tone::Dim),
             ]);
         }
-        table.render("this server has shown no tools; `mcp-gateway servers refresh` asks it again")
+        table.render(&why)
     })?;
     Ok(Verdict::Fine)
 }
@@ -476,22 +382,6 @@ pub async fn until_ready(gateway: &Gateway, slug: &Slug, wait: Duration) -> anyh
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_server_is_described_without_empty_lines() {
-        let view = json!({
-            "slug": "files", "transport": "stdio", "command": {"program": "npx", "args": ["-y", "x"]},
-            "env": {"TOKEN": "***"}, "tags": [], "visibility": {"everyone": false, "roles": ["dev"], "users": []},
-            "timeouts": {"connect_ms": 1, "idle_ms": 2, "total_ms": 3}, "revision": 4,
-            "status": {"state": "unreachable", "last_error": "no \u{1b}[31mprogram"},
-        });
-        let text = anstream::adapter::strip_str(&describe(&view)).to_string();
-        assert!(text.contains("command     npx -y x\n"), "{text}");
-        assert!(text.contains("visible to  admins, role:dev\n"), "{text}");
-        assert!(text.contains("env         TOKEN: ***\n"), "{text}");
-        assert!(!text.contains("tags"), "{text}");
-        assert!(text.contains("no \u{fffd}[31mprogram"), "{text}");
-    }
 
     #[test]
     fn the_nearest_name_is_offered_only_when_it_is_near() {

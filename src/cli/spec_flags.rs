@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::expand::from_environment;
 use super::failure::Failure;
+use crate::access::Role;
 
 /// What a server is.
 #[derive(Debug, Default, Args)]
@@ -44,7 +45,7 @@ pub struct SpecFlags {
     /// Word to find it by; more than once for more
     #[arg(long, value_name = "WORD")]
     tag: Vec<String>,
-    /// Who may see and call it: everyone, admins, role:NAME, user:NAME; more than once for more
+    /// Who may see and call it: everyone, admins, role:ROLE (user, `server_owner`, `tenant_admin`, admin), user:NAME; more than once for more
     #[arg(long, value_name = "WHO")]
     visible_to: Vec<String>,
     /// Which replica gets a call
@@ -156,7 +157,10 @@ fn visibility(words: &[String]) -> Result<Value, Failure> {
             None if word == "everyone" => everyone = true,
             // Administrators may always; alone, the word closes the server to everybody else.
             None if word == "admins" => {}
-            Some(("role", role)) if !role.is_empty() => roles.push(role),
+            Some(("role", role)) if Role::parse(role).is_some() => roles.push(role),
+            Some(("role", role)) => {
+                return Err(Failure::usage(format!("`{role}` is not a role: use one of {}", super::roles::names())));
+            }
             Some(("user", user)) if !user.is_empty() => users.push(user),
             _ => {
                 return Err(Failure::usage(format!(
@@ -196,14 +200,14 @@ mod tests {
             url: vec!["https://a".into(), "https://b".into()],
             weight: vec![3, 1],
             header: vec!["X-Team:  a:b ".into()],
-            visible_to: vec!["role:dev".into(), "user:ada".into()],
+            visible_to: vec!["role:user".into(), "user:ada".into()],
             timeout_idle: Some(500),
             ..SpecFlags::default()
         };
         let expected = json!({
             "replicas": [{"url": "https://a", "weight": 3}, {"url": "https://b", "weight": 1}],
             "headers": {"X-Team": "a:b"},
-            "visibility": {"everyone": false, "roles": ["dev"], "users": ["ada"]},
+            "visibility": {"everyone": false, "roles": ["user"], "users": ["ada"]},
             "timeouts": {"idle_ms": 500},
         });
         assert_eq!(Value::from(flags.fields().unwrap()), expected);
@@ -218,6 +222,7 @@ mod tests {
         for flags in [
             SpecFlags { url: vec!["a".into(), "b".into()], weight: vec![1], ..SpecFlags::default() },
             SpecFlags { visible_to: vec!["everybody".into()], ..SpecFlags::default() },
+            SpecFlags { visible_to: vec!["role:dev".into()], ..SpecFlags::default() },
             SpecFlags { env: vec!["A=1".into(), "A=2".into()], ..SpecFlags::default() },
         ] {
             assert_eq!(flags.fields().unwrap_err().exit, 2);

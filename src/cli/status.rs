@@ -10,7 +10,7 @@ use super::Verdict;
 use super::failure::Failure;
 use super::gateway::Gateway;
 use super::screen::{Screen, Table, Tone, clean, text_at};
-use super::servers::state_tone;
+use super::view::state_tone;
 
 /// Shows it. Bad when the gateway does not call itself well.
 pub async fn run(gateway: &Gateway, screen: Screen) -> anyhow::Result<Verdict> {

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use super::Verdict;
 use super::failure::Failure;
 use super::gateway::Gateway;
+use super::roles;
 use super::screen::{Screen, Table, Tone, clean, text_at};
 
 /// Manage local users
@@ -29,8 +30,8 @@ enum Action {
     Add {
         /// Name to sign in with
         name: String,
-        /// Role [default: the gateway's choice for a plain user]
-        #[arg(long)]
+        /// What the user may at most [default: user]
+        #[arg(long, value_name = "ROLE", value_parser = roles::parser())]
         role: Option<String>,
         /// Read the password from the first line of standard input
         #[arg(long)]
@@ -39,9 +40,30 @@ enum Action {
     /// List the users
     #[command(after_help = "Examples:\n  mcp-gateway users list\n  mcp-gateway users list --json")]
     List,
-    /// Let a user in no more
+    /// Let a user in no more: its keys and sign-ins stop at once
     #[command(after_help = "Examples:\n  mcp-gateway users disable ada")]
     Disable {
+        /// Which user
+        name: String,
+    },
+    /// Let a user in again, with the keys it had
+    #[command(after_help = "Examples:\n  mcp-gateway users enable ada")]
+    Enable {
+        /// Which user
+        name: String,
+    },
+    /// Give a user another role
+    #[command(after_help = "Examples:\n  mcp-gateway users role ada server_owner")]
+    Role {
+        /// Which user
+        name: String,
+        /// What the user may at most from now on
+        #[arg(value_name = "ROLE", value_parser = roles::parser())]
+        role: String,
+    },
+    /// Remove a user with every key; what it registered stays
+    #[command(after_help = "Examples:\n  mcp-gateway users remove ada")]
+    Remove {
         /// Which user
         name: String,
     },
@@ -91,6 +113,18 @@ pub async fn run(users: Users, gateway: &Gateway, screen: Screen) -> anyhow::Res
             let view = change(gateway, &name, &json!({ "state": "disabled" })).await?;
             told(view, "disabled", &name, None, screen)?;
         }
+        Action::Enable { name } => {
+            let view = change(gateway, &name, &json!({ "state": "active" })).await?;
+            told(view, "enabled", &name, None, screen)?;
+        }
+        Action::Role { name, role } => {
+            let view = change(gateway, &name, &json!({ "role": role })).await?;
+            told(view, &format!("gave the role {role} to"), &name, None, screen)?;
+        }
+        Action::Remove { name } => {
+            gateway.delete(&["users", &name]).await.map_err(|error| unknown(error, &name))?;
+            screen.show(&json!({ "removed": name }), || format!("removed {}\n", clean(&name)))?;
+        }
         Action::Password { name, password_stdin } => {
             let password = password(password_stdin)?;
             let view = change(gateway, &name, &json!({ "password": *password })).await?;
@@ -101,7 +135,18 @@ pub async fn run(users: Users, gateway: &Gateway, screen: Screen) -> anyhow::Res
 }
 
 async fn change(gateway: &Gateway, name: &str, body: &Value) -> anyhow::Result<Value> {
-    Ok(gateway.api(Method::PATCH, &["users", name], Some(serde_json::to_vec(body)?), None).await?.value)
+    let answer = gateway.api(Method::PATCH, &["users", name], Some(serde_json::to_vec(body)?), None).await;
+    Ok(answer.map_err(|error| unknown(error, name))?.value)
+}
+
+/// Says which user is not there.
+fn unknown(error: anyhow::Error, name: &str) -> anyhow::Error {
+    let failure = Failure::of(error);
+    if failure.status != Some(404) || failure.code.is_none() {
+        return failure.into();
+    }
+    let failure = Failure { what: format!("there is no user `{name}`"), details: Vec::new(), ..failure };
+    failure.advise("`mcp-gateway users list` shows those there are").into()
 }
 
 fn told(

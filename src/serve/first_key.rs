@@ -1,68 +1,66 @@
-//! The first administrator's key, once: on standard output for a person, and in the data folder for the command line, readable
-//! by its owner only.
+//! Who may come in when the process starts: the first administrator's key, and the file through which the command line on
+//! this machine finds the gateway. The file is written before a key that it holds counts, and its address at every start.
 
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
-
-use anyhow::Context as _;
-
+use crate::access::bootstrap::{bootstrap_kept, fresh_key};
+use crate::app::App;
 use crate::secret::Secret;
+use crate::store::now;
 
-/// Writes `cli.json` into `folder` and, when the gateway `made` the key itself, prints it. A key that the operator gave is
-/// not printed back.
-pub fn announce(folder: &Path, gateway: &str, key: &Secret, made: bool) -> anyhow::Result<()> {
-    let path = folder.join("cli.json");
-    write(&path, gateway, key).with_context(|| format!("cannot write {}", path.display()))?;
-    if made {
-        let mut out = std::io::stdout().lock();
-        write!(
-            out,
-            "\nThe first administrator's API key. It is shown this once and stored only as a hash:\n\n    {}\n\n\
-             The command line on this machine finds it in {}; keep it there or move it to a safe place.\n\n",
-            key.expose(),
-            path.display()
-        )
-        .and_then(|()| out.flush())
-        .context("standard output")?;
+use super::access_file::AccessFile;
+
+/// Makes the first administrator where there is none, reads the key ring, and leaves word for the command line: `gateway` is
+/// where this process listens. Returns the key if it was made here.
+pub(super) async fn settle(app: &App, gateway: &str) -> anyhow::Result<Option<Secret>> {
+    let folder = &app.settings.data.data_dir;
+    let supplied = app.settings.access.bootstrap_admin_key.as_ref();
+    let file = |key: Option<&Secret>| AccessFile { gateway: gateway.to_owned(), key: key.cloned() };
+    let made = bootstrap_kept(&app.store, supplied, |key| file(Some(key)).draft(folder)).await?;
+    app.keyring.reload(&app.store).await?;
+    if let Some((key, draft)) = made {
+        if let Err(error) = draft.keep() {
+            tracing::warn!("{} cannot be written: {error}", AccessFile::path(folder).display());
+        }
+        return Ok(Some(key));
     }
-    Ok(())
+    let before = match AccessFile::read(folder) {
+        Ok(before) => before.and_then(|before| before.key),
+        Err(error) => {
+            tracing::warn!("{error:#}");
+            return Ok(None);
+        }
+    };
+    let key = supplied.or(before.as_ref());
+    if let Err(error) = file(key).write(folder) {
+        tracing::warn!("{} cannot be written: {error}", AccessFile::path(folder).display());
+    }
+    match key.map(|key| app.keyring.authenticate(key.expose(), now())) {
+        Some(Ok(_)) => {}
+        Some(Err(error)) => tracing::warn!(
+            "the key in {} does not let the command line in: {error}; {MORE}",
+            AccessFile::path(folder).display()
+        ),
+        None => tracing::info!("the command line finds no key in {}; {MORE}", AccessFile::path(folder).display()),
+    }
+    Ok(None)
 }
 
-/// Through a second file, so that a reader sees the old text or the new one, and nobody ever an open one.
-fn write(path: &Path, gateway: &str, key: &Secret) -> anyhow::Result<()> {
-    let text = serde_json::to_string_pretty(&serde_json::json!({ "gateway": gateway, "key": key.expose() }))?;
-    let draft = path.with_extension(format!("json.{}", std::process::id()));
-    let written = (|| {
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&draft, path)
-    })();
-    if written.is_err() {
-        // The draft holds the key; that it cannot be removed adds nothing to the error at hand.
-        let _ = std::fs::remove_file(&draft);
+const MORE: &str = "give commands one with --key or MREG_API_KEY. If all are lost, start once with a new one in \
+                    MREG_BOOTSTRAP_ADMIN_KEY";
+
+/// An administrator's key for who starts the process: the one of the file if it is good, else a new one under `name`, in
+/// place of the former of that name. The file then holds it.
+pub async fn own_key(app: &App, gateway: &str, name: &str) -> anyhow::Result<Secret> {
+    let folder = &app.settings.data.data_dir;
+    // A file that cannot be read has been told of at the start, and is written over for want of a key in it.
+    let held = AccessFile::read(folder).ok().flatten().and_then(|file| file.key);
+    let good =
+        |key: &Secret| app.keyring.authenticate(key.expose(), now()).is_ok_and(|caller| caller.administers_gateway());
+    if let Some(key) = held.filter(good) {
+        return Ok(key);
     }
-    Ok(written?)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-
-    #[test]
-    fn the_file_is_its_owners_alone_even_where_an_open_one_stood() {
-        let folder = std::env::temp_dir().join(format!("first-key-{}", uuid::Uuid::now_v7()));
-        std::fs::create_dir(&folder).unwrap();
-        let path = folder.join("cli.json");
-        std::fs::write(&path, "old").unwrap();
-        announce(&folder, "http://127.0.0.1:8001", &Secret::new("mcpg_x"), false).unwrap();
-        let read: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-        assert_eq!(read, serde_json::json!({ "gateway": "http://127.0.0.1:8001", "key": "mcpg_x" }));
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "no draft is left");
-        std::fs::remove_dir_all(&folder).unwrap();
-    }
+    let made = fresh_key(&app.store, name).await?;
+    let key = made.ok_or_else(|| anyhow::anyhow!("there is no administrator to make a key for"))?;
+    app.changed().await?;
+    AccessFile { gateway: gateway.to_owned(), key: Some(key.clone()) }.write(folder)?;
+    Ok(key)
 }

@@ -165,6 +165,18 @@ impl Store {
         if done == 0 { Err(StoreError::Missing) } else { Ok(()) }
     }
 
+    /// Inserts a key and ends, at the time it was made, those of the same holder and name.
+    pub async fn replace_key(&self, tenant: &TenantId, row: &KeyRow) -> Result<(), StoreError> {
+        let end = "UPDATE api_keys SET revoked_at = $1
+            WHERE tenant_id = $2 AND user_id = $3 AND name = $4 AND revoked_at IS NULL";
+        on!(change self, tx => {
+            let (tenant_id, user) = (tenant.as_str(), row.user_id);
+            sqlx::query(end).bind(row.created_at).bind(tenant_id).bind(user).bind(&row.name).execute(&mut *tx).await?;
+            insert!(tx, tenant, row);
+        });
+        Ok(())
+    }
+
     /// Up to `limit` keys of the tenant (with `user`, only that user's) by id, those after `after`. Keys made by signing
     /// in are left out.
     pub async fn keys(

@@ -57,6 +57,7 @@ pub(crate) use on;
 
 pub mod catalogs;
 pub mod keys;
+pub mod look;
 pub mod servers;
 pub mod tenants;
 pub mod users;
@@ -90,12 +91,35 @@ pub enum StoreError {
         /// Why.
         cause: std::io::Error,
     },
+    /// Nothing answers at the database's address, or it takes no connection now.
+    #[error("{place} cannot be reached: {cause}; see that it runs, and that MREG_DATABASE_URL is right")]
+    Unreachable {
+        /// Which database.
+        place: String,
+        /// Why.
+        cause: String,
+    },
+    /// It answers, but not to this program: wrong user, password or name, or no database at all.
+    #[error("{place} cannot be used: {cause}; correct MREG_DATABASE_URL, or what it refuses")]
+    Unusable {
+        /// Which database.
+        place: String,
+        /// Why.
+        cause: String,
+    },
+    // The texts of the last two hold their causes: as sources they would be told twice.
     /// The tables could not be brought up to date.
     #[error("cannot bring the database up to date: {0}")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    Migrate(sqlx::migrate::MigrateError),
     /// The database failed or is away.
     #[error("database: {0}")]
-    Database(#[source] sqlx::Error),
+    Database(sqlx::Error),
+}
+
+impl From<sqlx::migrate::MigrateError> for StoreError {
+    fn from(error: sqlx::migrate::MigrateError) -> Self {
+        Self::Migrate(error)
+    }
 }
 
 impl From<sqlx::Error> for StoreError {
@@ -132,11 +156,9 @@ impl Store {
     /// file when there is none (readable by its owner only) and brings the tables up to date.
     pub async fn connect(url: &str, max_connections: u32) -> Result<Self, StoreError> {
         let most = max_connections.max(1);
-        let db = match url.split_once(':').map(|(scheme, _)| scheme) {
-            Some("sqlite") => Db::Sqlite(open_sqlite(url, most).await?),
-            Some("postgres" | "postgresql") => Db::Postgres(open_postgres(url, most).await?),
-            // The address may hold a password: only its scheme is repeated.
-            other => return Err(StoreError::Address(other.unwrap_or("").chars().take(20).collect())),
+        let db = match scheme(url)? {
+            "sqlite" => Db::Sqlite(open_sqlite(url, most).await?),
+            _ => Db::Postgres(open_postgres(url, most).await?),
         };
         let store = Self { db };
         let migrator = sqlx::migrate!("./migrations");
@@ -178,15 +200,31 @@ impl Store {
     }
 }
 
+/// Which of the two databases an address is of: `sqlite`, `postgres` or `postgresql`.
+fn scheme(url: &str) -> Result<&str, StoreError> {
+    match url.split_once(':').map(|(scheme, _)| scheme) {
+        Some(scheme @ ("sqlite" | "postgres" | "postgresql")) => Ok(scheme),
+        // The address may hold a password: only its scheme is repeated.
+        other => Err(StoreError::Address(other.unwrap_or("").chars().take(20).collect())),
+    }
+}
+
+fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, StoreError> {
+    let options = SqliteConnectOptions::from_str(url).map_err(|_| StoreError::Address("sqlite".into()))?;
+    Ok(options.create_if_missing(false).foreign_keys(true).busy_timeout(BUSY))
+}
+
+fn postgres_options(url: &str) -> Result<PgConnectOptions, StoreError> {
+    let options = PgConnectOptions::from_str(url).map_err(|_| StoreError::Address("postgres".into()))?;
+    Ok(options.application_name("mcp-gateway"))
+}
+
 async fn open_sqlite(url: &str, most: u32) -> Result<SqlitePool, StoreError> {
-    let options = SqliteConnectOptions::from_str(url)
-        .map_err(|_| StoreError::Address("sqlite".into()))?
+    let options = sqlite_options(url)?
         .create_if_missing(true)
-        .foreign_keys(true)
         .journal_mode(SqliteJournalMode::Wal)
         // A revoked key must stay revoked over a power cut; writes are rare.
-        .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(BUSY);
+        .synchronous(SqliteSynchronous::Full);
     let path = options.get_filename().to_owned();
     protect(&path).map_err(|cause| StoreError::File { path: path.display().to_string(), cause })?;
     Ok(SqlitePoolOptions::new().max_connections(most).acquire_timeout(ACQUIRE).connect_with(options).await?)
@@ -206,9 +244,7 @@ fn protect(path: &std::path::Path) -> std::io::Result<()> {
 }
 
 async fn open_postgres(url: &str, most: u32) -> Result<PgPool, StoreError> {
-    let options = PgConnectOptions::from_str(url)
-        .map_err(|_| StoreError::Address("postgres".into()))?
-        .application_name("mcp-gateway");
+    let options = postgres_options(url)?;
     Ok(PgPoolOptions::new().max_connections(most).acquire_timeout(ACQUIRE).connect_with(options).await?)
 }
 

@@ -37,6 +37,8 @@ pub struct UserChange<'a> {
     pub state: Option<&'a str>,
 }
 
+const ACTIVE_ADMINS: &str = "SELECT COUNT(*) FROM users WHERE role = 'admin' AND state = 'active'";
+
 impl Store {
     /// Inserts a user; `Taken` when the tenant has one of that name.
     pub async fn insert_user(&self, tenant: &TenantId, row: &UserRow) -> Result<(), StoreError> {
@@ -70,11 +72,10 @@ impl Store {
     ) -> Result<(), StoreError> {
         let text = "UPDATE users SET password_hash = COALESCE($1, password_hash), role = COALESCE($2, role),
             state = COALESCE($3, state), updated_at = $4 WHERE tenant_id = $5 AND id = $6";
-        let admins = "SELECT COUNT(*) FROM users WHERE role = 'admin' AND state = 'active'";
         let end = "UPDATE api_keys SET revoked_at = $1
             WHERE tenant_id = $2 AND user_id = $3 AND kind = 'login' AND revoked_at IS NULL";
         on!(change self, tx => {
-            let before: i64 = sqlx::query_scalar(admins).fetch_one(&mut *tx).await?;
+            let before: i64 = sqlx::query_scalar(ACTIVE_ADMINS).fetch_one(&mut *tx).await?;
             let done = sqlx::query(text)
                 .bind(change.password_hash)
                 .bind(change.role)
@@ -87,12 +88,30 @@ impl Store {
             if done.rows_affected() == 0 {
                 return Err(StoreError::Missing);
             }
-            let after: i64 = sqlx::query_scalar(admins).fetch_one(&mut *tx).await?;
+            let after: i64 = sqlx::query_scalar(ACTIVE_ADMINS).fetch_one(&mut *tx).await?;
             if before > 0 && after == 0 {
                 return Err(StoreError::LastAdmin);
             }
             if end_sessions {
                 sqlx::query(end).bind(now).bind(tenant.as_str()).bind(id).execute(&mut *tx).await?;
+            }
+        });
+        Ok(())
+    }
+
+    /// Removes a user with every key. `Missing` when the tenant has none of that id, `LastAdmin` when no active
+    /// administrator of the gateway would be left. What the user registered stays.
+    pub async fn delete_user(&self, tenant: &TenantId, id: Uuid) -> Result<(), StoreError> {
+        let text = "DELETE FROM users WHERE tenant_id = $1 AND id = $2";
+        on!(change self, tx => {
+            let before: i64 = sqlx::query_scalar(ACTIVE_ADMINS).fetch_one(&mut *tx).await?;
+            let done = sqlx::query(text).bind(tenant.as_str()).bind(id).execute(&mut *tx).await?;
+            if done.rows_affected() == 0 {
+                return Err(StoreError::Missing);
+            }
+            let after: i64 = sqlx::query_scalar(ACTIVE_ADMINS).fetch_one(&mut *tx).await?;
+            if before > 0 && after == 0 {
+                return Err(StoreError::LastAdmin);
             }
         });
         Ok(())

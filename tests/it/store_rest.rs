@@ -243,6 +243,24 @@ on_both! {
 }
 
 on_both! {
+    async fn who_is_removed_leaves_servers_and_no_key(db) {
+        let world = World::open(db).await;
+        let scopes = json!({"servers": ["*"], "admin": true});
+        let owner = world.person("ada", "server_owner", scopes.clone()).await;
+        world.with_key(&owner, "POST /servers", server("files")).await.expect(201);
+        world.with_key(&owner, "DELETE /users/ada", Value::Null).await.expect(403);
+        let deputy = world.person("bob", "tenant_admin", scopes).await;
+        world.with_key(&deputy, "DELETE /users/admin", Value::Null).await.expect(403);
+        world.with_key(&deputy, "DELETE /users/ada", Value::Null).await.expect(204);
+        world.with_key(&owner, "GET /me", Value::Null).await.expect(401);
+        world.call("GET /users/ada", Value::Null).await.expect(404);
+        world.call("GET /servers/files", Value::Null).await.expect(200);
+        assert_eq!(world.call("DELETE /users/admin", Value::Null).await.expect(409).json()["code"], "LAST_ADMIN");
+        world.call("GET /me", Value::Null).await.expect(200);
+    }
+}
+
+on_both! {
     async fn what_servers_offer_is_found_by_who_may_use_it(db) {
         let world = World::open(db).await;
         let tenant = TenantId::default_tenant();

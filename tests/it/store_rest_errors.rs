@@ -189,6 +189,7 @@ async fn another_tenants_things_do_not_exist() {
     for who in [row.id.to_string(), "eve".into()] {
         world.call(&format!("GET /users/{who}"), Value::Null).await.expect(404);
         world.call(&format!("PATCH /users/{who}"), json!({"state": "disabled"})).await.expect(404);
+        world.call(&format!("DELETE /users/{who}"), Value::Null).await.expect(404);
         world.call(&format!("POST /users/{who}/password"), json!({"password": "a long pass phrase"})).await.expect(404);
     }
     world.call(&format!("DELETE /keys/{}", uuid::Uuid::now_v7()), Value::Null).await.expect(404);
