@@ -19,7 +19,7 @@ use crate::access::{Accounts, KeyRing};
 use crate::balance::ReplicaStatus;
 use crate::config::Settings;
 use crate::crypto::Sealer;
-use crate::fault::{Fault, Kind as FaultKind};
+use crate::fault::{Fault, Retry};
 use crate::id::{ServerId, TenantId};
 use crate::mcp::legacy_sse::Channels;
 use crate::mcp::session::Sessions;
@@ -200,7 +200,12 @@ impl App {
     pub async fn changed(&self) -> Result<(), StoreError> {
         self.keyring.reload(&self.store).await?;
         match self.servers().load_all().await {
-            Ok(servers) => self.registry.follow(servers, &ahash::AHashMap::new()),
+            Ok(servers) => {
+                let moved = self.registry.follow(servers, &ahash::AHashMap::new());
+                if !moved.is_empty() {
+                    self.sessions.each(|session, _| moved.iter().for_each(|server| session.lose_all(*server)));
+                }
+            }
             Err(error) => tracing::error!("the servers could not be read again: {error}"),
         }
         Ok(())
@@ -209,9 +214,7 @@ impl App {
     /// Asks a server anew what it offers, and waits for the answer.
     pub async fn refresh(&self, server: ServerId) -> Result<(), Fault> {
         match self.registry.refresh(server).await.map(|status| status.state) {
-            Some(State::Unreachable(reason)) => {
-                Err(Fault::upstream(FaultKind::Unreachable, crate::fault::Retry::NotSent, reason))
-            }
+            Some(State::Unreachable { kind, reason }) => Err(Fault::upstream(kind, Retry::NotSent, reason)),
             _ => Ok(()),
         }
     }
@@ -226,7 +229,7 @@ impl App {
         let (state, last_error) = match status.state {
             State::Unknown => ("unknown", None),
             State::Ready => ("ready", None),
-            State::Unreachable(reason) => ("unreachable", Some(reason)),
+            State::Unreachable { reason, .. } => ("unreachable", Some(reason)),
         };
         ServerStatus {
             state,

@@ -7,6 +7,7 @@ mod asks;
 mod bad_input;
 mod changes;
 mod channels;
+mod described;
 mod faults;
 mod lists;
 mod matrix;
