@@ -9,6 +9,7 @@ pub mod keys;
 pub mod role;
 pub mod scopes;
 pub mod users;
+pub mod visibility;
 
 use std::sync::Arc;
 
@@ -18,9 +19,10 @@ pub use accounts::Accounts;
 pub use keyring::{AuthError, KeyRing};
 pub use role::Role;
 pub use scopes::{Allow, Scopes};
+pub use visibility::Visibility;
 
+use crate::field::FieldError;
 use crate::id::{Principal, TenantId};
-use crate::registry::model::{FieldError, Visibility};
 use crate::store::StoreError;
 
 /// Why accounts or keys were not changed.
@@ -186,10 +188,7 @@ impl Caller {
     pub fn may_use_server(&self, tenant: &TenantId, slug: &str, visibility: &Visibility) -> bool {
         *tenant == self.0.tenant
             && self.0.scopes.allows_server(slug)
-            && (self.0.role >= Role::TenantAdmin
-                || visibility.everyone
-                || visibility.roles.iter().any(|role| role == self.0.role.as_str())
-                || visibility.users.iter().any(|user| user.eq_ignore_ascii_case(&self.0.username)))
+            && (self.0.role >= Role::TenantAdmin || visibility.includes(&self.0.username, self.0.role))
     }
 
     /// Whether the key's scopes name the tool; the server must have been allowed by [`Caller::may_use_server`].

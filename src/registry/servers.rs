@@ -11,8 +11,9 @@ use time::OffsetDateTime;
 
 use crate::access::{Caller, Role, UserId};
 use crate::crypto::{CryptoError, Place, Sealer};
+use crate::field::FieldError;
 use crate::id::{ServerId, Slug};
-use crate::registry::model::{FieldError, Server, ServerSpec, TransportKind};
+use crate::registry::model::{Server, ServerSpec, TransportKind};
 use crate::secret::Secret;
 use crate::store::servers::ServerRow;
 use crate::store::tenants::tenant_of;
@@ -319,19 +320,7 @@ pub fn masked_json(spec: &ServerSpec) -> Value {
 }
 
 fn check(spec: &ServerSpec, caller: &Caller) -> Result<(), ServersError> {
-    let mut found = spec.check();
-    for (index, role) in spec.visibility.roles.iter().enumerate() {
-        if Role::parse(role).is_none() {
-            let message = "not a role; use admin, tenant_admin, server_owner or user".to_owned();
-            found.push(FieldError { field: format!("visibility.roles[{index}]"), message });
-        }
-    }
-    for (field, value) in masked_json(spec).as_object().into_iter().flatten() {
-        // PostgreSQL keeps none in JSON.
-        if value.to_string().contains("\\u0000") {
-            found.push(FieldError { field: field.clone(), message: "holds a NUL character".to_owned() });
-        }
-    }
+    let found = spec.check();
     if !found.is_empty() {
         return Err(ServersError::Invalid(found));
     }

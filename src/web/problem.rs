@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 
 use crate::access::{AccessError, AuthError};
-use crate::registry::model::FieldError;
+use crate::field::FieldError;
 use crate::registry::servers::ServersError;
 use crate::store::StoreError;
 

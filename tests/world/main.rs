@@ -14,4 +14,5 @@ mod matrix;
 mod sessions;
 mod stop;
 mod untouched;
+mod visible;
 mod world;
