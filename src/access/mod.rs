@@ -196,3 +196,33 @@ impl Caller {
         self.0.scopes.allows_tool(slug, tool)
     }
 }
+
+/// Somebody who administers the tenant, by role and by the key's scope: proof, as a [`Caller`] is of having been let in.
+#[derive(Debug, Clone)]
+pub struct Admin(Caller);
+
+impl Admin {
+    /// The caller as an administrator, if it is one.
+    pub fn prove(caller: &Caller) -> Result<Self, AccessError> {
+        if caller.administers_tenant() {
+            return Ok(Self(caller.clone()));
+        }
+        Err(AccessError::Forbidden("only an administrator, with a key of the scope `admin`, may do this"))
+    }
+
+    /// Fails for a role above the own, which nobody gives.
+    fn may_give(&self, role: Role) -> Result<(), AccessError> {
+        if role > self.role() {
+            return Err(AccessError::Forbidden("nobody gives a role above the own"));
+        }
+        Ok(())
+    }
+}
+
+impl std::ops::Deref for Admin {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.0
+    }
+}
