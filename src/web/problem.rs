@@ -248,6 +248,11 @@ impl From<ServersError> for Problem {
         match error {
             ServersError::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, "FORBIDDEN", detail),
             ServersError::Invalid(errors) => Self::fields(errors),
+            ServersError::Refused(errors) => {
+                let mut problem = Self::new(StatusCode::FORBIDDEN, "FORBIDDEN", detail);
+                problem.0.errors = errors;
+                problem
+            }
             ServersError::Taken(_) => Self::new(StatusCode::CONFLICT, "SLUG_TAKEN", detail),
             ServersError::Missing => Self::missing("server"),
             ServersError::Stale => Self::new(StatusCode::PRECONDITION_FAILED, "STALE", detail),
