@@ -6,6 +6,7 @@
 mod store_databases;
 
 mod store_access;
+mod store_replicas;
 mod store_rest;
 mod store_rest_errors;
 mod store_rows;
