@@ -3,7 +3,7 @@
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
@@ -13,21 +13,34 @@ use crate::mcp::endpoint::{self, ALL, ONE};
 use crate::mcp::legacy_sse;
 use crate::ops;
 
+/// Every path that is not [`admin`]'s, with what answers there.
+fn table() -> Vec<(&'static str, MethodRouter<App>)> {
+    let mut table = ops::table();
+    table.extend([
+        (ALL, get(endpoint::get_all).post(endpoint::post_all).delete(endpoint::delete_all)),
+        (ONE, get(endpoint::get_one).post(endpoint::post_one).delete(endpoint::delete_one)),
+        (legacy_sse::ALL, get(legacy_sse::open_all)),
+        (legacy_sse::ONE, get(legacy_sse::open_one)),
+        (legacy_sse::MESSAGES, post(legacy_sse::message)),
+    ]);
+    table
+}
+
 /// All routes of one process.
 pub fn routes(app: App) -> Router {
-    Router::new()
-        .merge(ops::router())
-        .merge(admin::router())
-        .route(ALL, get(endpoint::get_all).post(endpoint::post_all).delete(endpoint::delete_all))
-        .route(ONE, get(endpoint::get_one).post(endpoint::post_one).delete(endpoint::delete_one))
-        .route(legacy_sse::ALL, get(legacy_sse::open_all))
-        .route(legacy_sse::ONE, get(legacy_sse::open_one))
-        .route(legacy_sse::MESSAGES, post(legacy_sse::message))
+    let routes = table().into_iter().fold(admin::router(), |router, (path, answers)| router.route(path, answers));
+    routes
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         // The door bounds bodies for all routes alike; a second, smaller bound would only confuse.
         .layer(DefaultBodyLimit::disable())
         .with_state(app)
+}
+
+/// Every path of one process, as it is written in the router: for who goes through all of them.
+pub fn paths() -> Vec<String> {
+    let rest = table().into_iter().map(|(path, _)| path.to_owned());
+    rest.chain(admin::table().into_iter().map(|(path, _)| format!("{}{path}", admin::BASE))).collect()
 }
 
 async fn not_found() -> (StatusCode, Json<Value>) {

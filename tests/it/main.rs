@@ -5,6 +5,9 @@
 #[macro_use]
 mod store_databases;
 
+mod rooms;
+mod routes;
+mod snapshots;
 mod store_access;
 mod store_replicas;
 mod store_rest;
