@@ -7,6 +7,7 @@ pub mod preflight;
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use bytes::Bytes;
@@ -20,7 +21,7 @@ use crate::access::{Accounts, KeyRing};
 use crate::balance::ReplicaStatus;
 use crate::config::Settings;
 use crate::crypto::Sealer;
-use crate::fault::{Fault, Kind as FaultKind};
+use crate::fault::{Fault, Retry};
 use crate::id::{ServerId, TenantId};
 use crate::mcp::legacy_sse::Channels;
 use crate::mcp::session::Sessions;
@@ -34,6 +35,9 @@ use crate::store::{Store, StoreError};
 use crate::telemetry::{Health, Recorder};
 
 pub use assembly::{assemble, build};
+
+/// Pause before the database is asked again to say when something changes.
+const LISTEN_AGAIN: Duration = Duration::from_secs(2);
 
 /// The running gateway. Cheap to clone.
 #[derive(Clone)]
@@ -61,6 +65,8 @@ pub struct Parts {
     pub streams: Streams,
     /// Where finished operations go.
     pub recorder: Recorder,
+    /// The revision of the store that was last taken over whole.
+    pub followed: tokio::sync::Mutex<Option<i64>>,
     /// How the parts are.
     pub health: Health,
     /// Owns everything that runs on its own, so that the end can wait for it.
@@ -197,22 +203,63 @@ impl App {
         Ok(())
     }
 
-    /// Takes over a change of servers, keys or accounts at once, before the answer to who made it.
+    /// Takes over what is stored by now of servers, keys and accounts: before the answer to who changed it, and when another
+    /// process did.
     pub async fn changed(&self) -> Result<(), StoreError> {
+        // One at a time, or what was read first could be taken over last.
+        let mut followed = self.followed.lock().await;
+        // Read before the rest: what changes meanwhile is looked at again.
+        let revision = self.store.revision().await?;
+        if *followed == Some(revision) {
+            return Ok(());
+        }
         self.keyring.reload(&self.store).await?;
         match self.servers().load_all().await {
-            Ok(servers) => self.registry.follow(servers, &ahash::AHashMap::new()),
+            Ok(servers) => {
+                let moved = self.registry.follow(servers, &ahash::AHashMap::new());
+                if !moved.is_empty() {
+                    self.sessions.each(|session, _| moved.iter().for_each(|server| session.lose_all(*server)));
+                }
+                *followed = Some(revision);
+            }
             Err(error) => tracing::error!("the servers could not be read again: {error}"),
         }
         Ok(())
     }
 
+    /// Takes over what other processes change as soon as the database says so, until the process stops. Where it says nothing
+    /// (SQLite, a pooler in between), the job that looks from time to time finds it.
+    pub async fn hear_changes(&self) {
+        let hearing = async {
+            loop {
+                match self.store.announcements().await {
+                    Ok(None) => return std::future::pending().await,
+                    Ok(Some(mut announcements)) => loop {
+                        // First what was announced before anybody listened.
+                        let taken = self.changed().await;
+                        if let Err(error) = match taken {
+                            Ok(()) => announcements.next().await,
+                            failed => failed,
+                        } {
+                            tracing::warn!("changes by other processes are not heard of at once: {error}");
+                            break;
+                        }
+                    },
+                    Err(error) => tracing::warn!("changes by other processes are not heard of at once: {error}"),
+                }
+                tokio::time::sleep(LISTEN_AGAIN).await;
+            }
+        };
+        tokio::select! {
+            () = self.shutdown.cancelled() => {}
+            () = hearing => {}
+        }
+    }
+
     /// Asks a server anew what it offers, and waits for the answer.
     pub async fn refresh(&self, server: ServerId) -> Result<(), Fault> {
         match self.registry.refresh(server).await.map(|status| status.state) {
-            Some(State::Unreachable(reason)) => {
-                Err(Fault::upstream(FaultKind::Unreachable, crate::fault::Retry::NotSent, reason))
-            }
+            Some(State::Unreachable { kind, reason }) => Err(Fault::upstream(kind, Retry::NotSent, reason)),
             _ => Ok(()),
         }
     }
@@ -227,7 +274,7 @@ impl App {
         let (state, last_error) = match status.state {
             State::Unknown => ("unknown", None),
             State::Ready => ("ready", None),
-            State::Unreachable(reason) => ("unreachable", Some(reason)),
+            State::Unreachable { reason, .. } => ("unreachable", Some(reason)),
         };
         ServerStatus {
             state,

@@ -54,7 +54,7 @@ pub enum Retry {
 
 /// One failed attempt.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{detail}")]
+#[error("{}{}{detail}", place.as_deref().unwrap_or_default(), if place.is_some() { ": " } else { "" })]
 pub struct Fault {
     /// Who has to act.
     pub whose: Whose,
@@ -62,8 +62,10 @@ pub struct Fault {
     pub kind: Kind,
     /// Whether another replica may be tried.
     pub retry: Retry,
-    /// One sentence for a person, without secrets.
+    /// One sentence for a person, whoever that is: without secrets and without addresses.
     pub detail: String,
+    /// The address that it happened at: for administrators and the log, who read the whole as text.
+    pub place: Option<Box<str>>,
     /// When it is worth coming back, if known.
     pub retry_after: Option<Duration>,
 }
@@ -71,17 +73,38 @@ pub struct Fault {
 impl Fault {
     /// A fault of the upstream.
     pub fn upstream(kind: Kind, retry: Retry, detail: impl Into<String>) -> Self {
-        Self { whose: Whose::Upstream, kind, retry, detail: detail.into(), retry_after: None }
+        Self { whose: Whose::Upstream, kind, retry, detail: detail.into(), place: None, retry_after: None }
     }
 
     /// A fault of this gateway.
     pub fn gateway(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { whose: Whose::Gateway, kind, retry: Retry::NotSent, detail: detail.into(), retry_after: None }
+        Self {
+            whose: Whose::Gateway,
+            kind,
+            retry: Retry::NotSent,
+            detail: detail.into(),
+            place: None,
+            retry_after: None,
+        }
     }
 
     /// A fault of the caller.
     pub fn client(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { whose: Whose::Client, kind, retry: Retry::NotSent, detail: detail.into(), retry_after: None }
+        Self {
+            whose: Whose::Client,
+            kind,
+            retry: Retry::NotSent,
+            detail: detail.into(),
+            place: None,
+            retry_after: None,
+        }
+    }
+
+    /// The same, with the address that it happened at.
+    #[must_use]
+    pub fn at(mut self, place: impl std::fmt::Display) -> Self {
+        self.place = Some(place.to_string().into());
+        self
     }
 
     /// Whether a circuit breaker counts this against the replica: failures of transport and 5xx do, a refusal of ours does not.

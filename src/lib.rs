@@ -2,7 +2,7 @@
 //! both for many tenants. `ARCHITECTURE.md` shows the house; the page to read first is `mcp::exchange`.
 //!
 //! Look down, never sideways: `cli` and `serve` → surfaces (`mcp`, `admin`, `ops`) → `web` → `app` → engines (`registry`,
-//! `access`, `balance`, `upstream`) → `store`, `telemetry` → ground.
+//! `upstream`, `balance`, `access`) → `store`, `telemetry` → ground.
 
 pub mod admin;
 pub mod app;
@@ -25,6 +25,7 @@ pub mod telemetry;
 pub mod config;
 pub mod crypto;
 pub mod fault;
+pub mod field;
 pub mod id;
 pub mod json;
 pub mod net;

@@ -4,10 +4,9 @@
 mod gauges;
 
 use axum::Json;
-use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use http::header::{ACCEPT, CONTENT_TYPE, VARY};
 use http::{HeaderMap, StatusCode};
 use serde_json::json;
@@ -15,13 +14,14 @@ use serde_json::json;
 use crate::app::App;
 use crate::telemetry::{Format, Status};
 
-/// The routes.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/health", get(health))
-        .route("/health/live", get(live))
-        .route("/health/ready", get(ready))
-        .route("/metrics", get(metrics))
+/// Every path of the surface, with what answers there.
+pub fn table() -> Vec<(&'static str, MethodRouter<App>)> {
+    vec![
+        ("/health", get(health)),
+        ("/health/live", get(live)),
+        ("/health/ready", get(ready)),
+        ("/metrics", get(metrics)),
+    ]
 }
 
 async fn health(State(app): State<App>) -> Response {

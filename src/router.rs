@@ -4,7 +4,7 @@
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 
 use crate::admin;
 use crate::app::App;
@@ -14,27 +14,33 @@ use crate::ops;
 use crate::web::problem::{no_such_method, no_such_path};
 use crate::web::record::record;
 
-/// All routes of one process.
-pub fn routes(app: App) -> Router {
-    Router::new()
-        .merge(recorded(app.clone()))
-        .merge(ops::router())
-        .route(ALL, get(endpoint::get_all).post(endpoint::post_all).delete(endpoint::delete_all))
-        .route(ONE, get(endpoint::get_one).post(endpoint::post_one).delete(endpoint::delete_one))
-        .route(legacy_sse::ALL, get(legacy_sse::open_all))
-        .route(legacy_sse::ONE, get(legacy_sse::open_one))
-        .route(legacy_sse::MESSAGES, post(legacy_sse::message))
-        // The door bounds bodies for all routes alike; a second, smaller bound would only confuse.
-        .layer(DefaultBodyLimit::disable())
-        .with_state(app)
+/// Every path that is not [`admin`]'s, with what answers there.
+fn table() -> Vec<(&'static str, MethodRouter<App>)> {
+    let mut table = ops::table();
+    table.extend([
+        (ALL, get(endpoint::get_all).post(endpoint::post_all).delete(endpoint::delete_all)),
+        (ONE, get(endpoint::get_one).post(endpoint::post_one).delete(endpoint::delete_one)),
+        (legacy_sse::ALL, get(legacy_sse::open_all)),
+        (legacy_sse::ONE, get(legacy_sse::open_one)),
+        (legacy_sse::MESSAGES, post(legacy_sse::message)),
+    ]);
+    table
 }
 
-/// The routes whose requests the layer records: all but those of MCP, which record what it cannot know, and those that are
-/// asked every few seconds by machines.
-pub fn recorded(app: App) -> Router<App> {
-    Router::new()
-        .merge(admin::router())
+/// All routes of one process.
+pub fn routes(app: App) -> Router {
+    // Recorded are all but those of MCP, which record what the layer cannot know, and those that machines ask every few seconds.
+    let recorded = admin::router()
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
-        .layer(from_fn_with_state(app, record))
+        .layer(from_fn_with_state(app.clone(), record));
+    let routes = table().into_iter().fold(recorded, |router, (path, answers)| router.route(path, answers));
+    // The door bounds bodies for all routes alike; a second, smaller bound would only confuse.
+    routes.layer(DefaultBodyLimit::disable()).with_state(app)
+}
+
+/// Every path of one process, as it is written in the router: for who goes through all of them.
+pub fn paths() -> Vec<String> {
+    let rest = table().into_iter().map(|(path, _)| path.to_owned());
+    rest.chain(admin::table().into_iter().map(|(path, _)| format!("{}{path}", admin::BASE))).collect()
 }

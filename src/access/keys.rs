@@ -9,6 +9,7 @@ use super::accounts::new_id;
 use super::users::parse_username;
 use super::{AccessError, Caller, KeyId, Role, Scopes, invalid};
 use crate::crypto::{hash_token, new_api_key};
+use crate::field::FieldError;
 use crate::id::TenantId;
 use crate::secret::Secret;
 use crate::store::keys::{HeldKeyRow, KeyRow};
@@ -73,7 +74,7 @@ pub async fn create(
     }
     let mut found = order.scopes.check();
     let mut say = |field: &str, message: &str| {
-        found.push(crate::registry::model::FieldError { field: field.into(), message: message.into() });
+        found.push(FieldError { field: field.into(), message: message.into() });
     };
     if order.name.trim().is_empty() || order.name.len() > 100 || order.name.contains(char::is_control) {
         say("name", "a name has 1 to 100 bytes and no control characters");

@@ -9,6 +9,7 @@ pub mod keys;
 pub mod role;
 pub mod scopes;
 pub mod users;
+pub mod visibility;
 
 use std::sync::Arc;
 
@@ -18,9 +19,10 @@ pub use accounts::Accounts;
 pub use keyring::{AuthError, KeyRing};
 pub use role::Role;
 pub use scopes::{Allow, Scopes};
+pub use visibility::Visibility;
 
+use crate::field::FieldError;
 use crate::id::{Principal, TenantId};
-use crate::registry::model::{FieldError, Visibility};
 use crate::store::StoreError;
 
 /// Why accounts or keys were not changed.
@@ -201,14 +203,41 @@ impl Caller {
     pub fn may_use_server(&self, tenant: &TenantId, slug: &str, visibility: &Visibility) -> bool {
         *tenant == self.0.tenant
             && self.0.scopes.allows_server(slug)
-            && (self.0.role >= Role::TenantAdmin
-                || visibility.everyone
-                || visibility.roles.iter().any(|role| role == self.0.role.as_str())
-                || visibility.users.iter().any(|user| user.eq_ignore_ascii_case(&self.0.username)))
+            && (self.0.role >= Role::TenantAdmin || visibility.includes(&self.0.username, self.0.role))
     }
 
     /// Whether the key's scopes name the tool; the server must have been allowed by [`Caller::may_use_server`].
     pub fn may_call_tool(&self, slug: &str, tool: &str) -> bool {
         self.0.scopes.allows_tool(slug, tool)
+    }
+}
+
+/// Somebody who administers the tenant, by role and by the key's scope: proof, as a [`Caller`] is of having been let in.
+#[derive(Debug, Clone)]
+pub struct Admin(Caller);
+
+impl Admin {
+    /// The caller as an administrator, if it is one.
+    pub fn prove(caller: &Caller) -> Result<Self, AccessError> {
+        if caller.administers_tenant() {
+            return Ok(Self(caller.clone()));
+        }
+        Err(AccessError::Forbidden("only an administrator, with a key of the scope `admin`, may do this"))
+    }
+
+    /// Fails for a role above the own, which nobody gives.
+    fn may_give(&self, role: Role) -> Result<(), AccessError> {
+        if role > self.role() {
+            return Err(AccessError::Forbidden("nobody gives a role above the own"));
+        }
+        Ok(())
+    }
+}
+
+impl std::ops::Deref for Admin {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.0
     }
 }

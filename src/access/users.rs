@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::accounts::{check_password, new_id};
-use super::{AccessError, Accounts, Caller, Role, UserId, invalid};
+use super::{AccessError, Accounts, Admin, Caller, Role, UserId, invalid};
 use crate::secret::Secret;
 use crate::store::users::{UserChange, UserRow};
 use crate::store::{Store, StoreError, at, micros};
@@ -44,13 +44,13 @@ pub struct UserEdit {
 pub async fn create(
     store: &Store,
     accounts: &Accounts,
-    caller: &Caller,
+    admin: &Admin,
     username: &str,
     password: Option<Secret>,
     role: Role,
     now: OffsetDateTime,
 ) -> Result<UserView, AccessError> {
-    must_administer(caller, role)?;
+    admin.may_give(role)?;
     let username = parse_username(username)?;
     let password_hash = match password {
         Some(password) => {
@@ -61,7 +61,7 @@ pub async fn create(
     };
     let row = UserRow {
         id: new_id(),
-        tenant_id: caller.tenant().as_str().to_owned(),
+        tenant_id: admin.tenant().as_str().to_owned(),
         username,
         password_hash,
         role: role.as_str().to_owned(),
@@ -69,14 +69,13 @@ pub async fn create(
         created_at: micros(now),
         updated_at: micros(now),
     };
-    store.insert_user(caller.tenant(), &row).await?;
+    store.insert_user(admin.tenant(), &row).await?;
     Ok(view(row)?)
 }
 
 /// Up to `limit` accounts of the tenant by name, those after `after`. For the tenant's administrators.
-pub async fn list(store: &Store, caller: &Caller, after: &str, limit: u16) -> Result<Vec<UserView>, AccessError> {
-    must_administer(caller, Role::User)?;
-    let rows = store.users(caller.tenant(), after, limit.into()).await?;
+pub async fn list(store: &Store, admin: &Admin, after: &str, limit: u16) -> Result<Vec<UserView>, AccessError> {
+    let rows = store.users(admin.tenant(), after, limit.into()).await?;
     Ok(rows.into_iter().map(view).collect::<Result<_, _>>()?)
 }
 
@@ -89,7 +88,7 @@ pub async fn find(store: &Store, caller: &Caller, id_or_name: &str) -> Result<Uu
     if let Ok(id) = Uuid::parse_str(&name) {
         return Ok(id);
     }
-    must_administer(caller, Role::User)?;
+    Admin::prove(caller)?;
     let name = parse_username(&name).map_err(|_| StoreError::Missing)?;
     Ok(store.user_named(caller.tenant(), &name).await?.ok_or(StoreError::Missing)?.id)
 }
@@ -97,7 +96,7 @@ pub async fn find(store: &Store, caller: &Caller, id_or_name: &str) -> Result<Uu
 /// One account: for the tenant's administrators, and each for itself.
 pub async fn get(store: &Store, caller: &Caller, id: Uuid) -> Result<UserView, AccessError> {
     if caller.user_id().0 != id {
-        must_administer(caller, Role::User)?;
+        Admin::prove(caller)?;
     }
     Ok(view(store.user(caller.tenant(), id).await?.ok_or(StoreError::Missing)?)?)
 }
@@ -105,27 +104,26 @@ pub async fn get(store: &Store, caller: &Caller, id: Uuid) -> Result<UserView, A
 /// Changes role or state. A disabled account's keys stop at once, and its sign-ins do not come back with it.
 pub async fn edit(
     store: &Store,
-    caller: &Caller,
+    admin: &Admin,
     id: Uuid,
     edit: UserEdit,
     now: OffsetDateTime,
 ) -> Result<UserView, AccessError> {
-    must_administer(caller, edit.role.unwrap_or(Role::User))?;
-    let user = reachable(store, caller, id).await?;
+    admin.may_give(edit.role.unwrap_or(Role::User))?;
+    let user = reachable(store, admin, id).await?;
     let change = UserChange {
         password_hash: None,
         role: edit.role.map(Role::as_str),
         state: edit.active.map(|active| if active { "active" } else { "disabled" }),
     };
-    store.update_user(caller.tenant(), user.id, change, edit.active == Some(false), micros(now)).await?;
-    get(store, caller, id).await
+    store.update_user(admin.tenant(), user.id, change, edit.active == Some(false), micros(now)).await?;
+    get(store, admin, id).await
 }
 
 /// Removes an account with its keys and sign-ins; the servers that it registered stay, without an owner.
-pub async fn remove(store: &Store, caller: &Caller, id: Uuid) -> Result<(), AccessError> {
-    must_administer(caller, Role::User)?;
-    let user = reachable(store, caller, id).await?;
-    Ok(store.delete_user(caller.tenant(), user.id).await?)
+pub async fn remove(store: &Store, admin: &Admin, id: Uuid) -> Result<(), AccessError> {
+    let user = reachable(store, admin, id).await?;
+    Ok(store.delete_user(admin.tenant(), user.id).await?)
 }
 
 /// Sets a password: an administrator anybody's below, others their own if they know the `current` one. Every sign-in of
@@ -141,7 +139,7 @@ pub async fn set_password(
 ) -> Result<(), AccessError> {
     let own = caller.user_id().0 == id;
     if !own {
-        must_administer(caller, Role::User)?;
+        Admin::prove(caller)?;
     }
     let user = reachable(store, caller, id).await?;
     check_password(&new, &user.username)?;
@@ -155,16 +153,6 @@ pub async fn set_password(
     let hash = accounts.hash_password(new).await?;
     let change = UserChange { password_hash: Some(&hash), ..UserChange::default() };
     Ok(store.update_user(caller.tenant(), id, change, true, micros(now)).await?)
-}
-
-fn must_administer(caller: &Caller, role: Role) -> Result<(), AccessError> {
-    if !caller.administers_tenant() {
-        return Err(AccessError::Forbidden("only an administrator, with a key of the scope `admin`, may do this"));
-    }
-    if role > caller.role() {
-        return Err(AccessError::Forbidden("nobody gives a role above the own"));
-    }
-    Ok(())
 }
 
 async fn reachable(store: &Store, caller: &Caller, id: Uuid) -> Result<UserRow, AccessError> {

@@ -1,6 +1,7 @@
 //! SURFACE: the REST API, `/api/v1`: servers, keys, accounts, signing in, finding tools. One file per resource. Every
 //! error is a problem document; every change is in force on this replica before its answer goes out.
 
+mod apply;
 mod discovery;
 mod keys;
 mod servers;
@@ -8,38 +9,40 @@ mod session;
 mod users;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 
 use crate::app::App;
 use crate::web::problem::{no_such_method, no_such_path};
 
-/// Every path of the surface, to be nested under `/api/v1`.
-pub fn routes() -> Router<App> {
-    Router::new()
-        .route("/servers", get(servers::list).post(servers::create))
-        .route(
-            "/servers/{slug}",
-            get(servers::read).put(servers::replace).patch(servers::patch).delete(servers::delete),
-        )
-        .route("/servers/{slug}/enable", post(servers::enable))
-        .route("/servers/{slug}/disable", post(servers::disable))
-        .route("/servers/{slug}/refresh", post(servers::refresh))
-        .route("/servers/{slug}/tools", get(servers::tools))
-        .route("/keys", get(keys::list).post(keys::create))
-        .route("/keys/{id}", axum::routing::delete(keys::revoke))
-        .route("/users", get(users::list).post(users::create))
-        .route("/users/{id}", get(users::read).patch(users::patch).delete(users::delete))
-        .route("/users/{id}/password", post(users::password))
-        .route("/login", post(session::login))
-        .route("/logout", post(session::logout))
-        .route("/me", get(session::me))
-        .route("/discovery/tools", get(discovery::tools))
-        .route("/discovery/resources", get(discovery::resources))
-        .fallback(no_such_path)
-        .method_not_allowed_fallback(no_such_method)
+/// Where the surface is.
+pub const BASE: &str = "/api/v1";
+
+/// Every path of the surface below [`BASE`], with what answers there.
+pub fn table() -> Vec<(&'static str, MethodRouter<App>)> {
+    let server = get(servers::read).put(servers::replace).patch(servers::patch).delete(servers::delete);
+    vec![
+        ("/servers", get(servers::list).post(servers::create)),
+        ("/servers/{slug}", server),
+        ("/servers/{slug}/enable", post(servers::enable)),
+        ("/servers/{slug}/disable", post(servers::disable)),
+        ("/servers/{slug}/refresh", post(servers::refresh)),
+        ("/servers/{slug}/tools", get(servers::tools)),
+        ("/apply", post(apply::apply)),
+        ("/keys", get(keys::list).post(keys::create)),
+        ("/keys/{id}", delete(keys::revoke)),
+        ("/users", get(users::list).post(users::create)),
+        ("/users/{id}", get(users::read).patch(users::patch).delete(users::delete)),
+        ("/users/{id}/password", post(users::password)),
+        ("/login", post(session::login)),
+        ("/logout", post(session::logout)),
+        ("/me", get(session::me)),
+        ("/discovery/tools", get(discovery::tools)),
+        ("/discovery/resources", get(discovery::resources)),
+    ]
 }
 
 /// The surface under its path.
 pub fn router() -> Router<App> {
-    Router::new().nest("/api/v1", routes())
+    let routes = table().into_iter().fold(Router::new(), |router, (path, answers)| router.route(path, answers));
+    Router::new().nest(BASE, routes.fallback(no_such_path).method_not_allowed_fallback(no_such_method))
 }

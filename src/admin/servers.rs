@@ -22,7 +22,7 @@ use crate::web::json::{Body, Page, PageQuery, Parameters, RawBody, cursor_after,
 use crate::web::problem::Problem;
 
 /// How long registering waits for a new server to say what it offers. It is registered whether it does or not.
-const FIRST_LOOK: Duration = Duration::from_secs(5);
+pub(super) const FIRST_LOOK: Duration = Duration::from_secs(5);
 
 /// A server as it is read: the description, masked; to whom may not change it, without where and how it is reached.
 #[derive(Serialize)]
@@ -36,6 +36,9 @@ pub(super) struct View {
     #[serde(with = "time::serde::rfc3339")]
     updated_at: OffsetDateTime,
     status: ServerStatus,
+    /// What was taken over and may be a mistake; only in the answer to a change.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 fn view(app: &App, caller: &Caller, record: &Record) -> View {
@@ -60,11 +63,18 @@ fn view(app: &App, caller: &Caller, record: &Record) -> View {
         created_at: server.created_at,
         updated_at: server.updated_at,
         status,
+        warnings: Vec::new(),
     }
 }
 
-fn answer(app: &App, caller: &Caller, record: &Record) -> Response {
-    ([(ETAG, etag(record.server.revision))], Json(view(app, caller, record))).into_response()
+fn answer(view: View) -> Response {
+    ([(ETAG, etag(view.revision))], Json(view)).into_response()
+}
+
+/// The answer to who described the server anew.
+async fn answer_change(app: &App, caller: &Caller, record: &Record) -> Result<Response, Problem> {
+    let warnings = app.servers().warnings(caller, &record.server.spec).await?;
+    Ok(answer(View { warnings, ..view(app, caller, record) }))
 }
 
 fn etag(revision: i64) -> HeaderValue {
@@ -106,7 +116,7 @@ pub(super) async fn create(app: App, caller: Caller, Body(spec): Body<ServerSpec
         let _ = tokio::time::timeout(FIRST_LOOK, app.registry.first_look(record.server.id)).await;
     }
     let location = HeaderValue::from_str(&format!("/api/v1/servers/{}", record.server.spec.slug));
-    let mut response = answer(&app, &caller, &record);
+    let mut response = answer_change(&app, &caller, &record).await?;
     *response.status_mut() = StatusCode::CREATED;
     response.headers_mut().insert(LOCATION, location.map_err(Problem::internal)?);
     Ok(response)
@@ -114,7 +124,7 @@ pub(super) async fn create(app: App, caller: Caller, Body(spec): Body<ServerSpec
 
 pub(super) async fn read(app: App, caller: Caller, Path(slug): Path<String>) -> Result<Response, Problem> {
     let record = app.servers().get(&caller, &slug).await?;
-    Ok(answer(&app, &caller, &record))
+    Ok(answer(view(&app, &caller, &record)))
 }
 
 pub(super) async fn replace(
@@ -126,7 +136,7 @@ pub(super) async fn replace(
 ) -> Result<Response, Problem> {
     let record = app.servers().replace(&caller, &slug, spec, expected(&headers)?, now()).await?;
     app.changed().await?;
-    Ok(answer(&app, &caller, &record))
+    answer_change(&app, &caller, &record).await
 }
 
 /// JSON Merge Patch (RFC 7396) of the description as it is read.
@@ -150,7 +160,7 @@ pub(super) async fn patch(
     let from = expected.unwrap_or(before.server.revision);
     let record = app.servers().replace(&caller, &slug, spec, Some(from), now()).await?;
     app.changed().await?;
-    Ok(answer(&app, &caller, &record))
+    answer_change(&app, &caller, &record).await
 }
 
 fn merge(target: &mut Value, change: Value) {
@@ -193,7 +203,7 @@ pub(super) async fn disable(app: App, caller: Caller, Path(slug): Path<String>) 
 async fn set_enabled(app: &App, caller: &Caller, slug: &str, enabled: bool) -> Result<Response, Problem> {
     let record = app.servers().set_enabled(caller, slug, enabled, now()).await?;
     app.changed().await?;
-    Ok(answer(app, caller, &record))
+    Ok(answer(view(app, caller, &record)))
 }
 
 /// Asks the server anew and waits for it. One that does not answer is no error of this request: the view says so.
@@ -210,7 +220,7 @@ pub(super) async fn refresh(app: App, caller: Caller, Path(slug): Path<String>) 
     if let Err(fault) = app.refresh(record.server.id).await {
         tracing::info!(server = slug, kind = fault.kind.label(), "a refresh that was asked for failed: {fault}");
     }
-    Ok(answer(&app, &caller, &record))
+    Ok(answer(view(&app, &caller, &record)))
 }
 
 /// The tools of a server that the caller may call, each as the server describes it.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::keys::named;
 use crate::access::users::{self, UserEdit, UserView};
-use crate::access::{AccessError, Caller, Role};
+use crate::access::{AccessError, Admin, Caller, Role};
 use crate::app::App;
 use crate::secret::Secret;
 use crate::store::now;
@@ -52,20 +52,20 @@ pub(super) struct NewPassword {
 
 pub(super) async fn list(
     app: App,
-    caller: Caller,
+    admin: Admin,
     Parameters(query): Parameters<PageQuery>,
 ) -> Result<Json<Page<UserView>>, Problem> {
     let limit = query.limit()?;
-    let mut items = users::list(&app.store, &caller, &query.after()?, limit + 1).await?;
+    let mut items = users::list(&app.store, &admin, &query.after()?, limit + 1).await?;
     let more = items.len() > usize::from(limit);
     items.truncate(limit.into());
     let next_cursor = items.last().filter(|_| more).map(|user| cursor_after(&user.username));
     Ok(Json(Page { items, next_cursor }))
 }
 
-pub(super) async fn create(app: App, caller: Caller, Body(order): Body<Order>) -> Result<Response, Problem> {
+pub(super) async fn create(app: App, admin: Admin, Body(order): Body<Order>) -> Result<Response, Problem> {
     let role = order.role.unwrap_or(Role::User);
-    let user = users::create(&app.store, &app.accounts, &caller, &order.username, order.password, role, now()).await?;
+    let user = users::create(&app.store, &app.accounts, &admin, &order.username, order.password, role, now()).await?;
     app.changed().await?;
     let location = [(LOCATION, format!("/api/v1/users/{}", user.id))];
     Ok((StatusCode::CREATED, location, Json(user)).into_response())
@@ -90,7 +90,7 @@ pub(super) async fn patch(
     }
     let edit = UserEdit { role: change.role, active: change.state.map(|state| state == StateName::Active) };
     let user = if edit.role.is_some() || edit.active.is_some() {
-        users::edit(&app.store, &caller, id, edit, now()).await.map_err(missing)?
+        users::edit(&app.store, &Admin::prove(&caller)?, id, edit, now()).await.map_err(missing)?
     } else {
         users::get(&app.store, &caller, id).await.map_err(missing)?
     };
@@ -98,9 +98,9 @@ pub(super) async fn patch(
     Ok(Json(user))
 }
 
-pub(super) async fn delete(app: App, caller: Caller, Path(id): Path<String>) -> Result<StatusCode, Problem> {
-    let id = users::find(&app.store, &caller, &id).await.map_err(missing)?;
-    users::remove(&app.store, &caller, id).await.map_err(missing)?;
+pub(super) async fn delete(app: App, admin: Admin, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+    let id = users::find(&app.store, &admin, &id).await.map_err(missing)?;
+    users::remove(&app.store, &admin, id).await.map_err(missing)?;
     app.changed().await?;
     Ok(StatusCode::NO_CONTENT)
 }

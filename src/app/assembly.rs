@@ -82,6 +82,7 @@ pub fn assemble(settings: Settings, store: Store, sealer: Sealer, keyring: KeyRi
     App::new(Parts {
         accounts: Accounts::default(),
         recorder: Recorder::new(metrics),
+        followed: tokio::sync::Mutex::default(),
         health: Health::default(),
         settings: Arc::new(settings),
         store,
@@ -101,19 +102,16 @@ fn start_jobs(app: &App) {
     app.tasks.spawn(memory::keep(app.clone()));
 
     let database = app.health.part("database", Weight::Vital);
-    let revision = Arc::new(std::sync::atomic::AtomicI64::new(-1));
+    let listener = app.clone();
+    app.tasks.spawn(async move { listener.hear_changes().await });
     let follower = app.clone();
-    // Another process, or somebody with a database shell, may have changed what this one serves from memory.
+    // Another process, or somebody with a database shell, may have changed what this one serves from memory, unheard.
     jobs.run("follow", Every::about(Duration::from_secs(2)), move || {
-        let (app, database, revision) = (follower.clone(), database.clone(), revision.clone());
+        let (app, database) = (follower.clone(), database.clone());
         async move {
-            let read = app.store.revision().await;
-            database.set(if read.is_ok() { Status::Ok } else { Status::Failing });
-            let now = read?;
-            if revision.swap(now, std::sync::atomic::Ordering::Relaxed) != now {
-                app.changed().await?;
-            }
-            Ok(())
+            let taken = app.changed().await;
+            database.set(if taken.is_ok() { Status::Ok } else { Status::Failing });
+            Ok(taken?)
         }
     });
     let upstreams = app.health.part("upstreams", Weight::Partial);

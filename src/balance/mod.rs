@@ -7,7 +7,7 @@
 mod breaker;
 mod order;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -74,10 +74,18 @@ struct Member {
     weight: u32,
 }
 
+const POLICIES: [Policy; 5] =
+    [Policy::RoundRobin, Policy::Weighted, Policy::LeastInFlight, Policy::Random, Policy::ConsistentHash];
+
+fn place(policy: Policy) -> u8 {
+    (0..).zip(POLICIES).find(|(_, known)| *known == policy).map_or(0, |(place, _)| place)
+}
+
 /// The replicas of one server.
 #[derive(Debug)]
 pub struct Replicas {
-    policy: Policy,
+    /// Its place in [`POLICIES`].
+    policy: AtomicU8,
     members: Box<[Member]>,
     turn: AtomicUsize,
     /// The running values of smooth weighted round robin; held for one pass over the members.
@@ -99,7 +107,17 @@ impl Replicas {
             members.push(Member { known, weight: replica.weight.max(1) });
         }
         let weighted = Mutex::new(vec![0; members.len()].into_boxed_slice());
-        Self { policy, members: members.into_boxed_slice(), turn: AtomicUsize::new(0), weighted }
+        Self {
+            policy: AtomicU8::new(place(policy)),
+            members: members.into_boxed_slice(),
+            turn: AtomicUsize::new(0),
+            weighted,
+        }
+    }
+
+    /// Shares calls in this way from now on.
+    pub fn follow(&self, policy: Policy) {
+        self.policy.store(place(policy), Ordering::Relaxed);
     }
 
     /// How many there are.
@@ -144,7 +162,7 @@ impl Replicas {
     }
 
     fn apply(&self, order: &mut [u8], key: u64, rng: &mut impl rand::Rng) {
-        match self.policy {
+        match POLICIES[usize::from(self.policy.load(Ordering::Relaxed))] {
             Policy::RoundRobin => self.rotate(order),
             Policy::Weighted => {
                 let mut current = self.weighted.lock().unwrap_or_else(PoisonError::into_inner);

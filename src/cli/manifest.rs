@@ -13,6 +13,7 @@ use serde_saphyr::{Error, Location, Options, Spanned};
 use super::expand::expand;
 use super::failure::Failure;
 use super::servers::nearest;
+use crate::field;
 use crate::registry::model::ServerSpec;
 use crate::secret::Secret;
 
@@ -20,12 +21,34 @@ use crate::secret::Secret;
 pub const MAX_FILE: u64 = 16 << 20;
 
 /// The file.
-#[derive(Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug)]
 pub struct Manifest {
     /// The servers that shall be registered.
-    #[serde(default)]
     pub servers: Vec<ServerSpec>,
+    /// Where everything stands.
+    pub places: Places,
+}
+
+/// What the file holds.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    #[serde(default)]
+    servers: Vec<ServerSpec>,
+}
+
+/// Where in the file its values stand.
+#[derive(Debug)]
+pub struct Places {
+    file: String,
+    tree: Spanned<Node>,
+}
+
+impl Places {
+    /// Of the value at a path like `servers[0].replicas[1].url`, as `file:line:column`.
+    pub fn of(&self, path: &str) -> String {
+        place(&self.file, Some(locate(&self.tree, path)))
+    }
 }
 
 /// Reads `text`, named `file` in messages; `lookup` gives the environment.
@@ -35,16 +58,16 @@ pub fn read(file: &str, text: &str, lookup: impl Fn(&str) -> Option<String>) -> 
         let what = if count == 1 { "a mistake".to_owned() } else { format!("{count} mistakes") };
         Failure::new(format!("{file} has {what}; nothing was changed")).detail(lines)
     };
-    let mut manifest: Manifest = serde_saphyr::from_str_with_options(text, options())
-        .map_err(|error| wrong(vec![format!("{}: {}", place(file, error.location()), explain(&error))]))?;
-    let tree: Spanned<Node> = serde_saphyr::from_str_with_options(text, options())
-        .map_err(|error| wrong(vec![format!("{}: {}", place(file, error.location()), explain(&error))]))?;
+    let bad = |error: Error| wrong(vec![format!("{}: {}", place(file, error.location()), explain(&error))]);
+    let mut servers = serde_saphyr::from_str_with_options::<Document>(text, options()).map_err(bad)?.servers;
+    let tree: Spanned<Node> = serde_saphyr::from_str_with_options(text, options()).map_err(bad)?;
+    let places = Places { file: file.to_owned(), tree };
     let mut lines = Vec::new();
     let mut first: HashMap<String, usize> = HashMap::new();
-    for (index, spec) in manifest.servers.iter_mut().enumerate() {
-        let at = |field: &str| place(file, Some(locate(&tree, &format!("servers[{index}].{field}"))));
+    for (index, spec) in servers.iter_mut().enumerate() {
+        let at = |field: &str| places.of(&format!("servers[{index}].{field}"));
         if let Some(earlier) = first.insert(spec.slug.to_string(), index) {
-            let line = locate(&tree, &format!("servers[{earlier}].slug")).line();
+            let line = locate(&places.tree, &format!("servers[{earlier}].slug")).line();
             lines.push(format!("{}: the name `{}` is taken by the server at line {line}", at("slug"), spec.slug));
         }
         for (field, values) in [("headers", &mut spec.headers), ("env", &mut spec.env)] {
@@ -59,7 +82,7 @@ pub fn read(file: &str, text: &str, lookup: impl Fn(&str) -> Option<String>) -> 
             lines.push(format!("{}: {}: {}", at(&mistake.field), mistake.field, mistake.message));
         }
     }
-    if lines.is_empty() { Ok(manifest) } else { Err(wrong(lines)) }
+    if lines.is_empty() { Ok(Manifest { servers, places }) } else { Err(wrong(lines)) }
 }
 
 fn options() -> Options {
@@ -92,7 +115,7 @@ fn explain(error: &Error) -> String {
             let text = other.to_string();
             // The place stands in front already.
             let plain = text.split(" at line ").next().unwrap_or(&text);
-            plain.strip_prefix("error: ").unwrap_or(plain).lines().next().unwrap_or_default().to_owned()
+            field::plain(plain.strip_prefix("error: ").unwrap_or(plain).lines().next().unwrap_or_default())
         }
     }
 }
@@ -286,7 +309,11 @@ mod tests {
             assert!(lines.len() == 1 && lines[0].starts_with(prefix), "{lines:?}");
         };
         start("servers:\n  - slug: [unclosed\n", "gateway.yaml:");
-        start("servers:\n  - slug: a\n    enabled: perhaps\n", "gateway.yaml:3:14: ");
+        start("servers:\n  - slug: a\n    enabled: perhaps\n", "gateway.yaml:3:14: must be true or false");
+        start(
+            "servers:\n  - slug: a\n    replicas: [{url: https://x, weight: x}]\n",
+            "gateway.yaml:3:41: must be a whole number from 0",
+        );
         start(
             "servers:\n  - slug: a\n    sharing: everyone\n",
             "gateway.yaml:3:14: `everyone` is not possible here; use shared",

@@ -424,6 +424,8 @@ pub fn hear_link(app: &App, caller: &Caller, session: &Arc<Session>, server: Ser
         tokio::select! {
             () = outbox.closed() => {}
             () = app.shutdown.cancelled() => {}
+            // The next call opens a session where the server is reached now, which is listened to in its own right.
+            () = upstream.closed() => {}
             () = hearing => {}
         }
     });

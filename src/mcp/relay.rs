@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::Frame;
 use tokio::time::{Instant, Sleep, sleep};
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::fault::{Fault, Kind, Retry, Whose};
@@ -25,10 +25,15 @@ use crate::protocol::era::Era;
 use crate::protocol::message::{self, Message, Shape};
 use crate::protocol::sse;
 use crate::telemetry::Outcome;
+use crate::upstream::way::User;
 use crate::upstream::{Transport, Upstream};
 
 /// After the response a server gets this long to end its stream, so that the connection can be used again.
 const LINGER: Duration = Duration::from_millis(500);
+
+async fn either_ends(process: CancellationToken, way: impl Future<Output = ()>) {
+    tokio::select! { () = process.cancelled() => {}, () = way => {} }
+}
 
 /// What a relay stands on.
 pub struct Relay {
@@ -49,11 +54,13 @@ pub struct Relay {
     open_ended: bool,
     timer: Option<Pin<Box<Sleep>>>,
     deadline: Option<Instant>,
-    /// Ready when the process stops, for a stream that would not end by itself.
-    stop: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// Ready when the process stops or the way to the server is closed, for a stream that would not end by itself.
+    stop: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     seat: Option<Seat>,
     /// Keeps the session of a stream that lasts.
     _hold: Option<Hold>,
+    /// Keeps the way to the server open for a call until its end.
+    _user: Option<User>,
 }
 
 /// What a relay is made of.
@@ -97,7 +104,9 @@ impl Relay {
 
     fn with(parts: Parts, open_ended: bool) -> Self {
         let Parts { app, upstream, source, first, fix, back, session, in_flight, tag, finish, seat, deadline } = parts;
-        let stop = (open_ended || deadline.is_none()).then(|| Box::pin(app.shutdown.clone().cancelled_owned()));
+        let lasts = open_ended || deadline.is_none();
+        let stop = lasts.then(|| Box::pin(either_ends(app.shutdown.clone(), upstream.closed())) as Pin<Box<_>>);
+        let user = (!lasts).then(|| upstream.user());
         let hold = session.as_ref().filter(|_| open_ended).map(Hold::new);
         Self {
             app,
@@ -118,6 +127,7 @@ impl Relay {
             stop,
             seat,
             _hold: hold,
+            _user: user,
         }
     }
 
@@ -170,7 +180,7 @@ impl Relay {
         }
     }
 
-    /// The process stops: the last frame of a stream that lasts. A subscription ends with its result (2026-07-28,
+    /// Nothing more will come: the last frame of a stream that lasts. A subscription ends with its result (2026-07-28,
     /// basic/patterns/subscriptions, "Graceful Closure"); the client then knows that nothing broke.
     fn goodbye(&mut self) -> Option<Bytes> {
         (self.stop, self.source) = (None, None);

@@ -3,6 +3,7 @@
 //! server has forgotten that session. What a server says reaches every listener as a notice; who watches what is theirs to know.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -23,11 +24,22 @@ use crate::upstream::{Notice, Transport, Upstream, peer};
 /// Makes a server tell of these resources, as long as `outbox` is open.
 pub async fn watch(app: App, upstream: Arc<Upstream>, uris: Vec<String>, outbox: mpsc::Sender<Bytes>) {
     let watching = async {
+        let mut upstream = upstream;
         loop {
-            if let Err(fault) = once(&upstream, &uris).await {
-                tracing::debug!(server = %upstream.server.spec.slug, "watching its resources broke: {fault}");
+            let mut pause = REOPEN.mul_f64(rand::random_range(0.8..1.2));
+            tokio::select! {
+                result = once(&upstream, &uris) => if let Err(fault) = result {
+                    tracing::debug!(server = %upstream.server.spec.slug, "watching its resources broke: {fault}");
+                },
+                () = upstream.closed() => {}
             }
-            sleep(REOPEN.mul_f64(rand::random_range(0.8..1.2))).await;
+            // It may be reached otherwise by now.
+            if let Some(now) = app.registry.upstream(upstream.server.id)
+                && !now.shares_way(&upstream)
+            {
+                (upstream, pause) = (now, Duration::ZERO);
+            }
+            sleep(pause).await;
         }
     };
     tokio::select! {

@@ -58,9 +58,12 @@ async fn ask_again_and_again(registry: &Registry, upstream: &Arc<Upstream>, keep
             Transport::Sse(server) => server.http().balance().hasten(std::time::Instant::now()),
             Transport::Stdio(_) => {}
         }
-        let result = Catalog::ask(upstream).await;
+        // What it is called and how long it may take can have changed.
+        let described = registry.upstream(upstream.server.id);
+        let asked = described.as_ref().filter(|now| now.shares_way(upstream)).unwrap_or(upstream);
+        let result = Catalog::ask(asked).await;
         if let Err(fault) = &result {
-            tracing::warn!(server = %upstream.server.spec.slug, kind = fault.kind.label(), "the server could not be asked: {fault}");
+            tracing::warn!(server = %asked.server.spec.slug, kind = fault.kind.label(), "the server could not be asked: {fault}");
             if matches!(fault.kind, FaultKind::Garbage | FaultKind::Refused | FaultKind::Status(_)) {
                 // Perhaps it speaks something else than it did.
                 upstream.forget();

@@ -17,9 +17,10 @@ use crate::fault::Fault;
 use crate::id::ServerId;
 use crate::registry::catalog::{Catalog, Kind};
 use crate::registry::keeper;
-use crate::registry::model::Server;
+use crate::registry::model::{Server, ServerSpec};
 use crate::registry::snapshot::{Entry, Snapshot, State};
 use crate::upstream::peer::Peer;
+use crate::upstream::way::reach_alike;
 use crate::upstream::{Ground, Upstream};
 
 /// See the module.
@@ -31,6 +32,8 @@ pub struct Registry {
     revision: watch::Sender<u64>,
     /// Age at which a catalogue is asked for again.
     pub ttl: Duration,
+    /// Cancelled when nothing is waited for any more.
+    stopping: CancellationToken,
 }
 
 struct Live {
@@ -38,6 +41,17 @@ struct Live {
     keeper: Arc<Keeper>,
     checked_at: Option<OffsetDateTime>,
     checked: watch::Sender<u64>,
+}
+
+impl Live {
+    /// Goes on under another description.
+    fn redescribe(&mut self, server: Server) {
+        if self.entry.slug() != server.spec.slug.as_str() {
+            // Its names at the common endpoint are others now.
+            self.entry.marks.iter_mut().for_each(|mark| *mark += 1);
+        }
+        self.entry.upstream = Arc::new(self.entry.upstream.redescribed(Arc::new(server)));
+    }
 }
 
 /// The handle of a keeper.
@@ -80,8 +94,8 @@ pub struct Status {
 impl Registry {
     /// An empty one.
     pub fn new(ground: Arc<Ground>, ttl: Duration) -> Arc<Self> {
-        let (snapshot, live) = Default::default();
-        Arc::new(Self { ground, snapshot, live, revision: watch::Sender::new(0), ttl })
+        let (snapshot, live, stopping) = Default::default();
+        Arc::new(Self { ground, snapshot, live, revision: watch::Sender::new(0), ttl, stopping })
     }
 
     fn lock(&self) -> MutexGuard<'_, AHashMap<ServerId, Live>> {
@@ -98,10 +112,12 @@ impl Registry {
         self.revision.subscribe()
     }
 
-    /// Takes over the servers as stored: new ones are set up, changed ones anew, those that are gone or disabled closed.
-    /// `remembered` is what an earlier process knew of a server.
-    pub fn follow(self: &Arc<Self>, servers: Vec<Server>, remembered: &AHashMap<ServerId, Recalled>) {
-        let mut closed = Vec::new();
+    /// Takes over the servers as stored: new ones are set up, those that are gone or disabled closed once their calls have
+    /// finished. One that is described otherwise goes on as it is; one that is reached otherwise is set up anew, and calls
+    /// under way finish where they began. Returns those whose replicas are others than before: sessions with them are of no
+    /// use any more. `remembered` is what an earlier process knew of a server.
+    pub fn follow(self: &Arc<Self>, servers: Vec<Server>, remembered: &AHashMap<ServerId, Recalled>) -> Vec<ServerId> {
+        let (mut retired, mut moved) = (Vec::new(), Vec::new());
         {
             let mut live = self.lock();
             let mut kept = AHashMap::with_capacity(servers.len());
@@ -112,21 +128,36 @@ impl Registry {
                     Some(same) if same.entry.upstream.server.revision == server.revision => {
                         kept.insert(id, same);
                     }
+                    Some(mut same) if reach_alike(&same.entry.upstream.server.spec, &server.spec) => {
+                        same.redescribe(server);
+                        kept.insert(id, same);
+                    }
                     before => {
+                        let spec = &server.spec;
+                        let elsewhere =
+                            |old: &ServerSpec| (old.transport, &old.replicas) != (spec.transport, &spec.replicas);
+                        if before.as_ref().is_some_and(|old| elsewhere(&old.entry.upstream.server.spec)) {
+                            moved.push(id);
+                        }
                         if let Some(set_up) = self.set_up(server, before.as_ref(), remembered) {
                             kept.insert(id, set_up);
                         }
-                        closed.extend(before);
+                        retired.extend(before);
                     }
                 }
             }
-            closed.extend(std::mem::replace(&mut *live, kept).into_values());
+            retired.extend(std::mem::replace(&mut *live, kept).into_values());
         }
         self.publish();
-        for old in closed {
-            old.keeper.stop.cancel();
-            self.ground.tasks.spawn(async move { old.entry.upstream.close().await });
+        for Live { entry, keeper, .. } in retired {
+            keeper.stop.cancel();
+            // The entry itself would keep the way open.
+            let upstream = entry.upstream.clone();
+            drop(entry);
+            let hurry = self.stopping.clone();
+            self.ground.tasks.spawn(async move { upstream.retire(hurry).await });
         }
+        moved
     }
 
     fn set_up(
@@ -151,10 +182,15 @@ impl Registry {
         }
         let catalog = known.or_else(|| Some(Arc::new(recalled?.catalog.clone()))).unwrap_or_default();
         let marks = before.map_or([0; 4], |live| live.entry.marks);
-        let entry = Entry { upstream: upstream.clone(), catalog, state: State::Unknown, marks };
+        let entry = Entry::new(upstream.clone(), catalog, marks);
         let keeper = Arc::new(Keeper::default());
         self.ground.tasks.spawn(keeper::keep(self.clone(), upstream, keeper.clone()));
         Some(Live { entry, keeper, checked_at: None, checked: watch::Sender::new(0) })
+    }
+
+    /// The server as it is described and reached now; `None` if there is no such server, or it is disabled.
+    pub fn upstream(&self, id: ServerId) -> Option<Arc<Upstream>> {
+        self.lock().get(&id).map(|live| live.entry.upstream.clone())
     }
 
     fn publish(&self) {
@@ -168,7 +204,7 @@ impl Registry {
         {
             let mut live = self.lock();
             let Some(live) = live.get_mut(&upstream.server.id) else { return };
-            if !Arc::ptr_eq(&live.entry.upstream, upstream) {
+            if !live.entry.upstream.shares_way(upstream) {
                 return;
             }
             live.checked_at = Some(OffsetDateTime::now_utc());
@@ -182,7 +218,7 @@ impl Registry {
                     live.entry.catalog = Arc::new(catalog);
                     live.entry.state = State::Ready;
                 }
-                Err(fault) => live.entry.state = State::Unreachable(fault.to_string()),
+                Err(fault) => live.entry.state = State::Unreachable { kind: fault.kind, reason: fault.to_string() },
             }
             live.checked.send_modify(|count| *count += 1);
         }
@@ -226,7 +262,7 @@ impl Registry {
 
     /// Whether every server answered when it was last asked.
     pub fn all_reachable(&self) -> bool {
-        !self.lock().values().any(|live| matches!(live.entry.state, State::Unreachable(_)))
+        !self.lock().values().any(|live| matches!(live.entry.state, State::Unreachable { .. }))
     }
 
     /// What a server offers, as last heard.
@@ -236,6 +272,7 @@ impl Registry {
 
     /// Ends everything that it holds with servers.
     pub async fn close(&self) {
+        self.stopping.cancel();
         let all: Vec<Live> = std::mem::take(&mut *self.lock()).into_values().collect();
         for live in &all {
             live.keeper.stop.cancel();

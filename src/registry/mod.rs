@@ -1,5 +1,6 @@
 //! ENGINE: what servers there are, what they offer, and who may see and call them.
 
+pub mod apply;
 pub mod catalog;
 pub mod keeper;
 pub mod live;

@@ -1,11 +1,15 @@
 //! What a registered server is, as people write it (REST, `gateway.yaml`, the command line) and as the store keeps it.
-//! `ServerSpec` is the one definition; it is checked by `check`, and says every mistake at once, by field.
+//! `ServerSpec` is the one definition; it is checked by `check`, on the command line as in the gateway, and says every mistake
+//! at once, by field.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use time::OffsetDateTime;
 
+use crate::access::{Role, Visibility};
+use crate::field::FieldError;
 use crate::id::{ServerId, Slug, TenantId};
 use crate::secret::Secret;
 
@@ -92,27 +96,6 @@ pub enum ProtocolPreference {
     Legacy,
     /// Only stateless versions (2026-07-28).
     Modern,
-}
-
-/// Who may see and call a server. Administrators of the tenant always may.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub struct Visibility {
-    /// Everybody who is signed in to the tenant.
-    #[serde(default)]
-    pub everyone: bool,
-    /// Roles that may.
-    #[serde(default)]
-    pub roles: Vec<String>,
-    /// User names that may.
-    #[serde(default)]
-    pub users: Vec<String>,
-}
-
-impl Default for Visibility {
-    fn default() -> Self {
-        Self { everyone: true, roles: Vec::new(), users: Vec::new() }
-    }
 }
 
 /// How long the gateway waits, in milliseconds.
@@ -204,15 +187,6 @@ pub struct Server {
     pub updated_at: OffsetDateTime,
 }
 
-/// One mistake in a description.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FieldError {
-    /// Path of the field, `replicas[0].url`.
-    pub field: String,
-    /// What is wrong and what to do.
-    pub message: String,
-}
-
 impl ServerSpec {
     /// Every mistake at once; empty when the description can be registered.
     pub fn check(&self) -> Vec<FieldError> {
@@ -236,9 +210,11 @@ impl ServerSpec {
             if !self.headers.is_empty() {
                 say("headers".into(), "a stdio server has no headers; use `env`");
             }
-            for name in self.env.keys() {
+            for (name, value) in &self.env {
                 if name.is_empty() || name.contains(['=', '\0']) {
                     say(format!("env.{name}"), "not a valid name for an environment variable");
+                } else if value.expose().contains('\0') {
+                    say(format!("env.{name}"), "the value holds a NUL character");
                 }
             }
         } else {
@@ -262,8 +238,13 @@ impl ServerSpec {
                     say(format!("replicas[{index}].weight"), "a weight is 1 to 1000");
                 }
             }
+            let mut names = BTreeMap::new();
             for (name, value) in &self.headers {
-                if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
+                if let Some(other) = names.insert(name.to_ascii_lowercase(), name) {
+                    let message =
+                        format!("the same header as `{other}`: its name may be written in any case, but once");
+                    say(format!("headers.{name}"), &message);
+                } else if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
                     say(format!("headers.{name}"), "not a valid header name");
                 } else if is_reserved_header(name) {
                     say(format!("headers.{name}"), "the gateway sets this header itself");
@@ -291,7 +272,30 @@ impl ServerSpec {
                 say(field.into(), &format!("at most {most} bytes"));
             }
         }
+        for (index, role) in self.visibility.roles.iter().enumerate() {
+            if Role::parse(role).is_none() {
+                let known = Role::ALL.map(Role::as_str).join(", ");
+                say(format!("visibility.roles[{index}]"), &format!("there is no such role; use {known}"));
+            }
+        }
+        let open = Self { headers: BTreeMap::new(), env: BTreeMap::new(), ..self.clone() };
+        for (field, value) in serde_json::to_value(open).ok().as_ref().and_then(Value::as_object).into_iter().flatten()
+        {
+            if holds_nul(value) && !found.iter().any(|mistake| mistake.field.starts_with(field.as_str())) {
+                // PostgreSQL keeps none in JSON.
+                found.push(FieldError { field: field.clone(), message: "holds a NUL character".to_owned() });
+            }
+        }
         found
+    }
+}
+
+fn holds_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(holds_nul),
+        Value::Object(members) => members.values().any(holds_nul),
+        _ => false,
     }
 }
 

@@ -11,8 +11,9 @@ use time::OffsetDateTime;
 
 use crate::access::{Caller, Role, UserId};
 use crate::crypto::{CryptoError, Place, Sealer};
+use crate::field::FieldError;
 use crate::id::{ServerId, Slug};
-use crate::registry::model::{FieldError, Server, ServerSpec, TransportKind};
+use crate::registry::model::{Server, ServerSpec, TransportKind};
 use crate::secret::Secret;
 use crate::store::servers::ServerRow;
 use crate::store::tenants::tenant_of;
@@ -30,6 +31,9 @@ pub enum ServersError {
     /// The description has mistakes; each is listed.
     #[error("the description has {} mistake(s)", .0.len())]
     Invalid(Vec<FieldError>),
+    /// The caller's role or key does not reach as far as some of many changes; each is listed.
+    #[error("{} of the changes may not be made with this key", .0.len())]
+    Refused(Vec<FieldError>),
     /// The tenant has a server of that name.
     #[error("there is already a server `{0}`")]
     Taken(Slug),
@@ -76,7 +80,21 @@ impl Record {
                 || (caller.role() >= Role::ServerOwner && self.owner == Some(caller.user_id())))
     }
 
-    fn may_be_seen_by(&self, caller: &Caller) -> bool {
+    /// It under another description, changed at `now`.
+    fn with(&self, spec: ServerSpec, now: OffsetDateTime) -> Self {
+        let Server { id, tenant, revision, created_at, .. } = &self.server;
+        let server = Server {
+            id: *id,
+            tenant: tenant.clone(),
+            spec,
+            revision: revision + 1,
+            created_at: *created_at,
+            updated_at: now,
+        };
+        Self { server, owner: self.owner }
+    }
+
+    pub(super) fn may_be_seen_by(&self, caller: &Caller) -> bool {
         let server = &self.server;
         caller.may_use_server(&server.tenant, server.spec.slug.as_str(), &server.spec.visibility)
             || self.may_be_changed_by(caller)
@@ -102,25 +120,7 @@ struct Secrets {
 impl Servers<'_> {
     /// Registers a server. It need not be reachable.
     pub async fn create(&self, caller: &Caller, spec: ServerSpec, now: OffsetDateTime) -> Result<Record, ServersError> {
-        if caller.role() < Role::ServerOwner || !caller.may_manage() {
-            return Err(ServersError::Forbidden(
-                "registering servers takes the role server_owner and a key with the scope `admin`",
-            ));
-        }
-        if !caller.scopes().allows_server(spec.slug.as_str()) {
-            return Err(ServersError::Forbidden("the key's scopes do not name this server"));
-        }
-        let spec = keep_secrets(spec, None)?;
-        check(&spec, caller)?;
-        let server = Server {
-            id: ServerId::new(),
-            tenant: caller.tenant().clone(),
-            spec,
-            revision: 1,
-            created_at: now,
-            updated_at: now,
-        };
-        let record = Record { server, owner: Some(caller.user_id()) };
+        let record = new_record(caller, spec, now)?;
         match self.store.insert_server(caller.tenant(), &self.row(&record)?).await {
             Ok(()) => Ok(record),
             Err(StoreError::Taken) => Err(ServersError::Taken(record.server.spec.slug)),
@@ -170,18 +170,10 @@ impl Servers<'_> {
         now: OffsetDateTime,
     ) -> Result<Record, ServersError> {
         let before = self.changeable(caller, slug, expected).await?;
-        let spec = keep_secrets(spec, Some(&before.server.spec))?;
-        if spec == before.server.spec {
-            return Ok(before);
+        match changed_record(caller, &before, spec, now)? {
+            None => Ok(before),
+            Some(record) => self.write(caller, record).await,
         }
-        check(&spec, caller)?;
-        if before.server.spec.transport == TransportKind::Stdio && !caller.administers_gateway() {
-            return Err(STDIO);
-        }
-        if !caller.scopes().allows_server(spec.slug.as_str()) {
-            return Err(ServersError::Forbidden("the key's scopes do not name this server"));
-        }
-        self.write(caller, before, spec, now).await
     }
 
     /// Lets calls through or not.
@@ -197,7 +189,7 @@ impl Servers<'_> {
             return Ok(before);
         }
         let spec = ServerSpec { enabled, ..before.server.spec.clone() };
-        self.write(caller, before, spec, now).await
+        self.write(caller, before.with(spec, now)).await
     }
 
     /// Removes a server and everything known of it.
@@ -222,37 +214,38 @@ impl Servers<'_> {
         Ok(servers)
     }
 
+    /// What in a description does no harm and may be a mistake: names of users that there are not, who may be made later.
+    /// For who may know the users.
+    pub async fn warnings(&self, caller: &Caller, spec: &ServerSpec) -> Result<Vec<String>, ServersError> {
+        let mut found = Vec::new();
+        if caller.administers_tenant() {
+            for user in &spec.visibility.users {
+                if self.store.user_named(caller.tenant(), &user.to_lowercase()).await?.is_none() {
+                    found.push(format!("{}: visible to `{user}`, and there is no such user yet", spec.slug));
+                }
+            }
+        }
+        Ok(found)
+    }
+
     async fn changeable(&self, caller: &Caller, slug: &str, expected: Option<i64>) -> Result<Record, ServersError> {
         let record = self.get(caller, slug).await?;
-        if !record.may_be_changed_by(caller) {
-            return Err(ServersError::Forbidden(
-                "only who registered the server or an administrator, with a key of the scope `admin`, may change it",
-            ));
-        }
+        must_change(caller, &record)?;
         if expected.is_some_and(|expected| expected != record.server.revision) {
             return Err(ServersError::Stale);
         }
         Ok(record)
     }
 
-    async fn write(
-        &self,
-        caller: &Caller,
-        before: Record,
-        spec: ServerSpec,
-        now: OffsetDateTime,
-    ) -> Result<Record, ServersError> {
-        let read = before.server.revision;
-        let server = Server { spec, revision: read + 1, updated_at: now, ..before.server };
-        let record = Record { server, owner: before.owner };
-        match self.store.update_server(caller.tenant(), &self.row(&record)?, read).await {
+    async fn write(&self, caller: &Caller, record: Record) -> Result<Record, ServersError> {
+        match self.store.update_server(caller.tenant(), &self.row(&record)?, record.server.revision - 1).await {
             Ok(()) => Ok(record),
             Err(StoreError::Taken) => Err(ServersError::Taken(record.server.spec.slug)),
             Err(error) => Err(error.into()),
         }
     }
 
-    fn row(&self, record: &Record) -> Result<ServerRow, ServersError> {
+    pub(super) fn row(&self, record: &Record) -> Result<ServerRow, ServersError> {
         let Server { id, tenant, spec, revision, created_at, updated_at } = &record.server;
         let mut open = spec.clone();
         let secrets = Secrets { headers: std::mem::take(&mut open.headers), env: std::mem::take(&mut open.env) };
@@ -277,7 +270,7 @@ impl Servers<'_> {
         })
     }
 
-    fn record(&self, row: ServerRow) -> Result<Record, ServersError> {
+    pub(super) fn record(&self, row: ServerRow) -> Result<Record, ServersError> {
         let corrupt = |error: serde_json::Error| ServersError::Store(StoreError::Corrupt(error.to_string()));
         let tenant = tenant_of(&row.tenant_id)?;
         let id = ServerId(row.id);
@@ -297,9 +290,64 @@ impl Servers<'_> {
     }
 }
 
+/// A server that is to be registered, if the caller may and the description has no mistake.
+pub(super) fn new_record(caller: &Caller, spec: ServerSpec, now: OffsetDateTime) -> Result<Record, ServersError> {
+    if caller.role() < Role::ServerOwner || !caller.may_manage() {
+        return Err(ServersError::Forbidden(
+            "registering servers takes the role server_owner and a key with the scope `admin`",
+        ));
+    }
+    if !caller.scopes().allows_server(spec.slug.as_str()) {
+        return Err(UNNAMED);
+    }
+    let spec = keep_secrets(spec, None)?;
+    check(&spec, caller)?;
+    let server = Server {
+        id: ServerId::new(),
+        tenant: caller.tenant().clone(),
+        spec,
+        revision: 1,
+        created_at: now,
+        updated_at: now,
+    };
+    Ok(Record { server, owner: Some(caller.user_id()) })
+}
+
+/// A server as it is to be from now on, if the caller may and the description has no mistake; none when it is so already.
+pub(super) fn changed_record(
+    caller: &Caller,
+    before: &Record,
+    spec: ServerSpec,
+    now: OffsetDateTime,
+) -> Result<Option<Record>, ServersError> {
+    must_change(caller, before)?;
+    let spec = keep_secrets(spec, Some(&before.server.spec))?;
+    if spec == before.server.spec {
+        return Ok(None);
+    }
+    check(&spec, caller)?;
+    if before.server.spec.transport == TransportKind::Stdio && !caller.administers_gateway() {
+        return Err(STDIO);
+    }
+    if !caller.scopes().allows_server(spec.slug.as_str()) {
+        return Err(UNNAMED);
+    }
+    Ok(Some(before.with(spec, now)))
+}
+
+fn must_change(caller: &Caller, record: &Record) -> Result<(), ServersError> {
+    if record.may_be_changed_by(caller) {
+        return Ok(());
+    }
+    Err(ServersError::Forbidden(
+        "only who registered the server or an administrator, with a key of the scope `admin`, may change it",
+    ))
+}
+
 /// Where the secrets lie; part of what seals them.
 const TABLE: &str = "servers.secrets";
 
+const UNNAMED: ServersError = ServersError::Forbidden("the key's scopes do not name this server");
 const STDIO: ServersError = ServersError::Forbidden(
     "a stdio server runs a program on the gateway's machine: only an administrator of the gateway may register or change it",
 );
@@ -319,19 +367,7 @@ pub fn masked_json(spec: &ServerSpec) -> Value {
 }
 
 fn check(spec: &ServerSpec, caller: &Caller) -> Result<(), ServersError> {
-    let mut found = spec.check();
-    for (index, role) in spec.visibility.roles.iter().enumerate() {
-        if Role::parse(role).is_none() {
-            let message = "not a role; use admin, tenant_admin, server_owner or user".to_owned();
-            found.push(FieldError { field: format!("visibility.roles[{index}]"), message });
-        }
-    }
-    for (field, value) in masked_json(spec).as_object().into_iter().flatten() {
-        // PostgreSQL keeps none in JSON.
-        if value.to_string().contains("\\u0000") {
-            found.push(FieldError { field: field.clone(), message: "holds a NUL character".to_owned() });
-        }
-    }
+    let found = spec.check();
     if !found.is_empty() {
         return Err(ServersError::Invalid(found));
     }

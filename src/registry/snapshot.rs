@@ -9,6 +9,7 @@ use ahash::{AHashMap, RandomState};
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use crate::access::{Allow, Caller, KeyId, Role};
+use crate::fault;
 use crate::id::{ServerId, TenantId};
 use crate::json;
 use crate::protocol::meta;
@@ -16,6 +17,7 @@ use crate::registry::catalog::{Catalog, Item, Kind};
 use crate::registry::names;
 use crate::registry::template::Template;
 use crate::upstream::Upstream;
+use crate::upstream::way::User;
 
 /// Most items on one page of a list.
 const PAGE_ITEMS: usize = 500;
@@ -39,8 +41,13 @@ pub enum State {
     Unknown,
     /// It answered.
     Ready,
-    /// It did not; the reason, for an administrator.
-    Unreachable(String),
+    /// It did not.
+    Unreachable {
+        /// In one word, for everybody.
+        kind: fault::Kind,
+        /// In a sentence that may name addresses, programs and what they wrote: for an administrator.
+        reason: String,
+    },
 }
 
 /// A server with what it offers.
@@ -54,9 +61,17 @@ pub struct Entry {
     pub state: State,
     /// For each kind of list, how often it changed or was said to have changed.
     pub marks: [u64; 4],
+    /// A call may begin from any snapshot that holds this entry: until then the way stays open.
+    _user: User,
 }
 
 impl Entry {
+    /// Of a server that has not been asked yet.
+    pub fn new(upstream: Arc<Upstream>, catalog: Arc<Catalog>, marks: [u64; 4]) -> Self {
+        let user = upstream.user();
+        Self { upstream, catalog, state: State::Unknown, marks, _user: user }
+    }
+
     /// Its slug.
     pub fn slug(&self) -> &str {
         self.upstream.server.spec.slug.as_str()
@@ -262,7 +277,8 @@ impl Tenant {
         }
         let entries: Box<[u32]> =
             (0_u32..).zip(&self.entries).filter(|(_, entry)| sees(caller, entry)).map(|(at, _)| at).collect();
-        let signature = RandomState::with_seeds(1, 2, 3, 4).hash_one((&entries, tools_named(caller)));
+        let signature =
+            RandomState::with_seeds(1, 2, 3, 4).hash_one((&entries, tools_named(caller), caller.administers_tenant()));
         let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
         if lists.len() >= MOST_VIEWS {
             lists.clear();
@@ -291,8 +307,14 @@ impl Tenant {
         let mut problems = Vec::new();
         for at in &view.entries {
             let entry = &self.entries[*at as usize];
-            if let State::Unreachable(reason) = &entry.state {
-                problems.push((entry.slug(), reason.clone()));
+            match &entry.state {
+                State::Unreachable { reason, .. } if caller.administers_tenant() => {
+                    problems.push((entry.slug(), reason.clone()));
+                }
+                State::Unreachable { kind, .. } => {
+                    problems.push((entry.slug(), format!("the server cannot be used at present ({})", kind.label())));
+                }
+                State::Unknown | State::Ready => {}
             }
             for item in entry.catalog.items(kind) {
                 if kind == Kind::Tools && !caller.may_call_tool(entry.slug(), &item.key) {

@@ -3,7 +3,8 @@
 //! engines' affair, and a query on a tenant's table takes a `TenantId`.
 //!
 //! Every change of servers, users or keys goes through `on!(change …)`, which moves the registry's revision in the same
-//! transaction: whoever polls [`Store::revision`] misses nothing. Times are microseconds since 1970, because a number
+//! transaction: whoever polls [`Store::revision`] misses nothing, and on PostgreSQL [`Store::announcements`] tells at
+//! once. Times are microseconds since 1970, because a number
 //! sorts and divides alike in both databases.
 
 use std::str::FromStr;
@@ -21,7 +22,8 @@ use time::OffsetDateTime;
 /// - `on!(write self, tx => …)`: `tx` is the connection of a transaction, committed when the body ends; `?` in the body
 ///   leaves and rolls back. SQLite begins it `IMMEDIATE`, or two writers that both read first could deadlock.
 /// - `on!(change self, tx => …)`: the same, and the registry's revision moves. The counter's row is taken first, so on
-///   PostgreSQL changes of the registry come one after the other as on SQLite.
+///   PostgreSQL changes of the registry come one after the other as on SQLite. PostgreSQL tells other processes when the
+///   transaction commits.
 macro_rules! on {
     (read $store:expr, $db:ident => $body:expr) => {
         match &$store.db {
@@ -36,12 +38,17 @@ macro_rules! on {
         }
     };
     (change $store:expr, $tx:ident => $body:expr) => {
-        $crate::store::on!(write $store, $tx => {
-            sqlx::query("UPDATE counters SET value = value + 1 WHERE name = 'registry_revision'")
-                .execute(&mut *$tx)
-                .await?;
-            $body
-        })
+        match &$store.db {
+            $crate::store::Db::Sqlite(pool) => $crate::store::on!(@run pool, "BEGIN IMMEDIATE", $tx => {
+                sqlx::query($crate::store::MOVE).execute(&mut *$tx).await?;
+                $body
+            }),
+            $crate::store::Db::Postgres(pool) => $crate::store::on!(@run pool, "BEGIN", $tx => {
+                sqlx::query($crate::store::MOVE).execute(&mut *$tx).await?;
+                sqlx::query($crate::store::announcements::ANNOUNCE).execute(&mut *$tx).await?;
+                $body
+            }),
+        }
     };
     (@run $pool:expr, $begin:literal, $tx:ident => $body:expr) => {{
         let mut transaction = $pool.begin_with($begin).await?;
@@ -55,6 +62,10 @@ macro_rules! on {
 }
 pub(crate) use on;
 
+/// Moves the registry's revision.
+const MOVE: &str = "UPDATE counters SET value = value + 1 WHERE name = 'registry_revision'";
+
+pub mod announcements;
 pub mod catalogs;
 pub mod keys;
 pub mod look;

@@ -32,81 +32,73 @@ pub struct ServerRow {
     pub updated_at: i64,
 }
 
+/// One change of a tenant's servers.
+#[derive(Debug, Clone, Copy)]
+pub enum ServerChange<'a> {
+    /// A new one.
+    Insert(&'a ServerRow),
+    /// Everything but id, tenant, owner and time of making, if the stored revision is still this one; the row then has its own.
+    Update(&'a ServerRow, i64),
+    /// Removes it with its catalogue and memory, if its revision is still this one (or whatever it is).
+    Delete(Uuid, Option<i64>),
+}
+
+const INSERT: &str = "INSERT INTO servers
+    (id, tenant_id, owner_id, slug, spec, secrets, enabled, revision, created_at, updated_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+const UPDATE: &str = "UPDATE servers
+    SET slug = $1, spec = $2, secrets = $3, enabled = $4, revision = $5, updated_at = $6
+    WHERE tenant_id = $7 AND id = $8 AND revision = $9";
+const DELETE: &str = "DELETE FROM servers WHERE tenant_id = $1 AND id = $2 AND ($3 IS NULL OR revision = $3)";
+const REVISION: &str = "SELECT revision FROM servers WHERE tenant_id = $1 AND id = $2";
+
 impl Store {
+    /// Makes all of these changes, in their order, or none. `Taken` when the tenant has a server of a slug, `Stale` when one was
+    /// changed meanwhile, `Missing` when one is gone.
+    pub async fn change_servers(&self, tenant: &TenantId, changes: &[ServerChange<'_>]) -> Result<(), StoreError> {
+        on!(change self, tx => {
+            for change in changes {
+                let (id, done) = match *change {
+                    ServerChange::Insert(row) => {
+                        let insert = sqlx::query(INSERT).bind(row.id).bind(tenant.as_str()).bind(row.owner_id);
+                        let insert = insert.bind(&row.slug).bind(&row.spec).bind(row.secrets.as_deref());
+                        let insert = insert.bind(row.enabled).bind(row.revision);
+                        (row.id, insert.bind(row.created_at).bind(row.updated_at).execute(&mut *tx).await?.rows_affected())
+                    }
+                    ServerChange::Update(row, expected) => {
+                        let update = sqlx::query(UPDATE).bind(&row.slug).bind(&row.spec).bind(row.secrets.as_deref());
+                        let update = update.bind(row.enabled).bind(row.revision).bind(row.updated_at);
+                        let update = update.bind(tenant.as_str()).bind(row.id).bind(expected);
+                        (row.id, update.execute(&mut *tx).await?.rows_affected())
+                    }
+                    ServerChange::Delete(id, expected) => {
+                        let delete = sqlx::query(DELETE).bind(tenant.as_str()).bind(id).bind(expected);
+                        (id, delete.execute(&mut *tx).await?.rows_affected())
+                    }
+                };
+                if done == 0 {
+                    let there: Option<i64> =
+                        sqlx::query_scalar(REVISION).bind(tenant.as_str()).bind(id).fetch_optional(&mut *tx).await?;
+                    return Err(if there.is_some() { StoreError::Stale } else { StoreError::Missing });
+                }
+            }
+        });
+        Ok(())
+    }
+
     /// Inserts a server; `Taken` when the tenant has one of that slug.
     pub async fn insert_server(&self, tenant: &TenantId, row: &ServerRow) -> Result<(), StoreError> {
-        let text = "INSERT INTO servers
-            (id, tenant_id, owner_id, slug, spec, secrets, enabled, revision, created_at, updated_at)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
-        on!(change self, tx => {
-            sqlx::query(text)
-                .bind(row.id)
-                .bind(tenant.as_str())
-                .bind(row.owner_id)
-                .bind(&row.slug)
-                .bind(&row.spec)
-                .bind(row.secrets.as_deref())
-                .bind(row.enabled)
-                .bind(row.revision)
-                .bind(row.created_at)
-                .bind(row.updated_at)
-                .execute(&mut *tx)
-                .await?;
-        });
-        Ok(())
+        self.change_servers(tenant, &[ServerChange::Insert(row)]).await
     }
 
-    /// Writes everything but id, tenant, owner and time of making, if the stored revision is still `expected`; the row
-    /// then has `row.revision`. `Stale` when it is another, `Missing` when the server is gone.
+    /// Updates a server if its revision is still `expected`.
     pub async fn update_server(&self, tenant: &TenantId, row: &ServerRow, expected: i64) -> Result<(), StoreError> {
-        let text = "UPDATE servers
-            SET slug = $1, spec = $2, secrets = $3, enabled = $4, revision = $5, updated_at = $6
-            WHERE tenant_id = $7 AND id = $8 AND revision = $9";
-        on!(change self, tx => {
-            let done = sqlx::query(text)
-                .bind(&row.slug)
-                .bind(&row.spec)
-                .bind(row.secrets.as_deref())
-                .bind(row.enabled)
-                .bind(row.revision)
-                .bind(row.updated_at)
-                .bind(tenant.as_str())
-                .bind(row.id)
-                .bind(expected)
-                .execute(&mut *tx)
-                .await?;
-            if done.rows_affected() == 0 {
-                let there: Option<i64> = sqlx::query_scalar("SELECT revision FROM servers WHERE tenant_id = $1 AND id = $2")
-                    .bind(tenant.as_str())
-                    .bind(row.id)
-                    .fetch_optional(&mut *tx)
-                    .await?;
-                return Err(if there.is_some() { StoreError::Stale } else { StoreError::Missing });
-            }
-        });
-        Ok(())
+        self.change_servers(tenant, &[ServerChange::Update(row, expected)]).await
     }
 
-    /// Removes a server with its catalogue and memory, if its revision is still `expected` (or whatever it is).
+    /// Removes a server if its revision is still `expected` (or whatever it is).
     pub async fn delete_server(&self, tenant: &TenantId, id: Uuid, expected: Option<i64>) -> Result<(), StoreError> {
-        on!(change self, tx => {
-            let there: Option<i64> = sqlx::query_scalar("SELECT revision FROM servers WHERE tenant_id = $1 AND id = $2")
-                .bind(tenant.as_str())
-                .bind(id)
-                .fetch_optional(&mut *tx)
-                .await?;
-            match (there, expected) {
-                (None, _) => return Err(StoreError::Missing),
-                (Some(there), Some(expected)) if there != expected => return Err(StoreError::Stale),
-                _ => {}
-            }
-            sqlx::query("DELETE FROM servers WHERE tenant_id = $1 AND id = $2")
-                .bind(tenant.as_str())
-                .bind(id)
-                .execute(&mut *tx)
-                .await?;
-        });
-        Ok(())
+        self.change_servers(tenant, &[ServerChange::Delete(id, expected)]).await
     }
 
     /// The server of that slug, if the tenant has one.

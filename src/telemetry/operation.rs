@@ -233,7 +233,7 @@ impl Operation {
 
     /// Sets outcome, detail and total time from a fault.
     pub fn fail(&mut self, fault: &Fault) {
-        self.detail = Some(fault.detail.as_str().into());
+        self.detail = Some(fault.to_string().into());
         self.finish(Outcome::from(fault));
     }
 

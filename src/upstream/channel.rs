@@ -66,7 +66,7 @@ impl StdioServer {
             // Modern clients have no sessions: what belongs together is what one user does.
             Sharing::PerSession => who.session.as_ref().map(|(id, _)| id.clone()).or_else(|| who.user.clone()),
         };
-        Key { server: self.server.id, share, modern }
+        Key { server: self.server.id, way: self.server.revision, share, modern }
     }
 
     /// The child that serves `who`, started if need be.
@@ -90,6 +90,11 @@ impl StdioServer {
             Ok(peer)
         };
         ground.children.get(&self.key(who, modern), || self.launch(), init).await
+    }
+
+    /// Ends every child of this description; those of one that took its place go on.
+    pub async fn close(&self, ground: &Ground) {
+        ground.children.stop(self.server.id, self.server.revision).await;
     }
 
     /// Ends the child that only this session used.

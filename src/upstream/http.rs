@@ -3,6 +3,7 @@
 //! `initialize` and `server/discover`, which it needs to find out what the server speaks.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use crate::net::{Outbound, Target};
 use crate::protocol::era::{Era, Version};
 use crate::protocol::message::{Message, Shape};
 use crate::protocol::{meta, sse};
-use crate::registry::model::Server;
+use crate::registry::model::{Server, ServerSpec};
 use crate::upstream::wire::{Body, Reply, Wire};
 
 /// Bounds on what comes back.
@@ -34,7 +35,8 @@ pub struct HttpServer {
     replicas: Vec<Place>,
     balance: Replicas,
     headers: HeaderMap,
-    patience: Duration,
+    /// Milliseconds.
+    patience: AtomicU64,
     limits: Limits,
 }
 
@@ -116,7 +118,16 @@ impl HttpServer {
             headers.insert(header, value);
         }
         let balance = Replicas::new(&spec.replicas, spec.balance, previous.map(Self::balance), Instant::now());
-        Ok(Self { replicas, balance, headers, patience: Duration::from_millis(spec.timeouts.idle_ms), limits })
+        Ok(Self { replicas, balance, headers, patience: AtomicU64::new(spec.timeouts.idle_ms), limits })
+    }
+
+    /// Takes over timeouts and policy of a description that is otherwise the same, for calls from now on.
+    pub fn retune(&self, spec: &ServerSpec) {
+        self.patience.store(spec.timeouts.idle_ms, Relaxed);
+        self.balance.follow(spec.balance);
+        for place in &self.replicas {
+            place.wire.connect_within(Duration::from_millis(spec.timeouts.connect_ms));
+        }
     }
 
     /// Breakers and loads, for status pages.
@@ -203,7 +214,8 @@ impl HttpServer {
             return Err(Fault::gateway(Kind::Setup, "the replica is gone"));
         };
         let request = self.request(place, method, outgoing);
-        let reply = place.wire.send(request, self.patience, None).await?;
+        let patience = Duration::from_millis(self.patience.load(Relaxed));
+        let reply = place.wire.send(request, patience, None).await?;
         self.classify(reply).await
     }
 

@@ -10,12 +10,12 @@ pub mod peer;
 pub mod pipe;
 pub mod session;
 pub mod stdio;
+pub mod way;
 pub mod wire;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use tokio::sync::{Notify, broadcast};
 use tokio_util::task::TaskTracker;
@@ -34,6 +34,7 @@ use mux::Mux;
 use peer::{Legacy, Peer, Probe};
 use session::{HttpSession, Opening};
 use stdio::pool::{Link, Pool};
+use way::Way;
 
 /// The key under which the gateway's own requests choose a replica.
 const SELF: u64 = 0;
@@ -73,17 +74,7 @@ pub struct Notice {
 pub struct Upstream {
     /// What was registered.
     pub server: Arc<Server>,
-    /// How it is reached.
-    pub transport: Transport,
-    /// What it stands on.
-    pub ground: Arc<Ground>,
-    peer: ArcSwapOption<Peer>,
-    /// Held while the server is asked what it speaks, so that it is asked once.
-    learning: tokio::sync::Mutex<()>,
-    /// When it was last looked into whether what is remembered still holds.
-    doubted: Mutex<Option<Instant>>,
-    /// The gateway's own legacy session.
-    own: tokio::sync::Mutex<Option<Arc<HttpSession>>>,
+    way: Arc<Way>,
 }
 
 /// How a server is reached.
@@ -138,9 +129,8 @@ impl Upstream {
             let (old, new) = (&previous.server.spec, &server.spec);
             (&old.replicas, &old.command, &old.protocol) == (&new.replicas, &new.command, &new.protocol)
         });
-        let peer = ArcSwapOption::new(same.and_then(|previous| previous.peer.load_full()));
-        let (learning, doubted, own) = Default::default();
-        Ok(Self { server, transport, ground: ground.clone(), peer, learning, doubted, own })
+        let peer = same.and_then(|previous| previous.peer.load_full());
+        Ok(Self { server, way: Way::new(transport, ground.clone(), peer) })
     }
 
     /// What is remembered of the protocol it speaks.
@@ -221,6 +211,7 @@ impl Upstream {
         if let Some(peer) = self.peer.load_full() {
             return Ok(peer);
         }
+        self.check_open()?;
         let peer = Arc::new(match &self.transport {
             Transport::Http(server) => self.ask_what_it_speaks(server).await?,
             Transport::Stdio(server) => server.link(&self.ground, &Who::default(), false).await?.handshake.clone(),
@@ -282,6 +273,7 @@ impl Upstream {
         if let Some(session) = &*own {
             return Ok(session.clone());
         }
+        self.check_open()?;
         let session = Box::pin(self.open_own(server)).await?;
         *own = Some(session.clone());
         Ok(session)
@@ -320,6 +312,7 @@ impl Upstream {
 
     /// The channel that serves `who`, for a client of era `client`; none for Streamable HTTP, which has no such thing.
     pub async fn channel(&self, who: &Who, client: Era) -> Result<Option<Channel>, Fault> {
+        self.check_open()?;
         Ok(Some(match &self.transport {
             Transport::Http(_) => return Ok(None),
             Transport::Stdio(server) => {
@@ -421,20 +414,6 @@ impl Upstream {
             }
             let answer = answer?;
             return Ok((answer.status.as_u16(), server.response(answer).await?));
-        }
-    }
-
-    /// Ends what the gateway holds with the server.
-    pub async fn close(&self) {
-        match &self.transport {
-            Transport::Http(server) => {
-                let own = self.own.lock().await.take();
-                if let Some(session) = own {
-                    session.close(server).await;
-                }
-            }
-            Transport::Stdio(_) => self.ground.children.stop(self.server.id).await,
-            Transport::Sse(server) => server.close(),
         }
     }
 }

@@ -43,11 +43,16 @@ fn shard() -> usize {
     MINE.with(|mine| *mine)
 }
 
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Connections to one replica.
 pub struct Wire {
     target: Target,
     outbound: Arc<Outbound>,
-    connect_timeout: Duration,
+    /// Milliseconds.
+    connect_timeout: AtomicU64,
     /// Connections at rest, by the thread that opened them: its runtime is the one that hears of them.
     idle: [Mutex<Vec<Idle>>; SHARDS],
     most_idle: usize,
@@ -85,7 +90,13 @@ impl Wire {
     /// No connection is made before the first call.
     pub fn new(target: Target, outbound: Arc<Outbound>, connect_timeout: Duration, most_idle: usize) -> Self {
         let idle = std::array::from_fn(|_| Mutex::default());
+        let connect_timeout = AtomicU64::new(millis(connect_timeout));
         Self { target, outbound, connect_timeout, idle, most_idle, stats: WireStats::default() }
+    }
+
+    /// New connections may take this long from now on.
+    pub fn connect_within(&self, connect_timeout: Duration) {
+        self.connect_timeout.store(millis(connect_timeout), Relaxed);
     }
 
     /// Where it goes.
@@ -159,7 +170,8 @@ impl Wire {
     }
 
     async fn connect(&self) -> Result<Link, Fault> {
-        let connected = self.outbound.connect(&self.target, self.connect_timeout).await.inspect_err(|_| {
+        let within = Duration::from_millis(self.connect_timeout.load(Relaxed));
+        let connected = self.outbound.connect(&self.target, within).await.inspect_err(|_| {
             self.stats.failures.fetch_add(1, Relaxed);
         })?;
         let spent = connected.connect_time + connected.tls_time.unwrap_or_default();

@@ -1,5 +1,5 @@
 //! The door of the HTTP surfaces: reads the credential of a request and asks the key ring who shows it. A handler that
-//! takes a `Caller` runs only for somebody who was let in.
+//! takes a `Caller` runs only for somebody who was let in, and one that takes an `Admin` only for an administrator.
 
 use axum::extract::FromRequestParts;
 use http::HeaderMap;
@@ -7,7 +7,7 @@ use http::header::AUTHORIZATION;
 use http::request::Parts;
 use time::OffsetDateTime;
 
-use crate::access::{AuthError, Caller, KeyRing};
+use crate::access::{Admin, AuthError, Caller, KeyRing};
 use crate::app::App;
 use crate::web::problem::Problem;
 use crate::web::record::Trail;
@@ -49,5 +49,13 @@ impl FromRequestParts<App> for Caller {
             trail.leave(&caller);
         }
         Ok(caller)
+    }
+}
+
+impl FromRequestParts<App> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        Ok(Self::prove(&Caller::from_request_parts(parts, app).await?)?)
     }
 }

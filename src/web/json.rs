@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::app::App;
+use crate::field::plain;
 use crate::json;
 use crate::web::problem::Problem;
 
@@ -76,7 +77,7 @@ pub fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         {
             path = join(&path, name);
         }
-        Problem::field(path, message)
+        Problem::field(path, plain(message))
     })
 }
 
@@ -95,7 +96,7 @@ impl<T: DeserializeOwned> FromRequestParts<App> for Parameters<T> {
                 Some((field, message)) if !field.contains(' ') => (field.to_owned(), message.to_owned()),
                 _ => (text.split('`').nth(1).unwrap_or("query").to_owned(), text),
             };
-            Problem::field(field, message)
+            Problem::field(field, plain(&message))
         })
     }
 }

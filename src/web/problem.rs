@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 
 use crate::access::{AccessError, AuthError};
-use crate::registry::model::FieldError;
+use crate::field::FieldError;
 use crate::registry::servers::ServersError;
 use crate::store::StoreError;
 use crate::telemetry::RequestId;
@@ -235,6 +235,11 @@ impl From<ServersError> for Problem {
         match error {
             ServersError::Forbidden(_) => forbidden(detail),
             ServersError::Invalid(errors) => Self::fields(errors),
+            ServersError::Refused(errors) => {
+                let mut problem = Self::new(StatusCode::FORBIDDEN, "FORBIDDEN", detail);
+                problem.0.errors = errors;
+                problem
+            }
             ServersError::Taken(_) => Self::new(StatusCode::CONFLICT, "SLUG_TAKEN", detail),
             ServersError::Missing => Self::missing("server"),
             ServersError::Stale => Self::new(StatusCode::PRECONDITION_FAILED, "STALE", detail),

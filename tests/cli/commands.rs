@@ -117,42 +117,6 @@ servers:
 ";
 
 #[tokio::test]
-async fn a_file_is_applied_and_applying_it_again_changes_nothing() {
-    let gateway = Gateway::start().await;
-    gateway.write("gateway.yaml", MANIFEST);
-    let apply = async |more: &[&str], token: &str| {
-        let args = [&["apply", "-f", "gateway.yaml"], more].concat();
-        gateway
-            .run_with(&args, &[("MREG_GATEWAY_URL", &gateway.url), ("MREG_API_KEY", KEY), ("TOKEN", token)], "")
-            .await
-    };
-    let ran = apply(&["--dry-run"], "t0ken").await;
-    assert!(ran.code == 0 && ran.out.contains("would create 2, change 0, remove 0"), "{}{}", ran.out, ran.err);
-    assert!(ran.out.contains("  + slug: search") && !ran.out.contains("t0ken"), "{}", ran.out);
-    assert!(gateway.held().is_empty(), "a dry run changes nothing");
-
-    assert_eq!(apply(&["--json"], "one").await.json()["changes"].as_array().unwrap().len(), 2);
-    assert_eq!(gateway.held()[0]["headers"]["Authorization"], "Bearer one");
-    let again = apply(&["--json"], "one").await.json();
-    assert_eq!((&again["changes"], &again["unchanged"]), (&json!([]), &json!(2)));
-    assert_eq!(gateway.held()[0]["revision"], 1, "nothing was written");
-
-    let rotated = apply(&["--json"], "two").await.json();
-    assert_eq!(rotated["changes"], json!([{"slug": "search", "result": "changed"}]));
-    assert_eq!(gateway.held()[0]["headers"]["Authorization"], "Bearer two");
-
-    gateway.write("gateway.yaml", &MANIFEST.replace("[-y, x]", "[-y, z]").replace("slug: search", "slug: find"));
-    let ran = apply(&["--prune", "--dry-run"], "two").await;
-    assert!(ran.out.contains("would create 1, change 1, remove 1"), "{}", ran.out);
-    let ran = apply(&["--prune"], "two").await;
-    assert!(ran.code == 2 && ran.err.contains("1 server is not in the file: search"), "{}", ran.err);
-    assert_eq!(gateway.held().len(), 2, "nobody agreed, so nothing was changed");
-    assert_eq!(apply(&["--prune", "--yes"], "two").await.code, 0);
-    let slugs: Vec<_> = gateway.held().iter().map(|server| server["slug"].clone()).collect();
-    assert_eq!(slugs, ["files", "find"]);
-}
-
-#[tokio::test]
 async fn a_broken_file_is_told_with_its_place_and_nothing_is_half_written() {
     let gateway = Gateway::start().await;
     gateway.write("gateway.yaml", &format!("{MANIFEST}  - slug: third\n    replicsa: []\n"));
@@ -163,20 +127,6 @@ async fn a_broken_file_is_told_with_its_place_and_nothing_is_half_written() {
     let ran = gateway.run(&["apply", "-f", "gateway.yaml"]).await;
     assert!(ran.err.contains("gateway.yaml:4:30: the environment variable TOKEN is not set"), "{}", ran.err);
     assert!(gateway.held().is_empty());
-}
-
-#[tokio::test]
-async fn what_is_exported_can_be_applied_elsewhere() {
-    let (from, to) = (Gateway::start().await, Gateway::start().await);
-    let add =
-        ["servers", "add", "search", "--url", "https://example.com/mcp", "--header", "X-Key: s3cret", "--tag", "yes"];
-    from.run(&add).await;
-    let exported = from.run(&["export"]).await.out;
-    assert!(exported.contains("${SEARCH_X_KEY}") && !exported.contains("s3cret"), "{exported}");
-    let env = [("MREG_GATEWAY_URL", to.url.as_str()), ("MREG_API_KEY", KEY), ("SEARCH_X_KEY", "other")];
-    let ran = to.run_with(&["apply", "-f", "-"], &env, &exported).await;
-    assert_eq!(ran.code, 0, "{}", ran.err);
-    assert_eq!((&to.held()[0]["headers"]["X-Key"], &to.held()[0]["tags"]), (&json!("other"), &json!(["yes"])));
 }
 
 #[tokio::test]

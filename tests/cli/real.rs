@@ -132,7 +132,8 @@ async fn a_file_is_applied_once_exported_and_applied_again() {
     let refused = gateway.run(&["apply", "-f", "empty.yaml", "--prune"]).await.expect(2);
     assert!(refused.err.contains("3 servers are not in the file: away, extra, tools"), "{}", refused.err);
     let pruned = gateway.run(&["apply", "-f", "gateway.yaml", "--prune", "--yes", "--json"]).await.expect(0).json();
-    assert_eq!(pruned["changes"], json!([{"slug": "extra", "result": "removed"}]));
+    let removed = &pruned["changes"][0];
+    assert_eq!((&removed["slug"], &removed["action"]), (&json!("extra"), &json!("remove")), "{pruned}");
 }
 
 #[tokio::test]

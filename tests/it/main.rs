@@ -5,8 +5,12 @@
 #[macro_use]
 mod store_databases;
 
+mod rooms;
+mod routes;
+mod snapshots;
 mod store_access;
 mod store_look;
+mod store_replicas;
 mod store_rest;
 mod store_rest_errors;
 mod store_rows;

@@ -4,7 +4,7 @@ use mcp_registry_gateway::access::accounts::SIGN_IN_LASTS;
 use mcp_registry_gateway::access::bootstrap::{BootstrapError, bootstrap};
 use mcp_registry_gateway::access::keys::{self, KeyOrder};
 use mcp_registry_gateway::access::users::{self, UserEdit};
-use mcp_registry_gateway::access::{AccessError, Accounts, Allow, AuthError, Caller, KeyRing, Role, Scopes};
+use mcp_registry_gateway::access::{AccessError, Accounts, Admin, Allow, AuthError, Caller, KeyRing, Role, Scopes};
 use mcp_registry_gateway::crypto::{is_api_key, new_api_key};
 use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::secret::Secret;
@@ -20,6 +20,10 @@ async fn ring(store: &Store) -> KeyRing {
 async fn admin(store: &Store) -> Caller {
     let key = bootstrap(store, None).await.unwrap().unwrap();
     ring(store).await.authenticate(key.expose(), now()).unwrap()
+}
+
+fn proved(caller: &Caller) -> Admin {
+    Admin::prove(caller).unwrap()
 }
 
 fn order(name: &str, role: Role, scopes: Scopes) -> KeyOrder {
@@ -69,7 +73,7 @@ on_both! {
         let store = db.open().await;
         let admin = admin(&store).await;
         let accounts = Accounts::default();
-        let ada = users::create(&store, &accounts, &admin, "Ada", None, Role::User, now()).await.unwrap();
+        let ada = users::create(&store, &accounts, &proved(&admin), "Ada", None, Role::User, now()).await.unwrap();
         assert_eq!(ada.username, "ada");
         let for_ada = |name: &str| KeyOrder {
             username: Some("ADA".into()),
@@ -93,11 +97,11 @@ on_both! {
         assert!(caller.may_call_tool("files", "read") && !caller.may_call_tool("other", "read") && !caller.may_manage());
 
         let disabled = UserEdit { active: Some(false), role: None };
-        users::edit(&store, &admin, id(&ada.id), disabled, now()).await.unwrap();
+        users::edit(&store, &proved(&admin), id(&ada.id), disabled, now()).await.unwrap();
         ring.reload(&store).await.unwrap();
         assert_eq!(shows(&stays, now()), Err(AuthError::Disabled));
         assert!(!ring.still_good(&caller, now()), "who is in already is out too");
-        users::edit(&store, &admin, id(&ada.id), UserEdit { active: Some(true), role: None }, now()).await.unwrap();
+        users::edit(&store, &proved(&admin), id(&ada.id), UserEdit { active: Some(true), role: None }, now()).await.unwrap();
         keys::revoke(&store, &admin, id(&view.id), now()).await.unwrap();
         ring.reload(&store).await.unwrap();
         assert_eq!(shows(&stays, now()), Err(AuthError::Revoked));
@@ -114,7 +118,7 @@ on_both! {
         let store = db.open().await;
         let admin = admin(&store).await;
         let accounts = Accounts::default();
-        let created = users::create(&store, &accounts, &admin, "lead", None, Role::TenantAdmin, now()).await.unwrap();
+        let created = users::create(&store, &accounts, &proved(&admin), "lead", None, Role::TenantAdmin, now()).await.unwrap();
         let scopes = Scopes { servers: only(&["git-*"]), tools: Allow::All, admin: true };
         let own = KeyOrder { username: Some("lead".into()), ..order("own", Role::TenantAdmin, scopes.clone()) };
         let (key, _) = keys::create(&store, &admin, own, now()).await.unwrap();
@@ -130,14 +134,14 @@ on_both! {
             assert!(matches!(ask(wider.clone()).await, Err(AccessError::Forbidden(_))), "{wider:?}");
         }
         assert!(matches!(ask(order("above its holder", Role::Admin, scopes)).await, Err(AccessError::Invalid(_))));
-        let made = users::create(&store, &accounts, &lead, "root", None, Role::Admin, now()).await;
+        let made = users::create(&store, &accounts, &proved(&lead), "root", None, Role::Admin, now()).await;
         assert!(matches!(made, Err(AccessError::Forbidden(_))));
         let disable = UserEdit { active: Some(false), role: None };
-        let taken = users::edit(&store, &lead, id(&admin.user_id()), disable, now()).await;
+        let taken = users::edit(&store, &proved(&lead), id(&admin.user_id()), disable, now()).await;
         assert!(matches!(taken, Err(AccessError::Forbidden(_))));
 
         let demoted = UserEdit { role: Some(Role::User), active: None };
-        users::edit(&store, &admin, id(&created.id), demoted, now()).await.unwrap();
+        users::edit(&store, &proved(&admin), id(&created.id), demoted, now()).await.unwrap();
         let lead = ring(&store).await.authenticate(key.expose(), now()).unwrap();
         assert_eq!(lead.role(), Role::User, "a key loses the role with its holder");
         assert!(!lead.administers_tenant());
@@ -150,7 +154,7 @@ on_both! {
         let admin = admin(&store).await;
         let accounts = Accounts::default();
         let password = Secret::new("a long pass phrase");
-        let ada = users::create(&store, &accounts, &admin, "ada", Some(password.clone()), Role::ServerOwner, now()).await.unwrap();
+        let ada = users::create(&store, &accounts, &proved(&admin), "ada", Some(password.clone()), Role::ServerOwner, now()).await.unwrap();
         let tenant = TenantId::default_tenant();
         let sign_in = async |name: &str, password: &Secret, at| {
             accounts.sign_in(&store, &tenant, name, password.clone(), at).await
@@ -186,7 +190,7 @@ on_both! {
         let admin = admin(&store).await;
         let accounts = Accounts::default();
         let password = Secret::new("a long pass phrase");
-        users::create(&store, &accounts, &admin, "ada", Some(password.clone()), Role::User, now()).await.unwrap();
+        users::create(&store, &accounts, &proved(&admin), "ada", Some(password.clone()), Role::User, now()).await.unwrap();
         let tenant = TenantId::default_tenant();
         let start = now();
         for _ in 0..10 {

@@ -69,6 +69,16 @@ impl World {
         Self { door: door(&app), app, admin }
     }
 
+    /// Another process on the same database.
+    pub async fn beside(&self, database: &Database) -> Self {
+        let keyring = KeyRing::empty();
+        let store = database.open().await;
+        keyring.reload(&store).await.unwrap();
+        let app = assemble((*self.app.settings).clone(), store, self.app.sealer.clone(), keyring);
+        app.recall().await.unwrap();
+        Self { door: door(&app), app, admin: self.admin.clone() }
+    }
+
     pub async fn send(&self, mut request: Request<Body>) -> Answer {
         request.headers_mut().entry("host").or_insert(HeaderValue::from_static("localhost"));
         let response = self.door.answer("127.0.0.1:9".parse().unwrap(), request).await;
@@ -121,7 +131,7 @@ on_both! {
         assert!(!made.text.contains("s3cret"));
         assert_eq!(made.json()["headers"]["x-key"], "***");
         assert_ne!(made.json()["status"]["state"], "ready");
-        world.call("POST /servers", spec).await.expect(409);
+        assert_eq!(world.call("POST /servers", spec).await.expect(409).json()["code"], "SLUG_TAKEN");
 
         let patched = world.call("PATCH /servers/files", json!({"title": "Files", "tags": ["a"]})).await.expect(200);
         assert_eq!(patched.json()["revision"], 2);

@@ -110,6 +110,64 @@ async fn every_bad_field_is_named() {
 }
 
 #[tokio::test]
+async fn a_value_that_does_not_fit_is_told_in_plain_words() {
+    let database = Database::sqlite();
+    let world = World::open(&database).await;
+    let spec = |more: Value| {
+        let mut spec = json!({"slug": "a", "replicas": [{"url": "https://a.example/"}]});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        spec
+    };
+    for (call, body, told) in [
+        (
+            "POST /servers",
+            spec(json!({"transport": "pigeon"})),
+            "transport: `pigeon` is not possible here; use streamable_http, sse, stdio",
+        ),
+        ("POST /servers", spec(json!({"enabled": "yes"})), "enabled: must be true or false"),
+        ("POST /servers", spec(json!({"tags": "one"})), "tags: must be a list"),
+        ("POST /servers", spec(json!({"title": 5})), "title: must be a text"),
+        ("POST /servers", spec(json!({"timeouts": 5})), "timeouts: must be an object"),
+        (
+            "POST /servers",
+            spec(json!({"timeouts": {"idle_ms": "s3cret"}})),
+            "timeouts.idle_ms: must be a whole number, 0 or greater",
+        ),
+        (
+            "POST /servers",
+            spec(json!({"timeouts": {"idle_ms": -1}})),
+            "timeouts.idle_ms: must be a whole number, 0 or greater",
+        ),
+        ("POST /servers", spec(json!({"colour": 1})), "colour: there is no such field; there are slug, title"),
+        (
+            "POST /servers",
+            spec(json!({"headers": {"authorization": "a", "Authorization": "b"}})),
+            "headers.authorization: the same header as `Authorization`",
+        ),
+        (
+            "POST /keys",
+            json!({"name": "x", "servers": [], "role": "king"}),
+            "role: `king` is not possible here; use user, server_owner, tenant_admin, admin",
+        ),
+        ("POST /keys", json!({"name": "x", "servers": 1}), "servers: must be \"*\" or a list of patterns"),
+        (
+            "POST /keys",
+            json!({"name": "x", "servers": [], "expires_in_days": "x"}),
+            "expires_in_days: must be a whole number from 0 to 4294967295",
+        ),
+        ("PATCH /users/admin", json!({"state": "gone"}), "state: `gone` is not possible here; use active, disabled"),
+        ("GET /servers?limit=x", Value::Null, "limit: must be a whole number"),
+        ("GET /servers?page=2", Value::Null, "page: there is no such field; there are limit, cursor"),
+    ] {
+        let answer = world.call(call, body.clone()).await.expect(422).json();
+        let error = &answer["errors"][0];
+        let said = format!("{}: {}", error["field"].as_str().unwrap(), error["message"].as_str().unwrap());
+        assert!(said.starts_with(told), "{call} {body}: {said}");
+        assert!(!answer.to_string().contains("s3cret"), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn who_is_not_let_in_gets_a_challenge() {
     let database = Database::sqlite();
     let world = World::open(&database).await;

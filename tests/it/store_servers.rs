@@ -2,7 +2,7 @@
 
 use mcp_registry_gateway::access::bootstrap::bootstrap;
 use mcp_registry_gateway::access::keys::{self, KeyOrder};
-use mcp_registry_gateway::access::{Accounts, Caller, KeyRing, Role, Scopes, users};
+use mcp_registry_gateway::access::{Accounts, Admin, Caller, KeyRing, Role, Scopes, users};
 use mcp_registry_gateway::crypto::{MasterKey, Sealer};
 use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::registry::model::ServerSpec;
@@ -29,7 +29,7 @@ async fn admin(store: &Store) -> Caller {
 
 /// A user of that role with a key for everything.
 async fn person(store: &Store, admin: &Caller, name: &str, role: Role) -> Caller {
-    users::create(store, &Accounts::default(), admin, name, None, role, now()).await.unwrap();
+    users::create(store, &Accounts::default(), &Admin::prove(admin).unwrap(), name, None, role, now()).await.unwrap();
     let order =
         KeyOrder { name: "k".into(), scopes: Scopes::all(), role, username: Some(name.into()), expires_at: None };
     let (key, _) = keys::create(store, admin, order, now()).await.unwrap();

@@ -114,7 +114,7 @@ async fn a_program_that_does_not_come_up_says_why() {
 async fn children_are_capped_in_all_and_for_each_server() {
     let world = world_with(Settings { max_children: 3, max_per_server: 2, ..settings() });
     let server = ServerId::new();
-    let of = |user: &str| Key { server, share: Some(user.into()), modern: false };
+    let of = |user: &str| Key { server, way: 1, share: Some(user.into()), modern: false };
     world.get(&of("ada"), world.sh("cat")).await.unwrap();
     world.get(&of("bob"), world.sh("cat")).await.unwrap();
     let full = world.get(&of("eve"), world.sh("cat")).await.unwrap_err();
@@ -145,7 +145,7 @@ async fn stopping_a_server_stops_its_children_and_the_next_call_starts_a_new_one
     let world = world();
     let key = key();
     let old = world.get(&key, world.sh("cat")).await.unwrap();
-    within(world.pool.stop(key.server)).await;
+    within(world.pool.stop(key.server, key.way)).await;
     assert!(marked(&world.mark).is_empty());
     within(old.mux.closed()).await;
     let new = world.get(&key, world.sh("cat")).await.unwrap();
@@ -162,7 +162,7 @@ async fn a_program_that_ignores_everything_polite_is_killed() {
     let deaf = world.sh("trap '' TERM INT HUP PIPE; echo ready >&2; while :; do sleep 1; done");
     world.get(&key, deaf).await.unwrap();
     until("it runs", || world.status(&key).stderr == ["ready"]).await;
-    within(world.pool.stop(key.server)).await;
+    within(world.pool.stop(key.server, key.way)).await;
     assert!(marked(&world.mark).is_empty());
     world.end().await;
 }
@@ -189,7 +189,7 @@ async fn cycles_of_start_stop_and_kill_leave_no_process() {
             let ended = within(link.mux.closed()).await;
             assert!(ended.detail.contains("signal"), "{ended}");
         }
-        within(world.pool.stop(key.server)).await;
+        within(world.pool.stop(key.server, key.way)).await;
         assert_eq!(marked(&world.mark), Vec::<u32>::new(), "in cycle {cycle}");
     }
     world.end().await;

@@ -42,7 +42,7 @@ pub fn new_mark() -> String {
 }
 
 pub fn key() -> Key {
-    Key { server: ServerId::new(), share: None, modern: false }
+    Key { server: ServerId::new(), way: 1, share: None, modern: false }
 }
 
 pub fn launch(mark: &str, program: &str, args: &[&str]) -> Launch {

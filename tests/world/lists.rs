@@ -6,7 +6,7 @@ use testkit::client::Client;
 use testkit::jsonrpc::MODERN;
 use testkit::upstream::{Answer, Plain};
 
-use crate::world::{World, names};
+use crate::world::{World, names, until};
 
 async fn pages(client: &Client) -> (Vec<String>, usize) {
     let (mut all, mut count, mut cursor) = (Vec::new(), 0, Value::Null);
@@ -135,5 +135,21 @@ async fn prompts_and_completions_find_their_server() {
         assert!(done.result()["completion"].is_object(), "{done:?}");
         let missing = client.call("prompts/get", json!({"name": "second__nothing"})).await.unwrap();
         assert_eq!(missing.code(), Some(-32602), "{missing:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_changes_in_silence_is_found_when_it_is_old() {
+    let server = Plain::start().await.unwrap();
+    let world = World::with(&["--catalogue-ttl=200ms"]).await;
+    world.register("it", &server.url()).await;
+    let client = world.client("/mcp");
+    for name in ["one", "two"] {
+        server.set(|shown| shown.tools.push(json!({"name": name, "inputSchema": {"type": "object"}})));
+        until(|| async {
+            let list = client.call("tools/list", json!({})).await.unwrap();
+            names(&list, "tools").contains(&format!("it__{name}")).then_some(())
+        })
+        .await;
     }
 }

@@ -3,10 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::too_many_lines, missing_docs, reason = "tests")]
 
+mod apply;
 mod asks;
 mod bad_input;
 mod changes;
 mod channels;
+mod described;
 mod faults;
 mod lists;
 mod matrix;
@@ -14,4 +16,5 @@ mod records;
 mod sessions;
 mod stop;
 mod untouched;
+mod visible;
 mod world;

@@ -157,6 +157,16 @@ impl World {
         assert_eq!(status, 201, "{user}");
     }
 
+    /// Somebody of this role; a key that may do whatever the role may.
+    pub async fn person(&self, name: &str, role: &str) -> String {
+        let (status, user) = self.rest(Method::POST, "/users", &json!({"username": name, "role": role})).await;
+        assert_eq!(status, 201, "{user}");
+        let order = json!({"name": "all", "username": name, "role": role, "servers": "*"});
+        let (status, made) = self.rest(Method::POST, "/keys", &order).await;
+        assert_eq!(status, 201, "{made}");
+        made["key"].as_str().unwrap().to_owned()
+    }
+
     /// A key of a user, for these servers and tools.
     pub async fn key(&self, user: &str, servers: Value, tools: Value) -> String {
         let order = json!({"name": "a key", "username": user, "servers": servers, "tools": tools});

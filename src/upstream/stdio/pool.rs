@@ -24,6 +24,8 @@ use crate::upstream::mux::Mux;
 pub struct Key {
     /// Of which server.
     pub server: ServerId,
+    /// Which way of starting it: the revision of the description that it was first started from.
+    pub way: i64,
     /// For which user or session, unless all share it.
     pub share: Option<Arc<str>>,
     /// Whether it is spoken to in a stateless version of the protocol; one process is spoken to in one era only.
@@ -219,10 +221,10 @@ impl<H: Send + Sync + 'static> Pool<H> {
         self.0.stop_where(|other| other == key).await;
     }
 
-    /// Stops all children of `server` and waits until they are gone: it was changed, disabled or removed. Pauses before
-    /// restarts are forgotten too.
-    pub async fn stop(&self, server: ServerId) {
-        self.0.stop_where(|key| key.server == server).await;
+    /// Stops all children of `server` that were started in this way and waits until they are gone: it was changed, disabled or
+    /// removed. Pauses before restarts are forgotten too.
+    pub async fn stop(&self, server: ServerId, way: i64) {
+        self.0.stop_where(|key| key.server == server && key.way == way).await;
     }
 
     /// Stops everything, waits until it is gone, and starts nothing any more.

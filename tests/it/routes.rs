@@ -1,0 +1,130 @@
+//! Every route and method, and what it answers to nobody, to a user, to an owner of servers and to an administrator. The
+//! routes are the router's own: a new one fails here until it is answered.
+
+use std::collections::BTreeSet;
+
+use axum::Router;
+use axum::body::Body;
+use http::{Method, Request, StatusCode};
+use mcp_registry_gateway::router;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use crate::store_databases::Database;
+use crate::store_rest::{World, server};
+
+/// A call, its body, and the status for: nobody, a user, an owner of servers, an administrator.
+type Row = (&'static str, Value, [u16; 4]);
+
+/// The server `files` is the administrator's, visible to everybody and out of reach.
+fn rows() -> Vec<Row> {
+    let hello = || {
+        let params =
+            json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+        json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params})
+    };
+    let open = [200; 4];
+    let signed_in = [401, 200, 200, 200];
+    vec![
+        ("GET /health", Value::Null, open),
+        ("GET /health/live", Value::Null, open),
+        ("GET /health/ready", Value::Null, open),
+        ("GET /metrics", Value::Null, open),
+        ("GET /mcp", Value::Null, [401, 400, 400, 400]),
+        ("POST /mcp", hello(), signed_in),
+        ("DELETE /mcp", Value::Null, [401, 400, 400, 400]),
+        ("GET /mcp/{server}", Value::Null, [401, 400, 400, 400]),
+        ("POST /mcp/{server}", hello(), signed_in),
+        ("DELETE /mcp/{server}", Value::Null, [401, 400, 400, 400]),
+        ("GET /sse", Value::Null, signed_in),
+        ("GET /sse/{server}", Value::Null, signed_in),
+        ("POST /messages", hello(), [401, 404, 404, 404]),
+        ("GET /api/v1/servers", Value::Null, signed_in),
+        ("POST /api/v1/servers", server("new"), [401, 403, 201, 409]),
+        ("GET /api/v1/servers/{slug}", Value::Null, signed_in),
+        ("PUT /api/v1/servers/{slug}", server("files"), [401, 403, 403, 200]),
+        ("PATCH /api/v1/servers/{slug}", json!({"title": "x"}), [401, 403, 403, 200]),
+        ("DELETE /api/v1/servers/{slug}", Value::Null, [401, 403, 403, 204]),
+        ("POST /api/v1/servers/{slug}/enable", Value::Null, [401, 403, 403, 200]),
+        ("POST /api/v1/servers/{slug}/disable", Value::Null, [401, 403, 403, 200]),
+        ("POST /api/v1/servers/{slug}/refresh", Value::Null, [401, 403, 403, 200]),
+        ("GET /api/v1/servers/{slug}/tools", Value::Null, signed_in),
+        ("POST /api/v1/apply", json!({"servers": [server("new")]}), [401, 403, 200, 200]),
+        ("GET /api/v1/keys", Value::Null, signed_in),
+        ("POST /api/v1/keys", json!({"name": "x", "servers": []}), [401, 403, 201, 201]),
+        ("DELETE /api/v1/keys/{id}", Value::Null, [401, 403, 404, 404]),
+        ("GET /api/v1/users", Value::Null, [401, 403, 403, 200]),
+        ("POST /api/v1/users", json!({"username": "new"}), [401, 403, 403, 201]),
+        ("GET /api/v1/users/{id}", Value::Null, [401, 403, 403, 200]),
+        ("PATCH /api/v1/users/{id}", json!({"role": "user"}), [401, 403, 403, 200]),
+        ("DELETE /api/v1/users/{id}", Value::Null, [401, 403, 403, 204]),
+        ("POST /api/v1/users/{id}/password", json!({"password": "a long pass phrase"}), [401, 403, 403, 204]),
+        ("POST /api/v1/login", json!({"username": "x", "password": "y"}), [401; 4]),
+        ("POST /api/v1/logout", Value::Null, [401, 204, 204, 204]),
+        ("GET /api/v1/me", Value::Null, signed_in),
+        ("GET /api/v1/discovery/tools", Value::Null, signed_in),
+        ("GET /api/v1/discovery/resources", Value::Null, signed_in),
+    ]
+}
+
+/// Something that is there, in place of what a path leaves open.
+fn filled(path: &str) -> String {
+    let id = if path.contains("/users/") { "target" } else { "00000000-0000-7000-8000-000000000000" };
+    path.replace("{slug}", "files").replace("{server}", "files").replace("{id}", id)
+}
+
+async fn send(router: &Router, method: &Method, path: &str, key: &str, body: &Value) -> (StatusCode, String) {
+    let mut request = Request::builder().method(method).uri(filled(path)).header("host", "localhost");
+    request = request.header("accept", "application/json, text/event-stream");
+    if !key.is_empty() {
+        request = request.header("authorization", format!("Bearer {key}"));
+    }
+    let body = if body.is_null() {
+        Body::empty()
+    } else {
+        request = request.header("content-type", "application/json");
+        Body::from(body.to_string())
+    };
+    let response = router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+    let allow = response.headers().get("allow").map_or("", |allow| allow.to_str().unwrap()).to_owned();
+    (response.status(), allow)
+}
+
+#[tokio::test]
+async fn every_route_answers_each_role_as_it_should() {
+    let rows = rows();
+    let database = Database::sqlite();
+    let router = router::routes(World::open(&database).await.app);
+    let mut there = BTreeSet::new();
+    for path in router::paths() {
+        let (status, allow) = send(&router, &Method::from_bytes(b"PROBE").unwrap(), &path, "", &Value::Null).await;
+        assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
+        // A HEAD is a GET whose body nobody sees.
+        let methods = allow.split(',').map(str::trim).filter(|method| !method.is_empty() && *method != "HEAD");
+        there.extend(methods.map(|method| format!("{method} {path}")));
+    }
+    let answered: BTreeSet<String> = rows.iter().map(|(call, ..)| (*call).to_owned()).collect();
+    assert_eq!(there, answered, "each route of the router has a row here, and each row a route");
+
+    let mut wrong = Vec::new();
+    for (call, body, expected) in rows {
+        let (method, path) = call.split_once(' ').unwrap();
+        let method: Method = method.parse().unwrap();
+        let database = Database::sqlite();
+        let world = World::open(&database).await;
+        world.call("POST /servers", server("files")).await.expect(201);
+        world.call("POST /users", json!({"username": "target"})).await.expect(201);
+        let all = json!({"servers": "*"});
+        let user = world.person("ada", "user", all.clone()).await;
+        let owner = world.person("olga", "server_owner", all).await;
+        let router = router::routes(world.app.clone());
+        let mut got = [0; 4];
+        for (status, key) in got.iter_mut().zip(["", &user, &owner, &world.admin]) {
+            *status = send(&router, &method, path, key, &body).await.0.as_u16();
+        }
+        if got != expected {
+            wrong.push(format!("{call}: {got:?} instead of {expected:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
