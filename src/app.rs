@@ -122,6 +122,8 @@ pub struct ReplicaView {
     pub weight: u32,
     /// Calls under way.
     pub in_flight: usize,
+    /// Calls that wait until fewer are under way.
+    pub waiting: usize,
     /// `closed`, `open` or `half_open`.
     pub breaker: &'static str,
     /// Whether it answered when it was last checked; absent before, and where there is no other replica.
@@ -152,6 +154,7 @@ impl From<ReplicaStatus> for ReplicaView {
             url: status.url,
             weight: status.weight,
             in_flight: status.in_flight,
+            waiting: status.waiting,
             breaker: status.breaker.label(),
             healthy: health.map(|health| health.healthy),
             health_detail: health.filter(|health| !health.healthy).map(|health| health.detail.clone()),

@@ -1,6 +1,7 @@
 //! What went wrong on the way to an upstream and back: whose fault it is, what kind, and whether another try is safe.
 //! Status, metric label and failover read these three fields and nothing else.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// Who has to act.
@@ -62,7 +63,7 @@ pub struct Fault {
     pub kind: Kind,
     /// Whether another replica may be tried.
     pub retry: Retry,
-    /// One sentence for a person, without secrets.
+    /// One sentence for an administrator. It may quote addresses and what the server wrote: users get [`Fault::public`].
     pub detail: String,
     /// When it is worth coming back, if known.
     pub retry_after: Option<Duration>,
@@ -82,6 +83,33 @@ impl Fault {
     /// A fault of the caller.
     pub fn client(kind: Kind, detail: impl Into<String>) -> Self {
         Self { whose: Whose::Client, kind, retry: Retry::NotSent, detail: detail.into(), retry_after: None }
+    }
+
+    /// One sentence for whoever calls: what kind of thing went wrong, without where the server is or what it wrote.
+    pub fn public(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self.kind {
+            Kind::Unreachable => "the server cannot be reached",
+            Kind::Dropped => "the server ended or broke off before its answer was whole",
+            Kind::Timeout => "the server did not answer in time",
+            Kind::Garbage => "the server's answer is no valid MCP message",
+            Kind::TooLarge => "the server's answer is larger than the gateway passes on",
+            Kind::Status(429) => "the server takes no more requests for now (HTTP 429)",
+            Kind::Status(status @ 300..400) => {
+                return format!("the server redirects (HTTP {status}); an administrator must register its final URL")
+                    .into();
+            }
+            Kind::Status(status) => return format!("the server failed (HTTP {status})").into(),
+            Kind::Refused => "the server refuses the gateway's credential; an administrator must renew it",
+            Kind::BreakerOpen => "the server failed several times in a row and is left alone for a while",
+            Kind::Setup => "the server is not set up so that it can be called; an administrator must mend it",
+            // Our own words about ourselves and the caller.
+            Kind::Full | Kind::Cancelled | Kind::Era => return self.detail.clone().into(),
+        })
+    }
+
+    /// Whether the call may be tried on another replica; `again` says that doing it twice does no harm.
+    pub fn may_go_on(&self, again: bool) -> bool {
+        self.retry == Retry::NotSent || (again && self.counts_against_replica())
     }
 
     /// Whether a circuit breaker counts this against the replica: failures of transport and 5xx do, a refusal of ours does not.

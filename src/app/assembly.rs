@@ -80,7 +80,7 @@ pub fn assemble(settings: Settings, store: Store, sealer: Sealer, keyring: KeyRi
     let children = stdio::Settings { max_children: settings.limits.max_children, ..stdio::Settings::default() };
     let ground = Arc::new(Ground {
         outbound: Arc::new(Outbound::new(AddressPolicy::ADMIN, None)),
-        limits: Limits { message: settings.limits.response_body, resting: settings.pools.max_pool_size },
+        limits: Limits { message: settings.limits.response_body, in_flight: settings.pools.max_pool_size },
         children: stdio::pool::Pool::new(children, tasks.clone()),
         notices: broadcast::channel(NOTICES).0,
         learned: tokio::sync::Notify::new(),

@@ -5,11 +5,13 @@
 
 mod asks;
 mod bad_input;
+mod breaker;
 mod changes;
 mod channels;
 mod faults;
 mod lists;
 mod matrix;
+mod replicas;
 mod sessions;
 mod stop;
 mod untouched;
