@@ -212,8 +212,8 @@ impl App {
     /// Asks a server anew what it offers, and waits for the answer.
     pub async fn refresh(&self, server: ServerId) -> Result<(), Fault> {
         match self.registry.refresh(server).await.map(|status| status.state) {
-            Some(State::Unreachable(reason)) => {
-                Err(Fault::upstream(FaultKind::Unreachable, crate::fault::Retry::NotSent, reason))
+            Some(State::Unreachable(trouble)) => {
+                Err(Fault::upstream(FaultKind::Unreachable, crate::fault::Retry::NotSent, trouble.detail))
             }
             _ => Ok(()),
         }
@@ -229,7 +229,7 @@ impl App {
         let (state, last_error) = match status.state {
             State::Unknown => ("unknown", None),
             State::Ready => ("ready", None),
-            State::Unreachable(reason) => ("unreachable", Some(reason)),
+            State::Unreachable(trouble) => ("unreachable", Some(trouble.detail)),
         };
         ServerStatus {
             state,

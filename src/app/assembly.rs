@@ -142,7 +142,7 @@ fn start_jobs(app: &App) {
     jobs.run("look at servers", Every::about(Duration::from_secs(2)), move || {
         let (app, upstreams) = (watcher.clone(), upstreams.clone());
         async move {
-            upstreams.set(if app.registry.all_reachable() { Status::Ok } else { Status::Degraded });
+            upstreams.set(if app.registry.look() { Status::Ok } else { Status::Degraded });
             Ok(())
         }
     });

@@ -9,6 +9,7 @@ use ahash::{AHashMap, RandomState};
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use crate::access::{Allow, Caller, KeyId, Role};
+use crate::fault::Fault;
 use crate::id::{ServerId, TenantId};
 use crate::json;
 use crate::protocol::meta;
@@ -39,8 +40,23 @@ pub enum State {
     Unknown,
     /// It answered.
     Ready,
-    /// It did not; the reason, for an administrator.
-    Unreachable(String),
+    /// It did not.
+    Unreachable(Trouble),
+}
+
+/// Why a server does not do what it should.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// For an administrator.
+    pub detail: String,
+    /// For whoever looks at a list: without addresses, and without what the server wrote.
+    pub public: Cow<'static, str>,
+}
+
+impl From<&Fault> for Trouble {
+    fn from(fault: &Fault) -> Self {
+        Self { detail: fault.to_string(), public: fault.public() }
+    }
 }
 
 /// A server with what it offers.
@@ -50,8 +66,10 @@ pub struct Entry {
     pub upstream: Arc<Upstream>,
     /// What it offers, as last heard.
     pub catalog: Arc<Catalog>,
-    /// How it was doing.
+    /// How it was doing when it was last asked.
     pub state: State,
+    /// What calls, or their absence, have shown since then.
+    pub trouble: Option<Trouble>,
     /// For each kind of list, how often it changed or was said to have changed.
     pub marks: [u64; 4],
 }
@@ -60,6 +78,24 @@ impl Entry {
     /// Its slug.
     pub fn slug(&self) -> &str {
         self.upstream.server.spec.slug.as_str()
+    }
+
+    /// How it is doing, in one word, and why if not well.
+    pub fn standing(&self) -> (&'static str, Option<&Trouble>) {
+        match (&self.state, &self.trouble) {
+            (State::Unreachable(trouble), _) | (_, Some(trouble)) => ("unreachable", Some(trouble)),
+            (State::Unknown, None) => ("unknown", None),
+            (State::Ready, None) => ("ready", None),
+        }
+    }
+
+    /// What whoever sees its lists should know: why they may be out of date, or are not there yet.
+    pub fn problem(&self) -> Option<&str> {
+        match self.standing() {
+            (_, Some(trouble)) => Some(&trouble.public),
+            ("unknown", _) if self.catalog.is_empty() => Some("the server has not answered yet"),
+            _ => None,
+        }
     }
 }
 
@@ -291,8 +327,8 @@ impl Tenant {
         let mut problems = Vec::new();
         for at in &view.entries {
             let entry = &self.entries[*at as usize];
-            if let State::Unreachable(reason) = &entry.state {
-                problems.push((entry.slug(), reason.clone()));
+            if let Some(problem) = entry.problem() {
+                problems.push((entry.slug(), problem.to_owned()));
             }
             for item in entry.catalog.items(kind) {
                 if kind == Kind::Tools && !caller.may_call_tool(entry.slug(), &item.key) {
@@ -363,7 +399,8 @@ fn cursor(page: usize, digest: u64) -> String {
     format!("{page}.{digest:x}")
 }
 
-fn problems_json(problems: &[(&str, String)]) -> String {
+/// The member of a result that says what is wrong behind it, with the comma before it.
+pub fn problems_json(problems: &[(&str, String)]) -> String {
     let list: Vec<String> = problems
         .iter()
         .map(|(slug, text)| format!("{{\"server\":{},\"problem\":{}}}", json::quote(slug), json::quote(text)))

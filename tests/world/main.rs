@@ -11,6 +11,7 @@ mod channels;
 mod faults;
 mod lists;
 mod matrix;
+mod reasons;
 mod replicas;
 mod sessions;
 mod stop;
