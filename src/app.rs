@@ -21,7 +21,7 @@ use crate::access::{Accounts, KeyRing};
 use crate::balance::ReplicaStatus;
 use crate::config::Settings;
 use crate::crypto::Sealer;
-use crate::fault::{Fault, Retry};
+use crate::fault::{self, Fault, Retry};
 use crate::id::{ServerId, TenantId};
 use crate::mcp::legacy_sse::Channels;
 use crate::mcp::session::Sessions;
@@ -129,6 +129,8 @@ pub struct ReplicaView {
     pub weight: u32,
     /// Calls under way.
     pub in_flight: usize,
+    /// Calls that wait until fewer are under way.
+    pub waiting: usize,
     /// `closed`, `open` or `half_open`.
     pub breaker: &'static str,
     /// Whether it answered when it was last checked; absent before, and where there is no other replica.
@@ -159,6 +161,7 @@ impl From<ReplicaStatus> for ReplicaView {
             url: status.url,
             weight: status.weight,
             in_flight: status.in_flight,
+            waiting: status.waiting,
             breaker: status.breaker.label(),
             healthy: health.map(|health| health.healthy),
             health_detail: health.filter(|health| !health.healthy).map(|health| health.detail.clone()),
@@ -259,7 +262,9 @@ impl App {
     /// Asks a server anew what it offers, and waits for the answer.
     pub async fn refresh(&self, server: ServerId) -> Result<(), Fault> {
         match self.registry.refresh(server).await.map(|status| status.state) {
-            Some(State::Unreachable { kind, reason }) => Err(Fault::upstream(kind, Retry::NotSent, reason)),
+            Some(State::Unreachable(trouble)) => {
+                Err(Fault::upstream(fault::Kind::Unreachable, Retry::NotSent, trouble.detail))
+            }
             _ => Ok(()),
         }
     }
@@ -274,7 +279,7 @@ impl App {
         let (state, last_error) = match status.state {
             State::Unknown => ("unknown", None),
             State::Ready => ("ready", None),
-            State::Unreachable { reason, .. } => ("unreachable", Some(reason)),
+            State::Unreachable(trouble) => ("unreachable", Some(trouble.detail)),
         };
         ServerStatus {
             state,

@@ -1,6 +1,7 @@
 //! What went wrong on the way to an upstream and back: whose fault it is, what kind, and whether another try is safe.
 //! Status, metric label and failover read these three fields and nothing else.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// Who has to act.
@@ -54,7 +55,7 @@ pub enum Retry {
 
 /// One failed attempt.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{}{}{detail}", place.as_deref().unwrap_or_default(), if place.is_some() { ": " } else { "" })]
+#[error("{detail}")]
 pub struct Fault {
     /// Who has to act.
     pub whose: Whose,
@@ -62,10 +63,8 @@ pub struct Fault {
     pub kind: Kind,
     /// Whether another replica may be tried.
     pub retry: Retry,
-    /// One sentence for a person, whoever that is: without secrets and without addresses.
+    /// One sentence for an administrator. It may quote addresses and what the server wrote: users get [`Fault::public`].
     pub detail: String,
-    /// The address that it happened at: for administrators and the log, who read the whole as text.
-    pub place: Option<Box<str>>,
     /// When it is worth coming back, if known.
     pub retry_after: Option<Duration>,
 }
@@ -73,38 +72,44 @@ pub struct Fault {
 impl Fault {
     /// A fault of the upstream.
     pub fn upstream(kind: Kind, retry: Retry, detail: impl Into<String>) -> Self {
-        Self { whose: Whose::Upstream, kind, retry, detail: detail.into(), place: None, retry_after: None }
+        Self { whose: Whose::Upstream, kind, retry, detail: detail.into(), retry_after: None }
     }
 
     /// A fault of this gateway.
     pub fn gateway(kind: Kind, detail: impl Into<String>) -> Self {
-        Self {
-            whose: Whose::Gateway,
-            kind,
-            retry: Retry::NotSent,
-            detail: detail.into(),
-            place: None,
-            retry_after: None,
-        }
+        Self { whose: Whose::Gateway, kind, retry: Retry::NotSent, detail: detail.into(), retry_after: None }
     }
 
     /// A fault of the caller.
     pub fn client(kind: Kind, detail: impl Into<String>) -> Self {
-        Self {
-            whose: Whose::Client,
-            kind,
-            retry: Retry::NotSent,
-            detail: detail.into(),
-            place: None,
-            retry_after: None,
-        }
+        Self { whose: Whose::Client, kind, retry: Retry::NotSent, detail: detail.into(), retry_after: None }
     }
 
-    /// The same, with the address that it happened at.
-    #[must_use]
-    pub fn at(mut self, place: impl std::fmt::Display) -> Self {
-        self.place = Some(place.to_string().into());
-        self
+    /// One sentence for whoever calls: what kind of thing went wrong, without where the server is or what it wrote.
+    pub fn public(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self.kind {
+            Kind::Unreachable => "the server cannot be reached",
+            Kind::Dropped => "the server ended or broke off before its answer was whole",
+            Kind::Timeout => "the server did not answer in time",
+            Kind::Garbage => "the server's answer is no valid MCP message",
+            Kind::TooLarge => "the server's answer is larger than the gateway passes on",
+            Kind::Status(429) => "the server takes no more requests for now (HTTP 429)",
+            Kind::Status(status @ 300..400) => {
+                return format!("the server redirects (HTTP {status}); an administrator must register its final URL")
+                    .into();
+            }
+            Kind::Status(status) => return format!("the server failed (HTTP {status})").into(),
+            Kind::Refused => "the server refuses the gateway's credential; an administrator must renew it",
+            Kind::BreakerOpen => "the server failed several times in a row and is left alone for a while",
+            Kind::Setup => "the server is not set up so that it can be called; an administrator must mend it",
+            // Our own words about ourselves and the caller.
+            Kind::Full | Kind::Cancelled | Kind::Era => return self.detail.clone().into(),
+        })
+    }
+
+    /// Whether the call may be tried on another replica; `again` says that doing it twice does no harm.
+    pub fn may_go_on(&self, again: bool) -> bool {
+        self.retry == Retry::NotSent || (again && self.counts_against_replica())
     }
 
     /// Whether a circuit breaker counts this against the replica: failures of transport and 5xx do, a refusal of ours does not.

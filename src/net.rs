@@ -144,8 +144,7 @@ impl Outbound {
         match (allowed.is_empty(), refused) {
             (false, _) => Ok(allowed),
             (true, Some(what)) => {
-                Err(Fault::gateway(Kind::Setup, format!("its address is {what}, which this gateway does not call"))
-                    .at(target))
+                Err(Fault::gateway(Kind::Setup, format!("{target} is {what}, which this gateway does not call")))
             }
             (true, None) => Err(unreachable(target, "the name has no address")),
         }
@@ -246,7 +245,7 @@ async fn dial(peer: SocketAddr) -> io::Result<TcpStream> {
 }
 
 fn unreachable(target: &Target, why: &str) -> Fault {
-    Fault::upstream(Kind::Unreachable, Retry::NotSent, format!("the server cannot be reached: {why}")).at(target)
+    Fault::upstream(Kind::Unreachable, Retry::NotSent, format!("{target} cannot be reached: {why}"))
 }
 
 fn reason(error: &io::Error) -> String {

@@ -1,5 +1,5 @@
 //! SURFACE: `/health`, `/health/live`, `/health/ready`, `/metrics`. Public, and therefore terse: a status for each part and
-//! nothing about servers, users or reasons.
+//! nothing about servers, users or reasons. Only an administrator is told which server is not well, and why.
 
 mod gauges;
 
@@ -9,10 +9,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use http::header::{ACCEPT, CONTENT_TYPE, VARY};
 use http::{HeaderMap, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
 
+use crate::access::Caller;
 use crate::app::App;
+use crate::registry::snapshot::Entry;
 use crate::telemetry::{Format, Status};
+use crate::web::caller::authenticate;
 
 /// Every path of the surface, with what answers there.
 pub fn table() -> Vec<(&'static str, MethodRouter<App>)> {
@@ -24,10 +28,35 @@ pub fn table() -> Vec<(&'static str, MethodRouter<App>)> {
     ]
 }
 
-async fn health(State(app): State<App>) -> Response {
+async fn health(State(app): State<App>, headers: HeaderMap) -> Response {
     let (whole, each) = app.health.look();
     let status = if whole == Status::Failing { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    (status, Json(json!({ "status": whole, "components": each }))).into_response()
+    let mut said = json!({ "status": whole, "components": each });
+    // A credential that is no good is none here: a probe must not fail because its key has expired.
+    let caller = authenticate(&app.keyring, &headers, OffsetDateTime::now_utc()).ok();
+    if let Some(caller) = caller.filter(Caller::administers_tenant) {
+        said["servers"] = servers(&app, &caller);
+    }
+    ([(VARY, "authorization")], (status, Json(said))).into_response()
+}
+
+/// How each server that the caller sees is doing, by slug, and why if not well.
+fn servers(app: &App, caller: &Caller) -> Value {
+    let snapshot = app.registry.snapshot();
+    let entries = snapshot.tenant(caller.tenant()).map(|tenant| tenant.entries()).unwrap_or_default();
+    let seen = entries.iter().filter(|entry| {
+        let server = &entry.upstream.server;
+        caller.may_use_server(&server.tenant, entry.slug(), &server.spec.visibility)
+    });
+    let one = |entry: &Entry| {
+        let (state, trouble) = entry.standing();
+        let said = match trouble {
+            Some(trouble) => json!({ "state": state, "reason": trouble.detail }),
+            None => json!({ "state": state }),
+        };
+        (entry.slug().to_owned(), said)
+    };
+    Value::Object(seen.map(one).collect())
 }
 
 /// The process answers: that is all an orchestrator should restart it for.

@@ -70,7 +70,7 @@ pub fn assemble(settings: Settings, store: Store, sealer: Sealer, keyring: KeyRi
     let children = stdio::Settings { max_children: settings.limits.max_children, ..stdio::Settings::default() };
     let ground = Arc::new(Ground {
         outbound: Arc::new(Outbound::new(AddressPolicy::ADMIN, None)),
-        limits: Limits { message: settings.limits.response_body, resting: settings.pools.max_pool_size },
+        limits: Limits { message: settings.limits.response_body, in_flight: settings.pools.max_pool_size },
         children: stdio::pool::Pool::new(children, tasks.clone()),
         notices: broadcast::channel(NOTICES).0,
         learned: tokio::sync::Notify::new(),
@@ -119,7 +119,7 @@ fn start_jobs(app: &App) {
     jobs.run("look at servers", Every::about(Duration::from_secs(2)), move || {
         let (app, upstreams) = (watcher.clone(), upstreams.clone());
         async move {
-            upstreams.set(if app.registry.all_reachable() { Status::Ok } else { Status::Degraded });
+            upstreams.set(if app.registry.look() { Status::Ok } else { Status::Degraded });
             Ok(())
         }
     });

@@ -222,6 +222,18 @@ impl Breaker {
         BreakerStatus { state, since, last_fault: inner.last_fault.clone() }
     }
 
+    /// The last failure, while nothing has gone well since the breaker opened.
+    pub(super) fn failing(&self) -> Option<LastFault> {
+        if self.calm().is_some() {
+            return None;
+        }
+        let inner = self.lock();
+        match inner.phase {
+            Phase::Open { .. } | Phase::HalfOpen { successes: 0, .. } => inner.last_fault.clone(),
+            Phase::Closed { .. } | Phase::HalfOpen { .. } => None,
+        }
+    }
+
     /// The number of the phase while it is closed and without a failure.
     fn calm(&self) -> Option<u64> {
         let quick = self.quick.load(Ordering::Acquire);

@@ -6,6 +6,7 @@
 
 mod breaker;
 mod order;
+mod room;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,11 +14,13 @@ use std::time::{Duration, Instant};
 
 pub use breaker::{BreakerState, LastFault};
 pub use order::{MAX_REPLICAS, Order, stable_hash};
+pub use room::Room;
 
 use crate::fault::{Fault, Kind, Retry};
 use crate::id::Principal;
 use crate::registry::model::{Policy, Replica};
 use breaker::{Breaker, Outcome, Pass};
+use room::Places;
 
 /// The key of a caller for [`Replicas::order`], the same on every machine and after every start.
 pub fn caller_key(principal: &Principal) -> u64 {
@@ -44,6 +47,8 @@ pub struct ReplicaStatus {
     pub weight: u32,
     /// Calls under way.
     pub in_flight: usize,
+    /// Calls that wait for a place.
+    pub waiting: usize,
     /// State of its breaker.
     pub breaker: BreakerState,
     /// Since when the breaker is in that state.
@@ -61,7 +66,7 @@ struct Known {
     /// Which of the replicas with this same URL it is.
     occurrence: usize,
     hash: u64,
-    in_flight: AtomicUsize,
+    places: Places,
     breaker: Breaker,
     health: Mutex<Option<Health>>,
     /// `health`, for the hot path.
@@ -86,6 +91,7 @@ fn place(policy: Policy) -> u8 {
 pub struct Replicas {
     /// Its place in [`POLICIES`].
     policy: AtomicU8,
+    room: Room,
     members: Box<[Member]>,
     turn: AtomicUsize,
     /// The running values of smooth weighted round robin; held for one pass over the members.
@@ -109,10 +115,17 @@ impl Replicas {
         let weighted = Mutex::new(vec![0; members.len()].into_boxed_slice());
         Self {
             policy: AtomicU8::new(place(policy)),
+            room: Room::ENDLESS,
             members: members.into_boxed_slice(),
             turn: AtomicUsize::new(0),
             weighted,
         }
+    }
+
+    /// The same with these bounds for each replica.
+    #[must_use]
+    pub fn with_room(self, room: Room) -> Self {
+        Self { room, ..self }
     }
 
     /// Shares calls in this way from now on.
@@ -172,7 +185,7 @@ impl Replicas {
                 // Turning first, so that idle replicas share what comes one by one.
                 self.rotate(order);
                 #[expect(clippy::cast_precision_loss, reason = "calls under way are far fewer than 2^53")]
-                order::sort_by_score(order, |index| self.members[index].known.in_flight.load(Ordering::Relaxed) as f64);
+                order::sort_by_score(order, |index| self.members[index].known.places.taken() as f64);
             }
             Policy::Random => {
                 for last in (1..order.len()).rev() {
@@ -193,13 +206,41 @@ impl Replicas {
         order.rotate_left(turn);
     }
 
-    /// Takes a place on a replica. `None` when its breaker lets nothing through now: go on with the next one, and with
-    /// [`Self::none_left`] after the last.
+    /// Takes a place on a replica, at once or not at all. `None` when its breaker lets nothing through now, or as many calls
+    /// are under way as may: go on with the next one.
     pub fn enter(&self, index: usize, now: Instant) -> Option<InFlight> {
         let known = &self.members.get(index)?.known;
-        let pass = known.breaker.admit(now)?;
-        known.in_flight.fetch_add(1, Ordering::Relaxed);
-        Some(InFlight { known: Arc::clone(known), index, pass: Some(pass) })
+        known.places.take(self.room).then(|| InFlight::new(known, index)).and_then(|place| place.admitted(now))
+    }
+
+    /// Takes a place on this replica and no other, waiting for its turn if need be. `until` is when the call must have been
+    /// answered. Fails when the queue is full, the wait ends, or the breaker lets nothing through.
+    pub async fn enter_in_turn(&self, index: usize, until: Option<Instant>) -> Result<InFlight, Fault> {
+        let Some(Member { known, .. }) = self.members.get(index) else { return Err(self.none_left(Instant::now())) };
+        if !known.breaker.wait(Instant::now()).is_zero() {
+            return Err(self.none_left(Instant::now()));
+        }
+        known.places.take_in_turn(self.room, until).await?;
+        let now = Instant::now();
+        InFlight::new(known, index).admitted(now).ok_or_else(|| self.none_left(now))
+    }
+
+    /// What is wrong with a server that calls do not get through to: the breaker of every replica has opened, and nothing went
+    /// well since.
+    pub fn trouble(&self) -> Option<Fault> {
+        let mut last: Option<LastFault> = None;
+        for member in &self.members {
+            let fault = member.known.breaker.failing()?;
+            last = last.filter(|before| before.at > fault.at).or(Some(fault));
+        }
+        let LastFault { kind, detail, .. } = last?;
+        let detail = format!("every replica of this server failed several times in a row, the last time so: {detail}");
+        Some(Fault::upstream(kind, Retry::NotSent, detail))
+    }
+
+    /// Whether a call would be let through now, to learn whether a replica is back.
+    pub fn may_probe(&self, now: Instant) -> bool {
+        self.members.iter().any(|member| member.known.breaker.wait(now).is_zero())
     }
 
     /// Lets a probe through where a breaker is open, as if its time had come: for who asks rarely, at times of its own, and
@@ -246,7 +287,8 @@ impl Replicas {
             ReplicaStatus {
                 url: Arc::clone(&member.known.url),
                 weight: member.weight,
-                in_flight: member.known.in_flight.load(Ordering::Relaxed),
+                in_flight: member.known.places.taken(),
+                waiting: member.known.places.waiting(),
                 breaker: breaker.state,
                 since: breaker.since,
                 last_fault: breaker.last_fault,
@@ -263,7 +305,7 @@ impl Known {
             url: url.into(),
             occurrence,
             hash: stable_hash(&[url, &occurrence.to_string()]),
-            in_flight: AtomicUsize::new(0),
+            places: Places::default(),
             breaker: Breaker::new(now),
             health: Mutex::new(None),
             unhealthy: AtomicBool::new(false),
@@ -272,15 +314,27 @@ impl Known {
 }
 
 /// A call's place on a replica. Keep it until the last byte of the answer has been passed on; dropping it gives the place
-/// back, and the place of the probe if it was one. A drop without a report is a cancelled call and counts for nothing.
+/// back, and the place of the probe if it was one. A drop without a report is a cancelled call and counts for nothing, unless
+/// the call was [due](Self::due_by) and its answer had not begun.
 #[derive(Debug)]
 pub struct InFlight {
     known: Arc<Known>,
     index: usize,
     pass: Option<Pass>,
+    due: Option<Instant>,
+    placed: bool,
 }
 
 impl InFlight {
+    fn new(known: &Arc<Known>, index: usize) -> Self {
+        Self { known: Arc::clone(known), index, pass: None, due: None, placed: true }
+    }
+
+    fn admitted(mut self, now: Instant) -> Option<Self> {
+        self.pass = Some(self.known.breaker.admit(now)?);
+        Some(self)
+    }
+
     /// Which replica.
     pub fn index(&self) -> usize {
         self.index
@@ -296,7 +350,27 @@ impl InFlight {
         self.pass.is_some_and(|pass| pass.probe)
     }
 
-    /// Says how the call ended; the first report counts. A tool's own error is a success: the replica answered.
+    /// The answer is due by then. Whoever waits for it may simply stop waiting: a drop after that time without a report is a
+    /// timeout of the replica.
+    pub fn due_by(&mut self, until: Option<Instant>) {
+        self.due = until;
+    }
+
+    /// The answer has begun, and is passed on as fast as the client reads: from now on being late must be reported, because it
+    /// may be the client who is slow.
+    pub fn begun(&mut self) {
+        self.due = None;
+    }
+
+    /// Gives the place back before the end: for a stream that lasts, which is no load.
+    pub fn rest(&mut self) {
+        if std::mem::replace(&mut self.placed, false) {
+            self.known.places.free();
+        }
+    }
+
+    /// Says how the call ended; the first report counts. A tool's own error is a success: the replica answered. That a
+    /// notification was taken is none, because nothing was answered: it needs no report.
     pub fn report(&mut self, outcome: Result<(), &Fault>, now: Instant) {
         if let Some(pass) = self.pass.take() {
             match outcome {
@@ -313,7 +387,13 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.known.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.rest();
+        let now = Instant::now();
+        if self.due.is_some_and(|due| due <= now) {
+            let fault =
+                Fault::upstream(Kind::Timeout, Retry::MaybeSent, "no answer within the server's bound for one call");
+            self.report(Err(&fault), now);
+        }
         if let Some(pass) = self.pass.take() {
             self.known.breaker.cancel(pass);
         }

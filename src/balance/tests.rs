@@ -212,3 +212,94 @@ proptest! {
         }
     }
 }
+
+fn narrow(most: usize, queue: usize, patience: Duration) -> Replicas {
+    replicas(&[1], Policy::RoundRobin).with_room(Room { most, queue, patience })
+}
+
+#[tokio::test]
+async fn what_finds_no_place_waits_in_a_queue_that_is_bounded_in_number_and_time() {
+    let replicas = narrow(1, 1, Duration::from_hours(1));
+    let first = replicas.enter(0, Instant::now()).unwrap();
+    assert!(replicas.enter(0, Instant::now()).is_none());
+    let mut second = std::pin::pin!(replicas.enter_in_turn(0, None));
+    assert!(futures_util::poll!(&mut second).is_pending());
+    let full = replicas.enter_in_turn(0, None).await.unwrap_err();
+    assert_eq!((full.kind, full.whose, full.retry), (Kind::Full, crate::fault::Whose::Gateway, Retry::NotSent));
+    assert!(full.retry_after.is_some() && !full.counts_against_replica());
+    drop(first);
+    assert!(replicas.enter(0, Instant::now()).is_none(), "the place is for who waits");
+    let second = second.await.unwrap();
+    assert_eq!(replicas.status(Instant::now())[0].in_flight, 1);
+    drop(second);
+    assert!(replicas.enter(0, Instant::now()).is_some());
+
+    let replicas = narrow(1, 1, Duration::from_millis(1));
+    let _first = replicas.enter(0, Instant::now()).unwrap();
+    assert_eq!(replicas.enter_in_turn(0, None).await.unwrap_err().kind, Kind::Full);
+    assert_eq!(replicas.enter_in_turn(0, Some(Instant::now())).await.unwrap_err().kind, Kind::Full);
+}
+
+#[tokio::test]
+async fn who_goes_away_while_it_waits_leaves_its_turn_to_the_next() {
+    let replicas = narrow(1, 2, Duration::from_hours(1));
+    let first = replicas.enter(0, Instant::now()).unwrap();
+    let mut second = Box::pin(replicas.enter_in_turn(0, None));
+    let mut third = Box::pin(replicas.enter_in_turn(0, None));
+    assert!(futures_util::poll!(&mut second).is_pending() && futures_util::poll!(&mut third).is_pending());
+    drop(first);
+    drop(second);
+    drop(third.await.unwrap());
+    assert!(replicas.enter(0, Instant::now()).is_some());
+}
+
+#[tokio::test]
+async fn a_thousand_calls_through_three_places_leave_all_three_free() {
+    let replicas = Arc::new(narrow(3, 1_000, Duration::from_hours(1)));
+    let call = |replicas: Arc<Replicas>| async move {
+        let place = replicas.enter_in_turn(0, None).await.unwrap();
+        assert!(replicas.status(Instant::now())[0].in_flight <= 3);
+        tokio::task::yield_now().await;
+        drop(place);
+    };
+    let calls: Vec<_> = (0..1_000).map(|_| tokio::spawn(call(replicas.clone()))).collect();
+    for call in calls {
+        call.await.unwrap();
+    }
+    assert_eq!(replicas.status(Instant::now())[0].in_flight, 0);
+}
+
+#[test]
+fn a_call_given_up_after_it_was_due_is_a_timeout_and_before_it_nothing() {
+    let replicas = replicas(&[1], Policy::RoundRobin);
+    let now = Instant::now();
+    let give_up = |due: Instant, begun: bool| {
+        let mut call = replicas.enter(0, now).unwrap();
+        call.due_by(Some(due));
+        if begun {
+            call.begun();
+        }
+    };
+    for _ in 0..9 {
+        give_up(now + Duration::from_hours(1), false);
+        give_up(now, true);
+    }
+    assert_eq!(replicas.status(now)[0].breaker, BreakerState::Closed);
+    for _ in 0..FAILURES_TO_OPEN {
+        give_up(now, false);
+    }
+    let status = replicas.status(Instant::now()).remove(0);
+    assert_eq!((status.breaker, status.last_fault.unwrap().kind), (BreakerState::Open, Kind::Timeout));
+    assert_eq!(replicas.trouble().unwrap().kind, Kind::Timeout);
+}
+
+#[test]
+fn a_stream_at_rest_takes_no_place() {
+    let replicas = narrow(1, 0, Duration::ZERO);
+    let mut stream = replicas.enter(0, Instant::now()).unwrap();
+    stream.rest();
+    let call = replicas.enter(0, Instant::now());
+    assert!(call.is_some());
+    drop(stream);
+    assert_eq!(replicas.status(Instant::now())[0].in_flight, 1, "a place is given back once");
+}

@@ -151,10 +151,10 @@ pub struct Limits {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Pools")]
 pub struct Pools {
-    /// Requests in flight to one upstream replica that are always allowed
+    /// Lowest that the bound on requests in flight to one upstream replica may become; it does not move yet
     #[arg(long, env = "MREG_FASTMCP_MIN_POOL_SIZE", default_value_t = 10, value_name = "COUNT", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
     pub min_pool_size: usize,
-    /// Most requests in flight to one upstream replica
+    /// Most requests in flight to one upstream replica; ten times as many wait up to 10 s for their turn
     #[arg(long, env = "MREG_FASTMCP_MAX_POOL_SIZE", default_value_t = 100, value_name = "COUNT", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
     pub max_pool_size: usize,
     /// Most connections to the database

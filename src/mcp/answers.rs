@@ -15,7 +15,7 @@ use crate::protocol::era::{Era, LEGACY, Version, spoken_json};
 use crate::protocol::message::{self, Message};
 use crate::protocol::meta;
 use crate::registry::catalog::Kind;
-use crate::registry::snapshot::{Entry, Tenant};
+use crate::registry::snapshot::{Entry, Tenant, problems_json};
 use crate::upstream::peer::Peer;
 
 /// How long a modern client may keep a list, milliseconds: a change is announced to those who listen.
@@ -129,6 +129,9 @@ pub fn tools_of(entry: &Entry, caller: &Caller, message: &Message, era: Era) -> 
         page.extend_from_slice(&tool.raw);
     }
     page.push(b']');
+    if let Some(problem) = entry.problem() {
+        page.extend_from_slice(problems_json(&[(entry.slug(), problem.to_owned())]).as_bytes());
+    }
     Ok(listed(message, era, page.into()))
 }
 

@@ -35,12 +35,14 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// Further headers.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// What lies behind it, for the record: it says more than clients are told.
+    pub fault: Option<Box<Fault>>,
 }
 
 impl Refusal {
     /// A refusal without data.
     pub fn new(status: StatusCode, code: i32, text: impl Into<String>) -> Self {
-        Self { status, code, text: text.into(), data: None, retry_after: None, headers: Vec::new() }
+        Self { status, code, text: text.into(), data: None, retry_after: None, headers: Vec::new(), fault: None }
     }
 
     /// 400 with this code.
@@ -83,7 +85,7 @@ impl Refusal {
         Self::of(fault, "gateway", Era::Modern)
     }
 
-    /// A fault on the way to the server and back.
+    /// A fault on the way to the server and back, in words that tell nobody where the server is or what it wrote.
     pub fn of(fault: &Fault, server: &str, era: Era) -> Self {
         let (code, status) = match fault.kind {
             Kind::Unreachable => (-31_001, StatusCode::BAD_GATEWAY),
@@ -109,7 +111,7 @@ impl Refusal {
         Self {
             status: if era == Era::Modern { status } else { StatusCode::OK },
             code,
-            text: format!("{server}: {}", fault.detail),
+            text: format!("{server}: {}", fault.public()),
             data: Some(format!(
                 "{{\"server\":{},\"kind\":\"{}\",\"whose\":\"{whose}\"{retry}}}",
                 json::quote(server),
@@ -117,6 +119,7 @@ impl Refusal {
             )),
             retry_after: fault.retry_after,
             headers: Vec::new(),
+            fault: Some(Box::new(fault.clone())),
         }
     }
 

@@ -19,8 +19,9 @@ use crate::app::App;
 use crate::fault::{Fault, Kind, Retry, Whose};
 use crate::json;
 use crate::mcp::bridge::answer::Fix;
-use crate::mcp::error::{FULL, Refusal, empty_response, json_response};
+use crate::mcp::error::{Refusal, empty_response, json_response};
 use crate::mcp::headers::{check_params, trace_headers};
+use crate::mcp::passage::Passage;
 use crate::mcp::reach::{Ask, Reached, Reply, reach};
 use crate::mcp::record::Finish;
 use crate::mcp::relay::{Parts, Relay};
@@ -35,6 +36,7 @@ use crate::registry::snapshot::{Entry, Tenant};
 use crate::telemetry::Outcome;
 use crate::upstream::http::read_message;
 use crate::upstream::peer::Peer;
+use crate::upstream::trip::Trip;
 use crate::upstream::wire::Body as UpstreamBody;
 
 /// A JSON answer up to this size is read whole and checked; a longer one is passed on as it comes.
@@ -74,13 +76,13 @@ pub async fn exchange(mut call: Call) -> Response {
     match serve(&mut call, era).await {
         Ok(response) => response,
         Err(refusal) => {
-            let (whose, kind) = match refusal.code {
-                meta::METHOD_NOT_FOUND => (Whose::Client, "unknown_method"),
-                FULL => (Whose::Gateway, Kind::Full.label()),
-                _ => (Whose::Client, "bad_request"),
-            };
+            if let Some(fault) = &refusal.fault {
+                call.finish.fail(fault);
+            }
+            let unknown = refusal.code == meta::METHOD_NOT_FOUND;
+            let kind = if unknown { "unknown_method" } else { "bad_request" };
             call.finish.note(&refusal.text);
-            call.finish.end(Outcome::Error { whose, kind });
+            call.finish.end(Outcome::Error { whose: Whose::Client, kind });
             refusal.respond(call.message.id())
         }
     }
@@ -137,15 +139,19 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
     call.finish.wait();
     let total = Duration::from_millis(entry.upstream.server.spec.timeouts.total_ms);
     let deadline = (sent.method() != "subscriptions/listen").then(|| Instant::now() + total);
+    let trip = Trip::by(deadline.map(Instant::into_std));
     let answered = {
         // Pinned where it is made: it is large, and would be moved twice on its way into the timeout.
-        let mut sending = std::pin::pin!(send(call, entry, &sent, item, in_flight, deadline));
+        let mut sending = std::pin::pin!(send(call, entry, &sent, item, in_flight, deadline, &trip));
         match deadline {
             Some(deadline) => tokio::time::timeout_at(deadline, sending.as_mut()).await,
             None => Ok(sending.await),
         }
     };
-    answered.unwrap_or_else(|_| Err(call.failed(&too_late(total), entry)))
+    answered.unwrap_or_else(|_| {
+        call.tried(&trip);
+        Err(call.failed(&too_late(total), entry))
+    })
 }
 
 /// The fault of a call that took longer than its server may.
@@ -161,6 +167,7 @@ async fn send(
     item: Option<&Item>,
     in_flight: Option<InFlight>,
     deadline: Option<Instant>,
+    trip: &Trip,
 ) -> Result<Response, Refusal> {
     let era = call.era();
     let reached = {
@@ -174,16 +181,19 @@ async fn send(
             params: if item.is_none() && era == Era::Modern { param_headers(&call.headers) } else { Vec::new() },
             trace: trace_headers(&call.headers),
             cancel: in_flight.as_ref().map(|request| &request.cancel),
+            trip,
         };
         match &in_flight {
-            None => reach(&ask).await,
+            None => Some(reach(&ask).await),
             Some(request) => tokio::select! {
                 biased;
-                reached = reach(&ask) => reached,
-                () = request.cancel.wait() => return Ok(call.taken_back()),
+                reached = reach(&ask) => Some(reached),
+                () = request.cancel.wait() => None,
             },
         }
     };
+    call.tried(trip);
+    let Some(reached) = reached else { return Ok(call.taken_back()) };
     let reached = match reached {
         Err(_) if in_flight.as_ref().is_some_and(|request| request.cancel.is_set()) => return Ok(call.taken_back()),
         reached => reached.map_err(|fault| call.failed(&fault, entry))?,
@@ -209,25 +219,27 @@ async fn answer(
         Reply::Json(status, body, mut attempt) => {
             let began = read_whole(body).await;
             call.finish.waited();
+            origin.answered();
             let read = match began {
-                Ok(Began::Whole(bytes)) => read_message(bytes).map(Ok),
-                Ok(Began::Longer(head, body)) => Ok(Err((head, body))),
+                Ok(Began::Whole(bytes)) => {
+                    read_message(bytes).and_then(|message| fix.check(&message).map(|()| message))
+                }
+                Ok(Began::Longer(head, body)) => {
+                    return Box::pin(long(call, entry, &fix, head, body, attempt, deadline)).await;
+                }
                 Err(fault) => Err(fault),
             };
             attempt.report(read.as_ref().map(drop), std::time::Instant::now());
-            origin.answered();
-            return match read.map_err(|fault| call.failed(&fault, entry))? {
-                Ok(message) => call.one(entry, &fix, &message, status),
-                Err((head, body)) => Box::pin(long(call, entry, &fix, head, body)).await,
-            };
+            let message = read.map_err(|fault| call.failed(&fault, entry))?;
+            return Ok(call.one(&fix, &message, status));
         }
         Reply::Refused(status, message) => {
             call.finish.waited();
             origin.answered();
-            return call.one(entry, &fix, &message, status);
+            return Ok(call.one(&fix, &message, status));
         }
         // Most answers of a shared channel are a response and nothing before it: those need no stream.
-        Reply::Stream(mut source @ Source::Mux(_)) => {
+        Reply::Stream(mut source @ Source::Mux(..)) => {
             let first = match &in_flight {
                 None => source.next().await,
                 Some(request) => tokio::select! {
@@ -236,11 +248,17 @@ async fn answer(
                     () = request.cancel.wait() => return Ok(call.taken_back()),
                 },
             };
-            let dropped = || Fault::upstream(Kind::Dropped, crate::fault::Retry::MaybeSent, "the server ended");
-            let piece = first.unwrap_or_else(|| Err(dropped())).map_err(|fault| call.failed(&fault, entry))?;
+            let dropped = || Fault::upstream(Kind::Dropped, Retry::MaybeSent, "the server ended");
+            let piece = first.unwrap_or_else(|| Err(dropped())).map_err(|fault| {
+                source.failed(&fault);
+                call.failed(&fault, entry)
+            })?;
             call.finish.waited();
             match &piece.message {
-                Some(message) if message.method().is_empty() => return call.one(entry, &fix, message, StatusCode::OK),
+                Some(message) if message.method().is_empty() => {
+                    source.succeeded();
+                    return Ok(call.one(&fix, message, StatusCode::OK));
+                }
                 _ => (source, Some(piece)),
             }
         }
@@ -294,32 +312,46 @@ async fn long(
     entry: &Entry,
     fix: &Fix,
     head: Bytes,
-    mut body: UpstreamBody,
+    body: UpstreamBody,
+    mut attempt: crate::balance::InFlight,
+    deadline: Option<Instant>,
 ) -> Result<Response, Refusal> {
     let limit = call.app.settings.limits.response_body;
     let passes = fix.client == fix.server && fix.renumbered.is_none() && head.trim_ascii_start().starts_with(b"{");
     if passes {
         let finish = call.finish.hand_over();
-        let mut response = Response::new(Body::new(crate::mcp::passage::Passage::new(head, body, limit, finish)));
+        let passage = Passage::new(head, body, limit, attempt, finish, deadline);
+        let mut response = Response::new(Body::new(passage));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         return Ok(response);
     }
+    let read = read_rest(head, body, limit).await.and_then(read_message);
+    let read = read.and_then(|message| fix.check(&message).map(|()| message));
+    attempt.report(read.as_ref().map(drop), std::time::Instant::now());
+    let message = read.map_err(|fault| call.failed(&fault, entry))?;
+    Ok(call.one(fix, &message, StatusCode::OK))
+}
+
+async fn read_rest(head: Bytes, mut body: UpstreamBody, limit: usize) -> Result<Bytes, Fault> {
     let mut whole = BytesMut::from(head);
     while let Some(piece) = body.chunk().await {
-        whole.extend_from_slice(&piece.map_err(|fault| call.failed(&fault, entry))?);
+        whole.extend_from_slice(&piece?);
         if whole.len() > limit {
             let text = format!("the answer is larger than {limit} bytes");
-            let fault = Fault::upstream(Kind::TooLarge, crate::fault::Retry::MaybeSent, text);
-            return Err(call.failed(&fault, entry));
+            return Err(Fault::upstream(Kind::TooLarge, Retry::MaybeSent, text));
         }
     }
-    let message = read_message(whole.freeze()).map_err(|fault| call.failed(&fault, entry))?;
-    call.one(entry, fix, &message, StatusCode::OK)
+    Ok(whole.freeze())
 }
 
 impl Call {
     fn era(&self) -> Era {
         if self.session.is_some() { Era::Legacy } else { Era::Modern }
+    }
+
+    /// Notes how many replicas were tried.
+    fn tried(&mut self, trip: &Trip) {
+        self.finish.fill(|operation| operation.attempts = trip.tried());
     }
 
     /// Ends the operation with a fault; returns what the client sees.
@@ -335,22 +367,22 @@ impl Call {
     }
 
     /// One message as the whole answer.
-    fn one(&mut self, entry: &Entry, fix: &Fix, message: &Message, status: StatusCode) -> Result<Response, Refusal> {
-        if !fix.is_answered_by(message) {
-            return Err(self.failed(&fix.wrong_id(message), entry));
-        }
+    fn one(&mut self, fix: &Fix, message: &Message, status: StatusCode) -> Response {
         let (bytes, outcome) = fix.response(message);
         self.finish.sent(bytes.len());
         self.finish.end(outcome);
-        let status = match (fix.client, fix.server) {
+        let code = message.error_code().and_then(|code| i32::try_from(code).ok());
+        let status = match (fix.client, fix.server, code) {
             // 2026-07-28, basic/transports/streamable-http, "Sending Messages": 404 says that the method does not exist.
-            (Era::Modern, _) if message.error_code() == Some(meta::METHOD_NOT_FOUND.into()) => StatusCode::NOT_FOUND,
-            (client, server) if client == server => status,
+            (Era::Modern, _, Some(meta::METHOD_NOT_FOUND)) => StatusCode::NOT_FOUND,
+            // 2026-07-28, basic, "Error Codes": over HTTP it stands under 400, whatever way the server said it.
+            (Era::Modern, Era::Modern, Some(meta::MISSING_CAPABILITY)) => StatusCode::BAD_REQUEST,
+            (client, server, _) if client == server => status,
             // A status of another era would be read wrongly; a legacy server's 404 means a session that the client never
             // saw.
             _ => StatusCode::OK,
         };
-        Ok(json_response(status, bytes))
+        json_response(status, bytes)
     }
 
     /// The client took the request back before the server began to answer: there is nothing to answer.

@@ -20,6 +20,7 @@ use crate::protocol::{message, meta};
 use crate::telemetry::{Outcome, SessionTag};
 use crate::upstream::peer::Legacy;
 use crate::upstream::session::{HttpSession, Opening};
+use crate::upstream::trip::Trip;
 use crate::upstream::{Transport, Upstream};
 
 /// Largest `initialize` parameters that are kept with a session.
@@ -118,7 +119,7 @@ async fn with_server(
     let peer = upstream.peer_for(Era::Legacy).await?;
     let agreed = match (&upstream.transport, &peer.legacy) {
         (Transport::Http(server), Some(_)) => {
-            match HttpSession::open(server, caller_key(call.caller.principal()), init).await? {
+            match HttpSession::open(server, &Trip::default(), caller_key(call.caller.principal()), init).await? {
                 Opening::Declined(declined) => return Ok(Err(declined)),
                 Opening::Open(link) => {
                     let Legacy { version, result } = link.legacy.clone();
@@ -143,8 +144,10 @@ pub fn close_behind(app: &App, session: Arc<Session>) {
     app.tasks.clone().spawn(async move {
         let snapshot = app.registry.snapshot();
         let Some(tenant) = snapshot.tenant(&session.tenant) else { return };
-        let own =
-            crate::upstream::channel::Who { user: None, session: Some(((&*session.id).into(), session.init.clone())) };
+        let own = crate::upstream::channel::Who {
+            session: Some(((&*session.id).into(), session.init.clone())),
+            ..Default::default()
+        };
         for entry in tenant.entries() {
             entry.upstream.release(&own).await;
         }

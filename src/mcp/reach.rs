@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::access::Caller;
 use crate::app::App;
-use crate::balance::caller_key;
+use crate::balance::{InFlight, caller_key};
 use crate::fault::{Fault, Kind, Retry};
 use crate::json;
 use crate::mcp::bridge::answer::Fix;
@@ -29,8 +29,22 @@ use crate::upstream::http::{Answer, Content, HttpServer, Outgoing, garbage, mirr
 use crate::upstream::mux::{Mux, Origin};
 use crate::upstream::peer::contradicts;
 use crate::upstream::session::{HttpSession, Opening};
+use crate::upstream::trip::Trip;
 use crate::upstream::wire::Body;
 use crate::upstream::{Channel, Transport, Upstream, denies};
+
+/// The methods of all protocol versions that change nothing.
+const READS: [&str; 9] = [
+    "ping",
+    "server/discover",
+    "tools/list",
+    "prompts/list",
+    "prompts/get",
+    "resources/list",
+    "resources/templates/list",
+    "resources/read",
+    "completion/complete",
+];
 
 /// One request on its way.
 pub struct Ask<'a> {
@@ -52,6 +66,8 @@ pub struct Ask<'a> {
     pub trace: Vec<(HeaderName, HeaderValue)>,
     /// How the client takes it back, in the legacy era.
     pub cancel: Option<&'a Arc<Cancel>>,
+    /// How long it may take and which way it went.
+    pub trip: &'a Trip,
 }
 
 /// What the server began to answer.
@@ -71,7 +87,7 @@ pub struct Reached {
 /// An answer, by form.
 pub enum Reply {
     /// One JSON text, to be read; the replica's account goes along.
-    Json(StatusCode, Body, crate::balance::InFlight),
+    Json(StatusCode, Body, InFlight),
     /// One JSON text, read already: that of a refusal.
     Refused(StatusCode, Message),
     /// A stream.
@@ -118,12 +134,15 @@ impl Ask<'_> {
         }
     }
 
-    /// Whether a second try cannot do harm: everything but tools only reads, and some tools say that they are idempotent.
+    /// Whether a second try cannot do harm: what the specification says only reads, and tools that say that they are idempotent.
+    /// What a method that is not known here does, nobody knows.
     fn may_repeat(&self) -> bool {
-        self.message.method() != "tools/call"
-            || self.item.and_then(|item| json::get(&item.raw, "annotations")).is_some_and(|hints| {
+        match self.message.method().as_ref() {
+            "tools/call" => self.item.and_then(|item| json::get(&item.raw, "annotations")).is_some_and(|hints| {
                 ["idempotentHint", "readOnlyHint"].iter().any(|hint| json::get(hints, hint) == Some(b"true"))
-            })
+            }),
+            method => READS.contains(&method),
+        }
     }
 
     /// The message in the modern era, with the headers that mirror it.
@@ -153,8 +172,8 @@ pub async fn reach(ask: &Ask<'_>) -> Result<Reached, Fault> {
 }
 
 async fn over_channel(ask: &Ask<'_>) -> Result<Reached, Fault> {
-    let channel = ask.upstream.channel(&who(ask.caller, ask.session), ask.era()).await?;
-    let Some(Channel { mux, peer, era, .. }) = channel else {
+    let channel = ask.upstream.channel_on(ask.trip, &who(ask.caller, ask.session), ask.era()).await?;
+    let Some(Channel { mux, peer, era, mut attempt, .. }) = channel else {
         return Err(Fault::gateway(Kind::Setup, "the server has no channel"));
     };
     let version = match era {
@@ -170,15 +189,25 @@ async fn over_channel(ask: &Ask<'_>) -> Result<Reached, Fault> {
         Some(session) => Origin { session: session.number, answers: session.answers && era == Era::Legacy },
         None => Origin { session: caller_key(ask.caller.principal()), answers: false },
     };
-    let call = mux.call(message, origin).await?;
+    let replica = attempt.as_ref().map(InFlight::index);
+    if replica.is_none() {
+        // A child is no replica, and yet tried.
+        ask.trip.tries();
+    }
+    let call = mux.call(message, origin).await.inspect_err(|fault| {
+        if let Some(attempt) = &mut attempt {
+            attempt.report(Err(fault), Instant::now());
+        }
+    })?;
     let origin = Back::Mux(mux);
-    let reply = Reply::Stream(Source::Mux(call));
-    Ok(Reached { reply, fix: ask.fix(era), origin, version, replica: None })
+    let reply = Reply::Stream(Source::mux(call, attempt));
+    Ok(Reached { reply, fix: ask.fix(era), origin, version, replica })
 }
 
 /// For whom a channel is wanted.
 pub fn who(caller: &Caller, session: Option<&Arc<Session>>) -> Who {
     Who {
+        caller: caller_key(caller.principal()),
         user: Some(format!("{}|{}", caller.principal().issuer, caller.principal().subject).into()),
         session: session.map(|session| ((&*session.id).into(), session.init.clone())),
     }
@@ -213,7 +242,7 @@ async fn spoken(ask: &Ask<'_>, server: &HttpServer, era: Era) -> Result<Reached,
     match (era, ask.session) {
         (Era::Modern, _) => {
             let caller = caller_key(ask.caller.principal());
-            let answer = server.post(caller, ask.may_repeat(), &ask.modern()).await?;
+            let answer = server.post_on(ask.trip, caller, ask.may_repeat(), &ask.modern()).await?;
             reached(ask, server, answer, ask.fix(Era::Modern), Back::None, MODERN).await
         }
         (Era::Legacy, Some(session)) => in_session(ask, server, session).await,
@@ -226,11 +255,11 @@ async fn spoken(ask: &Ask<'_>, server: &HttpServer, era: Era) -> Result<Reached,
 async fn in_session(ask: &Ask<'_>, server: &HttpServer, session: &Arc<Session>) -> Result<Reached, Fault> {
     let mut again = true;
     loop {
-        let link = link(ask.app, ask.caller, session, ask.upstream, server).await?;
+        let link = link_on(ask.app, ask.trip, ask.caller, session, ask.upstream, server).await?;
         if let Some(cancel) = ask.cancel {
             cancel.forward_to(ask.upstream, &link);
         }
-        let answer = link.post(server, ask.message.bytes().clone(), ask.trace.clone()).await;
+        let answer = link.post_on(ask.trip, server, ask.message.bytes().clone(), ask.trace.clone()).await;
         if again && (is_lost(&answer) && link.id.is_some() || may_move(&answer, server)) {
             session.lose(ask.upstream.server.id, &link);
             again = false;
@@ -241,24 +270,41 @@ async fn in_session(ask: &Ask<'_>, server: &HttpServer, session: &Arc<Session>) 
     }
 }
 
-/// In the gateway's own session, under a number of its own.
+/// In one of the gateway's own sessions, under a number of its own: with the replica that the policy says, or the next.
 async fn in_shared_session(ask: &Ask<'_>, server: &HttpServer) -> Result<Reached, Fault> {
+    let mut last = None;
+    for replica in server.order(caller_key(ask.caller.principal()))? {
+        match Box::pin(in_session_with(ask, server, replica)).await {
+            Ok(reached) => return Ok(reached),
+            Err(fault) => {
+                let next = fault.may_go_on(ask.may_repeat());
+                last = Some(fault);
+                if !next {
+                    break;
+                }
+            }
+        }
+    }
+    Err(last.unwrap_or_else(|| server.balance().none_left(Instant::now())))
+}
+
+async fn in_session_with(ask: &Ask<'_>, server: &HttpServer, replica: usize) -> Result<Reached, Fault> {
     let mut again = true;
     loop {
-        let link = ask.upstream.own_session(server).await?;
+        let link = ask.upstream.own_session_at(server, ask.trip, replica).await?;
         let number = link.number();
         let (bytes, token) = to_legacy(ask.message, Some(number));
         let id = Bytes::from(number.to_string());
         let fix = Fix { renumbered: Some(id.clone()), token, ..ask.fix(Era::Legacy) };
         // From here on a client that goes away takes its request back, whether the answer has begun or not.
         let mut withdrawal = Withdrawal::new(ask.app, ask.upstream, &link, &id);
-        let answer = link.post(server, bytes, ask.trace.clone()).await;
+        let answer = link.post_on(ask.trip, server, bytes, ask.trace.clone()).await;
         if answer.is_err() {
             withdrawal.answered();
         }
-        if again && (is_lost(&answer) && link.id.is_some() || may_move(&answer, server)) {
+        if again && is_lost(&answer) && link.id.is_some() {
             withdrawal.answered();
-            ask.upstream.lose_own_session(&link).await;
+            ask.upstream.lose_own_session(&link);
             again = false;
             continue;
         }
@@ -290,10 +336,21 @@ pub async fn link(
     upstream: &Arc<Upstream>,
     server: &HttpServer,
 ) -> Result<Arc<HttpSession>, Fault> {
+    link_on(app, &Trip::default(), caller, session, upstream, server).await
+}
+
+async fn link_on(
+    app: &App,
+    trip: &Trip,
+    caller: &Caller,
+    session: &Arc<Session>,
+    upstream: &Arc<Upstream>,
+    server: &HttpServer,
+) -> Result<Arc<HttpSession>, Fault> {
     let cell = session.link(upstream.server.id);
     let open = || async {
         let opened: Arc<HttpSession> =
-            match HttpSession::open(server, caller_key(caller.principal()), &session.init).await? {
+            match HttpSession::open(server, &trip.beside(), caller_key(caller.principal()), &session.init).await? {
                 Opening::Open(opened) => Arc::from(opened),
                 Opening::Declined(error) => {
                     let text = error.text("message").unwrap_or_default().into_owned();
@@ -346,6 +403,7 @@ async fn reached(
     let reply = match content {
         Content::Json(body) if status.is_client_error() => {
             let refused = Box::pin(read_refusal(status, body, server.limits().message)).await;
+            let refused = refused.and_then(|message| fix.check(&message).map(|()| message));
             attempt.report(refused.as_ref().map(drop), Instant::now());
             Reply::Refused(status, refused?)
         }
@@ -354,15 +412,16 @@ async fn reached(
             if ask.message.method() == "subscriptions/listen" {
                 // A quiet subscription is a healthy one.
                 body.be_patient();
+                attempt.rest();
             }
             Reply::Stream(Source::events(body, attempt, server.limits().message))
         }
         Content::Empty => {
             ask.upstream.forget();
-            return Err(garbage(format!(
-                "the server answered a request with HTTP {} and nothing else",
-                status.as_u16()
-            )));
+            let fault =
+                garbage(format!("the server answered a request with HTTP {} and nothing else", status.as_u16()));
+            attempt.report(Err(&fault), Instant::now());
+            return Err(fault);
         }
     };
     Ok(Reached { reply, fix, origin, version: Some(version), replica: Some(replica) })

@@ -42,9 +42,9 @@ impl Finish {
         }
     }
 
-    /// A sentence about the outcome.
+    /// A sentence about the outcome, where none is known that says more.
     pub fn note(&mut self, text: &str) {
-        self.fill(|operation| operation.detail = Some(text.into()));
+        self.fill(|operation| _ = operation.detail.get_or_insert_with(|| text.into()));
     }
 
     /// From now on it waits for a server.

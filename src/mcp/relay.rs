@@ -103,11 +103,13 @@ impl Relay {
     }
 
     fn with(parts: Parts, open_ended: bool) -> Self {
-        let Parts { app, upstream, source, first, fix, back, session, in_flight, tag, finish, seat, deadline } = parts;
+        let Parts { app, upstream, mut source, first, fix, back, session, in_flight, tag, finish, seat, deadline } =
+            parts;
         let lasts = open_ended || deadline.is_none();
         let stop = lasts.then(|| Box::pin(either_ends(app.shutdown.clone(), upstream.closed())) as Pin<Box<_>>);
         let user = (!lasts).then(|| upstream.user());
         let hold = session.as_ref().filter(|_| open_ended).map(Hold::new);
+        source.begun();
         Self {
             app,
             upstream,
@@ -169,6 +171,7 @@ impl Relay {
                 None if self.resumable => {
                     self.finish.end(Outcome::Success);
                     self.answered = true;
+                    self.succeeded();
                     self.source = None;
                     return Poll::Ready(None);
                 }
@@ -215,13 +218,27 @@ impl Relay {
         Poll::Ready(Some(sse::KEEP_ALIVE))
     }
 
+    fn succeeded(&mut self) {
+        if let Some(source) = &mut self.source {
+            source.succeeded();
+        }
+    }
+
+    fn failed(&mut self, fault: &Fault) {
+        if let Some(source) = &mut self.source {
+            source.failed(fault);
+        }
+        self.finish.fail(fault);
+    }
+
     fn poll_broken(&mut self, fault: &Fault) -> Poll<Option<Bytes>> {
-        self.source = None;
         if self.answered {
+            self.source = None;
             return Poll::Ready(None);
         }
         self.answered = true;
-        self.finish.fail(fault);
+        self.failed(fault);
+        self.source = None;
         if self.open_ended {
             return Poll::Ready(None);
         }
@@ -248,16 +265,13 @@ impl Relay {
                 }
                 self.answered = true;
                 self.back.answered();
-                if !self.fix.is_answered_by(message) {
-                    let fault = self.fix.wrong_id(message);
-                    self.finish.fail(&fault);
+                if let Err(fault) = self.fix.check(message) {
+                    self.failed(&fault);
                     let refusal = Refusal::of(&fault, self.upstream.server.spec.slug.as_str(), self.fix.client);
                     return Some(sse::frame(&refusal.message(Some(&self.fix.id)), None, None));
                 }
                 let (bytes, outcome) = self.fix.response(message);
-                if let Some(source) = &mut self.source {
-                    source.succeeded();
-                }
+                self.succeeded();
                 self.finish.end(outcome);
                 bytes
             }
@@ -338,10 +352,8 @@ fn decline(app: &App, upstream: &Arc<Upstream>, link: Arc<crate::upstream::sessi
     let error = message::error(Some(id), ERA_CODE, ERA_MODERN, Some("{\"kind\":\"era\"}"));
     let upstream = upstream.clone();
     app.tasks.spawn(async move {
-        if let Transport::Http(server) = &upstream.transport
-            && let Ok(mut answer) = link.post(server, error, Vec::new()).await
-        {
-            answer.attempt.report(Ok(()), std::time::Instant::now());
+        if let Transport::Http(server) = &upstream.transport {
+            let _ = link.post(server, error, Vec::new()).await;
         }
     });
 }

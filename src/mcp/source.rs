@@ -40,8 +40,8 @@ impl Piece {
 pub enum Source {
     /// A stream of events over HTTP.
     Events(Box<Events>),
-    /// A call on a shared channel.
-    Mux(mux::Call),
+    /// A call on a shared channel, and the place on the replica behind it where there is one.
+    Mux(Box<mux::Call>, Option<InFlight>),
 }
 
 /// A stream of events over HTTP.
@@ -52,30 +52,31 @@ pub struct Events {
 }
 
 impl Source {
+    /// The events of a call; `attempt` learns how it ends.
+    pub fn mux(call: mux::Call, attempt: Option<InFlight>) -> Self {
+        Self::Mux(Box::new(call), attempt)
+    }
+
     /// Reads `body` as events of at most `limit` bytes each; `attempt` learns how it ends.
     pub fn events(body: Body, attempt: InFlight, limit: usize) -> Self {
         Self::Events(Box::new(Events { body, reader: sse::Reader::new(limit), attempt }))
     }
 
-    /// The next piece; `None` at the end.
+    /// The next piece; `None` at the end, of which only the reader knows whether it came too early.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Piece, Fault>>> {
-        match self {
-            Self::Events(events) => {
-                let piece = ready!(events.poll_next(context));
-                match &piece {
-                    Some(Err(fault)) => events.attempt.report(Err(fault), Instant::now()),
-                    None => events.attempt.report(Ok(()), Instant::now()),
-                    Some(Ok(_)) => {}
-                }
-                Poll::Ready(piece)
-            }
-            Self::Mux(call) => Poll::Ready(ready!(Pin::new(call).poll_next(context)).map(|event| {
+        let piece = match self {
+            Self::Events(events) => ready!(events.poll_next(context)),
+            Self::Mux(call, _) => ready!(Pin::new(&mut **call).poll_next(context)).map(|event| {
                 let event = event?;
                 let token = if let mux::Event::Request { token, .. } = &event { Some(*token) } else { None };
                 let message = read_message(event.message().clone())?;
                 Ok(Piece { token, ..Piece::bare(message) })
-            })),
+            }),
+        };
+        if let Some(Err(fault)) = &piece {
+            self.failed(fault);
         }
+        Poll::Ready(piece)
     }
 
     /// The next piece; `None` at the end.
@@ -85,8 +86,31 @@ impl Source {
 
     /// Says that the replica did what it was asked, before the stream ends by itself.
     pub fn succeeded(&mut self) {
-        if let Self::Events(events) = self {
-            events.attempt.report(Ok(()), Instant::now());
+        self.report(Ok(()));
+    }
+
+    /// Says that it did not, or not in time.
+    pub fn failed(&mut self, fault: &Fault) {
+        self.report(Err(fault));
+    }
+
+    /// From now on the pieces are passed on as fast as the client reads them.
+    pub fn begun(&mut self) {
+        if let Some(attempt) = self.attempt() {
+            attempt.begun();
+        }
+    }
+
+    fn attempt(&mut self) -> Option<&mut InFlight> {
+        match self {
+            Self::Events(events) => Some(&mut events.attempt),
+            Self::Mux(_, attempt) => attempt.as_mut(),
+        }
+    }
+
+    fn report(&mut self, outcome: Result<(), &Fault>) {
+        if let Some(attempt) = self.attempt() {
+            attempt.report(outcome, Instant::now());
         }
     }
 }

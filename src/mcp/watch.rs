@@ -63,15 +63,16 @@ async fn once(upstream: &Arc<Upstream>, uris: &[String]) -> Result<(), Fault> {
         Transport::Http(server) => {
             let headers = mirror(Era::Modern, "subscriptions/listen", None);
             let outgoing = Outgoing { message, version: Some(MODERN), headers, ..Outgoing::default() };
-            let Answer { content, attempt, .. } = server.post(0, true, &outgoing).await?;
+            let Answer { content, mut attempt, .. } = server.post(0, true, &outgoing).await?;
             // It offers no such stream, and would not the next time.
             let Content::Events(mut body) = content else { return std::future::pending().await };
             body.be_patient();
+            attempt.rest();
             Source::events(body, attempt, server.limits().message)
         }
         Transport::Stdio(_) | Transport::Sse(_) => {
             let Some(channel) = upstream.channel(&Who::default(), Era::Modern).await? else { return Ok(()) };
-            Source::Mux(channel.mux.call(message, Origin { session: 0, answers: false }).await?)
+            Source::mux(channel.mux.call(message, Origin { session: 0, answers: false }).await?, None)
         }
     };
     while let Some(piece) = source.next().await {

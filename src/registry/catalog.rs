@@ -116,6 +116,11 @@ pub struct Catalog {
 }
 
 impl Catalog {
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        Kind::ALL.iter().all(|kind| self.items(*kind).is_empty())
+    }
+
     /// The items of a kind.
     pub fn items(&self, kind: Kind) -> &[Item] {
         match kind {

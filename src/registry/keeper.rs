@@ -17,6 +17,7 @@ use crate::registry::catalog::{Catalog, Kind};
 use crate::registry::live::{Keeper, Registry};
 use crate::upstream::http::{Answer, Content, HttpServer, Outgoing, mirror, read_message};
 use crate::upstream::peer;
+use crate::upstream::session::HttpSession;
 use crate::upstream::{Notice, Transport, Upstream};
 
 /// First and longest pause after a failure.
@@ -53,10 +54,8 @@ async fn ask_again_and_again(registry: &Registry, upstream: &Arc<Upstream>, keep
         let _ = keeper.wake.notified().now_or_never();
         keeper.begun.fetch_add(1, Ordering::SeqCst);
         // These questions are the probes that find out whether a server is back; their pauses are the keeper's own.
-        match &upstream.transport {
-            Transport::Http(server) => server.balance().hasten(std::time::Instant::now()),
-            Transport::Sse(server) => server.http().balance().hasten(std::time::Instant::now()),
-            Transport::Stdio(_) => {}
+        if let Some(balance) = upstream.balance() {
+            balance.hasten(std::time::Instant::now());
         }
         // What it is called and how long it may take can have changed.
         let described = registry.upstream(upstream.server.id);
@@ -119,7 +118,7 @@ async fn listen(registry: &Registry, upstream: &Arc<Upstream>) {
     let Transport::Http(server) = &upstream.transport else { return std::future::pending().await };
     loop {
         let heard = match open(upstream, server).await {
-            Ok(Some(answer)) => hear(registry, upstream, server, answer).await,
+            Ok(Some((answer, session))) => hear(registry, upstream, server, answer, session.as_ref()).await,
             // It does not offer such a stream; changes are found by age.
             Ok(None) => return std::future::pending().await,
             Err(fault) => Err(fault),
@@ -131,13 +130,17 @@ async fn listen(registry: &Registry, upstream: &Arc<Upstream>) {
     }
 }
 
-async fn open(upstream: &Arc<Upstream>, server: &HttpServer) -> Result<Option<Answer>, Fault> {
+/// A stream, with the session that it belongs to, if it does.
+type Opened = (Answer, Option<Arc<HttpSession>>);
+
+async fn open(upstream: &Arc<Upstream>, server: &HttpServer) -> Result<Option<Opened>, Fault> {
     let peer = upstream.peer().await?;
     let notifies = [["tools", "listChanged"], ["prompts", "listChanged"], ["resources", "listChanged"]];
     let subscribes = peer.can(&["resources", "subscribe"]);
     if !subscribes && !notifies.iter().any(|path| peer.can(path)) {
         return Ok(None);
     }
+    let mut held = None;
     let answer = match peer.era_for(Era::Modern) {
         Era::Modern => {
             let params =
@@ -147,40 +150,44 @@ async fn open(upstream: &Arc<Upstream>, server: &HttpServer) -> Result<Option<An
             server.post(0, true, &Outgoing { message, version: Some(MODERN), headers, ..Outgoing::default() }).await
         }
         Era::Legacy => {
-            let own = upstream.own_session(server).await?;
-            let answer = own.listen(server, None).await;
+            let mut own = upstream.own_session(server).await?;
+            let mut answer = own.listen(server, None).await;
             let status = answer.as_ref().map(|answer| FaultKind::Status(answer.status.as_u16()));
             if status.unwrap_or_else(|fault| fault.kind) == FaultKind::Status(404) && own.id.is_some() {
                 // It forgot the session, perhaps in a restart.
-                upstream.lose_own_session(&own).await;
-                upstream.own_session(server).await?.listen(server, None).await
-            } else {
-                answer
+                upstream.lose_own_session(&own);
+                own = upstream.own_session(server).await?;
+                answer = own.listen(server, None).await;
             }
+            held = Some(own);
+            answer
         }
     };
     match answer {
         Err(fault) if matches!(fault.kind, FaultKind::Status(405 | 404 | 400)) => Ok(None),
         Ok(answer) if !matches!(answer.content, Content::Events(_)) => Ok(None),
-        answer => answer.map(Some),
+        answer => answer.map(|answer| Some((answer, held))),
     }
 }
 
 /// Nobody stands behind the gateway's own session who could be asked.
-async fn decline(upstream: &Upstream, server: &HttpServer, request: &Message) {
+async fn decline(session: &HttpSession, server: &HttpServer, request: &Message) {
     let text = "the gateway itself asked; there is no client behind this session that could answer";
     let error = message::error(request.id(), meta::METHOD_NOT_FOUND, text, None);
-    if let Ok(session) = upstream.own_session(server).await
-        && let Ok(mut answer) = session.post(server, error, Vec::new()).await
-    {
-        answer.attempt.report(Ok(()), std::time::Instant::now());
-    }
+    let _ = session.post(server, error, Vec::new()).await;
 }
 
-async fn hear(registry: &Registry, upstream: &Upstream, server: &HttpServer, answer: Answer) -> Result<(), Fault> {
+async fn hear(
+    registry: &Registry,
+    upstream: &Upstream,
+    server: &HttpServer,
+    answer: Answer,
+    session: Option<&Arc<HttpSession>>,
+) -> Result<(), Fault> {
     let Answer { content, mut attempt, .. } = answer;
     let Content::Events(mut body) = content else { return Ok(()) };
     attempt.report(Ok(()), std::time::Instant::now());
+    attempt.rest();
     // A quiet stream is a healthy one.
     body.be_patient();
     let mut reader = sse::Reader::new(server.limits().message);
@@ -192,7 +199,11 @@ async fn hear(registry: &Registry, upstream: &Upstream, server: &HttpServer, ans
                 Ok(message) if message.shape() == Shape::Notification => {
                     let _ = registry.ground.notices.send(Notice { server: upstream.server.id, session: None, message });
                 }
-                Ok(request) if request.shape() == Shape::Request => decline(upstream, server, &request).await,
+                Ok(request) if request.shape() == Shape::Request => {
+                    if let Some(session) = session {
+                        decline(session, server, &request).await;
+                    }
+                }
                 _ => {}
             }
         }

@@ -12,13 +12,13 @@ use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::balance::ReplicaStatus;
-use crate::fault::Fault;
+use crate::balance::{ReplicaStatus, Replicas};
+use crate::fault::{Fault, Kind as FaultKind, Retry};
 use crate::id::ServerId;
 use crate::registry::catalog::{Catalog, Kind};
 use crate::registry::keeper;
 use crate::registry::model::{Server, ServerSpec};
-use crate::registry::snapshot::{Entry, Snapshot, State};
+use crate::registry::snapshot::{Entry, Snapshot, State, Trouble};
 use crate::upstream::peer::Peer;
 use crate::upstream::way::reach_alike;
 use crate::upstream::{Ground, Upstream};
@@ -41,6 +41,23 @@ struct Live {
     keeper: Arc<Keeper>,
     checked_at: Option<OffsetDateTime>,
     checked: watch::Sender<u64>,
+    since: Instant,
+}
+
+/// A server that has not answered so long after it was set up is in trouble.
+const LATE: Duration = Duration::from_secs(5);
+
+impl Live {
+    /// What is wrong with it that asking has not shown, or not yet.
+    fn trouble(&self) -> Option<Trouble> {
+        let failing = self.entry.upstream.balance().and_then(Replicas::trouble);
+        let late = || {
+            let text = format!("it has not answered for more than {} s since it was set up", LATE.as_secs());
+            (self.entry.state == State::Unknown && self.since.elapsed() > LATE)
+                .then(|| Fault::upstream(FaultKind::Timeout, Retry::NotSent, text))
+        };
+        failing.or_else(late).as_ref().map(Trouble::from)
+    }
 }
 
 impl Live {
@@ -185,7 +202,7 @@ impl Registry {
         let entry = Entry::new(upstream.clone(), catalog, marks);
         let keeper = Arc::new(Keeper::default());
         self.ground.tasks.spawn(keeper::keep(self.clone(), upstream, keeper.clone()));
-        Some(Live { entry, keeper, checked_at: None, checked: watch::Sender::new(0) })
+        Some(Live { entry, keeper, checked_at: None, checked: watch::Sender::new(0), since: Instant::now() })
     }
 
     /// The server as it is described and reached now; `None` if there is no such server, or it is disabled.
@@ -218,8 +235,9 @@ impl Registry {
                     live.entry.catalog = Arc::new(catalog);
                     live.entry.state = State::Ready;
                 }
-                Err(fault) => live.entry.state = State::Unreachable { kind: fault.kind, reason: fault.to_string() },
+                Err(fault) => live.entry.state = State::Unreachable(Trouble::from(&fault)),
             }
+            live.entry.trouble = live.trouble();
             live.checked.send_modify(|count| *count += 1);
         }
         self.publish();
@@ -251,7 +269,10 @@ impl Registry {
         let live = self.lock();
         let live = live.get(&id)?;
         Some(Status {
-            state: live.entry.state.clone(),
+            state: match live.entry.standing().1 {
+                Some(trouble) => State::Unreachable(trouble.clone()),
+                None => live.entry.state.clone(),
+            },
             version: live.entry.upstream.known().and_then(|peer| peer.version()),
             counts: Kind::ALL.map(|kind| live.entry.catalog.items(kind).len()),
             problems: live.entry.catalog.problems.clone(),
@@ -260,9 +281,24 @@ impl Registry {
         })
     }
 
-    /// Whether every server answered when it was last asked.
-    pub fn all_reachable(&self) -> bool {
-        !self.lock().values().any(|live| matches!(live.entry.state, State::Unreachable { .. }))
+    /// Looks at what calls and time have shown since servers were last asked. Returns whether all of them are well.
+    pub fn look(&self) -> bool {
+        let (mut well, mut changed) = (true, false);
+        for live in self.lock().values_mut() {
+            let trouble = live.trouble();
+            let forgiven = |balance: &Replicas| balance.trouble().is_some() && balance.may_probe(Instant::now());
+            if live.entry.state == State::Ready && live.entry.upstream.balance().is_some_and(forgiven) {
+                // Nobody calls what is said to be dead: asking is how it is found to be back.
+                live.keeper.wake.notify_one();
+            }
+            changed |= trouble != live.entry.trouble;
+            live.entry.trouble = trouble;
+            well &= live.entry.standing().1.is_none();
+        }
+        if changed {
+            self.publish();
+        }
+        well
     }
 
     /// What a server offers, as last heard.

@@ -9,7 +9,7 @@ use ahash::{AHashMap, RandomState};
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use crate::access::{Allow, Caller, KeyId, Role};
-use crate::fault;
+use crate::fault::Fault;
 use crate::id::{ServerId, TenantId};
 use crate::json;
 use crate::protocol::meta;
@@ -42,12 +42,22 @@ pub enum State {
     /// It answered.
     Ready,
     /// It did not.
-    Unreachable {
-        /// In one word, for everybody.
-        kind: fault::Kind,
-        /// In a sentence that may name addresses, programs and what they wrote: for an administrator.
-        reason: String,
-    },
+    Unreachable(Trouble),
+}
+
+/// Why a server does not do what it should.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// For an administrator.
+    pub detail: String,
+    /// For whoever looks at a list: without addresses, and without what the server wrote.
+    pub public: Cow<'static, str>,
+}
+
+impl From<&Fault> for Trouble {
+    fn from(fault: &Fault) -> Self {
+        Self { detail: fault.to_string(), public: fault.public() }
+    }
 }
 
 /// A server with what it offers.
@@ -57,8 +67,10 @@ pub struct Entry {
     pub upstream: Arc<Upstream>,
     /// What it offers, as last heard.
     pub catalog: Arc<Catalog>,
-    /// How it was doing.
+    /// How it was doing when it was last asked.
     pub state: State,
+    /// What calls, or their absence, have shown since then.
+    pub trouble: Option<Trouble>,
     /// For each kind of list, how often it changed or was said to have changed.
     pub marks: [u64; 4],
     /// A call may begin from any snapshot that holds this entry: until then the way stays open.
@@ -69,12 +81,30 @@ impl Entry {
     /// Of a server that has not been asked yet.
     pub fn new(upstream: Arc<Upstream>, catalog: Arc<Catalog>, marks: [u64; 4]) -> Self {
         let user = upstream.user();
-        Self { upstream, catalog, state: State::Unknown, marks, _user: user }
+        Self { upstream, catalog, state: State::Unknown, trouble: None, marks, _user: user }
     }
 
     /// Its slug.
     pub fn slug(&self) -> &str {
         self.upstream.server.spec.slug.as_str()
+    }
+
+    /// How it is doing, in one word, and why if not well.
+    pub fn standing(&self) -> (&'static str, Option<&Trouble>) {
+        match (&self.state, &self.trouble) {
+            (State::Unreachable(trouble), _) | (_, Some(trouble)) => ("unreachable", Some(trouble)),
+            (State::Unknown, None) => ("unknown", None),
+            (State::Ready, None) => ("ready", None),
+        }
+    }
+
+    /// What whoever sees its lists should know: why they may be out of date, or are not there yet.
+    pub fn problem(&self) -> Option<&str> {
+        match self.standing() {
+            (_, Some(trouble)) => Some(&trouble.public),
+            ("unknown", _) if self.catalog.is_empty() => Some("the server has not answered yet"),
+            _ => None,
+        }
     }
 }
 
@@ -307,14 +337,8 @@ impl Tenant {
         let mut problems = Vec::new();
         for at in &view.entries {
             let entry = &self.entries[*at as usize];
-            match &entry.state {
-                State::Unreachable { reason, .. } if caller.administers_tenant() => {
-                    problems.push((entry.slug(), reason.clone()));
-                }
-                State::Unreachable { kind, .. } => {
-                    problems.push((entry.slug(), format!("the server cannot be used at present ({})", kind.label())));
-                }
-                State::Unknown | State::Ready => {}
+            if let Some(problem) = entry.problem() {
+                problems.push((entry.slug(), problem.to_owned()));
             }
             for item in entry.catalog.items(kind) {
                 if kind == Kind::Tools && !caller.may_call_tool(entry.slug(), &item.key) {
@@ -385,7 +409,8 @@ fn cursor(page: usize, digest: u64) -> String {
     format!("{page}.{digest:x}")
 }
 
-fn problems_json(problems: &[(&str, String)]) -> String {
+/// The member of a result that says what is wrong behind it, with the comma before it.
+pub fn problems_json(problems: &[(&str, String)]) -> String {
     let list: Vec<String> = problems
         .iter()
         .map(|(slug, text)| format!("{{\"server\":{},\"problem\":{}}}", json::quote(slug), json::quote(text)))

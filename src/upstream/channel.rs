@@ -30,6 +30,8 @@ const GATEWAY: Origin = Origin { session: 0, answers: false };
 /// On whose behalf a channel is wanted.
 #[derive(Debug, Clone, Default)]
 pub struct Who {
+    /// The caller, for policies that go by it.
+    pub caller: u64,
     /// The user, for children that one user has for itself.
     pub user: Option<Arc<str>>,
     /// The session, for children that one session has for itself, with the parameters of its `initialize`.

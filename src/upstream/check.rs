@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use http::Method;
 
-use crate::balance::ReplicaStatus;
+use crate::balance::{ReplicaStatus, Replicas};
 use crate::fault::Fault;
 use crate::protocol::era::{Era, MODERN};
 use crate::protocol::message::{self, Shape};
@@ -19,36 +19,48 @@ use crate::upstream::{Transport, Upstream};
 impl Upstream {
     /// Every replica with what is known of it; empty for a child process.
     pub fn replicas(&self) -> Vec<ReplicaStatus> {
+        self.balance().map(|balance| balance.status(Instant::now())).unwrap_or_default()
+    }
+
+    /// What is known of its replicas; none for a child process.
+    pub fn balance(&self) -> Option<&Replicas> {
         match &self.transport {
-            Transport::Http(server) => server.balance().status(Instant::now()),
-            Transport::Sse(server) => server.http().balance().status(Instant::now()),
-            Transport::Stdio(_) => Vec::new(),
+            Transport::Http(server) => Some(server.balance()),
+            Transport::Sse(server) => Some(server.http().balance()),
+            Transport::Stdio(_) => None,
         }
     }
 
     /// Checks each replica, where there are several to choose from and it is known what they speak. A replica that has not
     /// answered within `patience` is not well.
     pub async fn check_replicas(&self, patience: Duration) {
-        let Transport::Http(server) = &self.transport else { return };
-        let Some(peer) = self.known().filter(|_| server.balance().len() > 1) else { return };
+        let Some(balance) = self.balance().filter(|balance| balance.len() > 1) else { return };
+        let Some(peer) = self.known() else { return };
         let era = peer.era_for(Era::Modern);
-        let all = 0..server.balance().len();
-        let mut checks: FuturesUnordered<_> = all.map(|replica| check(server, replica, era, patience)).collect();
+        let mut checks: FuturesUnordered<_> =
+            (0..balance.len()).map(|replica| check(&self.transport, replica, era, patience)).collect();
         while let Some((replica, found)) = checks.next().await {
             if let Err(reason) = &found {
                 tracing::debug!(server = %self.server.spec.slug, replica, "a replica is not well: {reason}");
             }
             if found.is_err() {
-                self.leave(replica);
+                self.own.leave(replica);
             }
-            server.balance().checked(replica, found, Instant::now());
+            balance.checked(replica, found, Instant::now());
         }
     }
 }
 
 /// What is wrong with a replica, if something is.
-async fn check(server: &HttpServer, replica: usize, era: Era, patience: Duration) -> (usize, Result<(), String>) {
-    let found = match tokio::time::timeout(patience, ask(server, replica, era)).await {
+async fn check(to: &Transport, replica: usize, era: Era, patience: Duration) -> (usize, Result<(), String>) {
+    let asking = async {
+        match to {
+            Transport::Http(server) => ask(server, replica, era).await,
+            Transport::Sse(server) => server.check(replica).await,
+            Transport::Stdio(_) => Ok(()),
+        }
+    };
+    let found = match tokio::time::timeout(patience, asking).await {
         Ok(answer) => answer.map_err(|fault| fault.detail),
         Err(_) => Err(format!("no answer within {} ms", patience.as_millis())),
     };

@@ -12,13 +12,14 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::Full;
 
-use crate::balance::{InFlight, Replicas};
+use crate::balance::{InFlight, Order, Replicas, Room};
 use crate::fault::{Fault, Kind, Retry};
 use crate::net::{Outbound, Target};
 use crate::protocol::era::{Era, Version};
 use crate::protocol::message::{Message, Shape};
 use crate::protocol::{meta, sse};
 use crate::registry::model::{Server, ServerSpec};
+use crate::upstream::trip::Trip;
 use crate::upstream::wire::{Body, Reply, Wire};
 
 /// Bounds on what comes back.
@@ -26,9 +27,14 @@ use crate::upstream::wire::{Body, Reply, Wire};
 pub struct Limits {
     /// One JSON answer or one event, bytes.
     pub message: usize,
-    /// Connections at rest per replica.
-    pub resting: usize,
+    /// Requests in flight to one replica, and connections to it at rest.
+    pub in_flight: usize,
 }
+
+/// How many requests may wait for each that may be in flight.
+const QUEUE: usize = 10;
+/// How long a request waits for its turn where as many are in flight as may.
+const TURN: Duration = Duration::from_secs(10);
 
 /// A server reached by Streamable HTTP.
 pub struct HttpServer {
@@ -103,7 +109,7 @@ impl HttpServer {
             let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
             let host = HeaderValue::from_str(&target.authority())
                 .map_err(|_| setup("the host name does not fit into a header".to_owned()))?;
-            let wire = Arc::new(Wire::new(target, outbound.clone(), connect, limits.resting));
+            let wire = Arc::new(Wire::new(target, outbound.clone(), connect, limits.in_flight));
             replicas.push(Place { wire, path, host });
         }
         let mut headers = HeaderMap::new();
@@ -117,7 +123,9 @@ impl HttpServer {
             value.set_sensitive(true);
             headers.insert(header, value);
         }
+        let room = Room { most: limits.in_flight, queue: limits.in_flight.saturating_mul(QUEUE), patience: TURN };
         let balance = Replicas::new(&spec.replicas, spec.balance, previous.map(Self::balance), Instant::now());
+        let balance = balance.with_room(room);
         Ok(Self { replicas, balance, headers, patience: AtomicU64::new(spec.timeouts.idle_ms), limits })
     }
 
@@ -150,11 +158,6 @@ impl HttpServer {
         self.replicas.get(replica).map(|place| &place.path)
     }
 
-    /// GETs from the first replica of the caller's order that takes it.
-    pub async fn get(&self, caller: u64) -> Result<Answer, Fault> {
-        self.anywhere(caller, Method::GET, true, &Outgoing::default()).await
-    }
-
     /// The bounds in force.
     pub fn limits(&self) -> Limits {
         self.limits
@@ -163,18 +166,21 @@ impl HttpServer {
     /// POSTs to the first replica of the caller's order that takes it. `again` allows another replica after one that may
     /// have acted on the message.
     pub async fn post(&self, caller: u64, again: bool, outgoing: &Outgoing) -> Result<Answer, Fault> {
-        self.anywhere(caller, Method::POST, again, outgoing).await
+        self.post_on(&Trip::default(), caller, again, outgoing).await
     }
 
-    async fn anywhere(&self, caller: u64, method: Method, again: bool, outgoing: &Outgoing) -> Result<Answer, Fault> {
+    /// The same for the call of a client. A replica that has no place now is passed over; where none has, the call waits for
+    /// the first.
+    pub async fn post_on(&self, trip: &Trip, caller: u64, again: bool, outgoing: &Outgoing) -> Result<Answer, Fault> {
         let mut last = None;
-        let order = self.balance.order(caller, &mut rand::rng(), Instant::now())?;
+        let order = self.order(caller)?;
+        let first = order.first();
         for replica in order {
             let Some(attempt) = self.balance.enter(replica, Instant::now()) else { continue };
-            match self.send_with(attempt, method.clone(), outgoing).await {
+            match self.send_with(trip, attempt, Method::POST, outgoing).await {
                 Ok(answer) => return Ok(answer),
                 Err(fault) => {
-                    let next = fault.retry == Retry::NotSent || (again && fault.counts_against_replica());
+                    let next = fault.may_go_on(again);
                     last = Some(fault);
                     if !next {
                         break;
@@ -182,17 +188,41 @@ impl HttpServer {
                 }
             }
         }
-        Err(last.unwrap_or_else(|| self.balance.none_left(Instant::now())))
+        match (last, first) {
+            (None, Some(first)) => Box::pin(self.send(trip, first, Method::POST, outgoing)).await,
+            (last, _) => Err(last.unwrap_or_else(|| self.balance.none_left(Instant::now()))),
+        }
+    }
+
+    /// Whom to try for this caller, first choice first.
+    pub fn order(&self, caller: u64) -> Result<Order, Fault> {
+        self.balance.order(caller, &mut rand::rng(), Instant::now())
     }
 
     /// Sends to one replica, whatever the others do: a session lives where it was opened.
-    pub async fn send(&self, replica: usize, method: Method, outgoing: &Outgoing) -> Result<Answer, Fault> {
-        let now = Instant::now();
-        let attempt = self.balance.enter(replica, now).ok_or_else(|| self.balance.none_left(now))?;
-        self.send_with(attempt, method, outgoing).await
+    pub async fn send(
+        &self,
+        trip: &Trip,
+        replica: usize,
+        method: Method,
+        outgoing: &Outgoing,
+    ) -> Result<Answer, Fault> {
+        let attempt = match self.balance.enter(replica, Instant::now()) {
+            Some(attempt) => attempt,
+            None => Box::pin(self.balance.enter_in_turn(replica, trip.until())).await?,
+        };
+        self.send_with(trip, attempt, method, outgoing).await
     }
 
-    async fn send_with(&self, mut attempt: InFlight, method: Method, outgoing: &Outgoing) -> Result<Answer, Fault> {
+    async fn send_with(
+        &self,
+        trip: &Trip,
+        mut attempt: InFlight,
+        method: Method,
+        outgoing: &Outgoing,
+    ) -> Result<Answer, Fault> {
+        trip.tries();
+        attempt.due_by(trip.until());
         match self.send_there(attempt.index(), method, outgoing).await {
             Ok((status, content, session)) => {
                 Ok(Answer { status, content, replica: attempt.index(), attempt, session })
@@ -311,6 +341,11 @@ impl HttpServer {
     ) -> Result<(Option<Message>, Option<HeaderValue>), Fault> {
         let (_, content, session) = self.send_there(replica, method, outgoing).await?;
         Ok((self.read(content).await?, session))
+    }
+
+    /// The same, with the answer not yet read: for what is a part of an exchange of which the breaker hears as a whole.
+    pub async fn send_beside(&self, replica: usize, method: Method, outgoing: &Outgoing) -> Result<Content, Fault> {
+        self.send_there(replica, method, outgoing).await.map(|(_, content, _)| content)
     }
 }
 

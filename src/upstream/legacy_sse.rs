@@ -1,6 +1,8 @@
 //! HTTP with SSE of 2024-11-05 (basic/transports, "HTTP with SSE"): one stream carries everything the server says, messages are
 //! sent by POST to an address that the stream names first. A stream is a session, so each client session has one of its own, and
-//! clients without sessions share one.
+//! clients without sessions share one with each replica.
+//!
+//! That a replica takes a POST says nothing: its breaker hears of calls, which end with an answer on the stream or with none.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -13,6 +15,7 @@ use http::Method;
 use http::uri::PathAndQuery;
 use tokio::sync::OnceCell;
 
+use crate::balance::InFlight;
 use crate::fault::{Fault, Kind, Retry};
 use crate::net::Target;
 use crate::protocol::sse;
@@ -23,6 +26,7 @@ use crate::upstream::http::{Answer, Content, HttpServer, Outgoing, garbage};
 use crate::upstream::mux::{Limits, Mux};
 use crate::upstream::peer::{self, Peer};
 use crate::upstream::pipe::{FarEnd, pipe};
+use crate::upstream::trip::Trip;
 use crate::upstream::wire::Body;
 
 /// Messages under way in each direction of one stream.
@@ -34,6 +38,8 @@ const MOST: usize = 10_000;
 
 /// An open stream whose handshake is done.
 pub struct Link {
+    /// The replica that holds it.
+    pub replica: usize,
     /// The way over it.
     pub mux: Mux,
     /// What the handshake told.
@@ -43,11 +49,20 @@ pub struct Link {
 /// The place of a stream, open or being opened.
 type Slot = Arc<OnceCell<Arc<Link>>>;
 
+/// Whose a stream is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Share {
+    /// This client session's.
+    Session(Arc<str>),
+    /// Everybody's, with this replica.
+    Replica(usize),
+}
+
 /// A server of the oldest transport.
 pub struct SseServer {
     server: Arc<Server>,
     http: Arc<HttpServer>,
-    links: Mutex<AHashMap<Option<Arc<str>>, Slot>>,
+    links: Mutex<AHashMap<Share, Slot>>,
 }
 
 impl SseServer {
@@ -61,36 +76,101 @@ impl SseServer {
         &self.http
     }
 
-    /// The stream that serves `who`, opened if need be.
-    pub async fn link(&self, ground: &Ground, who: &Who) -> Result<Arc<Link>, Fault> {
-        let share = who.session.as_ref().map(|(id, _)| id.clone());
-        let cell = {
-            let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-            if links.len() >= MOST {
-                links.retain(|_, cell| cell.get().is_none_or(|link| !link.mux.is_closed()));
+    /// The stream that serves `who`, opened if need be, with a place for one call on the replica that holds it.
+    pub async fn link(&self, ground: &Ground, trip: &Trip, who: &Who) -> Result<(Arc<Link>, InFlight), Fault> {
+        if let Some(link) = who.session.as_ref().and_then(|(id, _)| self.open_for(id)) {
+            let place = self.place(trip, link.replica).await;
+            let elsewhere =
+                self.http.balance().len() > 1 && matches!(&place, Err(fault) if fault.kind == Kind::BreakerOpen);
+            if !elsewhere {
+                return Ok((link, place?));
             }
-            if links.len() >= MOST && !links.contains_key(&share) {
-                return Err(Fault::gateway(Kind::Full, format!("{MOST} streams to this server are open")));
+            // The replica is left alone for a while: the session is taken over by another.
+            self.release(who);
+        }
+        let mut last = None;
+        for replica in self.http.order(who.caller)? {
+            let share = who.session.as_ref().map_or(Share::Replica(replica), |(id, _)| Share::Session(id.clone()));
+            let tried = async {
+                let link = self.slot(share)?;
+                let link = link.get_or_try_init(|| self.open(ground, trip, replica, who)).await?;
+                Ok::<_, Fault>((link.clone(), self.place(trip, link.replica).await?))
+            };
+            match tried.await {
+                Ok(found) => return Ok(found),
+                Err(fault) => {
+                    // Opening a stream is no request of the client: it may be tried anywhere.
+                    let next = fault.may_go_on(true);
+                    last = Some(fault);
+                    if !next {
+                        break;
+                    }
+                }
             }
-            let cell = links.entry(share).or_default();
-            if cell.get().is_some_and(|link| link.mux.is_closed()) {
-                *cell = Arc::default();
-            }
-            cell.clone()
-        };
-        cell.get_or_try_init(|| self.open(ground, who)).await.cloned()
+        }
+        Err(last.unwrap_or_else(|| self.http.balance().none_left(Instant::now())))
     }
 
-    async fn open(&self, ground: &Ground, who: &Who) -> Result<Arc<Link>, Fault> {
+    async fn place(&self, trip: &Trip, replica: usize) -> Result<InFlight, Fault> {
+        let mut place = self.http.balance().enter_in_turn(replica, trip.until()).await?;
+        trip.tries();
+        place.due_by(trip.until());
+        Ok(place)
+    }
+
+    fn open_for(&self, session: &Arc<str>) -> Option<Arc<Link>> {
+        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let link = links.get(&Share::Session(session.clone()))?.get()?;
+        (!link.mux.is_closed()).then(|| link.clone())
+    }
+
+    fn slot(&self, share: Share) -> Result<Slot, Fault> {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        if links.len() >= MOST {
+            links.retain(|_, cell| cell.get().is_none_or(|link| !link.mux.is_closed()));
+        }
+        if links.len() >= MOST && !links.contains_key(&share) {
+            return Err(Fault::gateway(Kind::Full, format!("{MOST} streams to this server are open")));
+        }
+        let cell = links.entry(share).or_default();
+        if cell.get().is_some_and(|link| link.mux.is_closed()) {
+            *cell = Arc::default();
+        }
+        Ok(cell.clone())
+    }
+
+    /// Opens a stream and shakes hands on it; the breaker hears how both went.
+    async fn open(&self, ground: &Ground, trip: &Trip, replica: usize, who: &Who) -> Result<Arc<Link>, Fault> {
+        let Answer { content, mut attempt, .. } = self
+            .http
+            .send(&trip.beside(), replica, Method::GET, &Outgoing::default())
+            .await
+            .inspect_err(|_| trip.tries())?;
+        let opened = self.shake_hands(ground, replica, content, who).await;
+        attempt.report(opened.as_ref().map(drop), Instant::now());
+        opened.inspect_err(|_| trip.tries())
+    }
+
+    /// Looks whether this replica opens a stream as it should.
+    pub async fn check(&self, replica: usize) -> Result<(), Fault> {
+        let content = self.http.send_beside(replica, Method::GET, &Outgoing::default()).await?;
+        let mut reader = sse::Reader::new(self.http.limits().message);
+        let (target, path) = (self.http.target(replica), self.http.path(replica));
+        endpoint(&mut events(content)?, &mut reader, target, path).await.map(drop)
+    }
+
+    async fn shake_hands(
+        &self,
+        ground: &Ground,
+        replica: usize,
+        content: Content,
+        who: &Who,
+    ) -> Result<Arc<Link>, Fault> {
         let params = match &who.session {
             Some((_, init)) => init.clone(),
             None => peer::initialize_params(channel::CAPABILITIES).into(),
         };
-        let Answer { content, mut attempt, replica, .. } = self.http.get(0).await?;
-        let Content::Events(mut body) = content else {
-            return Err(garbage("the server opened no stream of events; is it `streamable_http`?"));
-        };
-        attempt.report(Ok(()), Instant::now());
+        let mut body = events(content)?;
         let mut reader = sse::Reader::new(self.http.limits().message);
         let path = endpoint(&mut body, &mut reader, self.http.target(replica), self.http.path(replica)).await?;
         body.be_patient();
@@ -101,20 +181,26 @@ impl SseServer {
         let notices = ground.notices.clone();
         ground.tasks.spawn(channel::pass_notices_on(self.server.id, session, mux.broadcasts(), notices));
         let legacy = channel::initialize(&mux, &params).await?;
-        Ok(Arc::new(Link { mux, peer: Peer { legacy: Some(legacy), modern: None, asked: true } }))
+        Ok(Arc::new(Link { replica, mux, peer: Peer { legacy: Some(legacy), modern: None, asked: true } }))
     }
 
     /// Closes the stream of this session.
     pub fn release(&self, who: &Who) {
-        let share = who.session.as_ref().map(|(id, _)| id.clone());
-        if share.is_some() {
-            self.links.lock().unwrap_or_else(PoisonError::into_inner).remove(&share);
+        if let Some((id, _)) = &who.session {
+            self.links.lock().unwrap_or_else(PoisonError::into_inner).remove(&Share::Session(id.clone()));
         }
     }
 
     /// Closes every stream.
     pub fn close(&self) {
         self.links.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+fn events(content: Content) -> Result<Body, Fault> {
+    match content {
+        Content::Events(body) => Ok(body),
+        _ => Err(garbage("the server opened no stream of events; is it `streamable_http`?")),
     }
 }
 
@@ -195,11 +281,8 @@ async fn carry(
 
 async fn post(http: &HttpServer, replica: usize, path: &PathAndQuery, message: Bytes) -> Result<(), Fault> {
     let outgoing = Outgoing { message, path: Some(path.clone()), ..Outgoing::default() };
-    match http.send(replica, Method::POST, &outgoing).await {
-        Ok(mut answer) => {
-            answer.attempt.report(Ok(()), Instant::now());
-            Ok(())
-        }
+    match http.send_beside(replica, Method::POST, &outgoing).await {
+        Ok(_) => Ok(()),
         // Some servers say "Accepted" in plain text.
         Err(fault) if fault.kind == Kind::Garbage => Ok(()),
         Err(fault) => Err(fault),

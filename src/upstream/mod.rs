@@ -6,10 +6,12 @@ pub mod check;
 pub mod http;
 pub mod legacy_sse;
 pub mod mux;
+mod own;
 pub mod peer;
 pub mod pipe;
 pub mod session;
 pub mod stdio;
+pub mod trip;
 pub mod way;
 pub mod wire;
 
@@ -20,6 +22,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, broadcast};
 use tokio_util::task::TaskTracker;
 
+use crate::balance::InFlight;
 use crate::fault::{Fault, Kind, Retry};
 use crate::id::ServerId;
 use crate::json;
@@ -27,13 +30,13 @@ use crate::net::Outbound;
 use crate::protocol::era::{Era, MODERN};
 use crate::protocol::message::{self, Message, Shape};
 use crate::registry::model::{ProtocolPreference, Server, TransportKind};
-use channel::{CAPABILITIES, StdioServer, Who};
+use channel::{StdioServer, Who};
 use http::{HttpServer, Limits, Outgoing, garbage, mirror};
 use legacy_sse::SseServer;
 use mux::Mux;
 use peer::{Legacy, Peer, Probe};
-use session::{HttpSession, Opening};
 use stdio::pool::{Link, Pool};
+use trip::Trip;
 use way::Way;
 
 /// The key under which the gateway's own requests choose a replica.
@@ -95,6 +98,8 @@ pub struct Channel {
     pub peer: Peer,
     /// The era spoken on it.
     pub era: Era,
+    /// The place on the replica behind it, where there are replicas: to be told how the call ends.
+    pub attempt: Option<InFlight>,
     /// Keeps it from being stopped as idle.
     _link: Option<Arc<Link<Peer>>>,
 }
@@ -130,7 +135,8 @@ impl Upstream {
             (&old.replicas, &old.command, &old.protocol) == (&new.replicas, &new.command, &new.protocol)
         });
         let peer = same.and_then(|previous| previous.peer.load_full());
-        Ok(Self { server, way: Way::new(transport, ground.clone(), peer) })
+        let replicas = server.spec.replicas.len();
+        Ok(Self { server, way: Way::new(transport, ground.clone(), peer, replicas) })
     }
 
     /// What is remembered of the protocol it speaks.
@@ -215,7 +221,9 @@ impl Upstream {
         let peer = Arc::new(match &self.transport {
             Transport::Http(server) => self.ask_what_it_speaks(server).await?,
             Transport::Stdio(server) => server.link(&self.ground, &Who::default(), false).await?.handshake.clone(),
-            Transport::Sse(server) => server.link(&self.ground, &Who::default()).await?.peer.clone(),
+            Transport::Sse(server) => {
+                server.link(&self.ground, &Trip::default(), &Who::default()).await?.0.peer.clone()
+            }
         });
         self.learned(&peer);
         Ok(peer)
@@ -262,67 +270,29 @@ impl Upstream {
 
     async fn probe_legacy(&self, server: &HttpServer) -> Result<Legacy, Fault> {
         // What an older session said may be what is to be found wrong.
-        *self.own.lock().await = None;
+        self.own.lose_all();
         Ok(self.own_session(server).await?.legacy.clone())
-    }
-
-    /// The session that the gateway keeps with the server for its own questions and for modern clients; opened when there
-    /// is none.
-    pub async fn own_session(&self, server: &HttpServer) -> Result<Arc<HttpSession>, Fault> {
-        let mut own = self.own.lock().await;
-        if let Some(session) = &*own {
-            return Ok(session.clone());
-        }
-        self.check_open()?;
-        let session = Box::pin(self.open_own(server)).await?;
-        *own = Some(session.clone());
-        Ok(session)
-    }
-
-    async fn open_own(&self, server: &HttpServer) -> Result<Arc<HttpSession>, Fault> {
-        let session: Arc<HttpSession> =
-            match HttpSession::open(server, SELF, peer::initialize_params(CAPABILITIES).as_bytes()).await? {
-                Opening::Open(session) => Arc::from(session),
-                Opening::Declined(error) => {
-                    let text = error.text("message").unwrap_or_default().into_owned();
-                    return Err(Fault::upstream(Kind::Garbage, Retry::NotSent, format!("the server declines: {text}")));
-                }
-            };
-        session.confirm(server).await?;
-        Ok(session)
-    }
-
-    /// Drops the gateway's own session if it is still this one: the server does not know it any more.
-    pub async fn lose_own_session(&self, lost: &Arc<HttpSession>) {
-        let mut own = self.own.lock().await;
-        if own.as_ref().is_some_and(|session| Arc::ptr_eq(session, lost)) {
-            *own = None;
-        }
-    }
-
-    /// Gives up the gateway's own session if this replica, which is not well, holds it: the next question opens one elsewhere.
-    fn leave(&self, replica: usize) {
-        // While one is being opened there is none to give up.
-        if let Ok(mut own) = self.own.try_lock()
-            && own.as_ref().is_some_and(|session| session.replica == replica)
-        {
-            *own = None;
-        }
     }
 
     /// The channel that serves `who`, for a client of era `client`; none for Streamable HTTP, which has no such thing.
     pub async fn channel(&self, who: &Who, client: Era) -> Result<Option<Channel>, Fault> {
+        self.channel_on(&Trip::default(), who, client).await
+    }
+
+    /// The same for the call of a client.
+    pub async fn channel_on(&self, trip: &Trip, who: &Who, client: Era) -> Result<Option<Channel>, Fault> {
         self.check_open()?;
         Ok(Some(match &self.transport {
             Transport::Http(_) => return Ok(None),
             Transport::Stdio(server) => {
                 let era = self.peer().await?.era_for(client);
                 let link = server.link(&self.ground, who, era == Era::Modern).await?;
-                Channel { mux: link.mux.clone(), peer: link.handshake.clone(), era, _link: Some(link) }
+                Channel { mux: link.mux.clone(), peer: link.handshake.clone(), era, attempt: None, _link: Some(link) }
             }
             Transport::Sse(server) => {
-                let link = server.link(&self.ground, who).await?;
-                Channel { mux: link.mux.clone(), peer: link.peer.clone(), era: Era::Legacy, _link: None }
+                let (link, attempt) = server.link(&self.ground, trip, who).await?;
+                let (mux, peer) = (link.mux.clone(), link.peer.clone());
+                Channel { mux, peer, era: Era::Legacy, attempt: Some(attempt), _link: None }
             }
         }))
     }
@@ -387,10 +357,14 @@ impl Upstream {
             Era::Legacy => message::call(Some(json::quote(&id).as_bytes()), method, params.as_bytes()),
         };
         let patience = Duration::from_millis(self.server.spec.timeouts.idle_ms);
-        tokio::time::timeout(patience, channel::ask(&channel.mux, message)).await.map_err(|_| {
+        let asked = tokio::time::timeout(patience, channel::ask(&channel.mux, message)).await.unwrap_or_else(|_| {
             let text = format!("no answer to {method} within {} ms", patience.as_millis());
-            Fault::upstream(Kind::Timeout, Retry::MaybeSent, text)
-        })?
+            Err(Fault::upstream(Kind::Timeout, Retry::MaybeSent, text))
+        });
+        if let Some(mut attempt) = channel.attempt {
+            attempt.report(asked.as_ref().map(drop), Instant::now());
+        }
+        asked
     }
 
     async fn ask_in_session(&self, server: &HttpServer, method: &str, params: &str) -> Result<(u16, Message), Fault> {
@@ -408,7 +382,7 @@ impl Upstream {
             };
             if lost && again {
                 // The server forgot the session, perhaps in a restart; nothing was done with the request.
-                self.lose_own_session(&session).await;
+                self.lose_own_session(&session);
                 again = false;
                 continue;
             }

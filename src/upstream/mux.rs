@@ -367,7 +367,6 @@ fn slow_reader() -> Fault {
         kind: Kind::Full,
         retry: Retry::MaybeSent,
         detail: "the caller read too slowly and more of the answer was waiting than the gateway keeps".into(),
-        place: None,
         retry_after: None,
     }
 }

@@ -12,6 +12,7 @@ use crate::protocol::era::Version;
 use crate::protocol::message::{self, Message, Shape};
 use crate::upstream::http::{Answer, HttpServer, Outgoing, garbage};
 use crate::upstream::peer::{Legacy, read_initialize};
+use crate::upstream::trip::Trip;
 
 /// How long a goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -39,9 +40,23 @@ pub enum Opening {
 
 impl HttpSession {
     /// Sends `initialize` with these parameters to a replica of the caller's order.
-    pub async fn open(server: &HttpServer, caller: u64, params: &[u8]) -> Result<Opening, Fault> {
+    pub async fn open(server: &HttpServer, trip: &Trip, caller: u64, params: &[u8]) -> Result<Opening, Fault> {
+        let answer = server.post_on(trip, caller, true, &Self::hello(params)).await?;
+        Self::opened(server, answer).await
+    }
+
+    /// The same with this replica and no other.
+    pub async fn open_at(server: &HttpServer, trip: &Trip, replica: usize, params: &[u8]) -> Result<Opening, Fault> {
+        let answer = server.send(trip, replica, Method::POST, &Self::hello(params)).await?;
+        Self::opened(server, answer).await
+    }
+
+    fn hello(params: &[u8]) -> Outgoing {
         let message = message::call(Some(b"\"mcpg-initialize\""), "initialize", params);
-        let answer = server.post(caller, true, &Outgoing { message, ..Outgoing::default() }).await?;
+        Outgoing { message, ..Outgoing::default() }
+    }
+
+    async fn opened(server: &HttpServer, answer: Answer) -> Result<Opening, Fault> {
         let (replica, id) = (answer.replica, answer.session.clone());
         let response = server.response(answer).await?;
         if response.shape() == Shape::Error {
@@ -54,9 +69,7 @@ impl HttpSession {
     /// Tells the server that the handshake is done.
     pub async fn confirm(&self, server: &HttpServer) -> Result<(), Fault> {
         let message = message::call(None, "notifications/initialized", b"{}");
-        let mut answer = self.post(server, message, Vec::new()).await?;
-        answer.attempt.report(Ok(()), std::time::Instant::now());
-        Ok(())
+        self.post(server, message, Vec::new()).await.map(drop)
     }
 
     /// A number that no other request of this session has.
@@ -69,27 +82,43 @@ impl HttpSession {
         self.legacy.version
     }
 
-    /// POSTs one message.
+    /// POSTs one message of the gateway's own making, or one that nobody waits for.
     pub async fn post(
         &self,
         server: &HttpServer,
         message: Bytes,
         headers: Vec<(HeaderName, HeaderValue)>,
     ) -> Result<Answer, Fault> {
-        server.send(self.replica, Method::POST, &self.outgoing(message, headers)).await
+        self.post_on(&Trip::default(), server, message, headers).await
+    }
+
+    /// POSTs the request of a client.
+    pub async fn post_on(
+        &self,
+        trip: &Trip,
+        server: &HttpServer,
+        message: Bytes,
+        headers: Vec<(HeaderName, HeaderValue)>,
+    ) -> Result<Answer, Fault> {
+        server.send(trip, self.replica, Method::POST, &self.outgoing(message, headers)).await
     }
 
     /// Opens the stream for what the server says by itself, or takes up a broken one behind `last_event`.
     pub async fn listen(&self, server: &HttpServer, last_event: Option<HeaderValue>) -> Result<Answer, Fault> {
         let headers = last_event.map(|id| (crate::protocol::meta::LAST_EVENT_ID.clone(), id)).into_iter().collect();
-        server.send(self.replica, Method::GET, &self.outgoing(Bytes::new(), headers)).await
+        let mut answer =
+            server.send(&Trip::default(), self.replica, Method::GET, &self.outgoing(Bytes::new(), headers)).await?;
+        // It lasts, and is no load.
+        answer.attempt.rest();
+        Ok(answer)
     }
 
     /// Ends the session; a server that keeps none, or does not answer, is left alone.
     pub async fn close(&self, server: &HttpServer) {
         if self.id.is_some() {
             let outgoing = self.outgoing(Bytes::new(), Vec::new());
-            let goodbye = server.send(self.replica, Method::DELETE, &outgoing);
+            let trip = Trip::default();
+            let goodbye = server.send(&trip, self.replica, Method::DELETE, &outgoing);
             let _ = tokio::time::timeout(GOODBYE, goodbye).await;
         }
     }

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::own::OwnSessions;
 use super::peer::Peer;
-use super::session::HttpSession;
 use super::{Ground, Transport, Upstream};
 use crate::fault::{Fault, Kind};
 use crate::registry::model::{Server, ServerSpec};
@@ -28,8 +28,8 @@ pub struct Way {
     pub(super) learning: tokio::sync::Mutex<()>,
     /// When it was last looked into whether what is remembered still holds.
     pub(super) doubted: Mutex<Option<Instant>>,
-    /// The gateway's own legacy session.
-    pub(super) own: tokio::sync::Mutex<Option<Arc<HttpSession>>>,
+    /// The gateway's own legacy sessions.
+    pub(super) own: OwnSessions,
     /// Calls under way, and snapshots from which a call may still begin.
     users: TaskTracker,
     closed: CancellationToken,
@@ -40,8 +40,14 @@ pub struct Way {
 pub struct User(#[expect(dead_code, reason = "its drop is what counts")] TaskTrackerToken);
 
 impl Way {
-    pub(super) fn new(transport: Transport, ground: Arc<Ground>, peer: Option<Arc<Peer>>) -> Arc<Self> {
-        let (learning, doubted, own) = Default::default();
+    pub(super) fn new(
+        transport: Transport,
+        ground: Arc<Ground>,
+        peer: Option<Arc<Peer>>,
+        replicas: usize,
+    ) -> Arc<Self> {
+        let (learning, doubted) = Default::default();
+        let own = OwnSessions::new(replicas);
         let peer = ArcSwapOption::new(peer);
         let (users, closed) = (TaskTracker::new(), CancellationToken::new());
         Arc::new(Self { transport, ground, peer, learning, doubted, own, users, closed })
@@ -108,8 +114,7 @@ impl Upstream {
         self.closed.cancel();
         match &self.transport {
             Transport::Http(server) => {
-                let own = self.own.lock().await.take();
-                if let Some(session) = own {
+                for session in self.own.lose_all() {
                     session.close(server).await;
                 }
             }

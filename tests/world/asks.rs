@@ -3,9 +3,9 @@
 
 use serde_json::{Value, json};
 use testkit::client::{Client, Request};
-use testkit::upstream::{Eras, Plain};
+use testkit::upstream::{Answer, Eras, Plain};
 
-use crate::world::{World, shake, within};
+use crate::world::{World, shake, stdio_server, within};
 
 async fn legacy() -> Plain {
     Plain::with(Eras::Legacy("2025-11-25".into())).await.unwrap()
@@ -134,4 +134,31 @@ async fn every_kind_of_question_and_a_refusal_get_through() {
         let answer = within(mute.tool(tool, json!({}))).await.unwrap();
         assert_eq!(answer.code(), Some(-32600), "{path}: {answer:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_capability_that_a_client_lacks_is_a_bad_request_whatever_the_way_to_the_server() {
+    let over_http = Plain::with(Eras::Modern).await.unwrap();
+    let world = World::process(&[]).await;
+    let command = json!({"program": stdio_server(), "args": ["--modern"]});
+    world.register_as(&json!({"slug": "pipe", "transport": "stdio", "command": command})).await;
+    world.register("http", &over_http.url()).await;
+    over_http.script("ask", |_| Answer::Error(-32021, "Missing required client capability".into(), None));
+    for path in ["/mcp/pipe", "/mcp/http"] {
+        let params = json!({"name": "ask", "arguments": {"kind": "elicitation"}});
+        let refused = within(world.client(path).call("tools/call", params)).await.unwrap();
+        assert_eq!((refused.code(), refused.status.as_u16()), (Some(-32021), 400), "{path}: {refused:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_url_that_an_old_server_wants_visited_cannot_be_carried_to_a_client_without_a_session() {
+    let (server, world) = (legacy().await, World::start().await);
+    server.script("echo", |_| Answer::Error(-32042, "visit first".into(), Some(json!({"elicitations": []}))));
+    world.register("it", &server.url()).await;
+    let new = within(world.client("/mcp/it").tool("echo", json!({}))).await.unwrap();
+    assert_eq!(new.code(), Some(-31011), "{new:?}");
+    assert_eq!(new.response["error"]["data"]["kind"], "era", "{new:?}");
+    let old = within(world.client_at("/mcp/it", "2025-11-25").await.tool("echo", json!({}))).await.unwrap();
+    assert_eq!(old.code(), Some(-32042), "between ends of one era it passes: {old:?}");
 }

@@ -6,13 +6,16 @@
 mod apply;
 mod asks;
 mod bad_input;
+mod breaker;
 mod changes;
 mod channels;
 mod described;
 mod faults;
 mod lists;
 mod matrix;
+mod reasons;
 mod records;
+mod replicas;
 mod sessions;
 mod stop;
 mod untouched;

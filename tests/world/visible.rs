@@ -77,8 +77,7 @@ async fn addresses_of_servers_are_for_administrators_alone() {
             assert_eq!(problem["server"], "gone", "{list:?}");
             seen.push(problem["problem"].as_str().unwrap().to_owned());
         }
-        assert_eq!(seen[0], "the server cannot be used at present (unreachable)");
-        assert!(seen[1].contains(&format!("127.0.0.1:{port}")), "{}", seen[1]);
+        assert_eq!(seen, ["the server cannot be reached"; 2]);
         let client = crate::world::shake(world.client_of("/mcp", &ada), version).await;
         let refused = within(client.tool("gone__echo", json!({}))).await.unwrap();
         let (code, text) = (refused.code(), refused.response.to_string());

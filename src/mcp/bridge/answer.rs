@@ -46,7 +46,7 @@ impl Fix {
 
     /// Whether a response is the one to this request. An error may be without an id: the server could not read ours. A number
     /// may come back written in another way.
-    pub fn is_answered_by(&self, response: &Message) -> bool {
+    fn is_answered_by(&self, response: &Message) -> bool {
         let sent = self.renumbered.as_ref().unwrap_or(&self.id);
         let number = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<f64>().ok();
         match response.id() {
@@ -60,11 +60,14 @@ impl Fix {
         }
     }
 
-    /// The fault of a response to something else.
-    pub fn wrong_id(&self, response: &Message) -> Fault {
+    /// Fails for a response to something else.
+    pub fn check(&self, response: &Message) -> Result<(), Fault> {
+        if self.is_answered_by(response) {
+            return Ok(());
+        }
         let id: String = String::from_utf8_lossy(response.id().unwrap_or_default()).chars().take(40).collect();
         let text = format!("the server answered another request (id {id})");
-        Fault::upstream(FaultKind::Garbage, Retry::MaybeSent, text)
+        Err(Fault::upstream(FaultKind::Garbage, Retry::MaybeSent, text))
     }
 
     /// The response as the client should see it, and how the operation ended.
@@ -105,8 +108,13 @@ impl Fix {
             return error.bytes().clone();
         }
         let code = error.error_code().and_then(|code| i32::try_from(code).ok());
-        if self.client == Era::Legacy && self.server == Era::Modern && code == Some(CAPABILITY) {
-            return message::error(Some(&self.id), ERA_CODE, ERA_LEGACY, Some("{\"kind\":\"era\"}"));
+        let needs_exchange = match (self.client, self.server) {
+            (Era::Legacy, Era::Modern) => (code == Some(meta::MISSING_CAPABILITY)).then_some(ERA_LEGACY),
+            (Era::Modern, Era::Legacy) => (code == Some(URL_ELICITATION)).then_some(ERA_MODERN),
+            _ => None,
+        };
+        if let Some(text) = needs_exchange {
+            return message::error(Some(&self.id), ERA_CODE, text, Some("{\"kind\":\"era\"}"));
         }
         let bytes = match (self.client, code, error.member("code")) {
             // The old code for "no such resource" must not be sent under the new version.
@@ -151,8 +159,9 @@ fn level(name: &str) -> Option<usize> {
     LEVELS.iter().position(|level| *level == name)
 }
 
-/// MCP 2026-07-28: the client lacks a capability that the request needs.
-const CAPABILITY: i32 = -32_021;
+/// MCP 2025-11-25: the client must first bring its user to a URL, and then ask again (client/elicitation, "URL Elicitation
+/// Required Error").
+const URL_ELICITATION: i32 = -32_042;
 /// Our code for what cannot be carried between eras.
 pub const ERA_CODE: i32 = -31_011;
 /// Said to a legacy client.
@@ -213,11 +222,13 @@ mod tests {
 
     #[test]
     fn what_cannot_cross_says_so() {
-        for text in [
-            r#"{"jsonrpc":"2.0","id":7,"result":{"resultType":"input_required","inputRequests":{}}}"#,
-            r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32021,"message":"x"}}"#,
+        let (old, new) = (Era::Legacy, Era::Modern);
+        for (client, server, text) in [
+            (old, new, r#"{"jsonrpc":"2.0","id":7,"result":{"resultType":"input_required","inputRequests":{}}}"#),
+            (old, new, r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32021,"message":"x"}}"#),
+            (new, old, r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32042,"message":"x","data":{"elicitations":[]}}}"#),
         ] {
-            let fixed = message(&String::from_utf8_lossy(&fix(Era::Legacy, Era::Modern).response(&message(text)).0));
+            let fixed = message(&String::from_utf8_lossy(&fix(client, server).response(&message(text)).0));
             assert_eq!(fixed.error_code(), Some(i64::from(ERA_CODE)));
             assert_eq!(fixed.id(), Some(&b"\"mine\""[..]));
         }

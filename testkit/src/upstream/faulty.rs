@@ -77,6 +77,8 @@ pub enum Fault {
     Empty,
     /// Answers with fewer bytes than it said.
     ShortBody,
+    /// Begins to answer in JSON, and dies after this many bytes.
+    BreakOff(usize),
     /// Answers with a session id that is not fit for a header of a request to come.
     Sessions(String),
 }
@@ -252,6 +254,12 @@ async fn fail(
             let mut cut = held(tasks, "application/json", body.into(), Some((wire, Cut::Close(FLUSH))));
             cut.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
             cut
+        }
+        Fault::BreakOff(bytes) => {
+            let mut half = text("").into_bytes();
+            half.truncate(half.len().saturating_sub("\"}]}}".len()));
+            half.extend_from_slice(filler(bytes).as_bytes());
+            held(tasks, "application/json", half.into(), Some((wire, Cut::Close(FLUSH))))
         }
         Fault::Late(pause) => {
             tokio::time::sleep(pause).await;
