@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
@@ -19,9 +19,10 @@ use crate::app::App;
 use crate::fault::{Fault, Kind, Retry, Whose};
 use crate::json;
 use crate::mcp::bridge::answer::Fix;
+use crate::mcp::bridge::flow::Flow;
 use crate::mcp::error::{Refusal, empty_response, json_response};
 use crate::mcp::headers::{check_params, trace_headers};
-use crate::mcp::passage::Passage;
+use crate::mcp::passage::{Began, Passage, read_rest, read_whole};
 use crate::mcp::reach::{Ask, Reached, Reply, reach};
 use crate::mcp::record::Finish;
 use crate::mcp::relay::{Parts, Relay};
@@ -38,9 +39,6 @@ use crate::upstream::http::read_message;
 use crate::upstream::peer::Peer;
 use crate::upstream::trip::Trip;
 use crate::upstream::wire::Body as UpstreamBody;
-
-/// A JSON answer up to this size is read whole and checked; a longer one is passed on as it comes.
-const WHOLE: usize = 256 << 10;
 
 /// One request, admitted.
 pub struct Call {
@@ -282,31 +280,7 @@ async fn answer(
     Ok(stream_response(Body::new(Relay::new(parts))))
 }
 
-/// The beginning of a JSON answer.
-enum Began {
-    Whole(Bytes),
-    Longer(Bytes, UpstreamBody),
-}
-
-async fn read_whole(mut body: UpstreamBody) -> Result<Began, Fault> {
-    let mut head = match body.chunk().await {
-        None => return Ok(Began::Whole(Bytes::new())),
-        Some(piece) => piece?,
-    };
-    while head.len() <= WHOLE {
-        match body.chunk().await {
-            None => return Ok(Began::Whole(head)),
-            Some(piece) => {
-                let mut joined = BytesMut::from(head);
-                joined.extend_from_slice(&piece?);
-                head = joined.freeze();
-            }
-        }
-    }
-    Ok(Began::Longer(head, body))
-}
-
-/// A long JSON answer: passed on as it comes where nothing in it must change, else read whole within the bound.
+/// A long JSON answer: a result is passed on as it comes, anything else read whole within the bound.
 async fn long(
     call: &mut Call,
     entry: &Entry,
@@ -317,10 +291,10 @@ async fn long(
     deadline: Option<Instant>,
 ) -> Result<Response, Refusal> {
     let limit = call.app.settings.limits.response_body;
-    let passes = fix.client == fix.server && fix.renumbered.is_none() && head.trim_ascii_start().starts_with(b"{");
-    if passes {
-        let finish = call.finish.hand_over();
-        let passage = Passage::new(head, body, limit, attempt, finish, deadline);
+    let (mut flow, mut out) = (Flow::new(fix.clone()), Vec::new());
+    if flow.push(&head, &mut out).is_ok() {
+        let (finish, left) = (call.finish.hand_over(), limit.saturating_sub(head.len()));
+        let passage = Passage::new(flow, out, body, left, attempt, finish, deadline);
         let mut response = Response::new(Body::new(passage));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         return Ok(response);
@@ -330,18 +304,6 @@ async fn long(
     attempt.report(read.as_ref().map(drop), std::time::Instant::now());
     let message = read.map_err(|fault| call.failed(&fault, entry))?;
     Ok(call.one(fix, &message, StatusCode::OK))
-}
-
-async fn read_rest(head: Bytes, mut body: UpstreamBody, limit: usize) -> Result<Bytes, Fault> {
-    let mut whole = BytesMut::from(head);
-    while let Some(piece) = body.chunk().await {
-        whole.extend_from_slice(&piece?);
-        if whole.len() > limit {
-            let text = format!("the answer is larger than {limit} bytes");
-            return Err(Fault::upstream(Kind::TooLarge, Retry::MaybeSent, text));
-        }
-    }
-    Ok(whole.freeze())
 }
 
 impl Call {

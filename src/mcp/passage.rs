@@ -1,26 +1,71 @@
-//! A long JSON answer on its way to the client, passed on piece by piece in constant memory. It was not read whole, so what
-//! it says is not known here; that it ends where it should, and not too late, is.
+//! A long JSON answer on its way to the client, passed on piece by piece in constant memory, changed as a [`Flow`] does. That it
+//! ends where it should, and not too late, is seen to here.
 
+use std::collections::VecDeque;
 use std::future::Future as _;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::Frame;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::balance::InFlight;
 use crate::fault::{Fault, Kind, Retry};
+use crate::mcp::bridge::flow::Flow;
 use crate::mcp::record::Finish;
-use crate::telemetry::Outcome;
 use crate::upstream::wire::Body;
+
+/// An answer up to this size is read whole and checked; a longer one is passed on as it comes.
+pub const WHOLE: usize = 256 << 10;
+
+/// The beginning of a JSON answer.
+pub enum Began {
+    /// All of it.
+    Whole(Bytes),
+    /// More than is read whole: the beginning, and where the rest comes from.
+    Longer(Bytes, Body),
+}
+
+/// Reads an answer whole if it is not too long for that.
+pub async fn read_whole(mut body: Body) -> Result<Began, Fault> {
+    let mut head = match body.chunk().await {
+        None => return Ok(Began::Whole(Bytes::new())),
+        Some(piece) => piece?,
+    };
+    while head.len() <= WHOLE {
+        match body.chunk().await {
+            None => return Ok(Began::Whole(head)),
+            Some(piece) => {
+                let mut joined = BytesMut::from(head);
+                joined.extend_from_slice(&piece?);
+                head = joined.freeze();
+            }
+        }
+    }
+    Ok(Began::Longer(head, body))
+}
+
+/// Reads the rest of a long answer, which is to be at most `limit` bytes.
+pub async fn read_rest(head: Bytes, mut body: Body, limit: usize) -> Result<Bytes, Fault> {
+    let mut whole = BytesMut::from(head);
+    while let Some(piece) = body.chunk().await {
+        whole.extend_from_slice(&piece?);
+        if whole.len() > limit {
+            let text = format!("the answer is larger than {limit} bytes");
+            return Err(Fault::upstream(Kind::TooLarge, Retry::MaybeSent, text));
+        }
+    }
+    Ok(whole.freeze())
+}
 
 /// The rest of an answer.
 pub struct Passage {
-    head: Option<Bytes>,
+    flow: Flow,
+    /// What is to go out.
+    out: VecDeque<Bytes>,
     body: Body,
     left: usize,
-    last: u8,
     attempt: InFlight,
     finish: Finish,
     /// When all of it must have come; it bounds the server, not a client that reads slowly.
@@ -28,18 +73,19 @@ pub struct Passage {
 }
 
 impl Passage {
-    /// Passes on `head` and then `body`, together at most `limit` bytes and before `deadline`.
+    /// Passes on `out`, what `flow` has made of the beginning, and then `body`, of which `left` bytes may come before `deadline`.
     pub fn new(
-        head: Bytes,
+        flow: Flow,
+        out: Vec<Bytes>,
         body: Body,
-        limit: usize,
+        left: usize,
         mut attempt: InFlight,
         finish: Finish,
         deadline: Option<Instant>,
     ) -> Self {
         attempt.begun();
         let deadline = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
-        Self { head: Some(head), body, left: limit, last: 0, attempt, finish, deadline }
+        Self { flow, out: out.into(), body, left, attempt, finish, deadline }
     }
 
     fn broken(&mut self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
@@ -55,37 +101,42 @@ impl http_body::Body for Passage {
     type Error = Fault;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        let piece = match self.head.take() {
-            Some(head) => Some(Ok(head)),
-            None => match self.body.poll_chunk(context) {
-                Poll::Ready(piece) => piece,
+        loop {
+            if let Some(piece) = self.out.pop_front() {
+                self.finish.sent(piece.len());
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            match self.body.poll_chunk(context) {
                 Poll::Pending => {
                     let Some(deadline) = &mut self.deadline else { return Poll::Pending };
                     ready!(deadline.as_mut().poll(context));
-                    return self.broken(Fault::upstream(
-                        Kind::Timeout,
-                        Retry::MaybeSent,
-                        "the answer did not end in time",
-                    ));
+                    let text = "the answer did not end in time";
+                    return self.broken(Fault::upstream(Kind::Timeout, Retry::MaybeSent, text));
                 }
-            },
-        };
-        match piece {
-            None if self.last == b'}' => {
-                self.attempt.report(Ok(()), std::time::Instant::now());
-                self.finish.end(Outcome::Success);
-                Poll::Ready(None)
-            }
-            None => self.broken(Fault::upstream(Kind::Dropped, Retry::MaybeSent, "the answer ended half-way")),
-            Some(Err(fault)) => self.broken(fault),
-            Some(Ok(piece)) => {
-                let Some(left) = self.left.checked_sub(piece.len()) else {
-                    return self.broken(Fault::upstream(Kind::TooLarge, Retry::MaybeSent, "the answer is too large"));
-                };
-                self.left = left;
-                self.last = piece.iter().rfind(|byte| !byte.is_ascii_whitespace()).copied().unwrap_or(self.last);
-                self.finish.sent(piece.len());
-                Poll::Ready(Some(Ok(Frame::data(piece))))
+                Poll::Ready(None) => match self.flow.end() {
+                    Ok(outcome) => {
+                        self.attempt.report(Ok(()), std::time::Instant::now());
+                        self.finish.end(outcome);
+                        return Poll::Ready(None);
+                    }
+                    Err(fault) => return self.broken(fault),
+                },
+                Poll::Ready(Some(Err(fault))) => return self.broken(fault),
+                Poll::Ready(Some(Ok(piece))) => {
+                    let Some(left) = self.left.checked_sub(piece.len()) else {
+                        return self.broken(Fault::upstream(
+                            Kind::TooLarge,
+                            Retry::MaybeSent,
+                            "the answer is too large",
+                        ));
+                    };
+                    self.left = left;
+                    let mut out = Vec::new();
+                    if let Err(fault) = self.flow.push(&piece, &mut out) {
+                        return self.broken(fault);
+                    }
+                    self.out.extend(out);
+                }
             }
         }
     }

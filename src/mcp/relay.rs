@@ -1,6 +1,7 @@
 //! An answer on its way to the client as a stream of events. It is pulled by the client's reading, so a slow reader slows the
 //! server and nothing piles up here. Dropping it before its end takes the request back from the server.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -19,7 +20,7 @@ use crate::mcp::listen;
 use crate::mcp::reach::Back;
 use crate::mcp::record::Finish;
 use crate::mcp::session::{Asked, Hold, InFlight, Session, Way};
-use crate::mcp::source::{Piece, Source};
+use crate::mcp::source::{Part, Piece, Source};
 use crate::mcp::streams::Seat;
 use crate::protocol::era::Era;
 use crate::protocol::message::{self, Message, Shape};
@@ -50,6 +51,10 @@ pub struct Relay {
     finish: Finish,
     answered: bool,
     resumable: bool,
+    /// Parts of a long event that are to go out.
+    parts: VecDeque<Bytes>,
+    /// While a long event passes: whether its frame is the server's own.
+    long: Option<bool>,
     /// Whether it is a stream of its own and not the answer to one request.
     open_ended: bool,
     timer: Option<Pin<Box<Sleep>>>,
@@ -110,6 +115,10 @@ impl Relay {
         let user = (!lasts).then(|| upstream.user());
         let hold = session.as_ref().filter(|_| open_ended).map(Hold::new);
         source.begun();
+        // What travels on a stream with other messages must come whole.
+        if !open_ended && seat.is_some() {
+            source.in_parts(&fix);
+        }
         Self {
             app,
             upstream,
@@ -123,6 +132,8 @@ impl Relay {
             finish,
             answered: false,
             resumable: open_ended,
+            parts: VecDeque::new(),
+            long: None,
             open_ended,
             timer: None,
             deadline,
@@ -133,8 +144,12 @@ impl Relay {
         }
     }
 
-    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
         loop {
+            if let Some(part) = self.parts.pop_front() {
+                self.finish.sent(part.len());
+                return Poll::Ready(Some(Ok(part)));
+            }
             if self.in_flight.as_ref().is_some_and(|request| request.cancel.poll(context).is_ready()) {
                 self.finish.end(Outcome::from(&Fault::client(Kind::Cancelled, "cancelled")));
                 self.answered = true;
@@ -142,7 +157,7 @@ impl Relay {
                 return Poll::Ready(None);
             }
             if self.stop.as_mut().is_some_and(|stop| stop.as_mut().poll(context).is_ready()) {
-                return Poll::Ready(self.goodbye());
+                return Poll::Ready(self.goodbye().map(Ok));
             }
             let piece = match self.first.take() {
                 Some(piece) => Some(Ok(piece)),
@@ -156,10 +171,11 @@ impl Relay {
             };
             self.timer = None;
             match piece {
+                Some(Ok(Piece { part: Some(part), id, retry, .. })) => self.pass_part(part, id.as_deref(), retry),
                 Some(Ok(piece)) => {
                     if let Some(frame) = self.pass(piece) {
                         self.finish.sent(frame.len());
-                        return Poll::Ready(Some(frame));
+                        return Poll::Ready(Some(Ok(frame)));
                     }
                 }
                 Some(Err(fault)) => return self.poll_broken(&fault),
@@ -195,7 +211,7 @@ impl Relay {
     }
 
     /// Nothing to pass on: after the answer the stream soon ends, before it a comment keeps it alive.
-    fn poll_quiet(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    fn poll_quiet(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
         let mut wait = if self.answered { LINGER } else { self.app.settings.limits.sse_keep_alive };
         if let Some(deadline) = self.deadline.filter(|_| !self.answered) {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -212,10 +228,11 @@ impl Relay {
             self.source = None;
             return Poll::Ready(None);
         }
-        if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        // No comment fits into the middle of an event.
+        if self.long.is_some() || self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return self.poll_quiet(context);
         }
-        Poll::Ready(Some(sse::KEEP_ALIVE))
+        Poll::Ready(Some(Ok(sse::KEEP_ALIVE)))
     }
 
     fn succeeded(&mut self) {
@@ -231,7 +248,7 @@ impl Relay {
         self.finish.fail(fault);
     }
 
-    fn poll_broken(&mut self, fault: &Fault) -> Poll<Option<Bytes>> {
+    fn poll_broken(&mut self, fault: &Fault) -> Poll<Option<Result<Bytes, Fault>>> {
         if self.answered {
             self.source = None;
             return Poll::Ready(None);
@@ -239,11 +256,39 @@ impl Relay {
         self.answered = true;
         self.failed(fault);
         self.source = None;
+        if self.long.is_some() {
+            // Half an event has gone out. An error here closes the client's connection: it cannot take it for a whole one.
+            return Poll::Ready(Some(Err(fault.clone())));
+        }
         if self.open_ended {
             return Poll::Ready(None);
         }
         let refusal = Refusal::of(fault, self.upstream.server.spec.slug.as_str(), self.fix.client);
-        Poll::Ready(Some(sse::frame(&refusal.message(Some(&self.fix.id)), None, None)))
+        Poll::Ready(Some(Ok(sse::frame(&refusal.message(Some(&self.fix.id)), None, None))))
+    }
+
+    /// A part of a long event with the result.
+    fn pass_part(&mut self, part: Part, id: Option<&[u8]>, retry: Option<u64>) {
+        if self.answered {
+            // A second answer: nobody waits for it.
+            self.source = None;
+            return;
+        }
+        if let Some(head) = part.head {
+            self.resumable |= id.is_some() && self.session.is_some();
+            let raw = self.tag.is_none() && (self.fix.client == Era::Legacy || id.is_none());
+            self.long = Some(raw);
+            self.parts.push_back(if raw { head } else { sse::frame_head(self.event_id(id).as_deref(), retry) });
+        }
+        self.parts.extend(part.data);
+        if let Some((end, outcome)) = part.end {
+            let raw = self.long.take().unwrap_or_default();
+            self.parts.push_back(if raw { end } else { Bytes::from_static(b"\n\n") });
+            self.answered = true;
+            self.back.answered();
+            self.succeeded();
+            self.finish.end(outcome);
+        }
     }
 
     /// The frame for one piece; `None` if the client should not see it.
@@ -372,12 +417,12 @@ impl Drop for Relay {
 
 impl http_body::Body for Relay {
     type Data = Bytes;
-    type Error = std::convert::Infallible;
+    type Error = Fault;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.poll_next(context).map(|frame| frame.map(|frame| Ok(Frame::data(frame))))
+        self.poll_next(context).map(|frame| frame.map(|frame| frame.map(Frame::data)))
     }
 }

@@ -18,6 +18,26 @@ pub struct Event {
     pub retry: Option<u64>,
 }
 
+/// The beginning of a long event: what stands before its data, as written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Long {
+    /// The bytes up to the first of the data.
+    pub head: Bytes,
+    /// The `id` line before it.
+    pub id: Option<Bytes>,
+    /// The `retry` line before it.
+    pub retry: Option<u64>,
+}
+
+/// What follows in a long event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum More {
+    /// A piece of its data.
+    Data(Bytes),
+    /// Its end, as written; `true` when it held more data after all, which are lost.
+    End(Bytes, bool),
+}
+
 /// The stream sent one event larger than the reader keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an event is larger than {limit} bytes")]
@@ -38,12 +58,17 @@ pub struct Reader {
     begun: bool,
     limit: usize,
     started: bool,
+    /// Whether a long event is read, and its line of data has not ended.
+    long: bool,
 }
+
+/// Stands for the data that were taken out of a long event.
+const TAKEN: &[u8] = b"data";
 
 impl Reader {
     /// A reader that keeps at most `limit` bytes of one event.
     pub fn new(limit: usize) -> Self {
-        Self { buffer: BytesMut::new(), scanned: 0, line: 0, begun: false, limit, started: false }
+        Self { buffer: BytesMut::new(), scanned: 0, line: 0, begun: false, limit, started: false, long: false }
     }
 
     /// Takes the next piece of the stream.
@@ -80,6 +105,47 @@ impl Reader {
             None if self.buffer.len() > self.limit => Err(TooLarge { limit: self.limit }),
             None => Ok(None),
         }
+    }
+
+    /// The data so far of an event that is to be read as a long one: its first line of data has begun and not ended. Asked after
+    /// [`Self::event`] gave none.
+    pub fn long_data(&self) -> Option<&[u8]> {
+        let (before, line) = self.buffer.split_at(self.line);
+        let data = line.strip_prefix(b"data:").filter(|_| self.scanned == self.buffer.len())?;
+        let before = parse(Bytes::copy_from_slice(before));
+        let message = before.name.is_none_or(|name| name == b"message"[..]);
+        (message && before.data.is_none()).then(|| data.strip_prefix(b" ").unwrap_or(data))
+    }
+
+    /// From now on that event is read in pieces, with [`Self::more`]; the data so far are taken.
+    pub fn begin_long(&mut self) -> Long {
+        let data = self.long_data().map_or(0, <[u8]>::len);
+        let head = self.buffer.split_to(self.buffer.len() - data).freeze();
+        let Event { id, retry, .. } = parse(head.slice(..self.line));
+        self.buffer.clear();
+        (self.scanned, self.line, self.begun, self.long) = (0, 0, false, true);
+        Long { head, id, retry }
+    }
+
+    /// What more of the long event is there.
+    pub fn more(&mut self) -> Result<Option<More>, TooLarge> {
+        if self.long {
+            let Some(end) = memchr::memchr2(b'\n', b'\r', &self.buffer) else {
+                let data = self.buffer.split().freeze();
+                return Ok((!data.is_empty()).then_some(More::Data(data)));
+            };
+            let data = self.buffer.split_to(end).freeze();
+            // What is left reads like an event with one empty line of data.
+            self.buffer = [TAKEN, &self.buffer].concat().as_slice().into();
+            self.long = false;
+            if !data.is_empty() {
+                return Ok(Some(More::Data(data)));
+            }
+        }
+        Ok(self.event()?.map(|event| {
+            let lost = event.data.is_some_and(|data| !data.trim_ascii().is_empty());
+            More::End(event.raw.slice(TAKEN.len()..), lost)
+        }))
     }
 
     /// Offset behind the first blank line that ends something. A line ends with CR LF, LF or CR. No byte is looked at twice,
@@ -148,6 +214,25 @@ fn parse(raw: Bytes) -> Event {
 /// A `message` event with this data, which must hold no line break unless it is JSON white space; each line becomes one.
 pub fn frame(data: &[u8], id: Option<&[u8]>, retry: Option<u64>) -> Bytes {
     let mut out = BytesMut::with_capacity(data.len() + 48);
+    put_head(&mut out, id, retry);
+    for line in data.split(|byte| matches!(byte, b'\n' | b'\r')) {
+        out.extend_from_slice(b"data: ");
+        out.extend_from_slice(line);
+        out.extend_from_slice(b"\n");
+    }
+    out.extend_from_slice(b"\n");
+    out.freeze()
+}
+
+/// The beginning of a `message` event, up to its data, which must hold no line break.
+pub fn frame_head(id: Option<&[u8]>, retry: Option<u64>) -> Bytes {
+    let mut out = BytesMut::with_capacity(48);
+    put_head(&mut out, id, retry);
+    out.extend_from_slice(b"data: ");
+    out.freeze()
+}
+
+fn put_head(out: &mut BytesMut, id: Option<&[u8]>, retry: Option<u64>) {
     out.extend_from_slice(b"event: message\n");
     if let Some(id) = id {
         out.extend_from_slice(b"id: ");
@@ -157,13 +242,6 @@ pub fn frame(data: &[u8], id: Option<&[u8]>, retry: Option<u64>) -> Bytes {
     if let Some(retry) = retry {
         out.extend_from_slice(format!("retry: {retry}\n").as_bytes());
     }
-    for line in data.split(|byte| matches!(byte, b'\n' | b'\r')) {
-        out.extend_from_slice(b"data: ");
-        out.extend_from_slice(line);
-        out.extend_from_slice(b"\n");
-    }
-    out.extend_from_slice(b"\n");
-    out.freeze()
 }
 
 /// A comment that keeps a quiet stream open.
@@ -221,6 +299,37 @@ mod tests {
         let mut reader = Reader::new(100);
         reader.feed(&[b'x'; 101]);
         assert_eq!(reader.event(), Err(TooLarge { limit: 100 }));
+    }
+
+    #[test]
+    fn a_long_event_comes_in_pieces_and_the_next_one_whole() {
+        for ending in ["\n", "\r\n", "\r"] {
+            let text = ["id: 7", "data: {\"a\":", "event: message", "", "data: two", "", ":"].join(ending);
+            for cut in "id: 7".len() + ending.len() + "data: {".len()..text.len() {
+                let mut reader = Reader::new(100);
+                reader.feed(&text.as_bytes()[..cut]);
+                if reader.event().unwrap().is_some() {
+                    continue;
+                }
+                let Some(begun) = reader.long_data().map(<[u8]>::to_vec) else { continue };
+                let long = reader.begin_long();
+                assert_eq!(
+                    (&*long.head, long.id.as_deref()),
+                    (format!("id: 7{ending}data: ").as_bytes(), Some(&b"7"[..]))
+                );
+                reader.feed(&text.as_bytes()[cut..]);
+                let mut data = begun;
+                let end = loop {
+                    match reader.more().unwrap().unwrap() {
+                        More::Data(piece) => data.extend_from_slice(&piece),
+                        More::End(end, lost) => break (end, lost),
+                    }
+                };
+                assert_eq!(data, b"{\"a\":", "{ending:?} cut at {cut}");
+                assert_eq!(end, (format!("{ending}event: message{ending}{ending}").into(), false));
+                assert_eq!(reader.event().unwrap().unwrap().data.as_deref(), Some(&b"two"[..]));
+            }
+        }
     }
 
     proptest! {

@@ -359,25 +359,53 @@ async fn a_hundred_megabytes_are_refused_in_little_memory() {
     let crossing = world.client("/mcp/old");
     assert!(echo(&modern).await.result().is_object());
     let before = world.the_process().rss().unwrap();
-    for client in [&modern, &legacy] {
-        server.fail_times("tools/call", 1, Fault::HugeEvent(100 << 20));
-        let refused = echo(client).await;
-        assert_eq!(refused.code(), Some(-31005), "{refused:?}");
+    let clients = [(&server, &modern), (&server, &legacy), (&old, &crossing)];
+    for (server, client) in clients {
         // What began as an answer cannot become an error: the connection breaks, and nothing half passes for a whole.
-        server.fail_times("tools/call", 1, Fault::Huge(100 << 20));
-        let params = json!({"name": "echo", "arguments": {}});
-        let broken = within(client.call("tools/call", params)).await;
-        assert!(broken.is_err(), "{broken:?}");
+        for huge in [Fault::HugeEvent(100 << 20), Fault::Huge(100 << 20)] {
+            server.fail_times("tools/call", 1, huge.clone());
+            let params = json!({"name": "echo", "arguments": {}});
+            let broken = within(client.call("tools/call", params)).await;
+            assert!(broken.is_err(), "{huge:?}: {broken:?}");
+        }
         assert!(echo(client).await.result().is_object());
     }
-    old.fail_times("tools/call", 1, Fault::Huge(100 << 20));
-    let refused = echo(&crossing).await;
-    assert_eq!(refused.code(), Some(-31005), "{refused:?}");
     old.fail_times("tools/list", 1, Fault::Huge(100 << 20));
     let (_, listed) = world.rest(Method::POST, "/servers/old/refresh", &Value::Null).await;
     assert_eq!(listed["status"]["state"], "unreachable", "{listed}");
     let peak = world.the_process().peak_rss().unwrap();
-    assert!(peak < before + (100 << 20), "from {before} to {peak}");
+    assert!(peak < before + (40 << 20), "from {before} to {peak}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_megabytes_pass_in_little_memory_whatever_their_form_and_the_two_eras() {
+    for (eras, version) in [
+        (Eras::Modern, MODERN),
+        (Eras::Legacy("2025-11-25".into()), "2025-11-25"),
+        (Eras::Legacy("2025-11-25".into()), MODERN),
+        (Eras::Modern, "2025-11-25"),
+    ] {
+        let server = Faulty::with(eras.clone()).await.unwrap();
+        let mut world = World::process(&[]).await;
+        world.register("it", &server.url()).await;
+        for path in ["/mcp/it", "/mcp"] {
+            let client = world.client_at(path, version).await;
+            let name = if path == "/mcp" { "it__echo" } else { "echo" };
+            assert!(within(client.tool(name, json!({}))).await.unwrap().result().is_object());
+            let before = world.the_process().rss().unwrap();
+            for form in [Fault::HugeEvent(50 << 20), Fault::Huge(50 << 20)] {
+                server.fail_times("tools/call", 1, form.clone());
+                let params = json!({"name": name, "arguments": {}});
+                let said = format!("{form:?} of {eras:?} to {version} at {path}");
+                let answer = client.call("tools/call", params).await.unwrap_or_else(|error| panic!("{said}: {error}"));
+                assert_eq!(answer.text().len(), 50 << 20, "{said}");
+                let completed = version == MODERN && eras != Eras::Modern;
+                assert_eq!(completed, answer.result()["resultType"] == "complete", "{said}");
+                let peak = world.the_process().peak_rss().unwrap();
+                assert!(peak < before + (12 << 20), "{said}: from {before} to {peak}");
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

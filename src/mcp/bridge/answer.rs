@@ -47,17 +47,22 @@ impl Fix {
     /// Whether a response is the one to this request. An error may be without an id: the server could not read ours. A number
     /// may come back written in another way.
     fn is_answered_by(&self, response: &Message) -> bool {
-        let sent = self.renumbered.as_ref().unwrap_or(&self.id);
-        let number = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<f64>().ok();
         match response.id() {
             None | Some(b"null") => response.shape() == Shape::Error,
-            Some(id) if id == sent => true,
-            Some(id) => match (json::text(id), json::text(sent)) {
+            Some(id) => self.is_the_id(id),
+        }
+    }
+
+    /// Whether this is the id under which the server was asked.
+    pub fn is_the_id(&self, id: &[u8]) -> bool {
+        let sent = self.renumbered.as_ref().unwrap_or(&self.id);
+        let number = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<f64>().ok();
+        id == sent
+            || match (json::text(id), json::text(sent)) {
                 (Some(theirs), Some(ours)) => theirs == ours,
                 (None, None) => number(id).is_some_and(|theirs| number(sent) == Some(theirs)),
                 _ => false,
-            },
-        }
+            }
     }
 
     /// Fails for a response to something else.

@@ -45,7 +45,7 @@ pub enum Fault {
     Html,
     /// Answers with a body of this many bytes.
     Huge(usize),
-    /// Answers with an event stream whose one event has this many bytes and never ends.
+    /// Answers with an event stream whose one event has this many bytes.
     HugeEvent(usize),
     /// Answers with JSON that ends in the middle of a character.
     HalfUtf8,
@@ -219,7 +219,7 @@ async fn fail(
         Fault::NotJsonRpc => reply(200, "application/json", r#"{"message":"hello"}"#),
         Fault::Html => reply(200, "text/html; charset=utf-8", "<!doctype html><title>Sign in</title><p>Please sign in"),
         Fault::Huge(bytes) => flood(tasks, "application/json", text("\u{1}"), bytes),
-        Fault::HugeEvent(bytes) => flood(tasks, "text/event-stream", format!("data: {}", text("\u{1}")), bytes),
+        Fault::HugeEvent(bytes) => flood(tasks, "text/event-stream", format!("data: {}\n\n", text("\u{1}")), bytes),
         Fault::HalfUtf8 => {
             let mut body = text("é").into_bytes();
             let at = body.iter().position(|byte| *byte == 0xc3).unwrap_or(0);
