@@ -4,6 +4,7 @@
 mod connection;
 mod first_key;
 mod listener;
+mod reader;
 mod tls;
 mod watch;
 mod workers;
