@@ -14,7 +14,7 @@ use crate::access::{AuthError, Caller};
 use crate::app::App;
 use crate::mcp::error::{Refusal, empty_response};
 use crate::mcp::exchange::{Call, accepted, exchange};
-use crate::mcp::headers::{check_modern, era_of, trace_of};
+use crate::mcp::headers::{check_modern, era_of, only, trace_of};
 use crate::mcp::record::Finish;
 use crate::mcp::session::{Reach, Session};
 use crate::mcp::{handshake, listen, notices};
@@ -239,12 +239,9 @@ async fn legacy(mut entered: Entered, message: Message) -> Response {
 
 /// A header that names a version must name one of its era that is spoken here.
 fn legacy_version(headers: &HeaderMap) -> Result<Version, Refusal> {
-    match headers.get(&meta::VERSION_HEADER) {
+    match only(headers, &meta::VERSION_HEADER)? {
         None => Ok(UNSTATED),
-        Some(value) => {
-            let text = value.to_str().unwrap_or_default();
-            Version::parse(text).ok_or_else(|| Refusal::version(text))
-        }
+        Some(text) => Version::parse(text).ok_or_else(|| Refusal::version(text)),
     }
 }
 
