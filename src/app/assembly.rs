@@ -170,6 +170,11 @@ fn start_jobs(app: &App) {
             Ok(())
         }
     });
+    let keys = app.keyring.clone();
+    jobs.run("end expired keys", Every::about(Duration::from_millis(500)), move || {
+        keys.end_expired(time::OffsetDateTime::now_utc());
+        std::future::ready(Ok(()))
+    });
     let flusher = app.clone();
     jobs.run("flush key use", Every::about(Duration::from_secs(30)), move || {
         let app = flusher.clone();

@@ -255,9 +255,10 @@ async fn answer(
     };
     let tag = (call.reach == Reach::All).then(|| entry.slug().into());
     let finish = call.finish.hand_over();
-    let (app, upstream, session) = (call.app.clone(), entry.upstream.clone(), call.session.clone());
+    let (app, caller) = (call.app.clone(), call.caller.clone());
+    let (upstream, session, back) = (entry.upstream.clone(), call.session.clone(), origin);
     let parts =
-        Parts { app, upstream, source, first, fix, back: origin, session, in_flight, tag, finish, seat, deadline };
+        Parts { app, caller, upstream, source, first, fix, back, session, in_flight, tag, finish, seat, deadline };
     Ok(stream_response(Body::new(Relay::new(parts))))
 }
 

@@ -32,7 +32,7 @@ use crate::mcp::record::Finish;
 use crate::mcp::relay::{Parts, Relay, note_request};
 use crate::mcp::session::{Reach, Session, Way};
 use crate::mcp::source::Source;
-use crate::mcp::streams::Seat;
+use crate::mcp::streams::{Seat, Tenure};
 use crate::mcp::watch::watch;
 use crate::protocol::era::Era;
 use crate::protocol::message::{self, Message, Shape};
@@ -90,6 +90,7 @@ pub async fn stream(
             let upstream = upstream.clone();
             let parts = Parts {
                 app,
+                caller,
                 upstream,
                 source,
                 first: None,
@@ -111,6 +112,7 @@ pub async fn stream(
                 hear_link(&app, &caller, &session, id, link);
             }
             watch_again(&app, &caller, &session);
+            let tenure = Tenure::new(&app.keyring, &caller);
             let kinds = Kind::ALL.to_vec();
             let (reach, uris) = (session.reach, HashSet::new());
             if let Some(outbox) = session.outbox() {
@@ -126,7 +128,7 @@ pub async fn stream(
                 app.tasks.spawn(feed(wants, outbox));
             }
             finish.end(Outcome::Success);
-            stream_response(Body::new(Outbox::new(&app, receiver, Some((session, number)), finish, seat)))
+            stream_response(Body::new(Outbox::new(&app, tenure, receiver, Some((session, number)), finish, seat)))
         }
         Err(fault) if matches!(fault.kind, FaultKind::Status(405)) => not_offered(finish),
         Err(fault) => {
@@ -245,7 +247,8 @@ fn listen(call: &Call, owner: impl Fn(&Call, &str) -> Option<Entry>) -> Result<R
         subscription: Some(id),
     };
     call.app.tasks.spawn(feed(wants, sender));
-    Ok(stream_response(Body::new(Outbox::new(&call.app, receiver, None, call.finish_later(), Some(seat)))))
+    let tenure = Tenure::new(&call.app.keyring, &call.caller);
+    Ok(stream_response(Body::new(Outbox::new(&call.app, tenure, receiver, None, call.finish_later(), Some(seat)))))
 }
 
 /// Makes a modern server tell of these resources as long as this legacy client listens.
@@ -494,6 +497,7 @@ pub fn pass_level_on(call: &Call, session: &Arc<Session>, params: &[u8]) {
 
 /// A listener's stream.
 struct Outbox {
+    tenure: Tenure,
     receiver: mpsc::Receiver<Bytes>,
     keep_alive: Duration,
     timer: Pin<Box<Sleep>>,
@@ -505,13 +509,14 @@ struct Outbox {
 impl Outbox {
     fn new(
         app: &App,
+        tenure: Tenure,
         receiver: mpsc::Receiver<Bytes>,
         session: Option<(Arc<Session>, u64)>,
         finish: Finish,
         seat: Option<Seat>,
     ) -> Self {
         let keep_alive = app.settings.limits.sse_keep_alive;
-        Self { receiver, keep_alive, timer: Box::pin(sleep(keep_alive)), session, finish, _seat: seat }
+        Self { tenure, receiver, keep_alive, timer: Box::pin(sleep(keep_alive)), session, finish, _seat: seat }
     }
 }
 
@@ -523,6 +528,10 @@ impl http_body::Body for Outbox {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        // First: what waits to be read is no longer for this key.
+        if self.tenure.poll(context).is_ready() {
+            return Poll::Ready(None);
+        }
         if let Poll::Ready(frame) = self.receiver.poll_recv(context) {
             let keep_alive = self.keep_alive;
             self.timer.as_mut().reset(tokio::time::Instant::now() + keep_alive);

@@ -11,6 +11,7 @@ use http_body::Frame;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use crate::access::Caller;
 use crate::app::App;
 use crate::fault::{Fault, Kind, Retry, Whose};
 use crate::mcp::bridge::answer::{ERA_CODE, ERA_MODERN, Fix};
@@ -20,7 +21,7 @@ use crate::mcp::reach::Back;
 use crate::mcp::record::Finish;
 use crate::mcp::session::{Asked, Hold, InFlight, Session, Way};
 use crate::mcp::source::{Piece, Source};
-use crate::mcp::streams::Seat;
+use crate::mcp::streams::{Seat, Tenure};
 use crate::protocol::era::Era;
 use crate::protocol::message::{self, Message, Shape};
 use crate::protocol::sse;
@@ -33,6 +34,7 @@ const LINGER: Duration = Duration::from_millis(500);
 /// What a relay stands on.
 pub struct Relay {
     app: App,
+    caller: Caller,
     upstream: Arc<Upstream>,
     source: Option<Source>,
     first: Option<Piece>,
@@ -49,6 +51,8 @@ pub struct Relay {
     open_ended: bool,
     timer: Option<Pin<Box<Sleep>>>,
     deadline: Option<Instant>,
+    /// Until when it may go on. An answer gets one when it turns out to take its time.
+    tenure: Option<Tenure>,
     /// Ready when the process stops, for a stream that would not end by itself.
     stop: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     seat: Option<Seat>,
@@ -60,6 +64,8 @@ pub struct Relay {
 pub struct Parts {
     /// The process.
     pub app: App,
+    /// Whose stream it is.
+    pub caller: Caller,
     /// The server.
     pub upstream: Arc<Upstream>,
     /// Where the pieces come from.
@@ -96,11 +102,15 @@ impl Relay {
     }
 
     fn with(parts: Parts, open_ended: bool) -> Self {
-        let Parts { app, upstream, source, first, fix, back, session, in_flight, tag, finish, seat, deadline } = parts;
-        let stop = (open_ended || deadline.is_none()).then(|| Box::pin(app.shutdown.clone().cancelled_owned()));
+        let Parts { app, caller, upstream, source, first, fix, back, session, in_flight, tag, finish, seat, deadline } =
+            parts;
+        let lasts = open_ended || deadline.is_none();
+        let stop = lasts.then(|| Box::pin(app.shutdown.clone().cancelled_owned()));
+        let tenure = lasts.then(|| Tenure::new(&app.keyring, &caller));
         let hold = session.as_ref().filter(|_| open_ended).map(Hold::new);
         Self {
             app,
+            caller,
             upstream,
             source: Some(source),
             first,
@@ -115,6 +125,7 @@ impl Relay {
             open_ended,
             timer: None,
             deadline,
+            tenure,
             stop,
             seat,
             _hold: hold,
@@ -132,6 +143,11 @@ impl Relay {
             if self.stop.as_mut().is_some_and(|stop| stop.as_mut().poll(context).is_ready()) {
                 return Poll::Ready(self.goodbye());
             }
+            if self.tenure.as_mut().is_some_and(|tenure| tenure.poll(context).is_ready()) {
+                self.tenure = None;
+                let text = "the API key that the request came with is no longer good";
+                return self.poll_broken(&Fault::client(Kind::Cancelled, text));
+            }
             let piece = match self.first.take() {
                 Some(piece) => Some(Ok(piece)),
                 None => match &mut self.source {
@@ -146,6 +162,9 @@ impl Relay {
             match piece {
                 Some(Ok(piece)) => {
                     if let Some(frame) = self.pass(piece) {
+                        if !self.answered && self.tenure.is_none() {
+                            self.tenure = Some(Tenure::new(&self.app.keyring, &self.caller));
+                        }
                         self.finish.sent(frame.len());
                         return Poll::Ready(Some(frame));
                     }
@@ -201,6 +220,9 @@ impl Relay {
         }
         if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return self.poll_quiet(context);
+        }
+        if self.tenure.is_none() {
+            self.tenure = Some(Tenure::new(&self.app.keyring, &self.caller));
         }
         Poll::Ready(Some(sse::KEEP_ALIVE))
     }
