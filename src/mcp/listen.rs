@@ -30,7 +30,7 @@ use crate::mcp::exchange::{Call, stream_response};
 use crate::mcp::reach::{self, Back};
 use crate::mcp::record::Finish;
 use crate::mcp::relay::{Parts, Relay, note_request};
-use crate::mcp::session::{Reach, Session, Way};
+use crate::mcp::session::{Asked, Reach, Session, Way};
 use crate::mcp::source::Source;
 use crate::mcp::streams::{Seat, Tenure};
 use crate::mcp::watch::watch;
@@ -405,7 +405,7 @@ pub fn hear_link(app: &App, caller: &Caller, session: &Arc<Session>, server: Ser
     app.tasks.clone().spawn(async move {
         let hearing = async {
             loop {
-                match hear(&upstream, &session, &link, &outbox).await {
+                match hear(&app, &upstream, &session, &link, &outbox).await {
                     Ok(Heard::NotOffered) => return,
                     Ok(Heard::Lost) => {
                         session.lose(server, &link);
@@ -443,6 +443,7 @@ enum Heard {
 }
 
 async fn hear(
+    app: &App,
     upstream: &Arc<Upstream>,
     session: &Arc<Session>,
     link: &Arc<HttpSession>,
@@ -463,7 +464,11 @@ async fn hear(
     while let Some(piece) = source.next().await {
         let Some(message) = piece?.message else { continue };
         let bytes = match message.shape() {
-            Shape::Request => note_request(session, upstream, &message, Way::Http(link.clone()), true),
+            Shape::Request => {
+                let id = message.id_bytes().unwrap_or_default();
+                let asked = Asked { upstream: upstream.clone(), way: Way::Http(link.clone()), id, cause: None };
+                note_request(app, session, &message, asked, true)
+            }
             // The gateway itself tells what changed in its lists.
             Shape::Notification if message.method().ends_with("/list_changed") => None,
             Shape::Notification => Some(message.into_bytes()),

@@ -24,7 +24,7 @@ use crate::mcp::source::{Piece, Source};
 use crate::mcp::streams::{Seat, Tenure};
 use crate::protocol::era::Era;
 use crate::protocol::message::{self, Message, Shape};
-use crate::protocol::sse;
+use crate::protocol::{meta, sse};
 use crate::telemetry::Outcome;
 use crate::upstream::{Transport, Upstream};
 
@@ -309,51 +309,58 @@ impl Relay {
             (Back::Http(link), _) => Way::Http(link.clone()),
             (Back::Mux(mux), Some(token)) => Way::Mux(mux.clone(), token),
             (Back::Shared(link, _), _) => {
-                decline(&self.app, &self.upstream, link.clone(), &theirs);
+                let error = message::error(Some(&theirs), ERA_CODE, ERA_MODERN, Some("{\"kind\":\"era\"}"));
+                decline(&self.app, &self.upstream, Way::Http(link.clone()), error, ());
                 return None;
             }
             _ => return None,
         };
         let session = self.session.as_ref()?;
-        note_request(session, &self.upstream, message, way, self.tag.is_some())
+        let cause = self.in_flight.as_ref().map(|request| request.id().clone());
+        let asked = Asked { upstream: self.upstream.clone(), way, id: theirs, cause };
+        note_request(&self.app, session, message, asked, self.tag.is_some())
     }
 }
 
-/// Puts a server's request on the session's list and returns it as the client sees it. With `rename` it gets an id of our
-/// own, because several servers may use the same.
-pub fn note_request(
-    session: &Session,
-    upstream: &Arc<Upstream>,
-    message: &Message,
-    way: Way,
-    rename: bool,
-) -> Option<Bytes> {
-    let theirs = message.id_bytes()?;
-    let (id, bytes) = if rename && matches!(way, Way::Http(_)) {
+/// Puts a server's request on the session's list and returns it as the client sees it; one that cannot be passed on is
+/// declined. With `rename` it gets an id of our own, because several servers may use the same.
+pub fn note_request(app: &App, session: &Arc<Session>, message: &Message, asked: Asked, rename: bool) -> Option<Bytes> {
+    let (id, bytes) = if rename && matches!(asked.way, Way::Http(_)) {
         let id = Bytes::from(format!("\"mcpg-{:016x}\"", rand::random::<u64>()));
         let bytes = message.with_id(&id);
         (id, bytes)
     } else {
-        (theirs.clone(), message.bytes().clone())
+        (asked.id.clone(), message.bytes().clone())
     };
-    match session.ask(id, Asked { upstream: upstream.clone(), way, id: theirs }) {
+    let Asked { upstream, way, id: theirs, .. } = asked.clone();
+    match session.ask(id, asked) {
         Ok(()) => Some(bytes),
         Err(fault) => {
-            tracing::warn!(server = %upstream.server.spec.slug, "a request of the server is dropped: {fault}");
+            tracing::warn!(server = %upstream.server.spec.slug, "a request of the server is declined: {fault}");
+            let error = message::error(Some(&theirs), meta::INTERNAL_ERROR, &fault.detail, None);
+            // Past the bound of errands it stays without an answer: the server asks faster than it can be told.
+            if let Some(errand) = session.errand() {
+                decline(app, &upstream, way, error, errand);
+            }
             None
         }
     }
 }
 
-/// Tells a server that asks in the shared session that nobody there can answer.
-fn decline(app: &App, upstream: &Arc<Upstream>, link: Arc<crate::upstream::session::HttpSession>, id: &[u8]) {
-    let error = message::error(Some(id), ERA_CODE, ERA_MODERN, Some("{\"kind\":\"era\"}"));
+/// Tells a server that nobody can answer what it asked. `hold` is dropped when that is done.
+fn decline(app: &App, upstream: &Arc<Upstream>, way: Way, error: Bytes, hold: impl Send + 'static) {
     let upstream = upstream.clone();
     app.tasks.spawn(async move {
-        if let Transport::Http(server) = &upstream.transport
-            && let Ok(mut answer) = link.post(server, error, Vec::new()).await
-        {
-            answer.attempt.report(Ok(()), std::time::Instant::now());
+        let _hold = hold;
+        match (way, &upstream.transport) {
+            (Way::Http(link), Transport::Http(server)) => {
+                if let Ok(mut answer) = link.post(server, error, Vec::new()).await {
+                    answer.attempt.report(Ok(()), std::time::Instant::now());
+                }
+            }
+            // It may have been withdrawn.
+            (Way::Mux(mux, token), _) => drop(mux.reply(token, error).await),
+            _ => {}
         }
     });
 }

@@ -92,6 +92,19 @@ impl StdioServer {
         ground.children.get(&self.key(who, modern), || self.launch(), init).await
     }
 
+    /// Passes a notification on, if a child that speaks the legacy era runs for `who`. What one session says of its own roots is
+    /// not passed to a child that others share: a question about roots goes to the session that caused it, each time.
+    pub async fn tell(&self, ground: &Ground, who: &Who, notification: &Message) {
+        let own = self.server.spec.sharing == Sharing::PerSession;
+        if !own && notification.method() == "notifications/roots/list_changed" {
+            return;
+        }
+        if let Some(link) = ground.children.peek(&self.key(who, false)) {
+            // It fails only when the child is gone, and then nobody is there to hear.
+            let _ = link.mux.notify(notification.bytes().clone()).await;
+        }
+    }
+
     /// Ends the child that only this session used.
     pub async fn release(&self, ground: &Ground, who: &Who) {
         if self.server.spec.sharing == Sharing::PerSession && who.session.is_some() {

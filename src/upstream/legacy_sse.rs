@@ -15,6 +15,7 @@ use tokio::sync::OnceCell;
 
 use crate::fault::{Fault, Kind, Retry};
 use crate::net::Target;
+use crate::protocol::message::Message;
 use crate::protocol::sse;
 use crate::registry::model::Server;
 use crate::upstream::Ground;
@@ -102,6 +103,16 @@ impl SseServer {
         ground.tasks.spawn(channel::pass_notices_on(self.server.id, session, mux.broadcasts(), notices));
         let legacy = channel::initialize(&mux, &params).await?;
         Ok(Arc::new(Link { mux, peer: Peer { legacy: Some(legacy), modern: None, asked: true } }))
+    }
+
+    /// Passes a notification on, if a stream is open for this session.
+    pub async fn tell(&self, who: &Who, notification: &Message) {
+        let share = who.session.as_ref().map(|(id, _)| id.clone());
+        let cell = self.links.lock().unwrap_or_else(PoisonError::into_inner).get(&share).cloned();
+        if let Some(link) = cell.as_ref().and_then(|cell| cell.get()) {
+            // It fails only when the stream is gone, and then nobody is there to hear.
+            let _ = link.mux.notify(notification.bytes().clone()).await;
+        }
     }
 
     /// Closes the stream of this session.

@@ -334,6 +334,15 @@ impl Upstream {
         }))
     }
 
+    /// Passes a notification of a legacy client on to the child or the stream that serves it, if there is one now.
+    pub async fn tell(&self, who: &Who, notification: &Message) {
+        match &self.transport {
+            Transport::Http(_) => {}
+            Transport::Stdio(server) => server.tell(&self.ground, who, notification).await,
+            Transport::Sse(server) => server.tell(who, notification).await,
+        }
+    }
+
     /// Closes what belongs to one session of a client alone.
     pub async fn release(&self, who: &Who) {
         match &self.transport {

@@ -10,6 +10,7 @@ mod channels;
 mod faults;
 mod lists;
 mod matrix;
+mod notices;
 mod sessions;
 mod stop;
 mod untouched;

@@ -214,6 +214,14 @@ impl<H: Send + Sync + 'static> Pool<H> {
         told.unwrap_or_else(|| Err(Fault::gateway(Kind::Unreachable, "the start of the server was given up")))
     }
 
+    /// The child of `key` if it is running. Looking is no use of it.
+    pub fn peek(&self, key: &Key) -> Option<Arc<Link<H>>> {
+        match &self.0.lock().entries.get(key)?.stage {
+            Stage::Running(link) if !link.mux.is_closed() => Some(Arc::clone(link)),
+            _ => None,
+        }
+    }
+
     /// Stops the child of `key` and waits until it is gone: its session or user has left.
     pub async fn release(&self, key: &Key) {
         self.0.stop_where(|other| other == key).await;
