@@ -155,14 +155,12 @@ impl KeyRing {
     /// open longer than a request.
     pub fn end_of(&self, caller: &Caller) -> CancellationToken {
         let keys = self.keys.load();
-        match keys.get(&caller.0.hash).filter(|entry| entry.is_good(micros(OffsetDateTime::now_utc()))) {
-            Some(entry) => entry.ended.clone(),
-            None => {
-                let ended = CancellationToken::new();
-                ended.cancel();
-                ended
-            }
+        if let Some(entry) = keys.get(&caller.0.hash).filter(|entry| entry.is_good(micros(OffsetDateTime::now_utc()))) {
+            return entry.ended.clone();
         }
+        let ended = CancellationToken::new();
+        ended.cancel();
+        ended
     }
 
     /// Ends what is held open under keys that have expired by `now`. For a job, every second or so: nobody says when a key
@@ -257,9 +255,10 @@ impl Entry {
             expires_at: key.expires_at.unwrap_or(i64::MAX),
             revoked: key.revoked_at.is_some(),
             disabled: user_state != "active",
-            used: before.map(|entry| Arc::clone(&entry.used)).unwrap_or_else(|| {
-                Arc::new(Used { key: key.id, last: AtomicI64::new(stored), stored: AtomicI64::new(stored) })
-            }),
+            used: before.map_or_else(
+                || Arc::new(Used { key: key.id, last: AtomicI64::new(stored), stored: AtomicI64::new(stored) }),
+                |entry| Arc::clone(&entry.used),
+            ),
             // A key that is good again, such as that of an account enabled anew, begins anew.
             ended: before.map(|entry| entry.ended.clone()).filter(|ended| !ended.is_cancelled()).unwrap_or_default(),
         })

@@ -12,6 +12,8 @@ use ahash::AHashMap;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use http::header::{ALLOW, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use http_body::Frame;
@@ -33,8 +35,9 @@ use crate::mcp::relay::{Parts, Relay, note_request};
 use crate::mcp::session::{Asked, Reach, Session, Way};
 use crate::mcp::source::Source;
 use crate::mcp::streams::{Seat, Tenure};
-use crate::mcp::watch::watch;
+use crate::mcp::watch::Watch;
 use crate::protocol::era::Era;
+use crate::protocol::level::Level;
 use crate::protocol::message::{self, Message, Shape};
 use crate::protocol::{meta, sse};
 use crate::registry::catalog::Kind;
@@ -183,19 +186,18 @@ async fn server_stream(
 }
 
 /// `subscriptions/listen` at the common endpoint.
-pub fn all(call: &Call) -> Result<Response, Refusal> {
+pub async fn all(call: &Call) -> Result<Response, Refusal> {
     let snapshot = call.app.registry.snapshot();
     let tenant = snapshot.tenant(call.caller.tenant()).cloned();
-    listen(call, move |call, uri| tenant.as_ref().and_then(|tenant| tenant.resource(&call.caller, uri)).cloned())
+    listen(call, move |uri| tenant.as_ref().and_then(|tenant| tenant.resource(&call.caller, uri)).cloned()).await
 }
 
 /// `subscriptions/listen` for a server that has no such stream itself.
-pub fn one(call: &Call, entry: &Entry) -> Result<Response, Refusal> {
-    let entry = entry.clone();
-    listen(call, move |_, _| Some(entry.clone()))
+pub async fn one(call: &Call, entry: &Entry) -> Result<Response, Refusal> {
+    listen(call, move |_| Some(entry.clone())).await
 }
 
-fn listen(call: &Call, owner: impl Fn(&Call, &str) -> Option<Entry>) -> Result<Response, Refusal> {
+async fn listen(call: &Call, owner: impl Fn(&str) -> Option<Entry>) -> Result<Response, Refusal> {
     let seat = call.app.streams.seat().map_err(|fault| Refusal::full(&fault))?;
     let filter = call.message.member("notifications").unwrap_or(b"{}");
     let id = call.message.id_bytes().unwrap_or_default();
@@ -213,18 +215,21 @@ fn listen(call: &Call, owner: impl Fn(&Call, &str) -> Option<Entry>) -> Result<R
             kinds.extend(list);
         }
     }
-    let mut owners: AHashMap<ServerId, (Entry, Vec<String>)> = AHashMap::new();
-    let mut uris = HashSet::new();
-    for uri in json::elements(json::get(filter, "resourceSubscriptions").unwrap_or_default()).filter_map(json::text) {
-        if let Some(entry) = owner(call, &uri).filter(|_| uris.len() < MOST_WATCHED) {
-            owners
-                .entry(entry.upstream.server.id)
-                .or_insert_with(|| (entry, Vec::new()))
-                .1
-                .push(uri.clone().into_owned());
-            uris.insert(uri.into_owned());
+    let mut owners: AHashMap<ServerId, (Arc<Upstream>, Vec<String>)> = AHashMap::new();
+    let asked = json::elements(json::get(filter, "resourceSubscriptions").unwrap_or_default()).filter_map(json::text);
+    for uri in asked.take(MOST_WATCHED) {
+        if let Some(upstream) = owner(&uri).map(|entry| entry.upstream) {
+            owners.entry(upstream.server.id).or_insert_with(|| (upstream, Vec::new())).1.push(uri.into_owned());
         }
     }
+    // What is acknowledged is what will be told.
+    let watches: Vec<Watch> = owners
+        .into_values()
+        .map(|(upstream, uris)| Watch::begin(upstream, uris))
+        .collect::<FuturesUnordered<_>>()
+        .collect()
+        .await;
+    let uris: HashSet<String> = watches.iter().flat_map(|watch| watch.uris.iter().cloned()).collect();
     if !uris.is_empty() {
         let list: Vec<String> = uris.iter().map(|uri| json::quote(uri)).collect();
         honoured.push(format!("\"resourceSubscriptions\":[{}]", list.join(",")));
@@ -234,8 +239,8 @@ fn listen(call: &Call, owner: impl Fn(&Call, &str) -> Option<Entry>) -> Result<R
     let acknowledged = format!("{{{tag},\"notifications\":{{{}}}}}", honoured.join(","));
     let first = message::call(None, "notifications/subscriptions/acknowledged", acknowledged.as_bytes());
     let _ = sender.try_send(sse::frame(&first, None, None));
-    for (_, (entry, uris)) in owners {
-        call.app.tasks.spawn(watch(call.app.clone(), entry.upstream, uris, sender.clone()));
+    for watch in watches {
+        call.app.tasks.spawn(watch.keep(call.app.clone(), sender.clone()));
     }
     let wants = Wants {
         app: call.app.clone(),
@@ -254,7 +259,7 @@ fn listen(call: &Call, owner: impl Fn(&Call, &str) -> Option<Entry>) -> Result<R
 /// Makes a modern server tell of these resources as long as this legacy client listens.
 pub fn watch_for(app: &App, session: &Session, upstream: &Arc<Upstream>, uris: Vec<String>) {
     if let Some(outbox) = session.outbox() {
-        app.tasks.spawn(watch(app.clone(), upstream.clone(), uris, outbox));
+        app.tasks.spawn(Watch::new(upstream.clone(), uris).keep(app.clone(), outbox));
     }
 }
 
@@ -481,11 +486,23 @@ async fn hear(
     Ok(Heard::Ended)
 }
 
-/// Passes a `logging/setLevel` on to every session with a server that this client has.
+/// Passes a `logging/setLevel` on to every session with a server that this client has, and to the children and streams that
+/// serve it, now or later.
 pub fn pass_level_on(call: &Call, session: &Arc<Session>, params: &[u8]) {
     let message = message::call(Some(b"\"mcpg-level\""), "logging/setLevel", params);
     let snapshot = call.app.registry.snapshot();
     let Some(tenant) = snapshot.tenant(call.caller.tenant()) else { return };
+    if let Some(level) = json::get_text(params, "level").and_then(|level| Level::parse(&level)) {
+        let who = reach::who(&call.caller, Some(session));
+        let seen = |entry: &&Entry| tenant.entry_by_id(&call.caller, entry.upstream.server.id).is_some();
+        for entry in tenant.entries().iter().filter(seen) {
+            if matches!(entry.upstream.transport, Transport::Http(_)) {
+                continue;
+            }
+            let (upstream, who, holder) = (entry.upstream.clone(), who.clone(), Arc::from(&*session.id));
+            call.app.tasks.spawn(async move { upstream.log_for(&who, &holder, level).await });
+        }
+    }
     for (id, link) in session.links() {
         let Some(entry) = tenant.entry_by_id(&call.caller, id) else { continue };
         let (upstream, message) = (entry.upstream.clone(), message.clone());

@@ -104,8 +104,7 @@ pub struct Channel {
     pub peer: Peer,
     /// The era spoken on it.
     pub era: Era,
-    /// Keeps it from being stopped as idle.
-    _link: Option<Arc<Link<Peer>>>,
+    link: Option<Arc<Link<Peer>>>,
 }
 
 /// What the gateway's own request came back with.
@@ -323,13 +322,16 @@ impl Upstream {
         Ok(Some(match &self.transport {
             Transport::Http(_) => return Ok(None),
             Transport::Stdio(server) => {
-                let era = self.peer().await?.era_for(client);
-                let link = server.link(&self.ground, who, era == Era::Modern).await?;
-                Channel { mux: link.mux.clone(), peer: link.handshake.clone(), era, _link: Some(link) }
+                let peer = self.peer().await?;
+                let second = peer.era_for(client) == Era::Modern && peer.legacy.is_some();
+                let link = server.link(&self.ground, who, second).await?;
+                // What this child was begun with, whatever an earlier one said.
+                let era = if second || link.handshake.legacy.is_none() { Era::Modern } else { Era::Legacy };
+                Channel { mux: link.mux.clone(), peer: link.handshake.clone(), era, link: Some(link) }
             }
             Transport::Sse(server) => {
                 let link = server.link(&self.ground, who).await?;
-                Channel { mux: link.mux.clone(), peer: link.peer.clone(), era: Era::Legacy, _link: None }
+                Channel { mux: link.mux.clone(), peer: link.peer.clone(), era: Era::Legacy, link: None }
             }
         }))
     }
@@ -350,6 +352,15 @@ impl Upstream {
             Transport::Stdio(server) => server.release(&self.ground, who).await,
             Transport::Sse(server) => server.release(who),
         }
+        // What was the session's own is gone by now; what it shared goes on without it.
+        if let Some((session, _)) = &who.session {
+            self.withdraw(session).await;
+        }
+    }
+
+    /// Whether it is a program that nobody uses and that is not running: it is not started to be asked something.
+    pub fn sleeps(&self) -> bool {
+        matches!(self.transport, Transport::Stdio(_)) && !self.ground.children.runs(self.server.id)
     }
 
     /// A question of the gateway itself, in the newest era the server speaks. `params` is a JSON object without `_meta`.
@@ -394,7 +405,12 @@ impl Upstream {
     }
 
     async fn ask_on_channel(&self, method: &str, params: &str) -> Result<Message, Fault> {
-        let Some(channel) = self.channel(&Who::default(), Era::Modern).await? else {
+        // A server that speaks both eras is asked where it runs: a question alone starts no second child.
+        let client = match &self.transport {
+            Transport::Stdio(server) if !server.prefers_second(&self.ground) => Era::Legacy,
+            _ => Era::Modern,
+        };
+        let Some(channel) = self.channel(&Who::default(), client).await? else {
             return Err(Fault::gateway(Kind::Setup, "the server has no channel"));
         };
         let id = format!("mcpg-{method}");
@@ -435,6 +451,7 @@ impl Upstream {
 
     /// Ends what the gateway holds with the server.
     pub async fn close(&self) {
+        self.forget_wishes();
         match &self.transport {
             Transport::Http(server) => {
                 let own = self.own.lock().await.take();

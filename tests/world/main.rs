@@ -12,6 +12,7 @@ mod lists;
 mod matrix;
 mod notices;
 mod sessions;
+mod shared;
 mod stop;
 mod untouched;
 mod world;

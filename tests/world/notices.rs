@@ -7,6 +7,8 @@ use testkit::upstream::{Eras, Fault, Faulty, LegacySse, Plain};
 
 use crate::world::{World, stdio_server, until, within};
 
+const CHANGED: &str = "notifications/roots/list_changed";
+
 fn legacy() -> Eras {
     Eras::Legacy("2025-11-25".into())
 }
@@ -58,7 +60,6 @@ async fn a_server_that_takes_no_notification_keeps_it_from_no_other() {
     for tool in ["deaf__echo", "one__echo", "two__echo"] {
         assert!(client.tool(tool, json!({})).await.unwrap().result().is_object());
     }
-    const CHANGED: &str = "notifications/roots/list_changed";
     deaf.fail_on(CHANGED, Fault::Hang);
     assert_eq!(within(client.notify(CHANGED, json!({"x": 1.50}))).await.unwrap(), 202);
     within(async {

@@ -249,6 +249,11 @@ impl<H: Send + Sync + 'static> Pool<H> {
         self.0.lock().taken
     }
 
+    /// Whether a child of this server is running, whoever uses it.
+    pub fn runs(&self, server: ServerId) -> bool {
+        self.0.lock().seats.contains_key(&server)
+    }
+
     /// The same for each server that has any.
     pub fn by_server(&self) -> HashMap<ServerId, usize> {
         self.0.lock().seats.clone()
