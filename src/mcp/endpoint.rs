@@ -13,11 +13,11 @@ use time::OffsetDateTime;
 use crate::access::{AuthError, Caller};
 use crate::app::App;
 use crate::mcp::error::{Refusal, empty_response};
-use crate::mcp::exchange::{Call, accepted, exchange};
+use crate::mcp::exchange::{Call, accepted};
 use crate::mcp::headers::{check_modern, era_of, only, trace_of};
 use crate::mcp::record::Finish;
 use crate::mcp::session::{Reach, Session};
-use crate::mcp::{handshake, listen, notices};
+use crate::mcp::{early, handshake, listen, notices};
 use crate::protocol::era::{Era, UNSTATED, Version};
 use crate::protocol::message::{Message, Shape};
 use crate::protocol::meta;
@@ -201,7 +201,7 @@ async fn modern(mut entered: Entered, message: Message) -> Response {
     let version = crate::protocol::era::MODERN.as_str();
     entered.finish.fill(|operation| operation.client_version = Some(version));
     match message.shape() {
-        Shape::Request => Box::pin(exchange(entered.into_call(message, None))).await,
+        Shape::Request => early::answer(entered.into_call(message, None)).await,
         // Closing the stream is how a modern client cancels; nothing else is notified over HTTP.
         Shape::Notification => {
             entered.finish.end(Outcome::Success);
@@ -231,7 +231,7 @@ async fn legacy(mut entered: Entered, message: Message) -> Response {
         operation.client_version = Some(session.version.as_str());
     });
     match message.shape() {
-        Shape::Request => Box::pin(exchange(entered.into_call(message, Some(session)))).await,
+        Shape::Request => early::answer(entered.into_call(message, Some(session))).await,
         Shape::Notification => Box::pin(notices::notification(entered.into_call(message, Some(session)))).await,
         Shape::Result | Shape::Error => Box::pin(notices::answer(entered.into_call(message, Some(session)))).await,
     }

@@ -2,6 +2,7 @@
 
 pub mod answers;
 pub mod bridge;
+pub mod early;
 pub mod endpoint;
 pub mod error;
 pub mod exchange;

@@ -145,8 +145,7 @@ impl Relay {
             }
             if self.tenure.as_mut().is_some_and(|tenure| tenure.poll(context).is_ready()) {
                 self.tenure = None;
-                let text = "the API key that the request came with is no longer good";
-                return self.poll_broken(&Fault::client(Kind::Cancelled, text));
+                return self.poll_broken(&Fault::client(Kind::Cancelled, Tenure::OVER));
             }
             let piece = match self.first.take() {
                 Some(piece) => Some(Ok(piece)),

@@ -63,6 +63,9 @@ impl Drop for Seat {
 pub struct Tenure(Pin<Box<WaitForCancellationFutureOwned>>);
 
 impl Tenure {
+    /// What the client of a call is told whose time is over.
+    pub const OVER: &str = "the API key that the request came with is no longer good";
+
     /// Under this caller's key.
     pub fn new(keys: &KeyRing, caller: &Caller) -> Self {
         Self(Box::pin(keys.end_of(caller).cancelled_owned()))

@@ -133,6 +133,57 @@ async fn no_stream_outlives_the_key_it_was_opened_with() {
 }
 
 #[tokio::test]
+async fn a_call_that_takes_long_begins_as_a_stream_and_ends_with_its_answer_or_its_key() {
+    let modern = Plain::with(Eras::Modern).await.unwrap();
+    let legacy = Plain::with(legacy_era()).await.unwrap();
+    for server in [&modern, &legacy] {
+        server.reply(testkit::upstream::ReplyForm::Json);
+    }
+    let world = World::with(&["--sse-keep-alive=50ms"]).await;
+    world.register("modern", &[modern.url()]).await;
+    world.register("legacy", &[legacy.url()]).await;
+    let key = world.user("bob").await;
+    let gate = json!({ "name": "gate", "arguments": {} });
+    let mut clients = Vec::new();
+    for (path, server) in [("/mcp/modern", &modern), ("/mcp/legacy", &legacy)] {
+        for version in [testkit::jsonrpc::MODERN, "2025-11-25"] {
+            let client = world.client_of(path, &key);
+            if version != testkit::jsonrpc::MODERN {
+                client.initialize(version).await.unwrap();
+            }
+            server.open_gate(false);
+            // It begins before the server does.
+            let (id, reply) = client.open("tools/call", gate.clone()).await.unwrap();
+            assert!(reply.status == StatusCode::OK && reply.is_stream(), "{path} {version}");
+            server.open_gate(true);
+            assert_eq!(reply.finish(&id).await.unwrap().text(), "let through", "{path} {version}");
+            let wrong = json!({ "name": "slow", "arguments": { "ms": 200 } });
+            let (id, reply) = client.open("tools/call", wrong).await.unwrap();
+            assert_eq!(reply.finish(&id).await.unwrap().text(), "at last", "{path} {version}");
+            // Who reads no streams gets none, however long it takes.
+            let wait = json!({ "name": "slow", "arguments": { "ms": 200 } });
+            let request = client.request("9", "tools/call", wait).without("accept");
+            let reply = client.send(request).await.unwrap();
+            assert!(!reply.is_stream(), "{path} {version}");
+            clients.push(client);
+        }
+        server.open_gate(false);
+    }
+    let mut left = Vec::new();
+    for client in &clients {
+        left.push(client.open("tools/call", gate.clone()).await.unwrap());
+    }
+    let keys = world.rest(http::Method::GET, "/keys?limit=100", &Value::Null).await;
+    let mut keys = keys["items"].as_array().unwrap().iter();
+    let id = keys.find(|key| key["username"] == "bob").unwrap()["id"].as_str().unwrap().to_owned();
+    world.rest(http::Method::DELETE, &format!("/keys/{id}"), &Value::Null).await;
+    for (id, reply) in left {
+        let end = reply.finish(&id).await.unwrap();
+        assert_eq!(end.code(), Some(-31_010), "{end:?}");
+    }
+}
+
+#[tokio::test]
 async fn beyond_the_cap_a_stream_is_refused_and_a_closed_one_makes_room() {
     let server = Plain::with(Eras::Modern).await.unwrap();
     server.reply(testkit::upstream::ReplyForm::Sse);
