@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
+use bytes::Bytes;
 use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, Request, StatusCode};
 use time::OffsetDateTime;
@@ -17,7 +18,7 @@ use crate::mcp::exchange::{Call, accepted};
 use crate::mcp::headers::{check_modern, era_of, only, trace_of};
 use crate::mcp::record::Finish;
 use crate::mcp::session::{Reach, Session};
-use crate::mcp::{early, handshake, listen, notices};
+use crate::mcp::{batch, early, handshake, listen, notices};
 use crate::protocol::era::{Era, UNSTATED, Version};
 use crate::protocol::message::{Message, Shape};
 use crate::protocol::meta;
@@ -56,13 +57,21 @@ pub async fn post_one(
 async fn post(app: App, server: Option<String>, request: Request<axum::body::Body>) -> Response {
     let (parts, body) = request.into_parts();
     let visit = parts.extensions.get::<Visit>().cloned();
+    let endpoint = if server.is_some() { ONE } else { ALL };
     let mut entered = match enter(app, server.as_deref(), parts.headers, visit.as_ref()) {
         Ok(entered) => entered,
         Err(refusal) => return refusal.respond(None),
     };
-    let message = match read_message(&entered.headers, body).await {
-        Ok(message) => message,
+    let text = match read_message(&entered.headers, body).await {
+        Ok(text) => text,
         Err(refusal) => return entered.refuse(&refusal, None),
+    };
+    if batch::is_batch(&text) {
+        return Box::pin(batch::take(entered, text, endpoint, visit.as_ref())).await;
+    }
+    let message = match Message::parse(text) {
+        Ok(message) => message,
+        Err(problem) => return entered.refuse(&problem.into(), None),
     };
     entered.finish.fill(|operation| {
         operation.sizes.request = message.bytes().len() as u64;
@@ -134,30 +143,34 @@ fn no_server(slug: &str) -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, meta::INVALID_REQUEST, text)
 }
 
-async fn read_message(headers: &HeaderMap, body: axum::body::Body) -> Result<Message, Refusal> {
+async fn read_message(headers: &HeaderMap, body: axum::body::Body) -> Result<Bytes, Refusal> {
     if !accepts(headers, &["application/json", "text/event-stream"]) {
         let text = "the client must accept both `application/json` and `text/event-stream`";
         return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, meta::INVALID_REQUEST, text));
     }
-    read_json(headers, body).await
+    read_text(headers, body).await
 }
 
 /// The message in a body that says that it is JSON.
 pub(super) async fn read_json(headers: &HeaderMap, body: axum::body::Body) -> Result<Message, Refusal> {
+    Ok(Message::parse(read_text(headers, body).await?)?)
+}
+
+/// The text in a body that says that it is JSON.
+async fn read_text(headers: &HeaderMap, body: axum::body::Body) -> Result<Bytes, Refusal> {
     let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     if !meta::is_type(kind, b"application/json") {
         let text = "send the message as `Content-Type: application/json`";
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, meta::INVALID_REQUEST, text));
     }
-    let bytes = read(body).await.map_err(|problem| {
+    read(body).await.map_err(|problem| {
         let status = match problem {
             BodyProblem::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             BodyProblem::TooSlow => StatusCode::REQUEST_TIMEOUT,
             BodyProblem::Broken => StatusCode::BAD_REQUEST,
         };
         Refusal::new(status, meta::INVALID_REQUEST, problem.to_string())
-    })?;
-    Ok(Message::parse(bytes)?)
+    })
 }
 
 /// Whether the client takes all of these. A client that sends no `Accept` takes everything (RFC 9110, section 12.5.1).
@@ -245,7 +258,7 @@ fn legacy_version(headers: &HeaderMap) -> Result<Version, Refusal> {
     }
 }
 
-fn session_of(entered: &Entered) -> Result<Arc<Session>, Refusal> {
+pub(super) fn session_of(entered: &Entered) -> Result<Arc<Session>, Refusal> {
     let id = entered.headers.get(&meta::SESSION_HEADER).ok_or_else(|| {
         Refusal::bad(
             meta::INVALID_REQUEST,

@@ -378,7 +378,7 @@ fn adopt(app: &App, channel: &Channel, response: &Response) {
 
 /// Puts what an answer says into the queue, one event a message. Where a request is answered, an answer that breaks off is an
 /// error that the client is told of.
-async fn pump(app: &App, response: Response, queue: &mpsc::Sender<Bytes>, request: Option<&[u8]>) {
+pub(super) async fn pump(app: &App, response: Response, queue: &mpsc::Sender<Bytes>, request: Option<&[u8]>) {
     let limit = app.settings.limits.response_body;
     let streams = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes) == Some(b"text/event-stream");
     let body = response.into_body();

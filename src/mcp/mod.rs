@@ -1,6 +1,7 @@
 //! SURFACE: the gateway, JSON-RPC in and JSON-RPC out. `endpoint` is the door, `exchange` the way of one call: read that first.
 
 pub mod answers;
+pub mod batch;
 pub mod bridge;
 pub mod early;
 pub mod endpoint;

@@ -5,6 +5,7 @@
 
 mod asks;
 mod bad_input;
+mod batches;
 mod changes;
 mod channels;
 mod faults;
