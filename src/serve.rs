@@ -6,6 +6,7 @@ mod connection;
 mod first_key;
 mod front;
 mod listener;
+mod reader;
 mod tls;
 mod watch;
 mod workers;

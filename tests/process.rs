@@ -11,7 +11,8 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::routing::get;
 use http_body_util::{BodyExt as _, Empty};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use mcp_registry_gateway::config::{DotEnv, Settings};
 use mcp_registry_gateway::serve::{self, Ground, Running, Stopped};
 use mcp_registry_gateway::telemetry::{Metrics, Status, Weight};
@@ -197,7 +198,7 @@ async fn beyond_the_cap_a_connection_is_told_and_closed() {
 async fn http_2_is_spoken_to_who_knows_it() {
     let (_app, running) = serve::start(settings(&[])).await.unwrap();
     let io = TokioIo::new(connect(running.address()).await);
-    let (mut send, connection) = within(hyper::client::conn::http2::handshake(TokioExecutor::new(), io)).await.unwrap();
+    let (mut send, connection) = within(http2::handshake(TokioExecutor::new(), io)).await.unwrap();
     let talk = async {
         let get = |url: &str| http::Request::get(url).body(Empty::<Bytes>::new()).unwrap();
         let answer = send.send_request(get(&format!("http://{}/health/live", running.address()))).await.unwrap();
@@ -210,6 +211,59 @@ async fn http_2_is_spoken_to_who_knows_it() {
         tokio::select! { () = talk => {}, ended = connection => panic!("{ended:?}") }
     })
     .await;
+}
+
+#[tokio::test]
+async fn over_http_2_an_answer_that_is_not_read_is_reset_and_its_neighbours_go_on() {
+    let large = || get(async || vec![0_u8; 1 << 20]);
+    let (running, metrics) =
+        open(&["--write-timeout=200ms"], Router::new().route("/large", large()).route("/small", get("small"))).await;
+    let io = TokioIo::new(connect(running.address()).await);
+    let shy = http2::Builder::new(TokioExecutor::new()).initial_stream_window_size(100).handshake(io);
+    let (mut send, connection) = within(shy).await.unwrap();
+    let talk = async {
+        let url = format!("http://{}", running.address());
+        let get = |path: &str| http::Request::get(format!("{url}{path}")).body(Empty::<Bytes>::new()).unwrap();
+        let mut unread = Vec::new();
+        for _ in 0..100 {
+            unread.push(send.send_request(get("/large")).await.unwrap());
+        }
+        until(|| metrics.connections_cut.with(["slow_reader"]).get() == 100).await;
+        for answer in unread {
+            assert!(answer.into_body().collect().await.is_err(), "no half an answer");
+        }
+        let small = send.send_request(get("/small")).await.unwrap();
+        assert_eq!(small.into_body().collect().await.unwrap().to_bytes(), "small");
+        let read = send.send_request(get("/large")).await.unwrap();
+        assert_eq!(read.into_body().collect().await.unwrap().to_bytes().len(), 1 << 20, "who reads gets all of it");
+    };
+    within(async {
+        tokio::select! { () = talk => {}, ended = connection => panic!("{ended:?}") }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn over_http_2_a_ping_is_no_slow_head_and_no_use_either() {
+    let (app, running) = serve::start(settings(&["--header-read-timeout=50ms", "--keep-alive=300ms"])).await.unwrap();
+    let io = TokioIo::new(connect(running.address()).await);
+    let lively = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Duration::from_millis(10))
+        .keep_alive_while_idle(true)
+        .handshake(io);
+    let (mut send, connection) = within(lively).await.unwrap();
+    let first = async {
+        let get = format!("http://{}/health/live", running.address());
+        let get = http::Request::get(get).body(Empty::<Bytes>::new()).unwrap();
+        send.send_request(get).await.unwrap().into_body().collect().await.unwrap();
+        std::future::pending::<()>().await;
+    };
+    within(async {
+        tokio::select! { () = first => {}, ended = connection => drop(ended) }
+    })
+    .await;
+    assert_eq!(app.recorder.metrics().connections_cut.with(["slow_head"]).get(), 0);
 }
 
 /// A router with one request that waits to be released, and the two ends of it.

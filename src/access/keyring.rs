@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Caller, Identity, KeyId, Role, Scopes, SessionType, UserId};
@@ -60,6 +61,8 @@ type Keys = HashMap<[u8; 32], Entry, ahash::RandomState>;
 #[derive(Debug, Clone, Default)]
 pub struct KeyRing {
     keys: Arc<ArcSwap<Keys>>,
+    /// Held from reading the rows to replacing the map: an older reading never takes the place of a newer one.
+    reloading: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug)]
@@ -70,6 +73,8 @@ struct Entry {
     revoked: bool,
     disabled: bool,
     used: Arc<Used>,
+    /// Cancelled when the key stops being good. It outlives reloads for as long as the key is.
+    ended: CancellationToken,
 }
 
 /// When a key was last shown, and up to when that is stored; both in microseconds since 1970. It outlives reloads.
@@ -92,8 +97,9 @@ impl KeyRing {
     /// Reads every key; replaces what the ring knew, at once and whole. What cannot be read is left out and logged: one
     /// bad row locks nobody else out.
     pub async fn reload(&self, store: &Store) -> Result<(), StoreError> {
+        let _one = self.reloading.lock().await;
         let rows = store.keys_of_all_tenants().await?;
-        let before = self.keys.load();
+        let before = self.keys.load_full();
         let mut keys = Keys::with_capacity_and_hasher(rows.len(), ahash::RandomState::new());
         for row in rows {
             let id = row.key.id;
@@ -101,13 +107,20 @@ impl KeyRing {
                 tracing::error!(key = %id, "an API key is left out: its stored hash is not 32 bytes");
                 continue;
             };
-            let used = before.get(&hash).map(|entry| Arc::clone(&entry.used));
-            match Entry::read(row, hash, used) {
+            match Entry::read(row, hash, before.get(&hash)) {
                 Ok(entry) => drop(keys.insert(hash, entry)),
                 Err(error) => tracing::error!(key = %id, %error, "an API key is left out"),
             }
         }
         self.keys.store(Arc::new(keys));
+        // Behind the replacement: whoever asks from now on asks the new map.
+        let now = micros(OffsetDateTime::now_utc());
+        let keys = self.keys.load();
+        for (hash, entry) in &*before {
+            if !keys.get(hash).is_some_and(|entry| entry.is_good(now)) {
+                entry.ended.cancel();
+            }
+        }
         Ok(())
     }
 
@@ -138,12 +151,25 @@ impl KeyRing {
         Ok(entry.caller.clone())
     }
 
-    /// Whether the key behind `caller` is still good at `now`: what is held open longer than a request (streams,
-    /// sessions) asks this from time to time.
-    pub fn still_good(&self, caller: &Caller, now: OffsetDateTime) -> bool {
+    /// Cancelled when the key behind `caller` stops being good: revoked, expired, or its holder disabled. For what is held
+    /// open longer than a request.
+    pub fn end_of(&self, caller: &Caller) -> CancellationToken {
         let keys = self.keys.load();
-        let entry = keys.get(&caller.0.hash);
-        entry.is_some_and(|entry| !entry.revoked && !entry.disabled && entry.expires_at > micros(now))
+        if let Some(entry) = keys.get(&caller.0.hash).filter(|entry| entry.is_good(micros(OffsetDateTime::now_utc()))) {
+            return entry.ended.clone();
+        }
+        let ended = CancellationToken::new();
+        ended.cancel();
+        ended
+    }
+
+    /// Ends what is held open under keys that have expired by `now`. For a job, every second or so: nobody says when a key
+    /// expires.
+    pub fn end_expired(&self, now: OffsetDateTime) {
+        let now = micros(now);
+        for entry in self.keys.load().values().filter(|entry| entry.expires_at <= now) {
+            entry.ended.cancel();
+        }
     }
 
     /// Writes to the store when keys were last used, as far as it is not written yet; says how many keys. For a job, every
@@ -201,7 +227,11 @@ pub(super) fn is_plausible(token: &str) -> bool {
 }
 
 impl Entry {
-    fn read(row: HeldKeyRow, hash: [u8; 32], used: Option<Arc<Used>>) -> Result<Self, StoreError> {
+    fn is_good(&self, now: i64) -> bool {
+        !self.revoked && !self.disabled && self.expires_at > now
+    }
+
+    fn read(row: HeldKeyRow, hash: [u8; 32], before: Option<&Self>) -> Result<Self, StoreError> {
         let HeldKeyRow { key, username, user_role, user_state } = row;
         let role = |text: &str| Role::parse(text).ok_or_else(|| StoreError::Corrupt(format!("role `{text}`")));
         let scopes: Scopes =
@@ -225,9 +255,12 @@ impl Entry {
             expires_at: key.expires_at.unwrap_or(i64::MAX),
             revoked: key.revoked_at.is_some(),
             disabled: user_state != "active",
-            used: used.unwrap_or_else(|| {
-                Arc::new(Used { key: key.id, last: AtomicI64::new(stored), stored: AtomicI64::new(stored) })
-            }),
+            used: before.map_or_else(
+                || Arc::new(Used { key: key.id, last: AtomicI64::new(stored), stored: AtomicI64::new(stored) }),
+                |entry| Arc::clone(&entry.used),
+            ),
+            // A key that is good again, such as that of an account enabled anew, begins anew.
+            ended: before.map(|entry| entry.ended.clone()).filter(|ended| !ended.is_cancelled()).unwrap_or_default(),
         })
     }
 }

@@ -67,7 +67,12 @@ pub fn assemble(settings: Settings, store: Store, sealer: Sealer, keyring: KeyRi
     let metrics = Arc::new(Metrics::new(settings.metrics.max_series));
     let tasks = TaskTracker::new();
     let shutdown = CancellationToken::new();
-    let children = stdio::Settings { max_children: settings.limits.max_children, ..stdio::Settings::default() };
+    let children = stdio::Settings {
+        max_children: settings.limits.max_children,
+        max_per_server: settings.limits.max_children_per_server,
+        idle_after: settings.limits.child_idle_timeout,
+        ..stdio::Settings::default()
+    };
     let ground = Arc::new(Ground {
         outbound: Arc::new(Outbound::new(AddressPolicy::ADMIN, None)),
         limits: Limits { message: settings.limits.response_body, in_flight: settings.pools.max_pool_size },
@@ -146,6 +151,11 @@ fn start_jobs(app: &App) {
             }
             Ok(())
         }
+    });
+    let keys = app.keyring.clone();
+    jobs.run("end expired keys", Every::about(Duration::from_millis(500)), move || {
+        keys.end_expired(time::OffsetDateTime::now_utc());
+        std::future::ready(Ok(()))
     });
     let flusher = app.clone();
     jobs.run("flush key use", Every::about(Duration::from_secs(30)), move || {

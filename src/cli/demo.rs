@@ -43,7 +43,7 @@ struct Stage<'a> {
 
 /// Runs it until the process is told to stop.
 pub async fn run(settings: Settings, screen: Screen) -> anyhow::Result<Stopped> {
-    crate::serve::live(settings, async |app, running| Box::pin(show(app, running, screen)).await).await
+    Box::pin(crate::serve::live(settings, async |app, running| Box::pin(show(app, running, screen)).await)).await
 }
 
 /// The gateway is up: makes the first call and tells of it. Where that fails the gateway stays up all the same, and a look

@@ -133,6 +133,12 @@ pub struct Limits {
     /// Most child processes of stdio servers at once
     #[arg(long, env = "MREG_MAX_CHILDREN", default_value_t = 256, value_name = "COUNT", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
     pub max_children: usize,
+    /// Most child processes of one stdio server at once; a server whose sessions each have their own needs one for each
+    #[arg(long, env = "MREG_MAX_CHILDREN_PER_SERVER", default_value_t = 64, value_name = "COUNT", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    pub max_children_per_server: usize,
+    /// Time after which a child process that nobody uses is stopped; the next call starts it again
+    #[arg(long, env = "MREG_CHILD_IDLE_TIMEOUT", default_value = "10m", value_name = "DURATION", value_parser = parse::positive)]
+    pub child_idle_timeout: Duration,
     /// Age at which the list of what an upstream offers is asked for again
     #[arg(long, env = "MREG_CATALOGUE_TTL", default_value = "300s", value_name = "DURATION", value_parser = parse::positive)]
     pub catalogue_ttl: Duration,

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use crate::access::{AuthError, Caller};
 use crate::app::App;
 use crate::mcp::error::{Refusal, empty_response};
-use crate::mcp::exchange::{Call, accepted, exchange};
-use crate::mcp::headers::{check_modern, era_of, trace_of};
+use crate::mcp::exchange::{Call, accepted};
+use crate::mcp::headers::{check_modern, era_of, only, trace_of};
 use crate::mcp::record::Finish;
 use crate::mcp::session::{Reach, Session};
-use crate::mcp::{handshake, listen, notices};
+use crate::mcp::{batch, early, handshake, listen, notices};
 use crate::protocol::era::{Era, UNSTATED, Version};
 use crate::protocol::message::{Message, Shape};
 use crate::protocol::meta;
@@ -20,6 +20,7 @@ use crate::web::body::{BodyProblem, read};
 use crate::web::{Visit, caller};
 use axum::extract::{Path, State};
 use axum::response::Response;
+use bytes::Bytes;
 use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, Request, StatusCode};
 
@@ -54,13 +55,21 @@ pub async fn post_one(
 async fn post(app: App, server: Option<String>, request: Request<axum::body::Body>) -> Response {
     let (parts, body) = request.into_parts();
     let visit = parts.extensions.get::<Visit>().cloned();
+    let endpoint = if server.is_some() { ONE } else { ALL };
     let mut entered = match enter(app, "POST", [ALL, ONE], server.as_deref(), parts.headers, visit.as_ref()) {
         Ok(entered) => entered,
         Err(refusal) => return refusal.respond(None),
     };
-    let message = match read_message(&entered.headers, body).await {
-        Ok(message) => message,
+    let text = match read_message(&entered.headers, body).await {
+        Ok(text) => text,
         Err(refusal) => return entered.refuse(&refusal, None),
+    };
+    if batch::is_batch(&text) {
+        return Box::pin(batch::take(entered, text, endpoint, visit.as_ref())).await;
+    }
+    let message = match Message::parse(text) {
+        Ok(message) => message,
+        Err(problem) => return entered.refuse(&problem.into(), None),
     };
     entered.finish.fill(|operation| {
         operation.sizes.request = message.bytes().len() as u64;
@@ -109,12 +118,22 @@ pub(super) fn let_in(
             return Err(unauthorized(error));
         }
     };
+    Ok(admitted(app, caller, headers, finish))
+}
+
+/// One more message of a request that was let in: a record of its own, for the same caller.
+pub(super) fn again(of: &Entered, endpoint: &'static str, visit: Option<&Visit>) -> Entered {
+    let finish = begin(&of.app, "POST", endpoint, &of.headers, visit);
+    Entered { reach: of.reach, ..admitted(of.app.clone(), of.caller.clone(), of.headers.clone(), finish) }
+}
+
+fn admitted(app: App, caller: Caller, headers: HeaderMap, mut finish: Finish) -> Entered {
     finish.fill(|operation| {
         operation.tenant = Some(caller.tenant().clone());
         operation.principal = Some(caller.principal().clone());
         operation.key_id = Some(caller.key_label().clone());
     });
-    Ok(Entered { app, caller, headers, reach: Reach::All, finish })
+    Entered { app, caller, headers, reach: Reach::All, finish }
 }
 
 /// What a path that names this server, or none, reaches.
@@ -154,30 +173,34 @@ fn no_server(slug: &str) -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, meta::INVALID_REQUEST, text)
 }
 
-async fn read_message(headers: &HeaderMap, body: axum::body::Body) -> Result<Message, Refusal> {
+async fn read_message(headers: &HeaderMap, body: axum::body::Body) -> Result<Bytes, Refusal> {
     if !accepts(headers, &["application/json", "text/event-stream"]) {
         let text = "the client must accept both `application/json` and `text/event-stream`";
         return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, meta::INVALID_REQUEST, text));
     }
-    read_json(headers, body).await
+    read_text(headers, body).await
 }
 
 /// The message in a body that says that it is JSON.
 pub(super) async fn read_json(headers: &HeaderMap, body: axum::body::Body) -> Result<Message, Refusal> {
+    Ok(Message::parse(read_text(headers, body).await?)?)
+}
+
+/// The text in a body that says that it is JSON.
+async fn read_text(headers: &HeaderMap, body: axum::body::Body) -> Result<Bytes, Refusal> {
     let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     if !meta::is_type(kind, b"application/json") {
         let text = "send the message as `Content-Type: application/json`";
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, meta::INVALID_REQUEST, text));
     }
-    let bytes = read(body).await.map_err(|problem| {
+    read(body).await.map_err(|problem| {
         let status = match problem {
             BodyProblem::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             BodyProblem::TooSlow => StatusCode::REQUEST_TIMEOUT,
             BodyProblem::Broken => StatusCode::BAD_REQUEST,
         };
         Refusal::new(status, meta::INVALID_REQUEST, problem.to_string())
-    })?;
-    Ok(Message::parse(bytes)?)
+    })
 }
 
 /// Whether the client takes all of these. A client that sends no `Accept` takes everything (RFC 9110, section 12.5.1).
@@ -225,7 +248,7 @@ async fn modern(mut entered: Entered, message: Message) -> Response {
     let version = crate::protocol::era::MODERN.as_str();
     entered.finish.fill(|operation| operation.client_version = Some(version));
     match message.shape() {
-        Shape::Request => Box::pin(exchange(entered.into_call(message, None))).await,
+        Shape::Request => early::answer(entered.into_call(message, None)).await,
         // Closing the stream is how a modern client cancels; nothing else is notified over HTTP.
         Shape::Notification => {
             entered.finish.end(Outcome::Success);
@@ -255,7 +278,7 @@ async fn legacy(mut entered: Entered, message: Message) -> Response {
         operation.client_version = Some(session.version.as_str());
     });
     match message.shape() {
-        Shape::Request => Box::pin(exchange(entered.into_call(message, Some(session)))).await,
+        Shape::Request => early::answer(entered.into_call(message, Some(session))).await,
         Shape::Notification => Box::pin(notices::notification(entered.into_call(message, Some(session)))).await,
         Shape::Result | Shape::Error => Box::pin(notices::answer(entered.into_call(message, Some(session)))).await,
     }
@@ -263,16 +286,13 @@ async fn legacy(mut entered: Entered, message: Message) -> Response {
 
 /// A header that names a version must name one of its era that is spoken here.
 fn legacy_version(headers: &HeaderMap) -> Result<Version, Refusal> {
-    match headers.get(&meta::VERSION_HEADER) {
+    match only(headers, &meta::VERSION_HEADER)? {
         None => Ok(UNSTATED),
-        Some(value) => {
-            let text = value.to_str().unwrap_or_default();
-            Version::parse(text).ok_or_else(|| Refusal::version(text))
-        }
+        Some(text) => Version::parse(text).ok_or_else(|| Refusal::version(text)),
     }
 }
 
-fn session_of(entered: &Entered) -> Result<Arc<Session>, Refusal> {
+pub(super) fn session_of(entered: &Entered) -> Result<Arc<Session>, Refusal> {
     let id = entered.headers.get(&meta::SESSION_HEADER).ok_or_else(|| {
         Refusal::bad(
             meta::INVALID_REQUEST,

@@ -28,7 +28,7 @@ use crate::mcp::record::Finish;
 use crate::mcp::relay::{Parts, Relay};
 use crate::mcp::session::{InFlight, Reach, Session};
 use crate::mcp::source::Source;
-use crate::mcp::{answers, listen};
+use crate::mcp::{answers, listen, watch};
 use crate::protocol::era::Era;
 use crate::protocol::message::Message;
 use crate::protocol::meta;
@@ -124,7 +124,7 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
         }
     }
     if sent.method() == "subscriptions/listen" && !has_own_stream(entry) {
-        return listen::one(call, entry);
+        return Box::pin(listen::one(call, entry)).await;
     }
 
     // Send: replica, session, era, credential are the transport's business.
@@ -274,9 +274,10 @@ async fn answer(
     };
     let tag = (call.reach == Reach::All).then(|| entry.slug().into());
     let finish = call.finish.hand_over();
-    let (app, upstream, session) = (call.app.clone(), entry.upstream.clone(), call.session.clone());
+    let (app, caller) = (call.app.clone(), call.caller.clone());
+    let (upstream, session, back) = (entry.upstream.clone(), call.session.clone(), origin);
     let parts =
-        Parts { app, upstream, source, first, fix, back: origin, session, in_flight, tag, finish, seat, deadline };
+        Parts { app, caller, upstream, source, first, fix, back, session, in_flight, tag, finish, seat, deadline };
     Ok(stream_response(Body::new(Relay::new(parts))))
 }
 
@@ -402,7 +403,7 @@ async fn resolve<'a>(
         "server/discover" if era == Era::Modern => Ok(Target::Here(answers::here(message, &answers::discover()))),
         "ping" if era == Era::Legacy => Ok(Target::Here(answers::here(message, "{}"))),
         "logging/setLevel" if era == Era::Legacy => set_level(call, message),
-        "subscriptions/listen" if era == Era::Modern => listen::all(call).map(Target::Here),
+        "subscriptions/listen" if era == Era::Modern => Box::pin(listen::all(call)).await.map(Target::Here),
         "tools/call" | "prompts/get" => {
             let (what, name) = if method == "tools/call" { ("tool", "name") } else { ("prompt", "name") };
             let raw = message.member(name).ok_or_else(|| missing(name))?;
@@ -475,7 +476,10 @@ async fn resolve_in<'a>(call: &Call, entry: &'a Entry, message: &'a Message, era
             if let (Some(session), Some(params)) = (&call.session, message.body()) {
                 session.set_level(params);
             }
-            to_server(None)
+            match Box::pin(watch::wish(call, entry, message)).await? {
+                Some(answer) => Ok(Target::Here(answer)),
+                None => to_server(None),
+            }
         }
         ("resources/subscribe" | "resources/unsubscribe", Era::Legacy, _) => match message.text("uri") {
             Some(uri) => Box::pin(subscribe(call, entry, message, &uri)).await,
@@ -498,7 +502,10 @@ async fn subscribe<'a>(call: &Call, entry: &'a Entry, message: &'a Message, uri:
     let peer = entry.upstream.peer_for(Era::Legacy).await;
     let peer = peer.map_err(|fault| Refusal::of(&fault, entry.slug(), Era::Legacy))?;
     if peer.era_for(Era::Legacy) == Era::Legacy {
-        return Ok(as_is);
+        return Ok(match watch::wish(call, entry, message).await? {
+            Some(answer) => Target::Here(answer),
+            None => as_is,
+        });
     }
     if begins {
         listen::watch_for(&call.app, session, &entry.upstream, vec![uri.to_owned()]);

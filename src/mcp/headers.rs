@@ -2,6 +2,8 @@
 //! (2026-07-28, basic/transports/streamable-http, "Request Metadata" and "Server Validation"). Headers and body must agree,
 //! so that nobody between client and gateway sees another request than the gateway does.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::json;
@@ -31,7 +33,7 @@ pub fn era_of(headers: &HeaderMap, message: &Message) -> Era {
 
 /// Checks a modern message against its headers; returns the name it is about, if its method has one.
 pub fn check_modern(headers: &HeaderMap, message: &Message) -> Result<(), Refusal> {
-    let announced = text(headers, &meta::VERSION_HEADER)?;
+    let announced = only(headers, &meta::VERSION_HEADER)?;
     let stated = message.meta(meta::PROTOCOL_VERSION).map(|value| json::text(value).unwrap_or_default());
     match (announced, &stated) {
         (None, _) => return mismatch("the header MCP-Protocol-Version is missing"),
@@ -56,7 +58,7 @@ pub fn check_modern(headers: &HeaderMap, message: &Message) -> Result<(), Refusa
         Some(_) => {}
     }
     let method = message.method();
-    match text(headers, &meta::METHOD_HEADER)? {
+    match only(headers, &meta::METHOD_HEADER)? {
         None => return mismatch("the header Mcp-Method is missing"),
         Some(header) if header != method => {
             return mismatch(&format!("Mcp-Method is `{header}`, but the body says `{method}`"));
@@ -65,7 +67,7 @@ pub fn check_modern(headers: &HeaderMap, message: &Message) -> Result<(), Refusa
     }
     if let Some(member) = named_by(&method) {
         let body = message.text(member).unwrap_or_default();
-        match text(headers, &meta::NAME_HEADER)?.map(meta::decode) {
+        match only(headers, &meta::NAME_HEADER)?.map(meta::decode) {
             None => return mismatch("the header Mcp-Name is missing"),
             Some(None) => return mismatch("the Base64 form of Mcp-Name is broken"),
             Some(Some(header)) if header != body => {
@@ -92,14 +94,14 @@ pub fn named_by(method: &str) -> Option<&'static str> {
 /// Checks the headers that mirror tool parameters against the arguments of the call.
 pub fn check_params(headers: &HeaderMap, message: &Message, mirrored: &[Mirrored]) -> Result<(), Refusal> {
     for parameter in mirrored {
-        let header = text(headers, &parameter.header)?;
+        let header = only(headers, &parameter.header)?;
         match (header.map(meta::decode), argument(message, parameter)) {
             (None, Some(_)) => return mismatch(&format!("the header {} is missing", parameter.header)),
             (Some(None), _) => return mismatch(&format!("the Base64 form of {} is broken", parameter.header)),
             (Some(Some(_)), None) => {
                 return mismatch(&format!("{} is there, but the argument is not", parameter.header));
             }
-            (Some(Some(header)), Some(body)) if !same(&header, &body) => {
+            (Some(Some(header)), Some(body)) if !body.is_said_by(&header) => {
                 return mismatch(&format!("{} does not say what the argument says", parameter.header));
             }
             _ => {}
@@ -112,7 +114,7 @@ pub fn check_params(headers: &HeaderMap, message: &Message, mirrored: &[Mirrored
 pub fn mirror_params(message: &Message, mirrored: &[Mirrored]) -> Vec<(HeaderName, HeaderValue)> {
     let header = |parameter: &Mirrored| {
         let value = argument(message, parameter)?;
-        Some((parameter.header.clone(), HeaderValue::from_str(&meta::encode(&value)).ok()?))
+        Some((parameter.header.clone(), HeaderValue::from_str(&meta::encode(value.text())).ok()?))
     };
     mirrored.iter().filter_map(header).collect()
 }
@@ -139,24 +141,67 @@ pub fn trace_of(headers: &HeaderMap) -> Option<u128> {
     u128::from_str_radix(text.split('-').nth(1)?, 16).ok().filter(|id| *id != 0)
 }
 
-/// The argument as it stands in a header; `None` when it is absent, null or no primitive.
-fn argument(message: &Message, parameter: &Mirrored) -> Option<String> {
-    let value = parameter.path.iter().try_fold(message.member("arguments")?, |value, name| json::get(value, name))?;
-    match value.first()? {
-        b'"' => json::text(value).map(std::borrow::Cow::into_owned),
-        b'{' | b'[' | b'n' => None,
-        _ => std::str::from_utf8(value).ok().map(str::to_owned),
+/// An argument that a header may mirror.
+enum Argument<'a> {
+    String(Cow<'a, str>),
+    Number(&'a str),
+    /// `true` or `false`.
+    Boolean(&'a str),
+}
+
+impl Argument<'_> {
+    /// As it stands in a header.
+    fn text(&self) -> &str {
+        match self {
+            Self::String(text) => text,
+            Self::Number(text) | Self::Boolean(text) => text,
+        }
+    }
+
+    /// Whether a header says the same. Only numbers are compared as numbers: `42.0` is `42`, but not for a string.
+    fn is_said_by(&self, header: &str) -> bool {
+        let text = self.text();
+        match self {
+            _ if header == text => true,
+            Self::Number(_) => match (whole(header), whole(text)) {
+                // A float would take two large numbers for one.
+                (Some(one), Some(other)) => one == other,
+                _ => header.parse::<f64>().is_ok_and(|one| text.parse().is_ok_and(|other: f64| same(one, other))),
+            },
+            Self::String(_) | Self::Boolean(_) => false,
+        }
     }
 }
 
-/// Numbers are compared as numbers: `42.0` is `42`.
-fn same(header: &str, body: &str) -> bool {
-    header == body
-        || matches!((header.parse::<f64>(), body.parse::<f64>()), (Ok(a), Ok(b)) if (a - b).abs() < f64::EPSILON)
+/// An integer without fraction and exponent.
+fn whole(text: &str) -> Option<i128> {
+    text.parse().ok()
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Refusal> {
-    let Some(value) = headers.get(name) else { return Ok(None) };
+#[expect(clippy::float_cmp, reason = "two spellings of one number are one float")]
+fn same(one: f64, other: f64) -> bool {
+    one == other
+}
+
+/// The argument; `None` when it is absent, null or no primitive.
+fn argument<'a>(message: &'a Message, parameter: &Mirrored) -> Option<Argument<'a>> {
+    let value = parameter.path.iter().try_fold(message.member("arguments")?, |value, name| json::get(value, name))?;
+    match value.first()? {
+        b'"' => json::text(value).map(Argument::String),
+        b'{' | b'[' | b'n' => None,
+        b't' | b'f' => std::str::from_utf8(value).ok().map(Argument::Boolean),
+        _ => std::str::from_utf8(value).ok().map(Argument::Number),
+    }
+}
+
+/// The one value of a header. Where it comes more than once and differs, one reader would go by the first and the next by the
+/// last.
+pub fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Refusal> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.any(|other| other != value) {
+        return mismatch(&format!("the header {name} is there more than once, with different values"));
+    }
     match value.to_str() {
         Ok(text) => Ok(Some(text)),
         Err(_) => mismatch(&format!("the header {name} holds characters that no header may hold")),
@@ -175,6 +220,49 @@ fn missing(key: &str) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_header_says_what_the_argument_says_by_the_arguments_own_type() {
+        let text = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"arguments":{"text":"7","number":7,"big":9007199254740993,"half":0.5,"yes":true,"none":null}}}"#;
+        let message = Message::parse(bytes::Bytes::from_static(text.as_bytes())).unwrap();
+        let says = |name: &str, header: &str| {
+            let parameter = Mirrored { header: HeaderName::from_static("mcp-param-x"), path: vec![name.into()].into() };
+            let headers = HeaderMap::from_iter([(parameter.header.clone(), HeaderValue::from_str(header).unwrap())]);
+            check_params(&headers, &message, &[parameter]).is_ok()
+        };
+        for (name, header) in
+            [("text", "7"), ("number", "7"), ("number", "7.0"), ("number", "70e-1"), ("half", "5e-1"), ("yes", "true")]
+        {
+            assert!(says(name, header), "{name}: {header}");
+        }
+        for (name, header) in [
+            ("text", "7.0"),
+            ("text", "07"),
+            ("number", "8"),
+            ("number", "x"),
+            ("big", "9007199254740992"),
+            ("half", "0.6"),
+            ("yes", "True"),
+            ("none", "null"),
+        ] {
+            assert!(!says(name, header), "{name}: {header}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_comes_twice_with_different_values_is_refused() {
+        let name = HeaderName::from_static("mcp-name");
+        let of = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(&name, HeaderValue::from_static(value));
+            }
+            only(&headers, &name).map(|value| value.map(str::to_owned))
+        };
+        assert_eq!(of(&[]).unwrap(), None);
+        assert_eq!(of(&["a", "a"]).unwrap().as_deref(), Some("a"));
+        assert_eq!(of(&["a", "b"]).unwrap_err().code, meta::HEADER_MISMATCH);
+    }
 
     #[test]
     fn a_trace_is_carried_on_whole_or_not_at_all() {

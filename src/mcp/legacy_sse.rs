@@ -22,7 +22,6 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Request, StatusCode};
 use http_body::Frame;
 use serde::Deserialize;
-use time::OffsetDateTime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -36,7 +35,7 @@ use crate::mcp::error::Refusal;
 use crate::mcp::exchange::{Call, accepted, exchange, stream_response};
 use crate::mcp::record::Finish;
 use crate::mcp::session::{Hold, Reach, Session};
-use crate::mcp::streams::Seat;
+use crate::mcp::streams::{Seat, Tenure};
 use crate::mcp::{handshake, listen, notices};
 use crate::protocol::era::Era;
 use crate::protocol::message::{Message, Shape};
@@ -175,16 +174,17 @@ fn open(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<&Visit
     app.channels.lock().insert(name.clone(), channel.clone());
     let keep_alive = app.settings.limits.sse_keep_alive;
     let stop = Some(Box::pin(app.shutdown.clone().cancelled_owned()));
+    let tenure = Tenure::new(&app.keyring, &caller);
     let guard = Guard { app, name, channel };
     let timer = Box::pin(sleep(keep_alive));
-    stream_response(Body::new(Stream { receiver, guard, caller, stop, keep_alive, timer, finish, _seat: seat }))
+    stream_response(Body::new(Stream { receiver, guard, tenure, stop, keep_alive, timer, finish, _seat: seat }))
 }
 
 /// The client's stream.
 struct Stream {
     receiver: mpsc::Receiver<Bytes>,
     guard: Guard,
-    caller: Caller,
+    tenure: Tenure,
     stop: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     keep_alive: Duration,
     timer: Pin<Box<Sleep>>,
@@ -200,6 +200,10 @@ impl http_body::Body for Stream {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        // A key that was revoked, or has expired, keeps nothing open.
+        if self.tenure.poll(context).is_ready() {
+            return Poll::Ready(None);
+        }
         if self.stop.as_mut().is_some_and(|stop| stop.as_mut().poll(context).is_ready()) {
             // Nothing new is taken; what is under way still answers, and then the queue has no end to write into.
             self.stop = None;
@@ -213,8 +217,6 @@ impl http_body::Body for Stream {
         self.timer.as_mut().reset(after);
         let frame = match next {
             Poll::Ready(frame) => frame,
-            // A key that was revoked, or has expired, keeps nothing open.
-            Poll::Pending if !self.guard.app.keyring.still_good(&self.caller, OffsetDateTime::now_utc()) => None,
             Poll::Pending => Some(sse::KEEP_ALIVE),
         };
         if let Some(frame) = &frame {
@@ -373,7 +375,7 @@ fn adopt(app: &App, channel: &Channel, response: &Response) {
 
 /// Puts what an answer says into the queue, one event a message. Where a request is answered, an answer that breaks off is an
 /// error that the client is told of.
-async fn pump(app: &App, response: Response, queue: &mpsc::Sender<Bytes>, request: Option<&[u8]>) {
+pub(super) async fn pump(app: &App, response: Response, queue: &mpsc::Sender<Bytes>, request: Option<&[u8]>) {
     let limit = app.settings.limits.response_body;
     let streams = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes) == Some(b"text/event-stream");
     let body = response.into_body();

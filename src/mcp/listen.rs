@@ -12,6 +12,8 @@ use ahash::AHashMap;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use http::header::{ALLOW, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use http_body::Frame;
@@ -30,11 +32,12 @@ use crate::mcp::exchange::{Call, stream_response};
 use crate::mcp::reach::{self, Back};
 use crate::mcp::record::Finish;
 use crate::mcp::relay::{Parts, Relay, note_request};
-use crate::mcp::session::{Reach, Session, Way};
+use crate::mcp::session::{Asked, Reach, Session, Way};
 use crate::mcp::source::Source;
-use crate::mcp::streams::Seat;
-use crate::mcp::watch::watch;
+use crate::mcp::streams::{Seat, Tenure};
+use crate::mcp::watch::Watch;
 use crate::protocol::era::Era;
+use crate::protocol::level::Level;
 use crate::protocol::message::{self, Message, Shape};
 use crate::protocol::{meta, sse};
 use crate::registry::catalog::Kind;
@@ -90,6 +93,7 @@ pub async fn stream(
             let upstream = upstream.clone();
             let parts = Parts {
                 app,
+                caller,
                 upstream,
                 source,
                 first: None,
@@ -111,6 +115,7 @@ pub async fn stream(
                 hear_link(&app, &caller, &session, id, link);
             }
             watch_again(&app, &caller, &session);
+            let tenure = Tenure::new(&app.keyring, &caller);
             let kinds = Kind::ALL.to_vec();
             let (reach, uris) = (session.reach, HashSet::new());
             if let Some(outbox) = session.outbox() {
@@ -126,7 +131,7 @@ pub async fn stream(
                 app.tasks.spawn(feed(wants, outbox));
             }
             finish.end(Outcome::Success);
-            stream_response(Body::new(Outbox::new(&app, receiver, Some((session, number)), finish, seat)))
+            stream_response(Body::new(Outbox::new(&app, tenure, receiver, Some((session, number)), finish, seat)))
         }
         Err(fault) if matches!(fault.kind, FaultKind::Status(405)) => not_offered(finish),
         Err(fault) => {
@@ -181,19 +186,18 @@ async fn server_stream(
 }
 
 /// `subscriptions/listen` at the common endpoint.
-pub fn all(call: &Call) -> Result<Response, Refusal> {
+pub async fn all(call: &Call) -> Result<Response, Refusal> {
     let snapshot = call.app.registry.snapshot();
     let tenant = snapshot.tenant(call.caller.tenant()).cloned();
-    listen(call, move |call, uri| tenant.as_ref().and_then(|tenant| tenant.resource(&call.caller, uri)).cloned())
+    listen(call, move |uri| tenant.as_ref().and_then(|tenant| tenant.resource(&call.caller, uri)).cloned()).await
 }
 
 /// `subscriptions/listen` for a server that has no such stream itself.
-pub fn one(call: &Call, entry: &Entry) -> Result<Response, Refusal> {
-    let entry = entry.clone();
-    listen(call, move |_, _| Some(entry.clone()))
+pub async fn one(call: &Call, entry: &Entry) -> Result<Response, Refusal> {
+    listen(call, move |_| Some(entry.clone())).await
 }
 
-fn listen(call: &Call, owner: impl Fn(&Call, &str) -> Option<Entry>) -> Result<Response, Refusal> {
+async fn listen(call: &Call, owner: impl Fn(&str) -> Option<Entry>) -> Result<Response, Refusal> {
     let seat = call.app.streams.seat().map_err(|fault| Refusal::full(&fault))?;
     let filter = call.message.member("notifications").unwrap_or(b"{}");
     let id = call.message.id_bytes().unwrap_or_default();
@@ -211,18 +215,21 @@ fn listen(call: &Call, owner: impl Fn(&Call, &str) -> Option<Entry>) -> Result<R
             kinds.extend(list);
         }
     }
-    let mut owners: AHashMap<ServerId, (Entry, Vec<String>)> = AHashMap::new();
-    let mut uris = HashSet::new();
-    for uri in json::elements(json::get(filter, "resourceSubscriptions").unwrap_or_default()).filter_map(json::text) {
-        if let Some(entry) = owner(call, &uri).filter(|_| uris.len() < MOST_WATCHED) {
-            owners
-                .entry(entry.upstream.server.id)
-                .or_insert_with(|| (entry, Vec::new()))
-                .1
-                .push(uri.clone().into_owned());
-            uris.insert(uri.into_owned());
+    let mut owners: AHashMap<ServerId, (Arc<Upstream>, Vec<String>)> = AHashMap::new();
+    let asked = json::elements(json::get(filter, "resourceSubscriptions").unwrap_or_default()).filter_map(json::text);
+    for uri in asked.take(MOST_WATCHED) {
+        if let Some(upstream) = owner(&uri).map(|entry| entry.upstream) {
+            owners.entry(upstream.server.id).or_insert_with(|| (upstream, Vec::new())).1.push(uri.into_owned());
         }
     }
+    // What is acknowledged is what will be told.
+    let watches: Vec<Watch> = owners
+        .into_values()
+        .map(|(upstream, uris)| Watch::begin(upstream, uris))
+        .collect::<FuturesUnordered<_>>()
+        .collect()
+        .await;
+    let uris: HashSet<String> = watches.iter().flat_map(|watch| watch.uris.iter().cloned()).collect();
     if !uris.is_empty() {
         let list: Vec<String> = uris.iter().map(|uri| json::quote(uri)).collect();
         honoured.push(format!("\"resourceSubscriptions\":[{}]", list.join(",")));
@@ -232,8 +239,8 @@ fn listen(call: &Call, owner: impl Fn(&Call, &str) -> Option<Entry>) -> Result<R
     let acknowledged = format!("{{{tag},\"notifications\":{{{}}}}}", honoured.join(","));
     let first = message::call(None, "notifications/subscriptions/acknowledged", acknowledged.as_bytes());
     let _ = sender.try_send(sse::frame(&first, None, None));
-    for (_, (entry, uris)) in owners {
-        call.app.tasks.spawn(watch(call.app.clone(), entry.upstream, uris, sender.clone()));
+    for watch in watches {
+        call.app.tasks.spawn(watch.keep(call.app.clone(), sender.clone()));
     }
     let wants = Wants {
         app: call.app.clone(),
@@ -245,13 +252,14 @@ fn listen(call: &Call, owner: impl Fn(&Call, &str) -> Option<Entry>) -> Result<R
         subscription: Some(id),
     };
     call.app.tasks.spawn(feed(wants, sender));
-    Ok(stream_response(Body::new(Outbox::new(&call.app, receiver, None, call.finish_later(), Some(seat)))))
+    let tenure = Tenure::new(&call.app.keyring, &call.caller);
+    Ok(stream_response(Body::new(Outbox::new(&call.app, tenure, receiver, None, call.finish_later(), Some(seat)))))
 }
 
 /// Makes a modern server tell of these resources as long as this legacy client listens.
 pub fn watch_for(app: &App, session: &Session, upstream: &Arc<Upstream>, uris: Vec<String>) {
     if let Some(outbox) = session.outbox() {
-        app.tasks.spawn(watch(app.clone(), upstream.clone(), uris, outbox));
+        app.tasks.spawn(Watch::new(upstream.clone(), uris).keep(app.clone(), outbox));
     }
 }
 
@@ -402,7 +410,7 @@ pub fn hear_link(app: &App, caller: &Caller, session: &Arc<Session>, server: Ser
     app.tasks.clone().spawn(async move {
         let hearing = async {
             loop {
-                match hear(&upstream, &session, &link, &outbox).await {
+                match hear(&app, &upstream, &session, &link, &outbox).await {
                     Ok(Heard::NotOffered) => return,
                     Ok(Heard::Lost) => {
                         session.lose(server, &link);
@@ -442,6 +450,7 @@ enum Heard {
 }
 
 async fn hear(
+    app: &App,
     upstream: &Arc<Upstream>,
     session: &Arc<Session>,
     link: &Arc<HttpSession>,
@@ -462,7 +471,11 @@ async fn hear(
     while let Some(piece) = source.next().await {
         let Some(message) = piece?.message else { continue };
         let bytes = match message.shape() {
-            Shape::Request => note_request(session, upstream, &message, Way::Http(link.clone()), true),
+            Shape::Request => {
+                let id = message.id_bytes().unwrap_or_default();
+                let asked = Asked { upstream: upstream.clone(), way: Way::Http(link.clone()), id, cause: None };
+                note_request(app, session, &message, asked, true)
+            }
             // The gateway itself tells what changed in its lists.
             Shape::Notification if message.method().ends_with("/list_changed") => None,
             Shape::Notification => Some(message.into_bytes()),
@@ -475,11 +488,23 @@ async fn hear(
     Ok(Heard::Ended)
 }
 
-/// Passes a `logging/setLevel` on to every session with a server that this client has.
+/// Passes a `logging/setLevel` on to every session with a server that this client has, and to the children and streams that
+/// serve it, now or later.
 pub fn pass_level_on(call: &Call, session: &Arc<Session>, params: &[u8]) {
     let message = message::call(Some(b"\"mcpg-level\""), "logging/setLevel", params);
     let snapshot = call.app.registry.snapshot();
     let Some(tenant) = snapshot.tenant(call.caller.tenant()) else { return };
+    if let Some(level) = json::get_text(params, "level").and_then(|level| Level::parse(&level)) {
+        let who = reach::who(&call.caller, Some(session));
+        let seen = |entry: &&Entry| tenant.entry_by_id(&call.caller, entry.upstream.server.id).is_some();
+        for entry in tenant.entries().iter().filter(seen) {
+            if matches!(entry.upstream.transport, Transport::Http(_)) {
+                continue;
+            }
+            let (upstream, who, holder) = (entry.upstream.clone(), who.clone(), Arc::from(&*session.id));
+            call.app.tasks.spawn(async move { upstream.log_for(&who, &holder, level).await });
+        }
+    }
     for (id, link) in session.links() {
         let Some(entry) = tenant.entry_by_id(&call.caller, id) else { continue };
         let (upstream, message) = (entry.upstream.clone(), message.clone());
@@ -496,6 +521,7 @@ pub fn pass_level_on(call: &Call, session: &Arc<Session>, params: &[u8]) {
 
 /// A listener's stream.
 struct Outbox {
+    tenure: Tenure,
     receiver: mpsc::Receiver<Bytes>,
     keep_alive: Duration,
     timer: Pin<Box<Sleep>>,
@@ -507,13 +533,14 @@ struct Outbox {
 impl Outbox {
     fn new(
         app: &App,
+        tenure: Tenure,
         receiver: mpsc::Receiver<Bytes>,
         session: Option<(Arc<Session>, u64)>,
         finish: Finish,
         seat: Option<Seat>,
     ) -> Self {
         let keep_alive = app.settings.limits.sse_keep_alive;
-        Self { receiver, keep_alive, timer: Box::pin(sleep(keep_alive)), session, finish, _seat: seat }
+        Self { tenure, receiver, keep_alive, timer: Box::pin(sleep(keep_alive)), session, finish, _seat: seat }
     }
 }
 
@@ -525,6 +552,10 @@ impl http_body::Body for Outbox {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        // First: what waits to be read is no longer for this key.
+        if self.tenure.poll(context).is_ready() {
+            return Poll::Ready(None);
+        }
         if let Poll::Ready(frame) = self.receiver.poll_recv(context) {
             let keep_alive = self.keep_alive;
             self.timer.as_mut().reset(tokio::time::Instant::now() + keep_alive);

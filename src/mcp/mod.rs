@@ -1,7 +1,9 @@
 //! SURFACE: the gateway, JSON-RPC in and JSON-RPC out. `endpoint` is the door, `exchange` the way of one call: read that first.
 
 pub mod answers;
+pub mod batch;
 pub mod bridge;
+pub mod early;
 pub mod endpoint;
 pub mod error;
 pub mod exchange;

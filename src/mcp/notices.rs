@@ -1,67 +1,105 @@
 //! What a legacy client sends that wants no answer: notifications, and its answers to requests of servers.
+//!
+//! No server is waited for that does not answer: what a notification sets in motion here happens at once, and servers are told
+//! beside it, several at a time. A client is held up for a moment only, so that a server which does answer hears the
+//! client's messages in their order.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::StreamExt as _;
+use tokio::time::timeout;
 
 use crate::mcp::error::Refusal;
 use crate::mcp::exchange::{Call, accepted};
-use crate::mcp::session::{Reach, Way};
+use crate::mcp::reach::who;
+use crate::mcp::session::{Reach, Session, Way};
 use crate::protocol::meta;
 use crate::telemetry::Outcome;
 use crate::upstream::session::HttpSession;
 use crate::upstream::{Transport, Upstream};
 
+/// How long a server may take to take a notification.
+const TAKING: Duration = Duration::from_secs(10);
+/// For how long the client waits for that.
+const MOMENT: Duration = Duration::from_secs(1);
+/// Servers that are told at the same time.
+const AT_ONCE: usize = 16;
+
 /// Takes a notification. One that means nothing here is taken all the same: nobody waits for an answer.
 pub async fn notification(mut call: Call) -> Response {
     let Some(session) = call.session.clone() else { return accepted() };
+    let own_endpoint = matches!(call.reach, Reach::One(_));
     match call.message.method().as_ref() {
         "notifications/cancelled" => {
             if let Some(cancel) = call.message.member("requestId").and_then(|id| session.find(id)) {
-                // A server over HTTP hears it first and then sees the stream go; should it end the stream itself, that is
-                // no fault of its own.
-                cancel.mark();
-                if let Some((upstream, link)) = cancel.forward() {
-                    pass_on(&upstream, &link, call.message.bytes().clone()).await;
-                }
+                // Should the server end the stream now, that is no fault of its own.
                 cancel.cancel();
+                if let Some((upstream, link)) = cancel.forward()
+                    && let Some(errand) = session.errand()
+                {
+                    let message = call.message.bytes().clone();
+                    call.app.tasks.spawn(async move {
+                        let _errand = errand;
+                        pass_on(&upstream, &link, message).await;
+                    });
+                }
             }
         }
         // The handshake with servers is confirmed when it is made, but for the one that the client made itself.
-        "notifications/initialized" => {
-            if let Reach::One(_) = call.reach {
-                to_links(&call, |_| true).await;
-            }
-        }
-        "notifications/progress" | "notifications/roots/list_changed" => to_links(&call, |_| true).await,
-        _ => {
-            if let Reach::One(_) = call.reach {
-                to_links(&call, |_| true).await;
-            }
-        }
+        "notifications/initialized" if own_endpoint => tell(&call, &session, false).await,
+        "notifications/initialized" => {}
+        "notifications/progress" | "notifications/roots/list_changed" => tell(&call, &session, true).await,
+        _ if own_endpoint => tell(&call, &session, true).await,
+        _ => {}
     }
     call.finish.end(Outcome::Success);
     accepted()
 }
 
-/// Passes the notification on to every session with a server that this client has.
-async fn to_links(call: &Call, wanted: impl Fn(&HttpSession) -> bool) {
-    let Some(session) = &call.session else { return };
+/// Passes the notification on to every session with a server that this client has, and with `channels` to the children and
+/// streams that serve it.
+async fn tell(call: &Call, session: &Arc<Session>, channels: bool) {
+    let Some(errand) = session.errand() else { return };
     let snapshot = call.app.registry.snapshot();
     let Some(tenant) = snapshot.tenant(call.caller.tenant()) else { return };
+    let mut all: Vec<(Arc<Upstream>, Option<Arc<HttpSession>>)> = Vec::new();
     for (id, link) in session.links() {
-        if let Some(entry) = tenant.entry_by_id(&call.caller, id)
-            && wanted(&link)
-        {
-            pass_on(&entry.upstream, &link, call.message.bytes().clone()).await;
-        }
+        let entry = tenant.entry_by_id(&call.caller, id);
+        all.extend(entry.map(|entry| (entry.upstream.clone(), Some(link))));
     }
+    if channels {
+        let reached = |id| call.reach == Reach::All || call.reach == Reach::One(id);
+        let of_channels = tenant.entries().iter().map(|entry| &entry.upstream).filter(|upstream| {
+            !matches!(upstream.transport, Transport::Http(_))
+                && reached(upstream.server.id)
+                && tenant.entry_by_id(&call.caller, upstream.server.id).is_some()
+        });
+        all.extend(of_channels.map(|upstream| (upstream.clone(), None)));
+    }
+    if all.is_empty() {
+        return;
+    }
+    let (message, who) = (call.message.clone(), who(&call.caller, Some(session)));
+    let telling = call.app.tasks.spawn(async move {
+        let _errand = errand;
+        let (message, who) = (&message, &who);
+        futures_util::stream::iter(all)
+            .for_each_concurrent(AT_ONCE, async |(upstream, link)| match link {
+                Some(link) => pass_on(&upstream, &link, message.bytes().clone()).await,
+                None => drop(timeout(TAKING, upstream.tell(who, message)).await),
+            })
+            .await;
+    });
+    // It goes on when nobody waits any more.
+    let _ = timeout(MOMENT, telling).await;
 }
 
 async fn pass_on(upstream: &Arc<Upstream>, link: &Arc<HttpSession>, message: Bytes) {
     if let Transport::Http(server) = &upstream.transport {
-        let _ = link.post(server, message, Vec::new()).await;
+        let _ = timeout(TAKING, link.post(server, message, Vec::new())).await;
     }
 }
 

@@ -3,7 +3,7 @@
 //! looked at, but for an HTTP status that means "this session is gone".
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -194,14 +194,28 @@ async fn over_channel(ask: &Ask<'_>) -> Result<Reached, Fault> {
         // A child is no replica, and yet tried.
         ask.trip.tries();
     }
-    let call = mux.call(message, origin).await.inspect_err(|fault| {
+    let patience = Duration::from_millis(ask.upstream.server.spec.timeouts.idle_ms);
+    let taken = tokio::time::timeout(patience, mux.call(message, origin)).await.unwrap_or_else(|_| {
+        let text = format!("the server has read nothing for {} ms", patience.as_millis());
+        Err(Fault::upstream(Kind::Timeout, Retry::NotSent, text))
+    });
+    let call = taken.inspect_err(|fault| {
         if let Some(attempt) = &mut attempt {
             attempt.report(Err(fault), Instant::now());
         }
     })?;
+    // A quiet subscription is a healthy one.
+    let lasts = ask.message.method() == "subscriptions/listen";
+    let call = if lasts { call } else { call.with_patience(patience) };
     let origin = Back::Mux(mux);
     let reply = Reply::Stream(Source::mux(call, attempt));
-    Ok(Reached { reply, fix: ask.fix(era), origin, version, replica })
+    let mut fix = ask.fix(era);
+    if let Some(session) = ask.session.filter(|_| era == Era::Legacy && !ask.upstream.is_private()) {
+        // The server was told what the most curious of those who share it wants.
+        let level = session.level();
+        fix.log_level = level.and_then(|params| Some(json::get_text(&params, "level")?.as_ref().into()));
+    }
+    Ok(Reached { reply, fix, origin, version, replica })
 }
 
 /// For whom a channel is wanted.

@@ -12,6 +12,7 @@ use http_body::Frame;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Caller;
 use crate::app::App;
 use crate::fault::{Fault, Kind, Retry, Whose};
 use crate::mcp::bridge::answer::{ERA_CODE, ERA_MODERN, Fix};
@@ -21,10 +22,10 @@ use crate::mcp::reach::Back;
 use crate::mcp::record::Finish;
 use crate::mcp::session::{Asked, Hold, InFlight, Session, Way};
 use crate::mcp::source::{Part, Piece, Source};
-use crate::mcp::streams::Seat;
+use crate::mcp::streams::{Seat, Tenure};
 use crate::protocol::era::Era;
 use crate::protocol::message::{self, Message, Shape};
-use crate::protocol::sse;
+use crate::protocol::{meta, sse};
 use crate::telemetry::Outcome;
 use crate::upstream::way::User;
 use crate::upstream::{Transport, Upstream};
@@ -39,6 +40,7 @@ async fn either_ends(process: CancellationToken, way: impl Future<Output = ()>) 
 /// What a relay stands on.
 pub struct Relay {
     app: App,
+    caller: Caller,
     upstream: Arc<Upstream>,
     source: Option<Source>,
     first: Option<Piece>,
@@ -59,6 +61,8 @@ pub struct Relay {
     open_ended: bool,
     timer: Option<Pin<Box<Sleep>>>,
     deadline: Option<Instant>,
+    /// Until when it may go on. An answer gets one when it turns out to take its time.
+    tenure: Option<Tenure>,
     /// Ready when the process stops or the way to the server is closed, for a stream that would not end by itself.
     stop: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     seat: Option<Seat>,
@@ -72,6 +76,8 @@ pub struct Relay {
 pub struct Parts {
     /// The process.
     pub app: App,
+    /// Whose stream it is.
+    pub caller: Caller,
     /// The server.
     pub upstream: Arc<Upstream>,
     /// Where the pieces come from.
@@ -108,10 +114,24 @@ impl Relay {
     }
 
     fn with(parts: Parts, open_ended: bool) -> Self {
-        let Parts { app, upstream, mut source, first, fix, back, session, in_flight, tag, finish, seat, deadline } =
-            parts;
+        let Parts {
+            app,
+            caller,
+            upstream,
+            mut source,
+            first,
+            fix,
+            back,
+            session,
+            in_flight,
+            tag,
+            finish,
+            seat,
+            deadline,
+        } = parts;
         let lasts = open_ended || deadline.is_none();
         let stop = lasts.then(|| Box::pin(either_ends(app.shutdown.clone(), upstream.closed())) as Pin<Box<_>>);
+        let tenure = lasts.then(|| Tenure::new(&app.keyring, &caller));
         let user = (!lasts).then(|| upstream.user());
         let hold = session.as_ref().filter(|_| open_ended).map(Hold::new);
         source.begun();
@@ -121,6 +141,7 @@ impl Relay {
         }
         Self {
             app,
+            caller,
             upstream,
             source: Some(source),
             first,
@@ -137,6 +158,7 @@ impl Relay {
             open_ended,
             timer: None,
             deadline,
+            tenure,
             stop,
             seat,
             _hold: hold,
@@ -159,6 +181,10 @@ impl Relay {
             if self.stop.as_mut().is_some_and(|stop| stop.as_mut().poll(context).is_ready()) {
                 return Poll::Ready(self.goodbye().map(Ok));
             }
+            if self.tenure.as_mut().is_some_and(|tenure| tenure.poll(context).is_ready()) {
+                self.tenure = None;
+                return self.poll_broken(&Fault::client(Kind::Cancelled, Tenure::OVER));
+            }
             let piece = match self.first.take() {
                 Some(piece) => Some(Ok(piece)),
                 None => match &mut self.source {
@@ -174,6 +200,9 @@ impl Relay {
                 Some(Ok(Piece { part: Some(part), id, retry, .. })) => self.pass_part(part, id.as_deref(), retry),
                 Some(Ok(piece)) => {
                     if let Some(frame) = self.pass(piece) {
+                        if !self.answered && self.tenure.is_none() {
+                            self.tenure = Some(Tenure::new(&self.app.keyring, &self.caller));
+                        }
                         self.finish.sent(frame.len());
                         return Poll::Ready(Some(Ok(frame)));
                     }
@@ -231,6 +260,9 @@ impl Relay {
         // No comment fits into the middle of an event.
         if self.long.is_some() || self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return self.poll_quiet(context);
+        }
+        if self.tenure.is_none() {
+            self.tenure = Some(Tenure::new(&self.app.keyring, &self.caller));
         }
         Poll::Ready(Some(Ok(sse::KEEP_ALIVE)))
     }
@@ -356,49 +388,56 @@ impl Relay {
             (Back::Http(link), _) => Way::Http(link.clone()),
             (Back::Mux(mux), Some(token)) => Way::Mux(mux.clone(), token),
             (Back::Shared(link, _), _) => {
-                decline(&self.app, &self.upstream, link.clone(), &theirs);
+                let error = message::error(Some(&theirs), ERA_CODE, ERA_MODERN, Some("{\"kind\":\"era\"}"));
+                decline(&self.app, &self.upstream, Way::Http(link.clone()), error, ());
                 return None;
             }
             _ => return None,
         };
         let session = self.session.as_ref()?;
-        note_request(session, &self.upstream, message, way, self.tag.is_some())
+        let cause = self.in_flight.as_ref().map(|request| request.id().clone());
+        let asked = Asked { upstream: self.upstream.clone(), way, id: theirs, cause };
+        note_request(&self.app, session, message, asked, self.tag.is_some())
     }
 }
 
-/// Puts a server's request on the session's list and returns it as the client sees it. With `rename` it gets an id of our
-/// own, because several servers may use the same.
-pub fn note_request(
-    session: &Session,
-    upstream: &Arc<Upstream>,
-    message: &Message,
-    way: Way,
-    rename: bool,
-) -> Option<Bytes> {
-    let theirs = message.id_bytes()?;
-    let (id, bytes) = if rename && matches!(way, Way::Http(_)) {
+/// Puts a server's request on the session's list and returns it as the client sees it; one that cannot be passed on is
+/// declined. With `rename` it gets an id of our own, because several servers may use the same.
+pub fn note_request(app: &App, session: &Arc<Session>, message: &Message, asked: Asked, rename: bool) -> Option<Bytes> {
+    let (id, bytes) = if rename && matches!(asked.way, Way::Http(_)) {
         let id = Bytes::from(format!("\"mcpg-{:016x}\"", rand::random::<u64>()));
         let bytes = message.with_id(&id);
         (id, bytes)
     } else {
-        (theirs.clone(), message.bytes().clone())
+        (asked.id.clone(), message.bytes().clone())
     };
-    match session.ask(id, Asked { upstream: upstream.clone(), way, id: theirs }) {
+    let Asked { upstream, way, id: theirs, .. } = asked.clone();
+    match session.ask(id, asked) {
         Ok(()) => Some(bytes),
         Err(fault) => {
-            tracing::warn!(server = %upstream.server.spec.slug, "a request of the server is dropped: {fault}");
+            tracing::warn!(server = %upstream.server.spec.slug, "a request of the server is declined: {fault}");
+            let error = message::error(Some(&theirs), meta::INTERNAL_ERROR, &fault.detail, None);
+            // Past the bound of errands it stays without an answer: the server asks faster than it can be told.
+            if let Some(errand) = session.errand() {
+                decline(app, &upstream, way, error, errand);
+            }
             None
         }
     }
 }
 
-/// Tells a server that asks in the shared session that nobody there can answer.
-fn decline(app: &App, upstream: &Arc<Upstream>, link: Arc<crate::upstream::session::HttpSession>, id: &[u8]) {
-    let error = message::error(Some(id), ERA_CODE, ERA_MODERN, Some("{\"kind\":\"era\"}"));
+/// Tells a server that nobody can answer what it asked. `hold` is dropped when that is done.
+fn decline(app: &App, upstream: &Arc<Upstream>, way: Way, error: Bytes, hold: impl Send + 'static) {
     let upstream = upstream.clone();
     app.tasks.spawn(async move {
-        if let Transport::Http(server) = &upstream.transport {
-            let _ = link.post(server, error, Vec::new()).await;
+        let _hold = hold;
+        match (way, &upstream.transport) {
+            (Way::Http(link), Transport::Http(server)) => {
+                let _ = link.post(server, error, Vec::new()).await;
+            }
+            // It may have been withdrawn.
+            (Way::Mux(mux, token), _) => drop(mux.reply(token, error).await),
+            _ => {}
         }
     });
 }

@@ -26,6 +26,8 @@ use crate::upstream::session::HttpSession;
 const MOST_IN_FLIGHT: usize = 256;
 /// Most requests of servers that wait for one client.
 const MOST_ASKED: usize = 64;
+/// Most things that are being told to servers on behalf of one client, while nobody waits.
+const MOST_ERRANDS: u64 = 64;
 /// Most resources that one session watches.
 const MOST_WATCHED: usize = 1_000;
 /// Sessions are spread over this many locks.
@@ -63,6 +65,8 @@ pub struct Session {
     seen: AtomicU64,
     /// Streams that last and belong to it.
     holds: AtomicU64,
+    /// What servers are being told on its behalf.
+    errands: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -85,6 +89,8 @@ pub struct Asked {
     pub way: Way,
     /// The server's own id.
     pub id: Bytes,
+    /// The client's request under way that caused it, by its id; none for what came on a stream of its own.
+    pub cause: Option<Bytes>,
 }
 
 /// How an answer gets back to a server.
@@ -106,14 +112,9 @@ pub struct Cancel {
 }
 
 impl Cancel {
-    /// From now on the end of the request is the client's wish, whatever the server does; nobody is woken yet.
-    pub fn mark(&self) {
-        self.set.store(true, Relaxed);
-    }
-
-    /// Cancels.
+    /// Cancels. From now on the end of the request is the client's wish, whatever the server does.
     pub fn cancel(&self) {
-        self.mark();
+        self.set.store(true, Relaxed);
         self.waker.wake();
     }
 
@@ -157,7 +158,17 @@ pub struct InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.session.lock().in_flight.remove(&self.id);
+        let mut state = self.session.lock();
+        state.in_flight.remove(&self.id);
+        // Whoever asked in its course needs no answer any more.
+        state.asked.retain(|_, asked| asked.cause.as_ref() != Some(&self.id));
+    }
+}
+
+impl InFlight {
+    /// The client's id of the request.
+    pub fn id(&self) -> &Bytes {
+        &self.id
     }
 }
 
@@ -175,6 +186,15 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         self.0.holds.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A place among the errands of a session; dropping it frees the place.
+pub struct Errand(Arc<Session>);
+
+impl Drop for Errand {
+    fn drop(&mut self) {
+        self.0.errands.fetch_sub(1, Relaxed);
     }
 }
 
@@ -241,6 +261,12 @@ impl Session {
     /// The request of a server that the client answers under `id`; it can be answered once.
     pub fn answer(&self, id: &[u8]) -> Option<Asked> {
         self.lock().asked.remove(id)
+    }
+
+    /// A place for something that a server is to be told while nobody waits; `None` when too much of that is under way.
+    pub fn errand(self: &Arc<Self>) -> Option<Errand> {
+        let more = |count| (count < MOST_ERRANDS).then_some(count + 1);
+        self.errands.fetch_update(Relaxed, Relaxed, more).ok().map(|_| Errand(self.clone()))
     }
 
     /// Begins or ends watching a resource. `false` if the session watches too many.
@@ -399,6 +425,7 @@ impl Sessions {
             credential,
             seen,
             holds: AtomicU64::new(0),
+            errands: AtomicU64::new(0),
             state,
         });
         self.open.fetch_add(1, Relaxed);

@@ -1,10 +1,16 @@
-//! How many event streams are open to clients. Each holds a seat from its first byte to its drop; there are only so many
-//! seats, because a stream costs memory and a connection for as long as its client likes.
+//! How many event streams are open to clients, and for how long each may be. A stream holds a seat from its first byte to its
+//! drop; there are only so many seats, because a stream costs memory and a connection for as long as its client likes. And
+//! none outlives the key that it was opened with.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use crate::access::{Caller, KeyRing};
 use crate::fault::{Fault, Kind};
 
 /// When it is worth trying again for a seat.
@@ -48,6 +54,26 @@ impl Streams {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The time that a stream has: until the key it was opened with is revoked or expires, or its holder is disabled. It wakes the
+/// stream by itself, also a quiet one.
+#[derive(Debug)]
+pub struct Tenure(Pin<Box<WaitForCancellationFutureOwned>>);
+
+impl Tenure {
+    /// What the client of a call is told whose time is over.
+    pub const OVER: &str = "the API key that the request came with is no longer good";
+
+    /// Under this caller's key.
+    pub fn new(keys: &KeyRing, caller: &Caller) -> Self {
+        Self(Box::pin(keys.end_of(caller).cancelled_owned()))
+    }
+
+    /// Ready once it is over.
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(context)
     }
 }
 

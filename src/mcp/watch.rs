@@ -1,106 +1,182 @@
 //! Makes servers tell of resources that clients of the common endpoint watch. Where the server speaks the modern era it is one
 //! subscription for each listener; in the legacy era it is the gateway's own session that subscribes, and again when the
 //! server has forgotten that session. What a server says reaches every listener as a notice; who watches what is theirs to know.
+//!
+//! A session that shares a child with others wishes for what it wants: see `upstream::channel`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use axum::response::Response;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::app::App;
 use crate::fault::Fault;
 use crate::json;
+use crate::mcp::error::{Refusal, json_response};
+use crate::mcp::exchange::Call;
 use crate::mcp::listen::REOPEN;
+use crate::mcp::reach::who;
 use crate::mcp::source::Source;
 use crate::protocol::era::{Era, MODERN};
-use crate::protocol::message::Shape;
-use crate::upstream::channel::Who;
+use crate::protocol::message::{Message, Shape};
+use crate::registry::snapshot::Entry;
+use crate::upstream::channel::{Watcher, Who};
 use crate::upstream::http::{Answer, Content, Outgoing, mirror};
 use crate::upstream::mux::Origin;
-use crate::upstream::{Notice, Transport, Upstream, peer};
+use crate::upstream::{Notice, Told, Transport, Upstream, peer};
 
-/// Makes a server tell of these resources, as long as `outbox` is open.
-pub async fn watch(app: App, upstream: Arc<Upstream>, uris: Vec<String>, outbox: mpsc::Sender<Bytes>) {
-    let watching = async {
-        let mut upstream = upstream;
+/// How long servers may take to say whether they will tell.
+const SAYING: Duration = Duration::from_secs(5);
+
+/// Resources of one server that a listener watches.
+pub struct Watch {
+    upstream: Arc<Upstream>,
+    /// Which.
+    pub uris: Vec<String>,
+    /// Over a channel of the legacy era it is a wish, given up with the watch.
+    watcher: Watcher,
+}
+
+impl Watch {
+    /// Nothing is asked of the server yet.
+    pub fn new(upstream: Arc<Upstream>, uris: Vec<String>) -> Self {
+        Self { watcher: Watcher::new(&upstream), upstream, uris }
+    }
+
+    /// Leaves out what the server will not tell of: all of it, if it has no such thing, and what a legacy one declines. One
+    /// that cannot be asked now is asked again later.
+    pub async fn begin(upstream: Arc<Upstream>, uris: Vec<String>) -> Self {
+        let mut watch = Self::new(upstream, uris);
+        let Some(peer) = watch.upstream.known() else { return watch };
+        if !peer.can(&["resources", "subscribe"]) {
+            watch.uris.clear();
+        } else if peer.era_for(Era::Modern) == Era::Legacy {
+            let mut declined = Vec::new();
+            let asking = async {
+                for uri in &watch.uris {
+                    if watch.ask(uri).await.is_ok_and(|agreed| !agreed) {
+                        declined.push(uri.clone());
+                    }
+                }
+            };
+            let _ = timeout(SAYING, asking).await;
+            watch.uris.retain(|uri| !declined.contains(uri));
+        }
+        watch
+    }
+
+    /// Asks a legacy server for one; whether it agrees.
+    async fn ask(&self, uri: &str) -> Result<bool, Fault> {
+        if let Transport::Http(_) = &self.upstream.transport {
+            let params = format!("{{\"uri\":{}}}", json::quote(uri));
+            let told = self.upstream.ask("resources/subscribe", &params).await?;
+            return Ok(matches!(told, Told::Result(_)));
+        }
+        let answer = self.watcher.watch(uri).await?;
+        Ok(answer.is_none_or(|answer| answer.shape() == Shape::Result))
+    }
+
+    /// Makes the server tell, as long as `outbox` is open.
+    pub async fn keep(mut self, app: App, outbox: mpsc::Sender<bytes::Bytes>) {
+        if self.uris.is_empty() {
+            return;
+        }
+        let watching = async {
+            loop {
+                let mut pause = REOPEN.mul_f64(rand::random_range(0.8..1.2));
+                tokio::select! {
+                    result = self.once() => if let Err(fault) = result {
+                        tracing::debug!(server = %self.upstream.server.spec.slug, "watching its resources broke: {fault}");
+                    },
+                    () = self.upstream.closed() => {}
+                }
+                // It may be reached otherwise by now.
+                if let Some(now) = app.registry.upstream(self.upstream.server.id)
+                    && !now.shares_way(&self.upstream)
+                {
+                    self = Self::new(now, self.uris);
+                    pause = Duration::ZERO;
+                }
+                sleep(pause).await;
+            }
+        };
+        tokio::select! {
+            () = outbox.closed() => {}
+            // The stream ends when nobody can write into it any more.
+            () = app.shutdown.cancelled() => {}
+            () = watching => {}
+        }
+    }
+
+    /// Until it is to be begun anew.
+    async fn once(&self) -> Result<(), Fault> {
+        let upstream = &self.upstream;
+        let peer = upstream.peer().await?;
+        if peer.era_for(Era::Modern) == Era::Legacy {
+            return self.in_own_session().await;
+        }
+        let list: Vec<String> = self.uris.iter().map(|uri| json::quote(uri)).collect();
+        let params = format!("{{\"notifications\":{{\"resourceSubscriptions\":[{}]}}}}", list.join(","));
+        let message = peer::modern_request("mcpg-watch", "subscriptions/listen", &params);
+        let mut source = match &upstream.transport {
+            Transport::Http(server) => {
+                let headers = mirror(Era::Modern, "subscriptions/listen", None);
+                let outgoing = Outgoing { message, version: Some(MODERN), headers, ..Outgoing::default() };
+                let Answer { content, mut attempt, .. } = server.post(0, true, &outgoing).await?;
+                // It offers no such stream, and would not the next time.
+                let Content::Events(mut body) = content else { return std::future::pending().await };
+                body.be_patient();
+                attempt.rest();
+                Source::events(body, attempt, server.limits().message)
+            }
+            Transport::Stdio(_) | Transport::Sse(_) => {
+                let Some(channel) = upstream.channel(&Who::default(), Era::Modern).await? else { return Ok(()) };
+                Source::mux(channel.mux.call(message, Origin::GATEWAY).await?, None)
+            }
+        };
+        while let Some(piece) = source.next().await {
+            if let Some(message) = piece?.message.filter(|message| message.shape() == Shape::Notification) {
+                let _ = upstream.ground.notices.send(Notice { server: upstream.server.id, session: None, message });
+            }
+        }
+        Ok(())
+    }
+
+    async fn in_own_session(&self) -> Result<(), Fault> {
+        for uri in &self.uris {
+            if !self.ask(uri).await? {
+                tracing::warn!(server = %self.upstream.server.spec.slug, "it no longer tells of `{uri}`, which is watched");
+            }
+        }
+        let Transport::Http(server) = &self.upstream.transport else {
+            // A channel that breaks is opened anew for the sake of the wish.
+            return std::future::pending().await;
+        };
+        // Asking may itself have found the session lost: what counts is the one it was asked in last.
+        let session = self.upstream.own_session(server).await?;
         loop {
-            let mut pause = REOPEN.mul_f64(rand::random_range(0.8..1.2));
-            tokio::select! {
-                result = once(&upstream, &uris) => if let Err(fault) = result {
-                    tracing::debug!(server = %upstream.server.spec.slug, "watching its resources broke: {fault}");
-                },
-                () = upstream.closed() => {}
+            sleep(REOPEN).await;
+            if !Arc::ptr_eq(&session, &self.upstream.own_session(server).await?) {
+                return Ok(());
             }
-            // It may be reached otherwise by now.
-            if let Some(now) = app.registry.upstream(upstream.server.id)
-                && !now.shares_way(&upstream)
-            {
-                (upstream, pause) = (now, Duration::ZERO);
-            }
-            sleep(pause).await;
         }
-    };
-    tokio::select! {
-        () = outbox.closed() => {}
-        // The stream ends when nobody can write into it any more.
-        () = app.shutdown.cancelled() => {}
-        () = watching => {}
     }
 }
 
-/// Until it is to be begun anew.
-async fn once(upstream: &Arc<Upstream>, uris: &[String]) -> Result<(), Fault> {
-    let peer = upstream.peer().await?;
-    if peer.era_for(Era::Modern) == Era::Legacy {
-        return in_own_session(upstream, uris).await;
+/// Does what a legacy session wants of a server over a channel; `None` where the request is the server's own to answer.
+pub async fn wish(call: &Call, entry: &Entry, message: &Message) -> Result<Option<Response>, Refusal> {
+    let Some(session) = &call.session else { return Ok(None) };
+    let who = who(&call.caller, Some(session));
+    let origin = Origin { session: session.number, answers: session.answers };
+    let answer = entry.upstream.wish(&who, &Arc::from(&*session.id), origin, message).await;
+    let answer = answer.map_err(|fault| Refusal::of(&fault, entry.slug(), Era::Legacy))?;
+    if let Some(uri) = message.text("uri")
+        && answer.as_ref().is_some_and(|answer| answer.shape() == Shape::Error)
+        && message.method() == "resources/subscribe"
+    {
+        session.watch(&uri, false);
     }
-    let list: Vec<String> = uris.iter().map(|uri| json::quote(uri)).collect();
-    let params = format!("{{\"notifications\":{{\"resourceSubscriptions\":[{}]}}}}", list.join(","));
-    let message = peer::modern_request("mcpg-watch", "subscriptions/listen", &params);
-    let mut source = match &upstream.transport {
-        Transport::Http(server) => {
-            let headers = mirror(Era::Modern, "subscriptions/listen", None);
-            let outgoing = Outgoing { message, version: Some(MODERN), headers, ..Outgoing::default() };
-            let Answer { content, mut attempt, .. } = server.post(0, true, &outgoing).await?;
-            // It offers no such stream, and would not the next time.
-            let Content::Events(mut body) = content else { return std::future::pending().await };
-            body.be_patient();
-            attempt.rest();
-            Source::events(body, attempt, server.limits().message)
-        }
-        Transport::Stdio(_) | Transport::Sse(_) => {
-            let Some(channel) = upstream.channel(&Who::default(), Era::Modern).await? else { return Ok(()) };
-            Source::mux(channel.mux.call(message, Origin { session: 0, answers: false }).await?, None)
-        }
-    };
-    while let Some(piece) = source.next().await {
-        if let Some(message) = piece?.message.filter(|message| message.shape() == Shape::Notification) {
-            let _ = upstream.ground.notices.send(Notice { server: upstream.server.id, session: None, message });
-        }
-    }
-    Ok(())
-}
-
-async fn in_own_session(upstream: &Arc<Upstream>, uris: &[String]) -> Result<(), Fault> {
-    let subscribe = async || {
-        for uri in uris {
-            upstream.ask("resources/subscribe", &format!("{{\"uri\":{}}}", json::quote(uri))).await?;
-        }
-        Ok::<(), Fault>(())
-    };
-    let Transport::Http(server) = &upstream.transport else {
-        subscribe().await?;
-        return std::future::pending().await;
-    };
-    // Asking may itself have found the session lost: what counts is the one it was asked in last.
-    subscribe().await?;
-    let session = upstream.own_session(server).await?;
-    loop {
-        sleep(REOPEN).await;
-        if !Arc::ptr_eq(&session, &upstream.own_session(server).await?) {
-            return Ok(());
-        }
-    }
+    Ok(answer.map(|answer| json_response(http::StatusCode::OK, answer.into_bytes())))
 }

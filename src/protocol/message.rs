@@ -19,6 +19,14 @@ pub struct NoMessage {
     pub text: String,
 }
 
+impl From<json::Problem> for NoMessage {
+    fn from(problem: json::Problem) -> Self {
+        let code =
+            if matches!(problem, json::Problem::Syntax { .. }) { meta::PARSE_ERROR } else { meta::INVALID_REQUEST };
+        Self { code, text: problem.to_string() }
+    }
+}
+
 /// What a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
@@ -49,14 +57,7 @@ pub struct Message {
 impl Message {
     /// Checks `bytes` strictly and finds the parts.
     pub fn parse(bytes: Bytes) -> Result<Self, NoMessage> {
-        json::check(&bytes).map_err(|problem| NoMessage {
-            code: if matches!(problem, json::Problem::Syntax { .. }) {
-                meta::PARSE_ERROR
-            } else {
-                meta::INVALID_REQUEST
-            },
-            text: problem.to_string(),
-        })?;
+        json::check(&bytes)?;
         Self::of_checked(bytes)
     }
 
@@ -66,7 +67,7 @@ impl Message {
             (false, None, None, None, None, None);
         match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
             Some(b'{') => {}
-            Some(b'[') => return invalid("batches are not part of the protocol; send each message by itself"),
+            Some(b'[') => return invalid("batches are not part of the protocol here; send each message by itself"),
             _ => return invalid("a JSON-RPC message is an object"),
         }
         for (name, value) in json::members(&bytes) {

@@ -2,6 +2,7 @@
 //! envelope, Server-Sent Events framing, the reserved `_meta` keys and headers. It does no I/O and models no payload.
 
 pub mod era;
+pub mod level;
 pub mod message;
 pub mod meta;
 pub mod sse;

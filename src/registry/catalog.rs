@@ -4,12 +4,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use ahash::AHashMap;
 use bytes::Bytes;
 use http::HeaderName;
 
 use crate::fault::Fault;
 use crate::json;
 use crate::protocol::meta::PARAM_PREFIX;
+use crate::registry::names;
 use crate::upstream::{Told, Upstream};
 
 /// Most items of one kind that are kept.
@@ -173,7 +175,29 @@ impl Catalog {
                 catalog.page_through(upstream, kind).await?;
             }
         }
+        catalog.report_collisions(upstream.server.spec.slug.as_str());
         Ok(catalog)
+    }
+
+    /// Names those whose name at the common endpoint another one has already: the short form of a long name may be some
+    /// other's whole name. There the first has it; at the server's own endpoint nothing is shortened.
+    fn report_collisions(&mut self, slug: &str) {
+        for kind in [Kind::Tools, Kind::Prompts] {
+            let mut owners: AHashMap<String, &str> = AHashMap::new();
+            let mut found = Vec::new();
+            for item in self.items(kind) {
+                let name = names::exposed(slug, &item.key);
+                if let Some(other) = owners.get(&name) {
+                    found.push(format!(
+                        "`{}` is left out at the common endpoint: `{name}` there is `{other}`",
+                        item.key
+                    ));
+                } else {
+                    owners.insert(name, &item.key);
+                }
+            }
+            self.problems.extend(found);
+        }
     }
 
     async fn page_through(&mut self, upstream: &Upstream, kind: Kind) -> Result<(), Fault> {

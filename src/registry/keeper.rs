@@ -79,10 +79,16 @@ async fn ask_again_and_again(registry: &Registry, upstream: &Arc<Upstream>, keep
             pause = (pause * 2).min(PAUSES.1);
             wait
         };
-        let until = Instant::now() + wait;
+        let mut until = Instant::now() + wait;
         loop {
             tokio::select! {
-                () = tokio::time::sleep_until(until) => break,
+                // What is known of a program that nobody uses is as good as it was when it was last used.
+                () = tokio::time::sleep_until(until) => {
+                    if !(well && upstream.sleeps()) {
+                        break;
+                    }
+                    until += wait;
+                }
                 () = keeper.wake.notified() => break,
                 notice = notices.recv() => if let Some(kinds) = changed(&notice, upstream) {
                     said.extend(kinds);

@@ -312,6 +312,7 @@ impl Registry {
         let all: Vec<Live> = std::mem::take(&mut *self.lock()).into_values().collect();
         for live in &all {
             live.keeper.stop.cancel();
+            live.entry.upstream.forget_wishes();
         }
         self.ground.children.shutdown().await;
         let began = Instant::now();

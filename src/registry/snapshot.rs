@@ -323,6 +323,19 @@ impl Tenant {
         view
     }
 
+    /// The name under which an item is listed here, empty where it keeps its own; `None` when another of its server has that
+    /// name, which the catalogue reports.
+    fn name_of(&self, at: u32, kind: Kind, index: usize, item: &Item) -> Option<String> {
+        let names = match kind {
+            Kind::Tools => &self.tools,
+            Kind::Prompts => &self.prompts,
+            Kind::Resources | Kind::Templates => return Some(String::new()),
+        };
+        let name = names::exposed(self.entries[at as usize].slug(), &item.key);
+        let owned = names.get(&*name).is_some_and(|owned| owned.entry == at && owned.item as usize == index);
+        owned.then_some(name)
+    }
+
     /// One page of a list for a view: the members of the result as JSON, without the braces around them. `None` when there
     /// is no such page.
     pub fn page(&self, caller: &Caller, view: &View, kind: Kind, page: usize) -> Option<Bytes> {
@@ -340,7 +353,8 @@ impl Tenant {
             if let Some(problem) = entry.problem() {
                 problems.push((entry.slug(), problem.to_owned()));
             }
-            for item in entry.catalog.items(kind) {
+            for (index, item) in entry.catalog.items(kind).iter().enumerate() {
+                let Some(name) = self.name_of(*at, kind, index, item) else { continue };
                 if kind == Kind::Tools && !caller.may_call_tool(entry.slug(), &item.key) {
                     continue;
                 }
@@ -359,7 +373,7 @@ impl Tenant {
                 if count > 0 {
                     page.put_u8(b',');
                 }
-                put_item(&mut page, entry.slug(), kind, item);
+                put_item(&mut page, &name, item);
                 count += 1;
             }
             for problem in &entry.catalog.problems {
@@ -418,12 +432,12 @@ pub fn problems_json(problems: &[(&str, String)]) -> String {
     format!(",\"_meta\":{{\"{}\":[{}]}}", meta::PROBLEMS, list.join(","))
 }
 
-fn put_item(page: &mut BytesMut, slug: &str, kind: Kind, item: &Item) {
-    match (kind, json::get(&item.raw, "name")) {
-        (Kind::Tools | Kind::Prompts, Some(name)) => {
+fn put_item(page: &mut BytesMut, exposed: &str, item: &Item) {
+    match json::get(&item.raw, "name") {
+        Some(name) if !exposed.is_empty() => {
             let span = json::span(&item.raw, name);
             page.put_slice(&item.raw[..span.start]);
-            page.put_slice(json::quote(&names::exposed(slug, &item.key)).as_bytes());
+            page.put_slice(json::quote(exposed).as_bytes());
             page.put_slice(&item.raw[span.end..]);
         }
         _ => page.put_slice(&item.raw),

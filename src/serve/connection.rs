@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Ground;
-use super::watch::{Answer, Pulse, Verdict, Watched, pace};
+use super::reader::Answer;
+use super::watch::{Pulse, Verdict, Watched, pace};
 use crate::config::Limits;
 use crate::telemetry::{Counter, Gauge, Metrics};
 use crate::web::Door;
@@ -43,7 +44,13 @@ pub(super) struct Host {
     cut: CancellationToken,
 }
 
-/// Runs what HTTP/2 spawns under the tracker, so that a stop waits for it.
+tokio::task_local! {
+    /// Ends the task of one stream of HTTP/2, which resets the stream. hyper hands over the task but not the stream: this is
+    /// how the answer within finds it.
+    static RESET: CancellationToken;
+}
+
+/// Runs what HTTP/2 spawns, a task a stream, under the tracker, so that a stop waits for it.
 #[derive(Clone)]
 struct Tracked(TaskTracker);
 
@@ -53,7 +60,15 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, future: F) {
-        self.0.spawn(future);
+        let reset = CancellationToken::new();
+        let given_up = reset.clone();
+        self.0.spawn(RESET.scope(reset, async move {
+            tokio::select! {
+                biased;
+                () = given_up.cancelled() => {}
+                _ = future => {}
+            }
+        }));
     }
 }
 
@@ -130,7 +145,8 @@ where
             let (door, running) = (door.clone(), pulse.run());
             async move {
                 let response = door.answer(peer, request).await;
-                Ok::<_, Infallible>(response.map(|body| Answer { body, _running: running }))
+                let reset = RESET.try_with(CancellationToken::clone).ok();
+                Ok::<_, Infallible>(response.map(|body| Answer::new(body, running, reset)))
             }
         })
     };
@@ -155,17 +171,23 @@ where
                 connection.as_mut().graceful_shutdown();
             }
             () = cut.as_mut(), if stopping => return,
-            () = timer.as_mut() => match pulse.verdict(&host.limits) {
-                Verdict::Wait(left) => timer.as_mut().reset(Instant::now() + left),
-                Verdict::Idle if !rested => {
-                    rested = true;
-                    connection.as_mut().graceful_shutdown();
-                    timer.as_mut().reset(Instant::now() + host.limits.header_read_timeout);
+            () = timer.as_mut() => {
+                for _ in 0..pulse.reset_slow(&host.limits) {
+                    tracing::debug!(%peer, "stream reset: its reader makes no room");
+                    host.cut_for("slow_reader");
                 }
-                Verdict::Idle => return,
-                Verdict::Cut(reason) => {
-                    tracing::debug!(%peer, reason, "connection cut off");
-                    return host.cut_for(reason);
+                match pulse.verdict(&host.limits) {
+                    Verdict::Wait(left) => timer.as_mut().reset(Instant::now() + left),
+                    Verdict::Idle if !rested => {
+                        rested = true;
+                        connection.as_mut().graceful_shutdown();
+                        timer.as_mut().reset(Instant::now() + host.limits.header_read_timeout);
+                    }
+                    Verdict::Idle => return,
+                    Verdict::Cut(reason) => {
+                        tracing::debug!(%peer, reason, "connection cut off");
+                        return host.cut_for(reason);
+                    }
                 }
             }
         }

@@ -1,18 +1,25 @@
 //! The pulse of one connection: whether a request runs, since when nothing does, how long a head has been coming in or an
 //! answer going nowhere. One timer a connection reads it; requests only set marks, so none of them arms a timer.
+//!
+//! Over HTTP/1.1 bytes that come while nothing runs are a head, and an answer that nobody reads blocks the socket. HTTP/2
+//! differs in both: pings and windows come at any time, and each answer waits for a window of its own (`reader`).
 
+use std::io::{Error, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
-use bytes::Bytes;
-use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::reader::Turn;
 use crate::config::Limits;
+
+/// How a client begins HTTP/2 (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What came first was something else.
+const OTHER: usize = usize::MAX;
 
 /// Marks, in milliseconds since the connection was accepted.
 pub(super) struct Pulse {
@@ -24,6 +31,10 @@ pub(super) struct Pulse {
     since: AtomicU64,
     /// Since when the socket has taken no byte of what waits; plus one, 0 for not at all.
     blocked: AtomicU64,
+    /// How much of the preface has come, or [`OTHER`].
+    preface: AtomicUsize,
+    /// The answers that wait for windows of their own.
+    turns: Mutex<Vec<Weak<Turn>>>,
 }
 
 /// What the timer is to do.
@@ -46,17 +57,61 @@ impl Pulse {
             heading: AtomicBool::new(true),
             since: AtomicU64::new(0),
             blocked: AtomicU64::new(0),
+            preface: AtomicUsize::new(0),
+            turns: Mutex::default(),
         })
     }
 
-    fn now(&self) -> u64 {
+    pub(super) fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX - 1)
     }
 
-    fn heard(&self) {
-        if self.running.load(Relaxed) == 0 && !self.heading.swap(true, Relaxed) {
+    fn heard(&self, bytes: &[u8]) {
+        if !self.is_http_2(bytes) && self.running.load(Relaxed) == 0 && !self.heading.swap(true, Relaxed) {
             self.since.store(self.now(), Relaxed);
         }
+    }
+
+    /// Whether the connection speaks HTTP/2, these being its next bytes. It then owes no head: it rests from its preface on.
+    fn is_http_2(&self, bytes: &[u8]) -> bool {
+        let seen = self.preface.load(Relaxed);
+        if seen >= PREFACE.len() {
+            return seen != OTHER;
+        }
+        let rest = &PREFACE[seen..];
+        let part = rest.len().min(bytes.len());
+        if bytes[..part] != rest[..part] {
+            self.preface.store(OTHER, Relaxed);
+            return false;
+        }
+        let whole = part == rest.len();
+        if whole {
+            self.since.store(self.now(), Relaxed);
+            self.heading.store(false, Relaxed);
+        }
+        self.preface.store(seen + part, Relaxed);
+        whole
+    }
+
+    /// Looks after an answer that waits for a window of its own.
+    pub(super) fn look_after(&self, turn: &Arc<Turn>) {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if turns.len() == turns.capacity() {
+            turns.retain(|turn| turn.strong_count() > 0);
+        }
+        turns.push(Arc::downgrade(turn));
+    }
+
+    /// Resets the answers whose readers have made no room for too long; how many.
+    pub(super) fn reset_slow(&self, limits: &Limits) -> usize {
+        let patience = u64::try_from(limits.write_timeout.as_millis()).unwrap_or(u64::MAX);
+        let before = self.now().checked_sub(patience);
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|turn| turn.strong_count() > 0);
+        let late = |turn: &&Weak<Turn>| {
+            turn.upgrade().is_some_and(|turn| before.is_some_and(|before| turn.reset_if_waiting_since(before)))
+        };
+        turns.iter().filter(late).count()
     }
 
     fn wrote(&self, done: bool) {
@@ -99,35 +154,19 @@ pub(super) fn pace(limits: &Limits) -> Duration {
 /// A request that runs, its answer included.
 pub(super) struct Running(Arc<Pulse>);
 
+impl Running {
+    /// Of its connection.
+    pub(super) fn pulse(&self) -> &Pulse {
+        &self.0
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         // Marks first: a look in between must not see an old one.
         self.0.heading.store(false, Relaxed);
         self.0.since.store(self.0.now(), Relaxed);
         self.0.running.fetch_sub(1, Relaxed);
-    }
-}
-
-/// A body whose request counts as running until the body is gone.
-pub(super) struct Answer {
-    pub(super) body: Body,
-    pub(super) _running: Running,
-}
-
-impl http_body::Body for Answer {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 
@@ -138,18 +177,18 @@ pub(super) struct Watched<T> {
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<(), Error>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.pulse.heard();
+            self.pulse.heard(&buf.filled()[before..]);
         }
         read
     }
 }
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, Error>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.pulse.wrote(written.is_ready());
         written
@@ -158,8 +197,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        parts: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
+        parts: &[IoSlice<'_>],
+    ) -> Poll<Result<usize, Error>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
         self.pulse.wrote(written.is_ready());
         written
@@ -169,7 +208,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         self.stream.is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         if flushed.is_pending() {
             self.pulse.wrote(false);
@@ -177,7 +216,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         flushed
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
@@ -209,13 +248,32 @@ mod tests {
         drop(pulse.run());
         let pulse = later(pulse, 70);
         assert!(matches!(pulse.verdict(&limits), Verdict::Wait(_)));
-        pulse.heard();
+        pulse.heard(b"G");
         let pulse = later(pulse, 11);
         assert_eq!(pulse.verdict(&limits), Verdict::Cut("slow_head"), "the second head is as bounded as the first");
 
         let pulse = Pulse::new();
         drop(pulse.run());
         assert_eq!(later(pulse, 76).verdict(&limits), Verdict::Idle);
+    }
+
+    #[test]
+    fn a_connection_of_http_2_owes_no_head_once_it_has_begun() {
+        let limits = limits(&[]);
+        let pulse = Pulse::new();
+        let (first, second) = PREFACE.split_at(9);
+        pulse.heard(first);
+        assert_eq!(later(pulse, 11).verdict(&limits), Verdict::Cut("slow_head"), "half a preface is half a head");
+
+        let pulse = later(Pulse::new(), 9);
+        pulse.heard(first);
+        pulse.heard(second);
+        let pulse = later(pulse, 70);
+        pulse.heard(b"a ping");
+        assert!(matches!(pulse.verdict(&limits), Verdict::Wait(_)));
+        let pulse = later(pulse, 6);
+        pulse.heard(b"a ping");
+        assert_eq!(pulse.verdict(&limits), Verdict::Idle, "a ping is no use");
     }
 
     #[test]

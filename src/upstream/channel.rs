@@ -1,20 +1,26 @@
 //! Servers reached over one channel that many callers share. Which child of a stdio server serves whom is decided here, and
 //! the handshake is spoken that a fresh channel needs.
 
+pub mod wanted;
+mod wish;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::broadcast;
+use tokio_util::task::TaskTracker;
 
+use self::wanted::{ShareKey, Wanted};
+pub use self::wish::Watcher;
 use crate::fault::{Fault, Kind, Retry};
 use crate::id::ServerId;
 use crate::protocol::era::MODERN;
 use crate::protocol::message::{self, Message};
 use crate::registry::model::{ProtocolPreference, Server, Sharing};
 use crate::upstream::http::{garbage, read_message};
-use crate::upstream::mux::{Event, Mux, Origin};
+use crate::upstream::mux::{Call, Event, Mux, Origin};
 use crate::upstream::peer::{self, Legacy, Peer, Probe, read_initialize, read_probe};
 use crate::upstream::stdio::Launch;
 use crate::upstream::stdio::pool::{Key, Link};
@@ -22,10 +28,11 @@ use crate::upstream::{Ground, Notice};
 
 /// A server that does not answer the modern probe by then is a legacy one (2026-07-28, basic/transports/stdio).
 const PROBE: Duration = Duration::from_secs(5);
+/// How long a fresh child may take to agree to tell of changes before the first call goes to it.
+const AGREEING: Duration = Duration::from_secs(1);
 /// What a child is told its clients can do. Who really can is known per session; others decline for their client.
 pub const CAPABILITIES: &str = r#"{"sampling":{},"elicitation":{"form":{},"url":{}},"roots":{"listChanged":true}}"#;
-/// The gateway itself, which cannot answer a server.
-const GATEWAY: Origin = Origin { session: 0, answers: false };
+const GATEWAY: Origin = Origin::GATEWAY;
 
 /// On whose behalf a channel is wanted.
 #[derive(Debug, Clone, Default)]
@@ -38,15 +45,23 @@ pub struct Who {
     pub session: Option<(Arc<str>, Bytes)>,
 }
 
+impl Who {
+    /// Whether it is the gateway itself, which asks on behalf of nobody.
+    fn is_gateway(&self) -> bool {
+        self.user.is_none() && self.session.is_none()
+    }
+}
+
 /// A server that is started as a child.
 pub struct StdioServer {
     server: Arc<Server>,
+    pub(super) wanted: Arc<Wanted>,
 }
 
 impl StdioServer {
     /// Nothing is started.
     pub fn new(server: Arc<Server>) -> Self {
-        Self { server }
+        Self { server, wanted: Arc::default() }
     }
 
     fn launch(&self) -> Launch {
@@ -61,19 +76,49 @@ impl StdioServer {
         }
     }
 
-    fn key(&self, who: &Who, modern: bool) -> Key {
-        let share = match self.server.spec.sharing {
+    /// With whom `who` shares a child.
+    pub(super) fn share(&self, who: &Who) -> ShareKey {
+        match self.server.spec.sharing {
             Sharing::Shared => None,
             Sharing::PerUser => who.user.clone(),
             // Modern clients have no sessions: what belongs together is what one user does.
             Sharing::PerSession => who.session.as_ref().map(|(id, _)| id.clone()).or_else(|| who.user.clone()),
-        };
-        Key { server: self.server.id, way: self.server.revision, share, modern }
+        }
     }
 
-    /// The child that serves `who`, started if need be.
-    pub async fn link(&self, ground: &Ground, who: &Who, modern: bool) -> Result<Arc<Link<Peer>>, Fault> {
-        let own = self.server.spec.sharing == Sharing::PerSession;
+    /// Whether each session has a child of its own.
+    pub(super) fn is_private(&self) -> bool {
+        self.server.spec.sharing == Sharing::PerSession
+    }
+
+    fn key(&self, who: &Who, modern: bool) -> Key {
+        Key { server: self.server.id, way: self.server.revision, share: self.share(who), modern }
+    }
+
+    /// The way to the child of this share that was begun with a handshake, if it is running.
+    pub(super) fn running(&self, ground: &Ground, share: &ShareKey) -> Option<Mux> {
+        let key = Key { server: self.server.id, way: self.server.revision, share: share.clone(), modern: false };
+        ground.children.peek(&key).map(|link| link.mux.clone())
+    }
+
+    /// Whether the gateway's own questions go to the second child of a server of both eras: when that runs and the first does
+    /// not.
+    pub(super) fn prefers_second(&self, ground: &Ground) -> bool {
+        let runs = |modern| ground.children.peek(&self.key(&Who::default(), modern)).is_some();
+        runs(true) && !runs(false)
+    }
+
+    /// The child that serves `who`, started if need be. A server that speaks one era has one; one that speaks both has a second
+    /// for the modern era, for a process that was begun with a handshake is spoken to in its session. Questions of the gateway
+    /// itself are no use of a child that is running.
+    pub async fn link(&self, ground: &Ground, who: &Who, second: bool) -> Result<Arc<Link<Peer>>, Fault> {
+        let key = self.key(who, second);
+        if who.is_gateway()
+            && let Some(link) = ground.children.peek(&key)
+        {
+            return Ok(link);
+        }
+        let own = self.is_private();
         let params = match &who.session {
             // A child of its own is told the truth about its only client.
             Some((_, init)) if own => init.clone(),
@@ -82,16 +127,32 @@ impl StdioServer {
         let preference = self.server.spec.protocol.clone();
         let (server, notices) = (self.server.id, ground.notices.clone());
         let session = own.then(|| who.session.as_ref().map(|(id, _)| id.clone())).flatten();
-        let tasks = ground.tasks.clone();
+        let (tasks, wanted, share) = (ground.tasks.clone(), self.wanted.clone(), key.share.clone());
         let init = move |mux: Mux| async move {
             tasks.spawn(pass_notices_on(server, session.clone(), mux.broadcasts(), notices.clone()));
-            let peer = shake_hands(&mux, modern, &preference, &params).await?;
-            if modern && ["tools", "prompts", "resources"].iter().any(|kind| peer.can(&[kind, "listChanged"])) {
-                tasks.spawn(subscribe(server, session, mux, notices));
+            let peer = shake_hands(&mux, second, &preference, &params).await?;
+            let modern = second || peer.legacy.is_none();
+            if !modern {
+                wanted.tell(share, &mux, &peer).await?;
+            } else if ["tools", "prompts", "resources"].iter().any(|kind| peer.can(&[kind, "listChanged"])) {
+                subscribe(server, session, mux, notices, &tasks).await;
             }
             Ok(peer)
         };
-        ground.children.get(&self.key(who, modern), || self.launch(), init).await
+        ground.children.get(&key, || self.launch(), init).await
+    }
+
+    /// Passes a notification on, if a child that speaks the legacy era runs for `who`. What one session says of its own roots is
+    /// not passed to a child that others share: a question about roots goes to the session that caused it, each time.
+    pub async fn tell(&self, ground: &Ground, who: &Who, notification: &Message) {
+        let own = self.is_private();
+        if !own && notification.method() == "notifications/roots/list_changed" {
+            return;
+        }
+        if let Some(link) = ground.children.peek(&self.key(who, false)) {
+            // It fails only when the child is gone, and then nobody is there to hear.
+            let _ = link.mux.notify(notification.bytes().clone()).await;
+        }
     }
 
     /// Ends every child of this description; those of one that took its place go on.
@@ -101,9 +162,9 @@ impl StdioServer {
 
     /// Ends the child that only this session used.
     pub async fn release(&self, ground: &Ground, who: &Who) {
-        if self.server.spec.sharing == Sharing::PerSession && who.session.is_some() {
-            for modern in [false, true] {
-                ground.children.release(&self.key(who, modern)).await;
+        if self.is_private() && who.session.is_some() {
+            for second in [false, true] {
+                ground.children.release(&self.key(who, second)).await;
             }
         }
     }
@@ -129,21 +190,31 @@ pub async fn pass_notices_on(
     }
 }
 
-/// In the modern era a child tells of changes only who subscribes to them; ends with the child.
-async fn subscribe(server: ServerId, session: Option<Arc<str>>, mux: Mux, to: broadcast::Sender<Notice>) {
+/// In the modern era a child tells of changes only who subscribes to them; ends with the child. Waits until the child has
+/// agreed, so that the first call misses no change that it makes, but not for long.
+async fn subscribe(
+    server: ServerId,
+    session: Option<Arc<str>>,
+    mux: Mux,
+    to: broadcast::Sender<Notice>,
+    tasks: &TaskTracker,
+) {
     let wanted = r#"{"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}}"#;
     let request = peer::modern_request("mcpg-listen", "subscriptions/listen", wanted);
     let Ok(mut call) = mux.call(request, GATEWAY).await else { return };
     // The call alone keeps the way open as long as the child lives, and no child busy that nobody else calls.
     drop(mux);
     call.wait_at_rest();
-    while let Some(Ok(event)) = call.next().await {
-        if let Event::Notification(bytes) = event
-            && let Ok(message) = read_message(bytes)
-        {
-            let _ = to.send(Notice { server, session: session.clone(), message });
+    let _acknowledged = tokio::time::timeout(AGREEING, call.next()).await;
+    tasks.spawn(async move {
+        while let Some(Ok(event)) = call.next().await {
+            if let Event::Notification(bytes) = event
+                && let Ok(message) = read_message(bytes)
+            {
+                let _ = to.send(Notice { server, session: session.clone(), message });
+            }
         }
-    }
+    });
 }
 
 /// Finds out what a fresh child speaks and, unless it is to be spoken to in the modern era, opens the legacy session.
@@ -190,9 +261,15 @@ pub async fn initialize(mux: &Mux, params: &[u8]) -> Result<Legacy, Fault> {
     Ok(legacy)
 }
 
-/// A request of the gateway's own; notifications on the way are passed over.
+/// A request of the gateway's own, which is no use of the channel.
 pub async fn ask(mux: &Mux, request: Bytes) -> Result<Message, Fault> {
     let mut call = mux.call(request, GATEWAY).await?;
+    call.wait_at_rest();
+    read(call).await
+}
+
+/// The answer; notifications on the way are passed over.
+async fn read(mut call: Call) -> Result<Message, Fault> {
     while let Some(event) = call.next().await {
         if let Event::Response(bytes) = event? {
             return read_message(bytes);

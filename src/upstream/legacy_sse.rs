@@ -18,9 +18,11 @@ use tokio::sync::OnceCell;
 use crate::balance::InFlight;
 use crate::fault::{Fault, Kind, Retry};
 use crate::net::Target;
+use crate::protocol::message::Message;
 use crate::protocol::sse;
 use crate::registry::model::Server;
 use crate::upstream::Ground;
+use crate::upstream::channel::wanted::{ShareKey, Wanted};
 use crate::upstream::channel::{self, Who};
 use crate::upstream::http::{Answer, Content, HttpServer, Outgoing, garbage};
 use crate::upstream::mux::{Limits, Mux};
@@ -63,12 +65,13 @@ pub struct SseServer {
     server: Arc<Server>,
     http: Arc<HttpServer>,
     links: Mutex<AHashMap<Share, Slot>>,
+    pub(super) wanted: Arc<Wanted>,
 }
 
 impl SseServer {
     /// Nothing is contacted.
     pub fn new(server: Arc<Server>, http: HttpServer) -> Self {
-        Self { server, http: Arc::new(http), links: Mutex::default() }
+        Self { server, http: Arc::new(http), links: Mutex::default(), wanted: Arc::default() }
     }
 
     /// Replicas, for status pages.
@@ -181,7 +184,30 @@ impl SseServer {
         let notices = ground.notices.clone();
         ground.tasks.spawn(channel::pass_notices_on(self.server.id, session, mux.broadcasts(), notices));
         let legacy = channel::initialize(&mux, &params).await?;
-        Ok(Arc::new(Link { replica, mux, peer: Peer { legacy: Some(legacy), modern: None, asked: true } }))
+        let peer = Peer { legacy: Some(legacy), modern: None, asked: true };
+        self.wanted.tell(who.session.as_ref().map(|(id, _)| id.clone()), &mux, &peer).await?;
+        Ok(Arc::new(Link { replica, mux, peer }))
+    }
+
+    /// Passes a notification on, if a stream is open for this session.
+    pub async fn tell(&self, who: &Who, notification: &Message) {
+        let share = who.session.as_ref().map(|(id, _)| id.clone());
+        if let Some(mux) = self.running(&share) {
+            // It fails only when the stream is gone, and then nobody is there to hear.
+            let _ = mux.notify(notification.bytes().clone()).await;
+        }
+    }
+
+    /// The way over the stream of this session, if it is open.
+    pub(super) fn running(&self, share: &ShareKey) -> Option<Mux> {
+        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let ours = |of: &Share| match (of, share) {
+            (Share::Session(id), Some(session)) => id == session,
+            (Share::Replica(_), None) => true,
+            _ => false,
+        };
+        let mut open = links.iter().filter(|(of, _)| ours(of)).filter_map(|(_, slot)| slot.get());
+        open.find(|link| !link.mux.is_closed()).map(|link| link.mux.clone())
     }
 
     /// Closes the stream of this session.

@@ -100,8 +100,7 @@ pub struct Channel {
     pub era: Era,
     /// The place on the replica behind it, where there are replicas: to be told how the call ends.
     pub attempt: Option<InFlight>,
-    /// Keeps it from being stopped as idle.
-    _link: Option<Arc<Link<Peer>>>,
+    link: Option<Arc<Link<Peer>>>,
 }
 
 /// What the gateway's own request came back with.
@@ -285,16 +284,28 @@ impl Upstream {
         Ok(Some(match &self.transport {
             Transport::Http(_) => return Ok(None),
             Transport::Stdio(server) => {
-                let era = self.peer().await?.era_for(client);
-                let link = server.link(&self.ground, who, era == Era::Modern).await?;
-                Channel { mux: link.mux.clone(), peer: link.handshake.clone(), era, attempt: None, _link: Some(link) }
+                let peer = self.peer().await?;
+                let second = peer.era_for(client) == Era::Modern && peer.legacy.is_some();
+                let link = server.link(&self.ground, who, second).await?;
+                // What this child was begun with, whatever an earlier one said.
+                let era = if second || link.handshake.legacy.is_none() { Era::Modern } else { Era::Legacy };
+                Channel { mux: link.mux.clone(), peer: link.handshake.clone(), era, attempt: None, link: Some(link) }
             }
             Transport::Sse(server) => {
                 let (link, attempt) = server.link(&self.ground, trip, who).await?;
                 let (mux, peer) = (link.mux.clone(), link.peer.clone());
-                Channel { mux, peer, era: Era::Legacy, attempt: Some(attempt), _link: None }
+                Channel { mux, peer, era: Era::Legacy, attempt: Some(attempt), link: None }
             }
         }))
+    }
+
+    /// Passes a notification of a legacy client on to the child or the stream that serves it, if there is one now.
+    pub async fn tell(&self, who: &Who, notification: &Message) {
+        match &self.transport {
+            Transport::Http(_) => {}
+            Transport::Stdio(server) => server.tell(&self.ground, who, notification).await,
+            Transport::Sse(server) => server.tell(who, notification).await,
+        }
     }
 
     /// Closes what belongs to one session of a client alone.
@@ -304,6 +315,15 @@ impl Upstream {
             Transport::Stdio(server) => server.release(&self.ground, who).await,
             Transport::Sse(server) => server.release(who),
         }
+        // What was the session's own is gone by now; what it shared goes on without it.
+        if let Some((session, _)) = &who.session {
+            self.withdraw(session).await;
+        }
+    }
+
+    /// Whether it is a program that nobody uses and that is not running: it is not started to be asked something.
+    pub fn sleeps(&self) -> bool {
+        matches!(self.transport, Transport::Stdio(_)) && !self.ground.children.runs(self.server.id)
     }
 
     /// A question of the gateway itself, in the newest era the server speaks. `params` is a JSON object without `_meta`.
@@ -348,7 +368,12 @@ impl Upstream {
     }
 
     async fn ask_on_channel(&self, method: &str, params: &str) -> Result<Message, Fault> {
-        let Some(channel) = self.channel(&Who::default(), Era::Modern).await? else {
+        // A server that speaks both eras is asked where it runs: a question alone starts no second child.
+        let client = match &self.transport {
+            Transport::Stdio(server) if !server.prefers_second(&self.ground) => Era::Legacy,
+            _ => Era::Modern,
+        };
+        let Some(channel) = self.channel(&Who::default(), client).await? else {
             return Err(Fault::gateway(Kind::Setup, "the server has no channel"));
         };
         let id = format!("mcpg-{method}");

@@ -15,13 +15,14 @@ use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::Stream;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc};
+use tokio::time::{Sleep, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -71,7 +72,7 @@ impl Default for Limits {
 /// On whose behalf a call is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
-    /// The session; calls of one session are one possible cause.
+    /// The session; calls of one session are one possible cause. 0 is the gateway itself.
     pub session: u64,
     /// Whether the client of the session can answer requests of a server.
     pub answers: bool,
@@ -166,6 +167,11 @@ struct Asked {
     call: u64,
 }
 
+impl Origin {
+    /// The gateway itself, which cannot answer a server.
+    pub const GATEWAY: Self = Self { session: 0, answers: false };
+}
+
 impl Mux {
     /// Takes over `pipe`. The reading task belongs to `tasks`. Must be called inside a runtime.
     pub fn new(pipe: Pipe, limits: Limits, tasks: &TaskTracker) -> Self {
@@ -218,7 +224,8 @@ impl Mux {
         state.flights.insert(number, flight);
         drop(state);
         room.send(request.message);
-        Ok(Call { mux: self.clone(), number, queue, cancellable: request.cancellable, slot: Some(slot) })
+        let cancellable = request.cancellable;
+        Ok(Call { mux: self.clone(), number, queue, cancellable, slot: Some(slot), patience: None })
     }
 
     /// Sends a notification as it is. Waits while the peer does not read.
@@ -268,6 +275,11 @@ impl Mux {
         self.0.shared.limits.in_flight.saturating_sub(self.0.shared.slots.available_permits())
     }
 
+    /// Whether the peer owes an answer to anybody, calls at rest included; subscriptions are never answered.
+    pub fn is_asked(&self) -> bool {
+        self.0.shared.lock().flights.values().any(|flight| !flight.listen)
+    }
+
     /// Messages of the peer that were no JSON-RPC, since the start.
     pub fn garbage(&self) -> u64 {
         self.0.shared.garbage.load(std::sync::atomic::Ordering::Relaxed)
@@ -289,6 +301,11 @@ impl Shared {
                 Err(_) => Err(Fault::upstream(Kind::Dropped, Retry::NotSent, "the server reads no more messages")),
             },
         }
+    }
+
+    /// Whether the peer waits for an answer to a request that it made within call `number`.
+    fn awaits_answer(&self, number: u64) -> bool {
+        self.lock().asked.values().any(|asked| asked.call == number)
     }
 
     /// Forgets call `number` and returns what the peer must be told: that it is cancelled, and that its own requests
@@ -380,12 +397,42 @@ pub struct Call {
     cancellable: bool,
     /// Given back when the call is over, which includes telling the peer of a cancellation.
     slot: Option<OwnedSemaphorePermit>,
+    /// How long the peer may say nothing, and the timer of that.
+    patience: Option<(Duration, Pin<Box<Sleep>>)>,
 }
 
 impl Call {
     /// The next event. `None` after the response or a fault, and when the peer ended a subscription.
     pub async fn next(&mut self) -> Option<Result<Event, Fault>> {
-        std::future::poll_fn(|context| self.queue.poll(context)).await
+        std::future::poll_fn(|context| self.poll(context)).await
+    }
+
+    /// From now on the call is given up when the peer says nothing of it for so long. The time in which the peer itself waits
+    /// for the client does not count.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = Some((patience, Box::pin(sleep(patience))));
+        self
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Event, Fault>>> {
+        let polled = self.queue.poll(context);
+        let Some((patience, timer)) = &mut self.patience else { return polled };
+        if let Poll::Ready(event) = polled {
+            timer.as_mut().reset(tokio::time::Instant::now() + *patience);
+            return Poll::Ready(event);
+        }
+        loop {
+            ready!(timer.as_mut().poll(context));
+            if !self.mux.0.shared.awaits_answer(self.number) {
+                break;
+            }
+            timer.as_mut().reset(tokio::time::Instant::now() + *patience);
+        }
+        let text = format!("the server said nothing for {} ms", patience.as_millis());
+        self.patience = None;
+        self.give_up(Some("it took too long"));
+        Poll::Ready(Some(Err(Fault::upstream(Kind::Timeout, Retry::MaybeSent, text))))
     }
 
     /// From now on it does not count among the calls under way: for a subscription that lasts as long as the peer.
@@ -413,8 +460,8 @@ impl Call {
 impl Stream for Call {
     type Item = Result<Event, Fault>;
 
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.queue.poll(context)
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll(context)
     }
 }
 

@@ -112,6 +112,7 @@ impl Upstream {
     /// Ends what the gateway holds with the server.
     pub async fn close(&self) {
         self.closed.cancel();
+        self.forget_wishes();
         match &self.transport {
             Transport::Http(server) => {
                 for session in self.own.lose_all() {

@@ -93,6 +93,8 @@ on_both! {
         assert_eq!(shows(&ends, soon - Duration::SECOND), Ok(()));
         assert_eq!(shows(&ends, soon), Err(AuthError::Expired));
         let caller = ring.authenticate(stays.expose(), now()).unwrap();
+        let end = ring.end_of(&caller);
+        assert!(!end.is_cancelled());
         assert_eq!((caller.username(), caller.role(), caller.key_name()), ("ada", Role::User, "stays"));
         assert!(caller.may_call_tool("files", "read") && !caller.may_call_tool("other", "read") && !caller.may_manage());
 
@@ -100,8 +102,17 @@ on_both! {
         users::edit(&store, &proved(&admin), id(&ada.id), disabled, now()).await.unwrap();
         ring.reload(&store).await.unwrap();
         assert_eq!(shows(&stays, now()), Err(AuthError::Disabled));
-        assert!(!ring.still_good(&caller, now()), "who is in already is out too");
+        assert!(end.is_cancelled(), "who is in already is out too");
+        assert!(ring.end_of(&caller).is_cancelled(), "and stays out");
         users::edit(&store, &proved(&admin), id(&ada.id), UserEdit { active: Some(true), role: None }, now()).await.unwrap();
+        ring.reload(&store).await.unwrap();
+        let end = ring.end_of(&caller);
+        assert!(!end.is_cancelled(), "an account that is enabled again begins anew");
+        ring.reload(&store).await.unwrap();
+        ring.end_expired(now());
+        assert!(!end.is_cancelled(), "nothing has happened to it");
+        ring.end_expired(soon);
+        assert!(!end.is_cancelled(), "it does not expire");
         keys::revoke(&store, &admin, id(&view.id), now()).await.unwrap();
         ring.reload(&store).await.unwrap();
         assert_eq!(shows(&stays, now()), Err(AuthError::Revoked));

@@ -190,15 +190,3 @@ async fn a_stop_waits_for_what_is_under_way_and_then_ends_the_stream() {
     let (stopped, ()) = tokio::join!(stop, reader);
     assert_eq!(stopped.expect("it does not wait for the grace"), Stopped::Clean);
 }
-
-#[tokio::test]
-async fn a_revoked_key_keeps_no_stream_open() {
-    let world = World::with(&["--sse-keep-alive=20ms"]).await;
-    let key = world.user("bob").await;
-    let mut old = Old::open(world.client_of("/", &key), "/sse").await;
-    let keys = world.rest(Method::GET, "/keys?limit=100", &Value::Null).await;
-    let keys = keys["items"].as_array().unwrap();
-    let id = keys.iter().find(|key| key["name"] == "a key").unwrap()["id"].as_str().unwrap();
-    world.rest(Method::DELETE, &format!("/keys/{id}"), &Value::Null).await;
-    assert_eq!(old.stream.message().await.unwrap(), None);
-}

@@ -162,3 +162,34 @@ async fn a_url_that_an_old_server_wants_visited_cannot_be_carried_to_a_client_wi
     let old = within(world.client_at("/mcp/it", "2025-11-25").await.tool("echo", json!({}))).await.unwrap();
     assert_eq!(old.code(), Some(-32042), "between ends of one era it passes: {old:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_too_many_is_declined_and_one_whose_call_has_ended_is_forgotten() {
+    let server = legacy().await;
+    let world = World::start().await;
+    world.register("it", &server.url()).await;
+    for (path, tool) in [("/mcp", "it__ask"), ("/mcp/it", "ask")] {
+        let client = world.answering(path, "2025-11-25").await;
+        let open = async || client.open("tools/call", json!({"name": tool, "arguments": {}})).await.unwrap();
+        let mut unanswered = Vec::new();
+        for _ in 0..64 {
+            let (_, mut reply) = open().await;
+            let question = within(reply.message()).await.unwrap().unwrap();
+            assert_eq!(question["method"], "elicitation/create", "{path}: {question}");
+            unanswered.push(reply);
+        }
+        for _ in 0..3 {
+            let (id, reply) = open().await;
+            let answer = within(reply.finish(&id)).await.unwrap();
+            assert!(answer.text().contains("already wait for this client"), "{path}: {answer:?}");
+        }
+        // Their connections close, and with them the calls end in which was asked.
+        drop(unanswered);
+        crate::world::until(|| async {
+            let (_, mut reply) = open().await;
+            let said = within(reply.message()).await.unwrap().unwrap();
+            (said["method"] == "elicitation/create").then_some(())
+        })
+        .await;
+    }
+}

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use testkit::client::{Client, Reply};
 use testkit::jsonrpc::{META_SUBSCRIPTION, MODERN};
-use testkit::upstream::{Eras, LegacySse, Plain};
+use testkit::upstream::{Eras, Fault, Faulty, LegacySse, Plain};
 
 use crate::world::{World, names, stdio_server, until, within};
 
@@ -195,4 +195,35 @@ async fn a_key_hears_nothing_of_servers_it_may_not_see() {
     let (method, _) = next(&mut reply, &id).await;
     assert_eq!(method, TOOLS);
     assert!(tools(&client).await.contains(&"open__public".to_owned()), "the first it hears is of what it sees");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_acknowledged_is_what_will_be_told() {
+    let (picky, down) = (
+        Faulty::with(Eras::Legacy("2025-11-25".into())).await.unwrap(),
+        Faulty::with(Eras::Legacy("2025-11-25".into())).await.unwrap(),
+    );
+    let world = World::process(&[]).await;
+    let spec = json!({"slug": "child", "transport": "stdio", "command": {"program": stdio_server(), "args": ["--legacy", "2025-11-25"]}});
+    world.register_as(&spec).await;
+    world.register("picky", &picky.url()).await;
+    world.register("down", &down.url()).await;
+    picky.fail_on("resources/subscribe", Fault::Refusal(-32602));
+    down.fail_on("resources/subscribe", Fault::Status(503));
+    for (path, honoured) in [
+        ("/mcp/child", Value::Null),
+        ("/mcp/picky", Value::Null),
+        // It may be back before long, and is then asked again.
+        ("/mcp/down", json!(["stand-in://note"])),
+    ] {
+        let wants = json!({"toolsListChanged": true, "resourceSubscriptions": ["stand-in://note"]});
+        let (_, mut reply) = world.client(path).subscribe(wants).await.unwrap();
+        let first = within(reply.message()).await.unwrap().unwrap();
+        let told = &first["params"]["notifications"];
+        assert_eq!(
+            (&told["toolsListChanged"], &told["resourceSubscriptions"]),
+            (&json!(true), &honoured),
+            "{path}: {first}"
+        );
+    }
 }

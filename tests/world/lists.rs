@@ -87,6 +87,35 @@ async fn a_long_name_is_shortened_and_still_finds_its_tool() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_the_short_form_of_another_is_listed_once_and_a_note_says_so() {
+    let long = "very_long_name_".repeat(8);
+    let server = Plain::start().await.unwrap();
+    let tool = |name: &str| json!({"name": name, "inputSchema": {"type": "object"}});
+    server.set(|shown| shown.tools = vec![tool(&long)]);
+    let world = World::start().await;
+    world.register("it", &server.url()).await;
+    let client = world.client("/mcp");
+    let short = names(&client.call("tools/list", json!({})).await.unwrap(), "tools").remove(0);
+    let literal = short.strip_prefix("it__").unwrap();
+    server.set(|shown| shown.tools = vec![tool(&long), tool(literal), tool("other")]);
+    for name in [long.as_str(), literal] {
+        let told = name.to_owned();
+        server.script(name, move |_| Answer::text(&told));
+    }
+    world.rest(Method::POST, "/servers/it/refresh", &Value::Null).await;
+
+    let list = client.call("tools/list", json!({})).await.unwrap();
+    assert_eq!(names(&list, "tools"), [short.as_str(), "it__other"]);
+    let problems = list.result()["_meta"]["io.mcp-registry-gateway/problems"].to_string();
+    assert!(problems.contains(literal) && problems.contains("left out"), "{problems}");
+    assert!(world.server("it").await["status"]["problems"].to_string().contains(literal));
+    assert_eq!(client.tool(&short, json!({})).await.unwrap().text(), long, "it is whose it was");
+    let own = world.client("/mcp/it");
+    assert_eq!(names(&own.call("tools/list", json!({})).await.unwrap(), "tools").len(), 3);
+    assert_eq!(own.tool(literal, json!({})).await.unwrap().text(), literal);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_resource_of_two_servers_has_one_owner_and_a_note_says_so() {
     let (first, second) = (Plain::start().await.unwrap(), Plain::start().await.unwrap());
     let world = World::start().await;

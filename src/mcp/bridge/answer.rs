@@ -6,6 +6,7 @@ use crate::fault::{Fault, Kind as FaultKind, Retry};
 use crate::json;
 use crate::mcp::bridge::request::insert;
 use crate::protocol::era::Era;
+use crate::protocol::level::Level;
 use crate::protocol::message::{self, Message, Shape};
 use crate::protocol::meta;
 use crate::telemetry::Outcome;
@@ -25,12 +26,10 @@ pub struct Fix {
     pub token: Option<Bytes>,
     /// Whether results of this method say how long they may be kept (2026-07-28, server/utilities/caching).
     pub cacheable: bool,
-    /// Least severe log message that a modern client wants; its era forbids all others.
+    /// Least severe log message of a legacy server that the client wants, where that is not the server's to know. Its era
+    /// forbids a modern client all others; a legacy client that has said nothing gets what there is.
     pub log_level: Option<Box<str>>,
 }
-
-/// Severities of RFC 5424 as MCP names them, least severe first.
-const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
 
 impl Fix {
     /// No change, between ends of one era.
@@ -150,18 +149,18 @@ impl Fix {
             }
             // The answer of a shared session may carry what another client caused.
             ("notifications/progress", None) if self.renumbered.is_some() => None,
-            ("notifications/message", _) if self.client == Era::Modern && self.server == Era::Legacy => {
-                let wanted = level(self.log_level.as_deref()?)?;
-                let has = level(&notification.text("level")?)?;
-                (has >= wanted).then(|| notification.bytes().clone())
+            ("notifications/message", _) if self.server == Era::Legacy => {
+                let wanted = self.log_level.as_deref().and_then(Level::parse);
+                let has = notification.text("level").and_then(|name| Level::parse(&name));
+                let hears = match (wanted, has) {
+                    (Some(wanted), Some(has)) => has >= wanted,
+                    _ => self.client == Era::Legacy,
+                };
+                hears.then(|| notification.bytes().clone())
             }
             _ => Some(notification.bytes().clone()),
         }
     }
-}
-
-fn level(name: &str) -> Option<usize> {
-    LEVELS.iter().position(|level| *level == name)
 }
 
 /// MCP 2025-11-25: the client must first bring its user to a URL, and then ask again (client/elicitation, "URL Elicitation
@@ -251,6 +250,22 @@ mod tests {
         fix.log_level = Some("warning".into());
         assert_eq!(fix.notification(&log("notice")), None);
         assert!(fix.notification(&log("warning")).is_some());
+    }
+
+    #[test]
+    fn a_legacy_client_gets_the_log_messages_it_asked_for_and_all_when_it_asked_for_none() {
+        let log = |level: &str| {
+            message(&format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/message","params":{{"level":"{level}","data":1}}}}"#
+            ))
+        };
+        let mut fix = fix(Era::Legacy, Era::Legacy);
+        assert!(fix.notification(&log("debug")).is_some());
+        fix.log_level = Some("warning".into());
+        assert_eq!(fix.notification(&log("notice")), None);
+        for level in ["warning", "alert", "of tomorrow"] {
+            assert!(fix.notification(&log(level)).is_some(), "{level}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::queue::{NoRoom, Queue};
-use super::{Asked, Event, Flight, Shared, State, slow_reader, wire};
+use super::{Asked, Event, Flight, Origin, Shared, State, slow_reader, wire};
 use crate::fault::{Fault, Kind, Retry};
 use crate::json::{self, Problem};
 use crate::upstream::pipe::Closed;
@@ -232,7 +232,7 @@ fn ask(shared: &Shared, message: &Bytes, id: &[u8]) -> Step {
     let limits = &shared.limits;
     let mut state = shared.lock();
     state.lay_ghosts(limits.doubt);
-    let (number, queue) = match state.only_cause() {
+    let (number, queue) = match state.only_cause(|_| true) {
         Cause::One(number, flight) if flight.origin.answers => (number, Arc::clone(&flight.queue)),
         Cause::One(..) => {
             return Step::Answer(wire::refusal(
@@ -297,10 +297,11 @@ fn notify(shared: &Shared, message: &Bytes, method: &str, params: Option<&[u8]>)
             _ => Step::Drop("an event of a subscription that is over"),
         };
     }
-    // Changes concern everybody. Whatever else comes while calls of one session run is most likely theirs, and nobody else's.
+    // Changes concern everybody. Whatever else comes while calls of one session run is most likely theirs, and nobody else's;
+    // what the gateway itself asks meanwhile is no secret of anybody.
     if !method.ends_with("/list_changed") && method != "notifications/resources/updated" {
         state.lay_ghosts(shared.limits.doubt);
-        if let Cause::One(number, flight) = state.only_cause() {
+        if let Cause::One(number, flight) = state.only_cause(|session| session != Origin::GATEWAY.session) {
             return call(number, flight, message.clone());
         }
     }
@@ -347,10 +348,11 @@ enum Cause<'a> {
 }
 
 impl State {
-    /// Subscriptions cause nothing but their own events, which carry their id.
-    fn only_cause(&self) -> Cause<'_> {
+    /// The cause among those sessions that count. Subscriptions cause nothing but their own events, which carry their id.
+    fn only_cause(&self, counts: impl Fn(u64) -> bool) -> Cause<'_> {
         let mut newest: Option<(u64, &Flight)> = None;
-        for (number, flight) in self.flights.iter().filter(|(_, flight)| !flight.listen) {
+        let causes = |flight: &Flight| !flight.listen && counts(flight.origin.session);
+        for (number, flight) in self.flights.iter().filter(|(_, flight)| causes(flight)) {
             match newest {
                 Some((_, other)) if other.origin.session != flight.origin.session => return Cause::Several,
                 Some((seen, _)) if seen > *number => {}
@@ -358,7 +360,7 @@ impl State {
             }
         }
         let Some((number, flight)) = newest else { return Cause::None };
-        if self.ghosts.iter().any(|ghost| ghost.session != flight.origin.session) {
+        if self.ghosts.iter().any(|ghost| counts(ghost.session) && ghost.session != flight.origin.session) {
             return Cause::Several;
         }
         Cause::One(number, flight)

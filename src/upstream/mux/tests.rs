@@ -369,3 +369,15 @@ async fn the_pipe_ends_with_the_last_holder_of_the_mux() {
     drop(call);
     while within(peer.outgoing.recv()).await.is_some() {}
 }
+
+#[tokio::test]
+async fn what_the_gateway_itself_asks_takes_nobodys_log_away_but_may_have_caused_a_question() {
+    let mut world = world();
+    let (mut ada, _) = world.start(r#"{"id":1,"method":"tools/call"}"#, ADA).await;
+    let (_own, _) = world.start(r#"{"id":1,"method":"tools/list"}"#, Origin::GATEWAY).await;
+    let log = r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info"}}"#;
+    world.say(log).await;
+    assert_eq!(text(&event(&mut ada).await), log);
+    world.say(r#"{"jsonrpc":"2.0","id":1,"method":"roots/list"}"#).await;
+    assert_eq!(world.read().await["error"]["code"], -32603);
+}

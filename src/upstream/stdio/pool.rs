@@ -216,6 +216,14 @@ impl<H: Send + Sync + 'static> Pool<H> {
         told.unwrap_or_else(|| Err(Fault::gateway(Kind::Unreachable, "the start of the server was given up")))
     }
 
+    /// The child of `key` if it is running. Looking is no use of it.
+    pub fn peek(&self, key: &Key) -> Option<Arc<Link<H>>> {
+        match &self.0.lock().entries.get(key)?.stage {
+            Stage::Running(link) if !link.mux.is_closed() => Some(Arc::clone(link)),
+            _ => None,
+        }
+    }
+
     /// Stops the child of `key` and waits until it is gone: its session or user has left.
     pub async fn release(&self, key: &Key) {
         self.0.stop_where(|other| other == key).await;
@@ -241,6 +249,11 @@ impl<H: Send + Sync + 'static> Pool<H> {
     /// Processes that are running, starting or stopping.
     pub fn running(&self) -> usize {
         self.0.lock().taken
+    }
+
+    /// Whether a child of this server is running, whoever uses it.
+    pub fn runs(&self, server: ServerId) -> bool {
+        self.0.lock().seats.contains_key(&server)
     }
 
     /// The same for each server that has any.

@@ -2,7 +2,8 @@
 //!
 //! No runtime and no SDK: it starts in a millisecond or two, and each request has a thread, so that a call which sleeps
 //! holds nothing up. `--legacy VERSION` leaves only the handshake of that version, `--modern` only the stateless era;
-//! `--chatter` writes to standard error first, and `--ignore-eof` stays when standard input ends.
+//! `--chatter` writes to standard error first, and `--ignore-eof` stays when standard input ends. With `--state` it also has
+//! what a server keeps for its client in the legacy era: a resource to subscribe to, and a level of logging.
 //!
 //! | tool | arguments | does |
 //! |---|---|---|
@@ -17,12 +18,14 @@
 //! | `big` | `bytes` | returns that many letters |
 //! | `ask` | `kind` | asks the client (legacy) or says what it needs (stateless) |
 //! | `change` | – | says that the list of tools changed |
-//! | `stats` | – | returns how many requests, notifications and cancellations came |
+//! | `stats` | – | returns how many requests, notifications and cancellations came, and with `--state` that |
+//! | `update` | `uri` | says that a resource was updated, if it is subscribed to |
+//! | `log` | `level` | logs, if that is severe enough |
 //! | `close_stdout` | – | stops answering for good, but stays |
 #![expect(clippy::print_stderr, reason = "what a server says on standard error is part of what is tested")]
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     io::{BufRead as _, Write as _},
     process::{Command, Stdio},
     sync::{
@@ -46,6 +49,8 @@ const NAME: &str = "stdio-stand-in";
 struct Server {
     legacy: Option<String>,
     modern_only: bool,
+    keeps_state: bool,
+    state: Mutex<State>,
     capabilities: Mutex<Value>,
     asked: Mutex<HashMap<String, mpsc::Sender<Value>>>,
     cancelled: Mutex<HashSet<String>>,
@@ -56,6 +61,18 @@ struct Server {
     notifications: AtomicU64,
     cancellations: AtomicU64,
 }
+
+/// What it keeps for its one client.
+#[derive(Default)]
+struct State {
+    level: String,
+    subscribed: BTreeSet<String>,
+    /// Subscriptions, whether new or not.
+    subscriptions: u64,
+}
+
+/// Severities, least severe first.
+const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -68,6 +85,7 @@ fn main() {
         match argument.as_str() {
             "--legacy" => server.legacy = arguments.next(),
             "--modern" => server.modern_only = true,
+            "--state" => server.keeps_state = true,
             "--grandchild" => return grandchild(arguments.next().as_deref()),
             "--chatter" => (1..=3).for_each(|line| eprintln!("starting up, step {line}")),
             "--ignore-eof" => ignore_eof = true,
@@ -182,7 +200,12 @@ impl Server {
     }
 
     fn answer(&self, id: &str, method: &str, params: &Value, modern: bool) -> Result<Option<Value>, RpcError> {
-        let capabilities = json!({ "tools": { "listChanged": true } });
+        let mut capabilities = json!({ "tools": { "listChanged": true } });
+        if self.keeps_state {
+            capabilities["resources"] = json!({ "subscribe": true });
+            capabilities["logging"] = json!({});
+        }
+        let uri = || params["uri"].as_str().unwrap_or_default().to_owned();
         Ok(Some(match method {
             "initialize" => {
                 lock(&self.capabilities).clone_from(&params["capabilities"]);
@@ -204,6 +227,22 @@ impl Server {
             "tools/list" if modern => json!({ "tools": tools(), "ttlMs": 0, "cacheScope": "private" }),
             "tools/list" => json!({ "tools": tools() }),
             "tools/call" => return self.call(id, params, modern),
+            "resources/list" if self.keeps_state => json!({ "resources": [{ "uri": "stdio://note", "name": "note" }] }),
+            "resources/templates/list" if self.keeps_state => json!({ "resourceTemplates": [] }),
+            "resources/subscribe" if self.keeps_state && !modern => {
+                let mut state = lock(&self.state);
+                state.subscriptions += 1;
+                state.subscribed.insert(uri());
+                json!({})
+            }
+            "resources/unsubscribe" if self.keeps_state && !modern => {
+                lock(&self.state).subscribed.remove(&uri());
+                json!({})
+            }
+            "logging/setLevel" if self.keeps_state && !modern => {
+                params["level"].as_str().unwrap_or_default().clone_into(&mut lock(&self.state).level);
+                json!({})
+            }
             "subscriptions/listen" if modern => {
                 let subscription: Value = serde_json::from_str(id).unwrap_or_default();
                 let params =
@@ -273,12 +312,32 @@ impl Server {
             }
             "stats" => {
                 let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+                let state = lock(&self.state);
                 let told = json!({
+                    "level": state.level,
+                    "subscribed": state.subscribed,
+                    "subscriptions": state.subscriptions,
                     "requests": read(&self.requests),
                     "notifications": read(&self.notifications),
                     "cancellations": read(&self.cancellations),
                 });
                 text(told.to_string())
+            }
+            "update" => {
+                let uri = arguments["uri"].as_str().unwrap_or("stdio://note");
+                if lock(&self.state).subscribed.contains(uri) {
+                    self.write(&jsonrpc::notification("notifications/resources/updated", &json!({ "uri": uri })));
+                }
+                text("told".to_owned())
+            }
+            "log" => {
+                let place = |level: &str| LEVELS.iter().position(|known| *known == level);
+                let level = arguments["level"].as_str().unwrap_or("info");
+                if place(level) >= place(&lock(&self.state).level) {
+                    let params = json!({ "level": level, "data": "as it happened" });
+                    self.write(&jsonrpc::notification("notifications/message", &params));
+                }
+                text("logged".to_owned())
             }
             "close_stdout" => {
                 self.deaf.store(true, Ordering::Relaxed);
@@ -361,6 +420,8 @@ fn tools() -> Vec<Value> {
         ("ask", "Asks the client"),
         ("change", "Says that the tools changed"),
         ("stats", "Returns what came so far"),
+        ("update", "Says that a resource was updated"),
+        ("log", "Logs"),
         ("close_stdout", "Stops answering"),
     ]
     .into_iter()

@@ -14,6 +14,9 @@ use crate::upstream::pipe::Pipe;
 use crate::upstream::stdio::Launch;
 use crate::upstream::stdio::child::{Child, last_words};
 
+/// How much longer an idle child lives that is answering.
+const ANSWERING: Duration = Duration::from_millis(500);
+
 /// A seat in the caps and a line in the map. Both are given back when it is dropped, also by a panic.
 #[derive(Debug)]
 pub(super) struct Seat<H> {
@@ -224,14 +227,19 @@ async fn run<H>(seat: &Seat<H>, child: &mut Child, link: &Arc<Link<H>>) -> Over 
                 // Decided under the lock under which links are handed out: nobody gets one that is about to stop.
                 let idle = seat.note(|entry| {
                     let idle = link.idle_for();
-                    if idle >= idle_after {
-                        entry.stage = Stage::Stopping;
+                    if idle < idle_after {
+                        return Some(idle_after.saturating_sub(idle));
                     }
-                    idle
+                    // A question that is no use of the child is answered all the same.
+                    if link.mux.is_asked() {
+                        return Some(ANSWERING);
+                    }
+                    entry.stage = Stage::Stopping;
+                    None
                 });
-                match idle {
-                    Some(idle) if idle < idle_after => rest = idle_after.saturating_sub(idle),
-                    _ => return Over::Stopped,
+                match idle.flatten() {
+                    Some(more) => rest = more,
+                    None => return Over::Stopped,
                 }
             }
         }

@@ -1,0 +1,159 @@
+//! Several messages in one POST (2025-03-26, basic/transports, "Sending Messages to the Server"): the one version that has
+//! batches says that a server must be able to receive them. In a session of any other they are refused, whole.
+//!
+//! Nothing of a batch is done before all of it was read. Each request is a call like any other; their answers come on one
+//! stream, each as soon as it is there. Dropping the stream takes back what is not answered.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http_body::Frame;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::json;
+use crate::mcp::endpoint::{Entered, again, session_of};
+use crate::mcp::error::Refusal;
+use crate::mcp::exchange::{accepted, exchange, stream_response};
+use crate::mcp::legacy_sse::pump;
+use crate::mcp::notices;
+use crate::mcp::streams::{Seat, Tenure};
+use crate::protocol::era::UNSTATED;
+use crate::protocol::message::{Message, NoMessage, Shape};
+use crate::protocol::{meta, sse};
+use crate::telemetry::SessionTag;
+use crate::web::Visit;
+
+/// Most messages in one batch.
+const MOST: usize = 100;
+/// Answers that wait for a slow reader.
+const WAITING: usize = 16;
+
+/// Whether a text is a batch, if it is anything.
+pub fn is_batch(text: &[u8]) -> bool {
+    text.trim_ascii_start().starts_with(b"[")
+}
+
+/// Takes one.
+pub(super) async fn take(entered: Entered, text: Bytes, endpoint: &'static str, visit: Option<&Visit>) -> Response {
+    // Checked as a whole first: only then do the elements stand where they seem to.
+    if let Err(problem) = json::check(&text) {
+        return entered.refuse(&NoMessage::from(problem).into(), None);
+    }
+    let session = match session_of(&entered) {
+        Ok(session) if session.version == UNSTATED => session,
+        Err(refusal) if entered.headers.contains_key(&meta::SESSION_HEADER) => return entered.refuse(&refusal, None),
+        Ok(_) | Err(_) => return entered.refuse(&no_batches(), None),
+    };
+    let messages = match read(&text) {
+        Ok(messages) => messages,
+        Err(refusal) => return entered.refuse(&refusal, None),
+    };
+    let (app, caller) = (entered.app.clone(), entered.caller.clone());
+    let seat = match app.streams.seat() {
+        Ok(seat) => seat,
+        Err(fault) => return entered.refuse(&Refusal::full(&fault), None),
+    };
+    // The record of the POST serves its first message.
+    let more = (1..messages.len()).map(|_| again(&entered, endpoint, visit)).collect::<Vec<_>>();
+    let mut requests = Vec::new();
+    for (message, mut entered) in messages.into_iter().zip(std::iter::once(entered).chain(more)) {
+        entered.finish.fill(|operation| {
+            operation.sizes.request = message.bytes().len() as u64;
+            operation.set_method(&message.method());
+            operation.session = Some(SessionTag::of(&session.id));
+            operation.client_version = Some(session.version.as_str());
+        });
+        let shape = message.shape();
+        let mut call = entered.into_call(message, Some(session.clone()));
+        call.carried = true;
+        match shape {
+            Shape::Request => requests.push(call),
+            Shape::Notification => drop(notices::notification(call).await),
+            Shape::Result | Shape::Error => drop(notices::answer(call).await),
+        }
+    }
+    if requests.is_empty() {
+        return accepted();
+    }
+    let (queue, receiver) = mpsc::channel(WAITING);
+    let tenure = Tenure::new(&app.keyring, &caller);
+    let keep_alive = app.settings.limits.sse_keep_alive;
+    let work = async move {
+        let (app, queue) = (&app, &queue);
+        let each = futures_util::stream::iter(requests).for_each_concurrent(None, async |call| {
+            let id = call.message.id_bytes().unwrap_or_default();
+            pump(app, exchange(call).await, queue, Some(&id)).await;
+        });
+        each.await;
+    };
+    let timer = Box::pin(sleep(keep_alive));
+    let answers = Answers { work: Some(Box::pin(work)), receiver, tenure, keep_alive, timer, _seat: seat };
+    stream_response(Body::new(answers))
+}
+
+fn no_batches() -> Refusal {
+    let text =
+        "Invalid request: batches are part of protocol 2025-03-26 alone, in its sessions; send each message by itself";
+    Refusal::bad(meta::INVALID_REQUEST, text)
+}
+
+/// The messages of a batch, which is checked JSON; none, if one of them is none.
+fn read(text: &Bytes) -> Result<Vec<Message>, Refusal> {
+    let invalid = |text: String| Refusal::bad(meta::INVALID_REQUEST, format!("Invalid request: {text}"));
+    let parts: Vec<&[u8]> = json::elements(text).take(MOST + 1).collect();
+    match parts.len() {
+        0 => return Err(invalid("the batch is empty".to_owned())),
+        1..=MOST => {}
+        _ => return Err(invalid(format!("a batch holds at most {MOST} messages"))),
+    }
+    let messages = parts.into_iter().map(|part| Ok::<_, Refusal>(Message::parse(text.slice_ref(part))?));
+    let messages = messages.collect::<Result<Vec<_>, _>>()?;
+    if messages.iter().any(|message| message.method() == "initialize") {
+        return Err(invalid("`initialize` is no part of a batch".to_owned()));
+    }
+    Ok(messages)
+}
+
+/// The stream of the answers.
+struct Answers {
+    /// Puts them into the queue; gone when all are there.
+    work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    receiver: mpsc::Receiver<Bytes>,
+    tenure: Tenure,
+    keep_alive: Duration,
+    timer: Pin<Box<Sleep>>,
+    _seat: Seat,
+}
+
+impl http_body::Body for Answers {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if self.tenure.poll(context).is_ready() {
+            return Poll::Ready(None);
+        }
+        if self.work.as_mut().is_some_and(|work| work.as_mut().poll(context).is_ready()) {
+            self.work = None;
+        }
+        let next = self.receiver.poll_recv(context);
+        if next.is_pending() && self.timer.as_mut().poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        let after = Instant::now() + self.keep_alive;
+        self.timer.as_mut().reset(after);
+        Poll::Ready(match next {
+            Poll::Ready(frame) => frame.map(|frame| Ok(Frame::data(frame))),
+            Poll::Pending => Some(Ok(Frame::data(sse::KEEP_ALIVE))),
+        })
+    }
+}
