@@ -12,6 +12,7 @@ mod faults;
 mod lists;
 mod matrix;
 mod notices;
+mod sdk;
 mod sessions;
 mod shared;
 mod stop;

@@ -59,7 +59,7 @@ async fn the_sdk_speaks_with_the_program() -> anyhow::Result<()> {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_stdio_server"));
         command.args(&arguments);
         let client = ClientConfig::default().serve_with_lifecycle(TokioChildProcess::new(command)?, mode).await?;
-        assert_eq!(client.list_all_tools().await?.len(), 13);
+        assert_eq!(client.list_all_tools().await?.len(), 15);
         let called = client.call_tool(CallToolRequestParams::new("echo")).await?;
         assert!(called.content[0].as_text().is_some());
         client.cancel().await?;
