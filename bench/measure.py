@@ -63,9 +63,9 @@ def cpu_seconds(pid):
     return total / TICK
 
 
-def resident_bytes(pid):
+def resident_bytes(pid, children=True):
     total = 0
-    for member in family(pid):
+    for member in family(pid) if children else [pid]:
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{member}/status").read_text().splitlines():
                 if line.startswith("VmRSS:"):
@@ -206,9 +206,10 @@ class Gateway:
             time.sleep(0.01)
         fail(f"the gateway wrote no key to {file}")
 
-    def register(self, slug, url):
+    def register(self, slug, url=None, program=None):
         head = {"Authorization": f"Bearer {self.key}"}
-        status, _, text = ask(self.port, "POST", "/api/v1/servers", {"slug": slug, "replicas": [{"url": url}]}, head)
+        spec = {"replicas": [{"url": url}]} if url else {"transport": "stdio", "command": {"program": str(program)}}
+        status, _, text = ask(self.port, "POST", "/api/v1/servers", {"slug": slug, **spec}, head)
         if status not in (200, 201):
             fail(f"registering {slug} was answered with {status}: {text[:500]}")
         for _ in range(500):
@@ -219,8 +220,8 @@ class Gateway:
         fail(f"{slug} does not become ready: {text[:500]}")
 
 
-def open_sessions(gateway, count):
-    """Sessions of `count` clients at the endpoint with everything, opened over 16 connections."""
+def open_sessions(gateway, count, path="/mcp", tool=None):
+    """Opens sessions of `count` clients over 16 connections, and calls a tool once in each; returns them."""
     params = {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "bench", "version": "1"}}
     body = json.dumps({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params})
     headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream", "Authorization": f"Bearer {gateway.key}"}
@@ -230,10 +231,17 @@ def open_sessions(gateway, count):
         connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=30)
         try:
             for _ in range(share):
-                connection.request("POST", "/mcp", body, headers)
+                connection.request("POST", path, body, headers)
                 answer = connection.getresponse()
                 text = answer.read()
                 session = answer.getheader("Mcp-Session-Id")
+                if tool and session:
+                    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool, "arguments": {}}}
+                    connection.request("POST", path, json.dumps(call), {**headers, "Mcp-Session-Id": session})
+                    answer = connection.getresponse()
+                    text = answer.read()
+                    if b'"result"' not in text:
+                        session = None
                 with lock:
                     opened.add(session) if answer.status == 200 and session else problems.append((answer.status, text[:300]))
                 if problems:
@@ -250,9 +258,27 @@ def open_sessions(gateway, count):
         thread.join()
     if problems or len(opened) != count:
         fail(f"{len(opened)} of {count} sessions were opened; first problem: {problems[:1]}")
+    return opened
+
+
+def open_streams(gateway, sessions, path):
+    """One stream for what belongs to no request for each session; they stay open as long as what is returned lives."""
+    headers = {"Accept": "text/event-stream", "Authorization": f"Bearer {gateway.key}", "MCP-Protocol-Version": LEGACY}
+    streams = []
+    for session in sessions:
+        connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=30)
+        connection.request("GET", path, headers={**headers, "Mcp-Session-Id": session})
+        answer = connection.getresponse()
+        if answer.status != 200:
+            fail(f"a stream was answered with {answer.status}: {answer.read(300)}")
+        streams.append((connection, answer))
+    return streams
 
 
 # ---- measuring
+
+# Bytes of the gateway itself with 1,000 sessions on one child.
+SHARED_CHILD_GOAL = 45_000_000
 
 
 def load(folder, port, path, request, connections, seconds, pid):
@@ -301,6 +327,7 @@ def main():
     parser.add_argument("--connections", type=lambda text: tuple(map(int, text.split(","))), default=CONNECTIONS, help="1,32,256")
     parser.add_argument("--only", help="only cases whose name holds this text")
     parser.add_argument("--servers", type=int, default=50, help="tools/list is measured once more with this many servers registered (50); 0 leaves it out")
+    parser.add_argument("--shared-child", type=int, default=1_000, metavar="COUNT", help="how many client sessions to open on one child process that they share, for the memory figure (1000)")
     parser.add_argument("--sessions", type=int, default=10_000, help="how many client sessions to open for the memory figure (10000)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there as JSON too")
     parser.add_argument("--bin-dir", type=Path, required=True, help="take mcp-gateway and bench_upstream from here and build nothing")
@@ -382,6 +409,23 @@ def measure(options, folder, processes):
         open_sessions(gateway, options.sessions)
         time.sleep(1)
         report["sessions"] = {"count": options.sessions, "bytes": resident_bytes(gateway.child.pid)}
+    if gateway and options.shared_child:
+        gateway.stop()
+        gateway.start()
+        until_listed(gateway)
+        gateway.register("child", program=options.bin_dir / "stdio_server")
+        sessions = open_sessions(gateway, options.shared_child, "/mcp/child", "echo")
+        time.sleep(1)
+        # The gateway's own memory: what the program behind it needs is not its doing.
+        shared = {"count": options.shared_child, "bytes": resident_bytes(gateway.child.pid, children=False)}
+        streams = open_streams(gateway, sessions, "/mcp/child")
+        time.sleep(1)
+        shared["bytes_with_streams"] = resident_bytes(gateway.child.pid, children=False)
+        children = [member for member in family(gateway.child.pid) if Path(f"/proc/{member}/exe").resolve().name == "stdio_server"]
+        if len(children) != 1:
+            fail(f"{len(children)} children serve {options.shared_child} sessions that share one")
+        del streams
+        report["shared_child"] = shared
     return report
 
 
@@ -426,6 +470,12 @@ def show(report):
         print(f"memory, idle: {report['idle_bytes'] / mega:.1f} MB")
     if "sessions" in report:
         print(f"memory, {report['sessions']['count']} client sessions: {report['sessions']['bytes'] / mega:.1f} MB")
+    if "shared_child" in report:
+        shared = report["shared_child"]
+        goals = [("", shared["bytes"]), (" and a stream each", shared["bytes_with_streams"])]
+        for more, size in goals:
+            met = "met" if size < SHARED_CHILD_GOAL else "MISSED"
+            print(f"memory, {shared['count']} client sessions on one shared child{more}: {size / mega:.1f} MB (goal {SHARED_CHILD_GOAL / mega:.0f} MB: {met})")
     if "start_ms" in report:
         print(f"start to first answer: {report['start_ms']['median_of_5']} ms (first start of all, with an empty folder: {report['start_ms']['first_ever']} ms)")
 

@@ -19,7 +19,7 @@ for argument in "$@"; do
 done
 if $built; then
   cargo build --locked --release --bin mcp-gateway
-  cargo build --locked --release --package testkit --bin bench_upstream
+  cargo build --locked --release --package testkit --bin bench_upstream --bin stdio_server
   target=$(cargo metadata --locked --no-deps --format-version 1 | python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
   set -- --bin-dir "$target/release" "$@"
 fi

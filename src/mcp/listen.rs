@@ -3,9 +3,7 @@
 //! changed in the registry and what servers said of resources that the client watches.
 
 use std::collections::HashSet;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ahash::AHashMap;
@@ -16,9 +14,8 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use http::header::{ALLOW, HeaderValue};
 use http::{HeaderMap, StatusCode};
-use http_body::Frame;
 use tokio::sync::mpsc;
-use tokio::time::{Sleep, sleep};
+use tokio::time::sleep;
 
 use crate::access::Caller;
 use crate::app::App;
@@ -29,6 +26,7 @@ use crate::mcp::bridge::answer::Fix;
 use crate::mcp::bridge::request::insert;
 use crate::mcp::error::{Refusal, empty_response};
 use crate::mcp::exchange::{Call, stream_response};
+use crate::mcp::outbox::Outbox;
 use crate::mcp::reach::{self, Back};
 use crate::mcp::record::Finish;
 use crate::mcp::relay::{Parts, Relay, note_request};
@@ -516,67 +514,5 @@ pub fn pass_level_on(call: &Call, session: &Arc<Session>, params: &[u8]) {
                 }
             }
         });
-    }
-}
-
-/// A listener's stream.
-struct Outbox {
-    tenure: Tenure,
-    receiver: mpsc::Receiver<Bytes>,
-    keep_alive: Duration,
-    timer: Pin<Box<Sleep>>,
-    session: Option<(Arc<Session>, u64)>,
-    finish: Finish,
-    _seat: Option<Seat>,
-}
-
-impl Outbox {
-    fn new(
-        app: &App,
-        tenure: Tenure,
-        receiver: mpsc::Receiver<Bytes>,
-        session: Option<(Arc<Session>, u64)>,
-        finish: Finish,
-        seat: Option<Seat>,
-    ) -> Self {
-        let keep_alive = app.settings.limits.sse_keep_alive;
-        Self { tenure, receiver, keep_alive, timer: Box::pin(sleep(keep_alive)), session, finish, _seat: seat }
-    }
-}
-
-impl http_body::Body for Outbox {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        // First: what waits to be read is no longer for this key.
-        if self.tenure.poll(context).is_ready() {
-            return Poll::Ready(None);
-        }
-        if let Poll::Ready(frame) = self.receiver.poll_recv(context) {
-            let keep_alive = self.keep_alive;
-            self.timer.as_mut().reset(tokio::time::Instant::now() + keep_alive);
-            if let Some(frame) = &frame {
-                self.finish.sent(frame.len());
-            }
-            return Poll::Ready(frame.map(|frame| Ok(Frame::data(frame))));
-        }
-        ready!(self.timer.as_mut().poll(context));
-        let keep_alive = self.keep_alive;
-        self.timer.as_mut().reset(tokio::time::Instant::now() + keep_alive);
-        Poll::Ready(Some(Ok(Frame::data(sse::KEEP_ALIVE))))
-    }
-}
-
-impl Drop for Outbox {
-    fn drop(&mut self) {
-        // A listener that goes away has heard what it wanted.
-        self.finish.end(Outcome::Success);
-        if let Some((session, number)) = &self.session {
-            session.close_outbox(*number);
-        }
     }
 }

@@ -12,6 +12,7 @@ pub mod headers;
 pub mod legacy_sse;
 pub mod listen;
 pub mod notices;
+pub mod outbox;
 pub mod passage;
 pub mod reach;
 pub mod record;

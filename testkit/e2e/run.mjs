@@ -99,11 +99,12 @@ async function register(slug, { gateway, url, transport, command, more = [] }) {
   return { ok: code === 0, details: code === 0 ? [] : [output.slice(-600)] };
 }
 
-/** Where a client goes for one upstream, and with which headers. */
-function front(slug) {
+/** Where a client goes for one upstream, and with which headers; `old` by the door of the oldest transport. */
+function front(slug, { old = false } = {}) {
   const { url, command, transport, gateway } = upstreams[slug];
   if (options.direct) return { url: url ? (transport === 'sse' ? `sse:${url}` : url) : `stdio:${command.join(' ')}`, headers: {}, flags: [] };
   const { origin, key } = gateways[gateway];
+  if (old) return { url: `sse:${origin}/sse/${slug}`, aggregated: `sse:${origin}/sse`, flags: ['--header', `Authorization: Bearer ${key}`] };
   return { url: `${origin}/mcp/${slug}`, aggregated: `${origin}/mcp`, token: key, headers: { authorization: `Bearer ${key}` }, flags: ['--header', `Authorization: Bearer ${key}`] };
 }
 
@@ -138,7 +139,7 @@ const TARGETS = {
   time: { require: ['call convert_time'] },
 };
 
-function tour(client, slug, era, { prefixed = false, require = [], upstreamEra, label = 'tour' } = {}) {
+function tour(client, slug, era, { prefixed = false, require = [], upstreamEra, label = 'tour', old = false } = {}) {
   const modern = era.startsWith('2026');
   // A modern client has no standing roots that a legacy server could have asked for when its session began.
   const excused = modern && (upstreamEra === 'legacy' || TARGETS[slug]?.only === 'legacy') ? ['roots'] : [];
@@ -150,11 +151,12 @@ function tour(client, slug, era, { prefixed = false, require = [], upstreamEra, 
   const excuse = excused.length ? ['--excuse', excused.join(',')] : [];
   const wanted = require.filter(name => !(era < '2025-06-18' && name === 'elicitation') && !(crosses && ASKS.includes(name)));
   const asked = upstreamEra ?? (modern && TARGETS[slug]?.only === 'legacy' ? 'legacy' : undefined);
-  step(`${label} ${client} ${era} ${prefixed ? '/mcp' : '/mcp/…'} ${slug}`, () => {
-    const { url, aggregated, flags } = front(slug);
+  const door = old ? '/sse' : '/mcp';
+  step(`${label} ${client} ${era} ${prefixed ? door : `${door}/…`} ${slug}`, () => {
+    const { url, aggregated, flags } = front(slug, { old });
     const all = ['--era', era, ...flags, ...(prefixed ? ['--prefix', `${slug}__`] : []), ...(asked ? ['--upstream-era', asked] : []), ...excuse, ...(wanted.length ? ['--require', wanted.join(',')] : [])];
     return program(...CLIENTS[client](prefixed ? aggregated : url, all), TOUR_ENV(), 90);
-  }, { gateway: prefixed || (modern && TARGETS[slug]?.only === 'legacy') || !!upstreamEra });
+  }, { gateway: old || prefixed || (modern && TARGETS[slug]?.only === 'legacy') || !!upstreamEra });
 }
 
 function plan() {
@@ -190,6 +192,11 @@ function plan() {
     for (const prefixed of [false, true]) {
       for (const [client, era] of [['ts', 'legacy'], ['ts', '2026-07-28'], ['v1', 'legacy'], ['py', 'legacy'], ['py', '2026-07-28']]) tour(client, slug, era, { prefixed, require });
     }
+  }
+  // The door of the oldest transport, by the clients that still have it.
+  for (const client of ['ts', 'v1', 'py']) {
+    for (const slug of ['everything-http', 'everything-stdio', 'time']) tour(client, slug, 'legacy', { require: TARGETS[slug].require, old: true });
+    for (const slug of ['memory', 'git']) tour(client, slug, 'legacy', { prefixed: true, require: TARGETS[slug].require, old: true });
   }
   for (const client of ['ts', 'py']) for (const slug of ['time', 'filesystem']) tour(client, slug, 'auto', { require: TARGETS[slug].require });
   for (const [client, era] of [['ts', '2025-06-18'], ['ts', '2024-11-05'], ['v1', '2025-03-26'], ['py', '2025-06-18'], ['py', '2025-03-26']]) tour(client, 'everything-http', era, { require: TARGETS['everything-http'].require });

@@ -18,6 +18,7 @@ mod notices;
 mod reasons;
 mod records;
 mod replicas;
+mod sdk;
 mod sessions;
 mod shared;
 mod stop;
