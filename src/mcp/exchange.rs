@@ -192,10 +192,11 @@ async fn send(
     };
     call.tried(trip);
     let Some(reached) = reached else { return Ok(call.taken_back()) };
-    let reached = match reached {
-        Err(_) if in_flight.as_ref().is_some_and(|request| request.cancel.is_set()) => return Ok(call.taken_back()),
-        reached => reached.map_err(|fault| call.failed(&fault, entry))?,
-    };
+    if in_flight.as_ref().is_some_and(|request| request.cancel.is_set()) {
+        // Whatever came at the same moment: whoever takes a request back gets no answer to it.
+        return Ok(call.taken_back());
+    }
+    let reached = reached.map_err(|fault| call.failed(&fault, entry))?;
     call.finish.fill(|operation| {
         operation.upstream_version = reached.version.map(crate::protocol::era::Version::as_str);
         operation.replica = reached.replica.and_then(|replica| u16::try_from(replica).ok());
