@@ -91,7 +91,6 @@ fn place(policy: Policy) -> u8 {
 pub struct Replicas {
     /// Its place in [`POLICIES`].
     policy: AtomicU8,
-    room: Room,
     members: Box<[Member]>,
     turn: AtomicUsize,
     /// The running values of smooth weighted round robin; held for one pass over the members.
@@ -99,33 +98,26 @@ pub struct Replicas {
 }
 
 impl Replicas {
-    /// The replicas of a server: at most [`MAX_REPLICAS`], more are left out. What `previous` knew about a replica with the
+    /// The replicas of a server: at most [`MAX_REPLICAS`], more are left out; each has so much `room`. What `previous` knew about a replica with the
     /// same URL is kept: calls under way, breaker, health.
-    pub fn new(replicas: &[Replica], policy: Policy, previous: Option<&Self>, now: Instant) -> Self {
+    pub fn new(replicas: &[Replica], policy: Policy, room: Room, previous: Option<&Self>, now: Instant) -> Self {
         let mut members: Vec<Member> = Vec::with_capacity(replicas.len().min(MAX_REPLICAS));
         for replica in replicas.iter().take(MAX_REPLICAS) {
             let occurrence = members.iter().filter(|member| *member.known.url == *replica.url).count();
             let same = |member: &&Member| *member.known.url == *replica.url && member.known.occurrence == occurrence;
             let known = match previous.and_then(|previous| previous.members.iter().find(same)) {
                 Some(member) => Arc::clone(&member.known),
-                None => Arc::new(Known::new(&replica.url, occurrence, now)),
+                None => Arc::new(Known::new(&replica.url, occurrence, room, now)),
             };
             members.push(Member { known, weight: replica.weight.max(1) });
         }
         let weighted = Mutex::new(vec![0; members.len()].into_boxed_slice());
         Self {
             policy: AtomicU8::new(place(policy)),
-            room: Room::ENDLESS,
             members: members.into_boxed_slice(),
             turn: AtomicUsize::new(0),
             weighted,
         }
-    }
-
-    /// The same with these bounds for each replica.
-    #[must_use]
-    pub fn with_room(self, room: Room) -> Self {
-        Self { room, ..self }
     }
 
     /// Shares calls in this way from now on.
@@ -210,7 +202,7 @@ impl Replicas {
     /// are under way as may: go on with the next one.
     pub fn enter(&self, index: usize, now: Instant) -> Option<InFlight> {
         let known = &self.members.get(index)?.known;
-        known.places.take(self.room).then(|| InFlight::new(known, index)).and_then(|place| place.admitted(now))
+        known.places.take().then(|| InFlight::new(known, index)).and_then(|place| place.admitted(now))
     }
 
     /// Takes a place on this replica and no other, waiting for its turn if need be. `until` is when the call must have been
@@ -220,7 +212,7 @@ impl Replicas {
         if !known.breaker.wait(Instant::now()).is_zero() {
             return Err(self.none_left(Instant::now()));
         }
-        known.places.take_in_turn(self.room, until).await?;
+        known.places.take_in_turn(until).await?;
         let now = Instant::now();
         InFlight::new(known, index).admitted(now).ok_or_else(|| self.none_left(now))
     }
@@ -300,12 +292,12 @@ impl Replicas {
 }
 
 impl Known {
-    fn new(url: &str, occurrence: usize, now: Instant) -> Self {
+    fn new(url: &str, occurrence: usize, room: Room, now: Instant) -> Self {
         Self {
             url: url.into(),
             occurrence,
             hash: stable_hash(&[url, &occurrence.to_string()]),
-            places: Places::default(),
+            places: Places::new(room),
             breaker: Breaker::new(now),
             health: Mutex::new(None),
             unhealthy: AtomicBool::new(false),

@@ -1,11 +1,10 @@
 //! How many calls one replica takes at a time, and the queue of those that wait for a place. Below the bound a place costs one
-//! atomic change and nothing is locked. What waits is bounded in number and in time, and is served in order of arrival but
-//! for the rare call that comes in the very moment in which a place becomes free.
+//! atomic change to take. What waits is bounded in number and in time, and is served in order of arrival.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use crate::fault::{Fault, Kind};
@@ -26,15 +25,16 @@ pub struct Room {
 
 impl Room {
     /// No bound.
-    pub const ENDLESS: Self = Self { most: usize::MAX, queue: 0, patience: Duration::ZERO };
+    pub const ENDLESS: Self = Self { most: Semaphore::MAX_PERMITS, queue: 0, patience: Duration::ZERO };
 }
 
 /// The places of one replica.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Places {
-    taken: AtomicUsize,
+    room: Room,
+    /// Given back to whoever has waited longest.
+    free: Semaphore,
     waiting: AtomicUsize,
-    freed: Notify,
 }
 
 /// A call in the queue; it leaves when dropped.
@@ -47,8 +47,12 @@ impl Drop for Waiting<'_> {
 }
 
 impl Places {
+    pub(super) fn new(room: Room) -> Self {
+        Self { room, free: Semaphore::new(room.most), waiting: AtomicUsize::new(0) }
+    }
+
     pub(super) fn taken(&self) -> usize {
-        self.taken.load(SeqCst)
+        self.room.most - self.free.available_permits()
     }
 
     pub(super) fn waiting(&self) -> usize {
@@ -56,54 +60,36 @@ impl Places {
     }
 
     /// Takes a place if there is one and nobody waits for it.
-    pub(super) fn take(&self, room: Room) -> bool {
-        self.waiting.load(SeqCst) == 0 && self.grab(room)
-    }
-
-    fn grab(&self, room: Room) -> bool {
-        self.taken.fetch_update(SeqCst, SeqCst, |taken| (taken < room.most).then_some(taken + 1)).is_ok()
+    pub(super) fn take(&self) -> bool {
+        self.free.try_acquire().map(SemaphorePermit::forget).is_ok()
     }
 
     /// Takes a place, in turn. A call that must be answered by `until` waits half of the time that it has left and no longer:
     /// after that its answer would come too late.
-    pub(super) async fn take_in_turn(&self, room: Room, until: Option<Instant>) -> Result<(), Fault> {
-        if self.take(room) {
+    pub(super) async fn take_in_turn(&self, until: Option<Instant>) -> Result<(), Fault> {
+        if self.take() {
             return Ok(());
         }
-        if self.waiting.fetch_update(SeqCst, SeqCst, |waiting| (waiting < room.queue).then_some(waiting + 1)).is_err() {
-            let text = format!(
-                "{} requests to this server are under way and {} wait, as many as may; try again later",
-                room.most, room.queue
-            );
-            return Err(full(text));
+        let Room { most, queue, patience } = self.room;
+        if self.waiting.fetch_update(SeqCst, SeqCst, |waiting| (waiting < queue).then_some(waiting + 1)).is_err() {
+            return Err(full(format!(
+                "{most} requests to this server are under way and {queue} wait, as many as may; try again later"
+            )));
         }
         let _waiting = Waiting(&self.waiting);
         let left = until.map(|until| until.saturating_duration_since(Instant::now()) / 2);
-        let patience = left.map_or(room.patience, |left| left.min(room.patience));
-        let turn = async {
-            loop {
-                // Listening first, then looking: a place that becomes free in between is not missed. Who is dropped here after
-                // it was told hands its turn on.
-                let mut freed = std::pin::pin!(self.freed.notified());
-                freed.as_mut().enable();
-                if self.grab(room) {
-                    return;
-                }
-                freed.await;
-            }
-        };
-        timeout(patience, turn).await.map_err(|_| {
-            let (most, waited) = (room.most, patience.as_millis());
-            full(format!("{most} requests to this server are under way, and none of them ended within {waited} ms"))
-        })
+        let patience = left.map_or(patience, |left| left.min(patience));
+        if let Ok(Ok(place)) = timeout(patience, self.free.acquire()).await {
+            place.forget();
+            return Ok(());
+        }
+        let waited = patience.as_millis();
+        Err(full(format!("{most} requests to this server are under way, and none of them ended within {waited} ms")))
     }
 
     /// Gives a place back.
     pub(super) fn free(&self) {
-        self.taken.fetch_sub(1, SeqCst);
-        if self.waiting.load(SeqCst) > 0 {
-            self.freed.notify_one();
-        }
+        self.free.add_permits(1);
     }
 }
 

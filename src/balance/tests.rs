@@ -6,7 +6,7 @@ use super::breaker::{FAILURES_TO_OPEN, OPEN_FOR};
 use super::*;
 
 fn replicas(weights: &[u32], policy: Policy) -> Replicas {
-    Replicas::new(&specs(weights), policy, None, Instant::now())
+    Replicas::new(&specs(weights), policy, Room::ENDLESS, None, Instant::now())
 }
 
 fn specs(weights: &[u32]) -> Vec<Replica> {
@@ -138,7 +138,7 @@ fn new_settings_keep_what_is_known_of_a_replica_that_stays() {
     let _call = before.enter(0, now);
     let mut changed = specs(&[5, 5, 5]);
     changed.swap(0, 1);
-    let after = Replicas::new(&changed, Policy::Weighted, Some(&before), now);
+    let after = Replicas::new(&changed, Policy::Weighted, Room::ENDLESS, Some(&before), now);
     let status = after.status(now);
     assert_eq!(status[0].breaker, BreakerState::Open);
     assert_eq!((status[1].in_flight, status[1].weight), (1, 5));
@@ -148,13 +148,13 @@ fn new_settings_keep_what_is_known_of_a_replica_that_stays() {
 #[test]
 fn the_same_url_twice_is_two_replicas() {
     let twice = vec![Replica { url: "http://one/mcp".into(), weight: 1 }; 2];
-    let replicas = Replicas::new(&twice, Policy::ConsistentHash, None, Instant::now());
+    let replicas = Replicas::new(&twice, Policy::ConsistentHash, Room::ENDLESS, None, Instant::now());
     assert!(shares(&replicas, 10_000).iter().all(|share| (share - 0.5).abs() < 0.02));
 }
 
 #[test]
 fn a_server_without_replicas_says_so() {
-    let none = Replicas::new(&[], Policy::RoundRobin, None, Instant::now());
+    let none = Replicas::new(&[], Policy::RoundRobin, Room::ENDLESS, None, Instant::now());
     assert_eq!(none.order(0, &mut rng(), Instant::now()).unwrap_err().kind, Kind::Setup);
     assert!(none.enter(0, Instant::now()).is_none());
 }
@@ -214,7 +214,7 @@ proptest! {
 }
 
 fn narrow(most: usize, queue: usize, patience: Duration) -> Replicas {
-    replicas(&[1], Policy::RoundRobin).with_room(Room { most, queue, patience })
+    Replicas::new(&specs(&[1]), Policy::RoundRobin, Room { most, queue, patience }, None, Instant::now())
 }
 
 #[tokio::test]
@@ -251,6 +251,26 @@ async fn who_goes_away_while_it_waits_leaves_its_turn_to_the_next() {
     drop(second);
     drop(third.await.unwrap());
     assert!(replicas.enter(0, Instant::now()).is_some());
+}
+
+#[tokio::test]
+async fn who_comes_last_is_served_last_even_when_a_place_has_just_become_free() {
+    let replicas = narrow(1, 9, Duration::from_hours(1));
+    let mut place = replicas.enter(0, Instant::now()).unwrap();
+    let mut waiting = std::collections::VecDeque::new();
+    for _ in 0..3 {
+        waiting.push_back(Box::pin(replicas.enter_in_turn(0, None)));
+        assert!(futures_util::poll!(waiting.back_mut().unwrap()).is_pending());
+    }
+    for _ in 0..5 {
+        drop(place);
+        // Comes after the place was given back, and before who waits for it has looked.
+        waiting.push_back(Box::pin(replicas.enter_in_turn(0, None)));
+        for late in waiting.iter_mut().rev().take(3) {
+            assert!(futures_util::poll!(late).is_pending());
+        }
+        place = waiting.pop_front().unwrap().await.unwrap();
+    }
 }
 
 #[tokio::test]

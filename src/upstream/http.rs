@@ -124,8 +124,7 @@ impl HttpServer {
             headers.insert(header, value);
         }
         let room = Room { most: limits.in_flight, queue: limits.in_flight.saturating_mul(QUEUE), patience: TURN };
-        let balance = Replicas::new(&spec.replicas, spec.balance, previous.map(Self::balance), Instant::now());
-        let balance = balance.with_room(room);
+        let balance = Replicas::new(&spec.replicas, spec.balance, room, previous.map(Self::balance), Instant::now());
         Ok(Self { replicas, balance, headers, patience: AtomicU64::new(spec.timeouts.idle_ms), limits })
     }
 
