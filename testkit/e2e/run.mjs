@@ -180,6 +180,16 @@ function plan() {
   oracle('oracle-everything', 'legacy');
   for (const version of ['2025-06-18', '2025-03-26']) oracle('weird', 'legacy', { flags: ['--legacy-version', version], label: ` ${version}` });
 
+  // The schemas of each version, at the endpoint of all servers and at that of one of each era.
+  for (const version of ['2025-03-26', '2025-06-18', '2025-11-25', '2026-07-28']) {
+    for (const slug of [null, 'fixture', 'everything-http', 'time']) {
+      step(`schemas ${version} ${slug ? `/mcp/… ${slug}` : '/mcp'}`, () => {
+        const { url, aggregated, flags } = front(slug ?? 'fixture');
+        return program(python, [here('schema_check.py'), slug ? url : aggregated, '--version', version, ...flags], {}, 120);
+      });
+    }
+  }
+
   // Cancellation, resumption, notifications: own eras, bridged eras, and over stdio.
   for (const [era, slug] of [['legacy', 'weird-streams'], ['modern', 'weird-streams'], ['modern', 'weird-legacy'], ['legacy', 'weird-modern'], ['legacy', 'weird-shared'], ['modern', 'weird-shared']]) {
     step(`cancellation ${era} client, ${slug}`, () => { const { url, headers } = front(slug); return cancellation(url, headers, era); }, { gateway: slug !== 'weird-streams' });
