@@ -3,7 +3,6 @@
 //! `tools/call` reads nothing but the snapshot and touches no database. Each step either goes on or ends in an error that
 //! says whose fault it is; whichever way it ends, exactly one operation is recorded.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,26 +13,26 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
-use crate::access::{Allow, Caller};
+use crate::access::Caller;
 use crate::app::App;
 use crate::fault::{Fault, Kind, Retry, Whose};
-use crate::json;
 use crate::mcp::bridge::answer::Fix;
 use crate::mcp::bridge::flow::Flow;
 use crate::mcp::error::{Refusal, empty_response, json_response};
 use crate::mcp::headers::{check_params, trace_headers};
+use crate::mcp::listen;
 use crate::mcp::passage::{Began, Passage, read_rest, read_whole};
 use crate::mcp::reach::{Ask, Reached, Reply, reach};
 use crate::mcp::record::Finish;
 use crate::mcp::relay::{Parts, Relay};
+use crate::mcp::resolve::{Target, resolve};
 use crate::mcp::session::{InFlight, Reach, Session};
 use crate::mcp::source::Source;
-use crate::mcp::{answers, listen, watch};
 use crate::protocol::era::Era;
 use crate::protocol::message::Message;
 use crate::protocol::meta;
-use crate::registry::catalog::{Item, Kind as ListKind};
-use crate::registry::snapshot::{Entry, Tenant};
+use crate::registry::catalog::Item;
+use crate::registry::snapshot::Entry;
 use crate::telemetry::Outcome;
 use crate::upstream::http::read_message;
 use crate::upstream::peer::Peer;
@@ -60,14 +59,6 @@ pub struct Call {
     pub carried: bool,
 }
 
-/// Where a request goes.
-enum Target<'a> {
-    /// To this server, as this message; the tool it calls, if it is listed.
-    Server { entry: &'a Entry, message: Cow<'a, Message>, item: Option<&'a Item> },
-    /// Nowhere: the gateway answers.
-    Here(Response),
-}
-
 /// Serves one request.
 pub async fn exchange(mut call: Call) -> Response {
     let era = call.era();
@@ -92,13 +83,7 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
 
     // Resolve: which server, and what it calls the thing.
     let message = call.message.clone();
-    let target = match call.reach {
-        Reach::All => resolve(call, tenant, &message, era).await?,
-        Reach::One(id) => {
-            let entry = tenant.and_then(|tenant| tenant.entry_by_id(&call.caller, id)).ok_or_else(gone)?;
-            resolve_in(call, entry, &message, era).await?
-        }
-    };
+    let target = resolve(call, tenant, &message).await?;
     let (entry, sent, item) = match target {
         Target::Here(response) => {
             call.finish.end(Outcome::Success);
@@ -309,7 +294,8 @@ async fn long(
 }
 
 impl Call {
-    fn era(&self) -> Era {
+    /// The era of its client.
+    pub fn era(&self) -> Era {
         if self.session.is_some() { Era::Legacy } else { Era::Modern }
     }
 
@@ -366,10 +352,6 @@ pub fn stream_response(body: Body) -> Response {
     response
 }
 
-fn gone() -> Refusal {
-    Refusal::new(StatusCode::NOT_FOUND, meta::INVALID_REQUEST, "there is no such server")
-}
-
 /// Whether `subscriptions/listen` is the server's to answer. Over HTTP a modern server must know it; a child that announces
 /// no changes need not, and then the gateway tells what it finds out itself.
 fn has_own_stream(entry: &Entry) -> bool {
@@ -385,156 +367,6 @@ fn has_own_stream(entry: &Entry) -> bool {
 fn param_headers(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
     let of_params = headers.iter().filter(|(name, _)| name.as_str().starts_with(meta::PARAM_PREFIX));
     of_params.map(|(name, value)| (name.clone(), value.clone())).take(64).collect()
-}
-
-/// At the common endpoint: by name, URI or template; what concerns no single server is answered here.
-async fn resolve<'a>(
-    call: &Call,
-    tenant: Option<&'a Arc<Tenant>>,
-    message: &'a Message,
-    era: Era,
-) -> Result<Target<'a>, Refusal> {
-    let method = message.method();
-    let caller = &call.caller;
-    let as_is = |entry| Target::Server { entry, message: Cow::Borrowed(message), item: None };
-    if let Some(kind) = ListKind::of_method(&method) {
-        return answers::list(&call.app, caller, message, kind, era).map(Target::Here);
-    }
-    match method.as_ref() {
-        "server/discover" if era == Era::Modern => Ok(Target::Here(answers::here(message, &answers::discover()))),
-        "ping" if era == Era::Legacy => Ok(Target::Here(answers::here(message, "{}"))),
-        "logging/setLevel" if era == Era::Legacy => set_level(call, message),
-        "subscriptions/listen" if era == Era::Modern => Box::pin(listen::all(call)).await.map(Target::Here),
-        "tools/call" | "prompts/get" => {
-            let (what, name) = if method == "tools/call" { ("tool", "name") } else { ("prompt", "name") };
-            let raw = message.member(name).ok_or_else(|| missing(name))?;
-            let exposed = json::text(raw).ok_or_else(|| missing(name))?;
-            // The name is found in the snapshot, and only its bytes change.
-            let tenant = tenant.ok_or_else(|| Refusal::unknown(what, &exposed))?;
-            let found = if what == "tool" { tenant.tool(caller, &exposed) } else { tenant.prompt(caller, &exposed) };
-            let found = found.ok_or_else(|| Refusal::unknown(what, &exposed))?;
-            let message = message.with_text(raw, &found.name)?;
-            Ok(Target::Server {
-                entry: found.entry,
-                message: Cow::Owned(message),
-                item: found.item.filter(|_| what == "tool"),
-            })
-        }
-        "resources/read" | "resources/subscribe" | "resources/unsubscribe" => {
-            let uri = message.text("uri").ok_or_else(|| missing("uri"))?;
-            let entry =
-                tenant.and_then(|tenant| tenant.resource(caller, &uri)).ok_or_else(|| no_resource(&uri, era))?;
-            if method == "resources/read" {
-                Ok(as_is(entry))
-            } else {
-                Box::pin(subscribe(call, entry, message, &uri)).await
-            }
-        }
-        "completion/complete" => {
-            let reference = message.member("ref").ok_or_else(|| missing("ref"))?;
-            if let Some(raw) = json::get(reference, "name") {
-                let exposed = json::text(raw).ok_or_else(|| missing("ref.name"))?;
-                let found = tenant.and_then(|tenant| tenant.prompt(caller, &exposed));
-                let found = found.ok_or_else(|| Refusal::unknown("prompt", &exposed))?;
-                let renamed = message.with_text(raw, &found.name)?;
-                return Ok(Target::Server { entry: found.entry, message: Cow::Owned(renamed), item: None });
-            }
-            let uri = json::get_text(reference, "uri").ok_or_else(|| missing("ref.name` or `ref.uri"))?;
-            let entry = tenant.and_then(|tenant| tenant.template(caller, &uri));
-            entry.map(as_is).ok_or_else(|| no_resource(&uri, era))
-        }
-        other => Err(Refusal::no_method(era, other)),
-    }
-}
-
-/// At a server's own endpoint: everything goes to it, but for what it cannot know.
-async fn resolve_in<'a>(call: &Call, entry: &'a Entry, message: &'a Message, era: Era) -> Result<Target<'a>, Refusal> {
-    let method = message.method();
-    let to_server = |item| Ok(Target::Server { entry, message: Cow::Borrowed(message), item });
-    let item = match method.as_ref() {
-        "tools/call" => {
-            message.text("name").and_then(|name| entry.catalog.tools.iter().find(|item| *item.key == *name))
-        }
-        _ => None,
-    };
-    if method == "tools/list" && call.caller.scopes().tools != Allow::All {
-        return answers::tools_of(entry, &call.caller, message, era).map(Target::Here);
-    }
-    // Between ends of one era, on a session of one's own, the server answers everything itself.
-    let peer = match entry.upstream.peer_for(era).await {
-        Ok(peer) => peer,
-        Err(fault) => return Err(Refusal::of(&fault, entry.slug(), era)),
-    };
-    let theirs = peer.era_for(era);
-    match (method.as_ref(), era, theirs) {
-        ("server/discover", Era::Modern, Era::Legacy) => {
-            Ok(Target::Here(answers::here(message, &answers::discover_for(&peer))))
-        }
-        ("ping", Era::Legacy, Era::Modern) => Ok(Target::Here(answers::here(message, "{}"))),
-        ("logging/setLevel", Era::Legacy, Era::Modern) => set_level(call, message),
-        ("logging/setLevel", Era::Legacy, Era::Legacy) => {
-            // Kept for a session with the server that takes the place of this one.
-            if let (Some(session), Some(params)) = (&call.session, message.body()) {
-                session.set_level(params);
-            }
-            match Box::pin(watch::wish(call, entry, message)).await? {
-                Some(answer) => Ok(Target::Here(answer)),
-                None => to_server(None),
-            }
-        }
-        ("resources/subscribe" | "resources/unsubscribe", Era::Legacy, _) => match message.text("uri") {
-            Some(uri) => Box::pin(subscribe(call, entry, message, &uri)).await,
-            None => to_server(None),
-        },
-        _ => to_server(item),
-    }
-}
-
-/// Begins or ends watching a resource for a legacy client. A modern server knows no such request: the gateway watches there
-/// itself, as long as the client listens.
-async fn subscribe<'a>(call: &Call, entry: &'a Entry, message: &'a Message, uri: &str) -> Result<Target<'a>, Refusal> {
-    let begins = message.method() == "resources/subscribe";
-    let as_is = Target::Server { entry, message: Cow::Borrowed(message), item: None };
-    let Some(session) = &call.session else { return Ok(as_is) };
-    if !session.watch(uri, begins) {
-        let fault = Fault::gateway(Kind::Full, "this session watches as many resources as it may");
-        return Err(Refusal::of(&fault, entry.slug(), Era::Legacy));
-    }
-    let peer = entry.upstream.peer_for(Era::Legacy).await;
-    let peer = peer.map_err(|fault| Refusal::of(&fault, entry.slug(), Era::Legacy))?;
-    if peer.era_for(Era::Legacy) == Era::Legacy {
-        return Ok(match watch::wish(call, entry, message).await? {
-            Some(answer) => Target::Here(answer),
-            None => as_is,
-        });
-    }
-    if begins {
-        listen::watch_for(&call.app, session, &entry.upstream, vec![uri.to_owned()]);
-    }
-    Ok(Target::Here(answers::here(message, "{}")))
-}
-
-fn set_level<'a>(call: &Call, message: &'a Message) -> Result<Target<'a>, Refusal> {
-    if message.text("level").is_none() {
-        return Err(missing("level"));
-    }
-    if let (Some(session), Some(params)) = (&call.session, message.body()) {
-        session.set_level(params);
-        listen::pass_level_on(call, session, params);
-    }
-    Ok(Target::Here(answers::here(message, "{}")))
-}
-
-fn missing(member: &str) -> Refusal {
-    Refusal::new(StatusCode::OK, meta::INVALID_PARAMS, format!("Invalid params: `{member}` is missing or no string"))
-}
-
-fn no_resource(uri: &str, era: Era) -> Refusal {
-    let code = if era == Era::Modern { meta::INVALID_PARAMS } else { meta::RESOURCE_NOT_FOUND };
-    let uri: String = uri.chars().take(300).collect();
-    let mut refusal = Refusal::new(StatusCode::OK, code, format!("Resource not found: {uri}"));
-    refusal.data = Some(format!("{{\"uri\":{}}}", json::quote(&uri)));
-    refusal
 }
 
 /// 202 without a body: a notification was taken.

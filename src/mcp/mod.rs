@@ -17,6 +17,7 @@ pub mod passage;
 pub mod reach;
 pub mod record;
 pub mod relay;
+pub mod resolve;
 pub mod session;
 pub mod source;
 pub mod streams;

@@ -1,0 +1,205 @@
+//! Where a request goes: which server, and what that server calls the thing. What concerns no single server, or what a server
+//! of the other era cannot know, the gateway answers itself. Nothing is sent from here, but to learn what a server speaks.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use axum::response::Response;
+use http::StatusCode;
+
+use crate::access::Allow;
+use crate::fault::{Fault, Kind};
+use crate::json;
+use crate::mcp::error::Refusal;
+use crate::mcp::exchange::Call;
+use crate::mcp::session::Reach;
+use crate::mcp::{answers, listen, watch};
+use crate::protocol::era::Era;
+use crate::protocol::message::Message;
+use crate::protocol::meta;
+use crate::registry::catalog::{Item, Kind as ListKind};
+use crate::registry::snapshot::{Entry, Tenant};
+
+/// Where a request goes.
+pub enum Target<'a> {
+    /// To a server.
+    Server {
+        /// Which.
+        entry: &'a Entry,
+        /// The request, names the server's own.
+        message: Cow<'a, Message>,
+        /// The tool that it calls, if it is listed.
+        item: Option<&'a Item>,
+    },
+    /// Nowhere: the gateway answers.
+    Here(Response),
+}
+
+/// Finds out where the request goes.
+pub async fn resolve<'a>(
+    call: &Call,
+    tenant: Option<&'a Arc<Tenant>>,
+    message: &'a Message,
+) -> Result<Target<'a>, Refusal> {
+    match call.reach {
+        Reach::All => among_all(call, tenant, message, call.era()).await,
+        Reach::One(id) => {
+            let entry = tenant.and_then(|tenant| tenant.entry_by_id(&call.caller, id)).ok_or_else(gone)?;
+            at_one(call, entry, message, call.era()).await
+        }
+    }
+}
+
+/// At the common endpoint: by name, URI or template; what concerns no single server is answered here.
+async fn among_all<'a>(
+    call: &Call,
+    tenant: Option<&'a Arc<Tenant>>,
+    message: &'a Message,
+    era: Era,
+) -> Result<Target<'a>, Refusal> {
+    let method = message.method();
+    let caller = &call.caller;
+    let as_is = |entry| Target::Server { entry, message: Cow::Borrowed(message), item: None };
+    if let Some(kind) = ListKind::of_method(&method) {
+        return answers::list(&call.app, caller, message, kind, era).map(Target::Here);
+    }
+    match method.as_ref() {
+        "server/discover" if era == Era::Modern => Ok(Target::Here(answers::here(message, &answers::discover()))),
+        "ping" if era == Era::Legacy => Ok(Target::Here(answers::here(message, "{}"))),
+        "logging/setLevel" if era == Era::Legacy => set_level(call, message),
+        "subscriptions/listen" if era == Era::Modern => Box::pin(listen::all(call)).await.map(Target::Here),
+        "tools/call" | "prompts/get" => {
+            let (what, name) = if method == "tools/call" { ("tool", "name") } else { ("prompt", "name") };
+            let raw = message.member(name).ok_or_else(|| missing(name))?;
+            let exposed = json::text(raw).ok_or_else(|| missing(name))?;
+            // The name is found in the snapshot, and only its bytes change.
+            let tenant = tenant.ok_or_else(|| Refusal::unknown(what, &exposed))?;
+            let found = if what == "tool" { tenant.tool(caller, &exposed) } else { tenant.prompt(caller, &exposed) };
+            let found = found.ok_or_else(|| Refusal::unknown(what, &exposed))?;
+            let message = message.with_text(raw, &found.name)?;
+            Ok(Target::Server {
+                entry: found.entry,
+                message: Cow::Owned(message),
+                item: found.item.filter(|_| what == "tool"),
+            })
+        }
+        "resources/read" | "resources/subscribe" | "resources/unsubscribe" => {
+            let uri = message.text("uri").ok_or_else(|| missing("uri"))?;
+            let entry =
+                tenant.and_then(|tenant| tenant.resource(caller, &uri)).ok_or_else(|| no_resource(&uri, era))?;
+            if method == "resources/read" {
+                Ok(as_is(entry))
+            } else {
+                Box::pin(subscribe(call, entry, message, &uri)).await
+            }
+        }
+        "completion/complete" => {
+            let reference = message.member("ref").ok_or_else(|| missing("ref"))?;
+            if let Some(raw) = json::get(reference, "name") {
+                let exposed = json::text(raw).ok_or_else(|| missing("ref.name"))?;
+                let found = tenant.and_then(|tenant| tenant.prompt(caller, &exposed));
+                let found = found.ok_or_else(|| Refusal::unknown("prompt", &exposed))?;
+                let renamed = message.with_text(raw, &found.name)?;
+                return Ok(Target::Server { entry: found.entry, message: Cow::Owned(renamed), item: None });
+            }
+            let uri = json::get_text(reference, "uri").ok_or_else(|| missing("ref.name` or `ref.uri"))?;
+            let entry = tenant.and_then(|tenant| tenant.template(caller, &uri));
+            entry.map(as_is).ok_or_else(|| no_resource(&uri, era))
+        }
+        other => Err(Refusal::no_method(era, other)),
+    }
+}
+
+/// At a server's own endpoint: everything goes to it, but for what it cannot know.
+async fn at_one<'a>(call: &Call, entry: &'a Entry, message: &'a Message, era: Era) -> Result<Target<'a>, Refusal> {
+    let method = message.method();
+    let to_server = |item| Ok(Target::Server { entry, message: Cow::Borrowed(message), item });
+    let item = match method.as_ref() {
+        "tools/call" => {
+            message.text("name").and_then(|name| entry.catalog.tools.iter().find(|item| *item.key == *name))
+        }
+        _ => None,
+    };
+    if method == "tools/list" && call.caller.scopes().tools != Allow::All {
+        return answers::tools_of(entry, &call.caller, message, era).map(Target::Here);
+    }
+    // Between ends of one era, on a session of one's own, the server answers everything itself.
+    let peer = match entry.upstream.peer_for(era).await {
+        Ok(peer) => peer,
+        Err(fault) => return Err(Refusal::of(&fault, entry.slug(), era)),
+    };
+    let theirs = peer.era_for(era);
+    match (method.as_ref(), era, theirs) {
+        ("server/discover", Era::Modern, Era::Legacy) => {
+            Ok(Target::Here(answers::here(message, &answers::discover_for(&peer))))
+        }
+        ("ping", Era::Legacy, Era::Modern) => Ok(Target::Here(answers::here(message, "{}"))),
+        ("logging/setLevel", Era::Legacy, Era::Modern) => set_level(call, message),
+        ("logging/setLevel", Era::Legacy, Era::Legacy) => {
+            // Kept for a session with the server that takes the place of this one.
+            if let (Some(session), Some(params)) = (&call.session, message.body()) {
+                session.set_level(params);
+            }
+            match Box::pin(watch::wish(call, entry, message)).await? {
+                Some(answer) => Ok(Target::Here(answer)),
+                None => to_server(None),
+            }
+        }
+        ("resources/subscribe" | "resources/unsubscribe", Era::Legacy, _) => match message.text("uri") {
+            Some(uri) => Box::pin(subscribe(call, entry, message, &uri)).await,
+            None => to_server(None),
+        },
+        _ => to_server(item),
+    }
+}
+
+/// Begins or ends watching a resource for a legacy client. A modern server knows no such request: the gateway watches there
+/// itself, as long as the client listens.
+async fn subscribe<'a>(call: &Call, entry: &'a Entry, message: &'a Message, uri: &str) -> Result<Target<'a>, Refusal> {
+    let begins = message.method() == "resources/subscribe";
+    let as_is = Target::Server { entry, message: Cow::Borrowed(message), item: None };
+    let Some(session) = &call.session else { return Ok(as_is) };
+    if !session.watch(uri, begins) {
+        let fault = Fault::gateway(Kind::Full, "this session watches as many resources as it may");
+        return Err(Refusal::of(&fault, entry.slug(), Era::Legacy));
+    }
+    let peer = entry.upstream.peer_for(Era::Legacy).await;
+    let peer = peer.map_err(|fault| Refusal::of(&fault, entry.slug(), Era::Legacy))?;
+    if peer.era_for(Era::Legacy) == Era::Legacy {
+        return Ok(match watch::wish(call, entry, message).await? {
+            Some(answer) => Target::Here(answer),
+            None => as_is,
+        });
+    }
+    if begins {
+        listen::watch_for(&call.app, session, &entry.upstream, vec![uri.to_owned()]);
+    }
+    Ok(Target::Here(answers::here(message, "{}")))
+}
+
+fn set_level<'a>(call: &Call, message: &'a Message) -> Result<Target<'a>, Refusal> {
+    if message.text("level").is_none() {
+        return Err(missing("level"));
+    }
+    if let (Some(session), Some(params)) = (&call.session, message.body()) {
+        session.set_level(params);
+        listen::pass_level_on(call, session, params);
+    }
+    Ok(Target::Here(answers::here(message, "{}")))
+}
+
+fn missing(member: &str) -> Refusal {
+    Refusal::new(StatusCode::OK, meta::INVALID_PARAMS, format!("Invalid params: `{member}` is missing or no string"))
+}
+
+fn no_resource(uri: &str, era: Era) -> Refusal {
+    let code = if era == Era::Modern { meta::INVALID_PARAMS } else { meta::RESOURCE_NOT_FOUND };
+    let uri: String = uri.chars().take(300).collect();
+    let mut refusal = Refusal::new(StatusCode::OK, code, format!("Resource not found: {uri}"));
+    refusal.data = Some(format!("{{\"uri\":{}}}", json::quote(&uri)));
+    refusal
+}
+
+fn gone() -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, meta::INVALID_REQUEST, "there is no such server")
+}
