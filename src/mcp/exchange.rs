@@ -21,7 +21,7 @@ use crate::mcp::bridge::flow::Flow;
 use crate::mcp::error::{Refusal, empty_response, json_response};
 use crate::mcp::headers::{check_params, trace_headers};
 use crate::mcp::listen;
-use crate::mcp::passage::{Began, Passage, read_rest, read_whole};
+use crate::mcp::passage::{Began, Course, Passage, read_rest, read_whole};
 use crate::mcp::reach::{Ask, Reached, Reply, reach};
 use crate::mcp::record::Finish;
 use crate::mcp::relay::{Parts, Relay};
@@ -81,9 +81,22 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
     let snapshot = call.app.registry.snapshot();
     let tenant = snapshot.tenant(call.caller.tenant());
 
-    // Resolve: which server, and what it calls the thing.
+    // From here on the client may take it back, and it has begun as to its time.
+    let began = Instant::now();
     let message = call.message.clone();
-    let target = resolve(call, tenant, &message).await?;
+    let in_flight = match &call.session {
+        None => None,
+        Some(session) => match session.begin(message.id_bytes().unwrap_or_default()) {
+            Ok(in_flight) => Some(in_flight),
+            Err(fault) => return Err(Refusal::full(&fault)),
+        },
+    };
+
+    // Resolve: which server, and what it calls the thing.
+    let Some(target) = unless_taken_back(in_flight.as_ref(), resolve(call, tenant, &message)).await else {
+        return Ok(call.taken_back());
+    };
+    let target = target?;
     let (entry, sent, item) = match target {
         Target::Here(response) => {
             call.finish.end(Outcome::Success);
@@ -113,15 +126,9 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
     }
 
     // Send: replica, session, era, credential are the transport's business.
-    let in_flight = match &call.session {
-        Some(session) => {
-            Some(session.begin(message.id_bytes().unwrap_or_default()).map_err(|fault| call.failed(&fault, entry))?)
-        }
-        None => None,
-    };
     call.finish.wait();
     let total = Duration::from_millis(entry.upstream.server.spec.timeouts.total_ms);
-    let deadline = (sent.method() != "subscriptions/listen").then(|| Instant::now() + total);
+    let deadline = (sent.method() != "subscriptions/listen").then(|| began + total);
     let trip = Trip::by(deadline.map(Instant::into_std));
     let answered = {
         // Pinned where it is made: it is large, and would be moved twice on its way into the timeout.
@@ -135,6 +142,17 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
         call.tried(&trip);
         Err(call.failed(&too_late(total), entry))
     })
+}
+
+/// What comes of waiting; `None` if the client takes its request back first. Whoever does gets no answer to it, whatever came at
+/// the same moment.
+async fn unless_taken_back<T>(in_flight: Option<&InFlight>, waiting: impl Future<Output = T>) -> Option<T> {
+    let Some(request) = in_flight else { return Some(waiting.await) };
+    tokio::select! {
+        biased;
+        () = request.cancel.wait() => None,
+        done = waiting => Some(done),
+    }
 }
 
 /// The fault of a call that took longer than its server may.
@@ -166,21 +184,10 @@ async fn send(
             cancel: in_flight.as_ref().map(|request| &request.cancel),
             trip,
         };
-        match &in_flight {
-            None => Some(reach(&ask).await),
-            Some(request) => tokio::select! {
-                biased;
-                reached = reach(&ask) => Some(reached),
-                () = request.cancel.wait() => None,
-            },
-        }
+        unless_taken_back(in_flight.as_ref(), reach(&ask)).await
     };
     call.tried(trip);
     let Some(reached) = reached else { return Ok(call.taken_back()) };
-    if in_flight.as_ref().is_some_and(|request| request.cancel.is_set()) {
-        // Whatever came at the same moment: whoever takes a request back gets no answer to it.
-        return Ok(call.taken_back());
-    }
     let reached = reached.map_err(|fault| call.failed(&fault, entry))?;
     call.finish.fill(|operation| {
         operation.upstream_version = reached.version.map(crate::protocol::era::Version::as_str);
@@ -201,7 +208,9 @@ async fn answer(
     let Reached { reply, fix, mut origin, .. } = reached;
     let (source, first) = match reply {
         Reply::Json(status, body, mut attempt) => {
-            let began = read_whole(body).await;
+            let Some(began) = unless_taken_back(in_flight.as_ref(), read_whole(body)).await else {
+                return Ok(call.taken_back());
+            };
             call.finish.waited();
             origin.answered();
             let read = match began {
@@ -209,7 +218,7 @@ async fn answer(
                     read_message(bytes).and_then(|message| fix.check(&message).map(|()| message))
                 }
                 Ok(Began::Longer(head, body)) => {
-                    return Box::pin(long(call, entry, &fix, head, body, attempt, deadline)).await;
+                    return Box::pin(long(call, entry, &fix, (head, body), attempt, in_flight, deadline)).await;
                 }
                 Err(fault) => Err(fault),
             };
@@ -224,13 +233,8 @@ async fn answer(
         }
         // Most answers of a shared channel are a response and nothing before it: those need no stream.
         Reply::Stream(mut source @ Source::Mux(..)) => {
-            let first = match &in_flight {
-                None => source.next().await,
-                Some(request) => tokio::select! {
-                    biased;
-                    first = source.next() => first,
-                    () = request.cancel.wait() => return Ok(call.taken_back()),
-                },
+            let Some(first) = unless_taken_back(in_flight.as_ref(), source.next()).await else {
+                return Ok(call.taken_back());
             };
             let dropped = || Fault::upstream(Kind::Dropped, Retry::MaybeSent, "the server ended");
             let piece = first.unwrap_or_else(|| Err(dropped())).map_err(|fault| {
@@ -272,21 +276,25 @@ async fn long(
     call: &mut Call,
     entry: &Entry,
     fix: &Fix,
-    head: Bytes,
-    body: UpstreamBody,
+    (head, body): (Bytes, UpstreamBody),
     mut attempt: crate::balance::InFlight,
+    in_flight: Option<InFlight>,
     deadline: Option<Instant>,
 ) -> Result<Response, Refusal> {
     let limit = call.app.settings.limits.response_body;
     let (mut flow, mut out) = (Flow::new(fix.clone()), Vec::new());
     if flow.push(&head, &mut out).is_ok() {
         let (finish, left) = (call.finish.hand_over(), limit.saturating_sub(head.len()));
-        let passage = Passage::new(flow, out, body, left, attempt, finish, deadline);
+        let course = Course { user: entry.upstream.user(), attempt, in_flight, finish };
+        let passage = Passage::new(flow, out, body, left, course, deadline);
         let mut response = Response::new(Body::new(passage));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         return Ok(response);
     }
-    let read = read_rest(head, body, limit).await.and_then(read_message);
+    let Some(rest) = unless_taken_back(in_flight.as_ref(), read_rest(head, body, limit)).await else {
+        return Ok(call.taken_back());
+    };
+    let read = rest.and_then(read_message);
     let read = read.and_then(|message| fix.check(&message).map(|()| message));
     attempt.report(read.as_ref().map(drop), std::time::Instant::now());
     let message = read.map_err(|fault| call.failed(&fault, entry))?;

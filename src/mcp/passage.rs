@@ -11,9 +11,11 @@ use http_body::Frame;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::balance::InFlight;
-use crate::fault::{Fault, Kind, Retry};
+use crate::fault::{Fault, Kind, Retry, Whose};
 use crate::mcp::bridge::flow::Flow;
 use crate::mcp::record::Finish;
+use crate::mcp::session::InFlight as Request;
+use crate::upstream::way::User;
 use crate::upstream::wire::Body;
 
 /// An answer up to this size is read whole and checked; a longer one is passed on as it comes.
@@ -59,6 +61,18 @@ pub async fn read_rest(head: Bytes, mut body: Body, limit: usize) -> Result<Byte
     Ok(whole.freeze())
 }
 
+/// What a call holds until the last byte of its answer is gone.
+pub struct Course {
+    /// Keeps the way to the server open.
+    pub user: User,
+    /// The account of the replica.
+    pub attempt: InFlight,
+    /// The request on its session's list.
+    pub in_flight: Option<Request>,
+    /// Records the operation.
+    pub finish: Finish,
+}
+
 /// The rest of an answer.
 pub struct Passage {
     flow: Flow,
@@ -66,8 +80,7 @@ pub struct Passage {
     out: VecDeque<Bytes>,
     body: Body,
     left: usize,
-    attempt: InFlight,
-    finish: Finish,
+    course: Course,
     /// When all of it must have come; it bounds the server, not a client that reads slowly.
     deadline: Option<Pin<Box<Sleep>>>,
 }
@@ -79,18 +92,17 @@ impl Passage {
         out: Vec<Bytes>,
         body: Body,
         left: usize,
-        mut attempt: InFlight,
-        finish: Finish,
+        mut course: Course,
         deadline: Option<Instant>,
     ) -> Self {
-        attempt.begun();
+        course.attempt.begun();
         let deadline = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
-        Self { flow, out: out.into(), body, left, attempt, finish, deadline }
+        Self { flow, out: out.into(), body, left, course, deadline }
     }
 
     fn broken(&mut self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        self.attempt.report(Err(&fault), std::time::Instant::now());
-        self.finish.fail(&fault);
+        self.course.attempt.report(Err(&fault), std::time::Instant::now());
+        self.course.finish.fail(&fault);
         // An error here closes the client's connection: it cannot take half an answer for a whole one.
         Poll::Ready(Some(Err(fault)))
     }
@@ -101,9 +113,14 @@ impl http_body::Body for Passage {
     type Error = Fault;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        if self.course.in_flight.as_ref().is_some_and(|request| request.cancel.poll(context).is_ready()) {
+            self.course.finish.cancelled(Whose::Client);
+            let text = "the client took its request back in the middle of the answer";
+            return Poll::Ready(Some(Err(Fault::client(Kind::Cancelled, text))));
+        }
         loop {
             if let Some(piece) = self.out.pop_front() {
-                self.finish.sent(piece.len());
+                self.course.finish.sent(piece.len());
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
             match self.body.poll_chunk(context) {
@@ -115,8 +132,8 @@ impl http_body::Body for Passage {
                 }
                 Poll::Ready(None) => match self.flow.end() {
                     Ok(outcome) => {
-                        self.attempt.report(Ok(()), std::time::Instant::now());
-                        self.finish.end(outcome);
+                        self.course.attempt.report(Ok(()), std::time::Instant::now());
+                        self.course.finish.end(outcome);
                         return Poll::Ready(None);
                     }
                     Err(fault) => return self.broken(fault),

@@ -195,10 +195,7 @@ async fn over_channel(ask: &Ask<'_>) -> Result<Reached, Fault> {
         ask.trip.tries();
     }
     let patience = Duration::from_millis(ask.upstream.server.spec.timeouts.idle_ms);
-    let taken = tokio::time::timeout(patience, mux.call(message, origin)).await.unwrap_or_else(|_| {
-        let text = format!("the server has read nothing for {} ms", patience.as_millis());
-        Err(Fault::upstream(Kind::Timeout, Retry::NotSent, text))
-    });
+    let taken = ask.upstream.send_in_time(&mux, message, origin).await;
     let call = taken.inspect_err(|fault| {
         if let Some(attempt) = &mut attempt {
             attempt.report(Err(fault), Instant::now());

@@ -120,8 +120,12 @@ async fn at_one<'a>(call: &Call, entry: &'a Entry, message: &'a Message, era: Er
         }
         _ => None,
     };
-    if method == "tools/list" && call.caller.scopes().tools != Allow::All {
-        return answers::tools_of(entry, &call.caller, message, era).map(Target::Here);
+    match method.as_ref() {
+        "tools/list" if call.caller.scopes().tools != Allow::All => {
+            return answers::tools_of(entry, &call.caller, message, era).map(Target::Here);
+        }
+        "server/discover" | "ping" | "logging/setLevel" | "resources/subscribe" | "resources/unsubscribe" => {}
+        _ => return to_server(item),
     }
     // Between ends of one era, on a session of one's own, the server answers everything itself.
     let peer = match entry.upstream.peer_for(era).await {

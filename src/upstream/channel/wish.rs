@@ -88,7 +88,7 @@ impl Upstream {
             };
             match sent {
                 None => None,
-                Some(bytes) => match channel.mux.call(bytes, origin).await {
+                Some(bytes) => match self.send_in_time(&channel.mux, bytes, origin).await {
                     Ok(call) => Some(call),
                     Err(fault) => {
                         undo(&mut share, &method, &uri, holder);
@@ -126,7 +126,7 @@ impl Upstream {
         let mut share = shared.lock().await;
         let Some(level) = share.set_level(holder, level) else { return };
         let Some(mux) = self.open_channel(&key) else { return };
-        let asked = mux.call(set_level(level), GATEWAY).await;
+        let asked = self.send_in_time(&mux, set_level(level), GATEWAY).await;
         drop(share);
         if let Ok(call) = asked {
             let _ = self.read_in_time(call, "logging/setLevel").await;
@@ -143,7 +143,7 @@ impl Upstream {
             if let Some(mux) = self.open_channel(&key) {
                 let all = given_up.iter().map(|uri| about("resources/unsubscribe", uri)).chain(level.map(set_level));
                 for message in all {
-                    let Ok(mut call) = mux.call(message, GATEWAY).await else { break };
+                    let Ok(mut call) = self.send_in_time(&mux, message, GATEWAY).await else { break };
                     call.wait_at_rest();
                     calls.push(call);
                 }
@@ -163,6 +163,15 @@ impl Upstream {
         if let Some(wanted) = self.wanted() {
             wanted.clear();
         }
+    }
+
+    /// Sends on a channel; a server that reads nothing for as long as it may be silent must not hold up everybody who shares it.
+    pub async fn send_in_time(&self, mux: &Mux, message: Bytes, origin: Origin) -> Result<Call, Fault> {
+        let patience = Duration::from_millis(self.server.spec.timeouts.idle_ms);
+        tokio::time::timeout(patience, mux.call(message, origin)).await.unwrap_or_else(|_| {
+            let text = format!("the server has read nothing for {} ms", patience.as_millis());
+            Err(Fault::upstream(Kind::Timeout, Retry::NotSent, text))
+        })
     }
 
     async fn read_in_time(&self, call: Call, what: &str) -> Result<Message, Fault> {
