@@ -339,7 +339,8 @@ impl InFlight {
     }
 
     /// Whether the breaker lets this call through to learn whether the replica is back.
-    pub fn is_probe(&self) -> bool {
+    #[cfg(test)]
+    fn is_probe(&self) -> bool {
         self.pass.is_some_and(|pass| pass.probe)
     }
 
