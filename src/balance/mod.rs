@@ -2,7 +2,8 @@
 //! active health. `order` says whom to try in which order, `enter` takes a place on one of them and returns the guard that
 //! the call reports to and that gives the place back when it is dropped, however the call ends.
 //!
-//! Nothing here waits, sends or allocates on the way of a call that goes well. The clock is passed in.
+//! Nothing here sends, or allocates on the way of a call that goes well; nothing waits but `enter_in_turn`, which looks at the
+//! clock itself. Everywhere else the clock is passed in.
 
 mod breaker;
 mod order;
@@ -338,7 +339,8 @@ impl InFlight {
     }
 
     /// Whether the breaker lets this call through to learn whether the replica is back.
-    pub fn is_probe(&self) -> bool {
+    #[cfg(test)]
+    fn is_probe(&self) -> bool {
         self.pass.is_some_and(|pass| pass.probe)
     }
 

@@ -1,5 +1,6 @@
 //! How many calls one replica takes at a time, and the queue of those that wait for a place. Below the bound a place costs one
-//! atomic change to take. What waits is bounded in number and in time, and is served in order of arrival.
+//! atomic change to take; to give one back takes the semaphore's lock for a moment. What waits is bounded in number and in time,
+//! and is served in order of arrival.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};

@@ -100,7 +100,7 @@ pub struct Limits {
     /// Largest body of a request
     #[arg(id = "request_body", long = "request-body-limit", env = "MREG_REQUEST_BODY_LIMIT", default_value = "4MiB", value_name = "BYTES", value_parser = parse::bytes)]
     pub request_body: usize,
-    /// Largest single message of an upstream; a streamed result may be longer
+    /// Largest single message of an upstream, held whole or passed on as it comes
     #[arg(id = "response_body", long = "response-limit", env = "MREG_RESPONSE_LIMIT", default_value = "64MiB", value_name = "BYTES", value_parser = parse::bytes)]
     pub response_body: usize,
     /// Largest head of a request, at least 8KiB

@@ -31,7 +31,7 @@ pub fn era_of(headers: &HeaderMap, message: &Message) -> Era {
     }
 }
 
-/// Checks a modern message against its headers; returns the name it is about, if its method has one.
+/// Checks a modern message against its headers, and that its method is one of the modern era.
 pub fn check_modern(headers: &HeaderMap, message: &Message) -> Result<(), Refusal> {
     let announced = only(headers, &meta::VERSION_HEADER)?;
     let stated = message.meta(meta::PROTOCOL_VERSION).map(|value| json::text(value).unwrap_or_default());

@@ -15,7 +15,6 @@ use futures_util::stream::FuturesUnordered;
 use http::header::{ALLOW, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
 
 use crate::access::Caller;
 use crate::app::App;
@@ -26,17 +25,18 @@ use crate::mcp::bridge::answer::Fix;
 use crate::mcp::bridge::request::insert;
 use crate::mcp::error::{Refusal, empty_response};
 use crate::mcp::exchange::{Call, stream_response};
+pub use crate::mcp::hear::hear_link;
 use crate::mcp::outbox::Outbox;
 use crate::mcp::reach::{self, Back};
 use crate::mcp::record::Finish;
-use crate::mcp::relay::{Parts, Relay, note_request};
-use crate::mcp::session::{Asked, Reach, Session, Way};
+use crate::mcp::relay::{Parts, Relay};
+use crate::mcp::session::{Reach, Session};
 use crate::mcp::source::Source;
 use crate::mcp::streams::{Seat, Tenure};
 use crate::mcp::watch::Watch;
 use crate::protocol::era::Era;
 use crate::protocol::level::Level;
-use crate::protocol::message::{self, Message, Shape};
+use crate::protocol::message::{self, Message};
 use crate::protocol::{meta, sse};
 use crate::registry::catalog::Kind;
 use crate::registry::snapshot::{Entry, Tenant};
@@ -49,8 +49,6 @@ use crate::upstream::{Notice, Transport, Upstream};
 const WAITING: usize = 64;
 /// How long the last word of a stream waits for a slow listener.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// About how long a server's stream that ended is left alone before it is opened again.
-pub const REOPEN: Duration = Duration::from_secs(5);
 /// Most resources that one modern stream watches.
 const MOST_WATCHED: usize = 1_000;
 
@@ -396,94 +394,6 @@ impl Wants {
             (None, None) => notification.clone(),
         }
     }
-}
-
-/// Passes on what a server says in the session that belongs to a client of the common endpoint, while the client listens.
-pub fn hear_link(app: &App, caller: &Caller, session: &Arc<Session>, server: ServerId, link: Arc<HttpSession>) {
-    let Some(outbox) = session.outbox() else { return };
-    let snapshot = app.registry.snapshot();
-    let entry = snapshot.tenant(caller.tenant()).and_then(|tenant| tenant.entry_by_id(caller, server));
-    let Some(upstream) = entry.map(|entry| entry.upstream.clone()) else { return };
-    let (app, caller, session) = (app.clone(), caller.clone(), session.clone());
-    app.tasks.clone().spawn(async move {
-        let hearing = async {
-            loop {
-                match hear(&app, &upstream, &session, &link, &outbox).await {
-                    Ok(Heard::NotOffered) => return,
-                    Ok(Heard::Lost) => {
-                        session.lose(server, &link);
-                        if let Transport::Http(place) = &upstream.transport
-                            && reach::link(&app, &caller, &session, &upstream, place).await.is_ok()
-                        {
-                            // The new session is listened to in its own right.
-                            return;
-                        }
-                    }
-                    Ok(Heard::Ended) => {}
-                    Err(fault) => {
-                        tracing::debug!(server = %upstream.server.spec.slug, "the server's stream broke: {fault}");
-                    }
-                }
-                sleep(REOPEN.mul_f64(rand::random_range(0.8..1.2))).await;
-            }
-        };
-        tokio::select! {
-            () = outbox.closed() => {}
-            () = app.shutdown.cancelled() => {}
-            // The next call opens a session where the server is reached now, which is listened to in its own right.
-            () = upstream.closed() => {}
-            () = hearing => {}
-        }
-    });
-}
-
-/// How a server's stream came to its end.
-enum Heard {
-    /// It offers none.
-    NotOffered,
-    /// It does not know the session any more.
-    Lost,
-    /// It closed the stream.
-    Ended,
-}
-
-async fn hear(
-    app: &App,
-    upstream: &Arc<Upstream>,
-    session: &Arc<Session>,
-    link: &Arc<HttpSession>,
-    outbox: &mpsc::Sender<Bytes>,
-) -> Result<Heard, Fault> {
-    let Transport::Http(server): &Transport = &upstream.transport else { return Ok(Heard::NotOffered) };
-    let answer = link.listen(server, None).await;
-    if reach::is_lost(&answer) && link.id.is_some() {
-        return Ok(Heard::Lost);
-    }
-    let Answer { content, attempt, .. } = match answer {
-        Err(fault) if matches!(fault.kind, FaultKind::Status(400..500)) => return Ok(Heard::NotOffered),
-        answer => answer?,
-    };
-    let Content::Events(mut body) = content else { return Ok(Heard::NotOffered) };
-    body.be_patient();
-    let mut source = Source::events(body, attempt, server.limits().message);
-    while let Some(piece) = source.next().await {
-        let Some(message) = piece?.message else { continue };
-        let bytes = match message.shape() {
-            Shape::Request => {
-                let id = message.id_bytes().unwrap_or_default();
-                let asked = Asked { upstream: upstream.clone(), way: Way::Http(link.clone()), id, cause: None };
-                note_request(app, session, &message, asked, true)
-            }
-            // The gateway itself tells what changed in its lists.
-            Shape::Notification if message.method().ends_with("/list_changed") => None,
-            Shape::Notification => Some(message.into_bytes()),
-            Shape::Result | Shape::Error => None,
-        };
-        if let Some(bytes) = bytes {
-            let _ = outbox.send(sse::frame(&bytes, None, None)).await;
-        }
-    }
-    Ok(Heard::Ended)
 }
 
 /// Passes a `logging/setLevel` on to every session with a server that this client has, and to the children and streams that

@@ -9,6 +9,7 @@ pub mod error;
 pub mod exchange;
 pub mod handshake;
 pub mod headers;
+pub mod hear;
 pub mod legacy_sse;
 pub mod listen;
 pub mod notices;

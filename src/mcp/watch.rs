@@ -16,7 +16,7 @@ use crate::fault::Fault;
 use crate::json;
 use crate::mcp::error::{Refusal, json_response};
 use crate::mcp::exchange::Call;
-use crate::mcp::listen::REOPEN;
+use crate::mcp::hear::REOPEN;
 use crate::mcp::reach::who;
 use crate::mcp::source::Source;
 use crate::protocol::era::{Era, MODERN};

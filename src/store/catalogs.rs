@@ -98,27 +98,6 @@ impl Store {
         if done == 0 { Err(StoreError::Missing) } else { Ok(()) }
     }
 
-    /// Notes why a discovery failed and keeps the items of the one before.
-    pub async fn fail_catalog(
-        &self,
-        tenant: &TenantId,
-        server: ServerId,
-        kind: CatalogKind,
-        error: &str,
-    ) -> Result<(), StoreError> {
-        let text = "UPDATE catalogs SET error = $1 WHERE tenant_id = $2 AND server_id = $3 AND kind = $4";
-        on!(write self, tx => {
-            sqlx::query(text)
-                .bind(printable(error))
-                .bind(tenant.as_str())
-                .bind(server.0)
-                .bind(kind.as_str())
-                .execute(&mut *tx)
-                .await?;
-        });
-        Ok(())
-    }
-
     /// The lists of one server.
     pub async fn catalogs(&self, tenant: &TenantId, server: ServerId) -> Result<Vec<CatalogRow>, StoreError> {
         let text = "SELECT server_id, kind, items, discovered_at, error FROM catalogs

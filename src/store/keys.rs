@@ -213,10 +213,4 @@ impl Store {
         });
         Ok(())
     }
-
-    /// Removes keys that expired or were revoked before `before`; says how many.
-    pub async fn purge_keys(&self, before: i64) -> Result<u64, StoreError> {
-        let text = "DELETE FROM api_keys WHERE expires_at < $1 OR revoked_at < $1";
-        Ok(on!(change self, tx => sqlx::query(text).bind(before).execute(&mut *tx).await?.rows_affected()))
-    }
 }

@@ -178,14 +178,6 @@ impl Store {
         Ok(store)
     }
 
-    /// `sqlite` or `postgresql`.
-    pub fn dialect(&self) -> &'static str {
-        match self.db {
-            Db::Sqlite(_) => "sqlite",
-            Db::Postgres(_) => "postgresql",
-        }
-    }
-
     /// Answers when the database does.
     pub async fn ping(&self) -> Result<(), StoreError> {
         on!(read self, db => sqlx::query("SELECT 1").execute(db).await.map(drop)?);

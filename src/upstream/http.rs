@@ -244,7 +244,7 @@ impl HttpServer {
         };
         let request = self.request(place, method, outgoing);
         let patience = Duration::from_millis(self.patience.load(Relaxed));
-        let reply = place.wire.send(request, patience, None).await?;
+        let reply = place.wire.send(request, patience).await?;
         self.classify(reply).await
     }
 

@@ -201,13 +201,11 @@ impl SseServer {
     /// The way over the stream of this session, if it is open.
     pub(super) fn running(&self, share: &ShareKey) -> Option<Mux> {
         let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        let ours = |of: &Share| match (of, share) {
-            (Share::Session(id), Some(session)) => id == session,
-            (Share::Replica(_), None) => true,
-            _ => false,
-        };
-        let mut open = links.iter().filter(|(of, _)| ours(of)).filter_map(|(_, slot)| slot.get());
-        open.find(|link| !link.mux.is_closed()).map(|link| link.mux.clone())
+        let open = |slot: &Slot| slot.get().filter(|link| !link.mux.is_closed()).map(|link| link.mux.clone());
+        match share {
+            Some(session) => open(links.get(&Share::Session(session.clone()))?),
+            None => links.iter().filter(|(of, _)| matches!(of, Share::Replica(_))).find_map(|(_, slot)| open(slot)),
+        }
     }
 
     /// Closes the stream of this session.

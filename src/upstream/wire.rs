@@ -110,13 +110,8 @@ impl Wire {
     }
 
     /// Sends `request` and returns the answer once its head is there. `patience` bounds the wait for the head and then for
-    /// each further piece of the body; `limit` bounds the body, if given.
-    pub async fn send(
-        self: &Arc<Self>,
-        mut request: Request<Full<Bytes>>,
-        patience: Duration,
-        limit: Option<u64>,
-    ) -> Result<Reply, Fault> {
+    /// each further piece of the body.
+    pub async fn send(self: &Arc<Self>, mut request: Request<Full<Bytes>>, patience: Duration) -> Result<Reply, Fault> {
         // A resting connection may have been closed from the other side just now. As long as not a byte of the request was
         // written, the next one is tried; each turn uses up one connection, so this ends.
         loop {
@@ -134,8 +129,7 @@ impl Wire {
                 Ok(Ok(response)) => {
                     let (head, incoming) = response.into_parts();
                     let rest = rest_of(&head.headers);
-                    let body =
-                        Body { incoming, link: Some(link), in_use, patience, timer: None, left: limit, limit, rest };
+                    let body = Body { incoming, link: Some(link), in_use, patience, timer: None, rest };
                     return Ok(Reply { status: head.status, headers: head.headers, body });
                 }
                 Ok(Err((Some(back), _))) if !fresh => request = back,
@@ -274,8 +268,6 @@ pub struct Body {
     in_use: InUse,
     patience: Duration,
     timer: Option<Pin<Box<Sleep>>>,
-    left: Option<u64>,
-    limit: Option<u64>,
     rest: Duration,
 }
 
@@ -293,7 +285,7 @@ impl Body {
         while let Some(piece) = self.chunk().await {
             let piece = piece?;
             if first.as_ref().map_or(0, Bytes::len) + rest.len() + piece.len() > limit {
-                return Err(too_large(limit as u64));
+                return Err(too_large(limit));
             }
             // Most answers come in one piece and are not copied.
             match &first {
@@ -327,14 +319,6 @@ impl Body {
                 Poll::Ready(Some(Ok(frame))) => {
                     let Ok(data) = frame.into_data() else { continue };
                     self.timer = None;
-                    if let Some(left) = &mut self.left {
-                        if let Some(now) = left.checked_sub(data.len() as u64) {
-                            *left = now;
-                        } else {
-                            self.link = None;
-                            return Poll::Ready(Some(Err(too_large(self.limit.unwrap_or_default()))));
-                        }
-                    }
                     return Poll::Ready(Some(Ok(kept(data))));
                 }
                 Poll::Ready(Some(Err(error))) => {
@@ -370,7 +354,7 @@ fn kept(piece: Bytes) -> Bytes {
     if piece.len() <= SMALL { Bytes::copy_from_slice(&piece) } else { piece }
 }
 
-fn too_large(limit: u64) -> Fault {
+fn too_large(limit: usize) -> Fault {
     Fault::upstream(Kind::TooLarge, Retry::MaybeSent, format!("the answer is larger than {limit} bytes"))
 }
 

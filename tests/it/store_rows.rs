@@ -1,7 +1,7 @@
 //! The rows: what is written is read, by its own tenant only, whole or not at all.
 
 use mcp_registry_gateway::id::{ServerId, TenantId};
-use mcp_registry_gateway::store::catalogs::{CatalogKind, CatalogRow, MemoryRow};
+use mcp_registry_gateway::store::catalogs::{CatalogRow, MemoryRow};
 use mcp_registry_gateway::store::servers::ServerRow;
 use mcp_registry_gateway::store::users::{UserChange, UserRow};
 use mcp_registry_gateway::store::{Json, Store, StoreError, at, micros, now};
@@ -80,7 +80,6 @@ on_both! {
             discover_result: None, initialize_result: Some(b"{}".to_vec()), learned_at: 1,
         };
         assert!(matches!(store.put_memory(&theirs, &memory).await, Err(StoreError::Missing)));
-        store.fail_catalog(&theirs, id, CatalogKind::Tools, "no").await.unwrap();
         assert_eq!(store.catalogs(&ours, id).await.unwrap(), [tools]);
         assert!(store.user(&theirs, person.id).await.unwrap().is_none());
         assert!(store.user_named(&theirs, "ada").await.unwrap().is_none());
@@ -148,14 +147,11 @@ on_both! {
         let id = ServerId(row.id);
         let text = "[ {\"name\" : \"a\",\t\"n\":1.0e+00400, \"big\":123456789012345678901234567890, \"z\":null,\r\n\"u\":\"\\u00e9é\\/\\u0000\" } ]";
         let mut items = CatalogRow {
-            server_id: row.id, kind: "tools".into(), items: text.as_bytes().to_vec(), discovered_at: 7, error: None,
+            server_id: row.id, kind: "tools".into(), items: text.as_bytes().to_vec(), discovered_at: 7, error: Some("it hangs".into()),
         };
         store.put_catalog(&tenant, &items).await.unwrap();
         assert_eq!(store.catalogs(&tenant, id).await.unwrap(), [items.clone()]);
-
-        store.fail_catalog(&tenant, id, CatalogKind::Tools, "it hangs").await.unwrap();
-        items.error = Some("it hangs".into());
-        assert_eq!(store.catalogs_of_all_tenants().await.unwrap(), [items.clone()], "a failure keeps what was known");
+        assert_eq!(store.catalogs_of_all_tenants().await.unwrap(), [items.clone()]);
         items = CatalogRow { items: b"[]".to_vec(), discovered_at: 9, error: None, ..items };
         store.put_catalog(&tenant, &items).await.unwrap();
         assert_eq!(store.catalogs(&tenant, id).await.unwrap(), [items]);

@@ -161,14 +161,17 @@ async fn a_child_that_nobody_uses_is_stopped_and_not_started_by_the_gateway_itse
         let command = json!({"program": stdio_server()});
         world.register_as(&json!({"slug": slug, "transport": "stdio", "command": command, "sharing": sharing})).await;
         let client = world.client_at(&format!("/mcp/{slug}"), "2025-11-25").await;
+        let mut before = Value::Null;
         for _ in 0..2 {
             until(|| async { (children(&world, slug).await == 0).then_some(()) }).await;
             for _ in 0..10 {
                 tokio::time::sleep(Duration::from_millis(30)).await;
                 assert_eq!(children(&world, slug).await, 0, "{slug}: it is started again by nobody");
             }
-            assert!(call(&client, "echo", json!({})).await.result().is_object(), "{slug}");
-            assert!(children(&world, slug).await > 0, "{slug}");
+            let told = call(&client, "env", json!({})).await;
+            let pid = serde_json::from_str::<Value>(told.text()).unwrap()["pid"].take();
+            assert!(pid.is_u64() && pid != before, "{slug}: the call starts another, {pid} after {before}");
+            before = pid;
         }
         let server = world.server(slug).await;
         assert_eq!((&server["status"]["state"], &server["status"]["tools"]), (&json!("ready"), &json!(15)), "{server}");

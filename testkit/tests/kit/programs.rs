@@ -1,4 +1,4 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
@@ -26,11 +26,9 @@ async fn call(process: &mut Process, id: &str, name: &str, arguments: Value) -> 
 }
 
 #[tokio::test]
-async fn a_program_starts_at_once_and_ends_with_its_input() -> anyhow::Result<()> {
-    let begun = Instant::now();
+async fn a_program_starts_with_what_it_is_given_and_ends_with_its_input() -> anyhow::Result<()> {
     let mut process = Start::new(STDIO).env("COLOUR", "green").start().await?;
     let told = call(&mut process, "1", "env", json!({})).await?;
-    assert!(begun.elapsed() < Duration::from_secs(1));
     let told: Value = serde_json::from_str(told["result"]["content"][0]["text"].as_str().context("a text")?)?;
     assert_eq!(told["env"]["COLOUR"], "green");
     assert_eq!(told["pid"], process.pid());

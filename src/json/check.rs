@@ -1,0 +1,253 @@
+//! The strict pass: RFC 8259, no name twice in one object, nesting bounded. It builds nothing, and recurses no deeper than
+//! the bound.
+
+use std::ops::Range;
+
+use super::read::unescape;
+use super::{MAX_DEPTH, Problem};
+
+/// Accepts `text` if it is one strict JSON value with nothing but white space around it.
+pub fn check(text: &[u8]) -> Result<(), Problem> {
+    // Strings are the bulk of a message; validating UTF-8 once over the whole is faster than per string.
+    if let Err(error) = std::str::from_utf8(text) {
+        return Err(Problem::Syntax { at: error.valid_up_to(), what: "not UTF-8" });
+    }
+    let mut checker = Checker { text, at: 0, names: Vec::new() };
+    checker.space();
+    checker.value(0)?;
+    checker.space();
+    if checker.at == text.len() { Ok(()) } else { checker.fail("nothing may follow the value") }
+}
+
+struct Checker<'a> {
+    text: &'a [u8],
+    at: usize,
+    /// Names of the objects that are open, innermost last; each object knows where its own begin.
+    names: Vec<Range<usize>>,
+}
+
+/// Up to this many names are compared pairwise; more are put into a set.
+const PAIRWISE: usize = 16;
+
+impl Checker<'_> {
+    fn fail<T>(&self, what: &'static str) -> Result<T, Problem> {
+        Err(Problem::Syntax { at: self.at, what })
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    fn space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\n' | b'\t' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    fn value(&mut self, depth: usize) -> Result<(), Problem> {
+        match self.peek() {
+            Some(b'"') => self.string().map(drop),
+            Some(b'{') => self.object(depth),
+            Some(b'[') => self.array(depth),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b't') => self.word(b"true"),
+            Some(b'f') => self.word(b"false"),
+            Some(b'n') => self.word(b"null"),
+            _ => self.fail("a value was expected"),
+        }
+    }
+
+    fn word(&mut self, word: &'static [u8]) -> Result<(), Problem> {
+        if self.text[self.at..].starts_with(word) {
+            self.at += word.len();
+            Ok(())
+        } else {
+            self.fail("a value was expected")
+        }
+    }
+
+    fn digits(&mut self) -> Result<(), Problem> {
+        let start = self.at;
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        if self.at == start { self.fail("a digit was expected") } else { Ok(()) }
+    }
+
+    fn number(&mut self) -> Result<(), Problem> {
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        if self.peek() == Some(b'0') {
+            self.at += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.at += 1;
+            if matches!(self.peek(), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    /// Reads a string and returns the range between its quotes.
+    fn string(&mut self) -> Result<Range<usize>, Problem> {
+        let start = self.at + 1;
+        let mut from = start;
+        loop {
+            let Some(step) = memchr::memchr2(b'"', b'\\', &self.text[from..]) else {
+                self.at = self.text.len();
+                return self.fail("the string does not end");
+            };
+            let stop = from + step;
+            let piece = &self.text[from..stop];
+            // Looking at all of them first is many at a time; finding the one is for the error alone.
+            if piece.iter().fold(u8::MAX, |least, byte| least.min(*byte)) < 0x20 {
+                self.at = from + piece.iter().position(|byte| *byte < 0x20).unwrap_or_default();
+                return self.fail("a control character in a string must be escaped");
+            }
+            if self.text[stop] == b'"' {
+                self.at = stop + 1;
+                return Ok(start..stop);
+            }
+            self.at = stop;
+            from = self.escape()?;
+        }
+    }
+
+    /// Checks the escape at `self.at` and returns the offset behind it. Half of a surrogate pair is no character, but the
+    /// grammar allows it (RFC 8259, section 8.2) and JavaScript writes it; it passes as it is written.
+    fn escape(&mut self) -> Result<usize, Problem> {
+        match self.text.get(self.at + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(self.at + 2),
+            Some(b'u') => {
+                if hex4(self.text, self.at + 2) {
+                    Ok(self.at + 6)
+                } else {
+                    self.fail("four hex digits were expected")
+                }
+            }
+            _ => self.fail("not an escape"),
+        }
+    }
+
+    fn array(&mut self, depth: usize) -> Result<(), Problem> {
+        if depth == MAX_DEPTH {
+            return Err(Problem::TooDeep { at: self.at });
+        }
+        self.at += 1;
+        self.space();
+        if self.peek() == Some(b']') {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            self.space();
+            self.value(depth + 1)?;
+            self.space();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b']') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                _ => return self.fail("`,` or `]` was expected"),
+            }
+        }
+    }
+
+    fn object(&mut self, depth: usize) -> Result<(), Problem> {
+        if depth == MAX_DEPTH {
+            return Err(Problem::TooDeep { at: self.at });
+        }
+        let mine = self.names.len();
+        let result = self.members(depth, mine);
+        self.names.truncate(mine);
+        result
+    }
+
+    fn members(&mut self, depth: usize, mine: usize) -> Result<(), Problem> {
+        self.at += 1;
+        self.space();
+        if self.peek() == Some(b'}') {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            self.space();
+            if self.peek() != Some(b'"') {
+                return self.fail("a member name was expected");
+            }
+            let name = self.string()?;
+            self.names.push(name);
+            if self.names.len() - mine <= PAIRWISE {
+                self.compare_last(mine)?;
+            }
+            self.space();
+            if self.peek() != Some(b':') {
+                return self.fail("`:` was expected");
+            }
+            self.at += 1;
+            self.space();
+            self.value(depth + 1)?;
+            self.space();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b'}') => {
+                    self.at += 1;
+                    return if self.names.len() - mine > PAIRWISE { self.compare_all(mine) } else { Ok(()) };
+                }
+                _ => return self.fail("`,` or `}` was expected"),
+            }
+        }
+    }
+
+    fn compare_last(&self, mine: usize) -> Result<(), Problem> {
+        let (last, before) = match self.names[mine..].split_last() {
+            Some((last, before)) => (last.clone(), before),
+            None => return Ok(()),
+        };
+        let name = &self.text[last.clone()];
+        let escaped = memchr::memchr(b'\\', name).is_some();
+        for other in before {
+            let other = &self.text[other.clone()];
+            // Escapes are rare: bytes decide, unless one side could spell the same name differently.
+            let same = if escaped || memchr::memchr(b'\\', other).is_some() {
+                unescape(name) == unescape(other)
+            } else {
+                name == other
+            };
+            if same {
+                return Err(duplicate(last.start, name));
+            }
+        }
+        Ok(())
+    }
+
+    fn compare_all(&self, mine: usize) -> Result<(), Problem> {
+        let mut seen =
+            std::collections::HashSet::with_capacity_and_hasher(self.names.len() - mine, ahash::RandomState::new());
+        for name in &self.names[mine..] {
+            let text = &self.text[name.clone()];
+            if !seen.insert(unescape(text)) {
+                return Err(duplicate(name.start, text));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn duplicate(at: usize, name: &[u8]) -> Problem {
+    Problem::Duplicate { at, name: unescape(name).chars().take(64).collect() }
+}
+
+fn hex4(text: &[u8], at: usize) -> bool {
+    text.get(at..at + 4).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+}
