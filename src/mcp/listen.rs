@@ -25,7 +25,7 @@ use crate::mcp::bridge::answer::Fix;
 use crate::mcp::bridge::request::insert;
 use crate::mcp::error::{Refusal, empty_response};
 use crate::mcp::exchange::{Call, stream_response};
-pub use crate::mcp::hear::hear_link;
+use crate::mcp::hear::hear_link;
 use crate::mcp::outbox::Outbox;
 use crate::mcp::reach::{self, Back};
 use crate::mcp::record::Finish;

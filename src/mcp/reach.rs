@@ -16,7 +16,7 @@ use crate::json;
 use crate::mcp::bridge::answer::Fix;
 use crate::mcp::bridge::request::{to_legacy, to_modern};
 use crate::mcp::headers::{mirror_params, named_by};
-use crate::mcp::listen;
+use crate::mcp::hear;
 use crate::mcp::session::{Cancel, Reach, Session};
 use crate::mcp::source::Source;
 use crate::mcp::withdrawal::Withdrawal;
@@ -381,7 +381,7 @@ async fn link_on(
             server.response(answer).await?;
         }
         if session.reach == Reach::All {
-            listen::hear_link(app, caller, session, upstream.server.id, opened.clone());
+            hear::hear_link(app, caller, session, upstream.server.id, opened.clone());
         }
         Ok::<_, Fault>(opened)
     };
@@ -410,7 +410,8 @@ async fn reached(
     origin: Back,
     version: Version,
 ) -> Result<Reached, Fault> {
-    let Answer { status, content, mut attempt, replica, .. } = answer;
+    let Answer { status, content, mut attempt, .. } = answer;
+    let replica = attempt.index();
     let reply = match content {
         Content::Json(body) if status.is_client_error() => {
             let refused = Box::pin(read_refusal(status, body, server.limits().message)).await;

@@ -75,8 +75,6 @@ pub struct Answer {
     pub content: Content,
     /// The replica's account of this call.
     pub attempt: InFlight,
-    /// Which replica it was.
-    pub replica: usize,
     /// The session that the server opened with this answer.
     pub session: Option<HeaderValue>,
 }
@@ -223,9 +221,7 @@ impl HttpServer {
         trip.tries();
         attempt.due_by(trip.until());
         match self.send_there(attempt.index(), method, outgoing).await {
-            Ok((status, content, session)) => {
-                Ok(Answer { status, content, replica: attempt.index(), attempt, session })
-            }
+            Ok((status, content, session)) => Ok(Answer { status, content, attempt, session }),
             Err(fault) => {
                 attempt.report(Err(&fault), Instant::now());
                 Err(fault)

@@ -57,7 +57,7 @@ impl HttpSession {
     }
 
     async fn opened(server: &HttpServer, answer: Answer) -> Result<Opening, Fault> {
-        let (replica, id) = (answer.replica, answer.session.clone());
+        let (replica, id) = (answer.attempt.index(), answer.session.clone());
         let response = server.response(answer).await?;
         if response.shape() == Shape::Error {
             return Ok(Opening::Declined(response));
