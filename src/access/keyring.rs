@@ -117,7 +117,9 @@ impl KeyRing {
         let now = micros(OffsetDateTime::now_utc());
         let keys = self.keys.load();
         for (hash, entry) in &*before {
-            if !keys.get(hash).is_some_and(|entry| entry.is_good(now)) {
+            // Another authority ends it too: whoever comes again comes under the new one.
+            let goes_on = |after: &Entry| after.is_good(now) && after.caller.may_the_same(&entry.caller);
+            if !keys.get(hash).is_some_and(goes_on) {
                 entry.ended.cancel();
             }
         }
@@ -237,30 +239,34 @@ impl Entry {
         let scopes: Scopes =
             serde_json::from_value(key.scopes.0).map_err(|error| StoreError::Corrupt(format!("scopes: {error}")))?;
         let stored = key.last_used_at.unwrap_or(0);
+        let expires_at = key.expires_at.unwrap_or(i64::MAX);
+        let (key_id, revoked) = (key.id, key.revoked_at.is_some());
+        let caller = Caller(Arc::new(Identity {
+            principal: Principal { issuer: "local".into(), subject: key.user_id.to_string().into() },
+            tenant: tenant_of(&key.tenant_id)?,
+            user: UserId(key.user_id),
+            username: username.into(),
+            // An account that lost a role takes it from its keys too.
+            role: role(&key.role)?.min(role(&user_role)?),
+            scopes: Arc::new(scopes),
+            key: KeyId(key.id),
+            hash,
+            key_label: key.id.to_string().into(),
+            key_name: key.name.into(),
+            session: if key.kind == "login" { SessionType::Login } else { SessionType::ApiKey },
+        }));
+        let same = before.filter(|entry| entry.caller.may_the_same(&caller));
         Ok(Self {
-            caller: Caller(Arc::new(Identity {
-                principal: Principal { issuer: "local".into(), subject: key.user_id.to_string().into() },
-                tenant: tenant_of(&key.tenant_id)?,
-                user: UserId(key.user_id),
-                username: username.into(),
-                // An account that lost a role takes it from its keys too.
-                role: role(&key.role)?.min(role(&user_role)?),
-                scopes: Arc::new(scopes),
-                key: KeyId(key.id),
-                hash,
-                key_label: key.id.to_string().into(),
-                key_name: key.name.into(),
-                session: if key.kind == "login" { SessionType::Login } else { SessionType::ApiKey },
-            })),
-            expires_at: key.expires_at.unwrap_or(i64::MAX),
-            revoked: key.revoked_at.is_some(),
+            caller,
+            expires_at,
+            revoked,
             disabled: user_state != "active",
             used: before.map_or_else(
-                || Arc::new(Used { key: key.id, last: AtomicI64::new(stored), stored: AtomicI64::new(stored) }),
+                || Arc::new(Used { key: key_id, last: AtomicI64::new(stored), stored: AtomicI64::new(stored) }),
                 |entry| Arc::clone(&entry.used),
             ),
-            // A key that is good again, such as that of an account enabled anew, begins anew.
-            ended: before.map(|entry| entry.ended.clone()).filter(|ended| !ended.is_cancelled()).unwrap_or_default(),
+            // A key that is good again, such as that of an account enabled anew, begins anew; so does one of another role.
+            ended: same.map(|entry| entry.ended.clone()).filter(|ended| !ended.is_cancelled()).unwrap_or_default(),
         })
     }
 }

@@ -132,6 +132,11 @@ struct Identity {
 }
 
 impl Caller {
+    /// Whether both may the same: what is held open for one is as good for the other.
+    fn may_the_same(&self, other: &Self) -> bool {
+        (self.0.role, &self.0.scopes) == (other.0.role, &other.0.scopes)
+    }
+
     /// Who it is, whatever the credential; sessions are bound to this.
     pub fn principal(&self) -> &Principal {
         &self.0.principal

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use ahash::AHashSet;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
@@ -17,13 +18,14 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::json;
-use crate::mcp::endpoint::{Entered, again, session_of};
+use crate::mcp::endpoint::{Entered, again, legacy_version, session_of};
 use crate::mcp::error::Refusal;
 use crate::mcp::exchange::{accepted, exchange, stream_response};
+use crate::mcp::headers::era_of;
 use crate::mcp::legacy_sse::pump;
 use crate::mcp::notices;
 use crate::mcp::streams::{Seat, Tenure};
-use crate::protocol::era::UNSTATED;
+use crate::protocol::era::{Era, UNSTATED};
 use crate::protocol::message::{Message, NoMessage, Shape};
 use crate::protocol::{meta, sse};
 use crate::telemetry::SessionTag;
@@ -31,6 +33,8 @@ use crate::web::Visit;
 
 /// Most messages in one batch.
 const MOST: usize = 100;
+/// Requests of one batch that are under way at a time: each answer is held whole before it is passed on.
+const AT_ONCE: usize = 8;
 /// Answers that wait for a slow reader.
 const WAITING: usize = 16;
 
@@ -50,10 +54,13 @@ pub(super) async fn take(entered: Entered, text: Bytes, endpoint: &'static str, 
         Err(refusal) if entered.headers.contains_key(&meta::SESSION_HEADER) => return entered.refuse(&refusal, None),
         Ok(_) | Err(_) => return entered.refuse(&no_batches(), None),
     };
-    let messages = match read(&text) {
+    let messages = match legacy_version(&entered.headers).and_then(|_| read(&text)) {
         Ok(messages) => messages,
         Err(refusal) => return entered.refuse(&refusal, None),
     };
+    if messages.iter().any(|message| era_of(&entered.headers, message) == Era::Modern) {
+        return entered.refuse(&no_batches(), None);
+    }
     let (app, caller) = (entered.app.clone(), entered.caller.clone());
     let seat = match app.streams.seat() {
         Ok(seat) => seat,
@@ -86,7 +93,7 @@ pub(super) async fn take(entered: Entered, text: Bytes, endpoint: &'static str, 
     let keep_alive = app.settings.limits.sse_keep_alive;
     let work = async move {
         let (app, queue) = (&app, &queue);
-        let each = futures_util::stream::iter(requests).for_each_concurrent(None, async |call| {
+        let each = futures_util::stream::iter(requests).for_each_concurrent(AT_ONCE, async |call| {
             let id = call.message.id_bytes().unwrap_or_default();
             pump(app, exchange(call).await, queue, Some(&id)).await;
         });
@@ -117,6 +124,11 @@ fn read(text: &Bytes) -> Result<Vec<Message>, Refusal> {
     if messages.iter().any(|message| message.method() == "initialize") {
         return Err(invalid("`initialize` is no part of a batch".to_owned()));
     }
+    let mut ids = AHashSet::new();
+    if !messages.iter().filter(|message| message.shape() == Shape::Request).all(|message| ids.insert(message.id())) {
+        return Err(invalid("two requests of the batch have one id".to_owned()));
+    }
+    drop(ids);
     Ok(messages)
 }
 

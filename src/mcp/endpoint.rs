@@ -285,7 +285,7 @@ async fn legacy(mut entered: Entered, message: Message) -> Response {
 }
 
 /// A header that names a version must name one of its era that is spoken here.
-fn legacy_version(headers: &HeaderMap) -> Result<Version, Refusal> {
+pub(super) fn legacy_version(headers: &HeaderMap) -> Result<Version, Refusal> {
     match only(headers, &meta::VERSION_HEADER)? {
         None => Ok(UNSTATED),
         Some(text) => Version::parse(text).ok_or_else(|| Refusal::version(text)),

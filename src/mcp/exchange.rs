@@ -28,6 +28,7 @@ use crate::mcp::relay::{Parts, Relay};
 use crate::mcp::resolve::{Target, resolve};
 use crate::mcp::session::{InFlight, Reach, Session};
 use crate::mcp::source::Source;
+use crate::mcp::streams::Tenure;
 use crate::protocol::era::Era;
 use crate::protocol::message::Message;
 use crate::protocol::meta;
@@ -121,7 +122,7 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
             check_params(&call.headers, &sent, &item.mirrored)?;
         }
     }
-    if sent.method() == "subscriptions/listen" && !has_own_stream(entry) {
+    if era == Era::Modern && sent.method() == "subscriptions/listen" && !has_own_stream(entry) {
         return Box::pin(listen::one(call, entry)).await;
     }
 
@@ -285,7 +286,8 @@ async fn long(
     let (mut flow, mut out) = (Flow::new(fix.clone()), Vec::new());
     if flow.push(&head, &mut out).is_ok() {
         let (finish, left) = (call.finish.hand_over(), limit.saturating_sub(head.len()));
-        let course = Course { user: entry.upstream.user(), attempt, in_flight, finish };
+        let tenure = Tenure::new(&call.app.keyring, &call.caller);
+        let course = Course { user: entry.upstream.user(), attempt, in_flight, finish, tenure };
         let passage = Passage::new(flow, out, body, left, course, deadline);
         let mut response = Response::new(Body::new(passage));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -15,6 +15,7 @@ use crate::fault::{Fault, Kind, Retry, Whose};
 use crate::mcp::bridge::flow::Flow;
 use crate::mcp::record::Finish;
 use crate::mcp::session::InFlight as Request;
+use crate::mcp::streams::Tenure;
 use crate::upstream::way::User;
 use crate::upstream::wire::Body;
 
@@ -71,6 +72,8 @@ pub struct Course {
     pub in_flight: Option<Request>,
     /// Records the operation.
     pub finish: Finish,
+    /// Until when it may go on.
+    pub tenure: Tenure,
 }
 
 /// The rest of an answer.
@@ -117,6 +120,9 @@ impl http_body::Body for Passage {
             self.course.finish.cancelled(Whose::Client);
             let text = "the client took its request back in the middle of the answer";
             return Poll::Ready(Some(Err(Fault::client(Kind::Cancelled, text))));
+        }
+        if self.course.tenure.poll(context).is_ready() {
+            return self.broken(Fault::client(Kind::Cancelled, Tenure::OVER));
         }
         loop {
             if let Some(piece) = self.out.pop_front() {

@@ -307,6 +307,8 @@ impl Relay {
             return;
         }
         if let Some(head) = part.head {
+            // It takes its time.
+            self.tenure.get_or_insert_with(|| Tenure::new(&self.app.keyring, &self.caller));
             self.resumable |= id.is_some() && self.session.is_some();
             let raw = self.tag.is_none() && (self.fix.client == Era::Legacy || id.is_none());
             self.long = Some(raw);

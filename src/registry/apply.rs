@@ -110,8 +110,10 @@ impl Servers<'_> {
             }
             let step = match there.get(&slug) {
                 None => new_record(caller, spec, now).map(|after| Some(Step::Create(Box::new(after)))),
-                // What the caller may not know of is only in the way.
-                Some(hidden) if !hidden.may_be_seen_by(caller) => Err(ServersError::Taken(slug)),
+                // What the caller may not know of is only in the way, and only of who could register it.
+                Some(hidden) if !hidden.may_be_seen_by(caller) => {
+                    new_record(caller, spec, now).and_then(|_| Err(ServersError::Taken(slug)))
+                }
                 Some(before) => changed_record(caller, before, spec, now)
                     .map(|after| Some(Step::Change(Box::new(before.clone()), Box::new(after?)))),
             };

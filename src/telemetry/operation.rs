@@ -245,9 +245,10 @@ impl Operation {
         METHODS.iter().find(|known| **known == self.method).copied().unwrap_or("other")
     }
 
-    /// Whether it changed, or was to change, what the gateway keeps: who did so is worth a line in any log.
+    /// Whether somebody changed, or was to change, what the gateway keeps: who did so is worth a line in any log.
     pub fn changes(&self) -> bool {
-        self.routed && !self.method.starts_with("GET ")
+        let changing = ["POST ", "PUT ", "PATCH ", "DELETE "];
+        self.routed && self.principal.is_some() && changing.iter().any(|verb| self.method.starts_with(verb))
     }
 }
 

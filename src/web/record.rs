@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::StatusCode;
 use http::header::ALLOW;
+use http::{Method, StatusCode};
 use http_body::Body as _;
 
 use super::door::Visit;
@@ -42,7 +42,7 @@ pub async fn record(State(app): State<App>, mut request: Request, next: Next) ->
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let mut operation = Operation::start(id.clone(), route);
     operation.routed = true;
-    operation.method = Cow::Owned(format!("{} {}", request.method(), operation.endpoint));
+    operation.method = Cow::Owned(format!("{} {}", verb(request.method()), operation.endpoint));
     operation.name = Some(request.uri().path().chars().take(200).collect::<String>().into());
     operation.address = visit.map(|visit| visit.client);
     operation.sizes.request = request.body().size_hint().exact().unwrap_or_default();
@@ -66,6 +66,20 @@ pub async fn record(State(app): State<App>, mut request: Request, next: Next) ->
     operation.finish(outcome(response.status()));
     app.recorder.record(&operation);
     response
+}
+
+/// The method, or a word for all that no route takes: clients make those up.
+fn verb(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
 }
 
 fn outcome(status: StatusCode) -> Outcome {

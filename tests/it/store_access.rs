@@ -236,3 +236,24 @@ on_both! {
         assert_eq!(ring.flush_used(&store).await.unwrap(), 0, "an earlier use is no news");
     }
 }
+
+on_both! {
+    async fn what_is_held_open_ends_when_its_holder_may_something_else(db) {
+        let store = db.open().await;
+        let admin = admin(&store).await;
+        let accounts = Accounts::default();
+        let olga = users::create(&store, &accounts, &proved(&admin), "olga", None, Role::ServerOwner, now()).await.unwrap();
+        let order = KeyOrder { username: Some("olga".into()), ..order("hers", Role::ServerOwner, Scopes::default()) };
+        let (key, _) = keys::create(&store, &admin, order, now()).await.unwrap();
+        let ring = ring(&store).await;
+        let end = ring.end_of(&ring.authenticate(key.expose(), now()).unwrap());
+        ring.reload(&store).await.unwrap();
+        assert!(!end.is_cancelled());
+        let change = UserEdit { active: None, role: Some(Role::User) };
+        users::edit(&store, &proved(&admin), id(&olga.id), change, now()).await.unwrap();
+        ring.reload(&store).await.unwrap();
+        assert!(end.is_cancelled(), "it was opened by a server owner, who is none any more");
+        let again = ring.authenticate(key.expose(), now()).unwrap();
+        assert!(again.role() == Role::User && !ring.end_of(&again).is_cancelled());
+    }
+}

@@ -185,6 +185,24 @@ async fn who_may_not_is_told_so_by_a_dry_run_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_tells_nobody_which_servers_are_hidden() {
+    let world = World::start().await;
+    let hidden =
+        json!({"slug": "hidden", "replicas": [{"url": "http://127.0.0.1:9/"}], "visibility": {"everyone": false}});
+    world.register_as(&hidden).await;
+    let user = Terminal { world: &world, key: world.person("ada", "user").await, token: "" };
+    let mut said = Vec::new();
+    for slug in ["hidden", "nobody"] {
+        let file = format!("servers: [{{slug: {slug}, replicas: [{{url: 'http://127.0.0.1:9/'}}]}}]");
+        let ran = user.apply(&file, &["--dry-run"]).await;
+        assert_eq!(ran.code, 1);
+        let lines = ran.err.lines().filter(|line| !line.contains("request id"));
+        said.push(lines.collect::<String>().replace(slug, "SLUG"));
+    }
+    assert_eq!(said[0], said[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_exported_can_be_applied_elsewhere() {
     let server = Plain::start().await.unwrap();
     let (from, to) = (World::start().await, World::start().await);

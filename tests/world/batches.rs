@@ -101,3 +101,24 @@ async fn a_batch_that_is_none_has_no_effect_at_all() {
     }
     assert_eq!(server.calls("echo").len(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_held_to_the_version_of_its_session_and_each_answer_to_one_request() {
+    let server = Plain::with(Eras::Dual).await.unwrap();
+    let world = World::start().await;
+    world.register("it", &server.url()).await;
+    let client = world.client_at("/mcp/it", "2025-03-26").await;
+    server.host().forget();
+    let echo = |id: u32| call(id, "echo", &json!({}));
+    refused(&client, &json!([echo(1), echo(1)]), "one id").await;
+    for version in [MODERN, "1999-01-01"] {
+        let request = Request::post(json!([echo(1)]).to_string())
+            .header("mcp-session-id", &client.session().unwrap())
+            .header("mcp-protocol-version", version);
+        assert_eq!(within(client.send(request)).await.unwrap().status, 400, "{version}");
+    }
+    let mut modern = echo(1);
+    modern["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!(MODERN);
+    refused(&client, &json!([modern]), "batches").await;
+    assert!(server.calls("echo").is_empty(), "nothing of them was done");
+}

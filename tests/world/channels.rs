@@ -94,7 +94,8 @@ async fn a_stream_of_the_oldest_transport_that_breaks_is_opened_anew() {
             server.host().disconnect_all();
         };
         let (outcome, ()) = tokio::join!(call(&client, "it__gate", json!({})), broken);
-        assert_eq!(outcome.code(), Some(-31002), "{version}: {outcome:?}");
+        // The stream ended, or was gone already when the server looked for it to answer the POST.
+        assert!(matches!(outcome.code(), Some(-31002 | -31006)), "{version}: {outcome:?}");
         let answer = call(&client, "it__echo", json!({"message": "again"})).await;
         assert_eq!(answer.result()["structuredContent"]["message"], "again", "{version}: {answer:?}");
     }

@@ -409,6 +409,34 @@ async fn fifty_megabytes_pass_in_little_memory_whatever_their_form_and_the_two_e
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_long_answer_does_not_outlive_the_key_that_asked_for_it() {
+    for version in [MODERN, "2025-11-25"] {
+        for form in [Fault::Huge(50 << 20), Fault::HugeEvent(50 << 20)] {
+            let server = Faulty::start().await.unwrap();
+            let world = World::start().await;
+            world.register("it", &server.url()).await;
+            let key = world.person("ada", "user").await;
+            let client = crate::world::shake(world.client_of("/mcp/it", &key), version).await;
+            server.fail_times("tools/call", 1, form.clone());
+            let params = json!({"name": "echo", "arguments": {}});
+            let mut reply = within(client.send(client.request("7", "tools/call", params))).await.unwrap();
+            assert!(within(reply.piece()).await.unwrap().is_some(), "{version} {form:?}");
+            let (status, _) = world.rest(Method::PATCH, "/users/ada", &json!({"state": "disabled"})).await;
+            assert_eq!(status, 200);
+            let mut came = 0;
+            let ended = loop {
+                match within(reply.piece()).await {
+                    Ok(Some(piece)) => came += piece.len(),
+                    Ok(None) => break "in good order",
+                    Err(_) => break "broken off",
+                }
+            };
+            assert!(came < 50 << 20, "{version} {form:?}: all of it came, and it ended {ended}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_streaming_server_says_before_it_dies_is_not_lost() {
     let server = Plain::start().await.unwrap();
     server.reply(ReplyForm::Sse);

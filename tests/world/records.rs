@@ -54,6 +54,17 @@ async fn every_request_of_the_rest_api_is_one_record_under_its_route() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_method_that_a_client_made_up_is_no_label() {
+    let world = World::start().await;
+    for made_up in ["ZZQ1", "ZZQ2"] {
+        let request = Request::new(Method::from_bytes(made_up.as_bytes()).unwrap(), String::new().into());
+        let reply = world.client_of("/", "mcpg_wrong").send(request.path("/api/v1/servers")).await.unwrap();
+        assert_eq!(reply.status, 405);
+    }
+    until_metric(&world, &durations("other /api/v1/servers", "", "", "error"), 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_problem_names_the_request_as_its_header_does() {
     let world = World::start().await;
     for path in ["/api/v1/servers/none", "/api/v1/none", "/nothing"] {
