@@ -6,7 +6,6 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use ahash::AHashSet;
 use axum::body::Body;
@@ -15,7 +14,6 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http_body::Frame;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Sleep, sleep};
 
 use crate::json;
 use crate::mcp::endpoint::{Entered, again, legacy_version, session_of};
@@ -24,10 +22,10 @@ use crate::mcp::exchange::{accepted, exchange, stream_response};
 use crate::mcp::headers::era_of;
 use crate::mcp::legacy_sse::pump;
 use crate::mcp::notices;
-use crate::mcp::streams::{Seat, Tenure};
+use crate::mcp::streams::{Queue, Seat, Tenure};
 use crate::protocol::era::{Era, UNSTATED};
 use crate::protocol::message::{Message, NoMessage, Shape};
-use crate::protocol::{meta, sse};
+use crate::protocol::meta;
 use crate::telemetry::SessionTag;
 use crate::web::Visit;
 
@@ -99,8 +97,8 @@ pub(super) async fn take(entered: Entered, text: Bytes, endpoint: &'static str, 
         });
         each.await;
     };
-    let timer = Box::pin(sleep(keep_alive));
-    let answers = Answers { work: Some(Box::pin(work)), receiver, tenure, keep_alive, timer, _seat: seat };
+    let queue = Queue::new(receiver, keep_alive);
+    let answers = Answers { work: Some(Box::pin(work)), queue, tenure, _seat: seat };
     stream_response(Body::new(answers))
 }
 
@@ -136,10 +134,8 @@ fn read(text: &Bytes) -> Result<Vec<Message>, Refusal> {
 struct Answers {
     /// Puts them into the queue; gone when all are there.
     work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    receiver: mpsc::Receiver<Bytes>,
+    queue: Queue,
     tenure: Tenure,
-    keep_alive: Duration,
-    timer: Pin<Box<Sleep>>,
     _seat: Seat,
 }
 
@@ -157,15 +153,6 @@ impl http_body::Body for Answers {
         if self.work.as_mut().is_some_and(|work| work.as_mut().poll(context).is_ready()) {
             self.work = None;
         }
-        let next = self.receiver.poll_recv(context);
-        if next.is_pending() && self.timer.as_mut().poll(context).is_pending() {
-            return Poll::Pending;
-        }
-        let after = Instant::now() + self.keep_alive;
-        self.timer.as_mut().reset(after);
-        Poll::Ready(match next {
-            Poll::Ready(frame) => frame.map(|frame| Ok(Frame::data(frame))),
-            Poll::Pending => Some(Ok(Frame::data(sse::KEEP_ALIVE))),
-        })
+        self.queue.poll(context).map(|next| next.map(|next| Ok(Frame::data(next.into_bytes()))))
     }
 }

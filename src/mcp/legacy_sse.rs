@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ahash::AHashMap;
@@ -23,7 +23,7 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body::Frame;
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::access::Caller;
@@ -35,7 +35,7 @@ use crate::mcp::error::Refusal;
 use crate::mcp::exchange::{Call, accepted, exchange, stream_response};
 use crate::mcp::record::Finish;
 use crate::mcp::session::{Hold, Reach, Session};
-use crate::mcp::streams::{Seat, Tenure};
+use crate::mcp::streams::{Next, Queue, Seat, Tenure};
 use crate::mcp::{handshake, listen, notices};
 use crate::protocol::era::Era;
 use crate::protocol::message::{Message, Shape};
@@ -172,22 +172,19 @@ fn open(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<&Visit
         gone: CancellationToken::new(),
     });
     app.channels.lock().insert(name.clone(), channel.clone());
-    let keep_alive = app.settings.limits.sse_keep_alive;
+    let waiting = Queue::new(receiver, app.settings.limits.sse_keep_alive);
     let stop = Some(Box::pin(app.shutdown.clone().cancelled_owned()));
     let tenure = Tenure::new(&app.keyring, &caller);
     let guard = Guard { app, name, channel };
-    let timer = Box::pin(sleep(keep_alive));
-    stream_response(Body::new(Stream { receiver, guard, tenure, stop, keep_alive, timer, finish, _seat: seat }))
+    stream_response(Body::new(Stream { waiting, guard, tenure, stop, finish, _seat: seat }))
 }
 
 /// The client's stream.
 struct Stream {
-    receiver: mpsc::Receiver<Bytes>,
+    waiting: Queue,
     guard: Guard,
     tenure: Tenure,
     stop: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-    keep_alive: Duration,
-    timer: Pin<Box<Sleep>>,
     finish: Finish,
     _seat: Seat,
 }
@@ -209,16 +206,7 @@ impl http_body::Body for Stream {
             self.stop = None;
             self.guard.channel.lock().queue = None;
         }
-        let next = self.receiver.poll_recv(context);
-        if next.is_pending() && self.timer.as_mut().poll(context).is_pending() {
-            return Poll::Pending;
-        }
-        let after = Instant::now() + self.keep_alive;
-        self.timer.as_mut().reset(after);
-        let frame = match next {
-            Poll::Ready(frame) => frame,
-            Poll::Pending => Some(sse::KEEP_ALIVE),
-        };
+        let frame = ready!(self.waiting.poll(context)).map(Next::into_bytes);
         if let Some(frame) = &frame {
             self.finish.sent(frame.len());
         }

@@ -4,26 +4,21 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Frame;
 use tokio::sync::mpsc;
-use tokio::time::{Sleep, sleep};
 
 use crate::app::App;
 use crate::mcp::record::Finish;
 use crate::mcp::session::Session;
-use crate::mcp::streams::{Seat, Tenure};
-use crate::protocol::sse;
+use crate::mcp::streams::{Next, Queue, Seat, Tenure};
 use crate::telemetry::Outcome;
 
 /// A listener's stream.
 pub struct Outbox {
     tenure: Tenure,
-    receiver: mpsc::Receiver<Bytes>,
-    keep_alive: Duration,
-    timer: Pin<Box<Sleep>>,
+    queue: Queue,
     session: Option<(Arc<Session>, u64)>,
     finish: Finish,
     _seat: Option<Seat>,
@@ -39,8 +34,8 @@ impl Outbox {
         finish: Finish,
         seat: Option<Seat>,
     ) -> Self {
-        let keep_alive = app.settings.limits.sse_keep_alive;
-        Self { tenure, receiver, keep_alive, timer: Box::pin(sleep(keep_alive)), session, finish, _seat: seat }
+        let queue = Queue::new(receiver, app.settings.limits.sse_keep_alive);
+        Self { tenure, queue, session, finish, _seat: seat }
     }
 }
 
@@ -56,18 +51,11 @@ impl http_body::Body for Outbox {
         if self.tenure.poll(context).is_ready() {
             return Poll::Ready(None);
         }
-        if let Poll::Ready(frame) = self.receiver.poll_recv(context) {
-            let keep_alive = self.keep_alive;
-            self.timer.as_mut().reset(tokio::time::Instant::now() + keep_alive);
-            if let Some(frame) = &frame {
-                self.finish.sent(frame.len());
-            }
-            return Poll::Ready(frame.map(|frame| Ok(Frame::data(frame))));
+        let next = ready!(self.queue.poll(context));
+        if let Some(Next::Frame(frame)) = &next {
+            self.finish.sent(frame.len());
         }
-        ready!(self.timer.as_mut().poll(context));
-        let keep_alive = self.keep_alive;
-        self.timer.as_mut().reset(tokio::time::Instant::now() + keep_alive);
-        Poll::Ready(Some(Ok(Frame::data(sse::KEEP_ALIVE))))
+        Poll::Ready(next.map(|next| Ok(Frame::data(next.into_bytes()))))
     }
 }
 

@@ -5,13 +5,17 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::access::{Caller, KeyRing};
 use crate::fault::{Fault, Kind};
+use crate::protocol::sse;
 
 /// When it is worth trying again for a seat.
 const TRY_AGAIN: Duration = Duration::from_secs(10);
@@ -74,6 +78,53 @@ impl Tenure {
     /// Ready once it is over.
     pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.0.as_mut().poll(context)
+    }
+}
+
+/// What waits to be read on a stream, with a comment now and then where nothing does.
+#[derive(Debug)]
+pub struct Queue {
+    receiver: mpsc::Receiver<Bytes>,
+    keep_alive: Duration,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Queue {
+    /// Of what comes through `receiver`, with a comment after each `keep_alive` in which nothing did.
+    pub fn new(receiver: mpsc::Receiver<Bytes>, keep_alive: Duration) -> Self {
+        Self { receiver, keep_alive, timer: Box::pin(sleep(keep_alive)) }
+    }
+
+    /// The next frame, or a comment; `None` when nothing more can come.
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Next>> {
+        let next = match self.receiver.poll_recv(context) {
+            Poll::Ready(frame) => frame.map(Next::Frame),
+            Poll::Pending => {
+                ready!(self.timer.as_mut().poll(context));
+                Some(Next::Comment)
+            }
+        };
+        self.timer.as_mut().reset(Instant::now() + self.keep_alive);
+        Poll::Ready(next)
+    }
+}
+
+/// What a [`Queue`] gives out.
+#[derive(Debug)]
+pub enum Next {
+    /// Something to say.
+    Frame(Bytes),
+    /// Nothing, but that the stream is alive.
+    Comment,
+}
+
+impl Next {
+    /// As it goes out.
+    pub fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Frame(frame) => frame,
+            Self::Comment => sse::KEEP_ALIVE,
+        }
     }
 }
 
