@@ -2,9 +2,11 @@
 //! A name is resolved once, every address is checked, and exactly a checked address is dialled: a name that answers
 //! differently a moment later (DNS rebinding) changes nothing.
 //!
-//! It knows sockets and TLS, not HTTP. Redirects are the business of whoever speaks HTTP; [`check_redirect`] is the rule.
+//! It knows sockets and TLS; of HTTP only as much as a small question needs ([`Outbound::fetch`]). Redirects are the business
+//! of whoever speaks HTTP; [`check_redirect`] is the rule.
 
 mod address;
+mod fetch;
 mod stream;
 mod target;
 
@@ -23,6 +25,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 pub use address::{AddressPolicy, Class, classify};
+pub use fetch::{Answer, Bounds};
 pub use stream::Stream;
 pub use target::{MAX_REDIRECTS, Redirect, Target, TargetHost, check_redirect};
 
