@@ -16,8 +16,9 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
-use crate::access::{Accounts, KeyRing};
+use crate::access::{Accounts, Caller, KeyRing, TokenRing};
 use crate::balance::ReplicaStatus;
 use crate::config::Settings;
 use crate::crypto::Sealer;
@@ -31,7 +32,7 @@ use crate::registry::live::Registry;
 use crate::registry::model::Server;
 use crate::registry::servers::Servers;
 use crate::registry::snapshot::State;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, micros, now};
 use crate::telemetry::{Health, Recorder};
 
 pub use assembly::{assemble, build};
@@ -51,8 +52,12 @@ pub struct Parts {
     pub store: Store,
     /// Seals secrets at rest.
     pub sealer: Sealer,
-    /// Who may come in.
+    /// What tokens and metadata say about who issued them: the public URL, without a slash at its end.
+    pub issuer: Arc<str>,
+    /// Who may come in by key.
     pub keyring: KeyRing,
+    /// Who may come in by access token.
+    pub tokens: TokenRing,
     /// Who may sign in by password.
     pub accounts: Accounts,
     /// The servers at run time.
@@ -217,6 +222,7 @@ impl App {
             return Ok(());
         }
         self.keyring.reload(&self.store).await?;
+        self.tokens.reload(&self.store).await?;
         match self.servers().load_all().await {
             Ok(servers) => {
                 let moved = self.registry.follow(servers, &ahash::AHashMap::new());
@@ -257,6 +263,13 @@ impl App {
             () = self.shutdown.cancelled() => {}
             () = hearing => {}
         }
+    }
+
+    /// Ends the caller's own session, and the tokens of it here at once.
+    pub async fn end_session(&self, caller: &Caller, grant: Uuid) -> Result<(), StoreError> {
+        self.store.end_grant(caller.tenant(), grant, "logout", "signed_out", micros(now())).await?;
+        self.tokens.end_grants(&std::iter::once(grant).collect());
+        Ok(())
     }
 
     /// Asks a server anew what it offers, and waits for the answer.

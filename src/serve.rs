@@ -121,7 +121,7 @@ const BESIDE: Duration = Duration::from_secs(10);
 /// leaves no key that nobody was shown.
 pub async fn start(settings: Settings) -> anyhow::Result<(App, Running)> {
     let front = Front::open(&settings).await?;
-    let app = build(settings).await?;
+    let app = build(settings, &front.url()).await?;
     let first_key = first_key::settle(&app, &front.url()).await?;
     let ground = Ground {
         settings: Arc::clone(&app.settings),
@@ -186,6 +186,9 @@ async fn end(app: App) {
     app.tasks.wait().await;
     if let Err(error) = app.keyring.flush_used(&app.store).await {
         tracing::warn!("when keys were last used could not be stored: {error}");
+    }
+    if let Err(error) = app.tokens.flush_used(&app.store).await {
+        tracing::warn!("when sessions were last used could not be stored: {error}");
     }
     app.store.close().await;
 }

@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use time::OffsetDateTime;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Caller, Identity, KeyId, Role, Scopes, SessionType, UserId};
+use super::{Caller, Identity, Role, Scopes, SessionType, Shown, UserId};
 use crate::crypto::{KEY_PREFIX, hash_token};
 use crate::id::{Principal, TenantId};
 use crate::store::keys::HeldKeyRow;
@@ -22,10 +21,10 @@ use crate::store::{Store, StoreError, micros};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum AuthError {
     /// No credential was shown.
-    #[error("show an API key: `Authorization: Bearer mcpg_…`")]
+    #[error("show an access token or an API key: `Authorization: Bearer …`")]
     Missing,
     /// What was shown is no credential of ours.
-    #[error("the credential is not an API key of this gateway (they begin with `mcpg_`)")]
+    #[error("the credential is no access token and no API key of this gateway (both begin with `mcpg_`)")]
     Malformed,
     /// No such key.
     #[error("the API key is not known here")]
@@ -39,6 +38,18 @@ pub enum AuthError {
     /// Its holder may not come in.
     #[error("the account is disabled")]
     Disabled,
+    /// A credential of ours that is no access token, such as a refresh token.
+    #[error("this credential is for the token endpoint, not for access")]
+    WrongKind,
+    /// No such token, or it has ended.
+    #[error("the access token is not known here, has expired or was revoked; refresh it or sign in again")]
+    EndedToken,
+    /// A token for another resource (RFC 8707).
+    #[error("the access token is for another resource of this gateway; ask for one for this URL")]
+    WrongResource,
+    /// The database did not say.
+    #[error("the credential cannot be checked now; try again in a moment")]
+    Unavailable,
 }
 
 impl AuthError {
@@ -51,6 +62,10 @@ impl AuthError {
             Self::Expired => "expired",
             Self::Revoked => "revoked",
             Self::Disabled => "disabled",
+            Self::WrongKind => "wrong_kind",
+            Self::EndedToken => "ended_token",
+            Self::WrongResource => "wrong_resource",
+            Self::Unavailable => "unavailable",
         }
     }
 }
@@ -73,8 +88,6 @@ struct Entry {
     revoked: bool,
     disabled: bool,
     used: Arc<Used>,
-    /// Cancelled when the key stops being good. It outlives reloads for as long as the key is.
-    ended: CancellationToken,
 }
 
 /// When a key was last shown, and up to when that is stored; both in microseconds since 1970. It outlives reloads.
@@ -107,7 +120,7 @@ impl KeyRing {
                 tracing::error!(key = %id, "an API key is left out: its stored hash is not 32 bytes");
                 continue;
             };
-            match Entry::read(row, hash, before.get(&hash)) {
+            match Entry::read(row, before.get(&hash)) {
                 Ok(entry) => drop(keys.insert(hash, entry)),
                 Err(error) => tracing::error!(key = %id, %error, "an API key is left out"),
             }
@@ -120,7 +133,7 @@ impl KeyRing {
             // Another authority ends it too: whoever comes again comes under the new one.
             let goes_on = |after: &Entry| after.is_good(now) && after.caller.may_the_same(&entry.caller);
             if !keys.get(hash).is_some_and(goes_on) {
-                entry.ended.cancel();
+                entry.caller.ended().cancel();
             }
         }
         Ok(())
@@ -153,24 +166,12 @@ impl KeyRing {
         Ok(entry.caller.clone())
     }
 
-    /// Cancelled when the key behind `caller` stops being good: revoked, expired, or its holder disabled. For what is held
-    /// open longer than a request.
-    pub fn end_of(&self, caller: &Caller) -> CancellationToken {
-        let keys = self.keys.load();
-        if let Some(entry) = keys.get(&caller.0.hash).filter(|entry| entry.is_good(micros(OffsetDateTime::now_utc()))) {
-            return entry.ended.clone();
-        }
-        let ended = CancellationToken::new();
-        ended.cancel();
-        ended
-    }
-
     /// Ends what is held open under keys that have expired by `now`. For a job, every second or so: nobody says when a key
     /// expires.
     pub fn end_expired(&self, now: OffsetDateTime) {
         let now = micros(now);
         for entry in self.keys.load().values().filter(|entry| entry.expires_at <= now) {
-            entry.ended.cancel();
+            entry.caller.ended().cancel();
         }
     }
 
@@ -194,20 +195,12 @@ impl KeyRing {
         Ok(due.len())
     }
 
-    /// How many distinct users of each tenant showed a key within this time.
-    pub fn users_within(&self, time: Duration) -> HashMap<TenantId, usize> {
+    /// Adds who showed a key within this time.
+    pub fn users_within(&self, time: Duration, seen: &mut HashSet<(TenantId, UserId)>) {
         let since = micros(OffsetDateTime::now_utc() - time);
         let keys = self.keys.load();
-        let seen: HashSet<(&TenantId, UserId)> = keys
-            .values()
-            .filter(|entry| entry.used.last.load(Ordering::Relaxed) > since)
-            .map(|entry| (entry.caller.tenant(), entry.caller.user_id()))
-            .collect();
-        let mut users = HashMap::new();
-        for (tenant, _) in seen {
-            *users.entry(tenant.clone()).or_default() += 1;
-        }
-        users
+        let lately = keys.values().filter(|entry| entry.used.last.load(Ordering::Relaxed) > since);
+        seen.extend(lately.map(|entry| (entry.caller.tenant().clone(), entry.caller.user_id())));
     }
 
     /// How many keys the ring knows, good or not.
@@ -233,40 +226,46 @@ impl Entry {
         !self.revoked && !self.disabled && self.expires_at > now
     }
 
-    fn read(row: HeldKeyRow, hash: [u8; 32], before: Option<&Self>) -> Result<Self, StoreError> {
+    fn read(row: HeldKeyRow, before: Option<&Self>) -> Result<Self, StoreError> {
         let HeldKeyRow { key, username, user_role, user_state } = row;
         let role = |text: &str| Role::parse(text).ok_or_else(|| StoreError::Corrupt(format!("role `{text}`")));
         let scopes: Scopes =
             serde_json::from_value(key.scopes.0).map_err(|error| StoreError::Corrupt(format!("scopes: {error}")))?;
         let stored = key.last_used_at.unwrap_or(0);
-        let expires_at = key.expires_at.unwrap_or(i64::MAX);
         let (key_id, revoked) = (key.id, key.revoked_at.is_some());
+        // An account that lost a role takes it from its keys too.
+        let role = role(&key.role)?.min(role(&user_role)?);
+        let same = before.filter(|entry| (entry.caller.role(), entry.caller.scopes()) == (role, &scopes));
         let caller = Caller(Arc::new(Identity {
             principal: Principal { issuer: "local".into(), subject: key.user_id.to_string().into() },
             tenant: tenant_of(&key.tenant_id)?,
             user: UserId(key.user_id),
             username: username.into(),
-            // An account that lost a role takes it from its keys too.
-            role: role(&key.role)?.min(role(&user_role)?),
+            role,
             scopes: Arc::new(scopes),
-            key: KeyId(key.id),
-            hash,
-            key_label: key.id.to_string().into(),
-            key_name: key.name.into(),
-            session: if key.kind == "login" { SessionType::Login } else { SessionType::ApiKey },
+            shown: Shown {
+                kind: if key.kind == "login" { SessionType::Login } else { SessionType::ApiKey },
+                id: key.id,
+                label: key.id.to_string().into(),
+                name: key.name.into(),
+                resource: None,
+            },
+            // It outlives reloads for as long as the key is good. A key that is good again, such as that of an account enabled
+            // anew, begins anew; so does one of another role.
+            ended: same
+                .map(|entry| entry.caller.ended().clone())
+                .filter(|ended| !ended.is_cancelled())
+                .unwrap_or_default(),
         }));
-        let same = before.filter(|entry| entry.caller.may_the_same(&caller));
         Ok(Self {
             caller,
-            expires_at,
+            expires_at: key.expires_at.unwrap_or(i64::MAX),
             revoked,
             disabled: user_state != "active",
             used: before.map_or_else(
                 || Arc::new(Used { key: key_id, last: AtomicI64::new(stored), stored: AtomicI64::new(stored) }),
                 |entry| Arc::clone(&entry.used),
             ),
-            // A key that is good again, such as that of an account enabled anew, begins anew; so does one of another role.
-            ended: same.map(|entry| entry.ended.clone()).filter(|ended| !ended.is_cancelled()).unwrap_or_default(),
         })
     }
 }

@@ -128,16 +128,17 @@ pub async fn list(
 
 /// Ends a key for good: an administrator any of the tenant, others their own, and every key itself.
 pub async fn revoke(store: &Store, caller: &Caller, id: Uuid, now: OffsetDateTime) -> Result<(), AccessError> {
-    if !caller.may_manage() && caller.key_id().0 != id {
+    if !caller.may_manage() && caller.key_id().is_none_or(|own| own.0 != id) {
         return Err(AccessError::Forbidden("ending other keys takes a key with the scope `admin`, or signing in"));
     }
     let user = (!caller.administers_tenant()).then_some(caller.user_id().0);
     Ok(store.revoke_key(caller.tenant(), id, user, micros(now)).await?)
 }
 
-/// Ends the key that the caller shows.
-pub async fn revoke_own(store: &Store, caller: &Caller, now: OffsetDateTime) -> Result<(), AccessError> {
-    revoke(store, caller, caller.key_id().0, now).await
+/// Ends the key that the caller shows; false when it shows none.
+pub async fn revoke_own(store: &Store, caller: &Caller, now: OffsetDateTime) -> Result<bool, AccessError> {
+    let Some(key) = caller.key_id() else { return Ok(false) };
+    revoke(store, caller, key.0, now).await.map(|()| true)
 }
 
 /// The row of a new key.

@@ -1,24 +1,29 @@
-//! ENGINE: who is calling and what they may do. A [`Caller`] is made only here, from a key that the [`KeyRing`] knows or a
-//! password that [`accounts`] checked, so holding one is proof of having been let in. Everything is denied unless a role,
-//! a scope and a server's visibility all allow it.
+//! ENGINE: who is calling and what they may do. A [`Caller`] is made only here, from a key that the [`KeyRing`] knows, an
+//! access token that the [`TokenRing`] knows or a password that [`accounts`] checked, so holding one is proof of having been
+//! let in. Everything is denied unless a role, a scope and a server's visibility all allow it.
 
 pub mod accounts;
 pub mod bootstrap;
 pub mod keyring;
 pub mod keys;
+mod opening;
 pub mod role;
 pub mod scopes;
+pub mod tokens;
 pub mod users;
 pub mod visibility;
 
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use accounts::Accounts;
 pub use keyring::{AuthError, KeyRing};
+pub use opening::Opening;
 pub use role::Role;
 pub use scopes::{Allow, Scopes};
+pub use tokens::TokenRing;
 pub use visibility::Visibility;
 
 use crate::field::FieldError;
@@ -102,12 +107,20 @@ pub enum SessionType {
     ApiKey,
     /// A key of hours made by signing in with a password.
     Login,
+    /// An access token that a person gave to a client.
+    OAuth,
+    /// An access token of a client that acts on its own.
+    Service,
 }
 
 impl SessionType {
     /// The label in metrics; a sign-in by password shows an API key from then on.
     pub fn label(self) -> &'static str {
-        "api_key"
+        match self {
+            Self::ApiKey | Self::Login => "api_key",
+            Self::OAuth => "oauth",
+            Self::Service => "service",
+        }
     }
 }
 
@@ -123,12 +136,23 @@ struct Identity {
     username: Arc<str>,
     role: Role,
     scopes: Arc<Scopes>,
-    key: KeyId,
-    key_label: Arc<str>,
-    /// Of the key's text: its place in the ring.
-    hash: [u8; 32],
-    key_name: Arc<str>,
-    session: SessionType,
+    shown: Shown,
+    /// Cancelled when the credential stops being good.
+    ended: CancellationToken,
+}
+
+/// The credential that was shown.
+#[derive(Debug)]
+struct Shown {
+    kind: SessionType,
+    /// The key, or the grant that the token belongs to.
+    id: Uuid,
+    /// The same as text.
+    label: Arc<str>,
+    /// What its holder calls the key, or the name of the client that holds the token.
+    name: Arc<str>,
+    /// The path of the only resource that it opens; none: every one.
+    resource: Option<Box<str>>,
 }
 
 impl Caller {
@@ -167,24 +191,45 @@ impl Caller {
         &self.0.scopes
     }
 
-    /// The key that was shown.
-    pub fn key_id(&self) -> KeyId {
-        self.0.key
+    /// The key that was shown, if it was one.
+    pub fn key_id(&self) -> Option<KeyId> {
+        matches!(self.0.shown.kind, SessionType::ApiKey | SessionType::Login).then_some(KeyId(self.0.shown.id))
     }
 
-    /// The key's id as text, for records.
-    pub fn key_label(&self) -> &Arc<str> {
-        &self.0.key_label
+    /// The grant that the token shown belongs to, if it was one.
+    pub fn grant_id(&self) -> Option<Uuid> {
+        matches!(self.0.shown.kind, SessionType::OAuth | SessionType::Service).then_some(self.0.shown.id)
     }
 
-    /// What its holder calls the key.
-    pub fn key_name(&self) -> &str {
-        &self.0.key_name
+    /// The id of the key or of the token's grant: callers with the same one, in the same role, see the same.
+    pub fn credential(&self) -> Uuid {
+        self.0.shown.id
+    }
+
+    /// The same as text, for records.
+    pub fn credential_label(&self) -> &Arc<str> {
+        &self.0.shown.label
+    }
+
+    /// What its holder calls the key, or the name of the client that holds the token.
+    pub fn credential_name(&self) -> &str {
+        &self.0.shown.name
     }
 
     /// How the caller came by it.
     pub fn session_type(&self) -> SessionType {
-        self.0.session
+        self.0.shown.kind
+    }
+
+    /// Whether the credential opens this resource: a token the one that it was asked for (RFC 8707), a key every one.
+    pub fn opens(&self, what: Opening<'_>) -> bool {
+        self.0.shown.resource.as_deref().is_none_or(|own| what.is(own))
+    }
+
+    /// Cancelled when the credential stops being good: revoked, expired, or its holder disabled. For what is held open longer
+    /// than a request.
+    pub fn ended(&self) -> &CancellationToken {
+        &self.0.ended
     }
 
     /// Whether the key may be used to manage, which each call then bounds by role.

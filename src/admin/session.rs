@@ -5,8 +5,9 @@ use http::StatusCode;
 use http::header::CACHE_CONTROL;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
-use crate::access::{AccessError, Caller, KeyId, Role, Scopes, UserId, keys};
+use crate::access::{AccessError, Caller, Role, Scopes, UserId, keys};
 use crate::app::App;
 use crate::id::TenantId;
 use crate::secret::Secret;
@@ -43,10 +44,15 @@ pub(super) async fn login(app: App, Body(body): Body<SignIn>) -> Result<Response
     Ok(([(CACHE_CONTROL, "no-store")], Json(answer)).into_response())
 }
 
-/// Ends the key that is shown.
+/// Ends the key or the session whose credential is shown.
 pub(super) async fn logout(app: App, caller: Caller) -> Result<StatusCode, Problem> {
-    keys::revoke_own(&app.store, &caller, now()).await?;
-    app.changed().await?;
+    match caller.grant_id() {
+        Some(grant) => app.end_session(&caller, grant).await?,
+        None => {
+            keys::revoke_own(&app.store, &caller, now()).await?;
+            app.changed().await?;
+        }
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -58,8 +64,10 @@ pub(super) struct Me<'a> {
     tenant_id: &'a TenantId,
     role: Role,
     scopes: &'a Scopes,
-    key_id: KeyId,
-    key_name: &'a str,
+    session_type: &'static str,
+    /// The key that is shown, or the grant of the token.
+    credential_id: Uuid,
+    credential_name: &'a str,
 }
 
 pub(super) async fn me(caller: Caller) -> Response {
@@ -69,8 +77,9 @@ pub(super) async fn me(caller: Caller) -> Response {
         tenant_id: caller.tenant(),
         role: caller.role(),
         scopes: caller.scopes(),
-        key_id: caller.key_id(),
-        key_name: caller.key_name(),
+        session_type: caller.session_type().label(),
+        credential_id: caller.credential(),
+        credential_name: caller.credential_name(),
     };
     Json(me).into_response()
 }

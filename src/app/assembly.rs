@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
+use time::OffsetDateTime;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use url::Url;
 
-use crate::access::{Accounts, KeyRing};
+use crate::access::{Accounts, KeyRing, TokenRing};
 use crate::app::preflight::{self, Sealing};
 use crate::app::{App, Parts, memory};
 use crate::config::Settings;
@@ -39,8 +41,8 @@ const LONGEST_CHECK: Duration = Duration::from_secs(5);
 
 /// Builds everything around the stored data. Fails with a sentence that says what to do, and, as far as that can be seen
 /// beforehand, without having written anything. Nobody may come in yet: the key ring is read when there is a first
-/// administrator.
-pub async fn build(settings: Settings) -> anyhow::Result<App> {
+/// administrator. `url` is where it listens, which clients are told where no public URL is set.
+pub async fn build(settings: Settings, url: &str) -> anyhow::Result<App> {
     preflight::admin_key(&settings)?;
     let seen = preflight::database_in_time(&settings).await?;
     let sealing = preflight::master_key(&settings, Some(&seen))?;
@@ -54,16 +56,16 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
         Sealing::Known(key) => key,
         Sealing::New(file) => MasterKey::load_or_create(&file)?,
     };
-    let url = preflight::database_url(&settings);
-    let store = Store::connect(url.expose(), settings.pools.database_pool_size).await.context(seen.place)?;
-    let app = assemble(settings, store, Sealer::new(&master), KeyRing::empty());
+    let database = preflight::database_url(&settings);
+    let store = Store::connect(database.expose(), settings.pools.database_pool_size).await.context(seen.place)?;
+    let app = assemble(settings, url, store, Sealer::new(&master), KeyRing::empty());
     app.recall().await?;
     start_jobs(&app);
     Ok(app)
 }
 
-/// Puts the parts together around an open database. No server is set up and nothing runs yet.
-pub fn assemble(settings: Settings, store: Store, sealer: Sealer, keyring: KeyRing) -> App {
+/// Puts the parts together around an open database. `url` is where it listens. No server is set up and nothing runs yet.
+pub fn assemble(settings: Settings, url: &str, store: Store, sealer: Sealer, keyring: KeyRing) -> App {
     let metrics = Arc::new(Metrics::new(settings.metrics.max_series));
     let tasks = TaskTracker::new();
     let shutdown = CancellationToken::new();
@@ -84,6 +86,9 @@ pub fn assemble(settings: Settings, store: Store, sealer: Sealer, keyring: KeyRi
     let registry = Registry::new(ground, settings.limits.catalogue_ttl);
     let sessions = Sessions::new(settings.limits.max_sessions, settings.limits.session_idle_timeout);
     let streams = Streams::new(settings.limits.max_streams);
+    let public = settings.listen.public_url.as_ref().map_or(url, Url::as_str);
+    let issuer: Arc<str> = public.trim_end_matches('/').into();
+    let tokens = TokenRing::new(&issuer, settings.limits.max_tokens, OffsetDateTime::now_utc());
     App::new(Parts {
         accounts: Accounts::default(),
         recorder: Recorder::new(metrics),
@@ -93,6 +98,8 @@ pub fn assemble(settings: Settings, store: Store, sealer: Sealer, keyring: KeyRi
         store,
         sealer,
         keyring,
+        tokens,
+        issuer,
         registry,
         sessions,
         channels: Channels::default(),
@@ -152,16 +159,23 @@ fn start_jobs(app: &App) {
             Ok(())
         }
     });
-    let keys = app.keyring.clone();
-    jobs.run("end expired keys", Every::about(Duration::from_millis(500)), move || {
-        keys.end_expired(time::OffsetDateTime::now_utc());
-        std::future::ready(Ok(()))
+    let ender = app.clone();
+    // Half of what may pass between the end of a credential and the end of what it opened, anywhere.
+    jobs.run("end credentials", Every::about(Duration::from_millis(500)), move || {
+        let app = ender.clone();
+        async move {
+            let now = OffsetDateTime::now_utc();
+            app.keyring.end_expired(now);
+            app.tokens.end_expired(now);
+            Ok(app.tokens.forget_ended(&app.store).await?)
+        }
     });
     let flusher = app.clone();
-    jobs.run("flush key use", Every::about(Duration::from_secs(30)), move || {
+    jobs.run("flush use", Every::about(Duration::from_secs(30)), move || {
         let app = flusher.clone();
         async move {
             app.keyring.flush_used(&app.store).await?;
+            app.tokens.flush_used(&app.store).await?;
             Ok(())
         }
     });

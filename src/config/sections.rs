@@ -127,6 +127,9 @@ pub struct Limits {
     /// Time after which an unused session ends
     #[arg(long, env = "MREG_SESSION_IDLE_TIMEOUT", default_value = "30m", value_name = "DURATION", value_parser = parse::positive)]
     pub session_idle_timeout: Duration,
+    /// Most access tokens that are remembered so that showing one reads no database; some 400 bytes each
+    #[arg(long, env = "MREG_MAX_TOKENS", default_value_t = 200_000, value_name = "COUNT", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1000..=10_000_000))]
+    pub max_tokens: usize,
     /// Most event streams to clients at once
     #[arg(long, env = "MREG_MAX_STREAMS", default_value_t = 20_000, value_name = "COUNT", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
     pub max_streams: usize,

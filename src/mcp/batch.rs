@@ -87,7 +87,7 @@ pub(super) async fn take(entered: Entered, text: Bytes, endpoint: &'static str, 
         return accepted();
     }
     let (queue, receiver) = mpsc::channel(WAITING);
-    let tenure = Tenure::new(&app.keyring, &caller);
+    let tenure = Tenure::new(&caller);
     let keep_alive = app.settings.limits.sse_keep_alive;
     let work = async move {
         let (app, queue) = (&app, &queue);

@@ -30,7 +30,7 @@ type Serving = Pin<Box<dyn Future<Output = Response> + Send>>;
 /// Serves one request; as a stream that begins before its answer does, if that takes long.
 pub async fn answer(call: Call) -> Response {
     let keep_alive = call.app.settings.limits.sse_keep_alive;
-    let (app, caller, id) = (call.app.clone(), call.caller.clone(), call.message.id_bytes());
+    let (caller, id) = (call.caller.clone(), call.message.id_bytes());
     let era = if call.session.is_some() { Era::Legacy } else { Era::Modern };
     let reads = reads_streams(&call.headers);
     let mut serving: Serving = Box::pin(exchange(call));
@@ -41,7 +41,7 @@ pub async fn answer(call: Call) -> Response {
         Ok(response) => response,
         Err(_) => stream_response(Body::new(Early {
             state: State::Waiting(serving),
-            tenure: Tenure::new(&app.keyring, &caller),
+            tenure: Tenure::new(&caller),
             keep_alive,
             timer: Box::pin(sleep(Duration::ZERO)),
             era,

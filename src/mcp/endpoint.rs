@@ -3,8 +3,9 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::access::{AuthError, Caller};
+use crate::access::{AuthError, Caller, Opening};
 use crate::app::App;
 use crate::mcp::error::{Refusal, empty_response};
 use crate::mcp::exchange::{Call, accepted};
@@ -17,6 +18,7 @@ use crate::protocol::message::{Message, Shape};
 use crate::protocol::meta;
 use crate::telemetry::{Operation, Outcome, RequestId, SessionTag};
 use crate::web::body::{BodyProblem, read};
+use crate::web::challenge::challenge;
 use crate::web::{Visit, caller};
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -28,6 +30,9 @@ use http::{HeaderMap, Request, StatusCode};
 pub const ALL: &str = "/mcp";
 /// `/mcp/{server}`: one server.
 pub const ONE: &str = "/mcp/{server}";
+
+/// When a credential that could not be checked is worth showing again.
+const TRY_AGAIN: Duration = Duration::from_secs(2);
 
 /// A request that was let in; it reaches everything until somebody narrows it.
 pub(super) struct Entered {
@@ -56,7 +61,7 @@ async fn post(app: App, server: Option<String>, request: Request<axum::body::Bod
     let (parts, body) = request.into_parts();
     let visit = parts.extensions.get::<Visit>().cloned();
     let endpoint = if server.is_some() { ONE } else { ALL };
-    let mut entered = match enter(app, "POST", [ALL, ONE], server.as_deref(), parts.headers, visit.as_ref()) {
+    let mut entered = match enter(app, "POST", [ALL, ONE], server.as_deref(), parts.headers, visit.as_ref()).await {
         Ok(entered) => entered,
         Err(refusal) => return refusal.respond(None),
     };
@@ -83,7 +88,7 @@ async fn post(app: App, server: Option<String>, request: Request<axum::body::Bod
 
 /// Lets a request in: credential, then server, so that nobody learns without a credential which servers there are. `doors` are
 /// the paths for all servers and for one.
-pub(super) fn enter(
+pub(super) async fn enter(
     app: App,
     verb: &'static str,
     doors: [&'static str; 2],
@@ -91,7 +96,8 @@ pub(super) fn enter(
     headers: HeaderMap,
     visit: Option<&Visit>,
 ) -> Result<Entered, Refusal> {
-    let mut entered = let_in(app, verb, doors[usize::from(server.is_some())], headers, visit)?;
+    let what = Opening::of(server);
+    let mut entered = let_in(app, verb, doors[usize::from(server.is_some())], what, headers, visit).await?;
     match reach_of(&entered.app, &entered.caller, server) {
         Ok(reach) => entered.reach = reach,
         Err(refusal) => {
@@ -103,19 +109,20 @@ pub(super) fn enter(
 }
 
 /// Lets in whoever shows a good credential, and records whoever does not.
-pub(super) fn let_in(
+pub(super) async fn let_in(
     app: App,
     verb: &'static str,
     endpoint: &'static str,
+    what: Opening<'_>,
     headers: HeaderMap,
     visit: Option<&Visit>,
 ) -> Result<Entered, Refusal> {
     let mut finish = begin(&app, verb, endpoint, &headers, visit);
-    let caller = match caller::admit(&app, &headers) {
+    let caller = match caller::admit(&app, &headers, what).await {
         Ok(caller) => caller,
         Err(error) => {
             finish.end(Outcome::Denied(error.reason()));
-            return Err(unauthorized(error));
+            return Err(unauthorized(&app, what, error));
         }
     };
     Ok(admitted(app, caller, headers, finish))
@@ -131,7 +138,7 @@ fn admitted(app: App, caller: Caller, headers: HeaderMap, mut finish: Finish) ->
     finish.fill(|operation| {
         operation.tenant = Some(caller.tenant().clone());
         operation.principal = Some(caller.principal().clone());
-        operation.key_id = Some(caller.key_label().clone());
+        operation.key_id = Some(caller.credential_label().clone());
     });
     Entered { app, caller, headers, reach: Reach::All, finish }
 }
@@ -154,16 +161,13 @@ fn begin(app: &App, verb: &'static str, endpoint: &'static str, headers: &Header
     Finish::new(operation, app.recorder.clone())
 }
 
-fn unauthorized(error: AuthError) -> Refusal {
+fn unauthorized(app: &App, what: Opening<'_>, error: AuthError) -> Refusal {
+    if error == AuthError::Unavailable {
+        let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, meta::INTERNAL_ERROR, error.to_string());
+        return Refusal { retry_after: Some(TRY_AGAIN), ..refusal };
+    }
     let mut refusal = Refusal::new(StatusCode::UNAUTHORIZED, meta::INVALID_REQUEST, format!("Unauthorized: {error}"));
-    // RFC 6750, section 3: no error code where no credential was shown.
-    let challenge = match error {
-        AuthError::Missing => "Bearer realm=\"mcp-gateway\"".to_owned(),
-        _ => {
-            format!("Bearer realm=\"mcp-gateway\", error=\"invalid_token\", error_description=\"{}\"", error.reason())
-        }
-    };
-    refusal.headers.extend(HeaderValue::from_str(&challenge).map(|value| (WWW_AUTHENTICATE, value)));
+    refusal.headers.push((WWW_AUTHENTICATE, challenge(app, what, error)));
     refusal
 }
 
@@ -321,7 +325,7 @@ pub async fn get_one(
 }
 
 async fn get(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<&Visit>) -> Response {
-    let mut entered = match enter(app, "GET", [ALL, ONE], server, headers, visit) {
+    let mut entered = match enter(app, "GET", [ALL, ONE], server, headers, visit).await {
         Ok(entered) => entered,
         Err(refusal) => return refusal.respond(None),
     };
@@ -363,7 +367,7 @@ fn method_not_allowed(mut entered: Entered) -> Response {
 
 /// `DELETE /mcp`: ends a session.
 pub async fn delete_all(State(app): State<App>, headers: HeaderMap, visit: Option<axum::Extension<Visit>>) -> Response {
-    delete(app, None, headers, visit.as_deref())
+    delete(app, None, headers, visit.as_deref()).await
 }
 
 /// `DELETE /mcp/{server}`.
@@ -373,11 +377,11 @@ pub async fn delete_one(
     headers: HeaderMap,
     visit: Option<axum::Extension<Visit>>,
 ) -> Response {
-    delete(app, Some(&server), headers, visit.as_deref())
+    delete(app, Some(&server), headers, visit.as_deref()).await
 }
 
-fn delete(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<&Visit>) -> Response {
-    let mut entered = match enter(app, "DELETE", [ALL, ONE], server, headers, visit) {
+async fn delete(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<&Visit>) -> Response {
+    let mut entered = match enter(app, "DELETE", [ALL, ONE], server, headers, visit).await {
         Ok(entered) => entered,
         Err(refusal) => return refusal.respond(None),
     };

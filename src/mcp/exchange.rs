@@ -286,7 +286,7 @@ async fn long(
     let (mut flow, mut out) = (Flow::new(fix.clone()), Vec::new());
     if flow.push(&head, &mut out).is_ok() {
         let (finish, left) = (call.finish.hand_over(), limit.saturating_sub(head.len()));
-        let tenure = Tenure::new(&call.app.keyring, &call.caller);
+        let tenure = Tenure::new(&call.caller);
         let course = Course { user: entry.upstream.user(), attempt, in_flight, finish, tenure };
         let passage = Passage::new(flow, out, body, left, course, deadline);
         let mut response = Response::new(Body::new(passage));

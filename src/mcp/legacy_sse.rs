@@ -26,7 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::access::Caller;
+use crate::access::{Caller, Opening};
 use crate::app::App;
 use crate::fault::{Fault, Kind, Retry};
 use crate::id::{Principal, TenantId};
@@ -65,6 +65,8 @@ pub struct Channels(Mutex<AHashMap<Box<str>, Arc<Channel>>>);
 struct Channel {
     principal: Principal,
     tenant: TenantId,
+    /// The server that its path named.
+    server: Option<Box<str>>,
     reach: Reach,
     state: Mutex<Inner>,
     places: Arc<Semaphore>,
@@ -84,6 +86,11 @@ struct Inner {
 impl Channels {
     fn lock(&self) -> MutexGuard<'_, AHashMap<Box<str>, Arc<Channel>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The server that the path of the channel of this name named.
+    fn server_of(&self, name: &str) -> Option<Box<str>> {
+        self.lock().get(name)?.server.clone()
     }
 
     /// The channel of this name if it is this caller's; somebody else's is as one that is not there.
@@ -129,7 +136,7 @@ fn end(app: &App, session: &Session) {
 
 /// `GET /sse`.
 pub async fn open_all(State(app): State<App>, headers: HeaderMap, visit: Option<Extension<Visit>>) -> Response {
-    open(app, None, headers, visit.as_deref())
+    open(app, None, headers, visit.as_deref()).await
 }
 
 /// `GET /sse/{server}`.
@@ -139,11 +146,11 @@ pub async fn open_one(
     headers: HeaderMap,
     visit: Option<Extension<Visit>>,
 ) -> Response {
-    open(app, Some(&server), headers, visit.as_deref())
+    open(app, Some(&server), headers, visit.as_deref()).await
 }
 
-fn open(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<&Visit>) -> Response {
-    let entered = match enter(app, "GET", [ALL, ONE], server, headers, visit) {
+async fn open(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<&Visit>) -> Response {
+    let entered = match enter(app, "GET", [ALL, ONE], server, headers, visit).await {
         Ok(entered) => entered,
         Err(refusal) => return refusal.respond(None),
     };
@@ -166,6 +173,7 @@ fn open(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<&Visit
     let channel = Arc::new(Channel {
         principal: caller.principal().clone(),
         tenant: caller.tenant().clone(),
+        server: server.map(Into::into),
         reach,
         state: Mutex::new(Inner { queue: Some(queue), ..Inner::default() }),
         places: Arc::new(Semaphore::new(MOST_UNDER_WAY)),
@@ -174,7 +182,7 @@ fn open(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<&Visit
     app.channels.lock().insert(name.clone(), channel.clone());
     let waiting = Queue::new(receiver, app.settings.limits.sse_keep_alive);
     let stop = Some(Box::pin(app.shutdown.clone().cancelled_owned()));
-    let tenure = Tenure::new(&app.keyring, &caller);
+    let tenure = Tenure::new(&caller);
     let guard = Guard { app, name, channel };
     stream_response(Body::new(Stream { waiting, guard, tenure, stop, finish, _seat: seat }))
 }
@@ -232,7 +240,10 @@ pub struct Address {
 pub async fn message(State(app): State<App>, Query(address): Query<Address>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     let visit = parts.extensions.get::<Visit>().cloned();
-    let mut entered = match let_in(app, "POST", MESSAGES, parts.headers, visit.as_ref()) {
+    // A name that nobody can guess says which resource it is; without one it is as if for all.
+    let named = app.channels.server_of(&address.channel);
+    let what = Opening::of(named.as_deref());
+    let mut entered = match let_in(app, "POST", MESSAGES, what, parts.headers, visit.as_ref()).await {
         Ok(entered) => entered,
         Err(refusal) => return refusal.respond(None),
     };

@@ -111,7 +111,7 @@ pub async fn stream(
                 hear_link(&app, &caller, &session, id, link);
             }
             watch_again(&app, &caller, &session);
-            let tenure = Tenure::new(&app.keyring, &caller);
+            let tenure = Tenure::new(&caller);
             let kinds = Kind::ALL.to_vec();
             let (reach, uris) = (session.reach, HashSet::new());
             if let Some(outbox) = session.outbox() {
@@ -248,7 +248,7 @@ async fn listen(call: &Call, owner: impl Fn(&str) -> Option<Entry>) -> Result<Re
         subscription: Some(id),
     };
     call.app.tasks.spawn(feed(wants, sender));
-    let tenure = Tenure::new(&call.app.keyring, &call.caller);
+    let tenure = Tenure::new(&call.caller);
     Ok(stream_response(Body::new(Outbox::new(&call.app, tenure, receiver, None, call.finish_later(), Some(seat)))))
 }
 

@@ -131,7 +131,7 @@ impl Relay {
         } = parts;
         let lasts = open_ended || deadline.is_none();
         let stop = lasts.then(|| Box::pin(either_ends(app.shutdown.clone(), upstream.closed())) as Pin<Box<_>>);
-        let tenure = lasts.then(|| Tenure::new(&app.keyring, &caller));
+        let tenure = lasts.then(|| Tenure::new(&caller));
         let user = (!lasts).then(|| upstream.user());
         let hold = session.as_ref().filter(|_| open_ended).map(Hold::new);
         source.begun();
@@ -201,7 +201,7 @@ impl Relay {
                 Some(Ok(piece)) => {
                     if let Some(frame) = self.pass(piece) {
                         if !self.answered && self.tenure.is_none() {
-                            self.tenure = Some(Tenure::new(&self.app.keyring, &self.caller));
+                            self.tenure = Some(Tenure::new(&self.caller));
                         }
                         self.finish.sent(frame.len());
                         return Poll::Ready(Some(Ok(frame)));
@@ -262,7 +262,7 @@ impl Relay {
             return self.poll_quiet(context);
         }
         if self.tenure.is_none() {
-            self.tenure = Some(Tenure::new(&self.app.keyring, &self.caller));
+            self.tenure = Some(Tenure::new(&self.caller));
         }
         Poll::Ready(Some(Ok(sse::KEEP_ALIVE)))
     }
@@ -308,7 +308,7 @@ impl Relay {
         }
         if let Some(head) = part.head {
             // It takes its time.
-            self.tenure.get_or_insert_with(|| Tenure::new(&self.app.keyring, &self.caller));
+            self.tenure.get_or_insert_with(|| Tenure::new(&self.caller));
             self.resumable |= id.is_some() && self.session.is_some();
             let raw = self.tag.is_none() && (self.fix.client == Era::Legacy || id.is_none());
             self.long = Some(raw);

@@ -1,6 +1,6 @@
 //! How many event streams are open to clients, and for how long each may be. A stream holds a seat from its first byte to its
 //! drop; there are only so many seats, because a stream costs memory and a connection for as long as its client likes. And
-//! none outlives the key that it was opened with.
+//! none outlives the credential that it was opened with.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use crate::access::{Caller, KeyRing};
+use crate::access::Caller;
 use crate::fault::{Fault, Kind};
 use crate::protocol::sse;
 
@@ -61,18 +61,18 @@ impl Drop for Seat {
     }
 }
 
-/// The time that a stream has: until the key it was opened with is revoked or expires, or its holder is disabled. It wakes the
+/// The time that a stream has: until the credential it was opened with is revoked or expires, or its holder is disabled. It wakes the
 /// stream by itself, also a quiet one.
 #[derive(Debug)]
 pub struct Tenure(Pin<Box<WaitForCancellationFutureOwned>>);
 
 impl Tenure {
     /// What the client of a call is told whose time is over.
-    pub const OVER: &str = "the API key that the request came with is no longer good";
+    pub const OVER: &str = "the credential that the request came with is no longer good";
 
-    /// Under this caller's key.
-    pub fn new(keys: &KeyRing, caller: &Caller) -> Self {
-        Self(Box::pin(keys.end_of(caller).cancelled_owned()))
+    /// Under this caller's credential.
+    pub fn new(caller: &Caller) -> Self {
+        Self(Box::pin(caller.ended().clone().cancelled_owned()))
     }
 
     /// Ready once it is over.

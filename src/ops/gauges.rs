@@ -1,7 +1,7 @@
 //! Gauges that are read off the parts when somebody looks, rather than kept up to date all the time. What is no longer there,
 //! a server that was removed, a tenant without sessions, has no series any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -64,8 +64,11 @@ fn of_clients(app: &App) {
     sessions.show(&metrics.user_sessions, |_| true);
 
     let mut users = Values::new();
-    for (tenant, count) in app.keyring.users_within(ACTIVE) {
-        users.add([tenant.as_str()], count);
+    let mut seen = HashSet::new();
+    app.keyring.users_within(ACTIVE, &mut seen);
+    app.tokens.users_within(ACTIVE, &mut seen);
+    for (tenant, _) in seen {
+        users.add([tenant.as_str()], 1);
     }
     users.show(&metrics.concurrent_users, |_| true);
 }

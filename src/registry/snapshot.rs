@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use ahash::{AHashMap, RandomState};
 use bytes::{BufMut as _, Bytes, BytesMut};
 
-use crate::access::{Allow, Caller, KeyId, Role};
+use crate::access::{Allow, Caller, Role};
 use crate::fault::Fault;
 use crate::id::{ServerId, TenantId};
 use crate::json;
@@ -18,6 +18,7 @@ use crate::registry::names;
 use crate::registry::template::Template;
 use crate::upstream::Upstream;
 use crate::upstream::way::User;
+use uuid::Uuid;
 
 /// Most items on one page of a list.
 const PAGE_ITEMS: usize = 500;
@@ -117,7 +118,7 @@ pub struct Tenant {
     /// Every owner of a URI, in order.
     resources: AHashMap<Box<str>, Vec<u32>>,
     templates: Vec<(Template, u32)>,
-    views: RwLock<AHashMap<(KeyId, Role), Arc<View>>>,
+    views: RwLock<AHashMap<(Uuid, Role), Arc<View>>>,
     lists: RwLock<AHashMap<u64, Arc<Lists>>>,
     /// A digest of what is offered, for each kind, so that listeners learn what changed.
     digests: [u64; 4],
@@ -301,7 +302,7 @@ impl Tenant {
 
     /// What the caller sees, remembered for the next time.
     pub fn view(&self, caller: &Caller) -> Arc<View> {
-        let key = (caller.key_id(), caller.role());
+        let key = (caller.credential(), caller.role());
         if let Some(view) = self.views.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return view.clone();
         }

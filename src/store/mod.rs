@@ -68,6 +68,7 @@ const MOVE: &str = "UPDATE counters SET value = value + 1 WHERE name = 'registry
 pub mod announcements;
 pub mod catalogs;
 pub mod keys;
+pub mod live_tokens;
 pub mod look;
 pub mod servers;
 pub mod tenants;

@@ -1,5 +1,5 @@
-//! The door of the HTTP surfaces: reads the credential of a request and asks the key ring who shows it. A handler that
-//! takes a `Caller` runs only for somebody who was let in, and one that takes an `Admin` only for an administrator.
+//! The door of the HTTP surfaces: reads the credential of a request and asks who shows it. A handler that takes a `Caller` runs
+//! only for somebody who was let in, and one that takes an `Admin` only for an administrator.
 
 use axum::extract::FromRequestParts;
 use http::HeaderMap;
@@ -7,13 +7,17 @@ use http::header::AUTHORIZATION;
 use http::request::Parts;
 use time::OffsetDateTime;
 
-use crate::access::{Admin, AuthError, Caller, KeyRing};
+use crate::access::tokens::ACCESS_PREFIX;
+use crate::access::{Admin, AuthError, Caller, Opening};
 use crate::app::App;
 use crate::web::problem::Problem;
 use crate::web::record::Trail;
 
-/// Who sent a request with these headers: one `Authorization: Bearer` with a key that is good at `now`.
-pub fn authenticate(keys: &KeyRing, headers: &HeaderMap, now: OffsetDateTime) -> Result<Caller, AuthError> {
+/// Credentials of ours that are for the token endpoint only.
+const ELSEWHERE: [&str; 2] = ["mcpg_rt_", "mcpg_ac_"];
+
+/// The text behind the one `Authorization: Bearer` (RFC 6750). No other place is looked at.
+fn bearer(headers: &HeaderMap) -> Result<&str, AuthError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or(AuthError::Missing)?;
     if values.next().is_some() {
@@ -25,18 +29,39 @@ pub fn authenticate(keys: &KeyRing, headers: &HeaderMap, now: OffsetDateTime) ->
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(AuthError::Malformed);
     }
-    keys.authenticate(token.trim(), now)
+    Ok(token.trim())
 }
 
-/// The caller behind `Authorization: Bearer` (RFC 6750), the outcome counted. No other place is looked at, and one kind of
-/// credential never stands in for another.
-pub fn admit(app: &App, headers: &HeaderMap) -> Result<Caller, AuthError> {
-    let who = authenticate(&app.keyring, headers, OffsetDateTime::now_utc());
+/// Who sent a request with these headers to this resource. What kind of credential it is, its first characters say;
+/// one kind never stands in for another.
+pub async fn authenticate(app: &App, headers: &HeaderMap, what: Opening<'_>) -> Result<Caller, AuthError> {
+    let (shown, now) = (bearer(headers)?, OffsetDateTime::now_utc());
+    if ELSEWHERE.iter().any(|prefix| shown.starts_with(prefix)) {
+        return Err(AuthError::WrongKind);
+    }
+    if !shown.starts_with(ACCESS_PREFIX) {
+        return app.keyring.authenticate(shown, now);
+    }
+    let caller = match app.tokens.known(shown, now) {
+        Some(caller) => caller,
+        None => Box::pin(app.tokens.find(&app.store, shown, now)).await?,
+    };
+    if caller.opens(what) { Ok(caller) } else { Err(AuthError::WrongResource) }
+}
+
+/// The same, with the outcome counted.
+pub async fn admit(app: &App, headers: &HeaderMap, what: Opening<'_>) -> Result<Caller, AuthError> {
+    let who = authenticate(app, headers, what).await;
     let (tenant, reason) = match &who {
         Ok(caller) => (caller.tenant().as_str(), ""),
         Err(error) => ("", error.reason()),
     };
-    app.recorder.metrics().auth(tenant, "api_key", who.is_ok(), reason);
+    let method = match &who {
+        Ok(caller) if caller.grant_id().is_some() => "validate",
+        Err(AuthError::WrongKind | AuthError::EndedToken | AuthError::WrongResource) => "validate",
+        _ => "api_key",
+    };
+    app.recorder.metrics().auth(tenant, method, who.is_ok(), reason);
     who
 }
 
@@ -44,7 +69,8 @@ impl FromRequestParts<App> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let caller = admit(app, &parts.headers)?;
+        let admitted = admit(app, &parts.headers, Opening::Api).await;
+        let caller = admitted.map_err(|error| Problem::unauthenticated(app, Opening::Api, error))?;
         if let Some(trail) = parts.extensions.get::<Trail>() {
             trail.leave(&caller);
         }

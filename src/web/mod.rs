@@ -3,6 +3,7 @@
 
 pub mod body;
 pub mod caller;
+pub mod challenge;
 mod door;
 mod forwarded;
 mod gate;

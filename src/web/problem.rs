@@ -6,11 +6,13 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 
-use crate::access::{AccessError, AuthError};
+use crate::access::{AccessError, AuthError, Opening};
+use crate::app::App;
 use crate::field::FieldError;
 use crate::registry::servers::ServersError;
 use crate::store::StoreError;
 use crate::telemetry::RequestId;
+use crate::web::challenge::challenge;
 
 /// An error as a client of the REST API sees it.
 #[derive(Debug, Clone)]
@@ -163,26 +165,23 @@ fn after_seconds(wait: std::time::Duration) -> (HeaderName, HeaderValue) {
     (RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1_000).clamp(1, 3_600) as u32))
 }
 
-impl From<AuthError> for Problem {
-    /// 401 with the challenge of RFC 6750: no error code when no credential was shown.
-    fn from(error: AuthError) -> Self {
-        let challenge = match error {
-            AuthError::Missing => "Bearer realm=\"mcp-gateway\"".to_owned(),
-            _ => format!(
-                "Bearer realm=\"mcp-gateway\", error=\"invalid_token\", error_description=\"{}\"",
-                // The grammar of the attribute has neither quotes nor anything beyond ASCII.
-                error.to_string().replace(['"', '\\', '`'], "'").replace(|c: char| !c.is_ascii(), "")
-            ),
-        };
+impl Problem {
+    /// 401 for a request to this resource, with the way to sign in.
+    pub fn unauthenticated(app: &App, what: Opening<'_>, error: AuthError) -> Self {
         let code = match error {
             AuthError::Missing => "UNAUTHENTICATED",
             AuthError::Expired => "KEY_EXPIRED",
             AuthError::Revoked => "KEY_REVOKED",
             AuthError::Disabled => "ACCOUNT_DISABLED",
             AuthError::Malformed | AuthError::Unknown => "INVALID_KEY",
+            AuthError::EndedToken | AuthError::WrongKind => "INVALID_TOKEN",
+            AuthError::WrongResource => "WRONG_RESOURCE",
+            AuthError::Unavailable => {
+                return Self::new(StatusCode::SERVICE_UNAVAILABLE, "DATABASE_UNAVAILABLE", error.to_string())
+                    .with_header(RETRY_AFTER, HeaderValue::from_static("2"));
+            }
         };
-        let value = HeaderValue::from_str(&challenge)
-            .unwrap_or_else(|_| HeaderValue::from_static("Bearer realm=\"mcp-gateway\", error=\"invalid_token\""));
+        let value = challenge(app, what, error);
         Self::new(StatusCode::UNAUTHORIZED, code, error.to_string()).with_header(WWW_AUTHENTICATE, value)
     }
 }

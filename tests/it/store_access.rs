@@ -93,9 +93,9 @@ on_both! {
         assert_eq!(shows(&ends, soon - Duration::SECOND), Ok(()));
         assert_eq!(shows(&ends, soon), Err(AuthError::Expired));
         let caller = ring.authenticate(stays.expose(), now()).unwrap();
-        let end = ring.end_of(&caller);
+        let end = caller.ended().clone();
         assert!(!end.is_cancelled());
-        assert_eq!((caller.username(), caller.role(), caller.key_name()), ("ada", Role::User, "stays"));
+        assert_eq!((caller.username(), caller.role(), caller.credential_name()), ("ada", Role::User, "stays"));
         assert!(caller.may_call_tool("files", "read") && !caller.may_call_tool("other", "read") && !caller.may_manage());
 
         let disabled = UserEdit { active: Some(false), role: None };
@@ -103,10 +103,10 @@ on_both! {
         ring.reload(&store).await.unwrap();
         assert_eq!(shows(&stays, now()), Err(AuthError::Disabled));
         assert!(end.is_cancelled(), "who is in already is out too");
-        assert!(ring.end_of(&caller).is_cancelled(), "and stays out");
+        assert!(caller.ended().is_cancelled(), "and stays out");
         users::edit(&store, &proved(&admin), id(&ada.id), UserEdit { active: Some(true), role: None }, now()).await.unwrap();
         ring.reload(&store).await.unwrap();
-        let end = ring.end_of(&caller);
+        let end = ring.authenticate(stays.expose(), now()).unwrap().ended().clone();
         assert!(!end.is_cancelled(), "an account that is enabled again begins anew");
         ring.reload(&store).await.unwrap();
         ring.end_expired(now());
@@ -246,7 +246,7 @@ on_both! {
         let order = KeyOrder { username: Some("olga".into()), ..order("hers", Role::ServerOwner, Scopes::default()) };
         let (key, _) = keys::create(&store, &admin, order, now()).await.unwrap();
         let ring = ring(&store).await;
-        let end = ring.end_of(&ring.authenticate(key.expose(), now()).unwrap());
+        let end = ring.authenticate(key.expose(), now()).unwrap().ended().clone();
         ring.reload(&store).await.unwrap();
         assert!(!end.is_cancelled());
         let change = UserEdit { active: None, role: Some(Role::User) };
@@ -254,6 +254,6 @@ on_both! {
         ring.reload(&store).await.unwrap();
         assert!(end.is_cancelled(), "it was opened by a server owner, who is none any more");
         let again = ring.authenticate(key.expose(), now()).unwrap();
-        assert!(again.role() == Role::User && !ring.end_of(&again).is_cancelled());
+        assert!(again.role() == Role::User && !again.ended().is_cancelled());
     }
 }

@@ -15,6 +15,9 @@ use serde_json::{Value, json};
 
 use crate::store_databases::Database;
 
+/// Where the gateway would listen.
+const URL: &str = "http://127.0.0.1:8001";
+
 /// A gateway's REST API with its administrator.
 pub struct World {
     pub app: App,
@@ -57,14 +60,14 @@ impl World {
         keyring.reload(&store).await.unwrap();
         let sealer = Sealer::new(&MasterKey::generate());
         let settings = Settings::from_args(&[] as &[&str], &DotEnv::default()).unwrap();
-        let app = assemble(settings, store, sealer, keyring);
+        let app = assemble(settings, URL, store, sealer, keyring);
         Self { door: door(&app), app, admin }
     }
 
     /// The same database under a new process.
     pub async fn restarted(self) -> Self {
         let Self { app, admin, .. } = self;
-        let app = assemble((*app.settings).clone(), app.store.clone(), app.sealer.clone(), app.keyring.clone());
+        let app = assemble((*app.settings).clone(), URL, app.store.clone(), app.sealer.clone(), app.keyring.clone());
         app.recall().await.unwrap();
         Self { door: door(&app), app, admin }
     }
@@ -74,7 +77,7 @@ impl World {
         let keyring = KeyRing::empty();
         let store = database.open().await;
         keyring.reload(&store).await.unwrap();
-        let app = assemble((*self.app.settings).clone(), store, self.app.sealer.clone(), keyring);
+        let app = assemble((*self.app.settings).clone(), URL, store, self.app.sealer.clone(), keyring);
         app.recall().await.unwrap();
         Self { door: door(&app), app, admin: self.admin.clone() }
     }

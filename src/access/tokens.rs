@@ -1,0 +1,328 @@
+//! The access tokens that were shown to this process lately, so that authenticating reads no database. What is not here is
+//! read once and kept until it ends; the store decides, this is its memory.
+//!
+//! A token stops being good when it expires, when its grant ends, or when its account is disabled. The first is seen here; of
+//! the others the store is asked every half second ([`TokenRing::forget_ended`]) and after each change of accounts
+//! ([`TokenRing::reload`]).
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use super::{Allow, AuthError, Caller, Identity, Role, Scopes, SessionType, Shown, UserId};
+use crate::crypto::hash_token;
+use crate::id::{Principal, TenantId};
+use crate::store::live_tokens::{LiveTokenRow, StandingRow};
+use crate::store::tenants::tenant_of;
+use crate::store::{Store, StoreError, micros};
+
+/// What every access token begins with.
+pub const ACCESS_PREFIX: &str = "mcpg_at_";
+
+/// Parts of the map, each with a lock of its own.
+const SHARDS: usize = 16;
+/// Unknown tokens that are remembered, so that whoever repeats one does not reach the database each time.
+const MOST_UNKNOWN: usize = 8192;
+/// For how long: microseconds. A token cannot become good later, but memory is bounded.
+const UNKNOWN_FOR: i64 = 30_000_000;
+/// Tokens that are read from the database at once; more wait.
+const READERS: usize = 8;
+/// Uses closer together than this (microseconds) are one.
+const SAME_USE: i64 = 1_000_000;
+/// How far back it is asked which grants have ended: what was committed late, or by a clock a little behind, is still seen.
+const OVERLAP: i64 = 10_000_000;
+/// Most ended grants that one question brings.
+const ENDED_AT_ONCE: i64 = 10_000;
+
+type Hash = [u8; 32];
+type Shard = HashMap<Hash, Arc<Entry>, ahash::RandomState>;
+
+/// See the module. Cheap to clone; clones are one ring.
+#[derive(Debug, Clone)]
+pub struct TokenRing(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// What resources begin with: the issuer, without a slash at its end.
+    issuer: Box<str>,
+    shards: [RwLock<Shard>; SHARDS],
+    most: usize,
+    held: AtomicUsize,
+    unknown: Mutex<HashMap<Hash, i64, ahash::RandomState>>,
+    readers: Semaphore,
+    /// The end of a grant up to which was asked; microseconds since 1970.
+    asked_up_to: AtomicI64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    caller: Caller,
+    /// Microseconds since 1970.
+    expires_at: i64,
+    /// When it was last shown, and up to when that is stored.
+    used: AtomicI64,
+    stored: AtomicI64,
+}
+
+impl TokenRing {
+    /// A ring that holds at most `most` tokens for resources of `issuer` and knows none yet. `now` is the time from which on
+    /// it must hear of grants that end.
+    pub fn new(issuer: &str, most: usize, now: OffsetDateTime) -> Self {
+        Self(Arc::new(Inner {
+            issuer: issuer.trim_end_matches('/').into(),
+            shards: std::array::from_fn(|_| RwLock::default()),
+            most: most.max(SHARDS),
+            held: AtomicUsize::new(0),
+            unknown: Mutex::default(),
+            readers: Semaphore::new(READERS),
+            asked_up_to: AtomicI64::new(micros(now)),
+        }))
+    }
+
+    /// Who shows `token` at `now`, if this process knows it. Reads no database and allocates nothing.
+    pub fn known(&self, token: &str, now: OffsetDateTime) -> Option<Caller> {
+        let hash = hash_token(token);
+        let now = micros(now);
+        let shard = self.read(&hash);
+        let entry = shard.get(&hash).filter(|entry| entry.expires_at > now && !entry.caller.ended().is_cancelled())?;
+        if now - entry.used.load(Relaxed) >= SAME_USE {
+            entry.used.fetch_max(now, Relaxed);
+        }
+        Some(entry.caller.clone())
+    }
+
+    /// Who shows `token` at `now`, read from the store where this process does not know.
+    pub async fn find(&self, store: &Store, token: &str, now: OffsetDateTime) -> Result<Caller, AuthError> {
+        if !is_plausible(token) {
+            return Err(AuthError::Malformed);
+        }
+        let hash = hash_token(token);
+        let at = micros(now);
+        if self.unknown().get(&hash).is_some_and(|until| *until > at) {
+            return Err(AuthError::EndedToken);
+        }
+        let Ok(_turn) = self.0.readers.acquire().await else { return Err(AuthError::Unavailable) };
+        // Somebody before in the queue may have read the same.
+        if let Some(caller) = self.known(token, now) {
+            return Ok(caller);
+        }
+        let row = store.show_access_token(&hash, at).await.map_err(|error| {
+            tracing::error!(%error, "an access token could not be looked up");
+            AuthError::Unavailable
+        })?;
+        let Some(row) = row else {
+            self.remember_unknown(hash, at);
+            return Err(AuthError::EndedToken);
+        };
+        if row.state != "active" {
+            return Err(AuthError::Disabled);
+        }
+        let expires_at = row.expires_at;
+        let caller = self.caller(row).map_err(|error| {
+            tracing::error!(%error, "an access token is left out");
+            AuthError::Unavailable
+        })?;
+        let entry = Entry { caller: caller.clone(), expires_at, used: AtomicI64::new(at), stored: AtomicI64::new(0) };
+        self.keep(hash, Arc::new(entry), at);
+        Ok(caller)
+    }
+
+    /// Takes over which grants have ended since the last time: their tokens are no longer good from now on. For a job, every
+    /// half second, and for whoever hears that a grant ended.
+    pub async fn forget_ended(&self, store: &Store) -> Result<(), StoreError> {
+        let mut since = self.0.asked_up_to.load(Relaxed) - OVERLAP;
+        loop {
+            let ended = store.grants_ended_since(since, ENDED_AT_ONCE).await?;
+            let whole = ended.len() < usize::try_from(ENDED_AT_ONCE).unwrap_or(usize::MAX);
+            if let Some((_, last)) = ended.last() {
+                // As many as may be at one moment: the next question must not bring the same ones for ever.
+                since = if *last == since && !whole { last + 1 } else { *last };
+                self.0.asked_up_to.fetch_max(*last, Relaxed);
+            }
+            self.end_grants(&ended.into_iter().map(|(grant, _)| grant).collect());
+            if whole {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Ends the tokens of these grants here and now.
+    pub fn end_grants(&self, grants: &HashSet<Uuid>) {
+        if !grants.is_empty() {
+            self.retain(|entry| {
+                let ended = grants.contains(&entry.caller.credential());
+                if ended {
+                    entry.caller.ended().cancel();
+                }
+                !ended
+            });
+        }
+    }
+
+    /// Takes over how the accounts behind the tokens stand by now: after each change of accounts.
+    pub async fn reload(&self, store: &Store) -> Result<(), StoreError> {
+        let mut users = HashSet::new();
+        self.each(|entry| _ = users.insert(entry.caller.user_id().0));
+        let users: Vec<Uuid> = users.into_iter().collect();
+        let standing: HashMap<Uuid, StandingRow> =
+            store.standing_of(&users).await?.into_iter().map(|row| (row.id, row)).collect();
+        self.retain(|entry| {
+            let caller = &entry.caller;
+            let same = standing.get(&caller.user_id().0).is_some_and(|row| {
+                row.state == "active" && row.role == caller.role().as_str() && row.username == caller.username()
+            });
+            // Another authority ends it too; the next request reads it anew.
+            if !same {
+                caller.ended().cancel();
+            }
+            same
+        });
+        Ok(())
+    }
+
+    /// Ends what is held open under tokens that have expired by `now`. For a job, every second or so.
+    pub fn end_expired(&self, now: OffsetDateTime) {
+        let now = micros(now);
+        self.retain(|entry| {
+            let good = entry.expires_at > now;
+            // Its last use must still be stored.
+            if !good {
+                entry.caller.ended().cancel();
+            }
+            good || entry.used.load(Relaxed) > entry.stored.load(Relaxed)
+        });
+    }
+
+    /// Writes to the store when grants were last used, as far as it is not written yet; says how many. For a job, every half
+    /// minute or so, and for the graceful stop.
+    pub async fn flush_used(&self, store: &Store) -> Result<usize, StoreError> {
+        let mut due = Vec::new();
+        for shard in &self.0.shards {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            due.extend(shard.values().filter(|entry| entry.used.load(Relaxed) > entry.stored.load(Relaxed)).cloned());
+        }
+        for some in due.chunks(500) {
+            let rows: Vec<(Uuid, i64)> =
+                some.iter().map(|entry| (entry.caller.credential(), entry.used.load(Relaxed))).collect();
+            store.touch_grants(&rows).await?;
+            for (entry, (_, used)) in some.iter().zip(&rows) {
+                entry.stored.fetch_max(*used, Relaxed);
+            }
+        }
+        Ok(due.len())
+    }
+
+    /// Adds who showed a token within this time.
+    pub fn users_within(&self, time: Duration, seen: &mut HashSet<(TenantId, UserId)>) {
+        let since = micros(OffsetDateTime::now_utc() - time);
+        self.each(|entry| {
+            if entry.used.load(Relaxed) > since {
+                seen.insert((entry.caller.tenant().clone(), entry.caller.user_id()));
+            }
+        });
+    }
+
+    /// How many tokens are held here, and how many may be.
+    pub fn held(&self) -> (usize, usize) {
+        (self.0.held.load(Relaxed), self.0.most)
+    }
+
+    fn caller(&self, row: LiveTokenRow) -> Result<Caller, StoreError> {
+        let role = Role::parse(&row.role).ok_or_else(|| StoreError::Corrupt(format!("role `{}`", row.role)))?;
+        let issuer: Arc<str> = row.issuer.map_or_else(|| "local".into(), Into::into);
+        let subject: Arc<str> = row.subject.map_or_else(|| row.user_id.to_string().into(), Into::into);
+        // A token of another public URL opens nothing under this one; neither does one without a resource.
+        let resource = row.resource.as_deref().and_then(|uri| uri.strip_prefix(&*self.0.issuer)).unwrap_or_default();
+        Ok(Caller(Arc::new(Identity {
+            principal: Principal { issuer, subject },
+            tenant: tenant_of(&row.tenant_id)?,
+            user: UserId(row.user_id),
+            username: row.username.into(),
+            role,
+            scopes: Arc::new(scopes(&row.scopes)),
+            shown: Shown {
+                kind: if row.kind == "service" { SessionType::Service } else { SessionType::OAuth },
+                id: row.grant_id,
+                label: row.grant_id.to_string().into(),
+                name: row.client_name.unwrap_or_default().into(),
+                resource: Some(resource.into()),
+            },
+            ended: tokio_util::sync::CancellationToken::new(),
+        })))
+    }
+
+    fn keep(&self, hash: Hash, entry: Arc<Entry>, now: i64) {
+        let most = self.0.most / SHARDS;
+        let mut shard = self.write(&hash);
+        if shard.len() >= most && !shard.contains_key(&hash) {
+            shard.retain(|_, entry| entry.expires_at > now);
+            // Whichever gives way is read again when it is shown again. What is open under it goes on: its grant is good.
+            while shard.len() >= most {
+                let Some(any) = shard.keys().next().copied() else { break };
+                shard.remove(&any);
+            }
+        }
+        let before = shard.len();
+        shard.insert(hash, entry);
+        let after = shard.len();
+        self.0.held.fetch_add(after.wrapping_sub(before), Relaxed);
+    }
+
+    fn retain(&self, mut good: impl FnMut(&Entry) -> bool) {
+        let mut held = 0;
+        for shard in &self.0.shards {
+            let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
+            shard.retain(|_, entry| good(entry));
+            held += shard.len();
+        }
+        self.0.held.store(held, Relaxed);
+    }
+
+    fn each(&self, mut look: impl FnMut(&Entry)) {
+        for shard in &self.0.shards {
+            shard.read().unwrap_or_else(PoisonError::into_inner).values().for_each(|entry| look(entry));
+        }
+    }
+
+    fn remember_unknown(&self, hash: Hash, now: i64) {
+        let mut unknown = self.unknown();
+        if unknown.len() >= MOST_UNKNOWN {
+            unknown.retain(|_, until| *until > now);
+            if unknown.len() >= MOST_UNKNOWN {
+                unknown.clear();
+            }
+        }
+        unknown.insert(hash, now + UNKNOWN_FOR);
+    }
+
+    fn unknown(&self) -> MutexGuard<'_, HashMap<Hash, i64, ahash::RandomState>> {
+        self.0.unknown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self, hash: &Hash) -> RwLockReadGuard<'_, Shard> {
+        self.0.shards[usize::from(hash[0]) % SHARDS].read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, hash: &Hash) -> RwLockWriteGuard<'_, Shard> {
+        self.0.shards[usize::from(hash[0]) % SHARDS].write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a token's scopes allow: `mcp` to see and call what the account may, `admin` to manage.
+fn scopes(text: &str) -> Scopes {
+    let has = |name: &str| text.split(' ').any(|scope| scope == name);
+    let all = || if has("mcp") { Allow::All } else { Allow::default() };
+    Scopes { servers: all(), tools: all(), admin: has("admin") }
+}
+
+/// The prefix, 43 characters that carry the random bits, and 6 that check them.
+fn is_plausible(token: &str) -> bool {
+    token
+        .strip_prefix(ACCESS_PREFIX)
+        .is_some_and(|rest| rest.len() == 49 && rest.bytes().all(|b| b.is_ascii_alphanumeric()))
+}

@@ -1,0 +1,125 @@
+//! What authentication must know of an access token: the token's own life, its grant, and the account behind it. How tokens
+//! come to be and end is told beside the grants.
+
+use uuid::Uuid;
+
+use super::{Store, StoreError};
+use crate::id::TenantId;
+
+/// An access token that is good, with what stands behind it.
+#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+pub struct LiveTokenRow {
+    /// Its grant.
+    pub grant_id: Uuid,
+    /// Whose tenant.
+    pub tenant_id: String,
+    /// Whose account.
+    pub user_id: Uuid,
+    /// The account's name.
+    pub username: String,
+    /// Who vouches for the account; none: this gateway.
+    pub issuer: Option<String>,
+    /// Its name there.
+    pub subject: Option<String>,
+    /// The account's role.
+    pub role: String,
+    /// The account's state.
+    pub state: String,
+    /// `client`, `service` or `browser`.
+    pub kind: String,
+    /// The client's name, for people.
+    pub client_name: Option<String>,
+    /// The URI that it is good for.
+    pub resource: Option<String>,
+    /// Separated by spaces.
+    pub scopes: String,
+    /// Microseconds since 1970.
+    pub expires_at: i64,
+}
+
+/// The part of an account that decides what its tokens may.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct StandingRow {
+    /// The account.
+    pub id: Uuid,
+    /// Its name.
+    pub username: String,
+    /// Its role.
+    pub role: String,
+    /// Its state.
+    pub state: String,
+}
+
+const LIVE: &str =
+    "SELECT t.grant_id, g.tenant_id, g.user_id, u.username, u.issuer, u.subject, u.role, u.state, g.kind,
+        g.client_name, g.resource, t.scopes, t.expires_at
+    FROM access_tokens t JOIN grants g ON g.id = t.grant_id JOIN users u ON u.id = g.user_id
+    WHERE t.hash = $1 AND t.expires_at > $2 AND g.ended_at IS NULL AND g.expires_at > $2";
+
+impl Store {
+    /// The access token of this hash if it is good at `now`, and notes that it was used: a refresh that repeats itself is
+    /// forgiven only where what it gave was never shown.
+    pub async fn show_access_token(&self, hash: &[u8; 32], now: i64) -> Result<Option<LiveTokenRow>, StoreError> {
+        let note = "UPDATE access_tokens SET used_at = $1 WHERE hash = $2 AND used_at IS NULL";
+        let row: Option<LiveTokenRow> = on!(read self, db => {
+            sqlx::query_as(LIVE).bind(hash.as_slice()).bind(now).fetch_optional(db).await?
+        });
+        if row.is_none() {
+            return Ok(None);
+        }
+        // Noted before it is believed; and read again, for a refresh may have ended it in between.
+        Ok(on!(write self, tx => {
+            sqlx::query(note).bind(now).bind(hash.as_slice()).execute(&mut *tx).await?;
+            sqlx::query_as(LIVE).bind(hash.as_slice()).bind(now).fetch_optional(&mut *tx).await?
+        }))
+    }
+
+    /// How these accounts stand; those that are gone are left out.
+    pub async fn standing_of(&self, users: &[Uuid]) -> Result<Vec<StandingRow>, StoreError> {
+        let mut found = Vec::with_capacity(users.len());
+        for some in users.chunks(500) {
+            let places = (1..=some.len()).map(|at| format!("${at}")).collect::<Vec<_>>().join(", ");
+            let text = format!("SELECT id, username, role, state FROM users WHERE id IN ({places})");
+            found.extend(on!(read self, db => {
+                let query = some.iter().fold(sqlx::query_as(sqlx::AssertSqlSafe(text)), |query, id| query.bind(*id));
+                query.fetch_all(db).await?
+            }) as Vec<StandingRow>);
+        }
+        Ok(found)
+    }
+
+    /// Grants that ended at or after `since` (microseconds since 1970), by time; at most `limit`.
+    pub async fn grants_ended_since(&self, since: i64, limit: i64) -> Result<Vec<(Uuid, i64)>, StoreError> {
+        let text = "SELECT id, ended_at FROM grants WHERE ended_at >= $1 ORDER BY ended_at, id LIMIT $2";
+        Ok(on!(read self, db => sqlx::query_as(text).bind(since).bind(limit).fetch_all(db).await?))
+    }
+
+    /// Ends a grant; one that has ended stays as it ended. `Missing` when the tenant has none of that id.
+    pub async fn end_grant(
+        &self,
+        tenant: &TenantId,
+        grant: Uuid,
+        reason: &str,
+        detail: &str,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        let text = "UPDATE grants SET ended_at = COALESCE(ended_at, $1), end_reason = COALESCE(end_reason, $2),
+            end_detail = COALESCE(end_detail, $3) WHERE tenant_id = $4 AND id = $5";
+        let done = on!(write self, tx => {
+            let query = sqlx::query(text).bind(now).bind(reason).bind(detail).bind(tenant.as_str()).bind(grant);
+            query.execute(&mut *tx).await?.rows_affected()
+        });
+        if done == 0 { Err(StoreError::Missing) } else { Ok(()) }
+    }
+
+    /// Notes when grants were last used: each with its time in microseconds since 1970.
+    pub async fn touch_grants(&self, used: &[(Uuid, i64)]) -> Result<(), StoreError> {
+        let text = "UPDATE grants SET last_used_at = $1 WHERE id = $2 AND last_used_at < $1";
+        on!(write self, tx => {
+            for (grant, at) in used {
+                sqlx::query(text).bind(at).bind(grant).execute(&mut *tx).await?;
+            }
+        });
+        Ok(())
+    }
+}
