@@ -286,7 +286,7 @@ on_both! {
                 ("prompts", "[]"),
             ] {
                 let items = items.as_bytes().to_vec();
-                let row = CatalogRow { server_id: row.id, kind: kind.into(), items, discovered_at: 1, error: None };
+                let row = CatalogRow { server_id: row.id, kind: kind.into(), items, discovered_at: 1 };
                 world.app.store.put_catalog(&tenant, &row).await.unwrap();
             }
         }
