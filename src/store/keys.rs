@@ -149,6 +149,12 @@ impl Store {
         Ok(found > 0)
     }
 
+    /// Who holds the key of that id.
+    pub async fn key_holder(&self, tenant: &TenantId, id: Uuid) -> Result<Option<UserRow>, StoreError> {
+        let text = "SELECT u.* FROM users u JOIN api_keys k ON k.user_id = u.id WHERE k.tenant_id = $1 AND k.id = $2";
+        Ok(on!(read self, db => sqlx::query_as(text).bind(tenant.as_str()).bind(id).fetch_optional(db).await?))
+    }
+
     /// Ends a key at `now`; ending it twice changes nothing. With `user`, only if that user holds it.
     pub async fn revoke_key(
         &self,

@@ -139,6 +139,23 @@ on_both! {
 }
 
 on_both! {
+    async fn a_thousand_names_are_looked_up_at_once(db) {
+        let store = db.open().await;
+        let (ours, theirs) = (TenantId::default_tenant(), store.add_tenant("acme", "Acme").await.unwrap());
+        for name in ["ada", "bob", "eve"] {
+            store.insert_user(&ours, &user(&ours, name, "user")).await.unwrap();
+        }
+        let mut names: Vec<String> = (0..998).map(|number| format!("nobody-{number}")).collect();
+        names.extend(["bob".to_owned(), "ada".to_owned()]);
+        let mut found = store.users_among(&ours, &names).await.unwrap();
+        found.sort();
+        assert_eq!(found, ["ada", "bob"]);
+        assert!(store.users_among(&theirs, &names).await.unwrap().is_empty());
+        assert!(store.users_among(&ours, &[]).await.unwrap().is_empty());
+    }
+}
+
+on_both! {
     async fn what_a_server_offers_is_kept_to_the_byte(db) {
         let store = db.open().await;
         let tenant = TenantId::default_tenant();
