@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 use serde_json::Value;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use super::accounts::new_id;
+use super::bootstrap::SUPPLIED;
 use super::users::parse_username;
 use super::{AccessError, Caller, KeyId, Role, Scopes, invalid};
 use crate::crypto::{hash_token, new_api_key};
@@ -165,6 +166,26 @@ pub async fn revoke(store: &Store, caller: &Caller, id: Uuid, now: OffsetDateTim
         return Err(AccessError::Forbidden(ABOVE));
     }
     Ok(store.revoke_key(caller.tenant(), id, user, micros(now)).await?)
+}
+
+/// How long a key is kept after its end: whoever still shows it is told that it was revoked or has expired, and the list
+/// says who could do what; a month covers the time in which somebody asks.
+const KEPT: Duration = Duration::days(30);
+
+/// Keys removed in one transaction: what waits for the database beside it waits for milliseconds.
+const AT_ONCE: i64 = 500;
+
+/// Removes keys that ended long enough ago, and says how many. A key that was supplied at a start stays: were it gone, the
+/// next start with it would take it for a new one, revoked or not. For a job, every hour or so.
+pub async fn purge_ended(store: &Store, now: OffsetDateTime) -> Result<u64, StoreError> {
+    let mut purged = 0;
+    loop {
+        let batch = store.purge_keys(micros(now - KEPT), SUPPLIED, AT_ONCE).await?;
+        purged += batch;
+        if batch < AT_ONCE.unsigned_abs() {
+            return Ok(purged);
+        }
+    }
 }
 
 /// Ends the key that the caller shows.

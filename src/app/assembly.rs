@@ -11,7 +11,7 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::access::{Accounts, KeyRing};
+use crate::access::{Accounts, KeyRing, keys};
 use crate::app::preflight::{self, Sealing};
 use crate::app::{App, Parts, memory};
 use crate::config::Settings;
@@ -23,7 +23,7 @@ use crate::mcp::session::Sessions;
 use crate::mcp::streams::Streams;
 use crate::net::{AddressPolicy, Outbound};
 use crate::registry::live::Registry;
-use crate::store::Store;
+use crate::store::{self, Store};
 use crate::telemetry::{Health, Metrics, Recorder, Status, Weight};
 use crate::upstream::Ground;
 use crate::upstream::http::Limits;
@@ -152,10 +152,21 @@ fn start_jobs(app: &App) {
             Ok(())
         }
     });
-    let keys = app.keyring.clone();
+    let ring = app.keyring.clone();
     jobs.run("end expired keys", Every::about(Duration::from_millis(500)), move || {
-        keys.end_expired(time::OffsetDateTime::now_utc());
+        ring.end_expired(time::OffsetDateTime::now_utc());
         std::future::ready(Ok(()))
+    });
+    let purger = app.store.clone();
+    jobs.run("purge ended keys", Every::about(Duration::from_hours(1)), move || {
+        let store = purger.clone();
+        async move {
+            let purged = keys::purge_ended(&store, store::now()).await?;
+            if purged > 0 {
+                tracing::info!(purged, "keys that ended long ago are gone");
+            }
+            Ok(())
+        }
     });
     let flusher = app.clone();
     jobs.run("flush key use", Every::about(Duration::from_secs(30)), move || {

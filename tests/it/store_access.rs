@@ -267,3 +267,54 @@ on_both! {
         assert!(again.role() == Role::User && !ring.end_of(&again).is_cancelled());
     }
 }
+
+on_both! {
+    async fn a_key_that_ended_is_gone_a_month_later_unless_a_start_could_take_it_for_a_new_one(db) {
+        let store = db.open().await;
+        let (supplied, start) = (new_api_key(), now());
+        bootstrap(&store, Some(&supplied)).await.unwrap();
+        let admin = ring(&store).await.authenticate(supplied.expose(), now()).unwrap();
+        let made = async |name: &str, lasts: Option<Duration>| {
+            let ends = KeyOrder { expires_at: lasts.map(|lasts| start + lasts), ..order(name, Role::User, Scopes::default()) };
+            keys::create(&store, &admin, ends, start).await.unwrap().1
+        };
+        made("expired", Some(Duration::days(1))).await;
+        made("expires later", Some(Duration::days(10))).await;
+        made("stays", None).await;
+        let revoked = made("revoked", None).await;
+        keys::revoke(&store, &admin, id(&revoked.id), start + Duration::days(2)).await.unwrap();
+        keys::revoke(&store, &admin, id(&admin.key_id()), start).await.unwrap();
+        let names = async || {
+            let left = keys::list(&store, &admin, None, 10, now()).await.unwrap();
+            left.into_iter().map(|key| key.name).collect::<Vec<_>>()
+        };
+        let revision = store.revision().await.unwrap();
+        let purged = async |days: i64| keys::purge_ended(&store, start + Duration::days(days)).await.unwrap();
+
+        assert_eq!((purged(30).await, store.revision().await.unwrap()), (0, revision), "nobody hears of nothing");
+        assert_eq!(purged(33).await, 2);
+        assert_eq!(names().await, ["supplied at start", "expires later", "stays"]);
+        assert!(store.revision().await.unwrap() > revision, "every process forgets it");
+        assert_eq!(purged(4_000).await, 1);
+        assert_eq!(names().await, ["supplied at start", "stays"]);
+        bootstrap(&store, Some(&supplied)).await.unwrap();
+        let back = ring(&store).await.authenticate(supplied.expose(), now());
+        assert_eq!(back.unwrap_err(), AuthError::Revoked);
+    }
+}
+
+on_both! {
+    async fn keys_are_removed_a_bounded_number_at_a_time(db) {
+        let store = db.open().await;
+        let admin = admin(&store).await;
+        for name in ["a", "b", "c"] {
+            let (_, key) = keys::create(&store, &admin, order(name, Role::User, Scopes::default()), now()).await.unwrap();
+            keys::revoke(&store, &admin, id(&key.id), now()).await.unwrap();
+        }
+        let mut removed = Vec::new();
+        for _ in 0..3 {
+            removed.push(store.purge_keys(i64::MAX, "none", 2).await.unwrap());
+        }
+        assert_eq!(removed, [2, 1, 0]);
+    }
+}
