@@ -18,6 +18,7 @@ use crate::config::Settings;
 use crate::crypto::{MasterKey, Sealer};
 use crate::jobs::{Every, Jobs};
 use crate::mcp::handshake::close_behind;
+use crate::mcp::held::Room;
 use crate::mcp::legacy_sse::Channels;
 use crate::mcp::session::Sessions;
 use crate::mcp::streams::Streams;
@@ -31,6 +32,9 @@ use crate::upstream::stdio;
 
 /// Notices of servers that wait for slow listeners.
 const NOTICES: usize = 1024;
+
+/// Answers of the longest kind that batches and streams of the oldest transport may hold together.
+const HELD_ANSWERS: usize = 4;
 
 /// Servers whose replicas are checked at the same time.
 const CHECKS: usize = 16;
@@ -84,6 +88,7 @@ pub fn assemble(settings: Settings, store: Store, sealer: Sealer, keyring: KeyRi
     let registry = Registry::new(ground, settings.limits.catalogue_ttl);
     let sessions = Sessions::new(settings.limits.max_sessions, settings.limits.session_idle_timeout);
     let streams = Streams::new(settings.limits.max_streams);
+    let held = Room::new(settings.limits.response_body.saturating_mul(HELD_ANSWERS));
     App::new(Parts {
         accounts: Accounts::default(),
         recorder: Recorder::new(metrics),
@@ -97,6 +102,7 @@ pub fn assemble(settings: Settings, store: Store, sealer: Sealer, keyring: KeyRi
         sessions,
         channels: Channels::default(),
         streams,
+        held,
         tasks,
         shutdown,
     })
