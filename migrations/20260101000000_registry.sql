@@ -57,8 +57,6 @@ CREATE TABLE catalogs (
     -- A JSON array as the server sent it.
     items         BYTEA  NOT NULL,
     discovered_at BIGINT NOT NULL,
-    -- Why the last discovery failed; the items are then those of the one before.
-    error         TEXT,
     PRIMARY KEY (server_id, kind),
     FOREIGN KEY (tenant_id, server_id) REFERENCES servers (tenant_id, id) ON DELETE CASCADE
 );

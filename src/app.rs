@@ -24,6 +24,7 @@ use crate::config::Settings;
 use crate::crypto::Sealer;
 use crate::fault::{self, Fault, Retry};
 use crate::id::{ServerId, TenantId};
+use crate::mcp::held::Room;
 use crate::mcp::legacy_sse::Channels;
 use crate::mcp::session::Sessions;
 use crate::mcp::streams::Streams;
@@ -68,6 +69,8 @@ pub struct Parts {
     pub channels: Channels,
     /// Event streams open to clients.
     pub streams: Streams,
+    /// Room for answers that are held whole where many share a stream.
+    pub held: Room,
     /// Where finished operations go.
     pub recorder: Recorder,
     /// The revision of the store that was last taken over whole.

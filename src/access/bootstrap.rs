@@ -31,6 +31,9 @@ pub fn check_supplied(key: &Secret) -> Result<(), BootstrapError> {
     if is_strong(key.expose()) { Ok(()) } else { Err(BootstrapError::WeakKey) }
 }
 
+/// What a key is called that was supplied at a start.
+pub const SUPPLIED: &str = "supplied at start";
+
 /// [`bootstrap_kept`] for a caller that has no place to keep the key in.
 pub async fn bootstrap(store: &Store, supplied: Option<&Secret>) -> Result<Option<Secret>, BootstrapError> {
     Ok(bootstrap_kept(store, supplied, |_| Ok(())).await?.map(|(key, ())| key))
@@ -51,7 +54,7 @@ pub async fn bootstrap_kept<K>(
     let existing = store.first_admin().await?;
     let tenant = TenantId::default_tenant();
     let now = now();
-    let name = if supplied.is_some() { "supplied at start" } else { "first key" };
+    let name = if supplied.is_some() { SUPPLIED } else { "first key" };
     let key = supplied.cloned().unwrap_or_else(new_api_key);
     let row = |user| key_row(&tenant, user, name, &key, &Scopes::all(), Role::Admin, now, None);
     if existing.is_none() {

@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 use serde_json::Value;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use super::accounts::new_id;
+use super::bootstrap::SUPPLIED;
 use super::users::parse_username;
 use super::{AccessError, Caller, KeyId, Role, Scopes, invalid};
 use crate::crypto::{hash_token, new_api_key};
@@ -62,16 +63,47 @@ pub struct KeyView {
     pub revoked_at: Option<OffsetDateTime>,
 }
 
-/// Makes a key. The text is returned here and never again.
+impl KeyOrder {
+    fn holder(&self, caller: &Caller) -> String {
+        self.username.as_deref().map_or_else(|| caller.username().to_owned(), |name| name.trim().to_lowercase())
+    }
+}
+
+/// What somebody is told who reaches for the keys of an account above.
+const ABOVE: &str = "the key's holder has a role above the caller's own";
+
+/// Fails for whoever may make no key at all. Asked before what is ordered is read.
+pub fn may_make(caller: &Caller) -> Result<(), AccessError> {
+    if caller.may_manage() {
+        return Ok(());
+    }
+    Err(AccessError::Forbidden("making keys takes a key with the scope `admin`, or signing in"))
+}
+
+/// Fails for whoever may not make this one, as far as that shows without knowing its holder. Asked before its mistakes are
+/// told.
+pub fn may_order(caller: &Caller, order: &KeyOrder) -> Result<(), AccessError> {
+    may_make(caller)?;
+    if !caller.scopes().covers(&order.scopes) {
+        return Err(AccessError::Forbidden("a key cannot get scopes that the key it is made with lacks"));
+    }
+    if order.role > caller.role() {
+        return Err(AccessError::Forbidden("a key cannot get a role above the caller's own"));
+    }
+    if order.holder(caller) != caller.username() && !caller.administers_tenant() {
+        return Err(AccessError::Forbidden("only an administrator makes keys for others"));
+    }
+    Ok(())
+}
+
+/// Makes a key. The text is returned here and never again. Nobody makes one for an account above.
 pub async fn create(
     store: &Store,
     caller: &Caller,
     order: KeyOrder,
     now: OffsetDateTime,
 ) -> Result<(Secret, KeyView), AccessError> {
-    if !caller.may_manage() {
-        return Err(AccessError::Forbidden("making keys takes a key with the scope `admin`, or signing in"));
-    }
+    may_order(caller, &order)?;
     let mut found = order.scopes.check();
     let mut say = |field: &str, message: &str| {
         found.push(FieldError { field: field.into(), message: message.into() });
@@ -85,25 +117,19 @@ pub async fn create(
     if !found.is_empty() {
         return Err(AccessError::Invalid(found));
     }
-    if !caller.scopes().covers(&order.scopes) {
-        return Err(AccessError::Forbidden("a key cannot get scopes that the key it is made with lacks"));
-    }
-    let username = order.username.as_deref().map_or_else(|| caller.username().to_owned(), |n| n.trim().to_lowercase());
-    if username != caller.username() && !caller.administers_tenant() {
-        return Err(AccessError::Forbidden("only an administrator makes keys for others"));
-    }
+    let username = order.holder(caller);
     let user = match parse_username(&username) {
         Ok(name) => store.user_named(caller.tenant(), &name).await?,
         Err(_) => None,
     };
     let Some(user) = user else { return Err(invalid("username", "there is no such user")) };
     let held = Role::parse(&user.role).ok_or_else(|| StoreError::Corrupt(format!("role `{}`", user.role)))?;
+    if held > caller.role() && username != caller.username() {
+        return Err(AccessError::Forbidden(ABOVE));
+    }
     let role = order.role;
     if role > held {
         return Err(invalid("role", format!("{username} has the role {}; a key cannot have more", held.as_str())));
-    }
-    if role > caller.role() {
-        return Err(AccessError::Forbidden("a key cannot get a role above the caller's own"));
     }
     let key = new_api_key();
     let row = key_row(caller.tenant(), user.id, order.name.trim(), &key, &order.scopes, role, now, order.expires_at);
@@ -126,13 +152,40 @@ pub async fn list(
     Ok(rows.into_iter().map(|row| view(row, now)).collect::<Result<_, _>>()?)
 }
 
-/// Ends a key for good: an administrator any of the tenant, others their own, and every key itself.
+/// Ends a key for good: an administrator any of the tenant whose holder is not above, others their own, and every key itself.
 pub async fn revoke(store: &Store, caller: &Caller, id: Uuid, now: OffsetDateTime) -> Result<(), AccessError> {
     if !caller.may_manage() && caller.key_id().is_none_or(|own| own.0 != id) {
         return Err(AccessError::Forbidden("ending other keys takes a key with the scope `admin`, or signing in"));
     }
     let user = (!caller.administers_tenant()).then_some(caller.user_id().0);
+    let holder = store.key_holder(caller.tenant(), id).await?.ok_or(StoreError::Missing)?;
+    if user.is_none()
+        && holder.id != caller.user_id().0
+        && Role::parse(&holder.role).is_none_or(|role| role > caller.role())
+    {
+        return Err(AccessError::Forbidden(ABOVE));
+    }
     Ok(store.revoke_key(caller.tenant(), id, user, micros(now)).await?)
+}
+
+/// How long a key is kept after its end: whoever still shows it is told that it was revoked or has expired, and the list
+/// says who could do what; a month covers the time in which somebody asks.
+const KEPT: Duration = Duration::days(30);
+
+/// Keys removed in one transaction: what waits for the database beside it waits for milliseconds.
+const AT_ONCE: i64 = 500;
+
+/// Removes keys that ended long enough ago, and says how many. A key that was supplied at a start stays: were it gone, the
+/// next start with it would take it for a new one, revoked or not. For a job, every hour or so.
+pub async fn purge_ended(store: &Store, now: OffsetDateTime) -> Result<u64, StoreError> {
+    let mut purged = 0;
+    loop {
+        let batch = store.purge_keys(micros(now - KEPT), SUPPLIED, AT_ONCE).await?;
+        purged += batch;
+        if batch < AT_ONCE.unsigned_abs() {
+            return Ok(purged);
+        }
+    }
 }
 
 /// Ends the key that the caller shows; false when it shows none.

@@ -32,12 +32,23 @@ pub struct UserView {
 }
 
 /// What of an account is to change; what is none stays.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct UserEdit {
     /// New role.
     pub role: Option<Role>,
     /// Whether it may come in.
     pub active: Option<bool>,
+    /// New password.
+    pub password: Option<NewPassword>,
+}
+
+/// A password in place of another one.
+#[derive(Debug, Clone)]
+pub struct NewPassword {
+    /// The new one.
+    pub new: Secret,
+    /// The one before, from whoever changes the own.
+    pub current: Option<Secret>,
 }
 
 /// Makes an account; with no password it can only be used through keys.
@@ -101,58 +112,70 @@ pub async fn get(store: &Store, caller: &Caller, id: Uuid) -> Result<UserView, A
     Ok(view(store.user(caller.tenant(), id).await?.ok_or(StoreError::Missing)?)?)
 }
 
-/// Changes role or state. A disabled account's keys stop at once, and its sign-ins do not come back with it.
+/// Changes an account, all that is asked for or nothing. Role and state are an administrator's affair; a password is set by
+/// an administrator for anybody who is not above, by others for themselves if they know the current one. A disabled
+/// account's keys stop at once; its sign-ins do not come back with it, and a new password ends them too.
 pub async fn edit(
     store: &Store,
-    admin: &Admin,
+    accounts: &Accounts,
+    caller: &Caller,
     id: Uuid,
     edit: UserEdit,
     now: OffsetDateTime,
 ) -> Result<UserView, AccessError> {
-    admin.may_give(edit.role.unwrap_or(Role::User))?;
-    let user = reachable(store, admin, id).await?;
+    if edit.role.is_some() || edit.active.is_some() {
+        Admin::prove(caller)?.may_give(edit.role.unwrap_or(Role::User))?;
+    }
+    let user = may_edit(store, caller, id).await?;
+    if edit.role.is_none() && edit.active.is_none() && edit.password.is_none() {
+        return Ok(view(user)?);
+    }
+    let hash = match edit.password {
+        Some(password) => Some(hash_new(accounts, caller, &user, password).await?),
+        None => None,
+    };
     let change = UserChange {
-        password_hash: None,
+        password_hash: hash.as_deref(),
         role: edit.role.map(Role::as_str),
         state: edit.active.map(|active| if active { "active" } else { "disabled" }),
     };
-    store.update_user(admin.tenant(), user.id, change, edit.active == Some(false), micros(now)).await?;
-    get(store, admin, id).await
+    let end_sessions = edit.active == Some(false) || hash.is_some();
+    store.update_user(caller.tenant(), id, change, end_sessions, micros(now)).await?;
+    Ok(view(store.user(caller.tenant(), id).await?.ok_or(StoreError::Missing)?)?)
+}
+
+/// The account, for whoever may change anything of it: its holder, and an administrator who is not below it. Asked before
+/// what is to change is read.
+pub async fn may_edit(store: &Store, caller: &Caller, id: Uuid) -> Result<UserRow, AccessError> {
+    if caller.user_id().0 != id {
+        Admin::prove(caller)?;
+    }
+    reachable(store, caller, id).await
+}
+
+/// The hash of a new password of `user`, if the caller knows what it takes to set it.
+async fn hash_new(
+    accounts: &Accounts,
+    caller: &Caller,
+    user: &UserRow,
+    password: NewPassword,
+) -> Result<String, AccessError> {
+    let NewPassword { new, current } = password;
+    check_password(&new, &user.username)?;
+    // An account without a password proves nothing by one: its key, with the scope to manage, is the proof.
+    if caller.user_id().0 == user.id && (user.password_hash.is_some() || !caller.may_manage()) {
+        let Some(current) = current else { return Err(invalid("current_password", "give the current password")) };
+        if !accounts.verify_password(current, user.password_hash.clone()).await? {
+            return Err(invalid("current_password", "this is not the current password"));
+        }
+    }
+    accounts.hash_password(new).await
 }
 
 /// Removes an account with its keys and sign-ins; the servers that it registered stay, without an owner.
 pub async fn remove(store: &Store, admin: &Admin, id: Uuid) -> Result<(), AccessError> {
     let user = reachable(store, admin, id).await?;
     Ok(store.delete_user(admin.tenant(), user.id).await?)
-}
-
-/// Sets a password: an administrator anybody's below, others their own if they know the `current` one. Every sign-in of
-/// the account ends.
-pub async fn set_password(
-    store: &Store,
-    accounts: &Accounts,
-    caller: &Caller,
-    id: Uuid,
-    current: Option<Secret>,
-    new: Secret,
-    now: OffsetDateTime,
-) -> Result<(), AccessError> {
-    let own = caller.user_id().0 == id;
-    if !own {
-        Admin::prove(caller)?;
-    }
-    let user = reachable(store, caller, id).await?;
-    check_password(&new, &user.username)?;
-    // An account without a password proves nothing by one: its key, with the scope to manage, is the proof.
-    if own && (user.password_hash.is_some() || !caller.may_manage()) {
-        let Some(current) = current else { return Err(invalid("current_password", "give the current password")) };
-        if !accounts.verify_password(current, user.password_hash).await? {
-            return Err(invalid("current_password", "this is not the current password"));
-        }
-    }
-    let hash = accounts.hash_password(new).await?;
-    let change = UserChange { password_hash: Some(&hash), ..UserChange::default() };
-    Ok(store.update_user(caller.tenant(), id, change, true, micros(now)).await?)
 }
 
 async fn reachable(store: &Store, caller: &Caller, id: Uuid) -> Result<UserRow, AccessError> {

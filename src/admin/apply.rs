@@ -11,8 +11,9 @@ use crate::access::Caller;
 use crate::app::App;
 use crate::registry::apply::{Step, StepView};
 use crate::registry::model::ServerSpec;
+use crate::registry::servers::must_register;
 use crate::store::now;
-use crate::web::json::Body;
+use crate::web::json::Unread;
 use crate::web::problem::Problem;
 
 /// What shall be.
@@ -37,13 +38,12 @@ pub(super) struct Done {
     warnings: Vec<String>,
 }
 
-pub(super) async fn apply(app: App, caller: Caller, Body(wanted): Body<Wanted>) -> Result<Json<Done>, Problem> {
-    let Wanted { servers, prune, dry_run } = wanted;
+pub(super) async fn apply(app: App, caller: Caller, body: Unread) -> Result<Json<Done>, Problem> {
+    must_register(&caller)?;
+    let Wanted { servers, prune, dry_run } = body.read().await?;
     let plan = app.servers().plan(&caller, servers, prune, now()).await?;
-    let mut warnings = Vec::new();
-    for after in plan.steps.iter().filter_map(Step::after) {
-        warnings.extend(app.servers().warnings(&caller, &after.server.spec).await?);
-    }
+    let described: Vec<_> = plan.steps.iter().filter_map(Step::after).map(|after| &after.server.spec).collect();
+    let warnings = app.servers().warnings(&caller, &described).await?;
     if !dry_run && !plan.steps.is_empty() {
         app.servers().carry_out(&caller, &plan).await?;
         app.changed().await?;

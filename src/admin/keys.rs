@@ -1,6 +1,5 @@
 //! `/keys`: make, list, end API keys. A key is shown in the answer that made it and never again.
 
-use axum::extract::Path;
 use axum::response::{IntoResponse, Json, Response};
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, LOCATION};
@@ -13,7 +12,8 @@ use crate::access::{Allow, Caller, Role, Scopes};
 use crate::app::App;
 use crate::secret::Secret;
 use crate::store::now;
-use crate::web::json::{Body, Page, PageQuery, Parameters, bad_cursor, cursor_after};
+use crate::web::json::{Page, PageQuery, Parameters, Unread, bad_cursor, cursor_after};
+use crate::web::path::Named;
 use crate::web::problem::Problem;
 
 /// A key that is asked for. What is not named is not allowed, except that every tool of a named server is.
@@ -43,14 +43,10 @@ struct Made {
     key: Secret,
 }
 
-pub(super) async fn create(app: App, caller: Caller, Body(order): Body<Order>) -> Result<Response, Problem> {
-    let now = now();
-    let expires_at = match (order.expires_at, order.expires_in_days) {
-        (Some(_), Some(_)) => return Err(Problem::field("expires_in_days", "give this or `expires_at`, not both")),
-        (None, Some(days @ 1..=36_500)) => Some(now + Duration::days(days.into())),
-        (None, Some(_)) => return Err(Problem::field("expires_in_days", "must be 1 to 36500")),
-        (at, None) => at,
-    };
+pub(super) async fn create(app: App, caller: Caller, body: Unread) -> Result<Response, Problem> {
+    keys::may_make(&caller)?;
+    let order: Order = body.read().await?;
+    let (now, at, days) = (now(), order.expires_at, order.expires_in_days);
     let role = order.role.unwrap_or(Role::User);
     let tools = match order.tools.unwrap_or(Allow::All) {
         Allow::All => Allow::All,
@@ -66,7 +62,14 @@ pub(super) async fn create(app: App, caller: Caller, Body(order): Body<Order>) -
         ),
     };
     let scopes = Scopes { servers: order.servers, tools, admin: order.admin.unwrap_or(role > Role::User) };
-    let order = KeyOrder { name: order.name, scopes, role, username: order.username, expires_at };
+    let mut order = KeyOrder { name: order.name, scopes, role, username: order.username, expires_at: at };
+    keys::may_order(&caller, &order)?;
+    match (at, days) {
+        (Some(_), Some(_)) => return Err(Problem::field("expires_in_days", "give this or `expires_at`, not both")),
+        (None, Some(days @ 1..=36_500)) => order.expires_at = Some(now + Duration::days(days.into())),
+        (None, Some(_)) => return Err(Problem::field("expires_in_days", "must be 1 to 36500")),
+        (_, None) => {}
+    }
     let (key, view) = keys::create(&app.store, &caller, order, now).await?;
     app.changed().await?;
     let headers = [(LOCATION, format!("/api/v1/keys/{}", view.id)), (CACHE_CONTROL, "no-store".to_owned())];
@@ -87,7 +90,7 @@ pub(super) async fn list(
     Ok(Json(Page { items, next_cursor }))
 }
 
-pub(super) async fn revoke(app: App, caller: Caller, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+pub(super) async fn revoke(app: App, caller: Caller, Named(id): Named) -> Result<StatusCode, Problem> {
     let id = Uuid::parse_str(&id).map_err(|_| Problem::missing("key"))?;
     keys::revoke(&app.store, &caller, id, now()).await.map_err(|error| named(error.into(), "key"))?;
     app.changed().await?;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use axum::extract::Path;
 use axum::response::{IntoResponse, Json, Response};
 use http::header::{ETAG, IF_MATCH, LOCATION};
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -16,9 +15,10 @@ use crate::app::{App, ServerStatus};
 use crate::id::ServerId;
 use crate::json;
 use crate::registry::model::ServerSpec;
-use crate::registry::servers::{Record, masked_json};
+use crate::registry::servers::{Record, masked_json, must_register};
 use crate::store::now;
-use crate::web::json::{Body, Page, PageQuery, Parameters, RawBody, cursor_after, read as read_json};
+use crate::web::json::{Page, PageQuery, Parameters, Unread, cursor_after, read as read_json};
+use crate::web::path::Named;
 use crate::web::problem::Problem;
 
 /// How long registering waits for a new server to say what it offers. It is registered whether it does or not.
@@ -73,7 +73,7 @@ fn answer(view: View) -> Response {
 
 /// The answer to who described the server anew.
 async fn answer_change(app: &App, caller: &Caller, record: &Record) -> Result<Response, Problem> {
-    let warnings = app.servers().warnings(caller, &record.server.spec).await?;
+    let warnings = app.servers().warnings(caller, &[&record.server.spec]).await?;
     Ok(answer(View { warnings, ..view(app, caller, record) }))
 }
 
@@ -108,8 +108,9 @@ pub(super) async fn list(
     Ok(Json(Page { items, next_cursor: next.as_deref().map(cursor_after) }))
 }
 
-pub(super) async fn create(app: App, caller: Caller, Body(spec): Body<ServerSpec>) -> Result<Response, Problem> {
-    let record = app.servers().create(&caller, spec, now()).await?;
+pub(super) async fn create(app: App, caller: Caller, body: Unread) -> Result<Response, Problem> {
+    must_register(&caller)?;
+    let record = app.servers().create(&caller, body.read().await?, now()).await?;
     app.changed().await?;
     if record.server.spec.enabled {
         // Unreachable or slow, it is kept, shows so in the answer, and is asked again by itself.
@@ -122,7 +123,7 @@ pub(super) async fn create(app: App, caller: Caller, Body(spec): Body<ServerSpec
     Ok(response)
 }
 
-pub(super) async fn read(app: App, caller: Caller, Path(slug): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn read(app: App, caller: Caller, Named(slug): Named) -> Result<Response, Problem> {
     let record = app.servers().get(&caller, &slug).await?;
     Ok(answer(view(&app, &caller, &record)))
 }
@@ -130,11 +131,13 @@ pub(super) async fn read(app: App, caller: Caller, Path(slug): Path<String>) -> 
 pub(super) async fn replace(
     app: App,
     caller: Caller,
-    Path(slug): Path<String>,
+    Named(slug): Named,
     headers: HeaderMap,
-    Body(spec): Body<ServerSpec>,
+    body: Unread,
 ) -> Result<Response, Problem> {
-    let record = app.servers().replace(&caller, &slug, spec, expected(&headers)?, now()).await?;
+    app.servers().to_describe(&caller, &slug).await?;
+    let expected = expected(&headers)?;
+    let record = app.servers().replace(&caller, &slug, body.read().await?, expected, now()).await?;
     app.changed().await?;
     answer_change(&app, &caller, &record).await
 }
@@ -143,16 +146,16 @@ pub(super) async fn replace(
 pub(super) async fn patch(
     app: App,
     caller: Caller,
-    Path(slug): Path<String>,
+    Named(slug): Named,
     headers: HeaderMap,
-    RawBody(body): RawBody,
+    body: Unread,
 ) -> Result<Response, Problem> {
-    let change: Value = read_json(&body)?;
+    let before = app.servers().to_describe(&caller, &slug).await?;
+    let change: Value = body.read().await?;
     if !change.is_object() {
         return Err(Problem::new(StatusCode::BAD_REQUEST, "MALFORMED_JSON", "a patch is a JSON object"));
     }
     let expected = expected(&headers)?;
-    let before = app.servers().get(&caller, &slug).await?;
     let mut fields = masked_json(&before.server.spec);
     merge(&mut fields, change);
     let spec: ServerSpec = read_json(&serde_json::to_vec(&fields).map_err(Problem::internal)?)?;
@@ -184,7 +187,7 @@ fn merge(target: &mut Value, change: Value) {
 pub(super) async fn delete(
     app: App,
     caller: Caller,
-    Path(slug): Path<String>,
+    Named(slug): Named,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     app.servers().delete(&caller, &slug, expected(&headers)?).await?;
@@ -192,11 +195,11 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub(super) async fn enable(app: App, caller: Caller, Path(slug): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn enable(app: App, caller: Caller, Named(slug): Named) -> Result<Response, Problem> {
     set_enabled(&app, &caller, &slug, true).await
 }
 
-pub(super) async fn disable(app: App, caller: Caller, Path(slug): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn disable(app: App, caller: Caller, Named(slug): Named) -> Result<Response, Problem> {
     set_enabled(&app, &caller, &slug, false).await
 }
 
@@ -207,7 +210,7 @@ async fn set_enabled(app: &App, caller: &Caller, slug: &str, enabled: bool) -> R
 }
 
 /// Asks the server anew and waits for it. One that does not answer is no error of this request: the view says so.
-pub(super) async fn refresh(app: App, caller: Caller, Path(slug): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn refresh(app: App, caller: Caller, Named(slug): Named) -> Result<Response, Problem> {
     let record = app.servers().get(&caller, &slug).await?;
     if !record.may_be_changed_by(&caller) {
         let detail = "only who registered the server or an administrator may have it asked anew";
@@ -224,11 +227,7 @@ pub(super) async fn refresh(app: App, caller: Caller, Path(slug): Path<String>) 
 }
 
 /// The tools of a server that the caller may call, each as the server describes it.
-pub(super) async fn tools(
-    app: App,
-    caller: Caller,
-    Path(slug): Path<String>,
-) -> Result<Json<Page<Box<RawValue>>>, Problem> {
+pub(super) async fn tools(app: App, caller: Caller, Named(slug): Named) -> Result<Json<Page<Box<RawValue>>>, Problem> {
     let record = app.servers().get(&caller, &slug).await?;
     let server = &record.server;
     if !caller.may_use_server(&server.tenant, &slug, &server.spec.visibility) {

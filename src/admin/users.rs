@@ -1,18 +1,19 @@
 //! `/users`: local accounts, by id or name.
 
-use axum::extract::Path;
 use axum::response::{IntoResponse, Json, Response};
 use http::StatusCode;
 use http::header::LOCATION;
 use serde::Deserialize;
+use uuid::Uuid;
 
 use super::keys::named;
-use crate::access::users::{self, UserEdit, UserView};
+use crate::access::users::{self, NewPassword, UserEdit, UserView};
 use crate::access::{AccessError, Admin, Caller, Role};
 use crate::app::App;
 use crate::secret::Secret;
 use crate::store::now;
-use crate::web::json::{Body, Page, PageQuery, Parameters, cursor_after};
+use crate::web::json::{Body, Page, PageQuery, Parameters, Unread, cursor_after};
+use crate::web::path::Named;
 use crate::web::problem::Problem;
 
 /// An account that is asked for.
@@ -45,7 +46,7 @@ enum StateName {
 /// A new password.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct NewPassword {
+pub(super) struct PasswordOrder {
     password: Secret,
     current_password: Option<Secret>,
 }
@@ -71,51 +72,42 @@ pub(super) async fn create(app: App, admin: Admin, Body(order): Body<Order>) -> 
     Ok((StatusCode::CREATED, location, Json(user)).into_response())
 }
 
-pub(super) async fn read(app: App, caller: Caller, Path(id): Path<String>) -> Result<Json<UserView>, Problem> {
+pub(super) async fn read(app: App, caller: Caller, Named(id): Named) -> Result<Json<UserView>, Problem> {
     let id = users::find(&app.store, &caller, &id).await.map_err(missing)?;
     Ok(Json(users::get(&app.store, &caller, id).await.map_err(missing)?))
 }
 
-pub(super) async fn patch(
-    app: App,
-    caller: Caller,
-    Path(id): Path<String>,
-    Body(change): Body<Change>,
-) -> Result<Json<UserView>, Problem> {
-    let id = users::find(&app.store, &caller, &id).await.map_err(missing)?;
-    if let Some(new) = change.password {
-        users::set_password(&app.store, &app.accounts, &caller, id, change.current_password, new, now())
-            .await
-            .map_err(missing)?;
-    }
-    let edit = UserEdit { role: change.role, active: change.state.map(|state| state == StateName::Active) };
-    let user = if edit.role.is_some() || edit.active.is_some() {
-        users::edit(&app.store, &Admin::prove(&caller)?, id, edit, now()).await.map_err(missing)?
-    } else {
-        users::get(&app.store, &caller, id).await.map_err(missing)?
-    };
-    app.changed().await?;
-    Ok(Json(user))
+pub(super) async fn patch(app: App, caller: Caller, Named(id): Named, body: Unread) -> Result<Json<UserView>, Problem> {
+    let id = to_edit(&app, &caller, &id).await?;
+    let Change { role, state, password, current_password: current } = body.read().await?;
+    let active = state.map(|state| state == StateName::Active);
+    let edit = UserEdit { role, active, password: password.map(|new| NewPassword { new, current }) };
+    Ok(Json(edited(&app, &caller, id, edit).await?))
 }
 
-pub(super) async fn delete(app: App, admin: Admin, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+/// The id of an account that the caller may change.
+async fn to_edit(app: &App, caller: &Caller, id: &str) -> Result<Uuid, Problem> {
+    let id = users::find(&app.store, caller, id).await.map_err(missing)?;
+    Ok(users::may_edit(&app.store, caller, id).await.map_err(missing)?.id)
+}
+
+async fn edited(app: &App, caller: &Caller, id: Uuid, edit: UserEdit) -> Result<UserView, Problem> {
+    let user = users::edit(&app.store, &app.accounts, caller, id, edit, now()).await.map_err(missing)?;
+    app.changed().await?;
+    Ok(user)
+}
+
+pub(super) async fn delete(app: App, admin: Admin, Named(id): Named) -> Result<StatusCode, Problem> {
     let id = users::find(&app.store, &admin, &id).await.map_err(missing)?;
     users::remove(&app.store, &admin, id).await.map_err(missing)?;
     app.changed().await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub(super) async fn password(
-    app: App,
-    caller: Caller,
-    Path(id): Path<String>,
-    Body(body): Body<NewPassword>,
-) -> Result<StatusCode, Problem> {
-    let id = users::find(&app.store, &caller, &id).await.map_err(missing)?;
-    users::set_password(&app.store, &app.accounts, &caller, id, body.current_password, body.password, now())
-        .await
-        .map_err(missing)?;
-    app.changed().await?;
+pub(super) async fn password(app: App, caller: Caller, Named(id): Named, body: Unread) -> Result<StatusCode, Problem> {
+    let id = to_edit(&app, &caller, &id).await?;
+    let PasswordOrder { password: new, current_password: current } = body.read().await?;
+    edited(&app, &caller, id, UserEdit { password: Some(NewPassword { new, current }), ..UserEdit::default() }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

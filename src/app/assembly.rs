@@ -13,19 +13,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-use crate::access::{Accounts, KeyRing, TokenRing};
+use crate::access::{Accounts, KeyRing, TokenRing, keys};
 use crate::app::preflight::{self, Sealing};
 use crate::app::{App, Parts, memory};
 use crate::config::Settings;
 use crate::crypto::{MasterKey, Sealer};
 use crate::jobs::{Every, Jobs};
 use crate::mcp::handshake::close_behind;
+use crate::mcp::held::Room;
 use crate::mcp::legacy_sse::Channels;
 use crate::mcp::session::Sessions;
 use crate::mcp::streams::Streams;
 use crate::net::{AddressPolicy, Outbound};
 use crate::registry::live::Registry;
-use crate::store::Store;
+use crate::store::{self, Store};
 use crate::telemetry::{Health, Metrics, Recorder, Status, Weight};
 use crate::upstream::Ground;
 use crate::upstream::http::Limits;
@@ -33,6 +34,9 @@ use crate::upstream::stdio;
 
 /// Notices of servers that wait for slow listeners.
 const NOTICES: usize = 1024;
+
+/// Answers of the longest kind that batches and streams of the oldest transport may hold together.
+const HELD_ANSWERS: usize = 4;
 
 /// Servers whose replicas are checked at the same time.
 const CHECKS: usize = 16;
@@ -89,6 +93,7 @@ pub fn assemble(settings: Settings, url: &str, store: Store, sealer: Sealer, key
     let public = settings.listen.public_url.as_ref().map_or(url, Url::as_str);
     let issuer: Arc<str> = public.trim_end_matches('/').into();
     let tokens = TokenRing::new(&issuer, settings.limits.max_tokens, OffsetDateTime::now_utc());
+    let held = Room::new(settings.limits.response_body.saturating_mul(HELD_ANSWERS));
     App::new(Parts {
         accounts: Accounts::default(),
         recorder: Recorder::new(metrics),
@@ -104,6 +109,7 @@ pub fn assemble(settings: Settings, url: &str, store: Store, sealer: Sealer, key
         sessions,
         channels: Channels::default(),
         streams,
+        held,
         tasks,
         shutdown,
     })
@@ -168,6 +174,17 @@ fn start_jobs(app: &App) {
             app.keyring.end_expired(now);
             app.tokens.end_expired(now);
             Ok(app.tokens.forget_ended(&app.store).await?)
+        }
+    });
+    let purger = app.store.clone();
+    jobs.run("purge ended keys", Every::about(Duration::from_hours(1)), move || {
+        let store = purger.clone();
+        async move {
+            let purged = keys::purge_ended(&store, store::now()).await?;
+            if purged > 0 {
+                tracing::info!(purged, "keys that ended long ago are gone");
+            }
+            Ok(())
         }
     });
     let flusher = app.clone();

@@ -144,7 +144,6 @@ async fn write(store: &Store, entry: &Entry) -> Result<(), StoreError> {
             kind: stored(kind).as_str().to_owned(),
             items: array(entry.catalog.items(kind)).to_vec(),
             discovered_at: micros(OffsetDateTime::now_utc()),
-            error: None,
         };
         store.put_catalog(&server.tenant, &row).await?;
     }

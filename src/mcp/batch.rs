@@ -20,7 +20,7 @@ use crate::mcp::endpoint::{Entered, again, legacy_version, session_of};
 use crate::mcp::error::Refusal;
 use crate::mcp::exchange::{accepted, exchange, stream_response};
 use crate::mcp::headers::era_of;
-use crate::mcp::legacy_sse::pump;
+use crate::mcp::lane::{Lane, pump};
 use crate::mcp::notices;
 use crate::mcp::streams::{Queue, Seat, Tenure};
 use crate::protocol::era::{Era, UNSTATED};
@@ -31,7 +31,7 @@ use crate::web::Visit;
 
 /// Most messages in one batch.
 const MOST: usize = 100;
-/// Requests of one batch that are under way at a time: each answer is held whole before it is passed on.
+/// Requests of one batch that are under way at a time: each answer is held whole before it is passed on, as `held` bounds it.
 const AT_ONCE: usize = 8;
 /// Answers that wait for a slow reader.
 const WAITING: usize = 16;
@@ -89,11 +89,12 @@ pub(super) async fn take(entered: Entered, text: Bytes, endpoint: &'static str, 
     let (queue, receiver) = mpsc::channel(WAITING);
     let tenure = Tenure::new(&caller);
     let keep_alive = app.settings.limits.sse_keep_alive;
+    let lane = Lane::new(&app, queue);
     let work = async move {
-        let (app, queue) = (&app, &queue);
+        let (app, lane) = (&app, &lane);
         let each = futures_util::stream::iter(requests).for_each_concurrent(AT_ONCE, async |call| {
             let id = call.message.id_bytes().unwrap_or_default();
-            pump(app, exchange(call).await, queue, Some(&id)).await;
+            pump(app, exchange(call).await, lane, Some(&id)).await;
         });
         each.await;
     };

@@ -19,8 +19,9 @@ use crate::protocol::meta;
 use crate::telemetry::{Operation, Outcome, RequestId, SessionTag};
 use crate::web::body::{BodyProblem, read};
 use crate::web::challenge::challenge;
+use crate::web::path::Named;
 use crate::web::{Visit, caller};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
 use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
@@ -49,11 +50,7 @@ pub async fn post_all(State(app): State<App>, request: Request<axum::body::Body>
 }
 
 /// `POST /mcp/{server}`.
-pub async fn post_one(
-    State(app): State<App>,
-    Path(server): Path<String>,
-    request: Request<axum::body::Body>,
-) -> Response {
+pub async fn post_one(State(app): State<App>, Named(server): Named, request: Request<axum::body::Body>) -> Response {
     post(app, Some(server), request).await
 }
 
@@ -317,7 +314,7 @@ pub async fn get_all(State(app): State<App>, headers: HeaderMap, visit: Option<a
 /// `GET /mcp/{server}`.
 pub async fn get_one(
     State(app): State<App>,
-    Path(server): Path<String>,
+    Named(server): Named,
     headers: HeaderMap,
     visit: Option<axum::Extension<Visit>>,
 ) -> Response {
@@ -373,7 +370,7 @@ pub async fn delete_all(State(app): State<App>, headers: HeaderMap, visit: Optio
 /// `DELETE /mcp/{server}`.
 pub async fn delete_one(
     State(app): State<App>,
-    Path(server): Path<String>,
+    Named(server): Named,
     headers: HeaderMap,
     visit: Option<axum::Extension<Visit>>,
 ) -> Response {

@@ -13,12 +13,11 @@ use std::time::Duration;
 
 use ahash::AHashMap;
 use axum::Extension;
-use axum::body::{Body, to_bytes};
-use axum::extract::{Path, Query, State};
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::StreamExt as _;
-use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Request, StatusCode};
 use http_body::Frame;
 use serde::Deserialize;
@@ -28,20 +27,21 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::access::{Caller, Opening};
 use crate::app::App;
-use crate::fault::{Fault, Kind, Retry};
+use crate::fault::{Fault, Kind};
 use crate::id::{Principal, TenantId};
 use crate::mcp::endpoint::{Entered, accepts, enter, let_in, read_json};
 use crate::mcp::error::Refusal;
 use crate::mcp::exchange::{Call, accepted, exchange, stream_response};
+use crate::mcp::lane::{Lane, pump};
 use crate::mcp::record::Finish;
 use crate::mcp::session::{Hold, Reach, Session};
 use crate::mcp::streams::{Next, Queue, Seat, Tenure};
 use crate::mcp::{handshake, listen, notices};
-use crate::protocol::era::Era;
 use crate::protocol::message::{Message, Shape};
-use crate::protocol::{meta, sse};
+use crate::protocol::meta;
 use crate::telemetry::{Outcome, SessionTag};
 use crate::web::Visit;
+use crate::web::path::Named;
 
 /// The stream of everything the caller sees.
 pub const ALL: &str = "/sse";
@@ -76,8 +76,8 @@ struct Channel {
 
 #[derive(Default)]
 struct Inner {
-    /// The stream's queue, while new requests are taken.
-    queue: Option<mpsc::Sender<Bytes>>,
+    /// The way into the stream, while new requests are taken.
+    lane: Option<Lane>,
     session: Option<(Arc<Session>, Hold)>,
     opening: bool,
     listening: bool,
@@ -119,7 +119,7 @@ impl Drop for Guard {
         self.channel.gone.cancel();
         let session = {
             let mut inner = self.channel.lock();
-            inner.queue = None;
+            inner.lane = None;
             inner.session.take()
         };
         if let Some((session, _)) = session {
@@ -142,7 +142,7 @@ pub async fn open_all(State(app): State<App>, headers: HeaderMap, visit: Option<
 /// `GET /sse/{server}`.
 pub async fn open_one(
     State(app): State<App>,
-    Path(server): Path<String>,
+    Named(server): Named,
     headers: HeaderMap,
     visit: Option<Extension<Visit>>,
 ) -> Response {
@@ -175,7 +175,7 @@ async fn open(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<
         tenant: caller.tenant().clone(),
         server: server.map(Into::into),
         reach,
-        state: Mutex::new(Inner { queue: Some(queue), ..Inner::default() }),
+        state: Mutex::new(Inner { lane: Some(Lane::new(&app, queue)), ..Inner::default() }),
         places: Arc::new(Semaphore::new(MOST_UNDER_WAY)),
         gone: CancellationToken::new(),
     });
@@ -212,7 +212,7 @@ impl http_body::Body for Stream {
         if self.stop.as_mut().is_some_and(|stop| stop.as_mut().poll(context).is_ready()) {
             // Nothing new is taken; what is under way still answers, and then the queue has no end to write into.
             self.stop = None;
-            self.guard.channel.lock().queue = None;
+            self.guard.channel.lock().lane = None;
         }
         let frame = ready!(self.waiting.poll(context)).map(Next::into_bytes);
         if let Some(frame) = &frame {
@@ -230,14 +230,20 @@ impl Drop for Stream {
 }
 
 /// The query of a POST.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub struct Address {
     #[serde(default)]
     channel: String,
 }
 
 /// `POST /messages`: takes one message. What there is to say to it is said on the stream.
-pub async fn message(State(app): State<App>, Query(address): Query<Address>, request: Request<Body>) -> Response {
+pub async fn message(
+    State(app): State<App>,
+    address: Result<Query<Address>, QueryRejection>,
+    request: Request<Body>,
+) -> Response {
+    // A query that cannot be read names no channel.
+    let Query(address) = address.unwrap_or_default();
     let (parts, body) = request.into_parts();
     let visit = parts.extensions.get::<Visit>().cloned();
     // A name that nobody can guess says which resource it is; without one it is as if for all.
@@ -270,9 +276,9 @@ fn no_channel() -> Refusal {
 async fn take(channel: Arc<Channel>, mut entered: Entered, message: Message) -> Response {
     let is_request = message.shape() == Shape::Request;
     let opens = is_request && message.method() == "initialize";
-    let (queue, session) = {
+    let (lane, session) = {
         let mut inner = channel.lock();
-        let Some(queue) = inner.queue.clone() else {
+        let Some(lane) = inner.lane.clone() else {
             drop(inner);
             return entered.refuse(&no_channel(), message.id());
         };
@@ -288,7 +294,7 @@ async fn take(channel: Arc<Channel>, mut entered: Entered, message: Message) -> 
             return entered.refuse(&Refusal::bad(meta::INVALID_REQUEST, text), message.id());
         }
         inner.opening = opens;
-        (queue, session)
+        (lane, session)
     };
     if let Some(session) = &session {
         entered.app.sessions.touch(session);
@@ -306,7 +312,7 @@ async fn take(channel: Arc<Channel>, mut entered: Entered, message: Message) -> 
     match shape {
         Shape::Request => {
             let tasks = call.app.tasks.clone();
-            tasks.spawn(answer(channel, call, queue, opens, place));
+            tasks.spawn(answer(channel, call, lane, opens, place));
             accepted()
         }
         // In order: the next request may rely on it.
@@ -335,22 +341,16 @@ fn full(channel: &Channel, mut entered: Entered, opens: bool, id: Option<&[u8]>)
 }
 
 /// Serves one request and puts the answer into the queue; given up when the stream is gone.
-async fn answer(
-    channel: Arc<Channel>,
-    call: Call,
-    queue: mpsc::Sender<Bytes>,
-    opens: bool,
-    _place: OwnedSemaphorePermit,
-) {
+async fn answer(channel: Arc<Channel>, call: Call, lane: Lane, opens: bool, _place: OwnedSemaphorePermit) {
     let (app, id) = (call.app.clone(), call.message.id_bytes().unwrap_or_default());
     let served = async {
         if !opens {
-            return pump(&app, exchange(call).await, &queue, Some(&id)).await;
+            return pump(&app, exchange(call).await, &lane, Some(&id)).await;
         }
         let response = handshake::initialize(call).await;
         // From here to the next await nothing can come between: a session is adopted, or ended at once.
         adopt(&app, &channel, &response);
-        pump(&app, response, &queue, Some(&id)).await;
+        pump(&app, response, &lane, Some(&id)).await;
     };
     tokio::select! {
         biased;
@@ -372,50 +372,11 @@ fn adopt(app: &App, channel: &Channel, response: &Response) {
     inner.session = Some((session.clone(), Hold::new(&session)));
 }
 
-/// Puts what an answer says into the queue, one event a message. Where a request is answered, an answer that breaks off is an
-/// error that the client is told of.
-pub(super) async fn pump(app: &App, response: Response, queue: &mpsc::Sender<Bytes>, request: Option<&[u8]>) {
-    let limit = app.settings.limits.response_body;
-    let streams = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes) == Some(b"text/event-stream");
-    let body = response.into_body();
-    if !streams {
-        // A list of the gateway's own may be longer than one answer of a server.
-        match to_bytes(body, limit.saturating_mul(2)).await {
-            Ok(bytes) if bytes.is_empty() => {}
-            Ok(bytes) => drop(queue.send(sse::frame(&bytes, None, None)).await),
-            Err(_) => {
-                let fault = Fault::upstream(Kind::Dropped, Retry::MaybeSent, "the answer broke off");
-                let error = Refusal::of(&fault, "gateway", Era::Legacy).message(request);
-                let _ = queue.send(sse::frame(&error, None, None)).await;
-            }
-        }
-        return;
-    }
-    // What is beside the messages, comments, ids, empty events, means nothing on this stream.
-    let mut reader = sse::Reader::new(limit.saturating_mul(2));
-    let mut pieces = body.into_data_stream();
-    while let Some(Ok(piece)) = pieces.next().await {
-        reader.feed(&piece);
-        loop {
-            let event = match reader.event() {
-                Ok(Some(event)) => event,
-                Ok(None) => break,
-                Err(_) => return,
-            };
-            if let Some(data) = event.data.filter(|data| !data.is_empty())
-                && queue.send(sse::frame(&data, None, None)).await.is_err()
-            {
-                return;
-            }
-        }
-    }
-}
-
 /// Puts what belongs to no request into the queue, as `GET` gives it to newer clients, as long as the stream is there.
 async fn hear(channel: Arc<Channel>, app: App, caller: Caller, session: Arc<Session>) {
     let hearing = async {
         loop {
-            let Some(queue) = channel.lock().queue.clone() else { return };
+            let Some(lane) = channel.lock().lane.clone() else { return };
             let nothing = Finish::nothing(&app.recorder);
             let none = HeaderMap::new();
             let response = listen::stream(app.clone(), caller.clone(), session.clone(), &none, nothing, None).await;
@@ -424,9 +385,9 @@ async fn hear(channel: Arc<Channel>, app: App, caller: Caller, session: Arc<Sess
                 return;
             }
             if response.status() == StatusCode::OK {
-                pump(&app, response, &queue, None).await;
+                pump(&app, response, &lane, None).await;
             }
-            drop(queue);
+            drop(lane);
             sleep(REOPEN).await;
         }
     };

@@ -10,6 +10,8 @@ pub mod exchange;
 pub mod handshake;
 pub mod headers;
 pub mod hear;
+pub mod held;
+pub mod lane;
 pub mod legacy_sse;
 pub mod listen;
 pub mod notices;

@@ -116,6 +116,9 @@ impl Default for Timeouts {
     }
 }
 
+/// Most users that one server names.
+pub const MOST_USERS: usize = 1_000;
+
 /// A server as somebody describes it. Unknown fields are refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -272,9 +275,18 @@ impl ServerSpec {
                 say(field.into(), &format!("at most {most} bytes"));
             }
         }
-        for (index, role) in self.visibility.roles.iter().enumerate() {
+        if self.visibility.users.len() > MOST_USERS {
+            say(
+                "visibility.users".into(),
+                &format!("at most {MOST_USERS} users; a role stands for everybody who has it"),
+            );
+        }
+        let known = Role::ALL.map(Role::as_str).join(", ");
+        if self.visibility.roles.len() > Role::ALL.len() {
+            say("visibility.roles".into(), &format!("there are no more roles than {known}; name each once"));
+        }
+        for (index, role) in self.visibility.roles.iter().enumerate().take(Role::ALL.len()) {
             if Role::parse(role).is_none() {
-                let known = Role::ALL.map(Role::as_str).join(", ");
                 say(format!("visibility.roles[{index}]"), &format!("there is no such role; use {known}"));
             }
         }

@@ -13,7 +13,7 @@ use crate::access::{Caller, Role, UserId};
 use crate::crypto::{CryptoError, Place, Sealer};
 use crate::field::FieldError;
 use crate::id::{ServerId, Slug};
-use crate::registry::model::{Server, ServerSpec, TransportKind};
+use crate::registry::model::{MOST_USERS, Server, ServerSpec, TransportKind};
 use crate::secret::Secret;
 use crate::store::servers::ServerRow;
 use crate::store::tenants::tenant_of;
@@ -176,7 +176,15 @@ impl Servers<'_> {
         }
     }
 
-    /// Lets calls through or not.
+    /// The server of that slug, for whoever may describe it anew: asked before what the caller says of it is read.
+    pub async fn to_describe(&self, caller: &Caller, slug: &str) -> Result<Record, ServersError> {
+        let record = self.changeable(caller, slug, None).await?;
+        must_run(caller, record.server.spec.transport)?;
+        Ok(record)
+    }
+
+    /// Lets calls through or not. Letting them through to a program runs it, and takes what describing it takes; whoever
+    /// may change the server may hold them back.
     pub async fn set_enabled(
         &self,
         caller: &Caller,
@@ -185,6 +193,9 @@ impl Servers<'_> {
         now: OffsetDateTime,
     ) -> Result<Record, ServersError> {
         let before = self.changeable(caller, slug, None).await?;
+        if enabled {
+            must_run(caller, before.server.spec.transport)?;
+        }
         if before.server.spec.enabled == enabled {
             return Ok(before);
         }
@@ -214,18 +225,24 @@ impl Servers<'_> {
         Ok(servers)
     }
 
-    /// What in a description does no harm and may be a mistake: names of users that there are not, who may be made later.
-    /// For who may know the users.
-    pub async fn warnings(&self, caller: &Caller, spec: &ServerSpec) -> Result<Vec<String>, ServersError> {
-        let mut found = Vec::new();
-        if caller.administers_tenant() {
-            for user in &spec.visibility.users {
-                if self.store.user_named(caller.tenant(), &user.to_lowercase()).await?.is_none() {
-                    found.push(format!("{}: visible to `{user}`, and there is no such user yet", spec.slug));
-                }
-            }
+    /// What in descriptions does no harm and may be a mistake: names of users that there are not, who may be made later.
+    /// For who may know the users. One look at the database for each thousand names.
+    pub async fn warnings(&self, caller: &Caller, specs: &[&ServerSpec]) -> Result<Vec<String>, ServersError> {
+        if !caller.administers_tenant() {
+            return Ok(Vec::new());
         }
-        Ok(found)
+        let users = || specs.iter().flat_map(|spec| spec.visibility.users.iter().map(move |user| (*spec, user)));
+        let names: BTreeSet<String> = users().map(|(_, user)| user.to_lowercase()).collect();
+        let names: Vec<String> = names.into_iter().collect();
+        let mut known = BTreeSet::new();
+        for names in names.chunks(MOST_USERS) {
+            known.extend(self.store.users_among(caller.tenant(), names).await?);
+        }
+        let unknown = users().filter(|(_, user)| !known.contains(&user.to_lowercase()));
+        let warn = |(spec, user): (&ServerSpec, &String)| {
+            format!("{}: visible to `{user}`, and there is no such user yet", spec.slug)
+        };
+        Ok(unknown.map(warn).collect())
     }
 
     async fn changeable(&self, caller: &Caller, slug: &str, expected: Option<i64>) -> Result<Record, ServersError> {
@@ -292,16 +309,10 @@ impl Servers<'_> {
 
 /// A server that is to be registered, if the caller may and the description has no mistake.
 pub(super) fn new_record(caller: &Caller, spec: ServerSpec, now: OffsetDateTime) -> Result<Record, ServersError> {
-    if caller.role() < Role::ServerOwner || !caller.may_manage() {
-        return Err(ServersError::Forbidden(
-            "registering servers takes the role server_owner and a key with the scope `admin`",
-        ));
-    }
-    if !caller.scopes().allows_server(spec.slug.as_str()) {
-        return Err(UNNAMED);
-    }
+    must_register(caller)?;
+    must_describe(caller, &spec)?;
     let spec = keep_secrets(spec, None)?;
-    check(&spec, caller)?;
+    check(&spec)?;
     let server = Server {
         id: ServerId::new(),
         tenant: caller.tenant().clone(),
@@ -321,18 +332,43 @@ pub(super) fn changed_record(
     now: OffsetDateTime,
 ) -> Result<Option<Record>, ServersError> {
     must_change(caller, before)?;
-    let spec = keep_secrets(spec, Some(&before.server.spec))?;
-    if spec == before.server.spec {
+    let allowed = must_run(caller, before.server.spec.transport).and_then(|()| must_describe(caller, &spec));
+    let kept = keep_secrets(spec, Some(&before.server.spec));
+    // Saying what is so already takes nothing.
+    if kept.as_ref().is_ok_and(|spec| *spec == before.server.spec) {
         return Ok(None);
     }
-    check(&spec, caller)?;
-    if before.server.spec.transport == TransportKind::Stdio && !caller.administers_gateway() {
-        return Err(STDIO);
-    }
-    if !caller.scopes().allows_server(spec.slug.as_str()) {
-        return Err(UNNAMED);
-    }
+    // Whoever may not is told that, and not what is wrong with the description.
+    allowed?;
+    let spec = kept?;
+    check(&spec)?;
     Ok(Some(before.with(spec, now)))
+}
+
+/// Fails for whoever may not register any server, and so change none.
+pub fn must_register(caller: &Caller) -> Result<(), ServersError> {
+    if caller.role() >= Role::ServerOwner && caller.may_manage() {
+        return Ok(());
+    }
+    Err(ServersError::Forbidden("registering servers takes the role server_owner and a key with the scope `admin`"))
+}
+
+/// Fails for whoever may not have a server of this name, or not one that is reached like this.
+fn must_describe(caller: &Caller, spec: &ServerSpec) -> Result<(), ServersError> {
+    if !caller.scopes().allows_server(spec.slug.as_str()) {
+        return Err(ServersError::Forbidden("the key's scopes do not name this server"));
+    }
+    must_run(caller, spec.transport)
+}
+
+/// Fails for whoever may not say what runs on the gateway's machine, and when.
+fn must_run(caller: &Caller, transport: TransportKind) -> Result<(), ServersError> {
+    if transport != TransportKind::Stdio || caller.administers_gateway() {
+        return Ok(());
+    }
+    Err(ServersError::Forbidden(
+        "a stdio server runs a program on the gateway's machine: only an administrator of the gateway may register, change or enable it",
+    ))
 }
 
 fn must_change(caller: &Caller, record: &Record) -> Result<(), ServersError> {
@@ -346,11 +382,6 @@ fn must_change(caller: &Caller, record: &Record) -> Result<(), ServersError> {
 
 /// Where the secrets lie; part of what seals them.
 const TABLE: &str = "servers.secrets";
-
-const UNNAMED: ServersError = ServersError::Forbidden("the key's scopes do not name this server");
-const STDIO: ServersError = ServersError::Forbidden(
-    "a stdio server runs a program on the gateway's machine: only an administrator of the gateway may register or change it",
-);
 
 /// The description with every secret masked.
 pub fn masked(spec: &ServerSpec) -> ServerSpec {
@@ -366,15 +397,9 @@ pub fn masked_json(spec: &ServerSpec) -> Value {
     serde_json::to_value(masked(spec)).unwrap_or_default()
 }
 
-fn check(spec: &ServerSpec, caller: &Caller) -> Result<(), ServersError> {
+fn check(spec: &ServerSpec) -> Result<(), ServersError> {
     let found = spec.check();
-    if !found.is_empty() {
-        return Err(ServersError::Invalid(found));
-    }
-    if spec.transport == TransportKind::Stdio && !caller.administers_gateway() {
-        return Err(STDIO);
-    }
-    Ok(())
+    if found.is_empty() { Ok(()) } else { Err(ServersError::Invalid(found)) }
 }
 
 /// Puts the stored secrets where `spec` says [`MASK`]. A server that moves to another host does not take them along:

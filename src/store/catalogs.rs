@@ -49,8 +49,6 @@ pub struct CatalogRow {
     pub items: Vec<u8>,
     /// Microseconds since 1970.
     pub discovered_at: i64,
-    /// Why the last discovery failed.
-    pub error: Option<String>,
 }
 
 /// A row of `upstream_memory`.
@@ -70,18 +68,13 @@ pub struct MemoryRow {
     pub learned_at: i64,
 }
 
-/// An error as it can be kept: it may quote what a server sent, and PostgreSQL keeps no NUL.
-fn printable(error: &str) -> String {
-    error.replace('\0', "\u{fffd}")
-}
-
 impl Store {
     /// Keeps one list of a server, instead of the one before. `Missing` when the tenant has no such server.
     pub async fn put_catalog(&self, tenant: &TenantId, row: &CatalogRow) -> Result<(), StoreError> {
-        let text = "INSERT INTO catalogs (tenant_id, server_id, kind, items, discovered_at, error)
-            VALUES ($1, $2, $3, $4, $5, $6)
+        let text = "INSERT INTO catalogs (tenant_id, server_id, kind, items, discovered_at)
+            VALUES ($1, $2, $3, $4, $5)
             ON CONFLICT (server_id, kind) DO UPDATE
-            SET items = excluded.items, discovered_at = excluded.discovered_at, error = excluded.error
+            SET items = excluded.items, discovered_at = excluded.discovered_at
             WHERE catalogs.tenant_id = excluded.tenant_id";
         let done = on!(write self, tx => {
             sqlx::query(text)
@@ -90,7 +83,6 @@ impl Store {
                 .bind(&row.kind)
                 .bind(row.items.as_slice())
                 .bind(row.discovered_at)
-                .bind(row.error.as_deref().map(printable))
                 .execute(&mut *tx)
                 .await?
                 .rows_affected()
@@ -100,14 +92,14 @@ impl Store {
 
     /// The lists of one server.
     pub async fn catalogs(&self, tenant: &TenantId, server: ServerId) -> Result<Vec<CatalogRow>, StoreError> {
-        let text = "SELECT server_id, kind, items, discovered_at, error FROM catalogs
+        let text = "SELECT server_id, kind, items, discovered_at FROM catalogs
             WHERE tenant_id = $1 AND server_id = $2 ORDER BY kind";
         Ok(on!(read self, db => sqlx::query_as(text).bind(tenant.as_str()).bind(server.0).fetch_all(db).await?))
     }
 
     /// Every list of every tenant: for the snapshot only.
     pub async fn catalogs_of_all_tenants(&self) -> Result<Vec<CatalogRow>, StoreError> {
-        let text = "SELECT server_id, kind, items, discovered_at, error FROM catalogs ORDER BY server_id, kind";
+        let text = "SELECT server_id, kind, items, discovered_at FROM catalogs ORDER BY server_id, kind";
         Ok(on!(read self, db => sqlx::query_as(text).fetch_all(db).await?))
     }
 

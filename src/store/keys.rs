@@ -1,6 +1,7 @@
 //! API keys: only their SHA-256 is kept. Keys that signing in made live here too, with an end of hours.
 
 use serde_json::Value;
+use sqlx::AssertSqlSafe;
 use sqlx::types::Json;
 use uuid::Uuid;
 
@@ -147,6 +148,28 @@ impl Store {
         let text = "SELECT COUNT(*) FROM api_keys WHERE hash = $1";
         let found: i64 = on!(read self, db => sqlx::query_scalar(text).bind(hash.as_slice()).fetch_one(db).await?);
         Ok(found > 0)
+    }
+
+    /// Who holds the key of that id.
+    pub async fn key_holder(&self, tenant: &TenantId, id: Uuid) -> Result<Option<UserRow>, StoreError> {
+        let text = "SELECT u.* FROM users u JOIN api_keys k ON k.user_id = u.id WHERE k.tenant_id = $1 AND k.id = $2";
+        Ok(on!(read self, db => sqlx::query_as(text).bind(tenant.as_str()).bind(id).fetch_optional(db).await?))
+    }
+
+    /// Removes up to `most` keys, of any tenant, that were revoked or expired before a time in microseconds, but none that
+    /// is called `kept`; says how many.
+    pub async fn purge_keys(&self, before: i64, kept: &str, most: i64) -> Result<u64, StoreError> {
+        let due = "FROM api_keys WHERE (revoked_at < $1 OR expires_at < $1) AND name <> $2";
+        // Looked for first: where there is none, nobody hears of a change.
+        let look = AssertSqlSafe(format!("SELECT COUNT(*) {due}"));
+        let some: i64 = on!(read self, db => sqlx::query_scalar(look).bind(before).bind(kept).fetch_one(db).await?);
+        if some == 0 {
+            return Ok(0);
+        }
+        let text = AssertSqlSafe(format!("DELETE FROM api_keys WHERE id IN (SELECT id {due} ORDER BY id LIMIT $3)"));
+        Ok(on!(change self, tx => {
+            sqlx::query(text).bind(before).bind(kept).bind(most).execute(&mut *tx).await?.rows_affected()
+        }))
     }
 
     /// Ends a key at `now`; ending it twice changes nothing. With `user`, only if that user holds it.

@@ -1,5 +1,6 @@
 //! Local accounts. Names are kept in lower case; passwords only as the hash that `access` makes.
 
+use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use super::{Store, StoreError};
@@ -121,6 +122,23 @@ impl Store {
     pub async fn user_named(&self, tenant: &TenantId, username: &str) -> Result<Option<UserRow>, StoreError> {
         let text = "SELECT * FROM users WHERE tenant_id = $1 AND username = $2";
         Ok(on!(read self, db => sqlx::query_as(text).bind(tenant.as_str()).bind(username).fetch_optional(db).await?))
+    }
+
+    /// Which of these names (lower case, at most a thousand) users of the tenant have; in one query.
+    pub async fn users_among(&self, tenant: &TenantId, names: &[String]) -> Result<Vec<String>, StoreError> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Only numbers of parameters are put into the text.
+        let places: Vec<String> = (2..names.len() + 2).map(|number| format!("${number}")).collect();
+        let text = format!("SELECT username FROM users WHERE tenant_id = $1 AND username IN ({})", places.join(", "));
+        Ok(on!(read self, db => {
+            let mut query = sqlx::query_scalar(AssertSqlSafe(text)).bind(tenant.as_str());
+            for name in names {
+                query = query.bind(name);
+            }
+            query.fetch_all(db).await?
+        }))
     }
 
     /// The user of that id.

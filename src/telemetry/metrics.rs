@@ -182,6 +182,7 @@ mod tests {
         let tool =
             Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let Ok(mut tool) = tool else {
+            assert!(std::env::var("CI").as_deref() != Ok("true"), "promtool is not installed");
             eprintln!("skipped: promtool (Debian package prometheus) is not installed");
             return;
         };

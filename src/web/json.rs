@@ -4,7 +4,6 @@
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytes::Bytes;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
@@ -24,14 +23,22 @@ pub const MAX_BODY: usize = 1024 * 1024;
 #[derive(Debug)]
 pub struct Body<T>(pub T);
 
-/// A JSON body as it was sent, checked to be strict JSON.
+/// A JSON body that nobody has read yet: for where it is asked first whether the caller may at all.
 #[derive(Debug)]
-pub struct RawBody(pub Bytes);
+pub struct Unread(Request);
 
-impl FromRequest<App> for RawBody {
-    type Rejection = Problem;
+impl FromRequest<App> for Unread {
+    type Rejection = std::convert::Infallible;
 
-    async fn from_request(request: Request, _: &App) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _: &App) -> Result<Self, Self::Rejection> {
+        Ok(Self(request))
+    }
+}
+
+impl Unread {
+    /// Reads it into `T`; a mistake names the field.
+    pub async fn read<T: DeserializeOwned>(self) -> Result<T, Problem> {
+        let request = self.0;
         let kind = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
         let essence = kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
         if !(essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))) {
@@ -48,7 +55,7 @@ impl FromRequest<App> for RawBody {
         })?;
         let bytes = body.to_bytes();
         json::check(&bytes).map_err(|problem| malformed(&bytes, &problem))?;
-        Ok(Self(bytes))
+        read(&bytes)
     }
 }
 
@@ -56,8 +63,8 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        let RawBody(bytes) = RawBody::from_request(request, app).await?;
-        read(&bytes).map(Self)
+        let Ok(unread) = Unread::from_request(request, app).await;
+        unread.read().await.map(Self)
     }
 }
 

@@ -1,8 +1,8 @@
 //! What commands send, show and refuse, against the stand-in: every test has its own, and its own folder.
 
 use serde_json::{Value, json};
+use testkit::command::Ran;
 
-use crate::Ran;
 use crate::stand_in::{Gateway, KEY};
 
 #[tokio::test]

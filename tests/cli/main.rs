@@ -13,59 +13,15 @@ mod stand_in;
 mod start;
 
 use std::path::Path;
-use std::process::Stdio;
 
 use serde_json::Value;
-use tokio::io::AsyncWriteExt;
+use testkit::command::{self, Ran};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_mcp-gateway");
 
-/// What a command came to.
-pub struct Ran {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
-}
-
-impl Ran {
-    #[track_caller]
-    pub fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}\n{}", self.out, self.err))
-    }
-
-    /// The same, if its exit code is this one.
-    #[track_caller]
-    #[allow(clippy::return_self_not_must_use, reason = "it is for what it checks")]
-    pub fn expect(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "{}\n{}", self.out, self.err);
-        self
-    }
-}
-
 /// Runs the binary in `folder`, with nothing in its environment but what is given.
 pub async fn run(folder: &Path, args: &[&str], env: &[(&str, &str)], input: &str) -> Ran {
-    let mut child = tokio::process::Command::new(BINARY)
-        .args(args)
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .envs(env.iter().copied())
-        .current_dir(folder)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    // A command that does not read its input may be gone already.
-    stdin.write_all(input.as_bytes()).await.ok();
-    drop(stdin);
-    let output = child.wait_with_output().await.unwrap();
-    Ran {
-        code: output.status.code().unwrap(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
+    command::run(BINARY, folder, args, env.iter().copied(), input).await.unwrap()
 }
 
 /// A folder of a test's own, gone with it.

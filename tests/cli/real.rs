@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use testkit::command::Ran;
 use testkit::process::{Process, Start};
 
-use crate::{BINARY, Folder, Ran, run};
+use crate::{BINARY, Folder, run};
 
 /// Long enough for a loaded machine; nothing waits that long when it works.
 pub const PATIENCE: Duration = Duration::from_secs(30);

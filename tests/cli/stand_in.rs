@@ -11,8 +11,9 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use serde_json::{Value, json};
+use testkit::command::Ran;
 
-use crate::{Ran, run};
+use crate::run;
 
 pub const KEY: &str = "mcpg_test";
 /// A server that is never done being registered.

@@ -9,6 +9,7 @@ mod rooms;
 mod routes;
 mod snapshots;
 mod store_access;
+mod store_authority;
 mod store_look;
 mod store_replicas;
 mod store_rest;

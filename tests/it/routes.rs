@@ -4,14 +4,15 @@
 use std::collections::BTreeSet;
 
 use axum::Router;
-use axum::body::Body;
-use http::{Method, Request, StatusCode};
+use axum::response::Response;
+use http::{HeaderValue, StatusCode};
+use http_body_util::BodyExt as _;
 use mcp_registry_gateway::router;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use crate::store_databases::Database;
-use crate::store_rest::{World, server};
+use crate::store_rest::{World, request, server};
 
 /// A call, its body, and the status for: nobody, a user, an owner of servers, an administrator.
 type Row = (&'static str, Value, [u16; 4]);
@@ -73,21 +74,21 @@ fn filled(path: &str) -> String {
     path.replace("{slug}", "files").replace("{server}", "files").replace("{id}", id)
 }
 
-async fn send(router: &Router, method: &Method, path: &str, key: &str, body: &Value) -> (StatusCode, String) {
-    let mut request = Request::builder().method(method).uri(filled(path)).header("host", "localhost");
-    request = request.header("accept", "application/json, text/event-stream");
-    if !key.is_empty() {
-        request = request.header("authorization", format!("Bearer {key}"));
-    }
-    let body = if body.is_null() {
-        Body::empty()
-    } else {
-        request = request.header("content-type", "application/json");
-        Body::from(body.to_string())
-    };
-    let response = router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
-    let allow = response.headers().get("allow").map_or("", |allow| allow.to_str().unwrap()).to_owned();
-    (response.status(), allow)
+async fn send(router: &Router, method: &str, path: &str, key: &str, body: &Value) -> Response {
+    let mut request = request(method, path, key, body);
+    request.headers_mut().insert("host", HeaderValue::from_static("localhost"));
+    request.headers_mut().insert("accept", HeaderValue::from_static("application/json, text/event-stream"));
+    router.clone().oneshot(request).await.unwrap()
+}
+
+/// What the router takes at a path.
+async fn methods(router: &Router, path: &str) -> Vec<String> {
+    let answer = send(router, "PROBE", path, "", &Value::Null).await;
+    assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED, "{path}");
+    let allow = answer.headers()["allow"].to_str().unwrap();
+    // A HEAD is a GET whose body nobody sees.
+    let methods = allow.split(',').map(str::trim).filter(|method| !method.is_empty() && *method != "HEAD");
+    methods.map(str::to_owned).collect()
 }
 
 #[tokio::test]
@@ -97,11 +98,7 @@ async fn every_route_answers_each_role_as_it_should() {
     let router = router::routes(World::open(&database).await.app);
     let mut there = BTreeSet::new();
     for path in router::paths() {
-        let (status, allow) = send(&router, &Method::from_bytes(b"PROBE").unwrap(), &path, "", &Value::Null).await;
-        assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
-        // A HEAD is a GET whose body nobody sees.
-        let methods = allow.split(',').map(str::trim).filter(|method| !method.is_empty() && *method != "HEAD");
-        there.extend(methods.map(|method| format!("{method} {path}")));
+        there.extend(methods(&router, &filled(&path)).await.iter().map(|method| format!("{method} {path}")));
     }
     let answered: BTreeSet<String> = rows.iter().map(|(call, ..)| (*call).to_owned()).collect();
     assert_eq!(there, answered, "each route of the router has a row here, and each row a route");
@@ -109,7 +106,6 @@ async fn every_route_answers_each_role_as_it_should() {
     let mut wrong = Vec::new();
     for (call, body, expected) in rows {
         let (method, path) = call.split_once(' ').unwrap();
-        let method: Method = method.parse().unwrap();
         let database = Database::sqlite();
         let world = World::open(&database).await;
         world.call("POST /servers", server("files")).await.expect(201);
@@ -120,11 +116,46 @@ async fn every_route_answers_each_role_as_it_should() {
         let router = router::routes(world.app.clone());
         let mut got = [0; 4];
         for (status, key) in got.iter_mut().zip(["", &user, &owner, &world.admin]) {
-            *status = send(&router, &method, path, key, &body).await.0.as_u16();
+            *status = send(&router, method, &filled(path), key, &body).await.status().as_u16();
         }
         if got != expected {
             wrong.push(format!("{call}: {got:?} instead of {expected:?}"));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[tokio::test]
+async fn a_path_that_is_no_text_names_nothing_and_is_refused_in_the_form_of_its_surface() {
+    let database = Database::sqlite();
+    let world = World::open(&database).await;
+    let router = router::routes(world.app.clone());
+    let mut tried = 0;
+    for path in router::paths().into_iter().filter(|path| path.contains('{')) {
+        let (head, rest) = path.split_once('{').unwrap();
+        let broken = format!("{head}%ff{}", rest.split_once('}').unwrap().1);
+        let (kind, member) = if path.starts_with("/api/") {
+            ("application/problem+json", "detail")
+        } else {
+            ("application/json", "error")
+        };
+        let body = json!({"jsonrpc": "2.0", "id": 1, "method": "ping"});
+        for method in methods(&router, &broken).await {
+            for (key, status) in [("", 401), (world.admin.as_str(), 404)] {
+                let answer = send(&router, &method, &broken, key, &body).await;
+                assert_eq!(answer.status().as_u16(), status, "{method} {broken}");
+                assert_eq!(answer.headers()["content-type"], kind, "{method} {broken}");
+                let text = answer.into_body().collect().await.unwrap().to_bytes();
+                let told: Value = serde_json::from_slice(&text).unwrap();
+                assert!(!told[member].is_null(), "{method} {broken}: {told}");
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried >= 30, "{tried}");
+    let twice = send(&router, "POST", "/messages?channel=a&channel=b", &world.admin, &json!({})).await;
+    assert_eq!(
+        (twice.status().as_u16(), &twice.headers()["content-type"]),
+        (404, &HeaderValue::from_static("application/json"))
+    );
 }

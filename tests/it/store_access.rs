@@ -3,7 +3,7 @@
 use mcp_registry_gateway::access::accounts::SIGN_IN_LASTS;
 use mcp_registry_gateway::access::bootstrap::{BootstrapError, bootstrap};
 use mcp_registry_gateway::access::keys::{self, KeyOrder};
-use mcp_registry_gateway::access::users::{self, UserEdit};
+use mcp_registry_gateway::access::users::{self, NewPassword, UserEdit};
 use mcp_registry_gateway::access::{AccessError, Accounts, Admin, Allow, AuthError, Caller, KeyRing, Role, Scopes};
 use mcp_registry_gateway::crypto::{is_api_key, new_api_key};
 use mcp_registry_gateway::id::TenantId;
@@ -98,13 +98,13 @@ on_both! {
         assert_eq!((caller.username(), caller.role(), caller.credential_name()), ("ada", Role::User, "stays"));
         assert!(caller.may_call_tool("files", "read") && !caller.may_call_tool("other", "read") && !caller.may_manage());
 
-        let disabled = UserEdit { active: Some(false), role: None };
-        users::edit(&store, &proved(&admin), id(&ada.id), disabled, now()).await.unwrap();
+        let disabled = UserEdit { active: Some(false), ..UserEdit::default() };
+        users::edit(&store, &accounts, &admin, id(&ada.id), disabled, now()).await.unwrap();
         ring.reload(&store).await.unwrap();
         assert_eq!(shows(&stays, now()), Err(AuthError::Disabled));
         assert!(end.is_cancelled(), "who is in already is out too");
         assert!(caller.ended().is_cancelled(), "and stays out");
-        users::edit(&store, &proved(&admin), id(&ada.id), UserEdit { active: Some(true), role: None }, now()).await.unwrap();
+        users::edit(&store, &accounts, &admin, id(&ada.id), UserEdit { active: Some(true), ..UserEdit::default() }, now()).await.unwrap();
         ring.reload(&store).await.unwrap();
         let end = ring.authenticate(stays.expose(), now()).unwrap().ended().clone();
         assert!(!end.is_cancelled(), "an account that is enabled again begins anew");
@@ -144,15 +144,21 @@ on_both! {
         ] {
             assert!(matches!(ask(wider.clone()).await, Err(AccessError::Forbidden(_))), "{wider:?}");
         }
-        assert!(matches!(ask(order("above its holder", Role::Admin, scopes)).await, Err(AccessError::Invalid(_))));
+        users::create(&store, &accounts, &proved(&admin), "dev", None, Role::User, now()).await.unwrap();
+        let above_its_holder = KeyOrder { username: Some("dev".into()), ..order("k", Role::ServerOwner, scopes.clone()) };
+        assert!(matches!(ask(above_its_holder).await, Err(AccessError::Invalid(_))));
+        let for_who_is_above = KeyOrder { username: Some("admin".into()), ..order("k", Role::User, scopes) };
+        assert!(matches!(ask(for_who_is_above).await, Err(AccessError::Forbidden(_))));
+        let theirs = keys::revoke(&store, &lead, id(&admin.key_id()), now()).await;
+        assert!(matches!(theirs, Err(AccessError::Forbidden(_))), "nor takes from who is above");
         let made = users::create(&store, &accounts, &proved(&lead), "root", None, Role::Admin, now()).await;
         assert!(matches!(made, Err(AccessError::Forbidden(_))));
-        let disable = UserEdit { active: Some(false), role: None };
-        let taken = users::edit(&store, &proved(&lead), id(&admin.user_id()), disable, now()).await;
+        let disable = UserEdit { active: Some(false), ..UserEdit::default() };
+        let taken = users::edit(&store, &accounts, &lead, id(&admin.user_id()), disable, now()).await;
         assert!(matches!(taken, Err(AccessError::Forbidden(_))));
 
-        let demoted = UserEdit { role: Some(Role::User), active: None };
-        users::edit(&store, &proved(&admin), id(&created.id), demoted, now()).await.unwrap();
+        let demoted = UserEdit { role: Some(Role::User), ..UserEdit::default() };
+        users::edit(&store, &accounts, &admin, id(&created.id), demoted, now()).await.unwrap();
         let lead = ring(&store).await.authenticate(key.expose(), now()).unwrap();
         assert_eq!(lead.role(), Role::User, "a key loses the role with its holder");
         assert!(!lead.administers_tenant());
@@ -185,9 +191,13 @@ on_both! {
         assert!(keys::list(&store, &caller, None, 10, now()).await.unwrap().is_empty(), "it is no key of the list");
 
         let new = Secret::new("yet another phrase");
-        let without = users::set_password(&store, &accounts, &caller, id(&ada.id), None, new.clone(), now()).await;
+        let set = async |current: Option<&Secret>| {
+            let password = Some(NewPassword { new: new.clone(), current: current.cloned() });
+            users::edit(&store, &accounts, &caller, id(&ada.id), UserEdit { password, ..UserEdit::default() }, now()).await
+        };
+        let without = set(None).await;
         assert!(matches!(without, Err(AccessError::Invalid(_))));
-        users::set_password(&store, &accounts, &caller, id(&ada.id), Some(password.clone()), new.clone(), now()).await.unwrap();
+        set(Some(&password)).await.unwrap();
         ring.reload(&store).await.unwrap();
         assert_eq!(ring.authenticate(made.key.expose(), now()).unwrap_err(), AuthError::Revoked, "sign-ins end");
         assert!(matches!(sign_in("ada", &password, now()).await, Err(AccessError::WrongPassword)));
@@ -249,11 +259,62 @@ on_both! {
         let end = ring.authenticate(key.expose(), now()).unwrap().ended().clone();
         ring.reload(&store).await.unwrap();
         assert!(!end.is_cancelled());
-        let change = UserEdit { active: None, role: Some(Role::User) };
-        users::edit(&store, &proved(&admin), id(&olga.id), change, now()).await.unwrap();
+        let change = UserEdit { role: Some(Role::User), ..UserEdit::default() };
+        users::edit(&store, &accounts, &admin, id(&olga.id), change, now()).await.unwrap();
         ring.reload(&store).await.unwrap();
         assert!(end.is_cancelled(), "it was opened by a server owner, who is none any more");
         let again = ring.authenticate(key.expose(), now()).unwrap();
         assert!(again.role() == Role::User && !again.ended().is_cancelled());
+    }
+}
+
+on_both! {
+    async fn a_key_that_ended_is_gone_a_month_later_unless_a_start_could_take_it_for_a_new_one(db) {
+        let store = db.open().await;
+        let (supplied, start) = (new_api_key(), now());
+        bootstrap(&store, Some(&supplied)).await.unwrap();
+        let admin = ring(&store).await.authenticate(supplied.expose(), now()).unwrap();
+        let made = async |name: &str, lasts: Option<Duration>| {
+            let ends = KeyOrder { expires_at: lasts.map(|lasts| start + lasts), ..order(name, Role::User, Scopes::default()) };
+            keys::create(&store, &admin, ends, start).await.unwrap().1
+        };
+        made("expired", Some(Duration::days(1))).await;
+        made("expires later", Some(Duration::days(10))).await;
+        made("stays", None).await;
+        let revoked = made("revoked", None).await;
+        keys::revoke(&store, &admin, id(&revoked.id), start + Duration::days(2)).await.unwrap();
+        keys::revoke(&store, &admin, id(&admin.key_id()), start).await.unwrap();
+        let names = async || {
+            let left = keys::list(&store, &admin, None, 10, now()).await.unwrap();
+            left.into_iter().map(|key| key.name).collect::<Vec<_>>()
+        };
+        let revision = store.revision().await.unwrap();
+        let purged = async |days: i64| keys::purge_ended(&store, start + Duration::days(days)).await.unwrap();
+
+        assert_eq!((purged(30).await, store.revision().await.unwrap()), (0, revision), "nobody hears of nothing");
+        assert_eq!(purged(33).await, 2);
+        assert_eq!(names().await, ["supplied at start", "expires later", "stays"]);
+        assert!(store.revision().await.unwrap() > revision, "every process forgets it");
+        assert_eq!(purged(4_000).await, 1);
+        assert_eq!(names().await, ["supplied at start", "stays"]);
+        bootstrap(&store, Some(&supplied)).await.unwrap();
+        let back = ring(&store).await.authenticate(supplied.expose(), now());
+        assert_eq!(back.unwrap_err(), AuthError::Revoked);
+    }
+}
+
+on_both! {
+    async fn keys_are_removed_a_bounded_number_at_a_time(db) {
+        let store = db.open().await;
+        let admin = admin(&store).await;
+        for name in ["a", "b", "c"] {
+            let (_, key) = keys::create(&store, &admin, order(name, Role::User, Scopes::default()), now()).await.unwrap();
+            keys::revoke(&store, &admin, id(&key.id), now()).await.unwrap();
+        }
+        let mut removed = Vec::new();
+        for _ in 0..3 {
+            removed.push(store.purge_keys(i64::MAX, "none", 2).await.unwrap());
+        }
+        assert_eq!(removed, [2, 1, 0]);
     }
 }

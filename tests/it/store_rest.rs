@@ -93,17 +93,7 @@ impl World {
     /// `call` is a method and a path below `/api/v1`; a null body is none.
     pub async fn with_key(&self, key: &str, call: &str, body: Value) -> Answer {
         let (method, path) = call.split_once(' ').unwrap();
-        let mut request = Request::builder().method(method).uri(format!("/api/v1{path}"));
-        if !key.is_empty() {
-            request = request.header("authorization", format!("Bearer {key}"));
-        }
-        let body = if body.is_null() {
-            Body::empty()
-        } else {
-            request = request.header("content-type", "application/json");
-            Body::from(body.to_string())
-        };
-        self.send(request.body(body).unwrap()).await
+        self.send(request(method, &format!("/api/v1{path}"), key, &body)).await
     }
 
     pub async fn call(&self, call: &str, body: Value) -> Answer {
@@ -117,6 +107,18 @@ impl World {
         order.as_object_mut().unwrap().extend(scopes.as_object().unwrap().clone());
         self.call("POST /keys", order).await.expect(201).json()["key"].as_str().unwrap().to_owned()
     }
+}
+
+/// A request with this key, or none when it is empty, and this body, or none when it is null.
+pub fn request(method: &str, path: &str, key: &str, body: &Value) -> Request<Body> {
+    let mut request = Request::builder().method(method).uri(path);
+    if !key.is_empty() {
+        request = request.header("authorization", format!("Bearer {key}"));
+    }
+    if body.is_null() {
+        return request.body(Body::empty()).unwrap();
+    }
+    request.header("content-type", "application/json").body(Body::from(body.to_string())).unwrap()
 }
 
 pub fn server(slug: &str) -> Value {
@@ -163,14 +165,8 @@ on_both! {
         world.call("POST /servers", server("files")).await.expect(201);
         world.call("PATCH /servers/files", json!({"title": "one"})).await.expect(200);
         for (method, body) in [("PUT", server("files")), ("PATCH", json!({"title": "two"})), ("DELETE", Value::Null)] {
-            let request = Request::builder()
-                .method(method)
-                .uri("/api/v1/servers/files")
-                .header("authorization", format!("Bearer {}", world.admin))
-                .header("content-type", "application/json")
-                .header("if-match", "\"1\"")
-                .body(Body::from(body.to_string()))
-                .unwrap();
+            let mut request = request(method, "/api/v1/servers/files", &world.admin, &body);
+            request.headers_mut().insert("if-match", HeaderValue::from_static("\"1\""));
             assert_eq!(world.send(request).await.expect(412).json()["code"], "STALE");
         }
         assert_eq!(world.call("GET /servers/files", Value::Null).await.json()["title"], "one");
@@ -289,7 +285,7 @@ on_both! {
                 ("prompts", "[]"),
             ] {
                 let items = items.as_bytes().to_vec();
-                let row = CatalogRow { server_id: row.id, kind: kind.into(), items, discovered_at: 1, error: None };
+                let row = CatalogRow { server_id: row.id, kind: kind.into(), items, discovered_at: 1 };
                 world.app.store.put_catalog(&tenant, &row).await.unwrap();
             }
         }

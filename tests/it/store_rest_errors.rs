@@ -73,6 +73,11 @@ async fn every_bad_field_is_named() {
         (json!({"slug": "a", "tags": ["x", {}]}), vec!["tags[1]"]),
         (json!({"title": "no slug", "timeouts": {}}), vec!["slug"]),
         (
+            json!({"slug": "a", "replicas": [{"url": "https://a.example"}],
+                   "visibility": {"users": vec!["ada"; 1_001], "roles": vec!["user"; 5]}}),
+            vec!["visibility.users", "visibility.roles"],
+        ),
+        (
             json!({"slug": "a", "replicas": [{"url": "ftp://a"}, {"url": "https://u:p@a/", "weight": 0}],
                    "headers": {"bad name": "v", "host": "v"}, "timeouts": {"idle_ms": 1}, "visibility": {"roles": ["king"]}}),
             vec![

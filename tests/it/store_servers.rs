@@ -104,6 +104,10 @@ on_both! {
             assert!(matches!(servers.create(who, spec, now()).await, Err(ServersError::Forbidden(_))));
         }
         servers.create(&admin, program.clone(), now()).await.unwrap();
+        assert!(!servers.set_enabled(&head, "tool", false, now()).await.unwrap().server.spec.enabled, "who may stop it");
+        let started = servers.set_enabled(&head, "tool", true, now()).await;
+        assert!(matches!(started, Err(ServersError::Forbidden(_))), "may not start it");
+        assert!(servers.set_enabled(&admin, "tool", true, now()).await.unwrap().server.spec.enabled);
         let moved = ServerSpec { title: "x".into(), ..program };
         assert!(matches!(servers.replace(&head, "tool", moved, None, now()).await, Err(ServersError::Forbidden(_))));
 

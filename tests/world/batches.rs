@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use mcp_registry_gateway::mcp::held::SHORT;
 use serde_json::{Value, json};
 use testkit::client::{Client, Reply, Request};
 use testkit::jsonrpc::MODERN;
@@ -121,4 +122,27 @@ async fn a_batch_is_held_to_the_version_of_its_session_and_each_answer_to_one_re
     modern["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!(MODERN);
     refused(&client, &json!([modern]), "batches").await;
     assert!(server.calls("echo").is_empty(), "nothing of them was done");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_batch_one_long_answer_is_held_at_a_time_and_all_of_them_come() {
+    const LONG: usize = 1_500_000;
+    let server = Plain::with(Eras::Legacy("2025-03-26".into())).await.unwrap();
+    // Together they are far more than there is room for.
+    let world = World::with(&["--response-limit=2MiB"]).await;
+    world.register("it", &server.url()).await;
+    let client = world.client_at("/mcp/it", "2025-03-26").await;
+    let batch: Value = (0..20).map(|id| call(id, "big", &json!({"bytes": LONG}))).collect();
+    let mut reply = send(&client, &batch).await;
+    let (mut answers, mut most) = (0, 0);
+    while let Some(message) = within(reply.message()).await.unwrap() {
+        most = most.max(world.app().held.taken());
+        let text = message["result"]["content"][0]["text"].as_str().unwrap_or_else(|| panic!("{message}"));
+        assert_eq!(text.len(), LONG);
+        answers += 1;
+    }
+    assert_eq!(answers, 20);
+    // One, and of the others under way what came before they had to wait.
+    assert!(most < LONG + 8 * 2 * SHORT, "{most}");
+    until(|| async { (world.app().held.taken() == 0).then_some(()) }).await;
 }

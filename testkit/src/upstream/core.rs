@@ -142,6 +142,11 @@ impl Core {
         self.calls.load(Ordering::Relaxed)
     }
 
+    /// How many calls of this tool have been taken and not answered.
+    pub(crate) fn running(&self, tool: &str) -> usize {
+        lock(&self.running).values().filter(|running| running.tool.as_deref() == Some(tool)).count()
+    }
+
     pub(crate) fn listeners(&self) -> usize {
         lock(&self.listeners).len()
     }

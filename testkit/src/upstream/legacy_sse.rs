@@ -11,7 +11,10 @@ use std::{
 
 use bytes::Bytes;
 use http::{Method, Request};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 
 use super::{
     core::{Change, Core, Exchange, Listener, Message, lock},
@@ -31,6 +34,7 @@ struct Engine {
     core: Arc<Core>,
     streams: Mutex<HashMap<String, mpsc::UnboundedSender<Message>>>,
     endpoint: Mutex<Option<String>>,
+    cuts: watch::Sender<u64>,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -41,6 +45,7 @@ impl LegacySse {
             core: Arc::new(Core::new(Eras::Legacy("2024-11-05".to_owned()))),
             streams: Mutex::default(),
             endpoint: Mutex::default(),
+            cuts: watch::Sender::new(0),
             tasks: Mutex::default(),
         });
         let serving = Arc::clone(&engine);
@@ -95,6 +100,18 @@ impl LegacySse {
         self.engine.core.pulse.until(|| (self.streams() == count).then_some(())).await.is_some()
     }
 
+    /// Breaks every stream off, as a lost connection does. POSTs go over connections of their own and are still answered,
+    /// and what they asked for goes on.
+    pub fn cut_streams(&self) {
+        self.engine.cuts.send_modify(|count| *count += 1);
+    }
+
+    /// Waits until exactly this many calls of a tool are under way: their POSTs found their streams, and nothing but an
+    /// answer to the POST can follow.
+    pub async fn wait_running(&self, tool: &str, count: usize) -> bool {
+        self.engine.core.pulse.until(|| (self.engine.core.running(tool) == count).then_some(())).await.is_some()
+    }
+
     /// Lets the calls of `gate` through (`true`), or holds the next ones (`false`).
     pub fn open_gate(&self, open: bool) {
         self.engine.core.gate.send_replace(open);
@@ -133,7 +150,7 @@ impl Engine {
         lock(&self.streams).insert(session.clone(), out.clone());
         let listening = self.core.listen(Listener { out, wants: None, session: Some(session.clone()) });
         let (sender, response) = piped("text/event-stream");
-        let engine = Arc::clone(self);
+        let (engine, mut cuts) = (Arc::clone(self), self.cuts.subscribe());
         lock(&self.tasks).spawn(async move {
             let first = format!("event: endpoint\ndata: {endpoint}\n\n");
             if sender.send(Ok(first.into())).await.is_ok() {
@@ -145,6 +162,10 @@ impl Engine {
                             }
                         }
                         () = sender.closed() => break,
+                        Ok(()) = cuts.changed() => {
+                            _ = sender.send(Err(io::Error::other("cut off"))).await;
+                            break;
+                        }
                     }
                 }
             }

@@ -46,3 +46,21 @@ async fn all_answers_come_over_the_stream() -> anyhow::Result<()> {
     assert_eq!(client.send(Request::post("{}").path(&endpoint)).await?.status, 404);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_stream_that_is_cut_breaks_off_and_its_posts_are_answered() -> anyhow::Result<()> {
+    let server = LegacySse::start().await?;
+    let (client, mut stream, endpoint) = opened(&server).await?;
+    post(&client, &endpoint, jsonrpc::request("0", "initialize", &json!({ "protocolVersion": "2024-11-05" }))).await?;
+    assert!(stream.message().await?.is_some());
+    let call = jsonrpc::request("1", "tools/call", &json!({ "name": "gate", "arguments": {} }));
+    let cut = async {
+        assert!(server.wait_running("gate", 1).await);
+        server.cut_streams();
+    };
+    let (taken, ()) = tokio::join!(post(&client, &endpoint, call), cut);
+    taken?;
+    assert!(stream.message().await.is_err(), "it broke off, and did not end");
+    assert!(server.wait_streams(0).await);
+    Ok(())
+}
