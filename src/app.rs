@@ -31,6 +31,7 @@ use crate::registry::live::Registry;
 use crate::registry::model::Server;
 use crate::registry::servers::Servers;
 use crate::registry::snapshot::State;
+use crate::store::announcements::Heard;
 use crate::store::{Store, StoreError};
 use crate::telemetry::{Health, Recorder};
 
@@ -239,11 +240,11 @@ impl App {
                     Ok(None) => return std::future::pending().await,
                     Ok(Some(mut announcements)) => loop {
                         // First what was announced before anybody listened.
-                        let taken = self.changed().await;
-                        if let Err(error) = match taken {
-                            Ok(()) => announcements.next().await,
-                            failed => failed,
-                        } {
+                        let mut heard = self.changed().await.map(|()| Heard::default());
+                        while let Ok(Heard { registry: false, .. }) = heard {
+                            heard = announcements.next().await;
+                        }
+                        if let Err(error) = heard {
                             tracing::warn!("changes by other processes are not heard of at once: {error}");
                             break;
                         }

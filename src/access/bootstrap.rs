@@ -63,6 +63,9 @@ pub async fn bootstrap_kept<K>(
             password_hash: None,
             role: Role::Admin.as_str().to_owned(),
             state: "active".to_owned(),
+            issuer: None,
+            subject: None,
+            display_name: None,
             created_at: micros(now),
             updated_at: micros(now),
         };

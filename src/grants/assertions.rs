@@ -2,12 +2,15 @@
 
 use time::OffsetDateTime;
 
-use super::{Grants, Refusal, not_yet};
+use super::{Grants, Refusal};
+use crate::crypto::hash_token;
+use crate::store::micros;
 
 impl Grants {
     /// Takes note that `issuer` showed `jti`, until it expires by itself. `false` when it was shown before.
     pub async fn spend_assertion(&self, issuer: &str, jti: &str, expires_at: OffsetDateTime) -> Result<bool, Refusal> {
-        let _ = (issuer, jti, expires_at);
-        not_yet()
+        // The length tells where the one ends and the other begins.
+        let hash = hash_token(&format!("{} {issuer} {jti}", issuer.len()));
+        Ok(self.0.store.spend_assertion(&hash, micros(expires_at)).await?)
     }
 }

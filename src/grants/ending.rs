@@ -5,8 +5,12 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{GrantView, Grants, Refusal, not_yet};
+use super::{GrantView, Grants, OauthCode, Refusal};
+use crate::crypto::{TokenKind, hash_token};
 use crate::id::TenantId;
+use crate::store::grants::{BATCH, GrantRow, Which};
+use crate::store::tenants::tenant_of;
+use crate::store::{StoreError, at, micros};
 
 /// Why a grant ended, as it is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -74,6 +78,26 @@ pub enum Ids<'a> {
     Login(Uuid),
 }
 
+impl Ended {
+    pub(super) fn of(row: GrantRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: row.id,
+            tenant: tenant_of(&row.tenant_id)?,
+            user: row.user_id,
+            kind: row.kind,
+            reason: row.end_reason.unwrap_or_default(),
+            detail: row.end_detail.unwrap_or_default(),
+            created_at: at(row.created_at),
+            ended_at: at(row.ended_at.unwrap_or(row.expires_at)),
+        })
+    }
+}
+
+/// Most live grants that are listed.
+const LISTED: i64 = 500;
+/// Most ends that are told at once.
+const TOLD: i64 = 1_000;
+
 impl Grants {
     /// Ends what is live of them; what has ended already, or is not there, is left out of the answer.
     pub async fn end(
@@ -83,26 +107,54 @@ impl Grants {
         end: End,
         now: OffsetDateTime,
     ) -> Result<Vec<Ended>, Refusal> {
-        let _ = (tenant, which, end, now);
-        not_yet()
+        let which = match which {
+            Ids::One(id, user) => Which::One(id, user),
+            Ids::User(id) => Which::User(id),
+            Ids::Client(id) => Which::Client(id),
+            Ids::Login(id) => Which::Login(id),
+        };
+        let mut ended = Vec::new();
+        loop {
+            let store = &self.0.store;
+            let rows = store.end_grants(tenant, which, end.reason.as_str(), end.detail, micros(now)).await?;
+            let whole = rows.len() < BATCH;
+            for row in rows {
+                ended.push(Ended::of(row)?);
+            }
+            if whole {
+                return Ok(ended);
+            }
+        }
     }
 
-    /// A client gives a token of either kind back: its grant ends (RFC 7009). A text that is no live token is a success.
+    /// A client gives a token of either kind back: its grant ends (RFC 7009). A text that is no live token is a success;
+    /// another client's token is not touched and is refused.
     pub async fn revoke(&self, token: &str, client_id: &str, now: OffsetDateTime) -> Result<Option<Ended>, Refusal> {
-        let _ = (token, client_id, now);
-        not_yet()
+        let refresh = match TokenKind::of(token) {
+            Some(TokenKind::Access) => false,
+            Some(TokenKind::Refresh) => true,
+            _ => return Ok(None),
+        };
+        let Some(grant) = self.0.store.grant_of_token(&hash_token(token), refresh).await? else { return Ok(None) };
+        if grant.client_id.as_deref() != Some(client_id) {
+            let text = "the token was not issued to this client";
+            return Err(Refusal::new(OauthCode::InvalidGrant, "other_client", text));
+        }
+        let end = End { reason: EndReason::Logout, detail: "revoked" };
+        let ended = self.end(&tenant_of(&grant.tenant_id)?, Ids::One(grant.id, None), end, now).await?;
+        Ok(ended.into_iter().next())
     }
 
     /// The live grants of an account, newest use first, at most 500.
     pub async fn of_user(&self, tenant: &TenantId, user: Uuid, now: OffsetDateTime) -> Result<Vec<GrantView>, Refusal> {
-        let _ = (tenant, user, now);
-        not_yet()
+        let rows = self.0.store.live_grants(tenant, user, micros(now), LISTED).await?;
+        Ok(rows.into_iter().map(GrantView::of).collect())
     }
 
     /// Grants that ended after (or at, with a greater id) what was seen last, oldest first, at most 1,000. Ends that are being
     /// written may come to light some moments late: whoever polls looks some seconds back.
     pub async fn ended_since(&self, after: OffsetDateTime, id: Uuid) -> Result<Vec<(OffsetDateTime, Uuid)>, Refusal> {
-        let _ = (after, id);
-        not_yet()
+        let rows = self.0.store.grants_ended_since(micros(after), id, TOLD).await?;
+        Ok(rows.into_iter().map(|(time, id)| (at(time), id)).collect())
     }
 }

@@ -54,7 +54,7 @@ impl OauthCode {
 
 /// Why something was not granted.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {text}", code.as_str())]
+#[error("{}: {text}", .code.as_str())]
 pub struct Refusal {
     /// What the client's program reads.
     pub code: OauthCode,

@@ -5,8 +5,12 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{Grants, Refusal, not_yet};
+use super::{Grants, Refusal, damaged};
+use crate::crypto::Place;
 use crate::id::TenantId;
+use crate::store::logins::LoginRow;
+use crate::store::tenants::tenant_of;
+use crate::store::{StoreError, at, micros};
 
 /// Whether a provider still vouches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +31,10 @@ impl LoginState {
             Self::NeedsInteraction => "needs_interaction",
             Self::Dead => "dead",
         }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Active, Self::NeedsInteraction, Self::Dead].into_iter().find(|state| state.as_str() == text)
     }
 }
 
@@ -66,20 +74,35 @@ pub struct Login {
     pub checked_at: OffsetDateTime,
 }
 
+/// Longest error and claims of a provider that are kept, in characters.
+const KEPT: usize = 8_000;
+
 impl Grants {
     /// Keeps a login.
     pub async fn keep_login(&self, login: &NewLogin<'_>, now: OffsetDateTime) -> Result<Uuid, Refusal> {
-        let _ = (login, now);
-        not_yet()
+        let id = Uuid::now_v7();
+        let row = LoginRow {
+            id,
+            tenant_id: login.tenant.as_str().to_owned(),
+            user_id: login.user,
+            provider: login.provider.to_owned(),
+            tokens: login.tokens.map(|tokens| self.seal_login(login.tenant, id, tokens)).transpose()?,
+            state: LoginState::Active.as_str().to_owned(),
+            reason: None,
+            claims: None,
+            created_at: micros(now),
+            checked_at: micros(now),
+        };
+        self.0.store.insert_login_row(login.tenant, &row).await?;
+        Ok(id)
     }
 
     /// A login, whatever its state.
     pub async fn login(&self, tenant: &TenantId, id: Uuid) -> Result<Option<Login>, Refusal> {
-        let _ = (tenant, id);
-        not_yet()
+        self.0.store.login_row(tenant, id).await?.map(|row| self.open_login(row)).transpose()
     }
 
-    /// The provider vouched again, with these tokens.
+    /// The provider vouched again; with tokens, those take the place of the ones that were kept.
     pub async fn login_checked(
         &self,
         tenant: &TenantId,
@@ -87,8 +110,13 @@ impl Grants {
         tokens: Option<&[u8]>,
         now: OffsetDateTime,
     ) -> Result<(), Refusal> {
-        let _ = (tenant, id, tokens, now);
-        not_yet()
+        let mut row = self.login_row(tenant, id).await?;
+        if let Some(tokens) = tokens {
+            row.tokens = Some(self.seal_login(tenant, id, tokens)?);
+        }
+        LoginState::Active.as_str().clone_into(&mut row.state);
+        (row.reason, row.claims, row.checked_at) = (None, None, micros(now));
+        Ok(self.0.store.update_login_row(tenant, &row).await?)
     }
 
     /// The provider wants the person back, or does not vouch any longer. A dead login loses its tokens.
@@ -101,14 +129,59 @@ impl Grants {
         claims: Option<&str>,
         now: OffsetDateTime,
     ) -> Result<(), Refusal> {
-        let _ = (tenant, id, state, reason, claims, now);
-        not_yet()
+        let mut row = self.login_row(tenant, id).await?;
+        if state == LoginState::Dead {
+            row.tokens = None;
+        }
+        state.as_str().clone_into(&mut row.state);
+        row.reason = Some(reason.chars().take(KEPT).collect());
+        // Cut claims would be no claims.
+        row.claims = claims.filter(|claims| claims.len() <= KEPT).map(ToOwned::to_owned);
+        row.checked_at = micros(now);
+        Ok(self.0.store.update_login_row(tenant, &row).await?)
     }
 
     /// Up to `limit` logins that were not checked within the time of the terms and whose grants were used since; they count as
-    /// checked from now on, so that of several processes one asks.
+    /// checked from now on, so that of several processes one asks. One that cannot be opened is left out and logged.
     pub async fn logins_due(&self, limit: u16, now: OffsetDateTime) -> Result<Vec<Login>, Refusal> {
-        let _ = (limit, now);
-        not_yet()
+        let before = micros(now - self.0.terms.recheck);
+        let rows = self.0.store.claim_due_logins(before, micros(now), limit.into()).await?;
+        let open = |row: LoginRow| {
+            let id = row.id;
+            self.open_login(row)
+                .inspect_err(|error| tracing::error!(login = %id, error = error.detail, "left out"))
+                .ok()
+        };
+        Ok(rows.into_iter().filter_map(open).collect())
     }
+
+    async fn login_row(&self, tenant: &TenantId, id: Uuid) -> Result<LoginRow, Refusal> {
+        Ok(self.0.store.login_row(tenant, id).await?.ok_or(StoreError::Missing)?)
+    }
+
+    fn seal_login(&self, tenant: &TenantId, id: Uuid, tokens: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let row = id.to_string();
+        self.0.sealer.seal(place(&row, tenant), tokens).map_err(|error| damaged("a login", &error))
+    }
+
+    fn open_login(&self, row: LoginRow) -> Result<Login, Refusal> {
+        let tenant = tenant_of(&row.tenant_id)?;
+        let id = row.id.to_string();
+        let tokens = row.tokens.map(|sealed| self.0.sealer.open(place(&id, &tenant), &sealed)).transpose();
+        Ok(Login {
+            id: row.id,
+            user: row.user_id,
+            provider: row.provider,
+            tokens: tokens.map_err(|error| damaged("a login", &error))?,
+            state: LoginState::parse(&row.state).ok_or_else(|| damaged("a login's state", &row.state))?,
+            reason: row.reason,
+            claims: row.claims,
+            checked_at: at(row.checked_at),
+            tenant,
+        })
+    }
+}
+
+fn place<'a>(row: &'a str, tenant: &'a TenantId) -> Place<'a> {
+    Place { table: "logins.tokens", row, tenant }
 }

@@ -38,10 +38,12 @@ pub use sessions::{BROWSER_SESSION_LASTS, BrowserSession};
 pub use sweep::Swept;
 pub use traces::{Outcome, Step, Trace, TraceFilter, TraceNote};
 
+use crate::config::SignIn;
 use crate::crypto::Sealer;
 use crate::id::TenantId;
 use crate::secret::Secret;
-use crate::store::Store;
+use crate::store::grants::GrantRow;
+use crate::store::{Store, StoreError, at, micros};
 
 /// How long what we give is good.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +56,17 @@ pub struct Terms {
     pub grant_idle: Duration,
     /// The provider's word for a person, before it is asked again.
     pub recheck: Duration,
+}
+
+impl From<&SignIn> for Terms {
+    fn from(settings: &SignIn) -> Self {
+        Self {
+            access_token: settings.access_token_lifetime,
+            grant: settings.grant_lifetime,
+            grant_idle: settings.grant_idle_timeout,
+            recheck: settings.identity_recheck_interval,
+        }
+    }
 }
 
 /// The authorization server's core. Cheap to clone; clones are one.
@@ -123,6 +136,29 @@ pub struct Order {
     pub login: Option<Uuid>,
 }
 
+impl Order {
+    fn row(&self, kind: GrantKind, now: OffsetDateTime, expires_at: OffsetDateTime) -> GrantRow {
+        GrantRow {
+            id: Uuid::now_v7(),
+            tenant_id: self.tenant.as_str().to_owned(),
+            user_id: self.user,
+            kind: kind.as_str().to_owned(),
+            client_id: Some(self.client_id.clone()),
+            client_name: self.client_name.clone(),
+            resource: Some(self.resource.clone()),
+            scopes: self.scopes.to_string(),
+            login_method: self.login_method.clone(),
+            login_id: self.login,
+            created_at: micros(now),
+            last_used_at: micros(now),
+            expires_at: micros(expires_at),
+            ended_at: None,
+            end_reason: None,
+            end_detail: None,
+        }
+    }
+}
+
 /// A grant that waits for its code to be shown.
 #[derive(Debug)]
 pub struct Granted {
@@ -160,7 +196,24 @@ pub struct GrantView {
     pub expires_at: OffsetDateTime,
 }
 
-/// Fails until the part is there.
-fn not_yet<T>() -> Result<T, Refusal> {
-    Err(Refusal::new(OauthCode::ServerError, "not_built", "this part of the gateway is not built yet"))
+impl GrantView {
+    fn of(row: GrantRow) -> Self {
+        Self {
+            id: row.id,
+            kind: row.kind,
+            client_id: row.client_id,
+            client_name: row.client_name,
+            resource: row.resource,
+            scopes: row.scopes,
+            login_method: row.login_method,
+            created_at: at(row.created_at),
+            last_used_at: at(row.last_used_at),
+            expires_at: at(row.expires_at),
+        }
+    }
+}
+
+/// What is kept of a value that could not be opened or read: its row, never its text.
+fn damaged(what: &str, error: &impl std::fmt::Display) -> Refusal {
+    Refusal::from(StoreError::Corrupt(format!("{what}: {error}")))
 }

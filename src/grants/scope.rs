@@ -12,7 +12,7 @@ pub enum Scope {
     Mcp,
     /// Manage, within the account's role.
     Admin,
-    /// Keep access while the person is away: a refresh token (OpenID Connect Core section 11).
+    /// Keep access while the person is away: a refresh token (`OpenID` Connect Core section 11).
     OfflineAccess,
 }
 
