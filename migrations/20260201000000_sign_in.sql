@@ -57,6 +57,7 @@ CREATE TABLE logins (
 );
 
 CREATE INDEX logins_by_user ON logins (tenant_id, user_id);
+CREATE INDEX logins_by_check ON logins (checked_at) WHERE state = 'active' AND tokens IS NOT NULL;
 
 -- A grant is what one client may do for one account: a session, from its login to its end. Its tokens are one family.
 CREATE TABLE grants (
@@ -85,8 +86,11 @@ CREATE TABLE grants (
 );
 
 CREATE INDEX grants_by_user ON grants (tenant_id, user_id);
-CREATE INDEX grants_by_end ON grants (ended_at);
-CREATE INDEX grants_by_use ON grants (last_used_at);
+CREATE INDEX grants_by_client ON grants (tenant_id, client_id) WHERE client_id IS NOT NULL;
+CREATE INDEX grants_by_login ON grants (login_id) WHERE login_id IS NOT NULL;
+CREATE INDEX grants_by_end ON grants (ended_at, id) WHERE ended_at IS NOT NULL;
+CREATE INDEX grants_by_use ON grants (last_used_at) WHERE ended_at IS NULL;
+CREATE INDEX grants_by_limit ON grants (expires_at) WHERE ended_at IS NULL;
 
 CREATE TABLE authorization_codes (
     -- SHA-256 of the code.
@@ -98,6 +102,9 @@ CREATE TABLE authorization_codes (
     expires_at     BIGINT NOT NULL,
     spent_at       BIGINT
 );
+
+CREATE INDEX authorization_codes_by_grant ON authorization_codes (grant_id);
+CREATE INDEX authorization_codes_unspent ON authorization_codes (expires_at) WHERE spent_at IS NULL;
 
 -- Kinds of tokens are kept apart: one never passes for another.
 CREATE TABLE access_tokens (
@@ -113,6 +120,7 @@ CREATE TABLE access_tokens (
 
 CREATE INDEX access_tokens_by_grant ON access_tokens (grant_id);
 CREATE INDEX access_tokens_by_end ON access_tokens (expires_at);
+CREATE INDEX access_tokens_used ON access_tokens (expires_at) WHERE used_at IS NOT NULL;
 
 CREATE TABLE refresh_tokens (
     hash       BYTEA  NOT NULL PRIMARY KEY,
@@ -128,6 +136,8 @@ CREATE TABLE refresh_tokens (
 );
 
 CREATE INDEX refresh_tokens_by_grant ON refresh_tokens (grant_id);
+CREATE INDEX refresh_tokens_spent ON refresh_tokens (spent_at) WHERE spent_at IS NOT NULL;
+CREATE INDEX refresh_tokens_answered ON refresh_tokens (spent_at) WHERE answer IS NOT NULL;
 
 CREATE TABLE browser_sessions (
     -- SHA-256 of the cookie.
@@ -135,6 +145,8 @@ CREATE TABLE browser_sessions (
     grant_id   UUID   NOT NULL REFERENCES grants (id) ON DELETE CASCADE,
     expires_at BIGINT NOT NULL
 );
+
+CREATE INDEX browser_sessions_by_grant ON browser_sessions (grant_id);
 
 -- What a person agreed to once and need not be asked again; only for clients that an administrator registered.
 CREATE TABLE consents (

@@ -16,13 +16,13 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use uuid::Uuid;
 
-use crate::access::{Accounts, Caller, KeyRing, TokenRing};
+use crate::access::{Accounts, KeyRing, TokenRing};
 use crate::balance::ReplicaStatus;
 use crate::config::Settings;
 use crate::crypto::Sealer;
 use crate::fault::{self, Fault, Retry};
+use crate::grants::{End, Ended, Grants, Ids, Refusal};
 use crate::id::{ServerId, TenantId};
 use crate::mcp::held::Room;
 use crate::mcp::legacy_sse::Channels;
@@ -33,7 +33,8 @@ use crate::registry::live::Registry;
 use crate::registry::model::Server;
 use crate::registry::servers::Servers;
 use crate::registry::snapshot::State;
-use crate::store::{Store, StoreError, micros, now};
+use crate::store::announcements::Heard;
+use crate::store::{Store, StoreError, now};
 use crate::telemetry::{Health, Recorder};
 
 pub use assembly::{assemble, build};
@@ -59,6 +60,8 @@ pub struct Parts {
     pub keyring: KeyRing,
     /// Who may come in by access token.
     pub tokens: TokenRing,
+    /// What was granted to clients.
+    pub grants: Grants,
     /// Who may sign in by password.
     pub accounts: Accounts,
     /// The servers at run time.
@@ -248,11 +251,14 @@ impl App {
                     Ok(None) => return std::future::pending().await,
                     Ok(Some(mut announcements)) => loop {
                         // First what was announced before anybody listened.
-                        let taken = self.changed().await;
-                        if let Err(error) = match taken {
-                            Ok(()) => announcements.next().await,
-                            failed => failed,
-                        } {
+                        let mut heard = Ok(Heard { registry: true, ends: true });
+                        while let Ok(what) = heard {
+                            heard = match self.take_over(what).await {
+                                Ok(()) => announcements.next().await,
+                                Err(error) => Err(error),
+                            };
+                        }
+                        if let Err(error) = heard {
                             tracing::warn!("changes by other processes are not heard of at once: {error}");
                             break;
                         }
@@ -268,11 +274,30 @@ impl App {
         }
     }
 
-    /// Ends the caller's own session, and the tokens of it here at once.
-    pub async fn end_session(&self, caller: &Caller, grant: Uuid) -> Result<(), StoreError> {
-        self.store.end_grant(caller.tenant(), grant, "logout", "signed_out", micros(now())).await?;
-        self.tokens.end_grants(&std::iter::once(grant).collect());
-        Ok(())
+    async fn take_over(&self, heard: Heard) -> Result<(), StoreError> {
+        if heard.ends {
+            self.tokens.forget_ended(&self.store).await?;
+        }
+        if heard.registry { self.changed().await } else { Ok(()) }
+    }
+
+    /// Ends sessions: what is live of them, here at once and everywhere within a second. Says what has ended.
+    pub async fn end_sessions(&self, tenant: &TenantId, which: Ids<'_>, end: End) -> Result<Vec<Ended>, Refusal> {
+        let ended = self.grants.end(tenant, which, end, now()).await?;
+        self.told_of(&ended);
+        Ok(ended)
+    }
+
+    /// Takes over that these sessions have ended, and counts them.
+    pub fn told_of(&self, ended: &[Ended]) {
+        self.tokens.end_grants(&ended.iter().map(|ended| ended.id).collect());
+        for session in ended {
+            let lasted = Duration::try_from(session.ended_at - session.created_at).unwrap_or_default();
+            self.recorder
+                .metrics()
+                .session_duration
+                .on([session.tenant.as_str(), &session.reason], |histogram| histogram.observe(lasted));
+        }
     }
 
     /// Asks a server anew what it offers, and waits for the answer.

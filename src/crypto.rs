@@ -2,6 +2,10 @@
 //! except as `Secret` or sealed; a sealed value opens only in the row it was sealed for, because table, row and tenant
 //! are authenticated with it.
 
+mod token;
+
+pub use token::{KEY_PREFIX, TokenKind, hash_token, is_api_key, is_token, new_api_key, new_secret, new_token};
+
 use std::fmt;
 use std::io::{Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -16,7 +20,6 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::id::TenantId;
-use crate::secret::Secret;
 
 /// Why a key or a sealed value cannot be used. No text holds any part of a secret.
 #[derive(Debug, thiserror::Error)]
@@ -231,35 +234,6 @@ impl Sealer {
     }
 }
 
-/// What every API key begins with.
-pub const KEY_PREFIX: &str = "mcpg_";
-
-/// A new API key: the prefix, 43 characters that carry 256 random bits, and 6 that check them, so that a secret scanner
-/// can tell a key from noise. All of `0-9A-Za-z`.
-pub fn new_api_key() -> Secret {
-    let bytes = Zeroizing::new(random_bytes::<32>());
-    let mut text = Zeroizing::new(String::with_capacity(54));
-    text.push_str(KEY_PREFIX);
-    push_base62(&mut text, &*bytes, 43);
-    let check = checksum(&text);
-    push_base62(&mut text, &check, 6);
-    Secret::new(text.as_str())
-}
-
-/// Whether `text` has the form of a key made by [`new_api_key`], checksum included.
-pub fn is_api_key(text: &str) -> bool {
-    text.len() == 54 && text.is_ascii() && text.starts_with(KEY_PREFIX) && {
-        let mut check = String::new();
-        push_base62(&mut check, &checksum(&text[..48]), 6);
-        check == text[48..]
-    }
-}
-
-/// SHA-256: what is stored of a token with 256 random bits. (Passwords, which can be guessed, are hashed by `access`.)
-pub fn hash_token(token: &str) -> [u8; 32] {
-    Sha256::digest(token.as_bytes()).into()
-}
-
 /// Bytes of the operating system's generator, by way of a generator that it seeds.
 pub fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
@@ -285,28 +259,6 @@ pub(crate) fn looks_made_up(text: &[u8], least: usize) -> bool {
     distinct(text.iter().map(|byte| u16::from(*byte)).collect()) < least
         || distinct(pairs().map(|pair| u16::from(pair[1].wrapping_sub(pair[0]))).collect()) < least.min(text.len() / 3)
         || distinct(pairs().map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect()) < text.len() * 5 / 8
-}
-
-fn checksum(text: &str) -> [u8; 4] {
-    let digest = Sha256::digest(text.as_bytes());
-    [digest[0], digest[1], digest[2], digest[3]]
-}
-
-/// Writes a number (big-endian) in base 62, with leading zeros to `digits`.
-fn push_base62(text: &mut String, number: &[u8], digits: usize) {
-    const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    let mut number = Zeroizing::new(number.to_vec());
-    let mut reversed = Zeroizing::new(Vec::with_capacity(digits));
-    for _ in 0..digits {
-        let mut rest = 0_u32;
-        for byte in number.iter_mut() {
-            let value = rest * 256 + u32::from(*byte);
-            *byte = u8::try_from(value / 62).unwrap_or(0);
-            rest = value % 62;
-        }
-        reversed.push(ALPHABET[rest as usize]);
-    }
-    text.extend(reversed.iter().rev().map(|byte| char::from(*byte)));
 }
 
 fn lenient() -> GeneralPurpose {
@@ -394,24 +346,5 @@ mod tests {
         std::fs::write(&path, "short").unwrap();
         assert!(matches!(MasterKey::load_or_create(&path), Err(CryptoError::KeyFormat)));
         std::fs::remove_dir_all(&folder).unwrap();
-    }
-
-    #[test]
-    fn an_api_key_can_be_recognised_and_not_guessed() {
-        let (one, two) = (new_api_key(), new_api_key());
-        assert_ne!(one, two);
-        assert!(is_api_key(one.expose()), "{}", one.expose());
-        assert!(one.expose()[5..].bytes().all(|byte| byte.is_ascii_alphanumeric()));
-        let mut bent = one.expose().to_owned();
-        bent.replace_range(20..21, if &bent[20..21] == "a" { "b" } else { "a" });
-        assert!(!is_api_key(&bent));
-        assert!(!is_api_key("mcpg_") && !is_api_key(&format!("mcpg_{}", "é".repeat(25))));
-        assert_eq!(format!("{one:?}"), "Secret(***)");
-
-        let mut digits = String::new();
-        push_base62(&mut digits, &[0xff; 32], 43);
-        assert_eq!(digits.len(), 43);
-        push_base62(&mut digits, &[0, 0, 1, 0], 6);
-        assert_eq!(&digits[43..], "000048");
     }
 }

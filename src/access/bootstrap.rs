@@ -66,6 +66,9 @@ pub async fn bootstrap_kept<K>(
             password_hash: None,
             role: Role::Admin.as_str().to_owned(),
             state: "active".to_owned(),
+            issuer: None,
+            subject: None,
+            display_name: None,
             created_at: micros(now),
             updated_at: micros(now),
         };
@@ -120,6 +123,9 @@ mod tests {
             "mcpg_01234567890123456789012345678901",
             "sk-A8d7fG6hJ5kL4zX3cV2bN1mQ9wE8rT7yU6iO5pA4s",
             "mcpg_A8d7fG6hJ5kL4zX3cV2bN1mQ9wE8rT7yU6iO5pA4s with a space",
+            "mcpg_at_A8d7fG6hJ5kL4zX3cV2bN1mQ9wE8rT7yU6iO5pA4s",
+            "mcpg_rt_A8d7fG6hJ5kL4zX3cV2bN1mQ9wE8rT7yU6iO5pA4s",
+            "mcpg_ac_A8d7fG6hJ5kL4zX3cV2bN1mQ9wE8rT7yU6iO5pA4s",
         ] {
             assert!(!is_strong(weak), "{weak}");
         }

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Caller, Identity, Role, Scopes, SessionType, Shown, UserId};
-use crate::crypto::{KEY_PREFIX, hash_token};
+use crate::crypto::{KEY_PREFIX, TokenKind, hash_token};
 use crate::id::{Principal, TenantId};
 use crate::store::keys::HeldKeyRow;
 use crate::store::tenants::tenant_of;
@@ -214,11 +214,14 @@ impl KeyRing {
     }
 }
 
-/// A key made here, or one supplied for the first administrator: the prefix, then 32 to 251 characters of base64url.
+/// A key made here, or one supplied for the first administrator: the prefix, then 32 to 251 characters of base64url. What
+/// begins like a token of the authorization server is none.
 pub(super) fn is_plausible(token: &str) -> bool {
-    token.strip_prefix(KEY_PREFIX).is_some_and(|rest| {
-        (32..=251).contains(&rest.len()) && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    })
+    TokenKind::of(token) == Some(TokenKind::ApiKey)
+        && token.strip_prefix(KEY_PREFIX).is_some_and(|rest| {
+            (32..=251).contains(&rest.len())
+                && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        })
 }
 
 impl Entry {

@@ -15,14 +15,11 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::{Allow, AuthError, Caller, Identity, Role, Scopes, SessionType, Shown, UserId};
-use crate::crypto::hash_token;
+use crate::crypto::{TokenKind, hash_token, is_token};
 use crate::id::{Principal, TenantId};
 use crate::store::live_tokens::{LiveTokenRow, StandingRow};
 use crate::store::tenants::tenant_of;
 use crate::store::{Store, StoreError, micros};
-
-/// What every access token begins with.
-pub const ACCESS_PREFIX: &str = "mcpg_at_";
 
 /// Parts of the map, each with a lock of its own.
 const SHARDS: usize = 16;
@@ -98,7 +95,7 @@ impl TokenRing {
 
     /// Who shows `token` at `now`, read from the store where this process does not know.
     pub async fn find(&self, store: &Store, token: &str, now: OffsetDateTime) -> Result<Caller, AuthError> {
-        if !is_plausible(token) {
+        if !is_token(TokenKind::Access, token) {
             return Err(AuthError::Malformed);
         }
         let hash = hash_token(token);
@@ -135,19 +132,13 @@ impl TokenRing {
     /// Takes over which grants have ended since the last time: their tokens are no longer good from now on. For a job, every
     /// half second, and for whoever hears that a grant ended.
     pub async fn forget_ended(&self, store: &Store) -> Result<(), StoreError> {
-        let mut since = self.0.asked_up_to.load(Relaxed) - OVERLAP;
+        let mut seen = (self.0.asked_up_to.load(Relaxed) - OVERLAP, Uuid::nil());
         loop {
-            let ended = store.grants_ended_since(since, ENDED_AT_ONCE).await?;
-            let whole = ended.len() < usize::try_from(ENDED_AT_ONCE).unwrap_or(usize::MAX);
-            if let Some((_, last)) = ended.last() {
-                // As many as may be at one moment: the next question must not bring the same ones for ever.
-                since = if *last == since && !whole { last + 1 } else { *last };
-                self.0.asked_up_to.fetch_max(*last, Relaxed);
-            }
-            self.end_grants(&ended.into_iter().map(|(grant, _)| grant).collect());
-            if whole {
-                return Ok(());
-            }
+            let ended = store.grants_ended_since(seen.0, seen.1, ENDED_AT_ONCE).await?;
+            let Some(last) = ended.last().copied() else { return Ok(()) };
+            seen = last;
+            self.0.asked_up_to.fetch_max(last.0, Relaxed);
+            self.end_grants(&ended.into_iter().map(|(_, grant)| grant).collect());
         }
     }
 
@@ -318,11 +309,4 @@ fn scopes(text: &str) -> Scopes {
     let has = |name: &str| text.split(' ').any(|scope| scope == name);
     let all = || if has("mcp") { Allow::All } else { Allow::default() };
     Scopes { servers: all(), tools: all(), admin: has("admin") }
-}
-
-/// The prefix, 43 characters that carry the random bits, and 6 that check them.
-fn is_plausible(token: &str) -> bool {
-    token
-        .strip_prefix(ACCESS_PREFIX)
-        .is_some_and(|rest| rest.len() == 49 && rest.bytes().all(|b| b.is_ascii_alphanumeric()))
 }

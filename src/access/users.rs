@@ -77,6 +77,9 @@ pub async fn create(
         password_hash,
         role: role.as_str().to_owned(),
         state: "active".to_owned(),
+        issuer: None,
+        subject: None,
+        display_name: None,
         created_at: micros(now),
         updated_at: micros(now),
     };
@@ -187,7 +190,7 @@ async fn reachable(store: &Store, caller: &Caller, id: Uuid) -> Result<UserRow, 
 }
 
 /// Lower case; 1 to 64 of letters, digits, `.`, `_`, `-`, `@`, `+`, beginning with a letter or digit.
-pub(super) fn parse_username(text: &str) -> Result<String, AccessError> {
+pub(crate) fn parse_username(text: &str) -> Result<String, AccessError> {
     let name = text.trim().to_lowercase();
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     if (1..=64).contains(&name.len())

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::access::{AccessError, Caller, Role, Scopes, UserId, keys};
 use crate::app::App;
+use crate::grants::{End, EndReason, Ids};
 use crate::id::TenantId;
 use crate::secret::Secret;
 use crate::store::now;
@@ -47,7 +48,10 @@ pub(super) async fn login(app: App, Body(body): Body<SignIn>) -> Result<Response
 /// Ends the key or the session whose credential is shown.
 pub(super) async fn logout(app: App, caller: Caller) -> Result<StatusCode, Problem> {
     match caller.grant_id() {
-        Some(grant) => app.end_session(&caller, grant).await?,
+        Some(grant) => {
+            let end = End { reason: EndReason::Logout, detail: "signed_out" };
+            app.end_sessions(caller.tenant(), Ids::One(grant, None), end).await?;
+        }
         None => {
             keys::revoke_own(&app.store, &caller, now()).await?;
             app.changed().await?;

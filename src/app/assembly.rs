@@ -18,6 +18,7 @@ use crate::app::preflight::{self, Sealing};
 use crate::app::{App, Parts, memory};
 use crate::config::Settings;
 use crate::crypto::{MasterKey, Sealer};
+use crate::grants::{Grants, Terms};
 use crate::jobs::{Every, Jobs};
 use crate::mcp::handshake::close_behind;
 use crate::mcp::held::Room;
@@ -92,6 +93,7 @@ pub fn assemble(settings: Settings, url: &str, store: Store, sealer: Sealer, key
     let streams = Streams::new(settings.limits.max_streams);
     let public = settings.listen.public_url.as_ref().map_or(url, Url::as_str);
     let issuer: Arc<str> = public.trim_end_matches('/').into();
+    let grants = Grants::new(store.clone(), sealer.clone(), Terms::from(&settings.sign_in));
     let tokens = TokenRing::new(&issuer, settings.limits.max_tokens, OffsetDateTime::now_utc());
     let held = Room::new(settings.limits.response_body.saturating_mul(HELD_ANSWERS));
     App::new(Parts {
@@ -105,6 +107,7 @@ pub fn assemble(settings: Settings, url: &str, store: Store, sealer: Sealer, key
         keyring,
         tokens,
         issuer,
+        grants,
         registry,
         sessions,
         channels: Channels::default(),
@@ -185,6 +188,19 @@ fn start_jobs(app: &App) {
                 tracing::info!(purged, "keys that ended long ago are gone");
             }
             Ok(())
+        }
+    });
+    let sweeper = app.clone();
+    jobs.run("sweep sign-ins", Every::about(Duration::from_secs(20)), move || {
+        let app = sweeper.clone();
+        async move {
+            loop {
+                let swept = app.grants.sweep(store::now()).await?;
+                app.told_of(&swept.ended);
+                if !swept.more {
+                    return Ok(());
+                }
+            }
         }
     });
     let flusher = app.clone();

@@ -8,10 +8,12 @@ mod effective;
 mod environment;
 mod parse;
 mod sections;
+mod sign_in;
 
 pub use effective::{Effective, Origin, effective};
 pub use environment::{DotEnv, Unknown, check_names};
 pub use sections::{Access, Data, Limits, Listen, Log, LogFormat, Metrics, Pools};
+pub use sign_in::{ClientRegistration, SignIn};
 
 use std::ffi::OsString;
 
@@ -27,6 +29,9 @@ pub struct Settings {
     /// How the first administrator and the sealing key come to be.
     #[command(flatten)]
     pub access: Access,
+    /// How people sign in and what programs get for it.
+    #[command(flatten)]
+    pub sign_in: SignIn,
     /// What bounds it.
     #[command(flatten)]
     pub limits: Limits,
@@ -107,6 +112,7 @@ impl Settings {
                 self.pools.min_pool_size, self.pools.max_pool_size
             ));
         }
+        self.sign_in.check(&mut wrong);
         if wrong.is_empty() { Ok(()) } else { Err(SettingsError::Conflict(wrong)) }
     }
 }
@@ -156,6 +162,20 @@ mod tests {
         for part in ["MIN_POOL_SIZE (9)", "go together", "absolute http", "neither query", "exclude each other"] {
             assert!(error.contains(part), "{part} is missing in {error}");
         }
+    }
+
+    #[test]
+    fn what_signing_in_gives_fits_together() {
+        let settings = settings(&[]).unwrap().sign_in;
+        assert_eq!(settings.grant_lifetime, std::time::Duration::from_hours(90 * 24));
+        let wrong = |args: &[&str]| super::Settings::from_args(args, &DotEnv::default()).unwrap_err().to_string();
+        assert!(wrong(&["--grant-lifetime", "1d"]).contains("MREG_GRANT_IDLE_TIMEOUT"));
+        assert!(wrong(&["--client-registration", "token"]).contains("needs MREG_CLIENT_REGISTRATION_TOKEN"));
+        assert!(wrong(&["--client-registration-token", "x"]).contains("is for MREG_CLIENT_REGISTRATION=token only"));
+        let short = ["--client-registration", "token", "--client-registration-token", "hush"];
+        let said = wrong(&short);
+        assert!(said.contains("guessed") && !said.contains("hush"), "{said}");
+        assert!(wrong(&["--access-token-lifetime", "2d"]).contains("1 minute to 1 day"));
     }
 
     #[test]

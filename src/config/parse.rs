@@ -29,6 +29,36 @@ pub(super) fn positive(text: &str) -> Result<Duration, String> {
     if value.is_zero() { Err("must be more than zero".into()) } else { Ok(value) }
 }
 
+/// Like [`positive`], with days (`90d`) and up to 10 years: for what lasts.
+pub(super) fn life(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split(text);
+    let value = if unit == "d" {
+        let days: f64 = number.parse().map_err(|_| "write a time as 12h or 90d".to_owned())?;
+        if !(0.0..=3650.0).contains(&days) {
+            return Err("at most 3650 days".into());
+        }
+        Duration::from_secs_f64(days * 86_400.0)
+    } else {
+        duration(text)?
+    };
+    if value.is_zero() { Err("must be more than zero".into()) } else { Ok(value) }
+}
+
+/// Like [`life`], for tokens that nobody can call back from a client: 1 minute to 1 day.
+pub(super) fn token_life(text: &str) -> Result<Duration, String> {
+    let value = life(text)?;
+    if (60..=86_400).contains(&value.as_secs()) { Ok(value) } else { Err("1 minute to 1 day".into()) }
+}
+
+/// A text for people: 1 to 2,000 characters, none of them a control character but line breaks.
+pub(super) fn notice(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() || text.chars().count() > 2_000 || text.chars().any(|c| c.is_control() && c != '\n') {
+        return Err("give 1 to 2,000 characters of plain text".into());
+    }
+    Ok(text.to_owned())
+}
+
 /// `65536`, `64KiB`, `4MiB`, `1GiB` (and `kB`, `MB`, `GB` of a thousand). At most 1 TiB.
 pub(super) fn bytes(text: &str) -> Result<usize, String> {
     let (number, unit) = split(text);
@@ -115,6 +145,16 @@ mod tests {
         assert_eq!(bytes("10 kB"), Ok(10_000));
         assert!(bytes("0").is_err() && bytes("4 pages").is_err() && bytes("1.5MiB").is_err());
         assert!(bytes("99999999999999GiB").is_err());
+    }
+
+    #[test]
+    fn what_lasts_is_told_in_days() {
+        assert_eq!(life("90d"), Ok(Duration::from_hours(90 * 24)));
+        assert_eq!(life("12h"), Ok(Duration::from_hours(12)));
+        assert!(life("0d").is_err() && life("4000d").is_err() && life("d").is_err() && life("-1d").is_err());
+        assert!(token_life("59s").is_err() && token_life("25h").is_err() && token_life("1m").is_ok());
+        assert!(notice(" ").is_err() && notice("a\tb").is_err() && notice(&"x".repeat(2_001)).is_err());
+        assert_eq!(notice("Ask IT:\nit@example.com ").as_deref(), Ok("Ask IT:\nit@example.com"));
     }
 
     #[test]

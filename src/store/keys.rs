@@ -5,7 +5,7 @@ use sqlx::AssertSqlSafe;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::users::UserRow;
+use super::users::{UserRow, insert_user};
 use super::{Store, StoreError};
 use crate::id::TenantId;
 
@@ -114,22 +114,10 @@ impl Store {
         key: &KeyRow,
     ) -> Result<bool, StoreError> {
         let exists = "SELECT COUNT(*) FROM users WHERE role = 'admin'";
-        let text = "INSERT INTO users (id, tenant_id, username, password_hash, role, state, created_at, updated_at)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
         let made = on!(change self, tx => {
             let admins: i64 = sqlx::query_scalar(exists).fetch_one(&mut *tx).await?;
             if admins == 0 {
-                sqlx::query(text)
-                    .bind(user.id)
-                    .bind(tenant.as_str())
-                    .bind(&user.username)
-                    .bind(user.password_hash.as_deref())
-                    .bind(&user.role)
-                    .bind(&user.state)
-                    .bind(user.created_at)
-                    .bind(user.updated_at)
-                    .execute(&mut *tx)
-                    .await?;
+                insert_user!(tx, tenant, user);
                 insert!(tx, tenant, key);
             }
             admins == 0

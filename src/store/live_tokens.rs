@@ -4,7 +4,6 @@
 use uuid::Uuid;
 
 use super::{Store, StoreError};
-use crate::id::TenantId;
 
 /// An access token that is good, with what stands behind it.
 #[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
@@ -88,33 +87,9 @@ impl Store {
         Ok(found)
     }
 
-    /// Grants that ended at or after `since` (microseconds since 1970), by time; at most `limit`.
-    pub async fn grants_ended_since(&self, since: i64, limit: i64) -> Result<Vec<(Uuid, i64)>, StoreError> {
-        let text = "SELECT id, ended_at FROM grants WHERE ended_at >= $1 ORDER BY ended_at, id LIMIT $2";
-        Ok(on!(read self, db => sqlx::query_as(text).bind(since).bind(limit).fetch_all(db).await?))
-    }
-
-    /// Ends a grant; one that has ended stays as it ended. `Missing` when the tenant has none of that id.
-    pub async fn end_grant(
-        &self,
-        tenant: &TenantId,
-        grant: Uuid,
-        reason: &str,
-        detail: &str,
-        now: i64,
-    ) -> Result<(), StoreError> {
-        let text = "UPDATE grants SET ended_at = COALESCE(ended_at, $1), end_reason = COALESCE(end_reason, $2),
-            end_detail = COALESCE(end_detail, $3) WHERE tenant_id = $4 AND id = $5";
-        let done = on!(write self, tx => {
-            let query = sqlx::query(text).bind(now).bind(reason).bind(detail).bind(tenant.as_str()).bind(grant);
-            query.execute(&mut *tx).await?.rows_affected()
-        });
-        if done == 0 { Err(StoreError::Missing) } else { Ok(()) }
-    }
-
     /// Notes when grants were last used: each with its time in microseconds since 1970.
     pub async fn touch_grants(&self, used: &[(Uuid, i64)]) -> Result<(), StoreError> {
-        let text = "UPDATE grants SET last_used_at = $1 WHERE id = $2 AND last_used_at < $1";
+        let text = "UPDATE grants SET last_used_at = $1 WHERE id = $2 AND last_used_at < $1 AND ended_at IS NULL";
         on!(write self, tx => {
             for (grant, at) in used {
                 sqlx::query(text).bind(at).bind(grant).execute(&mut *tx).await?;

@@ -66,12 +66,20 @@ pub(crate) use on;
 const MOVE: &str = "UPDATE counters SET value = value + 1 WHERE name = 'registry_revision'";
 
 pub mod announcements;
+pub mod assertions;
+pub mod authorizations;
 pub mod catalogs;
+pub mod consents;
+pub mod families;
+pub mod grants;
 pub mod keys;
 pub mod live_tokens;
+pub mod logins;
 pub mod look;
+pub mod people;
 pub mod servers;
 pub mod tenants;
+pub mod traces;
 pub mod users;
 
 /// Why the store did not do as it was told.

@@ -1,4 +1,4 @@
-//! Local accounts. Names are kept in lower case; passwords only as the hash that `access` makes.
+//! Accounts, of this gateway and of identity providers. Names are kept in lower case; passwords only as the hash that `access` makes.
 
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
@@ -7,7 +7,7 @@ use super::{Store, StoreError};
 use crate::id::TenantId;
 
 /// A row of `users`.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, sqlx::FromRow)]
 pub struct UserRow {
     /// UUID version 7.
     pub id: Uuid,
@@ -21,6 +21,12 @@ pub struct UserRow {
     pub role: String,
     /// `active` or `disabled`.
     pub state: String,
+    /// The identity provider that vouches for the account; none for an account of this gateway.
+    pub issuer: Option<String>,
+    /// The name that never changes there.
+    pub subject: Option<String>,
+    /// What pages call the person.
+    pub display_name: Option<String>,
     /// Microseconds since 1970.
     pub created_at: i64,
     /// Microseconds since 1970.
@@ -38,31 +44,42 @@ pub struct UserChange<'a> {
     pub state: Option<&'a str>,
 }
 
+pub(super) const INSERT_USER: &str =
+    "INSERT INTO users (id, tenant_id, username, password_hash, role, state, issuer, subject,
+        display_name, created_at, updated_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+
+macro_rules! insert_user {
+    ($tx:ident, $tenant:expr, $row:expr) => {
+        sqlx::query($crate::store::users::INSERT_USER)
+            .bind($row.id)
+            .bind($tenant.as_str())
+            .bind(&$row.username)
+            .bind($row.password_hash.as_deref())
+            .bind(&$row.role)
+            .bind(&$row.state)
+            .bind($row.issuer.as_deref())
+            .bind($row.subject.as_deref())
+            .bind($row.display_name.as_deref())
+            .bind($row.created_at)
+            .bind($row.updated_at)
+            .execute(&mut *$tx)
+            .await?
+    };
+}
+pub(super) use insert_user;
+
 const ACTIVE_ADMINS: &str = "SELECT COUNT(*) FROM users WHERE role = 'admin' AND state = 'active'";
 
 impl Store {
-    /// Inserts a user; `Taken` when the tenant has one of that name.
+    /// Inserts a user; `Taken` when the tenant has one of that name, or anybody the same issuer and subject.
     pub async fn insert_user(&self, tenant: &TenantId, row: &UserRow) -> Result<(), StoreError> {
-        let text = "INSERT INTO users (id, tenant_id, username, password_hash, role, state, created_at, updated_at)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-        on!(change self, tx => {
-            sqlx::query(text)
-                .bind(row.id)
-                .bind(tenant.as_str())
-                .bind(&row.username)
-                .bind(row.password_hash.as_deref())
-                .bind(&row.role)
-                .bind(&row.state)
-                .bind(row.created_at)
-                .bind(row.updated_at)
-                .execute(&mut *tx)
-                .await?;
-        });
+        on!(change self, tx => { insert_user!(tx, tenant, row); });
         Ok(())
     }
 
     /// Changes a user. `Missing` when the tenant has none of that id, `LastAdmin` when no active administrator of the
-    /// gateway would be left. With `end_sessions` every key made by signing in is revoked at `now`.
+    /// gateway would be left. With `end_sessions` every key made by signing in is revoked at `now`, and every grant ends.
     pub async fn update_user(
         &self,
         tenant: &TenantId,
@@ -75,6 +92,9 @@ impl Store {
             state = COALESCE($3, state), updated_at = $4 WHERE tenant_id = $5 AND id = $6";
         let end = "UPDATE api_keys SET revoked_at = $1
             WHERE tenant_id = $2 AND user_id = $3 AND kind = 'login' AND revoked_at IS NULL";
+        let end_grants = "UPDATE grants SET ended_at = $1, end_reason = 'error', end_detail = $2
+            WHERE tenant_id = $3 AND user_id = $4 AND ended_at IS NULL";
+        let detail = if change.state == Some("disabled") { "disabled" } else { "changed" };
         on!(change self, tx => {
             let before: i64 = sqlx::query_scalar(ACTIVE_ADMINS).fetch_one(&mut *tx).await?;
             let done = sqlx::query(text)
@@ -94,9 +114,12 @@ impl Store {
                 return Err(StoreError::LastAdmin);
             }
             if end_sessions {
-                sqlx::query(end).bind(now).bind(tenant.as_str()).bind(id).execute(&mut *tx).await?;
+                let tenant = tenant.as_str();
+                sqlx::query(end).bind(now).bind(tenant).bind(id).execute(&mut *tx).await?;
+                sqlx::query(end_grants).bind(now).bind(detail).bind(tenant).bind(id).execute(&mut *tx).await?;
             }
         });
+        self.announce_ends(usize::from(end_sessions)).await;
         Ok(())
     }
 

@@ -32,6 +32,18 @@ const OVERHEAD: &[u64] =
 /// 0.1 to 60 s, as the operators' dashboards expect.
 const TOOL: &[u64] = &[100 * MS, 500 * MS, 1_000 * MS, 2_000 * MS, 5_000 * MS, 10_000 * MS, 30_000 * MS, 60_000 * MS];
 
+/// 1 minute to 8 hours.
+const SESSION: &[u64] = &[
+    60_000 * MS,
+    300_000 * MS,
+    900_000 * MS,
+    1_800_000 * MS,
+    3_600_000 * MS,
+    7_200_000 * MS,
+    14_400_000 * MS,
+    28_800_000 * MS,
+];
+
 macro_rules! list {
     ($(#[doc = $help:literal] $field:ident: $kind:ident[$($label:ident),*] = $name:literal $(by $bounds:ident)?;)*) => {
         /// Every metric of the process.
@@ -89,6 +101,8 @@ list! {
     user_sessions: Gauge[tenant_id, session_type, activity] = "mcp_user_sessions_active";
     /// Distinct users seen within 5 minutes.
     concurrent_users: Gauge[tenant_id] = "mcp_concurrent_users";
+    /// Signed-in sessions that ended, by why: logout, timeout, error; seconds.
+    session_duration: Histogram[tenant_id, end_reason] = "mcp_session_duration_seconds" by SESSION;
     /// MCP sessions held for clients.
     sessions: Gauge[] = "mcp_gateway_sessions";
     /// Event streams open to clients.

@@ -7,14 +7,11 @@ use http::header::AUTHORIZATION;
 use http::request::Parts;
 use time::OffsetDateTime;
 
-use crate::access::tokens::ACCESS_PREFIX;
 use crate::access::{Admin, AuthError, Caller, Opening};
 use crate::app::App;
+use crate::crypto::TokenKind;
 use crate::web::problem::Problem;
 use crate::web::record::Trail;
-
-/// Credentials of ours that are for the token endpoint only.
-const ELSEWHERE: [&str; 2] = ["mcpg_rt_", "mcpg_ac_"];
 
 /// The text behind the one `Authorization: Bearer` (RFC 6750). No other place is looked at.
 fn bearer(headers: &HeaderMap) -> Result<&str, AuthError> {
@@ -36,11 +33,10 @@ fn bearer(headers: &HeaderMap) -> Result<&str, AuthError> {
 /// one kind never stands in for another.
 pub async fn authenticate(app: &App, headers: &HeaderMap, what: Opening<'_>) -> Result<Caller, AuthError> {
     let (shown, now) = (bearer(headers)?, OffsetDateTime::now_utc());
-    if ELSEWHERE.iter().any(|prefix| shown.starts_with(prefix)) {
-        return Err(AuthError::WrongKind);
-    }
-    if !shown.starts_with(ACCESS_PREFIX) {
-        return app.keyring.authenticate(shown, now);
+    match TokenKind::of(shown) {
+        Some(TokenKind::Access) => {}
+        Some(TokenKind::Refresh | TokenKind::Code) => return Err(AuthError::WrongKind),
+        Some(TokenKind::ApiKey) | None => return app.keyring.authenticate(shown, now),
     }
     let caller = match app.tokens.known(shown, now) {
         Some(caller) => caller,

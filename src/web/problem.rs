@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::access::{AccessError, AuthError, Opening};
 use crate::app::App;
 use crate::field::FieldError;
+use crate::grants::{OauthCode, Refusal};
 use crate::registry::servers::ServersError;
 use crate::store::StoreError;
 use crate::telemetry::RequestId;
@@ -224,6 +225,22 @@ impl From<AccessError> for Problem {
                 .with_header(RETRY_AFTER, HeaderValue::from_static("1")),
             AccessError::Hashing(cause) => Self::internal(cause),
             AccessError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    /// For our own pages and API; at the token endpoint a refusal keeps its OAuth form.
+    fn from(refusal: Refusal) -> Self {
+        let status = match refusal.code {
+            OauthCode::ServerError => return Self::internal(refusal.detail),
+            OauthCode::TemporarilyUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        let problem = Self::new(status, "REFUSED", refusal.text).because(refusal.detail);
+        match refusal.retry_after.map(after_seconds) {
+            Some((name, value)) => problem.with_header(name, value),
+            None => problem,
         }
     }
 }

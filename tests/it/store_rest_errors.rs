@@ -247,6 +247,9 @@ async fn another_tenants_things_do_not_exist() {
         password_hash: None,
         role: "user".into(),
         state: "active".into(),
+        issuer: None,
+        subject: None,
+        display_name: None,
         created_at: 1,
         updated_at: 1,
     };

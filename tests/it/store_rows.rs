@@ -33,6 +33,9 @@ fn user(tenant: &TenantId, name: &str, role: &str) -> UserRow {
         password_hash: None,
         role: role.into(),
         state: "active".into(),
+        issuer: None,
+        subject: None,
+        display_name: None,
         created_at: time,
         updated_at: time,
     }

@@ -1,0 +1,257 @@
+//! Authorizations under way: from the client's redirect to the code. Each is bound to the browser that began it by a cookie, is
+//! sealed in the database, goes on only after the person agreed, and is taken out once.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq as _;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Grants, OauthCode, Refusal, ScopeSet, damaged};
+use crate::crypto::{Place, hash_token, new_secret};
+use crate::id::TenantId;
+use crate::secret::Secret;
+use crate::store::authorizations::AuthorizationRow;
+use crate::store::{StoreError, micros};
+
+/// How long a person has from the client's redirect to the provider's answer.
+pub const AUTHORIZATION_LASTS: Duration = Duration::from_mins(10);
+/// Most authorizations under way at once; further ones are told to come back.
+pub const MOST_AUTHORIZATIONS: i64 = 50_000;
+
+/// What a client asked for; checked before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// The client.
+    pub client_id: String,
+    /// What the client calls itself; text only.
+    pub client_name: Option<String>,
+    /// Where the answer goes, exactly as it was asked for.
+    pub redirect_uri: String,
+    /// The client's own, only given back.
+    pub state: Option<String>,
+    /// S256 of the client's verifier (RFC 7636).
+    pub code_challenge: String,
+    /// The resource (RFC 8707), canonical.
+    pub resource: String,
+    /// The scopes.
+    pub scopes: ScopeSet,
+    /// Whom the client expects to sign in.
+    pub login_hint: Option<String>,
+    /// The trace of this attempt to sign in.
+    pub trace: Option<Uuid>,
+}
+
+/// What is kept of the way to the identity provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leg {
+    /// The provider's name.
+    pub provider: String,
+    /// What the provider repeats in its token.
+    pub nonce: Secret,
+    /// Ours, of RFC 7636.
+    pub verifier: Secret,
+}
+
+/// An authorization that was begun.
+#[derive(Debug)]
+pub struct Begun {
+    /// Its id.
+    pub id: Uuid,
+    /// For a cookie of the browser, named after the id.
+    pub cookie: Secret,
+    /// For the form by which the person agrees.
+    pub csrf: Secret,
+}
+
+/// An authorization as it stands.
+#[derive(Debug)]
+pub struct UnderWay {
+    /// Its id.
+    pub id: Uuid,
+    /// What was asked for.
+    pub request: Request,
+    /// For the form by which the person agrees.
+    pub csrf: Secret,
+    /// Whether the person agreed.
+    pub consented: bool,
+    /// The way to the provider, once the browser was sent there.
+    pub leg: Option<Leg>,
+}
+
+/// What is sealed in a row.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    request: Request,
+    csrf: Secret,
+    consented: bool,
+    leg: Option<Leg>,
+}
+
+/// Rounds of reading and writing that two forms sent at once may take.
+const ROUNDS: usize = 4;
+
+impl Grants {
+    /// Keeps what a client asked for. Refused with `temporarily_unavailable` when [`MOST_AUTHORIZATIONS`] are under way.
+    pub async fn begin(&self, request: Request, now: OffsetDateTime) -> Result<Begun, Refusal> {
+        let (id, cookie, csrf) = (Uuid::now_v7(), new_secret(), new_secret());
+        let kept = Kept { request, csrf: csrf.clone(), consented: false, leg: None };
+        let row = AuthorizationRow {
+            id,
+            browser_hash: hash_token(cookie.expose()).to_vec(),
+            state_hash: None,
+            request: self.seal(id, &kept)?,
+            created_at: micros(now),
+            expires_at: micros(now + AUTHORIZATION_LASTS),
+        };
+        let store = &self.0.store;
+        if !store.insert_authorization(&row, MOST_AUTHORIZATIONS).await? {
+            // Some of them may be over and only not swept yet.
+            store.purge_authorizations(micros(now)).await?;
+            if !store.insert_authorization(&row, MOST_AUTHORIZATIONS).await? {
+                let text = "too many people are signing in at this moment; try again in a minute";
+                let full = Refusal::new(OauthCode::TemporarilyUnavailable, "full", text);
+                return Err(Refusal { retry_after: Some(Duration::from_mins(1)), ..full });
+            }
+        }
+        Ok(Begun { id, cookie, csrf })
+    }
+
+    /// The authorization of that id, for the browser that shows its cookie.
+    pub async fn under_way(&self, id: Uuid, cookie: &str, now: OffsetDateTime) -> Result<UnderWay, Refusal> {
+        let row = self.row_under_way(id, cookie, now).await?;
+        Ok(told(id, self.open(&row)?))
+    }
+
+    /// The person agreed: cookie and form must both be those of the authorization.
+    pub async fn consent(&self, id: Uuid, cookie: &str, csrf: &str, now: OffsetDateTime) -> Result<UnderWay, Refusal> {
+        self.change_under_way(id, cookie, now, |kept, row| {
+            if !bool::from(kept.csrf.expose().as_bytes().ct_eq(csrf.as_bytes())) {
+                let text = "the form was not sent by the page that this gateway showed; begin again";
+                return Err(Refusal::new(OauthCode::InvalidRequest, "csrf", text));
+            }
+            kept.consented = true;
+            Ok(row.state_hash.clone())
+        })
+        .await
+    }
+
+    /// The browser is sent to a provider with `state`. Sending it again replaces the way that it was sent before.
+    pub async fn send(
+        &self,
+        id: Uuid,
+        cookie: &str,
+        state: &Secret,
+        leg: Leg,
+        now: OffsetDateTime,
+    ) -> Result<(), Refusal> {
+        let state = hash_token(state.expose());
+        self.change_under_way(id, cookie, now, |kept, _| {
+            agreed(kept.consented)?;
+            kept.leg = Some(leg.clone());
+            Ok(Some(state.to_vec()))
+        })
+        .await
+        .map(drop)
+    }
+
+    /// The provider sent a browser back with `state`: takes the authorization out, once, if `cookie_of` finds the cookie of its
+    /// id in that browser. A browser without it leaves the authorization as it is.
+    pub async fn at_callback(
+        &self,
+        state: &str,
+        cookie_of: impl FnOnce(Uuid) -> Option<String> + Send,
+        now: OffsetDateTime,
+    ) -> Result<UnderWay, Refusal> {
+        let state = hash_token(state);
+        let id = self.0.store.authorization_of_state(&state, micros(now)).await?;
+        let id = id.ok_or_else(|| gone("state"))?;
+        let cookie = cookie_of(id).ok_or_else(|| gone("other_browser"))?;
+        let browser = hash_token(&cookie);
+        let row = self.0.store.take_authorization(id, &browser, Some(&state), micros(now)).await?;
+        self.taken(row)
+    }
+
+    /// Takes an authorization out, once: the person signed in here.
+    pub async fn take(&self, id: Uuid, cookie: &str, now: OffsetDateTime) -> Result<UnderWay, Refusal> {
+        let row = self.0.store.take_authorization(id, &hash_token(cookie), None, micros(now)).await?;
+        self.taken(row)
+    }
+
+    /// Takes an authorization out: the person said no, or it cannot go on.
+    pub async fn give_up(&self, id: Uuid, cookie: &str, now: OffsetDateTime) -> Result<UnderWay, Refusal> {
+        let row = self.0.store.take_authorization(id, &hash_token(cookie), None, micros(now)).await?;
+        let row = row.ok_or_else(|| gone("gone"))?;
+        Ok(told(row.id, self.open(&row)?))
+    }
+
+    fn taken(&self, row: Option<AuthorizationRow>) -> Result<UnderWay, Refusal> {
+        let row = row.ok_or_else(|| gone("gone"))?;
+        let kept = self.open(&row)?;
+        agreed(kept.consented)?;
+        Ok(told(row.id, kept))
+    }
+
+    async fn row_under_way(&self, id: Uuid, cookie: &str, now: OffsetDateTime) -> Result<AuthorizationRow, Refusal> {
+        let row = self.0.store.authorization(id, &hash_token(cookie), micros(now)).await?;
+        row.ok_or_else(|| gone("gone"))
+    }
+
+    /// Reads, changes and writes; again when another form of the same browser came between.
+    async fn change_under_way(
+        &self,
+        id: Uuid,
+        cookie: &str,
+        now: OffsetDateTime,
+        change: impl Fn(&mut Kept, &AuthorizationRow) -> Result<Option<Vec<u8>>, Refusal>,
+    ) -> Result<UnderWay, Refusal> {
+        for _ in 0..ROUNDS {
+            let row = self.row_under_way(id, cookie, now).await?;
+            let mut kept = self.open(&row)?;
+            let state = change(&mut kept, &row)?;
+            match self.0.store.update_authorization(&row, &self.seal(id, &kept)?, state.as_deref()).await {
+                Ok(()) => return Ok(told(id, kept)),
+                Err(StoreError::Stale) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Refusal::from(StoreError::Stale))
+    }
+
+    fn seal(&self, id: Uuid, kept: &Kept) -> Result<Vec<u8>, Refusal> {
+        let text = serde_json::to_vec(kept).map(zeroize::Zeroizing::new);
+        let text = text.map_err(|error| damaged("an authorization", &error))?;
+        let tenant = TenantId::default_tenant();
+        self.0.sealer.seal(place(&id.to_string(), &tenant), &text).map_err(|error| damaged("an authorization", &error))
+    }
+
+    fn open(&self, row: &AuthorizationRow) -> Result<Kept, Refusal> {
+        let tenant = TenantId::default_tenant();
+        let text = self.0.sealer.open(place(&row.id.to_string(), &tenant), &row.request);
+        let text = text.map_err(|error| damaged("an authorization", &error))?;
+        serde_json::from_slice(&text).map_err(|error| damaged("an authorization", &error))
+    }
+}
+
+/// Whose it is shows only when somebody has signed in: until then every authorization is under the first tenant.
+fn place<'a>(row: &'a str, tenant: &'a TenantId) -> Place<'a> {
+    Place { table: "authorizations.request", row, tenant }
+}
+
+fn told(id: Uuid, kept: Kept) -> UnderWay {
+    UnderWay { id, request: kept.request, csrf: kept.csrf, consented: kept.consented, leg: kept.leg }
+}
+
+fn agreed(consented: bool) -> Result<(), Refusal> {
+    if consented {
+        return Ok(());
+    }
+    Err(Refusal::new(OauthCode::InvalidRequest, "consent", "nobody has agreed to this yet; begin again"))
+}
+
+/// Unknown, over, taken, or another browser's: which, only our logs know.
+fn gone(reason: &'static str) -> Refusal {
+    let text = "this sign-in is over, or was begun in another browser; begin again from the program that asks for it";
+    Refusal::new(OauthCode::InvalidRequest, reason, text)
+}

@@ -1,0 +1,160 @@
+//! Grants end: by their account, their client, an administrator, the provider's word or time. An end is final, has a reason, and
+//! is told to the other processes on the database.
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{GrantView, Grants, OauthCode, Refusal};
+use crate::crypto::{TokenKind, hash_token};
+use crate::id::TenantId;
+use crate::store::grants::{BATCH, GrantRow, Which};
+use crate::store::tenants::tenant_of;
+use crate::store::{StoreError, at, micros};
+
+/// Why a grant ended, as it is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    /// Somebody ended it on purpose.
+    Logout,
+    /// Its time was over.
+    Timeout,
+    /// It could not be trusted any longer.
+    Error,
+}
+
+impl EndReason {
+    /// The stored word, and the label in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Logout => "logout",
+            Self::Timeout => "timeout",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// How a grant is to end.
+#[derive(Debug, Clone, Copy)]
+pub struct End {
+    /// As it is counted.
+    pub reason: EndReason,
+    /// One word: `revoked`, `reuse`, `disabled` …
+    pub detail: &'static str,
+}
+
+/// A grant that ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Which.
+    pub id: Uuid,
+    /// Whose.
+    pub tenant: TenantId,
+    /// For which account.
+    pub user: Uuid,
+    /// `client`, `service` or `browser`.
+    pub kind: String,
+    /// `logout`, `timeout` or `error`.
+    pub reason: String,
+    /// One word.
+    pub detail: String,
+    /// When it began.
+    pub created_at: OffsetDateTime,
+    /// When it ended.
+    pub ended_at: OffsetDateTime,
+}
+
+/// Which grants of a tenant.
+#[derive(Debug, Clone, Copy)]
+pub enum Ids<'a> {
+    /// One, and with an account only if it is that one's.
+    One(Uuid, Option<Uuid>),
+    /// Every one of an account.
+    User(Uuid),
+    /// Every one of a client.
+    Client(&'a str),
+    /// Every one that rests on what a provider gave.
+    Login(Uuid),
+}
+
+impl Ended {
+    pub(super) fn of(row: GrantRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: row.id,
+            tenant: tenant_of(&row.tenant_id)?,
+            user: row.user_id,
+            kind: row.kind,
+            reason: row.end_reason.unwrap_or_default(),
+            detail: row.end_detail.unwrap_or_default(),
+            created_at: at(row.created_at),
+            ended_at: at(row.ended_at.unwrap_or(row.expires_at)),
+        })
+    }
+}
+
+/// Most live grants that are listed.
+const LISTED: i64 = 500;
+/// Most ends that are told at once.
+const TOLD: i64 = 1_000;
+
+impl Grants {
+    /// Ends what is live of them; what has ended already, or is not there, is left out of the answer.
+    pub async fn end(
+        &self,
+        tenant: &TenantId,
+        which: Ids<'_>,
+        end: End,
+        now: OffsetDateTime,
+    ) -> Result<Vec<Ended>, Refusal> {
+        let which = match which {
+            Ids::One(id, user) => Which::One(id, user),
+            Ids::User(id) => Which::User(id),
+            Ids::Client(id) => Which::Client(id),
+            Ids::Login(id) => Which::Login(id),
+        };
+        let mut ended = Vec::new();
+        loop {
+            let store = &self.0.store;
+            let rows = store.end_grants(tenant, which, end.reason.as_str(), end.detail, micros(now)).await?;
+            let whole = rows.len() < BATCH;
+            for row in rows {
+                ended.push(Ended::of(row)?);
+            }
+            if whole {
+                return Ok(ended);
+            }
+        }
+    }
+
+    /// A client gives a token of either kind back: its grant ends (RFC 7009). A text that is no live token is a success;
+    /// another client's token is not touched and is refused.
+    pub async fn revoke(&self, token: &str, client_id: &str, now: OffsetDateTime) -> Result<Option<Ended>, Refusal> {
+        let refresh = match TokenKind::of(token) {
+            Some(TokenKind::Access) => false,
+            Some(TokenKind::Refresh) => true,
+            _ => return Ok(None),
+        };
+        let Some(grant) = self.0.store.grant_of_token(&hash_token(token), refresh).await? else { return Ok(None) };
+        if grant.client_id.as_deref() != Some(client_id) {
+            let text = "the token was not issued to this client";
+            return Err(Refusal::new(OauthCode::InvalidGrant, "other_client", text));
+        }
+        let end = End { reason: EndReason::Logout, detail: "revoked" };
+        let ended = self.end(&tenant_of(&grant.tenant_id)?, Ids::One(grant.id, None), end, now).await?;
+        Ok(ended.into_iter().next())
+    }
+
+    /// The live grants of an account, newest use first, at most 500.
+    pub async fn of_user(&self, tenant: &TenantId, user: Uuid, now: OffsetDateTime) -> Result<Vec<GrantView>, Refusal> {
+        let rows = self.0.store.live_grants(tenant, user, micros(now), LISTED).await?;
+        Ok(rows.into_iter().map(GrantView::of).collect())
+    }
+
+    /// Grants that ended after (or at, with a greater id) what was seen last, oldest first, at most 1,000. Ends that are being
+    /// written may come to light some moments late: whoever polls looks some seconds back.
+    pub async fn ended_since(&self, after: OffsetDateTime, id: Uuid) -> Result<Vec<(OffsetDateTime, Uuid)>, Refusal> {
+        let rows = self.0.store.grants_ended_since(micros(after), id, TOLD).await?;
+        Ok(rows.into_iter().map(|(time, id)| (at(time), id)).collect())
+    }
+}

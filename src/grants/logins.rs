@@ -1,0 +1,187 @@
+//! What an identity provider gave us for a person, sealed: to ask it again, from time to time, whether the person may still come
+//! in. It is kept for as long as a live grant rests on it.
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::{Grants, Refusal, damaged};
+use crate::crypto::Place;
+use crate::id::TenantId;
+use crate::store::logins::LoginRow;
+use crate::store::tenants::tenant_of;
+use crate::store::{StoreError, at, micros};
+
+/// Whether a provider still vouches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginState {
+    /// As far as we know.
+    Active,
+    /// The person has to sign in again.
+    NeedsInteraction,
+    /// It does not.
+    Dead,
+}
+
+impl LoginState {
+    /// The stored word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::NeedsInteraction => "needs_interaction",
+            Self::Dead => "dead",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Active, Self::NeedsInteraction, Self::Dead].into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+/// A login to keep.
+#[derive(Debug)]
+pub struct NewLogin<'a> {
+    /// Whose.
+    pub tenant: &'a TenantId,
+    /// Of which account.
+    pub user: Uuid,
+    /// The provider's name.
+    pub provider: &'a str,
+    /// The provider's tokens, as bytes of the caller's making; sealed here.
+    pub tokens: Option<&'a [u8]>,
+}
+
+/// A login as it is kept.
+#[derive(Debug)]
+pub struct Login {
+    /// Its id.
+    pub id: Uuid,
+    /// Whose.
+    pub tenant: TenantId,
+    /// Of which account.
+    pub user: Uuid,
+    /// The provider's name.
+    pub provider: String,
+    /// The provider's tokens.
+    pub tokens: Option<Zeroizing<Vec<u8>>>,
+    /// Whether the provider still vouches.
+    pub state: LoginState,
+    /// Why it does not: its error, never a token.
+    pub reason: Option<String>,
+    /// What it wants to see at the next sign-in.
+    pub claims: Option<String>,
+    /// When it was last asked.
+    pub checked_at: OffsetDateTime,
+}
+
+/// Longest error and claims of a provider that are kept, in characters.
+const KEPT: usize = 8_000;
+
+impl Grants {
+    /// Keeps a login.
+    pub async fn keep_login(&self, login: &NewLogin<'_>, now: OffsetDateTime) -> Result<Uuid, Refusal> {
+        let id = Uuid::now_v7();
+        let row = LoginRow {
+            id,
+            tenant_id: login.tenant.as_str().to_owned(),
+            user_id: login.user,
+            provider: login.provider.to_owned(),
+            tokens: login.tokens.map(|tokens| self.seal_login(login.tenant, id, tokens)).transpose()?,
+            state: LoginState::Active.as_str().to_owned(),
+            reason: None,
+            claims: None,
+            created_at: micros(now),
+            checked_at: micros(now),
+        };
+        self.0.store.insert_login_row(login.tenant, &row).await?;
+        Ok(id)
+    }
+
+    /// A login, whatever its state.
+    pub async fn login(&self, tenant: &TenantId, id: Uuid) -> Result<Option<Login>, Refusal> {
+        self.0.store.login_row(tenant, id).await?.map(|row| self.open_login(row)).transpose()
+    }
+
+    /// The provider vouched again; with tokens, those take the place of the ones that were kept.
+    pub async fn login_checked(
+        &self,
+        tenant: &TenantId,
+        id: Uuid,
+        tokens: Option<&[u8]>,
+        now: OffsetDateTime,
+    ) -> Result<(), Refusal> {
+        let mut row = self.login_row(tenant, id).await?;
+        if let Some(tokens) = tokens {
+            row.tokens = Some(self.seal_login(tenant, id, tokens)?);
+        }
+        LoginState::Active.as_str().clone_into(&mut row.state);
+        (row.reason, row.claims, row.checked_at) = (None, None, micros(now));
+        Ok(self.0.store.update_login_row(tenant, &row).await?)
+    }
+
+    /// The provider wants the person back, or does not vouch any longer. A dead login loses its tokens.
+    pub async fn login_refused(
+        &self,
+        tenant: &TenantId,
+        id: Uuid,
+        state: LoginState,
+        reason: &str,
+        claims: Option<&str>,
+        now: OffsetDateTime,
+    ) -> Result<(), Refusal> {
+        let mut row = self.login_row(tenant, id).await?;
+        if state == LoginState::Dead {
+            row.tokens = None;
+        }
+        state.as_str().clone_into(&mut row.state);
+        row.reason = Some(reason.chars().take(KEPT).collect());
+        // Cut claims would be no claims.
+        row.claims = claims.filter(|claims| claims.len() <= KEPT).map(ToOwned::to_owned);
+        row.checked_at = micros(now);
+        Ok(self.0.store.update_login_row(tenant, &row).await?)
+    }
+
+    /// Up to `limit` logins that were not checked within the time of the terms and whose grants were used since; they count as
+    /// checked from now on, so that of several processes one asks. One that cannot be opened is left out and logged.
+    pub async fn logins_due(&self, limit: u16, now: OffsetDateTime) -> Result<Vec<Login>, Refusal> {
+        let before = micros(now - self.0.terms.recheck);
+        let rows = self.0.store.claim_due_logins(before, micros(now), limit.into()).await?;
+        let open = |row: LoginRow| {
+            let id = row.id;
+            self.open_login(row)
+                .inspect_err(|error| tracing::error!(login = %id, error = error.detail, "left out"))
+                .ok()
+        };
+        Ok(rows.into_iter().filter_map(open).collect())
+    }
+
+    async fn login_row(&self, tenant: &TenantId, id: Uuid) -> Result<LoginRow, Refusal> {
+        Ok(self.0.store.login_row(tenant, id).await?.ok_or(StoreError::Missing)?)
+    }
+
+    fn seal_login(&self, tenant: &TenantId, id: Uuid, tokens: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let row = id.to_string();
+        self.0.sealer.seal(place(&row, tenant), tokens).map_err(|error| damaged("a login", &error))
+    }
+
+    fn open_login(&self, row: LoginRow) -> Result<Login, Refusal> {
+        let tenant = tenant_of(&row.tenant_id)?;
+        let id = row.id.to_string();
+        let tokens = row.tokens.map(|sealed| self.0.sealer.open(place(&id, &tenant), &sealed)).transpose();
+        Ok(Login {
+            id: row.id,
+            user: row.user_id,
+            provider: row.provider,
+            tokens: tokens.map_err(|error| damaged("a login", &error))?,
+            state: LoginState::parse(&row.state).ok_or_else(|| damaged("a login's state", &row.state))?,
+            reason: row.reason,
+            claims: row.claims,
+            checked_at: at(row.checked_at),
+            tenant,
+        })
+    }
+}
+
+fn place<'a>(row: &'a str, tenant: &'a TenantId) -> Place<'a> {
+    Place { table: "logins.tokens", row, tenant }
+}

@@ -1,0 +1,219 @@
+//! ENGINE: the authorization server's core, without HTTP. It keeps authorizations under way, makes grants, gives codes and tokens
+//! for them, and ends them; who the person is, an identity provider or a password has said before. Whatever may happen once
+//! happens once in the database, not in memory, so that several gateways on one database are one authorization server.
+//!
+//! Texts that we give out are stored as SHA-256 only. Time comes as an argument everywhere.
+
+mod assertions;
+mod authorizations;
+mod codes;
+mod consents;
+mod ending;
+mod error;
+mod families;
+mod logins;
+mod people;
+mod scope;
+mod sessions;
+mod sweep;
+mod traces;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+pub use authorizations::{AUTHORIZATION_LASTS, Begun, Leg, MOST_AUTHORIZATIONS, Request, UnderWay};
+pub use codes::{CODE_LASTS, CodeTerms, Redemption, challenge_of};
+pub use consents::Consent;
+pub use ending::{End, EndReason, Ended, Ids};
+pub use error::{OauthCode, Refusal};
+pub use families::{REFRESH_GRACE, Refresh, Tokens};
+pub use logins::{Login, LoginState, NewLogin};
+pub use people::{Account, Person};
+pub use scope::{Scope, ScopeSet};
+pub use sessions::{BROWSER_SESSION_LASTS, BrowserSession};
+pub use sweep::Swept;
+pub use traces::{Outcome, Step, Trace, TraceFilter, TraceNote};
+
+use crate::config::SignIn;
+use crate::crypto::Sealer;
+use crate::id::TenantId;
+use crate::secret::Secret;
+use crate::store::grants::GrantRow;
+use crate::store::{Store, StoreError, at, micros};
+
+/// How long what we give is good.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// An access token.
+    pub access_token: Duration,
+    /// A grant, whatever its use.
+    pub grant: Duration,
+    /// A grant that nobody uses.
+    pub grant_idle: Duration,
+    /// The provider's word for a person, before it is asked again.
+    pub recheck: Duration,
+}
+
+impl From<&SignIn> for Terms {
+    fn from(settings: &SignIn) -> Self {
+        Self {
+            access_token: settings.access_token_lifetime,
+            grant: settings.grant_lifetime,
+            grant_idle: settings.grant_idle_timeout,
+            recheck: settings.identity_recheck_interval,
+        }
+    }
+}
+
+/// The authorization server's core. Cheap to clone; clones are one.
+#[derive(Debug, Clone)]
+pub struct Grants(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    store: Store,
+    sealer: Sealer,
+    terms: Terms,
+}
+
+impl Grants {
+    /// Over `store`, sealing with `sealer`.
+    pub fn new(store: Store, sealer: Sealer, terms: Terms) -> Self {
+        Self(Arc::new(Parts { store, sealer, terms }))
+    }
+
+    /// How long what it gives is good.
+    pub fn terms(&self) -> Terms {
+        self.0.terms
+    }
+}
+
+/// What kind of session a grant is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GrantKind {
+    /// A person through a client.
+    Client,
+    /// A client on its own (RFC 6749 section 4.4), or by an assertion (RFC 7523).
+    Service,
+    /// A person at our own pages.
+    Browser,
+}
+
+impl GrantKind {
+    /// The stored word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Service => "service",
+            Self::Browser => "browser",
+        }
+    }
+}
+
+/// What is to be granted.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// For which account.
+    pub user: Uuid,
+    /// To which client.
+    pub client_id: String,
+    /// What the client calls itself; shown as text only.
+    pub client_name: Option<String>,
+    /// The one resource that its tokens are good for (RFC 8707), canonical.
+    pub resource: String,
+    /// The most that its tokens may be used for.
+    pub scopes: ScopeSet,
+    /// `local`, or the identity provider's name.
+    pub login_method: String,
+    /// What the provider gave us for the person, if it is kept.
+    pub login: Option<Uuid>,
+}
+
+impl Order {
+    fn row(&self, kind: GrantKind, now: OffsetDateTime, expires_at: OffsetDateTime) -> GrantRow {
+        GrantRow {
+            id: Uuid::now_v7(),
+            tenant_id: self.tenant.as_str().to_owned(),
+            user_id: self.user,
+            kind: kind.as_str().to_owned(),
+            client_id: Some(self.client_id.clone()),
+            client_name: self.client_name.clone(),
+            resource: Some(self.resource.clone()),
+            scopes: self.scopes.to_string(),
+            login_method: self.login_method.clone(),
+            login_id: self.login,
+            created_at: micros(now),
+            last_used_at: micros(now),
+            expires_at: micros(expires_at),
+            ended_at: None,
+            end_reason: None,
+            end_detail: None,
+        }
+    }
+}
+
+/// A grant that waits for its code to be shown.
+#[derive(Debug)]
+pub struct Granted {
+    /// The grant.
+    pub id: Uuid,
+    /// For the client's redirect, once.
+    pub code: Secret,
+}
+
+/// A live grant as its account may see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GrantView {
+    /// Its id.
+    pub id: Uuid,
+    /// What kind it is.
+    pub kind: String,
+    /// To which client.
+    pub client_id: Option<String>,
+    /// What the client calls itself.
+    pub client_name: Option<String>,
+    /// What its tokens are good for.
+    pub resource: Option<String>,
+    /// Separated by spaces.
+    pub scopes: String,
+    /// `local`, or the identity provider's name.
+    pub login_method: String,
+    /// When it began.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// When it was last used, a moment late.
+    #[serde(with = "time::serde::rfc3339")]
+    pub last_used_at: OffsetDateTime,
+    /// When it ends at the latest.
+    #[serde(with = "time::serde::rfc3339")]
+    pub expires_at: OffsetDateTime,
+}
+
+impl GrantView {
+    fn of(row: GrantRow) -> Self {
+        Self {
+            id: row.id,
+            kind: row.kind,
+            client_id: row.client_id,
+            client_name: row.client_name,
+            resource: row.resource,
+            scopes: row.scopes,
+            login_method: row.login_method,
+            created_at: at(row.created_at),
+            last_used_at: at(row.last_used_at),
+            expires_at: at(row.expires_at),
+        }
+    }
+}
+
+/// What is kept of a value that could not be opened or read: its row, never its text.
+fn damaged(what: &str, error: &impl std::fmt::Display) -> Refusal {
+    Refusal::from(StoreError::Corrupt(format!("{what}: {error}")))
+}

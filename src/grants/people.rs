@@ -1,0 +1,166 @@
+//! The accounts of people whom a provider vouches for. An account belongs to one issuer and subject from its first sign-in and is
+//! never found by name, so that nobody comes into an account by being called like it.
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Grants, OauthCode, Refusal};
+use crate::access::Role;
+use crate::access::users::parse_username;
+use crate::crypto::new_secret;
+use crate::id::TenantId;
+use crate::store::tenants::tenant_of;
+use crate::store::users::UserRow;
+use crate::store::{StoreError, micros};
+
+/// Somebody as a provider described them.
+#[derive(Debug, Clone, Copy)]
+pub struct Person<'a> {
+    /// Who vouches.
+    pub issuer: &'a str,
+    /// The name there that never changes.
+    pub subject: &'a str,
+    /// The name that people know; the account's, if it can be.
+    pub username: &'a str,
+    /// For pages.
+    pub display_name: Option<&'a str>,
+    /// What the provider's roles or groups give.
+    pub role: Role,
+}
+
+/// An account that may come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Its id.
+    pub id: Uuid,
+    /// Its name here.
+    pub username: String,
+    /// For pages.
+    pub display_name: Option<String>,
+    /// Its role.
+    pub role: Role,
+    /// Whether this sign-in made it.
+    pub is_new: bool,
+}
+
+/// Longest name for pages, in characters.
+const DISPLAY_NAME: usize = 200;
+/// Names that are tried before giving up.
+const TRIES: usize = 8;
+
+impl Grants {
+    /// The account of `person` in `tenant`; made at the first sign-in, brought up to date at others. `access_denied` when it is
+    /// disabled, or belongs to another tenant.
+    pub async fn account_for(
+        &self,
+        tenant: &TenantId,
+        person: &Person<'_>,
+        now: OffsetDateTime,
+    ) -> Result<Account, Refusal> {
+        let store = &self.0.store;
+        for attempt in 0..TRIES {
+            if let Some(row) = store.user_of_subject(person.issuer, person.subject).await? {
+                return self.known(tenant, row, person, now).await;
+            }
+            let row = UserRow {
+                id: Uuid::now_v7(),
+                tenant_id: tenant.as_str().to_owned(),
+                username: username(person.username, attempt),
+                password_hash: None,
+                role: person.role.as_str().to_owned(),
+                state: "active".to_owned(),
+                issuer: Some(person.issuer.to_owned()),
+                subject: Some(person.subject.to_owned()),
+                display_name: display_name(person),
+                created_at: micros(now),
+                updated_at: micros(now),
+            };
+            match store.insert_user(tenant, &row).await {
+                Ok(()) => return account(row, true),
+                // The name is somebody else's, or another sign-in of the same person was first.
+                Err(StoreError::Taken) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(StoreError::Taken.into())
+    }
+
+    async fn known(
+        &self,
+        tenant: &TenantId,
+        mut row: UserRow,
+        person: &Person<'_>,
+        now: OffsetDateTime,
+    ) -> Result<Account, Refusal> {
+        let refuse = |reason, text| Err(Refusal::new(OauthCode::AccessDenied, reason, text));
+        if row.tenant_id != tenant.as_str() {
+            return refuse("other_tenant", "the account belongs to another tenant of this gateway");
+        }
+        if row.state != "active" {
+            return refuse("disabled", "the account is disabled here; ask an administrator of this gateway");
+        }
+        let display_name = display_name(person);
+        if row.role != person.role.as_str() || row.display_name != display_name {
+            person.role.as_str().clone_into(&mut row.role);
+            row.display_name = display_name;
+            row.updated_at = micros(now);
+            self.0.store.update_person(tenant, &row).await?;
+        }
+        account(row, false)
+    }
+}
+
+fn account(row: UserRow, is_new: bool) -> Result<Account, Refusal> {
+    let role = Role::parse(&row.role).ok_or_else(|| StoreError::Corrupt(format!("role `{}`", row.role)))?;
+    let tenant = tenant_of(&row.tenant_id)?;
+    Ok(Account { tenant, id: row.id, username: row.username, display_name: row.display_name, role, is_new })
+}
+
+fn display_name(person: &Person<'_>) -> Option<String> {
+    let plain = |text: &str| text.chars().filter(|c| !c.is_control()).take(DISPLAY_NAME).collect::<String>();
+    person.display_name.map(|name| plain(name.trim())).filter(|name| !name.is_empty())
+}
+
+/// The person's name as an account's, at first as it is, then with an ending that makes it another one.
+fn username(name: &str, attempt: usize) -> String {
+    let base = parse_username(name).unwrap_or_else(|_| {
+        let plain = |c: char| {
+            let c = c.to_ascii_lowercase();
+            if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '@' | '+') { c } else { '-' }
+        };
+        let text: String = name.trim().chars().map(plain).take(64).collect();
+        let text = text.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+        if text.is_empty() { "user".to_owned() } else { text.to_owned() }
+    });
+    if attempt == 0 {
+        return base;
+    }
+    let ending: String = new_secret().expose().chars().take(5).collect();
+    format!("{}-{}", base.chars().take(58).collect::<String>(), ending.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_gives_one_that_an_account_may_have() {
+        for (name, first) in [
+            ("Ada@Example.com", "ada@example.com"),
+            ("ada#ext#@example.onmicrosoft.com", "ada-ext-@example.onmicrosoft.com"),
+            ("Åsa Öberg", "sa--berg"),
+            ("", "user"),
+            ("---", "user"),
+            (&"x".repeat(90), &"x".repeat(64)),
+        ] {
+            assert_eq!(username(name, 0), first);
+            for attempt in 0..3 {
+                let made = username(name, attempt);
+                assert_eq!(parse_username(&made).unwrap(), made, "{name}");
+            }
+            assert_ne!(username(name, 1), username(name, 2));
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What time ends and what nobody needs any longer, in batches that hold no lock for long.
+
+use time::{Duration, OffsetDateTime};
+
+use super::{Ended, Grants, REFRESH_GRACE, Refusal};
+use crate::store::grants::{BATCH, GrantRow};
+use crate::store::micros;
+
+/// What a sweep did.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// Grants that ended, `timeout` all of them.
+    pub ended: Vec<Ended>,
+    /// Rows that were removed.
+    pub removed: u64,
+    /// Whether a batch was full, so that another sweep has work at once.
+    pub more: bool,
+}
+
+/// How long an end can be looked up.
+const ENDED_KEPT: Duration = Duration::days(30);
+/// How long a spent refresh token is known as one that was good, so that its theft is noticed.
+const SPENT_KEPT: Duration = Duration::days(30);
+/// How long a lost answer is forgiven: whether its access token was used is known for that long after it expired.
+const FORGIVEN: Duration = Duration::days(7);
+/// How long a login is kept before a grant rests on it.
+const LOGIN_WAITS: Duration = Duration::hours(1);
+/// How long traces are kept, how many, and after how much silence nobody is expected to come back.
+const TRACES_KEPT: Duration = Duration::days(7);
+const MOST_TRACES: i64 = 10_000;
+const TRACE_SILENT: Duration = Duration::minutes(15);
+
+impl Grants {
+    /// Ends grants whose time is over and removes what is past its use. For a job, every minute or so, of any process.
+    pub async fn sweep(&self, now: OffsetDateTime) -> Result<Swept, Refusal> {
+        let store = &self.0.store;
+        let mut swept = Swept::default();
+        let idle = micros(now - self.0.terms.grant_idle);
+        let ends =
+            [store.end_grants_of_lost_codes(micros(now)).await?, store.end_grants_by_time(idle, micros(now)).await?];
+        for rows in ends {
+            swept.more |= rows.len() >= BATCH;
+            swept.ended.extend(rows.into_iter().filter_map(told));
+        }
+        let gone = [
+            store.purge_authorizations(micros(now)).await?,
+            store.purge_assertions(micros(now)).await?,
+            store
+                .purge_tokens(
+                    micros(now),
+                    micros(now - REFRESH_GRACE),
+                    micros(now - FORGIVEN),
+                    micros(now - SPENT_KEPT),
+                )
+                .await?,
+            store.purge_grants(micros(now - ENDED_KEPT)).await?,
+            store.purge_logins(micros(now - LOGIN_WAITS)).await?,
+            store.purge_traces(micros(now - TRACE_SILENT), micros(now - TRACES_KEPT), MOST_TRACES).await?,
+        ];
+        for count in gone {
+            swept.removed += count;
+            swept.more |= count >= BATCH as u64;
+        }
+        Ok(swept)
+    }
+}
+
+fn told(row: GrantRow) -> Option<Ended> {
+    Ended::of(row).inspect_err(|error| tracing::error!("a grant that ended cannot be read: {error}")).ok()
+}

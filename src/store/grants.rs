@@ -1,0 +1,243 @@
+//! Grants and how they end, and the sessions of browsers, which are grants too. A grant's row is also the lock of its family:
+//! whoever changes its tokens takes the row first (`families`).
+
+use uuid::Uuid;
+
+use super::{Store, StoreError};
+use crate::id::TenantId;
+
+/// A row of `grants`.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct GrantRow {
+    /// UUID version 7.
+    pub id: Uuid,
+    /// Whose it is.
+    pub tenant_id: String,
+    /// For which account.
+    pub user_id: Uuid,
+    /// `client`, `service` or `browser`.
+    pub kind: String,
+    /// To which client.
+    pub client_id: Option<String>,
+    /// What the client calls itself.
+    pub client_name: Option<String>,
+    /// What its tokens are good for.
+    pub resource: Option<String>,
+    /// Separated by spaces.
+    pub scopes: String,
+    /// `local`, or an identity provider's name.
+    pub login_method: String,
+    /// What the provider gave us.
+    pub login_id: Option<Uuid>,
+    /// Microseconds since 1970.
+    pub created_at: i64,
+    /// Microseconds since 1970.
+    pub last_used_at: i64,
+    /// Microseconds since 1970.
+    pub expires_at: i64,
+    /// Microseconds since 1970.
+    pub ended_at: Option<i64>,
+    /// `logout`, `timeout` or `error`.
+    pub end_reason: Option<String>,
+    /// One word.
+    pub end_detail: Option<String>,
+}
+
+/// Whose a grant is, as far as being let in needs it.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Holder {
+    /// The account's name.
+    pub username: String,
+    /// For pages.
+    pub display_name: Option<String>,
+    /// The account's role.
+    pub user_role: String,
+    /// The account's state.
+    pub user_state: String,
+    /// Who vouches for the account.
+    pub issuer: Option<String>,
+    /// Its name there.
+    pub subject: Option<String>,
+}
+
+/// A grant with its holder.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct HeldGrantRow {
+    /// The grant.
+    #[sqlx(flatten)]
+    pub grant: GrantRow,
+    /// Its holder.
+    #[sqlx(flatten)]
+    pub holder: Holder,
+}
+
+/// Which grants of a tenant.
+#[derive(Debug, Clone, Copy)]
+pub enum Which<'a> {
+    /// One, and with an account only if it is that one's.
+    One(Uuid, Option<Uuid>),
+    /// Of an account.
+    User(Uuid),
+    /// Of a client.
+    Client(&'a str),
+    /// That rest on what a provider gave.
+    Login(Uuid),
+}
+
+/// Most rows that one statement ends or removes.
+pub const BATCH: usize = 500;
+
+pub(super) const INSERT_GRANT: &str =
+    "INSERT INTO grants (id, tenant_id, user_id, kind, client_id, client_name, resource,
+        scopes, login_method, login_id, created_at, last_used_at, expires_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+
+macro_rules! insert_grant {
+    ($tx:ident, $tenant:expr, $row:expr) => {
+        sqlx::query($crate::store::grants::INSERT_GRANT)
+            .bind($row.id)
+            .bind($tenant.as_str())
+            .bind($row.user_id)
+            .bind(&$row.kind)
+            .bind($row.client_id.as_deref())
+            .bind($row.client_name.as_deref())
+            .bind($row.resource.as_deref())
+            .bind(&$row.scopes)
+            .bind(&$row.login_method)
+            .bind($row.login_id)
+            .bind($row.created_at)
+            .bind($row.last_used_at)
+            .bind($row.expires_at)
+            .execute(&mut *$tx)
+            .await?
+    };
+}
+pub(super) use insert_grant;
+
+/// Ends up to a batch of live grants that meet a condition on `g`, and returns them.
+macro_rules! end {
+    ($condition:literal) => {
+        concat!(
+            "UPDATE grants SET ended_at = $1, end_reason = $2, end_detail = $3 WHERE ended_at IS NULL AND id IN
+             (SELECT g.id FROM grants g WHERE g.ended_at IS NULL AND ",
+            $condition,
+            " LIMIT 500) RETURNING *"
+        )
+    };
+}
+
+impl Store {
+    /// Ends up to [`BATCH`] live ones at `now`, and returns them.
+    pub async fn end_grants(
+        &self,
+        tenant: &TenantId,
+        which: Which<'_>,
+        reason: &str,
+        detail: &str,
+        now: i64,
+    ) -> Result<Vec<GrantRow>, StoreError> {
+        let one = end!("g.tenant_id = $4 AND g.id = $5 AND ($6 IS NULL OR g.user_id = $6)");
+        let by_user = end!("g.tenant_id = $4 AND g.user_id = $5");
+        let by_client = end!("g.tenant_id = $4 AND g.client_id = $5");
+        let by_login = end!("g.tenant_id = $4 AND g.login_id = $5");
+        let tenant = tenant.as_str();
+        let ended: Vec<GrantRow> = on!(write self, tx => {
+            let query = match which {
+                Which::One(..) => one,
+                Which::User(_) => by_user,
+                Which::Client(_) => by_client,
+                Which::Login(_) => by_login,
+            };
+            let query = sqlx::query_as(query).bind(now).bind(reason).bind(detail).bind(tenant);
+            match which {
+                Which::One(id, user) => query.bind(id).bind(user),
+                Which::User(id) | Which::Login(id) => query.bind(id),
+                Which::Client(id) => query.bind(id),
+            }
+            .fetch_all(&mut *tx)
+            .await?
+        });
+        self.announce_ends(ended.len()).await;
+        Ok(ended)
+    }
+
+    /// Ends up to [`BATCH`] live ones, of every tenant, that nobody used since `idle` or that were to end by `now`, and
+    /// returns them.
+    pub async fn end_grants_by_time(&self, idle: i64, now: i64) -> Result<Vec<GrantRow>, StoreError> {
+        let unused = end!("g.last_used_at <= $4");
+        let past = end!("g.expires_at <= $4");
+        let ended: Vec<GrantRow> = on!(write self, tx => {
+            let ends = |text: &'static str, detail: &'static str, time: i64| {
+                sqlx::query_as::<_, GrantRow>(text).bind(now).bind("timeout").bind(detail).bind(time)
+            };
+            let mut ended = ends(past, "expired", now).fetch_all(&mut *tx).await?;
+            ended.extend(ends(unused, "idle", idle).fetch_all(&mut *tx).await?);
+            ended
+        });
+        self.announce_ends(ended.len()).await;
+        Ok(ended)
+    }
+
+    /// The id and end of up to `limit` that ended later than that time and id, oldest first.
+    pub async fn grants_ended_since(&self, time: i64, id: Uuid, limit: i64) -> Result<Vec<(i64, Uuid)>, StoreError> {
+        let text = "SELECT ended_at, id FROM grants WHERE ended_at IS NOT NULL AND (ended_at, id) > ($1, $2)
+            ORDER BY ended_at, id LIMIT $3";
+        Ok(on!(read self, db => sqlx::query_as(text).bind(time).bind(id).bind(limit).fetch_all(db).await?))
+    }
+
+    /// Up to `limit` live ones of an account, the last used first.
+    pub async fn live_grants(
+        &self,
+        tenant: &TenantId,
+        user: Uuid,
+        now: i64,
+        limit: i64,
+    ) -> Result<Vec<GrantRow>, StoreError> {
+        let text = "SELECT * FROM grants
+            WHERE tenant_id = $1 AND user_id = $2 AND ended_at IS NULL AND expires_at > $3
+            ORDER BY last_used_at DESC, id DESC LIMIT $4";
+        Ok(on!(read self, db => {
+            sqlx::query_as(text).bind(tenant.as_str()).bind(user).bind(now).bind(limit).fetch_all(db).await?
+        }))
+    }
+
+    /// How many are live, by tenant and kind.
+    pub async fn count_live_grants(&self, now: i64) -> Result<Vec<(String, String, i64)>, StoreError> {
+        let text = "SELECT tenant_id, kind, COUNT(*) FROM grants WHERE ended_at IS NULL AND expires_at > $1
+            GROUP BY tenant_id, kind";
+        Ok(on!(read self, db => sqlx::query_as(text).bind(now).fetch_all(db).await?))
+    }
+
+    /// Removes, with all their tokens, up to [`BATCH`] that ended before `before`; says how many.
+    pub async fn purge_grants(&self, before: i64) -> Result<u64, StoreError> {
+        let text = "DELETE FROM grants WHERE id IN
+            (SELECT id FROM grants WHERE ended_at IS NOT NULL AND ended_at < $1 ORDER BY ended_at LIMIT 500)";
+        Ok(on!(write self, tx => sqlx::query(text).bind(before).execute(&mut *tx).await?.rows_affected()))
+    }
+
+    /// Inserts the grant of a browser's session with its cookie's hash. `Missing` when the tenant has no such account.
+    pub async fn insert_browser_session(
+        &self,
+        tenant: &TenantId,
+        grant: &GrantRow,
+        cookie: &[u8; 32],
+    ) -> Result<(), StoreError> {
+        let text = "INSERT INTO browser_sessions (hash, grant_id, expires_at) VALUES ($1, $2, $3)";
+        on!(write self, tx => {
+            insert_grant!(tx, tenant, grant);
+            sqlx::query(text).bind(cookie.as_slice()).bind(grant.id).bind(grant.expires_at).execute(&mut *tx).await?;
+        });
+        Ok(())
+    }
+
+    /// The live session of that cookie's hash.
+    pub async fn browser_session(&self, cookie: &[u8; 32], now: i64) -> Result<Option<HeldGrantRow>, StoreError> {
+        let text =
+            "SELECT g.*, u.username, u.display_name, u.role AS user_role, u.state AS user_state, u.issuer, u.subject
+            FROM browser_sessions s JOIN grants g ON g.id = s.grant_id JOIN users u ON u.id = g.user_id
+            WHERE s.hash = $1 AND s.expires_at > $2 AND g.ended_at IS NULL AND g.expires_at > $2";
+        Ok(on!(read self, db => {
+            sqlx::query_as(text).bind(cookie.as_slice()).bind(now).fetch_optional(db).await?
+        }))
+    }
+}

@@ -1,0 +1,105 @@
+//! What identity providers gave us for people; sealed by `grants`.
+
+use uuid::Uuid;
+
+use super::{Store, StoreError};
+use crate::id::TenantId;
+
+/// A row of `logins`.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct LoginRow {
+    /// UUID version 7.
+    pub id: Uuid,
+    /// Whose it is.
+    pub tenant_id: String,
+    /// Whom it is for.
+    pub user_id: Uuid,
+    /// The provider's name.
+    pub provider: String,
+    /// The provider's tokens, sealed.
+    pub tokens: Option<Vec<u8>>,
+    /// `active`, `needs_interaction` or `dead`.
+    pub state: String,
+    /// Why it is not active.
+    pub reason: Option<String>,
+    /// What the provider wants to see at the next sign-in.
+    pub claims: Option<String>,
+    /// Microseconds since 1970.
+    pub created_at: i64,
+    /// Microseconds since 1970.
+    pub checked_at: i64,
+}
+
+impl Store {
+    /// Inserts one. `Missing` when the tenant has no such account.
+    pub async fn insert_login_row(&self, tenant: &TenantId, row: &LoginRow) -> Result<(), StoreError> {
+        let text = "INSERT INTO logins (id, tenant_id, user_id, provider, tokens, state, reason, claims, created_at,
+                checked_at)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+        on!(write self, tx => {
+            sqlx::query(text)
+                .bind(row.id)
+                .bind(tenant.as_str())
+                .bind(row.user_id)
+                .bind(&row.provider)
+                .bind(row.tokens.as_deref())
+                .bind(&row.state)
+                .bind(row.reason.as_deref())
+                .bind(row.claims.as_deref())
+                .bind(row.created_at)
+                .bind(row.checked_at)
+                .execute(&mut *tx)
+                .await?;
+        });
+        Ok(())
+    }
+
+    /// The one of that id.
+    pub async fn login_row(&self, tenant: &TenantId, id: Uuid) -> Result<Option<LoginRow>, StoreError> {
+        let text = "SELECT * FROM logins WHERE tenant_id = $1 AND id = $2";
+        Ok(on!(read self, db => sqlx::query_as(text).bind(tenant.as_str()).bind(id).fetch_optional(db).await?))
+    }
+
+    /// Writes what a check found: tokens, state, reason, claims and time. `Missing` when it is gone.
+    pub async fn update_login_row(&self, tenant: &TenantId, row: &LoginRow) -> Result<(), StoreError> {
+        let text = "UPDATE logins SET tokens = $1, state = $2, reason = $3, claims = $4, checked_at = $5
+            WHERE tenant_id = $6 AND id = $7";
+        let done = on!(write self, tx => {
+            sqlx::query(text)
+                .bind(row.tokens.as_deref())
+                .bind(&row.state)
+                .bind(row.reason.as_deref())
+                .bind(row.claims.as_deref())
+                .bind(row.checked_at)
+                .bind(tenant.as_str())
+                .bind(row.id)
+                .execute(&mut *tx)
+                .await?
+                .rows_affected()
+        });
+        if done == 0 { Err(StoreError::Missing) } else { Ok(()) }
+    }
+
+    /// Up to `limit` active ones of every tenant that were checked before `before` and whose grants were used since, the
+    /// longest waiting first. They are marked as checked at `now`: of several processes that ask, one gets each.
+    pub async fn claim_due_logins(&self, before: i64, now: i64, limit: i64) -> Result<Vec<LoginRow>, StoreError> {
+        let text = "UPDATE logins SET checked_at = $1
+            WHERE state = 'active' AND tokens IS NOT NULL AND checked_at < $2 AND id IN
+            (SELECT l.id FROM logins l WHERE l.state = 'active' AND l.tokens IS NOT NULL AND l.checked_at < $2
+             AND EXISTS (SELECT 1 FROM grants g
+                WHERE g.login_id = l.id AND g.ended_at IS NULL AND g.last_used_at > l.checked_at)
+             ORDER BY l.checked_at LIMIT $3)
+            RETURNING *";
+        Ok(on!(write self, tx => {
+            sqlx::query_as(text).bind(now).bind(before).bind(limit).fetch_all(&mut *tx).await?
+        }))
+    }
+
+    /// Removes up to 1,000 that were made before `before` and that no live grant rests on; says how many.
+    pub async fn purge_logins(&self, before: i64) -> Result<u64, StoreError> {
+        let text = "DELETE FROM logins WHERE id IN
+            (SELECT l.id FROM logins l WHERE l.created_at < $1
+             AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.login_id = l.id AND g.ended_at IS NULL) LIMIT 1000)";
+        Ok(on!(write self, tx => sqlx::query(text).bind(before).execute(&mut *tx).await?.rows_affected()))
+    }
+}

@@ -1,0 +1,337 @@
+//! What surrounds tokens, over a database: authorizations under way, the accounts of people, browsers, providers, consents,
+//! assertions and traces.
+
+use std::time::Duration;
+
+use mcp_registry_gateway::access::Role;
+use mcp_registry_gateway::crypto::{MasterKey, Sealer};
+use mcp_registry_gateway::grants::{
+    Begun, Consent, End, EndReason, Grants, Ids, Leg, LoginState, NewLogin, OauthCode, Outcome, Person, Refusal,
+    Request, ScopeSet, Step, TraceFilter, TraceNote, challenge_of,
+};
+use mcp_registry_gateway::secret::Secret;
+use mcp_registry_gateway::store::users::UserChange;
+use mcp_registry_gateway::store::{Store, micros};
+use uuid::Uuid;
+
+use crate::store_grants::{House, RESOURCE, VERIFIER, terms};
+
+fn request() -> Request {
+    Request {
+        client_id: "client".into(),
+        client_name: Some("<b>A client</b>".into()),
+        redirect_uri: "http://127.0.0.1:7777/callback".into(),
+        state: Some("theirs".into()),
+        code_challenge: challenge_of(VERIFIER),
+        resource: RESOURCE.into(),
+        scopes: ScopeSet::DEFAULT,
+        login_hint: None,
+        trace: None,
+    }
+}
+
+fn leg() -> Leg {
+    Leg { provider: "entra".into(), nonce: Secret::new("nonce"), verifier: Secret::new("ours") }
+}
+
+fn reason<T: std::fmt::Debug>(result: Result<T, Refusal>) -> &'static str {
+    result.unwrap_err().reason
+}
+
+impl House {
+    async fn begun(&self) -> Begun {
+        self.grants.begin(request(), self.now).await.unwrap()
+    }
+
+    /// Agreed to, and sent to a provider with that state.
+    async fn sent(&self, state: &str) -> Begun {
+        let begun = self.begun().await;
+        let (id, cookie) = (begun.id, begun.cookie.expose());
+        self.grants.consent(id, cookie, begun.csrf.expose(), self.now).await.unwrap();
+        self.grants.send(id, cookie, &Secret::new(state), leg(), self.now).await.unwrap();
+        begun
+    }
+}
+
+on_both! {
+    async fn an_authorization_goes_on_in_the_browser_that_began_it_and_comes_back_once(db) {
+        let house = House::open(db).await;
+        let (grants, now) = (&house.grants, house.now);
+        let begun = house.begun().await;
+        let (id, cookie, csrf) = (begun.id, begun.cookie.expose(), begun.csrf.expose());
+        let seen = grants.under_way(id, cookie, now).await.unwrap();
+        assert_eq!((seen.request, seen.csrf.expose(), seen.consented, seen.leg), (request(), csrf, false, None));
+
+        assert_eq!(reason(grants.send(id, cookie, &Secret::new("s"), leg(), now).await), "consent");
+        assert_eq!(reason(grants.consent(id, cookie, "forged", now).await), "csrf");
+        assert_eq!(reason(grants.consent(id, "", csrf, now).await), "gone");
+        let other = house.begun().await;
+        assert_eq!(reason(grants.consent(id, other.cookie.expose(), csrf, now).await), "gone");
+        assert_eq!(reason(grants.consent(id, cookie, other.csrf.expose(), now).await), "csrf");
+        assert!(grants.consent(id, cookie, csrf, now).await.unwrap().consented);
+        assert!(grants.consent(id, cookie, csrf, now).await.unwrap().consented, "a form that is sent twice");
+
+        grants.send(id, cookie, &Secret::new("first"), leg(), now).await.unwrap();
+        grants.send(id, cookie, &Secret::new("second"), leg(), now).await.unwrap();
+        let ours = |asked: Uuid| (asked == id).then(|| cookie.to_owned());
+        assert_eq!(reason(grants.at_callback("first", ours, now).await), "state");
+        assert_eq!(reason(grants.at_callback("second", |_| None, now).await), "other_browser");
+        assert_eq!(reason(grants.at_callback("second", |_| Some(other.cookie.expose().into()), now).await), "gone");
+        let back = grants.at_callback("second", ours, now).await.unwrap();
+        assert_eq!((back.request, back.leg), (request(), Some(leg())));
+        assert_eq!(reason(grants.at_callback("second", ours, now).await), "state");
+        assert_eq!(reason(grants.under_way(id, cookie, now).await), "gone");
+    }
+}
+
+on_both! {
+    async fn a_callback_that_comes_many_times_at_once_is_one(db) {
+        let house = House::open(db).await;
+        let begun = house.sent("state").await;
+        let all = futures_util::future::join_all((0..20).map(|_| {
+            let (grants, now, cookie) = (house.grants.clone(), house.now, begun.cookie.expose().to_owned());
+            tokio::spawn(async move { grants.at_callback("state", |_| Some(cookie), now).await.is_ok() })
+        }));
+        assert_eq!(all.await.into_iter().filter(|done| *done.as_ref().unwrap()).count(), 1);
+    }
+}
+
+on_both! {
+    async fn an_authorization_is_over_after_ten_minutes(db) {
+        let house = House::open(db).await;
+        let begun = house.sent("state").await;
+        let (cookie, end) = (begun.cookie.expose(), house.after(600));
+        assert!(house.grants.under_way(begun.id, cookie, house.after(599)).await.is_ok());
+        assert_eq!(reason(house.grants.under_way(begun.id, cookie, end).await), "gone");
+        assert_eq!(reason(house.grants.at_callback("state", |_| Some(cookie.into()), end).await), "state");
+        assert_eq!(reason(house.grants.take(begun.id, cookie, end).await), "gone");
+        assert_eq!(house.grants.sweep(end).await.unwrap().removed, 1);
+    }
+}
+
+on_both! {
+    async fn who_signs_in_here_takes_what_was_agreed_to(db) {
+        let house = House::open(db).await;
+        let begun = house.begun().await;
+        let (id, cookie) = (begun.id, begun.cookie.expose());
+        house.grants.consent(id, cookie, begun.csrf.expose(), house.now).await.unwrap();
+        assert_eq!(house.grants.take(id, cookie, house.now).await.unwrap().request, request());
+        assert_eq!(reason(house.grants.take(id, cookie, house.now).await), "gone");
+        // Saying no takes no agreement; going on does.
+        let begun = house.begun().await;
+        assert_eq!(reason(house.grants.take(begun.id, begun.cookie.expose(), house.now).await), "consent");
+        let begun = house.begun().await;
+        assert!(house.grants.give_up(begun.id, begun.cookie.expose(), house.now).await.is_ok());
+    }
+}
+
+on_both! {
+    async fn there_is_room_for_so_many_authorizations(db) {
+        let house = House::open(db).await;
+        let row = |seconds| mcp_registry_gateway::store::authorizations::AuthorizationRow {
+            id: Uuid::now_v7(), browser_hash: vec![1], state_hash: None, request: vec![1],
+            created_at: micros(house.now), expires_at: micros(house.after(seconds)),
+        };
+        for _ in 0..3 {
+            assert!(house.store.insert_authorization(&row(600), 3).await.unwrap());
+        }
+        assert!(!house.store.insert_authorization(&row(600), 3).await.unwrap());
+        assert_eq!(house.store.purge_authorizations(micros(house.after(600))).await.unwrap(), 3);
+        assert!(house.store.insert_authorization(&row(600), 3).await.unwrap());
+    }
+}
+
+const ADA: Person<'static> = Person {
+    issuer: "https://login.example.com/t/v2.0",
+    subject: "oid-1",
+    username: "Grace@Example.com",
+    display_name: Some("Grace Hopper\n"),
+    role: Role::User,
+};
+
+on_both! {
+    async fn a_person_gets_one_account_and_the_role_that_the_provider_gives(db) {
+        let house = House::open(db).await;
+        let (grants, tenant) = (&house.grants, &house.tenant);
+        let made = grants.account_for(tenant, &ADA, house.now).await.unwrap();
+        assert_eq!((made.username.as_str(), made.role, made.is_new), ("grace@example.com", Role::User, true));
+        assert_eq!(made.display_name.as_deref(), Some("Grace Hopper"));
+        let revision = house.store.revision().await.unwrap();
+        let again = grants.account_for(tenant, &Person { username: "renamed", ..ADA }, house.now).await.unwrap();
+        assert_eq!((again.id, again.username.as_str(), again.is_new), (made.id, "grace@example.com", false));
+        assert_eq!(house.store.revision().await.unwrap(), revision, "nothing new moves nothing");
+        let raised = grants.account_for(tenant, &Person { role: Role::Admin, ..ADA }, house.now).await.unwrap();
+        assert_eq!((raised.id, raised.role), (made.id, Role::Admin));
+        assert!(house.store.revision().await.unwrap() > revision);
+        let lowered = grants.account_for(tenant, &ADA, house.now).await.unwrap();
+        assert_eq!(lowered.role, Role::User, "also of the only administrator");
+
+        let acme = house.store.add_tenant("acme", "Acme").await.unwrap();
+        assert_eq!(reason(grants.account_for(&acme, &ADA, house.now).await), "other_tenant");
+        let disable = UserChange { state: Some("disabled"), ..UserChange::default() };
+        house.store.update_user(tenant, made.id, disable, true, 1).await.unwrap();
+        let refused = grants.account_for(tenant, &ADA, house.now).await.unwrap_err();
+        assert_eq!((refused.code, refused.reason), (OauthCode::AccessDenied, "disabled"));
+    }
+}
+
+on_both! {
+    async fn nobody_comes_into_an_account_by_being_called_like_it(db) {
+        let house = House::open(db).await;
+        let (grants, tenant) = (&house.grants, &house.tenant);
+        let called = Person { username: "ada", ..ADA };
+        let made = grants.account_for(tenant, &called, house.now).await.unwrap();
+        assert!(made.id != house.user && made.username.starts_with("ada-"), "{}", made.username);
+        let other = grants.account_for(tenant, &Person { subject: "oid-2", ..called }, house.now).await.unwrap();
+        let elsewhere = grants.account_for(tenant, &Person { issuer: "https://other", ..called }, house.now).await.unwrap();
+        assert!(made.id != other.id && other.id != elsewhere.id && made.id != elsewhere.id);
+        let all = futures_util::future::join_all((0..8).map(|_| async {
+            grants.account_for(tenant, &Person { subject: "oid-3", ..called }, house.now).await.unwrap().id
+        }));
+        let mut ids = all.await;
+        ids.dedup();
+        assert_eq!(ids.len(), 1, "one person in many windows");
+    }
+}
+
+on_both! {
+    async fn a_browser_is_signed_in_until_it_signs_out_or_its_time_is_over(db) {
+        let house = House::open(db).await;
+        let account = house.grants.account_for(&house.tenant, &ADA, house.now).await.unwrap();
+        let cookie = house.grants.open_session(&account, "entra", None, house.now).await.unwrap();
+        let session = house.grants.session(cookie.expose(), house.after(8 * 3_600 - 1)).await.unwrap().unwrap();
+        assert_eq!((session.account.id, session.login_method.as_str()), (account.id, "entra"));
+        assert_eq!(house.grants.session(cookie.expose(), house.after(8 * 3_600)).await.unwrap(), None);
+        assert_eq!(house.grants.session("another", house.now).await.unwrap(), None);
+        let ended = house.grants.close_session(cookie.expose(), house.now).await.unwrap().unwrap();
+        assert_eq!((ended.kind.as_str(), ended.reason.as_str()), ("browser", "logout"));
+        assert_eq!(house.grants.session(cookie.expose(), house.now).await.unwrap(), None);
+        assert_eq!(house.grants.close_session(cookie.expose(), house.now).await.unwrap(), None);
+    }
+}
+
+on_both! {
+    async fn what_a_provider_gave_is_sealed_and_asked_about_when_it_was_used(db) {
+        let house = House::open(db).await;
+        let (grants, tenant) = (&house.grants, &house.tenant);
+        let new = NewLogin { tenant, user: house.user, provider: "entra", tokens: Some(b"upstream") };
+        let id = grants.keep_login(&new, house.now).await.unwrap();
+        let row = house.store.login_row(tenant, id).await.unwrap().unwrap();
+        assert!(!row.tokens.unwrap().windows(8).any(|part| part == b"upstream"));
+        let strangers = Grants::new(house.store.clone(), Sealer::new(&MasterKey::generate()), terms());
+        assert_eq!(reason(strangers.login(tenant, id).await), "internal");
+
+        let order = mcp_registry_gateway::grants::Order { login: Some(id), ..house.order("mcp") };
+        let tokens = grants.issue(&order, house.now).await.unwrap();
+        assert!(grants.logins_due(10, house.after(899)).await.unwrap().is_empty(), "it is early");
+        assert!(grants.logins_due(10, house.after(901)).await.unwrap().is_empty(), "nobody used it");
+        house.was_used(&tokens.access, 100).await;
+        let due = grants.logins_due(10, house.after(901)).await.unwrap();
+        assert_eq!((due.len(), due[0].id, due[0].tokens.as_ref().unwrap().as_slice()), (1, id, &b"upstream"[..]));
+        assert!(grants.logins_due(10, house.after(902)).await.unwrap().is_empty(), "one asks");
+
+        grants.login_checked(tenant, id, Some(b"renewed"), house.after(903)).await.unwrap();
+        let login = grants.login(tenant, id).await.unwrap().unwrap();
+        assert_eq!((login.tokens.unwrap().as_slice(), login.checked_at), (&b"renewed"[..], house.after(903)));
+        let state = LoginState::NeedsInteraction;
+        grants.login_refused(tenant, id, state, "AADSTS50076", Some("{}"), house.after(904)).await.unwrap();
+        let login = grants.login(tenant, id).await.unwrap().unwrap();
+        assert_eq!((login.state, login.claims.as_deref(), login.tokens.is_some()), (state, Some("{}"), true));
+        grants.login_refused(tenant, id, LoginState::Dead, "AADSTS50057", None, house.after(905)).await.unwrap();
+        assert!(grants.login(tenant, id).await.unwrap().unwrap().tokens.is_none());
+
+        let end = End { reason: EndReason::Error, detail: "provider" };
+        assert_eq!(grants.end(tenant, Ids::Login(id), end, house.after(906)).await.unwrap().len(), 1);
+        grants.sweep(house.after(4_000)).await.unwrap();
+        assert!(grants.login(tenant, id).await.unwrap().is_none(), "nothing rests on it");
+    }
+}
+
+on_both! {
+    async fn what_was_agreed_to_is_remembered_for_exactly_that(db) {
+        let house = House::open(db).await;
+        let consent = Consent {
+            tenant: &house.tenant, user: house.user, client_id: "client", redirect_uri: "https://a.example.com/cb",
+            resource: RESOURCE, scopes: ScopeSet::parse("mcp offline_access").unwrap(),
+        };
+        assert!(!house.grants.has_consent(&consent).await.unwrap());
+        house.grants.remember_consent(&consent, house.now).await.unwrap();
+        let has = async |consent: Consent<'_>| house.grants.has_consent(&consent).await.unwrap();
+        assert!(has(consent).await && has(Consent { scopes: ScopeSet::DEFAULT, ..consent }).await);
+        for other in [
+            Consent { scopes: ScopeSet::parse("mcp admin").unwrap(), ..consent },
+            Consent { client_id: "other", ..consent },
+            Consent { redirect_uri: "https://a.example.com/cb/", ..consent },
+            Consent { resource: "https://gateway.example.com/api/v1", ..consent },
+            Consent { user: Uuid::nil(), ..consent },
+        ] {
+            assert!(!has(other).await, "{other:?}");
+        }
+        house.grants.forget_consents(&house.tenant, house.user, "client").await.unwrap();
+        assert!(!has(consent).await);
+    }
+}
+
+on_both! {
+    async fn an_assertion_is_shown_once(db) {
+        let house = House::open(db).await;
+        let spend = async |issuer, jti| house.grants.spend_assertion(issuer, jti, house.after(60)).await.unwrap();
+        assert!(spend("a", "b c").await);
+        assert!(!spend("a", "b c").await);
+        assert!(spend("a b", "c").await, "names do not run into one another");
+        house.grants.sweep(house.after(60)).await.unwrap();
+        assert!(spend("a", "b c").await, "it has expired by itself");
+    }
+}
+
+fn step(house: &House, name: &str, seconds: u64) -> Step {
+    Step { at: micros(house.after(seconds)), name: name.into(), ok: true, detail: "é".repeat(300) }
+}
+
+on_both! {
+    async fn a_trace_tells_what_happened_within_its_bounds(db) {
+        let house = House::open(db).await;
+        let grants = &house.grants;
+        let id = grants.trace(Some("client"), step(&house, "authorize", 0)).await.unwrap();
+        let silent = grants.trace(None, step(&house, "authorize", 1)).await.unwrap();
+        let all = futures_util::future::join_all((0..80).map(|at| async move {
+            grants.trace_step(id, step(&house, "again", at), TraceNote::default()).await.unwrap();
+        }));
+        all.await;
+        let note = TraceNote {
+            tenant: Some(&house.tenant), user: Some(house.user), client_id: None, outcome: Some(Outcome::Success),
+        };
+        grants.trace_step(id, step(&house, "token", 90), note).await.unwrap();
+        grants.trace_step(Uuid::nil(), step(&house, "token", 90), note).await.unwrap();
+
+        let list = async |filter| grants.traces(filter, None, 10).await.unwrap();
+        let both = list(TraceFilter::default()).await;
+        assert_eq!(both.iter().map(|trace| trace.id).collect::<Vec<_>>(), [id, silent]);
+        assert_eq!((both[0].steps.len(), both[0].outcome.as_str(), both[0].user), (64, "success", Some(house.user)));
+        assert_eq!((both[0].steps[0].detail.len(), both[0].client_id.as_deref()), (400, Some("client")));
+        assert_eq!(list(TraceFilter { tenant: Some(&house.tenant), ..TraceFilter::default() }).await.len(), 1);
+        assert_eq!(list(TraceFilter { user: Some(Uuid::nil()), ..TraceFilter::default() }).await.len(), 0);
+        assert_eq!(grants.traces(TraceFilter::default(), Some(house.after(90)), 10).await.unwrap()[0].id, silent);
+
+        grants.sweep(house.after(1_000)).await.unwrap();
+        let abandoned = TraceFilter { outcome: Some(Outcome::Abandoned), ..TraceFilter::default() };
+        assert_eq!(list(abandoned).await[0].id, silent);
+        assert_eq!(house.store.purge_traces(0, 0, 1).await.unwrap(), 1);
+        assert_eq!(list(TraceFilter::default()).await[0].id, id, "the newest stay");
+        grants.sweep(house.after(8 * 86_400)).await.unwrap();
+        assert!(list(TraceFilter::default()).await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_ends_here_is_announced_to_others_and_is_no_change_of_the_registry() {
+    let Some(db) = crate::store_databases::Database::postgresql().await else { return };
+    let house = House::open(&db).await;
+    let other: Store = db.open().await;
+    let mut announcements = other.announcements().await.unwrap().unwrap();
+    let tokens = house.tokens("mcp").await;
+    let end = End { reason: EndReason::Logout, detail: "revoked" };
+    house.grants.end(&house.tenant, Ids::One(tokens.grant, None), end, house.now).await.unwrap();
+    let heard = tokio::time::timeout(Duration::from_secs(20), announcements.next()).await.unwrap().unwrap();
+    assert_eq!((heard.ends, heard.registry), (true, false));
+}
