@@ -29,7 +29,7 @@ export class Server {
 
   /** A client that registers itself; gives its id. */
   async register(more = {}) {
-    const asked = { client_name: 'Differential', application_type: 'native', redirect_uris: [CALLBACK], grant_types: ['authorization_code', 'refresh_token'], response_types: ['code'], token_endpoint_auth_method: 'none', ...more };
+    const asked = { client_name: 'Differential', application_type: 'native', redirect_uris: [CALLBACK], grant_types: ['authorization_code', 'refresh_token'], response_types: ['code'], token_endpoint_auth_method: 'none', scope: 'mcp offline_access', ...more };
     const response = await fetch(this.metadata.registration_endpoint, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(asked) });
     const body = await response.json();
     if (!response.ok) throw new Error(`${this.issuer} registered nobody: ${JSON.stringify(body)}`);
