@@ -16,7 +16,7 @@ pub struct Form {
     pub choices: Vec<(String, String)>,
 }
 
-fn attribute(tag: &StartTag, name: &str) -> Option<String> {
+fn attribute(tag: &StartTag<()>, name: &str) -> Option<String> {
     tag.attributes.get(name.as_bytes()).map(|value| String::from_utf8_lossy(value).into_owned())
 }
 
@@ -64,7 +64,7 @@ impl Form {
         forms
     }
 
-    fn input(&mut self, tag: &StartTag) {
+    fn input(&mut self, tag: &StartTag<()>) {
         let kind = attribute(tag, "type").unwrap_or_default().to_ascii_lowercase();
         match kind.as_str() {
             "submit" | "image" | "button" | "reset" => self.choose(tag),
@@ -78,13 +78,13 @@ impl Form {
         }
     }
 
-    fn choose(&mut self, tag: &StartTag) {
+    fn choose(&mut self, tag: &StartTag<()>) {
         if let Some(name) = attribute(tag, "name") {
             self.choices.push((name, attribute(tag, "value").unwrap_or_default()));
         }
     }
 
-    fn option(&mut self, tag: &StartTag, select: Option<&str>) {
+    fn option(&mut self, tag: &StartTag<()>, select: Option<&str>) {
         let Some(name) = select else { return };
         let value = attribute(tag, "value").unwrap_or_default();
         let held = self.fields.iter_mut().find(|(field, _)| field == name);

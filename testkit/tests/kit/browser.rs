@@ -9,7 +9,7 @@ use axum::{
 };
 use testkit::browser::Browser;
 
-async fn serve() -> String {
+async fn serve() -> anyhow::Result<String> {
     let page =
         r#"<form method=post action="/sign-in?x=1"><input type=hidden name=token value="t1"><input name=who></form>"#;
     let routes = Router::new()
@@ -17,8 +17,8 @@ async fn serve() -> String {
         .route(
             "/sign-in",
             post(|headers: HeaderMap, RawForm(body): RawForm| async move {
-                let told =
-                    ["cookie", "origin", "sec-fetch-site"].map(|name| headers[name].to_str().unwrap().to_owned());
+                let told = ["cookie", "origin", "sec-fetch-site"]
+                    .map(|name| headers[name].to_str().unwrap_or_default().to_owned());
                 let to =
                     format!("/told?body={}&told={}", String::from_utf8_lossy(&body).replace('&', ";"), told.join(";"));
                 ([("set-cookie", "seen=; Path=/; Max-Age=0")], Redirect::to(&to)).into_response()
@@ -27,15 +27,15 @@ async fn serve() -> String {
         .route("/told", get(|| async { "told" }))
         .route("/round", get(|| async { Redirect::to("/round") }))
         .route("/away", get(|| async { Redirect::to("http://127.0.0.1:9/callback?code=c%20d#part") }));
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
+    let address = format!("http://{}", listener.local_addr()?);
     tokio::spawn(async move { axum::serve(listener, routes).await });
-    address
+    Ok(address)
 }
 
 #[tokio::test]
 async fn a_form_goes_with_its_hidden_fields_its_cookies_and_where_it_was_sent_from() -> anyhow::Result<()> {
-    let address = serve().await;
+    let address = serve().await?;
     let mut browser = Browser::new();
     let page = browser.open(&address).await?;
     assert_eq!((page.header("x-page"), browser.jar().value("seen")), ("home", Some("1")));
@@ -50,7 +50,7 @@ async fn a_form_goes_with_its_hidden_fields_its_cookies_and_where_it_was_sent_fr
 
 #[tokio::test]
 async fn it_stops_before_an_address_that_nobody_serves_and_leaves_a_loop() -> anyhow::Result<()> {
-    let address = serve().await;
+    let address = serve().await?;
     let mut browser = Browser::new().stop_at("http://127.0.0.1:9/callback");
     let back = browser.open(&format!("{address}/away")).await?;
     assert!(back.stopped && back.param("code").as_deref() == Some("c d"));
