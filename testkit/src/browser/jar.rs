@@ -111,7 +111,9 @@ mod tests {
 
     fn jar(at: &str, set: &[&str]) -> Jar {
         let mut headers = HeaderMap::new();
-        set.iter().for_each(|text| _ = headers.append(SET_COOKIE, text.parse().unwrap()));
+        for text in set {
+            headers.append(SET_COOKIE, text.parse().unwrap());
+        }
         let mut jar = Jar::default();
         jar.take(&at.parse().unwrap(), &headers);
         jar
