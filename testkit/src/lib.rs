@@ -4,9 +4,13 @@
 //! a test of the gateway through this crate is a test of what others see. `upstream` holds servers to put behind it,
 //! [`client`] a client that sends exactly the bytes it is told to, [`process`] a way to run and watch a binary,
 //! [`command`] to run one to its end, and `src/bin` the same as programs.
+//! [`client`] a client that sends exactly the bytes it is told to, [`browser`] a person's way through pages and forms,
+//! [`entra`] an identity provider, [`process`] a way to run and watch a binary, and `src/bin` the same as programs.
 
+pub mod browser;
 pub mod client;
 pub mod command;
+pub mod entra;
 pub mod jsonrpc;
 pub mod process;
 pub mod pulse;
