@@ -6,11 +6,14 @@
 
 mod effective;
 mod environment;
+mod identity;
 mod parse;
 mod sections;
 
 pub use effective::{Effective, Origin, effective};
 pub use environment::{DotEnv, Unknown, check_names};
+pub use identity::{AllowedTenant, Azure, AzureTenant, Oidc};
+pub use parse::is_guarded;
 pub use sections::{Access, Data, Limits, Listen, Log, LogFormat, Metrics, Pools};
 
 use std::ffi::OsString;
@@ -27,6 +30,12 @@ pub struct Settings {
     /// How the first administrator and the sealing key come to be.
     #[command(flatten)]
     pub access: Access,
+    /// Sign-in with Microsoft Entra ID.
+    #[command(flatten)]
+    pub azure: Azure,
+    /// Sign-in with another provider.
+    #[command(flatten)]
+    pub oidc: Oidc,
     /// What bounds it.
     #[command(flatten)]
     pub limits: Limits,
@@ -107,6 +116,8 @@ impl Settings {
                 self.pools.min_pool_size, self.pools.max_pool_size
             ));
         }
+        self.azure.check(&mut wrong);
+        self.oidc.check(&mut wrong);
         if wrong.is_empty() { Ok(()) } else { Err(SettingsError::Conflict(wrong)) }
     }
 }
