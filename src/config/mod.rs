@@ -6,12 +6,15 @@
 
 mod effective;
 mod environment;
+mod identity;
 mod parse;
 mod sections;
 mod sign_in;
 
 pub use effective::{Effective, Origin, effective};
 pub use environment::{DotEnv, Unknown, check_names};
+pub use identity::{AllowedTenant, Azure, AzureTenant, Oidc};
+pub use parse::is_guarded;
 pub use sections::{Access, Data, Limits, Listen, Log, LogFormat, Metrics, Pools};
 pub use sign_in::{ClientRegistration, SignIn};
 
@@ -32,6 +35,12 @@ pub struct Settings {
     /// How people sign in and what programs get for it.
     #[command(flatten)]
     pub sign_in: SignIn,
+    /// Sign-in with Microsoft Entra ID.
+    #[command(flatten)]
+    pub azure: Azure,
+    /// Sign-in with another provider.
+    #[command(flatten)]
+    pub oidc: Oidc,
     /// What bounds it.
     #[command(flatten)]
     pub limits: Limits,
@@ -113,6 +122,8 @@ impl Settings {
             ));
         }
         self.sign_in.check(&mut wrong);
+        self.azure.check(&mut wrong);
+        self.oidc.check(&mut wrong);
         if wrong.is_empty() { Ok(()) } else { Err(SettingsError::Conflict(wrong)) }
     }
 }

@@ -129,6 +129,64 @@ pub(super) fn secret(text: &str) -> Result<Secret, String> {
     Ok(Secret::new(text))
 }
 
+/// A secret that somebody else made for us. What is plainly none is refused: an example, the id of one, a text of few
+/// characters. The message never holds it.
+pub(super) fn client_secret(text: &str) -> Result<Secret, String> {
+    const EXAMPLES: [&str; 6] = ["your", "example", "placeholder", "changeme", "change-me", "client-secret"];
+    let lower = text.trim().to_ascii_lowercase();
+    if uuid::Uuid::try_parse(&lower).is_ok() {
+        return Err("this looks like the id of a secret; give the secret's value".into());
+    }
+    if lower.len() < 12 {
+        return Err("a client secret has at least 12 characters".into());
+    }
+    if lower.starts_with('<') || EXAMPLES.iter().any(|example| lower.starts_with(example)) {
+        return Err("this looks like an example; give the secret that the provider made".into());
+    }
+    let mut letters = lower.into_bytes();
+    letters.sort_unstable();
+    letters.dedup();
+    if letters.len() < 6 { Err("this looks made up; give the secret that the provider made".into()) } else { secret(text) }
+}
+
+/// Where something is that gets secrets: `https`, or `http` on this machine; no credentials, query or fragment.
+pub(super) fn endpoint(text: &str) -> Result<url::Url, String> {
+    let url = url::Url::parse(text.trim()).map_err(|error| format!("not a URL: {error}"))?;
+    if !is_guarded(&url) {
+        return Err("must be an https URL (http only on a loopback address)".into());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must hold no credentials".into());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("must have neither query nor fragment".into());
+    }
+    Ok(url)
+}
+
+/// Whether nobody can read on the way what is sent there: `https`, or a loopback address.
+pub fn is_guarded(url: &url::Url) -> bool {
+    match (url.scheme(), url.host()) {
+        ("https", Some(_)) => true,
+        ("http", Some(url::Host::Domain(name))) => name == "localhost",
+        ("http", Some(url::Host::Ipv4(address))) => address.is_loopback(),
+        ("http", Some(url::Host::Ipv6(address))) => address.is_loopback(),
+        _ => false,
+    }
+}
+
+/// Like [`endpoint`], and ends in a slash: something follows.
+pub(super) fn folder(text: &str) -> Result<url::Url, String> {
+    let url = endpoint(text)?;
+    if url.path().ends_with('/') { Ok(url) } else { Err("must end in a slash".into()) }
+}
+
+/// A text without spaces.
+pub(super) fn word(text: &str) -> Result<String, String> {
+    let plain = !text.is_empty() && text.chars().all(|c| !c.is_whitespace() && !c.is_control());
+    if plain { Ok(text.to_owned()) } else { Err("must be one word, without spaces".into()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

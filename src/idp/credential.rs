@@ -1,0 +1,158 @@
+//! How the gateway proves to a provider that it is the client it says: a secret and perhaps the next one, a certificate, or a
+//! token that the platform put into a file. Files are read at each use: what is renewed there needs no restart.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use http::HeaderValue;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::CertificateDer;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use time::OffsetDateTime;
+use tokio::io::AsyncReadExt as _;
+use url::Url;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::error::{Class, IdpError};
+use crate::secret::Secret;
+
+/// How long an assertion is good for, seconds.
+const LIFETIME: i64 = 300;
+/// Largest file, bytes.
+const MOST: u64 = 64 << 10;
+const BY_JWT: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// What the gateway has to show.
+#[derive(Debug)]
+pub(super) enum Credential {
+    /// Nothing: a public client.
+    Nothing,
+    /// Secrets that are good at the same time; the one that was taken last is shown first.
+    Secrets { secrets: Vec<Secret>, taken: AtomicUsize },
+    /// A PEM file with a certificate and its RSA key.
+    Certificate(PathBuf),
+    /// A file with a token of the platform.
+    Federated(PathBuf),
+}
+
+/// What goes along with a request to the token endpoint.
+#[derive(Default)]
+pub(super) struct Proof {
+    /// Fields of the form.
+    pub(super) fields: Vec<(&'static str, Secret)>,
+    /// The header `Authorization`.
+    pub(super) header: Option<HeaderValue>,
+}
+
+impl Credential {
+    pub(super) fn secrets(secrets: impl IntoIterator<Item = Secret>) -> Self {
+        Self::Secrets { secrets: secrets.into_iter().collect(), taken: AtomicUsize::new(0) }
+    }
+
+    /// How many proofs there are to try, at least one.
+    pub(super) fn len(&self) -> usize {
+        if let Self::Secrets { secrets, .. } = self { secrets.len().max(1) } else { 1 }
+    }
+
+    /// The proof to show at this attempt, counted from 0.
+    pub(super) async fn prove(
+        &self,
+        attempt: usize,
+        client: &str,
+        endpoint: &Url,
+        secret_in_body: bool,
+        now: OffsetDateTime,
+    ) -> Result<Proof, IdpError> {
+        let assertion = |assertion: Secret| Proof {
+            fields: vec![("client_assertion_type", Secret::new(BY_JWT)), ("client_assertion", assertion)],
+            header: None,
+        };
+        match self {
+            Self::Nothing => Ok(Proof::default()),
+            Self::Secrets { secrets, taken } => {
+                let which = (taken.load(Ordering::Relaxed) + attempt) % secrets.len().max(1);
+                let Some(secret) = secrets.get(which) else { return Ok(Proof::default()) };
+                if secret_in_body {
+                    return Ok(Proof { fields: vec![("client_secret", secret.clone())], header: None });
+                }
+                Ok(Proof { fields: Vec::new(), header: Some(basic(client, secret)?) })
+            }
+            Self::Certificate(path) => {
+                let pem = read(path).await?;
+                sign(&pem, client, endpoint, now)
+                    .map(assertion)
+                    .ok_or_else(|| ours(path, "holds no certificate with an RSA key that can sign"))
+            }
+            Self::Federated(path) => {
+                let text = read(path).await?;
+                let token = std::str::from_utf8(&text).map(str::trim).unwrap_or_default();
+                if token.is_empty() {
+                    return Err(ours(path, "holds no token"));
+                }
+                Ok(assertion(Secret::new(token)))
+            }
+        }
+    }
+
+    /// Remembers that the proof of this attempt was taken.
+    pub(super) fn was_taken(&self, attempt: usize) {
+        if let Self::Secrets { secrets, taken } = self
+            && attempt > 0
+        {
+            let which = (taken.load(Ordering::Relaxed) + attempt) % secrets.len().max(1);
+            taken.store(which, Ordering::Relaxed);
+        }
+    }
+}
+
+fn ours(path: &Path, what: &str) -> IdpError {
+    IdpError::new(Class::OurCredential, format!("the file {} {what}", path.display()))
+}
+
+async fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdpError> {
+    let failed = |error: std::io::Error| ours(path, &format!("cannot be read: {error}"));
+    let mut text = Zeroizing::new(Vec::new());
+    let file = tokio::fs::File::open(path).await.map_err(failed)?;
+    file.take(MOST).read_to_end(&mut text).await.map_err(failed)?;
+    Ok(text)
+}
+
+/// `client_secret_basic` (RFC 6749 section 2.3.1): both parts are form-encoded first.
+fn basic(client: &str, secret: &Secret) -> Result<HeaderValue, IdpError> {
+    let encoded = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    let pair = Zeroizing::new(format!("{}:{}", encoded(client), encoded(secret.expose())));
+    let text = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
+    let mut header = HeaderValue::from_str(&text)
+        .map_err(|_| IdpError::new(Class::OurCredential, "the client secret cannot be sent"))?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+/// The assertion that Entra takes for a certificate: PS256, named by its SHA-256 thumbprint.
+fn sign(pem: &[u8], client: &str, endpoint: &Url, now: OffsetDateTime) -> Option<Secret> {
+    let certificate = CertificateDer::from_pem_slice(pem).ok()?;
+    let mut header = Header::new(Algorithm::PS256);
+    header.x5t_s256 = Some(URL_SAFE_NO_PAD.encode(Sha256::digest(&certificate)));
+    let text = std::str::from_utf8(pem).ok()?;
+    let start = text.match_indices("-----BEGIN ").find(|(at, _)| {
+        let label = text[at + 11..].split("-----").next().unwrap_or_default();
+        label == "PRIVATE KEY" || label == "RSA PRIVATE KEY"
+    })?;
+    let key = EncodingKey::from_rsa_pem(text[start.0..].as_bytes()).ok()?;
+    let now = now.unix_timestamp();
+    let claims = json!({
+        "aud": endpoint.as_str(),
+        "iss": client,
+        "sub": client,
+        "jti": Uuid::from_bytes(crate::crypto::random_bytes()).to_string(),
+        "iat": now,
+        "nbf": now,
+        "exp": now + LIFETIME,
+    });
+    jsonwebtoken::encode(&header, &claims, &key).ok().map(Secret::new)
+}

@@ -1,0 +1,154 @@
+//! The token endpoint of a provider: codes are redeemed there and tokens refreshed. A provider that says "too many requests"
+//! (429) is left alone by everybody for as long as it asked. What was sent never shows in an error.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use http::StatusCode;
+use serde::Deserialize;
+use time::OffsetDateTime;
+use zeroize::Zeroizing;
+
+use super::classify::classify;
+use super::credential::Credential;
+use super::discovery::Discovery;
+use super::error::{Class, IdpError};
+use super::http::Http;
+use super::pause::Pause;
+use crate::secret::Secret;
+
+/// Largest answer, bytes.
+const MOST: usize = 256 << 10;
+/// The codes that say that this secret is wrong or has expired, so that another may be right.
+const OTHER_SECRET: [&str; 2] = ["AADSTS7000215", "AADSTS7000222"];
+
+/// What a token endpoint gives (RFC 6749 section 5.1, OpenID Connect Core 1.0 section 3.1.3.3).
+#[derive(Deserialize)]
+pub(super) struct Given {
+    pub(super) access_token: Option<Secret>,
+    pub(super) refresh_token: Option<Secret>,
+    pub(super) id_token: Option<Secret>,
+    expires_in: Option<Lifetime>,
+    pub(super) scope: Option<String>,
+}
+
+/// Some providers write the number as a text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Lifetime {
+    Number(u32),
+    Text(String),
+}
+
+impl Given {
+    /// When the access token ends; an hour from now where the provider does not say.
+    pub(super) fn expires_at(&self, now: OffsetDateTime) -> OffsetDateTime {
+        let seconds = match &self.expires_in {
+            Some(Lifetime::Number(seconds)) => Some(*seconds),
+            Some(Lifetime::Text(text)) => text.parse().ok(),
+            None => None,
+        };
+        now + Duration::from_secs(seconds.unwrap_or(3600).into())
+    }
+}
+
+/// One client at one authority.
+pub(super) struct TokenEndpoint {
+    pub(super) client: String,
+    pub(super) credential: Credential,
+    pause: Pause,
+    refused: ArcSwapOption<IdpError>,
+}
+
+impl TokenEndpoint {
+    pub(super) fn new(client: String, credential: Credential) -> Self {
+        Self { client, credential, pause: Pause::default(), refused: ArcSwapOption::empty() }
+    }
+
+    /// Why the provider refuses the gateway's own credential, if it did the last time.
+    pub(super) fn refused(&self) -> Option<Arc<IdpError>> {
+        self.refused.load_full()
+    }
+
+    /// Asks for tokens with the fields of a grant.
+    pub(super) async fn ask(
+        &self,
+        http: &Http,
+        about: &Discovery,
+        grant: &[(&str, &str)],
+        now: OffsetDateTime,
+    ) -> Result<Given, IdpError> {
+        if let Some(left) = self.pause.left(Instant::now()) {
+            let text = "the identity provider asked to be left alone for a while (429)";
+            return Err(IdpError::new(Class::Temporary { retry_after: Some(left) }, text));
+        }
+        let mut attempt = 0;
+        loop {
+            let outcome = self.try_once(http, about, grant, attempt, now).await;
+            match &outcome {
+                Ok(_) => self.credential.was_taken(attempt),
+                Err(error) => {
+                    let other = error.code.as_deref().is_some_and(|code| OTHER_SECRET.contains(&code));
+                    if error.class == Class::OurCredential && other && attempt + 1 < self.credential.len() {
+                        attempt += 1;
+                        continue;
+                    }
+                }
+            }
+            self.note(outcome.as_ref().err());
+            return outcome;
+        }
+    }
+
+    async fn try_once(
+        &self,
+        http: &Http,
+        about: &Discovery,
+        grant: &[(&str, &str)],
+        attempt: usize,
+        now: OffsetDateTime,
+    ) -> Result<Given, IdpError> {
+        let url = &about.token_endpoint;
+        let proof = self.credential.prove(attempt, &self.client, url, about.secret_in_body(), now).await?;
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        form.append_pair("client_id", &self.client).extend_pairs(grant);
+        form.extend_pairs(proof.fields.iter().map(|(name, value)| (name, value.expose())));
+        let form = Zeroizing::new(form.finish());
+        let answer = http.form(url, &form, proof.header, MOST).await?;
+        if answer.status == StatusCode::OK {
+            // The error of the parser would quote what it read.
+            return serde_json::from_slice(&answer.body)
+                .map_err(|_| IdpError::temporary("the answer of the identity provider's token endpoint cannot be read"));
+        }
+        let mut error = classify(&answer, now);
+        if answer.status == StatusCode::TOO_MANY_REQUESTS {
+            let retry_after = Some(self.pause.begin(Instant::now(), answer.retry_after(now)));
+            error.class = Class::Temporary { retry_after };
+        }
+        let sent = grant.iter().map(|(_, value)| *value).chain(proof.fields.iter().map(|(_, value)| value.expose()));
+        for value in sent.filter(|value| value.len() >= 12) {
+            error.detail = error.detail.replace(value, "***");
+        }
+        Err(error)
+    }
+
+    /// Remembers whether our credential is taken, as far as the answer tells.
+    fn note(&self, error: Option<&IdpError>) {
+        match error {
+            Some(error) if error.class == Class::OurCredential => {
+                if self.refused().is_none_or(|before| before.code != error.code) {
+                    tracing::error!(
+                        code = error.code.as_deref(),
+                        trace_id = error.trace_id.as_deref(),
+                        error = error.detail,
+                        "the identity provider refuses the gateway's credential: nobody can sign in until it is mended"
+                    );
+                }
+                self.refused.store(Some(Arc::new(error.clone())));
+            }
+            Some(error) if matches!(error.class, Class::Temporary { .. }) => {}
+            _ => self.refused.store(None),
+        }
+    }
+}

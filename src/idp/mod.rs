@@ -1,0 +1,196 @@
+//! ENGINE: identity providers, Microsoft Entra ID and any other that speaks OpenID Connect. It sends people there, verifies
+//! what comes back and says who it is and with which role; it knows nothing of the tokens that this gateway gives, and keeps
+//! nothing of anybody. Whatever is not plainly right is an [`IdpError`], whose class says what to do.
+
+pub mod aadsts;
+mod classify;
+mod credential;
+mod discovery;
+mod endpoint;
+mod entra;
+mod error;
+mod graph;
+mod http;
+mod jwt;
+mod kept;
+mod keys;
+mod oidc;
+mod pause;
+mod provider;
+mod roles;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use url::Url;
+use uuid::Uuid;
+
+pub use error::{Class, IdpError};
+pub use provider::Provider;
+
+use crate::access::Role;
+use crate::config::{Azure, Oidc};
+use crate::net::Outbound;
+use crate::secret::Secret;
+use credential::Credential;
+use http::Http;
+use provider::Rules;
+
+/// Name of the provider that is Microsoft Entra ID.
+pub const ENTRA: &str = "entra";
+/// Name of the provider that speaks OpenID Connect.
+pub const OIDC: &str = "oidc";
+
+/// The providers that are set up. Cheap to clone.
+#[derive(Clone)]
+pub struct Providers(Arc<[Provider]>);
+
+/// A provider, for a page on which somebody chooses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderInfo {
+    /// Its name in paths and records: [`ENTRA`] or [`OIDC`].
+    pub name: &'static str,
+    /// What people call it.
+    pub title: String,
+}
+
+impl Providers {
+    /// The providers that the settings, checked before, name. None is asked anything yet.
+    pub fn new(azure: &Azure, oidc: &Oidc, outbound: &Outbound) -> Result<Self, IdpError> {
+        Self::over(azure, oidc, &Http::new(outbound))
+    }
+
+    fn over(azure: &Azure, oidc: &Oidc, http: &Http) -> Result<Self, IdpError> {
+        let mut providers = Vec::new();
+        if let (Some(tenant), Some(client)) = (&azure.tenant_id, azure.client_id) {
+            let rules = Rules::Entra(entra::Entra::new(azure, tenant.clone(), client));
+            let credential = match (&azure.client_certificate, &azure.federated_token_file) {
+                (Some(file), _) => Credential::Certificate(file.clone()),
+                (None, Some(file)) => Credential::Federated(file.clone()),
+                (None, None) => {
+                    Credential::secrets(azure.client_secret.iter().chain(&azure.client_secret_next).cloned())
+                }
+            };
+            let title = "Microsoft Entra ID".to_owned();
+            providers.push(Provider::new(ENTRA, title, http.clone(), client.to_string(), credential, rules)?);
+        }
+        if let (Some(issuer), Some(client)) = (&oidc.issuer, &oidc.client_id) {
+            let rules = Rules::Oidc(oidc::Oidc::new(oidc, issuer.clone(), client.clone()));
+            let credential = match &oidc.client_secret {
+                Some(secret) => Credential::secrets([secret.clone()]),
+                None => Credential::Nothing,
+            };
+            providers.push(Provider::new(OIDC, oidc.name.clone(), http.clone(), client.clone(), credential, rules)?);
+        }
+        Ok(Self(providers.into()))
+    }
+
+    /// Each of them, in the order in which they are offered.
+    pub fn names(&self) -> Vec<ProviderInfo> {
+        let each = self.0.iter().map(Provider::inner);
+        each.map(|provider| ProviderInfo { name: provider.name, title: provider.title.clone() }).collect()
+    }
+
+    /// The provider of that name.
+    pub fn get(&self, name: &str) -> Option<&Provider> {
+        self.0.iter().find(|provider| provider.inner().name == name)
+    }
+
+    /// Looks at the keys of each again, to be called about once an hour; fails with the first failure, after all were asked.
+    pub async fn refresh_keys(&self) -> Result<(), IdpError> {
+        let mut outcome = Ok(());
+        for provider in &*self.0 {
+            let one = provider.refresh_keys().await;
+            outcome = outcome.and(one);
+        }
+        outcome
+    }
+}
+
+/// What goes along to the provider with a sign-in.
+#[derive(Debug, Clone, Default)]
+pub struct Hints {
+    /// Who is expected to sign in.
+    pub login_hint: Option<String>,
+    /// How the provider is to behave, `select_account` for instance (OpenID Connect Core 1.0 section 3.1.2.1).
+    pub prompt: Option<String>,
+    /// A claims challenge from an earlier [`Class::NeedsInteraction`].
+    pub claims: Option<String>,
+}
+
+/// A browser's way to the provider and back. All but the URL is to be kept sealed and bound to the browser.
+#[derive(Debug)]
+pub struct Leg {
+    /// Where to send the browser.
+    pub url: Url,
+    /// What the callback must bring.
+    pub state: Secret,
+    /// What the ID token must say.
+    pub nonce: Secret,
+    /// What redeems the code (RFC 7636).
+    pub verifier: Secret,
+}
+
+/// Somebody, by the word of a provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    /// Who vouches: with `subject` the key of a person, for good.
+    pub issuer: String,
+    /// The person's id there.
+    pub subject: String,
+    /// Entra's directory.
+    pub directory: Option<Uuid>,
+    /// What the person is called when signing in: to be shown, never to decide by, since it changes hands.
+    pub username: String,
+    /// The person's name.
+    pub display_name: Option<String>,
+    /// The role; none is given to who is not let in.
+    pub role: Option<Role>,
+    /// Whether the person is at home in another directory.
+    pub guest: bool,
+    /// Whether it is an application on its own and no person.
+    pub app_only: bool,
+}
+
+/// Somebody who signed in.
+#[derive(Debug)]
+pub struct SignedIn {
+    /// Who.
+    pub person: Person,
+    /// What the provider gave for later, if anything.
+    pub tokens: Option<ProviderTokens>,
+}
+
+/// Somebody who may still come in.
+#[derive(Debug)]
+pub struct Rechecked {
+    /// What takes the place of the old tokens.
+    pub tokens: ProviderTokens,
+    /// Who it is now, with the role of now; none if the provider did not say.
+    pub person: Option<Person>,
+}
+
+/// A provider's tokens for a person. Serialising writes them: the caller seals that.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ProviderTokens {
+    /// The access token: opaque, whatever it looks like.
+    pub access: Option<Secret>,
+    /// The refresh token.
+    pub refresh: Option<Secret>,
+    /// When the access token ends.
+    #[serde(with = "time::serde::timestamp")]
+    pub expires_at: OffsetDateTime,
+    /// What they are good for.
+    pub scopes: Vec<String>,
+    /// Whose they are: [`Person::subject`].
+    pub subject: String,
+}
+
+impl ProviderTokens {
+    fn is_worth_keeping(&self) -> bool {
+        self.access.is_some() || self.refresh.is_some()
+    }
+}

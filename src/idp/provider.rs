@@ -1,0 +1,307 @@
+//! One identity provider: sends a browser there, redeems what comes back, asks later whether the person may still come in,
+//! and verifies access tokens. It is the only part of the room that knows the order of these steps.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::Algorithm;
+use sha2::{Digest as _, Sha256};
+use time::OffsetDateTime;
+use url::Url;
+
+use super::classify::at_callback;
+use super::credential::Credential;
+use super::discovery::{Described, Discovery};
+use super::endpoint::{Given, TokenEndpoint};
+use super::entra::{self, Entra, Known};
+use super::error::{Class, IdpError};
+use super::graph;
+use super::http::Http;
+use super::jwt::{Claims, Expected, Unverified};
+use super::kept::Aged;
+use super::keys::{Key, KeyStore};
+use super::oidc::{self, Oidc};
+use super::{Hints, Leg, Person, ProviderTokens, Rechecked, SignedIn};
+use crate::secret::Secret;
+
+/// See the module. Clones share what was fetched.
+#[derive(Clone)]
+pub struct Provider(Arc<Inner>);
+
+pub(super) struct Inner {
+    pub(super) name: &'static str,
+    pub(super) title: String,
+    http: Http,
+    described: Described,
+    keys: KeyStore,
+    tokens: TokenEndpoint,
+    rules: Rules,
+}
+
+/// Whose rules hold.
+pub(super) enum Rules {
+    Entra(Entra),
+    Oidc(Oidc),
+}
+
+impl Provider {
+    pub(super) fn new(
+        name: &'static str,
+        title: String,
+        http: Http,
+        client: String,
+        credential: Credential,
+        rules: Rules,
+    ) -> Result<Self, IdpError> {
+        let described = match &rules {
+            Rules::Entra(entra) => Described::at(&entra.base())?,
+            Rules::Oidc(oidc) => Described::at(&oidc.issuer)?,
+        };
+        let tokens = TokenEndpoint::new(client, credential);
+        Ok(Self(Arc::new(Inner { name, title, http, described, keys: KeyStore::default(), tokens, rules })))
+    }
+
+    pub(super) fn inner(&self) -> &Inner {
+        &self.0
+    }
+
+    /// Where to send the browser, and what to keep, sealed, until it comes back to `redirect_uri`.
+    pub async fn begin(&self, redirect_uri: &Url, hints: &Hints) -> Result<Leg, IdpError> {
+        let inner = &*self.0;
+        let about = inner.about(Instant::now()).await?;
+        let (state, nonce, verifier) = (random(), random(), random());
+        let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.expose()));
+        let mut url = about.value.authorization_endpoint.clone();
+        let mut query = url.query_pairs_mut();
+        query
+            .append_pair("response_type", "code")
+            .append_pair("response_mode", "query")
+            .append_pair("client_id", &inner.tokens.client)
+            .append_pair("redirect_uri", redirect_uri.as_str())
+            .append_pair("scope", &inner.scopes())
+            .append_pair("state", state.expose())
+            .append_pair("nonce", nonce.expose())
+            .append_pair("code_challenge", &challenge)
+            .append_pair("code_challenge_method", "S256");
+        for (name, value) in [("login_hint", &hints.login_hint), ("prompt", &hints.prompt), ("claims", &hints.claims)] {
+            if let Some(value) = value {
+                query.append_pair(name, value);
+            }
+        }
+        drop(query);
+        Ok(Leg { url, state, nonce, verifier })
+    }
+
+    /// What an error means that the provider sent to the callback, in `error` and `error_description`.
+    pub fn at_callback(&self, error: &str, description: Option<&str>) -> IdpError {
+        at_callback(error, description)
+    }
+
+    /// Redeems the code of the callback and verifies who signed in. `nonce` and `verifier` are those of the [`Leg`].
+    pub async fn finish(
+        &self,
+        redirect_uri: &Url,
+        code: &str,
+        nonce: &Secret,
+        verifier: &Secret,
+        now: OffsetDateTime,
+    ) -> Result<SignedIn, IdpError> {
+        let inner = &*self.0;
+        let about = inner.about(Instant::now()).await?;
+        let scopes = inner.scopes();
+        let grant = [
+            ("grant_type", "authorization_code"),
+            ("code", code),
+            ("redirect_uri", redirect_uri.as_str()),
+            ("code_verifier", verifier.expose()),
+            ("scope", &scopes),
+        ];
+        let given = inner.tokens.ask(&inner.http, &about.value, &grant, now).await?;
+        let token = given.id_token.as_ref().ok_or_else(|| {
+            IdpError::configuration("the identity provider gave no ID token: it is asked for with the scope `openid`")
+        })?;
+        let person = inner.person(&about.value, token, Some(nonce), given.refresh_token.as_ref(), now).await?;
+        let tokens = inner.tokens_of(given, None, &person.subject, now);
+        Ok(SignedIn { tokens: tokens.is_worth_keeping().then_some(tokens), person })
+    }
+
+    /// Refreshes the tokens: whether the person may still come in, and as who. The tokens given back take the place of the
+    /// old; some providers take the old ones only once.
+    pub async fn recheck(&self, tokens: &ProviderTokens, now: OffsetDateTime) -> Result<Rechecked, IdpError> {
+        let inner = &*self.0;
+        let refresh = tokens
+            .refresh
+            .as_ref()
+            .ok_or_else(|| IdpError::new(Class::Dead, "the identity provider gave no refresh token at sign-in"))?;
+        let about = inner.about(Instant::now()).await?;
+        let given = inner.refresh(&about.value, refresh, &inner.scopes(), now).await?;
+        let person = match &given.id_token {
+            Some(token) => {
+                let newest = given.refresh_token.as_ref().unwrap_or(refresh);
+                Some(inner.person(&about.value, token, None, Some(newest), now).await?)
+            }
+            None => None,
+        };
+        if person.as_ref().is_some_and(|person| person.subject != tokens.subject) {
+            return Err(IdpError::forged("the identity provider answered a refresh with somebody else's identity"));
+        }
+        Ok(Rechecked { tokens: inner.tokens_of(given, Some(refresh), &tokens.subject, now), person })
+    }
+
+    /// Verifies an access token that the provider made for the gateway. Only Entra's can be: other providers' tokens have
+    /// no form that all agree on.
+    pub async fn verify_access_token(&self, token: &str, now: OffsetDateTime) -> Result<Person, IdpError> {
+        let inner = &*self.0;
+        let Rules::Entra(entra) = &inner.rules else {
+            return Err(IdpError::refused("access tokens of this identity provider are not taken"));
+        };
+        let token = Unverified::read(token)?;
+        entra.foreign(&token)?;
+        let about = inner.about(Instant::now()).await?;
+        let audiences = entra.audiences(token.claims()).to_vec();
+        let (claims, directory) =
+            inner.verified_by_entra(&about.value, token, entra, &audiences, &["JWT", "at+jwt"], now).await?;
+        let known = entra.of_access_token(&claims, directory, &about.value.issuer)?;
+        if known.groups_missing {
+            return Err(IdpError::refused(
+                "the person is in more groups than the token holds, and the gateway's roles go by groups: sign in at the \
+                 gateway, or use app roles",
+            ));
+        }
+        Ok(known.person)
+    }
+
+    /// Looks at the provider's keys again; to be called about once an hour.
+    pub async fn refresh_keys(&self) -> Result<(), IdpError> {
+        let (inner, now) = (&*self.0, Instant::now());
+        let about = inner.about(now).await?;
+        inner.keys.refresh(&inner.http, &about.value.jwks_uri, now).await
+    }
+
+    /// Why the provider refuses the gateway's own credential, if it did the last time: nobody can sign in then.
+    pub fn credential_refused(&self) -> Option<Arc<IdpError>> {
+        self.0.tokens.refused()
+    }
+}
+
+impl Inner {
+    async fn about(&self, now: Instant) -> Result<Arc<Aged<Discovery>>, IdpError> {
+        let right = |issuer: &str| match &self.rules {
+            Rules::Entra(entra) => entra.check_issuer(issuer),
+            Rules::Oidc(oidc) => oidc.check_issuer(issuer),
+        };
+        self.described.get(&self.http, now, right).await
+    }
+
+    fn scopes(&self) -> String {
+        match &self.rules {
+            Rules::Entra(entra) => entra.scopes(),
+            Rules::Oidc(oidc) => oidc.scopes.clone(),
+        }
+    }
+
+    async fn refresh(
+        &self,
+        about: &Discovery,
+        token: &Secret,
+        scopes: &str,
+        now: OffsetDateTime,
+    ) -> Result<Given, IdpError> {
+        let grant = [("grant_type", "refresh_token"), ("refresh_token", token.expose()), ("scope", scopes)];
+        self.tokens.ask(&self.http, about, &grant, now).await
+    }
+
+    fn tokens_of(&self, given: Given, old: Option<&Secret>, subject: &str, now: OffsetDateTime) -> ProviderTokens {
+        let scopes = given.scope.clone().unwrap_or_else(|| self.scopes());
+        ProviderTokens {
+            expires_at: given.expires_at(now),
+            scopes: scopes.split_ascii_whitespace().map(str::to_owned).collect(),
+            access: given.access_token,
+            refresh: given.refresh_token.or_else(|| old.cloned()),
+            subject: subject.to_owned(),
+        }
+    }
+
+    /// Who an ID token is about. At a refresh there is no nonce (OpenID Connect Core 1.0 section 12.2).
+    async fn person(
+        &self,
+        about: &Discovery,
+        token: &Secret,
+        nonce: Option<&Secret>,
+        refresh: Option<&Secret>,
+        now: OffsetDateTime,
+    ) -> Result<Person, IdpError> {
+        let token = Unverified::read(token.expose())?;
+        let client = std::slice::from_ref(&self.tokens.client);
+        match &self.rules {
+            Rules::Entra(entra) => {
+                let (claims, directory) =
+                    self.verified_by_entra(about, token, entra, client, &["JWT"], now).await?;
+                nonce.map_or(Ok(()), |nonce| claims.answers(nonce))?;
+                let known = entra.of_id_token(&claims, directory, &about.issuer)?;
+                self.with_groups(about, entra, known, refresh, now).await
+            }
+            Rules::Oidc(oidc) => {
+                let algorithm = token.algorithm(oidc::ALGORITHMS, &["JWT"])?;
+                let key = self.key(about, &token, algorithm).await?;
+                let expected = Expected { audience: client, issuer: &oidc.issuer };
+                let claims = token.verify(&key, algorithm, &expected, now)?;
+                nonce.map_or(Ok(()), |nonce| claims.answers(nonce))?;
+                oidc.of_id_token(&claims)
+            }
+        }
+    }
+
+    async fn verified_by_entra(
+        &self,
+        about: &Discovery,
+        token: Unverified<'_>,
+        entra: &Entra,
+        audience: &[String],
+        types: &[&str],
+        now: OffsetDateTime,
+    ) -> Result<(Claims, uuid::Uuid), IdpError> {
+        let (directory, issuer) = entra.expected(token.claims())?;
+        let algorithm = token.algorithm(entra::ALGORITHMS, types)?;
+        let key = self.key(about, &token, algorithm).await?;
+        let claims = token.verify(&key, algorithm, &Expected { audience, issuer: &issuer }, now)?;
+        entra.may_sign(&key, directory)?;
+        Ok((claims, directory))
+    }
+
+    async fn key(
+        &self,
+        about: &Discovery,
+        token: &Unverified<'_>,
+        algorithm: Algorithm,
+    ) -> Result<Arc<Key>, IdpError> {
+        self.keys.find(&self.http, &about.jwks_uri, token.key_id(), algorithm, Instant::now()).await
+    }
+
+    async fn with_groups(
+        &self,
+        about: &Discovery,
+        entra: &Entra,
+        known: Known,
+        refresh: Option<&Secret>,
+        now: OffsetDateTime,
+    ) -> Result<Person, IdpError> {
+        if !known.groups_missing {
+            return Ok(known.person);
+        }
+        let refresh = refresh.ok_or_else(|| {
+            IdpError::configuration("the person's groups cannot be asked for: Entra gave no refresh token")
+        })?;
+        let given = self.refresh(about, refresh, graph::SCOPE, now).await?;
+        let access = given.access_token.ok_or_else(|| IdpError::temporary("Entra gave no token for Microsoft Graph"))?;
+        let groups = graph::groups(&self.http, &entra.graph, &access, now).await?;
+        Ok(entra.with_groups(known, &groups))
+    }
+}
+
+/// 256 random bits, 43 characters.
+fn random() -> Secret {
+    Secret::new(URL_SAFE_NO_PAD.encode(crate::crypto::random_bytes::<32>()))
+}

@@ -1,0 +1,67 @@
+//! People in more groups than a token holds.
+
+use serde_json::json;
+
+use super::super::Class;
+use super::fake::Reply;
+use super::world::{SECRET, TENANT, World, with};
+use crate::access::Role;
+
+const GROUP: &str = "aaaaaaaa-1111-4000-8000-000000000001";
+const GRAPH: &str = "/graph/v1.0/me/getMemberObjects";
+
+/// A world in which a group makes administrators, and the claims of somebody with too many groups.
+async fn crowded() -> (World, String) {
+    let world = World::entra_with(TENANT, &["--azure-client-secret", SECRET, "--azure-role-admin", GROUP]).await;
+    let elsewhere = format!("{}/stolen", world.fake.base);
+    let claims = json!({"_claim_names": {"groups": "src1"}, "_claim_sources": {"src1": {"endpoint": elsewhere}}});
+    let token = world.signer.sign(&with(world.id_claims(), claims));
+    (world, token)
+}
+
+#[tokio::test]
+async fn groups_that_the_token_leaves_out_are_asked_of_graph_at_its_configured_address() {
+    let (world, token) = crowded().await;
+    world.fake.always(GRAPH, Reply::json(200, &json!({"value": [GROUP, "aaaaaaaa-1111-4000-8000-000000000002"]})));
+    assert_eq!(world.sign_in(&token).await.unwrap().person.role, Some(Role::Admin));
+    let asked = world.fake.asked(GRAPH);
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].headers["authorization"], "Bearer entra-at");
+    let tokens = world.fake.asked(&world.token_path());
+    assert_eq!(tokens[1].field("grant_type").as_deref(), Some("refresh_token"));
+    assert_eq!(tokens[1].field("scope").as_deref(), Some("GroupMember.Read.All"));
+    assert!(world.fake.asked("/stolen").is_empty(), "the address in the token is never called");
+}
+
+#[tokio::test]
+async fn without_an_answer_of_graph_nobody_signs_in_as_less_than_they_are() {
+    let (world, token) = crowded().await;
+    let challenge = vec![(
+        "www-authenticate",
+        r#"Bearer error="insufficient_claims", claims="eyJhY2Nlc3NfdG9rZW4iOnt9fQ==""#.to_owned(),
+    )];
+    let answer = |status, headers| Reply::Answer { status, headers, body: "{}".to_owned() };
+    for (reply, class) in [
+        (answer(403, vec![]), Class::ConsentMissing),
+        (answer(503, vec![]), Class::Temporary { retry_after: None }),
+        (answer(200, vec![]), Class::Temporary { retry_after: None }),
+        (answer(401, challenge), Class::NeedsInteraction { claims: Some(r#"{"access_token":{}}"#.to_owned()) }),
+    ] {
+        world.fake.always(GRAPH, reply);
+        assert_eq!(world.sign_in(&token).await.unwrap_err().class, class);
+    }
+}
+
+#[tokio::test]
+async fn graph_is_not_asked_where_groups_could_give_nothing_more() {
+    let (world, _) = crowded().await;
+    let claims = json!({"roles": ["Mcp.TenantAdmin"], "groups": [GROUP], "_claim_names": {"groups": "src1"}});
+    let token = world.signer.sign(&with(world.id_claims(), claims));
+    assert_eq!(world.sign_in(&token).await.unwrap().person.role, Some(Role::Admin));
+
+    let by_app_roles = World::entra().await;
+    let claims = with(by_app_roles.id_claims(), json!({"_claim_names": {"groups": "src1"}}));
+    let signed_in = by_app_roles.sign_in(&by_app_roles.signer.sign(&claims)).await.unwrap();
+    assert_eq!(signed_in.person.role, Some(Role::User));
+    assert!(world.fake.asked(GRAPH).is_empty() && by_app_roles.fake.asked(GRAPH).is_empty());
+}

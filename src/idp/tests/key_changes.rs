@@ -1,0 +1,195 @@
+//! Keys that come and go, and who asks how often.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jsonwebtoken::Algorithm;
+use serde_json::{Value, json};
+use url::Url;
+
+use super::super::error::{Class, IdpError};
+use super::super::http::Http;
+use super::super::kept::LEAST;
+use super::super::keys::{Key, KeyStore};
+use super::fake::{Fake, Reply};
+use super::world::{Signer, World, now};
+use crate::net::{AddressPolicy, Outbound};
+
+/// A store of keys over a stand-in, and a clock that a test moves.
+struct Keys {
+    fake: Fake,
+    store: KeyStore,
+    http: Http,
+    now: Instant,
+    jwk: Value,
+}
+
+impl Keys {
+    async fn publishing(ids: &[&str]) -> Self {
+        let outbound = Outbound::new(AddressPolicy::STRANGER, None);
+        let jwk = Signer::rsa("any").published(None);
+        let keys = Self {
+            fake: Fake::start().await,
+            store: KeyStore::default(),
+            http: Http::new(&outbound),
+            now: Instant::now(),
+            jwk,
+        };
+        keys.publish(ids);
+        keys
+    }
+
+    fn publish(&self, ids: &[&str]) {
+        let one = |id: &&str| {
+            let mut jwk = self.jwk.clone();
+            jwk["kid"] = (*id).into();
+            jwk
+        };
+        let keys: Vec<_> = ids.iter().map(one).collect();
+        self.fake.always("/keys", Reply::json(200, &json!({"keys": keys})));
+    }
+
+    fn url(&self) -> Url {
+        Url::parse(&format!("{}/keys", self.fake.base)).unwrap()
+    }
+
+    async fn find(&self, id: &str) -> Result<Arc<Key>, IdpError> {
+        self.store.find(&self.http, &self.url(), Some(id), Algorithm::RS256, self.now).await
+    }
+
+    async fn refresh(&self) -> Result<(), IdpError> {
+        self.store.refresh(&self.http, &self.url(), self.now).await
+    }
+
+    fn fetches(&self) -> usize {
+        self.fake.asked("/keys").len()
+    }
+}
+
+#[tokio::test]
+async fn a_key_published_before_it_signs_is_known_when_it_does() {
+    let mut keys = Keys::publishing(&["old"]).await;
+    keys.find("old").await.unwrap();
+    keys.publish(&["old", "new"]);
+    keys.now += Duration::from_hours(1);
+    keys.refresh().await.unwrap();
+    keys.find("new").await.unwrap();
+    keys.find("old").await.unwrap();
+    assert_eq!(keys.fetches(), 2);
+}
+
+#[tokio::test]
+async fn a_key_that_signs_at_once_is_looked_for() {
+    let mut keys = Keys::publishing(&["old"]).await;
+    keys.find("old").await.unwrap();
+    keys.publish(&["old", "new"]);
+    keys.now += LEAST;
+    keys.find("new").await.unwrap();
+    assert_eq!(keys.fetches(), 2);
+}
+
+#[tokio::test]
+async fn a_key_that_is_taken_back_goes_with_the_next_look() {
+    let mut keys = Keys::publishing(&["old", "new"]).await;
+    keys.find("old").await.unwrap();
+    keys.publish(&["new"]);
+    keys.find("old").await.expect("nothing looked again yet");
+    keys.refresh().await.unwrap();
+    keys.now += LEAST;
+    assert_eq!(keys.find("old").await.err().unwrap().class, Class::Forged);
+}
+
+#[tokio::test]
+async fn in_an_emergency_all_keys_are_replaced_at_once() {
+    let mut keys = Keys::publishing(&["one", "two"]).await;
+    keys.find("one").await.unwrap();
+    keys.publish(&["three"]);
+    keys.now += LEAST;
+    keys.find("three").await.unwrap();
+    keys.now += LEAST;
+    assert_eq!(keys.find("one").await.err().unwrap().class, Class::Forged);
+}
+
+#[tokio::test]
+async fn a_flood_of_unknown_keys_makes_one_fetch_in_five_minutes() {
+    let mut keys = Keys::publishing(&["good"]).await;
+    keys.find("good").await.unwrap();
+    keys.now += LEAST;
+    let many: Vec<_> = (0..100).map(|n| format!("unknown-{n}")).collect();
+    let outcomes = futures_util::future::join_all(many.iter().map(|id| keys.find(id))).await;
+    assert!(outcomes.into_iter().all(|outcome| outcome.err().unwrap().class == Class::Forged));
+    assert_eq!(keys.fetches(), 2);
+    keys.now += LEAST - Duration::from_secs(1);
+    assert!(keys.find("unknown").await.is_err());
+    assert_eq!(keys.fetches(), 2);
+    keys.now += Duration::from_secs(1);
+    assert!(keys.find("unknown").await.is_err());
+    assert_eq!(keys.fetches(), 3);
+}
+
+#[tokio::test]
+async fn while_the_provider_is_ill_the_last_good_keys_serve() {
+    let mut keys = Keys::publishing(&["good"]).await;
+    keys.find("good").await.unwrap();
+    for reply in [
+        Reply::json(503, &json!({})),
+        Reply::json(200, &json!({"keys": []})),
+        Reply::json(200, &json!({"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "good"}]})),
+        Reply::Answer { status: 200, headers: Vec::new(), body: "<html>".to_owned() },
+        Reply::Answer { status: 200, headers: Vec::new(), body: " ".repeat(600 << 10) },
+        Reply::Drop,
+    ] {
+        keys.fake.always("/keys", reply);
+        keys.now += Duration::from_hours(1);
+        assert!(matches!(keys.refresh().await.unwrap_err().class, Class::Temporary { .. }));
+        keys.find("good").await.unwrap();
+        let fetches = keys.fetches();
+        let unknown = keys.find("unknown").await.err().unwrap();
+        assert!(matches!(unknown.class, Class::Temporary { .. }), "whether it is forged cannot be told: {unknown:?}");
+        assert_eq!(keys.fetches(), fetches);
+    }
+}
+
+#[tokio::test]
+async fn a_provider_without_keys_is_asked_again_soon() {
+    let mut keys = Keys::publishing(&["good"]).await;
+    keys.fake.always("/keys", Reply::json(503, &json!({})));
+    assert!(keys.find("good").await.is_err());
+    assert!(keys.find("good").await.is_err());
+    assert_eq!(keys.fetches(), 1);
+    keys.publish(&["good"]);
+    keys.now += Duration::from_secs(10);
+    keys.find("good").await.unwrap();
+}
+
+#[tokio::test]
+async fn keys_that_are_for_something_else_are_left_out() {
+    let keys = Keys::publishing(&[]).await;
+    let one = |changes: Value| super::world::with(keys.jwk.clone(), changes);
+    let set = [
+        one(json!({"kid": "encrypts", "use": "enc"})),
+        one(json!({"kid": "signs", "use": null, "key_ops": ["sign"]})),
+        one(json!({"kid": "other", "alg": "RS512"})),
+        one(json!({"kid": "broken", "n": "!"})),
+        json!(7),
+        one(json!({"kid": "good", "use": null, "key_ops": ["verify"], "alg": "RS256"})),
+    ];
+    keys.fake.always("/keys", Reply::json(200, &json!({"keys": set})));
+    keys.find("good").await.unwrap();
+    for id in ["encrypts", "signs", "other", "broken"] {
+        assert!(keys.find(id).await.is_err(), "{id}");
+    }
+}
+
+#[tokio::test]
+async fn a_flood_at_the_door_makes_one_fetch() {
+    let world = World::entra().await;
+    let mut header = world.signer.header();
+    for n in 0..20 {
+        header.kid = Some(format!("unknown-{n}"));
+        let token = world.signer.sign_as(&header, &world.access_claims());
+        let refused = world.provider().verify_access_token(&token, now()).await.unwrap_err();
+        assert_eq!(refused.class, Class::Forged);
+    }
+    assert_eq!(world.fake.asked(&world.keys_path()).len(), 1);
+}

@@ -1,0 +1,11 @@
+//! The whole room against a provider in the process.
+
+mod access_tokens;
+mod asking;
+mod fake;
+mod failures;
+mod groups;
+mod id_tokens;
+mod key_changes;
+mod others;
+mod world;
