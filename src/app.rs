@@ -22,8 +22,11 @@ use crate::balance::ReplicaStatus;
 use crate::config::Settings;
 use crate::crypto::Sealer;
 use crate::fault::{self, Fault, Retry};
+use crate::grants::client::Clients;
+use crate::grants::resource::Issuer;
 use crate::grants::{End, Ended, Grants, Ids, Refusal};
 use crate::id::{ServerId, TenantId};
+use crate::idp::Providers;
 use crate::mcp::held::Room;
 use crate::mcp::legacy_sse::Channels;
 use crate::mcp::session::Sessions;
@@ -54,8 +57,8 @@ pub struct Parts {
     pub store: Store,
     /// Seals secrets at rest.
     pub sealer: Sealer,
-    /// What tokens and metadata say about who issued them: the public URL, without a slash at its end.
-    pub issuer: Arc<str>,
+    /// What tokens and metadata say about who issued them.
+    pub issuer: Issuer,
     /// Who may come in by key.
     pub keyring: KeyRing,
     /// Who may come in by access token.
@@ -64,6 +67,10 @@ pub struct Parts {
     pub grants: Grants,
     /// Who may sign in by password.
     pub accounts: Accounts,
+    /// The OAuth clients that may ask for something in somebody's name.
+    pub clients: Clients,
+    /// Who says who people are.
+    pub providers: Providers,
     /// The servers at run time.
     pub registry: Arc<Registry>,
     /// Sessions of legacy clients.

@@ -25,6 +25,7 @@ pub use first_key::own_key;
 
 use crate::app::{App, build};
 use crate::config::{Listen, Settings};
+use crate::grants::resource::Issuer;
 use crate::router;
 use crate::secret::Secret;
 use crate::telemetry::Metrics;
@@ -121,7 +122,9 @@ const BESIDE: Duration = Duration::from_secs(10);
 /// leaves no key that nobody was shown.
 pub async fn start(settings: Settings) -> anyhow::Result<(App, Running)> {
     let front = Front::open(&settings).await?;
-    let app = build(settings, &front.url()).await?;
+    let listen = &settings.listen;
+    let issuer = Issuer::new(listen.public_url.as_ref(), listen.has_tls(), front.address());
+    let app = build(settings, issuer).await?;
     let first_key = first_key::settle(&app, &front.url()).await?;
     let ground = Ground {
         settings: Arc::clone(&app.settings),

@@ -11,14 +11,16 @@ use time::OffsetDateTime;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use url::Url;
 
 use crate::access::{Accounts, KeyRing, TokenRing, keys};
 use crate::app::preflight::{self, Sealing};
 use crate::app::{App, Parts, memory};
 use crate::config::Settings;
 use crate::crypto::{MasterKey, Sealer};
+use crate::grants::client::Clients;
+use crate::grants::resource::Issuer;
 use crate::grants::{Grants, Terms};
+use crate::idp::Providers;
 use crate::jobs::{Every, Jobs};
 use crate::mcp::handshake::close_behind;
 use crate::mcp::held::Room;
@@ -46,8 +48,8 @@ const LONGEST_CHECK: Duration = Duration::from_secs(5);
 
 /// Builds everything around the stored data. Fails with a sentence that says what to do, and, as far as that can be seen
 /// beforehand, without having written anything. Nobody may come in yet: the key ring is read when there is a first
-/// administrator. `url` is where it listens, which clients are told where no public URL is set.
-pub async fn build(settings: Settings, url: &str) -> anyhow::Result<App> {
+/// administrator.
+pub async fn build(settings: Settings, issuer: Issuer) -> anyhow::Result<App> {
     preflight::admin_key(&settings)?;
     let seen = preflight::database_in_time(&settings).await?;
     let sealing = preflight::master_key(&settings, Some(&seen))?;
@@ -63,14 +65,20 @@ pub async fn build(settings: Settings, url: &str) -> anyhow::Result<App> {
     };
     let database = preflight::database_url(&settings);
     let store = Store::connect(database.expose(), settings.pools.database_pool_size).await.context(seen.place)?;
-    let app = assemble(settings, url, store, Sealer::new(&master), KeyRing::empty());
+    let app = assemble(settings, issuer, store, Sealer::new(&master), KeyRing::empty())?;
     app.recall().await?;
     start_jobs(&app);
     Ok(app)
 }
 
-/// Puts the parts together around an open database. `url` is where it listens. No server is set up and nothing runs yet.
-pub fn assemble(settings: Settings, url: &str, store: Store, sealer: Sealer, keyring: KeyRing) -> App {
+/// Puts the parts together around an open database. No server is set up and nothing runs yet.
+pub fn assemble(
+    settings: Settings,
+    issuer: Issuer,
+    store: Store,
+    sealer: Sealer,
+    keyring: KeyRing,
+) -> anyhow::Result<App> {
     let metrics = Arc::new(Metrics::new(settings.metrics.max_series));
     let tasks = TaskTracker::new();
     let shutdown = CancellationToken::new();
@@ -80,8 +88,11 @@ pub fn assemble(settings: Settings, url: &str, store: Store, sealer: Sealer, key
         idle_after: settings.limits.child_idle_timeout,
         ..stdio::Settings::default()
     };
+    let outbound = Outbound::new(AddressPolicy::ADMIN, settings.pools.extra_ca_file.clone());
+    let providers = Providers::new(&settings.azure, &settings.oidc, &outbound)?;
+    let clients = Clients::new(&settings.clients, &store, &sealer, &outbound);
     let ground = Arc::new(Ground {
-        outbound: Arc::new(Outbound::new(AddressPolicy::ADMIN, None)),
+        outbound: Arc::new(outbound),
         limits: Limits { message: settings.limits.response_body, in_flight: settings.pools.max_pool_size },
         children: stdio::pool::Pool::new(children, tasks.clone()),
         notices: broadcast::channel(NOTICES).0,
@@ -91,13 +102,12 @@ pub fn assemble(settings: Settings, url: &str, store: Store, sealer: Sealer, key
     let registry = Registry::new(ground, settings.limits.catalogue_ttl);
     let sessions = Sessions::new(settings.limits.max_sessions, settings.limits.session_idle_timeout);
     let streams = Streams::new(settings.limits.max_streams);
-    let public = settings.listen.public_url.as_ref().map_or(url, Url::as_str);
-    let issuer: Arc<str> = public.trim_end_matches('/').into();
     let grants = Grants::new(store.clone(), sealer.clone(), Terms::from(&settings.sign_in));
-    let tokens = TokenRing::new(&issuer, settings.limits.max_tokens, OffsetDateTime::now_utc());
+    let tokens = TokenRing::new(issuer.as_str(), settings.limits.max_tokens, OffsetDateTime::now_utc());
     let held = Room::new(settings.limits.response_body.saturating_mul(HELD_ANSWERS));
-    App::new(Parts {
+    Ok(App::new(Parts {
         accounts: Accounts::default(),
+        clients,
         recorder: Recorder::new(metrics),
         followed: tokio::sync::Mutex::default(),
         health: Health::default(),
@@ -108,6 +118,7 @@ pub fn assemble(settings: Settings, url: &str, store: Store, sealer: Sealer, key
         tokens,
         issuer,
         grants,
+        providers,
         registry,
         sessions,
         channels: Channels::default(),
@@ -115,7 +126,7 @@ pub fn assemble(settings: Settings, url: &str, store: Store, sealer: Sealer, key
         held,
         tasks,
         shutdown,
-    })
+    }))
 }
 
 fn start_jobs(app: &App) {

@@ -218,7 +218,9 @@ impl Azure {
             wrong.push(format!("the gateway cannot prove to Entra who it is: give one of {names}"));
         }
         if self.client_secret_next.is_some() && self.client_secret.is_none() {
-            wrong.push("MREG_AZURE_CLIENT_SECRET_NEXT comes after an MREG_AZURE_CLIENT_SECRET: give that one".to_owned());
+            wrong.push(
+                "MREG_AZURE_CLIENT_SECRET_NEXT comes after an MREG_AZURE_CLIENT_SECRET: give that one".to_owned(),
+            );
         }
         let allowed = &self.allowed_tenants;
         match &self.tenant_id {
@@ -254,7 +256,9 @@ impl Oidc {
         let greater = [&self.role_admin, &self.role_tenant_admin, &self.role_server_owner];
         let named = greater.iter().any(|values| !values.is_empty()) || self.role_user.iter().any(|value| value != "*");
         if named && self.roles_claim.is_none() {
-            wrong.push("MREG_OIDC_ROLE_* name roles, but MREG_OIDC_ROLES_CLAIM does not say where they stand".to_owned());
+            wrong.push(
+                "MREG_OIDC_ROLE_* name roles, but MREG_OIDC_ROLES_CLAIM does not say where they stand".to_owned(),
+            );
         }
         if !named && self.role_user.is_empty() {
             wrong.push(
@@ -273,7 +277,9 @@ fn azure_tenant(text: &str) -> Result<AzureTenant, String> {
     }
     match text.as_str() {
         "organizations" => Ok(AzureTenant::Organizations),
-        "common" | "consumers" => Err("personal accounts are not let in: use the directory's id or organizations".into()),
+        "common" | "consumers" => {
+            Err("personal accounts are not let in: use the directory's id or organizations".into())
+        }
         _ if text.contains('.') => parse::host_name(&text).map(AzureTenant::Domain),
         _ => Err("give the directory's id (a GUID), a domain name of it, or organizations".into()),
     }
@@ -321,7 +327,8 @@ mod tests {
     #[test]
     fn entra_needs_a_tenant_a_client_and_exactly_one_way_to_prove_itself() {
         azure(&["--azure-client-secret", "gateway-secret-1"]).unwrap();
-        azure(&["--azure-client-secret", "gateway-secret-1", "--azure-client-secret-next", "gateway-secret-2"]).unwrap();
+        azure(&["--azure-client-secret", "gateway-secret-1", "--azure-client-secret-next", "gateway-secret-2"])
+            .unwrap();
         azure(&["--azure-federated-token-file", "/var/run/token"]).unwrap();
         refused(azure(&[]), "cannot prove to Entra");
         refused(azure(&["--azure-client-certificate", "a", "--azure-federated-token-file", "b"]), "exclude each other");
@@ -333,7 +340,8 @@ mod tests {
     #[test]
     fn who_is_let_in_is_said_and_not_guessed() {
         let organizations = ["--azure-client-id", CLIENT, "--azure-client-secret", "gateway-secret-1"];
-        let of = |more: &[&str]| settings(&[&organizations[..], &["--azure-tenant-id", "organizations"], more].concat());
+        let of =
+            |more: &[&str]| settings(&[&organizations[..], &["--azure-tenant-id", "organizations"], more].concat());
         refused(of(&[]), "MREG_AZURE_ALLOWED_TENANTS");
         of(&["--azure-allowed-tenants", TENANT]).unwrap();
         of(&["--azure-allowed-tenants", "*"]).unwrap();

@@ -169,6 +169,9 @@ pub struct Pools {
     /// Most connections to the database
     #[arg(long, env = "MREG_DATABASE_POOL_SIZE", default_value_t = 10, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub database_pool_size: u32,
+    /// Certificates of authorities to trust besides the system's when a connection is opened, PEM
+    #[arg(long, env = "MREG_EXTRA_CA_FILE", value_name = "FILE")]
+    pub extra_ca_file: Option<PathBuf>,
     /// Threads that serve requests; one a processor when absent
     #[arg(long, env = "MREG_WORKER_THREADS", value_name = "COUNT", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
     pub worker_threads: Option<usize>,

@@ -1,21 +1,9 @@
-//! The section about signing in: how long what people and programs get is good, and who may register. Identity providers have
-//! a section of their own.
+//! The section about signing in: how long what people and programs get is good. Identity providers and clients have sections of
+//! their own.
 
 use std::time::Duration;
 
 use super::parse;
-use crate::secret::Secret;
-
-/// Whether programs may make themselves known as OAuth clients (RFC 7591).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum ClientRegistration {
-    /// Anybody may; what it registers is good only with the consent of a person.
-    Open,
-    /// Whoever shows the registration token.
-    Token,
-    /// Nobody may.
-    Off,
-}
 
 /// How people sign in and what programs get for it.
 #[derive(Debug, Clone, clap::Args)]
@@ -36,12 +24,6 @@ pub struct SignIn {
     /// Let people with a password of this gateway sign in on its pages
     #[arg(long, env = "MREG_LOCAL_SIGN_IN", default_value = "true", value_name = "BOOL", action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
     pub local_sign_in: bool,
-    /// Whether programs may register themselves as clients: anybody, who shows a token, or nobody
-    #[arg(long, env = "MREG_CLIENT_REGISTRATION", default_value = "open", value_name = "WHO", value_enum)]
-    pub client_registration: ClientRegistration,
-    /// What programs show to register when that takes a token; at least 32 characters
-    #[arg(long, env = "MREG_CLIENT_REGISTRATION_TOKEN", value_name = "TOKEN", hide_env_values = true, value_parser = parse::secret)]
-    pub client_registration_token: Option<Secret>,
     /// Text for people who are not let in: whom to ask, and how
     #[arg(long, env = "MREG_SIGN_IN_HELP", value_name = "TEXT", value_parser = parse::notice)]
     pub sign_in_help: Option<String>,
@@ -55,22 +37,6 @@ impl SignIn {
         }
         if self.access_token_lifetime > self.grant_idle_timeout {
             wrong.push("MREG_ACCESS_TOKEN_LIFETIME is above MREG_GRANT_IDLE_TIMEOUT".to_owned());
-        }
-        let token = self.client_registration_token.as_ref();
-        match (self.client_registration, token) {
-            (ClientRegistration::Token, None) => {
-                wrong.push("MREG_CLIENT_REGISTRATION=token needs MREG_CLIENT_REGISTRATION_TOKEN".to_owned());
-            }
-            (ClientRegistration::Open | ClientRegistration::Off, Some(_)) => {
-                wrong.push("MREG_CLIENT_REGISTRATION_TOKEN is for MREG_CLIENT_REGISTRATION=token only".to_owned());
-            }
-            (ClientRegistration::Token, Some(token)) if token.expose().len() < 32 => {
-                wrong.push(
-                    "MREG_CLIENT_REGISTRATION_TOKEN is short enough to be guessed: give at least 32 random characters"
-                        .to_owned(),
-                );
-            }
-            _ => {}
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::Ended;
+use super::{BadScope, Ended};
 use crate::store::StoreError;
 
 /// An error code as clients read it.
@@ -80,6 +80,16 @@ impl Refusal {
     #[must_use]
     pub fn because(self, detail: impl Into<String>) -> Self {
         Self { detail: detail.into(), ..self }
+    }
+}
+
+impl From<BadScope> for Refusal {
+    fn from(error: BadScope) -> Self {
+        let text = match error {
+            BadScope::Syntax => "the list of scopes cannot be read: words separated by single spaces",
+            BadScope::Unknown(_) | BadScope::None => "an unknown scope; there are mcp, admin, offline_access",
+        };
+        Self::new(OauthCode::InvalidScope, "scope", text)
     }
 }
 

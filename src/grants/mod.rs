@@ -4,16 +4,29 @@
 //!
 //! Texts that we give out are stored as SHA-256 only. Time comes as an argument everywhere.
 
+mod assertion;
 mod assertions;
+pub mod authenticate;
 mod authorizations;
+pub mod client;
 mod codes;
 mod consents;
+pub mod document;
+pub mod dynamic;
 mod ending;
 mod error;
 mod families;
+mod fetch;
+mod kept;
+mod keys;
 mod logins;
+mod metadata;
 mod people;
-mod scope;
+pub mod rate;
+pub mod redirect;
+pub mod registered;
+pub mod resource;
+pub mod scope;
 mod sessions;
 mod sweep;
 mod traces;
@@ -33,13 +46,13 @@ pub use error::{OauthCode, Refusal};
 pub use families::{REFRESH_GRACE, Refresh, Tokens};
 pub use logins::{Login, LoginState, NewLogin};
 pub use people::{Account, Person};
-pub use scope::{Scope, ScopeSet};
+pub use scope::{BadScope, Scope, ScopeSet};
 pub use sessions::{BROWSER_SESSION_LASTS, BrowserSession};
 pub use sweep::Swept;
 pub use traces::{Outcome, Step, Trace, TraceFilter, TraceNote};
 
 use crate::config::SignIn;
-use crate::crypto::Sealer;
+use crate::crypto::{Sealer, new_api_key};
 use crate::id::TenantId;
 use crate::secret::Secret;
 use crate::store::grants::GrantRow;
@@ -216,4 +229,13 @@ impl GrantView {
 /// What is kept of a value that could not be opened or read: its row, never its text.
 fn damaged(what: &str, error: &impl std::fmt::Display) -> Refusal {
     Refusal::from(StoreError::Corrupt(format!("{what}: {error}")))
+}
+
+/// What a secret of a client begins with.
+pub const CLIENT_SECRET_PREFIX: &str = "mcpg_cs_";
+
+/// A new secret of a client: the prefix and 43 characters that carry 256 random bits.
+pub(crate) fn new_client_secret() -> Secret {
+    let key = new_api_key();
+    Secret::new(format!("{CLIENT_SECRET_PREFIX}{}", &key.expose()[crate::crypto::KEY_PREFIX.len()..][..43]))
 }

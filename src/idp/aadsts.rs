@@ -31,7 +31,11 @@ const SUPPORT: &str = "Report it with the trace id: the gateway sent something t
 /// Every code with words of ours.
 pub static CODES: &[Explained] = &[
     code("AADSTS16000", "The account does not exist in this directory.", "Choose another account, or have it invited."),
-    code("AADSTS28000", "More than one resource was asked for at once.", "Correct MREG_AZURE_AUDIENCE and MREG_AZURE_SCOPE."),
+    code(
+        "AADSTS28000",
+        "More than one resource was asked for at once.",
+        "Correct MREG_AZURE_AUDIENCE and MREG_AZURE_SCOPE.",
+    ),
     code("AADSTS28003", "No scope was asked for with the authorization code.", SUPPORT),
     code(
         "AADSTS50011",
@@ -45,7 +49,11 @@ pub static CODES: &[Explained] = &[
         "Sign in with an account of this directory, or have the account invited as a guest.",
     ),
     code("AADSTS50034", "The account does not exist in this directory.", "Choose another account."),
-    code("AADSTS50053", "The account is locked after too many wrong passwords.", "Wait, or ask the directory's help desk."),
+    code(
+        "AADSTS50053",
+        "The account is locked after too many wrong passwords.",
+        "Wait, or ask the directory's help desk.",
+    ),
     code("AADSTS50055", "The password has expired.", "Sign in again and set a new password."),
     code("AADSTS50057", "The account is disabled.", "Ask an administrator of the directory."),
     code("AADSTS50058", "Nobody is signed in and nobody could be asked.", AGAIN),
@@ -67,7 +75,11 @@ pub static CODES: &[Explained] = &[
     code("AADSTS50131", "A policy of the directory blocks the sign-in.", "Ask an administrator of the directory."),
     code("AADSTS50133", "The session is void since the password changed.", AGAIN),
     code("AADSTS50140", "The person was interrupted by 'Keep me signed in'.", AGAIN),
-    code("AADSTS50146", "The application needs a signing key of its own.", "Take custom claims mapping off the application."),
+    code(
+        "AADSTS50146",
+        "The application needs a signing key of its own.",
+        "Take custom claims mapping off the application.",
+    ),
     code("AADSTS50158", "Another check outside Entra is required.", AGAIN),
     code("AADSTS50173", "The grant was revoked: the password changed or the sessions were ended.", AGAIN),
     code(
@@ -80,14 +92,26 @@ pub static CODES: &[Explained] = &[
         "Entra was asked the same too often in a row and stopped answering.",
         "Wait some minutes. If it comes back, report it with the trace id.",
     ),
-    code("AADSTS500011", "The resource is unknown in the directory.", "Correct MREG_AZURE_AUDIENCE: the Application ID URI."),
-    code("AADSTS500113", "No redirect URI is registered.", "Add the gateway's callback as a redirect URI of the platform Web."),
+    code(
+        "AADSTS500011",
+        "The resource is unknown in the directory.",
+        "Correct MREG_AZURE_AUDIENCE: the Application ID URI.",
+    ),
+    code(
+        "AADSTS500113",
+        "No redirect URI is registered.",
+        "Add the gateway's callback as a redirect URI of the platform Web.",
+    ),
     code("AADSTS500131", "An assertion was made for another application.", SUPPORT),
     code("AADSTS500133", "An assertion has expired.", AGAIN),
     code("AADSTS501481", "The code verifier does not match.", "Sign in again; do not use an old page."),
     code("AADSTS53000", "The device does not comply with the directory's policy.", "Use a compliant device."),
     code("AADSTS53001", "The device is not joined to the directory.", "Use a joined device."),
-    code("AADSTS53003", "A Conditional Access policy blocks the sign-in.", "Ask an administrator; the sign-in log names the policy."),
+    code(
+        "AADSTS53003",
+        "A Conditional Access policy blocks the sign-in.",
+        "Ask an administrator; the sign-in log names the policy.",
+    ),
     code("AADSTS54005", "The authorization code was used already.", "Sign in again; do not reload the callback page."),
     code("AADSTS65001", "Nobody consented to what the application asks for.", ADMIN_CONSENT),
     code("AADSTS65004", "The person declined to consent.", "Sign in again and accept."),
@@ -115,13 +139,21 @@ pub static CODES: &[Explained] = &[
         "The application is unknown in the directory.",
         "Correct MREG_AZURE_CLIENT_ID and MREG_AZURE_TENANT_ID; in another directory an administrator consents first.",
     ),
-    code("AADSTS700025", "The application is a public client and must not prove itself.", "Register the redirect URI under the platform Web."),
+    code(
+        "AADSTS700025",
+        "The application is a public client and must not prove itself.",
+        "Register the redirect URI under the platform Web.",
+    ),
     code(
         "AADSTS700027",
         "The certificate is not registered for the application, or the assertion did not hold.",
         "Upload the certificate of MREG_AZURE_CLIENT_CERTIFICATE under Certificates & secrets, and look at the clock.",
     ),
-    code("AADSTS700030", "The certificate has expired or is not valid.", "Renew MREG_AZURE_CLIENT_CERTIFICATE and upload it."),
+    code(
+        "AADSTS700030",
+        "The certificate has expired or is not valid.",
+        "Renew MREG_AZURE_CLIENT_CERTIFICATE and upload it.",
+    ),
     code("AADSTS700082", "The refresh token was not used for too long.", AGAIN),
     code("AADSTS700084", "The refresh token was for a single-page application and has expired.", AGAIN),
     code(
@@ -130,13 +162,21 @@ pub static CODES: &[Explained] = &[
         "Compare issuer, subject and audience of the federated credential with the token's.",
     ),
     code("AADSTS7000112", "The application is disabled.", "An administrator enables it under Enterprise applications."),
-    code("AADSTS7000114", "The application may not act on behalf of people.", "Use an application without custom signing keys."),
+    code(
+        "AADSTS7000114",
+        "The application may not act on behalf of people.",
+        "Use an application without custom signing keys.",
+    ),
     code(
         "AADSTS7000215",
         "The client secret is wrong.",
         "Set MREG_AZURE_CLIENT_SECRET to the secret's value; its id is not it.",
     ),
-    code("AADSTS7000218", "The application must prove itself and did not.", "Give the gateway a secret, certificate or federated token."),
+    code(
+        "AADSTS7000218",
+        "The application must prove itself and did not.",
+        "Give the gateway a secret, certificate or federated token.",
+    ),
     code(
         "AADSTS7000222",
         "The client secret has expired.",
@@ -144,7 +184,11 @@ pub static CODES: &[Explained] = &[
     ),
     code("AADSTS7000229", "The application has no service principal in the directory.", ADMIN_CONSENT),
     code("AADSTS75011", "The way the person signed in does not match what was asked for.", AGAIN),
-    code("AADSTS90002", "The directory does not exist.", "Correct MREG_AZURE_TENANT_ID, and MREG_AZURE_AUTHORITY in a national cloud."),
+    code(
+        "AADSTS90002",
+        "The directory does not exist.",
+        "Correct MREG_AZURE_TENANT_ID, and MREG_AZURE_AUTHORITY in a national cloud.",
+    ),
     code(
         "AADSTS90009",
         "The application asked for a token for itself by a name.",
@@ -152,16 +196,32 @@ pub static CODES: &[Explained] = &[
     ),
     code("AADSTS90014", "A field of the request is missing.", SUPPORT),
     code("AADSTS90033", "Entra has a passing error.", WAIT),
-    code("AADSTS90072", "The account is of another directory and is no guest here.", "Sign in with another account, or have it invited."),
+    code(
+        "AADSTS90072",
+        "The account is of another directory and is no guest here.",
+        "Sign in with another account, or have it invited.",
+    ),
     code("AADSTS90094", "An administrator must consent.", ADMIN_CONSENT),
     code("AADSTS900144", "A field of the request is missing.", SUPPORT),
     code("AADSTS900382", "Confidential clients may not be asked for across clouds.", "Correct MREG_AZURE_AUTHORITY."),
     code("AADSTS901002", "Entra does not take the parameter `resource`.", SUPPORT),
-    code("AADSTS1002012", "The scope of a client credential must end in /.default.", "The client asks for the Application ID URI with /.default."),
+    code(
+        "AADSTS1002012",
+        "The scope of a client credential must end in /.default.",
+        "The client asks for the Application ID URI with /.default.",
+    ),
     code("AADSTS9001023", "The grant needs one directory.", "Use the directory's id in place of organizations."),
     code("AADSTS9002313", "The request is malformed.", SUPPORT),
-    code("AADSTS9002325", "PKCE is required for this redirect URI.", "Register the redirect URI under the platform Web."),
-    code("AADSTS9002326", "The redirect URI is of a single-page application.", "Register the redirect URI under the platform Web."),
+    code(
+        "AADSTS9002325",
+        "PKCE is required for this redirect URI.",
+        "Register the redirect URI under the platform Web.",
+    ),
+    code(
+        "AADSTS9002326",
+        "The redirect URI is of a single-page application.",
+        "Register the redirect URI under the platform Web.",
+    ),
     code("AADSTS9010010", "The resource and the scopes do not belong together.", "Correct MREG_AZURE_AUDIENCE."),
 ];
 
@@ -178,6 +238,10 @@ mod tests {
         codes.sort_unstable();
         codes.dedup();
         assert_eq!(codes.len(), CODES.len());
-        assert!(CODES.iter().all(|one| one.code.starts_with("AADSTS") && one.what.ends_with('.') && one.advice.ends_with('.')));
+        assert!(
+            CODES
+                .iter()
+                .all(|one| one.code.starts_with("AADSTS") && one.what.ends_with('.') && one.advice.ends_with('.'))
+        );
     }
 }

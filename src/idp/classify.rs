@@ -65,11 +65,8 @@ pub(super) fn classify(answer: &Answer, now: OffsetDateTime) -> IdpError {
 
 /// What an error means that the provider sent to the callback (RFC 6749 section 4.1.2.1).
 pub(super) fn at_callback(error: &str, description: Option<&str>) -> IdpError {
-    let body = Body {
-        error: shown(error),
-        error_description: description.unwrap_or_default().to_owned(),
-        ..Body::default()
-    };
+    let body =
+        Body { error: shown(error), error_description: description.unwrap_or_default().to_owned(), ..Body::default() };
     let class = class_of(&body);
     describe(&body, class, None, "the identity provider refused the sign-in")
 }
@@ -83,7 +80,10 @@ fn class_of(body: &Body) -> Class {
         Some("bad_token" | "token_expired") => return Class::Dead,
         Some("consent_required") => return Class::ConsentMissing,
         Some(
-            "basic_action" | "additional_action" | "message_only" | "user_password_expired"
+            "basic_action"
+            | "additional_action"
+            | "message_only"
+            | "user_password_expired"
             | "device_authentication_failed",
         ) => return interaction,
         // A managed app on a managed device is asked for, which a gateway never is.

@@ -118,8 +118,9 @@ impl TokenEndpoint {
         let answer = http.form(url, &form, proof.header, MOST).await?;
         if answer.status == StatusCode::OK {
             // The error of the parser would quote what it read.
-            return serde_json::from_slice(&answer.body)
-                .map_err(|_| IdpError::temporary("the answer of the identity provider's token endpoint cannot be read"));
+            return serde_json::from_slice(&answer.body).map_err(|_| {
+                IdpError::temporary("the answer of the identity provider's token endpoint cannot be read")
+            });
         }
         let mut error = classify(&answer, now);
         if answer.status == StatusCode::TOO_MANY_REQUESTS {

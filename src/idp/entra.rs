@@ -52,7 +52,8 @@ impl Entra {
     pub(super) fn new(settings: &Azure, tenant: AzureTenant, client: Uuid) -> Self {
         let client = client.to_string();
         let uri = settings.audience.clone().unwrap_or_else(|| format!("api://{client}"));
-        let roles = [&settings.role_admin, &settings.role_tenant_admin, &settings.role_server_owner, &settings.role_user];
+        let roles =
+            [&settings.role_admin, &settings.role_tenant_admin, &settings.role_server_owner, &settings.role_user];
         Self {
             authority: settings.authority.as_str().trim_end_matches('/').to_owned(),
             v1_issuer_prefix: settings.v1_issuer_prefix.to_string(),

@@ -40,7 +40,11 @@ impl Http {
     /// The body of a document; any status but 200 is a failure.
     pub(super) async fn document(&self, url: &Url, most: usize) -> Result<Bytes, IdpError> {
         let answer = self.send(url, Request::new(Bytes::new()), most).await?;
-        if answer.status == StatusCode::OK { Ok(answer.body) } else { Err(classify(&answer, OffsetDateTime::now_utc())) }
+        if answer.status == StatusCode::OK {
+            Ok(answer.body)
+        } else {
+            Err(classify(&answer, OffsetDateTime::now_utc()))
+        }
     }
 
     /// Posts a form; the answer may have any status.
@@ -82,7 +86,10 @@ impl Http {
         if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
             headers.insert(REQUEST_ID, id);
         }
-        self.outbound.fetch(url, request, Bounds { body: most, time: self.time }).await.map_err(|fault| not_asked(&fault))
+        self.outbound
+            .fetch(url, request, Bounds { body: most, time: self.time })
+            .await
+            .map_err(|fault| not_asked(&fault))
     }
 }
 

@@ -61,7 +61,8 @@ impl<'a> Unverified<'a> {
             return Err(IdpError::forged("the token is longer than any that an identity provider makes"));
         }
         let mut parts = text.split('.');
-        let (Some(header), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        let (Some(header), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
             return Err(malformed());
         };
         let header: Header = part(header).ok_or_else(malformed)?;

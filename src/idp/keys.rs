@@ -65,9 +65,10 @@ impl KeySet {
 
     /// The key of this id; without an id, the only key that the algorithm could be of.
     fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Option<Arc<Key>> {
-        let mut fitting = self.0.iter().filter(|(own, key)| {
-            key.algorithms.contains(&algorithm) && id.is_none_or(|id| own.as_deref() == Some(id))
-        });
+        let mut fitting = self
+            .0
+            .iter()
+            .filter(|(own, key)| key.algorithms.contains(&algorithm) && id.is_none_or(|id| own.as_deref() == Some(id)));
         let (_, key) = fitting.next()?;
         (id.is_some() || fitting.next().is_none()).then(|| Arc::clone(key))
     }
@@ -87,9 +88,7 @@ fn usable(jwk: Jwk) -> Option<(Option<String>, Arc<Key>)> {
         ("EC", Some("P-256")) => {
             (DecodingKey::from_ec_components(jwk.x.as_deref()?, jwk.y.as_deref()?).ok()?, vec![Algorithm::ES256])
         }
-        ("OKP", Some("Ed25519")) => {
-            (DecodingKey::from_ed_components(jwk.x.as_deref()?).ok()?, vec![Algorithm::EdDSA])
-        }
+        ("OKP", Some("Ed25519")) => (DecodingKey::from_ed_components(jwk.x.as_deref()?).ok()?, vec![Algorithm::EdDSA]),
         _ => return None,
     };
     if let Some(only) = &jwk.alg {
@@ -117,9 +116,10 @@ impl KeyStore {
             return Ok(key);
         }
         let newer = self.0.newer(seen.as_ref(), now, fetch(http, url)).await?;
-        newer.value.find(id, algorithm).ok_or_else(|| {
-            IdpError::forged("the token is signed by a key that the identity provider does not publish")
-        })
+        newer
+            .value
+            .find(id, algorithm)
+            .ok_or_else(|| IdpError::forged("the token is signed by a key that the identity provider does not publish"))
     }
 
     /// Looks at the keys again, so that those taken back go.

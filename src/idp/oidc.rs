@@ -26,7 +26,8 @@ pub(super) struct Oidc {
 
 impl Oidc {
     pub(super) fn new(settings: &Settings, issuer: String, client: String) -> Self {
-        let roles = [&settings.role_admin, &settings.role_tenant_admin, &settings.role_server_owner, &settings.role_user];
+        let roles =
+            [&settings.role_admin, &settings.role_tenant_admin, &settings.role_server_owner, &settings.role_user];
         Self {
             issuer,
             client,

@@ -237,8 +237,7 @@ impl Inner {
         let client = std::slice::from_ref(&self.tokens.client);
         match &self.rules {
             Rules::Entra(entra) => {
-                let (claims, directory) =
-                    self.verified_by_entra(about, token, entra, client, &["JWT"], now).await?;
+                let (claims, directory) = self.verified_by_entra(about, token, entra, client, &["JWT"], now).await?;
                 nonce.map_or(Ok(()), |nonce| claims.answers(nonce))?;
                 let known = entra.of_id_token(&claims, directory, &about.issuer)?;
                 self.with_groups(about, entra, known, refresh, now).await
@@ -271,12 +270,7 @@ impl Inner {
         Ok((claims, directory))
     }
 
-    async fn key(
-        &self,
-        about: &Discovery,
-        token: &Unverified<'_>,
-        algorithm: Algorithm,
-    ) -> Result<Arc<Key>, IdpError> {
+    async fn key(&self, about: &Discovery, token: &Unverified<'_>, algorithm: Algorithm) -> Result<Arc<Key>, IdpError> {
         self.keys.find(&self.http, &about.jwks_uri, token.key_id(), algorithm, Instant::now()).await
     }
 
@@ -295,7 +289,8 @@ impl Inner {
             IdpError::configuration("the person's groups cannot be asked for: Entra gave no refresh token")
         })?;
         let given = self.refresh(about, refresh, graph::SCOPE, now).await?;
-        let access = given.access_token.ok_or_else(|| IdpError::temporary("Entra gave no token for Microsoft Graph"))?;
+        let access =
+            given.access_token.ok_or_else(|| IdpError::temporary("Entra gave no token for Microsoft Graph"))?;
         let groups = graph::groups(&self.http, &entra.graph, &access, now).await?;
         Ok(entra.with_groups(known, &groups))
     }

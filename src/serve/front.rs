@@ -37,6 +37,11 @@ impl Front {
         Ok(Self { socket, address, acceptor, workers: Arc::new(workers) })
     }
 
+    /// The address it took.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// `http://address:port`; an address that stands for all is shown as the loopback one.
     pub(super) fn url(&self) -> String {
         let mut address = self.address;

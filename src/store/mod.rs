@@ -76,6 +76,7 @@ pub mod keys;
 pub mod live_tokens;
 pub mod logins;
 pub mod look;
+pub mod oauth_clients;
 pub mod people;
 pub mod servers;
 pub mod tenants;

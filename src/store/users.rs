@@ -69,7 +69,9 @@ macro_rules! insert_user {
 }
 pub(super) use insert_user;
 
-const ACTIVE_ADMINS: &str = "SELECT COUNT(*) FROM users WHERE role = 'admin' AND state = 'active'";
+/// People, not the accounts of clients.
+const ACTIVE_ADMINS: &str = "SELECT COUNT(*) FROM users WHERE role = 'admin' AND state = 'active'
+    AND id NOT IN (SELECT user_id FROM oauth_clients WHERE user_id IS NOT NULL)";
 
 impl Store {
     /// Inserts a user; `Taken` when the tenant has one of that name, or anybody the same issuer and subject.

@@ -7,6 +7,7 @@ use http::header::HeaderValue;
 
 use crate::access::{AuthError, Opening};
 use crate::app::App;
+use crate::grants::resource::PROTECTED_RESOURCE;
 
 /// The value of `WWW-Authenticate` for a request to this resource. No error code is told where no credential was
 /// shown.
@@ -36,5 +37,6 @@ pub fn insufficient_scope(app: &App, what: Opening<'_>, needed: &str) -> HeaderV
 const PLAIN: HeaderValue = HeaderValue::from_static("Bearer realm=\"mcp-gateway\"");
 
 fn point_at(app: &App, what: Opening<'_>, text: &mut String) {
-    _ = write!(text, ", resource_metadata=\"{}/.well-known/oauth-protected-resource{what}\"", app.issuer);
+    let (origin, path) = (app.issuer.origin(), app.issuer.path());
+    _ = write!(text, ", resource_metadata=\"{origin}{PROTECTED_RESOURCE}{path}{what}\"");
 }

@@ -8,6 +8,7 @@ use mcp_registry_gateway::access::bootstrap::bootstrap;
 use mcp_registry_gateway::app::{App, assemble};
 use mcp_registry_gateway::config::{DotEnv, Settings};
 use mcp_registry_gateway::crypto::{MasterKey, Sealer};
+use mcp_registry_gateway::grants::resource::Issuer;
 use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::store::catalogs::CatalogRow;
 use mcp_registry_gateway::web::Door;
@@ -16,7 +17,9 @@ use serde_json::{Value, json};
 use crate::store_databases::Database;
 
 /// Where the gateway would listen.
-const URL: &str = "http://127.0.0.1:8001";
+fn issuer() -> Issuer {
+    Issuer::new(None, false, "127.0.0.1:8001".parse().unwrap())
+}
 
 /// A gateway's REST API with its administrator.
 pub struct World {
@@ -60,14 +63,16 @@ impl World {
         keyring.reload(&store).await.unwrap();
         let sealer = Sealer::new(&MasterKey::generate());
         let settings = Settings::from_args(&[] as &[&str], &DotEnv::default()).unwrap();
-        let app = assemble(settings, URL, store, sealer, keyring);
+        let app = assemble(settings, issuer(), store, sealer, keyring).unwrap();
         Self { door: door(&app), app, admin }
     }
 
     /// The same database under a new process.
     pub async fn restarted(self) -> Self {
         let Self { app, admin, .. } = self;
-        let app = assemble((*app.settings).clone(), URL, app.store.clone(), app.sealer.clone(), app.keyring.clone());
+        let app =
+            assemble((*app.settings).clone(), issuer(), app.store.clone(), app.sealer.clone(), app.keyring.clone())
+                .unwrap();
         app.recall().await.unwrap();
         Self { door: door(&app), app, admin }
     }
@@ -77,7 +82,7 @@ impl World {
         let keyring = KeyRing::empty();
         let store = database.open().await;
         keyring.reload(&store).await.unwrap();
-        let app = assemble((*self.app.settings).clone(), URL, store, self.app.sealer.clone(), keyring);
+        let app = assemble((*self.app.settings).clone(), issuer(), store, self.app.sealer.clone(), keyring).unwrap();
         app.recall().await.unwrap();
         Self { door: door(&app), app, admin: self.admin.clone() }
     }

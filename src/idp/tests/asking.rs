@@ -76,7 +76,10 @@ async fn a_refresh_says_who_it_is_now_and_keeps_the_newest_token() {
         let id_token = world.signer.sign(&with(claims, json!({"nonce": null})));
         world.fake.always(
             &world.token_path(),
-            Reply::json(200, &json!({"id_token": id_token, "access_token": "at-2", "refresh_token": "rt-2", "expires_in": "90"})),
+            Reply::json(
+                200,
+                &json!({"id_token": id_token, "access_token": "at-2", "refresh_token": "rt-2", "expires_in": "90"}),
+            ),
         );
         world.provider().recheck(&tokens, now())
     };

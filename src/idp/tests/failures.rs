@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HeaderMap, RETRY_AFTER};
 use http::StatusCode;
+use http::header::{HeaderMap, RETRY_AFTER};
 use serde_json::{Value, json};
 use time::macros::datetime;
 
@@ -130,7 +130,8 @@ fn then_a_claims_challenge_then_the_suberror_then_the_error() {
 #[test]
 fn an_error_at_the_callback_is_read_by_the_same_rules() {
     let said = |error, text| at_callback(error, Some(text));
-    let consent = said("access_denied", "AADSTS90094: Administrator consent is required.\r\nTrace ID: 7-t\r\nTimestamp: x");
+    let consent =
+        said("access_denied", "AADSTS90094: Administrator consent is required.\r\nTrace ID: 7-t\r\nTimestamp: x");
     assert_eq!((consent.class.clone(), consent.trace_id.as_deref()), (Class::ConsentMissing, Some("7-t")));
     assert_eq!(consent.code.as_deref(), Some("AADSTS90094"));
     assert!(consent.explained().unwrap().advice.contains("consent"));
@@ -169,8 +170,14 @@ async fn an_ill_provider_is_a_passing_thing() {
 async fn silence_is_a_passing_thing() {
     let mut world = World::entra().await;
     world.providers = impatient(&[
-        "--azure-tenant-id", TENANT, "--azure-client-id", CLIENT, "--azure-client-secret", SECRET,
-        "--azure-authority", &world.fake.base,
+        "--azure-tenant-id",
+        TENANT,
+        "--azure-client-id",
+        CLIENT,
+        "--azure-client-secret",
+        SECRET,
+        "--azure-authority",
+        &world.fake.base,
     ]);
     world.fake.always(&world.token_path(), Reply::Silence);
     assert_eq!(world.redeem().await.unwrap_err().class, TEMPORARY);

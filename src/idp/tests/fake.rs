@@ -27,14 +27,20 @@ pub struct Asked {
 impl Asked {
     /// A field of the form.
     pub fn field(&self, name: &str) -> Option<String> {
-        url::form_urlencoded::parse(self.body.as_bytes()).find(|(own, _)| own == name).map(|(_, value)| value.into_owned())
+        url::form_urlencoded::parse(self.body.as_bytes())
+            .find(|(own, _)| own == name)
+            .map(|(_, value)| value.into_owned())
     }
 }
 
 /// One answer.
 #[derive(Clone)]
 pub enum Reply {
-    Answer { status: u16, headers: Vec<(&'static str, String)>, body: String },
+    Answer {
+        status: u16,
+        headers: Vec<(&'static str, String)>,
+        body: String,
+    },
     /// The connection ends.
     Drop,
     /// Nothing ever comes.

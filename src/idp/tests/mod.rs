@@ -2,8 +2,8 @@
 
 mod access_tokens;
 mod asking;
-mod fake;
 mod failures;
+mod fake;
 mod groups;
 mod id_tokens;
 mod key_changes;

@@ -132,7 +132,11 @@ impl World {
             "organizations" => world.issuer("{tenantid}"),
             _ => world.issuer(TENANT),
         };
-        world.describe(&world.path("v2.0/.well-known/openid-configuration"), &issuer, &format!("/{tenant}/oauth2/v2.0"));
+        world.describe(
+            &world.path("v2.0/.well-known/openid-configuration"),
+            &issuer,
+            &format!("/{tenant}/oauth2/v2.0"),
+        );
         world.publish(&[world.signer.published(Some(&issuer))]);
         world
     }
@@ -204,7 +208,8 @@ impl World {
 
     /// Signs in with this ID token.
     pub async fn sign_in(&self, id_token: &str) -> Result<SignedIn, IdpError> {
-        let given = json!({"id_token": id_token, "access_token": "entra-at", "refresh_token": "entra-rt", "expires_in": 4000});
+        let given =
+            json!({"id_token": id_token, "access_token": "entra-at", "refresh_token": "entra-rt", "expires_in": 4000});
         self.fake.always(&self.token_path(), Reply::json(200, &given));
         self.redeem().await
     }
