@@ -18,6 +18,7 @@ import { startShim } from './shim.mjs';
 import { compareAt, wires } from './conformance.mjs';
 import { clientScenario, clientScenarios } from './client_mode.mjs';
 import { cancellation, resumption, notification } from './streams.mjs';
+import { planSignIn, startSignIn } from './sign_in/steps.mjs';
 
 const { values: options } = parseArgs({ options: { only: { type: 'string' }, list: { type: 'boolean', default: false }, jobs: { type: 'string', default: '6' }, direct: { type: 'boolean', default: false } } });
 const gatewayBin = process.env.GATEWAY_BIN, fixtureBin = process.env.FIXTURE_BIN;
@@ -110,8 +111,8 @@ function front(slug, { old = false } = {}) {
 
 // ---- steps --------------------------------------------------------------------------------------------------------------
 
-const steps = []; // {name, uses: what no other step may use at the same time, weight, needs: a gateway, run}
-const step = (name, work, { uses = [], weight = 1, gateway = true } = {}) => steps.push({ name, work, uses, weight, gateway });
+const steps = []; // {name, work, uses: what no other step may use at the same time, weight, gateway: whether it needs one, without: why not}
+const step = (name, work, { uses = [], weight = 1, gateway = true, without = () => undefined } = {}) => steps.push({ name, work, uses, weight, gateway, without });
 const failed = (output, pattern = /^(FAIL|DIFF|RESULT|killed|Traceback|\w*Error)|^    (direct|gateway)/) => output.split('\n').filter(line => pattern.test(line)).slice(0, 14);
 
 async function program(command, args, env = {}, seconds = 100) {
@@ -237,6 +238,8 @@ async function runAll(chosen, capacity) {
     const at = waiting.findIndex(s => load + s.weight <= capacity && s.uses.every(use => !busy.has(use)));
     if (at < 0) { await new Promise(resolve => { wake = resolve; }); continue; }
     const [one] = waiting.splice(at, 1);
+    const why = one.without?.();
+    if (why) { console.log(`SKIP ${one.name}: ${why}`); continue; }
     load += one.weight;
     one.uses.forEach(use => busy.add(use));
     const since = Date.now();
@@ -253,6 +256,7 @@ async function runAll(chosen, capacity) {
 }
 
 plan();
+planSignIn(step);
 const only = options.only && new RegExp(options.only);
 const chosen = steps.filter(s => (!only || only.test(s.name)) && !(options.direct && s.gateway));
 if (options.list) { chosen.forEach(s => console.log(s.name)); console.log(`${chosen.length} steps`); process.exit(0); }
@@ -267,6 +271,7 @@ try {
     console.log(`gateways are up (${seconds(begun)} s)`);
     for (const [slug, upstream] of Object.entries(upstreams)) if (upstream.gateway) registrations.push({ name: `servers add ${slug}`, work: () => register(slug, upstream), uses: [upstream.gateway], weight: 1 });
   }
+  await startSignIn({ gatewayBin, work, upstream: upstreams.fixture.url, asked: options.direct ? undefined : gateways.bench.origin, wanted: chosen.some(s => s.name.startsWith('sign-in')) });
   const first = await runAll(registrations, 2);
   const rest = await runAll(chosen, Number(options.jobs));
   tally = { passed: first.passed + rest.passed, failed: [...first.failed, ...rest.failed] };

@@ -4,7 +4,8 @@
 export const CALLBACK = 'http://127.0.0.1:7777/callback';
 export const SCOPES = ['mcp', 'admin', 'offline_access'];
 
-/** Clients that an administrator registered: one for each way to say who one is. The conformance suite sends secrets in the body. */
+/** Clients that an administrator registered: one for each way to say who one is. The conformance suite never sends a secret to a
+ * server that has clients without one. */
 export const REGISTERED = [
   { client_id: 'tour-public', client_name: 'Tour, public', redirect_uris: [CALLBACK], token_endpoint_auth_method: 'none' },
   { client_id: 'tour-secret', client_name: 'Tour, with a secret', redirect_uris: [CALLBACK], token_endpoint_auth_method: 'client_secret_basic', client_secret: 'tour-secret-0123456789abcdef0123456789' },

@@ -13,10 +13,12 @@ const encoded = fields => new URLSearchParams(pairs(fields)).toString();
 /** Which of these members an answer has; their values are each server's own. */
 const present = (body, names) => names.filter(name => body?.[name] !== undefined && body[name] !== '');
 const kind = status => `${Math.floor(status / 100)}xx`;
+// Clients act on 401; which other 4xx it is they do not look at.
+const refused = status => (status === 401 ? '401' : kind(status));
 const json = text => { try { return JSON.parse(text); } catch { return undefined; } };
 
 export class Server {
-  /** `person` is who signs in; `registers` gives a fresh client id for a list of redirect URIs. */
+  /** `person` is who signs in: {user, password}. */
   static async at(issuer, person = {}) {
     const server = new Server();
     Object.assign(server, { issuer, person });
@@ -27,7 +29,7 @@ export class Server {
 
   /** A client that registers itself; gives its id. */
   async register(more = {}) {
-    const asked = { client_name: 'Differential', application_type: 'native', redirect_uris: [CALLBACK], grant_types: ['authorization_code', 'refresh_token'], response_types: ['code'], token_endpoint_auth_method: 'none', ...more };
+    const asked = { client_name: 'Differential', application_type: 'native', redirect_uris: [CALLBACK], grant_types: ['authorization_code', 'refresh_token'], response_types: ['code'], token_endpoint_auth_method: 'none', scope: 'mcp offline_access', ...more };
     const response = await fetch(this.metadata.registration_endpoint, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(asked) });
     const body = await response.json();
     if (!response.ok) throw new Error(`${this.issuer} registered nobody: ${JSON.stringify(body)}`);
@@ -92,14 +94,14 @@ export class Server {
   async token(fields, request) {
     const answer = await this.post('token_endpoint', fields, request);
     const { status, headers, body } = answer;
-    const stored = /no-store/.test(headers.get('cache-control') ?? '') ? '' : ' (may be stored)';
-    if (status >= 400) return `${status === 401 || status === 405 ? status : kind(status)} ${body?.error ?? 'no error code'}${stored}`;
+    const stored = body === undefined || /no-store/.test(headers.get('cache-control') ?? '') ? '' : ' (may be stored)';
+    if (status >= 400) return `${refused(status)} ${body?.error ?? 'no error code'}${stored}`;
     return `${kind(status)} ${present(body, ['access_token', 'token_type', 'expires_in', 'refresh_token', 'scope']).join(' ')}${stored}`;
   }
 
   async revoke(fields, request) {
     const { status, body } = await this.post('revocation_endpoint', fields, request);
-    return status >= 400 ? `${status === 401 || status === 405 ? status : kind(status)} ${body?.error ?? 'no error code'}` : kind(status);
+    return status >= 400 ? `${refused(status)} ${body?.error ?? 'no error code'}` : kind(status);
   }
 
   /** What the resource says of a token. */
@@ -112,7 +114,7 @@ export class Server {
 
   async registration(body, { method = 'POST', type = 'application/json' } = {}) {
     const { status, body: answer } = await this.post('registration_endpoint', {}, { method, headers: { 'content-type': type }, body: typeof body === 'string' ? body : JSON.stringify(body) });
-    if (status >= 400) return `${status === 405 ? status : kind(status)} ${answer?.error ?? 'no error code'}`;
+    if (status >= 400) return `${refused(status)} ${answer?.error ?? 'no error code'}`;
     return `${status} ${present(answer, ['client_id', 'client_secret', 'redirect_uris', 'token_endpoint_auth_method', 'grant_types']).join(' ')}`;
   }
 }
