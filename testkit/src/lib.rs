@@ -2,10 +2,12 @@
 //!
 //! Everything here speaks protocols (HTTP, JSON-RPC, server-sent events, processes) and knows nothing of the gateway:
 //! a test of the gateway through this crate is a test of what others see. `upstream` holds servers to put behind it,
-//! [`client`] a client that sends exactly the bytes it is told to, [`process`] a way to run and watch a binary, and
-//! `src/bin` the same as programs.
+//! [`client`] a client that sends exactly the bytes it is told to, [`browser`] a person's way through pages and forms,
+//! [`entra`] an identity provider, [`process`] a way to run and watch a binary, and `src/bin` the same as programs.
 
+pub mod browser;
 pub mod client;
+pub mod entra;
 pub mod jsonrpc;
 pub mod process;
 pub mod pulse;
