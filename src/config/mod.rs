@@ -4,11 +4,13 @@
 //! A value comes from the first of: flag, `MREG_*` variable, `.env` in the working directory, default. Nothing here reads
 //! or writes the environment behind clap's back; a `.env` file enters as a default that is remembered as such.
 
+mod clients;
 mod effective;
 mod environment;
 mod parse;
 mod sections;
 
+pub use clients::{BROWSER_SCHEMES, Clients, PrivateHost, Registration, is_scheme};
 pub use effective::{Effective, Origin, effective};
 pub use environment::{DotEnv, Unknown, check_names};
 pub use sections::{Access, Data, Limits, Listen, Log, LogFormat, Metrics, Pools};
@@ -27,6 +29,9 @@ pub struct Settings {
     /// How the first administrator and the sealing key come to be.
     #[command(flatten)]
     pub access: Access,
+    /// Which OAuth clients may come.
+    #[command(flatten)]
+    pub clients: Clients,
     /// What bounds it.
     #[command(flatten)]
     pub limits: Limits,
@@ -101,6 +106,7 @@ impl Settings {
         if self.access.master_key.is_some() && self.access.master_key_file.is_some() {
             wrong.push("MREG_MASTER_KEY and MREG_MASTER_KEY_FILE exclude each other: give one".to_owned());
         }
+        self.clients.check(&mut wrong);
         if self.pools.min_pool_size > self.pools.max_pool_size {
             wrong.push(format!(
                 "MREG_FASTMCP_MIN_POOL_SIZE ({}) is above MREG_FASTMCP_MAX_POOL_SIZE ({})",

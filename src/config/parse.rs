@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::{BROWSER_SCHEMES, PrivateHost, is_scheme};
 use crate::secret::Secret;
 
 /// `30s`, `500ms`, `5m`, `2h`; a bare number is seconds. At most 30 days.
@@ -87,6 +88,32 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
     }
 }
 
+/// The scheme of a program, lower-cased: none that browsers or the web use themselves.
+pub(super) fn scheme(text: &str) -> Result<String, String> {
+    let scheme = text.trim().to_ascii_lowercase();
+    if !is_scheme(&scheme) {
+        return Err("give a scheme such as com.example.app, without `://`".into());
+    }
+    if BROWSER_SCHEMES.contains(&scheme.as_str()) || matches!(scheme.as_str(), "http" | "https") {
+        return Err(format!("`{scheme}` is no scheme of a program"));
+    }
+    Ok(scheme)
+}
+
+/// `host` or `host=CIDR`.
+pub(super) fn private_host(text: &str) -> Result<PrivateHost, String> {
+    const FORM: &str = "give a host such as clients.corp.example, or clients.corp.example=10.0.0.0/8";
+    let (host, network) = match text.split_once('=') {
+        Some((host, network)) => (host, Some(network.trim().parse().map_err(|_| FORM.to_owned())?)),
+        None => (text, None),
+    };
+    let host = host_name(host).map_err(|_| FORM.to_owned())?;
+    if host.contains(':') {
+        return Err(FORM.into());
+    }
+    Ok(PrivateHost { host, network })
+}
+
 /// A directive list of the log filter.
 pub(super) fn filter(text: &str) -> Result<String, String> {
     tracing_subscriber::EnvFilter::try_new(text).map_err(|error| error.to_string())?;
@@ -115,6 +142,26 @@ mod tests {
         assert_eq!(bytes("10 kB"), Ok(10_000));
         assert!(bytes("0").is_err() && bytes("4 pages").is_err() && bytes("1.5MiB").is_err());
         assert!(bytes("99999999999999GiB").is_err());
+    }
+
+    #[test]
+    fn a_scheme_is_a_programs_own() {
+        assert_eq!(scheme(" Com.Example.App ").as_deref(), Ok("com.example.app"));
+        for bad in ["", "a://", "javascript", "Data", "http", "https", "1a", "ä"] {
+            assert!(scheme(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_host_inside_may_name_its_network() {
+        let inside = |host: &str, network: Option<&str>| {
+            Ok(PrivateHost { host: host.into(), network: network.map(|network| network.parse().unwrap()) })
+        };
+        assert_eq!(private_host("Clients.corp.example"), inside("clients.corp.example", None));
+        assert_eq!(private_host("a.example=10.0.0.0/8"), inside("a.example", Some("10.0.0.0/8")));
+        for bad in ["", "=10.0.0.0/8", "a.example=", "a.example=10.0.0.1/99", "https://a.example", "a.example:8443"] {
+            assert!(private_host(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -6,25 +6,39 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
+
 /// What an [`super::Outbound`] may call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AddressPolicy {
     /// Whether addresses inside a network may be called: true for upstreams that an administrator registered, false for
     /// URLs that anybody else chose.
     pub allow_private: bool,
+    /// If set, of the addresses inside a network only those of this one.
+    pub within: Option<IpNet>,
 }
 
 impl AddressPolicy {
     /// For URLs that an administrator chose.
-    pub const ADMIN: Self = Self { allow_private: true };
+    pub const ADMIN: Self = Self { allow_private: true, within: None };
     /// For URLs that anybody else chose.
-    pub const STRANGER: Self = Self { allow_private: false };
+    pub const STRANGER: Self = Self { allow_private: false, within: None };
+
+    /// For URLs that anybody chose, at a host that an administrator says is inside this network.
+    pub const fn inside(network: IpNet) -> Self {
+        Self { allow_private: true, within: Some(network) }
+    }
 
     /// Lets `address` through, or names what it is.
     pub fn check(self, address: IpAddr) -> Result<(), &'static str> {
         match classify(address) {
             Class::Public => Ok(()),
-            Class::Private(_) if self.allow_private => Ok(()),
+            Class::Private(_)
+                if self.allow_private
+                    && self.within.is_none_or(|network| network.contains(&address.to_canonical())) =>
+            {
+                Ok(())
+            }
             Class::Private(what) | Class::Never(what) => Err(what),
         }
     }
@@ -158,6 +172,22 @@ mod tests {
         ] {
             assert_eq!(class(text), Class::Public, "{text}");
         }
+    }
+
+    #[test]
+    fn a_network_may_be_named_in_place_of_all() {
+        let inside = AddressPolicy::inside("10.1.0.0/16".parse().unwrap());
+        for (address, allowed) in [
+            ("10.1.2.3", true),
+            ("::ffff:10.1.2.3", true),
+            ("1.1.1.1", true),
+            ("10.2.0.1", false),
+            ("127.0.0.1", false),
+        ] {
+            assert_eq!(inside.check(address.parse().unwrap()).is_ok(), allowed, "{address}");
+        }
+        let all = AddressPolicy::inside("0.0.0.0/0".parse().unwrap());
+        assert!(all.check("169.254.169.254".parse().unwrap()).is_err());
     }
 
     #[test]

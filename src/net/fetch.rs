@@ -164,7 +164,10 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_comes_whole() {
-        let (url, asked) = once(b"HTTP/1.1 200 OK\r\ncontent-type: application/jwk-set+json; charset=utf-8\r\ncontent-length: 2\r\n\r\n{}").await;
+        let (url, asked) = once(
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/jwk-set+json; charset=utf-8\r\ncontent-length: 2\r\n\r\n{}",
+        )
+        .await;
         let answer = outbound().get(&url, BOUNDS).await.unwrap();
         assert_eq!((answer.status, &answer.body[..]), (StatusCode::OK, &b"{}"[..]));
         assert!(answer.is_json());
@@ -184,7 +187,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_redirect_is_not_followed_and_silence_ends() {
-        let (url, _asked) = once(b"HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/\r\ncontent-length: 0\r\n\r\n").await;
+        let (url, _asked) =
+            once(b"HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/\r\ncontent-length: 0\r\n\r\n").await;
         assert_eq!(outbound().get(&url, BOUNDS).await.unwrap().status, StatusCode::FOUND);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
@@ -195,7 +199,8 @@ mod tests {
     #[tokio::test]
     async fn what_a_stranger_chose_does_not_lead_inside() {
         let stranger = outbound().under(AddressPolicy::STRANGER);
-        for url in ["http://127.0.0.1/", "http://[::ffff:127.0.0.1]/", "http://2130706433/", "http://169.254.169.254/"] {
+        for url in ["http://127.0.0.1/", "http://[::ffff:127.0.0.1]/", "http://2130706433/", "http://169.254.169.254/"]
+        {
             let refused = stranger.get(&Url::parse(url).unwrap(), BOUNDS).await.unwrap_err();
             assert_eq!(refused.kind, Kind::Setup, "{url}");
         }

@@ -19,7 +19,8 @@ fn dialler(policy: AddressPolicy, addresses: &'static [&'static str]) -> Outboun
     Outbound::with_resolver(policy, Some(data("ca.pem")), answering(addresses))
 }
 
-fn data(file: &str) -> PathBuf {
+/// A file with an authority, or a certificate and key that it gave to `upstream.test`.
+pub(crate) fn data(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/net/testdata").join(file)
 }
 
@@ -144,7 +145,8 @@ async fn a_resolver_that_hangs_is_not_waited_for() {
     drop(release);
 }
 
-fn acceptor() -> TlsAcceptor {
+/// Speaks TLS as `upstream.test`.
+pub(crate) fn acceptor() -> TlsAcceptor {
     let certificate = CertificateDer::from_pem_file(data("server.pem")).unwrap();
     let key = PrivateKeyDer::from_pem_file(data("server.key")).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
