@@ -22,6 +22,7 @@ use crate::balance::ReplicaStatus;
 use crate::config::Settings;
 use crate::crypto::Sealer;
 use crate::fault::{self, Fault, Retry};
+use crate::grants::client::Clients;
 use crate::id::{ServerId, TenantId};
 use crate::mcp::legacy_sse::Channels;
 use crate::mcp::session::Sessions;
@@ -55,6 +56,8 @@ pub struct Parts {
     pub keyring: KeyRing,
     /// Who may sign in by password.
     pub accounts: Accounts,
+    /// The OAuth clients that may ask for something in somebody's name.
+    pub clients: Clients,
     /// The servers at run time.
     pub registry: Arc<Registry>,
     /// Sessions of legacy clients.

@@ -16,6 +16,7 @@ pub mod web;
 
 pub mod access;
 pub mod balance;
+pub mod grants;
 pub mod registry;
 pub mod upstream;
 

@@ -8,6 +8,7 @@ use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
+use mcp_registry_gateway::grants::redirect::{Place, RedirectUri, Schemes};
 use mcp_registry_gateway::json::{self, Problem};
 use mcp_registry_gateway::protocol::message::{Message, Shape};
 use mcp_registry_gateway::protocol::sse::{self, Event, Reader};
@@ -31,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "json_splice", seeds: "json", run: json_splice },
     Target { name: "sse_events", seeds: "sse", run: sse_events },
     Target { name: "message_parse", seeds: "json", run: message_parse },
+    Target { name: "redirect_uri", seeds: "redirect", run: redirect_uri },
 ];
 
 /// `json::check` accepts exactly what the oracle accepts, less duplicate names and nesting past the bound.
@@ -282,6 +284,31 @@ pub fn message_parse(data: &[u8]) -> bool {
         let again = Message::parse(renamed).expect("still a message");
         assert_eq!((again.id(), again.shape(), again.body()), (Some(&b"\"another\""[..]), shape, body));
         assert_eq!(&again.with_id(id)[..], data, "the old id put back");
+    }
+    true
+}
+
+/// A redirect URI that is taken leads where the standard's reader says, and is met by itself and, on the own machine alone, by
+/// itself at another port.
+pub fn redirect_uri(data: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(data) else { return false };
+    let Ok(uri) = RedirectUri::parse(text, &Schemes::default()) else { return false };
+    let read = url::Url::parse(text).expect("what is taken is a URL");
+    assert!(text.bytes().all(|byte| byte.is_ascii_graphic()), "only printable ASCII");
+    assert!(read.fragment().is_none() && read.username().is_empty() && read.password().is_none());
+    let host = read.host_str().unwrap_or_default();
+    match uri.place() {
+        Place::Web => assert_eq!(read.scheme(), "https"),
+        Place::Loopback => assert!(matches!(host, "127.0.0.1" | "[::1]" | "localhost"), "{host}"),
+        Place::App => assert!(!matches!(read.scheme(), "http" | "https" | "javascript" | "data" | "file" | "blob")),
+    }
+    assert!(uri.matches(text), "it is itself");
+    let mut moved = read.clone();
+    if read.as_str() == text && read.port() != Some(4711) && moved.set_port(Some(4711)).is_ok() {
+        assert_eq!(uri.matches(moved.as_str()), uri.place() == Place::Loopback, "{moved}");
+    }
+    if host != "evil.example" && moved.set_host(Some("evil.example")).is_ok() {
+        assert!(!uri.matches(moved.as_str()), "{moved}");
     }
     true
 }

@@ -69,7 +69,8 @@ impl AccessError {
     }
 }
 
-fn invalid(field: &str, message: impl Into<String>) -> AccessError {
+/// One bad field.
+pub(crate) fn invalid(field: &str, message: impl Into<String>) -> AccessError {
     AccessError::Invalid(vec![FieldError { field: field.to_owned(), message: message.into() }])
 }
 
@@ -231,7 +232,7 @@ impl Admin {
     }
 
     /// Fails for a role above the own, which nobody gives.
-    fn may_give(&self, role: Role) -> Result<(), AccessError> {
+    pub(crate) fn may_give(&self, role: Role) -> Result<(), AccessError> {
         if role > self.role() {
             return Err(AccessError::Forbidden("nobody gives a role above the own"));
         }

@@ -143,6 +143,12 @@ pub async fn set_password(
     }
     let user = reachable(store, caller, id).await?;
     check_password(&new, &user.username)?;
+    if store.is_clients_account(caller.tenant(), id).await? {
+        return Err(invalid(
+            "password",
+            "a client acts as this account; it shows its own credential and has no password",
+        ));
+    }
     // An account without a password proves nothing by one: its key, with the scope to manage, is the proof.
     if own && (user.password_hash.is_some() || !caller.may_manage()) {
         let Some(current) = current else { return Err(invalid("current_password", "give the current password")) };
@@ -164,7 +170,7 @@ async fn reachable(store: &Store, caller: &Caller, id: Uuid) -> Result<UserRow, 
 }
 
 /// Lower case; 1 to 64 of letters, digits, `.`, `_`, `-`, `@`, `+`, beginning with a letter or digit.
-pub(super) fn parse_username(text: &str) -> Result<String, AccessError> {
+pub(crate) fn parse_username(text: &str) -> Result<String, AccessError> {
     let name = text.trim().to_lowercase();
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     if (1..=64).contains(&name.len())

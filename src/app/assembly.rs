@@ -16,6 +16,7 @@ use crate::app::preflight::{self, Sealing};
 use crate::app::{App, Parts, memory};
 use crate::config::Settings;
 use crate::crypto::{MasterKey, Sealer};
+use crate::grants::client::Clients;
 use crate::jobs::{Every, Jobs};
 use crate::mcp::handshake::close_behind;
 use crate::mcp::legacy_sse::Channels;
@@ -73,8 +74,10 @@ pub fn assemble(settings: Settings, store: Store, sealer: Sealer, keyring: KeyRi
         idle_after: settings.limits.child_idle_timeout,
         ..stdio::Settings::default()
     };
+    let outbound = Outbound::new(AddressPolicy::ADMIN, None);
+    let clients = Clients::new(&settings.clients, &store, &sealer, &outbound);
     let ground = Arc::new(Ground {
-        outbound: Arc::new(Outbound::new(AddressPolicy::ADMIN, None)),
+        outbound: Arc::new(outbound),
         limits: Limits { message: settings.limits.response_body, in_flight: settings.pools.max_pool_size },
         children: stdio::pool::Pool::new(children, tasks.clone()),
         notices: broadcast::channel(NOTICES).0,
@@ -86,6 +89,7 @@ pub fn assemble(settings: Settings, store: Store, sealer: Sealer, keyring: KeyRi
     let streams = Streams::new(settings.limits.max_streams);
     App::new(Parts {
         accounts: Accounts::default(),
+        clients,
         recorder: Recorder::new(metrics),
         followed: tokio::sync::Mutex::default(),
         health: Health::default(),

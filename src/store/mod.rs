@@ -69,6 +69,7 @@ pub mod announcements;
 pub mod catalogs;
 pub mod keys;
 pub mod look;
+pub mod oauth_clients;
 pub mod servers;
 pub mod tenants;
 pub mod users;

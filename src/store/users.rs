@@ -37,7 +37,9 @@ pub struct UserChange<'a> {
     pub state: Option<&'a str>,
 }
 
-const ACTIVE_ADMINS: &str = "SELECT COUNT(*) FROM users WHERE role = 'admin' AND state = 'active'";
+/// People, not the accounts of clients.
+const ACTIVE_ADMINS: &str = "SELECT COUNT(*) FROM users WHERE role = 'admin' AND state = 'active'
+    AND id NOT IN (SELECT user_id FROM oauth_clients WHERE user_id IS NOT NULL)";
 
 impl Store {
     /// Inserts a user; `Taken` when the tenant has one of that name.

@@ -1,0 +1,270 @@
+//! An OAuth client, however it is known: registered by an administrator, by a metadata document at its id (a URL), or by an id
+//! that holds its sealed registration. The form of the id alone says which; there is no falling through from one to another.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::document::Documents;
+use super::dynamic::{Dynamic, PREFIX};
+use super::fetch::{FetchError, Fetcher};
+use super::keys::{KeySource, Keys};
+use super::redirect::{RedirectUri, Schemes};
+use super::registered;
+use super::scope::ScopeSet;
+use crate::access::UserId;
+use crate::config;
+use crate::crypto::Sealer;
+use crate::id::TenantId;
+use crate::net::Outbound;
+use crate::store::{Store, StoreError};
+
+/// How a client proves who it is at the token endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthMethod {
+    /// Not at all: a public client.
+    None,
+    /// By a secret in the `Authorization` header (RFC 6749 section 2.3.1).
+    ClientSecretBasic,
+    /// By a secret in the form.
+    ClientSecretPost,
+    /// By an assertion signed with its key (RFC 7523 section 2.2).
+    PrivateKeyJwt,
+}
+
+impl AuthMethod {
+    /// Each of them.
+    pub const ALL: [Self; 4] = [Self::None, Self::ClientSecretBasic, Self::ClientSecretPost, Self::PrivateKeyJwt];
+
+    /// Its name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::ClientSecretBasic => "client_secret_basic",
+            Self::ClientSecretPost => "client_secret_post",
+            Self::PrivateKeyJwt => "private_key_jwt",
+        }
+    }
+
+    /// The method of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|method| method.as_str() == name)
+    }
+
+    /// Whether it takes a secret.
+    pub fn is_secret(self) -> bool {
+        matches!(self, Self::ClientSecretBasic | Self::ClientSecretPost)
+    }
+}
+
+/// What a client may exchange for tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GrantType {
+    /// A code that a person's browser brought.
+    AuthorizationCode,
+    /// A refresh token.
+    RefreshToken,
+    /// Its own credential: it acts for nobody but itself.
+    ClientCredentials,
+}
+
+impl GrantType {
+    /// Its name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AuthorizationCode => "authorization_code",
+            Self::RefreshToken => "refresh_token",
+            Self::ClientCredentials => "client_credentials",
+        }
+    }
+}
+
+/// A secret as it is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SecretHash {
+    /// SHA-256.
+    pub hash: [u8; 32],
+    /// When it ends; never when none.
+    pub expires_at: Option<OffsetDateTime>,
+}
+
+/// What a client shows to prove who it is.
+#[derive(Debug, Clone)]
+pub enum Proof {
+    /// Nothing.
+    None,
+    /// One of these secrets, in the header or in the form.
+    Secret(Vec<SecretHash>),
+    /// A signature of one of these keys.
+    Keys(KeySource),
+}
+
+/// By what a client is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Known {
+    /// An administrator of the tenant registered it; what was agreed to once may be remembered.
+    Registered {
+        /// Whose it is: only the tenant's people use it.
+        tenant: TenantId,
+        /// The account as which it acts on its own.
+        service: Option<UserId>,
+    },
+    /// By the document at its id.
+    Document,
+    /// By an id that we sealed.
+    Dynamic {
+        /// When.
+        issued_at: OffsetDateTime,
+    },
+}
+
+/// A client.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// Its id.
+    pub id: Arc<str>,
+    /// What it calls itself. Unless it is registered nobody checked that, and people are told so.
+    pub name: Arc<str>,
+    /// By what it is known.
+    pub known: Known,
+    /// What it shows to prove who it is.
+    pub proof: Proof,
+    /// Where it may be answered.
+    pub redirects: Vec<RedirectUri>,
+    /// What it may exchange for tokens.
+    pub grants: Vec<GrantType>,
+    /// The most it may ask for.
+    pub scopes: ScopeSet,
+}
+
+impl Client {
+    /// The redirect URI of it that `asked` is, if it is one.
+    pub fn redirect(&self, asked: &str) -> Option<&RedirectUri> {
+        self.redirects.iter().find(|uri| uri.matches(asked))
+    }
+
+    /// Whether it may exchange that for tokens.
+    pub fn may(&self, grant: GrantType) -> bool {
+        self.grants.contains(&grant)
+    }
+
+    /// Whether an administrator registered it.
+    pub fn is_registered(&self) -> bool {
+        matches!(self.known, Known::Registered { .. })
+    }
+}
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// None of that id.
+    #[error("there is no such client")]
+    Unknown,
+    /// What its document says cannot be taken; its maker may read why.
+    #[error("the client's metadata document cannot be used: {0}")]
+    Invalid(String),
+    /// Its document cannot be had at present; why is for the log only.
+    #[error("the client's metadata document cannot be fetched")]
+    Unreachable {
+        /// Whether another try in a minute may do.
+        temporary: bool,
+        /// For the log.
+        detail: String,
+    },
+    /// Too many documents are being fetched.
+    #[error("too many clients are being looked up at this moment; try again in a second")]
+    Busy,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<FetchError> for ClientError {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Busy => Self::Busy,
+            FetchError::Away(detail) => Self::Unreachable { temporary: true, detail },
+            FetchError::Wrong(detail) => Self::Unreachable { temporary: false, detail },
+        }
+    }
+}
+
+impl ClientError {
+    /// The label in metrics and logs.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown_client",
+            Self::Invalid(_) => "invalid_document",
+            Self::Unreachable { .. } => "document_unreachable",
+            Self::Busy => "busy",
+            Self::Store(_) => "database",
+        }
+    }
+}
+
+/// All clients. Cheap to clone.
+#[derive(Clone)]
+pub struct Clients(pub(super) Arc<Parts>);
+
+pub(super) struct Parts {
+    pub(super) store: Store,
+    pub(super) documents: Documents,
+    pub(super) dynamic: Dynamic,
+    pub(super) keys: Keys,
+    schemes: Schemes,
+}
+
+impl std::fmt::Debug for Clients {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clients")
+    }
+}
+
+impl Clients {
+    /// The clients of a gateway. `outbound` is asked with a policy for strangers, whatever its own.
+    pub fn new(settings: &config::Clients, store: &Store, sealer: &Sealer, outbound: &Outbound) -> Self {
+        let schemes = Schemes::with(&settings.allowed_redirect_schemes);
+        let fetcher = Arc::new(Fetcher::new(outbound, settings.metadata_hosts.clone()));
+        Self(Arc::new(Parts {
+            store: store.clone(),
+            documents: Documents::new(Arc::clone(&fetcher), schemes.clone()),
+            dynamic: Dynamic::new(settings, sealer, schemes.clone()),
+            keys: Keys::new(fetcher),
+            schemes,
+        }))
+    }
+
+    /// The client of that id, for a new authorization: what its document says now.
+    pub async fn find(&self, id: &str, now: OffsetDateTime) -> Result<Arc<Client>, ClientError> {
+        self.look_up(id, now, false).await
+    }
+
+    /// The client of that id, for what was granted before: while its document cannot be had, what it said last is good
+    /// enough.
+    pub async fn recall(&self, id: &str, now: OffsetDateTime) -> Result<Arc<Client>, ClientError> {
+        self.look_up(id, now, true).await
+    }
+
+    async fn look_up(&self, id: &str, now: OffsetDateTime, stale: bool) -> Result<Arc<Client>, ClientError> {
+        if id.contains("://") {
+            self.0.documents.get(id, stale, now).await
+        } else if id.starts_with(PREFIX) {
+            self.0.dynamic.open(id).map(Arc::new).ok_or(ClientError::Unknown)
+        } else {
+            registered::client(&self.0.store, id, &self.0.schemes).await?.map(Arc::new).ok_or(ClientError::Unknown)
+        }
+    }
+
+    /// Registrations that clients make of themselves.
+    pub fn dynamic(&self) -> &Dynamic {
+        &self.0.dynamic
+    }
+
+    /// The schemes of programs to which answers may be sent.
+    pub fn schemes(&self) -> &Schemes {
+        &self.0.schemes
+    }
+}

@@ -1,0 +1,268 @@
+//! What a registered client is made of: as it is asked for, as it is stored, as it may be read, and what can be wrong with it.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use crate::access::users::parse_username;
+use crate::access::{Role, UserId};
+use crate::crypto::{KEY_PREFIX, hash_token};
+use crate::field::FieldError;
+use crate::grants::client::{AuthMethod, SecretHash};
+use crate::grants::keys::KeySource;
+use crate::grants::metadata::{MOST_REDIRECTS, check_name};
+use crate::grants::new_client_secret;
+use crate::grants::redirect::{RedirectUri, Schemes};
+use crate::grants::scope::{Scope, ScopeSet};
+use crate::secret::Secret;
+use crate::store::oauth_clients::ClientRow;
+use crate::store::{Json, StoreError, at, micros};
+
+/// Most secrets of a client that are good at a time.
+pub const MOST_SECRETS: usize = 2;
+/// Characters of a secret by which it is told from the other: the prefix and four more.
+const HINT: usize = 12;
+
+/// What kind of client it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientKind {
+    /// It acts for people and can keep no secret: a program on their machines.
+    Public,
+    /// It acts for people and can: a web application.
+    Confidential,
+    /// It acts for itself.
+    Service,
+}
+
+/// A client that is asked for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientOrder {
+    /// What it calls itself by; made when absent. For a service also the name of its account.
+    pub client_id: Option<String>,
+    /// What people call it.
+    pub name: String,
+    /// What kind it is.
+    pub kind: ClientKind,
+    /// Where it may be answered; for a service none.
+    #[serde(default)]
+    pub redirect_uris: Vec<String>,
+    /// The most it may ask for. Absent: `mcp`, and `offline_access` for a client of people.
+    pub scopes: Option<Vec<String>>,
+    /// What a service may at most. Absent: `user`.
+    pub role: Option<Role>,
+    /// Public keys it signs with, instead of a secret.
+    pub jwks: Option<Value>,
+    /// Where they are found.
+    pub jwks_uri: Option<String>,
+}
+
+/// What of a client is to change; what is absent stays.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientEdit {
+    /// New name.
+    pub name: Option<String>,
+    /// New redirect URIs, all of them.
+    pub redirect_uris: Option<Vec<String>>,
+    /// New scopes, all of them.
+    pub scopes: Option<Vec<String>>,
+    /// New role of a service.
+    pub role: Option<Role>,
+    /// New keys; secrets end.
+    pub jwks: Option<Value>,
+    /// New place of the keys; secrets end.
+    pub jwks_uri: Option<String>,
+}
+
+/// A secret as it may be read: never its text.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SecretView {
+    /// Its first characters.
+    pub hint: String,
+    /// When it was made.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+}
+
+/// A client as it may be read.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ClientView {
+    /// What it calls itself by.
+    pub client_id: String,
+    /// What people call it.
+    pub name: String,
+    /// What kind it is.
+    pub kind: ClientKind,
+    /// How it proves who it is; a secret may be shown in the form as well.
+    pub token_endpoint_auth_method: AuthMethod,
+    /// Where it may be answered.
+    pub redirect_uris: Vec<String>,
+    /// The most it may ask for.
+    pub scopes: Vec<&'static str>,
+    /// What a service may at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// The account of a service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<UserId>,
+    /// Its secrets that are good.
+    pub secrets: Vec<SecretView>,
+    /// Its public keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwks: Option<Value>,
+    /// Where they are found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwks_uri: Option<String>,
+    /// When it was registered.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// When it was last changed.
+    #[serde(with = "time::serde::rfc3339")]
+    pub updated_at: OffsetDateTime,
+}
+
+/// What is stored of it as JSON.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Spec {
+    pub(super) kind: ClientKind,
+    pub(super) redirect_uris: Vec<String>,
+    pub(super) scopes: ScopeSet,
+    #[serde(default)]
+    pub(super) secrets: Vec<KeptSecret>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) jwks: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) jwks_uri: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct KeptSecret {
+    pub(super) hint: String,
+    /// SHA-256 in base64url.
+    hash: String,
+    /// Microseconds since 1970.
+    created_at: i64,
+}
+
+impl Spec {
+    pub(super) fn of(row: &ClientRow) -> Result<Self, StoreError> {
+        serde_json::from_value(row.spec.0.clone())
+            .map_err(|error| StoreError::Corrupt(format!("client `{}`: {error}", row.client_id)))
+    }
+
+    pub(super) fn json(&self) -> Result<Json<Value>, StoreError> {
+        serde_json::to_value(self).map(Json).map_err(|error| StoreError::Corrupt(error.to_string()))
+    }
+
+    pub(super) fn method(&self) -> AuthMethod {
+        match (self.kind, self.jwks.is_some() || self.jwks_uri.is_some()) {
+            (ClientKind::Public, _) => AuthMethod::None,
+            (_, true) => AuthMethod::PrivateKeyJwt,
+            (_, false) => AuthMethod::ClientSecretBasic,
+        }
+    }
+
+    pub(super) fn add_secret(&mut self, now: OffsetDateTime) -> Secret {
+        loop {
+            let secret = new_client_secret();
+            let hint: String = secret.expose().chars().take(HINT).collect();
+            if self.secrets.iter().all(|other| other.hint != hint) {
+                let hash = URL_SAFE_NO_PAD.encode(hash_token(secret.expose()));
+                self.secrets.push(KeptSecret { hint, hash, created_at: micros(now) });
+                return secret;
+            }
+        }
+    }
+
+    pub(super) fn hashes(&self) -> Option<Vec<SecretHash>> {
+        let hash = |secret: &KeptSecret| URL_SAFE_NO_PAD.decode(&secret.hash).ok()?.try_into().ok();
+        self.secrets.iter().map(|secret| Some(SecretHash { hash: hash(secret)?, expires_at: None })).collect()
+    }
+}
+
+pub(super) fn field(name: &str, message: impl Into<String>) -> FieldError {
+    FieldError { field: name.to_owned(), message: message.into() }
+}
+
+/// As user names are, since a service's account is called so; never like an id of another form.
+pub(super) fn parse_client_id(text: &str) -> Result<String, &'static str> {
+    match parse_username(text) {
+        Ok(id) if !id.starts_with(KEY_PREFIX) => Ok(id),
+        _ => Err("use 1 to 64 letters, digits or . _ - @ +, beginning with a letter or digit, and not with `mcpg_`"),
+    }
+}
+
+pub(super) fn read_scopes(words: &[String], found: &mut Vec<FieldError>) -> ScopeSet {
+    let read = words.iter().enumerate().filter_map(|(index, word)| {
+        let scope = Scope::named(word);
+        if scope.is_none() {
+            found.push(field(&format!("scopes[{index}]"), "there are mcp, admin and offline_access"));
+        }
+        scope
+    });
+    read.collect()
+}
+
+/// Everything that is wrong with a client.
+pub(super) fn check(name: &str, spec: &Spec, role: Option<Role>, schemes: &Schemes, found: &mut Vec<FieldError>) {
+    if let Err(message) = check_name(name) {
+        found.push(field("name", message));
+    }
+    let is_service = spec.kind == ClientKind::Service;
+    match (is_service, spec.redirect_uris.len()) {
+        (true, 1..) => found.push(field("redirect_uris", "a service acts for nobody who could be sent back")),
+        (false, 0) => found.push(field("redirect_uris", "give at least one")),
+        (_, count) if count > MOST_REDIRECTS => {
+            found.push(field("redirect_uris", format!("at most {MOST_REDIRECTS}")));
+        }
+        _ => {}
+    }
+    for (index, uri) in spec.redirect_uris.iter().enumerate() {
+        if let Err(error) = RedirectUri::parse(uri, schemes) {
+            found.push(field(&format!("redirect_uris[{index}]"), error.to_string()));
+        }
+    }
+    if spec.scopes.without(Scope::OfflineAccess).is_empty() && !found.iter().any(|one| one.field.starts_with("scopes"))
+    {
+        found.push(field("scopes", "name mcp, admin or both"));
+    }
+    if is_service && spec.scopes.has(Scope::OfflineAccess) {
+        found.push(field("scopes", "a service shows its credential again and gets no refresh token"));
+    }
+    if role.is_some() && !is_service {
+        found.push(field("role", "only a service has a role; others have that of whom they act for"));
+    }
+    if spec.jwks.is_some() || spec.jwks_uri.is_some() {
+        if spec.kind == ClientKind::Public {
+            found.push(field("jwks", "a public client proves nothing; give the keys to a confidential one"));
+        } else if let Err((name, message)) = KeySource::read(spec.jwks.as_ref(), spec.jwks_uri.as_deref(), true) {
+            found.push(field(name, message));
+        }
+    }
+}
+
+pub(super) fn view(row: ClientRow) -> Result<ClientView, StoreError> {
+    let spec = Spec::of(&row)?;
+    let secrets = spec.secrets.iter();
+    Ok(ClientView {
+        token_endpoint_auth_method: spec.method(),
+        secrets: secrets
+            .map(|secret| SecretView { hint: secret.hint.clone(), created_at: at(secret.created_at) })
+            .collect(),
+        client_id: row.client_id,
+        name: row.name,
+        kind: spec.kind,
+        redirect_uris: spec.redirect_uris,
+        scopes: spec.scopes.iter().map(Scope::as_str).collect(),
+        role: row.user_role.as_deref().and_then(Role::parse),
+        user_id: row.user_id.map(UserId),
+        jwks: spec.jwks,
+        jwks_uri: spec.jwks_uri,
+        created_at: at(row.created_at),
+        updated_at: at(row.updated_at),
+    })
+}

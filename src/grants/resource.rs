@@ -1,0 +1,251 @@
+//! Who issues tokens, and what a token is good for (RFC 8707): all servers together, one server, or the REST API. The issuer is
+//! one text for the life of the process, from the settings and never from a request, because clients compare it byte for byte
+//! (RFC 8414 section 3.3).
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use url::{Position, Url};
+
+use super::scope::{Scope, ScopeSet};
+use crate::id::Slug;
+
+const PROTECTED_RESOURCE: &str = "/.well-known/oauth-protected-resource";
+const AUTHORIZATION_SERVER: &str = "/.well-known/oauth-authorization-server";
+
+/// What tokens are issued for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Resource {
+    /// Every server that the account sees: `{issuer}/mcp`.
+    All,
+    /// One server: `{issuer}/mcp/{server}`.
+    One(Slug),
+    /// The REST API: `{issuer}/api/v1`.
+    Api,
+}
+
+impl Resource {
+    /// The resource that a path of ours belongs to, without the issuer: `/mcp`, `/mcp/{server}`, `/api/v1`. The older transport
+    /// has other paths (`/sse`, `/sse/{server}`) to the same resources.
+    pub fn of_path(path: &str) -> Option<Self> {
+        match path {
+            "/mcp" | "/sse" => Some(Self::All),
+            "/api/v1" => Some(Self::Api),
+            path => {
+                let server = path.strip_prefix("/mcp/").or_else(|| path.strip_prefix("/sse/"))?;
+                Slug::parse(server).ok().map(Self::One)
+            }
+        }
+    }
+
+    /// Its path below the issuer.
+    pub fn path(&self) -> String {
+        match self {
+            Self::All => "/mcp".to_owned(),
+            Self::One(server) => format!("/mcp/{server}"),
+            Self::Api => "/api/v1".to_owned(),
+        }
+    }
+
+    /// The scopes that mean something there.
+    pub fn offers(&self) -> ScopeSet {
+        let all = ScopeSet::DEFAULT.with(Scope::OfflineAccess);
+        if *self == Self::Api { all.with(Scope::Admin) } else { all }
+    }
+}
+
+/// A text that names none of our resources.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this is no resource of {issuer}; there are {issuer}/mcp, {issuer}/mcp/{{server}} and {issuer}/api/v1")]
+pub struct NotOurs {
+    issuer: Issuer,
+}
+
+/// The issuer's identifier: a URL without a slash at its end. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Issuer(Arc<str>);
+
+impl Issuer {
+    /// The public URL if there is one, else the address that is listened on; one that stands for all is the loopback one.
+    pub fn new(public_url: Option<&Url>, tls: bool, address: SocketAddr) -> Self {
+        if let Some(url) = public_url {
+            return Self(url.as_str().trim_end_matches('/').into());
+        }
+        let ip = match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        let (scheme, own) = if tls { ("https", 443) } else { ("http", 80) };
+        let host = match ip {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        };
+        // As a URL is written: the scheme's own port is left out.
+        let port = if address.port() == own { String::new() } else { format!(":{}", address.port()) };
+        Self(format!("{scheme}://{host}{port}").into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The canonical URI of a resource.
+    pub fn uri(&self, resource: &Resource) -> String {
+        format!("{}{}", self.0, resource.path())
+    }
+
+    /// The resource that a client names. Its URI must be exact, but for one slash at its end.
+    pub fn resource(&self, text: &str) -> Result<Resource, NotOurs> {
+        let path = text.strip_prefix(&*self.0).map(|path| path.strip_suffix('/').unwrap_or(path));
+        path.and_then(Resource::of_path).ok_or_else(|| NotOurs { issuer: self.clone() })
+    }
+
+    /// Path below the issuer's host, at which a resource's metadata is found (RFC 9728 section 3.1): the resource's own path
+    /// comes behind the well-known part.
+    pub fn resource_metadata_path(&self, resource: &Resource) -> String {
+        format!("{PROTECTED_RESOURCE}{}{}", self.path(), resource.path())
+    }
+
+    /// The same as a whole URL, for `WWW-Authenticate` (RFC 9728 section 5.1).
+    pub fn resource_metadata_url(&self, resource: &Resource) -> String {
+        format!("{}{}", self.origin(), self.resource_metadata_path(resource))
+    }
+
+    /// Path below the issuer's host, at which its own metadata is found (RFC 8414 section 3.1).
+    pub fn metadata_path(&self) -> String {
+        format!("{AUTHORIZATION_SERVER}{}", self.path())
+    }
+
+    /// Scheme, host and port.
+    pub fn origin(&self) -> &str {
+        &self.0[..self.0.len() - self.path().len()]
+    }
+
+    /// What the public URL has behind its host; mostly nothing.
+    fn path(&self) -> &str {
+        let behind_scheme = self.0.find("://").map_or(0, |at| at + 3);
+        self.0[behind_scheme..].find('/').map_or("", |at| &self.0[behind_scheme + at..])
+    }
+
+    /// Whether it is reached without TLS, which only a loopback address may be.
+    pub fn is_plain(&self) -> bool {
+        self.0.starts_with("http://")
+    }
+
+    /// A URL of ours below the issuer.
+    pub fn join(&self, path: &str) -> String {
+        format!("{}{path}", self.0)
+    }
+}
+
+impl fmt::Display for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The host of a URL as a person recognises it: with its port, if it names one.
+pub fn shown_host(url: &Url) -> &str {
+    &url[Position::BeforeHost..Position::AfterPort]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(url: &str) -> Issuer {
+        Issuer::new(Some(&Url::parse(url).unwrap()), false, "127.0.0.1:1".parse().unwrap())
+    }
+
+    fn one(slug: &str) -> Resource {
+        Resource::One(Slug::parse(slug).unwrap())
+    }
+
+    #[test]
+    fn the_issuer_is_the_public_url_or_the_address_without_a_slash() {
+        for (public, tls, address, issuer) in [
+            (Some("https://Gateway.example/"), false, "0.0.0.0:8001", "https://gateway.example"),
+            (Some("https://gateway.example:443"), false, "0.0.0.0:8001", "https://gateway.example"),
+            (Some("https://gateway.example/mcp-gw/"), false, "0.0.0.0:8001", "https://gateway.example/mcp-gw"),
+            (None, false, "127.0.0.1:8001", "http://127.0.0.1:8001"),
+            (None, true, "0.0.0.0:8443", "https://127.0.0.1:8443"),
+            (None, true, "0.0.0.0:443", "https://127.0.0.1"),
+            (None, false, "[::]:80", "http://[::1]"),
+            (None, false, "[2001:db8::1]:8001", "http://[2001:db8::1]:8001"),
+        ] {
+            let public = public.map(|url| Url::parse(url).unwrap());
+            let made = Issuer::new(public.as_ref(), tls, address.parse().unwrap());
+            assert_eq!(made.as_str(), issuer);
+            assert_eq!(made.is_plain(), issuer.starts_with("http:"));
+        }
+    }
+
+    #[test]
+    fn a_resource_is_exactly_ours_but_for_one_slash_at_its_end() {
+        let issuer = at("https://gateway.example");
+        for (text, resource) in [
+            ("https://gateway.example/mcp", Resource::All),
+            ("https://gateway.example/mcp/", Resource::All),
+            ("https://gateway.example/sse", Resource::All),
+            ("https://gateway.example/mcp/files", one("files")),
+            ("https://gateway.example/mcp/files/", one("files")),
+            ("https://gateway.example/sse/files", one("files")),
+            ("https://gateway.example/api/v1", Resource::Api),
+        ] {
+            assert_eq!(issuer.resource(text), Ok(resource.clone()), "{text}");
+            assert_eq!(issuer.resource(&issuer.uri(&resource)), Ok(resource));
+        }
+        for text in [
+            "",
+            "https://gateway.example",
+            "https://gateway.example/",
+            "https://gateway.example/mcp//",
+            "https://gateway.example/mcp/files//",
+            "https://gateway.example/mcp/Files",
+            "https://gateway.example/mcp/a/b",
+            "https://gateway.example/mcp/files?x",
+            "https://gateway.example/mcp#f",
+            "https://gateway.example//mcp",
+            "https://gateway.example/api",
+            "https://gateway.example/api/v1/servers",
+            "https://GATEWAY.example/mcp",
+            "https://gateway.example:443/mcp",
+            "https://gateway.example.evil/mcp",
+            "http://gateway.example/mcp",
+            "https://other.example/mcp",
+            " https://gateway.example/mcp",
+        ] {
+            let refused = issuer.resource(text).unwrap_err().to_string();
+            assert!(refused.contains("https://gateway.example/mcp/{server}"), "{text}: {refused}");
+        }
+    }
+
+    #[test]
+    fn metadata_stands_at_the_host_with_the_path_behind() {
+        let (plain, below) = (at("https://gateway.example"), at("https://gateway.example/gw/"));
+        assert_eq!(
+            plain.resource_metadata_url(&one("files")),
+            "https://gateway.example/.well-known/oauth-protected-resource/mcp/files"
+        );
+        assert_eq!(
+            below.resource_metadata_url(&Resource::Api),
+            "https://gateway.example/.well-known/oauth-protected-resource/gw/api/v1"
+        );
+        assert_eq!(below.metadata_path(), "/.well-known/oauth-authorization-server/gw");
+        assert_eq!(plain.metadata_path(), "/.well-known/oauth-authorization-server");
+        assert_eq!((plain.origin(), below.origin()), ("https://gateway.example", "https://gateway.example"));
+        assert_eq!(below.join("/oauth/token"), "https://gateway.example/gw/oauth/token");
+        assert_eq!(below.resource("https://gateway.example/gw/mcp"), Ok(Resource::All));
+        assert!(below.resource("https://gateway.example/mcp").is_err());
+    }
+
+    #[test]
+    fn only_the_api_can_be_managed() {
+        assert_eq!(Resource::All.offers().to_string(), "mcp offline_access");
+        assert_eq!(one("files").offers(), Resource::All.offers());
+        assert!(Resource::Api.offers().has(Scope::Admin));
+    }
+}
