@@ -1,7 +1,8 @@
-//! SURFACE: the REST API, `/api/v1`: servers, keys, accounts, signing in, finding tools. One file per resource. Every
+//! SURFACE: the REST API, `/api/v1`: servers, keys, accounts, OAuth clients, signing in, finding tools. One file per resource. Every
 //! error is a problem document; every change is in force on this replica before its answer goes out.
 
 mod apply;
+mod clients;
 mod discovery;
 mod keys;
 mod servers;
@@ -33,6 +34,10 @@ pub fn table() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/users", get(users::list).post(users::create)),
         ("/users/{id}", get(users::read).patch(users::patch).delete(users::delete)),
         ("/users/{id}/password", post(users::password)),
+        ("/oauth-clients", get(clients::list).post(clients::create)),
+        ("/oauth-clients/{id}", get(clients::read).patch(clients::patch).delete(clients::delete)),
+        ("/oauth-clients/{id}/secrets", post(clients::add_secret)),
+        ("/oauth-clients/{id}/secrets/{hint}", delete(clients::remove_secret)),
         ("/login", post(session::login)),
         ("/logout", post(session::logout)),
         ("/me", get(session::me)),

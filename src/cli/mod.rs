@@ -3,6 +3,7 @@
 
 mod apply;
 mod call;
+mod clients;
 mod demo;
 mod diff;
 mod doctor;
@@ -77,6 +78,8 @@ enum Command {
     Keys(keys::Keys),
     /// Manage local users
     Users(users::Users),
+    /// Register OAuth clients
+    Clients(clients::Clients),
     /// Bring the registry to what a file says
     Apply(apply::Apply),
     /// Register the servers of a client's configuration file (Claude, VS Code, Cursor)
@@ -210,6 +213,7 @@ fn run(cli: Cli, matches: &clap::ArgMatches, dotenv: &DotEnv, screen: Screen) ->
                     Command::Servers(servers) => servers::run(servers, &gateway, screen).await,
                     Command::Keys(keys) => keys::run(keys, &gateway, screen).await,
                     Command::Users(users) => users::run(users, &gateway, screen).await,
+                    Command::Clients(clients) => clients::run(clients, &gateway, screen).await,
                     Command::Export(export) => export::run(&export, &gateway, screen).await,
                     _ => status::run(&gateway, screen).await,
                 }

@@ -5,6 +5,7 @@
 #[macro_use]
 mod store_databases;
 
+mod oauth_clients;
 mod rooms;
 mod routes;
 mod snapshots;

@@ -59,6 +59,13 @@ fn rows() -> Vec<Row> {
         ("PATCH /api/v1/users/{id}", json!({"role": "user"}), [401, 403, 403, 200]),
         ("DELETE /api/v1/users/{id}", Value::Null, [401, 403, 403, 204]),
         ("POST /api/v1/users/{id}/password", json!({"password": "a long pass phrase"}), [401, 403, 403, 204]),
+        ("GET /api/v1/oauth-clients", Value::Null, [401, 403, 403, 200]),
+        ("POST /api/v1/oauth-clients", service("new"), [401, 403, 403, 201]),
+        ("GET /api/v1/oauth-clients/{id}", Value::Null, [401, 403, 403, 200]),
+        ("PATCH /api/v1/oauth-clients/{id}", json!({"name": "x"}), [401, 403, 403, 200]),
+        ("DELETE /api/v1/oauth-clients/{id}", Value::Null, [401, 403, 403, 204]),
+        ("POST /api/v1/oauth-clients/{id}/secrets", Value::Null, [401, 403, 403, 201]),
+        ("DELETE /api/v1/oauth-clients/{id}/secrets/{hint}", Value::Null, [401, 403, 403, 404]),
         ("POST /api/v1/login", json!({"username": "x", "password": "y"}), [401; 4]),
         ("POST /api/v1/logout", Value::Null, [401, 204, 204, 204]),
         ("GET /api/v1/me", Value::Null, signed_in),
@@ -67,10 +74,18 @@ fn rows() -> Vec<Row> {
     ]
 }
 
+fn service(id: &str) -> Value {
+    json!({"client_id": id, "name": id, "kind": "service"})
+}
+
 /// Something that is there, in place of what a path leaves open.
 fn filled(path: &str) -> String {
-    let id = if path.contains("/users/") { "target" } else { "00000000-0000-7000-8000-000000000000" };
-    path.replace("{slug}", "files").replace("{server}", "files").replace("{id}", id)
+    let id = match path {
+        path if path.contains("/users/") => "target",
+        path if path.contains("/oauth-clients/") => "bot",
+        _ => "00000000-0000-7000-8000-000000000000",
+    };
+    path.replace("{slug}", "files").replace("{server}", "files").replace("{id}", id).replace("{hint}", "none")
 }
 
 async fn send(router: &Router, method: &Method, path: &str, key: &str, body: &Value) -> (StatusCode, String) {
@@ -114,6 +129,7 @@ async fn every_route_answers_each_role_as_it_should() {
         let world = World::open(&database).await;
         world.call("POST /servers", server("files")).await.expect(201);
         world.call("POST /users", json!({"username": "target"})).await.expect(201);
+        world.call("POST /oauth-clients", service("bot")).await.expect(201);
         let all = json!({"servers": "*"});
         let user = world.person("ada", "user", all.clone()).await;
         let owner = world.person("olga", "server_owner", all).await;
