@@ -9,7 +9,7 @@ use subtle::ConstantTimeEq as _;
 use time::OffsetDateTime;
 
 use super::families::{Ending, answer, deed};
-use super::{GrantKind, Granted, Grants, OauthCode, Order, Refusal, Tokens};
+use super::{Ended, GrantKind, Granted, Grants, MOST_GRANTS, OauthCode, Order, Refusal, Tokens};
 use crate::crypto::{TokenKind, hash_token, is_token, new_token};
 use crate::secret::Secret;
 use crate::store::families::{CodeRow, Seen};
@@ -61,7 +61,9 @@ impl Grants {
             spent_at: None,
         };
         self.0.store.insert_grant_with_code(&order.tenant, &grant, &row).await?;
-        Ok(Granted { id: grant.id, code: text })
+        let ended = self.0.store.end_surplus_grants(&order.tenant, order.user, MOST_GRANTS, micros(now)).await?;
+        let ended = ended.into_iter().map(Ended::of).collect::<Result<_, _>>()?;
+        Ok(Granted { id: grant.id, code: text, ended })
     }
 
     /// Gives the first tokens for a code. Whatever does not fit ends the grant that the code was for.

@@ -93,8 +93,8 @@ impl Ended {
     }
 }
 
-/// Most live grants that are listed.
-const LISTED: i64 = 500;
+/// Most live grants to clients that an account has; the one that was not used for longest gives way.
+pub const MOST_GRANTS: i64 = 500;
 /// Most ends that are told at once.
 const TOLD: i64 = 1_000;
 
@@ -147,7 +147,7 @@ impl Grants {
 
     /// The live grants of an account, newest use first, at most 500.
     pub async fn of_user(&self, tenant: &TenantId, user: Uuid, now: OffsetDateTime) -> Result<Vec<GrantView>, Refusal> {
-        let rows = self.0.store.live_grants(tenant, user, micros(now), LISTED).await?;
+        let rows = self.0.store.live_grants(tenant, user, micros(now), MOST_GRANTS).await?;
         Ok(rows.into_iter().map(GrantView::of).collect())
     }
 

@@ -41,7 +41,7 @@ use uuid::Uuid;
 pub use authorizations::{AUTHORIZATION_LASTS, Begun, Leg, MOST_AUTHORIZATIONS, Request, UnderWay};
 pub use codes::{CODE_LASTS, CodeTerms, Redemption, challenge_of};
 pub use consents::Consent;
-pub use ending::{End, EndReason, Ended, Ids};
+pub use ending::{End, EndReason, Ended, Ids, MOST_GRANTS};
 pub use error::{OauthCode, Refusal};
 pub use families::{REFRESH_GRACE, Refresh, Tokens};
 pub use logins::{Login, LoginState, NewLogin};
@@ -179,6 +179,8 @@ pub struct Granted {
     pub id: Uuid,
     /// For the client's redirect, once.
     pub code: Secret,
+    /// Grants of the account that gave way, because it has [`MOST_GRANTS`].
+    pub ended: Vec<Ended>,
 }
 
 /// A live grant as its account may see it.

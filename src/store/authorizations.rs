@@ -23,9 +23,9 @@ pub struct AuthorizationRow {
 }
 
 impl Store {
-    /// Inserts one, unless `most` are there already; says whether it did.
+    /// Inserts one, unless `most` are there already; says whether it did. Several at once may go over it by as many.
     pub async fn insert_authorization(&self, row: &AuthorizationRow, most: i64) -> Result<bool, StoreError> {
-        let count = "SELECT COUNT(*) FROM (SELECT 1 FROM authorizations LIMIT $1) AS some";
+        let count = "SELECT COUNT(*) FROM (SELECT 1 FROM authorizations LIMIT $1) AS counted";
         let text = "INSERT INTO authorizations (id, browser_hash, state_hash, request, created_at, expires_at)
             VALUES ($1, $2, $3, $4, $5, $6)";
         let room = on!(write self, tx => {

@@ -359,6 +359,18 @@ on_both! {
 }
 
 on_both! {
+    async fn the_grants_that_were_not_used_for_longest_give_way(db) {
+        let house = House::open(db).await;
+        let (old, used) = (house.tokens("mcp").await, house.tokens("mcp").await);
+        let new = house.tokens("mcp").await;
+        house.was_used(&used.access, 5).await;
+        let ended = house.store.end_surplus_grants(&house.tenant, house.user, 2, micros(house.after(6))).await.unwrap();
+        assert_eq!(ended.iter().map(|row| row.id).collect::<Vec<_>>(), [old.grant]);
+        assert!(house.is_live(&new.access, 6).await && house.is_live(&used.access, 6).await);
+    }
+}
+
+on_both! {
     async fn a_disabled_account_loses_what_it_granted(db) {
         let house = House::open(db).await;
         let tokens = house.tokens("mcp offline_access").await;
