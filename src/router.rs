@@ -10,6 +10,7 @@ use crate::admin;
 use crate::app::App;
 use crate::mcp::endpoint::{self, ALL, ONE};
 use crate::mcp::legacy_sse;
+use crate::oauth;
 use crate::ops;
 use crate::web::problem::{no_such_method, no_such_path};
 use crate::web::record::record;
@@ -17,6 +18,7 @@ use crate::web::record::record;
 /// Every path that is not [`admin`]'s, with what answers there.
 fn table() -> Vec<(&'static str, MethodRouter<App>)> {
     let mut table = ops::table();
+    table.extend(oauth::table());
     table.extend([
         (ALL, get(endpoint::get_all).post(endpoint::post_all).delete(endpoint::delete_all)),
         (ONE, get(endpoint::get_one).post(endpoint::post_one).delete(endpoint::delete_one)),

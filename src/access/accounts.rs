@@ -19,6 +19,7 @@ use crate::crypto::new_api_key;
 use crate::id::TenantId;
 use crate::secret::Secret;
 use crate::store::Store;
+use crate::store::users::UserRow;
 
 /// How long a key made by signing in is good.
 pub const SIGN_IN_LASTS: Duration = Duration::from_hours(8);
@@ -99,15 +100,15 @@ impl Accounts {
         .await
     }
 
-    /// Checks name and password and makes a key for [`SIGN_IN_LASTS`].
-    pub async fn sign_in(
+    /// The account of that name, if the password is its own and it may come in. Ten wrong passwords in a row make a name wait.
+    pub async fn check(
         &self,
         store: &Store,
         tenant: &TenantId,
         username: &str,
         password: Secret,
         now: OffsetDateTime,
-    ) -> Result<SignedIn, AccessError> {
+    ) -> Result<UserRow, AccessError> {
         let username = username.trim().to_lowercase();
         let name = (tenant.clone(), username.chars().take(64).collect::<String>());
         self.check_patience(&name, now)?;
@@ -124,6 +125,19 @@ impl Accounts {
             return Err(AccessError::WrongPassword);
         };
         self.failures().remove(&name);
+        Ok(user)
+    }
+
+    /// Checks name and password and makes a key for [`SIGN_IN_LASTS`].
+    pub async fn sign_in(
+        &self,
+        store: &Store,
+        tenant: &TenantId,
+        username: &str,
+        password: Secret,
+        now: OffsetDateTime,
+    ) -> Result<SignedIn, AccessError> {
+        let user = self.check(store, tenant, username, password, now).await?;
         let role = Role::parse(&user.role).unwrap_or(Role::User);
         let expires_at = now + SIGN_IN_LASTS;
         let key = new_api_key();

@@ -1,0 +1,97 @@
+//! The way back to the client: its redirect URI, which was found to be its own, with the answer (RFC 6749 section 4.1.2), the
+//! client's `state`, and who answers (RFC 9207), whatever the answer is.
+
+use axum::response::{IntoResponse, Response};
+use http::header::LOCATION;
+use http::{HeaderValue, StatusCode};
+use url::form_urlencoded::Serializer;
+
+use crate::grants::resource::Issuer;
+use crate::grants::{OauthCode, Refusal, Request};
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub(super) struct Back {
+    /// Where to, as it was asked for.
+    pub(super) redirect_uri: String,
+    /// The client's own.
+    pub(super) state: Option<String>,
+    /// Who answers.
+    pub(super) issuer: Issuer,
+}
+
+impl Back {
+    /// To the client of an authorization.
+    pub(super) fn of(request: &Request, issuer: &Issuer) -> Self {
+        Self { redirect_uri: request.redirect_uri.clone(), state: request.state.clone(), issuer: issuer.clone() }
+    }
+
+    fn url(&self, pairs: &[(&str, &str)]) -> String {
+        let mut query = Serializer::new(String::new());
+        query.extend_pairs(pairs);
+        if let Some(state) = &self.state {
+            query.append_pair("state", state);
+        }
+        query.append_pair("iss", self.issuer.as_str());
+        // Appended as text: the rest of the URI stays byte for byte what the client registered.
+        let joint = if self.redirect_uri.contains('?') { '&' } else { '?' };
+        format!("{}{joint}{}", self.redirect_uri, query.finish())
+    }
+
+    /// With a code.
+    pub(super) fn with_code(&self, code: &str) -> Response {
+        see_other(&self.url(&[("code", code)]))
+    }
+
+    /// The address that tells the client of an error.
+    pub(super) fn error_url(&self, code: &str, text: &str) -> String {
+        // What the grammar of `error_description` leaves out is left out.
+        let text: String = text.chars().filter(|c| matches!(c, ' '..='~') && !matches!(c, '"' | '\\')).collect();
+        self.url(&[("error", code), ("error_description", &text)])
+    }
+
+    /// With an error.
+    pub(super) fn error(&self, code: &str, text: &str) -> Response {
+        see_other(&self.error_url(code, text))
+    }
+
+    /// With what was refused.
+    pub(super) fn refusal(&self, refusal: &Refusal) -> Response {
+        self.error(refusal.code.as_str(), refusal.text)
+    }
+
+    /// With the person's no.
+    pub(super) fn denied(&self) -> Response {
+        self.error(OauthCode::AccessDenied.as_str(), "the person did not allow it")
+    }
+}
+
+/// 303: whatever the method was, the browser goes there by GET.
+pub(super) fn see_other(url: &str) -> Response {
+    match HeaderValue::from_str(url) {
+        Ok(location) => (StatusCode::SEE_OTHER, [(LOCATION, location)]).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_is_appended_and_the_rest_stays() {
+        let issuer = Issuer::new(None, false, "127.0.0.1:8001".parse().unwrap());
+        let back = |uri: &str, state: Option<&str>| Back {
+            redirect_uri: uri.to_owned(),
+            state: state.map(ToOwned::to_owned),
+            issuer: issuer.clone(),
+        };
+        assert_eq!(
+            back("HTTPS://App.example/cb?a=%20b", Some("s&x=1")).error_url("access_denied", "no \"quotes\"\n"),
+            "HTTPS://App.example/cb?a=%20b&error=access_denied&error_description=no+quotes&state=s%26x%3D1\
+             &iss=http%3A%2F%2F127.0.0.1%3A8001"
+        );
+        let answer = back("cursor://x/cb", None).with_code("mcpg_ac_1");
+        assert_eq!(answer.headers()["location"], "cursor://x/cb?code=mcpg_ac_1&iss=http%3A%2F%2F127.0.0.1%3A8001");
+    }
+}

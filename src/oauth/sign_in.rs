@@ -1,0 +1,202 @@
+//! Signing in on our own pages: the choice where no client waits, and the password form of accounts of this gateway. Passwords are
+//! checked by `access`, which also makes who guesses wait.
+
+use askama::Template;
+use axum::extract::RawQuery;
+use axum::response::Response;
+use http::header::{RETRY_AFTER, SET_COOKIE};
+use http::{HeaderValue, StatusCode};
+use uuid::Uuid;
+
+use super::callback::send;
+use super::consent::{bound, lost};
+use super::failure::{Failure, sentence};
+use super::fields::Fields;
+use super::finish::{finish, is_own, own_request};
+use super::pages::{Frame, form_action, show};
+use super::trail::Trail;
+use super::visitor::Visitor;
+use crate::access::{AccessError, Role};
+use crate::app::App;
+use crate::grants::{AUTHORIZATION_LASTS, Account, UnderWay};
+use crate::id::TenantId;
+use crate::idp::ProviderInfo;
+use crate::secret::Secret;
+use crate::store::now;
+use crate::store::users::UserRow;
+
+/// The login method of accounts of this gateway.
+pub(super) const LOCAL: &str = "local";
+
+#[derive(Template)]
+#[template(path = "sign_in.html")]
+struct Page<'a> {
+    frame: Frame<'a>,
+    id: String,
+    csrf: &'a str,
+    /// The program that waits, if one does.
+    client: Option<&'a str>,
+    providers: Vec<ProviderInfo>,
+    local: bool,
+    username: &'a str,
+    trouble: Option<String>,
+    help: Option<&'a str>,
+}
+
+/// What people call a provider.
+pub(super) fn title_of(app: &App, name: &str) -> String {
+    let found = app.providers.names().into_iter().find(|provider| provider.name == name);
+    found.map_or_else(|| "The identity provider".to_owned(), |provider| provider.title)
+}
+
+fn form(visitor: &Visitor, under: &Form<'_>, username: &str, trouble: Option<String>, status: StatusCode) -> Response {
+    let app = &visitor.app;
+    let settings = &app.settings.sign_in;
+    let own = under.client.is_none();
+    let page = Page {
+        frame: Frame::of(app),
+        id: under.id.simple().to_string(),
+        csrf: under.csrf,
+        client: under.client,
+        // Where a client waits, the way was chosen on the page before.
+        providers: if own { app.providers.names() } else { Vec::new() },
+        local: settings.local_sign_in,
+        username,
+        help: trouble.as_ref().and(settings.sign_in_help.as_deref()),
+        trouble,
+    };
+    show(&page, status, &form_action(app, under.redirect_uri))
+}
+
+/// What the form is for.
+struct Form<'a> {
+    id: Uuid,
+    csrf: &'a str,
+    client: Option<&'a str>,
+    redirect_uri: Option<&'a str>,
+}
+
+impl<'a> Form<'a> {
+    fn of(under: &'a UnderWay) -> Self {
+        let own = is_own(&under.request);
+        let name = under.request.client_name.as_deref().unwrap_or(&under.request.client_id);
+        Self {
+            id: under.id,
+            csrf: under.csrf.expose(),
+            client: (!own).then_some(name),
+            redirect_uri: (!own).then_some(under.request.redirect_uri.as_str()),
+        }
+    }
+}
+
+pub(super) async fn page(visitor: Visitor, RawQuery(query): RawQuery) -> Response {
+    let fields = Fields::of(query.unwrap_or_default().as_bytes());
+    let shown = if fields.text("id").is_empty() { begin(&visitor).await } else { go_on(&visitor, &fields).await };
+    shown.unwrap_or_else(|failure| failure.show(&visitor))
+}
+
+/// Where no client waits.
+async fn begin(visitor: &Visitor) -> Result<Response, Failure> {
+    let app = &visitor.app;
+    let trail = Trail::begin(app, None, "sign_in", "somebody signs in at the gateway's own pages".to_owned()).await;
+    let begun = app.grants.begin(own_request(trail.id()), now()).await;
+    let begun = begun.map_err(|refusal| Failure::of_refusal(&refusal))?;
+    let under = Form { id: begun.id, csrf: begun.csrf.expose(), client: None, redirect_uri: None };
+    let mut response = form(visitor, &under, "", None, StatusCode::OK);
+    for cookie in visitor.cookies.begin(begun.id, begun.cookie.expose(), AUTHORIZATION_LASTS) {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+    Ok(response)
+}
+
+/// The password form for a sign-in under way.
+async fn go_on(visitor: &Visitor, fields: &Fields) -> Result<Response, Failure> {
+    let (id, cookie) = bound(visitor, fields)?;
+    let under = visitor.app.grants.under_way(id, cookie, now()).await;
+    let under = under.map_err(|refusal| Failure::of_refusal(&refusal))?;
+    may_sign_in(&under)?;
+    let hint = under.request.login_hint.as_deref().unwrap_or_default();
+    Ok(form(visitor, &Form::of(&under), hint, None, StatusCode::OK))
+}
+
+/// A client's sign-in goes on only after its page was agreed to.
+fn may_sign_in(under: &UnderWay) -> Result<(), Failure> {
+    if under.consented || is_own(&under.request) { Ok(()) } else { Err(lost()) }
+}
+
+pub(super) async fn sign_in(visitor: Visitor, fields: Fields) -> Response {
+    match signed_in(&visitor, &fields).await {
+        Ok(response) => response,
+        Err(failure) => failure.show(&visitor),
+    }
+}
+
+async fn signed_in(visitor: &Visitor, fields: &Fields) -> Result<Response, Failure> {
+    let app = &visitor.app;
+    let (id, cookie) = bound(visitor, fields)?;
+    let refuse = |refusal| Failure::of_refusal(&refusal);
+    may_sign_in(&app.grants.under_way(id, cookie, now()).await.map_err(refuse)?)?;
+    // It also compares what the form holds against another site's form; at our own pages there is nothing else to agree to.
+    let under = app.grants.consent(id, cookie, fields.text("csrf"), now()).await.map_err(refuse)?;
+    let trail = Trail::of(app, under.request.trace);
+    let provider = fields.text("provider");
+    if !provider.is_empty() {
+        return send(visitor, &under, cookie, provider, false).await;
+    }
+    if !app.settings.sign_in.local_sign_in {
+        return Err(Failure::bad("Not here", "Sign-in by password is off at this gateway."));
+    }
+    let (tenant, username) = (TenantId::default_tenant(), fields.text("username"));
+    let password = Secret::new(fields.text("password"));
+    let account = match app.accounts.check(&app.store, &tenant, username, password, now()).await {
+        Ok(row) => account(row, tenant)?,
+        Err(error) => return Ok(wrong(visitor, &under, &trail, username, &error).await),
+    };
+    // Out, and once: of two forms sent at the same time one goes on.
+    let under = app.grants.take(id, cookie, now()).await.map_err(refuse)?;
+    let detail = format!("{} signs in with a password", account.username);
+    trail.known("account", detail, &account, None).await;
+    let mut response = match finish(visitor, &under, &trail, &account, LOCAL, None).await {
+        Ok(response) => response,
+        Err(failure) => failure.show(visitor),
+    };
+    response.headers_mut().append(SET_COOKIE, visitor.cookies.end(id));
+    Ok(response)
+}
+
+fn account(row: UserRow, tenant: TenantId) -> Result<Account, Failure> {
+    let role = Role::parse(&row.role).ok_or_else(|| {
+        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong here", "The account cannot be read.", "")
+    })?;
+    Ok(Account { tenant, id: row.id, username: row.username, display_name: row.display_name, role, is_new: false })
+}
+
+/// The form again, with what was wrong.
+async fn wrong(visitor: &Visitor, under: &UnderWay, trail: &Trail, username: &str, error: &AccessError) -> Response {
+    let metrics = visitor.app.recorder.metrics();
+    metrics.auth(TenantId::default_tenant().as_str(), "login", false, error.reason());
+    // What was typed may be a password in the wrong field: it is not noted.
+    trail.stumbled("account", error.reason()).await;
+    let (status, wait) = match error {
+        AccessError::TooManyAttempts { retry_after } => (StatusCode::TOO_MANY_REQUESTS, Some(retry_after.as_secs())),
+        AccessError::Busy => (StatusCode::SERVICE_UNAVAILABLE, Some(1)),
+        AccessError::WrongPassword => (StatusCode::FORBIDDEN, None),
+        other => {
+            let request_id = visitor.request_id.as_str();
+            tracing::error!(request_id, error = %other, "a password could not be checked");
+            (StatusCode::SERVICE_UNAVAILABLE, Some(1))
+        }
+    };
+    let text = match (error, wait) {
+        (AccessError::TooManyAttempts { .. }, Some(seconds)) => {
+            format!("Too many wrong passwords for this user name. Try again in {} seconds.", seconds.max(1))
+        }
+        (AccessError::WrongPassword | AccessError::Busy, _) => sentence(&error.to_string()),
+        _ => "The gateway cannot check passwords at present. Try again in a moment.".to_owned(),
+    };
+    let mut response = form(visitor, &Form::of(under), username, Some(text), status);
+    if let Some(seconds) = wait {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    }
+    response
+}

@@ -1,0 +1,75 @@
+//! "My access": what one sees there is one's own, and ends when one says so.
+
+use http::Method;
+use mcp_registry_gateway::store::now;
+use serde_json::json;
+
+use crate::world::{PASSWORD, World};
+
+#[tokio::test]
+async fn programs_and_keys_are_seen_and_ended() {
+    let world = World::new().await;
+    let mut editor = world.browser();
+    let consent = editor.open(&world.authorize(&[])).await.unwrap();
+    let end = world.sign_in(&mut editor, &consent).await;
+    let tokens = world.redeem(&world.client_id, &end).await;
+    let order = json!({ "name": "a script", "username": "ada", "servers": ["*"], "tools": ["*"] });
+    let key = world.rest(Method::POST, "/keys", &order).await["key"].as_str().unwrap().to_owned();
+
+    let (mut browser, page) = world.signed_in().await;
+    for shown in ["ada", "Editor", "/mcp: use servers", "a script", "(this browser)"] {
+        assert!(page.text().contains(shown), "{shown}: {}", page.text());
+    }
+    assert!(!page.body.contains(tokens.access.expose()) && !page.body.contains(&key));
+    assert!(browser.jar().is_guarded("mcpg-session"));
+    for (kind, name) in [("grant", "Editor"), ("key", "a script")] {
+        let page = browser.open(&world.url("/access")).await.unwrap();
+        let form = page.forms().into_iter().find(|form| form.has(kind)).unwrap();
+        let id = form.choices[0].1.clone();
+        let forged = form.filled(&[(kind, &id), ("csrf", "guessed")]);
+        assert_eq!(browser.send(&page, &forged).await.unwrap().status, 403);
+        assert_eq!(world.browser().send(&page, &form.filled(&[(kind, &id)])).await.unwrap().status, 403, "no session");
+        let page = browser.send(&page, &form.filled(&[(kind, &id)])).await.unwrap();
+        assert!(page.url.path() == "/access" && !page.text().contains(name), "{name} is gone: {}", page.text());
+    }
+    assert!(world.app.keyring.authenticate(&key, now()).is_err(), "and no good any more");
+    let caller = world.app.tokens.find(&world.app.store, tokens.access.expose(), now()).await;
+    assert!(caller.is_err());
+}
+
+#[tokio::test]
+async fn what_is_somebody_elses_cannot_be_ended() {
+    let world = World::new().await;
+    world.rest(Method::POST, "/users", &json!({ "username": "bea" })).await;
+    let order = json!({ "name": "hers", "username": "bea", "servers": ["*"], "tools": ["*"] });
+    let made = world.rest(Method::POST, "/keys", &order).await;
+    let (mut browser, page) = world.signed_in().await;
+    let form = page.form("everything").unwrap().filled(&[("key", made["id"].as_str().unwrap())]);
+    browser.send(&page, &form).await.unwrap();
+    assert!(world.app.keyring.authenticate(made["key"].as_str().unwrap(), now()).is_ok());
+}
+
+#[tokio::test]
+async fn signing_out_of_everything_ends_all_browsers_and_programs() {
+    let world = World::new().await;
+    let (mut one, page) = world.signed_in().await;
+    let (mut two, _) = world.signed_in().await;
+    let out = one.submit(&page, "everything", &[("everything", "yes")]).await.unwrap();
+    assert!(out.text().contains("You are signed out") && one.jar().names().is_empty(), "{}", out.text());
+    let page = two.open(&world.url("/access")).await.unwrap();
+    assert_eq!(page.url.path(), "/oauth/sign-in", "the other one as well");
+    let page = two.submit(&page, "username", &[("username", "ada"), ("password", PASSWORD)]).await.unwrap();
+    let out = two.submit(&page, "sign_out", &[("sign_out", "yes")]).await.unwrap();
+    assert!(out.text().contains("You are signed out"), "{}", out.text());
+    assert_eq!(two.open(&world.url("/access")).await.unwrap().url.path(), "/oauth/sign-in");
+}
+
+#[tokio::test]
+async fn a_session_of_the_browser_spares_nobody_consent_and_sign_in() {
+    let world = World::new().await;
+    let (mut browser, _) = world.signed_in().await;
+    let consent = browser.open(&world.authorize(&[])).await.unwrap();
+    assert!(consent.form("decision").is_ok());
+    let page = browser.submit(&consent, "decision", &[("decision", "allow:local")]).await.unwrap();
+    assert!(page.form("password").is_ok() && !page.stopped, "{}", page.text());
+}

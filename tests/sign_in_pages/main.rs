@@ -1,0 +1,11 @@
+//! The pages of signing in, as people meet them: consent, password, provider, what is refused, and "my access".
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod access;
+mod asked;
+mod bound;
+mod entra;
+mod local;
+mod looks;
+mod world;
