@@ -4,6 +4,7 @@
 mod assembly;
 mod memory;
 pub mod preflight;
+mod vouching;
 
 use std::ops::Deref;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! MCP Registry Gateway: a registry of Model Context Protocol servers, a gateway in front of them, and the operations of
 //! both for many tenants. `ARCHITECTURE.md` shows the house; the page to read first is `mcp::exchange`.
 //!
-//! Look down, never sideways: `cli` and `serve` → surfaces (`mcp`, `admin`, `ops`) → `web` → `app` → engines (`registry`,
+//! Look down, never sideways: `cli` and `serve` → surfaces (`mcp`, `admin`, `oauth`, `ops`) → `web` → `app` → engines (`registry`,
 //! `upstream`, `balance`, `grants`, `idp`, `access`) → `store`, `telemetry` → ground.
 
 pub mod admin;
@@ -9,6 +9,7 @@ pub mod app;
 pub mod cli;
 pub mod jobs;
 pub mod mcp;
+pub mod oauth;
 pub mod ops;
 pub mod router;
 pub mod serve;

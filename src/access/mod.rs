@@ -84,6 +84,13 @@ pub(crate) fn invalid(field: &str, message: impl Into<String>) -> AccessError {
 #[serde(transparent)]
 pub struct UserId(pub(crate) Uuid);
 
+impl UserId {
+    /// As it is stored.
+    pub fn uuid(self) -> Uuid {
+        self.0
+    }
+}
+
 /// An API key, not its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[serde(transparent)]

@@ -214,6 +214,7 @@ fn start_jobs(app: &App) {
             }
         }
     });
+    sign_in_jobs(app, &jobs);
     let flusher = app.clone();
     jobs.run("flush use", Every::about(Duration::from_secs(30)), move || {
         let app = flusher.clone();
@@ -222,5 +223,28 @@ fn start_jobs(app: &App) {
             app.tokens.flush_used(&app.store).await?;
             Ok(())
         }
+    });
+}
+
+/// What asks identity providers, where there are any.
+fn sign_in_jobs(app: &App, jobs: &Jobs) {
+    if app.providers.names().is_empty() {
+        return;
+    }
+    let renewer = app.providers.clone();
+    jobs.run("renew provider keys", Every::about(Duration::from_hours(1)), move || {
+        let providers = renewer.clone();
+        async move { Ok(providers.refresh_keys().await?) }
+    });
+    let asker = app.clone();
+    jobs.run("ask providers", Every::about(Duration::from_secs(20)), move || {
+        let app = asker.clone();
+        async move { Ok(app.vouch_for_all().await?) }
+    });
+    let sign_in = app.health.part("sign-in", Weight::Partial);
+    let watcher = app.clone();
+    jobs.run("look at providers", Every::about(Duration::from_secs(2)), move || {
+        sign_in.set(watcher.sign_in_status());
+        async { Ok(()) }
     });
 }

@@ -3,6 +3,7 @@
 
 use uuid::Uuid;
 
+use super::tenants::tenant_of;
 use super::{Store, StoreError};
 use crate::id::TenantId;
 
@@ -41,6 +42,13 @@ pub struct GrantRow {
     pub end_reason: Option<String>,
     /// One word.
     pub end_detail: Option<String>,
+}
+
+impl GrantRow {
+    /// Whose tenant's it is.
+    pub fn tenant(&self) -> Result<TenantId, StoreError> {
+        tenant_of(&self.tenant_id)
+    }
 }
 
 /// Whose a grant is, as far as being let in needs it.

@@ -8,6 +8,7 @@ mod door;
 mod forwarded;
 mod gate;
 pub mod json;
+pub mod open;
 pub mod path;
 pub mod problem;
 pub mod record;

@@ -18,7 +18,7 @@ const ORDER: &[&[&str]] = &[
     &["registry"],
     &["app"],
     &["web"],
-    &["admin", "mcp", "ops"],
+    &["admin", "mcp", "oauth", "ops"],
     &["router"],
     &["serve"],
     &["cli"],
@@ -32,7 +32,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[(
 )];
 
 /// Where the web framework may be seen, and where the database.
-const AXUM: &[&str] = &["admin", "app", "mcp", "ops", "router", "serve", "web"];
+const AXUM: &[&str] = &["admin", "app", "mcp", "oauth", "ops", "router", "serve", "web"];
 const SQLX: &[&str] = &["store"];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
