@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::{Accounts, KeyRing, TokenRing, keys};
 use crate::app::preflight::{self, Sealing};
-use crate::app::{App, Parts, memory};
+use crate::app::{App, Counted, Parts, memory};
 use crate::config::Settings;
 use crate::crypto::{MasterKey, Sealer};
 use crate::grants::client::Clients;
@@ -110,6 +110,7 @@ pub fn assemble(
         clients,
         recorder: Recorder::new(metrics),
         followed: tokio::sync::Mutex::default(),
+        counted: Counted::default(),
         health: Health::default(),
         settings: Arc::new(settings),
         store,

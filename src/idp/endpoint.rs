@@ -111,10 +111,13 @@ impl TokenEndpoint {
     ) -> Result<Given, IdpError> {
         let url = &about.token_endpoint;
         let proof = self.credential.prove(attempt, &self.client, url, about.secret_in_body(), now).await?;
-        let mut form = url::form_urlencoded::Serializer::new(String::new());
-        form.append_pair("client_id", &self.client).extend_pairs(grant);
-        form.extend_pairs(proof.fields.iter().map(|(name, value)| (name, value.expose())));
-        let form = Zeroizing::new(form.finish());
+        // Nothing that belongs to one thread is held while the answer is waited for.
+        let form = {
+            let mut form = url::form_urlencoded::Serializer::new(String::new());
+            form.append_pair("client_id", &self.client).extend_pairs(grant);
+            form.extend_pairs(proof.fields.iter().map(|(name, value)| (name, value.expose())));
+            Zeroizing::new(form.finish())
+        };
         let answer = http.form(url, &form, proof.header, MOST).await?;
         if answer.status == StatusCode::OK {
             // The error of the parser would quote what it read.

@@ -209,11 +209,11 @@ impl Store {
         }))
     }
 
-    /// How many are live, by tenant and kind.
-    pub async fn count_live_grants(&self, now: i64) -> Result<Vec<(String, String, i64)>, StoreError> {
-        let text = "SELECT tenant_id, kind, COUNT(*) FROM grants WHERE ended_at IS NULL AND expires_at > $1
-            GROUP BY tenant_id, kind";
-        Ok(on!(read self, db => sqlx::query_as(text).bind(now).fetch_all(db).await?))
+    /// How many are live, by tenant and kind, and how many of those were used since `since`.
+    pub async fn count_live_grants(&self, now: i64, since: i64) -> Result<Vec<(String, String, i64, i64)>, StoreError> {
+        let text = "SELECT tenant_id, kind, COUNT(*), COUNT(CASE WHEN last_used_at > $2 THEN 1 END) FROM grants
+            WHERE ended_at IS NULL AND expires_at > $1 GROUP BY tenant_id, kind";
+        Ok(on!(read self, db => sqlx::query_as(text).bind(now).bind(since).fetch_all(db).await?))
     }
 
     /// Removes, with all their tokens, up to [`BATCH`] that ended before `before`; says how many.
