@@ -51,7 +51,9 @@ pub enum AuthError {
     #[error("the access token lacks the scope of this resource; ask for one with it")]
     LacksScope,
     /// An identity provider's token that is not good here.
-    #[error("the identity provider's token is not good here: it must be an access token for this gateway's application")]
+    #[error(
+        "the identity provider's token is not good here: it must be an access token for this gateway's application"
+    )]
     Foreign,
     /// A good token of an identity provider, of somebody who may not come in.
     #[error("the identity provider's token is good, but its account may not come in here; ask an administrator")]

@@ -56,7 +56,8 @@ impl FromRequest<App> for Form {
             Denied::from(Refusal::new(OauthCode::InvalidRequest, reason, text)).with_status(status)
         };
         let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
+        {
             let text = "send a form, with `Content-Type: application/x-www-form-urlencoded`";
             return Err(refuse(StatusCode::BAD_REQUEST, "content_type", text));
         }

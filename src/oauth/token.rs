@@ -174,7 +174,8 @@ async fn of_itself(
 fn resource(app: &App, form: &Form) -> Result<Option<Resource>, Refusal> {
     let Some(asked) = form.get("resource") else { return Ok(None) };
     let found = app.issuer.resource(asked).map_err(|_| {
-        let text = "no resource of this gateway: name the URL that is called, which ends in /mcp, /mcp/{server} or /api/v1";
+        let text =
+            "no resource of this gateway: name the URL that is called, which ends in /mcp, /mcp/{server} or /api/v1";
         Refusal::new(OauthCode::InvalidTarget, "resource", text)
     })?;
     Ok(Some(found))

@@ -353,7 +353,11 @@ pub fn must_register(caller: &Caller) -> Result<(), ServersError> {
     if caller.role() >= Role::ServerOwner && caller.may_manage() {
         return Ok(());
     }
-    Err(short(caller, Role::ServerOwner, "registering servers takes the role server_owner and a key with the scope `admin`"))
+    Err(short(
+        caller,
+        Role::ServerOwner,
+        "registering servers takes the role server_owner and a key with the scope `admin`",
+    ))
 }
 
 /// Fails for whoever may not have a server of this name, or not one that is reached like this.

@@ -30,7 +30,9 @@ pub(super) async fn verify(app: &App, token: &str, now: OffsetDateTime) -> Resul
     let person = provider.verify_access_token(token, now).await.map_err(|error| {
         tracing::debug!(class = error.class.label(), code = error.code, "a token of Entra is not taken: {error}");
         match error.class {
-            Class::Temporary { .. } | Class::Configuration | Class::OurCredential | Class::Loop => AuthError::Unavailable,
+            Class::Temporary { .. } | Class::Configuration | Class::OurCredential | Class::Loop => {
+                AuthError::Unavailable
+            }
             Class::Refused => AuthError::NotLetIn,
             _ => AuthError::Foreign,
         }

@@ -21,7 +21,8 @@ pub const ANY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
 /// Whether pages of any origin may call the path.
 pub fn is_open(path: &str) -> bool {
     let below = |known: &str| path.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    [TOKEN, REVOKE, REGISTER].contains(&path) || [PROTECTED_RESOURCE, AUTHORIZATION_SERVER, OPENID].into_iter().any(below)
+    [TOKEN, REVOKE, REGISTER].contains(&path)
+        || [PROTECTED_RESOURCE, AUTHORIZATION_SERVER, OPENID].into_iter().any(below)
 }
 
 #[cfg(test)]
@@ -30,10 +31,12 @@ mod tests {
 
     #[test]
     fn only_what_needs_no_cookie_is_open() {
-        for path in [TOKEN, REVOKE, REGISTER, OPENID, PROTECTED_RESOURCE, "/.well-known/oauth-protected-resource/mcp/x"] {
+        for path in [TOKEN, REVOKE, REGISTER, OPENID, PROTECTED_RESOURCE, "/.well-known/oauth-protected-resource/mcp/x"]
+        {
             assert!(is_open(path), "{path}");
         }
-        for path in ["/", "/mcp", "/api/v1/me", "/oauth/authorize", "/oauth/consent", "/oauth/token/", "/oauth/tokens"] {
+        for path in ["/", "/mcp", "/api/v1/me", "/oauth/authorize", "/oauth/consent", "/oauth/token/", "/oauth/tokens"]
+        {
             assert!(!is_open(path), "{path}");
         }
         assert!(!is_open("/.well-known/oauth-protected-resources"));

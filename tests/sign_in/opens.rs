@@ -19,7 +19,8 @@ async fn knock(world: &World, path: &str, credential: &str) -> u16 {
     if path.starts_with("/api") {
         return world.send("GET", &format!("{path}/me"), &headers, "").await.status;
     }
-    let params = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+    let params =
+        json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
     let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params});
     world.send("POST", path, &headers, &hello.to_string()).await.status
 }
@@ -79,14 +80,9 @@ async fn who_lacks_only_the_scope_is_told_which_and_who_lacks_the_role_is_not() 
 async fn what_is_given_back_is_over_at_once_here_and_in_other_processes() {
     let world = World::start().await;
     let app = &world.app;
-    let beside = assemble(
-        (*app.settings).clone(),
-        app.issuer.clone(),
-        app.store.clone(),
-        app.sealer.clone(),
-        KeyRing::empty(),
-    )
-    .unwrap();
+    let beside =
+        assemble((*app.settings).clone(), app.issuer.clone(), app.store.clone(), app.sealer.clone(), KeyRing::empty())
+            .unwrap();
     for which in ["access", "refresh"] {
         let (access, refresh) = world.tokens("/api/v1", "mcp offline_access").await;
         let mut headers = http::HeaderMap::new();
@@ -107,5 +103,10 @@ async fn what_is_given_back_is_over_at_once_here_and_in_other_processes() {
         assert_eq!(there().await.unwrap_err(), AuthError::EndedToken);
         world.form("/oauth/revoke", &[], &fields).await.expect(200);
     }
-    assert!(world.metrics().await.contains("mcp_session_duration_seconds_count{tenant_id=\"default\",end_reason=\"logout\"} 2"));
+    assert!(
+        world
+            .metrics()
+            .await
+            .contains("mcp_session_duration_seconds_count{tenant_id=\"default\",end_reason=\"logout\"} 2")
+    );
 }

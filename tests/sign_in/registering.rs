@@ -48,8 +48,7 @@ async fn a_registration_that_cannot_be_taken_says_why() {
 #[tokio::test]
 async fn where_registering_takes_a_token_it_is_shown_as_a_bearer() {
     let token = "a-registration-token";
-    let world =
-        World::with(&["--client-registration=token", &format!("--client-registration-token={token}")]).await;
+    let world = World::with(&["--client-registration=token", &format!("--client-registration-token={token}")]).await;
     let metadata = json!({"redirect_uris": [REDIRECT]});
     for shown in ["", "Bearer wrong", "Basic YTpi"] {
         let answer = world.register(&metadata, &[("authorization", shown)]).await;

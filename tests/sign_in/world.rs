@@ -69,8 +69,7 @@ impl World {
         let args: Vec<String> = own.into_iter().chain(args.iter().map(|arg| (*arg).to_owned())).collect();
         let (app, running) = serve::start(Settings::from_args(args, &DotEnv::default()).unwrap()).await.unwrap();
         let url = running.url();
-        let mut world =
-            Self { app, url, _running: running, folder, user: Uuid::nil(), client: String::new() };
+        let mut world = Self { app, url, _running: running, folder, user: Uuid::nil(), client: String::new() };
         let made = world.rest("POST", "/users", json!({"username": "ada", "role": "tenant_admin"})).await.expect(201);
         world.user = made.json()["id"].as_str().unwrap().parse().unwrap();
         if world.app.clients.dynamic().is_offered() {
@@ -82,10 +81,10 @@ impl World {
 
     pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let method: Method = method.parse().unwrap();
-        let request = headers.iter().fold(
-            Request::new(method, body.to_owned().into()).path(path),
-            |request, (name, value)| request.header(name, value),
-        );
+        let request =
+            headers.iter().fold(Request::new(method, body.to_owned().into()).path(path), |request, (name, value)| {
+                request.header(name, value)
+            });
         let reply = Client::new(&self.url).send(request).await.unwrap();
         let (status, headers) = (reply.status.as_u16(), reply.headers.clone());
         Answer { status, headers, text: reply.text().await.unwrap() }
