@@ -1,6 +1,8 @@
 //! Whether identity providers still vouch for the people behind sessions, and what follows. Only a provider's plain word ends a
 //! session: one that cannot be reached, or that refuses the gateway's own credential, says nothing about anybody.
 
+use std::time::Duration;
+
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -13,16 +15,26 @@ use crate::telemetry::Status;
 
 /// Logins that the job asks about at a time.
 const AT_ONCE: u16 = 20;
+/// How long somebody who refreshes waits for the provider.
+const PATIENCE: Duration = Duration::from_secs(8);
 /// What Entra says of an account that an administrator disabled.
 const DISABLED: &str = "AADSTS50057";
 
 impl App {
     /// Asks the provider behind a login again, if that is due. `invalid_grant` when the person has to sign in again; then what
-    /// rests on the login has ended.
+    /// rests on the login has ended. A provider that takes its time is not waited for: its word counts when it comes.
     pub async fn vouch(&self, tenant: &TenantId, login: Uuid, now: OffsetDateTime) -> Result<(), Refusal> {
-        match self.grants.login_due(tenant, login, now).await? {
-            Some(login) => self.ask_again(login, now).await,
-            None => Ok(()),
+        let Some(login) = self.grants.login_due(tenant, login, now).await? else { return Ok(()) };
+        let (app, id) = (self.clone(), login.id);
+        // On its own: what a provider gives in place of the old tokens is kept even if nobody waits any longer.
+        let asking = self.tasks.spawn(async move { app.ask_again(login, now).await });
+        match tokio::time::timeout(PATIENCE, asking).await {
+            Ok(Ok(word)) => word,
+            Ok(Err(error)) => {
+                tracing::error!(login = %id, "asking a provider failed; this is a bug of the gateway: {error}");
+                Ok(())
+            }
+            Err(_) => Ok(()),
         }
     }
 

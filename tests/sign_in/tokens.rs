@@ -1,5 +1,9 @@
 //! The token endpoint: each way to tokens, and everything that can be wrong on it.
 
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use mcp_registry_gateway::grants::authenticate::JWT_BEARER;
+use mcp_registry_gateway::store::now;
 use serde_json::{Value, json};
 
 use crate::world::{Answer, REDIRECT, VERIFIER, World};
@@ -196,4 +200,30 @@ async fn a_token_of_another_client_is_neither_refreshed_nor_ended() {
     world.get("/api/v1/me", &access).await.expect(200);
     world.refresh(&refresh, &[]).await.expect(200);
     assert_ne!(world.get("/api/v1/me", &access).await.expect(200).json()["credential_id"], Value::Null);
+}
+
+#[tokio::test]
+async fn an_assertion_for_the_issuer_or_the_endpoint_gets_a_token_once() {
+    let world = World::start().await;
+    let key = concat!(env!("CARGO_MANIFEST_DIR"), "/src/net/testdata/server.key");
+    let key = EncodingKey::from_ec_pem(&std::fs::read(key).unwrap()).unwrap();
+    let keys = json!({"keys": [Jwk::from_encoding_key(&key, Algorithm::ES256).unwrap()]});
+    let order = json!({"client_id": "signer", "name": "Signer", "kind": "service", "jwks": keys});
+    world.rest("POST", "/oauth-clients", order).await.expect(201);
+    let sign = |audience: &str, jti: &str| {
+        let ends = now().unix_timestamp() + 60;
+        let claims = json!({"iss": "signer", "sub": "signer", "aud": audience, "jti": jti, "exp": ends});
+        encode(&Header::new(Algorithm::ES256), &claims, &key).unwrap()
+    };
+    let show = async |assertion: &str| {
+        let kind = ("client_assertion_type", JWT_BEARER);
+        world.token(&[("grant_type", "client_credentials"), kind, ("client_assertion", assertion)]).await
+    };
+    let good = sign(&world.url, "1");
+    show(&good).await.expect(200);
+    assert_eq!(show(&good).await.error(), error(401, "invalid_client"), "shown before");
+    show(&sign(&world.uri("/oauth/token"), "2")).await.expect(200);
+    for audience in ["https://other.example", &world.uri("/oauth/token/"), &world.uri("/mcp")] {
+        assert_eq!(show(&sign(audience, "3")).await.error(), error(401, "invalid_client"), "{audience}");
+    }
 }
