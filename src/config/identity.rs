@@ -142,7 +142,7 @@ pub struct Oidc {
         value_name = "NAME"
     )]
     pub name: String,
-    /// Scopes to ask the provider for (separated by spaces); offline_access where it takes that for a refresh token
+    /// Scopes to ask the provider for (separated by spaces); `offline_access` where it gives refresh tokens for that
     #[arg(
         id = "oidc_scopes",
         long = "oidc-scopes",
@@ -151,7 +151,7 @@ pub struct Oidc {
         value_name = "SCOPES"
     )]
     pub scopes: String,
-    /// Claim of the ID token that holds a person's roles; dots lead into objects, as in realm_access.roles
+    /// Claim of the ID token that holds a person's roles; dots lead into objects, as in `realm_access.roles`
     #[arg(id = "oidc_roles_claim", long = "oidc-roles-claim", env = "MREG_OIDC_ROLES_CLAIM", value_name = "CLAIM", value_parser = parse::word)]
     pub roles_claim: Option<String>,
     /// Values of the roles claim that make somebody `admin` (comma-separated)
@@ -229,12 +229,14 @@ impl Azure {
                  are let in, or * for all"
                     .to_owned(),
             ),
-            Some(AzureTenant::Id(own)) if !allowed.is_empty() => {
-                if !allowed.contains(&AllowedTenant::Id(*own)) && !allowed.contains(&AllowedTenant::Any) {
-                    wrong.push(format!(
-                        "MREG_AZURE_ALLOWED_TENANTS lacks {own}, the only directory that signs in: nobody could come in"
-                    ));
-                }
+            Some(AzureTenant::Id(own))
+                if !allowed.is_empty()
+                    && !allowed.contains(&AllowedTenant::Id(*own))
+                    && !allowed.contains(&AllowedTenant::Any) =>
+            {
+                wrong.push(format!(
+                    "MREG_AZURE_ALLOWED_TENANTS lacks {own}, the only directory that signs in: nobody could come in"
+                ));
             }
             _ => {}
         }

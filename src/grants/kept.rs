@@ -165,7 +165,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_value_is_kept_as_long_as_its_sender_wants_within_bounds() {
-        let kept = Kept::<usize, ()>::new(4, |_| true);
+        let kept = Kept::<usize, ()>::new(4, |()| true);
         let asked = AtomicUsize::new(0);
         let get = async |url: &str, wish: Option<u64>, minutes: i64| {
             let fetch = async { Ok((asked.fetch_add(1, Ordering::Relaxed), wish.map(Duration::from_secs))) };
@@ -201,7 +201,7 @@ mod tests {
 
     #[tokio::test]
     async fn many_who_ask_at_once_wait_for_one_answer() {
-        let kept = Kept::<usize, ()>::new(4, |_| true);
+        let kept = Kept::<usize, ()>::new(4, |()| true);
         let asked = AtomicUsize::new(0);
         let all = futures_util::future::join_all((0..50).map(|_| {
             kept.get("a", Terms::default(), at(0), async {
@@ -215,7 +215,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_failed_makes_room_first_and_what_is_being_fetched_stays() {
-        let kept = Kept::<u8, ()>::new(3, |_| true);
+        let kept = Kept::<u8, ()>::new(3, |()| true);
         let put = async |url: &str, value: Result<u8, ()>| {
             kept.get(url, Terms::default(), at(0), async { value.map(|value| (value, None)) }).await.unwrap()
         };

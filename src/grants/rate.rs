@@ -81,8 +81,9 @@ impl Limits {
 impl Bucket {
     /// The bucket with one token less. A bucket is as empty as the time until it is full is long.
     fn taken(self, rate: Rate, now: OffsetDateTime) -> Result<Self, Duration> {
-        let full_at = self.full_at.max(now) + rate.pause;
         let latest = now + rate.pause * rate.burst;
+        // Never emptier than empty, should the clock have been set back.
+        let full_at = self.full_at.clamp(now, latest) + rate.pause;
         if full_at > latest { Err((full_at - latest).try_into().unwrap_or(rate.pause)) } else { Ok(Self { full_at }) }
     }
 }
@@ -117,7 +118,9 @@ mod tests {
         assert_eq!((take(10), take(10)), (Ok(()), Err(Duration::from_secs(10))));
         assert_eq!([take(1_000), take(1_000), take(1_000)], [Ok(()); 3]);
         assert!(take(1_000).is_err(), "what was not used is not saved up");
-        assert_eq!(limits.take(ip("192.0.2.2"), NOW), Ok(()), "others are not held back");
+        let later = NOW + time::Duration::seconds(1_000);
+        assert_eq!(limits.take(ip("192.0.2.2"), later), Ok(()), "others are not held back");
+        assert_eq!(take(0), Err(Duration::from_secs(10)), "a clock that was set back makes nobody wait for it");
     }
 
     #[test]

@@ -357,7 +357,7 @@ mod tests {
         ) {
             let text = format!("http://127.0.0.1:{port}{path}");
             let uri = RedirectUri::parse(&text, &Schemes::default()).unwrap();
-            let elsewhere = format!("http://127.0.0.1:{}{}", other, path);
+            let elsewhere = format!("http://127.0.0.1:{other}{path}");
             prop_assert!(uri.matches(&text) && uri.matches(&elsewhere));
             let at = at.index(text.len());
             let mut bent = text.clone();

@@ -143,7 +143,7 @@ fn sign(pem: &[u8], client: &str, endpoint: &Url, now: OffsetDateTime) -> Option
         let label = text[at + 11..].split("-----").next().unwrap_or_default();
         label == "PRIVATE KEY" || label == "RSA PRIVATE KEY"
     })?;
-    let key = EncodingKey::from_rsa_pem(text[start.0..].as_bytes()).ok()?;
+    let key = EncodingKey::from_rsa_pem(&pem[start.0..]).ok()?;
     let now = now.unix_timestamp();
     let claims = json!({
         "aud": endpoint.as_str(),

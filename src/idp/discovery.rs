@@ -36,7 +36,7 @@ impl Discovery {
         for url in [&found.authorization_endpoint, &found.token_endpoint, &found.jwks_uri] {
             if !is_guarded(url) {
                 let text =
-                    format!("the identity provider names `{}` in its discovery document, which is no https URL", url);
+                    format!("the identity provider names `{url}` in its discovery document, which is no https URL");
                 return Err(IdpError::configuration(text));
             }
         }

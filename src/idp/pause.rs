@@ -37,10 +37,10 @@ mod tests {
     fn a_pause_lasts_as_long_as_was_asked_within_bounds_and_is_never_cut_short() {
         let (pause, now) = (Pause::default(), Instant::now());
         assert_eq!(pause.left(now), None);
-        assert_eq!(pause.begin(now, Some(Duration::from_secs(60))), Duration::from_secs(60));
-        assert_eq!(pause.begin(now, Some(Duration::from_secs(5))), Duration::from_secs(60));
+        assert_eq!(pause.begin(now, Some(Duration::from_mins(1))), Duration::from_mins(1));
+        assert_eq!(pause.begin(now, Some(Duration::from_secs(5))), Duration::from_mins(1));
         assert_eq!(pause.left(now + Duration::from_secs(59)), Some(Duration::from_secs(1)));
-        assert_eq!(pause.left(now + Duration::from_secs(60)), None);
+        assert_eq!(pause.left(now + Duration::from_mins(1)), None);
         let later = now + Duration::from_hours(1);
         assert_eq!(pause.begin(later, None), UNSAID);
         assert_eq!(pause.begin(later, Some(Duration::from_hours(9))), LONGEST);

@@ -146,7 +146,7 @@ async fn a_document_that_says_something_wrong_is_no_client_and_says_why() {
         document[name] = value;
         document
     };
-    for (minute, (document, told)) in [
+    for (minute, (document, told)) in (0..).zip([
         (with("client_id", json!(format!("{id}/"))), "client_id"),
         (with("client_id", json!(id.to_uppercase())), "client_id"),
         (with("client_id", Value::Null), "client_id"),
@@ -160,12 +160,9 @@ async fn a_document_that_says_something_wrong_is_no_client_and_says_why() {
         (with("client_name", json!("a\u{202e}b")), "client_name"),
         (with("grant_types", json!(["client_credentials"])), "authorization_code"),
         (json!([]), "an object"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    ]) {
         site.says(&document);
-        let refused = documents.get(&id, false, at(minute as i64 * 2)).await.unwrap_err();
+        let refused = documents.get(&id, false, at(minute * 2)).await.unwrap_err();
         let ClientError::Invalid(text) = &refused else { panic!("{document}: {refused:?}") };
         assert!(text.contains(told), "{text}");
     }
@@ -177,18 +174,15 @@ async fn what_is_no_small_json_at_the_very_place_is_not_taken() {
     let id = site.url("/client.json");
     let text = document(&id).to_string();
     let large = format!("{}{}", &text, " ".repeat(5 * 1024));
-    for (minute, (head, body)) in [
+    for (minute, (head, body)) in (0..).zip([
         ("200 OK\r\ncontent-type: text/html", text.as_str()),
         ("200 OK", &text),
         ("200 OK\r\ncontent-type: application/json", &large),
         ("302 Found\r\nlocation: https://upstream.test/other\r\ncontent-type: application/json", &text),
         ("404 Not Found\r\ncontent-type: application/json", &text),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    ]) {
         site.raw(head, body);
-        let refused = documents.get(&id, false, at(minute as i64 * 2)).await.unwrap_err();
+        let refused = documents.get(&id, false, at(minute * 2)).await.unwrap_err();
         assert!(matches!(refused, ClientError::Unreachable { temporary: false, .. }), "{head}: {refused:?}");
     }
 }

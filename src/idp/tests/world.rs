@@ -96,11 +96,12 @@ pub fn unsigned(header: &Value, claims: &Value, signature: &str) -> String {
 
 /// Claims with some of them changed; null takes one away.
 pub fn with(mut claims: Value, changes: Value) -> Value {
-    for (name, value) in changes.as_object().unwrap() {
+    let Value::Object(changes) = changes else { panic!("changes are an object") };
+    for (name, value) in changes {
         if value.is_null() {
-            claims.as_object_mut().unwrap().remove(name);
+            claims.as_object_mut().unwrap().remove(&name);
         } else {
-            claims[name] = value.clone();
+            claims[name] = value;
         }
     }
     claims
