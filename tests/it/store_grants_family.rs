@@ -9,7 +9,6 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 
-use crate::store_databases::Database;
 use crate::store_grants::House;
 
 /// What somebody does.
