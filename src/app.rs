@@ -4,6 +4,8 @@
 mod assembly;
 mod memory;
 pub mod preflight;
+mod signed_in;
+mod vouching;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -41,6 +43,7 @@ use crate::store::{Store, StoreError, now};
 use crate::telemetry::{Health, Recorder};
 
 pub use assembly::{assemble, build};
+pub use signed_in::{Counted, SignedIn};
 
 /// Pause before the database is asked again to say when something changes.
 const LISTEN_AGAIN: Duration = Duration::from_secs(2);
@@ -85,6 +88,8 @@ pub struct Parts {
     pub recorder: Recorder,
     /// The revision of the store that was last taken over whole.
     pub followed: tokio::sync::Mutex<Option<i64>>,
+    /// How many sessions there were when somebody last looked.
+    pub counted: Counted,
     /// How the parts are.
     pub health: Health,
     /// Owns everything that runs on its own, so that the end can wait for it.

@@ -78,7 +78,7 @@ async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
         return StatusCode::NOT_FOUND.into_response();
     }
     let format = Format::negotiate(headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()));
-    gauges::collect(&app);
+    gauges::collect(&app).await;
     let text = app.recorder.metrics().render(format);
     ([(CONTENT_TYPE, format.content_type()), (VARY, "accept")], text).into_response()
 }

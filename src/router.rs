@@ -15,7 +15,7 @@ use crate::ops;
 use crate::web::problem::{no_such_method, no_such_path};
 use crate::web::record::record;
 
-/// Every path that is not [`admin`]'s, with what answers there.
+/// Every path that is not recorded by the layer, with what answers there.
 fn table() -> Vec<(&'static str, MethodRouter<App>)> {
     let mut table = ops::table();
     table.extend(oauth::table());
@@ -32,7 +32,9 @@ fn table() -> Vec<(&'static str, MethodRouter<App>)> {
 /// All routes of one process.
 pub fn routes(app: App) -> Router {
     // Recorded are all but those of MCP, which record what the layer cannot know, and those that machines ask every few seconds.
-    let recorded = admin::router()
+    let recorded = oauth::table()
+        .into_iter()
+        .fold(admin::router(), |router, (path, answers)| router.route(path, answers))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(from_fn_with_state(app.clone(), record));
@@ -43,6 +45,6 @@ pub fn routes(app: App) -> Router {
 
 /// Every path of one process, as it is written in the router: for who goes through all of them.
 pub fn paths() -> Vec<String> {
-    let rest = table().into_iter().map(|(path, _)| path.to_owned());
+    let rest = table().into_iter().chain(oauth::table()).map(|(path, _)| path.to_owned());
     rest.chain(admin::table().into_iter().map(|(path, _)| format!("{}{path}", admin::BASE))).collect()
 }

@@ -47,7 +47,18 @@ pub enum AuthError {
     /// A token for another resource (RFC 8707).
     #[error("the access token is for another resource of this gateway; ask for one for this URL")]
     WrongResource,
-    /// The database did not say.
+    /// A token for this resource that may be used for nothing there.
+    #[error("the access token lacks the scope of this resource; ask for one with it")]
+    LacksScope,
+    /// An identity provider's token that is not good here.
+    #[error(
+        "the identity provider's token is not good here: it must be an access token for this gateway's application"
+    )]
+    Foreign,
+    /// A good token of an identity provider, of somebody who may not come in.
+    #[error("the identity provider's token is good, but its account may not come in here; ask an administrator")]
+    NotLetIn,
+    /// The database, or the identity provider, did not say.
     #[error("the credential cannot be checked now; try again in a moment")]
     Unavailable,
 }
@@ -65,6 +76,9 @@ impl AuthError {
             Self::WrongKind => "wrong_kind",
             Self::EndedToken => "ended_token",
             Self::WrongResource => "wrong_resource",
+            Self::LacksScope => "lacks_scope",
+            Self::Foreign => "foreign_token",
+            Self::NotLetIn => "not_let_in",
             Self::Unavailable => "unavailable",
         }
     }

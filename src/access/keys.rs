@@ -77,7 +77,7 @@ pub fn may_make(caller: &Caller) -> Result<(), AccessError> {
     if caller.may_manage() {
         return Ok(());
     }
-    Err(AccessError::Forbidden("making keys takes a key with the scope `admin`, or signing in"))
+    Err(AccessError::Scope("making keys takes a key with the scope `admin`, or signing in"))
 }
 
 /// Fails for whoever may not make this one, as far as that shows without knowing its holder. Asked before its mistakes are
@@ -155,7 +155,7 @@ pub async fn list(
 /// Ends a key for good: an administrator any of the tenant whose holder is not above, others their own, and every key itself.
 pub async fn revoke(store: &Store, caller: &Caller, id: Uuid, now: OffsetDateTime) -> Result<(), AccessError> {
     if !caller.may_manage() && caller.key_id().is_none_or(|own| own.0 != id) {
-        return Err(AccessError::Forbidden("ending other keys takes a key with the scope `admin`, or signing in"));
+        return Err(AccessError::Scope("ending other keys takes a key with the scope `admin`, or signing in"));
     }
     let user = (!caller.administers_tenant()).then_some(caller.user_id().0);
     let holder = store.key_holder(caller.tenant(), id).await?.ok_or(StoreError::Missing)?;

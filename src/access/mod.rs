@@ -4,6 +4,7 @@
 
 pub mod accounts;
 pub mod bootstrap;
+mod direct;
 pub mod keyring;
 pub mod keys;
 mod opening;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use accounts::Accounts;
+pub use direct::Direct;
 pub use keyring::{AuthError, KeyRing};
 pub use opening::Opening;
 pub use role::Role;
@@ -36,6 +38,9 @@ pub enum AccessError {
     /// The caller's role or key does not reach that far.
     #[error("{0}")]
     Forbidden(&'static str),
+    /// The caller's role reaches that far, the credential lacks the scope `admin`: another one may do it.
+    #[error("{0}")]
+    Scope(&'static str),
     /// What was asked for cannot be made; every mistake is listed.
     #[error("{} field(s) are not valid", .0.len())]
     Invalid(Vec<FieldError>),
@@ -63,7 +68,7 @@ impl AccessError {
     /// The label in metrics and logs.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Forbidden(_) => "forbidden",
+            Self::Forbidden(_) | Self::Scope(_) => "forbidden",
             Self::Invalid(_) => "invalid",
             Self::WrongPassword => "wrong_password",
             Self::TooManyAttempts { .. } => "too_many_attempts",
@@ -83,6 +88,13 @@ pub(crate) fn invalid(field: &str, message: impl Into<String>) -> AccessError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[serde(transparent)]
 pub struct UserId(pub(crate) Uuid);
+
+impl UserId {
+    /// As it is stored.
+    pub fn uuid(self) -> Uuid {
+        self.0
+    }
+}
 
 /// An API key, not its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
@@ -227,6 +239,11 @@ impl Caller {
         self.0.shown.resource.as_deref().is_none_or(|own| what.is(own))
     }
 
+    /// Whether the credential may be used at MCP at all.
+    pub fn may_use_mcp(&self) -> bool {
+        self.0.shown.resource.is_none() || self.0.scopes.servers == Allow::All
+    }
+
     /// Cancelled when the credential stops being good: revoked, expired, or its holder disabled. For what is held open longer
     /// than a request.
     pub fn ended(&self) -> &CancellationToken {
@@ -273,7 +290,8 @@ impl Admin {
         if caller.administers_tenant() {
             return Ok(Self(caller.clone()));
         }
-        Err(AccessError::Forbidden("only an administrator, with a key of the scope `admin`, may do this"))
+        let why = "only an administrator, with a key of the scope `admin`, may do this";
+        Err(if caller.role() >= Role::TenantAdmin { AccessError::Scope(why) } else { AccessError::Forbidden(why) })
     }
 
     /// Fails for a role above the own, which nobody gives.

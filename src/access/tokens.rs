@@ -247,6 +247,14 @@ impl TokenRing {
         })))
     }
 
+    /// Knows from now on, and until `expires_at`, who shows `token`.
+    pub(super) fn remember(&self, token: &str, caller: Caller, expires_at: OffsetDateTime, now: OffsetDateTime) {
+        let at = micros(now);
+        // No grant stands behind it whose use would be stored.
+        let (used, stored) = (AtomicI64::new(at), AtomicI64::new(i64::MAX));
+        self.keep(hash_token(token), Arc::new(Entry { caller, expires_at: micros(expires_at), used, stored }), at);
+    }
+
     fn keep(&self, hash: Hash, entry: Arc<Entry>, now: i64) {
         let most = self.0.most / SHARDS;
         let mut shard = self.write(&hash);

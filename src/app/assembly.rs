@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::{Accounts, KeyRing, TokenRing, keys};
 use crate::app::preflight::{self, Sealing};
-use crate::app::{App, Parts, memory};
+use crate::app::{App, Counted, Parts, memory};
 use crate::config::Settings;
 use crate::crypto::{MasterKey, Sealer};
 use crate::grants::client::Clients;
@@ -110,6 +110,7 @@ pub fn assemble(
         clients,
         recorder: Recorder::new(metrics),
         followed: tokio::sync::Mutex::default(),
+        counted: Counted::default(),
         health: Health::default(),
         settings: Arc::new(settings),
         store,
@@ -214,6 +215,7 @@ fn start_jobs(app: &App) {
             }
         }
     });
+    sign_in_jobs(app, &jobs);
     let flusher = app.clone();
     jobs.run("flush use", Every::about(Duration::from_secs(30)), move || {
         let app = flusher.clone();
@@ -222,5 +224,28 @@ fn start_jobs(app: &App) {
             app.tokens.flush_used(&app.store).await?;
             Ok(())
         }
+    });
+}
+
+/// What asks identity providers, where there are any.
+fn sign_in_jobs(app: &App, jobs: &Jobs) {
+    if app.providers.names().is_empty() {
+        return;
+    }
+    let renewer = app.providers.clone();
+    jobs.run("renew provider keys", Every::about(Duration::from_hours(1)), move || {
+        let providers = renewer.clone();
+        async move { Ok(providers.refresh_keys().await?) }
+    });
+    let asker = app.clone();
+    jobs.run("ask providers", Every::about(Duration::from_secs(20)), move || {
+        let app = asker.clone();
+        async move { Ok(app.vouch_for_all().await?) }
+    });
+    let sign_in = app.health.part("sign-in", Weight::Partial);
+    let watcher = app.clone();
+    jobs.run("look at providers", Every::about(Duration::from_secs(2)), move || {
+        sign_in.set(watcher.sign_in_status());
+        async { Ok(()) }
     });
 }

@@ -18,7 +18,8 @@ const LEEWAY: Duration = Duration::from_mins(1);
 /// Longest `jti`, bytes.
 const LONGEST_JTI: usize = 256;
 
-const ALGORITHMS: [Algorithm; 9] = [
+/// How one may be signed.
+pub const ALGORITHMS: [Algorithm; 9] = [
     Algorithm::ES256,
     Algorithm::ES384,
     Algorithm::EdDSA,

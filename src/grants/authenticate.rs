@@ -9,6 +9,7 @@ use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
 use time::OffsetDateTime;
 
+pub use super::assertion::ALGORITHMS as ASSERTION_ALGORITHMS;
 use super::assertion::{Proved, Unproved};
 use super::client::{Client, ClientError, Clients, Proof, SecretHash};
 use super::fetch::FetchError;

@@ -141,6 +141,21 @@ impl Grants {
         Ok(self.0.store.update_login_row(tenant, &row).await?)
     }
 
+    /// A login if it was not checked within the time of the terms. It counts as checked from now on: of several that ask at
+    /// once, one gets it.
+    pub async fn login_due(&self, tenant: &TenantId, id: Uuid, now: OffsetDateTime) -> Result<Option<Login>, Refusal> {
+        let row = self.0.store.login_row(tenant, id).await?;
+        let before = micros(now - self.0.terms.recheck);
+        let due = |row: &LoginRow| {
+            row.state == LoginState::Active.as_str() && row.tokens.is_some() && row.checked_at < before
+        };
+        let Some(row) = row.filter(due) else { return Ok(None) };
+        if !self.0.store.claim_login(tenant, id, row.checked_at, micros(now)).await? {
+            return Ok(None);
+        }
+        self.open_login(row).map(Some)
+    }
+
     /// Up to `limit` logins that were not checked within the time of the terms and whose grants were used since; they count as
     /// checked from now on, so that of several processes one asks. One that cannot be opened is left out and logged.
     pub async fn logins_due(&self, limit: u16, now: OffsetDateTime) -> Result<Vec<Login>, Refusal> {

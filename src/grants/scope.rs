@@ -24,7 +24,7 @@ impl Scope {
     pub const ALL: [Self; 3] = [Self::Mcp, Self::Admin, Self::OfflineAccess];
 
     /// Its word.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Mcp => "mcp",
             Self::Admin => "admin",

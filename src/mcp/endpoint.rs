@@ -18,7 +18,7 @@ use crate::protocol::message::{Message, Shape};
 use crate::protocol::meta;
 use crate::telemetry::{Operation, Outcome, RequestId, SessionTag};
 use crate::web::body::{BodyProblem, read};
-use crate::web::challenge::challenge;
+use crate::web::challenge::{challenge, insufficient_scope};
 use crate::web::path::Named;
 use crate::web::{Visit, caller};
 use axum::extract::State;
@@ -162,6 +162,11 @@ fn unauthorized(app: &App, what: Opening<'_>, error: AuthError) -> Refusal {
     if error == AuthError::Unavailable {
         let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, meta::INTERNAL_ERROR, error.to_string());
         return Refusal { retry_after: Some(TRY_AGAIN), ..refusal };
+    }
+    if error == AuthError::LacksScope {
+        let mut refusal = Refusal::new(StatusCode::FORBIDDEN, meta::INVALID_REQUEST, format!("Forbidden: {error}"));
+        refusal.headers.push((WWW_AUTHENTICATE, insufficient_scope(app, what, what.scope())));
+        return refusal;
     }
     let mut refusal = Refusal::new(StatusCode::UNAUTHORIZED, meta::INVALID_REQUEST, format!("Unauthorized: {error}"));
     refusal.headers.push((WWW_AUTHENTICATE, challenge(app, what, error)));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use crate::app::App;
+use crate::app::{App, SignedIn};
 use crate::balance::BreakerState;
 use crate::telemetry::{Family, Gauge};
 use crate::upstream::Transport;
@@ -40,8 +40,9 @@ impl<const N: usize> Values<N> {
 }
 
 /// Sets every gauge that is not kept by whoever it counts.
-pub fn collect(app: &App) {
-    of_clients(app);
+pub async fn collect(app: &App) {
+    let signed_in = app.signed_in(ACTIVE).await;
+    of_clients(app, &signed_in);
     of_servers(app);
     let database = &app.recorder.metrics().database_connections;
     for (state, count) in app.store.connections() {
@@ -49,7 +50,7 @@ pub fn collect(app: &App) {
     }
 }
 
-fn of_clients(app: &App) {
+fn of_clients(app: &App, signed_in: &[SignedIn]) {
     let metrics = app.recorder.metrics();
     metrics.sessions.with([]).set(i64::try_from(app.sessions.count()).unwrap_or(i64::MAX));
     metrics.streams.with([]).set(i64::try_from(app.streams.open()).unwrap_or(i64::MAX));
@@ -57,11 +58,23 @@ fn of_clients(app: &App) {
     let mut sessions = Values::new();
     app.sessions.each(|session, unused| {
         let (tenant, kind) = (session.tenant.as_str(), session.credential.label());
+        // Who signed in is counted below, once, however many MCP sessions that opened.
+        if kind != "api_key" {
+            return;
+        }
         let (now, other) = if unused < ACTIVE { ("active", "idle") } else { ("idle", "active") };
         sessions.add([tenant, kind, now], 1);
         sessions.add([tenant, kind, other], 0);
     });
+    for SignedIn { tenant, service, live, active } in signed_in {
+        let kind = if *service { "service" } else { "oauth" };
+        sessions.add([tenant, kind, "active"], *active);
+        sessions.add([tenant, kind, "idle"], live.saturating_sub(*active));
+    }
     sessions.show(&metrics.user_sessions, |_| true);
+    let (held, most) = app.tokens.held();
+    metrics.token_cache.with([]).set(i64::try_from(held).unwrap_or(i64::MAX));
+    metrics.token_cache_limit.with([]).set(i64::try_from(most).unwrap_or(i64::MAX));
 
     let mut users = Values::new();
     let mut seen = HashSet::new();

@@ -128,7 +128,7 @@ impl Servers<'_> {
                 Err(error @ ServersError::Taken(_)) => {
                     invalid.push(FieldError { field: format!("{at}.slug"), message: error.to_string() });
                 }
-                Err(ServersError::Forbidden(why)) => {
+                Err(ServersError::Forbidden(why) | ServersError::Scope(why)) => {
                     refused.push(FieldError { field: at, message: why.to_owned() });
                 }
                 Err(error) => return Err(error),

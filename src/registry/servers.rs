@@ -28,6 +28,9 @@ pub enum ServersError {
     /// The caller's role or key does not reach that far.
     #[error("{0}")]
     Forbidden(&'static str),
+    /// The caller's role reaches that far, the credential lacks the scope `admin`: another one may do it.
+    #[error("{0}")]
+    Scope(&'static str),
     /// The description has mistakes; each is listed.
     #[error("the description has {} mistake(s)", .0.len())]
     Invalid(Vec<FieldError>),
@@ -350,7 +353,11 @@ pub fn must_register(caller: &Caller) -> Result<(), ServersError> {
     if caller.role() >= Role::ServerOwner && caller.may_manage() {
         return Ok(());
     }
-    Err(ServersError::Forbidden("registering servers takes the role server_owner and a key with the scope `admin`"))
+    Err(short(
+        caller,
+        Role::ServerOwner,
+        "registering servers takes the role server_owner and a key with the scope `admin`",
+    ))
 }
 
 /// Fails for whoever may not have a server of this name, or not one that is reached like this.
@@ -366,7 +373,9 @@ fn must_run(caller: &Caller, transport: TransportKind) -> Result<(), ServersErro
     if transport != TransportKind::Stdio || caller.administers_gateway() {
         return Ok(());
     }
-    Err(ServersError::Forbidden(
+    Err(short(
+        caller,
+        Role::Admin,
         "a stdio server runs a program on the gateway's machine: only an administrator of the gateway may register, change or enable it",
     ))
 }
@@ -375,9 +384,16 @@ fn must_change(caller: &Caller, record: &Record) -> Result<(), ServersError> {
     if record.may_be_changed_by(caller) {
         return Ok(());
     }
-    Err(ServersError::Forbidden(
+    Err(short(
+        caller,
+        Role::ServerOwner,
         "only who registered the server or an administrator, with a key of the scope `admin`, may change it",
     ))
+}
+
+/// What a caller is told who falls short: of the scope only, or of what no other credential would change.
+fn short(caller: &Caller, role: Role, why: &'static str) -> ServersError {
+    if caller.role() >= role && !caller.may_manage() { ServersError::Scope(why) } else { ServersError::Forbidden(why) }
 }
 
 /// Where the secrets lie; part of what seals them.

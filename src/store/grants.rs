@@ -3,6 +3,7 @@
 
 use uuid::Uuid;
 
+use super::tenants::tenant_of;
 use super::{Store, StoreError};
 use crate::id::TenantId;
 
@@ -41,6 +42,13 @@ pub struct GrantRow {
     pub end_reason: Option<String>,
     /// One word.
     pub end_detail: Option<String>,
+}
+
+impl GrantRow {
+    /// Whose tenant's it is.
+    pub fn tenant(&self) -> Result<TenantId, StoreError> {
+        tenant_of(&self.tenant_id)
+    }
 }
 
 /// Whose a grant is, as far as being let in needs it.
@@ -222,11 +230,11 @@ impl Store {
         }))
     }
 
-    /// How many are live, by tenant and kind.
-    pub async fn count_live_grants(&self, now: i64) -> Result<Vec<(String, String, i64)>, StoreError> {
-        let text = "SELECT tenant_id, kind, COUNT(*) FROM grants WHERE ended_at IS NULL AND expires_at > $1
-            GROUP BY tenant_id, kind";
-        Ok(on!(read self, db => sqlx::query_as(text).bind(now).fetch_all(db).await?))
+    /// How many are live, by tenant and kind, and how many of those were used since `since`.
+    pub async fn count_live_grants(&self, now: i64, since: i64) -> Result<Vec<(String, String, i64, i64)>, StoreError> {
+        let text = "SELECT tenant_id, kind, COUNT(*), COUNT(CASE WHEN last_used_at > $2 THEN 1 END) FROM grants
+            WHERE ended_at IS NULL AND expires_at > $1 GROUP BY tenant_id, kind";
+        Ok(on!(read self, db => sqlx::query_as(text).bind(now).bind(since).fetch_all(db).await?))
     }
 
     /// Removes, with all their tokens, up to [`BATCH`] that ended before `before`; says how many.

@@ -80,6 +80,16 @@ impl Store {
         if done == 0 { Err(StoreError::Missing) } else { Ok(()) }
     }
 
+    /// Marks an active one that was last checked at `seen` as checked at `now`. `false` when another did so before.
+    pub async fn claim_login(&self, tenant: &TenantId, id: Uuid, seen: i64, now: i64) -> Result<bool, StoreError> {
+        let text = "UPDATE logins SET checked_at = $1
+            WHERE tenant_id = $2 AND id = $3 AND state = 'active' AND checked_at = $4";
+        let done = on!(write self, tx => {
+            sqlx::query(text).bind(now).bind(tenant.as_str()).bind(id).bind(seen).execute(&mut *tx).await?.rows_affected()
+        });
+        Ok(done > 0)
+    }
+
     /// Up to `limit` active ones of every tenant that were checked before `before` and whose grants were used since, the
     /// longest waiting first. They are marked as checked at `now`: of several processes that ask, one gets each.
     pub async fn claim_due_logins(&self, before: i64, now: i64, limit: i64) -> Result<Vec<LoginRow>, StoreError> {

@@ -97,12 +97,16 @@ list! {
     connections_cut: Counter[reason] = "mcp_connections_cut_total";
     /// Requests refused before they reached a surface: foreign host or origin, too large a body.
     requests_refused: Counter[reason] = "mcp_requests_refused_total";
-    /// Sessions open now, by kind of credential and whether used within 5 minutes.
+    /// Sessions open now, by kind of credential and whether used within 5 minutes. Those of kind api_key are this process's MCP sessions; oauth and service are what is signed in at the whole gateway, the same on every replica.
     user_sessions: Gauge[tenant_id, session_type, activity] = "mcp_user_sessions_active";
     /// Distinct users seen within 5 minutes.
     concurrent_users: Gauge[tenant_id] = "mcp_concurrent_users";
     /// Signed-in sessions that ended, by why: logout, timeout, error; seconds.
     session_duration: Histogram[tenant_id, end_reason] = "mcp_session_duration_seconds" by SESSION;
+    /// Access tokens that this process knows without asking the database.
+    token_cache: Gauge[] = "mcp_token_cache_entries";
+    /// The most that it keeps of them.
+    token_cache_limit: Gauge[] = "mcp_token_cache_limit";
     /// MCP sessions held for clients.
     sessions: Gauge[] = "mcp_gateway_sessions";
     /// Event streams open to clients.

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use crate::access::{Admin, AuthError, Caller, Opening};
 use crate::app::App;
 use crate::crypto::TokenKind;
+use crate::web::direct;
 use crate::web::problem::Problem;
 use crate::web::record::Trail;
 
@@ -36,13 +37,24 @@ pub async fn authenticate(app: &App, headers: &HeaderMap, what: Opening<'_>) -> 
     match TokenKind::of(shown) {
         Some(TokenKind::Access) => {}
         Some(TokenKind::Refresh | TokenKind::Code) => return Err(AuthError::WrongKind),
-        Some(TokenKind::ApiKey) | None => return app.keyring.authenticate(shown, now),
+        Some(TokenKind::ApiKey) => return app.keyring.authenticate(shown, now),
+        None if direct::is_one(app, shown) => {
+            return match app.tokens.known(shown, now) {
+                Some(caller) => Ok(caller),
+                None => Box::pin(direct::verify(app, shown, now)).await,
+            };
+        }
+        None => return app.keyring.authenticate(shown, now),
     }
     let caller = match app.tokens.known(shown, now) {
         Some(caller) => caller,
         None => Box::pin(app.tokens.find(&app.store, shown, now)).await?,
     };
-    if caller.opens(what) { Ok(caller) } else { Err(AuthError::WrongResource) }
+    if !caller.opens(what) {
+        return Err(AuthError::WrongResource);
+    }
+    // At the REST API each call says what it takes.
+    if what == Opening::Api || caller.may_use_mcp() { Ok(caller) } else { Err(AuthError::LacksScope) }
 }
 
 /// The same, with the outcome counted.
@@ -54,7 +66,14 @@ pub async fn admit(app: &App, headers: &HeaderMap, what: Opening<'_>) -> Result<
     };
     let method = match &who {
         Ok(caller) if caller.grant_id().is_some() => "validate",
-        Err(AuthError::WrongKind | AuthError::EndedToken | AuthError::WrongResource) => "validate",
+        Err(
+            AuthError::WrongKind
+            | AuthError::EndedToken
+            | AuthError::WrongResource
+            | AuthError::LacksScope
+            | AuthError::Foreign
+            | AuthError::NotLetIn,
+        ) => "validate",
         _ => "api_key",
     };
     app.recorder.metrics().auth(tenant, method, who.is_ok(), reason);

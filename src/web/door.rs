@@ -17,6 +17,7 @@ use tower::Service as _;
 
 use super::body;
 use super::gate::{Gate, Refusal, Trust};
+use super::open::{ANY_ORIGIN, is_open};
 use super::problem::Problem;
 use crate::config::{Limits, Settings};
 use crate::telemetry::{Counter, Metrics, RequestId};
@@ -65,15 +66,21 @@ impl Door {
         let parts = &*self.0;
         let request_id = RequestId::of(request.headers());
         // Host before origin: an origin may be ours by being the host's.
+        let open = is_open(request.uri().path());
         let checked = parts
             .gate
             .host(request.headers(), request.uri().authority())
-            .and_then(|()| parts.gate.origin(request.headers()));
+            .and_then(|()| if open { Ok(Trust::NoPage) } else { parts.gate.origin(request.headers()) });
         let trust = match checked {
             Ok(trust) => trust,
             Err(refusal) => return self.refuse(refusal, &request_id),
         };
-        let page = if trust == Trust::Page { request.headers().get(header::ORIGIN).cloned() } else { None };
+        // Where every page may call, the answer is the same for each, and may be kept for all of them.
+        let page = match trust {
+            _ if open => Some(ANY_ORIGIN),
+            Trust::Page => request.headers().get(header::ORIGIN).cloned(),
+            Trust::NoPage => None,
+        };
         let mut response = if page.is_some() && is_preflight(&request) {
             preflight(request.headers())
         } else if announces_more_than(parts.limits.request_body, request.headers()) {
@@ -126,8 +133,10 @@ impl Door {
             headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
         }
         if let Some(origin) = page {
+            if origin != ANY_ORIGIN {
+                headers.append(header::VARY, HeaderValue::from_static("origin"));
+            }
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-            headers.append(header::VARY, HeaderValue::from_static("origin"));
             headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
         }
     }
@@ -144,7 +153,7 @@ fn is_preflight<B>(request: &Request<B>) -> bool {
     request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// What the page asked for is allowed: its origin is already trusted, and parameters of tools travel in headers whose names
+/// What the page asked for is allowed: its origin is already trusted or the path open to all, and parameters of tools travel in headers whose names
 /// nobody can list beforehand. Credentials are bearer tokens; cookies are not allowed across origins.
 fn preflight(headers: &HeaderMap) -> Response {
     let mut response = Response::new(Body::empty());

@@ -4,10 +4,12 @@
 pub mod body;
 pub mod caller;
 pub mod challenge;
+mod direct;
 mod door;
 mod forwarded;
 mod gate;
 pub mod json;
+pub mod open;
 pub mod path;
 pub mod problem;
 pub mod record;

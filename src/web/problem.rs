@@ -9,11 +9,11 @@ use serde::Serialize;
 use crate::access::{AccessError, AuthError, Opening};
 use crate::app::App;
 use crate::field::FieldError;
-use crate::grants::{OauthCode, Refusal};
+use crate::grants::{OauthCode, Refusal, Scope};
 use crate::registry::servers::ServersError;
 use crate::store::StoreError;
 use crate::telemetry::RequestId;
-use crate::web::challenge::challenge;
+use crate::web::challenge::{challenge, insufficient_scope};
 
 /// An error as a client of the REST API sees it.
 #[derive(Debug, Clone)]
@@ -26,6 +26,8 @@ struct Inner {
     detail: String,
     errors: Vec<FieldError>,
     header: Option<(HeaderName, HeaderValue)>,
+    /// The scope that would do, where only that is missing.
+    lacks: Option<&'static str>,
     /// For the log only.
     cause: Option<String>,
 }
@@ -46,7 +48,8 @@ struct Document<'a> {
 impl Problem {
     /// A problem with a stable code in capitals and a sentence that says what to do.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self(Box::new(Inner { status, code, detail: detail.into(), errors: Vec::new(), header: None, cause: None }))
+        let detail = detail.into();
+        Self(Box::new(Inner { status, code, detail, errors: Vec::new(), header: None, lacks: None, cause: None }))
     }
 
     /// 422 with every bad field.
@@ -97,6 +100,12 @@ impl Problem {
     /// The sentence.
     pub fn detail(&self) -> &str {
         &self.0.detail
+    }
+
+    /// The scope that would do, where only that is missing: whoever knows the resource adds the challenge (RFC 6750 section
+    /// 3.1).
+    pub fn lacks(&self) -> Option<&'static str> {
+        self.0.lacks
     }
 
     /// The stable code.
@@ -156,11 +165,16 @@ pub async fn no_such_method() -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", detail)
 }
 
-/// 403 for somebody who was let in but may not do this (RFC 6750, section 3.1).
-fn forbidden(detail: String) -> Problem {
-    let challenge = HeaderValue::from_static("Bearer realm=\"mcp-gateway\", error=\"insufficient_scope\"");
-    Problem::new(StatusCode::FORBIDDEN, "FORBIDDEN", detail).with_header(WWW_AUTHENTICATE, challenge)
+/// 403 for somebody who was let in but may not do this. Only who lacks the scope is told of one: no other credential makes up
+/// for a role.
+fn forbidden(detail: String, lacks: Option<&'static str>) -> Problem {
+    let mut problem = Problem::new(StatusCode::FORBIDDEN, "FORBIDDEN", detail);
+    problem.0.lacks = lacks;
+    problem
 }
+
+/// The scope that managing takes.
+const MANAGING: Option<&str> = Some(Scope::Admin.as_str());
 
 fn after_seconds(wait: std::time::Duration) -> (HeaderName, HeaderValue) {
     (RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1_000).clamp(1, 3_600) as u32))
@@ -175,8 +189,14 @@ impl Problem {
             AuthError::Revoked => "KEY_REVOKED",
             AuthError::Disabled => "ACCOUNT_DISABLED",
             AuthError::Malformed | AuthError::Unknown => "INVALID_KEY",
-            AuthError::EndedToken | AuthError::WrongKind => "INVALID_TOKEN",
+            AuthError::EndedToken | AuthError::WrongKind | AuthError::Foreign => "INVALID_TOKEN",
             AuthError::WrongResource => "WRONG_RESOURCE",
+            AuthError::NotLetIn => "NOT_LET_IN",
+            AuthError::LacksScope => {
+                let value = insufficient_scope(app, what, what.scope());
+                return Self::new(StatusCode::FORBIDDEN, "INSUFFICIENT_SCOPE", error.to_string())
+                    .with_header(WWW_AUTHENTICATE, value);
+            }
             AuthError::Unavailable => {
                 return Self::new(StatusCode::SERVICE_UNAVAILABLE, "DATABASE_UNAVAILABLE", error.to_string())
                     .with_header(RETRY_AFTER, HeaderValue::from_static("2"));
@@ -213,7 +233,8 @@ impl From<AccessError> for Problem {
     fn from(error: AccessError) -> Self {
         let detail = error.to_string();
         match error {
-            AccessError::Forbidden(_) => forbidden(detail),
+            AccessError::Forbidden(_) => forbidden(detail, None),
+            AccessError::Scope(_) => forbidden(detail, MANAGING),
             AccessError::Invalid(errors) => Self::fields(errors),
             AccessError::WrongPassword => Self::new(StatusCode::UNAUTHORIZED, "WRONG_PASSWORD", detail)
                 .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"mcp-gateway\"")),
@@ -249,7 +270,8 @@ impl From<ServersError> for Problem {
     fn from(error: ServersError) -> Self {
         let detail = error.to_string();
         match error {
-            ServersError::Forbidden(_) => forbidden(detail),
+            ServersError::Forbidden(_) => forbidden(detail, None),
+            ServersError::Scope(_) => forbidden(detail, MANAGING),
             ServersError::Invalid(errors) => Self::fields(errors),
             ServersError::Refused(errors) => {
                 let mut problem = Self::new(StatusCode::FORBIDDEN, "FORBIDDEN", detail);

@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::header::ALLOW;
+use http::header::{ALLOW, WWW_AUTHENTICATE};
 use http::{Method, StatusCode};
 use http_body::Body as _;
 
+use super::challenge::insufficient_scope;
 use super::door::Visit;
 use super::problem::Problem;
-use crate::access::Caller;
+use crate::access::{Caller, Opening};
 use crate::app::App;
 use crate::fault::Whose;
 use crate::telemetry::{Operation, Outcome, RequestId};
@@ -55,6 +56,9 @@ pub async fn record(State(app): State<App>, mut request: Request, next: Next) ->
         let allow = response.headers_mut().remove(ALLOW);
         response = problem.respond(&id);
         response.headers_mut().extend(allow.map(|allow| (ALLOW, allow)));
+        if let Some(scope) = problem.lacks() {
+            response.headers_mut().insert(WWW_AUTHENTICATE, insufficient_scope(&app, Opening::Api, scope));
+        }
         operation.detail = Some(problem.detail().into());
     }
     if let Some(caller) = trail.take() {

@@ -161,11 +161,15 @@ async fn calls_are_counted_by_server_tool_and_outcome() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_let_in_but_may_not_is_told_so_by_the_challenge() {
     let world = World::start().await;
-    world.user("ada").await;
-    let key = world.key("ada", json!([]), json!([])).await;
-    let request = Request::new(Method::GET, String::new().into()).path("/api/v1/users");
-    let reply = world.client_of("/", &key).send(request).await.unwrap();
-    assert_eq!(reply.status, 403);
-    let challenge = reply.headers["www-authenticate"].to_str().unwrap();
-    assert!(challenge.contains("error=\"insufficient_scope\""), "{challenge}");
+    for (name, role, scope) in [("ada", "user", false), ("bob", "tenant_admin", true)] {
+        let (status, user) = world.rest(Method::POST, "/users", &json!({"username": name, "role": role})).await;
+        assert_eq!(status, 201, "{user}");
+        let key = world.key(name, json!([]), json!([])).await;
+        let request = Request::new(Method::GET, String::new().into()).path("/api/v1/users");
+        let reply = world.client_of("/", &key).send(request).await.unwrap();
+        assert_eq!(reply.status, 403);
+        let challenge = reply.headers.get("www-authenticate").map_or("", |value| value.to_str().unwrap());
+        // Only to whom another scope would open it.
+        assert_eq!(challenge.contains("error=\"insufficient_scope\", scope=\"admin\""), scope, "{challenge}");
+    }
 }

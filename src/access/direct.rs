@@ -1,0 +1,67 @@
+//! Callers who show an identity provider's own access token, verified before. No grant of ours stands behind it: it opens the
+//! whole gateway, as its audience is the whole gateway, and is believed for minutes before it is verified again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{Allow, Caller, Identity, Role, Scopes, SessionType, Shown, TokenRing, UserId};
+use crate::crypto::hash_token;
+use crate::id::{Principal, TenantId};
+
+/// For how long a verified token is believed.
+const BELIEVED: Duration = Duration::from_mins(5);
+
+/// Who shows a token of an identity provider, and the account that is theirs here.
+#[derive(Debug)]
+pub struct Direct<'a> {
+    /// Who vouches.
+    pub issuer: &'a str,
+    /// The name there that never changes.
+    pub subject: &'a str,
+    /// What people call the provider.
+    pub provider: &'a str,
+    /// The account's tenant.
+    pub tenant: TenantId,
+    /// The account.
+    pub user: Uuid,
+    /// Its name.
+    pub username: &'a str,
+    /// Its role.
+    pub role: Role,
+    /// Whether it is an application on its own and no person.
+    pub app_only: bool,
+    /// When the token ends.
+    pub expires_at: OffsetDateTime,
+}
+
+impl TokenRing {
+    /// Lets in whoever shows `token`, which was verified at `now`, and remembers it for five minutes or until it ends. What is
+    /// held open under it ends then, too.
+    pub fn admit(&self, token: &str, who: &Direct<'_>, now: OffsetDateTime) -> Caller {
+        // One credential for the life of the token, whichever process sees it.
+        let hash = hash_token(token);
+        let id = Uuid::from_bytes(std::array::from_fn(|at| hash[at]));
+        let caller = Caller(Arc::new(Identity {
+            principal: Principal { issuer: who.issuer.into(), subject: who.subject.into() },
+            tenant: who.tenant.clone(),
+            user: UserId(who.user),
+            username: who.username.into(),
+            role: who.role,
+            scopes: Arc::new(Scopes { servers: Allow::All, tools: Allow::All, admin: true }),
+            shown: Shown {
+                kind: if who.app_only { SessionType::Service } else { SessionType::OAuth },
+                id,
+                label: id.to_string().into(),
+                name: who.provider.into(),
+                resource: None,
+            },
+            ended: CancellationToken::new(),
+        }));
+        self.remember(token, caller.clone(), who.expires_at.min(now + BELIEVED), now);
+        caller
+    }
+}

@@ -1,0 +1,150 @@
+//! Whether identity providers still vouch for the people behind sessions, and what follows. Only a provider's plain word ends a
+//! session: one that cannot be reached, or that refuses the gateway's own credential, says nothing about anybody.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::App;
+use crate::grants::{End, EndReason, Ids, Login, LoginState, OauthCode, Person, Refusal};
+use crate::id::TenantId;
+use crate::idp::{Class, IdpError, ProviderTokens, Rechecked};
+use crate::store::now;
+use crate::telemetry::Status;
+
+/// Logins that the job asks about at a time.
+const AT_ONCE: u16 = 20;
+/// How long somebody who refreshes waits for the provider.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// What Entra says of an account that an administrator disabled.
+const DISABLED: &str = "AADSTS50057";
+
+impl App {
+    /// Asks the provider behind a login again, if that is due. `invalid_grant` when the person has to sign in again; then what
+    /// rests on the login has ended. A provider that takes its time is not waited for: its word counts when it comes.
+    pub async fn vouch(&self, tenant: &TenantId, login: Uuid, now: OffsetDateTime) -> Result<(), Refusal> {
+        let Some(login) = self.grants.login_due(tenant, login, now).await? else { return Ok(()) };
+        let (app, id) = (self.clone(), login.id);
+        // On its own: what a provider gives in place of the old tokens is kept even if nobody waits any longer.
+        let asking = self.tasks.spawn(async move { app.ask_again(login, now).await });
+        match tokio::time::timeout(PATIENCE, asking).await {
+            Ok(Ok(word)) => word,
+            Ok(Err(error)) => {
+                tracing::error!(login = %id, "asking a provider failed; this is a bug of the gateway: {error}");
+                Ok(())
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Asks again about everybody for whom that is due and whose sessions were used since. For a job.
+    pub async fn vouch_for_all(&self) -> Result<(), Refusal> {
+        loop {
+            let due = self.grants.logins_due(AT_ONCE, now()).await?;
+            let full = due.len() >= usize::from(AT_ONCE);
+            for login in due {
+                let id = login.id;
+                if let Err(refusal) = Box::pin(self.ask_again(login, now())).await {
+                    tracing::info!(login = %id, reason = refusal.reason, detail = refusal.detail, "sessions ended");
+                }
+            }
+            if !full {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether people can sign in as far as the providers let the gateway; none that are set up is well.
+    pub fn sign_in_status(&self) -> Status {
+        let names = self.providers.names();
+        let refused = |name| self.providers.get(name).is_some_and(|provider| provider.credential_refused().is_some());
+        if names.iter().any(|provider| refused(provider.name)) { Status::Degraded } else { Status::Ok }
+    }
+
+    async fn ask_again(&self, login: Login, now: OffsetDateTime) -> Result<(), Refusal> {
+        let (Some(provider), Some(tokens)) = (self.providers.get(&login.provider), &login.tokens) else {
+            return Ok(());
+        };
+        let tokens: ProviderTokens = match serde_json::from_slice(tokens) {
+            Ok(tokens) => tokens,
+            Err(error) => {
+                tracing::error!(login = %login.id, "what is kept of a login cannot be read: {error}");
+                return Ok(());
+            }
+        };
+        match provider.recheck(&tokens, now).await {
+            Ok(vouched) => self.vouched(&login, vouched, now).await,
+            Err(error) => self.not_vouched(&login, error, now).await,
+        }
+    }
+
+    async fn vouched(&self, login: &Login, vouched: Rechecked, now: OffsetDateTime) -> Result<(), Refusal> {
+        let tokens = zeroize::Zeroizing::new(serde_json::to_vec(&vouched.tokens).unwrap_or_default());
+        self.grants.login_checked(&login.tenant, login.id, Some(&tokens), now).await?;
+        let Some(person) = vouched.person else { return Ok(()) };
+        let Some(role) = person.role else {
+            return Err(self.end_login(login, LoginState::Dead, "no_role", "no role is left", None, now).await?);
+        };
+        let known = Person {
+            issuer: &person.issuer,
+            subject: &person.subject,
+            username: &person.username,
+            display_name: person.display_name.as_deref(),
+            role,
+        };
+        match self.grants.account_for(&login.tenant, &known, now).await {
+            // Another role is in force before the next token goes out.
+            Ok(_) => Ok(self.changed().await?),
+            Err(refusal) if refusal.code == OauthCode::AccessDenied => {
+                let why = refusal.reason;
+                Err(self.end_login(login, LoginState::Dead, why, refusal.text, None, now).await?)
+            }
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    async fn not_vouched(&self, login: &Login, error: IdpError, now: OffsetDateTime) -> Result<(), Refusal> {
+        let (class, code, trace) = (error.class.label(), error.code.as_deref(), error.trace_id.as_deref());
+        let (state, claims) = match &error.class {
+            Class::Temporary { .. } | Class::Loop => {
+                tracing::warn!(class, code, trace, login = %login.id, "a provider cannot be asked: {error}");
+                return Ok(());
+            }
+            Class::OurCredential | Class::Configuration => {
+                tracing::error!(class, code, trace, login = %login.id, "a provider does not answer us: {error}");
+                return Ok(());
+            }
+            Class::NeedsInteraction { claims } => (LoginState::NeedsInteraction, claims.as_deref()),
+            Class::ConsentMissing | Class::Forged => (LoginState::NeedsInteraction, None),
+            Class::Dead | Class::Refused => (LoginState::Dead, None),
+        };
+        tracing::info!(class, code, trace, login = %login.id, "a provider does not vouch any longer: {error}");
+        let detail = if code == Some(DISABLED) { "disabled" } else { class };
+        let reason = format!("{} {error}", error.code.as_deref().unwrap_or(class));
+        Err(self.end_login(login, state, detail, &reason, claims, now).await?)
+    }
+
+    /// Notes the provider's word and ends what rests on it; of somebody who may not come in at all, everything. What the
+    /// client is told.
+    async fn end_login(
+        &self,
+        login: &Login,
+        state: LoginState,
+        detail: &'static str,
+        reason: &str,
+        claims: Option<&str>,
+        now: OffsetDateTime,
+    ) -> Result<Refusal, Refusal> {
+        self.grants.login_refused(&login.tenant, login.id, state, reason, claims, now).await?;
+        let all = matches!(detail, "disabled" | "no_role" | "refused" | "other_tenant");
+        let which = if all { Ids::User(login.user) } else { Ids::Login(login.id) };
+        self.end_sessions(&login.tenant, which, End { reason: EndReason::Error, detail }).await?;
+        let text = if state == LoginState::NeedsInteraction {
+            "the identity provider wants to see the person again; sign in again"
+        } else {
+            "the identity provider does not let the person in any longer; sign in again"
+        };
+        Ok(Refusal::new(OauthCode::InvalidGrant, detail, text).because(reason))
+    }
+}

@@ -1,0 +1,64 @@
+//! The client that calls: reads what it shows, and asks `grants` whether that proves who it is. What goes wrong has the form of
+//! the token endpoint.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use time::OffsetDateTime;
+
+use super::answer::Denied;
+use super::form::Form;
+use crate::app::App;
+use crate::grants::authenticate::{AuthenticateError, Shown};
+use crate::grants::client::{Client, ClientError};
+use crate::grants::{OauthCode, Refusal};
+use crate::store::micros;
+use crate::web::open;
+
+/// The client that sent a form, proved by exactly one method.
+pub(super) async fn authenticate(
+    app: &App,
+    headers: &HeaderMap,
+    form: &Form,
+    now: OffsetDateTime,
+) -> Result<Arc<Client>, Denied> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let authorization = values.next().map(|value| value.to_str()).transpose();
+    let (Ok(authorization), None) = (authorization, values.next()) else {
+        let text = "the Authorization header cannot be read, or there are two";
+        return Err(Refusal::new(OauthCode::InvalidRequest, "authorization", text).into());
+    };
+    let shown = Shown {
+        authorization,
+        client_id: form.get("client_id"),
+        client_secret: form.get("client_secret"),
+        assertion_type: form.get("client_assertion_type"),
+        assertion: form.get("client_assertion"),
+    };
+    let endpoint = app.issuer.join(open::TOKEN);
+    let audiences = [app.issuer.as_str(), &endpoint];
+    let spend = async |hash: [u8; 32], until| app.store.spend_assertion(&hash, micros(until)).await;
+    app.clients.authenticate(&shown, &audiences, now, spend).await.map_err(denied)
+}
+
+fn denied(error: AuthenticateError) -> Denied {
+    match error {
+        AuthenticateError::Request(text) => Refusal::new(OauthCode::InvalidRequest, "client_proof", text).into(),
+        AuthenticateError::Refused { why, basic } => {
+            let text = "the client is unknown, or did not prove who it is";
+            Denied::from(Refusal::new(OauthCode::InvalidClient, "invalid_client", text).because(why)).with_basic(basic)
+        }
+        AuthenticateError::Unavailable(ClientError::Store(error)) => Refusal::from(error).into(),
+        AuthenticateError::Unavailable(error) => {
+            let text = "the client's description or keys cannot be fetched now; try again in a moment";
+            let refusal = Refusal::new(OauthCode::TemporarilyUnavailable, error.reason(), text);
+            let detail = match &error {
+                ClientError::Unreachable { detail, .. } => detail.clone(),
+                error => error.to_string(),
+            };
+            Refusal { retry_after: Some(Duration::from_secs(5)), ..refusal.because(detail) }.into()
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What the gateway says of itself before anybody signs in: of its resources (RFC 9728), and of itself as an authorization
+//! server (RFC 8414). Everything is made of the issuer, never of the request's `Host`, and is the same for whoever asks; it does
+//! not tell which servers there are.
+
+use axum::response::{IntoResponse, Json, Response};
+use http::Uri;
+use http::header::CACHE_CONTROL;
+use serde::Serialize;
+
+use crate::app::App;
+use crate::grants::authenticate::ASSERTION_ALGORITHMS;
+use crate::grants::client::AuthMethod;
+use crate::grants::resource::{AUTHORIZATION_SERVER, PROTECTED_RESOURCE, Resource};
+use crate::grants::{Scope, ScopeSet};
+use crate::web::open;
+use crate::web::problem::no_such_path;
+
+/// How long others may keep it.
+const KEPT: &str = "public, max-age=300";
+/// What people are shown as the name of a resource.
+const NAME: &str = "MCP Registry Gateway";
+
+/// A resource (RFC 9728 section 2).
+#[derive(Serialize)]
+struct ResourceMetadata<'a> {
+    resource: String,
+    authorization_servers: [&'a str; 1],
+    scopes_supported: Vec<&'static str>,
+    bearer_methods_supported: [&'static str; 1],
+    resource_name: String,
+}
+
+/// The authorization server (RFC 8414 section 2, RFC 9207 section 3, and client id metadata documents).
+#[derive(Serialize)]
+struct ServerMetadata<'a> {
+    issuer: &'a str,
+    authorization_endpoint: String,
+    token_endpoint: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    registration_endpoint: Option<String>,
+    revocation_endpoint: String,
+    scopes_supported: Vec<&'static str>,
+    response_types_supported: [&'static str; 1],
+    response_modes_supported: [&'static str; 1],
+    grant_types_supported: Vec<&'static str>,
+    code_challenge_methods_supported: [&'static str; 1],
+    token_endpoint_auth_methods_supported: Vec<&'static str>,
+    token_endpoint_auth_signing_alg_values_supported: Vec<String>,
+    revocation_endpoint_auth_methods_supported: Vec<&'static str>,
+    revocation_endpoint_auth_signing_alg_values_supported: Vec<String>,
+    client_id_metadata_document_supported: bool,
+    authorization_response_iss_parameter_supported: bool,
+    resource_indicators_supported: bool,
+}
+
+/// `/.well-known/oauth-protected-resource` with the path of a resource behind it; without one it is that of `/mcp`.
+pub(super) async fn resource(app: App, uri: Uri) -> Response {
+    let path = uri.path().strip_prefix(PROTECTED_RESOURCE).unwrap_or_default();
+    // Whoever stands in front may leave the path of the public URL out or not.
+    let own = path.strip_prefix(app.issuer.path()).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+    let found = match own.unwrap_or(path) {
+        "" | "/" => Some(Resource::All),
+        path => Resource::of_path(path).filter(|resource| resource.path() == path),
+    };
+    let Some(resource) = found else { return no_such_path().await.into_response() };
+    let offered = resource.offers();
+    answer(&ResourceMetadata {
+        authorization_servers: [app.issuer.as_str()],
+        // Whether somebody may stay is between the client and the authorization server, which offers it.
+        scopes_supported: words(offered.without(Scope::OfflineAccess)),
+        bearer_methods_supported: ["header"],
+        resource_name: match &resource {
+            Resource::All => NAME.to_owned(),
+            Resource::One(server) => format!("{NAME}: {server}"),
+            Resource::Api => format!("{NAME}: REST API"),
+        },
+        resource: app.issuer.uri(&resource),
+    })
+}
+
+/// `/.well-known/oauth-authorization-server`, and where clients of OpenID Connect look; with the path of the public URL behind
+/// it, or without.
+pub(super) async fn server(app: App, uri: Uri) -> Response {
+    let path = [AUTHORIZATION_SERVER, open::OPENID].into_iter().find_map(|known| uri.path().strip_prefix(known));
+    if !path.is_some_and(|path| path.is_empty() || path == app.issuer.path()) {
+        return no_such_path().await.into_response();
+    }
+    let issuer = &app.issuer;
+    let methods = || AuthMethod::ALL.map(AuthMethod::as_str).to_vec();
+    let algorithms = || ASSERTION_ALGORITHMS.iter().map(|algorithm| format!("{algorithm:?}")).collect::<Vec<_>>();
+    answer(&ServerMetadata {
+        issuer: issuer.as_str(),
+        authorization_endpoint: issuer.join("/oauth/authorize"),
+        token_endpoint: issuer.join(open::TOKEN),
+        registration_endpoint: app.clients.dynamic().is_offered().then(|| issuer.join(open::REGISTER)),
+        revocation_endpoint: issuer.join(open::REVOKE),
+        scopes_supported: words(ScopeSet::ALL),
+        response_types_supported: ["code"],
+        response_modes_supported: ["query"],
+        grant_types_supported: super::token::GRANT_TYPES.to_vec(),
+        code_challenge_methods_supported: ["S256"],
+        token_endpoint_auth_methods_supported: methods(),
+        token_endpoint_auth_signing_alg_values_supported: algorithms(),
+        revocation_endpoint_auth_methods_supported: methods(),
+        revocation_endpoint_auth_signing_alg_values_supported: algorithms(),
+        client_id_metadata_document_supported: true,
+        authorization_response_iss_parameter_supported: true,
+        resource_indicators_supported: true,
+    })
+}
+
+fn words(scopes: ScopeSet) -> Vec<&'static str> {
+    scopes.iter().map(Scope::as_str).collect()
+}
+
+fn answer(metadata: &impl Serialize) -> Response {
+    ([(CACHE_CONTROL, KEPT)], Json(metadata)).into_response()
+}

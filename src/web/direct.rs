@@ -1,0 +1,75 @@
+//! Access tokens that Microsoft Entra ID made for the gateway's own application, shown directly: by applications on their own,
+//! and by clients that speak to Entra themselves. Only tokens of the provider that is set up are looked at, only for this
+//! gateway's audience, and they are never passed on.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+use time::OffsetDateTime;
+
+use crate::access::{AuthError, Caller, Direct};
+use crate::app::App;
+use crate::grants::{OauthCode, Person};
+use crate::id::TenantId;
+use crate::idp::{Class, ENTRA};
+
+/// When a token ends (RFC 7519 section 4.1.4), seconds since 1970.
+#[derive(Deserialize)]
+struct End {
+    exp: f64,
+}
+
+/// Whether `shown` has the form of a signed token (RFC 7515 section 3.1), and somebody is set up whose it could be.
+pub(super) fn is_one(app: &App, shown: &str) -> bool {
+    memchr::memchr_iter(b'.', shown.as_bytes()).count() == 2 && app.providers.get(ENTRA).is_some()
+}
+
+/// Verifies the token and finds the account of who shows it; at the first time it is made, as at a sign-in.
+pub(super) async fn verify(app: &App, token: &str, now: OffsetDateTime) -> Result<Caller, AuthError> {
+    let provider = app.providers.get(ENTRA).ok_or(AuthError::Malformed)?;
+    let person = provider.verify_access_token(token, now).await.map_err(|error| {
+        tracing::debug!(class = error.class.label(), code = error.code, "a token of Entra is not taken: {error}");
+        match error.class {
+            Class::Temporary { .. } | Class::Configuration | Class::OurCredential | Class::Loop => {
+                AuthError::Unavailable
+            }
+            Class::Refused => AuthError::NotLetIn,
+            _ => AuthError::Foreign,
+        }
+    })?;
+    let role = person.role.ok_or(AuthError::NotLetIn)?;
+    let known = Person {
+        issuer: &person.issuer,
+        subject: &person.subject,
+        username: &person.username,
+        display_name: person.display_name.as_deref(),
+        role,
+    };
+    let account = app.grants.account_for(&TenantId::default_tenant(), &known, now).await.map_err(|refusal| {
+        if refusal.code == OauthCode::AccessDenied {
+            return if refusal.reason == "disabled" { AuthError::Disabled } else { AuthError::NotLetIn };
+        }
+        tracing::error!(reason = refusal.reason, detail = refusal.detail, "an account could not be looked up");
+        AuthError::Unavailable
+    })?;
+    let who = Direct {
+        issuer: &person.issuer,
+        subject: &person.subject,
+        provider: "Microsoft Entra ID",
+        tenant: account.tenant,
+        user: account.id,
+        username: &account.username,
+        role: account.role,
+        app_only: person.app_only,
+        expires_at: end_of(token).ok_or(AuthError::Foreign)?,
+    };
+    Ok(app.tokens.admit(token, &who, now))
+}
+
+/// When a token ends whose signature was looked at before. (Until then a clock that is a little behind is forgiven.)
+fn end_of(token: &str) -> Option<OffsetDateTime> {
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let End { exp } = serde_json::from_slice(&claims).ok()?;
+    #[expect(clippy::cast_possible_truncation, reason = "a cast of a float saturates")]
+    OffsetDateTime::from_unix_timestamp(exp as i64).ok()
+}

@@ -1,0 +1,178 @@
+//! With Entra behind the gateway (its stand-in): its own access tokens shown directly, and what becomes of sessions when it is
+//! asked again about people.
+
+use mcp_registry_gateway::grants::{CodeTerms, LoginState, NewLogin, Order, Person, ScopeSet, challenge_of};
+use mcp_registry_gateway::id::TenantId;
+use mcp_registry_gateway::idp::{ENTRA, Hints};
+use mcp_registry_gateway::store::now;
+use mcp_registry_gateway::telemetry::Status;
+use serde_json::{Value, json};
+use testkit::browser::Browser;
+use testkit::client::{Client, Request};
+use testkit::entra::{CONTOSO, DAEMON, Entra, GATEWAY, SECRETS, VISITOR};
+use url::Url;
+use uuid::Uuid;
+
+use crate::world::{REDIRECT, VERIFIER, World};
+
+const ALICE: &str = "alice@contoso.onmicrosoft.com";
+const BOB: &str = "bob@contoso.onmicrosoft.com";
+const CALLBACK: &str = "http://127.0.0.1:8080/oauth/callback/entra";
+
+async fn behind(entra: &Entra) -> World {
+    World::with(&[
+        &format!("--azure-tenant-id={CONTOSO}"),
+        &format!("--azure-client-id={GATEWAY}"),
+        &format!("--azure-client-secret={}", SECRETS[0]),
+        &format!("--azure-authority={}", entra.base_url()),
+        &format!("--azure-v1-issuer-prefix={}", entra.v1_issuer_prefix()),
+        &format!("--azure-graph-url={}", entra.graph_url()),
+    ])
+    .await
+}
+
+/// The token of an application on its own.
+async fn of_application(entra: &Entra, (id, secret): (&str, &str)) -> String {
+    let body = format!(
+        "grant_type=client_credentials&client_id={id}&client_secret={secret}&scope=api%3A%2F%2F{GATEWAY}%2F.default"
+    );
+    let request = Request::new(http::Method::POST, body.into())
+        .path(&format!("/{CONTOSO}/oauth2/v2.0/token"))
+        .header("content-type", "application/x-www-form-urlencoded");
+    let text = Client::new(entra.base_url()).send(request).await.unwrap().text().await.unwrap();
+    let given: Value = serde_json::from_str(&text).unwrap();
+    given["access_token"].as_str().unwrap_or_else(|| panic!("{given}")).to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_entra_made_for_the_gateway_opens_it_and_no_other_does() {
+    let Some(entra) = Entra::start(&[]).await.unwrap() else { return };
+    let world = behind(&entra).await;
+    let me = async |token: &str| world.get("/api/v1/me", token).await;
+
+    let alice = me(&entra.token(ALICE, json!({})).await.unwrap()).await.expect(200).json();
+    assert_eq!((&alice["name"], &alice["role"]), (&json!(ALICE), &json!("admin")));
+    assert_eq!(alice["session_type"], "oauth");
+    let token = entra.token(ALICE, json!({})).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(me(&token).await.expect(200).json()["user_id"], alice["user_id"], "known, and the same person");
+    }
+    assert_ne!(world.get("/mcp", &token).await.status, 401, "the whole gateway");
+    let daemon = me(&of_application(&entra, DAEMON).await).await.expect(200).json();
+    assert_eq!((&daemon["session_type"], &daemon["role"]), (&json!("service"), &json!("user")));
+
+    let graph = "00000003-0000-0000-c000-000000000000";
+    for wrong in [
+        entra.token(ALICE, json!({"claims": {"aud": graph}})).await.unwrap(),
+        entra.token(ALICE, json!({"claims": {"aud": "api://orders"}})).await.unwrap(),
+        entra.token(ALICE, json!({"claims": {"iss": "https://other.example/v2.0"}})).await.unwrap(),
+        entra.token(ALICE, json!({"attack": "alg-none"})).await.unwrap(),
+        entra.token(ALICE, json!({"attack": "hs256-public-key"})).await.unwrap(),
+        entra.token(ALICE, json!({"attack": "foreign-key"})).await.unwrap(),
+        entra.token(ALICE, json!({"scp": ["something.else"]})).await.unwrap(),
+        of_application(&entra, VISITOR).await,
+        "a.b.c".to_owned(),
+    ] {
+        let refused = me(&wrong).await.expect(401);
+        assert!(refused.header("www-authenticate").contains("error=\"invalid_token\""), "{refused:?}");
+    }
+
+    world
+        .rest("PATCH", &format!("/users/{}", alice["user_id"].as_str().unwrap()), json!({"state": "disabled"}))
+        .await
+        .expect(200);
+    me(&token).await.expect(401);
+    let alone = World::start().await;
+    alone.get("/api/v1/me", &token).await.expect(401);
+}
+
+/// Somebody signs in with Entra and gets a session of a client, as it was an hour ago; the refresh token and the login.
+async fn signed_in(world: &World, entra: &Entra, user: &str) -> (String, Uuid) {
+    let provider = world.app.providers.get(ENTRA).unwrap();
+    let callback = Url::parse(CALLBACK).unwrap();
+    let leg = provider.begin(&callback, &Hints::default()).await.unwrap();
+    let mut browser = Browser::new().stop_at(CALLBACK);
+    let page = browser.open(leg.url.as_str()).await.unwrap();
+    let page = entra.sign_in(&mut browser, page, user).await.unwrap();
+    let code = page.param("code").unwrap();
+    let signed_in = provider.finish(&callback, &code, &leg.nonce, &leg.verifier, now()).await.unwrap();
+    let person = signed_in.person;
+    let known = Person {
+        issuer: &person.issuer,
+        subject: &person.subject,
+        username: &person.username,
+        display_name: person.display_name.as_deref(),
+        role: person.role.unwrap(),
+    };
+    let (tenant, earlier) = (TenantId::default_tenant(), now() - time::Duration::hours(1));
+    let account = world.app.grants.account_for(&tenant, &known, now()).await.unwrap();
+    let tokens = serde_json::to_vec(&signed_in.tokens.unwrap()).unwrap();
+    let login = NewLogin { tenant: &tenant, user: account.id, provider: ENTRA, tokens: Some(&tokens) };
+    let login = world.app.grants.keep_login(&login, earlier).await.unwrap();
+    let order = Order {
+        tenant,
+        user: account.id,
+        client_id: world.client.clone(),
+        client_name: None,
+        resource: world.uri("/api/v1"),
+        scopes: ScopeSet::ALL,
+        login_method: ENTRA.to_owned(),
+        login: Some(login),
+    };
+    let terms = CodeTerms { redirect_uri: REDIRECT.to_owned(), code_challenge: challenge_of(VERIFIER) };
+    let code = world.app.grants.grant(&order, &terms, now()).await.unwrap().code;
+    let given = world.redeem(code.expose()).await.expect(200).json();
+    (given["refresh_token"].as_str().unwrap().to_owned(), login)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_is_ill_ends_no_session_and_one_that_says_no_does() {
+    let Some(entra) = Entra::start(&[CALLBACK]).await.unwrap() else { return };
+    let tenant = TenantId::default_tenant();
+    let on_refresh = |action: Value| json!({"match": {"endpoint": "token", "grant_type": "refresh_token"}, "times": -1, "action": action});
+    let claims = json!({"access_token": {"capolids": {"essential": true, "values": ["x"]}}});
+    for (action, status, left, health) in [
+        (json!({"status": 503}), 200, LoginState::Active, Status::Ok),
+        (json!({"status": 429, "retry_after": 1}), 200, LoginState::Active, Status::Ok),
+        (json!({"drop": true}), 200, LoginState::Active, Status::Ok),
+        (json!({"aadsts": 7_000_222}), 200, LoginState::Active, Status::Degraded),
+        (json!({"aadsts": 50_076, "claims": claims}), 400, LoginState::NeedsInteraction, Status::Ok),
+        (json!({"aadsts": 700_082}), 400, LoginState::Dead, Status::Ok),
+    ] {
+        // Each gateway by itself: after a 429 nobody is asked for a while.
+        let world = behind(&entra).await;
+        let (refresh, login) = signed_in(&world, &entra, BOB).await;
+        entra.post("/_sim/faults", on_refresh(action.clone())).await.unwrap();
+        let answer = world.refresh(&refresh, &[]).await;
+        assert_eq!(answer.status, status, "{action}: {}", answer.text);
+        control(&entra, http::Method::DELETE, "/_sim/faults", "").await;
+        let kept = world.app.grants.login(&tenant, login).await.unwrap().unwrap();
+        assert_eq!((kept.state, world.app.sign_in_status()), (left, health), "{action}");
+        if status == 400 {
+            assert_eq!(answer.error().1, "invalid_grant");
+            assert!(answer.text.contains("sign in again"), "{}", answer.text);
+            assert_eq!(world.refresh(&refresh, &[]).await.error().1, "invalid_grant");
+        }
+    }
+
+    let world = behind(&entra).await;
+    let state = async |login| world.app.grants.login(&tenant, login).await.unwrap().unwrap().state;
+    let (refresh, login) = signed_in(&world, &entra, BOB).await;
+    let me = async |given: &Value| world.get("/api/v1/me", given["access_token"].as_str().unwrap()).await;
+    let roles = json!({"appRoles": {GATEWAY: ["Mcp.TenantAdmin"]}});
+    control(&entra, http::Method::PATCH, &format!("/_sim/users/{BOB}"), &roles.to_string()).await;
+    let given = world.refresh(&refresh, &[]).await.expect(200).json();
+    assert_eq!(me(&given).await.expect(200).json()["role"], "tenant_admin", "the role of now");
+    assert_eq!(state(login).await, LoginState::Active);
+
+    let (second, login) = signed_in(&world, &entra, BOB).await;
+    entra.post(&format!("/_sim/users/{BOB}/disable"), json!({})).await.unwrap();
+    assert_eq!(world.refresh(&second, &[]).await.error(), (400, "invalid_grant".to_owned()));
+    assert_eq!(state(login).await, LoginState::Dead);
+    me(&given).await.expect(401);
+}
+
+async fn control(entra: &Entra, method: http::Method, path: &str, body: &str) {
+    let request = Request::new(method, body.to_owned().into()).header("content-type", "application/json").path(path);
+    assert!(Client::new(entra.base_url()).send(request).await.unwrap().status.is_success());
+}

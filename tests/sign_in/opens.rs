@@ -1,0 +1,112 @@
+//! What a credential opens: an access token its one resource, a key every one, and nothing else anything. What has ended opens
+//! nothing from that moment on, in every process.
+
+use mcp_registry_gateway::access::{AuthError, KeyRing, Opening};
+use mcp_registry_gateway::app::assemble;
+use mcp_registry_gateway::web::caller::authenticate;
+use serde_json::json;
+
+use crate::world::{KEY, World};
+
+/// The status of a first message, or of the REST API, with this credential.
+async fn knock(world: &World, path: &str, credential: &str) -> u16 {
+    let bearer = format!("Bearer {credential}");
+    let headers = [
+        ("authorization", bearer.as_str()),
+        ("content-type", "application/json"),
+        ("accept", "application/json, text/event-stream"),
+    ];
+    if path.starts_with("/api") {
+        return world.send("GET", &format!("{path}/me"), &headers, "").await.status;
+    }
+    let params =
+        json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+    let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params});
+    world.send("POST", path, &headers, &hello.to_string()).await.status
+}
+
+#[tokio::test]
+async fn a_token_opens_the_resource_it_was_asked_for_and_no_other() {
+    let world = World::start().await;
+    let spec = json!({"slug": "files", "replicas": [{"url": "https://files.example/mcp"}], "enabled": false});
+    world.rest("POST", "/servers", spec).await.expect(201);
+    let (all, refresh) = world.tokens("/mcp", "mcp offline_access").await;
+    let one = world.tokens("/mcp/files", "mcp").await.0;
+    let api = world.tokens("/api/v1", "mcp admin").await.0;
+    let code = world.code("/mcp", "mcp").await;
+    for (what, credential, expected) in [
+        ("for /mcp", &all, [true, false, false]),
+        ("for /mcp/files", &one, [false, true, false]),
+        ("for /api/v1", &api, [false, false, true]),
+        ("a refresh token", &refresh, [false, false, false]),
+        ("a code", &code, [false, false, false]),
+        ("a key", &KEY.to_owned(), [true, true, true]),
+    ] {
+        for (path, opens) in ["/mcp", "/mcp/files", "/api/v1"].into_iter().zip(expected) {
+            let status = knock(&world, path, credential).await;
+            assert_eq!(status != 401, opens, "{what} at {path}: {status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_lacks_only_the_scope_is_told_which_and_who_lacks_the_role_is_not() {
+    let world = World::start().await;
+    let make = async |token: &str, path: &str| {
+        let bearer = format!("Bearer {token}");
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+        world.send("POST", &format!("/api/v1{path}"), &headers, r#"{"username":"bob"}"#).await
+    };
+    let few = world.tokens("/api/v1", "mcp").await.0;
+    let told = make(&few, "/users").await.expect(403);
+    let challenge = told.header("www-authenticate");
+    assert!(challenge.contains("error=\"insufficient_scope\", scope=\"admin\""), "{challenge}");
+    assert!(challenge.contains(&world.uri("/.well-known/oauth-protected-resource/api/v1")), "{challenge}");
+    let more = world.tokens("/api/v1", "mcp admin").await.0;
+    make(&more, "/users").await.expect(201);
+
+    world.rest("PATCH", &format!("/users/{}", world.user), json!({"role": "user"})).await.expect(200);
+    let lesser = world.tokens("/api/v1", "mcp admin").await.0;
+    assert_eq!(make(&lesser, "/users").await.expect(403).header("www-authenticate"), "");
+
+    let (_, refresh) = world.tokens("/mcp", "mcp offline_access").await;
+    let narrow = world.refresh(&refresh, &[("scope", "offline_access")]).await.expect(200).json();
+    let narrow = narrow["access_token"].as_str().unwrap();
+    let told = world.get("/mcp", narrow).await.expect(403);
+    assert!(told.header("www-authenticate").contains("error=\"insufficient_scope\", scope=\"mcp\""), "{told:?}");
+}
+
+#[tokio::test]
+async fn what_is_given_back_is_over_at_once_here_and_in_other_processes() {
+    let world = World::start().await;
+    let app = &world.app;
+    let beside =
+        assemble((*app.settings).clone(), app.issuer.clone(), app.store.clone(), app.sealer.clone(), KeyRing::empty())
+            .unwrap();
+    for which in ["access", "refresh"] {
+        let (access, refresh) = world.tokens("/api/v1", "mcp offline_access").await;
+        let mut headers = http::HeaderMap::new();
+        headers.insert("authorization", format!("Bearer {access}").parse().unwrap());
+        let there = async || authenticate(&beside, &headers, Opening::Api).await;
+        world.get("/api/v1/me", &access).await.expect(200);
+        let held = there().await.unwrap();
+
+        let given = if which == "access" { &access } else { &refresh };
+        let fields = [("token", given.as_str()), ("client_id", world.client.as_str())];
+        let answer = world.form("/oauth/revoke", &[], &fields).await.expect(200);
+        assert_eq!((answer.text.as_str(), answer.header("cache-control")), ("", "no-store"));
+
+        world.get("/api/v1/me", &access).await.expect(401);
+        assert_eq!(world.refresh(&refresh, &[]).await.error(), (400, "invalid_grant".to_owned()));
+        beside.tokens.forget_ended(&beside.store).await.unwrap();
+        assert!(held.ended().is_cancelled(), "what is open under it ends");
+        assert_eq!(there().await.unwrap_err(), AuthError::EndedToken);
+        world.form("/oauth/revoke", &[], &fields).await.expect(200);
+    }
+    assert!(
+        world
+            .metrics()
+            .await
+            .contains("mcp_session_duration_seconds_count{tenant_id=\"default\",end_reason=\"logout\"} 2")
+    );
+}
