@@ -18,7 +18,6 @@ use crate::web::record::record;
 /// Every path that is not recorded by the layer, with what answers there.
 fn table() -> Vec<(&'static str, MethodRouter<App>)> {
     let mut table = ops::table();
-    table.extend(oauth::table());
     table.extend([
         (ALL, get(endpoint::get_all).post(endpoint::post_all).delete(endpoint::delete_all)),
         (ONE, get(endpoint::get_one).post(endpoint::post_one).delete(endpoint::delete_one)),
