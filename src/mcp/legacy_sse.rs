@@ -23,7 +23,6 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body::Frame;
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::access::Caller;
@@ -41,6 +40,7 @@ use crate::protocol::era::Era;
 use crate::protocol::message::{Message, Shape};
 use crate::protocol::{meta, sse};
 use crate::telemetry::{Outcome, SessionTag};
+use crate::upstream::notices::pause;
 use crate::web::Visit;
 
 /// The stream of everything the caller sees.
@@ -54,8 +54,6 @@ pub const MESSAGES: &str = "/messages";
 const WAITING: usize = 64;
 /// Most requests of one channel under way.
 const MOST_UNDER_WAY: usize = 256;
-/// Pause before a server's own stream that ended is opened again.
-const REOPEN: Duration = Duration::from_secs(5);
 
 /// The open channels, by the name that only their owners know.
 #[derive(Default)]
@@ -416,7 +414,7 @@ async fn hear(channel: Arc<Channel>, app: App, caller: Caller, session: Arc<Sess
                 pump(&app, response, &queue, None).await;
             }
             drop(queue);
-            sleep(REOPEN).await;
+            pause().await;
         }
     };
     tokio::select! {

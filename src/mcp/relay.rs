@@ -27,6 +27,7 @@ use crate::protocol::era::Era;
 use crate::protocol::message::{self, Message, Shape};
 use crate::protocol::{meta, sse};
 use crate::telemetry::Outcome;
+use crate::upstream::trip::Trip;
 use crate::upstream::way::User;
 use crate::upstream::{Transport, Upstream};
 
@@ -435,7 +436,7 @@ fn decline(app: &App, upstream: &Arc<Upstream>, way: Way, error: Bytes, hold: im
         let _hold = hold;
         match (way, &upstream.transport) {
             (Way::Http(link), Transport::Http(server)) => {
-                let _ = link.post(server, error, Vec::new()).await;
+                let _ = link.post(&Trip::default(), server, error, Vec::new()).await;
             }
             // It may have been withdrawn.
             (Way::Mux(mux, token), _) => drop(mux.reply(token, error).await),

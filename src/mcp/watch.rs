@@ -9,23 +9,21 @@ use std::time::Duration;
 
 use axum::response::Response;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::app::App;
 use crate::fault::Fault;
 use crate::json;
 use crate::mcp::error::{Refusal, json_response};
 use crate::mcp::exchange::Call;
-use crate::mcp::hear::REOPEN;
 use crate::mcp::reach::who;
-use crate::mcp::source::Source;
-use crate::protocol::era::{Era, MODERN};
+use crate::protocol::era::Era;
 use crate::protocol::message::{Message, Shape};
 use crate::registry::snapshot::Entry;
-use crate::upstream::channel::{Watcher, Who};
-use crate::upstream::http::{Answer, Content, Outgoing, mirror};
+use crate::upstream::channel::Watcher;
 use crate::upstream::mux::Origin;
-use crate::upstream::{Notice, Told, Transport, Upstream, peer};
+use crate::upstream::notices::pause;
+use crate::upstream::{Told, Transport, Upstream};
 
 /// How long servers may take to say whether they will tell.
 const SAYING: Duration = Duration::from_secs(5);
@@ -85,7 +83,6 @@ impl Watch {
         }
         let watching = async {
             loop {
-                let mut pause = REOPEN.mul_f64(rand::random_range(0.8..1.2));
                 tokio::select! {
                     result = self.once() => if let Err(fault) = result {
                         tracing::debug!(server = %self.upstream.server.spec.slug, "watching its resources broke: {fault}");
@@ -97,9 +94,9 @@ impl Watch {
                     && !now.shares_way(&self.upstream)
                 {
                     self = Self::new(now, self.uris);
-                    pause = Duration::ZERO;
+                } else {
+                    pause().await;
                 }
-                sleep(pause).await;
             }
         };
         tokio::select! {
@@ -119,29 +116,11 @@ impl Watch {
         }
         let list: Vec<String> = self.uris.iter().map(|uri| json::quote(uri)).collect();
         let params = format!("{{\"notifications\":{{\"resourceSubscriptions\":[{}]}}}}", list.join(","));
-        let message = peer::modern_request("mcpg-watch", "subscriptions/listen", &params);
-        let mut source = match &upstream.transport {
-            Transport::Http(server) => {
-                let headers = mirror(Era::Modern, "subscriptions/listen", None);
-                let outgoing = Outgoing { message, version: Some(MODERN), headers, ..Outgoing::default() };
-                let Answer { content, mut attempt, .. } = server.post(0, true, &outgoing).await?;
-                // It offers no such stream, and would not the next time.
-                let Content::Events(mut body) = content else { return std::future::pending().await };
-                body.be_patient();
-                attempt.rest();
-                Source::events(body, attempt, server.limits().message)
-            }
-            Transport::Stdio(_) | Transport::Sse(_) => {
-                let Some(channel) = upstream.channel(&Who::default(), Era::Modern).await? else { return Ok(()) };
-                Source::mux(channel.mux.call(message, Origin::GATEWAY).await?, None)
-            }
-        };
-        while let Some(piece) = source.next().await {
-            if let Some(message) = piece?.message.filter(|message| message.shape() == Shape::Notification) {
-                let _ = upstream.ground.notices.send(Notice { server: upstream.server.id, session: None, message });
-            }
+        match upstream.subscribe(&params).await? {
+            Some(voice) => upstream.herald().hear(voice).await,
+            // It offers no such stream, and would not the next time.
+            None => std::future::pending().await,
         }
-        Ok(())
     }
 
     async fn in_own_session(&self) -> Result<(), Fault> {
@@ -157,7 +136,7 @@ impl Watch {
         // Asking may itself have found the session lost: what counts is the one it was asked in last.
         let session = self.upstream.own_session(server).await?;
         loop {
-            sleep(REOPEN).await;
+            pause().await;
             if !Arc::ptr_eq(&session, &self.upstream.own_session(server).await?) {
                 return Ok(());
             }

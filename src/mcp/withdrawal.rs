@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::app::App;
 use crate::protocol::message;
 use crate::upstream::session::HttpSession;
+use crate::upstream::trip::Trip;
 use crate::upstream::{Transport, Upstream};
 
 /// Sends the notification when dropped, unless the answer came.
@@ -42,7 +43,7 @@ impl Drop for Withdrawal {
         let (upstream, link) = (self.upstream.clone(), self.link.clone());
         self.app.tasks.spawn(async move {
             if let Transport::Http(server) = &upstream.transport {
-                let _ = link.post(server, notification, Vec::new()).await;
+                let _ = link.post(&Trip::default(), server, notification, Vec::new()).await;
             }
         });
     }

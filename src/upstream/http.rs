@@ -12,13 +12,15 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::Full;
 
-use crate::balance::{InFlight, Order, Replicas, Room};
+use crate::balance::{InFlight, Replicas, Room};
 use crate::fault::{Fault, Kind, Retry};
 use crate::net::{Outbound, Target};
-use crate::protocol::era::{Era, Version};
+use crate::protocol::era::{Era, MODERN, Version};
 use crate::protocol::message::{Message, Shape};
-use crate::protocol::{meta, sse};
+use crate::protocol::meta;
 use crate::registry::model::{Server, ServerSpec};
+use crate::upstream::events::EventStream;
+use crate::upstream::peer::modern_request;
 use crate::upstream::trip::Trip;
 use crate::upstream::wire::{Body, Reply, Wire};
 
@@ -87,6 +89,14 @@ pub enum Content {
     Json(Body),
     /// A stream of events, not read yet.
     Events(Body),
+}
+
+impl Outgoing {
+    /// A modern request of the gateway's own; `params` is a JSON object without `_meta`.
+    pub fn modern(id: &str, method: &str, params: &str) -> Self {
+        let message = modern_request(id, method, params);
+        Self { message, version: Some(MODERN), headers: mirror(Era::Modern, method, None), ..Self::default() }
+    }
 }
 
 impl HttpServer {
@@ -162,41 +172,12 @@ impl HttpServer {
 
     /// POSTs to the first replica of the caller's order that takes it. `again` allows another replica after one that may
     /// have acted on the message.
-    pub async fn post(&self, caller: u64, again: bool, outgoing: &Outgoing) -> Result<Answer, Fault> {
-        self.post_on(&Trip::default(), caller, again, outgoing).await
-    }
-
-    /// The same for the call of a client. A replica that has no place now is passed over; where none has, the call waits for
-    /// the first.
-    pub async fn post_on(&self, trip: &Trip, caller: u64, again: bool, outgoing: &Outgoing) -> Result<Answer, Fault> {
-        let mut last = None;
+    pub async fn post(&self, trip: &Trip, caller: u64, again: bool, outgoing: &Outgoing) -> Result<Answer, Fault> {
         let order = self.order(caller)?;
-        let first = order.first();
-        for replica in order {
-            let Some(attempt) = self.balance.enter(replica, Instant::now()) else { continue };
-            match self.send_with(trip, attempt, Method::POST, outgoing).await {
-                Ok(answer) => return Ok(answer),
-                Err(fault) => {
-                    let next = fault.may_go_on(again);
-                    last = Some(fault);
-                    if !next {
-                        break;
-                    }
-                }
-            }
-        }
-        match (last, first) {
-            (None, Some(first)) => Box::pin(self.send(trip, first, Method::POST, outgoing)).await,
-            (last, _) => Err(last.unwrap_or_else(|| self.balance.none_left(Instant::now()))),
-        }
+        self.walk(trip, order, again, |place| self.send_with(place, Method::POST, outgoing)).await
     }
 
-    /// Whom to try for this caller, first choice first.
-    pub fn order(&self, caller: u64) -> Result<Order, Fault> {
-        self.balance.order(caller, &mut rand::rng(), Instant::now())
-    }
-
-    /// Sends to one replica, whatever the others do: a session lives where it was opened.
+    /// Sends to one replica, whatever the others do.
     pub async fn send(
         &self,
         trip: &Trip,
@@ -204,22 +185,12 @@ impl HttpServer {
         method: Method,
         outgoing: &Outgoing,
     ) -> Result<Answer, Fault> {
-        let attempt = match self.balance.enter(replica, Instant::now()) {
-            Some(attempt) => attempt,
-            None => Box::pin(self.balance.enter_in_turn(replica, trip.until())).await?,
-        };
-        self.send_with(trip, attempt, method, outgoing).await
+        let place = self.place(trip, replica).await?;
+        self.send_with(place, method, outgoing).await
     }
 
-    async fn send_with(
-        &self,
-        trip: &Trip,
-        mut attempt: InFlight,
-        method: Method,
-        outgoing: &Outgoing,
-    ) -> Result<Answer, Fault> {
-        trip.tries();
-        attempt.due_by(trip.until());
+    /// Sends to the replica on which this is a place.
+    pub async fn send_with(&self, mut attempt: InFlight, method: Method, outgoing: &Outgoing) -> Result<Answer, Fault> {
         match self.send_there(attempt.index(), method, outgoing).await {
             Ok((status, content, session)) => Ok(Answer { status, content, attempt, session }),
             Err(fault) => {
@@ -322,7 +293,7 @@ impl HttpServer {
         match content {
             Content::Empty => Ok(None),
             Content::Json(body) => body.collect(self.limits.message).await.and_then(read_message).map(Some),
-            Content::Events(body) => first_response(body, self.limits.message).await.map(Some),
+            Content::Events(body) => first_response(EventStream::new(body, self.limits.message)).await.map(Some),
         }
     }
 
@@ -369,16 +340,11 @@ pub fn read_message(bytes: Bytes) -> Result<Message, Fault> {
     Message::parse(bytes).map_err(|error| garbage(format!("the server's answer is no MCP message: {error}")))
 }
 
-async fn first_response(mut body: Body, limit: usize) -> Result<Message, Fault> {
-    let mut reader = sse::Reader::new(limit);
-    while let Some(piece) = body.chunk().await {
-        reader.feed(&piece?);
-        while let Some(event) = reader.event().map_err(|error| garbage(error.to_string()))? {
-            let Some(data) = event.data.filter(|data| !data.is_empty()) else { continue };
-            let message = read_message(data)?;
-            if matches!(message.shape(), Shape::Result | Shape::Error) {
-                return Ok(message);
-            }
+async fn first_response(mut events: EventStream) -> Result<Message, Fault> {
+    while let Some(data) = events.data().await {
+        let message = read_message(data?)?;
+        if matches!(message.shape(), Shape::Result | Shape::Error) {
+            return Ok(message);
         }
     }
     Err(Fault::upstream(Kind::Dropped, Retry::MaybeSent, "the stream ended without an answer"))

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::wanted::{Holder, Share, ShareKey, Wanted};
@@ -18,11 +17,10 @@ use crate::protocol::level::Level;
 use crate::protocol::message::{self, Message, Shape};
 use crate::upstream::http::read_message;
 use crate::upstream::mux::{Call, Mux, Origin};
+use crate::upstream::notices::pause;
 use crate::upstream::peer::Peer;
+use crate::upstream::trip::Trip;
 use crate::upstream::{Channel, Transport, Upstream};
-
-/// About how long a channel that broke is left alone before it is opened anew for those who watch.
-const REOPEN: Duration = Duration::from_secs(5);
 
 impl Upstream {
     fn wanted(&self) -> Option<&Arc<Wanted>> {
@@ -67,7 +65,9 @@ impl Upstream {
         request: &Message,
     ) -> Result<Option<Message>, Fault> {
         let Some(wanted) = self.wanted() else { return Ok(None) };
-        let Some(channel) = self.channel(who, Era::Legacy).await?.filter(|channel| channel.era == Era::Legacy) else {
+        let Some(channel) =
+            self.channel(&Trip::default(), who, Era::Legacy).await?.filter(|channel| channel.era == Era::Legacy)
+        else {
             return Ok(None);
         };
         let method = request.method();
@@ -200,11 +200,11 @@ impl Upstream {
 
     async fn sit(self: &Arc<Self>, who: &Who) {
         loop {
-            if let Ok(Some(channel)) = self.channel(who, Era::Legacy).await {
+            if let Ok(Some(channel)) = self.channel(&Trip::default(), who, Era::Legacy).await {
                 let _hold = channel.hold();
                 channel.mux.closed().await;
             }
-            sleep(REOPEN.mul_f64(rand::random_range(0.8..1.2))).await;
+            pause().await;
         }
     }
 }
