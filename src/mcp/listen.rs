@@ -41,7 +41,7 @@ use crate::protocol::{meta, sse};
 use crate::registry::catalog::Kind;
 use crate::registry::snapshot::{Entry, Tenant};
 use crate::telemetry::Outcome;
-use crate::upstream::http::{Answer, Content, HttpServer};
+use crate::upstream::http::{Answer, Content};
 use crate::upstream::session::HttpSession;
 use crate::upstream::trip::Trip;
 use crate::upstream::{Notice, Transport, Upstream};
@@ -420,10 +420,7 @@ pub fn pass_level_on(call: &Call, session: &Arc<Session>, params: &[u8]) {
         let (upstream, message) = (entry.upstream.clone(), message.clone());
         call.app.tasks.spawn(async move {
             if let Transport::Http(server) = &upstream.transport {
-                let server: &HttpServer = server;
-                if let Ok(answer) = link.post(&Trip::default(), server, message, Vec::new()).await {
-                    let _ = server.response(answer).await;
-                }
+                let _ = link.ask(server, message).await;
             }
         });
     }

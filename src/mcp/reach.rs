@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::access::Caller;
 use crate::app::App;
@@ -298,7 +298,7 @@ async fn in_session_with(ask: &Ask<'_>, server: &HttpServer, mut place: InFlight
         let fix = Fix { renumbered: Some(id.clone()), token, ..ask.fix(Era::Legacy) };
         // From here on a client that goes away takes its request back, whether the answer has begun or not.
         let mut withdrawal = Withdrawal::new(ask.app, ask.upstream, &link, &id);
-        let answer = link.post_with(taken, server, bytes, ask.trace.clone()).await;
+        let answer = server.send_with(taken, Method::POST, &link.outgoing(bytes, ask.trace.clone())).await;
         if answer.is_err() {
             withdrawal.answered();
         }
@@ -331,15 +331,12 @@ pub async fn link(
         let opened = opening.session()?;
         opened.confirm(server).await?;
         if let Some(level) = session.level() {
-            let message = message::call(Some(b"\"mcpg-level\""), "logging/setLevel", &level);
-            let answer = opened.post(&Trip::default(), server, message, Vec::new()).await?;
-            server.response(answer).await?;
+            opened.ask(server, message::call(Some(b"\"mcpg-level\""), "logging/setLevel", &level)).await?;
         }
         for uri in watched_there(app, caller, session, upstream) {
             let params = format!("{{\"uri\":{}}}", json::quote(&uri));
             let message = message::call(Some(b"\"mcpg-watch\""), "resources/subscribe", params.as_bytes());
-            let answer = opened.post(&Trip::default(), server, message, Vec::new()).await?;
-            server.response(answer).await?;
+            opened.ask(server, message).await?;
         }
         if session.reach == Reach::All {
             hear::hear_link(app, caller, session, upstream.server.id, opened.clone());

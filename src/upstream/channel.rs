@@ -21,7 +21,7 @@ use crate::upstream::Ground;
 use crate::upstream::http::{garbage, read_message};
 use crate::upstream::mux::{Call, Event, Mux, Origin};
 use crate::upstream::notices::{Herald, LISTEN, LISTS, Voice};
-use crate::upstream::peer::{self, Legacy, Peer, Probe, read_initialize, read_probe};
+use crate::upstream::peer::{self, Legacy, Peer, read_initialize, read_probe};
 use crate::upstream::stdio::Launch;
 use crate::upstream::stdio::pool::{Key, Link};
 
@@ -203,13 +203,7 @@ async fn probe(mux: &Mux) -> Result<Option<Bytes>, Fault> {
         Err(_) => Ok(None),
         Ok(Err(fault)) if fault.kind == Kind::Garbage => Ok(None),
         Ok(Err(fault)) => Err(fault),
-        Ok(Ok(answer)) => match read_probe(&answer) {
-            Probe::Modern(result) => Ok(Some(result)),
-            Probe::Legacy => Ok(None),
-            Probe::Strange(versions) => {
-                Err(garbage(format!("the server speaks only {versions}, which this gateway does not")))
-            }
-        },
+        Ok(Ok(answer)) => read_probe(&answer).modern(),
     }
 }
 

@@ -37,7 +37,7 @@ use http::{HttpServer, Limits, Outgoing, garbage};
 use legacy_sse::SseServer;
 use mux::Mux;
 pub use notices::Notice;
-use peer::{Legacy, Peer, Probe};
+use peer::{Legacy, Peer};
 use stdio::pool::{Link, Pool};
 use trip::Trip;
 use way::Way;
@@ -398,20 +398,13 @@ async fn probe_modern(server: &HttpServer) -> Result<Option<Bytes>, Fault> {
         Ok(answer) => server.response(answer).await,
         Err(fault) => Err(fault),
     };
-    let probe = match answer {
-        Ok(message) => peer::read_probe(&message),
+    match answer {
+        Ok(message) => peer::read_probe(&message).modern(),
         // Anything that came back as an answer, however odd, is a server that does not know the question.
         Err(fault) => match fault.kind {
-            Kind::Garbage => Probe::Legacy,
-            Kind::Status(status) if status < 500 && status != 429 => Probe::Legacy,
-            _ => return Err(fault),
+            Kind::Garbage => Ok(None),
+            Kind::Status(status) if status < 500 && status != 429 => Ok(None),
+            _ => Err(fault),
         },
-    };
-    match probe {
-        Probe::Modern(result) => Ok(Some(result)),
-        Probe::Legacy => Ok(None),
-        Probe::Strange(versions) => {
-            Err(garbage(format!("the server speaks only {versions}, which this gateway does not")))
-        }
     }
 }

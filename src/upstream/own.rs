@@ -92,7 +92,10 @@ impl Upstream {
             return Ok(session);
         }
         self.check_open()?;
-        let session = open(server, &trip.beside(), replica).await?;
+        let params = peer::initialize_params(CAPABILITIES);
+        let opening = HttpSession::open_at(server, &trip.beside(), replica, params.as_bytes()).await?;
+        let session = opening.session()?;
+        session.confirm(server).await?;
         place.open.store(Some(session.clone()));
         Ok(session)
     }
@@ -106,11 +109,4 @@ impl Upstream {
             }
         }
     }
-}
-
-async fn open(server: &HttpServer, trip: &Trip, replica: usize) -> Result<Arc<HttpSession>, Fault> {
-    let params = peer::initialize_params(CAPABILITIES);
-    let session = HttpSession::open_at(server, trip, replica, params.as_bytes()).await?.session()?;
-    session.confirm(server).await?;
-    Ok(session)
 }

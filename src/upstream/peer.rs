@@ -128,6 +128,20 @@ pub fn contradicts(era: Era, came: Result<(u16, Option<i64>), &Fault>) -> bool {
     }
 }
 
+impl Probe {
+    /// What it found of the modern era; a server that is too new for this gateway is a fault.
+    pub fn modern(self) -> Result<Option<Bytes>, Fault> {
+        match self {
+            Self::Modern(result) => Ok(Some(result)),
+            Self::Legacy => Ok(None),
+            Self::Strange(versions) => {
+                let text = format!("the server speaks only {versions}, which this gateway does not");
+                Err(Fault::upstream(Kind::Garbage, Retry::MaybeSent, text))
+            }
+        }
+    }
+}
+
 /// Whether a list of versions names the modern one that is spoken here.
 fn names_ours(list: &[u8]) -> bool {
     json::elements(list).any(|version| json::text(version).as_deref() == Some(MODERN.as_str()))

@@ -8,16 +8,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
 
-use crate::balance::InFlight;
 use crate::fault::{Fault, Kind, Retry};
 use crate::protocol::era::Version;
 use crate::protocol::message::{self, Message, Shape};
 use crate::upstream::http::{Answer, HttpServer, Outgoing, garbage};
 use crate::upstream::peer::{Legacy, declined, read_initialize};
 use crate::upstream::trip::Trip;
+use crate::upstream::{Transport, Upstream};
 
 /// How long a goodbye may take.
-const GOODBYE: Duration = Duration::from_secs(5);
+pub const GOODBYE: Duration = Duration::from_secs(5);
 
 /// An open session.
 #[derive(Debug)]
@@ -102,19 +102,19 @@ impl HttpSession {
         message: Bytes,
         headers: Vec<(HeaderName, HeaderValue)>,
     ) -> Result<Answer, Fault> {
-        let place = server.place(trip, self.replica).await?;
-        self.post_with(place, server, message, headers).await
+        server.send(trip, self.replica, Method::POST, &self.outgoing(message, headers)).await
     }
 
-    /// The same with a place on the replica that holds it.
-    pub async fn post_with(
-        &self,
-        place: InFlight,
-        server: &HttpServer,
-        message: Bytes,
-        headers: Vec<(HeaderName, HeaderValue)>,
-    ) -> Result<Answer, Fault> {
-        server.send_with(place, Method::POST, &self.outgoing(message, headers)).await
+    /// Asks something of the gateway's own.
+    pub async fn ask(&self, server: &HttpServer, message: Bytes) -> Result<Message, Fault> {
+        server.response(self.post(&Trip::default(), server, message, Vec::new()).await?).await
+    }
+
+    /// POSTs a message for which nobody waits.
+    pub async fn tell(&self, upstream: &Upstream, message: Bytes) {
+        if let Transport::Http(server) = &upstream.transport {
+            let _ = self.post(&Trip::default(), server, message, Vec::new()).await;
+        }
     }
 
     /// Whether the server knows it no more: nothing was acted on.
@@ -152,7 +152,8 @@ impl HttpSession {
         }
     }
 
-    fn outgoing(&self, message: Bytes, headers: Vec<(HeaderName, HeaderValue)>) -> Outgoing {
+    /// A message in this session.
+    pub fn outgoing(&self, message: Bytes, headers: Vec<(HeaderName, HeaderValue)>) -> Outgoing {
         Outgoing { message, version: Some(self.legacy.version), session: self.id.clone(), headers, path: None }
     }
 }

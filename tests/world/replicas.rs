@@ -255,8 +255,12 @@ async fn a_full_replica_is_passed_over_whatever_the_server_speaks() {
             held.push(hold(&world, version));
             until_load(&world, under_way, waiting).await;
         }
-        http.iter().for_each(|server| server.open_gate(true));
-        oldest.iter().for_each(|server| server.open_gate(true));
+        for server in &http {
+            server.open_gate(true);
+        }
+        for server in &oldest {
+            server.open_gate(true);
+        }
         for call in held {
             let outcome = within(call).await.unwrap();
             assert!(outcome.result().is_object(), "{eras:?} to {version}: {outcome:?}");
