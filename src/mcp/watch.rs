@@ -23,7 +23,7 @@ use crate::registry::snapshot::Entry;
 use crate::upstream::channel::Watcher;
 use crate::upstream::mux::Origin;
 use crate::upstream::notices::pause;
-use crate::upstream::{Told, Transport, Upstream};
+use crate::upstream::{Transport, Upstream};
 
 /// How long servers may take to say whether they will tell.
 const SAYING: Duration = Duration::from_secs(5);
@@ -33,7 +33,7 @@ pub struct Watch {
     upstream: Arc<Upstream>,
     /// Which.
     pub uris: Vec<String>,
-    /// Over a channel of the legacy era it is a wish, given up with the watch.
+    /// In the legacy era it is a wish, given up with the watch.
     watcher: Watcher,
 }
 
@@ -54,7 +54,7 @@ impl Watch {
             let mut declined = Vec::new();
             let asking = async {
                 for uri in &watch.uris {
-                    if watch.ask(uri).await.is_ok_and(|agreed| !agreed) {
+                    if watch.watcher.watch(uri).await.is_ok_and(|agreed| !agreed) {
                         declined.push(uri.clone());
                     }
                 }
@@ -63,17 +63,6 @@ impl Watch {
             watch.uris.retain(|uri| !declined.contains(uri));
         }
         watch
-    }
-
-    /// Asks a legacy server for one; whether it agrees.
-    async fn ask(&self, uri: &str) -> Result<bool, Fault> {
-        if let Transport::Http(_) = &self.upstream.transport {
-            let params = format!("{{\"uri\":{}}}", json::quote(uri));
-            let told = self.upstream.ask("resources/subscribe", &params).await?;
-            return Ok(matches!(told, Told::Result(_)));
-        }
-        let answer = self.watcher.watch(uri).await?;
-        Ok(answer.is_none_or(|answer| answer.shape() == Shape::Result))
     }
 
     /// Makes the server tell, as long as `outbox` is open.
@@ -125,7 +114,7 @@ impl Watch {
 
     async fn in_own_session(&self) -> Result<(), Fault> {
         for uri in &self.uris {
-            if !self.ask(uri).await? {
+            if !self.watcher.watch(uri).await? {
                 tracing::warn!(server = %self.upstream.server.spec.slug, "it no longer tells of `{uri}`, which is watched");
             }
         }

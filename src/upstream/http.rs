@@ -19,6 +19,7 @@ use crate::protocol::era::{Era, MODERN, Version};
 use crate::protocol::message::{Message, Shape};
 use crate::protocol::meta;
 use crate::registry::model::{Server, ServerSpec};
+use crate::upstream::channel::wanted::Wanted;
 use crate::upstream::events::EventStream;
 use crate::upstream::peer::modern_request;
 use crate::upstream::trip::Trip;
@@ -46,6 +47,8 @@ pub struct HttpServer {
     /// Milliseconds.
     patience: AtomicU64,
     limits: Limits,
+    /// What the gateway's own session is wanted to tell of.
+    pub(super) wanted: Wanted,
 }
 
 struct Place {
@@ -133,7 +136,8 @@ impl HttpServer {
         }
         let room = Room { most: limits.in_flight, queue: limits.in_flight.saturating_mul(QUEUE), patience: TURN };
         let balance = Replicas::new(&spec.replicas, spec.balance, room, previous.map(Self::balance), Instant::now());
-        Ok(Self { replicas, balance, headers, patience: AtomicU64::new(spec.timeouts.idle_ms), limits })
+        let (patience, wanted) = (AtomicU64::new(spec.timeouts.idle_ms), Wanted::default());
+        Ok(Self { replicas, balance, headers, patience, limits, wanted })
     }
 
     /// Takes over timeouts and policy of a description that is otherwise the same, for calls from now on.
