@@ -98,9 +98,7 @@ async fn tell(call: &Call, session: &Arc<Session>, channels: bool) {
 }
 
 async fn pass_on(upstream: &Arc<Upstream>, link: &Arc<HttpSession>, message: Bytes) {
-    if let Transport::Http(server) = &upstream.transport {
-        let _ = timeout(TAKING, link.post(server, message, Vec::new())).await;
-    }
+    let _ = timeout(TAKING, link.tell(upstream, message)).await;
 }
 
 /// Takes the client's answer to a request of a server and passes it on, once, to the one that asked.
