@@ -35,7 +35,7 @@ struct Agreed {
 }
 
 /// Opens a session.
-pub async fn initialize(mut call: Call) -> Response {
+pub async fn initialize(mut call: Box<Call>) -> Response {
     match open(&mut call).await {
         Ok(response) => response,
         Err(refusal) => {

@@ -306,7 +306,8 @@ async fn take(channel: Arc<Channel>, mut entered: Entered, message: Message) -> 
     };
     let shape = message.shape();
     let initialized = message.method() == "notifications/initialized";
-    let call = Call { carried: true, ..entered.into_call(message, session.clone()) };
+    let mut call = entered.into_call(message, session.clone());
+    call.carried = true;
     match shape {
         Shape::Request => {
             let tasks = call.app.tasks.clone();
@@ -339,7 +340,7 @@ fn full(channel: &Channel, mut entered: Entered, opens: bool, id: Option<&[u8]>)
 }
 
 /// Serves one request and puts the answer into the queue; given up when the stream is gone.
-async fn answer(channel: Arc<Channel>, call: Call, lane: Lane, opens: bool, _place: OwnedSemaphorePermit) {
+async fn answer(channel: Arc<Channel>, call: Box<Call>, lane: Lane, opens: bool, _place: OwnedSemaphorePermit) {
     let (app, id) = (call.app.clone(), call.message.id_bytes().unwrap_or_default());
     let served = async {
         if !opens {

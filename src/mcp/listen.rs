@@ -293,7 +293,7 @@ async fn feed(wants: Wants, outbox: mpsc::Sender<Bytes>) {
             () = app.shutdown.cancelled() => {
                 if let Some(id) = &wants.subscription {
                     // One who does not read has a moment to begin to.
-                    let _ = outbox.send_timeout(completion(id), FAREWELL).await;
+                    let _ = Box::pin(outbox.send_timeout(completion(id), FAREWELL)).await;
                 }
                 if let Some(session) = &wants.session {
                     session.close_all_outboxes();

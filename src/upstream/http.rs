@@ -213,9 +213,11 @@ impl HttpServer {
         let Some(place) = self.replicas.get(replica) else {
             return Err(Fault::gateway(Kind::Setup, "the replica is gone"));
         };
-        let request = self.request(place, method, outgoing);
         let patience = Duration::from_millis(self.patience.load(Relaxed));
-        let reply = place.wire.send(request, patience).await?;
+        let reply = {
+            let mut request = Some(self.request(place, method, outgoing));
+            place.wire.send(&mut request, patience).await?
+        };
         self.classify(reply).await
     }
 
@@ -259,7 +261,7 @@ impl HttpServer {
             202 | 204 => Ok((status, Content::Empty, session)),
             200..300 => {
                 let kind_text = String::from_utf8_lossy(kind).chars().take(60).collect::<String>();
-                let start = peek(body).await;
+                let start = Box::pin(peek(body)).await;
                 fault(Kind::Garbage, format!("HTTP {code} with content type `{kind_text}` is no MCP answer{start}"))
             }
             401 | 403 => fault(Kind::Refused, format!("the server refused the gateway's credential (HTTP {code})")),
