@@ -42,11 +42,11 @@ fn rows() -> Vec<Row> {
         ("POST /oauth/register", json!({"redirect_uris": ["https://a.example/cb"]}), [201; 4]),
         ("GET /oauth/authorize", Value::Null, [400; 4]),
         ("POST /oauth/consent", Value::Null, [400; 4]),
-        ("GET /oauth/callback/{provider}", Value::Null, [400; 4]),
+        ("GET /oauth/callback/{provider}", Value::Null, [404; 4]),
         ("GET /oauth/sign-in", Value::Null, open),
         ("POST /oauth/sign-in", Value::Null, [400; 4]),
         ("POST /oauth/sign-out", Value::Null, [400; 4]),
-        ("GET /oauth/assets/{file}", Value::Null, open),
+        ("GET /oauth/assets/{file}", Value::Null, [404; 4]),
         ("GET /access", Value::Null, [303; 4]),
         ("POST /access/revoke", Value::Null, [400; 4]),
         ("GET /mcp", Value::Null, [401, 400, 400, 400]),
@@ -110,7 +110,7 @@ fn filled(path: &str) -> String {
         .replace("{hint}", "none")
         .replace("{*path}", "mcp")
         .replace("{provider}", "entra")
-        .replace("{file}", "style.css")
+        .replace("{file}", "none")
 }
 
 async fn send(router: &Router, method: &str, path: &str, key: &str, body: &Value) -> Response {
