@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::grants::registered::{self, ClientEdit, ClientOrder, ClientView};
 use crate::secret::Secret;
 use crate::store::now;
-use crate::web::json::{Body, Page, PageQuery, Parameters, cursor_after};
+use crate::web::json::{Body, Page, PageQuery, Parameters, Unread, cursor_after};
 use crate::web::path::Named;
 use crate::web::problem::Problem;
 
@@ -56,12 +56,9 @@ pub(super) async fn read(app: App, admin: Admin, Named(id): Named) -> Result<Jso
     Ok(Json(registered::get(&app.store, &admin, &id).await.map_err(missing)?))
 }
 
-pub(super) async fn patch(
-    app: App,
-    admin: Admin,
-    Named(id): Named,
-    Body(edit): Body<ClientEdit>,
-) -> Result<Json<ClientView>, Problem> {
+pub(super) async fn patch(app: App, admin: Admin, Named(id): Named, body: Unread) -> Result<Json<ClientView>, Problem> {
+    registered::get(&app.store, &admin, &id).await.map_err(missing)?;
+    let edit: ClientEdit = body.read().await?;
     let edited = registered::edit(&app.store, &admin, &id, edit, app.clients.schemes(), now()).await;
     let view = edited.map_err(missing)?;
     app.changed().await?;

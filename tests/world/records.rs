@@ -164,7 +164,7 @@ async fn who_is_let_in_but_may_not_is_told_so_by_the_challenge() {
     for (name, role, scope) in [("ada", "user", false), ("bob", "tenant_admin", true)] {
         let (status, user) = world.rest(Method::POST, "/users", &json!({"username": name, "role": role})).await;
         assert_eq!(status, 201, "{user}");
-        let order = json!({"name": "a key", "username": name, "role": role, "servers": []});
+        let order = json!({"name": "a key", "username": name, "role": role, "servers": [], "admin": false});
         let (status, made) = world.rest(Method::POST, "/keys", &order).await;
         assert_eq!(status, 201, "{made}");
         let key = made["key"].as_str().unwrap();
