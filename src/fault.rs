@@ -54,7 +54,7 @@ pub enum Retry {
 }
 
 /// One failed attempt.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct Fault {
     /// Who has to act.

@@ -1,11 +1,19 @@
-//! Names of things: tenants, servers, principals. Each is a type of its own, so that one cannot be passed for another.
+//! Names of things: tenants, servers, principals, threads. Each is a type of its own, so that one cannot be passed for another.
 //! Fields are private; a value exists only after its text was checked or was made here.
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+/// A number of this thread, the same as long as it lives: they are counted from 0 as they first ask.
+pub fn thread() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static MINE: usize = NEXT.fetch_add(1, Relaxed));
+    MINE.with(|mine| *mine)
+}
 
 /// Why a text is no valid slug.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

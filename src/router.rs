@@ -36,10 +36,11 @@ pub fn routes(app: App) -> Router {
         .fold(admin::router(), |router, (path, answers)| router.route(path, answers))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
-        .layer(from_fn_with_state(app.clone(), record));
-    let routes = table().into_iter().fold(recorded, |router, (path, answers)| router.route(path, answers));
-    // The door bounds bodies for all routes alike; a second, smaller bound would only confuse.
-    routes.layer(DefaultBodyLimit::disable()).with_state(app)
+        .layer(from_fn_with_state(app.clone(), record))
+        // The door bounds bodies for all routes alike; a second, smaller bound would only confuse. Behind this line bodies are
+        // read by hand, and a layer around them would cost each call several allocations.
+        .layer(DefaultBodyLimit::disable());
+    table().into_iter().fold(recorded, |router, (path, answers)| router.route(path, answers)).with_state(app)
 }
 
 /// Every path of one process, as it is written in the router: for who goes through all of them.

@@ -2,6 +2,7 @@
 //! made it and never again.
 
 use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::response::{IntoResponse, Json, Response};
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, LOCATION};
@@ -14,6 +15,7 @@ use crate::grants::registered::{self, ClientEdit, ClientOrder, ClientView};
 use crate::secret::Secret;
 use crate::store::now;
 use crate::web::json::{Body, Page, PageQuery, Parameters, cursor_after};
+use crate::web::path::Named;
 use crate::web::problem::Problem;
 
 /// A client with a new secret, shown this once.
@@ -50,14 +52,14 @@ pub(super) async fn create(app: App, admin: Admin, Body(order): Body<ClientOrder
     Ok(made(secret, view))
 }
 
-pub(super) async fn read(app: App, admin: Admin, Path(id): Path<String>) -> Result<Json<ClientView>, Problem> {
+pub(super) async fn read(app: App, admin: Admin, Named(id): Named) -> Result<Json<ClientView>, Problem> {
     Ok(Json(registered::get(&app.store, &admin, &id).await.map_err(missing)?))
 }
 
 pub(super) async fn patch(
     app: App,
     admin: Admin,
-    Path(id): Path<String>,
+    Named(id): Named,
     Body(edit): Body<ClientEdit>,
 ) -> Result<Json<ClientView>, Problem> {
     let edited = registered::edit(&app.store, &admin, &id, edit, app.clients.schemes(), now()).await;
@@ -66,13 +68,13 @@ pub(super) async fn patch(
     Ok(Json(view))
 }
 
-pub(super) async fn delete(app: App, admin: Admin, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+pub(super) async fn delete(app: App, admin: Admin, Named(id): Named) -> Result<StatusCode, Problem> {
     registered::remove(&app.store, &admin, &id, now()).await.map_err(missing)?;
     app.changed().await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub(super) async fn add_secret(app: App, admin: Admin, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn add_secret(app: App, admin: Admin, Named(id): Named) -> Result<Response, Problem> {
     let (secret, view) = registered::add_secret(&app.store, &admin, &id, now()).await.map_err(missing)?;
     app.changed().await?;
     Ok(made(Some(secret), view))
@@ -81,8 +83,9 @@ pub(super) async fn add_secret(app: App, admin: Admin, Path(id): Path<String>) -
 pub(super) async fn remove_secret(
     app: App,
     admin: Admin,
-    Path((id, hint)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<StatusCode, Problem> {
+    let Path((id, hint)) = path.map_err(|_| Problem::missing("client, or no such secret of it"))?;
     let removed = registered::remove_secret(&app.store, &admin, &id, &hint, now()).await;
     removed.map_err(|error| named(error.into(), "client, or no such secret of it"))?;
     app.changed().await?;

@@ -47,15 +47,12 @@ pub(super) async fn login(app: App, Body(body): Body<SignIn>) -> Result<Response
 
 /// Ends the key or the session whose credential is shown.
 pub(super) async fn logout(app: App, caller: Caller) -> Result<StatusCode, Problem> {
-    match caller.grant_id() {
-        Some(grant) => {
-            let end = End { reason: EndReason::Logout, detail: "signed_out" };
-            app.end_sessions(caller.tenant(), Ids::One(grant, None), end).await?;
-        }
-        None => {
-            keys::revoke_own(&app.store, &caller, now()).await?;
-            app.changed().await?;
-        }
+    if let Some(grant) = caller.grant_id() {
+        let end = End { reason: EndReason::Logout, detail: "signed_out" };
+        app.end_sessions(caller.tenant(), Ids::One(grant, None), end).await?;
+    } else {
+        keys::revoke_own(&app.store, &caller, now()).await?;
+        app.changed().await?;
     }
     Ok(StatusCode::NO_CONTENT)
 }

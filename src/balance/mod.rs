@@ -6,6 +6,7 @@
 //! clock itself. Everywhere else the clock is passed in.
 
 mod breaker;
+mod line;
 mod order;
 mod room;
 

@@ -130,7 +130,7 @@ pub fn tools_of(entry: &Entry, caller: &Caller, message: &Message, era: Era) -> 
     }
     page.push(b']');
     if let Some(problem) = entry.problem() {
-        page.extend_from_slice(problems_json(&[(entry.slug(), problem.to_owned())]).as_bytes());
+        page.extend_from_slice(problems_json(&[(entry.slug(), problem.into_owned())]).as_bytes());
     }
     Ok(listed(message, era, page.into()))
 }

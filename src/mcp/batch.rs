@@ -42,7 +42,7 @@ pub fn is_batch(text: &[u8]) -> bool {
 }
 
 /// Takes one.
-pub(super) async fn take(entered: Entered, text: Bytes, endpoint: &'static str, visit: Option<&Visit>) -> Response {
+pub(super) async fn take(entered: Entered, text: Bytes, endpoint: &'static str, visit: Option<Visit>) -> Response {
     // Checked as a whole first: only then do the elements stand where they seem to.
     if let Err(problem) = json::check(&text) {
         return entered.refuse(&NoMessage::from(problem).into(), None);
@@ -65,7 +65,7 @@ pub(super) async fn take(entered: Entered, text: Bytes, endpoint: &'static str, 
         Err(fault) => return entered.refuse(&Refusal::full(&fault), None),
     };
     // The record of the POST serves its first message.
-    let more = (1..messages.len()).map(|_| again(&entered, endpoint, visit)).collect::<Vec<_>>();
+    let more = (1..messages.len()).map(|_| again(&entered, endpoint, visit.as_ref())).collect::<Vec<_>>();
     let mut requests = Vec::new();
     for (message, mut entered) in messages.into_iter().zip(std::iter::once(entered).chain(more)) {
         entered.finish.fill(|operation| {

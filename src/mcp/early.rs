@@ -12,13 +12,11 @@ use axum::body::{Body, BodyDataStream};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::Stream as _;
-use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use http_body::Frame;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::fault::{Fault, Kind};
-use crate::mcp::endpoint::accepts;
 use crate::mcp::error::Refusal;
 use crate::mcp::exchange::{Call, exchange, stream_response};
 use crate::mcp::streams::Tenure;
@@ -28,11 +26,12 @@ use crate::protocol::sse;
 type Serving = Pin<Box<dyn Future<Output = Response> + Send>>;
 
 /// Serves one request; as a stream that begins before its answer does, if that takes long.
-pub async fn answer(call: Call) -> Response {
+pub async fn answer(call: Box<Call>) -> Response {
     let keep_alive = call.app.settings.limits.sse_keep_alive;
     let (caller, id) = (call.caller.clone(), call.message.id_bytes());
     let era = if call.session.is_some() { Era::Legacy } else { Era::Modern };
-    let reads = reads_streams(&call.headers);
+    // The endpoint asks of a client that says what it reads that it reads streams.
+    let reads = call.headers.contains_key(ACCEPT);
     let mut serving: Serving = Box::pin(exchange(call));
     if !reads {
         return serving.await;
@@ -48,10 +47,6 @@ pub async fn answer(call: Call) -> Response {
             id,
         })),
     }
-}
-
-fn reads_streams(headers: &HeaderMap) -> bool {
-    headers.contains_key(ACCEPT) && accepts(headers, &["text/event-stream"])
 }
 
 /// The stream.

@@ -2,6 +2,7 @@
 //! URL. It lets the caller in, reads the envelope, finds the session, and hands requests to `exchange`.
 
 use std::borrow::Cow;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
 use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::request::Parts;
 use http::{HeaderMap, Request, StatusCode};
 
 /// `/mcp`: everything the caller sees.
@@ -45,41 +47,76 @@ pub(super) struct Entered {
 }
 
 /// `POST /mcp`.
-pub async fn post_all(State(app): State<App>, request: Request<axum::body::Body>) -> Response {
-    post(app, None, request).await
+pub fn post_all(
+    State(app): State<App>,
+    request: Request<axum::body::Body>,
+) -> impl Future<Output = Response> + Send + 'static {
+    post(app, None, request)
 }
 
 /// `POST /mcp/{server}`.
-pub async fn post_one(State(app): State<App>, Named(server): Named, request: Request<axum::body::Body>) -> Response {
-    post(app, Some(server), request).await
+pub fn post_one(
+    State(app): State<App>,
+    Named(server): Named,
+    request: Request<axum::body::Body>,
+) -> impl Future<Output = Response> + Send + 'static {
+    post(app, Some(server), request)
 }
 
-async fn post(app: App, server: Option<String>, request: Request<axum::body::Body>) -> Response {
-    let (parts, body) = request.into_parts();
-    let visit = parts.extensions.get::<Visit>().cloned();
+/// What comes next for a message.
+enum Next {
+    /// It is a request.
+    Serve(Box<Call>),
+    /// It is answered.
+    Done(Response),
+    /// What is seldom, and may take its time.
+    Later(Pin<Box<dyn Future<Output = Response> + Send>>),
+}
+
+/// Not itself asynchronous: what is read off the head of a request has no place in the future of its call.
+fn post(
+    app: App,
+    server: Option<String>,
+    request: Request<axum::body::Body>,
+) -> impl Future<Output = Response> + Send + 'static {
+    // What else the request came with is dropped here: a call should not carry it while it waits for its server.
+    let (Parts { headers, mut extensions, .. }, body) = request.into_parts();
+    let visit = extensions.remove::<Visit>();
     let endpoint = if server.is_some() { ONE } else { ALL };
-    let mut entered = match enter(app, "POST", [ALL, ONE], server.as_deref(), parts.headers, visit.as_ref()).await {
-        Ok(entered) => entered,
-        Err(refusal) => return refusal.respond(None),
-    };
+    async move {
+        let entered = enter(app, "POST", [ALL, ONE], server.as_deref(), headers, visit.as_ref()).await;
+        let next = match entered {
+            Ok(entered) => take(entered, body, endpoint, visit).await,
+            Err(refusal) => return refusal.respond(None),
+        };
+        match next {
+            Next::Serve(call) => early::answer(call).await,
+            Next::Done(response) => response,
+            Next::Later(response) => response.await,
+        }
+    }
+}
+
+/// Reads the message, and finds out what it is.
+async fn take(mut entered: Entered, body: axum::body::Body, endpoint: &'static str, visit: Option<Visit>) -> Next {
     let text = match read_message(&entered.headers, body).await {
         Ok(text) => text,
-        Err(refusal) => return entered.refuse(&refusal, None),
+        Err(refusal) => return Next::Done(entered.refuse(&refusal, None)),
     };
     if batch::is_batch(&text) {
-        return Box::pin(batch::take(entered, text, endpoint, visit.as_ref())).await;
+        return Next::Later(Box::pin(batch::take(entered, text, endpoint, visit)));
     }
     let message = match Message::parse(text) {
         Ok(message) => message,
-        Err(problem) => return entered.refuse(&problem.into(), None),
+        Err(problem) => return Next::Done(entered.refuse(&problem.into(), None)),
     };
     entered.finish.fill(|operation| {
         operation.sizes.request = message.bytes().len() as u64;
         operation.set_method(&message.method());
     });
     match era_of(&entered.headers, &message) {
-        Era::Modern => modern(entered, message).await,
-        Era::Legacy => legacy(entered, message).await,
+        Era::Modern => modern(entered, message),
+        Era::Legacy => legacy(entered, message),
     }
 }
 
@@ -211,22 +248,18 @@ async fn read_text(headers: &HeaderMap, body: axum::body::Body) -> Result<Bytes,
 
 /// Whether the client takes all of these. A client that sends no `Accept` takes everything (RFC 9110, section 12.5.1).
 pub(super) fn accepts(headers: &HeaderMap, wanted: &[&str]) -> bool {
-    let mut values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
-    if values.peek().is_none() {
-        return true;
-    }
-    let named: Vec<&str> = values
-        .flat_map(|value| value.split(','))
-        .map(|range| range.split(';').next().unwrap_or_default().trim())
-        .collect();
-    wanted.iter().all(|kind| {
+    let values = || headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let ranges =
+        || values().flat_map(|value| value.split(',')).map(|range| range.split(';').next().unwrap_or_default());
+    let takes = |kind: &&str| {
         let group = kind.split('/').next().unwrap_or_default();
-        named.iter().any(|name| {
+        ranges().map(str::trim).any(|name| {
             name.eq_ignore_ascii_case(kind)
-                || *name == "*/*"
+                || name == "*/*"
                 || name.strip_suffix("/*").is_some_and(|name| name == group)
         })
-    })
+    };
+    values().next().is_none() || wanted.iter().all(takes)
 }
 
 impl Entered {
@@ -240,53 +273,55 @@ impl Entered {
         self.finish.end(Outcome::Error { whose: crate::fault::Whose::Client, kind: "bad_request" });
     }
 
-    pub(super) fn into_call(self, message: Message, session: Option<Arc<Session>>) -> Call {
+    pub(super) fn into_call(self, message: Message, session: Option<Arc<Session>>) -> Box<Call> {
         let Self { app, caller, headers, reach, finish } = self;
-        Call { app, caller, message, headers, reach, session, finish, carried: false }
+        Box::new(Call { app, caller, message, headers, reach, session, finish, carried: false })
     }
 }
 
 /// A message of the modern era stands by itself.
-async fn modern(mut entered: Entered, message: Message) -> Response {
+fn modern(mut entered: Entered, message: Message) -> Next {
     if let Err(refusal) = check_modern(&entered.headers, &message) {
-        return entered.refuse(&refusal, message.id());
+        return Next::Done(entered.refuse(&refusal, message.id()));
     }
     let version = crate::protocol::era::MODERN.as_str();
     entered.finish.fill(|operation| operation.client_version = Some(version));
     match message.shape() {
-        Shape::Request => early::answer(entered.into_call(message, None)).await,
+        Shape::Request => Next::Serve(entered.into_call(message, None)),
         // Closing the stream is how a modern client cancels; nothing else is notified over HTTP.
         Shape::Notification => {
             entered.finish.end(Outcome::Success);
-            accepted()
+            Next::Done(accepted())
         }
         Shape::Result | Shape::Error => {
             let refusal = Refusal::bad(meta::INVALID_REQUEST, "a client of this version sends no responses");
-            entered.refuse(&refusal, None)
+            Next::Done(entered.refuse(&refusal, None))
         }
     }
 }
 
 /// A message of the legacy era belongs to a session, or opens one.
-async fn legacy(mut entered: Entered, message: Message) -> Response {
+fn legacy(mut entered: Entered, message: Message) -> Next {
     if let Err(refusal) = legacy_version(&entered.headers) {
-        return entered.refuse(&refusal, message.id());
+        return Next::Done(entered.refuse(&refusal, message.id()));
     }
     if message.shape() == Shape::Request && message.method() == "initialize" {
-        return Box::pin(handshake::initialize(entered.into_call(message, None))).await;
+        return Next::Later(Box::pin(handshake::initialize(entered.into_call(message, None))));
     }
     let session = match session_of(&entered) {
         Ok(session) => session,
-        Err(refusal) => return entered.refuse(&refusal, message.id()),
+        Err(refusal) => return Next::Done(entered.refuse(&refusal, message.id())),
     };
     entered.finish.fill(|operation| {
         operation.session = Some(SessionTag::of(&session.id));
         operation.client_version = Some(session.version.as_str());
     });
-    match message.shape() {
-        Shape::Request => early::answer(entered.into_call(message, Some(session))).await,
-        Shape::Notification => Box::pin(notices::notification(entered.into_call(message, Some(session)))).await,
-        Shape::Result | Shape::Error => Box::pin(notices::answer(entered.into_call(message, Some(session)))).await,
+    let shape = message.shape();
+    let call = entered.into_call(message, Some(session));
+    match shape {
+        Shape::Request => Next::Serve(call),
+        Shape::Notification => Next::Later(Box::pin(notices::notification(call))),
+        Shape::Result | Shape::Error => Next::Later(Box::pin(notices::answer(call))),
     }
 }
 

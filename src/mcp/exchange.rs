@@ -3,6 +3,7 @@
 //! `tools/call` reads nothing but the snapshot and touches no database. Each step either goes on or ends in an error that
 //! says whose fault it is; whichever way it ends, exactly one operation is recorded.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::fault::{Fault, Kind, Retry, Whose};
 use crate::mcp::bridge::answer::Fix;
 use crate::mcp::bridge::flow::Flow;
 use crate::mcp::error::{Refusal, empty_response, json_response};
-use crate::mcp::headers::{check_params, trace_headers};
+use crate::mcp::headers::{TRACE, check_params, trace_headers};
 use crate::mcp::listen;
 use crate::mcp::passage::{Began, Course, Passage, read_rest, read_whole};
 use crate::mcp::reach::{Ask, Reached, Reply, reach};
@@ -61,7 +62,7 @@ pub struct Call {
 }
 
 /// Serves one request.
-pub async fn exchange(mut call: Call) -> Response {
+pub async fn exchange(mut call: Box<Call>) -> Response {
     let era = call.era();
     match serve(&mut call, era).await {
         Ok(response) => response,
@@ -94,9 +95,11 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
     };
 
     // Resolve: which server, and what it calls the thing.
-    let Some(target) = unless_taken_back(in_flight.as_ref(), resolve(call, tenant, &message)).await else {
-        return Ok(call.taken_back());
+    let target = {
+        let resolving = pin!(resolve(call, tenant, &message));
+        unless_taken_back(in_flight.as_ref(), resolving).await
     };
+    let Some(target) = target else { return Ok(call.taken_back()) };
     let target = target?;
     let (entry, sent, item) = match target {
         Target::Here(response) => {
@@ -127,13 +130,13 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
     }
 
     // Send: replica, session, era, credential are the transport's business.
+    only_what_goes_along(&mut call.headers);
     call.finish.wait();
     let total = Duration::from_millis(entry.upstream.server.spec.timeouts.total_ms);
     let deadline = (sent.method() != "subscriptions/listen").then(|| began + total);
     let trip = Trip::by(deadline.map(Instant::into_std));
     let answered = {
-        // Pinned where it is made: it is large, and would be moved twice on its way into the timeout.
-        let mut sending = std::pin::pin!(send(call, entry, &sent, item, in_flight, deadline, &trip));
+        let mut sending = pin!(send(call, entry, &sent, item, in_flight, deadline, &trip));
         match deadline {
             Some(deadline) => tokio::time::timeout_at(deadline, sending.as_mut()).await,
             None => Ok(sending.await),
@@ -146,8 +149,8 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
 }
 
 /// What comes of waiting; `None` if the client takes its request back first. Whoever does gets no answer to it, whatever came at
-/// the same moment.
-async fn unless_taken_back<T>(in_flight: Option<&InFlight>, waiting: impl Future<Output = T>) -> Option<T> {
+/// the same moment. What waits is pinned where it is made: a future that takes another one as its argument has room for it twice.
+async fn unless_taken_back<T>(in_flight: Option<&InFlight>, waiting: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     let Some(request) = in_flight else { return Some(waiting.await) };
     tokio::select! {
         biased;
@@ -185,7 +188,8 @@ async fn send(
             cancel: in_flight.as_ref().map(|request| &request.cancel),
             trip,
         };
-        unless_taken_back(in_flight.as_ref(), reach(&ask)).await
+        let reaching = pin!(reach(&ask));
+        unless_taken_back(in_flight.as_ref(), reaching).await
     };
     call.tried(trip);
     let Some(reached) = reached else { return Ok(call.taken_back()) };
@@ -209,7 +213,8 @@ async fn answer(
     let Reached { reply, fix, mut origin, .. } = reached;
     let (source, first) = match reply {
         Reply::Json(status, body, mut attempt) => {
-            let Some(began) = unless_taken_back(in_flight.as_ref(), read_whole(body)).await else {
+            let reading = pin!(read_whole(body));
+            let Some(began) = unless_taken_back(in_flight.as_ref(), reading).await else {
                 return Ok(call.taken_back());
             };
             call.finish.waited();
@@ -234,9 +239,11 @@ async fn answer(
         }
         // Most answers of a shared channel are a response and nothing before it: those need no stream.
         Reply::Stream(mut source @ Source::Mux(..)) => {
-            let Some(first) = unless_taken_back(in_flight.as_ref(), source.next()).await else {
-                return Ok(call.taken_back());
+            let first = {
+                let next = pin!(source.next());
+                unless_taken_back(in_flight.as_ref(), next).await
             };
+            let Some(first) = first else { return Ok(call.taken_back()) };
             let dropped = || Fault::upstream(Kind::Dropped, Retry::MaybeSent, "the server ended");
             let piece = first.unwrap_or_else(|| Err(dropped())).map_err(|fault| {
                 source.failed(&fault);
@@ -293,7 +300,8 @@ async fn long(
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         return Ok(response);
     }
-    let Some(rest) = unless_taken_back(in_flight.as_ref(), read_rest(head, body, limit)).await else {
+    let reading = pin!(read_rest(head, body, limit));
+    let Some(rest) = unless_taken_back(in_flight.as_ref(), reading).await else {
         return Ok(call.taken_back());
     };
     let read = rest.and_then(read_message);
@@ -372,6 +380,14 @@ fn has_own_stream(entry: &Entry) -> bool {
     };
     let over_http = matches!(entry.upstream.transport, crate::upstream::Transport::Http(_));
     entry.upstream.known().is_some_and(|peer| peer.modern.is_some() && (over_http || announces(&peer)))
+}
+
+/// Leaves the headers that may go along to the server. The others hold the client's read buffer, and much memory that would be
+/// cold by the time the answer comes.
+fn only_what_goes_along(headers: &mut HeaderMap) {
+    let goes = |name: &HeaderName| TRACE.contains(&name.as_str()) || name.as_str().starts_with(meta::PARAM_PREFIX);
+    *headers =
+        headers.iter().filter(|(name, _)| goes(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
 }
 
 fn param_headers(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {

@@ -35,7 +35,7 @@ struct Agreed {
 }
 
 /// Opens a session.
-pub async fn initialize(mut call: Call) -> Response {
+pub async fn initialize(mut call: Box<Call>) -> Response {
     match open(&mut call).await {
         Ok(response) => response,
         Err(refusal) => {
@@ -123,7 +123,7 @@ async fn with_server(
                 Opening::Declined(declined) => return Ok(Err(declined)),
                 Opening::Open(link) => {
                     let Legacy { version, result } = link.legacy.clone();
-                    Agreed { version, result, link: Some(Arc::from(link)) }
+                    Agreed { version, result, link: Some(link) }
                 }
             }
         }

@@ -16,6 +16,9 @@ use crate::registry::catalog::Mirrored;
 /// Methods that the modern era has no more.
 const REMOVED: [&str; 5] = ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"];
 
+/// The headers that say to which trace a request belongs (W3C Trace Context).
+pub const TRACE: [&str; 2] = ["traceparent", "tracestate"];
+
 /// Longest header of a trace that is carried on, bytes.
 const MOST_TRACE: usize = 512;
 
@@ -119,7 +122,7 @@ pub fn mirror_params(message: &Message, mirrored: &[Mirrored]) -> Vec<(HeaderNam
     mirrored.iter().filter_map(header).collect()
 }
 
-/// The headers that say to which trace a request belongs (W3C Trace Context), to be carried on as they are. `tracestate`
+/// Those of [`TRACE`], to be carried on as they are. `tracestate`
 /// means nothing without a good `traceparent`, and a second value of either is somebody's mistake.
 pub fn trace_headers(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
     let one = |name: &'static str| {
@@ -127,17 +130,16 @@ pub fn trace_headers(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
         let value = values.next().filter(|value| value.len() <= MOST_TRACE)?;
         values.next().is_none().then(|| (HeaderName::from_static(name), value.clone()))
     };
-    match one("traceparent") {
-        Some(parent) if trace_of(headers).is_some() => {
-            [Some(parent), one("tracestate")].into_iter().flatten().collect()
-        }
+    let [parent, state] = TRACE;
+    match one(parent) {
+        Some(parent) if trace_of(headers).is_some() => [Some(parent), one(state)].into_iter().flatten().collect(),
         _ => Vec::new(),
     }
 }
 
 /// The trace id of a `traceparent` header.
 pub fn trace_of(headers: &HeaderMap) -> Option<u128> {
-    let text = headers.get("traceparent")?.to_str().ok()?;
+    let text = headers.get(TRACE[0])?.to_str().ok()?;
     u128::from_str_radix(text.split('-').nth(1)?, 16).ok().filter(|id| *id != 0)
 }
 

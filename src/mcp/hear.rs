@@ -2,11 +2,9 @@
 //! for as long as the client listens. What changed in lists is not passed on, because the gateway tells that itself.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
 
 use crate::access::Caller;
 use crate::app::App;
@@ -19,11 +17,10 @@ use crate::mcp::source::Source;
 use crate::protocol::message::Shape;
 use crate::protocol::sse;
 use crate::upstream::http::{Answer, Content};
+use crate::upstream::notices::pause;
 use crate::upstream::session::HttpSession;
+use crate::upstream::trip::Trip;
 use crate::upstream::{Transport, Upstream};
-
-/// About how long a server's stream that ended is left alone before it is opened again.
-pub const REOPEN: Duration = Duration::from_secs(5);
 
 /// Passes on what a server says in the session that belongs to a client of the common endpoint, while the client listens.
 pub fn hear_link(app: &App, caller: &Caller, session: &Arc<Session>, server: ServerId, link: Arc<HttpSession>) {
@@ -40,7 +37,7 @@ pub fn hear_link(app: &App, caller: &Caller, session: &Arc<Session>, server: Ser
                     Ok(Heard::Lost) => {
                         session.lose(server, &link);
                         if let Transport::Http(place) = &upstream.transport
-                            && reach::link(&app, &caller, &session, &upstream, place).await.is_ok()
+                            && reach::link(&app, &Trip::default(), &caller, &session, &upstream, place).await.is_ok()
                         {
                             // The new session is listened to in its own right.
                             return;
@@ -51,7 +48,7 @@ pub fn hear_link(app: &App, caller: &Caller, session: &Arc<Session>, server: Ser
                         tracing::debug!(server = %upstream.server.spec.slug, "the server's stream broke: {fault}");
                     }
                 }
-                sleep(REOPEN.mul_f64(rand::random_range(0.8..1.2))).await;
+                pause().await;
             }
         };
         tokio::select! {
@@ -83,7 +80,7 @@ async fn hear(
 ) -> Result<Heard, Fault> {
     let Transport::Http(server): &Transport = &upstream.transport else { return Ok(Heard::NotOffered) };
     let answer = link.listen(server, None).await;
-    if reach::is_lost(&answer) && link.id.is_some() {
+    if link.is_lost(&answer) {
         return Ok(Heard::Lost);
     }
     let Answer { content, attempt, .. } = match answer {

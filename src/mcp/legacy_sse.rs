@@ -22,7 +22,6 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body::Frame;
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::access::{Caller, Opening};
@@ -40,6 +39,7 @@ use crate::mcp::{handshake, listen, notices};
 use crate::protocol::message::{Message, Shape};
 use crate::protocol::meta;
 use crate::telemetry::{Outcome, SessionTag};
+use crate::upstream::notices::pause;
 use crate::web::Visit;
 use crate::web::path::Named;
 
@@ -54,8 +54,6 @@ pub const MESSAGES: &str = "/messages";
 const WAITING: usize = 64;
 /// Most requests of one channel under way.
 const MOST_UNDER_WAY: usize = 256;
-/// Pause before a server's own stream that ended is opened again.
-const REOPEN: Duration = Duration::from_secs(5);
 
 /// The open channels, by the name that only their owners know.
 #[derive(Default)]
@@ -308,7 +306,8 @@ async fn take(channel: Arc<Channel>, mut entered: Entered, message: Message) -> 
     };
     let shape = message.shape();
     let initialized = message.method() == "notifications/initialized";
-    let call = Call { carried: true, ..entered.into_call(message, session.clone()) };
+    let mut call = entered.into_call(message, session.clone());
+    call.carried = true;
     match shape {
         Shape::Request => {
             let tasks = call.app.tasks.clone();
@@ -341,7 +340,7 @@ fn full(channel: &Channel, mut entered: Entered, opens: bool, id: Option<&[u8]>)
 }
 
 /// Serves one request and puts the answer into the queue; given up when the stream is gone.
-async fn answer(channel: Arc<Channel>, call: Call, lane: Lane, opens: bool, _place: OwnedSemaphorePermit) {
+async fn answer(channel: Arc<Channel>, call: Box<Call>, lane: Lane, opens: bool, _place: OwnedSemaphorePermit) {
     let (app, id) = (call.app.clone(), call.message.id_bytes().unwrap_or_default());
     let served = async {
         if !opens {
@@ -388,7 +387,7 @@ async fn hear(channel: Arc<Channel>, app: App, caller: Caller, session: Arc<Sess
                 pump(&app, response, &lane, None).await;
             }
             drop(lane);
-            sleep(REOPEN).await;
+            pause().await;
         }
     };
     tokio::select! {

@@ -41,8 +41,9 @@ use crate::protocol::{meta, sse};
 use crate::registry::catalog::Kind;
 use crate::registry::snapshot::{Entry, Tenant};
 use crate::telemetry::Outcome;
-use crate::upstream::http::{Answer, Content, HttpServer};
+use crate::upstream::http::{Answer, Content};
 use crate::upstream::session::HttpSession;
+use crate::upstream::trip::Trip;
 use crate::upstream::{Notice, Transport, Upstream};
 
 /// Messages that wait for a slow listener; it then misses some.
@@ -170,12 +171,13 @@ async fn server_stream(
     if entry.upstream.peer_for(Era::Legacy).await?.era_for(Era::Legacy) != Era::Legacy {
         return Ok(None);
     }
-    let mut link = reach::link(app, caller, session, &entry.upstream, server).await?;
+    let trip = Trip::default();
+    let mut link = reach::link(app, &trip, caller, session, &entry.upstream, server).await?;
     let mut answer = link.listen(server, last).await;
-    if reach::is_lost(&answer) && link.id.is_some() {
+    if link.is_lost(&answer) {
         // What came before is gone with the server's session.
         session.lose(entry.upstream.server.id, &link);
-        link = reach::link(app, caller, session, &entry.upstream, server).await?;
+        link = reach::link(app, &trip, caller, session, &entry.upstream, server).await?;
         answer = link.listen(server, None).await;
     }
     Ok(Some((entry.upstream.clone(), answer?, link, tag)))
@@ -291,7 +293,7 @@ async fn feed(wants: Wants, outbox: mpsc::Sender<Bytes>) {
             () = app.shutdown.cancelled() => {
                 if let Some(id) = &wants.subscription {
                     // One who does not read has a moment to begin to.
-                    let _ = outbox.send_timeout(completion(id), FAREWELL).await;
+                    let _ = Box::pin(outbox.send_timeout(completion(id), FAREWELL)).await;
                 }
                 if let Some(session) = &wants.session {
                     session.close_all_outboxes();
@@ -418,10 +420,7 @@ pub fn pass_level_on(call: &Call, session: &Arc<Session>, params: &[u8]) {
         let (upstream, message) = (entry.upstream.clone(), message.clone());
         call.app.tasks.spawn(async move {
             if let Transport::Http(server) = &upstream.transport {
-                let server: &HttpServer = server;
-                if let Ok(answer) = link.post(server, message, Vec::new()).await {
-                    let _ = server.response(answer).await;
-                }
+                let _ = link.ask(server, message).await;
             }
         });
     }

@@ -29,7 +29,7 @@ const MOMENT: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 16;
 
 /// Takes a notification. One that means nothing here is taken all the same: nobody waits for an answer.
-pub async fn notification(mut call: Call) -> Response {
+pub async fn notification(mut call: Box<Call>) -> Response {
     let Some(session) = call.session.clone() else { return accepted() };
     let own_endpoint = matches!(call.reach, Reach::One(_));
     match call.message.method().as_ref() {
@@ -98,13 +98,11 @@ async fn tell(call: &Call, session: &Arc<Session>, channels: bool) {
 }
 
 async fn pass_on(upstream: &Arc<Upstream>, link: &Arc<HttpSession>, message: Bytes) {
-    if let Transport::Http(server) = &upstream.transport {
-        let _ = timeout(TAKING, link.post(server, message, Vec::new())).await;
-    }
+    let _ = timeout(TAKING, link.tell(upstream, message)).await;
 }
 
 /// Takes the client's answer to a request of a server and passes it on, once, to the one that asked.
-pub async fn answer(mut call: Call) -> Response {
+pub async fn answer(mut call: Box<Call>) -> Response {
     let asked = call.session.as_ref().and_then(|session| session.answer(call.message.id()?));
     let Some(asked) = asked else {
         let refusal =

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::access::Caller;
 use crate::app::App;
@@ -28,10 +28,10 @@ use crate::upstream::channel::Who;
 use crate::upstream::http::{Answer, Content, HttpServer, Outgoing, garbage, mirror};
 use crate::upstream::mux::{Mux, Origin};
 use crate::upstream::peer::contradicts;
-use crate::upstream::session::{HttpSession, Opening};
+use crate::upstream::session::HttpSession;
 use crate::upstream::trip::Trip;
 use crate::upstream::wire::Body;
-use crate::upstream::{Channel, Transport, Upstream, denies};
+use crate::upstream::{Channel, Transport, Upstream};
 
 /// The methods of all protocol versions that change nothing.
 const READS: [&str; 9] = [
@@ -172,7 +172,7 @@ pub async fn reach(ask: &Ask<'_>) -> Result<Reached, Fault> {
 }
 
 async fn over_channel(ask: &Ask<'_>) -> Result<Reached, Fault> {
-    let channel = ask.upstream.channel_on(ask.trip, &who(ask.caller, ask.session), ask.era()).await?;
+    let channel = ask.upstream.channel(ask.trip, &who(ask.caller, ask.session), ask.era()).await?;
     let Some(Channel { mux, peer, era, mut attempt, .. }) = channel else {
         return Err(Fault::gateway(Kind::Setup, "the server has no channel"));
     };
@@ -230,14 +230,14 @@ async fn over_http(ask: &Ask<'_>, server: &HttpServer) -> Result<Reached, Fault>
     let peer = ask.upstream.peer_for(ask.era()).await?;
     let era = peer.era_for(ask.era());
     let mut tried = spoken(ask, server, era).await;
-    let doubtful = match &tried {
-        Ok(Reached { reply: Reply::Refused(status, message), .. }) => {
-            contradicts(era, status.as_u16(), message.error_code())
-        }
-        Ok(_) => false,
-        Err(fault) => denies(era, fault),
+    let came = match &tried {
+        Ok(Reached { reply: Reply::Refused(status, message), .. }) => Ok((status.as_u16(), message.error_code())),
+        Ok(_) => Ok((StatusCode::OK.as_u16(), None)),
+        Err(fault) => Err(fault),
     };
-    if doubtful && let Some(now) = Box::pin(ask.upstream.relearn(&peer, ask.era())).await {
+    if contradicts(era, came)
+        && let Some(now) = Box::pin(ask.upstream.relearn(&peer, ask.era())).await
+    {
         if let Ok(refused) = &mut tried {
             refused.origin.answered();
         }
@@ -253,7 +253,7 @@ async fn spoken(ask: &Ask<'_>, server: &HttpServer, era: Era) -> Result<Reached,
     match (era, ask.session) {
         (Era::Modern, _) => {
             let caller = caller_key(ask.caller.principal());
-            let answer = server.post_on(ask.trip, caller, ask.may_repeat(), &ask.modern()).await?;
+            let answer = server.post(ask.trip, caller, ask.may_repeat(), &ask.modern()).await?;
             reached(ask, server, answer, ask.fix(Era::Modern), Back::None, MODERN).await
         }
         (Era::Legacy, Some(session)) => in_session(ask, server, session).await,
@@ -266,12 +266,12 @@ async fn spoken(ask: &Ask<'_>, server: &HttpServer, era: Era) -> Result<Reached,
 async fn in_session(ask: &Ask<'_>, server: &HttpServer, session: &Arc<Session>) -> Result<Reached, Fault> {
     let mut again = true;
     loop {
-        let link = link_on(ask.app, ask.trip, ask.caller, session, ask.upstream, server).await?;
+        let link = link(ask.app, ask.trip, ask.caller, session, ask.upstream, server).await?;
         if let Some(cancel) = ask.cancel {
             cancel.forward_to(ask.upstream, &link);
         }
-        let answer = link.post_on(ask.trip, server, ask.message.bytes().clone(), ask.trace.clone()).await;
-        if again && (is_lost(&answer) && link.id.is_some() || may_move(&answer, server)) {
+        let answer = link.post(ask.trip, server, ask.message.bytes().clone(), ask.trace.clone()).await;
+        if again && link.is_over(&answer, server) {
             session.lose(ask.upstream.server.id, &link);
             again = false;
             continue;
@@ -283,39 +283,31 @@ async fn in_session(ask: &Ask<'_>, server: &HttpServer, session: &Arc<Session>) 
 
 /// In one of the gateway's own sessions, under a number of its own: with the replica that the policy says, or the next.
 async fn in_shared_session(ask: &Ask<'_>, server: &HttpServer) -> Result<Reached, Fault> {
-    let mut last = None;
-    for replica in server.order(caller_key(ask.caller.principal()))? {
-        match Box::pin(in_session_with(ask, server, replica)).await {
-            Ok(reached) => return Ok(reached),
-            Err(fault) => {
-                let next = fault.may_go_on(ask.may_repeat());
-                last = Some(fault);
-                if !next {
-                    break;
-                }
-            }
-        }
-    }
-    Err(last.unwrap_or_else(|| server.balance().none_left(Instant::now())))
+    let order = server.order(caller_key(ask.caller.principal()))?;
+    server.walk(ask.trip, order, ask.may_repeat(), |place| in_session_with(ask, server, place)).await
 }
 
-async fn in_session_with(ask: &Ask<'_>, server: &HttpServer, replica: usize) -> Result<Reached, Fault> {
+async fn in_session_with(ask: &Ask<'_>, server: &HttpServer, mut place: InFlight) -> Result<Reached, Fault> {
+    let replica = place.index();
     let mut again = true;
     loop {
-        let link = ask.upstream.own_session_at(server, ask.trip, replica).await?;
+        let (link, taken) = ask.upstream.own_session_with(server, ask.trip, place).await?;
         let number = link.number();
         let (bytes, token) = to_legacy(ask.message, Some(number));
         let id = Bytes::from(number.to_string());
         let fix = Fix { renumbered: Some(id.clone()), token, ..ask.fix(Era::Legacy) };
         // From here on a client that goes away takes its request back, whether the answer has begun or not.
         let mut withdrawal = Withdrawal::new(ask.app, ask.upstream, &link, &id);
-        let answer = link.post_on(ask.trip, server, bytes, ask.trace.clone()).await;
+        let answer = server.send_with(taken, Method::POST, &link.outgoing(bytes, ask.trace.clone())).await;
         if answer.is_err() {
             withdrawal.answered();
         }
-        if again && is_lost(&answer) && link.id.is_some() {
+        if again && link.is_lost(&answer) {
+            // With the answer goes its place.
+            drop(answer);
             withdrawal.answered();
             ask.upstream.lose_own_session(&link);
+            place = server.place(ask.trip, replica).await?;
             again = false;
             continue;
         }
@@ -324,33 +316,8 @@ async fn in_session_with(ask: &Ask<'_>, server: &HttpServer, replica: usize) -> 
     }
 }
 
-/// Whether the server knows the session no more.
-pub fn is_lost(answer: &Result<Answer, Fault>) -> bool {
-    match answer {
-        Ok(answer) => answer.status == StatusCode::NOT_FOUND,
-        Err(fault) => fault.kind == Kind::Status(404),
-    }
-}
-
-/// Whether the replica that holds the session is out of reach, nothing was sent, and another may take the session over.
-fn may_move(answer: &Result<Answer, Fault>, server: &HttpServer) -> bool {
-    let gone =
-        |fault: &Fault| fault.retry == Retry::NotSent && matches!(fault.kind, Kind::Unreachable | Kind::BreakerOpen);
-    server.balance().len() > 1 && answer.as_ref().is_err_and(gone)
-}
-
 /// The session with a server that belongs to a client's session; opened with the client's own parameters when there is none.
 pub async fn link(
-    app: &App,
-    caller: &Caller,
-    session: &Arc<Session>,
-    upstream: &Arc<Upstream>,
-    server: &HttpServer,
-) -> Result<Arc<HttpSession>, Fault> {
-    link_on(app, &Trip::default(), caller, session, upstream, server).await
-}
-
-async fn link_on(
     app: &App,
     trip: &Trip,
     caller: &Caller,
@@ -360,25 +327,16 @@ async fn link_on(
 ) -> Result<Arc<HttpSession>, Fault> {
     let cell = session.link(upstream.server.id);
     let open = || async {
-        let opened: Arc<HttpSession> =
-            match HttpSession::open(server, &trip.beside(), caller_key(caller.principal()), &session.init).await? {
-                Opening::Open(opened) => Arc::from(opened),
-                Opening::Declined(error) => {
-                    let text = error.text("message").unwrap_or_default().into_owned();
-                    return Err(Fault::upstream(Kind::Garbage, Retry::NotSent, format!("the server declines: {text}")));
-                }
-            };
+        let opening = HttpSession::open(server, &trip.beside(), caller_key(caller.principal()), &session.init).await?;
+        let opened = opening.session()?;
         opened.confirm(server).await?;
         if let Some(level) = session.level() {
-            let message = message::call(Some(b"\"mcpg-level\""), "logging/setLevel", &level);
-            let answer = opened.post(server, message, Vec::new()).await?;
-            server.response(answer).await?;
+            opened.ask(server, message::call(Some(b"\"mcpg-level\""), "logging/setLevel", &level)).await?;
         }
         for uri in watched_there(app, caller, session, upstream) {
             let params = format!("{{\"uri\":{}}}", json::quote(&uri));
             let message = message::call(Some(b"\"mcpg-watch\""), "resources/subscribe", params.as_bytes());
-            let answer = opened.post(server, message, Vec::new()).await?;
-            server.response(answer).await?;
+            opened.ask(server, message).await?;
         }
         if session.reach == Reach::All {
             hear::hear_link(app, caller, session, upstream.server.id, opened.clone());

@@ -27,8 +27,8 @@ use crate::protocol::era::Era;
 use crate::protocol::message::{self, Message, Shape};
 use crate::protocol::{meta, sse};
 use crate::telemetry::Outcome;
+use crate::upstream::Upstream;
 use crate::upstream::way::User;
-use crate::upstream::{Transport, Upstream};
 
 /// After the response a server gets this long to end its stream, so that the connection can be used again.
 const LINGER: Duration = Duration::from_millis(500);
@@ -433,13 +433,10 @@ fn decline(app: &App, upstream: &Arc<Upstream>, way: Way, error: Bytes, hold: im
     let upstream = upstream.clone();
     app.tasks.spawn(async move {
         let _hold = hold;
-        match (way, &upstream.transport) {
-            (Way::Http(link), Transport::Http(server)) => {
-                let _ = link.post(server, error, Vec::new()).await;
-            }
+        match way {
+            Way::Http(link) => link.tell(&upstream, error).await,
             // It may have been withdrawn.
-            (Way::Mux(mux, token), _) => drop(mux.reply(token, error).await),
-            _ => {}
+            Way::Mux(mux, token) => drop(mux.reply(token, error).await),
         }
     });
 }

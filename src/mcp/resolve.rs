@@ -115,9 +115,7 @@ async fn at_one<'a>(call: &Call, entry: &'a Entry, message: &'a Message, era: Er
     let method = message.method();
     let to_server = |item| Ok(Target::Server { entry, message: Cow::Borrowed(message), item });
     let item = match method.as_ref() {
-        "tools/call" => {
-            message.text("name").and_then(|name| entry.catalog.tools.iter().find(|item| *item.key == *name))
-        }
+        "tools/call" => message.text("name").and_then(|name| entry.catalog.tool(&name)),
         _ => None,
     };
     match method.as_ref() {

@@ -9,23 +9,21 @@ use std::time::Duration;
 
 use axum::response::Response;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::app::App;
 use crate::fault::Fault;
 use crate::json;
 use crate::mcp::error::{Refusal, json_response};
 use crate::mcp::exchange::Call;
-use crate::mcp::hear::REOPEN;
 use crate::mcp::reach::who;
-use crate::mcp::source::Source;
-use crate::protocol::era::{Era, MODERN};
+use crate::protocol::era::Era;
 use crate::protocol::message::{Message, Shape};
 use crate::registry::snapshot::Entry;
-use crate::upstream::channel::{Watcher, Who};
-use crate::upstream::http::{Answer, Content, Outgoing, mirror};
+use crate::upstream::channel::Watcher;
 use crate::upstream::mux::Origin;
-use crate::upstream::{Notice, Told, Transport, Upstream, peer};
+use crate::upstream::notices::pause;
+use crate::upstream::{Transport, Upstream};
 
 /// How long servers may take to say whether they will tell.
 const SAYING: Duration = Duration::from_secs(5);
@@ -35,7 +33,7 @@ pub struct Watch {
     upstream: Arc<Upstream>,
     /// Which.
     pub uris: Vec<String>,
-    /// Over a channel of the legacy era it is a wish, given up with the watch.
+    /// In the legacy era it is a wish, given up with the watch.
     watcher: Watcher,
 }
 
@@ -56,7 +54,7 @@ impl Watch {
             let mut declined = Vec::new();
             let asking = async {
                 for uri in &watch.uris {
-                    if watch.ask(uri).await.is_ok_and(|agreed| !agreed) {
+                    if watch.watcher.watch(uri).await.is_ok_and(|agreed| !agreed) {
                         declined.push(uri.clone());
                     }
                 }
@@ -67,17 +65,6 @@ impl Watch {
         watch
     }
 
-    /// Asks a legacy server for one; whether it agrees.
-    async fn ask(&self, uri: &str) -> Result<bool, Fault> {
-        if let Transport::Http(_) = &self.upstream.transport {
-            let params = format!("{{\"uri\":{}}}", json::quote(uri));
-            let told = self.upstream.ask("resources/subscribe", &params).await?;
-            return Ok(matches!(told, Told::Result(_)));
-        }
-        let answer = self.watcher.watch(uri).await?;
-        Ok(answer.is_none_or(|answer| answer.shape() == Shape::Result))
-    }
-
     /// Makes the server tell, as long as `outbox` is open.
     pub async fn keep(mut self, app: App, outbox: mpsc::Sender<bytes::Bytes>) {
         if self.uris.is_empty() {
@@ -85,7 +72,6 @@ impl Watch {
         }
         let watching = async {
             loop {
-                let mut pause = REOPEN.mul_f64(rand::random_range(0.8..1.2));
                 tokio::select! {
                     result = self.once() => if let Err(fault) = result {
                         tracing::debug!(server = %self.upstream.server.spec.slug, "watching its resources broke: {fault}");
@@ -97,9 +83,9 @@ impl Watch {
                     && !now.shares_way(&self.upstream)
                 {
                     self = Self::new(now, self.uris);
-                    pause = Duration::ZERO;
+                } else {
+                    pause().await;
                 }
-                sleep(pause).await;
             }
         };
         tokio::select! {
@@ -119,34 +105,16 @@ impl Watch {
         }
         let list: Vec<String> = self.uris.iter().map(|uri| json::quote(uri)).collect();
         let params = format!("{{\"notifications\":{{\"resourceSubscriptions\":[{}]}}}}", list.join(","));
-        let message = peer::modern_request("mcpg-watch", "subscriptions/listen", &params);
-        let mut source = match &upstream.transport {
-            Transport::Http(server) => {
-                let headers = mirror(Era::Modern, "subscriptions/listen", None);
-                let outgoing = Outgoing { message, version: Some(MODERN), headers, ..Outgoing::default() };
-                let Answer { content, mut attempt, .. } = server.post(0, true, &outgoing).await?;
-                // It offers no such stream, and would not the next time.
-                let Content::Events(mut body) = content else { return std::future::pending().await };
-                body.be_patient();
-                attempt.rest();
-                Source::events(body, attempt, server.limits().message)
-            }
-            Transport::Stdio(_) | Transport::Sse(_) => {
-                let Some(channel) = upstream.channel(&Who::default(), Era::Modern).await? else { return Ok(()) };
-                Source::mux(channel.mux.call(message, Origin::GATEWAY).await?, None)
-            }
-        };
-        while let Some(piece) = source.next().await {
-            if let Some(message) = piece?.message.filter(|message| message.shape() == Shape::Notification) {
-                let _ = upstream.ground.notices.send(Notice { server: upstream.server.id, session: None, message });
-            }
+        match upstream.subscribe(&params).await? {
+            Some(voice) => upstream.herald().hear(voice).await,
+            // It offers no such stream, and would not the next time.
+            None => std::future::pending().await,
         }
-        Ok(())
     }
 
     async fn in_own_session(&self) -> Result<(), Fault> {
         for uri in &self.uris {
-            if !self.ask(uri).await? {
+            if !self.watcher.watch(uri).await? {
                 tracing::warn!(server = %self.upstream.server.spec.slug, "it no longer tells of `{uri}`, which is watched");
             }
         }
@@ -157,7 +125,7 @@ impl Watch {
         // Asking may itself have found the session lost: what counts is the one it was asked in last.
         let session = self.upstream.own_session(server).await?;
         loop {
-            sleep(REOPEN).await;
+            pause().await;
             if !Arc::ptr_eq(&session, &self.upstream.own_session(server).await?) {
                 return Ok(());
             }

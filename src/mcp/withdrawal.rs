@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use crate::app::App;
 use crate::protocol::message;
+use crate::upstream::Upstream;
 use crate::upstream::session::HttpSession;
-use crate::upstream::{Transport, Upstream};
 
 /// Sends the notification when dropped, unless the answer came.
 pub struct Withdrawal {
@@ -40,10 +40,6 @@ impl Drop for Withdrawal {
         let params = format!("{{\"requestId\":{}}}", String::from_utf8_lossy(&self.id));
         let notification = message::call(None, "notifications/cancelled", params.as_bytes());
         let (upstream, link) = (self.upstream.clone(), self.link.clone());
-        self.app.tasks.spawn(async move {
-            if let Transport::Http(server) = &upstream.transport {
-                let _ = link.post(server, notification, Vec::new()).await;
-            }
-        });
+        self.app.tasks.spawn(async move { link.tell(&upstream, notification).await });
     }
 }

@@ -1,6 +1,7 @@
 //! The way to an identity provider and back. What comes back counts only in the browser that was sent, only once, and only at the
 //! callback of the provider that it was sent to; each provider has one of its own, so that none answers for another.
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery};
 use axum::response::Response;
 use http::StatusCode;
@@ -60,7 +61,12 @@ pub(super) async fn send(
     Ok(see_other(leg.url.as_str()))
 }
 
-pub(super) async fn callback(visitor: Visitor, Path(name): Path<String>, RawQuery(query): RawQuery) -> Response {
+pub(super) async fn callback(
+    visitor: Visitor,
+    path: Result<Path<String>, PathRejection>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let name = path.map(|Path(name)| name).unwrap_or_default();
     let query = query.filter(|query| query.len() <= LONGEST).unwrap_or_default();
     let fields = Fields::of(query.as_bytes());
     let Some(provider) = visitor.app.providers.get(&name) else {

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use askama::Template;
 use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_FRAME_OPTIONS};
 use http::{HeaderValue, StatusCode};
@@ -92,8 +93,8 @@ pub(super) fn form_action(app: &App, redirect_uri: Option<&str>) -> String {
 }
 
 /// The stylesheet, under its own name only.
-pub(super) async fn asset(Path(file): Path<String>) -> Response {
-    if file != *STYLE_NAME {
+pub(super) async fn asset(path: Result<Path<String>, PathRejection>) -> Response {
+    if !path.is_ok_and(|Path(file)| file == *STYLE_NAME) {
         return StatusCode::NOT_FOUND.into_response();
     }
     let headers = [(CONTENT_TYPE, "text/css; charset=utf-8"), (CACHE_CONTROL, "public, max-age=31536000, immutable")];

@@ -39,8 +39,11 @@ pub(super) async fn token(app: App, headers: HeaderMap, form: Form) -> Result<Re
         GrantType::RefreshToken => "refresh",
         GrantType::ClientCredentials => "client_credentials",
     };
-    let reason = given.as_ref().err().map_or("", Denied::reason);
-    app.recorder.metrics().auth(tenant, method, given.is_ok(), reason);
+    // That somebody signed in was counted when they did.
+    if given.is_err() || kind != GrantType::AuthorizationCode {
+        let reason = given.as_ref().err().map_or("", Denied::reason);
+        app.recorder.metrics().auth(tenant, method, given.is_ok(), reason);
+    }
     given.map(|given| tokens(given, now)).inspect_err(|denied| denied.note(&app))
 }
 
@@ -89,21 +92,14 @@ async fn of_code(
         redirect_uri: form.get("redirect_uri").map(str::to_owned),
         resource: resource(app, form)?.map(|resource| app.issuer.uri(&resource)),
     };
-    match app.grants.redeem(&shown, now).await {
-        Ok(tokens) => {
-            let grant = app.store.grant_of_token(&hash_token(tokens.access.expose()), false).await?;
-            *tenant = grant.and_then(|grant| grant.tenant().ok());
-            Ok(tokens)
+    app.grants.redeem(&shown, now).await.map_err(|refusal| {
+        *tenant = refusal.ended.as_ref().map(|ended| ended.tenant.clone());
+        if refusal.reason != "resource" {
+            return refusal;
         }
-        Err(refusal) => {
-            *tenant = refusal.ended.as_ref().map(|ended| ended.tenant.clone());
-            if refusal.reason == "resource" {
-                let text = "the code is for another resource; begin again with the one that is wanted";
-                return Err(Refusal { code: OauthCode::InvalidTarget, text, ..refusal });
-            }
-            Err(refusal)
-        }
-    }
+        let text = "the code is for another resource; begin again with the one that is wanted";
+        Refusal { code: OauthCode::InvalidTarget, text, ..refusal }
+    })
 }
 
 /// For a refresh token (RFC 6749 section 6).

@@ -2,7 +2,7 @@
 //! read that routing and checking need. Asking for it pages through the lists, within bounds.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ahash::AHashMap;
 use bytes::Bytes;
@@ -115,9 +115,34 @@ pub struct Catalog {
     pub prompts: Vec<Item>,
     /// What could not be kept, and why.
     pub problems: Vec<String>,
+    by_name: ByName,
 }
 
+/// Where each tool stands in its list, found out when the first is looked for. Two lists that are the same have the same.
+#[derive(Debug, Default)]
+struct ByName(OnceLock<AHashMap<Arc<str>, usize>>);
+
+impl Clone for ByName {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for ByName {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for ByName {}
+
 impl Catalog {
+    /// The tool of this name.
+    pub fn tool(&self, name: &str) -> Option<&Item> {
+        let all = || self.tools.iter().enumerate().map(|(at, item)| (item.key.clone(), at)).collect();
+        self.tools.get(*self.by_name.0.get_or_init(all).get(name)?)
+    }
+
     /// Whether nothing is known.
     pub fn is_empty(&self) -> bool {
         Kind::ALL.iter().all(|kind| self.items(*kind).is_empty())
@@ -135,6 +160,7 @@ impl Catalog {
 
     /// Room for the items of a kind.
     pub fn items_mut(&mut self, kind: Kind) -> &mut Vec<Item> {
+        self.by_name = ByName::default();
         match kind {
             Kind::Tools => &mut self.tools,
             Kind::Resources => &mut self.resources,

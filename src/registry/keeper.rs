@@ -10,29 +10,28 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 
 use crate::fault::{Fault, Kind as FaultKind};
-use crate::protocol::era::{Era, MODERN};
+use crate::protocol::era::Era;
 use crate::protocol::message::{self, Message, Shape};
-use crate::protocol::{meta, sse};
+use crate::protocol::meta;
 use crate::registry::catalog::{Catalog, Kind};
 use crate::registry::live::{Keeper, Registry};
-use crate::upstream::http::{Answer, Content, HttpServer, Outgoing, mirror, read_message};
-use crate::upstream::peer;
+use crate::upstream::http::HttpServer;
+use crate::upstream::notices::{LISTS, Voice, pause};
 use crate::upstream::session::HttpSession;
+use crate::upstream::trip::Trip;
 use crate::upstream::{Notice, Transport, Upstream};
 
 /// First and longest pause after a failure.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// Several changes in a row are asked about once.
 const SETTLE: Duration = Duration::from_millis(50);
-/// Pause before a stream that ended is opened again.
-const REOPEN: Duration = Duration::from_secs(5);
 
 /// Runs until stopped.
 pub async fn keep(registry: Arc<Registry>, upstream: Arc<Upstream>, keeper: Arc<Keeper>) {
     tokio::select! {
         () = keeper.stop.cancelled() => {}
         () = ask_again_and_again(&registry, &upstream, &keeper) => {}
-        () = listen(&registry, &upstream) => {}
+        () = listen(&upstream) => {}
         () = confirm(&upstream, &keeper) => {}
     }
 }
@@ -120,11 +119,11 @@ fn changed(notice: &Result<Notice, broadcast::error::RecvError>, upstream: &Upst
 }
 
 /// Hears what a server over HTTP says by itself, as long as it will. What children say comes through their channel.
-async fn listen(registry: &Registry, upstream: &Arc<Upstream>) {
+async fn listen(upstream: &Arc<Upstream>) {
     let Transport::Http(server) = &upstream.transport else { return std::future::pending().await };
     loop {
         let heard = match open(upstream, server).await {
-            Ok(Some((answer, session))) => hear(registry, upstream, server, answer, session.as_ref()).await,
+            Ok(Some((voice, session))) => hear(upstream, server, voice, session.as_deref()).await,
             // It does not offer such a stream; changes are found by age.
             Ok(None) => return std::future::pending().await,
             Err(fault) => Err(fault),
@@ -132,12 +131,12 @@ async fn listen(registry: &Registry, upstream: &Arc<Upstream>) {
         if let Err(fault) = heard {
             tracing::debug!(server = %upstream.server.spec.slug, "the stream of notices broke: {fault}");
         }
-        tokio::time::sleep(REOPEN.mul_f64(rand::random_range(0.8..1.2))).await;
+        pause().await;
     }
 }
 
 /// A stream, with the session that it belongs to, if it does.
-type Opened = (Answer, Option<Arc<HttpSession>>);
+type Opened = (Voice, Option<Arc<HttpSession>>);
 
 async fn open(upstream: &Arc<Upstream>, server: &HttpServer) -> Result<Option<Opened>, Fault> {
     let peer = upstream.peer().await?;
@@ -147,32 +146,24 @@ async fn open(upstream: &Arc<Upstream>, server: &HttpServer) -> Result<Option<Op
         return Ok(None);
     }
     let mut held = None;
-    let answer = match peer.era_for(Era::Modern) {
-        Era::Modern => {
-            let params =
-                r#"{"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}}"#;
-            let message = peer::modern_request("mcpg-listen", "subscriptions/listen", params);
-            let headers = mirror(Era::Modern, "subscriptions/listen", None);
-            server.post(0, true, &Outgoing { message, version: Some(MODERN), headers, ..Outgoing::default() }).await
-        }
+    let voice = match peer.era_for(Era::Modern) {
+        Era::Modern => upstream.subscribe(LISTS).await,
         Era::Legacy => {
             let mut own = upstream.own_session(server).await?;
             let mut answer = own.listen(server, None).await;
-            let status = answer.as_ref().map(|answer| FaultKind::Status(answer.status.as_u16()));
-            if status.unwrap_or_else(|fault| fault.kind) == FaultKind::Status(404) && own.id.is_some() {
+            if own.is_lost(&answer) {
                 // It forgot the session, perhaps in a restart.
                 upstream.lose_own_session(&own);
                 own = upstream.own_session(server).await?;
                 answer = own.listen(server, None).await;
             }
             held = Some(own);
-            answer
+            answer.map(|answer| Voice::of(server, answer))
         }
     };
-    match answer {
+    match voice {
         Err(fault) if matches!(fault.kind, FaultKind::Status(405 | 404 | 400)) => Ok(None),
-        Ok(answer) if !matches!(answer.content, Content::Events(_)) => Ok(None),
-        answer => answer.map(|answer| Some((answer, held))),
+        voice => Ok(voice?.map(|voice| (voice, held))),
     }
 }
 
@@ -180,38 +171,21 @@ async fn open(upstream: &Arc<Upstream>, server: &HttpServer) -> Result<Option<Op
 async fn decline(session: &HttpSession, server: &HttpServer, request: &Message) {
     let text = "the gateway itself asked; there is no client behind this session that could answer";
     let error = message::error(request.id(), meta::METHOD_NOT_FOUND, text, None);
-    let _ = session.post(server, error, Vec::new()).await;
+    let _ = session.post(&Trip::default(), server, error, Vec::new()).await;
 }
 
 async fn hear(
-    registry: &Registry,
     upstream: &Upstream,
     server: &HttpServer,
-    answer: Answer,
-    session: Option<&Arc<HttpSession>>,
+    mut voice: Voice,
+    session: Option<&HttpSession>,
 ) -> Result<(), Fault> {
-    let Answer { content, mut attempt, .. } = answer;
-    let Content::Events(mut body) = content else { return Ok(()) };
-    attempt.report(Ok(()), std::time::Instant::now());
-    attempt.rest();
-    // A quiet stream is a healthy one.
-    body.be_patient();
-    let mut reader = sse::Reader::new(server.limits().message);
-    while let Some(piece) = body.chunk().await {
-        reader.feed(&piece?);
-        while let Ok(Some(event)) = reader.event() {
-            let Some(message) = event.data.filter(|data| !data.is_empty()).map(read_message) else { continue };
-            match message {
-                Ok(message) if message.shape() == Shape::Notification => {
-                    let _ = registry.ground.notices.send(Notice { server: upstream.server.id, session: None, message });
-                }
-                Ok(request) if request.shape() == Shape::Request => {
-                    if let Some(session) = session {
-                        decline(session, server, &request).await;
-                    }
-                }
-                _ => {}
-            }
+    let herald = upstream.herald();
+    while let Some(message) = voice.next().await {
+        if let (Some(other), Some(session)) = (herald.tell(message?), session)
+            && other.shape() == Shape::Request
+        {
+            decline(session, server, &other).await;
         }
     }
     Ok(())

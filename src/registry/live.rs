@@ -18,7 +18,7 @@ use crate::id::ServerId;
 use crate::registry::catalog::{Catalog, Kind};
 use crate::registry::keeper;
 use crate::registry::model::{Server, ServerSpec};
-use crate::registry::snapshot::{Entry, Snapshot, State, Trouble};
+use crate::registry::snapshot::{Entry, Snapshot, State};
 use crate::upstream::peer::Peer;
 use crate::upstream::way::reach_alike;
 use crate::upstream::{Ground, Upstream};
@@ -49,14 +49,14 @@ const LATE: Duration = Duration::from_secs(5);
 
 impl Live {
     /// What is wrong with it that asking has not shown, or not yet.
-    fn trouble(&self) -> Option<Trouble> {
+    fn trouble(&self) -> Option<Fault> {
         let failing = self.entry.upstream.balance().and_then(Replicas::trouble);
         let late = || {
             let text = format!("it has not answered for more than {} s since it was set up", LATE.as_secs());
             (self.entry.state == State::Unknown && self.since.elapsed() > LATE)
                 .then(|| Fault::upstream(FaultKind::Timeout, Retry::NotSent, text))
         };
-        failing.or_else(late).as_ref().map(Trouble::from)
+        failing.or_else(late)
     }
 }
 
@@ -235,7 +235,7 @@ impl Registry {
                     live.entry.catalog = Arc::new(catalog);
                     live.entry.state = State::Ready;
                 }
-                Err(fault) => live.entry.state = State::Unreachable(Trouble::from(&fault)),
+                Err(fault) => live.entry.state = State::Unreachable(fault),
             }
             live.entry.trouble = live.trouble();
             live.checked.send_modify(|count| *count += 1);

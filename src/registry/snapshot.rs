@@ -43,22 +43,7 @@ pub enum State {
     /// It answered.
     Ready,
     /// It did not.
-    Unreachable(Trouble),
-}
-
-/// Why a server does not do what it should.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
-    /// For an administrator.
-    pub detail: String,
-    /// For whoever looks at a list: without addresses, and without what the server wrote.
-    pub public: Cow<'static, str>,
-}
-
-impl From<&Fault> for Trouble {
-    fn from(fault: &Fault) -> Self {
-        Self { detail: fault.to_string(), public: fault.public() }
-    }
+    Unreachable(Fault),
 }
 
 /// A server with what it offers.
@@ -71,7 +56,7 @@ pub struct Entry {
     /// How it was doing when it was last asked.
     pub state: State,
     /// What calls, or their absence, have shown since then.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<Fault>,
     /// For each kind of list, how often it changed or was said to have changed.
     pub marks: [u64; 4],
     /// A call may begin from any snapshot that holds this entry: until then the way stays open.
@@ -91,7 +76,7 @@ impl Entry {
     }
 
     /// How it is doing, in one word, and why if not well.
-    pub fn standing(&self) -> (&'static str, Option<&Trouble>) {
+    pub fn standing(&self) -> (&'static str, Option<&Fault>) {
         match (&self.state, &self.trouble) {
             (State::Unreachable(trouble), _) | (_, Some(trouble)) => ("unreachable", Some(trouble)),
             (State::Unknown, None) => ("unknown", None),
@@ -100,10 +85,10 @@ impl Entry {
     }
 
     /// What whoever sees its lists should know: why they may be out of date, or are not there yet.
-    pub fn problem(&self) -> Option<&str> {
+    pub fn problem(&self) -> Option<Cow<'static, str>> {
         match self.standing() {
-            (_, Some(trouble)) => Some(&trouble.public),
-            ("unknown", _) if self.catalog.is_empty() => Some("the server has not answered yet"),
+            (_, Some(trouble)) => Some(trouble.public()),
+            ("unknown", _) if self.catalog.is_empty() => Some("the server has not answered yet".into()),
             _ => None,
         }
     }
@@ -352,7 +337,7 @@ impl Tenant {
         for at in &view.entries {
             let entry = &self.entries[*at as usize];
             if let Some(problem) = entry.problem() {
-                problems.push((entry.slug(), problem.to_owned()));
+                problems.push((entry.slug(), problem.into_owned()));
             }
             for (index, item) in entry.catalog.items(kind).iter().enumerate() {
                 let Some(name) = self.name_of(*at, kind, index, item) else { continue };

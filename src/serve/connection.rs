@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Ground;
 use super::reader::Answer;
-use super::watch::{Pulse, Verdict, Watched, pace};
+use super::watch::{Hanging, PREFACE, Pulse, Verdict, Watched, pace};
 use crate::config::Limits;
 use crate::telemetry::{Counter, Gauge, Metrics};
 use crate::web::Door;
@@ -37,7 +37,9 @@ pub(super) struct Host {
     metrics: Arc<Metrics>,
     open: Arc<Gauge>,
     acceptor: Option<TlsAcceptor>,
+    /// For clients of which it is not known yet what they speak.
     http: auto::Builder<Tracked>,
+    http_1: auto::Builder<Tracked>,
     pub(super) places: Arc<Semaphore>,
     pub(super) tasks: TaskTracker,
     pub(super) shutdown: CancellationToken,
@@ -78,7 +80,10 @@ impl Host {
         let mut http = auto::Builder::new(Tracked(ground.tasks.clone()));
         let head = limits.header_size.max(LEAST_BUFFER);
         // The head's time is ours to watch (`watch`): hyper's own would also end connections that only rest.
-        http.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(head).half_close(false);
+        http.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(head);
+        // Whether a client has gone away hyper finds out by reading ahead, which takes a second read buffer for each request that
+        // runs. Without TLS it shows below (`watch`).
+        http.http1().half_close(acceptor.is_none());
         http.http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS)
@@ -88,6 +93,7 @@ impl Host {
             metrics: Arc::clone(&ground.metrics),
             open: ground.metrics.active_connections.with(["client", ""]),
             acceptor,
+            http_1: http.clone().http1_only(),
             http,
             places: Arc::new(Semaphore::new(limits.max_connections)),
             tasks: ground.tasks.clone(),
@@ -111,7 +117,12 @@ pub(super) async fn serve(host: Arc<Host>, stream: TcpStream, peer: SocketAddr, 
     let _place = place;
     let _open = host.open.hold();
     match &host.acceptor {
-        None => http(&host, stream, peer).await,
+        None => {
+            let pulse = Pulse::new();
+            if let Some(only) = is_http_1(&host, &stream).await {
+                http(&host, stream, peer, pulse, only).await;
+            }
+        }
         // Boxed, so that a connection without TLS does not carry the room for one with it.
         Some(acceptor) => Box::pin(https(&host, acceptor, stream, peer)).await,
     }
@@ -124,7 +135,10 @@ async fn https(host: &Arc<Host>, acceptor: &TlsAcceptor, stream: TcpStream, peer
         shaken = handshake => shaken,
     };
     match shaken {
-        Ok(Ok(stream)) => http(host, stream, peer).await,
+        Ok(Ok(stream)) => {
+            let only = stream.get_ref().1.alpn_protocol() == Some(&b"http/1.1"[..]);
+            http(host, stream, peer, Pulse::new(), only).await;
+        }
         Ok(Err(error)) => {
             tracing::debug!(%peer, %error, "TLS handshake");
             host.cut_for("tls");
@@ -133,11 +147,29 @@ async fn https(host: &Arc<Host>, acceptor: &TlsAcceptor, stream: TcpStream, peer
     }
 }
 
-async fn http<T>(host: &Arc<Host>, stream: T, peer: SocketAddr)
+/// Whether a client that has just come speaks HTTP/1.1 and nothing else, by the first bytes that it sends; they stay to be read.
+/// hyper finds that out too, but by reading, and has a buffer twice as large from then on. `None` if nothing comes.
+async fn is_http_1(host: &Host, stream: &TcpStream) -> Option<bool> {
+    let mut first = [0; 3];
+    let peeked = timeout(host.limits.header_read_timeout, stream.peek(&mut first));
+    let peeked = tokio::select! {
+        () = host.shutdown.cancelled() => return None,
+        peeked = peeked => peeked,
+    };
+    match peeked {
+        Ok(Ok(0) | Err(_)) => None,
+        Ok(Ok(some)) => Some(!PREFACE.starts_with(&first[..some])),
+        Err(_) => {
+            host.cut_for("slow_head");
+            None
+        }
+    }
+}
+
+async fn http<T>(host: &Arc<Host>, stream: T, peer: SocketAddr, pulse: Arc<Pulse>, only_http_1: bool)
 where
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Hanging + Unpin + Send + 'static,
 {
-    let pulse = Pulse::new();
     let io = TokioIo::new(Watched { stream, pulse: Arc::clone(&pulse) });
     let service = {
         let (door, pulse) = (host.door.clone(), Arc::clone(&pulse));
@@ -150,7 +182,8 @@ where
             }
         })
     };
-    let mut connection = pin!(host.http.serve_connection(io, service));
+    let builder = if only_http_1 { &host.http_1 } else { &host.http };
+    let mut connection = pin!(builder.serve_connection(io, service));
     let mut timer = pin!(sleep(pace(&host.limits)));
     // Children of the tokens: looking at one takes a lock, which must not be every connection's.
     let (stop, cut) = (host.shutdown.child_token(), host.cut.child_token());

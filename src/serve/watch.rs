@@ -4,20 +4,22 @@
 //! Over HTTP/1.1 bytes that come while nothing runs are a head, and an answer that nobody reads blocks the socket. HTTP/2
 //! differs in both: pings and windows come at any time, and each answer waits for a window of its own (`reader`).
 
-use std::io::{Error, IoSlice};
-use std::pin::Pin;
+use std::io::{Error, ErrorKind, IoSlice};
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use super::reader::Turn;
 use crate::config::Limits;
 
 /// How a client begins HTTP/2 (RFC 9113, section 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// What came first was something else.
 const OTHER: usize = usize::MAX;
 
@@ -170,6 +172,29 @@ impl Drop for Running {
     }
 }
 
+/// What may tell that the client has gone away while its request runs.
+pub(super) trait Hanging {
+    /// Whether the client is seen to send nothing more. Wakes the task when that changes.
+    fn hung_up(&self, cx: &mut Context<'_>) -> bool;
+}
+
+impl Hanging for TcpStream {
+    fn hung_up(&self, cx: &mut Context<'_>) -> bool {
+        // Most of the time nothing has come since the request, which is known without asking the kernel.
+        if self.poll_read_ready(cx).is_pending() {
+            return false;
+        }
+        let ready = pin!(self.ready(Interest::READABLE));
+        matches!(ready.poll(cx), Poll::Ready(Ok(ready)) if ready.is_read_closed())
+    }
+}
+
+impl Hanging for TlsStream<TcpStream> {
+    fn hung_up(&self, _: &mut Context<'_>) -> bool {
+        false
+    }
+}
+
 /// A connection whose reads and writes set the marks.
 pub(super) struct Watched<T> {
     pub(super) stream: T,
@@ -187,7 +212,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+impl<T: AsyncWrite + Hanging + Unpin> AsyncWrite for Watched<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, Error>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.pulse.wrote(written.is_ready());
@@ -208,7 +233,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         self.stream.is_write_vectored()
     }
 
+    /// Called at each look at the connection, whether there is something to flush or not.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.pulse.running.load(Relaxed) > 0 && self.stream.hung_up(cx) {
+            return Poll::Ready(Err(ErrorKind::ConnectionAborted.into()));
+        }
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         if flushed.is_pending() {
             self.pulse.wrote(false);

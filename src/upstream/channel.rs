@@ -9,22 +9,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::broadcast;
 use tokio_util::task::TaskTracker;
 
 use self::wanted::{ShareKey, Wanted};
 pub use self::wish::Watcher;
 use crate::fault::{Fault, Kind, Retry};
-use crate::id::ServerId;
 use crate::protocol::era::MODERN;
-use crate::protocol::message::{self, Message};
+use crate::protocol::message::{self, Message, Shape};
 use crate::registry::model::{ProtocolPreference, Server, Sharing};
+use crate::upstream::Ground;
 use crate::upstream::http::{garbage, read_message};
 use crate::upstream::mux::{Call, Event, Mux, Origin};
-use crate::upstream::peer::{self, Legacy, Peer, Probe, read_initialize, read_probe};
+use crate::upstream::notices::{Herald, LISTEN, LISTS, Voice};
+use crate::upstream::peer::{self, Legacy, Peer, read_initialize, read_probe};
 use crate::upstream::stdio::Launch;
 use crate::upstream::stdio::pool::{Key, Link};
-use crate::upstream::{Ground, Notice};
 
 /// A server that does not answer the modern probe by then is a legacy one (2026-07-28, basic/transports/stdio).
 const PROBE: Duration = Duration::from_secs(5);
@@ -125,17 +124,17 @@ impl StdioServer {
             _ => peer::initialize_params(CAPABILITIES).into(),
         };
         let preference = self.server.spec.protocol.clone();
-        let (server, notices) = (self.server.id, ground.notices.clone());
         let session = own.then(|| who.session.as_ref().map(|(id, _)| id.clone())).flatten();
+        let herald = Herald { server: self.server.id, session, to: ground.notices.clone() };
         let (tasks, wanted, share) = (ground.tasks.clone(), self.wanted.clone(), key.share.clone());
         let init = move |mux: Mux| async move {
-            tasks.spawn(pass_notices_on(server, session.clone(), mux.broadcasts(), notices.clone()));
+            tasks.spawn(herald.clone().hear(Voice::Channel(mux.broadcasts())));
             let peer = shake_hands(&mux, second, &preference, &params).await?;
             let modern = second || peer.legacy.is_none();
             if !modern {
                 wanted.tell(share, &mux, &peer).await?;
             } else if ["tools", "prompts", "resources"].iter().any(|kind| peer.can(&[kind, "listChanged"])) {
-                subscribe(server, session, mux, notices, &tasks).await;
+                subscribe(herald, mux, &tasks).await;
             }
             Ok(peer)
         };
@@ -170,51 +169,16 @@ impl StdioServer {
     }
 }
 
-/// What a child says by itself goes to everybody who listens; ends with the child.
-pub async fn pass_notices_on(
-    server: ServerId,
-    session: Option<Arc<str>>,
-    mut from: broadcast::Receiver<Bytes>,
-    to: broadcast::Sender<Notice>,
-) {
-    loop {
-        match from.recv().await {
-            Ok(bytes) => {
-                if let Ok(message) = read_message(bytes) {
-                    let _ = to.send(Notice { server, session: session.clone(), message });
-                }
-            }
-            Err(broadcast::error::RecvError::Lagged(_)) => {}
-            Err(broadcast::error::RecvError::Closed) => return,
-        }
-    }
-}
-
 /// In the modern era a child tells of changes only who subscribes to them; ends with the child. Waits until the child has
 /// agreed, so that the first call misses no change that it makes, but not for long.
-async fn subscribe(
-    server: ServerId,
-    session: Option<Arc<str>>,
-    mux: Mux,
-    to: broadcast::Sender<Notice>,
-    tasks: &TaskTracker,
-) {
-    let wanted = r#"{"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}}"#;
-    let request = peer::modern_request("mcpg-listen", "subscriptions/listen", wanted);
+async fn subscribe(herald: Herald, mux: Mux, tasks: &TaskTracker) {
+    let request = peer::modern_request(LISTEN.0, LISTEN.1, LISTS);
     let Ok(mut call) = mux.call(request, GATEWAY).await else { return };
     // The call alone keeps the way open as long as the child lives, and no child busy that nobody else calls.
     drop(mux);
     call.wait_at_rest();
     let _acknowledged = tokio::time::timeout(AGREEING, call.next()).await;
-    tasks.spawn(async move {
-        while let Some(Ok(event)) = call.next().await {
-            if let Event::Notification(bytes) = event
-                && let Ok(message) = read_message(bytes)
-            {
-                let _ = to.send(Notice { server, session: session.clone(), message });
-            }
-        }
-    });
+    tasks.spawn(herald.hear(Voice::Call(Box::new(call))));
 }
 
 /// Finds out what a fresh child speaks and, unless it is to be spoken to in the modern era, opens the legacy session.
@@ -239,13 +203,7 @@ async fn probe(mux: &Mux) -> Result<Option<Bytes>, Fault> {
         Err(_) => Ok(None),
         Ok(Err(fault)) if fault.kind == Kind::Garbage => Ok(None),
         Ok(Err(fault)) => Err(fault),
-        Ok(Ok(answer)) => match read_probe(&answer) {
-            Probe::Modern(result) => Ok(Some(result)),
-            Probe::Legacy => Ok(None),
-            Probe::Strange(versions) => {
-                Err(garbage(format!("the server speaks only {versions}, which this gateway does not")))
-            }
-        },
+        Ok(Ok(answer)) => read_probe(&answer).modern(),
     }
 }
 
@@ -253,8 +211,8 @@ async fn probe(mux: &Mux) -> Result<Option<Bytes>, Fault> {
 pub async fn initialize(mux: &Mux, params: &[u8]) -> Result<Legacy, Fault> {
     let request = message::call(Some(b"\"mcpg-initialize\""), "initialize", params);
     let answer = ask(mux, request).await?;
-    if let Some(text) = answer.error_code().and_then(|_| answer.text("message")) {
-        return Err(Fault::upstream(Kind::Garbage, Retry::NotSent, format!("the server declines: {text}")));
+    if answer.shape() == Shape::Error {
+        return Err(peer::declined(&answer));
     }
     let legacy = read_initialize(answer.body().unwrap_or_default()).map_err(garbage)?;
     mux.notify(message::call(None, "notifications/initialized", b"{}")).await?;

@@ -9,10 +9,10 @@ use http::Method;
 
 use crate::balance::{ReplicaStatus, Replicas};
 use crate::fault::Fault;
-use crate::protocol::era::{Era, MODERN};
+use crate::protocol::era::Era;
 use crate::protocol::message::{self, Shape};
 use crate::upstream::channel::CAPABILITIES;
-use crate::upstream::http::{HttpServer, Outgoing, garbage, mirror};
+use crate::upstream::http::{HttpServer, Outgoing, garbage};
 use crate::upstream::peer::{self, read_initialize};
 use crate::upstream::{Transport, Upstream};
 
@@ -69,12 +69,7 @@ async fn check(to: &Transport, replica: usize, era: Era, patience: Duration) -> 
 
 async fn ask(server: &HttpServer, replica: usize, era: Era) -> Result<(), Fault> {
     let outgoing = match era {
-        Era::Modern => Outgoing {
-            message: peer::modern_request("mcpg-check", "server/discover", "{}"),
-            version: Some(MODERN),
-            headers: mirror(Era::Modern, "server/discover", None),
-            ..Outgoing::default()
-        },
+        Era::Modern => Outgoing::modern("mcpg-check", "server/discover", "{}"),
         Era::Legacy => {
             let params = peer::initialize_params(CAPABILITIES);
             let message = message::call(Some(b"\"mcpg-check\""), "initialize", params.as_bytes());

@@ -12,13 +12,16 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::Full;
 
-use crate::balance::{InFlight, Order, Replicas, Room};
+use crate::balance::{InFlight, Replicas, Room};
 use crate::fault::{Fault, Kind, Retry};
 use crate::net::{Outbound, Target};
-use crate::protocol::era::{Era, Version};
+use crate::protocol::era::{Era, MODERN, Version};
 use crate::protocol::message::{Message, Shape};
-use crate::protocol::{meta, sse};
+use crate::protocol::meta;
 use crate::registry::model::{Server, ServerSpec};
+use crate::upstream::channel::wanted::Wanted;
+use crate::upstream::events::EventStream;
+use crate::upstream::peer::modern_request;
 use crate::upstream::trip::Trip;
 use crate::upstream::wire::{Body, Reply, Wire};
 
@@ -44,6 +47,8 @@ pub struct HttpServer {
     /// Milliseconds.
     patience: AtomicU64,
     limits: Limits,
+    /// What the gateway's own session is wanted to tell of.
+    pub(super) wanted: Wanted,
 }
 
 struct Place {
@@ -89,6 +94,14 @@ pub enum Content {
     Events(Body),
 }
 
+impl Outgoing {
+    /// A modern request of the gateway's own; `params` is a JSON object without `_meta`.
+    pub fn modern(id: &str, method: &str, params: &str) -> Self {
+        let message = modern_request(id, method, params);
+        Self { message, version: Some(MODERN), headers: mirror(Era::Modern, method, None), ..Self::default() }
+    }
+}
+
 impl HttpServer {
     /// Sets up the replicas; nothing is contacted. What `previous` knew of a replica with the same URL is kept.
     pub fn new(
@@ -123,7 +136,8 @@ impl HttpServer {
         }
         let room = Room { most: limits.in_flight, queue: limits.in_flight.saturating_mul(QUEUE), patience: TURN };
         let balance = Replicas::new(&spec.replicas, spec.balance, room, previous.map(Self::balance), Instant::now());
-        Ok(Self { replicas, balance, headers, patience: AtomicU64::new(spec.timeouts.idle_ms), limits })
+        let (patience, wanted) = (AtomicU64::new(spec.timeouts.idle_ms), Wanted::default());
+        Ok(Self { replicas, balance, headers, patience, limits, wanted })
     }
 
     /// Takes over timeouts and policy of a description that is otherwise the same, for calls from now on.
@@ -162,41 +176,12 @@ impl HttpServer {
 
     /// POSTs to the first replica of the caller's order that takes it. `again` allows another replica after one that may
     /// have acted on the message.
-    pub async fn post(&self, caller: u64, again: bool, outgoing: &Outgoing) -> Result<Answer, Fault> {
-        self.post_on(&Trip::default(), caller, again, outgoing).await
-    }
-
-    /// The same for the call of a client. A replica that has no place now is passed over; where none has, the call waits for
-    /// the first.
-    pub async fn post_on(&self, trip: &Trip, caller: u64, again: bool, outgoing: &Outgoing) -> Result<Answer, Fault> {
-        let mut last = None;
+    pub async fn post(&self, trip: &Trip, caller: u64, again: bool, outgoing: &Outgoing) -> Result<Answer, Fault> {
         let order = self.order(caller)?;
-        let first = order.first();
-        for replica in order {
-            let Some(attempt) = self.balance.enter(replica, Instant::now()) else { continue };
-            match self.send_with(trip, attempt, Method::POST, outgoing).await {
-                Ok(answer) => return Ok(answer),
-                Err(fault) => {
-                    let next = fault.may_go_on(again);
-                    last = Some(fault);
-                    if !next {
-                        break;
-                    }
-                }
-            }
-        }
-        match (last, first) {
-            (None, Some(first)) => Box::pin(self.send(trip, first, Method::POST, outgoing)).await,
-            (last, _) => Err(last.unwrap_or_else(|| self.balance.none_left(Instant::now()))),
-        }
+        self.walk(trip, order, again, |place| self.send_with(place, Method::POST, outgoing)).await
     }
 
-    /// Whom to try for this caller, first choice first.
-    pub fn order(&self, caller: u64) -> Result<Order, Fault> {
-        self.balance.order(caller, &mut rand::rng(), Instant::now())
-    }
-
-    /// Sends to one replica, whatever the others do: a session lives where it was opened.
+    /// Sends to one replica, whatever the others do.
     pub async fn send(
         &self,
         trip: &Trip,
@@ -204,22 +189,12 @@ impl HttpServer {
         method: Method,
         outgoing: &Outgoing,
     ) -> Result<Answer, Fault> {
-        let attempt = match self.balance.enter(replica, Instant::now()) {
-            Some(attempt) => attempt,
-            None => Box::pin(self.balance.enter_in_turn(replica, trip.until())).await?,
-        };
-        self.send_with(trip, attempt, method, outgoing).await
+        let place = self.place(trip, replica).await?;
+        self.send_with(place, method, outgoing).await
     }
 
-    async fn send_with(
-        &self,
-        trip: &Trip,
-        mut attempt: InFlight,
-        method: Method,
-        outgoing: &Outgoing,
-    ) -> Result<Answer, Fault> {
-        trip.tries();
-        attempt.due_by(trip.until());
+    /// Sends to the replica on which this is a place.
+    pub async fn send_with(&self, mut attempt: InFlight, method: Method, outgoing: &Outgoing) -> Result<Answer, Fault> {
         match self.send_there(attempt.index(), method, outgoing).await {
             Ok((status, content, session)) => Ok(Answer { status, content, attempt, session }),
             Err(fault) => {
@@ -238,9 +213,11 @@ impl HttpServer {
         let Some(place) = self.replicas.get(replica) else {
             return Err(Fault::gateway(Kind::Setup, "the replica is gone"));
         };
-        let request = self.request(place, method, outgoing);
         let patience = Duration::from_millis(self.patience.load(Relaxed));
-        let reply = place.wire.send(request, patience).await?;
+        let reply = {
+            let mut request = Some(self.request(place, method, outgoing));
+            place.wire.send(&mut request, patience).await?
+        };
         self.classify(reply).await
     }
 
@@ -284,7 +261,7 @@ impl HttpServer {
             202 | 204 => Ok((status, Content::Empty, session)),
             200..300 => {
                 let kind_text = String::from_utf8_lossy(kind).chars().take(60).collect::<String>();
-                let start = peek(body).await;
+                let start = Box::pin(peek(body)).await;
                 fault(Kind::Garbage, format!("HTTP {code} with content type `{kind_text}` is no MCP answer{start}"))
             }
             401 | 403 => fault(Kind::Refused, format!("the server refused the gateway's credential (HTTP {code})")),
@@ -322,7 +299,7 @@ impl HttpServer {
         match content {
             Content::Empty => Ok(None),
             Content::Json(body) => body.collect(self.limits.message).await.and_then(read_message).map(Some),
-            Content::Events(body) => first_response(body, self.limits.message).await.map(Some),
+            Content::Events(body) => first_response(EventStream::new(body, self.limits.message)).await.map(Some),
         }
     }
 
@@ -369,16 +346,11 @@ pub fn read_message(bytes: Bytes) -> Result<Message, Fault> {
     Message::parse(bytes).map_err(|error| garbage(format!("the server's answer is no MCP message: {error}")))
 }
 
-async fn first_response(mut body: Body, limit: usize) -> Result<Message, Fault> {
-    let mut reader = sse::Reader::new(limit);
-    while let Some(piece) = body.chunk().await {
-        reader.feed(&piece?);
-        while let Some(event) = reader.event().map_err(|error| garbage(error.to_string()))? {
-            let Some(data) = event.data.filter(|data| !data.is_empty()) else { continue };
-            let message = read_message(data)?;
-            if matches!(message.shape(), Shape::Result | Shape::Error) {
-                return Ok(message);
-            }
+async fn first_response(mut events: EventStream) -> Result<Message, Fault> {
+    while let Some(data) = events.data().await {
+        let message = read_message(data?)?;
+        if matches!(message.shape(), Shape::Result | Shape::Error) {
+            return Ok(message);
         }
     }
     Err(Fault::upstream(Kind::Dropped, Retry::MaybeSent, "the stream ended without an answer"))

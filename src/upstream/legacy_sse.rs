@@ -19,17 +19,17 @@ use crate::balance::InFlight;
 use crate::fault::{Fault, Kind, Retry};
 use crate::net::Target;
 use crate::protocol::message::Message;
-use crate::protocol::sse;
 use crate::registry::model::Server;
 use crate::upstream::Ground;
 use crate::upstream::channel::wanted::{ShareKey, Wanted};
 use crate::upstream::channel::{self, Who};
+use crate::upstream::events::EventStream;
 use crate::upstream::http::{Answer, Content, HttpServer, Outgoing, garbage};
 use crate::upstream::mux::{Limits, Mux};
+use crate::upstream::notices::{Herald, Voice};
 use crate::upstream::peer::{self, Peer};
 use crate::upstream::pipe::{FarEnd, pipe};
 use crate::upstream::trip::Trip;
-use crate::upstream::wire::Body;
 
 /// Messages under way in each direction of one stream.
 const DEPTH: usize = 64;
@@ -82,7 +82,7 @@ impl SseServer {
     /// The stream that serves `who`, opened if need be, with a place for one call on the replica that holds it.
     pub async fn link(&self, ground: &Ground, trip: &Trip, who: &Who) -> Result<(Arc<Link>, InFlight), Fault> {
         if let Some(link) = who.session.as_ref().and_then(|(id, _)| self.open_for(id)) {
-            let place = self.place(trip, link.replica).await;
+            let place = self.http.place(trip, link.replica).await;
             let elsewhere =
                 self.http.balance().len() > 1 && matches!(&place, Err(fault) if fault.kind == Kind::BreakerOpen);
             if !elsewhere {
@@ -91,34 +91,28 @@ impl SseServer {
             // The replica is left alone for a while: the session is taken over by another.
             self.release(who);
         }
-        let mut last = None;
-        for replica in self.http.order(who.caller)? {
-            let share = who.session.as_ref().map_or(Share::Replica(replica), |(id, _)| Share::Session(id.clone()));
-            let tried = async {
-                let link = self.slot(share)?;
-                let link = link.get_or_try_init(|| self.open(ground, trip, replica, who)).await?;
-                Ok::<_, Fault>((link.clone(), self.place(trip, link.replica).await?))
-            };
-            match tried.await {
-                Ok(found) => return Ok(found),
-                Err(fault) => {
-                    // Opening a stream is no request of the client: it may be tried anywhere.
-                    let next = fault.may_go_on(true);
-                    last = Some(fault);
-                    if !next {
-                        break;
-                    }
-                }
-            }
-        }
-        Err(last.unwrap_or_else(|| self.http.balance().none_left(Instant::now())))
+        let order = self.http.order(who.caller)?;
+        // Opening a stream is no request of the client: it may be tried anywhere.
+        self.http.walk(trip, order, true, |place| self.link_with(ground, trip, who, place)).await
     }
 
-    async fn place(&self, trip: &Trip, replica: usize) -> Result<InFlight, Fault> {
-        let mut place = self.http.balance().enter_in_turn(replica, trip.until()).await?;
-        trip.tries();
-        place.due_by(trip.until());
-        Ok(place)
+    async fn link_with(
+        &self,
+        ground: &Ground,
+        trip: &Trip,
+        who: &Who,
+        place: InFlight,
+    ) -> Result<(Arc<Link>, InFlight), Fault> {
+        let replica = place.index();
+        let share = who.session.as_ref().map_or(Share::Replica(replica), |(id, _)| Share::Session(id.clone()));
+        let slot = self.slot(share)?;
+        if let Some(link) = slot.get().filter(|link| link.replica == replica) {
+            return Ok((link.clone(), place));
+        }
+        // Opening takes a place itself; whoever waits for it must hold none.
+        drop(place);
+        let link = slot.get_or_try_init(|| self.open(ground, trip, replica, who)).await?;
+        Ok((link.clone(), self.http.place(&trip.beside(), link.replica).await?))
     }
 
     fn open_for(&self, session: &Arc<str>) -> Option<Arc<Link>> {
@@ -144,22 +138,47 @@ impl SseServer {
 
     /// Opens a stream and shakes hands on it; the breaker hears how both went.
     async fn open(&self, ground: &Ground, trip: &Trip, replica: usize, who: &Who) -> Result<Arc<Link>, Fault> {
-        let Answer { content, mut attempt, .. } = self
-            .http
-            .send(&trip.beside(), replica, Method::GET, &Outgoing::default())
-            .await
-            .inspect_err(|_| trip.tries())?;
+        let Answer { content, mut attempt, .. } =
+            self.http.send(&trip.beside(), replica, Method::GET, &Outgoing::default()).await?;
         let opened = self.shake_hands(ground, replica, content, who).await;
         attempt.report(opened.as_ref().map(drop), Instant::now());
-        opened.inspect_err(|_| trip.tries())
+        opened
     }
 
     /// Looks whether this replica opens a stream as it should.
     pub async fn check(&self, replica: usize) -> Result<(), Fault> {
         let content = self.http.send_beside(replica, Method::GET, &Outgoing::default()).await?;
-        let mut reader = sse::Reader::new(self.http.limits().message);
-        let (target, path) = (self.http.target(replica), self.http.path(replica));
-        endpoint(&mut events(content)?, &mut reader, target, path).await.map(drop)
+        self.endpoint(&mut self.events(content)?, replica).await.map(drop)
+    }
+
+    fn events(&self, content: Content) -> Result<EventStream, Fault> {
+        match content {
+            Content::Events(body) => Ok(EventStream::new(body, self.http.limits().message)),
+            _ => Err(garbage("the server opened no stream of events; is it `streamable_http`?")),
+        }
+    }
+
+    /// Waits for the first event, which names where to POST. Only an address of the server's own origin is taken.
+    async fn endpoint(&self, events: &mut EventStream, replica: usize) -> Result<PathAndQuery, Fault> {
+        while let Some(event) = events.event().await {
+            let event = event?;
+            if event.name.as_deref() != Some(b"endpoint") {
+                continue;
+            }
+            let (Some(target), Some(base)) = (self.http.target(replica), self.http.path(replica)) else { break };
+            let data = event.data.unwrap_or_default();
+            let scheme = if target.tls { "https" } else { "http" };
+            let base = format!("{scheme}://{}{base}", target.authority());
+            let url = url::Url::parse(&base).and_then(|base| base.join(String::from_utf8_lossy(&data).trim()));
+            let url = url.map_err(|error| garbage(format!("the endpoint that the server names is no URL: {error}")))?;
+            if Target::of(&url)? != *target {
+                return Err(garbage("the endpoint that the server names is at another origin"));
+            }
+            return url[url::Position::BeforePath..url::Position::AfterQuery]
+                .parse()
+                .map_err(|_| garbage("the endpoint that the server names has no path"));
+        }
+        Err(garbage("the stream ended before the server named an endpoint"))
     }
 
     async fn shake_hands(
@@ -173,16 +192,15 @@ impl SseServer {
             Some((_, init)) => init.clone(),
             None => peer::initialize_params(channel::CAPABILITIES).into(),
         };
-        let mut body = events(content)?;
-        let mut reader = sse::Reader::new(self.http.limits().message);
-        let path = endpoint(&mut body, &mut reader, self.http.target(replica), self.http.path(replica)).await?;
-        body.be_patient();
+        let mut events = self.events(content)?;
+        let path = self.endpoint(&mut events, replica).await?;
+        events.be_patient();
         let (near, far) = pipe(DEPTH);
-        ground.tasks.spawn(carry(self.http.clone(), replica, path, body, reader, far));
+        ground.tasks.spawn(carry(self.http.clone(), replica, path, events, far));
         let mux = Mux::new(near, Limits::default(), &ground.tasks);
         let session = who.session.as_ref().map(|(id, _)| id.clone());
-        let notices = ground.notices.clone();
-        ground.tasks.spawn(channel::pass_notices_on(self.server.id, session, mux.broadcasts(), notices));
+        let herald = Herald { server: self.server.id, session, to: ground.notices.clone() };
+        ground.tasks.spawn(herald.hear(Voice::Channel(mux.broadcasts())));
         let legacy = channel::initialize(&mux, &params).await?;
         let peer = Peer { legacy: Some(legacy), modern: None, asked: true };
         self.wanted.tell(who.session.as_ref().map(|(id, _)| id.clone()), &mux, &peer).await?;
@@ -221,55 +239,11 @@ impl SseServer {
     }
 }
 
-fn events(content: Content) -> Result<Body, Fault> {
-    match content {
-        Content::Events(body) => Ok(body),
-        _ => Err(garbage("the server opened no stream of events; is it `streamable_http`?")),
-    }
-}
-
-/// Waits for the first event, which names where to POST. Only an address of the server's own origin is taken.
-async fn endpoint(
-    body: &mut Body,
-    reader: &mut sse::Reader,
-    target: Option<&Target>,
-    base: Option<&PathAndQuery>,
-) -> Result<PathAndQuery, Fault> {
-    while let Some(piece) = body.chunk().await {
-        reader.feed(&piece?);
-        while let Some(event) = reader.event().map_err(|error| garbage(error.to_string()))? {
-            if event.name.as_deref() != Some(b"endpoint") {
-                continue;
-            }
-            let (Some(target), Some(base)) = (target, base) else { break };
-            let data = event.data.unwrap_or_default();
-            let scheme = if target.tls { "https" } else { "http" };
-            let base = format!("{scheme}://{}{base}", target.authority());
-            let url = url::Url::parse(&base).and_then(|base| base.join(String::from_utf8_lossy(&data).trim()));
-            let url = url.map_err(|error| garbage(format!("the endpoint that the server names is no URL: {error}")))?;
-            if Target::of(&url)? != *target {
-                return Err(garbage("the endpoint that the server names is at another origin"));
-            }
-            return url[url::Position::BeforePath..url::Position::AfterQuery]
-                .parse()
-                .map_err(|_| garbage("the endpoint that the server names has no path"));
-        }
-    }
-    Err(garbage("the stream ended before the server named an endpoint"))
-}
-
 /// Carries messages between the stream and the pipe until either ends.
-async fn carry(
-    http: Arc<HttpServer>,
-    replica: usize,
-    path: PathAndQuery,
-    mut body: Body,
-    mut reader: sse::Reader,
-    mut far: FarEnd,
-) {
+async fn carry(http: Arc<HttpServer>, replica: usize, path: PathAndQuery, mut events: EventStream, mut far: FarEnd) {
     let dropped = |text: &str| Fault::upstream(Kind::Dropped, Retry::MaybeSent, text);
     let mut posts = FuturesUnordered::new();
-    let fault = 'open: loop {
+    let fault = loop {
         tokio::select! {
             message = far.outgoing.recv(), if posts.len() < POSTS => match message {
                 None => break dropped("the stream was closed"),
@@ -278,25 +252,12 @@ async fn carry(
             Some(result) = posts.next(), if !posts.is_empty() => if let Err(fault) = result {
                 break fault;
             },
-            piece = body.chunk() => match piece {
+            data = events.data() => match data {
                 None => break dropped("the server closed the stream"),
                 Some(Err(fault)) => break fault,
-                Some(Ok(piece)) => {
-                    reader.feed(&piece);
-                    loop {
-                        match reader.event() {
-                            Ok(None) => break,
-                            Ok(Some(event)) => {
-                                if let Some(data) = event.data.filter(|data| !data.is_empty())
-                                    && far.incoming.send(data).await.is_err()
-                                {
-                                    break 'open dropped("the stream was closed");
-                                }
-                            }
-                            Err(error) => break 'open garbage(error.to_string()),
-                        }
-                    }
-                }
+                Some(Ok(data)) => if far.incoming.send(data).await.is_err() {
+                    break dropped("the stream was closed");
+                },
             },
         }
     };

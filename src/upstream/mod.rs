@@ -3,15 +3,18 @@
 
 pub mod channel;
 pub mod check;
+pub mod events;
 pub mod http;
 pub mod legacy_sse;
 pub mod mux;
+pub mod notices;
 mod own;
 pub mod peer;
 pub mod pipe;
 pub mod session;
 pub mod stdio;
 pub mod trip;
+mod walk;
 pub mod way;
 pub mod wire;
 
@@ -24,17 +27,17 @@ use tokio_util::task::TaskTracker;
 
 use crate::balance::InFlight;
 use crate::fault::{Fault, Kind, Retry};
-use crate::id::ServerId;
 use crate::json;
 use crate::net::Outbound;
 use crate::protocol::era::{Era, MODERN};
 use crate::protocol::message::{self, Message, Shape};
 use crate::registry::model::{ProtocolPreference, Server, TransportKind};
 use channel::{StdioServer, Who};
-use http::{HttpServer, Limits, Outgoing, garbage, mirror};
+use http::{HttpServer, Limits, Outgoing, garbage};
 use legacy_sse::SseServer;
 use mux::Mux;
-use peer::{Legacy, Peer, Probe};
+pub use notices::Notice;
+use peer::{Legacy, Peer};
 use stdio::pool::{Link, Pool};
 use trip::Trip;
 use way::Way;
@@ -60,17 +63,6 @@ pub struct Ground {
     pub learned: Notify,
     /// Owns what runs in the background.
     pub tasks: TaskTracker,
-}
-
-/// A notification that a server sent by itself.
-#[derive(Debug, Clone)]
-pub struct Notice {
-    /// Which server.
-    pub server: ServerId,
-    /// The client session whose own channel it came on; none for a channel that many share.
-    pub session: Option<Arc<str>>,
-    /// The notification.
-    pub message: Message,
 }
 
 /// A registered server at run time.
@@ -274,12 +266,7 @@ impl Upstream {
     }
 
     /// The channel that serves `who`, for a client of era `client`; none for Streamable HTTP, which has no such thing.
-    pub async fn channel(&self, who: &Who, client: Era) -> Result<Option<Channel>, Fault> {
-        self.channel_on(&Trip::default(), who, client).await
-    }
-
-    /// The same for the call of a client.
-    pub async fn channel_on(&self, trip: &Trip, who: &Who, client: Era) -> Result<Option<Channel>, Fault> {
+    pub async fn channel(&self, trip: &Trip, who: &Who, client: Era) -> Result<Option<Channel>, Fault> {
         self.check_open()?;
         Ok(Some(match &self.transport {
             Transport::Http(_) => return Ok(None),
@@ -333,11 +320,8 @@ impl Upstream {
             Transport::Http(server) => {
                 let era = peer.era_for(Era::Modern);
                 let told = self.ask_over_http(server, era, method, params).await;
-                let doubtful = match &told {
-                    Ok((status, message)) => peer::contradicts(era, *status, message.error_code()),
-                    Err(fault) => denies(era, fault),
-                };
-                match if doubtful { self.relearn(&peer, Era::Modern).await } else { None } {
+                let came = told.as_ref().map(|(status, message)| (*status, message.error_code()));
+                match if peer::contradicts(era, came) { self.relearn(&peer, Era::Modern).await } else { None } {
                     Some(now) => self.ask_over_http(server, now.era_for(Era::Modern), method, params).await?.1,
                     None => told?.1,
                 }
@@ -360,10 +344,8 @@ impl Upstream {
         if era == Era::Legacy {
             return self.ask_in_session(server, method, params).await;
         }
-        let message = peer::modern_request(&format!("mcpg-{method}"), method, params);
-        let headers = mirror(Era::Modern, method, None);
-        let outgoing = Outgoing { message, version: Some(MODERN), headers, ..Outgoing::default() };
-        let answer = server.post(SELF, true, &outgoing).await?;
+        let outgoing = Outgoing::modern(&format!("mcpg-{method}"), method, params);
+        let answer = server.post(&Trip::default(), SELF, true, &outgoing).await?;
         Ok((answer.status.as_u16(), server.response(answer).await?))
     }
 
@@ -373,7 +355,7 @@ impl Upstream {
             Transport::Stdio(server) if !server.prefers_second(&self.ground) => Era::Legacy,
             _ => Era::Modern,
         };
-        let Some(channel) = self.channel(&Who::default(), client).await? else {
+        let Some(channel) = self.channel(&Trip::default(), &Who::default(), client).await? else {
             return Err(Fault::gateway(Kind::Setup, "the server has no channel"));
         };
         let id = format!("mcpg-{method}");
@@ -398,15 +380,8 @@ impl Upstream {
             let session = self.own_session(server).await?;
             let id = session.number().to_string();
             let message = message::call(Some(id.as_bytes()), method, params.as_bytes());
-            let answer = session.post(server, message, Vec::new()).await;
-            let lost = match &answer {
-                Ok(answer) => answer.status.as_u16() == 404,
-                // Another replica may do where this one is out of reach.
-                Err(fault) if matches!(fault.kind, Kind::Unreachable | Kind::BreakerOpen) => server.balance().len() > 1,
-                Err(fault) => fault.kind == Kind::Status(404),
-            };
-            if lost && again {
-                // The server forgot the session, perhaps in a restart; nothing was done with the request.
+            let answer = session.post(&Trip::default(), server, message, Vec::new()).await;
+            if again && session.is_over(&answer, server) {
                 self.lose_own_session(&session);
                 again = false;
                 continue;
@@ -417,38 +392,19 @@ impl Upstream {
     }
 }
 
-/// Whether a fault looks like the answer of a server that does not speak this era: a refusal that is no MCP message, or of the
-/// handshake itself.
-pub fn denies(era: Era, fault: &Fault) -> bool {
-    match fault.kind {
-        Kind::Status(status) => peer::contradicts(era, status, None),
-        Kind::Garbage => era == Era::Legacy && fault.retry == Retry::NotSent,
-        _ => false,
-    }
-}
-
 async fn probe_modern(server: &HttpServer) -> Result<Option<Bytes>, Fault> {
-    let message = peer::modern_request("mcpg-discover", "server/discover", "{}");
-    let headers = mirror(Era::Modern, "server/discover", None);
-    let outgoing = Outgoing { message, version: Some(MODERN), headers, ..Outgoing::default() };
-    let answer = match server.post(SELF, true, &outgoing).await {
+    let outgoing = Outgoing::modern("mcpg-discover", "server/discover", "{}");
+    let answer = match server.post(&Trip::default(), SELF, true, &outgoing).await {
         Ok(answer) => server.response(answer).await,
         Err(fault) => Err(fault),
     };
-    let probe = match answer {
-        Ok(message) => peer::read_probe(&message),
+    match answer {
+        Ok(message) => peer::read_probe(&message).modern(),
         // Anything that came back as an answer, however odd, is a server that does not know the question.
         Err(fault) => match fault.kind {
-            Kind::Garbage => Probe::Legacy,
-            Kind::Status(status) if status < 500 && status != 429 => Probe::Legacy,
-            _ => return Err(fault),
+            Kind::Garbage => Ok(None),
+            Kind::Status(status) if status < 500 && status != 429 => Ok(None),
+            _ => Err(fault),
         },
-    };
-    match probe {
-        Probe::Modern(result) => Ok(Some(result)),
-        Probe::Legacy => Ok(None),
-        Probe::Strange(versions) => {
-            Err(garbage(format!("the server speaks only {versions}, which this gateway does not")))
-        }
     }
 }

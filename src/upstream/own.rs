@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
-use crate::fault::{Fault, Kind, Retry};
+use crate::balance::InFlight;
+use crate::fault::{Fault, Kind};
 use crate::upstream::channel::CAPABILITIES;
 use crate::upstream::http::HttpServer;
-use crate::upstream::session::{HttpSession, Opening};
+use crate::upstream::session::HttpSession;
 use crate::upstream::trip::Trip;
 use crate::upstream::{SELF, Upstream, peer};
 
@@ -29,6 +30,10 @@ impl OwnSessions {
         Self((0..replicas).map(|_| Place::default()).collect())
     }
 
+    fn open(&self, replica: usize) -> Option<Arc<HttpSession>> {
+        self.0.get(replica)?.open.load_full()
+    }
+
     /// Forgets all of them; what was open is returned.
     pub(super) fn lose_all(&self) -> Vec<Arc<HttpSession>> {
         self.0.iter().filter_map(|place| place.open.swap(None)).collect()
@@ -46,29 +51,35 @@ impl Upstream {
     /// The session for the gateway's own questions: one that is open with a replica in order, else a new one.
     pub async fn own_session(&self, server: &HttpServer) -> Result<Arc<HttpSession>, Fault> {
         let order = server.order(SELF)?;
-        let open = order.clone().filter_map(|replica| self.own.0.get(replica)?.open.load_full());
+        let open = order.clone().filter_map(|replica| self.own.open(replica));
         // Not the policy's choice but always the same.
         if let Some(session) = open.min_by_key(|session| session.replica) {
             return Ok(session);
         }
-        let mut last = None;
-        for replica in order {
-            match Box::pin(self.own_session_at(server, &Trip::default(), replica)).await {
-                Ok(session) => return Ok(session),
-                Err(fault) => {
-                    let next = fault.may_go_on(true);
-                    last = Some(fault);
-                    if !next {
-                        break;
-                    }
-                }
-            }
-        }
-        Err(last.unwrap_or_else(|| server.balance().none_left(std::time::Instant::now())))
+        let trip = Trip::default();
+        Box::pin(server.walk(&trip, order, true, |place| self.own_session_with(server, &trip, place)))
+            .await
+            .map(|own| own.0)
     }
 
-    /// The session with this replica.
-    pub async fn own_session_at(
+    /// The session with the replica on which this is a place, and the place.
+    pub async fn own_session_with(
+        &self,
+        server: &HttpServer,
+        trip: &Trip,
+        place: InFlight,
+    ) -> Result<(Arc<HttpSession>, InFlight), Fault> {
+        let replica = place.index();
+        if let Some(session) = self.own.open(replica) {
+            return Ok((session, place));
+        }
+        // Opening takes places itself; whoever waits for it must hold none.
+        drop(place);
+        let session = Box::pin(self.open_own_session(server, trip, replica)).await?;
+        Ok((session, Box::pin(server.place(&trip.beside(), replica)).await?))
+    }
+
+    async fn open_own_session(
         &self,
         server: &HttpServer,
         trip: &Trip,
@@ -76,15 +87,15 @@ impl Upstream {
     ) -> Result<Arc<HttpSession>, Fault> {
         let gone = || Fault::gateway(Kind::Setup, "the replica is gone");
         let place = self.own.0.get(replica).ok_or_else(gone)?;
-        if let Some(session) = place.open.load_full() {
-            return Ok(session);
-        }
         let _one = place.opening.lock().await;
         if let Some(session) = place.open.load_full() {
             return Ok(session);
         }
         self.check_open()?;
-        let session = Box::pin(open(server, &trip.beside(), replica)).await.inspect_err(|_| trip.tries())?;
+        let params = peer::initialize_params(CAPABILITIES);
+        let opening = HttpSession::open_at(server, &trip.beside(), replica, params.as_bytes()).await?;
+        let session = opening.session()?;
+        session.confirm(server).await?;
         place.open.store(Some(session.clone()));
         Ok(session)
     }
@@ -98,17 +109,4 @@ impl Upstream {
             }
         }
     }
-}
-
-async fn open(server: &HttpServer, trip: &Trip, replica: usize) -> Result<Arc<HttpSession>, Fault> {
-    let params = peer::initialize_params(CAPABILITIES);
-    let session: Arc<HttpSession> = match HttpSession::open_at(server, trip, replica, params.as_bytes()).await? {
-        Opening::Open(session) => Arc::from(session),
-        Opening::Declined(error) => {
-            let text = error.text("message").unwrap_or_default().into_owned();
-            return Err(Fault::upstream(Kind::Garbage, Retry::NotSent, format!("the server declines: {text}")));
-        }
-    };
-    session.confirm(server).await?;
-    Ok(session)
 }

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 
+use crate::fault::{Fault, Kind, Retry};
 use crate::json;
 use crate::protocol::era::{Era, LEGACY, MODERN, Version};
 use crate::protocol::message::{self, Message, Shape};
@@ -99,10 +100,22 @@ pub enum Probe {
     Legacy,
 }
 
-/// Whether the answer to a request in this era, an HTTP `status` and the code of its JSON-RPC error if it holds one, looks like
-/// that of a server which does not speak the era: nothing was acted on, and it is worth asking anew what it speaks
-/// (2026-07-28, basic/transports/streamable-http, "Backward Compatibility").
-pub fn contradicts(era: Era, status: u16, error: Option<i64>) -> bool {
+/// The fault of a server that answers `initialize` with an error.
+pub fn declined(error: &Message) -> Fault {
+    let text = error.text("message").unwrap_or_default();
+    Fault::upstream(Kind::Garbage, Retry::NotSent, format!("the server declines: {text}"))
+}
+
+/// Whether what came of a request in this era, an HTTP status and the code of its JSON-RPC error if it holds one, or a fault,
+/// looks like the answer of a server which does not speak the era: nothing was acted on, and it is worth asking anew what it
+/// speaks (2026-07-28, basic/transports/streamable-http, "Backward Compatibility").
+pub fn contradicts(era: Era, came: Result<(u16, Option<i64>), &Fault>) -> bool {
+    let (status, error) = match came {
+        Ok(answer) => answer,
+        // A refusal that is no MCP message, or one of the handshake itself.
+        Err(Fault { kind: Kind::Status(status), .. }) => (*status, None),
+        Err(fault) => return fault.kind == Kind::Garbage && era == Era::Legacy && fault.retry == Retry::NotSent,
+    };
     let Some(code) = error.map(|code| i32::try_from(code).unwrap_or_default()) else {
         return matches!(status, 400 | 404 | 405 | 406 | 415);
     };
@@ -112,6 +125,20 @@ pub fn contradicts(era: Era, status: u16, error: Option<i64>) -> bool {
         // What was sent fits the session in which it was sent, or did when that was opened.
         (Era::Legacy, 400) => true,
         _ => false,
+    }
+}
+
+impl Probe {
+    /// What it found of the modern era; a server that is too new for this gateway is a fault.
+    pub fn modern(self) -> Result<Option<Bytes>, Fault> {
+        match self {
+            Self::Modern(result) => Ok(Some(result)),
+            Self::Legacy => Ok(None),
+            Self::Strange(versions) => {
+                let text = format!("the server speaks only {versions}, which this gateway does not");
+                Err(Fault::upstream(Kind::Garbage, Retry::MaybeSent, text))
+            }
+        }
     }
 }
 
@@ -246,7 +273,7 @@ mod tests {
         for (status, error) in
             [(400, None), (404, None), (405, None), (400, Some(-32022)), (400, Some(-32000)), (404, Some(-32001))]
         {
-            assert!(contradicts(Era::Modern, status, error), "{status} {error:?}");
+            assert!(contradicts(Era::Modern, Ok((status, error))), "{status} {error:?}");
         }
         for (status, error) in [
             (200, None),
@@ -258,7 +285,7 @@ mod tests {
             (500, None),
             (429, None),
         ] {
-            assert!(!contradicts(Era::Modern, status, error), "{status} {error:?}");
+            assert!(!contradicts(Era::Modern, Ok((status, error))), "{status} {error:?}");
         }
         for (status, error, doubt) in [
             (405, None, true),
@@ -267,7 +294,23 @@ mod tests {
             (400, Some(-32000), true),
             (404, Some(-32001), false),
         ] {
-            assert_eq!(contradicts(Era::Legacy, status, error), doubt, "{status} {error:?}");
+            assert_eq!(contradicts(Era::Legacy, Ok((status, error))), doubt, "{status} {error:?}");
+        }
+    }
+
+    #[test]
+    fn so_does_a_refusal_that_is_no_message_or_of_the_handshake() {
+        let declined = br#"{"jsonrpc":"2.0","id":1,"error":{"code":-32600,"message":"no"}}"#;
+        let declined = super::declined(&Message::parse(Bytes::from_static(declined)).unwrap());
+        let fault = |kind, retry| Fault::upstream(kind, retry, "");
+        for (fault, doubts) in [
+            (declined, [true, false]),
+            (fault(Kind::Status(404), Retry::NotSent), [true, true]),
+            (fault(Kind::Status(503), Retry::MaybeSent), [false, false]),
+            (fault(Kind::Garbage, Retry::MaybeSent), [false, false]),
+            (fault(Kind::Unreachable, Retry::NotSent), [false, false]),
+        ] {
+            assert_eq!([Era::Legacy, Era::Modern].map(|era| contradicts(era, Err(&fault))), doubts, "{fault:?}");
         }
     }
 

@@ -1,21 +1,23 @@
 //! A legacy session with one replica over HTTP (2025-11-25, basic/transports, "Session Management"): a client's own, or the
 //! one that the gateway keeps for itself and for clients of the modern era.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
 
-use crate::fault::Fault;
+use crate::fault::{Fault, Kind, Retry};
 use crate::protocol::era::Version;
 use crate::protocol::message::{self, Message, Shape};
 use crate::upstream::http::{Answer, HttpServer, Outgoing, garbage};
-use crate::upstream::peer::{Legacy, read_initialize};
+use crate::upstream::peer::{Legacy, declined, read_initialize};
 use crate::upstream::trip::Trip;
+use crate::upstream::{Transport, Upstream};
 
 /// How long a goodbye may take.
-const GOODBYE: Duration = Duration::from_secs(5);
+pub const GOODBYE: Duration = Duration::from_secs(5);
 
 /// An open session.
 #[derive(Debug)]
@@ -33,15 +35,25 @@ pub struct HttpSession {
 /// What came of an `initialize`.
 pub enum Opening {
     /// A session.
-    Open(Box<HttpSession>),
+    Open(Arc<HttpSession>),
     /// The server's own error, for the client to see.
     Declined(Message),
+}
+
+impl Opening {
+    /// The session; a server that declines is at fault.
+    pub fn session(self) -> Result<Arc<HttpSession>, Fault> {
+        match self {
+            Self::Open(session) => Ok(session),
+            Self::Declined(error) => Err(declined(&error)),
+        }
+    }
 }
 
 impl HttpSession {
     /// Sends `initialize` with these parameters to a replica of the caller's order.
     pub async fn open(server: &HttpServer, trip: &Trip, caller: u64, params: &[u8]) -> Result<Opening, Fault> {
-        let answer = server.post_on(trip, caller, true, &Self::hello(params)).await?;
+        let answer = server.post(trip, caller, true, &Self::hello(params)).await?;
         Self::opened(server, answer).await
     }
 
@@ -63,13 +75,13 @@ impl HttpSession {
             return Ok(Opening::Declined(response));
         }
         let legacy = read_initialize(response.body().unwrap_or_default()).map_err(garbage)?;
-        Ok(Opening::Open(Box::new(Self { replica, id, legacy, next: AtomicU64::new(1) })))
+        Ok(Opening::Open(Arc::new(Self { replica, id, legacy, next: AtomicU64::new(1) })))
     }
 
     /// Tells the server that the handshake is done.
     pub async fn confirm(&self, server: &HttpServer) -> Result<(), Fault> {
         let message = message::call(None, "notifications/initialized", b"{}");
-        self.post(server, message, Vec::new()).await.map(drop)
+        self.post(&Trip::default(), server, message, Vec::new()).await.map(drop)
     }
 
     /// A number that no other request of this session has.
@@ -82,18 +94,8 @@ impl HttpSession {
         self.legacy.version
     }
 
-    /// POSTs one message of the gateway's own making, or one that nobody waits for.
+    /// POSTs one message.
     pub async fn post(
-        &self,
-        server: &HttpServer,
-        message: Bytes,
-        headers: Vec<(HeaderName, HeaderValue)>,
-    ) -> Result<Answer, Fault> {
-        self.post_on(&Trip::default(), server, message, headers).await
-    }
-
-    /// POSTs the request of a client.
-    pub async fn post_on(
         &self,
         trip: &Trip,
         server: &HttpServer,
@@ -101,6 +103,33 @@ impl HttpSession {
         headers: Vec<(HeaderName, HeaderValue)>,
     ) -> Result<Answer, Fault> {
         server.send(trip, self.replica, Method::POST, &self.outgoing(message, headers)).await
+    }
+
+    /// Asks something of the gateway's own.
+    pub async fn ask(&self, server: &HttpServer, message: Bytes) -> Result<Message, Fault> {
+        server.response(self.post(&Trip::default(), server, message, Vec::new()).await?).await
+    }
+
+    /// POSTs a message for which nobody waits.
+    pub async fn tell(&self, upstream: &Upstream, message: Bytes) {
+        if let Transport::Http(server) = &upstream.transport {
+            let _ = self.post(&Trip::default(), server, message, Vec::new()).await;
+        }
+    }
+
+    /// Whether the server knows it no more: nothing was acted on.
+    pub fn is_lost(&self, answer: &Result<Answer, Fault>) -> bool {
+        let status = answer.as_ref().map_or_else(|fault| fault.kind, |answer| Kind::Status(answer.status.as_u16()));
+        self.id.is_some() && status == Kind::Status(404)
+    }
+
+    /// Whether another one is to take its place: it is lost, or the replica that holds it is out of reach, nothing was sent, and
+    /// there are others.
+    pub fn is_over(&self, answer: &Result<Answer, Fault>, server: &HttpServer) -> bool {
+        let gone = |fault: &Fault| {
+            fault.retry == Retry::NotSent && matches!(fault.kind, Kind::Unreachable | Kind::BreakerOpen)
+        };
+        self.is_lost(answer) || server.balance().len() > 1 && answer.as_ref().is_err_and(gone)
     }
 
     /// Opens the stream for what the server says by itself, or takes up a broken one behind `last_event`.
@@ -123,7 +152,8 @@ impl HttpSession {
         }
     }
 
-    fn outgoing(&self, message: Bytes, headers: Vec<(HeaderName, HeaderValue)>) -> Outgoing {
+    /// A message in this session.
+    pub fn outgoing(&self, message: Bytes, headers: Vec<(HeaderName, HeaderValue)>) -> Outgoing {
         Outgoing { message, version: Some(self.legacy.version), session: self.id.clone(), headers, path: None }
     }
 }

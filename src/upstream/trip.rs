@@ -4,6 +4,8 @@
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::time::Instant;
 
+use crate::balance::InFlight;
+
 /// See the module. The gateway's own questions have none of it: [`Trip::default`].
 #[derive(Debug, Default)]
 pub struct Trip {
@@ -31,6 +33,13 @@ impl Trip {
     /// One more replica is tried.
     pub fn tries(&self) {
         self.tried.fetch_add(1, Relaxed);
+    }
+
+    /// The same with a place on it.
+    pub fn begin(&self, mut place: InFlight) -> InFlight {
+        self.tries();
+        place.due_by(self.until);
+        place
     }
 
     /// How many times a replica was tried.

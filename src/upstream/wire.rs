@@ -21,6 +21,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::{Sleep, sleep};
 
 use crate::fault::{Fault, Kind, Retry};
+use crate::id;
 use crate::net::{Outbound, Stream, Target};
 
 /// How long a connection may rest when the server did not say: many servers close after five seconds.
@@ -35,13 +36,6 @@ const FOREVER: Duration = Duration::from_hours(8760);
 
 /// Threads are told apart by this many places; two that share one only share its lock.
 const SHARDS: usize = 16;
-
-/// This thread's place.
-fn shard() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static MINE: usize = NEXT.fetch_add(1, Relaxed) % SHARDS);
-    MINE.with(|mine| *mine)
-}
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
@@ -110,8 +104,12 @@ impl Wire {
     }
 
     /// Sends `request` and returns the answer once its head is there. `patience` bounds the wait for the head and then for
-    /// each further piece of the body.
-    pub async fn send(self: &Arc<Self>, mut request: Request<Full<Bytes>>, patience: Duration) -> Result<Reply, Fault> {
+    /// each further piece of the body. The request is lent, and taken: a future has room for its arguments twice.
+    pub async fn send(
+        self: &Arc<Self>,
+        request: &mut Option<Request<Full<Bytes>>>,
+        patience: Duration,
+    ) -> Result<Reply, Fault> {
         // A resting connection may have been closed from the other side just now. As long as not a byte of the request was
         // written, the next one is tried; each turn uses up one connection, so this ends.
         loop {
@@ -132,10 +130,14 @@ impl Wire {
                     let body = Body { incoming, link: Some(link), in_use, patience, timer: None, rest };
                     return Ok(Reply { status: head.status, headers: head.headers, body });
                 }
-                Ok(Err((Some(back), _))) if !fresh => request = back,
-                Ok(Err((back, error))) => {
-                    let retry = if back.is_some() { Retry::NotSent } else { Retry::MaybeSent };
-                    return Err(Fault::upstream(Kind::Dropped, retry, describe(&error)));
+                Ok(Err(_)) if !fresh && request.is_some() => {}
+                Ok(Err(error)) => {
+                    let retry = if request.is_some() { Retry::NotSent } else { Retry::MaybeSent };
+                    return Err(Fault::upstream(
+                        Kind::Dropped,
+                        retry,
+                        error.as_ref().map(describe).unwrap_or_default(),
+                    ));
                 }
             }
         }
@@ -143,7 +145,7 @@ impl Wire {
 
     /// The resting connections of this thread.
     fn mine(&self) -> MutexGuard<'_, Vec<Idle>> {
-        self.idle[shard()].lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle[id::thread() % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take(&self) -> Option<Link> {
@@ -194,13 +196,13 @@ impl Link {
         self.driver.as_mut().poll(&mut context).is_pending() && self.sender.is_ready()
     }
 
-    /// The head of the answer; or the error, with the request if none of it was sent.
+    /// Takes the request; the head of the answer, or the error, and the request is there again if none of it was sent.
     async fn round_trip(
         &mut self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<http::Response<Incoming>, (Option<Request<Full<Bytes>>>, hyper::Error)> {
+        request: &mut Option<Request<Full<Bytes>>>,
+    ) -> Result<http::Response<Incoming>, Option<hyper::Error>> {
         let Self { sender, driver, .. } = self;
-        let mut answer = std::pin::pin!(sender.try_send_request(request));
+        let mut answer = std::pin::pin!(sender.try_send_request(request.take().ok_or(None::<hyper::Error>)?));
         let mut ended = false;
         std::future::poll_fn(|context| {
             if !ended {
@@ -209,7 +211,10 @@ impl Link {
             answer.as_mut().poll(context)
         })
         .await
-        .map_err(|mut error| (error.take_message(), error.into_error()))
+        .map_err(|mut error| {
+            *request = error.take_message();
+            Some(error.into_error())
+        })
     }
 }
 

@@ -106,7 +106,7 @@ async fn a_deputy_reaches_for_no_key_of_who_is_above() {
     let database = Database::sqlite();
     let world = World::open(&database).await;
     let deputy = world.person("bob", "tenant_admin", json!({"servers": "*", "admin": true})).await;
-    let id = world.call("GET /me", Value::Null).await.json()["key_id"].as_str().unwrap().to_owned();
+    let id = world.call("GET /me", Value::Null).await.json()["credential_id"].as_str().unwrap().to_owned();
     let order = json!({"name": "as the admin", "servers": [], "username": "admin"});
     world.with_key(&deputy, "POST /keys", order).await.expect(403);
     world.with_key(&deputy, &format!("DELETE /keys/{id}"), Value::Null).await.expect(403);

@@ -74,8 +74,7 @@ async fn afterwards_the_client_is_told_with_its_state_and_who_answers() {
         assert_eq!(end.param("state").as_deref(), Some("the client's & own"));
         assert!(end.param("error_description").is_some_and(|text| text.len() > 10) && end.param("code").is_none());
     }
-    let two = format!("{}&resource={0}&resource={0}", world.authorize(&[]));
-    let two = two.replace("{0}", "x");
+    let two = format!("{}&resource=x&resource=y", world.authorize(&[]));
     assert_eq!(world.browser().open(&two).await.unwrap().param("error").as_deref(), Some("invalid_target"));
     let twice = format!("{}&scope=mcp&scope=admin", world.authorize(&[]));
     assert_eq!(world.browser().open(&twice).await.unwrap().param("error").as_deref(), Some("invalid_request"));

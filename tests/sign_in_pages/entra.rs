@@ -10,26 +10,20 @@ use crate::world::World;
 const HELP: &str = "Ask the platform team: platform@contoso.example";
 
 /// A gateway and the stand-in that it trusts; none where that is not installed.
-async fn house() -> Option<(World, Entra)> {
+async fn house(tenant: &str, more: &[&str]) -> Option<(World, Entra)> {
     let entra = Entra::start(&[]).await.unwrap()?;
     let (graph, v1) = (entra.graph_url(), entra.v1_issuer_prefix());
-    let world = World::with(&[
-        "--azure-tenant-id",
-        CONTOSO,
-        "--azure-client-id",
-        GATEWAY,
-        "--azure-client-secret",
-        SECRETS[0],
-        "--azure-authority",
-        entra.base_url(),
-        "--azure-graph-url",
-        &graph,
-        "--azure-v1-issuer-prefix",
-        &v1,
-        "--sign-in-help",
-        HELP,
-    ])
-    .await;
+    let own = [
+        ("--azure-tenant-id", tenant),
+        ("--azure-client-id", GATEWAY),
+        ("--azure-client-secret", SECRETS[0]),
+        ("--azure-authority", entra.base_url()),
+        ("--azure-graph-url", &graph),
+        ("--azure-v1-issuer-prefix", &v1),
+        ("--sign-in-help", HELP),
+    ];
+    let args: Vec<&str> = own.iter().flat_map(|(name, value)| [*name, *value]).chain(more.iter().copied()).collect();
+    let world = World::with(&args).await;
     let callback = json!({ "uri": world.url("/oauth/callback/entra") });
     entra.post(&format!("/_sim/apps/{GATEWAY}/redirect-uris"), callback).await.unwrap();
     Some((world, entra))
@@ -49,7 +43,7 @@ async fn whole(world: &World, entra: &Entra, user: &str) -> Page {
 
 #[tokio::test]
 async fn people_of_the_directory_come_in_with_their_roles() {
-    let Some((world, entra)) = house().await else { return };
+    let Some((world, entra)) = house(CONTOSO, &[]).await else { return };
     for (user, role) in [("alice", "admin"), ("bob", "user"), ("carol", "user")] {
         let name = format!("{user}@contoso.onmicrosoft.com");
         let end = whole(&world, &entra, &name).await;
@@ -66,20 +60,32 @@ async fn people_of_the_directory_come_in_with_their_roles() {
 
 #[tokio::test]
 async fn who_is_not_of_it_is_told_whom_to_ask() {
-    let Some((world, entra)) = house().await else { return };
+    let more = ["--azure-allowed-tenants", CONTOSO, "--azure-role-user", "Mcp.Reader"];
+    let Some((world, entra)) = house("organizations", &more).await else { return };
+    for user in ["frank@fabrikam.onmicrosoft.com", "erin@fabrikam.onmicrosoft.com", "nora@contoso.onmicrosoft.com"] {
+        let page = whole(&world, &entra, user).await;
+        assert_eq!((page.status.as_u16(), page.stopped), (403, false), "{user}: {} {}", page.url, page.text());
+        for shown in ["You are not let in", "not for your organisation", HELP] {
+            assert!(page.text().contains(shown), "{user}: {shown}: {}", page.text());
+        }
+        assert!(world.steps().await.ends_with("→ failure"), "{}", world.steps().await);
+    }
+    let users = world.rest(Method::GET, "/users", &json!(null)).await;
+    assert!(!users.to_string().contains("fabrikam"), "no account is left of it: {users}");
+}
+
+#[tokio::test]
+async fn who_is_disabled_at_entra_does_not_come_back() {
+    let Some((world, entra)) = house(CONTOSO, &[]).await else { return };
     let mut browser = world.browser();
     let page = leave(&world, &mut browser).await;
-    let frank = entra.sign_in(&mut browser, page, "frank@fabrikam.onmicrosoft.com").await;
-    let refused = match frank {
-        Ok(page) => !page.stopped && page.status.is_client_error() && page.text().contains(HELP),
-        Err(entra) => entra.to_string().contains("AADSTS"),
-    };
-    assert!(refused, "refused here, or by Entra on its own page");
+    let page = entra.sign_in(&mut browser, page, "dave@contoso.onmicrosoft.com").await.unwrap();
+    assert!(!page.stopped && page.text().contains("AADSTS50057"), "{}", page.text());
 }
 
 #[tokio::test]
 async fn an_account_that_is_disabled_here_stays_out() {
-    let Some((world, entra)) = house().await else { return };
+    let Some((world, entra)) = house(CONTOSO, &[]).await else { return };
     let bob = "bob@contoso.onmicrosoft.com";
     assert!(whole(&world, &entra, bob).await.stopped);
     world.rest(Method::PATCH, &format!("/users/{bob}"), &json!({ "state": "disabled" })).await;
@@ -92,7 +98,7 @@ async fn an_account_that_is_disabled_here_stays_out() {
 
 #[tokio::test]
 async fn an_answer_counts_only_in_the_browser_that_was_sent_and_once() {
-    let Some((world, entra)) = house().await else { return };
+    let Some((world, entra)) = house(CONTOSO, &[]).await else { return };
     let callback = world.url("/oauth/callback/entra");
     let mut victim = world.browser().stop_at(&callback);
     let page = leave(&world, &mut victim).await;
@@ -114,16 +120,17 @@ async fn an_answer_counts_only_in_the_browser_that_was_sent_and_once() {
 
 #[tokio::test]
 async fn an_error_of_entra_is_explained_and_a_no_goes_back() {
-    let Some((world, entra)) = house().await else { return };
+    let Some((world, entra)) = house(CONTOSO, &[]).await else { return };
     let callback = world.url("/oauth/callback/entra");
-    let failed = "error=server_error&error_description=AADSTS50105:+%3Cimg+src=x%3E%0D%0ATrace+ID:+trace-7%0D%0A";
+    let failed = "error=access_denied&error_description=AADSTS50105:+%3Cimg+src=x%3E%0D%0ATrace+ID:+trace-7%0D%0A";
     for (answer, expected) in [(failed, None), ("error=access_denied", Some("access_denied"))] {
         let mut browser = world.browser();
         let page = leave(&world, &mut browser).await;
         let sent = page.redirects.iter().find(|url| url.as_str().starts_with(entra.base_url())).unwrap();
         let (_, state) = sent.query_pairs().find(|(name, _)| name == "state").unwrap();
         let end = browser.open(&format!("{callback}?state={state}&{answer}")).await.unwrap();
-        assert_eq!(end.param("error").as_deref(), expected, "{} {}", end.url, end.text());
+        let told = end.stopped.then(|| end.param("error")).flatten();
+        assert_eq!(told.as_deref(), expected, "{} {}", end.url, end.text());
         if expected.is_none() {
             for shown in ["AADSTS50105", "not assigned to the application", "trace-7", "Number of this request"] {
                 assert!(end.text().contains(shown), "{shown}: {}", end.text());
@@ -135,7 +142,7 @@ async fn an_error_of_entra_is_explained_and_a_no_goes_back() {
 
 #[tokio::test]
 async fn my_access_is_reached_with_entra_as_well() {
-    let Some((world, entra)) = house().await else { return };
+    let Some((world, entra)) = house(CONTOSO, &[]).await else { return };
     let mut browser = world.browser();
     let page = browser.open(&world.url("/access")).await.unwrap();
     let page = browser.submit(&page, "provider", &[("provider", "entra")]).await.unwrap();

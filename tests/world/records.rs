@@ -164,9 +164,12 @@ async fn who_is_let_in_but_may_not_is_told_so_by_the_challenge() {
     for (name, role, scope) in [("ada", "user", false), ("bob", "tenant_admin", true)] {
         let (status, user) = world.rest(Method::POST, "/users", &json!({"username": name, "role": role})).await;
         assert_eq!(status, 201, "{user}");
-        let key = world.key(name, json!([]), json!([])).await;
+        let order = json!({"name": "a key", "username": name, "role": role, "servers": []});
+        let (status, made) = world.rest(Method::POST, "/keys", &order).await;
+        assert_eq!(status, 201, "{made}");
+        let key = made["key"].as_str().unwrap();
         let request = Request::new(Method::GET, String::new().into()).path("/api/v1/users");
-        let reply = world.client_of("/", &key).send(request).await.unwrap();
+        let reply = world.client_of("/", key).send(request).await.unwrap();
         assert_eq!(reply.status, 403);
         let challenge = reply.headers.get("www-authenticate").map_or("", |value| value.to_str().unwrap());
         // Only to whom another scope would open it.

@@ -1,11 +1,11 @@
 //! Calls shared among the replicas of one server: in what order, on to which next one, and how many at a time.
 
 use serde_json::{Value, json};
-use testkit::client::Client;
+use testkit::client::{Client, Outcome};
 use testkit::jsonrpc::MODERN;
 use testkit::upstream::{Eras, Fault, Faulty, LegacySse, Plain};
 
-use crate::world::{World, until, within};
+use crate::world::{World, shake, until, within};
 
 const OLD: &str = "2025-11-25";
 
@@ -165,7 +165,7 @@ async fn each_caller_has_its_own_replica_of_the_oldest_transport() {
         }
         for version in [MODERN, OLD] {
             for _ in 0..2 {
-                let client = crate::world::shake(world.client_of("/mcp/it", &key), version).await;
+                let client = shake(world.client_of("/mcp/it", &key), version).await;
                 echo(&client, 1).await;
             }
         }
@@ -216,6 +216,75 @@ async fn a_replica_has_only_so_many_calls_at_a_time_and_a_queue_that_ends() {
         assert!(within(call).await.unwrap().unwrap().result().is_object());
     }
     echo(&world.client("/mcp/it"), 1).await;
+}
+
+/// Waits until so many calls are under way and so many wait; more must not wait on the way there.
+async fn until_load(world: &World, under_way: u64, waiting: u64) {
+    until(|| async {
+        let replicas = world.server("it").await["status"]["replicas"].take();
+        let sum = |what: &str| replicas.as_array().unwrap().iter().map(|one| one[what].as_u64().unwrap()).sum::<u64>();
+        assert!(sum("waiting") <= waiting, "{replicas}");
+        ((sum("in_flight"), sum("waiting")) == (under_way, waiting)).then_some(())
+    })
+    .await;
+}
+
+fn hold(world: &World, version: &'static str) -> tokio::task::JoinHandle<Outcome> {
+    let client = world.client("/mcp/it");
+    tokio::spawn(async move { shake(client, version).await.tool("gate", json!({})).await.unwrap() })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_replica_is_passed_over_whatever_the_server_speaks() {
+    for (eras, version) in [(Some(Eras::Modern), MODERN), (Some(old()), MODERN), (None, MODERN), (None, OLD)] {
+        let (mut http, mut oldest) = (Vec::new(), Vec::new());
+        match &eras {
+            Some(eras) => http = three(eras).await,
+            None => {
+                for _ in 0..3 {
+                    oldest.push(LegacySse::start().await.unwrap());
+                }
+            }
+        }
+        let urls: Vec<String> = http.iter().map(Plain::url).chain(oldest.iter().map(LegacySse::url)).collect();
+        let world = World::with(&["--min-pool-size=1", "--max-pool-size=1"]).await;
+        // One caller, so that the first choice is always the same.
+        register(&world, "it", "consistent_hash", &urls, &[1, 1, 1]).await;
+        let mut held = Vec::new();
+        for (under_way, waiting) in [(1, 0), (2, 0), (3, 0), (3, 1)] {
+            held.push(hold(&world, version));
+            until_load(&world, under_way, waiting).await;
+        }
+        for server in &http {
+            server.open_gate(true);
+        }
+        for server in &oldest {
+            server.open_gate(true);
+        }
+        for call in held {
+            let outcome = within(call).await.unwrap();
+            assert!(outcome.result().is_object(), "{eras:?} to {version}: {outcome:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_replica_is_waited_for_where_the_others_fail() {
+    for eras in [Eras::Modern, old()] {
+        let well = Plain::with(eras.clone()).await.unwrap();
+        let gone = format!("http://127.0.0.1:{}/mcp", testkit::process::free_port().unwrap());
+        let world = World::with(&["--min-pool-size=1", "--max-pool-size=1"]).await;
+        register(&world, "it", "round_robin", &[gone, well.url()], &[1, 1]).await;
+        let first = hold(&world, MODERN);
+        until_load(&world, 1, 0).await;
+        let second = hold(&world, MODERN);
+        until_load(&world, 1, 1).await;
+        well.open_gate(true);
+        for call in [first, second] {
+            let outcome = within(call).await.unwrap();
+            assert!(outcome.result().is_object(), "{eras:?}: {outcome:?}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use testkit::client::{Client, Outcome, Reply, Request};
 use testkit::jsonrpc::MODERN;
-use testkit::upstream::LegacySse;
+use testkit::upstream::{Eras, LegacySse, Plain};
 
 use crate::world::{World, stdio_server, until, within};
 
@@ -78,6 +78,28 @@ async fn a_resource_is_subscribed_to_once_and_given_up_by_the_last() {
         drop(modern);
         until(|| async { (stats(&world, "2025-11-25").await["subscribed"] == json!([])).then_some(()) }).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_listeners_watch_in_the_session_of_the_gateway_is_given_up_by_the_last() {
+    let server = Plain::with(Eras::Legacy("2025-11-25".into())).await.unwrap();
+    let world = World::start().await;
+    world.register("it", &server.url()).await;
+    let listen = async || {
+        let wanted = json!({"resourceSubscriptions": ["stand-in://note"]});
+        let (_, mut stream) = world.client("/mcp").subscribe(wanted.clone()).await.unwrap();
+        let first = within(stream.message()).await.unwrap().unwrap();
+        assert_eq!(first["params"]["notifications"], wanted, "{first}");
+        stream
+    };
+    let (ada, mut bob) = (listen().await, listen().await);
+    drop(ada);
+    until(|| async { (server.resource_changed("stand-in://note") > 0).then_some(()) }).await;
+    let heard = within(bob.message()).await.unwrap().unwrap();
+    assert_eq!(heard["method"], "notifications/resources/updated", "{heard}");
+    assert!(server.asked("resources/unsubscribe").is_empty(), "somebody watches still");
+    drop(bob);
+    until(|| async { (server.asked("resources/unsubscribe").len() == 1).then_some(()) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

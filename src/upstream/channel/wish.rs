@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::wanted::{Holder, Share, ShareKey, Wanted};
@@ -18,18 +17,18 @@ use crate::protocol::level::Level;
 use crate::protocol::message::{self, Message, Shape};
 use crate::upstream::http::read_message;
 use crate::upstream::mux::{Call, Mux, Origin};
+use crate::upstream::notices::pause;
 use crate::upstream::peer::Peer;
-use crate::upstream::{Channel, Transport, Upstream};
-
-/// About how long a channel that broke is left alone before it is opened anew for those who watch.
-const REOPEN: Duration = Duration::from_secs(5);
+use crate::upstream::session::GOODBYE;
+use crate::upstream::trip::Trip;
+use crate::upstream::{Channel, Told, Transport, Upstream};
 
 impl Upstream {
-    fn wanted(&self) -> Option<&Arc<Wanted>> {
+    fn wanted(&self) -> &Wanted {
         match &self.transport {
-            Transport::Http(_) => None,
-            Transport::Stdio(server) => Some(&server.wanted),
-            Transport::Sse(server) => Some(&server.wanted),
+            Transport::Http(server) => &server.wanted,
+            Transport::Stdio(server) => &server.wanted,
+            Transport::Sse(server) => &server.wanted,
         }
     }
 
@@ -66,8 +65,10 @@ impl Upstream {
         origin: Origin,
         request: &Message,
     ) -> Result<Option<Message>, Fault> {
-        let Some(wanted) = self.wanted() else { return Ok(None) };
-        let Some(channel) = self.channel(who, Era::Legacy).await?.filter(|channel| channel.era == Era::Legacy) else {
+        let wanted = self.wanted();
+        let Some(channel) =
+            self.channel(&Trip::default(), who, Era::Legacy).await?.filter(|channel| channel.era == Era::Legacy)
+        else {
             return Ok(None);
         };
         let method = request.method();
@@ -120,8 +121,7 @@ impl Upstream {
 
     /// From now on `holder` wants this logged; told to the server now if a channel is open, else when one is.
     pub async fn log_for(&self, who: &Who, holder: &Holder, level: Level) {
-        let Some(wanted) = self.wanted() else { return };
-        let key = self.share_of(who);
+        let (wanted, key) = (self.wanted(), self.share_of(who));
         let shared = wanted.share(key.clone());
         let mut share = shared.lock().await;
         let Some(level) = share.set_level(holder, level) else { return };
@@ -135,11 +135,17 @@ impl Upstream {
 
     /// Forgets what `holder` wanted; the server is told what nobody wants any more. No channel is opened for that.
     pub async fn withdraw(&self, holder: &Holder) {
-        let Some(wanted) = self.wanted() else { return };
+        let wanted = self.wanted();
         for (key, shared) in wanted.shares_of(holder, self.is_private()) {
             let mut share = shared.lock().await;
             let (given_up, level) = share.leave(holder);
             let mut calls = Vec::new();
+            if let Transport::Http(_) = &self.transport {
+                for uri in &given_up {
+                    // Whatever it says to that.
+                    let _ = tokio::time::timeout(GOODBYE, self.ask("resources/unsubscribe", &naming(uri))).await;
+                }
+            }
             if let Some(mux) = self.open_channel(&key) {
                 let all = given_up.iter().map(|uri| about("resources/unsubscribe", uri)).chain(level.map(set_level));
                 for message in all {
@@ -160,9 +166,7 @@ impl Upstream {
 
     /// Forgets what everybody wanted.
     pub fn forget_wishes(&self) {
-        if let Some(wanted) = self.wanted() {
-            wanted.clear();
-        }
+        self.wanted().clear();
     }
 
     /// Sends on a channel; a server that reads nothing for as long as it may be silent must not hold up everybody who shares it.
@@ -200,11 +204,11 @@ impl Upstream {
 
     async fn sit(self: &Arc<Self>, who: &Who) {
         loop {
-            if let Ok(Some(channel)) = self.channel(who, Era::Legacy).await {
+            if let Ok(Some(channel)) = self.channel(&Trip::default(), who, Era::Legacy).await {
                 let _hold = channel.hold();
                 channel.mux.closed().await;
             }
-            sleep(REOPEN.mul_f64(rand::random_range(0.8..1.2))).await;
+            pause().await;
         }
     }
 }
@@ -221,20 +225,29 @@ impl Watcher {
         Self { upstream: upstream.clone(), holder: format!("listener-{:032x}", rand::random::<u128>()).into() }
     }
 
-    /// Watches a resource over the channel that the gateway itself uses; the server's answer.
-    pub async fn watch(&self, uri: &str) -> Result<Option<Message>, Fault> {
+    /// Watches a resource over the channel, or in the session, that the gateway itself uses; whether the server agrees. In a
+    /// session it is asked each time: the session may be another one than before.
+    pub async fn watch(&self, uri: &str) -> Result<bool, Fault> {
+        if let Transport::Http(server) = &self.upstream.transport {
+            let shared = server.wanted.share(None);
+            let mut share = shared.lock().await;
+            let agreed = matches!(self.upstream.ask("resources/subscribe", &naming(uri)).await?, Told::Result(_));
+            if agreed {
+                share.watch(uri, &self.holder);
+            }
+            return Ok(agreed);
+        }
         let request = read_message(about("resources/subscribe", uri))?;
-        self.upstream.wish(&Who::default(), &self.holder, GATEWAY, &request).await
+        let answer = self.upstream.wish(&Who::default(), &self.holder, GATEWAY, &request).await?;
+        Ok(answer.is_none_or(|answer| answer.shape() == Shape::Result))
     }
 }
 
 impl Drop for Watcher {
     fn drop(&mut self) {
         let (upstream, holder) = (self.upstream.clone(), self.holder.clone());
-        if upstream.wanted().is_some() {
-            let tasks = upstream.ground.tasks.clone();
-            tasks.spawn(async move { upstream.withdraw(&holder).await });
-        }
+        let tasks = upstream.ground.tasks.clone();
+        tasks.spawn(async move { upstream.withdraw(&holder).await });
     }
 }
 
@@ -277,7 +290,12 @@ fn level_of(request: &Message) -> Option<(&[u8], Level)> {
 }
 
 fn about(method: &str, uri: &str) -> Bytes {
-    message::call(Some(b"\"mcpg-watch\""), method, format!("{{\"uri\":{}}}", json::quote(uri)).as_bytes())
+    message::call(Some(b"\"mcpg-watch\""), method, naming(uri).as_bytes())
+}
+
+/// The parameters that name a resource.
+fn naming(uri: &str) -> String {
+    format!("{{\"uri\":{}}}", json::quote(uri))
 }
 
 fn set_level(level: Level) -> Bytes {
