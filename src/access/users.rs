@@ -134,6 +134,10 @@ pub async fn edit(
         return Ok(view(user)?);
     }
     let hash = match edit.password {
+        Some(_) if store.is_clients_account(caller.tenant(), id).await? => {
+            let text = "a client acts as this account; it shows its own credential and has no password";
+            return Err(invalid("password", text));
+        }
         Some(password) => Some(hash_new(accounts, caller, &user, password).await?),
         None => None,
     };

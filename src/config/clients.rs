@@ -81,15 +81,15 @@ impl Clients {
     pub(super) fn check(&self, wrong: &mut Vec<String>) {
         match (self.registration, &self.registration_token) {
             (Registration::Token, None) => {
-                wrong.push("--client-registration token takes MREG_CLIENT_REGISTRATION_TOKEN".to_owned());
+                wrong.push("MREG_CLIENT_REGISTRATION=token needs MREG_CLIENT_REGISTRATION_TOKEN".to_owned());
             }
             (Registration::Token, Some(token)) if token.expose().len() < SHORTEST_TOKEN => {
-                wrong.push(format!("MREG_CLIENT_REGISTRATION_TOKEN has at least {SHORTEST_TOKEN} bytes"));
+                wrong.push(format!(
+                    "MREG_CLIENT_REGISTRATION_TOKEN can be guessed: give at least {SHORTEST_TOKEN} bytes"
+                ));
             }
             (Registration::Open | Registration::Off, Some(_)) => {
-                wrong.push(
-                    "MREG_CLIENT_REGISTRATION_TOKEN is only asked for with --client-registration token".to_owned(),
-                );
+                wrong.push("MREG_CLIENT_REGISTRATION_TOKEN is for MREG_CLIENT_REGISTRATION=token only".to_owned());
             }
             _ => {}
         }
