@@ -37,14 +37,13 @@ pub async fn authenticate(app: &App, headers: &HeaderMap, what: Opening<'_>) -> 
     match TokenKind::of(shown) {
         Some(TokenKind::Access) => {}
         Some(TokenKind::Refresh | TokenKind::Code) => return Err(AuthError::WrongKind),
-        Some(TokenKind::ApiKey) => return app.keyring.authenticate(shown, now),
         None if direct::is_one(app, shown) => {
             return match app.tokens.known(shown, now) {
                 Some(caller) => Ok(caller),
                 None => Box::pin(direct::verify(app, shown, now)).await,
             };
         }
-        None => return app.keyring.authenticate(shown, now),
+        Some(TokenKind::ApiKey) | None => return app.keyring.authenticate(shown, now),
     }
     let caller = match app.tokens.known(shown, now) {
         Some(caller) => caller,
