@@ -1,5 +1,7 @@
 //! What the gateway says of itself, word for word, and to whom.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use crate::world::World;
@@ -21,7 +23,7 @@ async fn metadata_says_where_everything_is() {
         let answer = world.send("GET", path, &[("host", "gateway.example")], "").await.expect(200);
         assert_eq!(answer.header("cache-control"), "public, max-age=300", "{path}");
         assert_eq!(answer.header("content-type"), "application/json", "{path}");
-        text += &format!("{path}\n{}\n\n", serde_json::to_string_pretty(&answer.json()).unwrap());
+        _ = write!(text, "{path}\n{}\n\n", serde_json::to_string_pretty(&answer.json()).unwrap());
     }
     insta::assert_snapshot!(text);
 }

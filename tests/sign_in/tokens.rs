@@ -179,7 +179,7 @@ async fn what_is_no_request_for_tokens_is_told_what_is_wrong_with_it() {
         let answer = world.send("POST", "/oauth/token", &[("content-type", kind)], body).await;
         assert_eq!(answer.error(), expected, "{body:.60}");
         assert_eq!((answer.header("cache-control"), answer.header("content-type")), ("no-store", "application/json"));
-        assert!(answer.json()["error_description"].as_str().is_some_and(|text| text.is_ascii()), "{}", answer.text);
+        assert!(answer.json()["error_description"].as_str().is_some_and(str::is_ascii), "{}", answer.text);
     }
     world.send("GET", "/oauth/token?grant_type=refresh_token", &[], "").await.expect(405);
     let own = [("grant_type", "refresh_token"), ("client_id", world.client.as_str())];

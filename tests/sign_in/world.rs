@@ -74,7 +74,7 @@ impl World {
         world.user = made.json()["id"].as_str().unwrap().parse().unwrap();
         if world.app.clients.dynamic().is_offered() {
             let made = world.register(&json!({"redirect_uris": [REDIRECT], "client_name": "A client"}), &[]).await;
-            world.client = made.json()["client_id"].as_str().unwrap_or_default().to_owned();
+            made.json()["client_id"].as_str().unwrap_or_default().clone_into(&mut world.client);
         }
         world
     }

@@ -4,12 +4,12 @@ use http::Method;
 use mcp_registry_gateway::store::now;
 use serde_json::json;
 
-use crate::world::{PASSWORD, World};
+use crate::world::{PASSWORD, World, new_browser};
 
 #[tokio::test]
 async fn programs_and_keys_are_seen_and_ended() {
     let world = World::new().await;
-    let mut editor = world.browser();
+    let mut editor = new_browser();
     let consent = editor.open(&world.authorize(&[])).await.unwrap();
     let end = world.sign_in(&mut editor, &consent).await;
     let tokens = world.redeem(&world.client_id, &end).await;
@@ -28,7 +28,7 @@ async fn programs_and_keys_are_seen_and_ended() {
         let id = form.choices[0].1.clone();
         let forged = form.filled(&[(kind, &id), ("csrf", "guessed")]);
         assert_eq!(browser.send(&page, &forged).await.unwrap().status, 403);
-        assert_eq!(world.browser().send(&page, &form.filled(&[(kind, &id)])).await.unwrap().status, 403, "no session");
+        assert_eq!(new_browser().send(&page, &form.filled(&[(kind, &id)])).await.unwrap().status, 403, "no session");
         let page = browser.send(&page, &form.filled(&[(kind, &id)])).await.unwrap();
         assert!(page.url.path() == "/access" && !page.text().contains(name), "{name} is gone: {}", page.text());
     }

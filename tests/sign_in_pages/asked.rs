@@ -1,6 +1,6 @@
 //! What clients ask for, wrongly: a page until client and redirect URI are right, then an answer to the client.
 
-use crate::world::{REDIRECT, World};
+use crate::world::{REDIRECT, World, new_browser};
 
 #[tokio::test]
 async fn before_client_and_redirect_uri_are_right_nobody_is_sent_anywhere() {
@@ -34,14 +34,14 @@ async fn before_client_and_redirect_uri_are_right_nobody_is_sent_anywhere() {
             ("prompt", "none"),
         ],
     ] {
-        let mut browser = world.browser();
+        let mut browser = new_browser();
         let page = browser.open(&world.authorize(&changes)).await.unwrap();
         assert_eq!((page.status.as_u16(), page.redirects.len()), (400, 0), "{changes:?}: {}", page.text());
         assert!(page.forms().is_empty() && !page.body.contains("href=\"http"), "{changes:?}: {}", page.body);
         assert!(browser.jar().names().is_empty());
     }
     let twice = format!("{}&redirect_uri=https%3A%2F%2Fevil.example%2F", world.authorize(&[]));
-    assert_eq!(world.browser().open(&twice).await.unwrap().status, 400);
+    assert_eq!(new_browser().open(&twice).await.unwrap().status, 400);
     assert_eq!(world.steps().await, "authorize !client → failure");
 }
 
@@ -67,7 +67,7 @@ async fn afterwards_the_client_is_told_with_its_state_and_who_answers() {
         ("login_required", vec![("prompt", "none")]),
         ("invalid_request", vec![("prompt", "none login")]),
     ] {
-        let end = world.browser().open(&world.authorize(&changes)).await.unwrap();
+        let end = new_browser().open(&world.authorize(&changes)).await.unwrap();
         assert!(end.stopped, "{changes:?}: {} {}", end.status, end.text());
         assert_eq!(end.param("error").as_deref(), Some(error), "{changes:?}: {}", end.url);
         assert_eq!(end.param("iss").as_deref(), Some(world.app.issuer.as_str()));
@@ -75,9 +75,9 @@ async fn afterwards_the_client_is_told_with_its_state_and_who_answers() {
         assert!(end.param("error_description").is_some_and(|text| text.len() > 10) && end.param("code").is_none());
     }
     let two = format!("{}&resource=x&resource=y", world.authorize(&[]));
-    assert_eq!(world.browser().open(&two).await.unwrap().param("error").as_deref(), Some("invalid_target"));
+    assert_eq!(new_browser().open(&two).await.unwrap().param("error").as_deref(), Some("invalid_target"));
     let twice = format!("{}&scope=mcp&scope=admin", world.authorize(&[]));
-    assert_eq!(world.browser().open(&twice).await.unwrap().param("error").as_deref(), Some("invalid_request"));
+    assert_eq!(new_browser().open(&twice).await.unwrap().param("error").as_deref(), Some("invalid_request"));
 }
 
 #[tokio::test]
@@ -90,7 +90,7 @@ async fn each_resource_and_scope_is_told_in_words() {
         (vec![("resource", api.as_str()), ("scope", "mcp admin unknown")], "manage servers, keys and people"),
         (vec![("login_hint", "ada@example.com")], "sign in as ada@example.com"),
     ] {
-        let page = world.browser().open(&world.authorize(&changes)).await.unwrap();
+        let page = new_browser().open(&world.authorize(&changes)).await.unwrap();
         assert_eq!(page.status, 200, "{}", page.text());
         assert!(page.text().contains(words), "{words}: {}", page.text());
     }

@@ -6,23 +6,23 @@ use http::Method;
 use mcp_registry_gateway::store::{micros, now};
 use testkit::client::{Client, Request};
 
-use crate::world::{PASSWORD, World};
+use crate::world::{PASSWORD, World, new_browser};
 
 #[tokio::test]
 async fn consent_counts_only_with_the_cookie_and_the_form_of_the_page() {
     let world = World::new().await;
-    let mut browser = world.browser();
+    let mut browser = new_browser();
     let page = browser.open(&world.authorize(&[])).await.unwrap();
     for decision in ["allow:local", "deny"] {
         let form = page.form("decision").unwrap().filled(&[("decision", decision)]);
-        let answer = world.browser().send(&page, &form).await.unwrap();
+        let answer = new_browser().send(&page, &form).await.unwrap();
         assert_eq!((answer.status.as_u16(), answer.stopped), (400, false), "no cookie: {}", answer.text());
         for wrong in [form.without("csrf"), form.filled(&[("csrf", "guessed")]), form.without("id")] {
             let answer = browser.send(&page, &wrong).await.unwrap();
             assert_eq!((answer.status.as_u16(), answer.stopped), (400, false), "{}", answer.text());
         }
     }
-    let mut other = world.browser();
+    let mut other = new_browser();
     let others = other.open(&world.authorize(&[])).await.unwrap();
     let form = page.form("decision").unwrap().filled(&[("decision", "allow:local")]);
     let answer = other.send(&others, &form).await.unwrap();
@@ -34,7 +34,7 @@ async fn consent_counts_only_with_the_cookie_and_the_form_of_the_page() {
 #[tokio::test]
 async fn a_password_before_consent_gives_nothing() {
     let world = World::new().await;
-    let mut browser = world.browser();
+    let mut browser = new_browser();
     let page = browser.open(&world.authorize(&[])).await.unwrap();
     let mut form = page.form("decision").unwrap();
     form.action = "/oauth/sign-in".into();
@@ -46,7 +46,7 @@ async fn a_password_before_consent_gives_nothing() {
 #[tokio::test]
 async fn a_form_that_is_sent_twice_gives_one_code() {
     let world = World::new().await;
-    let mut browser = world.browser();
+    let mut browser = new_browser();
     let consent = browser.open(&world.authorize(&[])).await.unwrap();
     let page = browser.submit(&consent, "decision", &[("decision", "allow:local")]).await.unwrap();
     let mut again = browser.clone();
@@ -59,7 +59,7 @@ async fn a_form_that_is_sent_twice_gives_one_code() {
 #[tokio::test]
 async fn a_sign_in_that_took_too_long_is_over() {
     let world = World::new().await;
-    let mut browser = world.browser();
+    let mut browser = new_browser();
     let page = browser.open(&world.authorize(&[])).await.unwrap();
     world.app.store.purge_authorizations(micros(now() + Duration::from_mins(11))).await.unwrap();
     let answer = browser.submit(&page, "decision", &[("decision", "allow:local")]).await.unwrap();
@@ -70,7 +70,7 @@ async fn a_sign_in_that_took_too_long_is_over() {
 #[tokio::test]
 async fn tabs_do_not_disturb_each_other_and_the_oldest_of_many_gives_way() {
     let world = World::new().await;
-    let mut browser = world.browser();
+    let mut browser = new_browser();
     let mut tabs = Vec::new();
     for n in 0..9 {
         let state = format!("tab {n}");
@@ -91,7 +91,7 @@ async fn tabs_do_not_disturb_each_other_and_the_oldest_of_many_gives_way() {
 #[tokio::test]
 async fn a_form_of_another_origin_does_not_come_in() {
     let world = World::new().await;
-    let mut browser = world.browser();
+    let mut browser = new_browser();
     let page = browser.open(&world.authorize(&[])).await.unwrap();
     let form = page.form("decision").unwrap().filled(&[("decision", "deny")]);
     let cookie = browser.jar().header(&page.url).unwrap();

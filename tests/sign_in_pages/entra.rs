@@ -5,7 +5,7 @@ use serde_json::json;
 use testkit::browser::{Browser, Page};
 use testkit::entra::{CONTOSO, Entra, GATEWAY, SECRETS};
 
-use crate::world::World;
+use crate::world::{World, new_browser};
 
 const HELP: &str = "Ask the platform team: platform@contoso.example";
 
@@ -36,7 +36,7 @@ async fn leave(world: &World, browser: &mut Browser) -> Page {
 }
 
 async fn whole(world: &World, entra: &Entra, user: &str) -> Page {
-    let mut browser = world.browser();
+    let mut browser = new_browser();
     let page = leave(world, &mut browser).await;
     entra.sign_in(&mut browser, page, user).await.unwrap()
 }
@@ -77,7 +77,7 @@ async fn who_is_not_of_it_is_told_whom_to_ask() {
 #[tokio::test]
 async fn who_is_disabled_at_entra_does_not_come_back() {
     let Some((world, entra)) = house(CONTOSO, &[]).await else { return };
-    let mut browser = world.browser();
+    let mut browser = new_browser();
     let page = leave(&world, &mut browser).await;
     let page = entra.sign_in(&mut browser, page, "dave@contoso.onmicrosoft.com").await.unwrap();
     assert!(!page.stopped && page.text().contains("AADSTS50057"), "{}", page.text());
@@ -100,17 +100,17 @@ async fn an_account_that_is_disabled_here_stays_out() {
 async fn an_answer_counts_only_in_the_browser_that_was_sent_and_once() {
     let Some((world, entra)) = house(CONTOSO, &[]).await else { return };
     let callback = world.url("/oauth/callback/entra");
-    let mut victim = world.browser().stop_at(&callback);
+    let mut victim = new_browser().stop_at(&callback);
     let page = leave(&world, &mut victim).await;
     let back = entra.sign_in(&mut victim, page, "alice@contoso.onmicrosoft.com").await.unwrap();
     assert!(back.stopped && back.url.as_str().starts_with(&callback), "{}", back.url);
 
-    let mut other = world.browser();
+    let mut other = new_browser();
     leave(&world, &mut other).await;
     let stolen = other.open(back.url.as_str()).await.unwrap();
     assert_eq!((stolen.status.as_u16(), stolen.stopped), (400, false), "{}", stolen.text());
 
-    let mut own = world.browser();
+    let mut own = new_browser();
     *own.jar() = victim.jar().clone();
     assert!(own.open(back.url.as_str()).await.unwrap().param("code").is_some());
     *own.jar() = victim.jar().clone();
@@ -124,7 +124,7 @@ async fn an_error_of_entra_is_explained_and_a_no_goes_back() {
     let callback = world.url("/oauth/callback/entra");
     let failed = "error=access_denied&error_description=AADSTS50105:+%3Cimg+src=x%3E%0D%0ATrace+ID:+trace-7%0D%0A";
     for (answer, expected) in [(failed, None), ("error=access_denied", Some("access_denied"))] {
-        let mut browser = world.browser();
+        let mut browser = new_browser();
         let page = leave(&world, &mut browser).await;
         let sent = page.redirects.iter().find(|url| url.as_str().starts_with(entra.base_url())).unwrap();
         let (_, state) = sent.query_pairs().find(|(name, _)| name == "state").unwrap();
@@ -143,7 +143,7 @@ async fn an_error_of_entra_is_explained_and_a_no_goes_back() {
 #[tokio::test]
 async fn my_access_is_reached_with_entra_as_well() {
     let Some((world, entra)) = house(CONTOSO, &[]).await else { return };
-    let mut browser = world.browser();
+    let mut browser = new_browser();
     let page = browser.open(&world.url("/access")).await.unwrap();
     let page = browser.submit(&page, "provider", &[("provider", "entra")]).await.unwrap();
     let page = entra.sign_in(&mut browser, page, "alice@contoso.onmicrosoft.com").await.unwrap();

@@ -1,15 +1,16 @@
 //! With a password of the gateway: the whole way, a no, and what a wrong password gets.
 
 use http::Method;
+use mcp_registry_gateway::grants::TraceFilter;
 use mcp_registry_gateway::store::now;
 use serde_json::json;
 
-use crate::world::{PASSWORD, World};
+use crate::world::{PASSWORD, World, new_browser};
 
 #[tokio::test]
 async fn a_person_allows_a_program_and_it_gets_a_code_that_is_good() {
     let world = World::new().await;
-    let mut browser = world.browser();
+    let mut browser = new_browser();
     let consent = browser.open(&world.authorize(&[("scope", "mcp offline_access admin")])).await.unwrap();
     let text = consent.text();
     assert!(text.contains("Editor") && text.contains("nobody has checked its name"), "{text}");
@@ -42,7 +43,7 @@ async fn a_person_allows_a_program_and_it_gets_a_code_that_is_good() {
 async fn a_no_goes_back_to_the_program_from_either_page() {
     let world = World::new().await;
     for at_password in [false, true] {
-        let mut browser = world.browser();
+        let mut browser = new_browser();
         let mut page = browser.open(&world.authorize(&[])).await.unwrap();
         if at_password {
             page = browser.submit(&page, "decision", &[("decision", "allow:local")]).await.unwrap();
@@ -60,7 +61,7 @@ async fn a_no_goes_back_to_the_program_from_either_page() {
 #[tokio::test]
 async fn a_wrong_password_is_told_and_too_many_must_wait() {
     let world = World::new().await;
-    let mut browser = world.browser();
+    let mut browser = new_browser();
     let consent = browser.open(&world.authorize(&[])).await.unwrap();
     let mut page = browser.submit(&consent, "decision", &[("decision", "allow:local")]).await.unwrap();
     for _ in 0..10 {
@@ -82,7 +83,7 @@ async fn a_wrong_password_is_told_and_too_many_must_wait() {
 async fn a_disabled_account_is_as_good_as_none() {
     let world = World::new().await;
     world.rest(Method::PATCH, "/users/ada", &json!({ "state": "disabled" })).await;
-    let mut browser = world.browser();
+    let mut browser = new_browser();
     let consent = browser.open(&world.authorize(&[])).await.unwrap();
     let page = world.sign_in(&mut browser, &consent).await;
     assert_eq!(page.status, 403);
@@ -97,7 +98,7 @@ async fn a_registered_program_is_named_as_such_and_asks_within_its_scopes() {
         "scopes": ["mcp"],
     });
     world.rest(Method::POST, "/oauth-clients", &order).await;
-    let mut browser = world.browser();
+    let mut browser = new_browser();
     let asked =
         [("client_id", "desk"), ("scope", "mcp offline_access"), ("redirect_uri", "http://127.0.0.1:7777/callback")];
     let consent = browser.open(&world.authorize(&asked)).await.unwrap();
@@ -107,5 +108,5 @@ async fn a_registered_program_is_named_as_such_and_asks_within_its_scopes() {
     assert!(world.redeem("desk", &end).await.refresh.is_none());
     let only = browser.open(&world.authorize(&[("client_id", "desk"), ("redirect_uri", "")])).await.unwrap();
     assert_eq!(only.status, 200, "the only redirect URI need not be named");
-    assert!(world.app.grants.traces(Default::default(), Some(now()), 9).await.unwrap().len() >= 2);
+    assert!(world.app.grants.traces(TraceFilter::default(), Some(now()), 9).await.unwrap().len() >= 2);
 }

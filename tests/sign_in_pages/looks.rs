@@ -3,7 +3,7 @@
 use testkit::browser::Page;
 use testkit::client::{Client, Request};
 
-use crate::world::World;
+use crate::world::{World, new_browser};
 
 fn check(page: &Page) {
     let policy = page.header("content-security-policy");
@@ -31,7 +31,7 @@ fn check(page: &Page) {
 #[tokio::test]
 async fn every_page_is_closed_to_frames_scripts_and_caches() {
     let world = World::new().await;
-    let mut browser = world.browser();
+    let mut browser = new_browser();
     check(&browser.open(&world.authorize(&[("client_id", "nobody")])).await.unwrap());
     let consent = browser.open(&world.authorize(&[])).await.unwrap();
     check(&consent);
@@ -59,12 +59,12 @@ async fn texts_of_strangers_stay_texts() {
         vec![("redirect_uri", evil)],
         vec![("login_hint", evil)],
     ] {
-        let page = world.browser().open(&world.authorize(&changes)).await.unwrap();
+        let page = new_browser().open(&world.authorize(&changes)).await.unwrap();
         for never in ["<script", "<img", "<b onclick", "\"'>"] {
             assert!(!page.body.contains(never), "{changes:?}: {}", page.body);
         }
     }
-    let page = world.browser().open(&world.authorize(&[("client_id", &named), ("redirect_uri", "")])).await.unwrap();
+    let page = new_browser().open(&world.authorize(&[("client_id", &named), ("redirect_uri", "")])).await.unwrap();
     assert!(page.text().contains("<b onclick=x>Bank</b>"), "it is shown as it is: {}", page.text());
     assert!(page.text().contains("Any program can claim such links"), "{}", page.text());
     assert!(page.header("content-security-policy").contains("https: cursor:;"));
@@ -73,7 +73,7 @@ async fn texts_of_strangers_stay_texts() {
 #[tokio::test]
 async fn the_stylesheet_is_kept_for_good_under_its_own_name() {
     let world = World::new().await;
-    let page = world.browser().open(&world.url("/oauth/sign-in")).await.unwrap();
+    let page = new_browser().open(&world.url("/oauth/sign-in")).await.unwrap();
     let (_, rest) = page.body.split_once("href=\"/oauth/assets/").unwrap();
     let name = rest.split('"').next().unwrap();
     let get = async |name: &str| {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use http::Method;
 use mcp_registry_gateway::app::App;
 use mcp_registry_gateway::config::{DotEnv, Settings};
-use mcp_registry_gateway::grants::{Redemption, Tokens, challenge_of};
+use mcp_registry_gateway::grants::{Redemption, Tokens, TraceFilter, challenge_of};
 use mcp_registry_gateway::secret::Secret;
 use mcp_registry_gateway::serve::{self, Running};
 use mcp_registry_gateway::store::now;
@@ -25,6 +25,11 @@ pub struct World {
     pub app: App,
     pub running: Running,
     pub client_id: String,
+}
+
+/// A person's browser, which stops where the client would take over.
+pub fn new_browser() -> Browser {
+    Browser::new().stop_at(REDIRECT)
 }
 
 impl World {
@@ -92,10 +97,6 @@ impl World {
         Url::parse_with_params(&self.url("/oauth/authorize"), &pairs).unwrap().into()
     }
 
-    pub fn browser(&self) -> Browser {
-        Browser::new().stop_at(REDIRECT)
-    }
-
     /// Agrees and signs in with ada's password.
     pub async fn sign_in(&self, browser: &mut Browser, consent: &Page) -> Page {
         let page = browser.submit(consent, "decision", &[("decision", "allow:local")]).await.unwrap();
@@ -105,7 +106,7 @@ impl World {
 
     /// A browser that is signed in at "my access".
     pub async fn signed_in(&self) -> (Browser, Page) {
-        let mut browser = self.browser();
+        let mut browser = new_browser();
         let page = browser.open(&self.url("/access")).await.unwrap();
         let page = browser.submit(&page, "username", &[("username", "ada"), ("password", PASSWORD)]).await.unwrap();
         assert!(page.url.path() == "/access" && page.text().contains("My access"), "{}", page.text());
@@ -127,7 +128,7 @@ impl World {
 
     /// The steps of the attempt that was last noted: `name` for what went well, `!name` for what did not.
     pub async fn steps(&self) -> String {
-        let traces = self.app.grants.traces(Default::default(), None, 1).await.unwrap();
+        let traces = self.app.grants.traces(TraceFilter::default(), None, 1).await.unwrap();
         let steps = traces[0].steps.iter().map(|step| format!("{}{}", if step.ok { "" } else { "!" }, step.name));
         format!("{} → {}", steps.collect::<Vec<_>>().join(" "), traces[0].outcome)
     }
