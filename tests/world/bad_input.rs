@@ -317,7 +317,9 @@ async fn nobody_comes_in_without_a_credential() {
         let client = world.client(path);
         for good in [client.request("1", "tools/list", json!({})), Request::get(), Request::delete()] {
             let reply = client.send(good.clone().without("authorization")).await.unwrap();
-            assert_eq!(reply.header("www-authenticate"), "Bearer realm=\"mcp-gateway\"", "{path}");
+            let metadata = format!("{}/.well-known/oauth-protected-resource{path}", world.url());
+            let way = format!("Bearer realm=\"mcp-gateway\", resource_metadata=\"{metadata}\", scope=\"mcp\"");
+            assert_eq!(reply.header("www-authenticate"), way, "{path}");
             error_of(reply, 401, -32600, "Unauthorized", path).await;
             for bad in ["Bearer nobody", "Basic YTpi", &format!("Bearer {}x", crate::world::KEY)] {
                 let reply = client.send(good.clone().header("authorization", bad)).await.unwrap();
