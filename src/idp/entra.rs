@@ -20,6 +20,8 @@ pub(super) const ALGORITHMS: &[Algorithm] = &[Algorithm::RS256];
 const TEMPLATE: &str = "{tenantid}";
 /// The directory of personal accounts, which `organizations` does not mean.
 const PERSONAL: Uuid = Uuid::from_u128(0x9188_040d_6c67_4c5b_b112_36a3_04b6_6dad);
+/// What tokens for Microsoft Graph say they are for, besides its configured address.
+const GRAPH: [&str; 2] = ["00000003-0000-0000-c000-000000000000", "https://graph.microsoft.com"];
 /// What helps where a token of version 1.0 does not fit.
 const WRONG_VERSION: &str =
     "; it is of version 1.0: set requestedAccessTokenVersion to 2 in the manifest of the gateway's application";
@@ -154,17 +156,21 @@ impl Entra {
     /// Says why a shown access token cannot be one of ours before its signature is looked at: some cannot be verified by
     /// anybody, and whoever shows one should learn why.
     pub(super) fn foreign(&self, token: &Unverified<'_>) -> Result<(), IdpError> {
-        if token.is_for_graph() {
+        let claims = token.claims();
+        let audience = claims.texts("aud");
+        let graph = |one: &&str| {
+            let one = one.trim_end_matches('/');
+            GRAPH.contains(&one) || one == self.graph.as_str().trim_end_matches('/')
+        };
+        if token.is_for_graph() || audience.iter().any(graph) {
             return Err(IdpError::forged(
                 "the token is for Microsoft Graph (or another service of Microsoft), which alone can verify it; ask for a \
                  token with the scope of the gateway",
             ));
         }
-        let claims = token.claims();
         let (_, issuer) = self.expected(claims)?;
         let hint = if claims.text("ver") == Some("1.0") { WRONG_VERSION } else { "" };
         let ours = self.audiences(claims);
-        let audience = claims.texts("aud");
         if audience.len() != 1 || !ours.iter().any(|own| own == audience[0]) {
             return Err(IdpError::forged(token.foreign_audience(ours) + hint));
         }

@@ -74,8 +74,14 @@ async fn a_token_for_somebody_else_is_refused_with_the_reason() {
     let token = unsigned(&graph, &with(version_1(&world), foreign.clone()), "c2ln");
     refused(&world, &token, Class::Forged, "Microsoft Graph").await;
     let sign = |claims| world.signer.sign(&claims);
+    for graph in [format!("{}/graph/", world.fake.base), "00000003-0000-0000-c000-000000000000".to_owned()] {
+        let token = sign(with(version_1(&world), json!({"aud": graph})));
+        refused(&world, &token, Class::Forged, "Microsoft Graph").await;
+    }
     let token = sign(with(world.access_claims(), foreign));
-    refused(&world, &token, Class::Forged, "for `https://graph.microsoft.com`").await;
+    refused(&world, &token, Class::Forged, "Microsoft Graph").await;
+    let token = sign(with(world.access_claims(), json!({"aud": "api://orders"})));
+    refused(&world, &token, Class::Forged, "for `api://orders`").await;
     let token = sign(with(world.access_claims(), json!({"aud": format!("api://{CLIENT}")})));
     refused(&world, &token, Class::Forged, "not for this gateway").await;
     let token = sign(with(world.access_claims(), json!({"aud": [CLIENT, "api://orders"]})));
