@@ -4,6 +4,9 @@ import { CALLBACK, registered } from './known.mjs';
 
 const basic = ({ client_id: id, client_secret: secret }, wrong = '') => ({ authorization: `Basic ${Buffer.from(`${id}:${secret}${wrong}`).toString('base64')}` });
 
+/** A second client. */
+const ANOTHER = { client_name: 'Another' };
+
 /** An authorization request with something else about it. */
 const asked = (fields, more) => async server => server.authorize(await server.register(), typeof fields === 'function' ? fields(server) : fields, more);
 
@@ -99,7 +102,7 @@ const token = {
   'the challenge as verifier': redeemed((server, { verifier }) => ({ code_verifier: new URL(server.authorizeUrl('x', verifier)).searchParams.get('code_challenge') })),
   'another redirect URI': redeemed({ redirect_uri: `${CALLBACK}/more` }),
   'no redirect URI': redeemed({ redirect_uri: undefined }),
-  'another client': redeemed(async server => ({ client_id: await server.register() })),
+  'another client': redeemed(async server => ({ client_id: await server.register(ANOTHER) })),
   'an unknown client': redeemed({ client_id: 'nobody' }),
   'no client': redeemed({ client_id: undefined }),
   'a foreign resource': redeemed({ resource: 'https://elsewhere.example/mcp' }),
@@ -138,7 +141,7 @@ const refresh = {
   'an unknown scope': refreshed({ scope: 'fruit' }),
   'a foreign resource': refreshed({ resource: 'https://elsewhere.example/mcp' }),
   'another resource than the one granted': refreshed(server => ({ resource: `${server.resource}/other` })),
-  'by another client': refreshed(async server => ({ client_id: await server.register() })),
+  'by another client': refreshed(async server => ({ client_id: await server.register(ANOTHER) })),
   'without a client': refreshed({ client_id: undefined }),
   'an unknown token': refreshed({ refresh_token: 'no-such-token' }),
   'no token': refreshed({ refresh_token: undefined }),
@@ -177,7 +180,7 @@ const revoke = {
   'two tokens': revoked(made => ({ token: [made.access_token, made.access_token] })),
   'an unknown client': revoked(made => ({ token: made.refresh_token, client_id: 'nobody' })),
   'no client': revoked(made => ({ token: made.refresh_token, client_id: undefined })),
-  'a token of another client': revoked(async (made, server) => ({ token: made.refresh_token, client_id: await server.register() }), async (server, made) => server.token(server.refreshment(made))),
+  'a token of another client': revoked(async (made, server) => ({ token: made.refresh_token, client_id: await server.register(ANOTHER) }), async (server, made) => server.token(server.refreshment(made))),
   'by GET': async server => server.revoke({}, { method: 'GET' }),
 };
 

@@ -1,6 +1,5 @@
 // The steps of the gate about signing in, and what they need running: the stand-in for Entra ID, a client's own host, the reference
-// server, and a gateway of their own. Against a gateway they are enabled once it answers with the metadata of an authorization
-// server; with --direct they are tried on the reference.
+// server, and a gateway of their own; with --direct they are tried on the reference.
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { randomBytes } from 'node:crypto';
@@ -9,15 +8,14 @@ import { freePort, here, node24, python, run, start, untilHttp } from '../procs.
 import { authorizationSuite } from './authorization.mjs';
 import { startClientHost } from './client_host.mjs';
 import { differential } from './differential.mjs';
-import { REGISTERED, registered } from './known.mjs';
+import { REGISTERED, SCOPES, registered, secrets } from './known.mjs';
 import { chromium, pagesTour, seesWhatIsWrong } from './pages.mjs';
 
 const PERSON = { user: 'alice@contoso.onmicrosoft.com', password: 'Passw0rd!' };
 const CONTOSO = 'c0170000-0000-4000-8000-000000000001', GATEWAY_APP = '11111111-1111-4111-8111-111111111111';
 const entra = here('../entra/src/main.js');
-const WHOLE = 'the gateway is no authorization server yet';
 
-/** What runs, once it does: {why: nothing does, issuer, mcp, person, reference, host, knowsRegistered}. */
+/** What runs, once it does: {why: nothing does, issuer, mcp, person, reference, host}. */
 let running = { why: 'nothing was started' };
 
 /** Starts a program that says its address in a line of JSON. */
@@ -39,16 +37,14 @@ async function isAuthorizationServer(origin) {
 /** `asked` is a gateway that tells whether gateways sign in at all; without one the reference is what is tried. */
 export async function startSignIn({ gatewayBin, work, upstream, asked, wanted }) {
   if (!wanted) return;
-  if (asked && !(await isAuthorizationServer(asked))) {
-    running = { why: WHOLE };
-    return;
-  }
+  if (asked && !(await isAuthorizationServer(asked))) throw new Error(`${asked} does not say that it is an authorization server`);
   const folder = join(work, 'sign-in');
   mkdirSync(folder, { recursive: true });
   const host = await startClientHost(folder);
-  const reference = await startTold('reference', [here('sign_in/reference.mjs'), new URL(upstream).origin], { NODE_EXTRA_CA_CERTS: host.ca });
-  running = { host, reference, issuer: reference, mcp: `${reference}/mcp`, all: `${reference}/mcp`, person: {}, knowsRegistered: true };
-  if (asked) Object.assign(running, await startGateway({ gatewayBin, folder, upstream, host }));
+  const gateway = asked && (await startGateway({ gatewayBin, folder, upstream, host }));
+  const told = { NODE_EXTRA_CA_CERTS: host.ca, CLIENT_SECRETS: JSON.stringify(secrets()) };
+  const reference = await startTold('reference', [here('sign_in/reference.mjs'), new URL(upstream).origin], told);
+  running = { host, reference, issuer: reference, mcp: `${reference}/mcp`, all: `${reference}/mcp`, person: {}, ...gateway };
 }
 
 async function startGateway({ gatewayBin, folder, upstream, host }) {
@@ -64,19 +60,21 @@ async function startGateway({ gatewayBin, folder, upstream, host }) {
   };
   const child = start('gateway-sign-in', gatewayBin, ['serve'], { env, cwd: folder });
   await untilHttp(`${issuer}/health/ready`, { child, status: 200, seconds: 30 });
+  await registerClients(issuer, key);
   const added = await run(gatewayBin, ['servers', 'add', 'fixture', '--json', '--url', upstream], { env: { MREG_GATEWAY_URL: issuer, MREG_API_KEY: key }, cwd: folder, seconds: 30 });
   if (added.code !== 0) throw new Error(`servers add fixture: ${added.output.slice(-600)}`);
-  return { issuer, mcp: `${issuer}/mcp/fixture`, all: `${issuer}/mcp`, person: PERSON, knowsRegistered: await registerClients(issuer, key) };
+  return { issuer, mcp: `${issuer}/mcp/fixture`, all: `${issuer}/mcp`, person: PERSON };
 }
 
-/** Says whether the gateway lets an administrator register clients. */
+/** As an administrator does; the secrets that the gateway makes take the place of those known beforehand. */
 async function registerClients(issuer, key) {
   for (const client of REGISTERED) {
-    const response = await fetch(`${issuer}/api/v1/oauth-clients`, { method: 'POST', headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' }, body: JSON.stringify(client) });
-    if (response.status === 404) return false;
-    if (!response.ok) throw new Error(`registering ${client.client_id}: ${response.status} ${await response.text()}`);
+    const { client_id, client_name: name, redirect_uris } = client;
+    const order = { client_id, name, redirect_uris, kind: client.client_secret ? 'confidential' : 'public', scopes: SCOPES };
+    const response = await fetch(`${issuer}/api/v1/oauth-clients`, { method: 'POST', headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' }, body: JSON.stringify(order) });
+    if (!response.ok) throw new Error(`registering ${client_id}: ${response.status} ${await response.text()}`);
+    client.client_secret = (await response.json()).client_secret;
   }
-  return true;
 }
 
 // ---- steps
@@ -94,7 +92,6 @@ const CLIENTS = {
 };
 
 const notRunning = () => running.why;
-const notRegistered = () => running.why ?? (running.knowsRegistered ? undefined : 'an administrator cannot register clients yet');
 const noBrowser = () => (chromium() || process.env.CI === 'true' ? undefined : 'there is no Chromium (Debian: apt-get install chromium)');
 
 async function tour(client, way) {
@@ -107,15 +104,15 @@ async function tour(client, way) {
 /** Adds the steps to the gate's; `step` is its own way to do so. */
 export function planSignIn(step) {
   for (const client of Object.keys(CLIENTS)) {
-    for (const way of Object.keys(WAYS)) step(`sign-in ${client} ${way}`, () => tour(client, way), { gateway: false, without: way === 'registered' || way === 'secret' ? notRegistered : notRunning });
+    for (const way of Object.keys(WAYS)) step(`sign-in ${client} ${way}`, () => tour(client, way), { gateway: false, without: notRunning });
   }
   // Both listen where the person comes back to.
   const uses = ['callback'];
-  step('sign-in suite authorization', () => authorizationSuite(running.issuer, 'tour-public', running.person), { uses, gateway: false, without: notRegistered });
+  step('sign-in suite authorization', () => authorizationSuite(running.issuer, 'tour-public', running.person), { uses, gateway: false, without: notRunning });
   step('sign-in pages', () => pagesTour(running.issuer, { ...running.person, shots: process.env.E2E_SHOTS }), { uses, without: () => notRunning() ?? noBrowser() });
   step('sign-in pages, and that bad ones are seen', seesWhatIsWrong, { gateway: false, without: noBrowser });
   step('sign-in differential', () => {
-    const { host, reference, issuer, person, knowsRegistered } = running;
-    return differential(reference, issuer, { ...person, document: host.document, stranger: host.stranger, registered: knowsRegistered, ...(reference === issuer ? { accepted: {} } : {}) });
+    const { host, reference, issuer, person } = running;
+    return differential(reference, issuer, { ...person, document: host.document, stranger: host.stranger, registered: true, ...(reference === issuer ? { accepted: {} } : {}) });
   }, { gateway: false, weight: 2, without: notRunning });
 }

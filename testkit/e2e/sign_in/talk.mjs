@@ -27,8 +27,13 @@ export class Server {
     return server;
   }
 
-  /** A client that registers itself; gives its id. */
-  async register(more = {}) {
+  /** The id of a client that registers itself; once, as a server bounds how many one address may register. */
+  register(more = {}) {
+    const key = JSON.stringify(more);
+    return (this.clients ??= {})[key] ??= this.registerNow(more);
+  }
+
+  async registerNow(more) {
     const asked = { client_name: 'Differential', application_type: 'native', redirect_uris: [CALLBACK], grant_types: ['authorization_code', 'refresh_token'], response_types: ['code'], token_endpoint_auth_method: 'none', scope: 'mcp offline_access', ...more };
     const response = await fetch(this.metadata.registration_endpoint, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(asked) });
     const body = await response.json();
