@@ -126,10 +126,9 @@ impl Upstream {
         let mut share = shared.lock().await;
         let Some(level) = share.set_level(holder, level) else { return };
         let Some(mux) = self.open_channel(&key) else { return };
-        let asked = self.send_in_time(&mux, set_level(level), GATEWAY).await;
-        drop(share);
-        if let Ok(call) = asked {
-            let _ = self.read_in_time(call, "logging/setLevel").await;
+        if let Ok(call) = self.send_in_time(&mux, set_level(level), GATEWAY).await {
+            // Answered before another is sent, if it is answered soon: a server may take up two at once, and keep the first.
+            let _ = tokio::time::timeout(GOODBYE, self.read_in_time(call, "logging/setLevel")).await;
         }
     }
 
@@ -154,13 +153,13 @@ impl Upstream {
                     calls.push(call);
                 }
             }
+            // The answers change nothing, but a request that nobody waits for would be cancelled; and a level must not be
+            // overtaken by the next one.
+            let reading = calls.into_iter().map(|call| self.read_in_time(call, "a goodbye"));
+            let _ = tokio::time::timeout(GOODBYE, futures_util::future::join_all(reading)).await;
             drop(share);
             drop(shared);
             wanted.tidy(&key);
-            for call in calls {
-                // Its answer changes nothing, but a request that nobody waits for would be cancelled.
-                let _ = self.read_in_time(call, "a goodbye").await;
-            }
         }
     }
 
