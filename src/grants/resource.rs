@@ -105,15 +105,10 @@ impl Issuer {
         path.and_then(Resource::of_path).ok_or_else(|| NotOurs { issuer: self.clone() })
     }
 
-    /// Path below the issuer's host, at which a resource's metadata is found (RFC 9728 section 3.1): the resource's own path
-    /// comes behind the well-known part.
-    pub fn resource_metadata_path(&self, resource: &Resource) -> String {
-        format!("{PROTECTED_RESOURCE}{}{}", self.path(), resource.path())
-    }
-
-    /// The same as a whole URL, for `WWW-Authenticate` (RFC 9728 section 5.1).
-    pub fn resource_metadata_url(&self, resource: &Resource) -> String {
-        format!("{}{}", self.origin(), self.resource_metadata_path(resource))
+    /// Where the metadata of the resource at `path` is found (RFC 9728 section 3.1): the resource's own path comes behind the
+    /// well-known part. For `WWW-Authenticate` (section 5.1).
+    pub fn resource_metadata_url(&self, path: impl fmt::Display) -> String {
+        format!("{}{PROTECTED_RESOURCE}{}{path}", self.origin(), self.path())
     }
 
     /// Path below the issuer's host, at which its own metadata is found (RFC 8414 section 3.1).
@@ -229,11 +224,11 @@ mod tests {
     fn metadata_stands_at_the_host_with_the_path_behind() {
         let (plain, below) = (at("https://gateway.example"), at("https://gateway.example/gw/"));
         assert_eq!(
-            plain.resource_metadata_url(&one("files")),
+            plain.resource_metadata_url(one("files").path()),
             "https://gateway.example/.well-known/oauth-protected-resource/mcp/files"
         );
         assert_eq!(
-            below.resource_metadata_url(&Resource::Api),
+            below.resource_metadata_url(Resource::Api.path()),
             "https://gateway.example/.well-known/oauth-protected-resource/gw/api/v1"
         );
         assert_eq!(below.metadata_path(), "/.well-known/oauth-authorization-server/gw");

@@ -3,9 +3,9 @@
 
 use axum::extract::FromRequest;
 use axum::extract::Request;
-use http::header::CONTENT_TYPE;
 
 use super::failure::Failure;
+use super::form::is_form;
 use crate::app::App;
 use crate::web::body;
 
@@ -54,9 +54,7 @@ impl FromRequest<App> for Fields {
     type Rejection = Failure;
 
     async fn from_request(request: Request, _: &App) -> Result<Self, Failure> {
-        let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        let kind = kind.split(';').next().unwrap_or_default().trim();
-        if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        if !is_form(request.headers()) {
             return Err(Failure::bad("This is not a form", "The address takes the form of a page of this gateway."));
         }
         match body::read(request.into_body()).await {

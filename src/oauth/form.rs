@@ -3,7 +3,7 @@
 
 use axum::extract::{FromRequest, Request};
 use http::StatusCode;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, HeaderMap};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use url::form_urlencoded;
 use zeroize::Zeroizing;
@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use super::answer::Denied;
 use crate::app::App;
 use crate::grants::{OauthCode, Refusal};
+use crate::protocol::meta::is_type;
 use crate::secret::Secret;
 
 /// Most bytes of a form.
@@ -18,6 +19,11 @@ const LARGEST: usize = 16 * 1024;
 
 /// A form that was sent. Its values may be secrets.
 pub(super) struct Form(Vec<(String, Secret)>);
+
+/// Whether the headers announce a form.
+pub(super) fn is_form(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|kind| is_type(kind.as_bytes(), b"application/x-www-form-urlencoded"))
+}
 
 impl Form {
     /// The value of that name. One that is empty counts as absent (RFC 6749 section 3.2).
@@ -55,9 +61,7 @@ impl FromRequest<App> for Form {
         let refuse = |status, reason, text| {
             Denied::from(Refusal::new(OauthCode::InvalidRequest, reason, text)).with_status(status)
         };
-        let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
-        {
+        if !is_form(request.headers()) {
             let text = "send a form, with `Content-Type: application/x-www-form-urlencoded`";
             return Err(refuse(StatusCode::BAD_REQUEST, "content_type", text));
         }

@@ -7,7 +7,6 @@ use http::header::HeaderValue;
 
 use crate::access::{AuthError, Opening};
 use crate::app::App;
-use crate::grants::resource::PROTECTED_RESOURCE;
 
 /// The value of `WWW-Authenticate` for a request to this resource. No error code is told where no credential was
 /// shown.
@@ -37,6 +36,5 @@ pub fn insufficient_scope(app: &App, what: Opening<'_>, needed: &str) -> HeaderV
 const PLAIN: HeaderValue = HeaderValue::from_static("Bearer realm=\"mcp-gateway\"");
 
 fn point_at(app: &App, what: Opening<'_>, text: &mut String) {
-    let (origin, path) = (app.issuer.origin(), app.issuer.path());
-    _ = write!(text, ", resource_metadata=\"{origin}{PROTECTED_RESOURCE}{path}{what}\"");
+    _ = write!(text, ", resource_metadata=\"{}\"", app.issuer.resource_metadata_url(what));
 }
