@@ -41,6 +41,8 @@ pub(super) struct Claims(Map<String, Value>);
 /// A token that somebody showed.
 pub(super) struct Unverified<'a> {
     text: &'a str,
+    /// Whether the provider itself gave it to us, and not somebody who came to the door.
+    from_provider: bool,
     header: Header,
     claims: Claims,
 }
@@ -67,7 +69,22 @@ impl<'a> Unverified<'a> {
         };
         let header: Header = part(header).ok_or_else(malformed)?;
         let claims = part(claims).ok_or_else(malformed)?;
-        Ok(Self { text, header, claims })
+        Ok(Self { text, from_provider: false, header, claims })
+    }
+
+    /// The same of a token that came from the provider's own endpoint.
+    pub(super) fn read_from_provider(text: &'a str) -> Result<Self, IdpError> {
+        Ok(Self { from_provider: true, ..Self::read(text)? })
+    }
+
+    /// It names a key that is not published as far as is known. The provider's own answers are not forged: its keys have changed
+    /// since they were looked at, and are looked at again in a while. Anybody else may have made the name up.
+    pub(super) fn unknown_key(&self) -> IdpError {
+        if self.from_provider {
+            IdpError::temporary("the identity provider signs with a key that is new; its keys are looked at again soon")
+        } else {
+            IdpError::forged("the token is signed by a key that the identity provider does not publish")
+        }
     }
 
     /// What it claims, which may be a lie.

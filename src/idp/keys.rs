@@ -72,6 +72,11 @@ impl KeySet {
         let (_, key) = fitting.next()?;
         (id.is_some() || fitting.next().is_none()).then(|| Arc::clone(key))
     }
+
+    /// Whether a key is called so, whatever it is for.
+    fn names(&self, id: &str) -> bool {
+        self.0.iter().any(|(own, _)| own.as_deref() == Some(id))
+    }
 }
 
 fn usable(jwk: Jwk) -> Option<(Option<String>, Arc<Key>)> {
@@ -93,6 +98,9 @@ fn usable(jwk: Jwk) -> Option<(Option<String>, Arc<Key>)> {
     };
     if let Some(only) = &jwk.alg {
         algorithms.retain(|algorithm| format!("{algorithm:?}") == *only);
+        if algorithms.is_empty() {
+            return None;
+        }
     }
     Some((jwk.kid, Arc::new(Key { decoding, algorithms, issuer: jwk.issuer })))
 }
@@ -102,7 +110,7 @@ fn usable(jwk: Jwk) -> Option<(Option<String>, Arc<Key>)> {
 pub(super) struct KeyStore(Kept<KeySet>);
 
 impl KeyStore {
-    /// The key of this id, looked for at `url` if it is not known.
+    /// The key of this id, looked for at `url` if it is not known; none if none is called so, or was not a moment ago.
     pub(super) async fn find(
         &self,
         http: &Http,
@@ -110,16 +118,19 @@ impl KeyStore {
         id: Option<&str>,
         algorithm: Algorithm,
         now: Instant,
-    ) -> Result<Arc<Key>, IdpError> {
+    ) -> Result<Option<Arc<Key>>, IdpError> {
         let seen = self.0.newest();
         if let Some(key) = seen.as_ref().and_then(|seen| seen.value.find(id, algorithm)) {
-            return Ok(key);
+            return Ok(Some(key));
         }
         let newer = self.0.newer(seen.as_ref(), now, fetch(http, url)).await?;
-        newer
-            .value
-            .find(id, algorithm)
-            .ok_or_else(|| IdpError::forged("the token is signed by a key that the identity provider does not publish"))
+        let found = newer.value.find(id, algorithm);
+        if found.is_none() && id.is_none_or(|id| newer.value.names(id)) {
+            return Err(IdpError::forged(
+                "the token is not signed in the way of a key that the identity provider publishes",
+            ));
+        }
+        Ok(found)
     }
 
     /// Looks at the keys again, so that those taken back go.

@@ -233,7 +233,7 @@ impl Inner {
         refresh: Option<&Secret>,
         now: OffsetDateTime,
     ) -> Result<Person, IdpError> {
-        let token = Unverified::read(token.expose())?;
+        let token = Unverified::read_from_provider(token.expose())?;
         let client = std::slice::from_ref(&self.tokens.client);
         match &self.rules {
             Rules::Entra(entra) => {
@@ -271,7 +271,8 @@ impl Inner {
     }
 
     async fn key(&self, about: &Discovery, token: &Unverified<'_>, algorithm: Algorithm) -> Result<Arc<Key>, IdpError> {
-        self.keys.find(&self.http, &about.jwks_uri, token.key_id(), algorithm, Instant::now()).await
+        let found = self.keys.find(&self.http, &about.jwks_uri, token.key_id(), algorithm, Instant::now()).await?;
+        found.ok_or_else(|| token.unknown_key())
     }
 
     async fn with_groups(

@@ -53,8 +53,13 @@ impl Keys {
         Url::parse(&format!("{}/keys", self.fake.base)).unwrap()
     }
 
-    async fn find(&self, id: &str) -> Result<Arc<Key>, IdpError> {
+    /// The key of this id, if it is published; an error when that cannot be told.
+    async fn look(&self, id: &str) -> Result<Option<Arc<Key>>, IdpError> {
         self.store.find(&self.http, &self.url(), Some(id), Algorithm::RS256, self.now).await
+    }
+
+    async fn knows(&self, id: &str) -> bool {
+        self.look(id).await.unwrap().is_some()
     }
 
     async fn refresh(&self) -> Result<(), IdpError> {
@@ -69,69 +74,69 @@ impl Keys {
 #[tokio::test]
 async fn a_key_published_before_it_signs_is_known_when_it_does() {
     let mut keys = Keys::publishing(&["old"]).await;
-    keys.find("old").await.unwrap();
+    assert!(keys.knows("old").await);
     keys.publish(&["old", "new"]);
     keys.now += Duration::from_hours(1);
     keys.refresh().await.unwrap();
-    keys.find("new").await.unwrap();
-    keys.find("old").await.unwrap();
+    assert!(keys.knows("new").await);
+    assert!(keys.knows("old").await);
     assert_eq!(keys.fetches(), 2);
 }
 
 #[tokio::test]
 async fn a_key_that_signs_at_once_is_looked_for() {
     let mut keys = Keys::publishing(&["old"]).await;
-    keys.find("old").await.unwrap();
+    assert!(keys.knows("old").await);
     keys.publish(&["old", "new"]);
     keys.now += LEAST;
-    keys.find("new").await.unwrap();
+    assert!(keys.knows("new").await);
     assert_eq!(keys.fetches(), 2);
 }
 
 #[tokio::test]
 async fn a_key_that_is_taken_back_goes_with_the_next_look() {
     let mut keys = Keys::publishing(&["old", "new"]).await;
-    keys.find("old").await.unwrap();
+    assert!(keys.knows("old").await);
     keys.publish(&["new"]);
-    keys.find("old").await.expect("nothing looked again yet");
+    assert!(keys.knows("old").await, "nothing looked again yet");
     keys.refresh().await.unwrap();
     keys.now += LEAST;
-    assert_eq!(keys.find("old").await.err().unwrap().class, Class::Forged);
+    assert!(!keys.knows("old").await);
 }
 
 #[tokio::test]
 async fn in_an_emergency_all_keys_are_replaced_at_once() {
     let mut keys = Keys::publishing(&["one", "two"]).await;
-    keys.find("one").await.unwrap();
+    assert!(keys.knows("one").await);
     keys.publish(&["three"]);
     keys.now += LEAST;
-    keys.find("three").await.unwrap();
+    assert!(keys.knows("three").await);
     keys.now += LEAST;
-    assert_eq!(keys.find("one").await.err().unwrap().class, Class::Forged);
+    assert!(!keys.knows("one").await);
 }
 
 #[tokio::test]
 async fn a_flood_of_unknown_keys_makes_one_fetch_in_five_minutes() {
     let mut keys = Keys::publishing(&["good"]).await;
-    keys.find("good").await.unwrap();
+    assert!(keys.knows("good").await);
     keys.now += LEAST;
     let many: Vec<_> = (0..100).map(|n| format!("unknown-{n}")).collect();
-    let outcomes = futures_util::future::join_all(many.iter().map(|id| keys.find(id))).await;
-    assert!(outcomes.into_iter().all(|outcome| outcome.err().unwrap().class == Class::Forged));
+    let outcomes = futures_util::future::join_all(many.iter().map(|id| keys.knows(id))).await;
+    assert!(outcomes.into_iter().all(|known| !known));
     assert_eq!(keys.fetches(), 2);
     let at_once = keys.now;
     keys.now = at_once + Duration::from_secs(299);
-    assert!(keys.find("unknown").await.is_err());
+    assert!(!keys.knows("unknown").await);
     assert_eq!(keys.fetches(), 2);
     keys.now = at_once + LEAST;
-    assert!(keys.find("unknown").await.is_err());
+    assert!(!keys.knows("unknown").await);
     assert_eq!(keys.fetches(), 3);
 }
 
 #[tokio::test]
 async fn while_the_provider_is_ill_the_last_good_keys_serve() {
     let mut keys = Keys::publishing(&["good"]).await;
-    keys.find("good").await.unwrap();
+    assert!(keys.knows("good").await);
     for reply in [
         Reply::json(503, &json!({})),
         Reply::json(200, &json!({"keys": []})),
@@ -143,9 +148,9 @@ async fn while_the_provider_is_ill_the_last_good_keys_serve() {
         keys.fake.always("/keys", reply);
         keys.now += Duration::from_hours(1);
         assert!(matches!(keys.refresh().await.unwrap_err().class, Class::Temporary { .. }));
-        keys.find("good").await.unwrap();
+        assert!(keys.knows("good").await);
         let fetches = keys.fetches();
-        let unknown = keys.find("unknown").await.err().unwrap();
+        let unknown = keys.look("unknown").await.err().unwrap();
         assert!(matches!(unknown.class, Class::Temporary { .. }), "whether it is forged cannot be told: {unknown:?}");
         assert_eq!(keys.fetches(), fetches);
     }
@@ -155,12 +160,12 @@ async fn while_the_provider_is_ill_the_last_good_keys_serve() {
 async fn a_provider_without_keys_is_asked_again_soon() {
     let mut keys = Keys::publishing(&["good"]).await;
     keys.fake.always("/keys", Reply::json(503, &json!({})));
-    assert!(keys.find("good").await.is_err());
-    assert!(keys.find("good").await.is_err());
+    assert!(keys.look("good").await.is_err());
+    assert!(keys.look("good").await.is_err());
     assert_eq!(keys.fetches(), 1);
     keys.publish(&["good"]);
     keys.now += Duration::from_secs(10);
-    keys.find("good").await.unwrap();
+    assert!(keys.knows("good").await);
 }
 
 #[tokio::test]
@@ -176,9 +181,9 @@ async fn keys_that_are_for_something_else_are_left_out() {
         one(json!({"kid": "good", "use": null, "key_ops": ["verify"], "alg": "RS256"})),
     ];
     keys.fake.always("/keys", Reply::json(200, &json!({"keys": set})));
-    keys.find("good").await.unwrap();
+    assert!(keys.knows("good").await);
     for id in ["encrypts", "signs", "other", "broken"] {
-        assert!(keys.find(id).await.is_err(), "{id}");
+        assert!(!keys.knows(id).await, "{id}");
     }
 }
 
@@ -193,4 +198,20 @@ async fn a_flood_at_the_door_makes_one_fetch() {
         assert_eq!(refused.class, Class::Forged);
     }
     assert_eq!(world.fake.asked(&world.keys_path()).len(), 1);
+}
+
+#[tokio::test]
+async fn a_key_that_the_provider_itself_uses_is_new_and_not_forged() {
+    let world = World::entra().await;
+    world.sign_in(&world.signer.sign(&world.id_claims())).await.unwrap();
+    // It signs with another one at once, and five minutes have not passed.
+    let next = Signer::rsa("next");
+    world.publish(&[next.published(Some(&world.issuer(super::world::TENANT)))]);
+    let by_next = next.sign(&world.id_claims());
+    let refused = world.sign_in(&by_next).await.unwrap_err();
+    assert!(matches!(refused.class, Class::Temporary { .. }), "nobody's session ends for it: {refused:?}");
+    let shown = world.provider().verify_access_token(&next.sign(&world.access_claims()), now()).await;
+    assert_eq!(shown.unwrap_err().class, Class::Forged, "at the door anybody may name a key");
+    world.provider().refresh_keys().await.unwrap();
+    world.sign_in(&by_next).await.unwrap();
 }

@@ -90,7 +90,7 @@ async fn no_other_algorithm_issuer_audience_or_answer_lets_anybody_in() {
         (world.signer.sign(&with(good.clone(), json!({"nonce": "other"}))), "nonce"),
         (world.signer.sign(&with(good.clone(), json!({"sub": ""}))), "names nobody"),
         (Signer::rsa("first").sign(&good), "signature"),
-        (elliptic().sign(&good), "does not publish"),
+        (elliptic().sign(&good), "in the way of a key"),
     ] {
         let error = world.sign_in(&token).await.unwrap_err();
         assert_eq!(error.class, Class::Forged, "{error:?}");
