@@ -4,7 +4,7 @@
 
 mod token;
 
-pub use token::{KEY_PREFIX, TokenKind, hash_token, is_api_key, is_token, new_api_key, new_secret, new_token};
+pub use token::{KEY_PREFIX, TokenKind, hash_token, is_api_key, is_token, masked, new_api_key, new_secret, new_token};
 
 use std::fmt;
 use std::io::{Read, Write};

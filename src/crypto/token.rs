@@ -1,6 +1,8 @@
 //! The random texts we issue: API keys, and the tokens and codes of the authorization server. The kind stands in the first
 //! characters and is all that tells kinds apart: a text is looked for among those of its own kind and nowhere else.
 
+use std::borrow::Cow;
+
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -95,6 +97,33 @@ pub fn hash_token(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }
 
+/// `text` as it may stand in a log: of each secret of ours in it no more than its beginning. People put tokens where they do not
+/// belong, such as paths. What a client that registered itself is called (`mcpg_dc_`) is no secret.
+pub fn masked(text: &str) -> Cow<'_, str> {
+    const PUBLIC: &str = "mcpg_dc_";
+    // Shorter ones are hints, by which secrets are told apart.
+    const LONGEST_HINT: usize = 16;
+    if !text.contains(KEY_PREFIX) {
+        return Cow::Borrowed(text);
+    }
+    let (mut shown, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find(KEY_PREFIX) {
+        let (before, secret) = rest.split_at(at);
+        let end = secret.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))).unwrap_or(secret.len());
+        let (secret, after) = secret.split_at(end);
+        shown.push_str(before);
+        if secret.len() <= LONGEST_HINT || secret.starts_with(PUBLIC) {
+            shown.push_str(secret);
+        } else {
+            shown.push_str(TokenKind::of(secret).unwrap_or(TokenKind::ApiKey).prefix());
+            shown.push('…');
+        }
+        rest = after;
+    }
+    shown.push_str(rest);
+    Cow::Owned(shown)
+}
+
 fn checksum(text: &str) -> [u8; 4] {
     let digest = Sha256::digest(text.as_bytes());
     [digest[0], digest[1], digest[2], digest[3]]
@@ -120,6 +149,17 @@ fn push_base62(text: &mut String, number: &[u8], digits: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_shows_no_more_than_its_kind() {
+        let [key, access] = [TokenKind::ApiKey, TokenKind::Access].map(new_token);
+        let client = "mcpg_cs_0123456789abcdefghijABCDEFGHIJ0123456789xyz";
+        let text = format!("/mcp/{}?a={} {client}`", key.expose(), access.expose());
+        assert_eq!(masked(&text), "/mcp/mcpg_…?a=mcpg_at_… mcpg_…`");
+        for plain in ["/mcp/files", "", "mcpg_", "ends with `mcpg_cs_Ab12`", "mcpg_dc_0123456789abcdefghijABCDEFGHIJ"] {
+            assert!(masked(plain) == plain, "{plain}");
+        }
+    }
 
     #[test]
     fn what_we_issue_can_be_recognised_and_not_guessed() {

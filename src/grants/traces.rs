@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Grants, Refusal};
+use crate::crypto::masked;
 use crate::id::TenantId;
 use crate::store::traces::{TraceRow, TraceSelection};
 use crate::store::{Json, at, micros};
@@ -121,12 +122,14 @@ impl Steps {
 
     fn push(&mut self, step: Step) {
         if self.steps.len() < STEPS {
-            self.steps.push(Step { name: cut(step.name), detail: cut(step.detail), ..step });
+            self.steps.push(Step { name: cut(&step.name), detail: cut(&step.detail), ..step });
         }
     }
 }
 
-fn cut(mut text: String) -> String {
+/// A text as it is kept: of a secret in it no more than the beginning, and not longer than may be.
+fn cut(text: &str) -> String {
+    let mut text = masked(text).into_owned();
     text.truncate(text.floor_char_boundary(TEXT));
     text
 }
@@ -141,7 +144,7 @@ impl Grants {
             id,
             tenant_id: None,
             user_id: None,
-            client_id: client_id.map(|id| cut(id.to_owned())),
+            client_id: client_id.map(cut),
             outcome: Outcome::UnderWay.as_str().to_owned(),
             steps: Json(steps.value()),
             started_at: time,
@@ -163,7 +166,7 @@ impl Grants {
             }
             row.user_id = note.user.or(row.user_id);
             if let Some(client_id) = note.client_id {
-                row.client_id = Some(cut(client_id.to_owned()));
+                row.client_id = Some(cut(client_id));
             }
             if let Some(outcome) = note.outcome {
                 outcome.as_str().clone_into(&mut row.outcome);

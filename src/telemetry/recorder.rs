@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::metrics::context;
 use super::{Metrics, Operation, Outcome};
+use crate::crypto::masked;
 
 /// Where finished operations go. Cheap to clone.
 #[derive(Clone)]
@@ -50,9 +51,9 @@ macro_rules! write_line {
                 outcome = op.outcome.label(),
                 kind,
                 whose,
-                method = &*op.method,
+                method = &*masked(&op.method),
                 server = op.server.as_ref().map(crate::id::Slug::as_str),
-                name = op.name.as_deref(),
+                name = op.name.as_deref().map(masked).as_deref(),
                 endpoint = &*op.endpoint,
                 tenant = op.tenant.as_ref().map(crate::id::TenantId::as_str),
                 principal = op.principal.as_ref().map(|who| &*who.subject),
@@ -69,7 +70,7 @@ macro_rules! write_line {
                 upstream_version = op.upstream_version,
                 trace_id = op.trace_id.map(|id| tracing::field::display(format!("{id:032x}"))),
                 request_id = op.request_id.as_str(),
-                detail = op.detail.as_deref(),
+                detail = op.detail.as_deref().map(masked).as_deref(),
             );
         }
     };
