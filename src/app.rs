@@ -2,6 +2,7 @@
 //! parts they need. What surfaces ask beyond one engine (take over a change, how a server does) are small functions here.
 
 mod assembly;
+mod attempts;
 mod memory;
 pub mod preflight;
 mod signed_in;
@@ -24,6 +25,7 @@ use crate::balance::ReplicaStatus;
 use crate::config::Settings;
 use crate::crypto::Sealer;
 use crate::fault::{self, Fault, Retry};
+use crate::grants::attempts::Attempts;
 use crate::grants::client::Clients;
 use crate::grants::resource::Issuer;
 use crate::grants::{End, Ended, Grants, Ids, Refusal};
@@ -68,6 +70,8 @@ pub struct Parts {
     pub tokens: TokenRing,
     /// What was granted to clients.
     pub grants: Grants,
+    /// How often one address may try.
+    pub attempts: Attempts,
     /// Who may sign in by password.
     pub accounts: Accounts,
     /// The OAuth clients that may ask for something in somebody's name.

@@ -53,6 +53,12 @@ pub enum AccessError {
         /// When it is worth trying again.
         retry_after: std::time::Duration,
     },
+    /// Too much that was wrong has come from one address.
+    #[error("too much that was wrong has come from your address; try again later")]
+    TooManyFromHere {
+        /// When it is worth trying again.
+        retry_after: std::time::Duration,
+    },
     /// As many passwords are being checked as may be at once.
     #[error("too many people are signing in at this moment; try again in a second")]
     Busy,
@@ -65,6 +71,11 @@ pub enum AccessError {
 }
 
 impl AccessError {
+    /// Whether what was shown is wrong: somebody guesses.
+    pub fn is_wrong(&self) -> bool {
+        matches!(self, Self::WrongPassword)
+    }
+
     /// The label in metrics and logs.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -72,6 +83,7 @@ impl AccessError {
             Self::Invalid(_) => "invalid",
             Self::WrongPassword => "wrong_password",
             Self::TooManyAttempts { .. } => "too_many_attempts",
+            Self::TooManyFromHere { .. } => "throttled",
             Self::Busy => "busy",
             Self::Hashing(_) => "internal",
             Self::Store(_) => "database",

@@ -13,6 +13,7 @@ use crate::grants::{End, EndReason, Ids};
 use crate::id::TenantId;
 use crate::secret::Secret;
 use crate::store::now;
+use crate::web::Source;
 use crate::web::json::Body;
 use crate::web::problem::Problem;
 
@@ -33,9 +34,10 @@ struct SignedIn {
     role: Role,
 }
 
-pub(super) async fn login(app: App, Body(body): Body<SignIn>) -> Result<Response, Problem> {
+pub(super) async fn login(app: App, Source(source): Source, Body(body): Body<SignIn>) -> Result<Response, Problem> {
     let (tenant, at, metrics) = (TenantId::default_tenant(), now(), app.recorder.metrics());
-    let made = app.accounts.sign_in(&app.store, &tenant, &body.username, body.password, at).await;
+    let look = app.accounts.sign_in(&app.store, &tenant, &body.username, body.password, at);
+    let made = app.attempt(source, at, look, AccessError::is_wrong).await;
     let reason = made.as_ref().err().map_or("", AccessError::reason);
     metrics.auth(tenant.as_str(), "login", made.is_ok(), reason);
     let made = made?;

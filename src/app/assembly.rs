@@ -17,6 +17,7 @@ use crate::app::preflight::{self, Sealing};
 use crate::app::{App, Counted, Parts, memory};
 use crate::config::Settings;
 use crate::crypto::{MasterKey, Sealer};
+use crate::grants::attempts::Attempts;
 use crate::grants::client::Clients;
 use crate::grants::resource::Issuer;
 use crate::grants::{Grants, Terms};
@@ -106,6 +107,7 @@ pub fn assemble(
     let tokens = TokenRing::new(issuer.as_str(), settings.limits.max_tokens, OffsetDateTime::now_utc());
     let held = Room::new(settings.limits.response_body.saturating_mul(HELD_ANSWERS));
     Ok(App::new(Parts {
+        attempts: Attempts::new(&settings.sign_in),
         accounts: Accounts::default(),
         clients,
         recorder: Recorder::new(metrics),

@@ -24,6 +24,12 @@ pub struct SignIn {
     /// Let people with a password of this gateway sign in on its pages
     #[arg(long, env = "MREG_LOCAL_SIGN_IN", default_value = "true", value_name = "BOOL", action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
     pub local_sign_in: bool,
+    /// Sign-ins that one address may begin in a minute; what a proxy in front hides counts as one
+    #[arg(id = "rate_limit_sign_in_rpm", long = "rate-limit-sign-in-rpm", env = "MREG_RATE_LIMIT_SIGN_IN_RPM", default_value_t = 300, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rate_limit_sign_in_rpm: u32,
+    /// Wrong passwords, client secrets, codes and refresh tokens that one address may show in a minute
+    #[arg(id = "rate_limit_failures_rpm", long = "rate-limit-failures-rpm", env = "MREG_RATE_LIMIT_FAILURES_RPM", default_value_t = 120, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rate_limit_failures_rpm: u32,
     /// Text for people who are not let in: whom to ask, and how
     #[arg(long, env = "MREG_SIGN_IN_HELP", value_name = "TEXT", value_parser = parse::notice)]
     pub sign_in_help: Option<String>,

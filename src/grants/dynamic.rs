@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use time::OffsetDateTime;
 
+use super::SOURCES;
 use super::client::{AuthMethod, Client, GrantType, Known, Proof, SecretHash};
 use super::metadata::{BadMetadata, Metadata, bad};
-use super::rate::{Limits, Rate};
+use super::rate::{Exceeded, Limits, Rate};
 use super::redirect::{RedirectUri, Schemes};
 use super::scope::ScopeSet;
 use crate::config::{self, Registration};
@@ -34,8 +35,6 @@ const SECRET_LASTS: Duration = Duration::from_hours(24 * 90);
 /// Registrations of one source, and of all.
 const OF_ONE: Rate = Rate { burst: 30, pause: Duration::from_secs(2) };
 const OF_ALL: Rate = Rate { burst: 300, pause: Duration::from_millis(20) };
-/// Most sources whose registrations are counted.
-const SOURCES: usize = 100_000;
 
 /// Why a client was not registered.
 #[derive(Debug, thiserror::Error)]
@@ -48,10 +47,7 @@ pub enum RegisterError {
     Token,
     /// Too many have been registered.
     #[error("too many clients are being registered; try again later")]
-    TooMany {
-        /// When it is worth trying again.
-        retry_after: Duration,
-    },
+    TooMany(Exceeded),
     /// What the client said cannot be taken.
     #[error(transparent)]
     Bad(#[from] BadMetadata),
@@ -66,7 +62,7 @@ impl RegisterError {
         match self {
             Self::Off => "access_denied",
             Self::Token => "invalid_token",
-            Self::TooMany { .. } => "temporarily_unavailable",
+            Self::TooMany(_) => "temporarily_unavailable",
             Self::Bad(bad) => bad.code(),
             Self::Sealing => "server_error",
         }
@@ -140,7 +136,7 @@ impl Dynamic {
             schemes,
             mode: settings.registration,
             token: settings.registration_token.as_ref().map(|token| hash_token(token.expose())),
-            limits: Limits::new(OF_ONE, OF_ALL, SOURCES),
+            limits: Limits::new(OF_ONE, Some(OF_ALL), SOURCES),
         }
     }
 
@@ -166,7 +162,7 @@ impl Dynamic {
             return Err(RegisterError::Off);
         }
         // First, so that tokens cannot be guessed at any rate.
-        self.limits.take(source, now).map_err(|retry_after| RegisterError::TooMany { retry_after })?;
+        self.limits.take(source, now).map_err(RegisterError::TooMany)?;
         if self.mode == Registration::Token {
             // Hashes are compared: their lengths are the same, and so is the time.
             let shown = hash_token(token.unwrap_or_default());

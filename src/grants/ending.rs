@@ -95,8 +95,6 @@ impl Ended {
 
 /// Most live grants to clients that an account has; the one that was not used for longest gives way.
 pub const MOST_GRANTS: i64 = 500;
-/// Most ends that are told at once.
-const TOLD: i64 = 1_000;
 
 impl Grants {
     /// Ends what is live of them; what has ended already, or is not there, is left out of the answer.
@@ -149,12 +147,5 @@ impl Grants {
     pub async fn of_user(&self, tenant: &TenantId, user: Uuid, now: OffsetDateTime) -> Result<Vec<GrantView>, Refusal> {
         let rows = self.0.store.live_grants(tenant, user, micros(now), MOST_GRANTS).await?;
         Ok(rows.into_iter().map(GrantView::of).collect())
-    }
-
-    /// Grants that ended after (or at, with a greater id) what was seen last, oldest first, at most 1,000. Ends that are being
-    /// written may come to light some moments late: whoever polls looks some seconds back.
-    pub async fn ended_since(&self, after: OffsetDateTime, id: Uuid) -> Result<Vec<(OffsetDateTime, Uuid)>, Refusal> {
-        let rows = self.0.store.grants_ended_since(micros(after), id, TOLD).await?;
-        Ok(rows.into_iter().map(|(time, id)| (at(time), id)).collect())
     }
 }

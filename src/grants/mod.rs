@@ -6,6 +6,7 @@
 
 mod assertion;
 mod assertions;
+pub mod attempts;
 pub mod authenticate;
 mod authorizations;
 pub mod client;
@@ -57,6 +58,9 @@ use crate::id::TenantId;
 use crate::secret::Secret;
 use crate::store::grants::GrantRow;
 use crate::store::{Store, StoreError, at, micros};
+
+/// Most addresses whose attempts are counted, for each limit; some 40 bytes each.
+const SOURCES: usize = 100_000;
 
 /// How long what we give is good.
 #[derive(Debug, Clone, Copy)]

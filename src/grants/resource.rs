@@ -9,6 +9,7 @@ use std::sync::Arc;
 use url::{Position, Url};
 
 use super::scope::{Scope, ScopeSet};
+use crate::access::Opening;
 use crate::id::Slug;
 
 /// Where metadata of resources begins (RFC 9728 section 3).
@@ -42,11 +43,11 @@ impl Resource {
     }
 
     /// Its path below the issuer.
-    pub fn path(&self) -> String {
+    pub fn path(&self) -> Opening<'_> {
         match self {
-            Self::All => "/mcp".to_owned(),
-            Self::One(server) => format!("/mcp/{server}"),
-            Self::Api => "/api/v1".to_owned(),
+            Self::All => Opening::All,
+            Self::One(server) => Opening::One(server.as_str()),
+            Self::Api => Opening::Api,
         }
     }
 
@@ -109,11 +110,6 @@ impl Issuer {
     /// well-known part. For `WWW-Authenticate` (section 5.1).
     pub fn resource_metadata_url(&self, path: impl fmt::Display) -> String {
         format!("{}{PROTECTED_RESOURCE}{}{path}", self.origin(), self.path())
-    }
-
-    /// Path below the issuer's host, at which its own metadata is found (RFC 8414 section 3.1).
-    pub fn metadata_path(&self) -> String {
-        format!("{AUTHORIZATION_SERVER}{}", self.path())
     }
 
     /// Scheme, host and port.
@@ -231,8 +227,6 @@ mod tests {
             below.resource_metadata_url(Resource::Api.path()),
             "https://gateway.example/.well-known/oauth-protected-resource/gw/api/v1"
         );
-        assert_eq!(below.metadata_path(), "/.well-known/oauth-authorization-server/gw");
-        assert_eq!(plain.metadata_path(), "/.well-known/oauth-authorization-server");
         assert_eq!((plain.origin(), below.origin()), ("https://gateway.example", "https://gateway.example"));
         assert_eq!(below.join("/oauth/token"), "https://gateway.example/gw/oauth/token");
         assert_eq!(below.resource("https://gateway.example/gw/mcp"), Ok(Resource::All));

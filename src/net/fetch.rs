@@ -186,6 +186,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_body_without_end_is_not_read_on_and_one_that_drips_is_not_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+        let begin = async |head: &[u8]| {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(head).await.unwrap();
+            stream
+        };
+        let endless = async {
+            let mut stream = begin(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n").await;
+            let (piece, mut sent) = (vec![b' '; 1 << 16], 0);
+            while sent < 1 << 30 && stream.write_all(&piece).await.is_ok() {
+                sent += piece.len();
+            }
+            sent
+        };
+        let outbound = outbound();
+        let (answer, sent) = tokio::join!(outbound.get(&url, BOUNDS), endless);
+        assert_eq!(answer.unwrap_err().kind, Kind::TooLarge);
+        assert!(sent < 64 << 20, "{sent} bytes of a gigabyte were taken");
+        let dripping = begin(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{");
+        let short = Bounds { time: Duration::from_millis(100), ..BOUNDS };
+        let (answer, _held) = tokio::join!(outbound.get(&url, short), dripping);
+        assert_eq!(answer.unwrap_err().kind, Kind::Timeout);
+    }
+
+    #[tokio::test]
     async fn a_redirect_is_not_followed_and_silence_ends() {
         let (url, _asked) =
             once(b"HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/\r\ncontent-length: 0\r\n\r\n").await;

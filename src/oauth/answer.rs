@@ -10,6 +10,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use crate::app::App;
+use crate::grants::rate::Exceeded;
 use crate::grants::{OauthCode, Refusal, ScopeSet, Tokens};
 use crate::secret::Secret;
 
@@ -62,7 +63,21 @@ impl From<Refusal> for Denied {
     }
 }
 
+impl From<Exceeded> for Denied {
+    fn from(exceeded: Exceeded) -> Self {
+        let text = "too much that was wrong has come from this address; wait before the next request";
+        let refusal = Refusal::new(OauthCode::TemporarilyUnavailable, "throttled", text);
+        let refusal = Refusal { retry_after: Some(exceeded.retry_after), ..refusal };
+        Self { status: StatusCode::TOO_MANY_REQUESTS, basic: false, refusal }
+    }
+}
+
 impl Denied {
+    /// Whether what was shown is not good, or not the client's: somebody guesses, or does not notice that it is over.
+    pub(super) fn is_wrong(&self) -> bool {
+        matches!(self.refusal.code, OauthCode::InvalidClient | OauthCode::InvalidGrant)
+    }
+
     /// The same with another status.
     pub(super) fn with_status(self, status: StatusCode) -> Self {
         Self { status, ..self }

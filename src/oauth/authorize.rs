@@ -11,7 +11,8 @@ use http::header::SET_COOKIE;
 use super::back::Back;
 use super::consent;
 use super::failure::Failure;
-use super::fields::{Fields, LONGEST};
+use super::fields::Fields;
+use super::form::LARGEST;
 use super::trail::Trail;
 use super::visitor::Visitor;
 use crate::grants::client::{Client, ClientError, GrantType, Known};
@@ -45,8 +46,12 @@ pub(super) struct Asked {
 }
 
 pub(super) async fn authorize(visitor: Visitor, RawQuery(query): RawQuery) -> Response {
+    // Before anything is written.
+    if let Err(exceeded) = visitor.app.may_begin(visitor.source, now()) {
+        return Failure::too_many(exceeded).show(&visitor);
+    }
     let query = query.unwrap_or_default();
-    let fields = if query.len() <= LONGEST { Fields::of(query.as_bytes()) } else { Fields::default() };
+    let fields = if query.len() <= LARGEST { Fields::of(query.as_bytes()) } else { Fields::default() };
     let id = fields.text("client_id");
     let app = &visitor.app;
     let trail = Trail::begin(app, Some(id), "authorize", format!("a program asks as `{id}`")).await;

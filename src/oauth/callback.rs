@@ -12,8 +12,9 @@ use uuid::Uuid;
 use super::back::{Back, see_other};
 use super::consent::lost;
 use super::failure::Failure;
-use super::fields::{Fields, LONGEST};
+use super::fields::Fields;
 use super::finish::{self, is_own};
+use super::form::LARGEST;
 use super::sign_in::title_of;
 use super::trail::Trail;
 use super::visitor::Visitor;
@@ -67,7 +68,7 @@ pub(super) async fn callback(
     RawQuery(query): RawQuery,
 ) -> Response {
     let name = path.map(|Path(name)| name).unwrap_or_default();
-    let query = query.filter(|query| query.len() <= LONGEST).unwrap_or_default();
+    let query = query.filter(|query| query.len() <= LARGEST).unwrap_or_default();
     let fields = Fields::of(query.as_bytes());
     let Some(provider) = visitor.app.providers.get(&name) else {
         return Failure::new(StatusCode::NOT_FOUND, "There is nothing here", "No such provider is set up.", "")

@@ -1,6 +1,8 @@
 //! The page that somebody sees when a sign-in cannot go on: what happened, what to do next, whom to ask, and under which number the
 //! log knows it. It never sends the browser on by itself.
 
+use std::time::Duration;
+
 use askama::Template;
 use axum::response::{IntoResponse, Response};
 use http::header::RETRY_AFTER;
@@ -9,6 +11,7 @@ use http::{HeaderValue, StatusCode};
 use super::back::Back;
 use super::pages::{Frame, show};
 use super::visitor::Visitor;
+use crate::grants::rate::Exceeded;
 use crate::grants::{OauthCode, Refusal};
 use crate::idp::{Class, IdpError};
 
@@ -80,6 +83,16 @@ impl Failure {
         let mut failure = Self::new(status, title, sentence(refusal.text), "");
         failure.0.help = refusal.code == OauthCode::AccessDenied;
         failure.0.retry_after = refusal.retry_after.map(|wait| wait.as_secs().max(1));
+        failure
+    }
+
+    /// Who has to wait.
+    pub(super) fn too_many(exceeded: Exceeded) -> Self {
+        let seconds = whole_seconds(exceeded.retry_after);
+        let advice = format!("Wait {} and begin again from the program that you came from.", counted(seconds));
+        let text = "Too many sign-ins have begun at your network address within a minute.";
+        let mut failure = Self::new(StatusCode::TOO_MANY_REQUESTS, "Please wait a moment", text, advice);
+        failure.0.retry_after = Some(seconds);
         failure
     }
 
@@ -186,6 +199,16 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         self.page(&Frame::plain(), None)
     }
+}
+
+/// A wait in whole seconds, none of it lost.
+pub(super) fn whole_seconds(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX).max(1)
+}
+
+/// So many seconds, in words.
+pub(super) fn counted(seconds: u64) -> String {
+    if seconds == 1 { "a second".to_owned() } else { format!("{seconds} seconds") }
 }
 
 /// A text of the core, as a sentence.

@@ -5,12 +5,9 @@ use axum::extract::FromRequest;
 use axum::extract::Request;
 
 use super::failure::Failure;
-use super::form::is_form;
+use super::form::{LARGEST, is_form};
 use crate::app::App;
 use crate::web::body;
-
-/// Most bytes of a query or a form.
-pub(super) const LONGEST: usize = 16 * 1024;
 
 /// Fields in their order.
 #[derive(Debug, Default)]
@@ -57,9 +54,9 @@ impl FromRequest<App> for Fields {
         if !is_form(request.headers()) {
             return Err(Failure::bad("This is not a form", "The address takes the form of a page of this gateway."));
         }
-        match body::read(request.into_body()).await {
-            Ok(text) if text.len() <= LONGEST => Ok(Self::of(&text)),
-            _ => Err(Failure::bad(
+        match body::read_at_most(request.into_body(), LARGEST).await {
+            Ok(text) => Ok(Self::of(&text)),
+            Err(_) => Err(Failure::bad(
                 "The form did not arrive",
                 "It was cut off or is too large. Go back and send it again.",
             )),

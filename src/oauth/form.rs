@@ -4,7 +4,6 @@
 use axum::extract::{FromRequest, Request};
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderMap};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
@@ -13,9 +12,10 @@ use crate::app::App;
 use crate::grants::{OauthCode, Refusal};
 use crate::protocol::meta::is_type;
 use crate::secret::Secret;
+use crate::web::body::{self, BodyProblem};
 
-/// Most bytes of a form.
-const LARGEST: usize = 16 * 1024;
+/// Most bytes of a form, or of a query.
+pub(super) const LARGEST: usize = 16 * 1024;
 
 /// A form that was sent. Its values may be secrets.
 pub(super) struct Form(Vec<(String, Secret)>);
@@ -65,14 +65,13 @@ impl FromRequest<App> for Form {
             let text = "send a form, with `Content-Type: application/x-www-form-urlencoded`";
             return Err(refuse(StatusCode::BAD_REQUEST, "content_type", text));
         }
-        let body = Limited::new(request.into_body(), LARGEST).collect().await.map_err(|error| {
-            if error.is::<LengthLimitError>() {
+        let body = body::read_at_most(request.into_body(), LARGEST).await.map_err(|problem| match problem {
+            BodyProblem::TooLarge => {
                 refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the form is larger than 16384 bytes")
-            } else {
-                refuse(StatusCode::BAD_REQUEST, "incomplete", "the form did not arrive whole")
             }
+            _ => refuse(StatusCode::BAD_REQUEST, "incomplete", "the form did not arrive whole"),
         })?;
-        let body = Zeroizing::new(body.to_bytes().to_vec());
+        let body = Zeroizing::new(body.to_vec());
         Self::parse(&body).map_err(Denied::from)
     }
 }

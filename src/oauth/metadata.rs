@@ -60,7 +60,7 @@ pub(super) async fn resource(app: App, uri: Uri) -> Response {
     let own = path.strip_prefix(app.issuer.path()).filter(|rest| rest.is_empty() || rest.starts_with('/'));
     let found = match own.unwrap_or(path) {
         "" | "/" => Some(Resource::All),
-        path => Resource::of_path(path).filter(|resource| resource.path() == path),
+        path => Resource::of_path(path).filter(|resource| resource.path().is(path)),
     };
     let Some(resource) = found else { return no_such_path().await.into_response() };
     let offered = resource.offers();

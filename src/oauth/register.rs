@@ -1,32 +1,34 @@
 //! Clients register themselves (RFC 7591), as far as the settings let them. Nothing is stored: the id that a client gets holds
 //! what it said.
 
-use std::net::{IpAddr, Ipv6Addr};
-
 use axum::extract::Request;
 use axum::response::{IntoResponse, Json, Response};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use super::answer::{UNKEPT, after, error};
 use crate::app::App;
 use crate::grants::dynamic::{LARGEST_BODY, RegisterError};
 use crate::store::now;
-use crate::web::Visit;
+use crate::web::Source;
+use crate::web::body::{self, BodyProblem};
 
 /// `POST /oauth/register`.
-pub(super) async fn register(app: App, request: Request) -> Response {
+pub(super) async fn register(app: App, Source(source): Source, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let source = parts.extensions.get::<Visit>().map_or(IpAddr::from(Ipv6Addr::UNSPECIFIED), |visit| visit.client);
     let body = match read(&parts.headers, body).await {
         Ok(body) => body,
         Err((status, text)) => return error(status, "invalid_client_metadata", text),
     };
     match app.clients.dynamic().register(&body, bearer(&parts.headers), source, now()) {
         Ok(registered) => (StatusCode::CREATED, UNKEPT, Json(registered)).into_response(),
-        Err(refused) => refuse(&refused),
+        Err(refused) => {
+            if let RegisterError::TooMany(exceeded) = &refused {
+                app.recorder.metrics().throttled(exceeded.limit);
+            }
+            refuse(&refused)
+        }
     }
 }
 
@@ -35,13 +37,10 @@ async fn read(headers: &HeaderMap, body: axum::body::Body) -> Result<Bytes, (Sta
     if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json") {
         return Err((StatusCode::BAD_REQUEST, "send the registration as JSON, with `Content-Type: application/json`"));
     }
-    match Limited::new(body, LARGEST_BODY).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err((StatusCode::PAYLOAD_TOO_LARGE, "the registration is larger than 16384 bytes"))
-        }
-        Err(_) => Err((StatusCode::BAD_REQUEST, "the registration did not arrive whole")),
-    }
+    body::read_at_most(body, LARGEST_BODY).await.map_err(|problem| match problem {
+        BodyProblem::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the registration is larger than 16384 bytes"),
+        _ => (StatusCode::BAD_REQUEST, "the registration did not arrive whole"),
+    })
 }
 
 /// The initial access token (RFC 7591 section 3), if one is shown.
@@ -54,14 +53,14 @@ fn refuse(refused: &RegisterError) -> Response {
     let status = match refused {
         RegisterError::Off => StatusCode::FORBIDDEN,
         RegisterError::Token => StatusCode::UNAUTHORIZED,
-        RegisterError::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+        RegisterError::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
         RegisterError::Bad(_) => StatusCode::BAD_REQUEST,
         RegisterError::Sealing => StatusCode::INTERNAL_SERVER_ERROR,
     };
     let mut response = error(status, refused.code(), &refused.to_string());
     match refused {
-        RegisterError::TooMany { retry_after } => {
-            response.headers_mut().insert(RETRY_AFTER, after(*retry_after));
+        RegisterError::TooMany(exceeded) => {
+            response.headers_mut().insert(RETRY_AFTER, after(exceeded.retry_after));
         }
         RegisterError::Token => {
             let challenge = "Bearer realm=\"mcp-gateway registration\", error=\"invalid_token\"";

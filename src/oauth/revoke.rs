@@ -2,21 +2,29 @@
 
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
+use time::OffsetDateTime;
 
 use super::answer::{Denied, UNKEPT};
 use super::client::authenticate;
 use super::form::Form;
 use crate::app::App;
 use crate::store::now;
+use crate::web::Source;
 
 /// `POST /oauth/revoke`. A token that is none, or has ended, is a success (section 2.2).
-pub(super) async fn revoke(app: App, headers: HeaderMap, form: Form) -> Result<Response, Denied> {
-    take_back(&app, &headers, &form).await.inspect_err(|denied| denied.note(&app))?;
+pub(super) async fn revoke(
+    app: App,
+    Source(source): Source,
+    headers: HeaderMap,
+    form: Form,
+) -> Result<Response, Denied> {
+    let now = now();
+    let done = app.attempt(source, now, take_back(&app, &headers, &form, now), Denied::is_wrong).await;
+    done.inspect_err(|denied| denied.note(&app))?;
     Ok(UNKEPT.into_response())
 }
 
-async fn take_back(app: &App, headers: &HeaderMap, form: &Form) -> Result<(), Denied> {
-    let now = now();
+async fn take_back(app: &App, headers: &HeaderMap, form: &Form, now: OffsetDateTime) -> Result<(), Denied> {
     let client = authenticate(app, headers, form, now).await?;
     let token = form.required("token", "name the token that is to end: token")?;
     let ended = app.grants.revoke(token, &client.id, now).await?;

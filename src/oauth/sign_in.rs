@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::callback::send;
 use super::consent::{bound, lost};
-use super::failure::{Failure, sentence};
+use super::failure::{Failure, counted, sentence, whole_seconds};
 use super::fields::Fields;
 use super::finish::{finish, is_own, own_request};
 use super::pages::{Frame, form_action, show};
@@ -98,6 +98,7 @@ pub(super) async fn page(visitor: Visitor, RawQuery(query): RawQuery) -> Respons
 /// Where no client waits.
 async fn begin(visitor: &Visitor) -> Result<Response, Failure> {
     let app = &visitor.app;
+    app.may_begin(visitor.source, now()).map_err(Failure::too_many)?;
     let trail = Trail::begin(app, None, "sign_in", "somebody signs in at the gateway's own pages".to_owned()).await;
     let begun = app.grants.begin(own_request(trail.id()), now()).await;
     let begun = begun.map_err(|refusal| Failure::of_refusal(&refusal))?;
@@ -148,7 +149,8 @@ async fn signed_in(visitor: &Visitor, fields: &Fields) -> Result<Response, Failu
     }
     let (tenant, username) = (TenantId::default_tenant(), fields.text("username"));
     let password = Secret::new(fields.text("password"));
-    let account = match app.accounts.check(&app.store, &tenant, username, password, now()).await {
+    let look = app.accounts.check(&app.store, &tenant, username, password, now());
+    let account = match app.attempt(visitor.source, now(), look, AccessError::is_wrong).await {
         Ok(row) => account(row, tenant)?,
         Err(error) => return Ok(wrong(visitor, &under, &trail, username, &error).await),
     };
@@ -178,7 +180,9 @@ async fn wrong(visitor: &Visitor, under: &UnderWay, trail: &Trail, username: &st
     // What was typed may be a password in the wrong field: it is not noted.
     trail.stumbled("account", error.reason()).await;
     let (status, wait) = match error {
-        AccessError::TooManyAttempts { retry_after } => (StatusCode::TOO_MANY_REQUESTS, Some(retry_after.as_secs())),
+        AccessError::TooManyAttempts { retry_after } | AccessError::TooManyFromHere { retry_after } => {
+            (StatusCode::TOO_MANY_REQUESTS, Some(whole_seconds(*retry_after)))
+        }
         AccessError::Busy => (StatusCode::SERVICE_UNAVAILABLE, Some(1)),
         AccessError::WrongPassword => (StatusCode::FORBIDDEN, None),
         other => {
@@ -189,14 +193,17 @@ async fn wrong(visitor: &Visitor, under: &UnderWay, trail: &Trail, username: &st
     };
     let text = match (error, wait) {
         (AccessError::TooManyAttempts { .. }, Some(seconds)) => {
-            format!("Too many wrong passwords for this user name. Try again in {} seconds.", seconds.max(1))
+            format!("Too many wrong passwords for this user name. Try again in {}.", counted(seconds))
+        }
+        (AccessError::TooManyFromHere { .. }, Some(seconds)) => {
+            format!("Too many wrong passwords from your network address. Try again in {}.", counted(seconds))
         }
         (AccessError::WrongPassword | AccessError::Busy, _) => sentence(&error.to_string()),
         _ => "The gateway cannot check passwords at present. Try again in a moment.".to_owned(),
     };
     let mut response = form(visitor, &Form::of(under), username, Some(text), status);
     if let Some(seconds) = wait {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }

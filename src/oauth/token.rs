@@ -17,12 +17,18 @@ use crate::grants::{OauthCode, Order, Redemption, Refresh, Refusal, Scope, Scope
 use crate::id::TenantId;
 use crate::secret::Secret;
 use crate::store::now;
+use crate::web::Source;
 
 /// What may be shown for tokens.
 pub(super) const GRANT_TYPES: [&str; 3] = ["authorization_code", "refresh_token", "client_credentials"];
 
 /// `POST /oauth/token`.
-pub(super) async fn token(app: App, headers: HeaderMap, form: Form) -> Result<Response, Denied> {
+pub(super) async fn token(
+    app: App,
+    Source(source): Source,
+    headers: HeaderMap,
+    form: Form,
+) -> Result<Response, Denied> {
     let now = now();
     let kind = match form.required("grant_type", "name what is shown: grant_type").map(named) {
         Ok(Some(kind)) => kind,
@@ -32,7 +38,9 @@ pub(super) async fn token(app: App, headers: HeaderMap, form: Form) -> Result<Re
         }
         Err(refusal) => return Err(refusal.into()),
     };
-    let (tenant, given) = give(&app, &headers, &form, kind, now).await;
+    let mut tenant = None;
+    let give = give(&app, &headers, &form, kind, &mut tenant, now);
+    let given = app.attempt(source, now, give, Denied::is_wrong).await;
     let tenant = tenant.as_ref().map_or("", |tenant| tenant.as_str());
     let method = match kind {
         GrantType::AuthorizationCode => "login",
@@ -52,29 +60,26 @@ fn named(kind: &str) -> Option<GrantType> {
     kinds.into_iter().find(|own| own.as_str() == kind)
 }
 
-/// The tokens, and whose they are as far as that was seen.
+/// The tokens; `tenant` becomes whose they are, as far as that was seen.
 async fn give(
     app: &App,
     headers: &HeaderMap,
     form: &Form,
     kind: GrantType,
+    tenant: &mut Option<TenantId>,
     now: OffsetDateTime,
-) -> (Option<TenantId>, Result<Tokens, Denied>) {
-    let client = match authenticate(app, headers, form, now).await {
-        Ok(client) => client,
-        Err(denied) => return (None, Err(denied)),
-    };
+) -> Result<Tokens, Denied> {
+    let client = authenticate(app, headers, form, now).await?;
     if !client.may(kind) {
         let text = "the client is not registered for this grant_type";
-        return (None, Err(Refusal::new(OauthCode::UnauthorizedClient, "unauthorized_client", text).into()));
+        return Err(Refusal::new(OauthCode::UnauthorizedClient, "unauthorized_client", text).into());
     }
-    let mut tenant = None;
     let given = match kind {
-        GrantType::AuthorizationCode => of_code(app, &client, form, &mut tenant, now).await,
-        GrantType::RefreshToken => of_refresh(app, &client, form, &mut tenant, now).await,
-        GrantType::ClientCredentials => of_itself(app, &client, form, &mut tenant, now).await,
+        GrantType::AuthorizationCode => of_code(app, &client, form, tenant, now).await,
+        GrantType::RefreshToken => of_refresh(app, &client, form, tenant, now).await,
+        GrantType::ClientCredentials => of_itself(app, &client, form, tenant, now).await,
     };
-    (tenant, given.map_err(Denied::from))
+    given.map_err(Denied::from)
 }
 
 /// For a code (RFC 6749 section 4.1.3, RFC 7636 section 4.5).

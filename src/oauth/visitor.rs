@@ -1,6 +1,7 @@
 //! A browser that asks for a page: its cookies, and the request's name for the page and the log.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
@@ -8,7 +9,7 @@ use http::request::Parts;
 use super::cookies::Cookies;
 use crate::app::App;
 use crate::telemetry::RequestId;
-use crate::web::Visit;
+use crate::web::{Source, Visit};
 
 /// See the module.
 pub(super) struct Visitor {
@@ -16,6 +17,8 @@ pub(super) struct Visitor {
     pub(super) app: App,
     /// The browser's cookies.
     pub(super) cookies: Cookies,
+    /// Where it asks from.
+    pub(super) source: IpAddr,
     /// The request's name.
     pub(super) request_id: RequestId,
 }
@@ -24,8 +27,10 @@ impl FromRequestParts<App> for Visitor {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
+        let Ok(Source(source)) = Source::from_request_parts(parts, app).await;
         Ok(Self {
             app: app.clone(),
+            source,
             cookies: Cookies::of(&parts.headers, &app.issuer),
             request_id: parts.extensions.get::<Visit>().map_or_else(RequestId::default, |v| v.request_id.clone()),
         })

@@ -97,6 +97,8 @@ list! {
     connections_cut: Counter[reason] = "mcp_connections_cut_total";
     /// Requests refused before they reached a surface: foreign host or origin, too large a body.
     requests_refused: Counter[reason] = "mcp_requests_refused_total";
+    /// What was refused because a limit of rate was reached, by whose limit it was: ip, global.
+    rate_limit_hits: Counter[tenant_id, limit_type, action] = "mcp_rate_limit_hits_total";
     /// Sessions open now, by kind of credential and whether used within 5 minutes. Those of kind api_key are this process's MCP sessions; oauth and service are what is signed in at the whole gateway, the same on every replica.
     user_sessions: Gauge[tenant_id, session_type, activity] = "mcp_user_sessions_active";
     /// Distinct users seen within 5 minutes.
@@ -149,6 +151,11 @@ impl Metrics {
     pub fn auth(&self, tenant: &str, method: &str, success: bool, reason: &str) {
         let result = if success { "success" } else { "failure" };
         self.auth_events.on([tenant, method, result, reason], Counter::inc);
+    }
+
+    /// Counts one refusal because the limit of one address (`ip`) or of all (`global`) was reached, of nobody's tenant.
+    pub fn throttled(&self, limit: &str) {
+        self.rate_limit_hits.on(["", limit, "throttled"], Counter::inc);
     }
 
     /// Counts one interactive sign-in that happened `at` this time.

@@ -67,6 +67,11 @@ pub async fn read(mut body: Body) -> Result<Bytes, BodyProblem> {
     })
 }
 
+/// The same of one that may have less than the usual: at most `most` bytes.
+pub async fn read_at_most(body: Body, most: usize) -> Result<Bytes, BodyProblem> {
+    read(Body::new(Limited::new(body, most))).await
+}
+
 fn problem(error: &axum::Error) -> BodyProblem {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {

@@ -7,13 +7,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http_body_util::{BodyExt, Limited};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::app::App;
 use crate::field::plain;
 use crate::json;
+use crate::web::body::{self, BodyProblem};
 use crate::web::problem::Problem;
 
 /// Most bytes of a body.
@@ -45,15 +45,14 @@ impl Unread {
             let detail = "send the body as JSON, with `Content-Type: application/json`";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", detail));
         }
-        let body = Limited::new(request.into_body(), MAX_BODY).collect().await.map_err(|error| {
-            if error.downcast_ref::<http_body_util::LengthLimitError>().is_some() {
+        let bytes = body::read_at_most(request.into_body(), MAX_BODY).await.map_err(|problem| {
+            if problem == BodyProblem::TooLarge {
                 let detail = format!("the body is larger than {MAX_BODY} bytes");
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", detail)
             } else {
                 Problem::new(StatusCode::BAD_REQUEST, "BODY_INCOMPLETE", "the body did not arrive whole")
             }
         })?;
-        let bytes = body.to_bytes();
         json::check(&bytes).map_err(|problem| malformed(&bytes, &problem))?;
         read(&bytes)
     }

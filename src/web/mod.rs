@@ -13,6 +13,8 @@ pub mod open;
 pub mod path;
 pub mod problem;
 pub mod record;
+mod source;
 
 pub use door::{Door, Visit};
 pub use gate::{Gate, Refusal, Trust};
+pub use source::Source;

@@ -238,7 +238,7 @@ impl From<AccessError> for Problem {
             AccessError::Invalid(errors) => Self::fields(errors),
             AccessError::WrongPassword => Self::new(StatusCode::UNAUTHORIZED, "WRONG_PASSWORD", detail)
                 .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"mcp-gateway\"")),
-            AccessError::TooManyAttempts { retry_after } => {
+            AccessError::TooManyAttempts { retry_after } | AccessError::TooManyFromHere { retry_after } => {
                 let (name, value) = after_seconds(retry_after);
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_ATTEMPTS", detail).with_header(name, value)
             }

@@ -294,7 +294,7 @@ async fn ten_thousand_registrations_leave_no_row_and_little_memory() {
         let source = IpAddr::from((0xc000_0000 + number).to_be_bytes());
         match world.app.clients.dynamic().register(body.as_bytes(), None, source, now()) {
             Ok(_) => passed += 1,
-            Err(RegisterError::TooMany { .. }) => slowed += 1,
+            Err(RegisterError::TooMany(_)) => slowed += 1,
             Err(error) => panic!("{error}"),
         }
     }

@@ -162,8 +162,8 @@ fn a_flood_is_slowed_down_and_leaves_nothing_behind() {
     let mut flood = |source: &dyn Fn(u32) -> IpAddr| {
         (0..10_000)
             .filter(|n| match dynamic.register(body.as_bytes(), None, source(*n), NOW) {
-                Err(RegisterError::TooMany { retry_after }) => {
-                    waits.push(retry_after);
+                Err(RegisterError::TooMany(exceeded)) => {
+                    waits.push(exceeded.retry_after);
                     false
                 }
                 other => other.is_ok(),

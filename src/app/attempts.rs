@@ -1,0 +1,34 @@
+//! What is shown from one address is looked at only while not too much of it was wrong.
+
+use std::net::IpAddr;
+
+use time::OffsetDateTime;
+
+use super::App;
+use crate::grants::rate::Exceeded;
+
+impl App {
+    /// A sign-in begins at `source`; or it has to wait, which is counted.
+    pub fn may_begin(&self, source: IpAddr, now: OffsetDateTime) -> Result<(), Exceeded> {
+        self.attempts.begin(source, now).inspect_err(|exceeded| self.recorder.metrics().throttled(exceeded.limit))
+    }
+
+    /// What `source` shows, looked at by `look` unless it has to wait, which is counted. `is_wrong` says which failures count
+    /// against it.
+    pub async fn attempt<T, E: From<Exceeded>>(
+        &self,
+        source: IpAddr,
+        now: OffsetDateTime,
+        look: impl Future<Output = Result<T, E>>,
+        is_wrong: impl FnOnce(&E) -> bool,
+    ) -> Result<T, E> {
+        self.attempts
+            .may_show(source, now)
+            .inspect_err(|exceeded| self.recorder.metrics().throttled(exceeded.limit))?;
+        let done = look.await;
+        if done.as_ref().is_err_and(is_wrong) {
+            self.attempts.was_wrong(source, now);
+        }
+        done
+    }
+}

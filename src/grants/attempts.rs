@@ -1,0 +1,50 @@
+//! How often one address may begin a sign-in, and how often what it shows may be wrong, before it has to wait: whoever guesses,
+//! or asks again and again with what is good no longer, costs the gateway little and others nothing. What is right is not counted.
+//!
+//! There is no limit of all addresses together, which a flood could reach for everybody.
+
+use std::net::IpAddr;
+
+use time::OffsetDateTime;
+
+use super::SOURCES;
+use super::rate::{Exceeded, Limits, Rate};
+use crate::access::AccessError;
+use crate::config::SignIn;
+
+/// The limits of one process.
+#[derive(Debug)]
+pub struct Attempts {
+    begun: Limits,
+    failed: Limits,
+}
+
+impl Attempts {
+    /// As the settings want them.
+    pub fn new(settings: &SignIn) -> Self {
+        let limits = |count| Limits::new(Rate::per_minute(count), None, SOURCES);
+        Self { begun: limits(settings.rate_limit_sign_in_rpm), failed: limits(settings.rate_limit_failures_rpm) }
+    }
+
+    /// One more sign-in begins.
+    pub fn begin(&self, address: IpAddr, now: OffsetDateTime) -> Result<(), Exceeded> {
+        self.begun.take(address, now)
+    }
+
+    /// Whether `address` may show a secret, a code, a token or a password.
+    pub fn may_show(&self, address: IpAddr, now: OffsetDateTime) -> Result<(), Exceeded> {
+        self.failed.check(address, now)
+    }
+
+    /// What it showed was wrong.
+    pub fn was_wrong(&self, address: IpAddr, now: OffsetDateTime) {
+        // It may have been shown beside others when there was room for one more only: then it waits as they do.
+        _ = self.failed.take(address, now);
+    }
+}
+
+impl From<Exceeded> for AccessError {
+    fn from(exceeded: Exceeded) -> Self {
+        Self::TooManyFromHere { retry_after: exceeded.retry_after }
+    }
+}
