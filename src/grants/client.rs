@@ -12,7 +12,7 @@ use super::fetch::{FetchError, Fetcher};
 use super::keys::{KeySource, Keys};
 use super::redirect::{RedirectUri, Schemes};
 use super::registered;
-use super::scope::ScopeSet;
+use super::scope::{Scope, ScopeSet};
 use crate::access::UserId;
 use crate::config;
 use crate::crypto::Sealer;
@@ -149,6 +149,17 @@ impl Client {
     /// Whether it may exchange that for tokens.
     pub fn may(&self, grant: GrantType) -> bool {
         self.grants.contains(&grant)
+    }
+
+    /// What it gets of `asked`, the scopes that it asks for and that are offered. A client that exchanges refresh tokens gets one
+    /// without asking for `offline_access`, which only OpenID Connect knows: whether there is one, the authorization server decides
+    /// (RFC 6749 section 1.5, MCP 2026-07-28 "Refresh Tokens"). One that does not exchange them gets none, whatever it asks for.
+    pub fn scopes_of(&self, asked: ScopeSet) -> ScopeSet {
+        let own = asked.and(self.scopes);
+        match self.may(GrantType::RefreshToken) {
+            true if !own.is_empty() => own.with(Scope::OfflineAccess),
+            _ => own.without(Scope::OfflineAccess),
+        }
     }
 
     /// Whether an administrator registered it.

@@ -27,7 +27,7 @@ pub struct Tokens {
     pub grant: Uuid,
     /// The access token.
     pub access: Secret,
-    /// The refresh token, with the scope `offline_access` only.
+    /// The refresh token, where the grant has the scope `offline_access`.
     pub refresh: Option<Secret>,
     /// What the access token may be used for.
     pub scopes: ScopeSet,

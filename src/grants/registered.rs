@@ -200,7 +200,8 @@ pub(super) async fn client(store: &Store, client_id: &str, schemes: &Schemes) ->
         redirects: redirects.collect(),
         grants: match spec.kind {
             ClientKind::Service => vec![GrantType::ClientCredentials],
-            _ => vec![GrantType::AuthorizationCode, GrantType::RefreshToken],
+            _ if spec.scopes.has(Scope::OfflineAccess) => vec![GrantType::AuthorizationCode, GrantType::RefreshToken],
+            _ => vec![GrantType::AuthorizationCode],
         },
         scopes: spec.scopes,
     }))

@@ -211,7 +211,7 @@ async fn what(
         let refusal = Refusal::from(error);
         (refusal.code.as_str(), refusal.text.to_owned())
     })?;
-    let scopes = asked.and(resource.offers()).and(client.scopes);
+    let scopes = client.scopes_of(asked.and(resource.offers()));
     if scopes.is_empty() {
         let text =
             format!("none of the scopes is for this client at this resource, which offers {}", resource.offers());

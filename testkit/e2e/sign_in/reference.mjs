@@ -24,7 +24,7 @@ function authorizationServer(issuer) {
     interactions: { url: (ctx, interaction) => `/interaction/${interaction.uid}` },
     cookies: { keys: ['not a secret: this runs in tests'] },
     rotateRefreshToken: true,
-    issueRefreshToken: async (ctx, client, code) => client.grantTypeAllowed('refresh_token') && code.scopes.has('offline_access'),
+    issueRefreshToken: async (ctx, client, code) => client.grantTypeAllowed('refresh_token'),
     ttl: { AccessToken: 900, AuthorizationCode: 60, Grant: 86400, IdToken: 900, Interaction: 600, RefreshToken: 86400, Session: 86400 },
     features: {
       devInteractions: { enabled: false },
