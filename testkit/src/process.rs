@@ -7,6 +7,8 @@ use std::{
     collections::VecDeque,
     ffi::{OsStr, OsString},
     fs,
+    fs::File,
+    io::Write as _,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -59,6 +61,7 @@ pub struct Start {
     folder: Option<PathBuf>,
     ready: Option<String>,
     patience: Duration,
+    copies: Option<PathBuf>,
 }
 
 #[derive(Default)]
@@ -89,6 +92,7 @@ impl Start {
             folder: None,
             ready: None,
             patience: Duration::from_secs(30),
+            copies: None,
         }
     }
 
@@ -134,6 +138,14 @@ impl Start {
         self
     }
 
+    /// Writes both outputs, whole, to the files `stdout` and `stderr` in this folder: of what it says much, only the end is kept
+    /// in memory.
+    #[must_use]
+    pub fn copies_in(mut self, folder: impl AsRef<Path>) -> Self {
+        self.copies = Some(folder.as_ref().to_owned());
+        self
+    }
+
     /// Gives up after this long without the line.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
@@ -162,8 +174,9 @@ impl Start {
         let pid = child.id().context("the process ended at once")?;
         let output = Arc::new(Output::default());
         if let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) {
-            keep(Arc::clone(&output), out, false);
-            keep(Arc::clone(&output), err, true);
+            let copy = |name| self.copies.as_ref().map(|folder| File::create(folder.join(name))).transpose();
+            keep(Arc::clone(&output), out, false, copy("stdout")?);
+            keep(Arc::clone(&output), err, true, copy("stderr")?);
         }
         let stdin = child.stdin.take();
         let mut process = Process { child, stdin, pid, output, ready: String::new() };
@@ -182,10 +195,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn keep(output: Arc<Output>, from: impl AsyncRead + Unpin + Send + 'static, error: bool) {
+fn keep(output: Arc<Output>, from: impl AsyncRead + Unpin + Send + 'static, error: bool, mut copy: Option<File>) {
     tokio::spawn(async move {
         let mut lines = BufReader::new(from).split(b'\n');
         while let Ok(Some(line)) = lines.next_segment().await {
+            if let Some(copy) = &mut copy {
+                _ = copy.write_all(&line).and_then(|()| copy.write_all(b"\n"));
+            }
             let line = String::from_utf8_lossy(&line).trim_end().to_owned();
             {
                 let mut kept = lock(&output.lines);

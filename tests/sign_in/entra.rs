@@ -10,25 +10,50 @@ use serde_json::{Value, json};
 use testkit::browser::Browser;
 use testkit::client::{Client, Request};
 use testkit::entra::{CONTOSO, DAEMON, Entra, GATEWAY, SECRETS, VISITOR};
+use testkit::sign_in::VERIFIER;
 use url::Url;
 use uuid::Uuid;
 
-use crate::world::{REDIRECT, VERIFIER, World};
+use crate::world::{Door, REDIRECT, World};
 
-const ALICE: &str = "alice@contoso.onmicrosoft.com";
-const BOB: &str = "bob@contoso.onmicrosoft.com";
-const CALLBACK: &str = "http://127.0.0.1:8080/oauth/callback/entra";
+pub const ALICE: &str = "alice@contoso.onmicrosoft.com";
+pub const BOB: &str = "bob@contoso.onmicrosoft.com";
+pub const CALLBACK: &str = "http://127.0.0.1:8080/oauth/callback/entra";
+
+/// A gateway in front of this stand-in for one directory, with this credential or more settings.
+async fn behind_with(entra: &Entra, more: &[&str]) -> World {
+    let own = [
+        format!("--azure-tenant-id={CONTOSO}"),
+        format!("--azure-client-id={GATEWAY}"),
+        format!("--azure-authority={}", entra.base_url()),
+        format!("--azure-v1-issuer-prefix={}", entra.v1_issuer_prefix()),
+        format!("--azure-graph-url={}", entra.graph_url()),
+    ];
+    World::with(&own.iter().map(String::as_str).chain(more.iter().copied()).collect::<Vec<_>>()).await
+}
 
 async fn behind(entra: &Entra) -> World {
-    World::with(&[
-        &format!("--azure-tenant-id={CONTOSO}"),
-        &format!("--azure-client-id={GATEWAY}"),
-        &format!("--azure-client-secret={}", SECRETS[0]),
-        &format!("--azure-authority={}", entra.base_url()),
-        &format!("--azure-v1-issuer-prefix={}", entra.v1_issuer_prefix()),
-        &format!("--azure-graph-url={}", entra.graph_url()),
-    ])
-    .await
+    behind_with(entra, &[&format!("--azure-client-secret={}", SECRETS[0])]).await
+}
+
+/// The same, to which people come back with a browser.
+pub async fn house(entra: &Entra) -> World {
+    let world = behind(entra).await;
+    comes_back(entra, &world, "entra").await;
+    world
+}
+
+/// The same with another credential.
+pub async fn house_with(entra: &Entra, credential: &[&str]) -> World {
+    let world = behind_with(entra, credential).await;
+    comes_back(entra, &world, "entra").await;
+    world
+}
+
+/// Tells the stand-in where the gateway's provider of this name has people come back.
+pub async fn comes_back(entra: &Entra, gateway: &Door, provider: &str) {
+    let callback = json!({"uri": gateway.uri(&format!("/oauth/callback/{provider}"))});
+    entra.post(&format!("/_sim/apps/{GATEWAY}/redirect-uris"), callback).await.unwrap();
 }
 
 /// The token of an application on its own.
@@ -87,7 +112,7 @@ async fn a_token_that_entra_made_for_the_gateway_opens_it_and_no_other_does() {
 }
 
 /// Somebody signs in with Entra and gets a session of a client, as it was an hour ago; the refresh token and the login.
-async fn signed_in(world: &World, entra: &Entra, user: &str) -> (String, Uuid) {
+pub async fn signed_in(world: &World, entra: &Entra, user: &str) -> (String, Uuid) {
     let provider = world.app.providers.get(ENTRA).unwrap();
     let callback = Url::parse(CALLBACK).unwrap();
     let leg = provider.begin(&callback, &Hints::default()).await.unwrap();
@@ -132,12 +157,19 @@ async fn a_provider_that_is_ill_ends_no_session_and_one_that_says_no_does() {
     let on_refresh = |action: Value| json!({"match": {"endpoint": "token", "grant_type": "refresh_token"}, "times": -1, "action": action});
     let claims = json!({"access_token": {"capolids": {"essential": true, "values": ["x"]}}});
     for (action, status, left, health) in [
+        (json!({"status": 500}), 200, LoginState::Active, Status::Ok),
         (json!({"status": 503}), 200, LoginState::Active, Status::Ok),
-        (json!({"status": 429, "retry_after": 1}), 200, LoginState::Active, Status::Ok),
+        (json!({"status": 429, "retry_after": 60}), 200, LoginState::Active, Status::Ok),
+        (json!({"status": 429, "retry_after": "Fri, 01 Jan 2100 00:00:00 GMT"}), 200, LoginState::Active, Status::Ok),
         (json!({"drop": true}), 200, LoginState::Active, Status::Ok),
+        (json!({"latency_ms": 300, "status": 503}), 200, LoginState::Active, Status::Ok),
+        (json!({"aadsts": 50_196}), 200, LoginState::Active, Status::Ok),
         (json!({"aadsts": 7_000_222}), 200, LoginState::Active, Status::Degraded),
         (json!({"aadsts": 50_076, "claims": claims}), 400, LoginState::NeedsInteraction, Status::Ok),
+        (json!({"aadsts": 50_076}), 400, LoginState::NeedsInteraction, Status::Ok),
         (json!({"aadsts": 700_082}), 400, LoginState::Dead, Status::Ok),
+        (json!({"aadsts": 50_173}), 400, LoginState::Dead, Status::Ok),
+        (json!({"aadsts": 50_057}), 400, LoginState::Dead, Status::Ok),
     ] {
         // Each gateway by itself: after a 429 nobody is asked for a while.
         let world = behind(&entra).await;
@@ -152,6 +184,13 @@ async fn a_provider_that_is_ill_ends_no_session_and_one_that_says_no_does() {
             assert_eq!(answer.error().1, "invalid_grant");
             assert!(answer.text.contains("sign in again"), "{}", answer.text);
             assert_eq!(world.refresh(&refresh, &[]).await.error().1, "invalid_grant");
+        } else {
+            let (given, asked) = (answer.json(), entra.log("/token").await.unwrap().len());
+            world.get("/api/v1/me", given["access_token"].as_str().unwrap()).await.expect(200);
+            world.refresh(given["refresh_token"].as_str().unwrap(), &[]).await.expect(200);
+            if action["status"] == 429 {
+                assert_eq!(entra.log("/token").await.unwrap().len(), asked, "nobody asks before the time");
+            }
         }
     }
 

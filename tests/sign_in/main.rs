@@ -2,9 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
+mod advisories;
+mod credentials;
+mod door;
 mod entra;
+mod faults;
+mod flood;
+mod limits;
+mod log_scan;
 mod metadata;
 mod opens;
+mod process;
 mod registering;
 mod tokens;
 mod world;

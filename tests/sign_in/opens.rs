@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::world::{KEY, World};
 
 /// The status of a first message, or of the REST API, with this credential.
-async fn knock(world: &World, path: &str, credential: &str) -> u16 {
+pub async fn knock(world: &World, path: &str, credential: &str) -> u16 {
     let bearer = format!("Bearer {credential}");
     let headers = [
         ("authorization", bearer.as_str()),

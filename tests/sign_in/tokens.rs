@@ -5,8 +5,9 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use mcp_registry_gateway::grants::authenticate::JWT_BEARER;
 use mcp_registry_gateway::store::now;
 use serde_json::{Value, json};
+use testkit::sign_in::{VERIFIER, with_password};
 
-use crate::world::{Answer, REDIRECT, VERIFIER, World};
+use crate::world::{Answer, PASSWORD, REDIRECT, World, browser};
 
 fn error(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
@@ -191,8 +192,7 @@ async fn what_is_no_request_for_tokens_is_told_what_is_wrong_with_it() {
 async fn a_token_of_another_client_is_neither_refreshed_nor_ended() {
     let world = World::start().await;
     let (access, refresh) = world.tokens("/api/v1", "mcp offline_access").await;
-    let made = world.register(&json!({"redirect_uris": [REDIRECT], "client_name": "Another"}), &[]).await;
-    let other = made.expect(201).json()["client_id"].as_str().unwrap().to_owned();
+    let other = world.registered(&json!({"redirect_uris": [REDIRECT], "client_name": "Another"})).await;
     let fields = [("grant_type", "refresh_token"), ("refresh_token", refresh.as_str()), ("client_id", &other)];
     assert_eq!(world.token(&fields).await.error(), error(400, "invalid_grant"));
     let fields = [("token", access.as_str()), ("client_id", &other)];
@@ -226,4 +226,47 @@ async fn an_assertion_for_the_issuer_or_the_endpoint_gets_a_token_once() {
     for audience in ["https://other.example", &world.uri("/oauth/token/"), &world.uri("/mcp")] {
         assert_eq!(show(&sign(audience, "3")).await.error(), error(401, "invalid_client"), "{audience}");
     }
+}
+
+#[tokio::test]
+async fn a_client_that_exchanges_refresh_tokens_gets_one_without_asking_and_no_other_does() {
+    let world = World::start().await;
+    let only_codes = json!({"redirect_uris": [REDIRECT], "grant_types": ["authorization_code"]});
+    let only_codes = world.registered(&only_codes).await;
+    let both = json!({"redirect_uris": [REDIRECT], "grant_types": ["authorization_code", "refresh_token"]});
+    let both = world.registered(&both).await;
+    for (id, scopes) in [("desk", json!(["mcp"])), ("lamp", json!(["mcp", "offline_access"]))] {
+        let uris = json!(["http://127.0.0.1/callback"]);
+        let order = json!({"client_id": id, "name": id, "kind": "public", "redirect_uris": uris, "scopes": scopes});
+        world.rest("POST", "/oauth-clients", order).await.expect(201);
+    }
+    let mut of_lamp = String::new();
+    for (client, scope, stays) in [
+        (world.client.as_str(), "mcp", true),
+        (&both, "mcp", true),
+        (&both, "", true),
+        (&both, "mcp offline_access", true),
+        (&only_codes, "mcp offline_access", false),
+        ("desk", "mcp offline_access", false),
+        ("lamp", "mcp", true),
+    ] {
+        let mut person = browser();
+        let consent = world.consent(&mut person, &[("client_id", client), ("scope", scope)]).await;
+        assert_eq!(consent.text().contains("stay connected"), stays, "{client} {scope}: {}", consent.text());
+        let end = with_password(&mut person, &consent, "ada", PASSWORD).await.unwrap();
+        let code = end.param("code").unwrap();
+        let fields =
+            [("grant_type", "authorization_code"), ("code", &code), ("code_verifier", VERIFIER), ("client_id", client)];
+        let given = world.token(&fields).await.expect(200).json();
+        assert_eq!(given["scope"], if stays { "mcp offline_access" } else { "mcp" }, "{client} {scope}");
+        assert_eq!(given.get("refresh_token").is_some(), stays, "{client} {scope}");
+        given["refresh_token"].as_str().unwrap_or_default().clone_into(&mut of_lamp);
+    }
+    let end =
+        browser().open(&world.authorize(&[("client_id", &only_codes), ("scope", "offline_access")])).await.unwrap();
+    assert_eq!(end.param("error").as_deref(), Some("invalid_scope"), "nothing is left of it");
+    // What an administrator takes away is gone for what was given before, too.
+    world.rest("PATCH", "/oauth-clients/lamp", json!({"scopes": ["mcp"]})).await.expect(200);
+    let again = [("grant_type", "refresh_token"), ("refresh_token", of_lamp.as_str()), ("client_id", "lamp")];
+    assert_eq!(world.token(&again).await.error(), error(400, "unauthorized_client"));
 }

@@ -5,18 +5,17 @@ use std::net::{IpAddr, Ipv4Addr};
 use http::Method;
 use mcp_registry_gateway::app::App;
 use mcp_registry_gateway::config::{DotEnv, Settings};
-use mcp_registry_gateway::grants::{Redemption, Tokens, TraceFilter, challenge_of};
+use mcp_registry_gateway::grants::{Redemption, Tokens, TraceFilter};
 use mcp_registry_gateway::secret::Secret;
 use mcp_registry_gateway::serve::{self, Running};
 use mcp_registry_gateway::store::now;
 use serde_json::{Value, json};
 use testkit::browser::{Browser, Page};
 use testkit::client::{Client, Request};
-use url::Url;
+use testkit::sign_in::{self, VERIFIER};
 
 /// The administrator's key.
 pub const KEY: &str = "mcpg_3f9ad17c5be240c8b8a2d9e07f4116c35d8a90be6f17c24d05be93a1c7f2608d";
-pub const VERIFIER: &str = "a-verifier-of-more-than-forty-three-characters";
 pub const PASSWORD: &str = "a long pass phrase";
 /// Registered with another port than it is asked with.
 pub const REDIRECT: &str = "http://127.0.0.1:7777/callback";
@@ -79,29 +78,12 @@ impl World {
 
     /// The address to which a client sends a browser; `changes` put in, take the place of, or with an empty text take away.
     pub fn authorize(&self, changes: &[(&str, &str)]) -> String {
-        let challenge = challenge_of(VERIFIER);
-        let mut pairs = vec![
-            ("response_type", "code"),
-            ("client_id", &self.client_id),
-            ("redirect_uri", REDIRECT),
-            ("state", "the client's & own"),
-            ("code_challenge", &challenge),
-            ("code_challenge_method", "S256"),
-        ];
-        for (name, value) in changes {
-            pairs.retain(|(there, _)| there != name);
-            if !value.is_empty() {
-                pairs.push((name, value));
-            }
-        }
-        Url::parse_with_params(&self.url("/oauth/authorize"), &pairs).unwrap().into()
+        sign_in::authorize(&self.url(""), &self.client_id, REDIRECT, changes).unwrap()
     }
 
     /// Agrees and signs in with ada's password.
     pub async fn sign_in(&self, browser: &mut Browser, consent: &Page) -> Page {
-        let page = browser.submit(consent, "decision", &[("decision", "allow:local")]).await.unwrap();
-        assert_eq!(page.status, 200, "{}", page.text());
-        browser.submit(&page, "username", &[("username", "ada"), ("password", PASSWORD)]).await.unwrap()
+        sign_in::with_password(browser, consent, "ada", PASSWORD).await.unwrap()
     }
 
     /// A browser that is signed in at "my access".

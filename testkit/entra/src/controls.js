@@ -1,5 +1,5 @@
 // /_sim/*: the test's hands. No authentication, nothing that Microsoft offers: for loopback only.
-import { createHmac, createPublicKey } from 'node:crypto';
+import { createHash, createHmac, createPrivateKey, createPublicKey } from 'node:crypto';
 import { SignJWT, UnsecuredJWT, importJWK } from 'jose';
 import { wording } from './aadsts.js';
 import { accessTokenClaims } from './claims.js';
@@ -57,6 +57,13 @@ const APP_VERBS = {
   'redirect-uris': (app, body) => { app.redirectUris = [...new Set([...(app.redirectUris ?? []), ...[body.uris ?? body.uri].flat()])]; },
   certs: (app, body) => { (app.certs ??= []).push(body); }, // { jwk, x5t, 'x5t#S256' }
   fic: (app, body) => { (app.fic ??= []).push(body); },
+  certificate: app => { // a new one that is taken from now on, with its private key
+    const key = newKey(app.name), bytes = Buffer.from(key.x5c[0], 'base64');
+    (app.certs ??= []).push({ jwk: { kty: 'RSA', n: key.n, e: key.e }, 'x5t#S256': createHash('sha256').update(bytes).digest('base64url') });
+    const text = key.x5c[0].match(/.{1,64}/g).join('\n');
+    const own = createPrivateKey({ key: { ...key, alg: undefined }, format: 'jwk' }).export({ type: 'pkcs8', format: 'pem' });
+    return { pem: `-----BEGIN CERTIFICATE-----\n${text}\n-----END CERTIFICATE-----\n${own}` };
+  },
 };
 
 export async function controls(entra, request, response, url) {
@@ -75,8 +82,8 @@ async function answerOf(entra, method, path, body, url) {
   const verbs = kind === 'users' ? USER_VERBS : APP_VERBS;
   const one = kind === 'users' ? entra.userByLogin(decodeURIComponent(name)) : entra.state.apps.find(app => app.appId === name);
   if (!one || (verb && !verbs[verb])) return undefined;
-  if (verb) verbs[verb](one, body);
-  else Object.assign(one, body);
+  const made = verb ? verbs[verb](one, body) : void Object.assign(one, body);
+  if (made) return made;
   return kind === 'users' ? shownUser(one) : shownApp(one);
 }
 

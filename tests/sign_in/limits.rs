@@ -1,0 +1,118 @@
+//! Who tries too often waits, and nobody else: how many sign-ins an address may begin, and how much of what it shows may be wrong.
+
+use mcp_registry_gateway::grants::TraceFilter;
+use serde_json::json;
+
+use crate::world::{Answer, World};
+
+/// A gateway that takes a test's word for where it asks from, as it takes a proxy's.
+async fn world(limit: &str) -> World {
+    World::with(&["--behind-proxy", limit]).await
+}
+
+/// As if from this address.
+fn from(address: &str) -> [(&'static str, &str); 2] {
+    [("x-forwarded-for", address), ("content-type", "application/x-www-form-urlencoded")]
+}
+
+async fn shows(world: &World, address: &str, path: &str, fields: &str) -> Answer {
+    world.send("POST", path, &from(address), fields).await
+}
+
+fn waits(answer: &Answer) -> bool {
+    let seconds: u64 = answer.header("retry-after").parse().unwrap_or_default();
+    answer.status == 429 && (1..=60).contains(&seconds)
+}
+
+#[tokio::test]
+async fn an_address_that_shows_too_much_that_is_wrong_waits_whatever_it_shows_next() {
+    let world = world("--rate-limit-failures-rpm=5").await;
+    let secret = world.service("night", &["mcp"]).await;
+    let client = &world.client;
+    let good = format!("grant_type=client_credentials&client_id=night&client_secret={secret}");
+    let (one, household) = ("192.0.2.1", ["2001:db8:1::1", "2001:db8:1::ffff:2"]);
+    // The good is not counted, and neither is what cannot be read.
+    for _ in 0..10 {
+        shows(&world, one, "/oauth/token", &good).await.expect(200);
+        shows(&world, one, "/oauth/token", "grant_type=x").await.expect(400);
+    }
+    for wrong in [
+        "grant_type=client_credentials&client_id=night&client_secret=guessed".to_owned(),
+        format!("grant_type=authorization_code&code=mcpg_ac_guessed&code_verifier=x&client_id={client}"),
+        format!("grant_type=refresh_token&refresh_token=mcpg_rt_guessed&client_id={client}"),
+        "grant_type=client_credentials&client_id=nobody".to_owned(),
+    ] {
+        let refused = shows(&world, one, "/oauth/token", &wrong).await;
+        assert!(matches!(refused.status, 400 | 401), "{refused:?}");
+    }
+    shows(&world, one, "/oauth/revoke", "client_id=night&client_secret=guessed&token=x").await.expect(401);
+    for (path, fields) in [("/oauth/token", good.as_str()), ("/oauth/revoke", "client_id=night&token=x")] {
+        let told = shows(&world, one, path, fields).await;
+        assert!(waits(&told), "{told:?}");
+        assert_eq!(told.error().1, "temporarily_unavailable");
+        assert_eq!((told.header("cache-control"), told.header("www-authenticate")), ("no-store", ""));
+    }
+    shows(&world, "192.0.2.2", "/oauth/token", &good).await.expect(200);
+    for n in 0..5 {
+        let guessed = format!("grant_type=client_credentials&client_id=night&client_secret=guessed{n}");
+        shows(&world, household[n % 2], "/oauth/token", &guessed).await.expect(401);
+    }
+    assert!(waits(&shows(&world, household[0], "/oauth/token", &good).await), "a household is one");
+    shows(&world, "2001:db8:1:1::1", "/oauth/token", &good).await.expect(200);
+    let shed = "mcp_rate_limit_hits_total{tenant_id=\"\",limit_type=\"ip\",action=\"throttled\"} 3";
+    let metrics = world.metrics().await;
+    assert!(metrics.contains(shed), "{metrics}");
+    let counted =
+        "mcp_auth_events_total{tenant_id=\"\",method=\"client_credentials\",result=\"failure\",reason=\"throttled\"} 2";
+    assert!(metrics.contains(counted), "{metrics}");
+}
+
+#[tokio::test]
+async fn passwords_of_many_names_are_guessed_from_one_address_no_faster() {
+    let world = world("--rate-limit-failures-rpm=5").await;
+    let login = async |address: &str, name: &str| {
+        let headers = [("x-forwarded-for", address), ("content-type", "application/json")];
+        let body = json!({"username": name, "password": "guessed"}).to_string();
+        world.send("POST", "/api/v1/login", &headers, &body).await
+    };
+    for n in 0..5 {
+        login("192.0.2.1", &format!("name{n}")).await.expect(401);
+    }
+    let told = login("192.0.2.1", "another").await;
+    assert!(waits(&told) && told.text.contains("TOO_MANY_ATTEMPTS") && told.text.contains("your address"), "{told:?}");
+    login("192.0.2.2", "another").await.expect(401);
+}
+
+#[tokio::test]
+async fn sign_ins_that_are_begun_without_end_are_refused_on_a_page_and_leave_nothing() {
+    let world = world("--rate-limit-sign-in-rpm=3").await;
+    let ask = |client: &str| {
+        let url = url::Url::parse(&world.authorize(&[("client_id", client)])).unwrap();
+        url[url::Position::BeforePath..].to_owned()
+    };
+    let (good, own) = (ask(&world.client), "/oauth/sign-in");
+    let open = async |address: &str, path: &str| world.send("GET", path, &[("x-forwarded-for", address)], "").await;
+    open("192.0.2.1", &good).await.expect(200);
+    open("192.0.2.1", &ask("nobody")).await.expect(400);
+    open("192.0.2.1", own).await.expect(200);
+    let begun = async || world.app.grants.traces(TraceFilter::default(), None, 100).await.unwrap().len();
+    let before = begun().await;
+    for path in [&good, own] {
+        let told = open("192.0.2.1", path).await;
+        assert!(waits(&told), "{told:?}");
+        assert_eq!(told.header("content-type"), "text/html; charset=utf-8");
+        assert!(
+            told.text.contains("Please wait a moment") && told.text.contains("Number of this request"),
+            "{}",
+            told.text
+        );
+        assert_eq!(told.header("set-cookie"), "");
+    }
+    assert_eq!(begun().await, before, "nothing is written for who has to wait");
+    open("192.0.2.2", &good).await.expect(200);
+    // Whoever is no proxy of ours may say what it likes.
+    let strict = World::with(&["--behind-proxy", "--trusted-proxies=192.0.2.0/24", "--rate-limit-sign-in-rpm=1"]).await;
+    let good = ask(&strict.client);
+    let from = async |address: &str| strict.send("GET", &good, &[("x-forwarded-for", address)], "").await.status;
+    assert_eq!((from("198.51.100.1").await, from("198.51.100.2").await), (200, 429));
+}

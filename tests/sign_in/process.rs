@@ -1,0 +1,65 @@
+//! The gateway as a process of its own, as operators run it.
+
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use testkit::process::{Process, Start};
+use uuid::Uuid;
+
+use crate::door::{Door, KEY};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_mcp-gateway");
+
+/// The running binary, its outputs in files, and its door.
+pub struct Gateway {
+    pub process: Process,
+    pub door: Door,
+    /// With the outputs in it, and the data in `data`.
+    pub folder: PathBuf,
+}
+
+impl Gateway {
+    /// Starts it, with these arguments, and secrets in variables as they should be.
+    pub async fn start(args: &[&str], secrets: &[(&str, &str)]) -> Self {
+        let folder = std::env::temp_dir().join(format!("mcp-gateway-process-{}", Uuid::now_v7()));
+        std::fs::create_dir(&folder).unwrap();
+        let start = Start::new(BINARY).args(["serve", "--port=0", "--data-dir=data"]).args(args).folder(&folder);
+        let start = secrets.iter().fold(start, |start, (name, value)| start.env(name, value));
+        let start = start.env("MREG_BOOTSTRAP_ADMIN_KEY", KEY).copies_in(&folder).ready("listening on");
+        let process = start.start().await.unwrap();
+        let url = process.url().unwrap().trim_end_matches('/').trim_end_matches("/mcp").to_owned();
+        Self { door: Door::at(url), process, folder }
+    }
+
+    /// What lies in the data folder, names and contents, but for the two files that are there to keep a key: the one that seals,
+    /// and the command line's.
+    pub fn data(&self) -> Vec<(String, Vec<u8>)> {
+        let files = std::fs::read_dir(self.folder.join("data")).unwrap().map(|entry| entry.unwrap());
+        let named = files.map(|entry| (entry.file_name().into_string().unwrap(), entry.path()));
+        let kept = named.filter(|(name, path)| !["master.key", "cli.json"].contains(&name.as_str()) && path.is_file());
+        kept.map(|(name, path)| (name, std::fs::read(path).unwrap())).collect()
+    }
+
+    /// Asks it to end and waits until it has.
+    pub async fn stop(&mut self) {
+        assert!(self.process.stop(Duration::from_secs(20)).await.unwrap().success(), "{}", self.process.said());
+        // Nothing says this: the wait is over when both outputs are read to their end.
+        assert_eq!(self.process.line("\0").await, None);
+    }
+}
+
+impl Deref for Gateway {
+    type Target = Door;
+
+    fn deref(&self) -> &Door {
+        &self.door
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.process.kill();
+        _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
