@@ -156,9 +156,10 @@ impl Client {
     /// (RFC 6749 section 1.5, MCP 2026-07-28 "Refresh Tokens"). One that does not exchange them gets none, whatever it asks for.
     pub fn scopes_of(&self, asked: ScopeSet) -> ScopeSet {
         let own = asked.and(self.scopes);
-        match self.may(GrantType::RefreshToken) {
-            true if !own.is_empty() => own.with(Scope::OfflineAccess),
-            _ => own.without(Scope::OfflineAccess),
+        if self.may(GrantType::RefreshToken) && !own.is_empty() {
+            own.with(Scope::OfflineAccess)
+        } else {
+            own.without(Scope::OfflineAccess)
         }
     }
 

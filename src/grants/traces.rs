@@ -120,9 +120,9 @@ impl Steps {
         serde_json::json!({ "steps": self.steps })
     }
 
-    fn push(&mut self, step: Step) {
+    fn push(&mut self, step: &Step) {
         if self.steps.len() < STEPS {
-            self.steps.push(Step { name: cut(&step.name), detail: cut(&step.detail), ..step });
+            self.steps.push(Step { name: cut(&step.name), detail: cut(&step.detail), ..*step });
         }
     }
 }
@@ -139,7 +139,7 @@ impl Grants {
     pub async fn trace(&self, client_id: Option<&str>, step: Step) -> Result<Uuid, Refusal> {
         let (id, time) = (Uuid::now_v7(), step.at);
         let mut steps = Steps::default();
-        steps.push(step);
+        steps.push(&step);
         let row = TraceRow {
             id,
             tenant_id: None,
@@ -159,7 +159,7 @@ impl Grants {
         let change = |row: &mut TraceRow| {
             row.updated_at = row.updated_at.max(step.at);
             let mut steps = Steps::of(&row.steps.0);
-            steps.push(step);
+            steps.push(&step);
             row.steps = Json(steps.value());
             if let Some(tenant) = note.tenant {
                 row.tenant_id = Some(tenant.as_str().to_owned());

@@ -39,7 +39,7 @@ pub(super) async fn token(
         Err(refusal) => return Err(refusal.into()),
     };
     let mut tenant = None;
-    let give = give(&app, &headers, &form, kind, &mut tenant, now);
+    let give = Box::pin(give(&app, &headers, &form, kind, &mut tenant, now));
     let given = app.attempt(source, now, give, Denied::is_wrong).await;
     let tenant = tenant.as_ref().map_or("", |tenant| tenant.as_str());
     let method = match kind {

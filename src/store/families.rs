@@ -128,6 +128,42 @@ macro_rules! finish {
     };
 }
 
+/// Shows a code or a refresh token: takes the row of its grant, which is the lock of the family, reads it, and does whole or not at
+/// all what `decide` says of it. `next` looks at its successors, `spend` marks it as spent where tokens are given and says how many
+/// rows that were. `None` when nothing of that hash is known; else what `decide` gave besides, and the grant if it ended.
+macro_rules! show {
+    (
+        $tx:ident, $hash:ident, $now:ident, $decide:ident, $take:ident, $read:ident,
+        next |$shown:ident: $row:ty| $next:expr, spend |$seen:ident, $new:ident| $spend:expr
+    ) => {{
+        let grant: Option<GrantRow> = sqlx::query_as($take).bind($hash.as_slice()).fetch_optional(&mut *$tx).await?;
+        match grant {
+            None => None,
+            Some(grant) => {
+                let id = grant.id;
+                let $shown: $row = sqlx::query_as($read).bind($hash.as_slice()).fetch_one(&mut *$tx).await?;
+                let active: i64 =
+                    sqlx::query_scalar(ACTIVE).bind(&grant.tenant_id).bind(grant.user_id).fetch_one(&mut *$tx).await?;
+                let (next_is_active, next_is_unused) = $next;
+                let $seen = Seen { grant, account_active: active > 0, shown: $shown, next_is_active, next_is_unused };
+                let (deed, told) = $decide(&$seen);
+                let ended = match deed {
+                    Deed::Leave => None,
+                    Deed::End(reason, detail) => finish!($tx, id, reason, detail, $now),
+                    Deed::Give($new) => {
+                        if $spend == 0 {
+                            return Err(StoreError::Stale);
+                        }
+                        give!($tx, id, $new, $now);
+                        None
+                    }
+                };
+                Some((told, ended))
+            }
+        }
+    }};
+}
+
 impl Store {
     /// Inserts a grant with the code that waits to be shown. `Missing` when the tenant has no such account.
     pub async fn insert_grant_with_code(
@@ -185,35 +221,12 @@ impl Store {
         let code = "SELECT * FROM authorization_codes WHERE hash = $1";
         let spend = "UPDATE authorization_codes SET spent_at = $1 WHERE hash = $2 AND spent_at IS NULL";
         let done = on!(write self, tx => {
-            let grant: Option<GrantRow> = sqlx::query_as(take).bind(hash.as_slice()).fetch_optional(&mut *tx).await?;
-            match grant {
-                None => None,
-                Some(grant) => {
-                    let id = grant.id;
-                    let shown: CodeRow = sqlx::query_as(code).bind(hash.as_slice()).fetch_one(&mut *tx).await?;
-                    let active: i64 = sqlx::query_scalar(ACTIVE)
-                        .bind(&grant.tenant_id)
-                        .bind(grant.user_id)
-                        .fetch_one(&mut *tx)
-                        .await?;
-                    let seen =
-                        Seen { grant, account_active: active > 0, shown, next_is_active: false, next_is_unused: false };
-                    let (deed, told) = decide(&seen);
-                    let ended = match deed {
-                        Deed::Leave => None,
-                        Deed::End(reason, detail) => finish!(tx, id, reason, detail, now),
-                        Deed::Give(new) => {
-                            let spent = sqlx::query(spend).bind(now).bind(hash.as_slice()).execute(&mut *tx).await?;
-                            if spent.rows_affected() == 0 {
-                                return Err(StoreError::Stale);
-                            }
-                            give!(tx, id, new, now);
-                            None
-                        }
-                    };
-                    Some((told, ended))
+            show!(tx, hash, now, decide, take, code,
+                next |shown: CodeRow| (false, false),
+                spend |seen, new| {
+                    sqlx::query(spend).bind(now).bind(hash.as_slice()).execute(&mut *tx).await?.rows_affected()
                 }
-            }
+            )
         });
         self.announce_ends(done.as_ref().map_or(0, |(_, ended)| usize::from(ended.is_some()))).await;
         Ok(done)
@@ -236,51 +249,29 @@ impl Store {
         let revoke = "UPDATE refresh_tokens SET state = 'revoked' WHERE hash = $1";
         let remove = "DELETE FROM access_tokens WHERE hash = $1";
         let done = on!(write self, tx => {
-            let grant: Option<GrantRow> = sqlx::query_as(take).bind(hash.as_slice()).fetch_optional(&mut *tx).await?;
-            match grant {
-                None => None,
-                Some(grant) => {
-                    let id = grant.id;
-                    let shown: RefreshRow = sqlx::query_as(token).bind(hash.as_slice()).fetch_one(&mut *tx).await?;
-                    let (old, state) = ((shown.next_refresh.clone(), shown.next_access.clone()), shown.state.clone());
-                    let active: i64 = sqlx::query_scalar(ACTIVE)
-                        .bind(&grant.tenant_id)
-                        .bind(grant.user_id)
-                        .fetch_one(&mut *tx)
+            show!(tx, hash, now, decide, take, token,
+                next |shown: RefreshRow| {
+                    let (refresh, access) = (shown.next_refresh.as_deref(), shown.next_access.as_deref());
+                    let live: i64 = sqlx::query_scalar(next_refresh).bind(refresh).fetch_one(&mut *tx).await?;
+                    let unused: i64 = sqlx::query_scalar(next_access).bind(access).fetch_one(&mut *tx).await?;
+                    (live > 0, unused > 0)
+                },
+                spend |seen, new| {
+                    let old = &seen.shown;
+                    let spent = sqlx::query(spend)
+                        .bind(now)
+                        .bind(new.answer.as_deref())
+                        .bind(new.refresh.as_ref().map(<[u8; 32]>::as_slice))
+                        .bind(new.access.as_slice())
+                        .bind(hash.as_slice())
+                        .bind(&old.state)
+                        .execute(&mut *tx)
                         .await?;
-                    let live: i64 =
-                        sqlx::query_scalar(next_refresh).bind(old.0.as_deref()).fetch_one(&mut *tx).await?;
-                    let unused: i64 =
-                        sqlx::query_scalar(next_access).bind(old.1.as_deref()).fetch_one(&mut *tx).await?;
-                    let seen = Seen {
-                        grant, account_active: active > 0, shown, next_is_active: live > 0, next_is_unused: unused > 0,
-                    };
-                    let (deed, told) = decide(&seen);
-                    let ended = match deed {
-                        Deed::Leave => None,
-                        Deed::End(reason, detail) => finish!(tx, id, reason, detail, now),
-                        Deed::Give(new) => {
-                            let spent = sqlx::query(spend)
-                                .bind(now)
-                                .bind(new.answer.as_deref())
-                                .bind(new.refresh.as_ref().map(<[u8; 32]>::as_slice))
-                                .bind(new.access.as_slice())
-                                .bind(hash.as_slice())
-                                .bind(&state)
-                                .execute(&mut *tx)
-                                .await?;
-                            if spent.rows_affected() == 0 {
-                                return Err(StoreError::Stale);
-                            }
-                            sqlx::query(revoke).bind(old.0.as_deref()).execute(&mut *tx).await?;
-                            sqlx::query(remove).bind(old.1.as_deref()).execute(&mut *tx).await?;
-                            give!(tx, id, new, now);
-                            None
-                        }
-                    };
-                    Some((told, ended))
+                    sqlx::query(revoke).bind(old.next_refresh.as_deref()).execute(&mut *tx).await?;
+                    sqlx::query(remove).bind(old.next_access.as_deref()).execute(&mut *tx).await?;
+                    spent.rows_affected()
                 }
-            }
+            )
         });
         self.announce_ends(done.as_ref().map_or(0, |(_, ended)| usize::from(ended.is_some()))).await;
         Ok(done)

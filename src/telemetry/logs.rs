@@ -1,5 +1,5 @@
 //! Log lines, on standard error: standard output belongs to what a command answers. Secrets never reach a line because
-//! their type does not print.
+//! their type does not print, and where a client put one into a path or a name, the record of the operation masks it.
 
 use std::io::IsTerminal as _;
 

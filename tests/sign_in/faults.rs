@@ -111,7 +111,7 @@ async fn rotate(entra: &Entra, mode: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_that_change_between_the_way_there_and_the_way_back_let_people_in_and_end_no_session() {
-    let Some(entra) = Entra::start(&[&crate::entra::CALLBACK]).await.unwrap() else { return };
+    let Some(entra) = Entra::start(&[crate::entra::CALLBACK]).await.unwrap() else { return };
     for mode in ["publish", "activate", "retire", "emergency"] {
         let world = house(&entra).await;
         // Keys are known before they change, and so are they after the job that looks for them.

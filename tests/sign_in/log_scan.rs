@@ -46,7 +46,7 @@ impl Known {
     }
 
     /// Of cookies as a browser sends them.
-    fn cookies(&mut self, header: Option<String>) {
+    fn cookies(&mut self, header: Option<&str>) {
         for cookie in header.iter().flat_map(|header| header.split("; ")) {
             self.add("cookie", cookie.split_once('=').unwrap().1);
         }
@@ -69,7 +69,7 @@ async fn with_a_password(gateway: &Gateway, known: &mut Known) -> (String, Strin
     let mut person = browser();
     let consent = gateway.consent(&mut person, &[("resource", &gateway.uri("/api/v1")), ("scope", "mcp admin")]).await;
     known.add("form token", consent.form("decision").unwrap().field("csrf").unwrap());
-    known.cookies(person.jar().header(&consent.url));
+    known.cookies(person.jar().header(&consent.url).as_deref());
     let page = person.submit(&consent, "decision", &[("decision", "allow:local")]).await.unwrap();
     for (name, word) in [("ada", WRONG_PASSWORD), (SLIPPED_PASSWORD, "")] {
         person.submit(&page, "username", &[("username", name), ("password", word)]).await.unwrap();
@@ -88,7 +88,7 @@ async fn with_a_password(gateway: &Gateway, known: &mut Known) -> (String, Strin
 
     let page = person.open(&gateway.uri("/access")).await.unwrap();
     let page = person.submit(&page, "username", &[("username", "ada"), ("password", PASSWORD)]).await.unwrap();
-    known.cookies(person.jar().header(&page.url));
+    known.cookies(person.jar().header(&page.url).as_deref());
     (access, third)
 }
 
