@@ -191,6 +191,7 @@ mod tests {
         let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
         let begin = async |head: &[u8]| {
             let (mut stream, _) = listener.accept().await.unwrap();
+            assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0, "an answer comes after its question");
             stream.write_all(head).await.unwrap();
             stream
         };
