@@ -263,7 +263,6 @@ impl Entry {
             shown: Shown {
                 kind: if key.kind == "login" { SessionType::Login } else { SessionType::ApiKey },
                 id: key.id,
-                label: key.id.to_string().into(),
                 name: key.name.into(),
                 resource: None,
             },
@@ -272,7 +271,8 @@ impl Entry {
             ended: same
                 .map(|entry| entry.caller.ended().clone())
                 .filter(|ended| !ended.is_cancelled())
-                .unwrap_or_default(),
+                .unwrap_or_default()
+                .into(),
         }));
         Ok(Self {
             caller,

@@ -172,7 +172,7 @@ fn admitted(app: App, caller: Caller, headers: HeaderMap, mut finish: Finish) ->
     finish.fill(|operation| {
         operation.tenant = Some(caller.tenant().clone());
         operation.principal = Some(caller.principal().clone());
-        operation.key_id = Some(caller.credential_label().clone());
+        operation.key_id = Some(caller.credential());
     });
     Entered { app, caller, headers, reach: Reach::All, finish }
 }

@@ -138,7 +138,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let text = "INSERT INTO authorization_codes (hash, grant_id, redirect_uri, code_challenge, expires_at)
             VALUES ($1, $2, $3, $4, $5)";
-        on!(write self, tx => {
+        on!(brief self, tx => {
             insert_grant!(tx, tenant, grant);
             sqlx::query(text)
                 .bind(code.hash.as_slice())
@@ -160,7 +160,7 @@ impl Store {
         new: &NewTokens,
     ) -> Result<bool, StoreError> {
         let now = grant.created_at;
-        let active = on!(write self, tx => {
+        let active = on!(brief self, tx => {
             let active: i64 =
                 sqlx::query_scalar(ACTIVE).bind(tenant.as_str()).bind(grant.user_id).fetch_one(&mut *tx).await?;
             if active > 0 {
@@ -184,7 +184,7 @@ impl Store {
             WHERE id = (SELECT grant_id FROM authorization_codes WHERE hash = $1) RETURNING *";
         let code = "SELECT * FROM authorization_codes WHERE hash = $1";
         let spend = "UPDATE authorization_codes SET spent_at = $1 WHERE hash = $2 AND spent_at IS NULL";
-        let done = on!(write self, tx => {
+        let done = on!(brief self, tx => {
             let grant: Option<GrantRow> = sqlx::query_as(take).bind(hash.as_slice()).fetch_optional(&mut *tx).await?;
             match grant {
                 None => None,
@@ -235,7 +235,7 @@ impl Store {
             next_access = $4 WHERE hash = $5 AND state = $6";
         let revoke = "UPDATE refresh_tokens SET state = 'revoked' WHERE hash = $1";
         let remove = "DELETE FROM access_tokens WHERE hash = $1";
-        let done = on!(write self, tx => {
+        let done = on!(brief self, tx => {
             let grant: Option<GrantRow> = sqlx::query_as(take).bind(hash.as_slice()).fetch_optional(&mut *tx).await?;
             match grant {
                 None => None,
@@ -311,7 +311,7 @@ impl Store {
         let remove = "DELETE FROM authorization_codes WHERE spent_at IS NULL AND grant_id IN
             (SELECT c.grant_id FROM authorization_codes c JOIN grants g ON g.id = c.grant_id
              WHERE c.spent_at IS NULL AND c.expires_at <= $1 AND g.ended_at IS NOT NULL LIMIT 1000)";
-        let ended: Vec<GrantRow> = on!(write self, tx => {
+        let ended: Vec<GrantRow> = on!(brief self, tx => {
             let ended = sqlx::query_as(end).bind(now).fetch_all(&mut *tx).await?;
             sqlx::query(remove).bind(now).execute(&mut *tx).await?;
             ended
@@ -332,7 +332,7 @@ impl Store {
             (SELECT hash FROM access_tokens WHERE used_at IS NOT NULL AND expires_at < $1 LIMIT 1000)";
         let never = "DELETE FROM access_tokens WHERE hash IN
             (SELECT hash FROM access_tokens WHERE expires_at < $1 ORDER BY expires_at LIMIT 1000)";
-        let gone = on!(write self, tx => {
+        let gone = on!(brief self, tx => {
             sqlx::query(answers).bind(grace).execute(&mut *tx).await?;
             let mut gone = 0;
             for (text, time) in [(spent, old), (used, now), (never, unused)] {

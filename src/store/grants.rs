@@ -241,7 +241,7 @@ impl Store {
     pub async fn purge_grants(&self, before: i64) -> Result<u64, StoreError> {
         let text = "DELETE FROM grants WHERE id IN
             (SELECT id FROM grants WHERE ended_at IS NOT NULL AND ended_at < $1 ORDER BY ended_at LIMIT 500)";
-        Ok(on!(write self, tx => sqlx::query(text).bind(before).execute(&mut *tx).await?.rows_affected()))
+        Ok(on!(brief self, tx => sqlx::query(text).bind(before).execute(&mut *tx).await?.rows_affected()))
     }
 
     /// Inserts the grant of a browser's session with its cookie's hash. `Missing` when the tenant has no such account.
@@ -252,7 +252,7 @@ impl Store {
         cookie: &[u8; 32],
     ) -> Result<(), StoreError> {
         let text = "INSERT INTO browser_sessions (hash, grant_id, expires_at) VALUES ($1, $2, $3)";
-        on!(write self, tx => {
+        on!(brief self, tx => {
             insert_grant!(tx, tenant, grant);
             sqlx::query(text).bind(cookie.as_slice()).bind(grant.id).bind(grant.expires_at).execute(&mut *tx).await?;
         });

@@ -67,7 +67,7 @@ impl Store {
             return Ok(None);
         }
         // Noted before it is believed; and read again, for a refresh may have ended it in between.
-        Ok(on!(write self, tx => {
+        Ok(on!(brief self, tx => {
             sqlx::query(note).bind(now).bind(hash.as_slice()).execute(&mut *tx).await?;
             sqlx::query_as(LIVE).bind(hash.as_slice()).bind(now).fetch_optional(&mut *tx).await?
         }))
@@ -90,7 +90,7 @@ impl Store {
     /// Notes when grants were last used: each with its time in microseconds since 1970.
     pub async fn touch_grants(&self, used: &[(Uuid, i64)]) -> Result<(), StoreError> {
         let text = "UPDATE grants SET last_used_at = $1 WHERE id = $2 AND last_used_at < $1 AND ended_at IS NULL";
-        on!(write self, tx => {
+        on!(brief self, tx => {
             for (grant, at) in used {
                 sqlx::query(text).bind(at).bind(grant).execute(&mut *tx).await?;
             }

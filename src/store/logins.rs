@@ -36,7 +36,7 @@ impl Store {
         let text = "INSERT INTO logins (id, tenant_id, user_id, provider, tokens, state, reason, claims, created_at,
                 checked_at)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
-        on!(write self, tx => {
+        on!(brief self, tx => {
             sqlx::query(text)
                 .bind(row.id)
                 .bind(tenant.as_str())
@@ -84,7 +84,7 @@ impl Store {
     pub async fn claim_login(&self, tenant: &TenantId, id: Uuid, seen: i64, now: i64) -> Result<bool, StoreError> {
         let text = "UPDATE logins SET checked_at = $1
             WHERE tenant_id = $2 AND id = $3 AND state = 'active' AND checked_at = $4";
-        let done = on!(write self, tx => {
+        let done = on!(brief self, tx => {
             sqlx::query(text).bind(now).bind(tenant.as_str()).bind(id).bind(seen).execute(&mut *tx).await?.rows_affected()
         });
         Ok(done > 0)
@@ -100,7 +100,7 @@ impl Store {
                 WHERE g.login_id = l.id AND g.ended_at IS NULL AND g.last_used_at > l.checked_at)
              ORDER BY l.checked_at LIMIT $3)
             RETURNING *";
-        Ok(on!(write self, tx => {
+        Ok(on!(brief self, tx => {
             sqlx::query_as(text).bind(now).bind(before).bind(limit).fetch_all(&mut *tx).await?
         }))
     }
@@ -110,6 +110,6 @@ impl Store {
         let text = "DELETE FROM logins WHERE id IN
             (SELECT l.id FROM logins l WHERE l.created_at < $1
              AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.login_id = l.id AND g.ended_at IS NULL) LIMIT 1000)";
-        Ok(on!(write self, tx => sqlx::query(text).bind(before).execute(&mut *tx).await?.rows_affected()))
+        Ok(on!(brief self, tx => sqlx::query(text).bind(before).execute(&mut *tx).await?.rows_affected()))
     }
 }

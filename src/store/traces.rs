@@ -49,7 +49,7 @@ impl Store {
         let text =
             "INSERT INTO sign_in_traces (id, tenant_id, user_id, client_id, outcome, steps, started_at, updated_at)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-        on!(write self, tx => {
+        on!(brief self, tx => {
             sqlx::query(text)
                 .bind(row.id)
                 .bind(row.tenant_id.as_deref())
@@ -71,7 +71,7 @@ impl Store {
         let take = "UPDATE sign_in_traces SET updated_at = updated_at WHERE id = $1 RETURNING *";
         let text = "UPDATE sign_in_traces SET tenant_id = $1, user_id = $2, client_id = $3, outcome = $4, steps = $5,
             updated_at = $6 WHERE id = $7";
-        on!(write self, tx => {
+        on!(brief self, tx => {
             let row: Option<TraceRow> = sqlx::query_as(take).bind(id).fetch_optional(&mut *tx).await?;
             if let Some(mut row) = row {
                 change(&mut row);
@@ -118,7 +118,7 @@ impl Store {
             (SELECT id FROM sign_in_traces WHERE updated_at < $1 ORDER BY updated_at LIMIT 1000)";
         let surplus = "DELETE FROM sign_in_traces WHERE id IN
             (SELECT id FROM sign_in_traces ORDER BY updated_at DESC, id DESC LIMIT 1000 OFFSET $1)";
-        Ok(on!(write self, tx => {
+        Ok(on!(brief self, tx => {
             sqlx::query(abandon).bind(silent).execute(&mut *tx).await?;
             let mut gone = sqlx::query(past).bind(old).execute(&mut *tx).await?.rows_affected();
             if gone < 1000 {
