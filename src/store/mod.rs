@@ -81,6 +81,7 @@ pub mod people;
 pub mod servers;
 pub mod tenants;
 pub mod traces;
+pub mod trusted_issuers;
 pub mod users;
 
 /// Why the store did not do as it was told.

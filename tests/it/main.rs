@@ -13,6 +13,7 @@ mod snapshots;
 mod store_access;
 mod store_authority;
 mod store_grants;
+mod store_grants_exchange;
 mod store_grants_family;
 mod store_grants_rest;
 mod store_look;

@@ -15,11 +15,11 @@ use uuid::Uuid;
 
 use crate::world::{REDIRECT, VERIFIER, World};
 
-const ALICE: &str = "alice@contoso.onmicrosoft.com";
-const BOB: &str = "bob@contoso.onmicrosoft.com";
-const CALLBACK: &str = "http://127.0.0.1:8080/oauth/callback/entra";
+pub const ALICE: &str = "alice@contoso.onmicrosoft.com";
+pub const BOB: &str = "bob@contoso.onmicrosoft.com";
+pub const CALLBACK: &str = "http://127.0.0.1:8080/oauth/callback/entra";
 
-async fn behind(entra: &Entra) -> World {
+pub async fn behind(entra: &Entra) -> World {
     World::with(&[
         &format!("--azure-tenant-id={CONTOSO}"),
         &format!("--azure-client-id={GATEWAY}"),
@@ -172,7 +172,7 @@ async fn a_provider_that_is_ill_ends_no_session_and_one_that_says_no_does() {
     me(&given).await.expect(401);
 }
 
-async fn control(entra: &Entra, method: http::Method, path: &str, body: &str) {
+pub async fn control(entra: &Entra, method: http::Method, path: &str, body: &str) {
     let request = Request::new(method, body.to_owned().into()).header("content-type", "application/json").path(path);
     assert!(Client::new(entra.base_url()).send(request).await.unwrap().status.is_success());
 }

@@ -10,18 +10,21 @@ use crate::access::users::parse_username;
 use crate::access::{Role, UserId};
 use crate::crypto::{KEY_PREFIX, hash_token};
 use crate::field::FieldError;
-use crate::grants::client::{AuthMethod, SecretHash};
+use crate::grants::client::{AuthMethod, GrantType, SecretHash, Workload};
 use crate::grants::keys::KeySource;
 use crate::grants::metadata::{MOST_REDIRECTS, check_name};
 use crate::grants::new_client_secret;
 use crate::grants::redirect::{RedirectUri, Schemes};
 use crate::grants::scope::{Scope, ScopeSet};
+use crate::grants::trusted::{check_issuer, check_subject};
 use crate::secret::Secret;
 use crate::store::oauth_clients::ClientRow;
 use crate::store::{Json, StoreError, at, micros};
 
 /// Most secrets of a client that are good at a time.
 pub const MOST_SECRETS: usize = 2;
+/// Most programs that a service is.
+const MOST_WORKLOADS: usize = 10;
 /// Characters of a secret by which it is told from the other: the prefix and four more.
 const HINT: usize = 12;
 
@@ -54,10 +57,15 @@ pub struct ClientOrder {
     pub scopes: Option<Vec<String>>,
     /// What a service may at most. Absent: `user`.
     pub role: Option<Role>,
+    /// What it may exchange for tokens. Absent: what is usual for its kind.
+    pub grant_types: Option<Vec<String>>,
     /// Public keys it signs with, instead of a secret.
     pub jwks: Option<Value>,
     /// Where they are found.
     pub jwks_uri: Option<String>,
+    /// Which programs on a platform a service is, instead of a secret.
+    #[serde(default)]
+    pub workloads: Vec<Workload>,
 }
 
 /// What of a client is to change; what is absent stays.
@@ -72,10 +80,14 @@ pub struct ClientEdit {
     pub scopes: Option<Vec<String>>,
     /// New role of a service.
     pub role: Option<Role>,
-    /// New keys; secrets end.
+    /// What it may exchange for tokens from now on, all of it.
+    pub grant_types: Option<Vec<String>>,
+    /// New keys; secrets and workloads end.
     pub jwks: Option<Value>,
-    /// New place of the keys; secrets end.
+    /// New place of the keys; secrets and workloads end.
     pub jwks_uri: Option<String>,
+    /// New workloads, all of them; secrets and keys end.
+    pub workloads: Option<Vec<Workload>>,
 }
 
 /// A secret as it may be read: never its text.
@@ -103,6 +115,8 @@ pub struct ClientView {
     pub redirect_uris: Vec<String>,
     /// The most it may ask for.
     pub scopes: Vec<&'static str>,
+    /// What it may exchange for tokens.
+    pub grant_types: Vec<GrantType>,
     /// What a service may at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
@@ -117,6 +131,9 @@ pub struct ClientView {
     /// Where they are found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jwks_uri: Option<String>,
+    /// Which programs on a platform it is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub workloads: Vec<Workload>,
     /// When it was registered.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
@@ -137,6 +154,11 @@ pub(super) struct Spec {
     pub(super) jwks: Option<Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) jwks_uri: Option<String>,
+    /// Absent: what is usual for its kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) grant_types: Option<Vec<GrantType>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) workloads: Vec<Workload>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -161,8 +183,29 @@ impl Spec {
     pub(super) fn method(&self) -> AuthMethod {
         match (self.kind, self.jwks.is_some() || self.jwks_uri.is_some()) {
             (ClientKind::Public, _) => AuthMethod::None,
+            (ClientKind::Service, false) if !self.workloads.is_empty() => AuthMethod::None,
             (_, true) => AuthMethod::PrivateKeyJwt,
             (_, false) => AuthMethod::ClientSecretBasic,
+        }
+    }
+
+    /// What it may exchange for tokens.
+    pub(super) fn grants(&self) -> Vec<GrantType> {
+        self.grant_types.clone().unwrap_or_else(|| match self.possible() {
+            [first @ GrantType::AuthorizationCode, second, ..] => vec![*first, *second],
+            possible => possible.iter().take(1).copied().collect(),
+        })
+    }
+
+    /// What a client of its kind could; what is usual comes first.
+    fn possible(&self) -> &'static [GrantType] {
+        use GrantType::{AuthorizationCode, ClientCredentials, JwtBearer, RefreshToken, TokenExchange};
+        match self.kind {
+            ClientKind::Public => &[AuthorizationCode, RefreshToken],
+            ClientKind::Confidential => &[AuthorizationCode, RefreshToken, JwtBearer, TokenExchange],
+            // It shows nothing else: the assertion is its proof and its grant.
+            ClientKind::Service if !self.workloads.is_empty() => &[JwtBearer],
+            ClientKind::Service => &[ClientCredentials, TokenExchange],
         }
     }
 
@@ -184,7 +227,7 @@ impl Spec {
     }
 }
 
-pub(super) fn field(name: &str, message: impl Into<String>) -> FieldError {
+pub(in crate::grants) fn field(name: &str, message: impl Into<String>) -> FieldError {
     FieldError { field: name.to_owned(), message: message.into() }
 }
 
@@ -196,7 +239,7 @@ pub(super) fn parse_client_id(text: &str) -> Result<String, &'static str> {
     }
 }
 
-pub(super) fn read_scopes(words: &[String], found: &mut Vec<FieldError>) -> ScopeSet {
+pub(in crate::grants) fn read_scopes(words: &[String], found: &mut Vec<FieldError>) -> ScopeSet {
     let read = words.iter().enumerate().filter_map(|(index, word)| {
         let scope = Scope::named(word);
         if scope.is_none() {
@@ -207,6 +250,53 @@ pub(super) fn read_scopes(words: &[String], found: &mut Vec<FieldError>) -> Scop
     read.collect()
 }
 
+pub(super) fn read_grants(names: &[String], found: &mut Vec<FieldError>) -> Vec<GrantType> {
+    let mut grants = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        match GrantType::named(name) {
+            Some(grant) if !grants.contains(&grant) => grants.push(grant),
+            Some(_) => {}
+            None => {
+                let known = GrantType::ALL.map(GrantType::as_str).join(", ");
+                found.push(field(&format!("grant_types[{index}]"), format!("there are {known}")));
+            }
+        }
+    }
+    grants
+}
+
+/// What is wrong with what a client is to exchange, and with the programs that it is.
+fn check_grants(spec: &Spec, found: &mut Vec<FieldError>) {
+    let grants = spec.grants();
+    if let Some(bad) = grants.iter().find(|grant| !spec.possible().contains(grant)) {
+        let possible: Vec<_> = spec.possible().iter().map(|grant| grant.as_str()).collect();
+        let text = format!("`{}` is not for such a client; it may have {}", bad.as_str(), possible.join(", "));
+        found.push(field("grant_types", text));
+    } else if grants.is_empty() && !found.iter().any(|one| one.field.starts_with("grant_types")) {
+        found.push(field("grant_types", "name at least one"));
+    } else if grants.contains(&GrantType::RefreshToken) && !grants.contains(&GrantType::AuthorizationCode) {
+        found.push(field("grant_types", "refresh tokens come with codes: name authorization_code too"));
+    }
+    if spec.workloads.is_empty() {
+        return;
+    }
+    if spec.kind != ClientKind::Service {
+        found.push(field("workloads", "only a service is a program that acts for itself"));
+    } else if spec.jwks.is_some() || spec.jwks_uri.is_some() {
+        found.push(field("workloads", "give these or keys of its own, not both"));
+    } else if spec.workloads.len() > MOST_WORKLOADS {
+        found.push(field("workloads", format!("at most {MOST_WORKLOADS}")));
+    }
+    for (index, workload) in spec.workloads.iter().enumerate() {
+        if let Err(message) = check_issuer(&workload.issuer) {
+            found.push(field(&format!("workloads[{index}].issuer"), message));
+        }
+        if let Err(message) = check_subject(&workload.subject) {
+            found.push(field(&format!("workloads[{index}].subject"), message));
+        }
+    }
+}
+
 /// Everything that is wrong with a client.
 pub(super) fn check(name: &str, spec: &Spec, role: Option<Role>, schemes: &Schemes, found: &mut Vec<FieldError>) {
     if let Err(message) = check_name(name) {
@@ -215,7 +305,9 @@ pub(super) fn check(name: &str, spec: &Spec, role: Option<Role>, schemes: &Schem
     let is_service = spec.kind == ClientKind::Service;
     match (is_service, spec.redirect_uris.len()) {
         (true, 1..) => found.push(field("redirect_uris", "a service acts for nobody who could be sent back")),
-        (false, 0) => found.push(field("redirect_uris", "give at least one")),
+        (false, 0) if spec.grants().contains(&GrantType::AuthorizationCode) => {
+            found.push(field("redirect_uris", "give at least one"));
+        }
         (_, count) if count > MOST_REDIRECTS => {
             found.push(field("redirect_uris", format!("at most {MOST_REDIRECTS}")));
         }
@@ -233,6 +325,7 @@ pub(super) fn check(name: &str, spec: &Spec, role: Option<Role>, schemes: &Schem
     if is_service && spec.scopes.has(Scope::OfflineAccess) {
         found.push(field("scopes", "a service shows its credential again and gets no refresh token"));
     }
+    check_grants(spec, found);
     if role.is_some() && !is_service {
         found.push(field("role", "only a service has a role; others have that of whom they act for"));
     }
@@ -250,6 +343,7 @@ pub(super) fn view(row: ClientRow) -> Result<ClientView, StoreError> {
     let secrets = spec.secrets.iter();
     Ok(ClientView {
         token_endpoint_auth_method: spec.method(),
+        grant_types: spec.grants(),
         secrets: secrets
             .map(|secret| SecretView { hint: secret.hint.clone(), created_at: at(secret.created_at) })
             .collect(),
@@ -262,6 +356,7 @@ pub(super) fn view(row: ClientRow) -> Result<ClientView, StoreError> {
         user_id: row.user_id.map(UserId),
         jwks: spec.jwks,
         jwks_uri: spec.jwks_uri,
+        workloads: spec.workloads,
         created_at: at(row.created_at),
         updated_at: at(row.updated_at),
     })
