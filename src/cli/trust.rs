@@ -102,7 +102,7 @@ enum Action {
         /// Its short name
         name: String,
     },
-    /// Trust an issuer no longer; sessions of people for whom it vouched end
+    /// Trust an issuer no longer; sessions of those for whom it vouched end
     #[command(after_help = "Examples:\n  mcp-gateway trust remove corp")]
     Remove {
         /// Its short name

@@ -129,7 +129,7 @@ mod tests {
             ec("b", json!({"use": "enc"})),
             ec("c", json!({"key_ops": ["sign"]})),
             ec("d", json!({"alg": "RS256"})),
-            ec("e", json!({"x": "AA"})),
+            ec("e", json!({"x": "?"})),
             json!({"kty": "oct", "kid": "f", "k": "c2VjcmV0"}),
             json!({"kty": "RSA", "kid": "g", "n": "AQAB", "e": "AQAB"}),
             json!({"kty": "future", "kid": "h"}),

@@ -21,8 +21,13 @@ use crate::id::TenantId;
 pub enum Vouched {
     /// A person, to the client that shows it.
     Person(Box<Introduced>),
-    /// The program that the client is, until then.
-    Itself(OffsetDateTime),
+    /// The program that the client is.
+    Itself {
+        /// As what the session is known.
+        login_method: String,
+        /// No longer than until then.
+        until: OffsetDateTime,
+    },
 }
 
 /// A person for whom an identity provider vouches to one client.
@@ -89,7 +94,7 @@ impl Clients {
         if !own.iter().any(named) {
             return Err(no_good("other_workload").because(format!("of the trusted issuer {}", trust.name)));
         }
-        Ok(Vouched::Itself(proved.until))
+        Ok(Vouched::Itself { login_method: login_method(&trust.name), until: proved.until })
     }
 
     async fn person(

@@ -148,7 +148,8 @@ impl Keys {
             if found.issuer != issuer {
                 return Err(wrong("is of another issuer"));
             }
-            if !is_guarded(&found.jwks_uri) {
+            // Without TLS only where the issuer itself has none, on this machine: others are not to lead us there.
+            if !is_guarded(&found.jwks_uri) || (url.scheme() == "https" && found.jwks_uri.scheme() != "https") {
                 return Err(wrong("names a jwks_uri that is no https URL"));
             }
             Ok((found.jwks_uri, wish))
@@ -166,9 +167,15 @@ impl Keys {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+    use std::sync::Mutex;
+
     use serde_json::json;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
 
     use super::*;
+    use crate::net::{AddressPolicy, Outbound};
 
     #[test]
     fn only_public_keys_that_can_be_verified_with_are_taken() {
@@ -197,5 +204,67 @@ mod tests {
         let both = KeySource::read(Some(&json!({"keys": [ec]})), Some("https://a.example/keys"), false);
         assert_eq!(both.unwrap_err().0, "jwks");
         assert_eq!(KeySource::read(None, Some("http://a.example/keys"), false).unwrap_err().0, "jwks_uri");
+    }
+
+    /// A site that answers with what stands at a path; its address, and the paths that were asked for.
+    async fn site(pages: Arc<Mutex<HashMap<&'static str, Value>>>) -> (String, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let noted = Arc::clone(&asked);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = vec![0; 4096];
+                let read = stream.read(&mut head).await.unwrap();
+                let head = String::from_utf8_lossy(&head[..read]).into_owned();
+                let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+                let body = pages.lock().unwrap().get(path.as_str()).map(Value::to_string);
+                noted.lock().unwrap().push(path);
+                let (status, body) = body.map_or(("404 Not Found", String::new()), |body| ("200 OK", body));
+                let kind = "content-type: application/json\r\nconnection: close";
+                let text = format!("HTTP/1.1 {status}\r\n{kind}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                stream.write_all(text.as_bytes()).await.unwrap();
+            }
+        });
+        (base, asked)
+    }
+
+    #[tokio::test]
+    async fn an_issuer_says_where_its_keys_are_and_new_ones_are_found_there() {
+        let pages = Arc::<Mutex<HashMap<&'static str, Value>>>::default();
+        let (base, asked) = site(Arc::clone(&pages)).await;
+        let issuer = format!("{base}/");
+        let keys = Keys::new(Arc::new(Fetcher::new(&Outbound::new(AddressPolicy::STRANGER, None), Vec::new())));
+        let source = KeySource::Of(issuer.clone());
+        let at = |minutes: i64| OffsetDateTime::UNIX_EPOCH + time::Duration::minutes(minutes);
+        let set = |ids: &[&str]| {
+            let key = |id: &&str| {
+                json!({"kty": "EC", "crv": "P-256", "kid": id, "x5c": ["x".repeat(6_000)],
+                    "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"})
+            };
+            json!({"keys": ids.iter().map(key).collect::<Vec<_>>()})
+        };
+        let put = |path, page| _ = pages.lock().unwrap().insert(path, page);
+        let about = "/.well-known/openid-configuration";
+        for (minutes, wrong) in [
+            (0, json!({"issuer": base, "jwks_uri": format!("{base}/keys")})),
+            (10, json!({"issuer": "https://other.example", "jwks_uri": format!("{base}/keys")})),
+            (20, json!({"issuer": issuer, "jwks_uri": "http://keys.example/"})),
+            (30, json!({"issuer": issuer})),
+        ] {
+            put(about, wrong);
+            assert!(matches!(keys.of(&source, None, at(minutes)).await, Err(FetchError::Wrong(_))), "{minutes}");
+        }
+        put(about, json!({"issuer": issuer, "jwks_uri": format!("{base}/keys")}));
+        put("/keys", set(&["a"]));
+        asked.lock().unwrap().clear();
+        assert!(keys.of(&source, Some("a"), at(40)).await.unwrap().has("a"));
+        put("/keys", set(&["a", "b"]));
+        assert!(!keys.of(&source, Some("b"), at(40)).await.unwrap().has("b"), "it was asked a moment ago");
+        assert!(keys.of(&source, Some("b"), at(42)).await.unwrap().has("b"));
+        for _ in 0..20 {
+            assert!(!keys.of(&source, Some("unknown"), at(42)).await.unwrap().has("unknown"));
+        }
+        assert_eq!(*asked.lock().unwrap(), [about, "/keys", "/keys"]);
     }
 }

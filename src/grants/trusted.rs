@@ -57,7 +57,7 @@ pub async fn get(store: &Store, admin: &Admin, name: &str) -> Result<TrustView, 
     Ok(view(row(store, admin, name).await?)?)
 }
 
-/// Trusts an issuer no longer: what was granted by its word about people ends.
+/// Trusts an issuer no longer: what was granted by its word ends.
 pub async fn remove(store: &Store, admin: &Admin, name: &str, now: OffsetDateTime) -> Result<(), AccessError> {
     may_have(admin, &Spec::of(&row(store, admin, name).await?)?)?;
     Ok(store.delete_trusted_issuer(admin.tenant(), name, &login_method(name), micros(now)).await?)

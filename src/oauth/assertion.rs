@@ -31,7 +31,9 @@ pub(super) async fn of_assertion(
     }
     let shown = form.required("assertion", "show what the issuer signed: assertion (RFC 7523)")?;
     match app.clients.vouched(client, tenant, shown, app.issuer.as_str(), now).await? {
-        Vouched::Itself(until) => of_itself_until(app, client, form, Some(until), now).await,
+        Vouched::Itself { login_method, until } => {
+            of_itself_until(app, client, form, login_method, Some(until), now).await
+        }
         Vouched::Person(who) => introduced(app, client, tenant, form, *who, now).await,
     }
 }

@@ -142,7 +142,7 @@ async fn of_itself(
     if let Known::Registered { tenant: own, .. } = &client.known {
         *tenant = Some(own.clone());
     }
-    of_itself_until(app, client, form, None, now).await
+    of_itself_until(app, client, form, GrantType::ClientCredentials.as_str().to_owned(), None, now).await
 }
 
 /// For the client itself, however it proved that; until then at the latest.
@@ -150,6 +150,7 @@ pub(super) async fn of_itself_until(
     app: &App,
     client: &Client,
     form: &Form,
+    login_method: String,
     until: Option<OffsetDateTime>,
     now: OffsetDateTime,
 ) -> Result<Tokens, Refusal> {
@@ -175,7 +176,7 @@ pub(super) async fn of_itself_until(
         client_name: Some(client.name.to_string()),
         resource: app.issuer.uri(&resource),
         scopes,
-        login_method: GrantType::ClientCredentials.as_str().to_owned(),
+        login_method,
         login: None,
     };
     app.grants.issue(&order, Issue { until, ..Issue::alone(GrantKind::Service) }, now).await

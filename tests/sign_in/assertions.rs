@@ -427,6 +427,10 @@ async fn a_program_is_the_service_that_its_platform_says_it_is() {
     let secret = as_build(&world, &token, &[("client_secret", "x")]).await;
     assert_eq!(secret.error(), (401, "invalid_client".into()));
 
+    let last = as_build(&world, &token, &[("resource", &api)]).await.expect(200).json();
+    world.rest("DELETE", "/trusted-issuers/cluster", Value::Null).await.expect(204);
+    world.get("/api/v1/me", last["access_token"].as_str().unwrap()).await.expect(401);
+    assert_eq!(as_build(&world, &token, &[]).await.error(), invalid("invalid_grant"), "trusted no longer");
     world.rest("PATCH", "/users/build", json!({"state": "disabled"})).await.expect(200);
     assert_eq!(as_build(&world, &token, &[]).await.error(), (401, "invalid_client".into()));
     let text = world.metrics().await;

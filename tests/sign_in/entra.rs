@@ -172,7 +172,7 @@ async fn a_provider_that_is_ill_ends_no_session_and_one_that_says_no_does() {
     me(&given).await.expect(401);
 }
 
-pub async fn control(entra: &Entra, method: http::Method, path: &str, body: &str) {
+async fn control(entra: &Entra, method: http::Method, path: &str, body: &str) {
     let request = Request::new(method, body.to_owned().into()).header("content-type", "application/json").path(path);
     assert!(Client::new(entra.base_url()).send(request).await.unwrap().status.is_success());
 }
