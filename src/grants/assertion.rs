@@ -46,7 +46,7 @@ pub(super) enum Kind {
 impl Kind {
     /// Whether the header may say this of its type (RFC 8725 section 3.11).
     fn takes(self, typ: Option<&str>) -> bool {
-        let typ = typ.map(|typ| typ.to_ascii_lowercase());
+        let typ = typ.map(str::to_ascii_lowercase);
         let typ = typ.as_deref().map(|typ| typ.strip_prefix("application/").unwrap_or(typ));
         match self {
             Self::ClientProof => typ != Some(ID_JAG),

@@ -2,14 +2,16 @@
 //! account of its own. Secrets are shown once and kept as hashes; two may be good at a time, so that one can be exchanged
 //! without a pause.
 
+mod check;
 mod model;
 
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use check::{check, parse_client_id, read_grants};
+pub(super) use check::{field, read_scopes};
 pub use model::{ClientEdit, ClientKind, ClientOrder, ClientView, MOST_SECRETS, SecretView};
-use model::{Spec, check, parse_client_id, read_grants, view};
-pub(super) use model::{field, read_scopes};
+use model::{Spec, view};
 
 use super::client::{AuthMethod, Client, Known, Proof};
 use super::keys::KeySource;

@@ -2,14 +2,16 @@
 //! vouches for the programs on it. An administrator says whom to trust, for what, and which role that gives; nobody else is
 //! believed. To change it, remove it and add it anew.
 
+mod check;
 mod model;
 
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use check::read;
+pub(super) use check::{check_issuer, check_subject};
 pub use model::{Profile, SubjectClaim, TrustOrder, TrustView};
-use model::{Spec, read, view};
-pub(super) use model::{check_issuer, check_subject};
+use model::{Spec, view};
 
 use super::assertion::Claims;
 use super::keys::KeySource;

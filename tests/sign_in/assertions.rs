@@ -1,5 +1,5 @@
-//! Assertions of trusted issuers, shown for tokens: of an identity provider about people, of a platform about programs. The issuers
-//! are keys of this test; an administrator gives their public halves.
+//! Assertions of an identity provider that introduces people to a client, shown for tokens. The provider is a key of this test, of
+//! which an administrator gives the public half.
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use jsonwebtoken::jwk::Jwk;
@@ -10,34 +10,34 @@ use serde_json::{Value, json};
 
 use crate::world::{Answer, World};
 
-const GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
-const ISSUER: &str = "https://idp.example";
-const CLUSTER: &str = "https://cluster.example";
-const POD: &str = "system:serviceaccount:build:runner";
+pub const GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+pub const ISSUER: &str = "https://idp.example";
 
 /// The key of the issuers here.
-fn key() -> EncodingKey {
+pub fn key() -> EncodingKey {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/src/net/testdata/server.key");
     EncodingKey::from_ec_pem(&std::fs::read(file).unwrap()).unwrap()
 }
 
-fn public() -> Value {
+pub fn public() -> Value {
     serde_json::to_value(Jwk::from_encoding_key(&key(), Algorithm::ES256).unwrap()).unwrap()
 }
 
 /// A key that nobody trusts.
-fn foreign() -> EncodingKey {
+pub fn foreign() -> EncodingKey {
     let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
     EncodingKey::from_ec_der(pair.to_pkcs8v1().unwrap().as_ref())
 }
 
-fn with(mut value: Value, more: Value) -> Value {
-    value.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+pub fn with(mut value: Value, more: Value) -> Value {
+    if let (Value::Object(value), Value::Object(more)) = (&mut value, more) {
+        value.extend(more);
+    }
     value
 }
 
 /// What an identity provider says that introduces `sam` to the client `editor`.
-fn jag(world: &World, more: Value) -> Value {
+pub fn jag(world: &World, more: Value) -> Value {
     let at = now().unix_timestamp();
     let said = json!({
         "iss": ISSUER, "sub": "sam-1", "aud": world.url, "client_id": "editor", "resource": world.uri("/api/v1"),
@@ -46,11 +46,11 @@ fn jag(world: &World, more: Value) -> Value {
     with(said, more)
 }
 
-fn signed(typ: Option<&str>, claims: &Value, key: &EncodingKey) -> String {
+pub fn signed(typ: Option<&str>, claims: &Value, key: &EncodingKey) -> String {
     encode(&Header { typ: typ.map(str::to_owned), ..Header::new(Algorithm::ES256) }, claims, key).unwrap()
 }
 
-const JAG: Option<&str> = Some("oauth-id-jag+jwt");
+pub const JAG: Option<&str> = Some("oauth-id-jag+jwt");
 
 /// A gateway that trusts `ISSUER`, and a client for which it introduces people.
 struct Desk {
@@ -76,18 +76,18 @@ impl Desk {
     }
 }
 
-async fn client(world: &World, id: &str, more: Value) -> String {
+pub async fn client(world: &World, id: &str, more: Value) -> String {
     let order = with(json!({"client_id": id, "name": id, "kind": "confidential"}), more);
     let made = world.rest("POST", "/oauth-clients", order).await.expect(201).json();
     made["client_secret"].as_str().unwrap_or_default().to_owned()
 }
 
-async fn show(world: &World, (id, secret): (&str, &str), assertion: &str, more: &[(&str, &str)]) -> Answer {
+pub async fn show(world: &World, (id, secret): (&str, &str), assertion: &str, more: &[(&str, &str)]) -> Answer {
     let own = [("grant_type", GRANT), ("client_id", id), ("client_secret", secret), ("assertion", assertion)];
     world.token(&[&own, more].concat()).await
 }
 
-fn invalid(code: &str) -> (u16, String) {
+pub fn invalid(code: &str) -> (u16, String) {
     (400, code.to_owned())
 }
 
@@ -354,164 +354,4 @@ async fn a_tenants_trust_is_nobody_elses() {
     assert_eq!((refused.error(), &refused.text), (invalid("invalid_grant"), &unknown.text), "no word of who is there");
     let listed = world.rest("GET", "/trusted-issuers", Value::Null).await.expect(200).json();
     assert_eq!(listed["items"].as_array().unwrap().len(), 1, "{listed}");
-}
-
-/// A gateway that trusts a cluster, and a service that is a program on it.
-async fn cluster(trust: Value) -> World {
-    let world = World::start().await;
-    let order = json!({"name": "cluster", "issuer": CLUSTER, "profiles": ["workload"], "jwks": {"keys": [public()]}});
-    world.rest("POST", "/trusted-issuers", with(order, trust)).await.expect(201);
-    let order = json!({"client_id": "build", "name": "Build", "kind": "service", "workloads": [{"issuer": CLUSTER, "subject": POD}]});
-    let made = world.rest("POST", "/oauth-clients", order).await.expect(201).json();
-    assert_eq!((made.get("client_secret"), &made["token_endpoint_auth_method"]), (None, &json!("none")));
-    assert_eq!(made["grant_types"], json!([GRANT]));
-    world
-}
-
-fn pod(world: &World, more: Value) -> Value {
-    let at = now().unix_timestamp();
-    with(json!({"iss": CLUSTER, "sub": POD, "aud": [&world.url], "iat": at, "exp": at + 3_600}), more)
-}
-
-async fn as_build(world: &World, assertion: &str, more: &[(&str, &str)]) -> Answer {
-    world.token(&[&[("grant_type", GRANT), ("client_id", "build"), ("assertion", assertion)], more].concat()).await
-}
-
-#[tokio::test]
-async fn a_program_is_the_service_that_its_platform_says_it_is() {
-    let world = cluster(json!({})).await;
-    let token = signed(None, &pod(&world, json!({})), &key());
-    let api = world.uri("/api/v1");
-    for _ in 0..2 {
-        // It is in a file, and is shown as often as the program comes.
-        let given = as_build(&world, &token, &[("resource", &api)]).await.expect(200).json();
-        assert_eq!((&given["scope"], given.get("refresh_token")), (&json!("mcp"), None));
-        let me = world.get("/api/v1/me", given["access_token"].as_str().unwrap()).await.expect(200).json();
-        assert_eq!(
-            (&me["name"], &me["session_type"], &me["role"]),
-            (&json!("build"), &json!("service"), &json!("user"))
-        );
-    }
-    let soon = signed(None, &pod(&world, json!({"exp": now().unix_timestamp() + 100})), &key());
-    let given = as_build(&world, &soon, &[]).await.expect(200).json();
-    assert!((1..=160).contains(&given["expires_in"].as_i64().unwrap()), "no longer than the platform says: {given}");
-
-    let at = now().unix_timestamp();
-    let mut told = std::collections::BTreeSet::new();
-    for change in [
-        json!({"iss": "https://other.example"}),
-        json!({"sub": "system:serviceaccount:build:other"}),
-        json!({"aud": "https://other.example"}),
-        json!({"aud": [&world.url, "https://other.example"]}),
-        json!({"exp": at - 61}),
-        json!({"exp": at + 25 * 3_600}),
-        json!({"nbf": at + 120}),
-    ] {
-        let refused = as_build(&world, &signed(None, &pod(&world, change.clone()), &key()), &[]).await;
-        assert_eq!(refused.error(), invalid("invalid_grant"), "{change}");
-        told.insert(refused.text);
-    }
-    for (typ, by) in [(JAG, key()), (Some("at+jwt"), key()), (None, foreign())] {
-        let refused = as_build(&world, &signed(typ, &pod(&world, json!({})), &by), &[]).await;
-        assert_eq!(refused.error(), invalid("invalid_grant"), "{typ:?}");
-        told.insert(refused.text);
-    }
-    assert_eq!(told.len(), 1, "whoever is not the program learns nothing of whom we trust: {told:?}");
-    for (more, code) in
-        [(("scope", "admin"), "invalid_scope"), (("resource", "https://other.example"), "invalid_target")]
-    {
-        assert_eq!(as_build(&world, &token, &[more]).await.error(), invalid(code), "{more:?}");
-    }
-    let bare = [("grant_type", "client_credentials"), ("client_id", "build")];
-    assert_eq!(world.token(&bare).await.error(), invalid("unauthorized_client"), "the assertion is all its proof");
-    let secret = as_build(&world, &token, &[("client_secret", "x")]).await;
-    assert_eq!(secret.error(), (401, "invalid_client".into()));
-
-    let last = as_build(&world, &token, &[("resource", &api)]).await.expect(200).json();
-    world.rest("DELETE", "/trusted-issuers/cluster", Value::Null).await.expect(204);
-    world.get("/api/v1/me", last["access_token"].as_str().unwrap()).await.expect(401);
-    assert_eq!(as_build(&world, &token, &[]).await.error(), invalid("invalid_grant"), "trusted no longer");
-    world.rest("PATCH", "/users/build", json!({"state": "disabled"})).await.expect(200);
-    assert_eq!(as_build(&world, &token, &[]).await.error(), (401, "invalid_client".into()));
-    let text = world.metrics().await;
-    for (result, reason) in
-        [("success", ""), ("failure", "other_workload"), ("failure", "audience"), ("failure", "untrusted")]
-    {
-        let line = format!("method=\"client_credentials\",result=\"{result}\",reason=\"{reason}\"}}");
-        assert!(text.contains(&line), "{line}: {text}");
-    }
-}
-
-#[tokio::test]
-async fn a_platform_may_say_another_audience_and_vouches_for_no_people() {
-    let world = cluster(json!({"audience": "api://gateway"})).await;
-    let given = |aud: &str| signed(None, &pod(&world, json!({"aud": aud})), &key());
-    as_build(&world, &given("api://gateway"), &[]).await.expect(200);
-    assert_eq!(as_build(&world, &given(&world.url), &[]).await.error(), invalid("invalid_grant"));
-    let secret = client(&world, "editor", json!({"grant_types": [GRANT]})).await;
-    let said = jag(&world, json!({"iss": CLUSTER}));
-    let refused = show(&world, ("editor", &secret), &signed(JAG, &said, &key()), &[]).await;
-    assert!(
-        refused.error() == invalid("invalid_grant") && refused.text.contains("nobody here trusts"),
-        "{}",
-        refused.text
-    );
-}
-
-#[tokio::test]
-async fn what_an_administrator_may_trust_is_told_field_by_field() {
-    let world = World::start().await;
-    let good = json!({"name": "corp", "issuer": ISSUER, "profiles": ["id_jag"], "role": "user"});
-    for (more, field) in [
-        (json!({"name": "Not a name"}), "name"),
-        (json!({"issuer": "http://idp.example"}), "issuer"),
-        (json!({"issuer": "idp"}), "issuer"),
-        (json!({"issuer": "https://idp.example?x=1"}), "issuer"),
-        (json!({"profiles": []}), "profiles"),
-        (json!({"profiles": ["everything"]}), "profiles[0]"),
-        (json!({"role": null}), "role"),
-        (json!({"profiles": ["workload"]}), "role"),
-        (json!({"audience": "api://x"}), "audience"),
-        (json!({"algorithms": ["HS256"]}), "algorithms[0]"),
-        (json!({"algorithms": ["none"]}), "algorithms[0]"),
-        (json!({"algorithms": []}), "algorithms"),
-        (json!({"roles_claim": "groups"}), "roles_claim"),
-        (json!({"roles": {"admin": ["ops"]}}), "roles_claim"),
-        (json!({"roles_claim": "groups", "roles": {"admin": []}}), "roles.admin"),
-        (json!({"subject_claim": "email"}), "subject_claim"),
-        (json!({"scopes": ["mcp", "offline_access"]}), "scopes"),
-        (json!({"scopes": ["everything"]}), "scopes[0]"),
-        (json!({"jwks": {"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}}), "jwks"),
-        (json!({"jwks_uri": "http://idp.example/keys"}), "jwks_uri"),
-        (json!({"colour": 1}), "colour"),
-    ] {
-        let told = world.rest("POST", "/trusted-issuers", with(good.clone(), more.clone())).await.expect(422).json();
-        assert_eq!(told["errors"][0]["field"], field, "{more}: {told}");
-    }
-    let made = world.rest("POST", "/trusted-issuers", good.clone()).await.expect(201);
-    assert_eq!(made.header("location"), "/api/v1/trusted-issuers/corp");
-    assert_eq!((&made.json()["scopes"], &made.json()["subject_claim"]), (&json!(["mcp"]), &json!("sub")));
-    world.rest("POST", "/trusted-issuers", with(good.clone(), json!({"name": "again"}))).await.expect(409);
-    world.rest("POST", "/trusted-issuers", with(good.clone(), json!({"issuer": CLUSTER}))).await.expect(409);
-    assert_eq!(world.rest("GET", "/trusted-issuers/corp", Value::Null).await.expect(200).json(), made.json());
-    world.rest("GET", "/trusted-issuers/none", Value::Null).await.expect(404);
-
-    // `ada` administers the tenant: she gives no role above her own, and speaks in no issuer's name about people.
-    let token = world.tokens("/api/v1", "mcp admin").await.0;
-    let bearer = format!("Bearer {token}");
-    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
-    let ask = async |method: &str, path: &str, body: Value| {
-        world.send(method, &format!("/api/v1/trusted-issuers{path}"), &headers, &body.to_string()).await.status
-    };
-    let other = json!({"name": "other", "issuer": "https://other.example", "profiles": ["id_jag"], "role": "user"});
-    let (keys, admin) = (json!({"jwks": {"keys": [public()]}}), json!({"role": "admin"}));
-    assert_eq!(ask("POST", "", with(other.clone(), admin.clone())).await, 403);
-    assert_eq!(ask("POST", "", with(other.clone(), keys.clone())).await, 403);
-    assert_eq!(ask("POST", "", other).await, 201);
-    let programs = json!({"name": "ci", "issuer": "https://ci.example", "profiles": ["workload"]});
-    assert_eq!(ask("POST", "", with(programs, keys)).await, 201, "programs are services of the own tenant");
-    world.rest("DELETE", "/trusted-issuers/corp", Value::Null).await.expect(204);
-    world.rest("POST", "/trusted-issuers", with(good, admin)).await.expect(201);
-    assert_eq!(ask("DELETE", "/corp", Value::Null).await, 403);
-    assert_eq!(ask("DELETE", "/ci", Value::Null).await, 204);
 }

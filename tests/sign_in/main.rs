@@ -10,4 +10,6 @@ mod metadata;
 mod opens;
 mod registering;
 mod tokens;
+mod trusting;
+mod workloads;
 mod world;
