@@ -52,7 +52,7 @@ struct Parts {
     #[arg(long, value_name = "URL")]
     issuer: String,
     /// What it may vouch for; more than once for both
-    #[arg(long = "profile", value_enum, default_value = "id-jag")]
+    #[arg(long = "profile", value_name = "PROFILE", value_enum, default_value = "id-jag")]
     profiles: Vec<Profile>,
     /// Role of everybody for whom it vouches
     #[arg(long, value_name = "ROLE", value_parser = roles::parser())]
@@ -64,7 +64,7 @@ struct Parts {
     #[arg(long = "role-of", value_name = "ROLE=VALUE", value_parser = pair, requires = "roles_claim", id = "roles")]
     roles: Vec<(String, String)>,
     /// Claim that names a person
-    #[arg(long, value_enum, default_value = "sub")]
+    #[arg(long, value_name = "CLAIM", value_enum, default_value = "sub")]
     subject_claim: SubjectClaim,
     /// The most that a client gets by its word: mcp, admin; more than once for more [default: mcp]
     #[arg(long = "scope", value_name = "SCOPE")]

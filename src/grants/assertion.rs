@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use crate::crypto::jwk::{KeySet, PublicKey};
 
 /// Longest assertion, bytes.
-const LONGEST: usize = 8 * 1024;
+const LONGEST: usize = 12 * 1024;
 /// How far clocks may be apart.
 const LEEWAY: Duration = Duration::from_mins(1);
 /// Longest `jti`, bytes.

@@ -174,7 +174,7 @@ fn no_keys(name: &str, error: FetchError) -> Refusal {
 /// What is wrong with an assertion, by its word for metrics.
 pub fn no_good(reason: &'static str) -> Refusal {
     let text = match reason {
-        "malformed" | "too_long" | "crit" => "the assertion is no signed JWT, or is longer than 8192 bytes",
+        "malformed" | "too_long" | "crit" => "the assertion is no signed JWT, or is longer than 12288 bytes",
         "algorithm" => "the assertion is signed by an algorithm that is not taken of its issuer",
         "untrusted" => {
             "nobody here trusts the issuer of the assertion for this; an administrator can: mcp-gateway trust add"

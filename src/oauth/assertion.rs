@@ -90,12 +90,12 @@ async fn introduced(
     app.grants.issue(&order, Issue::alone(GrantKind::Client), now).await
 }
 
-/// The role of the person's account: of somebody who signs in here as well, what that provider gave; an introduction to a client
-/// says less of a person than signing in does, and changes nothing of it.
+/// The role of the person's account. Of somebody of a provider with which people sign in here, signing in says it, and an
+/// introduction to a client changes nothing of it: until then it is a user's.
 async fn role(app: &App, who: &Introduced) -> Result<Role, Refusal> {
     if !app.providers.sign_in(&who.issuer) {
         return Ok(who.role);
     }
     let known = app.store.user_of_subject(&who.issuer, &who.subject).await?;
-    Ok(known.and_then(|row| Role::parse(&row.role)).unwrap_or(who.role))
+    Ok(known.and_then(|row| Role::parse(&row.role)).unwrap_or(Role::User))
 }

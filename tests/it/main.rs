@@ -22,3 +22,4 @@ mod store_rest;
 mod store_rest_errors;
 mod store_rows;
 mod store_servers;
+mod trusted_issuers;

@@ -8,6 +8,7 @@ use testkit::client::{Client, Request};
 use testkit::entra::{CONTOSO, Entra, GATEWAY, SECRETS};
 use url::form_urlencoded::Serializer;
 
+use crate::assertions::with;
 use crate::entra::{ALICE, BOB, CALLBACK, behind};
 use crate::exchange::{broker, exchange};
 use crate::world::World;
@@ -118,8 +119,8 @@ async fn who_signs_in_here_keeps_the_role_of_signing_in_when_introduced() {
     let rules = json!({"rules": [{"audience": world.url, "clientId": "editor"}]});
     entra.post("/_sim/idjag-policy", rules).await.unwrap();
     let issuer = format!("{}/{CONTOSO}/v2.0", entra.base_url());
-    let trust =
-        json!({"name": "corp", "issuer": issuer, "profiles": ["id_jag"], "role": "user", "subject_claim": "oid"});
+    let people = json!({"role": "tenant_admin", "subject_claim": "oid"});
+    let trust = with(json!({"name": "corp", "issuer": issuer, "profiles": ["id_jag"]}), people);
     world.rest("POST", "/trusted-issuers", trust).await.expect(201);
     let order = json!({"client_id": "editor", "name": "Editor", "kind": "confidential", "grant_types": [BEARER]});
     let made = world.rest("POST", "/oauth-clients", order).await.expect(201).json();
@@ -128,10 +129,14 @@ async fn who_signs_in_here_keeps_the_role_of_signing_in_when_introduced() {
     let token = entra.token(ALICE, json!({})).await.unwrap();
     let direct = world.get("/api/v1/me", &token).await.expect(200).json();
     assert_eq!(direct["role"], "admin");
-    let jag = introduction(&entra, &world, ALICE, &world.uri("/api/v1")).await;
-    let fields = [("grant_type", BEARER), ("client_id", "editor"), ("client_secret", secret), ("assertion", &jag)];
-    let given = world.token(&fields).await.expect(200).json();
-    let me = world.get("/api/v1/me", given["access_token"].as_str().unwrap()).await.expect(200).json();
+    let introduced = async |user: &str| {
+        let jag = introduction(&entra, &world, user, &world.uri("/api/v1")).await;
+        let fields = [("grant_type", BEARER), ("client_id", "editor"), ("client_secret", secret), ("assertion", &jag)];
+        let given = world.token(&fields).await.expect(200).json();
+        world.get("/api/v1/me", given["access_token"].as_str().unwrap()).await.expect(200).json()
+    };
+    assert_eq!(introduced(BOB).await["role"], "user", "he never signed in");
+    let me = introduced(ALICE).await;
     assert_eq!((&me["user_id"], &me["role"]), (&direct["user_id"], &json!("admin")), "one person, one account");
     assert_eq!(world.get("/api/v1/me", &token).await.expect(200).json()["role"], "admin");
 }
