@@ -8,6 +8,7 @@ mod assertion;
 mod assertions;
 pub mod authenticate;
 mod authorizations;
+mod bearer;
 pub mod client;
 mod codes;
 mod consents;
@@ -15,6 +16,7 @@ pub mod document;
 pub mod dynamic;
 mod ending;
 mod error;
+mod exchange;
 mod families;
 mod fetch;
 mod kept;
@@ -30,6 +32,7 @@ pub mod scope;
 mod sessions;
 mod sweep;
 mod traces;
+pub mod trusted;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,11 +42,13 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 pub use authorizations::{AUTHORIZATION_LASTS, Begun, Leg, MOST_AUTHORIZATIONS, Request, UnderWay};
+pub use bearer::{Introduced, Vouched, no_good as bad_assertion};
 pub use codes::{CODE_LASTS, CodeTerms, Redemption, challenge_of};
 pub use consents::Consent;
 pub use ending::{End, EndReason, Ended, Ids, MOST_GRANTS};
 pub use error::{OauthCode, Refusal};
-pub use families::{REFRESH_GRACE, Refresh, Tokens};
+pub use exchange::{Exchangeable, bad_subject};
+pub use families::{Issue, REFRESH_GRACE, Refresh, Tokens};
 pub use logins::{Login, LoginState, NewLogin};
 pub use people::{Account, Person};
 pub use scope::{BadScope, Scope, ScopeSet};
@@ -111,7 +116,7 @@ impl Grants {
 pub enum GrantKind {
     /// A person through a client.
     Client,
-    /// A client on its own (RFC 6749 section 4.4), or by an assertion (RFC 7523).
+    /// A client on its own, by its credential (RFC 6749 section 4.4) or by the word of its platform (RFC 7523).
     Service,
     /// A person at our own pages.
     Browser,
@@ -168,6 +173,7 @@ impl Order {
             ended_at: None,
             end_reason: None,
             end_detail: None,
+            parent_id: None,
         }
     }
 }

@@ -50,6 +50,11 @@ impl Resource {
         }
     }
 
+    /// Whether whoever may use this one may use the other: it is the same, or one of all servers.
+    pub fn covers(&self, other: &Self) -> bool {
+        self == other || (*self == Self::All && matches!(other, Self::One(_)))
+    }
+
     /// The scopes that mean something there.
     pub fn offers(&self) -> ScopeSet {
         let all = ScopeSet::DEFAULT.with(Scope::OfflineAccess);
@@ -177,6 +182,15 @@ mod tests {
             let made = Issuer::new(public.as_ref(), tls, address.parse().unwrap());
             assert_eq!(made.as_str(), issuer);
             assert_eq!(made.is_plain(), issuer.starts_with("http:"));
+        }
+    }
+
+    #[test]
+    fn all_servers_are_more_than_one_and_the_rest_is_apart() {
+        let (all, files, api) = (Resource::All, one("files"), Resource::Api);
+        assert!(all.covers(&all) && all.covers(&files) && files.covers(&files) && api.covers(&api));
+        for (ours, theirs) in [(&files, &all), (&files, &one("mail")), (&api, &all), (&all, &api), (&api, &files)] {
+            assert!(!ours.covers(theirs), "{ours:?} {theirs:?}");
         }
     }
 

@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 
 use super::classify::shown;
 use super::error::IdpError;
-use super::keys::Key;
+use crate::crypto::jwk::PublicKey;
 use crate::secret::Secret;
 
 /// Longest token that is looked at, bytes.
@@ -104,7 +104,7 @@ impl<'a> Unverified<'a> {
     /// Verifies the signature by `key`, issuer, audience and time.
     pub(super) fn verify(
         self,
-        key: &Key,
+        key: &PublicKey,
         algorithm: Algorithm,
         expected: &Expected<'_>,
         now: OffsetDateTime,

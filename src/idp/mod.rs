@@ -99,6 +99,11 @@ impl Providers {
         self.0.iter().find(|provider| provider.inner().name == name)
     }
 
+    /// Whether people of this issuer sign in here: then a provider says which role they have.
+    pub fn sign_in(&self, issuer: &str) -> bool {
+        self.0.iter().any(|provider| provider.inner().is_of(issuer))
+    }
+
     /// Looks at the keys of each again, to be called about once an hour; fails with the first failure, after all were asked.
     pub async fn refresh_keys(&self) -> Result<(), IdpError> {
         let mut outcome = Ok(());

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::grants::authenticate::ASSERTION_ALGORITHMS;
-use crate::grants::client::AuthMethod;
+use crate::grants::client::{AuthMethod, GrantType};
 use crate::grants::resource::{AUTHORIZATION_SERVER, PROTECTED_RESOURCE, Resource};
 use crate::grants::{Scope, ScopeSet};
 use crate::web::open;
@@ -17,6 +17,8 @@ use crate::web::problem::no_such_path;
 
 /// How long others may keep it.
 const KEPT: &str = "public, max-age=300";
+/// An identity provider introduces a person to a client, by an assertion.
+const ID_JAG: &str = "urn:ietf:params:oauth:grant-profile:id-jag";
 /// What people are shown as the name of a resource.
 const NAME: &str = "MCP Registry Gateway";
 
@@ -30,7 +32,7 @@ struct ResourceMetadata<'a> {
     resource_name: String,
 }
 
-/// The authorization server (RFC 8414 section 2, RFC 9207 section 3, and client id metadata documents).
+/// The authorization server (RFC 8414 section 2, RFC 9207 section 3, client id metadata documents, identity assertion grants).
 #[derive(Serialize)]
 struct ServerMetadata<'a> {
     issuer: &'a str,
@@ -43,6 +45,8 @@ struct ServerMetadata<'a> {
     response_types_supported: [&'static str; 1],
     response_modes_supported: [&'static str; 1],
     grant_types_supported: Vec<&'static str>,
+    /// That the profile is known; not of whom, which is nobody's business (identity assertion grant, section 7.2).
+    authorization_grant_profiles_supported: [&'static str; 1],
     code_challenge_methods_supported: [&'static str; 1],
     token_endpoint_auth_methods_supported: Vec<&'static str>,
     token_endpoint_auth_signing_alg_values_supported: Vec<String>,
@@ -97,7 +101,8 @@ pub(super) async fn server(app: App, uri: Uri) -> Response {
         scopes_supported: words(ScopeSet::ALL),
         response_types_supported: ["code"],
         response_modes_supported: ["query"],
-        grant_types_supported: super::token::GRANT_TYPES.to_vec(),
+        grant_types_supported: GrantType::ALL.map(GrantType::as_str).to_vec(),
+        authorization_grant_profiles_supported: [ID_JAG],
         code_challenge_methods_supported: ["S256"],
         token_endpoint_auth_methods_supported: methods(),
         token_endpoint_auth_signing_alg_values_supported: algorithms(),

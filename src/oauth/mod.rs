@@ -4,12 +4,14 @@
 
 mod account;
 mod answer;
+mod assertion;
 mod authorize;
 mod back;
 mod callback;
 mod client;
 mod consent;
 mod cookies;
+mod exchange;
 mod failure;
 mod fields;
 mod finish;

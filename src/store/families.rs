@@ -4,7 +4,7 @@
 
 use uuid::Uuid;
 
-use super::grants::{GrantRow, insert_grant};
+use super::grants::{GrantRow, end_children, insert_grant};
 use super::{Store, StoreError};
 use crate::id::TenantId;
 
@@ -115,17 +115,19 @@ macro_rules! give {
     }};
 }
 
-/// Ends the grant, if it was live.
+/// Ends the grant, if it was live, and what rests on it.
 macro_rules! finish {
-    ($tx:ident, $grant:expr, $reason:expr, $detail:expr, $now:expr) => {
-        sqlx::query_as::<_, GrantRow>(END)
+    ($tx:ident, $grant:expr, $reason:expr, $detail:expr, $now:expr) => {{
+        let ended = sqlx::query_as::<_, GrantRow>(END)
             .bind($now)
             .bind($reason)
             .bind($detail)
             .bind($grant)
             .fetch_optional(&mut *$tx)
-            .await?
-    };
+            .await?;
+        end_children!($tx, $now);
+        ended
+    }};
 }
 
 impl Store {
@@ -152,7 +154,8 @@ impl Store {
         Ok(())
     }
 
-    /// Inserts a grant with its tokens, if the account may come in; says whether it did.
+    /// Inserts a grant with its tokens, if the account may come in and the grant that it rests on, if it does, is live; says
+    /// whether it did.
     pub async fn insert_grant_with_tokens(
         &self,
         tenant: &TenantId,
@@ -160,16 +163,27 @@ impl Store {
         new: &NewTokens,
     ) -> Result<bool, StoreError> {
         let now = grant.created_at;
-        let active = on!(brief self, tx => {
+        // Taking the row makes whoever ends it wait, and see this one then.
+        let take = "UPDATE grants SET last_used_at = last_used_at
+            WHERE tenant_id = $1 AND id = $2 AND ended_at IS NULL AND expires_at > $3";
+        let done = on!(brief self, tx => {
             let active: i64 =
                 sqlx::query_scalar(ACTIVE).bind(tenant.as_str()).bind(grant.user_id).fetch_one(&mut *tx).await?;
-            if active > 0 {
+            let rests = match grant.parent_id {
+                None => 1,
+                Some(parent) => {
+                    let taken = sqlx::query(take).bind(tenant.as_str()).bind(parent).bind(now).execute(&mut *tx).await?;
+                    taken.rows_affected()
+                }
+            };
+            let may = active > 0 && rests > 0;
+            if may {
                 insert_grant!(tx, tenant, grant);
                 give!(tx, grant.id, new, now);
             }
-            active > 0
+            may
         });
-        Ok(active)
+        Ok(done)
     }
 
     /// Shows a code: does what `decide` says of it, whole or not at all. `None` when no such code is known; else what `decide`

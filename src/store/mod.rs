@@ -97,6 +97,7 @@ pub mod servers;
 mod sqlite;
 pub mod tenants;
 pub mod traces;
+pub mod trusted_issuers;
 pub mod users;
 
 /// Why the store did not do as it was told.

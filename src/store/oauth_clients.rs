@@ -117,6 +117,7 @@ impl Store {
                 sqlx::query_as(find).bind(tenant.as_str()).bind(id).fetch_optional(&mut *tx).await?;
             let Some((client_id, account)) = found else { return Err(StoreError::Missing) };
             sqlx::query(grants).bind(now).bind(&client_id).execute(&mut *tx).await?;
+            super::grants::end_children!(tx, now);
             sqlx::query("DELETE FROM consents WHERE client_id = $1").bind(&client_id).execute(&mut *tx).await?;
             sqlx::query("DELETE FROM oauth_clients WHERE tenant_id = $1 AND id = $2")
                 .bind(tenant.as_str())

@@ -9,9 +9,9 @@ use time::OffsetDateTime;
 
 use crate::access::{AuthError, Caller, Direct};
 use crate::app::App;
-use crate::grants::{OauthCode, Person};
+use crate::grants::{Account, OauthCode, Person};
 use crate::id::TenantId;
-use crate::idp::{Class, ENTRA};
+use crate::idp::{self, Class, ENTRA};
 
 /// When a token ends (RFC 7519 section 4.1.4), seconds since 1970.
 #[derive(Deserialize)]
@@ -20,12 +20,22 @@ struct End {
 }
 
 /// Whether `shown` has the form of a signed token (RFC 7515 section 3.1), and somebody is set up whose it could be.
-pub(super) fn is_one(app: &App, shown: &str) -> bool {
+pub fn is_one(app: &App, shown: &str) -> bool {
     memchr::memchr_iter(b'.', shown.as_bytes()).count() == 2 && app.providers.get(ENTRA).is_some()
 }
 
+/// Whose token it is.
+pub struct Shown {
+    /// By Entra's word.
+    pub person: idp::Person,
+    /// The account.
+    pub account: Account,
+    /// When the token ends.
+    pub expires_at: OffsetDateTime,
+}
+
 /// Verifies the token and finds the account of who shows it; at the first time it is made, as at a sign-in.
-pub(super) async fn verify(app: &App, token: &str, now: OffsetDateTime) -> Result<Caller, AuthError> {
+pub async fn whose(app: &App, token: &str, now: OffsetDateTime) -> Result<Shown, AuthError> {
     let provider = app.providers.get(ENTRA).ok_or(AuthError::Malformed)?;
     let person = provider.verify_access_token(token, now).await.map_err(|error| {
         tracing::debug!(class = error.class.label(), code = error.code, "a token of Entra is not taken: {error}");
@@ -52,6 +62,12 @@ pub(super) async fn verify(app: &App, token: &str, now: OffsetDateTime) -> Resul
         tracing::error!(reason = refusal.reason, detail = refusal.detail, "an account could not be looked up");
         AuthError::Unavailable
     })?;
+    Ok(Shown { account, expires_at: end_of(token).ok_or(AuthError::Foreign)?, person })
+}
+
+/// Lets in whoever shows the token.
+pub(super) async fn verify(app: &App, token: &str, now: OffsetDateTime) -> Result<Caller, AuthError> {
+    let Shown { person, account, expires_at } = whose(app, token, now).await?;
     let who = Direct {
         issuer: &person.issuer,
         subject: &person.subject,
@@ -61,7 +77,7 @@ pub(super) async fn verify(app: &App, token: &str, now: OffsetDateTime) -> Resul
         username: &account.username,
         role: account.role,
         app_only: person.app_only,
-        expires_at: end_of(token).ok_or(AuthError::Foreign)?,
+        expires_at,
     };
     Ok(app.tokens.admit(token, &who, now))
 }

@@ -86,6 +86,10 @@ fn rows() -> Vec<Row> {
         ("DELETE /api/v1/oauth-clients/{id}", Value::Null, [401, 403, 403, 204]),
         ("POST /api/v1/oauth-clients/{id}/secrets", Value::Null, [401, 403, 403, 201]),
         ("DELETE /api/v1/oauth-clients/{id}/secrets/{hint}", Value::Null, [401, 403, 403, 404]),
+        ("GET /api/v1/trusted-issuers", Value::Null, [401, 403, 403, 200]),
+        ("POST /api/v1/trusted-issuers", issuer("new"), [401, 403, 403, 201]),
+        ("GET /api/v1/trusted-issuers/{name}", Value::Null, [401, 403, 403, 200]),
+        ("DELETE /api/v1/trusted-issuers/{name}", Value::Null, [401, 403, 403, 204]),
         ("POST /api/v1/login", json!({"username": "x", "password": "y"}), [401; 4]),
         ("POST /api/v1/logout", Value::Null, [401, 204, 204, 204]),
         ("GET /api/v1/me", Value::Null, signed_in),
@@ -96,6 +100,10 @@ fn rows() -> Vec<Row> {
 
 fn service(id: &str) -> Value {
     json!({"client_id": id, "name": id, "kind": "service"})
+}
+
+fn issuer(name: &str) -> Value {
+    json!({"name": name, "issuer": format!("https://{name}.example"), "profiles": ["id_jag"], "role": "user"})
 }
 
 /// Something that is there, in place of what a path leaves open.
@@ -109,6 +117,7 @@ fn filled(path: &str) -> String {
         .replace("{server}", "files")
         .replace("{id}", id)
         .replace("{hint}", "none")
+        .replace("{name}", "corp")
         .replace("{*path}", "mcp")
         .replace("{provider}", "none")
         .replace("{file}", "none")
@@ -151,6 +160,7 @@ async fn every_route_answers_each_role_as_it_should() {
         world.call("POST /servers", server("files")).await.expect(201);
         world.call("POST /users", json!({"username": "target"})).await.expect(201);
         world.call("POST /oauth-clients", service("bot")).await.expect(201);
+        world.call("POST /trusted-issuers", issuer("corp")).await.expect(201);
         let all = json!({"servers": "*"});
         let user = world.person("ada", "user", all.clone()).await;
         let owner = world.person("olga", "server_owner", all).await;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use mcp_registry_gateway::access::Role;
 use mcp_registry_gateway::crypto::{MasterKey, Sealer};
 use mcp_registry_gateway::grants::{
-    Begun, Consent, End, EndReason, Grants, Ids, Leg, LoginState, NewLogin, OauthCode, Outcome, Person, Refusal,
-    Request, ScopeSet, Step, TraceFilter, TraceNote, challenge_of,
+    Begun, Consent, End, EndReason, GrantKind, Grants, Ids, Issue, Leg, LoginState, NewLogin, OauthCode, Outcome,
+    Person, Refusal, Request, ScopeSet, Step, TraceFilter, TraceNote, challenge_of,
 };
 use mcp_registry_gateway::secret::Secret;
 use mcp_registry_gateway::store::users::UserChange;
@@ -222,7 +222,7 @@ on_both! {
         assert_eq!(reason(strangers.login(tenant, id).await), "internal");
 
         let order = mcp_registry_gateway::grants::Order { login: Some(id), ..house.order("mcp") };
-        let tokens = grants.issue(&order, house.now).await.unwrap();
+        let tokens = grants.issue(&order, Issue::alone(GrantKind::Service), house.now).await.unwrap();
         assert!(grants.logins_due(10, house.after(899)).await.unwrap().is_empty(), "it is early");
         assert!(grants.logins_due(10, house.after(901)).await.unwrap().is_empty(), "nobody used it");
         house.was_used(&tokens.access, 100).await;

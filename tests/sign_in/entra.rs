@@ -15,11 +15,11 @@ use uuid::Uuid;
 
 use crate::world::{REDIRECT, VERIFIER, World};
 
-const ALICE: &str = "alice@contoso.onmicrosoft.com";
-const BOB: &str = "bob@contoso.onmicrosoft.com";
-const CALLBACK: &str = "http://127.0.0.1:8080/oauth/callback/entra";
+pub const ALICE: &str = "alice@contoso.onmicrosoft.com";
+pub const BOB: &str = "bob@contoso.onmicrosoft.com";
+pub const CALLBACK: &str = "http://127.0.0.1:8080/oauth/callback/entra";
 
-async fn behind(entra: &Entra) -> World {
+pub async fn behind(entra: &Entra) -> World {
     World::with(&[
         &format!("--azure-tenant-id={CONTOSO}"),
         &format!("--azure-client-id={GATEWAY}"),

@@ -2,9 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
+mod assertions;
 mod entra;
+mod exchange;
+mod introduced;
 mod metadata;
 mod opens;
 mod registering;
 mod tokens;
+mod trusting;
+mod workloads;
 mod world;
