@@ -24,6 +24,7 @@ mod roles;
 mod sample;
 mod screen;
 mod servers;
+mod signins;
 mod spec_flags;
 mod status;
 mod users;
@@ -80,6 +81,8 @@ enum Command {
     Users(users::Users),
     /// Register OAuth clients
     Clients(clients::Clients),
+    /// Look at attempts to sign in, and why one failed
+    Signins(signins::Signins),
     /// Bring the registry to what a file says
     Apply(apply::Apply),
     /// Register the servers of a client's configuration file (Claude, VS Code, Cursor)
@@ -214,6 +217,7 @@ fn run(cli: Cli, matches: &clap::ArgMatches, dotenv: &DotEnv, screen: Screen) ->
                     Command::Keys(keys) => keys::run(keys, &gateway, screen).await,
                     Command::Users(users) => users::run(users, &gateway, screen).await,
                     Command::Clients(clients) => clients::run(clients, &gateway, screen).await,
+                    Command::Signins(signins) => signins::run(signins, &gateway, screen).await,
                     Command::Export(export) => export::run(&export, &gateway, screen).await,
                     _ => status::run(&gateway, screen).await,
                 }

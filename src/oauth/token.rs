@@ -2,6 +2,8 @@
 //! session goes on, the identity provider is asked again whether the person may still come in, if that is due; a provider that
 //! is ill ends nobody's session.
 
+mod noting;
+
 use axum::response::Response;
 use http::HeaderMap;
 use time::OffsetDateTime;
@@ -9,6 +11,7 @@ use time::OffsetDateTime;
 use super::answer::{Denied, tokens};
 use super::client::authenticate;
 use super::form::Form;
+use super::source::Source;
 use crate::app::App;
 use crate::crypto::{TokenKind, hash_token, is_token};
 use crate::grants::client::{Client, GrantType, Known};
@@ -22,7 +25,12 @@ use crate::store::now;
 pub(super) const GRANT_TYPES: [&str; 3] = ["authorization_code", "refresh_token", "client_credentials"];
 
 /// `POST /oauth/token`.
-pub(super) async fn token(app: App, headers: HeaderMap, form: Form) -> Result<Response, Denied> {
+pub(super) async fn token(
+    app: App,
+    Source(source): Source,
+    headers: HeaderMap,
+    form: Form,
+) -> Result<Response, Denied> {
     let now = now();
     let kind = match form.required("grant_type", "name what is shown: grant_type").map(named) {
         Ok(Some(kind)) => kind,
@@ -33,6 +41,7 @@ pub(super) async fn token(app: App, headers: HeaderMap, form: Form) -> Result<Re
         Err(refusal) => return Err(refusal.into()),
     };
     let (tenant, given) = give(&app, &headers, &form, kind, now).await;
+    noting::note(&app, source, &form, kind, &given).await;
     let tenant = tenant.as_ref().map_or("", |tenant| tenant.as_str());
     let method = match kind {
         GrantType::AuthorizationCode => "login",

@@ -86,6 +86,8 @@ fn rows() -> Vec<Row> {
         ("DELETE /api/v1/oauth-clients/{id}", Value::Null, [401, 403, 403, 204]),
         ("POST /api/v1/oauth-clients/{id}/secrets", Value::Null, [401, 403, 403, 201]),
         ("DELETE /api/v1/oauth-clients/{id}/secrets/{hint}", Value::Null, [401, 403, 403, 404]),
+        ("GET /api/v1/sign-ins", Value::Null, [401, 403, 403, 200]),
+        ("GET /api/v1/sign-ins/{id}", Value::Null, [401, 403, 403, 404]),
         ("POST /api/v1/login", json!({"username": "x", "password": "y"}), [401; 4]),
         ("POST /api/v1/logout", Value::Null, [401, 204, 204, 204]),
         ("GET /api/v1/me", Value::Null, signed_in),
