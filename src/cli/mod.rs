@@ -11,6 +11,7 @@ mod effective;
 mod expand;
 mod export;
 mod failure;
+mod findings;
 mod gateway;
 pub mod guard;
 mod http;
@@ -93,8 +94,7 @@ enum Command {
     #[command(after_help = "Examples:\n  mcp-gateway status\n  mcp-gateway status --json")]
     Status,
     /// Check the set-up and say what to do
-    #[command(after_help = doctor::EXAMPLES)]
-    Doctor(Box<Settings>),
+    Doctor(Box<doctor::Doctor>),
     /// Print the settings in force and where each came from
     #[command(after_help = "Examples:\n  mcp-gateway config\n  MREG_PORT=9000 mcp-gateway config --json")]
     Config(Box<Settings>),
@@ -206,7 +206,7 @@ fn run(cli: Cli, matches: &clap::ArgMatches, dotenv: &DotEnv, screen: Screen) ->
             startable(&settings, dotenv)?;
             serve(&settings.log.clone(), demo::run(*settings, screen))
         }
-        Command::Doctor(settings) => one_thread()?.block_on(doctor::run(&settings, dotenv, &reach, screen)),
+        Command::Doctor(doctor) => one_thread()?.block_on(doctor::run(&doctor, dotenv, &reach, screen)),
         Command::Apply(apply) => one_thread()?.block_on(apply::run(&apply, &reach, screen)),
         Command::Import(import) => one_thread()?.block_on(import::run(&import, &reach, screen)),
         command => {
