@@ -8,6 +8,7 @@ mod demo;
 mod diff;
 mod doctor;
 mod effective;
+mod entra;
 mod expand;
 mod export;
 mod failure;
@@ -95,6 +96,8 @@ enum Command {
     Status,
     /// Check the set-up and say what to do
     Doctor(Box<doctor::Doctor>),
+    /// Look at the registration of the gateway in Microsoft Entra ID
+    Entra(Box<entra::Entra>),
     /// Print the settings in force and where each came from
     #[command(after_help = "Examples:\n  mcp-gateway config\n  MREG_PORT=9000 mcp-gateway config --json")]
     Config(Box<Settings>),
@@ -207,6 +210,7 @@ fn run(cli: Cli, matches: &clap::ArgMatches, dotenv: &DotEnv, screen: Screen) ->
             serve(&settings.log.clone(), demo::run(*settings, screen))
         }
         Command::Doctor(doctor) => one_thread()?.block_on(doctor::run(&doctor, dotenv, &reach, screen)),
+        Command::Entra(entra) => one_thread()?.block_on(entra::run(&entra, screen)),
         Command::Apply(apply) => one_thread()?.block_on(apply::run(&apply, &reach, screen)),
         Command::Import(import) => one_thread()?.block_on(import::run(&import, &reach, screen)),
         command => {
