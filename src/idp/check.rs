@@ -86,7 +86,10 @@ pub async fn check(azure: &Azure, callback: &Url, outbound: &Outbound, now: Offs
         found.push(seen("credential", State::NotVisible, text, advice));
         return found;
     };
-    let Some(working) = credentials(&asked, &home, &mut found).await else { return found };
+    let Some(working) = credentials(&asked, &home, &mut found).await else {
+        found.push(registration::probed(&asked, &home).await);
+        return found;
+    };
     let own = token(&asked, &home, &working, &asked.client.to_string()).await;
     found.push(version_of_token(own.as_ref()));
     let graph = match token(&asked, &home, &working, GRAPH).await {
@@ -236,13 +239,11 @@ async fn ends_of_files(asked: &Asked<'_>) -> Option<Seen> {
             return Some(seen(what, State::Wrong, text, "correct MREG_AZURE_CLIENT_CERTIFICATE, or the file's rights"));
         }
     };
-    Some(match not_after(&pem) {
-        Some(end) => ends(what, end, asked.now, "upload a new certificate beside the old one, then replace the file"),
-        None => {
-            let text = format!("{} holds no certificate that can be read", file.display());
-            seen(what, State::Wrong, text, "put certificate and private key into one PEM file")
-        }
-    })
+    let Some(end) = not_after(&pem) else {
+        let text = format!("{} holds no certificate that can be read", file.display());
+        return Some(seen(what, State::Wrong, text, "put certificate and private key into one PEM file"));
+    };
+    Some(ends(what, end, asked.now, "upload a new certificate beside the old one, then replace the file"))
 }
 
 /// A sentence about an end in time.

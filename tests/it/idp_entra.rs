@@ -300,7 +300,10 @@ async fn the_registration_is_looked_at_as_far_as_it_can_be_seen() -> anyhow::Res
 async fn a_credential_that_is_refused_is_told_by_entras_number() -> anyhow::Result<()> {
     let Some(entra) = Entra::start(&[CALLBACK]).await? else { return Ok(()) };
     let refused = looked_at(&entra, CALLBACK, &["--azure-client-secret", "no-secret-of-its-own"]).await;
-    assert_eq!(states(&refused), [("directory", State::Right), ("first secret", State::Wrong)]);
+    assert_eq!(
+        states(&refused),
+        [("directory", State::Right), ("first secret", State::Wrong), ("redirect URI", State::Right)]
+    );
     assert!(refused[1].2.contains("AADSTS7000215") && refused[1].2.contains("its id is not it"), "{refused:?}");
     entra.post("/_sim/faults", json!({"match": {"endpoint": "token"}, "times": -1, "action": {"status": 503}})).await?;
     let ill = looked_at(&entra, CALLBACK, &["--azure-client-secret", SECRETS[0]]).await;

@@ -6,8 +6,10 @@ use std::time::Duration;
 use http::Method;
 use serde_json::{Value, json};
 use testkit::client::{Client, Request};
+use testkit::entra::CONTOSO;
 use url::form_urlencoded::Serializer;
 
+use crate::entra::{house, leave};
 use crate::world::{KEY, PASSWORD, REDIRECT, VERIFIER, World, new_browser};
 
 /// A request without a credential; its status and JSON.
@@ -183,6 +185,47 @@ async fn the_step_that_never_came_is_named() {
     }
     after(&world, 6).await;
     assert_eq!(line(&last(&world).await), "metadata !authorize → abandoned");
+}
+
+#[tokio::test]
+async fn what_a_provider_answers_is_there_with_its_number_and_in_whichever_browser_it_came() {
+    let Some((world, entra)) = house(CONTOSO, &["--azure-role-user", "Mcp.Reader"]).await else { return };
+    let callback = world.url("/oauth/callback/entra");
+    let mut stopped = new_browser().stop_at(&callback);
+    let page = leave(&world, &mut stopped).await;
+    let back = entra.sign_in(&mut stopped, page, "nora@contoso.onmicrosoft.com").await.unwrap();
+    assert_eq!(new_browser().open(back.url.as_str()).await.unwrap().status.as_u16(), 400);
+    let whole = last(&world).await;
+    assert_eq!(line(&whole), "authorize client request consent provider !callback → under_way");
+    assert_eq!(whole["steps"][5]["reason"], "other_browser");
+    let mut browser = new_browser();
+    *browser.jar() = stopped.jar().clone();
+    browser.open(back.url.as_str()).await.unwrap();
+    let whole = last(&world).await;
+    assert!(line(&whole).ends_with("provider !callback callback !account → failure"), "{whole}");
+    assert_eq!(whole["username"], "nora@contoso.onmicrosoft.com", "known, though there is no account");
+    assert!(whole["advice"].as_str().unwrap().contains("no role of the application"), "{whole}");
+
+    browser.open(&format!("{callback}?state=none&code=x")).await.unwrap();
+    let whole = last(&world).await;
+    assert_eq!((line(&whole).as_str(), &whole["stopped_at"]["reason"]), ("!callback → failure", &json!("state")));
+
+    let mut browser = new_browser();
+    let page = leave(&world, &mut browser).await;
+    let sent = page.redirects.iter().find(|url| url.as_str().starts_with(entra.base_url())).unwrap();
+    let state = sent.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
+    let failed = "error=access_denied&error_description=AADSTS50105:+not+assigned%0D%0ATrace+ID:+trace-7%0D%0A";
+    browser.open(&format!("{callback}?state={state}&{failed}")).await.unwrap();
+    let whole = last(&world).await;
+    assert_eq!(whole["stopped_at"]["reason"], "AADSTS50105");
+    assert!(whole["advice"].as_str().unwrap().contains("assigns the person"), "{whole}");
+    assert!(!whole.to_string().contains(&state), "{whole}");
+
+    leave(&world, &mut new_browser()).await;
+    after(&world, 12).await;
+    let whole = last(&world).await;
+    assert_eq!(line(&whole), "authorize client request consent provider !callback → abandoned");
+    assert!(whole["stopped_at"]["what"].as_str().unwrap().contains("sent to Microsoft Entra ID"), "{whole}");
 }
 
 #[tokio::test]

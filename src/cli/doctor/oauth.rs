@@ -23,6 +23,7 @@ use super::super::findings::{Findings, Mark};
 use super::super::gateway::{Gateway, Reach};
 use super::super::http::{Answer, Http, Request};
 use super::super::screen::Screen;
+use crate::secret::Secret;
 use persona::Persona;
 
 const EXAMPLES: &str = "\
@@ -45,7 +46,8 @@ enum Who {
     Vscode,
     /// Cursor
     Cursor,
-    /// ChatGPT, which calls from the internet
+    /// The one that calls from the internet.
+    #[value(help = "ChatGPT, which calls from the internet")]
     Chatgpt,
 }
 
@@ -196,13 +198,11 @@ fn target(oauth: &Oauth, public: Option<&Url>, reach: &Reach) -> anyhow::Result<
         let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         return url.ok_or_else(|| Failure::usage(format!("`{text}` is no address like https://host/mcp")).into());
     }
-    let mut reach = reach.clone();
-    // The key is not needed: a client has none.
-    reach.key = Some(String::new());
-    if let (None, Some(public)) = (&reach.gateway, public) {
-        reach.gateway = Some(public.as_str().to_owned());
-    }
-    let gateway = Gateway::find(&reach)?;
+    // A client has no key.
+    let gateway = match reach.gateway.as_deref().or(public.map(Url::as_str)) {
+        Some(named) => Gateway::at(named, &Secret::new(""))?,
+        None => Gateway::find(reach)?,
+    };
     let path: Vec<&str> = std::iter::once("mcp").chain(oauth.server.as_deref()).collect();
     Ok(gateway.url(&path))
 }

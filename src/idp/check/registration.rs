@@ -174,7 +174,7 @@ async fn consent(asked: &Asked<'_>, token: &Secret) -> Seen {
 
 /// Asks as a browser would that shows no page (prompt=none): Entra sends an error back to a redirect URI that is registered, and
 /// shows a page about one that is not.
-async fn probed(asked: &Asked<'_>, home: &AzureTenant) -> Seen {
+pub(super) async fn probed(asked: &Asked<'_>, home: &AzureTenant) -> Seen {
     let what = "redirect URI";
     let own = asked.callback.as_str();
     let hidden = || {
