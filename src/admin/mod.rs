@@ -1,5 +1,6 @@
-//! SURFACE: the REST API, `/api/v1`: servers, keys, accounts, OAuth clients, trusted issuers, signing in, finding tools. One file per
-//! resource. Every error is a problem document; every change is in force on this replica before its answer goes out.
+//! SURFACE: the REST API, `/api/v1`: servers, keys, accounts, OAuth clients, trusted issuers, signing in and what came of it,
+//! finding tools. One file per resource. Every error is a problem document; every change is in force on this replica before its
+//! answer goes out.
 
 mod apply;
 mod clients;
@@ -8,6 +9,7 @@ mod keys;
 mod servers;
 mod session;
 mod trusted_issuers;
+mod sign_ins;
 mod users;
 
 use axum::Router;
@@ -41,6 +43,8 @@ pub fn table() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/oauth-clients/{id}/secrets/{hint}", delete(clients::remove_secret)),
         ("/trusted-issuers", get(trusted_issuers::list).post(trusted_issuers::create)),
         ("/trusted-issuers/{name}", get(trusted_issuers::read).delete(trusted_issuers::delete)),
+        ("/sign-ins", get(sign_ins::list)),
+        ("/sign-ins/{id}", get(sign_ins::read)),
         ("/login", post(session::login)),
         ("/logout", post(session::logout)),
         ("/me", get(session::me)),

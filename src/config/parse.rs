@@ -31,7 +31,7 @@ pub(super) fn positive(text: &str) -> Result<Duration, String> {
 }
 
 /// Like [`positive`], with days (`90d`) and up to 10 years: for what lasts.
-pub(super) fn life(text: &str) -> Result<Duration, String> {
+pub fn life(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);
     let value = if unit == "d" {
         let days: f64 = number.parse().map_err(|_| "write a time as 12h or 90d".to_owned())?;

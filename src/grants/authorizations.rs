@@ -173,6 +173,20 @@ impl Grants {
         self.taken(row)
     }
 
+    /// The trace of the authorization whose browser was sent to a provider with `state`, for a note only: it opens nothing.
+    pub async fn trace_of_state(&self, state: &str, now: OffsetDateTime) -> Result<Option<Uuid>, Refusal> {
+        match self.0.store.authorization_of_state(&hash_token(state), micros(now)).await? {
+            Some(id) => self.trace_under_way(id, now).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The trace of an authorization, whichever browser it is bound to, for a note only.
+    pub async fn trace_under_way(&self, id: Uuid, now: OffsetDateTime) -> Result<Option<Uuid>, Refusal> {
+        let row = self.0.store.any_authorization(id, micros(now)).await?;
+        row.map_or(Ok(None), |row| Ok(self.open(&row)?.request.trace))
+    }
+
     /// Takes an authorization out, once: the person signed in here.
     pub async fn take(&self, id: Uuid, cookie: &str, now: OffsetDateTime) -> Result<UnderWay, Refusal> {
         let row = self.0.store.take_authorization(id, &hash_token(cookie), None, micros(now)).await?;

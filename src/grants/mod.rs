@@ -24,6 +24,7 @@ mod keys;
 mod logins;
 mod metadata;
 mod people;
+mod preludes;
 pub mod rate;
 pub mod redirect;
 pub mod registered;
@@ -51,10 +52,11 @@ pub use exchange::{Exchangeable, bad_subject};
 pub use families::{Issue, REFRESH_GRACE, Refresh, Tokens};
 pub use logins::{Login, LoginState, NewLogin};
 pub use people::{Account, Person};
+pub use preludes::Preludes;
 pub use scope::{BadScope, Scope, ScopeSet};
 pub use sessions::{BROWSER_SESSION_LASTS, BrowserSession};
 pub use sweep::Swept;
-pub use traces::{Outcome, Step, Trace, TraceFilter, TraceNote};
+pub use traces::{Awaited, Outcome, Step, Trace, TraceFilter, TraceNote, awaited, redact, shown_client};
 
 use crate::config::SignIn;
 use crate::crypto::{Sealer, new_api_key};
@@ -96,12 +98,13 @@ struct Parts {
     store: Store,
     sealer: Sealer,
     terms: Terms,
+    preludes: Preludes,
 }
 
 impl Grants {
     /// Over `store`, sealing with `sealer`.
     pub fn new(store: Store, sealer: Sealer, terms: Terms) -> Self {
-        Self(Arc::new(Parts { store, sealer, terms }))
+        Self(Arc::new(Parts { store, sealer, terms, preludes: Preludes::default() }))
     }
 
     /// How long what it gives is good.

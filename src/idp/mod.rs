@@ -3,6 +3,7 @@
 //! nothing of anybody. Whatever is not plainly right is an [`IdpError`], whose class says what to do.
 
 pub mod aadsts;
+pub mod check;
 mod classify;
 mod credential;
 mod discovery;

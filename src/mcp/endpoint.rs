@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::access::{AuthError, Caller, Opening};
 use crate::app::App;
+use crate::grants::Step;
 use crate::mcp::error::{Refusal, empty_response};
 use crate::mcp::exchange::{Call, accepted};
 use crate::mcp::headers::{check_modern, era_of, only, trace_of};
@@ -17,6 +18,7 @@ use crate::mcp::{batch, early, handshake, listen, notices};
 use crate::protocol::era::{Era, UNSTATED, Version};
 use crate::protocol::message::{Message, Shape};
 use crate::protocol::meta;
+use crate::store::now;
 use crate::telemetry::{Operation, Outcome, RequestId, SessionTag};
 use crate::web::body::{BodyProblem, read};
 use crate::web::challenge::{challenge, insufficient_scope};
@@ -156,6 +158,10 @@ pub(super) async fn let_in(
         Ok(caller) => caller,
         Err(error) => {
             finish.end(Outcome::Denied(error.reason()));
+            if let (AuthError::Missing, Some(visit)) = (error, visit) {
+                let detail = format!("a program called {what} without a credential and was told where to sign in");
+                app.grants.preludes().note(visit.client, Step::good("challenge", detail, now()));
+            }
             return Err(unauthorized(&app, what, error));
         }
     };

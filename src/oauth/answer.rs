@@ -76,6 +76,11 @@ impl Denied {
         Self { basic, ..self }
     }
 
+    /// What was refused.
+    pub(super) fn refusal(&self) -> &Refusal {
+        &self.refusal
+    }
+
     /// The label in metrics and logs.
     pub(super) fn reason(&self) -> &'static str {
         self.refusal.reason

@@ -12,7 +12,7 @@ use super::back::Back;
 use super::consent;
 use super::failure::Failure;
 use super::fields::{Fields, LONGEST};
-use super::trail::Trail;
+use super::trail::{Trail, quoted, told};
 use super::visitor::Visitor;
 use crate::grants::client::{Client, ClientError, GrantType, Known};
 use crate::grants::redirect::RedirectUri;
@@ -49,21 +49,22 @@ pub(super) async fn authorize(visitor: Visitor, RawQuery(query): RawQuery) -> Re
     let fields = if query.len() <= LONGEST { Fields::of(query.as_bytes()) } else { Fields::default() };
     let id = fields.text("client_id");
     let app = &visitor.app;
-    let trail = Trail::begin(app, Some(id), "authorize", format!("a program asks as `{id}`")).await;
+    let asks = format!("a program asks as {}; the browser is at {}", quoted(id), visitor.address);
+    let trail = Trail::begin(app, visitor.address, Some(id), "authorize", asks).await;
     let (client, redirect) = match whose(&visitor, &fields).await {
         Ok(found) => found,
         Err((failure, reason, detail)) => {
-            trail.failed("client", detail, "", reason).await;
+            trail.failed("client", detail, "", reason, None).await;
             return failure.show(&visitor);
         }
     };
-    trail.went("client", format!("{}; answered at {}", known_how(&client), redirect.shown())).await;
+    trail.is_of(&client, format!("{}; answered at {}", known_how(&client), redirect.shown())).await;
     let state = fields.one("state").ok().flatten().map(ToOwned::to_owned);
     let back = Back { redirect_uri: redirect.as_str().to_owned(), state, issuer: app.issuer.clone() };
     let (asked, challenge) = match what(&visitor, &fields, client, redirect).await {
         Ok(asked) => asked,
         Err((code, text)) => {
-            trail.failed("request", format!("{code}: {text}"), "", code).await;
+            trail.failed("request", format!("{code}: {text}"), "", code, None).await;
             return back.error(code, &text);
         }
     };
@@ -88,7 +89,7 @@ pub(super) async fn authorize(visitor: Visitor, RawQuery(query): RawQuery) -> Re
             page
         }
         Err(refusal) => {
-            trail.failed("request", refusal.to_string(), "", refusal.reason).await;
+            trail.failed("request", told(&refusal), "", refusal.reason, None).await;
             tracing::warn!(request_id = visitor.request_id.as_str(), %refusal, detail = refusal.detail, "no sign-in begun");
             back.refusal(&refusal)
         }
@@ -258,6 +259,6 @@ fn known_how(client: &Client) -> String {
     match &client.known {
         Known::Registered { tenant, .. } => format!("registered by an administrator of {tenant}"),
         Known::Document => "known by its document".to_owned(),
-        Known::Dynamic { issued_at } => format!("registered itself at {issued_at}"),
+        Known::Dynamic { issued_at } => format!("registered itself on {}", issued_at.date()),
     }
 }

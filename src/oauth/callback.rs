@@ -15,9 +15,9 @@ use super::failure::Failure;
 use super::fields::{Fields, LONGEST};
 use super::finish::{self, is_own};
 use super::sign_in::title_of;
-use super::trail::Trail;
+use super::trail::{Trail, told};
 use super::visitor::Visitor;
-use crate::grants::{Account, Leg, NewLogin, OauthCode, Person, UnderWay};
+use crate::grants::{Account, Leg, NewLogin, OauthCode, Person, Refusal, Step, UnderWay};
 use crate::id::TenantId;
 use crate::idp::{Class, Hints, IdpError, Provider, SignedIn};
 use crate::store::now;
@@ -57,7 +57,8 @@ pub(super) async fn send(
     let kept = Leg { provider: name.to_owned(), nonce: leg.nonce, verifier: leg.verifier };
     let sent = app.grants.send(under.id, cookie, &leg.state, kept, now()).await;
     sent.map_err(|refusal| Failure::of_refusal(&refusal))?;
-    trail.went("provider", format!("the browser is sent to {}", leg.url.host_str().unwrap_or_default())).await;
+    let host = leg.url.host_str().unwrap_or_default();
+    trail.went("provider", format!("sent to {} ({host})", title_of(app, name))).await;
     Ok(see_other(leg.url.as_str()))
 }
 
@@ -80,6 +81,7 @@ pub(super) async fn callback(
         Err(refusal) => {
             visitor.app.recorder.metrics().auth("", "login", false, refusal.reason);
             let why = refusal.reason;
+            no_place(&visitor, &name, fields.text("state"), &refusal).await;
             tracing::info!(request_id = visitor.request_id.as_str(), why, "an answer of a provider has no place");
             return lost().show(&visitor);
         }
@@ -92,6 +94,24 @@ pub(super) async fn callback(
     response
 }
 
+/// Notes an answer of a provider that belongs to no sign-in of this browser: at the one that it is of, which may still go on in
+/// the right browser, else by itself.
+async fn no_place(visitor: &Visitor, name: &str, state: &str, refusal: &Refusal) {
+    let app = &visitor.app;
+    let found = app.grants.trace_of_state(state, now()).await;
+    if let Ok(Some(id)) = found {
+        let detail = "the provider's answer came with a browser that shows no cookie of this sign-in";
+        return Trail::of(app, Some(id)).stumbled("callback", refusal.reason, detail).await;
+    }
+    let detail = format!(
+        "{} sent a browser at {} with an answer to no sign-in that is under way: it is over, was answered before, or began at \
+         another gateway",
+        title_of(app, name),
+        visitor.address
+    );
+    Trail::alone(app, visitor.address, None, Step::bad("callback", refusal.reason, detail, now())).await;
+}
+
 async fn back(
     visitor: &Visitor,
     provider: &Provider,
@@ -102,13 +122,13 @@ async fn back(
     let app = &visitor.app;
     let trail = Trail::of(app, under.request.trace);
     let Some(leg) = under.leg.as_ref().filter(|leg| leg.provider == name) else {
-        trail.failed("callback", "another provider answered than was asked", "", "mix_up").await;
+        trail.failed("callback", "another provider answered than was asked", "", "mix_up", None).await;
         return Err(lost());
     };
     if let Some(error) = fields.one("error").map_err(|_| lost())? {
         let error_of = provider.at_callback(error, fields.one("error_description").ok().flatten());
         if error == NO && error_of.code.as_deref().is_none_or(|code| code == ENTRA_NO) {
-            trail.failed("callback", "the person did not agree at the provider", "", "denied").await;
+            trail.failed("callback", "the person did not agree at the provider", "", "denied", None).await;
             return if is_own(&under.request) {
                 Err(Failure::bad("You are not signed in", "The sign-in was cancelled.").with_help())
             } else {
@@ -118,7 +138,7 @@ async fn back(
         return Err(refused(visitor, under, &trail, name, &error_of, "callback").await);
     }
     let Some(code) = fields.one("code").map_err(|_| lost())? else {
-        trail.failed("callback", "there is neither a code nor an error", "", "no_code").await;
+        trail.failed("callback", "there is neither a code nor an error", "", "no_code", None).await;
         return Err(lost());
     };
     trail.went("callback", "the provider answers with a code").await;
@@ -145,6 +165,7 @@ async fn known(
         Some(role) if !person.app_only => role,
         _ => {
             let detail = format!("{} has no role here, and nobody is let in without one", person.username);
+            trail.is_by(&tenant(), &person.username).await;
             return Err(refused(visitor, under, trail, name, &IdpError::new(Class::Refused, detail), "account").await);
         }
     };
@@ -160,7 +181,8 @@ async fn known(
     let account = match app.grants.account_for(&tenant, &described, now()).await {
         Ok(account) => account,
         Err(refusal) => {
-            trail.failed("account", refusal.to_string(), tenant.as_str(), refusal.reason).await;
+            trail.is_by(&tenant, &person.username).await;
+            trail.failed("account", told(&refusal), tenant.as_str(), refusal.reason, None).await;
             if !refusal.detail.is_empty() {
                 tracing::error!(request_id = visitor.request_id.as_str(), detail = refusal.detail, "no account");
             }
@@ -188,11 +210,11 @@ async fn keep(
     account: &Account,
     provider: &str,
     signed_in: &SignedIn,
-) -> Result<Option<Uuid>, crate::grants::Refusal> {
+) -> Result<Option<Uuid>, Refusal> {
     let Some(tokens) = &signed_in.tokens else { return Ok(None) };
     let text = serde_json::to_vec(tokens).map(zeroize::Zeroizing::new).map_err(|error| {
         let text = "the gateway failed; its log says why";
-        crate::grants::Refusal::new(OauthCode::ServerError, "internal", text).because(error.to_string())
+        Refusal::new(OauthCode::ServerError, "internal", text).because(error.to_string())
     })?;
     let login = NewLogin { tenant: &account.tenant, user: account.id, provider, tokens: Some(&text) };
     visitor.app.grants.keep_login(&login, now()).await.map(Some)
@@ -209,7 +231,7 @@ async fn refused(
 ) -> Failure {
     let label = error.class.label();
     let number = error.code.as_deref().map(|code| format!("{code}: ")).unwrap_or_default();
-    trail.failed(step, format!("{label}: {number}{}", error.detail), "", label).await;
+    trail.failed(step, format!("{label}: {number}{}", error.detail), "", label, error.code.as_deref()).await;
     let request_id = visitor.request_id.as_str();
     tracing::warn!(
         request_id,

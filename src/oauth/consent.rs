@@ -14,12 +14,12 @@ use super::callback::send;
 use super::failure::Failure;
 use super::fields::Fields;
 use super::pages::{Frame, form_action, show};
-use super::trail::Trail;
+use super::trail::{Trail, told};
 use super::visitor::Visitor;
 use crate::grants::client::Known;
 use crate::grants::redirect::Place;
 use crate::grants::resource::{Resource, shown_host};
-use crate::grants::{Begun, Scope};
+use crate::grants::{Begun, Refusal, Scope};
 use crate::idp::ProviderInfo;
 use crate::store::now;
 
@@ -132,18 +132,23 @@ async fn decide(visitor: &Visitor, fields: &Fields) -> Result<Response, Failure>
     let Some(decision) = decision(fields.text("decision")) else {
         return Err(Failure::bad("Nothing was chosen", "Go back and press one of the buttons."));
     };
-    let (id, cookie) = bound(visitor, fields)?;
-    let under = app.grants.consent(id, cookie, fields.text("csrf"), now()).await;
-    let under = under.map_err(|refusal| {
-        app.recorder.metrics().auth("", "login", false, refusal.reason);
-        Failure::of_refusal(&refusal)
-    })?;
+    let (id, cookie) = bound(visitor, fields, "consent").await?;
+    let under = match app.grants.consent(id, cookie, fields.text("csrf"), now()).await {
+        Ok(under) => under,
+        Err(refusal) => {
+            app.recorder.metrics().auth("", "login", false, refusal.reason);
+            trail_of(visitor, app.grants.trace_under_way(id, now()).await)
+                .stumbled("consent", refusal.reason, told(&refusal))
+                .await;
+            return Err(Failure::of_refusal(&refusal));
+        }
+    };
     let trail = Trail::of(app, under.request.trace);
     let back = Back::of(&under.request, &app.issuer);
     match decision {
         Decision::Deny => {
             app.grants.give_up(id, cookie, now()).await.map_err(|refusal| Failure::of_refusal(&refusal))?;
-            trail.failed("consent", "the person did not allow it", "", "denied").await;
+            trail.failed("consent", "the person did not allow it", "", "denied", None).await;
             let mut response = back.denied();
             response.headers_mut().append(SET_COOKIE, visitor.cookies.end(id));
             Ok(response)
@@ -160,14 +165,25 @@ async fn decide(visitor: &Visitor, fields: &Fields) -> Result<Response, Failure>
     }
 }
 
-/// The authorization that a form is about, and the cookie of the browser that began it.
-pub(super) fn bound<'a>(visitor: &'a Visitor, fields: &Fields) -> Result<(Uuid, &'a str), Failure> {
+/// The authorization that a form is about, and the cookie of the browser that began it. `step` is what the form is for.
+pub(super) async fn bound<'a>(visitor: &'a Visitor, fields: &Fields, step: &str) -> Result<(Uuid, &'a str), Failure> {
     let id = Uuid::try_parse(fields.text("id")).ok();
-    let cookie = id.and_then(|id| Some((id, visitor.cookies.under_way(id)?)));
-    cookie.ok_or_else(|| {
-        visitor.app.recorder.metrics().auth("", "login", false, "other_browser");
-        lost()
-    })
+    if let Some(found) = id.and_then(|id| Some((id, visitor.cookies.under_way(id)?))) {
+        return Ok(found);
+    }
+    visitor.app.recorder.metrics().auth("", "login", false, "other_browser");
+    if let Some(id) = id {
+        let trail = trail_of(visitor, visitor.app.grants.trace_under_way(id, now()).await);
+        let detail = "the page was sent by a browser that shows no cookie of this sign-in";
+        trail.stumbled(step, "other_browser", detail).await;
+    }
+    Err(lost())
+}
+
+/// The trace that was looked for, if there is one.
+pub(super) fn trail_of(visitor: &Visitor, found: Result<Option<Uuid>, Refusal>) -> Trail {
+    let id = found.inspect_err(|refusal| tracing::warn!(detail = refusal.detail, "a sign-in is not found")).ok();
+    Trail::of(&visitor.app, id.flatten())
 }
 
 /// A form or an answer that does not belong to this browser, as far as can be told.

@@ -2,13 +2,12 @@
 //! where no client waits, the browser gets a session of its own for "my access".
 
 use axum::response::Response;
-use http::StatusCode;
 use http::header::SET_COOKIE;
 use uuid::Uuid;
 
 use super::back::{Back, see_other};
 use super::failure::Failure;
-use super::trail::Trail;
+use super::trail::{Trail, told};
 use super::visitor::Visitor;
 use crate::grants::client::Known;
 use crate::grants::{
@@ -59,7 +58,7 @@ pub(super) async fn finish(
             Ok(response)
         }
         Err(refusal) => {
-            trail.failed("code", refusal.to_string(), tenant, refusal.reason).await;
+            trail.failed("code", told(&refusal), tenant, refusal.reason, None).await;
             if !refusal.detail.is_empty() {
                 tracing::error!(request_id = visitor.request_id.as_str(), detail = refusal.detail, "nothing was given");
             }
@@ -122,7 +121,7 @@ async fn give(
     let terms =
         CodeTerms { redirect_uri: request.redirect_uri.clone(), code_challenge: request.code_challenge.clone() };
     let granted = app.grants.grant(&order, &terms, now()).await?;
-    let status = StatusCode::SEE_OTHER.as_u16();
-    trail.known("code", format!("a code is given ({status}); grant {}", granted.id), account, None).await;
+    let detail = format!("a code is given, and the browser sent back with it; grant {}", granted.id);
+    trail.granted(detail, account, granted.id).await;
     Ok(Back::of(request, &app.issuer).with_code(granted.code.expose()))
 }

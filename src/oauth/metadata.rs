@@ -7,11 +7,13 @@ use http::Uri;
 use http::header::CACHE_CONTROL;
 use serde::Serialize;
 
+use super::source::Source;
 use crate::app::App;
 use crate::grants::authenticate::ASSERTION_ALGORITHMS;
 use crate::grants::client::{AuthMethod, GrantType};
 use crate::grants::resource::{AUTHORIZATION_SERVER, PROTECTED_RESOURCE, Resource};
-use crate::grants::{Scope, ScopeSet};
+use crate::grants::{Scope, ScopeSet, Step};
+use crate::store::now;
 use crate::web::open;
 use crate::web::problem::no_such_path;
 
@@ -58,7 +60,7 @@ struct ServerMetadata<'a> {
 }
 
 /// `/.well-known/oauth-protected-resource` with the path of a resource behind it; without one it is that of `/mcp`.
-pub(super) async fn resource(app: App, uri: Uri) -> Response {
+pub(super) async fn resource(app: App, Source(source): Source, uri: Uri) -> Response {
     let path = uri.path().strip_prefix(PROTECTED_RESOURCE).unwrap_or_default();
     // Whoever stands in front may leave the path of the public URL out or not.
     let own = path.strip_prefix(app.issuer.path()).filter(|rest| rest.is_empty() || rest.starts_with('/'));
@@ -67,6 +69,8 @@ pub(super) async fn resource(app: App, uri: Uri) -> Response {
         path => Resource::of_path(path).filter(|resource| resource.path() == path),
     };
     let Some(resource) = found else { return no_such_path().await.into_response() };
+    let read = format!("the program read what {} says of itself", resource.path());
+    app.grants.preludes().note(source, Step::good("metadata", read, now()));
     let offered = resource.offers();
     answer(&ResourceMetadata {
         authorization_servers: [app.issuer.as_str()],
@@ -84,11 +88,13 @@ pub(super) async fn resource(app: App, uri: Uri) -> Response {
 
 /// `/.well-known/oauth-authorization-server`, and where clients of OpenID Connect look; with the path of the public URL behind
 /// it, or without.
-pub(super) async fn server(app: App, uri: Uri) -> Response {
+pub(super) async fn server(app: App, Source(source): Source, uri: Uri) -> Response {
     let path = [AUTHORIZATION_SERVER, open::OPENID].into_iter().find_map(|known| uri.path().strip_prefix(known));
     if !path.is_some_and(|path| path.is_empty() || path == app.issuer.path()) {
         return no_such_path().await.into_response();
     }
+    let read = "the program read what the authorization server says of itself";
+    app.grants.preludes().note(source, Step::good("metadata", read, now()));
     let issuer = &app.issuer;
     let methods = || AuthMethod::ALL.map(AuthMethod::as_str).to_vec();
     let algorithms = || ASSERTION_ALGORITHMS.iter().map(|algorithm| format!("{algorithm:?}")).collect::<Vec<_>>();

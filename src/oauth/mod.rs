@@ -21,6 +21,7 @@ mod pages;
 mod register;
 mod revoke;
 mod sign_in;
+mod source;
 mod token;
 mod trail;
 mod visitor;

@@ -1,8 +1,6 @@
 //! Clients register themselves (RFC 7591), as far as the settings let them. Nothing is stored: the id that a client gets holds
 //! what it said.
 
-use std::net::{IpAddr, Ipv6Addr};
-
 use axum::extract::Request;
 use axum::response::{IntoResponse, Json, Response};
 use bytes::Bytes;
@@ -11,22 +9,34 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use super::answer::{UNKEPT, after, error};
+use super::source::Source;
 use crate::app::App;
+use crate::grants::Step;
 use crate::grants::dynamic::{LARGEST_BODY, RegisterError};
 use crate::store::now;
-use crate::web::Visit;
 
 /// `POST /oauth/register`.
 pub(super) async fn register(app: App, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let source = parts.extensions.get::<Visit>().map_or(IpAddr::from(Ipv6Addr::UNSPECIFIED), |visit| visit.client);
+    let Source(source) = Source::of(&parts.extensions);
+    let preludes = app.grants.preludes();
+    let refused = |reason: &str, text: String| preludes.note(source, Step::bad("register", reason, text, now()));
     let body = match read(&parts.headers, body).await {
         Ok(body) => body,
-        Err((status, text)) => return error(status, "invalid_client_metadata", text),
+        Err((status, text)) => {
+            refused("invalid_client_metadata", text.to_owned());
+            return error(status, "invalid_client_metadata", text);
+        }
     };
     match app.clients.dynamic().register(&body, bearer(&parts.headers), source, now()) {
-        Ok(registered) => (StatusCode::CREATED, UNKEPT, Json(registered)).into_response(),
-        Err(refused) => refuse(&refused),
+        Ok(registered) => {
+            preludes.registered(source, registered.client_id(), registered.client_name(), now());
+            (StatusCode::CREATED, UNKEPT, Json(registered)).into_response()
+        }
+        Err(error) => {
+            refused(error.code(), error.to_string());
+            refuse(&error)
+        }
     }
 }
 

@@ -98,7 +98,8 @@ pub(super) async fn page(visitor: Visitor, RawQuery(query): RawQuery) -> Respons
 /// Where no client waits.
 async fn begin(visitor: &Visitor) -> Result<Response, Failure> {
     let app = &visitor.app;
-    let trail = Trail::begin(app, None, "sign_in", "somebody signs in at the gateway's own pages".to_owned()).await;
+    let detail = format!("somebody signs in at the gateway's own pages; the browser is at {}", visitor.address);
+    let trail = Trail::begin(app, visitor.address, None, "sign_in", detail).await;
     let begun = app.grants.begin(own_request(trail.id()), now()).await;
     let begun = begun.map_err(|refusal| Failure::of_refusal(&refusal))?;
     let under = Form { id: begun.id, csrf: begun.csrf.expose(), client: None, redirect_uri: None };
@@ -111,7 +112,7 @@ async fn begin(visitor: &Visitor) -> Result<Response, Failure> {
 
 /// The password form for a sign-in under way.
 async fn go_on(visitor: &Visitor, fields: &Fields) -> Result<Response, Failure> {
-    let (id, cookie) = bound(visitor, fields)?;
+    let (id, cookie) = bound(visitor, fields, "account").await?;
     let under = visitor.app.grants.under_way(id, cookie, now()).await;
     let under = under.map_err(|refusal| Failure::of_refusal(&refusal))?;
     may_sign_in(&under)?;
@@ -133,7 +134,7 @@ pub(super) async fn sign_in(visitor: Visitor, fields: Fields) -> Response {
 
 async fn signed_in(visitor: &Visitor, fields: &Fields) -> Result<Response, Failure> {
     let app = &visitor.app;
-    let (id, cookie) = bound(visitor, fields)?;
+    let (id, cookie) = bound(visitor, fields, "account").await?;
     let refuse = |refusal| Failure::of_refusal(&refusal);
     may_sign_in(&app.grants.under_way(id, cookie, now()).await.map_err(refuse)?)?;
     // It also compares what the form holds against another site's form; at our own pages there is nothing else to agree to.
@@ -176,7 +177,7 @@ async fn wrong(visitor: &Visitor, under: &UnderWay, trail: &Trail, username: &st
     let metrics = visitor.app.recorder.metrics();
     metrics.auth(TenantId::default_tenant().as_str(), "login", false, error.reason());
     // What was typed may be a password in the wrong field: it is not noted.
-    trail.stumbled("account", error.reason()).await;
+    trail.stumbled("account", error.reason(), error.to_string()).await;
     let (status, wait) = match error {
         AccessError::TooManyAttempts { retry_after } => (StatusCode::TOO_MANY_REQUESTS, Some(retry_after.as_secs())),
         AccessError::Busy => (StatusCode::SERVICE_UNAVAILABLE, Some(1)),

@@ -2,6 +2,8 @@
 //! session goes on, the identity provider is asked again whether the person may still come in, if that is due; a provider that
 //! is ill ends nobody's session.
 
+mod noting;
+
 use axum::response::Response;
 use http::HeaderMap;
 use time::OffsetDateTime;
@@ -11,6 +13,7 @@ use super::assertion::of_assertion;
 use super::client::authenticate;
 use super::exchange::{ACCESS_TOKEN, of_token};
 use super::form::Form;
+use super::source::Source;
 use crate::app::App;
 use crate::crypto::{TokenKind, hash_token, is_token};
 use crate::grants::client::{Client, GrantType, Known};
@@ -21,7 +24,12 @@ use crate::secret::Secret;
 use crate::store::now;
 
 /// `POST /oauth/token`.
-pub(super) async fn token(app: App, headers: HeaderMap, form: Form) -> Result<Response, Denied> {
+pub(super) async fn token(
+    app: App,
+    Source(source): Source,
+    headers: HeaderMap,
+    form: Form,
+) -> Result<Response, Denied> {
     let now = now();
     let kind = match form.required("grant_type", "name what is shown: grant_type").map(GrantType::named) {
         Ok(Some(kind)) => kind,
@@ -40,6 +48,7 @@ pub(super) async fn token(app: App, headers: HeaderMap, form: Form) -> Result<Re
     };
     let mut seen = Seen { tenant: None, method };
     let given = give(&app, &headers, &form, kind, &mut seen, now).await;
+    noting::note(&app, source, &form, kind, &given).await;
     // That somebody signed in was counted when they did.
     if given.is_err() || kind != GrantType::AuthorizationCode {
         let reason = given.as_ref().err().map_or("", Denied::reason);

@@ -59,6 +59,12 @@ impl Store {
         }))
     }
 
+    /// The one of that id, whichever browser it is bound to, if it is not over by `now`.
+    pub async fn any_authorization(&self, id: Uuid, now: i64) -> Result<Option<AuthorizationRow>, StoreError> {
+        let text = "SELECT * FROM authorizations WHERE id = $1 AND expires_at > $2";
+        Ok(on!(read self, db => sqlx::query_as(text).bind(id).bind(now).fetch_optional(db).await?))
+    }
+
     /// The id of the one whose browser was sent to a provider with that state.
     pub async fn authorization_of_state(&self, state: &[u8; 32], now: i64) -> Result<Option<Uuid>, StoreError> {
         let text = "SELECT id FROM authorizations WHERE state_hash = $1 AND expires_at > $2";

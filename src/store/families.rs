@@ -308,6 +308,12 @@ impl Store {
         Ok(on!(read self, db => sqlx::query_as(text).bind(hash.as_slice()).fetch_optional(db).await?))
     }
 
+    /// The grant that a code was made for, spent or not.
+    pub async fn grant_of_code(&self, hash: &[u8; 32]) -> Result<Option<Uuid>, StoreError> {
+        let text = "SELECT grant_id FROM authorization_codes WHERE hash = $1";
+        Ok(on!(read self, db => sqlx::query_scalar(text).bind(hash.as_slice()).fetch_optional(db).await?))
+    }
+
     /// How many refresh tokens of a live grant are active: one at most.
     pub async fn count_active_refresh_tokens(&self, grant: Uuid) -> Result<i64, StoreError> {
         let text = "SELECT COUNT(*) FROM refresh_tokens t JOIN grants g ON g.id = t.grant_id

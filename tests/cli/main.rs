@@ -10,6 +10,7 @@ mod demo;
 mod people;
 mod real;
 mod shell;
+mod sign_ins;
 mod stand_in;
 mod start;
 mod trust;

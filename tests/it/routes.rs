@@ -90,6 +90,8 @@ fn rows() -> Vec<Row> {
         ("POST /api/v1/trusted-issuers", issuer("new"), [401, 403, 403, 201]),
         ("GET /api/v1/trusted-issuers/{name}", Value::Null, [401, 403, 403, 200]),
         ("DELETE /api/v1/trusted-issuers/{name}", Value::Null, [401, 403, 403, 204]),
+        ("GET /api/v1/sign-ins", Value::Null, [401, 403, 403, 200]),
+        ("GET /api/v1/sign-ins/{id}", Value::Null, [401, 403, 403, 404]),
         ("POST /api/v1/login", json!({"username": "x", "password": "y"}), [401; 4]),
         ("POST /api/v1/logout", Value::Null, [401, 204, 204, 204]),
         ("GET /api/v1/me", Value::Null, signed_in),

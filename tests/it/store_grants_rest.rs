@@ -285,23 +285,23 @@ on_both! {
 }
 
 fn step(house: &House, name: &str, seconds: u64) -> Step {
-    Step { at: micros(house.after(seconds)), name: name.into(), ok: true, detail: "é".repeat(300) }
+    Step::good(name, "é".repeat(300), house.after(seconds))
 }
 
 on_both! {
     async fn a_trace_tells_what_happened_within_its_bounds(db) {
         let house = House::open(db).await;
         let grants = &house.grants;
-        let id = grants.trace(Some("client"), step(&house, "authorize", 0)).await.unwrap();
-        let silent = grants.trace(None, step(&house, "authorize", 1)).await.unwrap();
-        let again = |at| grants.trace_step(id, step(&house, "again", at), TraceNote::default());
+        let client = TraceNote { client_id: Some("client"), ..TraceNote::default() };
+        let id = grants.trace(vec![step(&house, "authorize", 0)], client).await.unwrap();
+        let silent = grants.trace(vec![step(&house, "authorize", 1)], TraceNote::default()).await.unwrap();
+        let again = |at| grants.trace_steps(id, [step(&house, "again", at)], TraceNote::default());
         let all = futures_util::future::join_all((0..80).map(again));
         assert!(all.await.iter().all(Result::is_ok));
-        let note = TraceNote {
-            tenant: Some(&house.tenant), user: Some(house.user), client_id: None, outcome: Some(Outcome::Success),
-        };
-        grants.trace_step(id, step(&house, "token", 90), note).await.unwrap();
-        grants.trace_step(Uuid::nil(), step(&house, "token", 90), note).await.unwrap();
+        let (tenant, user) = (Some(&house.tenant), Some(house.user));
+        let note = TraceNote { tenant, user, outcome: Some(Outcome::Success), ..TraceNote::default() };
+        grants.trace_steps(id, [step(&house, "token", 90)], note).await.unwrap();
+        grants.trace_steps(Uuid::nil(), [step(&house, "token", 90)], note).await.unwrap();
 
         let list = async |filter| grants.traces(filter, None, 10).await.unwrap();
         let both = list(TraceFilter::default()).await;
@@ -309,13 +309,17 @@ on_both! {
         assert_eq!((both[0].steps.len(), both[0].outcome.as_str(), both[0].user), (64, "success", Some(house.user)));
         assert_eq!((both[0].steps[0].detail.len(), both[0].client_id.as_deref()), (400, Some("client")));
         assert_eq!(list(TraceFilter { tenant: Some(&house.tenant), ..TraceFilter::default() }).await.len(), 1);
-        assert_eq!(list(TraceFilter { user: Some(Uuid::nil()), ..TraceFilter::default() }).await.len(), 0);
-        assert_eq!(grants.traces(TraceFilter::default(), Some(house.after(90)), 10).await.unwrap()[0].id, silent);
+        assert_eq!(list(TraceFilter { user: Some("00000000-0000-0000-0000-000000000000"), ..TraceFilter::default() }).await.len(), 0);
+        assert_eq!(list(TraceFilter { client: Some("CLIENT"), ..TraceFilter::default() }).await.len(), 1);
+        assert_eq!(list(TraceFilter { client: Some("c_ient"), ..TraceFilter::default() }).await.len(), 0);
+        assert_eq!(list(TraceFilter { since: Some(house.after(90)), ..TraceFilter::default() }).await.len(), 1);
+        let behind = Some((house.after(90), id));
+        assert_eq!(grants.traces(TraceFilter::default(), behind, 10).await.unwrap()[0].id, silent);
 
         grants.sweep(house.after(1_000)).await.unwrap();
-        let abandoned = TraceFilter { outcome: Some(Outcome::Abandoned), ..TraceFilter::default() };
+        let abandoned = TraceFilter { outcomes: &[Outcome::Failure, Outcome::Abandoned], ..TraceFilter::default() };
         assert_eq!(list(abandoned).await[0].id, silent);
-        assert_eq!(house.store.purge_traces(0, 0, 1).await.unwrap(), 1);
+        assert_eq!(house.store.purge_traces(0, 1).await.unwrap(), 1);
         assert_eq!(list(TraceFilter::default()).await[0].id, id, "the newest stay");
         grants.sweep(house.after(8 * 86_400)).await.unwrap();
         assert!(list(TraceFilter::default()).await.is_empty());

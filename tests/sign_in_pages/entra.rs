@@ -10,7 +10,7 @@ use crate::world::{World, new_browser};
 const HELP: &str = "Ask the platform team: platform@contoso.example";
 
 /// A gateway and the stand-in that it trusts; none where that is not installed.
-async fn house(tenant: &str, more: &[&str]) -> Option<(World, Entra)> {
+pub async fn house(tenant: &str, more: &[&str]) -> Option<(World, Entra)> {
     let entra = Entra::start(&[]).await.unwrap()?;
     let (graph, v1) = (entra.graph_url(), entra.v1_issuer_prefix());
     let own = [
@@ -30,7 +30,7 @@ async fn house(tenant: &str, more: &[&str]) -> Option<(World, Entra)> {
 }
 
 /// Agrees, and goes to Entra's first page.
-async fn leave(world: &World, browser: &mut Browser) -> Page {
+pub async fn leave(world: &World, browser: &mut Browser) -> Page {
     let consent = browser.open(&world.authorize(&[("scope", "mcp offline_access")])).await.unwrap();
     browser.submit(&consent, "decision", &[("decision", "allow:entra")]).await.unwrap()
 }

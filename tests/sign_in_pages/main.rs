@@ -8,4 +8,5 @@ mod bound;
 mod entra;
 mod local;
 mod looks;
+mod traced;
 mod world;
