@@ -10,6 +10,7 @@ pub mod keys;
 mod opening;
 pub mod role;
 pub mod scopes;
+pub mod tenants;
 pub mod tokens;
 pub mod users;
 pub mod visibility;

@@ -1,4 +1,5 @@
-//! SURFACE: the REST API, `/api/v1`: servers, keys, accounts, OAuth clients, signing in, finding tools. One file per resource. Every
+//! SURFACE: the REST API, `/api/v1`: servers, keys, accounts, OAuth clients, tenants, signing in, finding
+//! tools. One file per resource. Every
 //! error is a problem document; every change is in force on this replica before its answer goes out.
 
 mod apply;
@@ -7,6 +8,7 @@ mod discovery;
 mod keys;
 mod servers;
 mod session;
+mod tenants;
 mod users;
 
 use axum::Router;
@@ -38,6 +40,8 @@ pub fn table() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/oauth-clients/{id}", get(clients::read).patch(clients::patch).delete(clients::delete)),
         ("/oauth-clients/{id}/secrets", post(clients::add_secret)),
         ("/oauth-clients/{id}/secrets/{hint}", delete(clients::remove_secret)),
+        ("/admin/tenants", get(tenants::list).post(tenants::create)),
+        ("/admin/tenants/{id}", get(tenants::read).patch(tenants::patch).delete(tenants::delete)),
         ("/login", post(session::login)),
         ("/logout", post(session::logout)),
         ("/me", get(session::me)),

@@ -26,6 +26,7 @@ mod screen;
 mod servers;
 mod spec_flags;
 mod status;
+mod tenants;
 mod users;
 mod view;
 
@@ -78,6 +79,8 @@ enum Command {
     Keys(keys::Keys),
     /// Manage local users
     Users(users::Users),
+    /// Manage tenants: organisations that share the gateway
+    Tenants(tenants::Tenants),
     /// Register OAuth clients
     Clients(clients::Clients),
     /// Bring the registry to what a file says
@@ -213,6 +216,7 @@ fn run(cli: Cli, matches: &clap::ArgMatches, dotenv: &DotEnv, screen: Screen) ->
                     Command::Servers(servers) => servers::run(servers, &gateway, screen).await,
                     Command::Keys(keys) => keys::run(keys, &gateway, screen).await,
                     Command::Users(users) => users::run(users, &gateway, screen).await,
+                    Command::Tenants(tenants) => tenants::run(tenants, &gateway, screen).await,
                     Command::Clients(clients) => clients::run(clients, &gateway, screen).await,
                     Command::Export(export) => export::run(&export, &gateway, screen).await,
                     _ => status::run(&gateway, screen).await,

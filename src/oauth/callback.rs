@@ -17,9 +17,8 @@ use super::finish::{self, is_own};
 use super::sign_in::title_of;
 use super::trail::Trail;
 use super::visitor::Visitor;
-use crate::grants::{Account, Leg, NewLogin, OauthCode, Person, UnderWay};
-use crate::id::TenantId;
-use crate::idp::{Class, Hints, IdpError, Provider, SignedIn};
+use crate::grants::{Account, Leg, NewLogin, OauthCode, Refusal, UnderWay};
+use crate::idp::{Class, Hints, IdpError, Person, Provider, SignedIn};
 use crate::store::now;
 
 /// How a provider names a person's no.
@@ -148,28 +147,9 @@ async fn known(
             return Err(refused(visitor, under, trail, name, &IdpError::new(Class::Refused, detail), "account").await);
         }
     };
-    let described = Person {
-        issuer: &person.issuer,
-        subject: &person.subject,
-        username: &person.username,
-        display_name: person.display_name.as_deref(),
-        role,
-    };
-    let tenant = tenant();
-    let way_back = way_back(visitor, under);
-    let account = match app.grants.account_for(&tenant, &described, now()).await {
+    let account = match app.account_of(person, role, now()).await {
         Ok(account) => account,
-        Err(refusal) => {
-            trail.failed("account", refusal.to_string(), tenant.as_str(), refusal.reason).await;
-            if !refusal.detail.is_empty() {
-                tracing::error!(request_id = visitor.request_id.as_str(), detail = refusal.detail, "no account");
-            }
-            return Err(Failure::of_refusal(&refusal).with_back(
-                way_back.as_ref(),
-                refusal.code.as_str(),
-                refusal.text,
-            ));
-        }
+        Err(refusal) => return Err(no_account(visitor, under, trail, person, &refusal).await),
     };
     let new = if account.is_new { ", for the first time" } else { "" };
     let detail = format!("{} signs in as {}{new}", account.username, account.role.as_str());
@@ -178,9 +158,29 @@ async fn known(
     Ok((account, login))
 }
 
-/// Every directory that is let in is of the first tenant, until there are settings that say otherwise.
-fn tenant() -> TenantId {
-    TenantId::default_tenant()
+/// The page for somebody who is known and does not come in. Whoever is asked finds the directory on it.
+async fn no_account(
+    visitor: &Visitor,
+    under: &UnderWay,
+    trail: &Trail,
+    person: &Person,
+    refusal: &Refusal,
+) -> Failure {
+    trail.failed("account", refusal.to_string(), "", refusal.reason).await;
+    let (request_id, reason, detail) = (visitor.request_id.as_str(), refusal.reason, &refusal.detail);
+    if refusal.code == OauthCode::AccessDenied {
+        tracing::info!(request_id, reason, detail, "somebody is not let in");
+    } else {
+        tracing::error!(request_id, reason, detail, "no account");
+    }
+    let back = way_back(visitor, under);
+    let failure = Failure::of_refusal(refusal).with_back(back.as_ref(), refusal.code.as_str(), refusal.text);
+    match person.directory.filter(|_| refusal.code == OauthCode::AccessDenied) {
+        Some(directory) => {
+            failure.with_fact("Account", person.username.clone()).with_fact("Directory", directory.to_string())
+        }
+        None => failure,
+    }
 }
 
 async fn keep(
@@ -188,11 +188,11 @@ async fn keep(
     account: &Account,
     provider: &str,
     signed_in: &SignedIn,
-) -> Result<Option<Uuid>, crate::grants::Refusal> {
+) -> Result<Option<Uuid>, Refusal> {
     let Some(tokens) = &signed_in.tokens else { return Ok(None) };
     let text = serde_json::to_vec(tokens).map(zeroize::Zeroizing::new).map_err(|error| {
         let text = "the gateway failed; its log says why";
-        crate::grants::Refusal::new(OauthCode::ServerError, "internal", text).because(error.to_string())
+        Refusal::new(OauthCode::ServerError, "internal", text).because(error.to_string())
     })?;
     let login = NewLogin { tenant: &account.tenant, user: account.id, provider, tokens: Some(&text) };
     visitor.app.grants.keep_login(&login, now()).await.map(Some)

@@ -19,10 +19,10 @@ use super::visitor::Visitor;
 use crate::access::{AccessError, Role};
 use crate::app::App;
 use crate::grants::{AUTHORIZATION_LASTS, Account, UnderWay};
-use crate::id::TenantId;
 use crate::idp::ProviderInfo;
 use crate::secret::Secret;
 use crate::store::now;
+use crate::store::tenants::tenant_of;
 use crate::store::users::UserRow;
 
 /// The login method of accounts of this gateway.
@@ -146,10 +146,9 @@ async fn signed_in(visitor: &Visitor, fields: &Fields) -> Result<Response, Failu
     if !app.settings.sign_in.local_sign_in {
         return Err(Failure::bad("Not here", "Sign-in by password is off at this gateway."));
     }
-    let (tenant, username) = (TenantId::default_tenant(), fields.text("username"));
-    let password = Secret::new(fields.text("password"));
-    let account = match app.accounts.check(&app.store, &tenant, username, password, now()).await {
-        Ok(row) => account(row, tenant)?,
+    let (username, password) = (fields.text("username"), Secret::new(fields.text("password")));
+    let account = match app.accounts.check(&app.store, username, password, now()).await {
+        Ok(row) => account(row)?,
         Err(error) => return Ok(wrong(visitor, &under, &trail, username, &error).await),
     };
     // Out, and once: of two forms sent at the same time one goes on.
@@ -164,17 +163,18 @@ async fn signed_in(visitor: &Visitor, fields: &Fields) -> Result<Response, Failu
     Ok(response)
 }
 
-fn account(row: UserRow, tenant: TenantId) -> Result<Account, Failure> {
-    let role = Role::parse(&row.role).ok_or_else(|| {
-        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong here", "The account cannot be read.", "")
-    })?;
+fn account(row: UserRow) -> Result<Account, Failure> {
+    let (Some(role), Ok(tenant)) = (Role::parse(&row.role), tenant_of(&row.tenant_id)) else {
+        let text = "The account cannot be read.";
+        return Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong here", text, ""));
+    };
     Ok(Account { tenant, id: row.id, username: row.username, display_name: row.display_name, role, is_new: false })
 }
 
 /// The form again, with what was wrong.
 async fn wrong(visitor: &Visitor, under: &UnderWay, trail: &Trail, username: &str, error: &AccessError) -> Response {
     let metrics = visitor.app.recorder.metrics();
-    metrics.auth(TenantId::default_tenant().as_str(), "login", false, error.reason());
+    metrics.auth("", "login", false, error.reason());
     // What was typed may be a password in the wrong field: it is not noted.
     trail.stumbled("account", error.reason()).await;
     let (status, wait) = match error {

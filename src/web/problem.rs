@@ -188,6 +188,7 @@ impl Problem {
             AuthError::Expired => "KEY_EXPIRED",
             AuthError::Revoked => "KEY_REVOKED",
             AuthError::Disabled => "ACCOUNT_DISABLED",
+            AuthError::Suspended => "TENANT_SUSPENDED",
             AuthError::Malformed | AuthError::Unknown => "INVALID_KEY",
             AuthError::EndedToken | AuthError::WrongKind | AuthError::Foreign => "INVALID_TOKEN",
             AuthError::WrongResource => "WRONG_RESOURCE",
@@ -213,6 +214,11 @@ impl From<StoreError> for Problem {
             StoreError::Missing => Self::missing("thing"),
             StoreError::Taken => Self::new(StatusCode::CONFLICT, "TAKEN", "the name is taken"),
             StoreError::Stale => Self::new(StatusCode::CONFLICT, "CONFLICT", "it was changed meanwhile; read it again"),
+            StoreError::DirectoryHeld { .. } => Self::new(
+                StatusCode::CONFLICT,
+                "DIRECTORY_TAKEN",
+                format!("{error}; take it away from there first"),
+            ),
             StoreError::LastAdmin => Self::new(
                 StatusCode::CONFLICT,
                 "LAST_ADMIN",

@@ -21,3 +21,5 @@ mod store_rest;
 mod store_rest_errors;
 mod store_rows;
 mod store_servers;
+mod store_tenants;
+mod tenants_rest;

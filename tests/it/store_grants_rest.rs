@@ -146,6 +146,7 @@ const ADA: Person<'static> = Person {
     subject: "oid-1",
     username: "Grace@Example.com",
     display_name: Some("Grace Hopper\n"),
+    directory: None,
     role: Role::User,
 };
 
@@ -163,8 +164,12 @@ on_both! {
         let raised = grants.account_for(tenant, &Person { role: Role::Admin, ..ADA }, house.now).await.unwrap();
         assert_eq!((raised.id, raised.role), (made.id, Role::Admin));
         assert!(house.store.revision().await.unwrap() > revision);
+        let kept = grants.account_for(tenant, &ADA, house.now).await.unwrap();
+        assert_eq!(kept.role, Role::Admin, "nobody else could give it to anybody again");
+        let raise = UserChange { role: Some("admin"), ..UserChange::default() };
+        house.store.update_user(tenant, house.user, raise, false, micros(house.now)).await.unwrap();
         let lowered = grants.account_for(tenant, &ADA, house.now).await.unwrap();
-        assert_eq!(lowered.role, Role::User, "also of the only administrator");
+        assert_eq!(lowered.role, Role::User);
 
         let acme = house.store.add_tenant("acme", "Acme").await.unwrap();
         assert_eq!(reason(grants.account_for(&acme, &ADA, house.now).await), "other_tenant");

@@ -1,7 +1,7 @@
 //! With Entra behind the gateway (its stand-in): its own access tokens shown directly, and what becomes of sessions when it is
 //! asked again about people.
 
-use mcp_registry_gateway::grants::{CodeTerms, LoginState, NewLogin, Order, Person, ScopeSet, challenge_of};
+use mcp_registry_gateway::grants::{CodeTerms, LoginState, NewLogin, Order, ScopeSet, challenge_of};
 use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::idp::{ENTRA, Hints};
 use mcp_registry_gateway::store::now;
@@ -97,15 +97,8 @@ async fn signed_in(world: &World, entra: &Entra, user: &str) -> (String, Uuid) {
     let code = page.param("code").unwrap();
     let signed_in = provider.finish(&callback, &code, &leg.nonce, &leg.verifier, now()).await.unwrap();
     let person = signed_in.person;
-    let known = Person {
-        issuer: &person.issuer,
-        subject: &person.subject,
-        username: &person.username,
-        display_name: person.display_name.as_deref(),
-        role: person.role.unwrap(),
-    };
-    let (tenant, earlier) = (TenantId::default_tenant(), now() - time::Duration::hours(1));
-    let account = world.app.grants.account_for(&tenant, &known, now()).await.unwrap();
+    let account = world.app.account_of(&person, person.role.unwrap(), now()).await.unwrap();
+    let (tenant, earlier) = (account.tenant.clone(), now() - time::Duration::hours(1));
     let tokens = serde_json::to_vec(&signed_in.tokens.unwrap()).unwrap();
     let login = NewLogin { tenant: &tenant, user: account.id, provider: ENTRA, tokens: Some(&tokens) };
     let login = world.app.grants.keep_login(&login, earlier).await.unwrap();
