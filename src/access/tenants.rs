@@ -75,7 +75,9 @@ fn of_gateway(admin: &Admin) -> Result<(), AccessError> {
     if admin.administers_gateway() {
         return Ok(());
     }
-    Err(AccessError::Forbidden("only an administrator of the gateway makes, suspends and removes tenants and says whose directories are"))
+    Err(AccessError::Forbidden(
+        "only an administrator of the gateway makes, suspends and removes tenants and says whose directories are",
+    ))
 }
 
 /// The id of a tenant that the caller may know of.
@@ -193,7 +195,10 @@ fn field(field: &str, message: impl Into<String>) -> FieldError {
 fn display_name(text: &str, wrong: &mut Vec<FieldError>) -> String {
     let name = text.trim();
     if name.is_empty() || name.chars().count() > LONGEST_NAME || name.contains(char::is_control) {
-        wrong.push(field("display_name", format!("use 1 to {LONGEST_NAME} characters, none of them a control character")));
+        wrong.push(field(
+            "display_name",
+            format!("use 1 to {LONGEST_NAME} characters, none of them a control character"),
+        ));
     }
     name.to_owned()
 }

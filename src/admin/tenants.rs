@@ -68,11 +68,8 @@ pub(super) async fn list(
 
 pub(super) async fn create(app: App, admin: Admin, Body(order): Body<Order>) -> Result<Response, Problem> {
     let Order { tenant_id, display_name, entra_tenant_ids } = order;
-    let order = TenantOrder {
-        display_name: display_name.unwrap_or_else(|| tenant_id.clone()),
-        tenant_id,
-        entra_tenant_ids,
-    };
+    let order =
+        TenantOrder { display_name: display_name.unwrap_or_else(|| tenant_id.clone()), tenant_id, entra_tenant_ids };
     let view = tenants::create(&app.store, &admin, order, now()).await?;
     app.changed().await?;
     let location = [(LOCATION, format!("/api/v1/admin/tenants/{}", view.tenant_id))];

@@ -47,11 +47,9 @@ enum Action {
         id: String,
     },
     /// Change a tenant; --resume lets a suspended one in again
-    #[command(
-        after_help = "Examples:\n  mcp-gateway tenants edit acme --name 'Acme plc'\n  \
+    #[command(after_help = "Examples:\n  mcp-gateway tenants edit acme --name 'Acme plc'\n  \
                       mcp-gateway tenants edit acme --directory 11111111-1111-4111-8111-111111111111\n  \
-                      mcp-gateway tenants edit acme --no-directories\n  mcp-gateway tenants edit acme --resume"
-    )]
+                      mcp-gateway tenants edit acme --no-directories\n  mcp-gateway tenants edit acme --resume")]
     Edit {
         /// Which tenant
         id: String,

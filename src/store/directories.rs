@@ -38,11 +38,7 @@ macro_rules! name_directories {
             if let Some(tenant) = held {
                 return Err(StoreError::DirectoryHeld { directory: *directory, tenant });
             }
-            sqlx::query($crate::store::directories::NAME)
-                .bind(&name)
-                .bind($tenant.as_str())
-                .execute(&mut *$tx)
-                .await?;
+            sqlx::query($crate::store::directories::NAME).bind(&name).bind($tenant.as_str()).execute(&mut *$tx).await?;
         }
         if before == 0 && !$directories.is_empty() {
             sqlx::query($crate::store::directories::SETTLE).execute(&mut *$tx).await?;

@@ -63,9 +63,9 @@ fn read((id, display_name, state, created_at, updated_at): Row) -> Result<Tenant
 impl Store {
     /// Up to `limit` tenants by id, those after `after`.
     pub async fn tenants(&self, after: &str, limit: i64) -> Result<Vec<Tenant>, StoreError> {
-        let text = "SELECT id, display_name, state, created_at, updated_at FROM tenants WHERE id > $1 ORDER BY id LIMIT $2";
-        let rows: Vec<Row> =
-            on!(read self, db => sqlx::query_as(text).bind(after).bind(limit).fetch_all(db).await?);
+        let text =
+            "SELECT id, display_name, state, created_at, updated_at FROM tenants WHERE id > $1 ORDER BY id LIMIT $2";
+        let rows: Vec<Row> = on!(read self, db => sqlx::query_as(text).bind(after).bind(limit).fetch_all(db).await?);
         let mut tenants = rows.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
         if let Some(last) = tenants.last().map(|tenant| tenant.id.clone()) {
             for (tenant, directory) in self.directories_between(after, last.as_str()).await? {
@@ -79,8 +79,7 @@ impl Store {
     /// The tenant of that id.
     pub async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
         let text = "SELECT id, display_name, state, created_at, updated_at FROM tenants WHERE id = $1";
-        let row: Option<Row> =
-            on!(read self, db => sqlx::query_as(text).bind(id.as_str()).fetch_optional(db).await?);
+        let row: Option<Row> = on!(read self, db => sqlx::query_as(text).bind(id.as_str()).fetch_optional(db).await?);
         let Some(mut tenant) = row.map(read).transpose()? else { return Ok(None) };
         tenant.directories = self.directories_of(id).await?;
         Ok(Some(tenant))

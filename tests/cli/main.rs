@@ -12,6 +12,7 @@ mod real;
 mod shell;
 mod stand_in;
 mod start;
+mod tenants;
 
 use std::path::Path;
 

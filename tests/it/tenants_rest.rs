@@ -106,7 +106,8 @@ async fn two_tenants_have_servers_people_keys_and_clients_of_the_same_names() {
     let world = World::open(&database).await;
     let eve = world.acme().await;
     for key in [world.admin.clone(), eve] {
-        let client = json!({"client_id": if key == world.admin { "a" } else { "b" }, "name": "Client", "kind": "service"});
+        let client =
+            json!({"client_id": if key == world.admin { "a" } else { "b" }, "name": "Client", "kind": "service"});
         world.with_key(&key, "POST /servers", server("files")).await.expect(201);
         world.with_key(&key, "POST /users", json!({"username": "ada"})).await.expect(201);
         world.with_key(&key, "POST /keys", json!({"name": "ci", "servers": "*", "username": "ada"})).await.expect(201);
