@@ -61,7 +61,10 @@ pub enum AuthError {
     /// A good token of an identity provider, of somebody who may not come in.
     #[error("the identity provider's token is good, but its account may not come in here; ask an administrator")]
     NotLetIn,
-    /// The database, or the identity provider, did not say.
+    /// The identity provider cannot be asked for what its tokens are verified with.
+    #[error("the identity provider cannot be reached to check its token; try again in a moment")]
+    ProviderAway,
+    /// The database did not say.
     #[error("the credential cannot be checked now; try again in a moment")]
     Unavailable,
 }
@@ -83,6 +86,7 @@ impl AuthError {
             Self::LacksScope => "lacks_scope",
             Self::Foreign => "foreign_token",
             Self::NotLetIn => "not_let_in",
+            Self::ProviderAway => "provider_away",
             Self::Unavailable => "unavailable",
         }
     }

@@ -46,6 +46,7 @@ fn programs_table() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/.well-known/openid-configuration/{*path}", get(metadata::server)),
         (open::TOKEN, post(token::token)),
         (open::REVOKE, post(revoke::revoke)),
+        (open::KEYS, get(metadata::keys)),
         (open::REGISTER, post(register::register)),
     ]
 }

@@ -30,7 +30,7 @@ pub(super) async fn verify(app: &App, token: &str, now: OffsetDateTime) -> Resul
         tracing::debug!(class = error.class.label(), code = error.code, "a token of Entra is not taken: {error}");
         match error.class {
             Class::Temporary { .. } | Class::Configuration | Class::OurCredential | Class::Loop => {
-                AuthError::Unavailable
+                AuthError::ProviderAway
             }
             Class::Refused => AuthError::NotLetIn,
             _ => AuthError::Foreign,

@@ -37,6 +37,7 @@ fn rows() -> Vec<Row> {
         ("GET /.well-known/oauth-authorization-server/{*path}", Value::Null, [404; 4]),
         ("GET /.well-known/openid-configuration", Value::Null, open),
         ("GET /.well-known/openid-configuration/{*path}", Value::Null, [404; 4]),
+        ("GET /oauth/keys", Value::Null, open),
         ("POST /oauth/token", Value::Null, [400; 4]),
         ("POST /oauth/revoke", Value::Null, [400; 4]),
         ("POST /oauth/register", json!({"redirect_uris": ["https://a.example/cb"]}), [201; 4]),

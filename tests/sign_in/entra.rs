@@ -165,6 +165,21 @@ async fn a_provider_that_is_ill_ends_no_session_and_one_that_says_no_does() {
     me(&given).await.expect(401);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_cannot_be_verified_now_is_told_from_one_that_is_no_good() {
+    let Some(entra) = Entra::start(&[]).await.unwrap() else { return };
+    let world = behind(&entra).await;
+    let token = entra.token(ALICE, json!({})).await.unwrap();
+    drop(entra);
+    for path in ["/api/v1/me", "/mcp"] {
+        let away = world.get(path, &token).await.expect(503);
+        assert!(!away.header("retry-after").is_empty(), "{path}: {away:?}");
+        assert!(away.text.contains("identity provider") && !away.text.contains("DATABASE"), "{path}: {}", away.text);
+    }
+    let told = world.get("/api/v1/me", &token).await.json();
+    assert_eq!(told["code"], "IDENTITY_PROVIDER_UNAVAILABLE", "{told}");
+}
+
 async fn control(entra: &Entra, method: http::Method, path: &str, body: &str) {
     let request = Request::new(method, body.to_owned().into()).header("content-type", "application/json").path(path);
     assert!(Client::new(entra.base_url()).send(request).await.unwrap().status.is_success());
