@@ -4,7 +4,7 @@
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Grants, OauthCode, Refusal};
+use super::{Arrived, Grants, OauthCode, Refusal};
 use crate::access::Role;
 use crate::access::users::parse_username;
 use crate::crypto::new_secret;
@@ -134,6 +134,15 @@ impl Grants {
         Err(StoreError::Taken.into())
     }
 
+    /// The account of somebody who signed in a moment ago; `access_denied` when it may not come in any more.
+    pub async fn account_again(&self, arrived: &Arrived) -> Result<Account, Refusal> {
+        let (tenant, store) = (tenant_of(&arrived.tenant)?, &self.0.store);
+        match store.user(&tenant, arrived.user).await? {
+            Some(row) if store.may_come_in(&tenant, row.id).await? => account(row, false),
+            _ => Err(Refusal::new(OauthCode::AccessDenied, "disabled", "the account may not come in any more")),
+        }
+    }
+
     async fn known(
         &self,
         tenant: &TenantId,
@@ -143,13 +152,15 @@ impl Grants {
     ) -> Result<Account, Refusal> {
         let refuse = |reason, text| Err(Refusal::new(OauthCode::AccessDenied, reason, text));
         if row.tenant_id != tenant.as_str() {
-            let text = "your account here is of another organisation; an administrator of that one has to remove it first";
+            let text =
+                "your account here is of another organisation; an administrator of that one has to remove it first";
             return refuse("other_tenant", text);
         }
         if row.state != "active" {
             return refuse("disabled", "the account is disabled here; ask an administrator of this gateway");
         }
-        let (display_name, directory, role) = (display_name(person), person.directory(), person.role_in(tenant).as_str());
+        let (display_name, directory, role) =
+            (display_name(person), person.directory(), person.role_in(tenant).as_str());
         if row.role != role || row.display_name != display_name || row.directory != directory {
             let before = std::mem::replace(&mut row.role, role.to_owned());
             (row.display_name, row.directory, row.updated_at) = (display_name, directory, micros(now));

@@ -6,8 +6,8 @@ use std::time::Duration;
 use mcp_registry_gateway::access::Role;
 use mcp_registry_gateway::crypto::{MasterKey, Sealer};
 use mcp_registry_gateway::grants::{
-    Begun, Consent, End, EndReason, Grants, Ids, Leg, LoginState, NewLogin, OauthCode, Outcome, Person, Refusal,
-    Request, ScopeSet, Step, TraceFilter, TraceNote, challenge_of,
+    Begun, Consent, End, EndReason, Grants, Ids, Leg, LoginState, NewLogin, OauthCode, Outcome, Person, Prompt,
+    Refusal, Request, ScopeSet, Step, TraceFilter, TraceNote, challenge_of,
 };
 use mcp_registry_gateway::secret::Secret;
 use mcp_registry_gateway::store::users::UserChange;
@@ -26,12 +26,14 @@ fn request() -> Request {
         resource: RESOURCE.into(),
         scopes: ScopeSet::DEFAULT,
         login_hint: None,
+        prompt: Prompt::default(),
+        ask_later: false,
         trace: None,
     }
 }
 
 fn leg() -> Leg {
-    Leg { provider: "entra".into(), nonce: Secret::new("nonce"), verifier: Secret::new("ours") }
+    Leg { provider: "entra".into(), nonce: Secret::new("nonce"), verifier: Secret::new("ours"), claims: None }
 }
 
 fn reason<T: std::fmt::Debug>(result: Result<T, Refusal>) -> &'static str {
@@ -241,7 +243,7 @@ on_both! {
         let state = LoginState::NeedsInteraction;
         grants.login_refused(tenant, id, state, "AADSTS50076", Some("{}"), house.after(904)).await.unwrap();
         let login = grants.login(tenant, id).await.unwrap().unwrap();
-        assert_eq!((login.state, login.claims.as_deref(), login.tokens.is_some()), (state, Some("{}"), true));
+        assert_eq!((login.state, login.claims.as_deref(), login.tokens.is_some()), (state, Some("{}"), false));
         grants.login_refused(tenant, id, LoginState::Dead, "AADSTS50057", None, house.after(905)).await.unwrap();
         assert!(grants.login(tenant, id).await.unwrap().unwrap().tokens.is_none());
 
@@ -272,7 +274,7 @@ on_both! {
         ] {
             assert!(!has(other).await, "{other:?}");
         }
-        house.grants.forget_consents(&house.tenant, house.user, "client").await.unwrap();
+        house.grants.forget_consents(&house.tenant, house.user, Some("client")).await.unwrap();
         assert!(!has(consent).await);
     }
 }
