@@ -34,7 +34,7 @@ enum Action {
         #[arg(long, value_name = "NAME")]
         name: Option<String>,
         /// Directory of Entra whose people are the tenant's; may be given several times
-        #[arg(long = "directory", value_name = "GUID")]
+        #[arg(long = "directory", value_name = "GUID", value_parser = directory)]
         directories: Vec<String>,
     },
     /// List the tenants
@@ -57,7 +57,7 @@ enum Action {
         #[arg(long, value_name = "NAME")]
         name: Option<String>,
         /// Directory of Entra whose people are the tenant's; those given take the place of all before
-        #[arg(long = "directory", value_name = "GUID")]
+        #[arg(long = "directory", value_name = "GUID", value_parser = directory)]
         directories: Vec<String>,
         /// Take every directory away
         #[arg(long, conflicts_with = "directories")]
@@ -82,6 +82,20 @@ enum Action {
     },
 }
 
+fn directory(text: &str) -> Result<String, &'static str> {
+    let id = uuid::Uuid::try_parse(text.trim()).ok().filter(|_| text.trim().len() == 36);
+    id.map(|id| id.to_string()).ok_or("give a directory's id, a GUID such as 11111111-1111-4111-8111-111111111111")
+}
+
+/// What follows from naming directories, for people.
+fn follows(view: &Value) {
+    if view["entra_tenant_ids"].as_array().is_some_and(|ids| !ids.is_empty()) {
+        super::screen::note(
+            "people of directories that no tenant names are refused now; `mcp-gateway tenants list` shows those that are named",
+        );
+    }
+}
+
 const PATH: [&str; 2] = ["admin", "tenants"];
 
 /// Carries out `tenants …`.
@@ -94,6 +108,7 @@ pub async fn run(tenants: Tenants, gateway: &Gateway, screen: Screen) -> anyhow:
             }
             let view = gateway.post(&PATH, &body).await?;
             screen.show(&view, || format!("added {}\n{}", clean(&id), lines(&view)))?;
+            follows(&view);
         }
         Action::List => {
             let items = gateway.all(&PATH).await?;
@@ -120,6 +135,7 @@ pub async fn run(tenants: Tenants, gateway: &Gateway, screen: Screen) -> anyhow:
             }
             let view = call(gateway, Method::PATCH, &id, Some(&body)).await?;
             screen.show(&view, || format!("changed {}\n{}", clean(&id), lines(&view)))?;
+            follows(&view);
         }
         Action::Remove { id, purge, confirm } => remove(gateway, &id, purge, confirm, screen).await?,
     }

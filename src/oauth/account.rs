@@ -227,6 +227,9 @@ async fn end(visitor: &Visitor, fields: &Fields) -> Result<Response, Failure> {
     let id = |name| Uuid::try_parse(fields.text(name)).ok();
     if fields.text("everything") == "yes" {
         app.grants.forget_consents(tenant, user, None).await.map_err(refuse)?;
+        let failed = |error: StoreError| Failure::of_refusal(&error.into());
+        app.store.revoke_logins(tenant, user, micros(now())).await.map_err(failed)?;
+        app.changed().await.map_err(failed)?;
         app.end_sessions(tenant, Ids::User(user), End { detail: "signed_out", ..end }).await.map_err(refuse)?;
         return Ok(signed_out(visitor, true));
     } else if let Some(id) = id("grant") {

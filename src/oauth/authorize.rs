@@ -11,7 +11,7 @@ use super::back::Back;
 use super::failure::Failure;
 use super::fields::{Fields, LONGEST};
 use super::prompt::{Wish, wish};
-use super::remembered::lasts;
+use super::remembered::{Memory, lasts};
 use super::trail::Trail;
 use super::visitor::Visitor;
 use super::{consent, sign_in};
@@ -221,7 +221,10 @@ async fn what(
     }
     let prompt = match wish(fields) {
         Ok(Wish::Asked(prompt)) => prompt,
-        Ok(Wish::Silent) => return Err(silent(visitor).await),
+        Ok(Wish::Silent) => {
+            let memory = Memory::of(&client, &redirect, issuer.uri(&resource), scopes);
+            return Err(silent(visitor, memory).await);
+        }
         Err(text) => return invalid(text),
     };
     let hint = fields.text("login_hint");
@@ -246,16 +249,24 @@ fn challenge(fields: &Fields) -> Result<String, &'static str> {
     Ok(challenge.to_owned())
 }
 
-/// Nobody is let through unseen (OpenID Connect Core 1.0 section 3.1.2.6): which of the two is missing first.
-async fn silent(visitor: &Visitor) -> (&'static str, String) {
+/// Nobody is let through unseen (OpenID Connect Core 1.0 section 3.1.2.6): what is missing first.
+async fn silent(visitor: &Visitor, memory: Option<Memory>) -> (&'static str, String) {
+    let app = &visitor.app;
     let session = match visitor.cookies.session() {
-        Some(cookie) => visitor.app.grants.session(cookie, now()).await.ok().flatten(),
+        Some(cookie) => app.grants.session(cookie, now()).await.ok().flatten(),
         None => None,
     };
-    match session {
-        Some(_) => ("consent_required", "the person has to allow it on a page of this gateway".to_owned()),
-        None => ("login_required", "the person has to sign in on a page of this gateway".to_owned()),
+    let Some(session) = session else {
+        return ("login_required", "the person has to sign in on a page of this gateway".to_owned());
+    };
+    let allowed = match memory {
+        Some(memory) => memory.holds(app, &session.account).await.unwrap_or(false),
+        None => false,
+    };
+    if allowed {
+        return ("interaction_required", "the person has to come by way of a page of this gateway".to_owned());
     }
+    ("consent_required", "the person has to allow it on a page of this gateway".to_owned())
 }
 
 /// How a client is known, for the trace.

@@ -18,7 +18,7 @@ use super::prompt::is_anew;
 use super::sign_in::title_of;
 use super::trail::Trail;
 use super::visitor::Visitor;
-use crate::grants::{Account, NewLogin, OauthCode, Refusal, UnderWay};
+use crate::grants::{Account, NewLogin, OauthCode, Prompt, Refusal, UnderWay};
 use crate::idp::{Class, IdpError, Person, Provider, SignedIn};
 use crate::store::now;
 
@@ -128,7 +128,9 @@ async fn once_more(
     let begun = visitor.app.grants.begin_again(under, None, now()).await;
     let begun = begun.map_err(|refusal| Failure::of_refusal(&refusal))?;
     let again = visitor.app.grants.under_way(begun.id, begun.cookie.expose(), now()).await;
-    let again = again.map_err(|refusal| Failure::of_refusal(&refusal))?;
+    let mut again = again.map_err(|refusal| Failure::of_refusal(&refusal))?;
+    // Whoever was to sign in anew did so a moment ago.
+    again.request.prompt = Prompt::default();
     let response = send(visitor, &again, begun.cookie.expose(), name, along).await?;
     Ok(visitor.with_cookie(&begun, response))
 }

@@ -120,7 +120,7 @@ async fn give(visitor: &Visitor, under: &UnderWay, trail: &Trail, arrival: Arriv
         let text = "the program is for people of another organisation only";
         return Err(Refusal::new(OauthCode::AccessDenied, "other_tenant", text));
     }
-    let memory = Memory::of(app, &client, request);
+    let memory = Memory::of_request(app, &client, request);
     if !under.consented {
         let remembered = match &memory {
             Some(memory) if !request.prompt.consent => memory.holds(app, account).await?,

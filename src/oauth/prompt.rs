@@ -21,7 +21,7 @@ pub(super) enum Wish {
 pub(super) fn wish(fields: &Fields) -> Result<Wish, String> {
     let words: Vec<&str> = fields.text("prompt").split(' ').filter(|word| !word.is_empty()).collect();
     let age = fields.text("max_age");
-    if !age.is_empty() && !(age.len() <= 10 && age.bytes().all(|byte| byte.is_ascii_digit())) {
+    if age.len() > 10 || !age.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err("max_age is a number of seconds".to_owned());
     }
     if words.contains(&"none") {

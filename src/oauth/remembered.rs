@@ -27,15 +27,20 @@ pub(super) fn lasts(client: &Client, redirect: &RedirectUri) -> bool {
 
 impl Memory {
     /// For what a client asks for; none where nothing is remembered.
-    pub(super) fn of(app: &App, client: &Client, request: &Request) -> Option<Self> {
-        let redirect = RedirectUri::parse(&request.redirect_uri, app.clients.schemes()).ok()?;
-        let own = client.redirect(&request.redirect_uri)?;
-        lasts(client, &redirect).then(|| Self {
-            client_id: request.client_id.clone(),
+    pub(super) fn of(client: &Client, redirect: &RedirectUri, resource: String, scopes: ScopeSet) -> Option<Self> {
+        let own = client.redirect(redirect.as_str())?;
+        lasts(client, redirect).then(|| Self {
+            client_id: client.id.to_string(),
             redirect_uri: own.as_str().to_owned(),
-            resource: request.resource.clone(),
-            scopes: request.scopes,
+            resource,
+            scopes,
         })
+    }
+
+    /// The same for an authorization under way.
+    pub(super) fn of_request(app: &App, client: &Client, request: &Request) -> Option<Self> {
+        let redirect = RedirectUri::parse(&request.redirect_uri, app.clients.schemes()).ok()?;
+        Self::of(client, &redirect, request.resource.clone(), request.scopes)
     }
 
     fn consent<'a>(&'a self, account: &'a Account) -> Consent<'a> {

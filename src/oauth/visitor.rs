@@ -4,7 +4,7 @@ use axum::extract::FromRequestParts;
 use axum::response::Response;
 use http::header::SET_COOKIE;
 use http::request::Parts;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 
 use super::back::see_other;
 use super::cookies::Cookies;
@@ -56,7 +56,7 @@ impl FromRequestParts<App> for Visitor {
 
 fn unsent(headers: &HeaderMap) -> bool {
     let mut sites = headers.get_all("sec-fetch-site").iter();
-    let site = sites.next().map(|site| site.as_bytes());
+    let site = sites.next().map(HeaderValue::as_bytes);
     sites.next().is_none() && matches!(site, Some(b"none" | b"same-origin" | b"same-site"))
 }
 

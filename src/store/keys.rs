@@ -61,6 +61,9 @@ const INSERT: &str = "INSERT INTO api_keys (id, tenant_id, user_id, name, kind, 
         expires_at, last_used_at, revoked_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
 
+pub(super) const END_LOGINS: &str = "UPDATE api_keys SET revoked_at = $1
+    WHERE tenant_id = $2 AND user_id = $3 AND kind = 'login' AND revoked_at IS NULL";
+
 macro_rules! insert {
     ($tx:ident, $tenant:expr, $row:expr) => {
         sqlx::query(INSERT)
@@ -174,6 +177,14 @@ impl Store {
             sqlx::query(text).bind(now).bind(tenant.as_str()).bind(id).bind(user).execute(&mut *tx).await?.rows_affected()
         });
         if done == 0 { Err(StoreError::Missing) } else { Ok(()) }
+    }
+
+    /// Ends, at `now`, the keys that signing in made for a user.
+    pub async fn revoke_logins(&self, tenant: &TenantId, user: Uuid, now: i64) -> Result<(), StoreError> {
+        on!(change self, tx => {
+            sqlx::query(END_LOGINS).bind(now).bind(tenant.as_str()).bind(user).execute(&mut *tx).await?;
+        });
+        Ok(())
     }
 
     /// Inserts a key and ends, at the time it was made, those of the same holder and name.

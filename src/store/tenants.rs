@@ -69,8 +69,9 @@ impl Store {
         let mut tenants = rows.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
         if let Some(last) = tenants.last().map(|tenant| tenant.id.clone()) {
             for (tenant, directory) in self.directories_between(after, last.as_str()).await? {
-                let owner = tenants.iter_mut().find(|own| own.id.as_str() == tenant);
-                owner.into_iter().for_each(|own| own.directories.push(directory));
+                if let Some(own) = tenants.iter_mut().find(|own| own.id.as_str() == tenant) {
+                    own.directories.push(directory);
+                }
             }
         }
         Ok(tenants)

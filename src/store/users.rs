@@ -3,6 +3,7 @@
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
+use super::keys::END_LOGINS;
 use super::{Store, StoreError};
 use crate::id::TenantId;
 
@@ -113,8 +114,6 @@ impl Store {
     ) -> Result<(), StoreError> {
         let text = "UPDATE users SET password_hash = COALESCE($1, password_hash), role = COALESCE($2, role),
             state = COALESCE($3, state), updated_at = $4 WHERE tenant_id = $5 AND id = $6";
-        let end = "UPDATE api_keys SET revoked_at = $1
-            WHERE tenant_id = $2 AND user_id = $3 AND kind = 'login' AND revoked_at IS NULL";
         let end_grants = "UPDATE grants SET ended_at = $1, end_reason = 'error', end_detail = $2
             WHERE tenant_id = $3 AND user_id = $4 AND ended_at IS NULL";
         let detail = if change.state == Some("disabled") { "disabled" } else { "changed" };
@@ -135,7 +134,7 @@ impl Store {
             still_administered!(tx, before);
             if end_sessions {
                 let tenant = tenant.as_str();
-                sqlx::query(end).bind(now).bind(tenant).bind(id).execute(&mut *tx).await?;
+                sqlx::query(END_LOGINS).bind(now).bind(tenant).bind(id).execute(&mut *tx).await?;
                 sqlx::query(end_grants).bind(now).bind(detail).bind(tenant).bind(id).execute(&mut *tx).await?;
             }
         });

@@ -1,9 +1,11 @@
 //! Tenants over REST: who makes and sees them, and that one does not see another.
 
+use mcp_registry_gateway::id::TenantId;
+use mcp_registry_gateway::store::catalogs::CatalogRow;
 use serde_json::{Value, json};
 
 use crate::store_databases::Database;
-use crate::store_rest::{World, server};
+use crate::store_rest::{World, request, server};
 
 const FABRIKAM: &str = "fab00000-0000-4000-8000-000000000002";
 const PASSWORD: &str = "a long pass phrase";
@@ -15,6 +17,25 @@ impl World {
         let eve = json!({"username": "eve", "password": PASSWORD, "role": "tenant_admin", "tenant_id": "acme"});
         self.call("POST /users", eve).await.expect(201);
         self.login("acme/eve").await
+    }
+
+    /// What `tools/list` answers at a path, without a session.
+    async fn listed(&self, key: &str, path: &str) -> String {
+        let meta = json!({
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"},
+            "io.modelcontextprotocol/clientCapabilities": {},
+        });
+        let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": meta}});
+        let mut asked = request("POST", path, key, &body);
+        for (name, value) in [
+            ("accept", "application/json, text/event-stream"),
+            ("mcp-protocol-version", "2026-07-28"),
+            ("mcp-method", "tools/list"),
+        ] {
+            asked.headers_mut().insert(name, value.parse().unwrap());
+        }
+        self.send(asked).await.expect(200).text
     }
 
     async fn login(&self, name: &str) -> String {
@@ -121,4 +142,39 @@ async fn two_tenants_have_servers_people_keys_and_clients_of_the_same_names() {
     let taken = json!({"client_id": "a", "name": "x", "kind": "service"});
     let eve = world.login("acme/eve").await;
     world.with_key(&eve, "POST /oauth-clients", taken).await.expect(409);
+}
+
+#[tokio::test]
+async fn each_tenant_finds_the_tools_of_its_own_server_under_one_name() {
+    let database = Database::sqlite();
+    let world = World::open(&database).await;
+    let eve = world.acme().await;
+    let admin = world.admin.clone();
+    for (key, tenant, tool) in
+        [(&admin, TenantId::default_tenant(), "ours"), (&eve, of(&world, "acme").await, "theirs")]
+    {
+        world.with_key(key, "POST /servers", server("files")).await.expect(201);
+        let row = world.app.store.server(&tenant, "files").await.unwrap().unwrap();
+        let items = json!([{"name": tool, "description": "Finds things", "inputSchema": {"type": "object"}}]);
+        let items = items.to_string().into_bytes();
+        let tools = CatalogRow { server_id: row.id, kind: "tools".into(), items, discovered_at: 1 };
+        world.app.store.put_catalog(&tenant, &tools).await.unwrap();
+    }
+    let world = world.restarted().await;
+    for (key, own, other) in [(&admin, "ours", "theirs"), (&eve, "theirs", "ours")] {
+        for call in ["GET /servers/files/tools", "GET /discovery/tools?q=things", "GET /servers"] {
+            let text = world.with_key(key, call, Value::Null).await.expect(200).text;
+            assert!(!text.contains(other), "{call}: {text}");
+            assert!(call == "GET /servers" || text.contains(own), "{call}: {text}");
+        }
+        for path in ["/mcp", "/mcp/files"] {
+            let text = world.listed(key, path).await;
+            assert!(text.contains(own) && !text.contains(other), "{path}: {text}");
+        }
+    }
+}
+
+async fn of(world: &World, tenant: &str) -> TenantId {
+    let tenants = world.app.store.tenants("", 10).await.unwrap();
+    tenants.into_iter().find(|one| one.id.as_str() == tenant).unwrap().id
 }

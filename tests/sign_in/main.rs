@@ -6,5 +6,6 @@ mod entra;
 mod metadata;
 mod opens;
 mod registering;
+mod tenants;
 mod tokens;
 mod world;

@@ -55,6 +55,40 @@ async fn a_registered_client_is_asked_about_once_for_as_much() {
 }
 
 #[tokio::test]
+async fn nobody_is_let_through_unseen_whatever_was_allowed() {
+    let world = World::new().await;
+    let desk = registered(&world, "desk", "confidential").await;
+    let (mut browser, _) = world.signed_in().await;
+    let silent = world.authorize(&[("client_id", &desk), ("prompt", "none")]);
+    let told = async |browser: &mut Browser| browser.open(&silent).await.unwrap().param("error");
+    assert_eq!(told(&mut new_browser()).await.as_deref(), Some("login_required"));
+    assert_eq!(told(&mut browser).await.as_deref(), Some("consent_required"));
+    let page = browser.open(&world.authorize(&[("client_id", &desk)])).await.unwrap();
+    let consent = as_ada(&mut browser, &page).await;
+    browser.submit(&consent, "decision", &[("decision", "allow:arrived")]).await.unwrap();
+    assert_eq!(told(&mut browser).await.as_deref(), Some("interaction_required"));
+}
+
+#[tokio::test]
+async fn a_public_client_whose_answer_goes_to_a_web_site_is_remembered_too() {
+    let world = World::new().await;
+    let redirect = "https://app.example/cb";
+    let order = json!({ "client_id": "web", "name": "Web", "kind": "public", "redirect_uris": [redirect] });
+    world.rest(Method::POST, "/oauth-clients", &order).await;
+    let mut browser = new_browser().stop_at(redirect);
+    let url = world.authorize(&[("client_id", "web"), ("redirect_uri", redirect)]);
+    for asked in [true, false] {
+        let page = browser.open(&url).await.unwrap();
+        let mut page = as_ada(&mut browser, &page).await;
+        assert_eq!(page.form("decision").is_ok(), asked, "{}", page.text());
+        if asked {
+            page = browser.submit(&page, "decision", &[("decision", "allow:arrived")]).await.unwrap();
+        }
+        assert!(page.stopped && page.param("code").is_some(), "{}", page.url);
+    }
+}
+
+#[tokio::test]
 async fn what_one_allowed_is_nothing_to_another() {
     let world = World::new().await;
     let desk = registered(&world, "desk", "confidential").await;
