@@ -24,10 +24,9 @@ async fn the_browser_goes_to_the_gateways_own_name() {
             assert_eq!(answer.headers["location"], format!("{own}{path}"));
             assert!(answer.headers.get("set-cookie").is_none());
         }
-        assert_ne!(
-            get(path, format!("127.0.0.1:{port}")).await.headers.get("location").map(|to| to.as_bytes()),
-            Some(format!("{own}{path}").as_bytes())
-        );
+        let answer = get(path, format!("127.0.0.1:{port}")).await;
+        let sent = answer.headers.get("location").map(|to| to.to_str().unwrap().to_owned());
+        assert_ne!(sent, Some(format!("{own}{path}")), "its own name leads nowhere else");
     }
     // Who stands in front may use another port: nobody is sent in circles.
     assert_eq!(get("/oauth/sign-in", "localhost:1".into()).await.status, 200);
