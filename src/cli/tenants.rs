@@ -163,8 +163,9 @@ async fn remove(
     })?;
     let deed = if purge { "removed" } else { "suspended" };
     screen.show(&json!({ deed: id }), || {
-        let hint = if purge { "" } else { "; `tenants edit --resume` lets it in again" };
-        format!("{deed} {}{hint}\n", clean(id))
+        let id = clean(id);
+        let hint = format!("; `mcp-gateway tenants edit {id} --resume` lets it in again");
+        format!("{deed} {id}{}\n", if purge { "" } else { &hint })
     })?;
     Ok(())
 }
