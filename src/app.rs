@@ -3,6 +3,7 @@
 
 mod assembly;
 mod memory;
+mod people;
 pub mod preflight;
 mod signed_in;
 mod vouching;

@@ -11,6 +11,7 @@ mod opening;
 pub mod role;
 pub mod scopes;
 mod shared;
+pub mod tenants;
 pub mod tokens;
 pub mod users;
 pub mod visibility;

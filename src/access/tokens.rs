@@ -14,6 +14,7 @@ use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use super::keyring::barred;
 use super::shared::Shared;
 use super::{Allow, AuthError, Caller, Identity, Role, Scopes, SessionType, Shown, UserId};
 use crate::crypto::{TokenKind, hash_token, is_token};
@@ -123,8 +124,8 @@ impl TokenRing {
             self.remember_unknown(hash, at);
             return Err(AuthError::EndedToken);
         };
-        if row.state != "active" {
-            return Err(AuthError::Disabled);
+        if let Some(error) = barred(&row.state) {
+            return Err(error);
         }
         let expires_at = row.expires_at;
         let caller = self.caller(row).map_err(|error| {

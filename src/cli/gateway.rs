@@ -172,6 +172,15 @@ impl Gateway {
         self.api(Method::DELETE, segments, None, None).await.map(drop)
     }
 
+    /// `DELETE` under `/api/v1` with a query.
+    pub async fn delete_with(&self, segments: &[&str], query: &[(&str, String)]) -> anyhow::Result<()> {
+        let mut url = self.url(&[&["api", "v1"], segments].concat());
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        read(&self.raw(Method::DELETE, &url, None, None).await?).map(drop)
+    }
+
     /// Every item of a list, page after page.
     pub async fn all(&self, segments: &[&str]) -> anyhow::Result<Vec<Value>> {
         self.list(segments, &[], usize::MAX).await

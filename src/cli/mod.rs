@@ -29,6 +29,7 @@ mod servers;
 mod signins;
 mod spec_flags;
 mod status;
+mod tenants;
 mod trust;
 mod users;
 mod view;
@@ -82,6 +83,8 @@ enum Command {
     Keys(keys::Keys),
     /// Manage local users
     Users(users::Users),
+    /// Manage tenants: organisations that share the gateway
+    Tenants(tenants::Tenants),
     /// Register OAuth clients
     Clients(clients::Clients),
     /// Say whose assertions are taken for tokens
@@ -223,6 +226,7 @@ fn run(cli: Cli, matches: &clap::ArgMatches, dotenv: &DotEnv, screen: Screen) ->
                     Command::Servers(servers) => servers::run(servers, &gateway, screen).await,
                     Command::Keys(keys) => keys::run(keys, &gateway, screen).await,
                     Command::Users(users) => users::run(users, &gateway, screen).await,
+                    Command::Tenants(tenants) => tenants::run(tenants, &gateway, screen).await,
                     Command::Clients(clients) => clients::run(clients, &gateway, screen).await,
                     Command::Trust(trust) => trust::run(trust, &gateway, screen).await,
                     Command::Signins(signins) => signins::run(signins, &gateway, screen).await,

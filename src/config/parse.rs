@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{BROWSER_SCHEMES, PrivateHost, is_scheme};
+use crate::id::TenantId;
 use crate::secret::Secret;
 
 /// `30s`, `500ms`, `5m`, `2h`; a bare number is seconds. At most 30 days.
@@ -216,6 +217,11 @@ pub(super) fn folder(text: &str) -> Result<url::Url, String> {
 pub(super) fn word(text: &str) -> Result<String, String> {
     let plain = !text.is_empty() && text.chars().all(|c| !c.is_whitespace() && !c.is_control());
     if plain { Ok(text.to_owned()) } else { Err("must be one word, without spaces".into()) }
+}
+
+/// The name of a tenant.
+pub(super) fn tenant(text: &str) -> Result<TenantId, String> {
+    TenantId::parse(text.trim()).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

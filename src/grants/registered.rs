@@ -69,6 +69,7 @@ pub async fn create(
         issuer: None,
         subject: None,
         display_name: None,
+        directory: None,
         role: role.as_str().to_owned(),
         state: "active".to_owned(),
         created_at: micros(now),

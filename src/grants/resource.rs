@@ -154,6 +154,25 @@ pub fn shown_host(url: &Url) -> &str {
     &url[Position::BeforeHost..Position::AfterPort]
 }
 
+/// Whether `host`, as a request names it, is this machine under another name than the issuer's, with the issuer's port: where
+/// somebody in front stands between, the ports differ, and the browser is where it should be.
+pub fn other_loopback(issuer: &Issuer, host: &str) -> bool {
+    let (Ok(own), Ok(asked)) = (Url::parse(issuer.as_str()), Url::parse(&format!("http://{host}"))) else {
+        return false;
+    };
+    let port = |url: &Url| url.port_or_known_default();
+    is_loopback(&own) && is_loopback(&asked) && own.host() != asked.host() && port(&own) == port(&asked)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -251,6 +270,25 @@ mod tests {
         assert_eq!(below.join("/oauth/token"), "https://gateway.example/gw/oauth/token");
         assert_eq!(below.resource("https://gateway.example/gw/mcp"), Ok(Resource::All));
         assert!(below.resource("https://gateway.example/mcp").is_err());
+    }
+
+    #[test]
+    fn another_name_of_this_machine_is_told_from_another_machine_and_from_who_stands_in_front() {
+        let local = at("http://localhost:8001");
+        for (host, other) in [
+            ("127.0.0.1:8001", true),
+            ("[::1]:8001", true),
+            ("localhost:8001", false),
+            ("LOCALHOST:8001", false),
+            ("127.0.0.1:3000", false),
+            ("127.0.0.1", false),
+            ("gateway.example:8001", false),
+            ("", false),
+        ] {
+            assert_eq!(other_loopback(&local, host), other, "{host}");
+        }
+        assert!(other_loopback(&at("http://127.0.0.1:8001/gw"), "localhost:8001"));
+        assert!(!other_loopback(&at("https://gateway.example"), "127.0.0.1"));
     }
 
     #[test]

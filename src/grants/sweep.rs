@@ -25,6 +25,8 @@ const SPENT_KEPT: Duration = Duration::days(30);
 const FORGIVEN: Duration = Duration::days(7);
 /// How long a login is kept before a grant rests on it.
 const LOGIN_WAITS: Duration = Duration::hours(1);
+/// How long it is kept what a provider wants to see of somebody who does not come back.
+const PARKED_KEPT: Duration = Duration::days(30);
 /// How long traces are kept after their last step, and how many.
 const TRACES_KEPT: Duration = Duration::days(7);
 const MOST_TRACES: i64 = 10_000;
@@ -56,7 +58,7 @@ impl Grants {
                 )
                 .await?,
             store.purge_grants(micros(now - ENDED_KEPT)).await?,
-            store.purge_logins(micros(now - LOGIN_WAITS)).await?,
+            store.purge_logins(micros(now - LOGIN_WAITS), micros(now - PARKED_KEPT)).await?,
             store.purge_traces(micros(now - TRACES_KEPT), MOST_TRACES).await?,
         ];
         for count in gone {

@@ -242,6 +242,7 @@ impl Entra {
             role,
             guest: is_guest(claims, directory),
             app_only,
+            authenticated_at: claims.time("auth_time"),
         };
         Ok(Known { groups_missing: left_out && self.roles.groups_could_raise(role), person, names })
     }

@@ -165,6 +165,11 @@ impl Claims {
         self.value(name).map(texts).unwrap_or_default()
     }
 
+    /// A claim that is a time in whole seconds since 1970.
+    pub(super) fn time(&self, name: &str) -> Option<OffsetDateTime> {
+        OffsetDateTime::from_unix_timestamp(self.value(name)?.as_i64()?).ok()
+    }
+
     /// Fails if the token answers another request than ours.
     pub(super) fn answers(&self, nonce: &Secret) -> Result<(), IdpError> {
         let found = self.text("nonce").unwrap_or_default();

@@ -159,6 +159,8 @@ pub struct Person {
     pub guest: bool,
     /// Whether it is an application on its own and no person.
     pub app_only: bool,
+    /// When the person last proved who it is, if the provider says so (`auth_time`).
+    pub authenticated_at: Option<OffsetDateTime>,
 }
 
 /// Somebody who signed in.

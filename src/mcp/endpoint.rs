@@ -162,7 +162,7 @@ pub(super) async fn let_in(
                 let detail = format!("a program called {what} without a credential and was told where to sign in");
                 app.grants.preludes().note(visit.client, Step::good("challenge", detail, now()));
             }
-            return Err(unauthorized(&app, what, error));
+            return Err(unauthorized(&app, what, endpoint, error));
         }
     };
     Ok(admitted(app, caller, headers, finish))
@@ -201,18 +201,20 @@ fn begin(app: &App, verb: &'static str, endpoint: &'static str, headers: &Header
     Finish::new(operation, app.recorder.clone())
 }
 
-fn unauthorized(app: &App, what: Opening<'_>, error: AuthError) -> Refusal {
-    if error == AuthError::Unavailable {
+fn unauthorized(app: &App, what: Opening<'_>, endpoint: &str, error: AuthError) -> Refusal {
+    if matches!(error, AuthError::Unavailable | AuthError::ProviderAway) {
         let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, meta::INTERNAL_ERROR, error.to_string());
         return Refusal { retry_after: Some(TRY_AGAIN), ..refusal };
     }
+    // A client takes the description only of the address that it was given (RFC 9728 section 3.3).
+    let at = if [ALL, ONE].contains(&endpoint) { what.to_string() } else { what.older().to_string() };
     if error == AuthError::LacksScope {
         let mut refusal = Refusal::new(StatusCode::FORBIDDEN, meta::INVALID_REQUEST, format!("Forbidden: {error}"));
-        refusal.headers.push((WWW_AUTHENTICATE, insufficient_scope(app, what, what.scope())));
+        refusal.headers.push((WWW_AUTHENTICATE, insufficient_scope(app, at, what.scope())));
         return refusal;
     }
     let mut refusal = Refusal::new(StatusCode::UNAUTHORIZED, meta::INVALID_REQUEST, format!("Unauthorized: {error}"));
-    refusal.headers.push((WWW_AUTHENTICATE, challenge(app, what, error)));
+    refusal.headers.push((WWW_AUTHENTICATE, challenge(app, what, at, error)));
     refusal
 }
 

@@ -69,6 +69,7 @@ async fn introduced(
         subject: &who.subject,
         username: &who.username,
         display_name: who.display_name.as_deref(),
+        directory: None,
         role: role(app, &who).await?,
     };
     let account = app.grants.account_for(tenant, &person, now).await.map_err(|refusal| match refusal.code {

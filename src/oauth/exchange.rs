@@ -124,7 +124,7 @@ async fn of_provider(
         return Err(bad_subject("malformed"));
     }
     let shown = Box::pin(direct::whose(app, token, now)).await.map_err(|error| match error {
-        AuthError::Unavailable => {
+        AuthError::Unavailable | AuthError::ProviderAway => {
             let text = "the identity provider's keys cannot be had now; try again in a moment";
             Refusal::new(OauthCode::TemporarilyUnavailable, error.reason(), text)
         }

@@ -57,6 +57,17 @@ struct ServerMetadata<'a> {
     client_id_metadata_document_supported: bool,
     authorization_response_iss_parameter_supported: bool,
     resource_indicators_supported: bool,
+    #[serde(flatten)]
+    openid: Option<OpenId>,
+}
+
+/// What clients demand of a document that they find where OpenID Connect has one (OpenID Connect Discovery 1.0 section 3), though
+/// they read it as the other. It says the truth: no ID tokens are issued, and nothing is signed.
+#[derive(Serialize)]
+struct OpenId {
+    jwks_uri: String,
+    subject_types_supported: [&'static str; 1],
+    id_token_signing_alg_values_supported: [&'static str; 0],
 }
 
 /// `/.well-known/oauth-protected-resource` with the path of a resource behind it; without one it is that of `/mcp`.
@@ -64,11 +75,11 @@ pub(super) async fn resource(app: App, Source(source): Source, uri: Uri) -> Resp
     let path = uri.path().strip_prefix(PROTECTED_RESOURCE).unwrap_or_default();
     // Whoever stands in front may leave the path of the public URL out or not.
     let own = path.strip_prefix(app.issuer.path()).filter(|rest| rest.is_empty() || rest.starts_with('/'));
-    let found = match own.unwrap_or(path) {
-        "" | "/" => Some(Resource::All),
-        path => Resource::of_path(path).filter(|resource| resource.path() == path),
+    let path = match own.unwrap_or(path) {
+        "" | "/" => "/mcp",
+        path => path,
     };
-    let Some(resource) = found else { return no_such_path().await.into_response() };
+    let Some(resource) = Resource::of_path(path) else { return no_such_path().await.into_response() };
     let read = format!("the program read what {} says of itself", resource.path());
     app.grants.preludes().note(source, Step::good("metadata", read, now()));
     let offered = resource.offers();
@@ -82,7 +93,8 @@ pub(super) async fn resource(app: App, Source(source): Source, uri: Uri) -> Resp
             Resource::One(server) => format!("{NAME}: {server}"),
             Resource::Api => format!("{NAME}: REST API"),
         },
-        resource: app.issuer.uri(&resource),
+        // The address that the client was given, which it compares: the older transport's is another one of the same resource.
+        resource: app.issuer.join(path),
     })
 }
 
@@ -96,6 +108,11 @@ pub(super) async fn server(app: App, Source(source): Source, uri: Uri) -> Respon
     let read = "the program read what the authorization server says of itself";
     app.grants.preludes().note(source, Step::good("metadata", read, now()));
     let issuer = &app.issuer;
+    let openid = uri.path().starts_with(open::OPENID).then(|| OpenId {
+        jwks_uri: issuer.join(open::KEYS),
+        subject_types_supported: ["public"],
+        id_token_signing_alg_values_supported: [],
+    });
     let methods = || AuthMethod::ALL.map(AuthMethod::as_str).to_vec();
     let algorithms = || ASSERTION_ALGORITHMS.iter().map(|algorithm| format!("{algorithm:?}")).collect::<Vec<_>>();
     answer(&ServerMetadata {
@@ -117,7 +134,13 @@ pub(super) async fn server(app: App, Source(source): Source, uri: Uri) -> Respon
         client_id_metadata_document_supported: true,
         authorization_response_iss_parameter_supported: true,
         resource_indicators_supported: true,
+        openid,
     })
+}
+
+/// The keys that tokens are signed with (RFC 7517 section 5): none, they are random.
+pub(super) async fn keys() -> Response {
+    answer(&serde_json::json!({ "keys": [] }))
 }
 
 fn words(scopes: ScopeSet) -> Vec<&'static str> {

@@ -5,6 +5,7 @@
 use uuid::Uuid;
 
 use super::grants::{GrantRow, end_children, insert_grant};
+use super::users::STANDS;
 use super::{Store, StoreError};
 use crate::id::TenantId;
 
@@ -89,7 +90,6 @@ pub enum Deed {
     Give(NewTokens),
 }
 
-const ACTIVE: &str = "SELECT COUNT(*) FROM users WHERE tenant_id = $1 AND id = $2 AND state = 'active'";
 const ACCESS: &str =
     "INSERT INTO access_tokens (hash, grant_id, scopes, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)";
 const REFRESH: &str = "INSERT INTO refresh_tokens (hash, grant_id, state, created_at) VALUES ($1, $2, 'active', $3)";
@@ -168,7 +168,7 @@ impl Store {
             WHERE tenant_id = $1 AND id = $2 AND ended_at IS NULL AND expires_at > $3";
         let done = on!(brief self, tx => {
             let active: i64 =
-                sqlx::query_scalar(ACTIVE).bind(tenant.as_str()).bind(grant.user_id).fetch_one(&mut *tx).await?;
+                sqlx::query_scalar(STANDS).bind(tenant.as_str()).bind(grant.user_id).fetch_one(&mut *tx).await?;
             let rests = match grant.parent_id {
                 None => 1,
                 Some(parent) => {
@@ -205,7 +205,7 @@ impl Store {
                 Some(grant) => {
                     let id = grant.id;
                     let shown: CodeRow = sqlx::query_as(code).bind(hash.as_slice()).fetch_one(&mut *tx).await?;
-                    let active: i64 = sqlx::query_scalar(ACTIVE)
+                    let active: i64 = sqlx::query_scalar(STANDS)
                         .bind(&grant.tenant_id)
                         .bind(grant.user_id)
                         .fetch_one(&mut *tx)
@@ -257,7 +257,7 @@ impl Store {
                     let id = grant.id;
                     let shown: RefreshRow = sqlx::query_as(token).bind(hash.as_slice()).fetch_one(&mut *tx).await?;
                     let (old, state) = ((shown.next_refresh.clone(), shown.next_access.clone()), shown.state.clone());
-                    let active: i64 = sqlx::query_scalar(ACTIVE)
+                    let active: i64 = sqlx::query_scalar(STANDS)
                         .bind(&grant.tenant_id)
                         .bind(grant.user_id)
                         .fetch_one(&mut *tx)

@@ -292,8 +292,9 @@ impl Store {
     /// The live session of that cookie's hash.
     pub async fn browser_session(&self, cookie: &[u8; 32], now: i64) -> Result<Option<HeldGrantRow>, StoreError> {
         let text =
-            "SELECT g.*, u.username, u.display_name, u.role AS user_role, u.state AS user_state, u.issuer, u.subject
+            "SELECT g.*, u.username, u.display_name, u.role AS user_role, st.state AS user_state, u.issuer, u.subject
             FROM browser_sessions s JOIN grants g ON g.id = s.grant_id JOIN users u ON u.id = g.user_id
+            JOIN standing st ON st.user_id = u.id
             WHERE s.hash = $1 AND s.expires_at > $2 AND g.ended_at IS NULL AND g.expires_at > $2";
         Ok(on!(read self, db => {
             sqlx::query_as(text).bind(cookie.as_slice()).bind(now).fetch_optional(db).await?

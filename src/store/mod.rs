@@ -85,6 +85,7 @@ pub mod assertions;
 pub mod authorizations;
 pub mod catalogs;
 pub mod consents;
+pub mod directories;
 pub mod families;
 pub mod grants;
 pub mod keys;
@@ -112,6 +113,14 @@ pub enum StoreError {
     /// The row was changed since it was read.
     #[error("the row was changed meanwhile")]
     Stale,
+    /// The directory's people are another tenant's.
+    #[error("the directory {directory} belongs to the tenant `{tenant}`")]
+    DirectoryHeld {
+        /// Which.
+        directory: uuid::Uuid,
+        /// Whose it is.
+        tenant: String,
+    },
     /// The change would leave nobody who can administer the gateway.
     #[error("this is the last active administrator")]
     LastAdmin,

@@ -9,8 +9,7 @@ use time::OffsetDateTime;
 
 use crate::access::{AuthError, Caller, Direct};
 use crate::app::App;
-use crate::grants::{Account, OauthCode, Person};
-use crate::id::TenantId;
+use crate::grants::{Account, OauthCode};
 use crate::idp::{self, Class, ENTRA};
 
 /// When a token ends (RFC 7519 section 4.1.4), seconds since 1970.
@@ -41,23 +40,20 @@ pub async fn whose(app: &App, token: &str, now: OffsetDateTime) -> Result<Shown,
         tracing::debug!(class = error.class.label(), code = error.code, "a token of Entra is not taken: {error}");
         match error.class {
             Class::Temporary { .. } | Class::Configuration | Class::OurCredential | Class::Loop => {
-                AuthError::Unavailable
+                AuthError::ProviderAway
             }
             Class::Refused => AuthError::NotLetIn,
             _ => AuthError::Foreign,
         }
     })?;
     let role = person.role.ok_or(AuthError::NotLetIn)?;
-    let known = Person {
-        issuer: &person.issuer,
-        subject: &person.subject,
-        username: &person.username,
-        display_name: person.display_name.as_deref(),
-        role,
-    };
-    let account = app.grants.account_for(&TenantId::default_tenant(), &known, now).await.map_err(|refusal| {
+    let account = app.account_of(&person, role, now).await.map_err(|refusal| {
         if refusal.code == OauthCode::AccessDenied {
-            return if refusal.reason == "disabled" { AuthError::Disabled } else { AuthError::NotLetIn };
+            return match refusal.reason {
+                "disabled" => AuthError::Disabled,
+                "suspended" => AuthError::Suspended,
+                _ => AuthError::NotLetIn,
+            };
         }
         tracing::error!(reason = refusal.reason, detail = refusal.detail, "an account could not be looked up");
         AuthError::Unavailable

@@ -13,6 +13,7 @@ mod shell;
 mod sign_ins;
 mod stand_in;
 mod start;
+mod tenants;
 mod trust;
 
 use std::path::Path;

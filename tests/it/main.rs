@@ -22,4 +22,6 @@ mod store_rest;
 mod store_rest_errors;
 mod store_rows;
 mod store_servers;
+mod store_tenants;
+mod tenants_rest;
 mod trusted_issuers;

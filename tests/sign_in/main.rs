@@ -9,6 +9,7 @@ mod introduced;
 mod metadata;
 mod opens;
 mod registering;
+mod tenants;
 mod tokens;
 mod trusting;
 mod workloads;

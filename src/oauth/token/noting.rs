@@ -72,7 +72,7 @@ async fn grant_of(app: &App, form: &Form, kind: GrantType) -> Result<Option<Uuid
                 None => Ok(None),
             }
         }
-        GrantType::ClientCredentials => Ok(None),
+        GrantType::ClientCredentials | GrantType::JwtBearer | GrantType::TokenExchange => Ok(None),
     }
 }
 
@@ -81,5 +81,7 @@ fn shown(kind: GrantType) -> &'static str {
         GrantType::AuthorizationCode => "code",
         GrantType::RefreshToken => "refresh token",
         GrantType::ClientCredentials => "own credentials",
+        GrantType::JwtBearer => "assertion",
+        GrantType::TokenExchange => "token to exchange",
     }
 }
