@@ -4,6 +4,7 @@
 mod assembly;
 mod attempts;
 mod memory;
+mod people;
 pub mod preflight;
 mod signed_in;
 mod vouching;

@@ -2,6 +2,7 @@
 //! except as `Secret` or sealed; a sealed value opens only in the row it was sealed for, because table, row and tenant
 //! are authenticated with it.
 
+pub mod jwk;
 mod token;
 
 pub use token::{KEY_PREFIX, TokenKind, hash_token, is_api_key, is_token, masked, new_api_key, new_secret, new_token};

@@ -81,6 +81,11 @@ impl TenantId {
         if is_slug(text, 64) { Ok(Self(text.into())) } else { Err(BadSlug { text: text.chars().take(80).collect() }) }
     }
 
+    /// Whether it is the tenant of the gateway's administrators, which exists from the first start.
+    pub fn is_default(&self) -> bool {
+        &*self.0 == "default"
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -19,6 +19,7 @@ use crate::crypto::new_api_key;
 use crate::id::TenantId;
 use crate::secret::Secret;
 use crate::store::Store;
+use crate::store::tenants::tenant_of;
 use crate::store::users::UserRow;
 
 /// How long a key made by signing in is good.
@@ -45,6 +46,8 @@ pub struct SignedIn {
     pub key: Secret,
     /// When it ends.
     pub expires_at: OffsetDateTime,
+    /// In which tenant.
+    pub tenant: TenantId,
     /// Whose it is.
     pub user: UserId,
     /// The account's role.
@@ -100,24 +103,28 @@ impl Accounts {
         .await
     }
 
-    /// The account of that name, if the password is its own and it may come in. Ten wrong passwords in a row make a name wait.
+    /// The account of that name, if the password is its own and it may come in: `name` of the first tenant, `tenant/name` of
+    /// another. Ten wrong passwords in a row make a name wait.
     pub async fn check(
         &self,
         store: &Store,
-        tenant: &TenantId,
-        username: &str,
+        login: &str,
         password: Secret,
         now: OffsetDateTime,
     ) -> Result<UserRow, AccessError> {
-        let username = username.trim().to_lowercase();
+        let (tenant, username) = whose(login);
         let name = (tenant.clone(), username.chars().take(64).collect::<String>());
         self.check_patience(&name, now)?;
         let user = match parse_username(&username) {
-            Ok(username) => store.user_named(tenant, &username).await?,
+            Ok(username) => store.user_named(&tenant, &username).await?,
             // The look-up takes no time beside the password; what is no name is told nothing either.
             Err(_) => None,
         };
-        let user = user.filter(|user| user.state == "active");
+        let stands = match &user {
+            Some(user) => store.may_come_in(&tenant, user.id).await?,
+            None => false,
+        };
+        let user = user.filter(|_| stands);
         let hash = user.as_ref().and_then(|user| user.password_hash.clone());
         let fits = self.verify_password(password, hash).await?;
         let Some(user) = user.filter(|_| fits) else {
@@ -132,19 +139,19 @@ impl Accounts {
     pub async fn sign_in(
         &self,
         store: &Store,
-        tenant: &TenantId,
-        username: &str,
+        login: &str,
         password: Secret,
         now: OffsetDateTime,
     ) -> Result<SignedIn, AccessError> {
-        let user = self.check(store, tenant, username, password, now).await?;
+        let user = self.check(store, login, password, now).await?;
+        let tenant = tenant_of(&user.tenant_id)?;
         let role = Role::parse(&user.role).unwrap_or(Role::User);
         let expires_at = now + SIGN_IN_LASTS;
         let key = new_api_key();
-        let mut row = key_row(tenant, user.id, "sign-in", &key, &Scopes::all(), role, now, Some(expires_at));
+        let mut row = key_row(&tenant, user.id, "sign-in", &key, &Scopes::all(), role, now, Some(expires_at));
         "login".clone_into(&mut row.kind);
-        store.insert_login(tenant, &row).await?;
-        Ok(SignedIn { key, expires_at, user: UserId(user.id), role })
+        store.insert_login(&tenant, &row).await?;
+        Ok(SignedIn { key, expires_at, tenant, user: UserId(user.id), role })
     }
 
     /// Runs `job` on a thread for blocking work, when its turn comes.
@@ -202,6 +209,16 @@ pub(super) fn check_password(password: &Secret, username: &str) -> Result<(), Ac
         return Ok(());
     };
     Err(super::invalid("password", message))
+}
+
+/// Tenant and name, lower case, of what somebody typed. No name of an account holds a slash.
+fn whose(login: &str) -> (TenantId, String) {
+    let login = login.trim().to_lowercase();
+    match login.split_once('/').map(|(tenant, name)| (TenantId::parse(tenant), name)) {
+        Some((Ok(tenant), name)) => (tenant, name.to_owned()),
+        // A tenant that cannot be leaves a name that nobody has.
+        _ => (TenantId::default_tenant(), login),
+    }
 }
 
 /// A new row's id.

@@ -69,6 +69,7 @@ pub async fn bootstrap_kept<K>(
             issuer: None,
             subject: None,
             display_name: None,
+            directory: None,
             created_at: micros(now),
             updated_at: micros(now),
         };

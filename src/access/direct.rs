@@ -1,11 +1,10 @@
 //! Callers who show an identity provider's own access token, verified before. No grant of ours stands behind it: it opens the
 //! whole gateway, as its audience is the whole gateway, and is believed for minutes before it is verified again.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use time::OffsetDateTime;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Allow, Caller, Identity, Role, Scopes, SessionType, Shown, TokenRing, UserId};
@@ -55,11 +54,10 @@ impl TokenRing {
             shown: Shown {
                 kind: if who.app_only { SessionType::Service } else { SessionType::OAuth },
                 id,
-                label: id.to_string().into(),
                 name: who.provider.into(),
                 resource: None,
             },
-            ended: CancellationToken::new(),
+            ended: OnceLock::new(),
         }));
         self.remember(token, caller.clone(), who.expires_at.min(now + BELIEVED), now);
         caller

@@ -38,6 +38,9 @@ pub enum AuthError {
     /// Its holder may not come in.
     #[error("the account is disabled")]
     Disabled,
+    /// Its holder's tenant is suspended, or the holder's directory is no longer that tenant's.
+    #[error("the account's organisation is suspended here or no longer let in; ask an administrator of this gateway")]
+    Suspended,
     /// A credential of ours that is no access token, such as a refresh token.
     #[error("this credential is for the token endpoint, not for access")]
     WrongKind,
@@ -58,7 +61,10 @@ pub enum AuthError {
     /// A good token of an identity provider, of somebody who may not come in.
     #[error("the identity provider's token is good, but its account may not come in here; ask an administrator")]
     NotLetIn,
-    /// The database, or the identity provider, did not say.
+    /// The identity provider cannot be asked for what its tokens are verified with.
+    #[error("the identity provider cannot be reached to check its token; try again in a moment")]
+    ProviderAway,
+    /// The database did not say.
     #[error("the credential cannot be checked now; try again in a moment")]
     Unavailable,
 }
@@ -73,14 +79,25 @@ impl AuthError {
             Self::Expired => "expired",
             Self::Revoked => "revoked",
             Self::Disabled => "disabled",
+            Self::Suspended => "suspended",
             Self::WrongKind => "wrong_kind",
             Self::EndedToken => "ended_token",
             Self::WrongResource => "wrong_resource",
             Self::LacksScope => "lacks_scope",
             Self::Foreign => "foreign_token",
             Self::NotLetIn => "not_let_in",
+            Self::ProviderAway => "provider_away",
             Self::Unavailable => "unavailable",
         }
+    }
+}
+
+/// Why an account that stands like this does not come in; none for one that does.
+pub(super) fn barred(state: &str) -> Option<AuthError> {
+    match state {
+        "active" => None,
+        "disabled" => Some(AuthError::Disabled),
+        _ => Some(AuthError::Suspended),
     }
 }
 
@@ -100,7 +117,8 @@ struct Entry {
     /// Microseconds since 1970; `i64::MAX`: it does not expire.
     expires_at: i64,
     revoked: bool,
-    disabled: bool,
+    /// Why its holder does not come in.
+    barred: Option<AuthError>,
     used: Arc<Used>,
 }
 
@@ -168,8 +186,8 @@ impl KeyRing {
         if entry.revoked {
             return Err(AuthError::Revoked);
         }
-        if entry.disabled {
-            return Err(AuthError::Disabled);
+        if let Some(error) = entry.barred {
+            return Err(error);
         }
         if entry.expires_at <= now {
             return Err(AuthError::Expired);
@@ -240,7 +258,7 @@ pub(super) fn is_plausible(token: &str) -> bool {
 
 impl Entry {
     fn is_good(&self, now: i64) -> bool {
-        !self.revoked && !self.disabled && self.expires_at > now
+        !self.revoked && self.barred.is_none() && self.expires_at > now
     }
 
     fn read(row: HeldKeyRow, before: Option<&Self>) -> Result<Self, StoreError> {
@@ -263,7 +281,6 @@ impl Entry {
             shown: Shown {
                 kind: if key.kind == "login" { SessionType::Login } else { SessionType::ApiKey },
                 id: key.id,
-                label: key.id.to_string().into(),
                 name: key.name.into(),
                 resource: None,
             },
@@ -272,13 +289,14 @@ impl Entry {
             ended: same
                 .map(|entry| entry.caller.ended().clone())
                 .filter(|ended| !ended.is_cancelled())
-                .unwrap_or_default(),
+                .unwrap_or_default()
+                .into(),
         }));
         Ok(Self {
             caller,
             expires_at: key.expires_at.unwrap_or(i64::MAX),
             revoked,
-            disabled: user_state != "active",
+            barred: barred(&user_state),
             used: before.map_or_else(
                 || Arc::new(Used { key: key_id, last: AtomicI64::new(stored), stored: AtomicI64::new(stored) }),
                 |entry| Arc::clone(&entry.used),

@@ -10,11 +10,13 @@ pub mod keys;
 mod opening;
 pub mod role;
 pub mod scopes;
+mod shared;
+pub mod tenants;
 pub mod tokens;
 pub mod users;
 pub mod visibility;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -162,8 +164,8 @@ struct Identity {
     role: Role,
     scopes: Arc<Scopes>,
     shown: Shown,
-    /// Cancelled when the credential stops being good.
-    ended: CancellationToken,
+    /// Cancelled when the credential stops being good; made for the first who wants to hear of it.
+    ended: OnceLock<CancellationToken>,
 }
 
 /// The credential that was shown.
@@ -172,12 +174,10 @@ struct Shown {
     kind: SessionType,
     /// The key, or the grant that the token belongs to.
     id: Uuid,
-    /// The same as text.
-    label: Arc<str>,
     /// What its holder calls the key, or the name of the client that holds the token.
     name: Arc<str>,
     /// The path of the only resource that it opens; none: every one.
-    resource: Option<Box<str>>,
+    resource: Option<Arc<str>>,
 }
 
 impl Caller {
@@ -231,11 +231,6 @@ impl Caller {
         self.0.shown.id
     }
 
-    /// The same as text, for records.
-    pub fn credential_label(&self) -> &Arc<str> {
-        &self.0.shown.label
-    }
-
     /// What its holder calls the key, or the name of the client that holds the token.
     pub fn credential_name(&self) -> &str {
         &self.0.shown.name
@@ -259,7 +254,12 @@ impl Caller {
     /// Cancelled when the credential stops being good: revoked, expired, or its holder disabled. For what is held open longer
     /// than a request.
     pub fn ended(&self) -> &CancellationToken {
-        &self.0.ended
+        self.0.ended.get_or_init(CancellationToken::new)
+    }
+
+    /// Whether it has stopped being good.
+    pub fn has_ended(&self) -> bool {
+        self.0.ended.get().is_some_and(CancellationToken::is_cancelled)
     }
 
     /// Whether the key may be used to manage, which each call then bounds by role.

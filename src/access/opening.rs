@@ -29,6 +29,14 @@ impl<'a> Opening<'a> {
         }
     }
 
+    /// The path of the same resource at the older transport: `/sse`, `/sse/{server}`.
+    pub fn older(self) -> impl fmt::Display {
+        fmt::from_fn(move |f| match self {
+            Self::One(server) => write!(f, "/sse/{server}"),
+            _ => f.write_str("/sse"),
+        })
+    }
+
     /// The scopes that open it: what a client is told to ask for.
     pub fn scope(self) -> &'static str {
         match self {

@@ -7,13 +7,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use super::keyring::barred;
+use super::shared::Shared;
 use super::{Allow, AuthError, Caller, Identity, Role, Scopes, SessionType, Shown, UserId};
 use crate::crypto::{TokenKind, hash_token, is_token};
 use crate::id::{Principal, TenantId};
@@ -37,7 +39,7 @@ const OVERLAP: i64 = 10_000_000;
 const ENDED_AT_ONCE: i64 = 10_000;
 
 type Hash = [u8; 32];
-type Shard = HashMap<Hash, Arc<Entry>, ahash::RandomState>;
+type Shard = HashMap<Hash, Entry, ahash::RandomState>;
 
 /// See the module. Cheap to clone; clones are one ring.
 #[derive(Debug, Clone)]
@@ -51,6 +53,9 @@ struct Inner {
     most: usize,
     held: AtomicUsize,
     unknown: Mutex<HashMap<Hash, i64, ahash::RandomState>>,
+    texts: Shared<Arc<str>>,
+    tenants: Shared<TenantId>,
+    scopes: Shared<Arc<Scopes>>,
     readers: Semaphore,
     /// The end of a grant up to which was asked; microseconds since 1970.
     asked_up_to: AtomicI64,
@@ -76,6 +81,9 @@ impl TokenRing {
             most: most.max(SHARDS),
             held: AtomicUsize::new(0),
             unknown: Mutex::default(),
+            texts: Shared::default(),
+            tenants: Shared::default(),
+            scopes: Shared::default(),
             readers: Semaphore::new(READERS),
             asked_up_to: AtomicI64::new(micros(now)),
         }))
@@ -86,7 +94,7 @@ impl TokenRing {
         let hash = hash_token(token);
         let now = micros(now);
         let shard = self.read(&hash);
-        let entry = shard.get(&hash).filter(|entry| entry.expires_at > now && !entry.caller.ended().is_cancelled())?;
+        let entry = shard.get(&hash).filter(|entry| entry.expires_at > now && !entry.caller.has_ended())?;
         if now - entry.used.load(Relaxed) >= SAME_USE {
             entry.used.fetch_max(now, Relaxed);
         }
@@ -116,8 +124,8 @@ impl TokenRing {
             self.remember_unknown(hash, at);
             return Err(AuthError::EndedToken);
         };
-        if row.state != "active" {
-            return Err(AuthError::Disabled);
+        if let Some(error) = barred(&row.state) {
+            return Err(error);
         }
         let expires_at = row.expires_at;
         let caller = self.caller(row).map_err(|error| {
@@ -125,7 +133,7 @@ impl TokenRing {
             AuthError::Unavailable
         })?;
         let entry = Entry { caller: caller.clone(), expires_at, used: AtomicI64::new(at), stored: AtomicI64::new(0) };
-        self.keep(hash, Arc::new(entry), at);
+        self.keep(hash, entry, at);
         Ok(caller)
     }
 
@@ -192,17 +200,21 @@ impl TokenRing {
     /// Writes to the store when grants were last used, as far as it is not written yet; says how many. For a job, every half
     /// minute or so, and for the graceful stop.
     pub async fn flush_used(&self, store: &Store) -> Result<usize, StoreError> {
-        let mut due = Vec::new();
+        let mut due: Vec<(Hash, (Uuid, i64))> = Vec::new();
         for shard in &self.0.shards {
             let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
-            due.extend(shard.values().filter(|entry| entry.used.load(Relaxed) > entry.stored.load(Relaxed)).cloned());
+            due.extend(shard.iter().filter_map(|(hash, entry)| {
+                let used = entry.used.load(Relaxed);
+                (used > entry.stored.load(Relaxed)).then(|| (*hash, (entry.caller.credential(), used)))
+            }));
         }
         for some in due.chunks(500) {
-            let rows: Vec<(Uuid, i64)> =
-                some.iter().map(|entry| (entry.caller.credential(), entry.used.load(Relaxed))).collect();
+            let rows: Vec<(Uuid, i64)> = some.iter().map(|(_, row)| *row).collect();
             store.touch_grants(&rows).await?;
-            for (entry, (_, used)) in some.iter().zip(&rows) {
-                entry.stored.fetch_max(*used, Relaxed);
+            for (hash, (_, used)) in some {
+                if let Some(entry) = self.read(hash).get(hash) {
+                    entry.stored.fetch_max(*used, Relaxed);
+                }
             }
         }
         Ok(due.len())
@@ -225,25 +237,25 @@ impl TokenRing {
 
     fn caller(&self, row: LiveTokenRow) -> Result<Caller, StoreError> {
         let role = Role::parse(&row.role).ok_or_else(|| StoreError::Corrupt(format!("role `{}`", row.role)))?;
-        let issuer: Arc<str> = row.issuer.map_or_else(|| "local".into(), Into::into);
+        let shared = |text: &str| self.0.texts.get(text, |text| Ok::<_, StoreError>(text.into()));
+        let issuer = shared(row.issuer.as_deref().unwrap_or("local"))?;
         let subject: Arc<str> = row.subject.map_or_else(|| row.user_id.to_string().into(), Into::into);
         // A token of another public URL opens nothing under this one; neither does one without a resource.
         let resource = row.resource.as_deref().and_then(|uri| uri.strip_prefix(&*self.0.issuer)).unwrap_or_default();
         Ok(Caller(Arc::new(Identity {
             principal: Principal { issuer, subject },
-            tenant: tenant_of(&row.tenant_id)?,
+            tenant: self.0.tenants.get(&row.tenant_id, tenant_of)?,
             user: UserId(row.user_id),
             username: row.username.into(),
             role,
-            scopes: Arc::new(scopes(&row.scopes)),
+            scopes: self.0.scopes.get(&row.scopes, |text| Ok::<_, StoreError>(Arc::new(scopes(text))))?,
             shown: Shown {
                 kind: if row.kind == "service" { SessionType::Service } else { SessionType::OAuth },
                 id: row.grant_id,
-                label: row.grant_id.to_string().into(),
-                name: row.client_name.unwrap_or_default().into(),
-                resource: Some(resource.into()),
+                name: shared(row.client_name.as_deref().unwrap_or_default())?,
+                resource: Some(shared(resource)?),
             },
-            ended: tokio_util::sync::CancellationToken::new(),
+            ended: OnceLock::new(),
         })))
     }
 
@@ -252,10 +264,10 @@ impl TokenRing {
         let at = micros(now);
         // No grant stands behind it whose use would be stored.
         let (used, stored) = (AtomicI64::new(at), AtomicI64::new(i64::MAX));
-        self.keep(hash_token(token), Arc::new(Entry { caller, expires_at: micros(expires_at), used, stored }), at);
+        self.keep(hash_token(token), Entry { caller, expires_at: micros(expires_at), used, stored }, at);
     }
 
-    fn keep(&self, hash: Hash, entry: Arc<Entry>, now: i64) {
+    fn keep(&self, hash: Hash, entry: Entry, now: i64) {
         let most = self.0.most / SHARDS;
         let mut shard = self.write(&hash);
         if shard.len() >= most && !shard.contains_key(&hash) {

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::accounts::{check_password, new_id};
-use super::{AccessError, Accounts, Admin, Caller, Role, UserId, invalid};
+use super::{AccessError, Accounts, Admin, Caller, Role, UserId, invalid, tenants};
 use crate::secret::Secret;
 use crate::store::users::{UserChange, UserRow};
 use crate::store::{Store, StoreError, at, micros};
@@ -51,18 +51,37 @@ pub struct NewPassword {
     pub current: Option<Secret>,
 }
 
-/// Makes an account; with no password it can only be used through keys.
+/// An account that is asked for.
+#[derive(Debug)]
+pub struct UserOrder {
+    /// Its name.
+    pub username: String,
+    /// With none it can only be used through keys.
+    pub password: Option<Secret>,
+    /// What it may at most.
+    pub role: Role,
+    /// Another tenant than the own, for administrators of the gateway.
+    pub tenant: Option<String>,
+}
+
+/// Makes an account.
 pub async fn create(
     store: &Store,
     accounts: &Accounts,
     admin: &Admin,
-    username: &str,
-    password: Option<Secret>,
-    role: Role,
+    order: UserOrder,
     now: OffsetDateTime,
 ) -> Result<UserView, AccessError> {
+    let UserOrder { username, password, role, tenant } = order;
     admin.may_give(role)?;
-    let username = parse_username(username)?;
+    let tenant = match tenant {
+        None => admin.tenant().clone(),
+        Some(id) => tenants::known(store, admin, &id).await?,
+    };
+    if role == Role::Admin && !tenant.is_default() {
+        return Err(invalid("role", "the gateway's administrators are of the tenant `default`; give tenant_admin"));
+    }
+    let username = parse_username(&username)?;
     let password_hash = match password {
         Some(password) => {
             check_password(&password, &username)?;
@@ -72,7 +91,7 @@ pub async fn create(
     };
     let row = UserRow {
         id: new_id(),
-        tenant_id: admin.tenant().as_str().to_owned(),
+        tenant_id: tenant.as_str().to_owned(),
         username,
         password_hash,
         role: role.as_str().to_owned(),
@@ -80,10 +99,11 @@ pub async fn create(
         issuer: None,
         subject: None,
         display_name: None,
+        directory: None,
         created_at: micros(now),
         updated_at: micros(now),
     };
-    store.insert_user(admin.tenant(), &row).await?;
+    store.insert_user(&tenant, &row).await?;
     Ok(view(row)?)
 }
 

@@ -1,5 +1,6 @@
-//! SURFACE: the REST API, `/api/v1`: servers, keys, accounts, OAuth clients, signing in, finding tools. One file per resource. Every
-//! error is a problem document; every change is in force on this replica before its answer goes out.
+//! SURFACE: the REST API, `/api/v1`: servers, keys, accounts, OAuth clients, trusted issuers, tenants, signing in and what came of
+//! it, finding tools. One file per resource. Every error is a problem document; every change is in force on this replica before
+//! its answer goes out.
 
 mod apply;
 mod clients;
@@ -7,6 +8,9 @@ mod discovery;
 mod keys;
 mod servers;
 mod session;
+mod sign_ins;
+mod tenants;
+mod trusted_issuers;
 mod users;
 
 use axum::Router;
@@ -38,6 +42,12 @@ pub fn table() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/oauth-clients/{id}", get(clients::read).patch(clients::patch).delete(clients::delete)),
         ("/oauth-clients/{id}/secrets", post(clients::add_secret)),
         ("/oauth-clients/{id}/secrets/{hint}", delete(clients::remove_secret)),
+        ("/trusted-issuers", get(trusted_issuers::list).post(trusted_issuers::create)),
+        ("/trusted-issuers/{name}", get(trusted_issuers::read).delete(trusted_issuers::delete)),
+        ("/sign-ins", get(sign_ins::list)),
+        ("/sign-ins/{id}", get(sign_ins::read)),
+        ("/admin/tenants", get(tenants::list).post(tenants::create)),
+        ("/admin/tenants/{id}", get(tenants::read).patch(tenants::patch).delete(tenants::delete)),
         ("/login", post(session::login)),
         ("/logout", post(session::logout)),
         ("/me", get(session::me)),

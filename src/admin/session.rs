@@ -21,6 +21,7 @@ use crate::web::problem::Problem;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SignIn {
+    /// `name`, or `tenant/name` of another tenant than the first.
     username: String,
     password: Secret,
 }
@@ -35,13 +36,14 @@ struct SignedIn {
 }
 
 pub(super) async fn login(app: App, Source(source): Source, Body(body): Body<SignIn>) -> Result<Response, Problem> {
-    let (tenant, at, metrics) = (TenantId::default_tenant(), now(), app.recorder.metrics());
-    let look = app.accounts.sign_in(&app.store, &tenant, &body.username, body.password, at);
+    let (at, metrics) = (now(), app.recorder.metrics());
+    let look = app.accounts.sign_in(&app.store, &body.username, body.password, at);
     let made = app.attempt(source, at, look, AccessError::is_wrong).await;
     let reason = made.as_ref().err().map_or("", AccessError::reason);
-    metrics.auth(tenant.as_str(), "login", made.is_ok(), reason);
+    let tenant = made.as_ref().map_or("", |made| made.tenant.as_str());
+    metrics.auth(tenant, "login", made.is_ok(), reason);
     let made = made?;
-    metrics.login(tenant.as_str(), "local", at);
+    metrics.login(made.tenant.as_str(), "local", at);
     app.changed().await?;
     let answer = SignedIn { key: made.key, expires_at: made.expires_at, user_id: made.user, role: made.role };
     Ok(([(CACHE_CONTROL, "no-store")], Json(answer)).into_response())

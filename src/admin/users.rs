@@ -7,7 +7,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::keys::named;
-use crate::access::users::{self, NewPassword, UserEdit, UserView};
+use crate::access::users::{self, NewPassword, UserEdit, UserOrder, UserView};
 use crate::access::{AccessError, Admin, Caller, Role};
 use crate::app::App;
 use crate::secret::Secret;
@@ -24,6 +24,8 @@ pub(super) struct Order {
     password: Option<Secret>,
     /// Absent: `user`.
     role: Option<Role>,
+    /// Absent: the caller's own.
+    tenant_id: Option<String>,
 }
 
 /// What is to change.
@@ -65,10 +67,13 @@ pub(super) async fn list(
 }
 
 pub(super) async fn create(app: App, admin: Admin, Body(order): Body<Order>) -> Result<Response, Problem> {
-    let role = order.role.unwrap_or(Role::User);
-    let user = users::create(&app.store, &app.accounts, &admin, &order.username, order.password, role, now()).await?;
+    let Order { username, password, role, tenant_id: tenant } = order;
+    let own = tenant.as_deref().is_none_or(|id| id == admin.tenant().as_str());
+    let order = UserOrder { username, password, role: role.unwrap_or(Role::User), tenant };
+    let user = users::create(&app.store, &app.accounts, &admin, order, now()).await?;
     app.changed().await?;
-    let location = [(LOCATION, format!("/api/v1/users/{}", user.id))];
+    // An account of another tenant can be made from here, but not looked at.
+    let location = own.then(|| [(LOCATION, format!("/api/v1/users/{}", user.id))]);
     Ok((StatusCode::CREATED, location, Json(user)).into_response())
 }
 

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::App;
-use crate::grants::{End, EndReason, Ids, Login, LoginState, OauthCode, Person, Refusal};
+use crate::grants::{End, EndReason, Ids, Login, LoginState, OauthCode, Refusal};
 use crate::id::TenantId;
 use crate::idp::{Class, IdpError, ProviderTokens, Rechecked};
 use crate::store::now;
@@ -86,14 +86,7 @@ impl App {
         let Some(role) = person.role else {
             return Err(self.end_login(login, LoginState::Dead, "no_role", "no role is left", None, now).await?);
         };
-        let known = Person {
-            issuer: &person.issuer,
-            subject: &person.subject,
-            username: &person.username,
-            display_name: person.display_name.as_deref(),
-            role,
-        };
-        match self.grants.account_for(&login.tenant, &known, now).await {
+        match self.account_of(&person, role, now).await {
             // Another role is in force before the next token goes out.
             Ok(_) => Ok(self.changed().await?),
             Err(refusal) if refusal.code == OauthCode::AccessDenied => {
@@ -137,7 +130,7 @@ impl App {
         now: OffsetDateTime,
     ) -> Result<Refusal, Refusal> {
         self.grants.login_refused(&login.tenant, login.id, state, reason, claims, now).await?;
-        let all = matches!(detail, "disabled" | "no_role" | "refused" | "other_tenant");
+        let all = matches!(detail, "disabled" | "no_role" | "refused" | "other_tenant" | "unknown_directory");
         let which = if all { Ids::User(login.user) } else { Ids::Login(login.id) };
         self.end_sessions(&login.tenant, which, End { reason: EndReason::Error, detail }).await?;
         let text = if state == LoginState::NeedsInteraction {

@@ -1,6 +1,6 @@
 //! `clients`: OAuth clients that an administrator registers. A secret is shown once; the gateway keeps only its hash.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
@@ -28,7 +28,9 @@ Examples:
   mcp-gateway clients add desktop --redirect http://127.0.0.1/callback
   mcp-gateway clients add portal --kind confidential --redirect https://portal.example/callback
   mcp-gateway clients add nightly --kind service --role server_owner --scope mcp --scope admin
-  mcp-gateway clients add portal --kind confidential --redirect https://portal.example/callback --jwks keys.json";
+  mcp-gateway clients add portal --kind confidential --redirect https://portal.example/callback --jwks keys.json
+  mcp-gateway clients add editor --kind confidential --grant jwt-bearer
+  mcp-gateway clients add build --kind service --workload https://token.actions.githubusercontent.com=repo:me/app:ref:refs/heads/main";
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Kind {
@@ -58,6 +60,13 @@ struct Parts {
     /// URL of those keys
     #[arg(long, value_name = "URL")]
     jwks_uri: Option<String>,
+    /// What it exchanges for tokens, instead of what is usual for its kind: `authorization_code`, `refresh_token`,
+    /// `client_credentials`, jwt-bearer, token-exchange; more than once for more
+    #[arg(long = "grant", value_name = "TYPE")]
+    grants: Vec<String>,
+    /// Program that a service is by the word of a trusted issuer, instead of a secret; more than once for more
+    #[arg(long = "workload", value_name = "ISSUER=SUBJECT", value_parser = workload, conflicts_with_all = ["jwks", "jwks_uri"])]
+    workloads: Vec<(String, String)>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -118,6 +127,7 @@ enum Action {
 }
 
 const PATH: &str = "oauth-clients";
+const WHAT: (&str, &str) = ("client", "clients list");
 
 /// Carries out `clients …`.
 pub async fn run(clients: Clients, gateway: &Gateway, screen: Screen) -> anyhow::Result<Verdict> {
@@ -145,7 +155,7 @@ pub async fn run(clients: Clients, gateway: &Gateway, screen: Screen) -> anyhow:
             })?;
         }
         Action::Show { id } => {
-            let view = gateway.get(&[PATH, &id]).await.map_err(|error| unknown(error, &id))?.value;
+            let view = gateway.get(&[PATH, &id]).await.map_err(|error| unknown(error, WHAT, &id))?.value;
             screen.show(&view, || page(&view))?;
         }
         Action::Edit { id, name, parts } => {
@@ -155,15 +165,15 @@ pub async fn run(clients: Clients, gateway: &Gateway, screen: Screen) -> anyhow:
             }
             parts.put(&mut body)?;
             let answer = gateway.api(Method::PATCH, &[PATH, &id], Some(serde_json::to_vec(&body)?), None).await;
-            let view = answer.map_err(|error| unknown(error, &id))?.value;
+            let view = answer.map_err(|error| unknown(error, WHAT, &id))?.value;
             screen.show(&view, || format!("changed {}\n", clean(&id)))?;
         }
         Action::Remove { id } => {
-            gateway.delete(&[PATH, &id]).await.map_err(|error| unknown(error, &id))?;
+            gateway.delete(&[PATH, &id]).await.map_err(|error| unknown(error, WHAT, &id))?;
             screen.show(&json!({ "removed": id }), || format!("removed {}\n", clean(&id)))?;
         }
         Action::Rotate { id, drop: None } => {
-            let view = gateway.act(&[PATH, &id, "secrets"]).await.map_err(|error| unknown(error, &id))?;
+            let view = gateway.act(&[PATH, &id, "secrets"]).await.map_err(|error| unknown(error, WHAT, &id))?;
             told(&view, screen, String::new)?;
             if !screen.is_json() {
                 note("the secret before is still good; end it with --drop when the client shows the new one");
@@ -189,16 +199,42 @@ impl Parts {
         if let Some(role) = self.role {
             body["role"] = role.into();
         }
+        if !self.grants.is_empty() {
+            body["grant_types"] = json!(self.grants.iter().map(|name| grant_type(name)).collect::<Vec<_>>());
+        }
+        if !self.workloads.is_empty() {
+            let one = |(issuer, subject): &(String, String)| json!({ "issuer": issuer, "subject": subject });
+            body["workloads"] = self.workloads.iter().map(one).collect();
+        }
         if let Some(file) = self.jwks {
-            let text = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-            body["jwks"] = serde_json::from_slice(&text)
-                .map_err(|error| Failure::usage(format!("{} is no JSON Web Key Set: {error}", file.display())))?;
+            body["jwks"] = key_set(&file)?;
         }
         if let Some(url) = self.jwks_uri {
             body["jwks_uri"] = url.into();
         }
         Ok(())
     }
+}
+
+/// A JSON Web Key Set in a file.
+pub(super) fn key_set(file: &Path) -> anyhow::Result<Value> {
+    let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let read = serde_json::from_slice(&text);
+    Ok(read.map_err(|error| Failure::usage(format!("{} is no JSON Web Key Set: {error}", file.display())))?)
+}
+
+/// The name of a grant type on the wire; two have short names here.
+fn grant_type(name: &str) -> String {
+    match name {
+        "jwt-bearer" | "token-exchange" => format!("urn:ietf:params:oauth:grant-type:{name}"),
+        name => name.to_owned(),
+    }
+}
+
+/// `ISSUER=SUBJECT`.
+fn workload(text: &str) -> Result<(String, String), String> {
+    let (issuer, subject) = text.split_once('=').ok_or("write ISSUER=SUBJECT")?;
+    Ok((issuer.to_owned(), subject.to_owned()))
 }
 
 /// Shows what was made: the secret alone on its line, if there is one, so that a script can take it.
@@ -220,6 +256,7 @@ fn page(view: &Value) -> String {
         ("proof", text_at(view, "/token_endpoint_auth_method")),
         ("role", text_at(view, "/role")),
         ("scopes", words(&view["scopes"])),
+        ("grants", words(&view["grant_types"])),
         ("redirects", words(&view["redirect_uris"])),
         ("keys", text_at(view, "/jwks_uri")),
         ("registered", text_at(view, "/created_at")),
@@ -227,6 +264,10 @@ fn page(view: &Value) -> String {
         if text != "-" {
             table.row([(label.to_owned(), Tone::Dim), (text, Tone::Plain)]);
         }
+    }
+    for workload in view["workloads"].as_array().into_iter().flatten() {
+        let text = format!("{} of {}", text_at(workload, "/subject"), text_at(workload, "/issuer"));
+        table.row([("workload".to_owned(), Tone::Dim), (text, Tone::Plain)]);
     }
     for secret in view["secrets"].as_array().into_iter().flatten() {
         let text = format!("{}… since {}", text_at(secret, "/hint"), text_at(secret, "/created_at"));
@@ -236,17 +277,17 @@ fn page(view: &Value) -> String {
 }
 
 /// A list in one cell.
-fn words(list: &Value) -> String {
+pub(super) fn words(list: &Value) -> String {
     let words: Vec<_> = list.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     if words.is_empty() { "-".to_owned() } else { words.join(" ") }
 }
 
-/// Says which client is not there.
-fn unknown(error: anyhow::Error, id: &str) -> anyhow::Error {
+/// Says what is not there: a client, or what else is kept so, and how those are listed that are.
+pub(super) fn unknown(error: anyhow::Error, (what, list): (&str, &str), id: &str) -> anyhow::Error {
     let failure = Failure::of(error);
     if failure.status != Some(404) || failure.code.is_none() {
         return failure.into();
     }
-    let failure = Failure { what: format!("there is no client `{id}`"), details: Vec::new(), ..failure };
-    failure.advise("`mcp-gateway clients list` shows those there are").into()
+    let failure = Failure { what: format!("there is no {what} `{id}`"), details: Vec::new(), ..failure };
+    failure.advise(format!("`mcp-gateway {list}` shows those there are")).into()
 }

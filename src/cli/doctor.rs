@@ -1,65 +1,61 @@
 //! `doctor`: checks the set-up line by line and says what to do. What keeps the gateway from starting is checked by the very
 //! functions that refuse the start (`app::preflight`, `serve`). It changes nothing but a probe file that it removes again.
 
+mod oauth;
+
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use clap::{Args, Subcommand};
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::Verdict;
 use super::failure::Failure;
+use super::findings::{Findings, Mark};
 use super::gateway::{Gateway, Reach};
-use super::screen::{Screen, Table, Tone, clean, text_at};
+use super::screen::{Screen, text_at};
 use crate::app::preflight::{self, Sealing};
 use crate::config::{DotEnv, Settings, check_names};
 use crate::serve::{AccessFile, check_tls};
 use crate::store::look::Seen;
 
-/// Shown under `--help`.
-pub const EXAMPLES: &str = "\
+const EXAMPLES: &str = "\
 Each line says OK, WARN or FAIL and what to do. The exit code is 1 when a line says FAIL. Give the flags and variables that the
 gateway is started with.
 
 Examples:
   mcp-gateway doctor
+  mcp-gateway doctor oauth --as vscode
   MREG_DATA_DIR=/var/lib/mcp-gateway mcp-gateway doctor --json";
+
+/// Check the set-up and say what to do
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Doctor {
+    #[command(subcommand)]
+    what: Option<What>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Sign in as a client would, and name the first step that does not work
+    Oauth(oauth::Oauth),
+}
 
 /// More files than this in the data folder are not looked at.
 const MAX_FILES: usize = 1_000;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Mark {
-    Ok,
-    Warn,
-    Fail,
-}
-
-#[derive(Debug)]
-struct Finding {
-    check: String,
-    mark: Mark,
-    what: String,
-    advice: String,
-}
-
-#[derive(Debug, Default)]
-struct Findings(Vec<Finding>);
-
-impl Findings {
-    fn say(&mut self, check: &str, mark: Mark, what: impl Into<String>, advice: impl Into<String>) {
-        self.0.push(Finding { check: check.to_owned(), mark, what: what.into(), advice: advice.into() });
+/// Checks everything, or what is asked for, and shows it.
+pub async fn run(doctor: &Doctor, dotenv: &DotEnv, reach: &Reach, screen: Screen) -> anyhow::Result<Verdict> {
+    let settings = &doctor.settings;
+    if let Some(What::Oauth(oauth)) = &doctor.what {
+        return oauth::run(oauth, settings.listen.public_url.as_ref(), reach, screen).await;
     }
-
-    fn fine(&mut self, check: &str, what: impl Into<String>) {
-        self.say(check, Mark::Ok, what, "");
-    }
-}
-
-/// Checks everything and shows it.
-pub async fn run(settings: &Settings, dotenv: &DotEnv, reach: &Reach, screen: Screen) -> anyhow::Result<Verdict> {
     let mut found = Findings::default();
     check_settings(settings, dotenv, &mut found);
     check_folder(&settings.data.data_dir, &mut found);
@@ -71,9 +67,7 @@ pub async fn run(settings: &Settings, dotenv: &DotEnv, reach: &Reach, screen: Sc
     let mut reach = reach.clone();
     reach.data.clone_from(&settings.data.data_dir);
     check_gateway(settings, &reach, &mut found).await;
-    let worst = found.0.iter().map(|finding| finding.mark).max().unwrap_or(Mark::Ok);
-    screen.show(&document(&found.0, worst), || render(&found.0))?;
-    Ok(if worst == Mark::Fail { Verdict::Bad } else { Verdict::Fine })
+    found.show(screen)
 }
 
 fn check_settings(settings: &Settings, dotenv: &DotEnv, found: &mut Findings) {
@@ -331,40 +325,6 @@ fn in_path(program: &str, path: Option<&std::ffi::OsStr>) -> Option<PathBuf> {
         return Some(PathBuf::from(program)).filter(|file| runs(file));
     }
     std::env::split_paths(path?).map(|dir| dir.join(program)).find(|file| runs(file))
-}
-
-fn document(findings: &[Finding], worst: Mark) -> Value {
-    let word = |mark| match mark {
-        Mark::Ok => "ok",
-        Mark::Warn => "warn",
-        Mark::Fail => "fail",
-    };
-    let checks: Vec<Value> = findings
-        .iter()
-        .map(|finding| {
-            json!({ "check": finding.check, "result": word(finding.mark), "what": finding.what,
-                "advice": Some(&finding.advice).filter(|advice| !advice.is_empty()) })
-        })
-        .collect();
-    json!({ "result": word(worst), "checks": checks })
-}
-
-fn render(findings: &[Finding]) -> String {
-    let mut table = Table::new(&["", "CHECK", "WHAT"]);
-    for finding in findings {
-        let (word, tone) = match finding.mark {
-            Mark::Ok => ("OK", Tone::Good),
-            Mark::Warn => ("WARN", Tone::Warn),
-            Mark::Fail => ("FAIL", Tone::Bad),
-        };
-        let mut what = clean(&finding.what);
-        if !finding.advice.is_empty() {
-            what.push_str(" → ");
-            what.push_str(&clean(&finding.advice));
-        }
-        table.row([(word.to_owned(), tone), (finding.check.clone(), Tone::Plain), (what, Tone::Plain)]);
-    }
-    table.render("")
 }
 
 #[cfg(test)]

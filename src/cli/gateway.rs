@@ -24,6 +24,8 @@ const DEFAULT_GATEWAY: &str = "http://127.0.0.1:8001";
 const WAIT: Duration = Duration::from_mins(1);
 /// More pages than this are no list but a loop.
 const MAX_PAGES: usize = 2_000;
+/// Most items of one page.
+const LARGEST_PAGE: usize = 500;
 
 /// Which gateway, and as whom. Every command takes these.
 #[derive(Debug, Clone, Args)]
@@ -170,13 +172,28 @@ impl Gateway {
         self.api(Method::DELETE, segments, None, None).await.map(drop)
     }
 
+    /// `DELETE` under `/api/v1` with a query.
+    pub async fn delete_with(&self, segments: &[&str], query: &[(&str, String)]) -> anyhow::Result<()> {
+        let mut url = self.url(&[&["api", "v1"], segments].concat());
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        read(&self.raw(Method::DELETE, &url, None, None).await?).map(drop)
+    }
+
     /// Every item of a list, page after page.
     pub async fn all(&self, segments: &[&str]) -> anyhow::Result<Vec<Value>> {
+        self.list(segments, &[], usize::MAX).await
+    }
+
+    /// The first `most` items of a list with these parameters, page after page.
+    pub async fn list(&self, segments: &[&str], query: &[(&str, &str)], most: usize) -> anyhow::Result<Vec<Value>> {
         let mut items = Vec::new();
         let mut cursor: Option<String> = None;
         for _ in 0..MAX_PAGES {
             let mut url = self.url(&[&["api", "v1"], segments].concat());
-            url.query_pairs_mut().append_pair("limit", "500");
+            let page = most.saturating_sub(items.len()).min(LARGEST_PAGE);
+            url.query_pairs_mut().extend_pairs(query).append_pair("limit", &page.to_string());
             if let Some(cursor) = &cursor {
                 url.query_pairs_mut().append_pair("cursor", cursor);
             }
@@ -186,7 +203,7 @@ impl Gateway {
                 _ => return Err(no_list(&url).into()),
             }
             match page.get("next_cursor").and_then(Value::as_str) {
-                Some(next) if cursor.as_deref() != Some(next) => cursor = Some(next.to_owned()),
+                Some(next) if cursor.as_deref() != Some(next) && items.len() < most => cursor = Some(next.to_owned()),
                 _ => return Ok(items),
             }
         }

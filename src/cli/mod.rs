@@ -8,9 +8,11 @@ mod demo;
 mod diff;
 mod doctor;
 mod effective;
+mod entra;
 mod expand;
 mod export;
 mod failure;
+mod findings;
 mod gateway;
 pub mod guard;
 mod http;
@@ -24,8 +26,11 @@ mod roles;
 mod sample;
 mod screen;
 mod servers;
+mod signins;
 mod spec_flags;
 mod status;
+mod tenants;
+mod trust;
 mod users;
 mod view;
 
@@ -78,8 +83,14 @@ enum Command {
     Keys(keys::Keys),
     /// Manage local users
     Users(users::Users),
+    /// Manage tenants: organisations that share the gateway
+    Tenants(tenants::Tenants),
     /// Register OAuth clients
     Clients(clients::Clients),
+    /// Say whose assertions are taken for tokens
+    Trust(trust::Trust),
+    /// Look at attempts to sign in, and why one failed
+    Signins(signins::Signins),
     /// Bring the registry to what a file says
     Apply(apply::Apply),
     /// Register the servers of a client's configuration file (Claude, VS Code, Cursor)
@@ -90,8 +101,9 @@ enum Command {
     #[command(after_help = "Examples:\n  mcp-gateway status\n  mcp-gateway status --json")]
     Status,
     /// Check the set-up and say what to do
-    #[command(after_help = doctor::EXAMPLES)]
-    Doctor(Box<Settings>),
+    Doctor(Box<doctor::Doctor>),
+    /// Look at the registration of the gateway in Microsoft Entra ID
+    Entra(Box<entra::Entra>),
     /// Print the settings in force and where each came from
     #[command(after_help = "Examples:\n  mcp-gateway config\n  MREG_PORT=9000 mcp-gateway config --json")]
     Config(Box<Settings>),
@@ -203,7 +215,8 @@ fn run(cli: Cli, matches: &clap::ArgMatches, dotenv: &DotEnv, screen: Screen) ->
             startable(&settings, dotenv)?;
             serve(&settings.log.clone(), demo::run(*settings, screen))
         }
-        Command::Doctor(settings) => one_thread()?.block_on(doctor::run(&settings, dotenv, &reach, screen)),
+        Command::Doctor(doctor) => one_thread()?.block_on(doctor::run(&doctor, dotenv, &reach, screen)),
+        Command::Entra(entra) => one_thread()?.block_on(entra::run(&entra, screen)),
         Command::Apply(apply) => one_thread()?.block_on(apply::run(&apply, &reach, screen)),
         Command::Import(import) => one_thread()?.block_on(import::run(&import, &reach, screen)),
         command => {
@@ -213,7 +226,10 @@ fn run(cli: Cli, matches: &clap::ArgMatches, dotenv: &DotEnv, screen: Screen) ->
                     Command::Servers(servers) => servers::run(servers, &gateway, screen).await,
                     Command::Keys(keys) => keys::run(keys, &gateway, screen).await,
                     Command::Users(users) => users::run(users, &gateway, screen).await,
+                    Command::Tenants(tenants) => tenants::run(tenants, &gateway, screen).await,
                     Command::Clients(clients) => clients::run(clients, &gateway, screen).await,
+                    Command::Trust(trust) => trust::run(trust, &gateway, screen).await,
+                    Command::Signins(signins) => signins::run(signins, &gateway, screen).await,
                     Command::Export(export) => export::run(&export, &gateway, screen).await,
                     _ => status::run(&gateway, screen).await,
                 }

@@ -33,6 +33,9 @@ enum Action {
         /// What the user may at most [default: user]
         #[arg(long, value_name = "ROLE", value_parser = roles::parser())]
         role: Option<String>,
+        /// Tenant of the user, who then signs in as TENANT/NAME [default: your own]
+        #[arg(long, value_name = "TENANT")]
+        tenant: Option<String>,
         /// Read the password from the first line of standard input
         #[arg(long)]
         password_stdin: bool,
@@ -83,11 +86,14 @@ enum Action {
 /// Carries out `users …`.
 pub async fn run(users: Users, gateway: &Gateway, screen: Screen) -> anyhow::Result<Verdict> {
     match users.action {
-        Action::Add { name, role, password_stdin } => {
+        Action::Add { name, role, tenant, password_stdin } => {
             let password = password(password_stdin)?;
             let mut body = json!({ "username": name, "password": *password });
             if let Some(role) = role {
                 body["role"] = role.into();
+            }
+            if let Some(tenant) = tenant {
+                body["tenant_id"] = tenant.into();
             }
             let view = gateway.post(&["users"], &body).await?;
             told(view, "added", &name, (!password_stdin).then_some(&password), screen)?;

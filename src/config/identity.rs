@@ -7,6 +7,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::parse;
+use crate::id::TenantId;
 use crate::secret::Secret;
 
 /// Whose accounts the Entra application takes.
@@ -130,6 +131,9 @@ pub struct Oidc {
     /// Client id of the gateway at the provider
     #[arg(id = "oidc_client_id", long = "oidc-client-id", env = "MREG_OIDC_CLIENT_ID", value_name = "ID", value_parser = parse::word)]
     pub client_id: Option<String>,
+    /// Tenant whose people those of the provider are
+    #[arg(id = "oidc_tenant", long = "oidc-tenant", env = "MREG_OIDC_TENANT", default_value = "default", value_name = "TENANT", value_parser = parse::tenant)]
+    pub tenant: TenantId,
     /// Client secret of the gateway at the provider; none for a public client
     #[arg(id = "oidc_client_secret", long = "oidc-client-secret", env = "MREG_OIDC_CLIENT_SECRET", value_name = "SECRET", hide_env_values = true, value_parser = parse::client_secret)]
     pub client_secret: Option<Secret>,

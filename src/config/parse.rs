@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{BROWSER_SCHEMES, PrivateHost, is_scheme};
+use crate::id::TenantId;
 use crate::secret::Secret;
 
 /// `30s`, `500ms`, `5m`, `2h`; a bare number is seconds. At most 30 days.
@@ -31,7 +32,7 @@ pub(super) fn positive(text: &str) -> Result<Duration, String> {
 }
 
 /// Like [`positive`], with days (`90d`) and up to 10 years: for what lasts.
-pub(super) fn life(text: &str) -> Result<Duration, String> {
+pub fn life(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);
     let value = if unit == "d" {
         let days: f64 = number.parse().map_err(|_| "write a time as 12h or 90d".to_owned())?;
@@ -216,6 +217,11 @@ pub(super) fn folder(text: &str) -> Result<url::Url, String> {
 pub(super) fn word(text: &str) -> Result<String, String> {
     let plain = !text.is_empty() && text.chars().all(|c| !c.is_whitespace() && !c.is_control());
     if plain { Ok(text.to_owned()) } else { Err("must be one word, without spaces".into()) }
+}
+
+/// The name of a tenant.
+pub(super) fn tenant(text: &str) -> Result<TenantId, String> {
+    TenantId::parse(text.trim()).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq;
 use time::OffsetDateTime;
 
 pub use super::assertion::ALGORITHMS as ASSERTION_ALGORITHMS;
-use super::assertion::{Proved, Unproved};
+use super::assertion::{Kind, Rules, Unproved};
 use super::client::{Client, ClientError, Clients, Proof, SecretHash};
 use super::fetch::FetchError;
 use crate::crypto::hash_token;
@@ -84,7 +84,8 @@ impl Clients {
             Method::Nothing { id } => {
                 let client = self.known(id, false, now).await?;
                 match client.proof {
-                    Proof::None => Ok(client),
+                    // What stands in place of a proof of its own is shown as the grant.
+                    Proof::None | Proof::Workload(_) => Ok(client),
                     _ => refused("no proof", false),
                 }
             }
@@ -104,15 +105,21 @@ impl Clients {
                 if known && fits { Ok(client) } else { refused("wrong secret", basic) }
             }
             Method::Assertion(assertion) => {
-                let client = self.known(&assertion.client_id, false, now).await?;
+                let client = self.known(&assertion.subject, false, now).await?;
                 let Proof::Keys(source) = &client.proof else { return refused("no keys", false) };
                 let keys =
                     self.0.keys.of(source, assertion.kid.as_deref(), now).await.map_err(|error| match error {
                         FetchError::Wrong(_) => AuthenticateError::Refused { why: "keys", basic: false },
                         error => AuthenticateError::Unavailable(error.into()),
                     })?;
-                match assertion.prove(&keys, audiences, now) {
-                    Ok(Proved { hash, until }) if spend(hash, until).await? => Ok(client),
+                let rules = Rules {
+                    kind: Kind::ClientProof,
+                    issuer: &assertion.subject,
+                    audiences,
+                    algorithms: &ASSERTION_ALGORITHMS,
+                };
+                match assertion.prove(&keys, &rules, now) {
+                    Ok(proved) if spend(proved.hash(), proved.until).await? => Ok(client),
                     Ok(_) => refused("shown before", false),
                     Err(why) => refused(why, false),
                 }
@@ -164,7 +171,7 @@ fn method<'a>(shown: &Shown<'a>) -> Result<Method<'a>, AuthenticateError> {
     let id = match &method {
         Method::Nothing { id } => id,
         Method::Secret { id, .. } => id.as_str(),
-        Method::Assertion(assertion) => &assertion.client_id,
+        Method::Assertion(assertion) => &assertion.subject,
     };
     if named.is_some_and(|named| named != id) {
         return request("client_id names another client than the proof");

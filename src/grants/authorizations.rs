@@ -8,7 +8,8 @@ use subtle::ConstantTimeEq as _;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Grants, OauthCode, Refusal, ScopeSet, damaged};
+use super::request::{Arrived, Leg, Request};
+use super::{Grants, OauthCode, Refusal, damaged};
 use crate::crypto::{Place, hash_token, new_secret};
 use crate::id::TenantId;
 use crate::secret::Secret;
@@ -19,40 +20,6 @@ use crate::store::{StoreError, micros};
 pub const AUTHORIZATION_LASTS: Duration = Duration::from_mins(10);
 /// Most authorizations under way at once; further ones are told to come back.
 pub const MOST_AUTHORIZATIONS: i64 = 50_000;
-
-/// What a client asked for; checked before.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Request {
-    /// The client.
-    pub client_id: String,
-    /// What the client calls itself; text only.
-    pub client_name: Option<String>,
-    /// Where the answer goes, exactly as it was asked for.
-    pub redirect_uri: String,
-    /// The client's own, only given back.
-    pub state: Option<String>,
-    /// S256 of the client's verifier (RFC 7636).
-    pub code_challenge: String,
-    /// The resource (RFC 8707), canonical.
-    pub resource: String,
-    /// The scopes.
-    pub scopes: ScopeSet,
-    /// Whom the client expects to sign in.
-    pub login_hint: Option<String>,
-    /// The trace of this attempt to sign in.
-    pub trace: Option<Uuid>,
-}
-
-/// What is kept of the way to the identity provider.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Leg {
-    /// The provider's name.
-    pub provider: String,
-    /// What the provider repeats in its token.
-    pub nonce: Secret,
-    /// Ours, of RFC 7636.
-    pub verifier: Secret,
-}
 
 /// An authorization that was begun.
 #[derive(Debug)]
@@ -78,6 +45,8 @@ pub struct UnderWay {
     pub consented: bool,
     /// The way to the provider, once the browser was sent there.
     pub leg: Option<Leg>,
+    /// Who has signed in, where the person is asked afterwards.
+    pub arrived: Option<Arrived>,
 }
 
 /// What is sealed in a row.
@@ -87,6 +56,8 @@ struct Kept {
     csrf: Secret,
     consented: bool,
     leg: Option<Leg>,
+    #[serde(default)]
+    arrived: Option<Arrived>,
 }
 
 /// Rounds of reading and writing that two forms sent at once may take.
@@ -95,8 +66,29 @@ const ROUNDS: usize = 4;
 impl Grants {
     /// Keeps what a client asked for. Refused with `temporarily_unavailable` when [`MOST_AUTHORIZATIONS`] are under way.
     pub async fn begin(&self, request: Request, now: OffsetDateTime) -> Result<Begun, Refusal> {
+        self.keep(request, false, None, now).await
+    }
+
+    /// Goes on, for the same browser, with an authorization that was taken out: the person is sent to the provider once more,
+    /// or, once somebody `arrived`, asked.
+    pub async fn begin_again(
+        &self,
+        under: &UnderWay,
+        arrived: Option<Arrived>,
+        now: OffsetDateTime,
+    ) -> Result<Begun, Refusal> {
+        self.keep(under.request.clone(), under.consented, arrived, now).await
+    }
+
+    async fn keep(
+        &self,
+        request: Request,
+        consented: bool,
+        arrived: Option<Arrived>,
+        now: OffsetDateTime,
+    ) -> Result<Begun, Refusal> {
         let (id, cookie, csrf) = (Uuid::now_v7(), new_secret(), new_secret());
-        let kept = Kept { request, csrf: csrf.clone(), consented: false, leg: None };
+        let kept = Kept { request, csrf: csrf.clone(), consented, leg: None, arrived };
         let row = AuthorizationRow {
             id,
             browser_hash: hash_token(cookie.expose()).to_vec(),
@@ -124,13 +116,18 @@ impl Grants {
         Ok(told(id, self.open(&row)?))
     }
 
+    /// The authorization of that id for a form of its page: cookie and form must both be its own.
+    pub async fn of_form(&self, id: Uuid, cookie: &str, csrf: &str, now: OffsetDateTime) -> Result<UnderWay, Refusal> {
+        let row = self.row_under_way(id, cookie, now).await?;
+        let kept = self.open(&row)?;
+        own_form(&kept, csrf)?;
+        Ok(told(id, kept))
+    }
+
     /// The person agreed: cookie and form must both be those of the authorization.
     pub async fn consent(&self, id: Uuid, cookie: &str, csrf: &str, now: OffsetDateTime) -> Result<UnderWay, Refusal> {
         self.change_under_way(id, cookie, now, |kept, row| {
-            if !bool::from(kept.csrf.expose().as_bytes().ct_eq(csrf.as_bytes())) {
-                let text = "the form was not sent by the page that this gateway showed; begin again";
-                return Err(Refusal::new(OauthCode::InvalidRequest, "csrf", text));
-            }
+            own_form(kept, csrf)?;
             kept.consented = true;
             Ok(row.state_hash.clone())
         })
@@ -148,7 +145,7 @@ impl Grants {
     ) -> Result<(), Refusal> {
         let state = hash_token(state.expose());
         self.change_under_way(id, cookie, now, |kept, _| {
-            agreed(kept.consented)?;
+            agreed(kept)?;
             kept.leg = Some(leg.clone());
             Ok(Some(state.to_vec()))
         })
@@ -173,6 +170,20 @@ impl Grants {
         self.taken(row)
     }
 
+    /// The trace of the authorization whose browser was sent to a provider with `state`, for a note only: it opens nothing.
+    pub async fn trace_of_state(&self, state: &str, now: OffsetDateTime) -> Result<Option<Uuid>, Refusal> {
+        match self.0.store.authorization_of_state(&hash_token(state), micros(now)).await? {
+            Some(id) => self.trace_under_way(id, now).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The trace of an authorization, whichever browser it is bound to, for a note only.
+    pub async fn trace_under_way(&self, id: Uuid, now: OffsetDateTime) -> Result<Option<Uuid>, Refusal> {
+        let row = self.0.store.any_authorization(id, micros(now)).await?;
+        row.map_or(Ok(None), |row| Ok(self.open(&row)?.request.trace))
+    }
+
     /// Takes an authorization out, once: the person signed in here.
     pub async fn take(&self, id: Uuid, cookie: &str, now: OffsetDateTime) -> Result<UnderWay, Refusal> {
         let row = self.0.store.take_authorization(id, &hash_token(cookie), None, micros(now)).await?;
@@ -189,7 +200,7 @@ impl Grants {
     fn taken(&self, row: Option<AuthorizationRow>) -> Result<UnderWay, Refusal> {
         let row = row.ok_or_else(|| gone("gone"))?;
         let kept = self.open(&row)?;
-        agreed(kept.consented)?;
+        agreed(&kept)?;
         Ok(told(row.id, kept))
     }
 
@@ -240,11 +251,21 @@ fn place<'a>(row: &'a str, tenant: &'a TenantId) -> Place<'a> {
 }
 
 fn told(id: Uuid, kept: Kept) -> UnderWay {
-    UnderWay { id, request: kept.request, csrf: kept.csrf, consented: kept.consented, leg: kept.leg }
+    let Kept { request, csrf, consented, leg, arrived } = kept;
+    UnderWay { id, request, csrf, consented, leg, arrived }
 }
 
-fn agreed(consented: bool) -> Result<(), Refusal> {
-    if consented {
+fn own_form(kept: &Kept, csrf: &str) -> Result<(), Refusal> {
+    if bool::from(kept.csrf.expose().as_bytes().ct_eq(csrf.as_bytes())) {
+        return Ok(());
+    }
+    let text = "the form was not sent by the page that this gateway showed; begin again";
+    Err(Refusal::new(OauthCode::InvalidRequest, "csrf", text))
+}
+
+/// Whether the person may be let sign in: who agreed, or is asked afterwards.
+fn agreed(kept: &Kept) -> Result<(), Refusal> {
+    if kept.consented || kept.request.ask_later {
         return Ok(());
     }
     Err(Refusal::new(OauthCode::InvalidRequest, "consent", "nobody has agreed to this yet; begin again"))

@@ -69,17 +69,44 @@ pub enum GrantType {
     RefreshToken,
     /// Its own credential: it acts for nobody but itself.
     ClientCredentials,
+    /// An assertion of a trusted issuer (RFC 7523 section 2.1).
+    #[serde(rename = "urn:ietf:params:oauth:grant-type:jwt-bearer")]
+    JwtBearer,
+    /// A token that somebody has, for one that may less (RFC 8693).
+    #[serde(rename = "urn:ietf:params:oauth:grant-type:token-exchange")]
+    TokenExchange,
 }
 
 impl GrantType {
+    /// Each of them.
+    pub const ALL: [Self; 5] =
+        [Self::AuthorizationCode, Self::RefreshToken, Self::ClientCredentials, Self::JwtBearer, Self::TokenExchange];
+
     /// Its name on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AuthorizationCode => "authorization_code",
             Self::RefreshToken => "refresh_token",
             Self::ClientCredentials => "client_credentials",
+            Self::JwtBearer => "urn:ietf:params:oauth:grant-type:jwt-bearer",
+            Self::TokenExchange => "urn:ietf:params:oauth:grant-type:token-exchange",
         }
     }
+
+    /// The one of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|grant| grant.as_str() == name)
+    }
+}
+
+/// A program on a platform, by the platform's word: what a service may show in place of a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workload {
+    /// Who vouches (`iss`); trusted besides.
+    pub issuer: String,
+    /// Its name there (`sub`), exactly.
+    pub subject: String,
 }
 
 /// A secret as it is kept.
@@ -100,6 +127,8 @@ pub enum Proof {
     Secret(Vec<SecretHash>),
     /// A signature of one of these keys.
     Keys(KeySource),
+    /// Nothing but the assertion itself that it shows for a token, about one of these.
+    Workload(Vec<Workload>),
 }
 
 /// By what a client is known.

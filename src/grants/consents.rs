@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{Grants, Refusal, ScopeSet};
 use crate::id::TenantId;
-use crate::store::consents::ConsentRow;
+use crate::store::consents::{ConsentRow, NamedConsentRow};
 use crate::store::micros;
 
 /// What is agreed to, and by whom.
@@ -25,6 +25,9 @@ pub struct Consent<'a> {
     /// For how much.
     pub scopes: ScopeSet,
 }
+
+/// Most that are told at once.
+const MOST_SHOWN: i64 = 500;
 
 impl Grants {
     /// Remembers it, in place of what was agreed to before for the same client, address and resource.
@@ -48,8 +51,13 @@ impl Grants {
         Ok(row.is_some_and(|row| ScopeSet::parse(&row.scopes).is_ok_and(|given| given.covers(scopes))))
     }
 
-    /// Forgets what an account agreed to for a client.
-    pub async fn forget_consents(&self, tenant: &TenantId, user: Uuid, client_id: &str) -> Result<(), Refusal> {
+    /// What an account agreed to and is not asked again, the latest first, at most 500.
+    pub async fn consents_of(&self, tenant: &TenantId, user: Uuid) -> Result<Vec<NamedConsentRow>, Refusal> {
+        Ok(self.0.store.consents_of(tenant, user, MOST_SHOWN).await?)
+    }
+
+    /// Forgets what an account agreed to for a client, or for every one.
+    pub async fn forget_consents(&self, tenant: &TenantId, user: Uuid, client_id: Option<&str>) -> Result<(), Refusal> {
         Ok(self.0.store.delete_consents(tenant, user, client_id).await?)
     }
 }

@@ -125,22 +125,23 @@ impl Grants {
         }
     }
 
-    /// A client gives a token of either kind back: its grant ends (RFC 7009). A text that is no live token is a success;
-    /// another client's token is not touched and is refused.
-    pub async fn revoke(&self, token: &str, client_id: &str, now: OffsetDateTime) -> Result<Option<Ended>, Refusal> {
+    /// A client gives a token of either kind back: its grant ends (RFC 7009), and what rests on it. A text that is no live token
+    /// is a success; another client's token is not touched and is refused.
+    pub async fn revoke(&self, token: &str, client_id: &str, now: OffsetDateTime) -> Result<Vec<Ended>, Refusal> {
         let refresh = match TokenKind::of(token) {
             Some(TokenKind::Access) => false,
             Some(TokenKind::Refresh) => true,
-            _ => return Ok(None),
+            _ => return Ok(Vec::new()),
         };
-        let Some(grant) = self.0.store.grant_of_token(&hash_token(token), refresh).await? else { return Ok(None) };
+        let Some(grant) = self.0.store.grant_of_token(&hash_token(token), refresh).await? else {
+            return Ok(Vec::new());
+        };
         if grant.client_id.as_deref() != Some(client_id) {
             let text = "the token was not issued to this client";
             return Err(Refusal::new(OauthCode::InvalidGrant, "other_client", text));
         }
         let end = End { reason: EndReason::Logout, detail: "revoked" };
-        let ended = self.end(&tenant_of(&grant.tenant_id)?, Ids::One(grant.id, None), end, now).await?;
-        Ok(ended.into_iter().next())
+        self.end(&tenant_of(&grant.tenant_id)?, Ids::One(grant.id, None), end, now).await
     }
 
     /// The live grants of an account, newest use first, at most 500.

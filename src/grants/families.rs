@@ -35,6 +35,24 @@ pub struct Tokens {
     pub expires_at: OffsetDateTime,
 }
 
+/// How an access token is given at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Issue {
+    /// What kind of session it is.
+    pub kind: GrantKind,
+    /// It ends then at the latest.
+    pub until: Option<OffsetDateTime>,
+    /// The grant that it rests on, and ends with.
+    pub parent: Option<Uuid>,
+}
+
+impl Issue {
+    /// Of its own, for as long as an access token is good.
+    pub fn alone(kind: GrantKind) -> Self {
+        Self { kind, until: None, parent: None }
+    }
+}
+
 /// A refresh token as a client shows it.
 #[derive(Debug)]
 pub struct Refresh {
@@ -90,10 +108,12 @@ fn verdict(seen: &Seen<RefreshRow>, now: i64) -> Verdict {
 }
 
 impl Grants {
-    /// Gives an access token at once, without a code and without a refresh token: a client on its own, or by an assertion.
-    pub async fn issue(&self, order: &Order, now: OffsetDateTime) -> Result<Tokens, Refusal> {
-        let expires_at = now + self.0.terms.access_token.min(self.0.terms.grant);
-        let grant = order.row(GrantKind::Service, now, expires_at);
+    /// Gives an access token at once, without a code and without a refresh token: to a client on its own, by an assertion, or for
+    /// another token. `invalid_grant` when the account may not come in, or what it rests on has ended.
+    pub async fn issue(&self, order: &Order, how: Issue, now: OffsetDateTime) -> Result<Tokens, Refusal> {
+        let own = now + self.0.terms.access_token.min(self.0.terms.grant);
+        let expires_at = how.until.map_or(own, |until| until.min(own));
+        let grant = GrantRow { parent_id: how.parent, ..order.row(how.kind, now, expires_at) };
         let access = new_token(TokenKind::Access);
         let new = NewTokens {
             access: hash_token(access.expose()),
@@ -104,7 +124,8 @@ impl Grants {
             grant_expires_at: grant.expires_at,
         };
         if !self.0.store.insert_grant_with_tokens(&order.tenant, &grant, &new).await? {
-            return Err(Refusal::new(OauthCode::InvalidGrant, "disabled", "the account may not come in"));
+            let text = "the account may not come in, or the session that this rests on has ended";
+            return Err(Refusal::new(OauthCode::InvalidGrant, "disabled", text));
         }
         Ok(Tokens { grant: grant.id, access, refresh: None, scopes: order.scopes, expires_at: at(grant.expires_at) })
     }

@@ -1,5 +1,6 @@
-//! Fetching what a client says of itself: a small JSON text at an https URL that a stranger chose. Few at once, of one host and
-//! in all; no redirect is followed; an address inside a network is called only where the operator said so.
+//! Fetching what a client or an issuer says of itself: a small JSON text at an https URL that a stranger or an administrator
+//! chose. Few at once, of one host and in all; no redirect is followed; an address inside a network that a stranger chose is
+//! called only where the operator said so.
 //!
 //! Why a fetch failed is for our own log. Told to a stranger, it would tell about names and addresses inside the network.
 
@@ -16,8 +17,10 @@ use crate::config::PrivateHost;
 use crate::fault::Kind;
 use crate::net::{AddressPolicy, Bounds, Outbound};
 
-/// What one fetch may take.
-const BOUNDS: Bounds = Bounds { body: 5 * 1024, time: Duration::from_secs(5) };
+/// How long one fetch may take.
+const TIME: Duration = Duration::from_secs(5);
+/// Largest text, bytes: of a stranger's choice, and of an administrator's, since directories publish many keys with certificates.
+const LARGEST: [usize; 2] = [5 * 1024, 64 * 1024];
 /// Fetches at once.
 const AT_ONCE: usize = 32;
 /// Fetches at once from one host.
@@ -65,11 +68,14 @@ impl Fetcher {
             (Chosen::ByStranger, None) => AddressPolicy::STRANGER,
             (Chosen::ByStranger, Some(inside)) => inside.network.map_or(AddressPolicy::ADMIN, AddressPolicy::inside),
         };
+        let body = LARGEST[usize::from(chosen == Chosen::ByAdmin)];
         let _own = self.enter(host)?;
         let _place = self.places.try_acquire().map_err(|_| FetchError::Busy)?;
-        let answer = self.outbound.under(policy).get(url, BOUNDS).await.map_err(|fault| match fault.kind {
-            Kind::Setup | Kind::TooLarge => FetchError::Wrong(fault.detail),
-            _ => FetchError::Away(fault.detail),
+        let answer = self.outbound.under(policy).get(url, Bounds { body, time: TIME }).await.map_err(|fault| {
+            match fault.kind {
+                Kind::Setup | Kind::TooLarge => FetchError::Wrong(fault.detail),
+                _ => FetchError::Away(fault.detail),
+            }
         })?;
         match answer.status.as_u16() {
             200 if answer.is_json() => Ok((answer.body.clone(), kept::wish(&answer.headers))),

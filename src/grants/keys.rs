@@ -1,30 +1,36 @@
-//! The public keys of clients that sign (RFC 7517): given with the client, or at a URL of its own and kept for a while.
+//! The public keys of those who sign, clients and trusted issuers (RFC 7517): given with them, at a URL of theirs, or where an
+//! issuer says that they are. What is fetched is kept for a while.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use jsonwebtoken::DecodingKey;
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
+use serde::Deserialize;
 use serde_json::Value;
 use time::OffsetDateTime;
 use url::Url;
 
 use super::fetch::{Chosen, FetchError, Fetcher, fetchable};
 use super::kept::{Kept, Terms};
+use crate::config::is_guarded;
+use crate::crypto::jwk::KeySet;
 use crate::json;
 
 /// Most keys of one client.
 const MOST: usize = 10;
+/// Most keys that are published where an administrator says.
+const MOST_BY_ADMIN: usize = 100;
 /// Most sets that are kept.
 const SETS: usize = 1_000;
+/// Most issuers of which it is kept where their keys are.
+const ISSUERS: usize = 1_000;
 /// Before that, a key that is not known is not looked for again.
 const ASK_AGAIN: Duration = Duration::from_mins(1);
 
-/// Where a client's keys are.
+/// Where somebody's keys are.
 #[derive(Debug, Clone)]
 pub enum KeySource {
     /// Here.
-    Inline(Arc<JwkSet>),
+    Inline(Arc<KeySet>),
     /// At a URL.
     At {
         /// Which.
@@ -32,6 +38,8 @@ pub enum KeySource {
         /// Whether an administrator chose it; else a stranger did.
         by_admin: bool,
     },
+    /// Where this issuer, chosen by an administrator, says (OpenID Connect Discovery 1.0 section 4).
+    Of(String),
 }
 
 impl KeySource {
@@ -43,7 +51,7 @@ impl KeySource {
     ) -> Result<Self, (&'static str, String)> {
         match (jwks, jwks_uri) {
             (Some(jwks), None) => {
-                parse(jwks).map(|set| Self::Inline(Arc::new(set))).map_err(|error| ("jwks", error.to_owned()))
+                parse(jwks, MOST).map(|set| Self::Inline(Arc::new(set))).map_err(|error| ("jwks", error.to_owned()))
             }
             (None, Some(uri)) => match fetchable(uri) {
                 Ok(url) => Ok(Self::At { url, by_admin }),
@@ -55,60 +63,57 @@ impl KeySource {
 }
 
 /// Reads a set of public keys that can be verified with.
-fn parse(value: &Value) -> Result<JwkSet, &'static str> {
+fn parse(value: &Value, most: usize) -> Result<KeySet, &'static str> {
     let keys = value["keys"].as_array().ok_or("must be an object with a list `keys`")?;
-    if keys.is_empty() || keys.len() > MOST {
-        return Err("holds 1 to 10 keys");
+    if keys.is_empty() || keys.len() > most {
+        return Err(if most == MOST { "holds 1 to 10 keys" } else { "holds 1 to 100 keys" });
     }
     // Whoever publishes one has lost it; whoever sends one to us should not.
     if keys.iter().any(|key| ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|part| key.get(part).is_some())) {
         return Err("holds a secret or private key; give public keys only, and make a new pair");
     }
-    let usable: Vec<_> =
-        keys.iter().filter_map(|key| serde_json::from_value::<Jwk>(key.clone()).ok()).filter(can_verify).collect();
+    let usable = KeySet::read(keys);
     if usable.is_empty() {
         return Err("holds no key that can be verified with: RSA of 2048 bits or more, EC P-256 or P-384, Ed25519");
     }
-    Ok(JwkSet { keys: usable })
+    Ok(usable)
 }
 
-fn can_verify(key: &Jwk) -> bool {
-    let strong = match &key.algorithm {
-        // In base64url, a sixth of a byte more.
-        AlgorithmParameters::RSA(rsa) => rsa.n.trim_end_matches('=').len() >= 342,
-        AlgorithmParameters::EllipticCurve(ec) => matches!(ec.curve, EllipticCurve::P256 | EllipticCurve::P384),
-        AlgorithmParameters::OctetKeyPair(okp) => okp.curve == EllipticCurve::Ed25519,
-        _ => false,
-    };
-    let signs = key.common.public_key_use.as_ref().is_none_or(|usage| *usage == PublicKeyUse::Signature);
-    strong && signs && DecodingKey::from_jwk(key).is_ok()
+/// What is used of an issuer's description of itself.
+#[derive(Deserialize)]
+struct Described {
+    issuer: String,
+    jwks_uri: Url,
 }
 
 /// Sets of keys that were fetched.
 pub(super) struct Keys {
-    kept: Kept<JwkSet, FetchError>,
+    kept: Kept<KeySet, FetchError>,
+    published: Kept<Url, FetchError>,
     fetcher: Arc<Fetcher>,
 }
 
 impl Keys {
     pub(super) fn new(fetcher: Arc<Fetcher>) -> Self {
-        Self { kept: Kept::new(SETS, |error| *error != FetchError::Busy), fetcher }
+        let lasting = |error: &FetchError| *error != FetchError::Busy;
+        Self { kept: Kept::new(SETS, lasting), published: Kept::new(ISSUERS, lasting), fetcher }
     }
 
-    /// The keys of a client. When there is none of the id `kid`, and that was not asked a moment ago, they are fetched anew:
-    /// the client may have changed them.
+    /// The keys of somebody. When there is none of the id `kid`, and that was not asked a moment ago, they are fetched anew:
+    /// they may have changed.
     pub(super) async fn of(
         &self,
         source: &KeySource,
         kid: Option<&str>,
         now: OffsetDateTime,
-    ) -> Result<Arc<JwkSet>, FetchError> {
+    ) -> Result<Arc<KeySet>, FetchError> {
         let (url, by_admin) = match source {
             KeySource::Inline(set) => return Ok(Arc::clone(set)),
             KeySource::At { url, by_admin } => (url, *by_admin),
+            KeySource::Of(issuer) => (&*self.published(issuer, now).await?, true),
         };
         let set = self.fetched(url, by_admin, None, now).await?;
-        if kid.is_none_or(|kid| set.find(kid).is_some()) {
+        if kid.is_none_or(|kid| set.has(kid)) {
             return Ok(set);
         }
         self.fetched(url, by_admin, Some(ASK_AGAIN), now).await
@@ -120,26 +125,57 @@ impl Keys {
         by_admin: bool,
         at_most: Option<Duration>,
         now: OffsetDateTime,
-    ) -> Result<Arc<JwkSet>, FetchError> {
-        let chosen = if by_admin { Chosen::ByAdmin } else { Chosen::ByStranger };
+    ) -> Result<Arc<KeySet>, FetchError> {
+        let (chosen, most) = if by_admin { (Chosen::ByAdmin, MOST_BY_ADMIN) } else { (Chosen::ByStranger, MOST) };
         let fetch = async {
-            let (body, wish) = self.fetcher.get(url, chosen).await?;
-            let wrong = |what: &str| FetchError::Wrong(format!("the keys at {url}: {what}"));
-            json::check(&body).map_err(|_| wrong("no strict JSON"))?;
-            let value: Value = serde_json::from_slice(&body).map_err(|_| wrong("no strict JSON"))?;
-            Ok((parse(&value).map_err(wrong)?, wish))
+            let (value, wish) = self.document(url, chosen).await?;
+            let set = parse(&value, most).map_err(|what| FetchError::Wrong(format!("the keys at {url}: {what}")))?;
+            Ok((set, wish))
         };
         // What an administrator's URL may reach, a stranger's may not: they are kept apart.
         let name = format!("{chosen:?} {url}");
         self.kept.get(&name, Terms { at_most, stale: false }, now, fetch).await.map_err(|_| FetchError::Busy)?
     }
+
+    /// Where an issuer says that its keys are. Only its own word counts: the document names exactly this issuer.
+    async fn published(&self, issuer: &str, now: OffsetDateTime) -> Result<Arc<Url>, FetchError> {
+        let wrong = |what: &str| FetchError::Wrong(format!("what the issuer {issuer} says of itself {what}"));
+        let fetch = async {
+            let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
+            let url = Url::parse(&url).map_err(|_| wrong("cannot be asked for: it is no URL"))?;
+            let (value, wish) = self.document(&url, Chosen::ByAdmin).await?;
+            let found = Described::deserialize(&value).map_err(|_| wrong("names no jwks_uri"))?;
+            if found.issuer != issuer {
+                return Err(wrong("is of another issuer"));
+            }
+            // Without TLS only where the issuer itself has none, on this machine: others are not to lead us there.
+            if !is_guarded(&found.jwks_uri) || (url.scheme() == "https" && found.jwks_uri.scheme() != "https") {
+                return Err(wrong("names a jwks_uri that is no https URL"));
+            }
+            Ok((found.jwks_uri, wish))
+        };
+        self.published.get(issuer, Terms::default(), now, fetch).await.map_err(|_| FetchError::Busy)?
+    }
+
+    async fn document(&self, url: &Url, chosen: Chosen) -> Result<(Value, Option<Duration>), FetchError> {
+        let (body, wish) = self.fetcher.get(url, chosen).await?;
+        let wrong = || FetchError::Wrong(format!("{url} holds no strict JSON"));
+        json::check(&body).map_err(|_| wrong())?;
+        Ok((serde_json::from_slice(&body).map_err(|_| wrong())?, wish))
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+    use std::sync::Mutex;
+
     use serde_json::json;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
 
     use super::*;
+    use crate::net::{AddressPolicy, Outbound};
 
     #[test]
     fn only_public_keys_that_can_be_verified_with_are_taken() {
@@ -150,9 +186,9 @@ mod tests {
             key[name] = value;
             json!({ "keys": [key] })
         };
-        assert_eq!(parse(&json!({ "keys": [ec] })).unwrap().keys.len(), 1);
+        assert_eq!(parse(&json!({ "keys": [ec] }), MOST).unwrap().len(), 1);
         let among_others = json!({"keys": [{"kty": "future"}, ec, {"kty": "RSA", "n": "AQAB", "e": "AQAB"}]});
-        assert_eq!(parse(&among_others).unwrap().keys.len(), 1);
+        assert_eq!(parse(&among_others, MOST).unwrap().len(), 1);
         for (set, told) in [
             (with(&ec, "d", json!("x")), "private"),
             (json!({"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}), "private"),
@@ -162,11 +198,73 @@ mod tests {
             (json!({"keys": vec![ec.clone(); 11]}), "1 to 10"),
             (json!([]), "list `keys`"),
         ] {
-            let refused = parse(&set).unwrap_err();
+            let refused = parse(&set, MOST).unwrap_err();
             assert!(refused.contains(told), "{refused}");
         }
         let both = KeySource::read(Some(&json!({"keys": [ec]})), Some("https://a.example/keys"), false);
         assert_eq!(both.unwrap_err().0, "jwks");
         assert_eq!(KeySource::read(None, Some("http://a.example/keys"), false).unwrap_err().0, "jwks_uri");
+    }
+
+    /// A site that answers with what stands at a path; its address, and the paths that were asked for.
+    async fn site(pages: Arc<Mutex<HashMap<&'static str, Value>>>) -> (String, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let noted = Arc::clone(&asked);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = vec![0; 4096];
+                let read = stream.read(&mut head).await.unwrap();
+                let head = String::from_utf8_lossy(&head[..read]).into_owned();
+                let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+                let body = pages.lock().unwrap().get(path.as_str()).map(Value::to_string);
+                noted.lock().unwrap().push(path);
+                let (status, body) = body.map_or(("404 Not Found", String::new()), |body| ("200 OK", body));
+                let kind = "content-type: application/json\r\nconnection: close";
+                let text = format!("HTTP/1.1 {status}\r\n{kind}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                stream.write_all(text.as_bytes()).await.unwrap();
+            }
+        });
+        (base, asked)
+    }
+
+    #[tokio::test]
+    async fn an_issuer_says_where_its_keys_are_and_new_ones_are_found_there() {
+        let pages = Arc::<Mutex<HashMap<&'static str, Value>>>::default();
+        let (base, asked) = site(Arc::clone(&pages)).await;
+        let issuer = format!("{base}/");
+        let keys = Keys::new(Arc::new(Fetcher::new(&Outbound::new(AddressPolicy::STRANGER, None), Vec::new())));
+        let source = KeySource::Of(issuer.clone());
+        let at = |minutes: i64| OffsetDateTime::UNIX_EPOCH + time::Duration::minutes(minutes);
+        let set = |ids: &[&str]| {
+            let key = |id: &&str| {
+                json!({"kty": "EC", "crv": "P-256", "kid": id, "x5c": ["x".repeat(6_000)],
+                    "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"})
+            };
+            json!({"keys": ids.iter().map(key).collect::<Vec<_>>()})
+        };
+        let put = |path, page| _ = pages.lock().unwrap().insert(path, page);
+        let about = "/.well-known/openid-configuration";
+        for (minutes, wrong) in [
+            (0, json!({"issuer": base, "jwks_uri": format!("{base}/keys")})),
+            (10, json!({"issuer": "https://other.example", "jwks_uri": format!("{base}/keys")})),
+            (20, json!({"issuer": issuer, "jwks_uri": "http://keys.example/"})),
+            (30, json!({"issuer": issuer})),
+        ] {
+            put(about, wrong);
+            assert!(matches!(keys.of(&source, None, at(minutes)).await, Err(FetchError::Wrong(_))), "{minutes}");
+        }
+        put(about, json!({"issuer": issuer, "jwks_uri": format!("{base}/keys")}));
+        put("/keys", set(&["a"]));
+        asked.lock().unwrap().clear();
+        assert!(keys.of(&source, Some("a"), at(40)).await.unwrap().has("a"));
+        put("/keys", set(&["a", "b"]));
+        assert!(!keys.of(&source, Some("b"), at(40)).await.unwrap().has("b"), "it was asked a moment ago");
+        assert!(keys.of(&source, Some("b"), at(42)).await.unwrap().has("b"));
+        for _ in 0..20 {
+            assert!(!keys.of(&source, Some("unknown"), at(42)).await.unwrap().has("unknown"));
+        }
+        assert_eq!(*asked.lock().unwrap(), [about, "/keys", "/keys"]);
     }
 }

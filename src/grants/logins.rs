@@ -119,7 +119,7 @@ impl Grants {
         Ok(self.0.store.update_login_row(tenant, &row).await?)
     }
 
-    /// The provider wants the person back, or does not vouch any longer. A dead login loses its tokens.
+    /// The provider wants the person back, or does not vouch any longer. The tokens are of no use any more and go.
     pub async fn login_refused(
         &self,
         tenant: &TenantId,
@@ -130,7 +130,7 @@ impl Grants {
         now: OffsetDateTime,
     ) -> Result<(), Refusal> {
         let mut row = self.login_row(tenant, id).await?;
-        if state == LoginState::Dead {
+        if state != LoginState::Active {
             row.tokens = None;
         }
         state.as_str().clone_into(&mut row.state);
@@ -139,6 +139,21 @@ impl Grants {
         row.claims = claims.filter(|claims| claims.len() <= KEPT).map(ToOwned::to_owned);
         row.checked_at = micros(now);
         Ok(self.0.store.update_login_row(tenant, &row).await?)
+    }
+
+    /// What a provider wants to see of an account at its next sign-in there.
+    pub async fn parked_claims(
+        &self,
+        tenant: &TenantId,
+        user: Uuid,
+        provider: &str,
+    ) -> Result<Option<String>, Refusal> {
+        Ok(self.0.store.parked_claims(tenant, user, provider).await?)
+    }
+
+    /// The provider has seen it.
+    pub async fn claims_were_met(&self, tenant: &TenantId, user: Uuid, provider: &str) -> Result<(), Refusal> {
+        Ok(self.0.store.clear_claims(tenant, user, provider).await?)
     }
 
     /// A login if it was not checked within the time of the terms. It counts as checked from now on: of several that ask at

@@ -9,6 +9,7 @@ mod assertions;
 pub mod attempts;
 pub mod authenticate;
 mod authorizations;
+mod bearer;
 pub mod client;
 mod codes;
 mod consents;
@@ -16,6 +17,7 @@ pub mod document;
 pub mod dynamic;
 mod ending;
 mod error;
+mod exchange;
 mod families;
 mod fetch;
 mod kept;
@@ -23,14 +25,17 @@ mod keys;
 mod logins;
 mod metadata;
 mod people;
+mod preludes;
 pub mod rate;
 pub mod redirect;
 pub mod registered;
+mod request;
 pub mod resource;
 pub mod scope;
 mod sessions;
 mod sweep;
 mod traces;
+pub mod trusted;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,18 +44,22 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-pub use authorizations::{AUTHORIZATION_LASTS, Begun, Leg, MOST_AUTHORIZATIONS, Request, UnderWay};
+pub use authorizations::{AUTHORIZATION_LASTS, Begun, MOST_AUTHORIZATIONS, UnderWay};
+pub use bearer::{Introduced, Vouched, no_good as bad_assertion};
 pub use codes::{CODE_LASTS, CodeTerms, Redemption, challenge_of};
 pub use consents::Consent;
 pub use ending::{End, EndReason, Ended, Ids, MOST_GRANTS};
 pub use error::{OauthCode, Refusal};
-pub use families::{REFRESH_GRACE, Refresh, Tokens};
+pub use exchange::{Exchangeable, bad_subject};
+pub use families::{Issue, REFRESH_GRACE, Refresh, Tokens};
 pub use logins::{Login, LoginState, NewLogin};
 pub use people::{Account, Person};
+pub use preludes::Preludes;
+pub use request::{Arrived, Leg, Prompt, Request};
 pub use scope::{BadScope, Scope, ScopeSet};
 pub use sessions::{BROWSER_SESSION_LASTS, BrowserSession};
 pub use sweep::Swept;
-pub use traces::{Outcome, Step, Trace, TraceFilter, TraceNote};
+pub use traces::{Awaited, Outcome, Step, Trace, TraceFilter, TraceNote, awaited, redact, shown_client};
 
 use crate::config::SignIn;
 use crate::crypto::{Sealer, new_api_key};
@@ -95,12 +104,13 @@ struct Parts {
     store: Store,
     sealer: Sealer,
     terms: Terms,
+    preludes: Preludes,
 }
 
 impl Grants {
     /// Over `store`, sealing with `sealer`.
     pub fn new(store: Store, sealer: Sealer, terms: Terms) -> Self {
-        Self(Arc::new(Parts { store, sealer, terms }))
+        Self(Arc::new(Parts { store, sealer, terms, preludes: Preludes::default() }))
     }
 
     /// How long what it gives is good.
@@ -115,7 +125,7 @@ impl Grants {
 pub enum GrantKind {
     /// A person through a client.
     Client,
-    /// A client on its own (RFC 6749 section 4.4), or by an assertion (RFC 7523).
+    /// A client on its own, by its credential (RFC 6749 section 4.4) or by the word of its platform (RFC 7523).
     Service,
     /// A person at our own pages.
     Browser,
@@ -172,6 +182,7 @@ impl Order {
             ended_at: None,
             end_reason: None,
             end_detail: None,
+            parent_id: None,
         }
     }
 }

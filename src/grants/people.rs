@@ -4,11 +4,12 @@
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Grants, OauthCode, Refusal};
+use super::{Arrived, Grants, OauthCode, Refusal};
 use crate::access::Role;
 use crate::access::users::parse_username;
 use crate::crypto::new_secret;
 use crate::id::TenantId;
+use crate::store::directories::Whose;
 use crate::store::tenants::tenant_of;
 use crate::store::users::UserRow;
 use crate::store::{StoreError, micros};
@@ -24,8 +25,22 @@ pub struct Person<'a> {
     pub username: &'a str,
     /// For pages.
     pub display_name: Option<&'a str>,
+    /// The directory at Entra; none leaves what is known of it.
+    pub directory: Option<Uuid>,
     /// What the provider's roles or groups give.
     pub role: Role,
+}
+
+impl Person<'_> {
+    /// The role in a tenant. What a provider says makes nobody an administrator of the gateway but in its first tenant: in
+    /// another organisation, its own administrators give the roles.
+    fn role_in(&self, tenant: &TenantId) -> Role {
+        if tenant.is_default() { self.role } else { self.role.min(Role::TenantAdmin) }
+    }
+
+    fn directory(&self) -> Option<String> {
+        self.directory.map(|id| id.to_string())
+    }
 }
 
 /// An account that may come in.
@@ -51,8 +66,38 @@ const DISPLAY_NAME: usize = 200;
 const TRIES: usize = 8;
 
 impl Grants {
+    /// The tenant whose people those of a directory of Entra are: the one that names it. As long as no tenant names any
+    /// directory, all that are let in are of the first tenant; afterwards `access_denied` for those that nobody names.
+    pub async fn tenant_of_directory(&self, directory: Uuid) -> Result<TenantId, Refusal> {
+        match self.0.store.whose_directory(directory).await? {
+            Whose::Of(tenant) => Ok(tenant_of(&tenant)?),
+            Whose::Unsettled => Ok(TenantId::default_tenant()),
+            Whose::Nobodys => {
+                let text = "this gateway is not for the organisation of the account that you chose";
+                Err(Refusal::new(OauthCode::AccessDenied, "unknown_directory", text)
+                    .because(format!("no tenant names the directory {directory}")))
+            }
+        }
+    }
+
+    /// Fails unless people of the tenant may come in.
+    async fn open_tenant(&self, tenant: &TenantId) -> Result<(), Refusal> {
+        match self.0.store.is_active_tenant(tenant).await? {
+            Some(true) => Ok(()),
+            Some(false) => {
+                let text = "your organisation is suspended at this gateway";
+                Err(Refusal::new(OauthCode::AccessDenied, "suspended", text))
+            }
+            None => {
+                let text = "sign-in is not set up correctly: the tenant of its people does not exist";
+                Err(Refusal::new(OauthCode::ServerError, "no_tenant", text)
+                    .because(format!("there is no tenant `{tenant}`; see MREG_OIDC_TENANT")))
+            }
+        }
+    }
+
     /// The account of `person` in `tenant`; made at the first sign-in, brought up to date at others. `access_denied` when it is
-    /// disabled, or belongs to another tenant.
+    /// disabled, or belongs to another tenant, or the tenant is suspended.
     pub async fn account_for(
         &self,
         tenant: &TenantId,
@@ -60,6 +105,7 @@ impl Grants {
         now: OffsetDateTime,
     ) -> Result<Account, Refusal> {
         let store = &self.0.store;
+        self.open_tenant(tenant).await?;
         for attempt in 0..TRIES {
             if let Some(row) = store.user_of_subject(person.issuer, person.subject).await? {
                 return self.known(tenant, row, person, now).await;
@@ -69,11 +115,12 @@ impl Grants {
                 tenant_id: tenant.as_str().to_owned(),
                 username: username(person.username, attempt),
                 password_hash: None,
-                role: person.role.as_str().to_owned(),
+                role: person.role_in(tenant).as_str().to_owned(),
                 state: "active".to_owned(),
                 issuer: Some(person.issuer.to_owned()),
                 subject: Some(person.subject.to_owned()),
                 display_name: display_name(person),
+                directory: person.directory(),
                 created_at: micros(now),
                 updated_at: micros(now),
             };
@@ -87,6 +134,15 @@ impl Grants {
         Err(StoreError::Taken.into())
     }
 
+    /// The account of somebody who signed in a moment ago; `access_denied` when it may not come in any more.
+    pub async fn account_again(&self, arrived: &Arrived) -> Result<Account, Refusal> {
+        let (tenant, store) = (tenant_of(&arrived.tenant)?, &self.0.store);
+        match store.user(&tenant, arrived.user).await? {
+            Some(row) if store.may_come_in(&tenant, row.id).await? => account(row, false),
+            _ => Err(Refusal::new(OauthCode::AccessDenied, "disabled", "the account may not come in any more")),
+        }
+    }
+
     async fn known(
         &self,
         tenant: &TenantId,
@@ -96,17 +152,27 @@ impl Grants {
     ) -> Result<Account, Refusal> {
         let refuse = |reason, text| Err(Refusal::new(OauthCode::AccessDenied, reason, text));
         if row.tenant_id != tenant.as_str() {
-            return refuse("other_tenant", "the account belongs to another tenant of this gateway");
+            let text =
+                "your account here is of another organisation; an administrator of that one has to remove it first";
+            return refuse("other_tenant", text);
         }
         if row.state != "active" {
             return refuse("disabled", "the account is disabled here; ask an administrator of this gateway");
         }
-        let display_name = display_name(person);
-        if row.role != person.role.as_str() || row.display_name != display_name {
-            person.role.as_str().clone_into(&mut row.role);
-            row.display_name = display_name;
-            row.updated_at = micros(now);
-            self.0.store.update_person(tenant, &row).await?;
+        let (display_name, directory, role) =
+            (display_name(person), person.directory().or(row.directory.clone()), person.role_in(tenant).as_str());
+        if row.role != role || row.display_name != display_name || row.directory != directory {
+            let before = std::mem::replace(&mut row.role, role.to_owned());
+            (row.display_name, row.directory, row.updated_at) = (display_name, directory, micros(now));
+            if !self.0.store.update_person(tenant, &row).await? {
+                let (username, given) = (&row.username, role);
+                tracing::warn!(
+                    username,
+                    given,
+                    "the last administrator keeps that role, whatever the provider gives: make somebody else administrator"
+                );
+                row.role = before;
+            }
         }
         account(row, false)
     }

@@ -2,15 +2,18 @@
 //! account of its own. Secrets are shown once and kept as hashes; two may be good at a time, so that one can be exchanged
 //! without a pause.
 
+mod check;
 mod model;
 
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use check::{check, parse_client_id, read_grants};
+pub(super) use check::{field, read_scopes};
 pub use model::{ClientEdit, ClientKind, ClientOrder, ClientView, MOST_SECRETS, SecretView};
-use model::{Spec, check, field, parse_client_id, read_scopes, view};
+use model::{Spec, view};
 
-use super::client::{AuthMethod, Client, GrantType, Known, Proof};
+use super::client::{AuthMethod, Client, Known, Proof};
 use super::keys::KeySource;
 use super::redirect::{RedirectUri, Schemes};
 use super::scope::{Scope, ScopeSet};
@@ -47,6 +50,8 @@ pub async fn create(
         secrets: Vec::new(),
         jwks: order.jwks,
         jwks_uri: order.jwks_uri,
+        grant_types: order.grant_types.map(|names| read_grants(&names, &mut found)),
+        workloads: order.workloads,
     };
     let name = order.name.trim().to_owned();
     check(&name, &spec, order.role, schemes, &mut found);
@@ -64,6 +69,7 @@ pub async fn create(
         issuer: None,
         subject: None,
         display_name: None,
+        directory: None,
         role: role.as_str().to_owned(),
         state: "active".to_owned(),
         created_at: micros(now),
@@ -119,6 +125,17 @@ pub async fn edit(
     if edit.jwks.is_some() || edit.jwks_uri.is_some() {
         (spec.jwks, spec.jwks_uri) = (edit.jwks, edit.jwks_uri);
         spec.secrets.clear();
+        spec.workloads.clear();
+    }
+    if let Some(workloads) = edit.workloads {
+        if !workloads.is_empty() {
+            spec.secrets.clear();
+            (spec.jwks, spec.jwks_uri) = (None, None);
+        }
+        spec.workloads = workloads;
+    }
+    if let Some(names) = edit.grant_types {
+        spec.grant_types = Some(read_grants(&names, &mut found));
     }
     check(&row.name, &spec, edit.role, schemes, &mut found);
     if !found.is_empty() {
@@ -183,6 +200,7 @@ pub(super) async fn client(store: &Store, client_id: &str, schemes: &Schemes) ->
     };
     let corrupt = |what: String| StoreError::Corrupt(format!("client `{client_id}`: {what}"));
     let proof = match spec.method() {
+        AuthMethod::None if spec.kind == ClientKind::Service => Proof::Workload(spec.workloads.clone()),
         AuthMethod::None => Proof::None,
         AuthMethod::PrivateKeyJwt => {
             let keys = KeySource::read(spec.jwks.as_ref(), spec.jwks_uri.as_deref(), true);
@@ -198,11 +216,7 @@ pub(super) async fn client(store: &Store, client_id: &str, schemes: &Schemes) ->
         known: Known::Registered { tenant, service },
         proof,
         redirects: redirects.collect(),
-        grants: match spec.kind {
-            ClientKind::Service => vec![GrantType::ClientCredentials],
-            _ if spec.scopes.has(Scope::OfflineAccess) => vec![GrantType::AuthorizationCode, GrantType::RefreshToken],
-            _ => vec![GrantType::AuthorizationCode],
-        },
+        grants: spec.grants(),
         scopes: spec.scopes,
     }))
 }

@@ -51,6 +51,11 @@ impl Resource {
         }
     }
 
+    /// Whether whoever may use this one may use the other: it is the same, or one of all servers.
+    pub fn covers(&self, other: &Self) -> bool {
+        self == other || (*self == Self::All && matches!(other, Self::One(_)))
+    }
+
     /// The scopes that mean something there.
     pub fn offers(&self) -> ScopeSet {
         let all = ScopeSet::DEFAULT.with(Scope::OfflineAccess);
@@ -145,6 +150,25 @@ pub fn shown_host(url: &Url) -> &str {
     &url[Position::BeforeHost..Position::AfterPort]
 }
 
+/// Whether `host`, as a request names it, is this machine under another name than the issuer's, with the issuer's port: where
+/// somebody in front stands between, the ports differ, and the browser is where it should be.
+pub fn other_loopback(issuer: &Issuer, host: &str) -> bool {
+    let (Ok(own), Ok(asked)) = (Url::parse(issuer.as_str()), Url::parse(&format!("http://{host}"))) else {
+        return false;
+    };
+    let port = |url: &Url| url.port_or_known_default();
+    is_loopback(&own) && is_loopback(&asked) && own.host() != asked.host() && port(&own) == port(&asked)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,6 +197,15 @@ mod tests {
             let made = Issuer::new(public.as_ref(), tls, address.parse().unwrap());
             assert_eq!(made.as_str(), issuer);
             assert_eq!(made.is_plain(), issuer.starts_with("http:"));
+        }
+    }
+
+    #[test]
+    fn all_servers_are_more_than_one_and_the_rest_is_apart() {
+        let (all, files, api) = (Resource::All, one("files"), Resource::Api);
+        assert!(all.covers(&all) && all.covers(&files) && files.covers(&files) && api.covers(&api));
+        for (ours, theirs) in [(&files, &all), (&files, &one("mail")), (&api, &all), (&all, &api), (&api, &files)] {
+            assert!(!ours.covers(theirs), "{ours:?} {theirs:?}");
         }
     }
 
@@ -231,6 +264,25 @@ mod tests {
         assert_eq!(below.join("/oauth/token"), "https://gateway.example/gw/oauth/token");
         assert_eq!(below.resource("https://gateway.example/gw/mcp"), Ok(Resource::All));
         assert!(below.resource("https://gateway.example/mcp").is_err());
+    }
+
+    #[test]
+    fn another_name_of_this_machine_is_told_from_another_machine_and_from_who_stands_in_front() {
+        let local = at("http://localhost:8001");
+        for (host, other) in [
+            ("127.0.0.1:8001", true),
+            ("[::1]:8001", true),
+            ("localhost:8001", false),
+            ("LOCALHOST:8001", false),
+            ("127.0.0.1:3000", false),
+            ("127.0.0.1", false),
+            ("gateway.example:8001", false),
+            ("", false),
+        ] {
+            assert_eq!(other_loopback(&local, host), other, "{host}");
+        }
+        assert!(other_loopback(&at("http://127.0.0.1:8001/gw"), "localhost:8001"));
+        assert!(!other_loopback(&at("https://gateway.example"), "127.0.0.1"));
     }
 
     #[test]

@@ -56,6 +56,7 @@ impl Grants {
             ended_at: None,
             end_reason: None,
             end_detail: None,
+            parent_id: None,
         };
         self.0.store.insert_browser_session(&account.tenant, &grant, &hash_token(cookie.expose())).await?;
         Ok(cookie)

@@ -25,10 +25,11 @@ const SPENT_KEPT: Duration = Duration::days(30);
 const FORGIVEN: Duration = Duration::days(7);
 /// How long a login is kept before a grant rests on it.
 const LOGIN_WAITS: Duration = Duration::hours(1);
-/// How long traces are kept, how many, and after how much silence nobody is expected to come back.
+/// How long it is kept what a provider wants to see of somebody who does not come back.
+const PARKED_KEPT: Duration = Duration::days(30);
+/// How long traces are kept after their last step, and how many.
 const TRACES_KEPT: Duration = Duration::days(7);
 const MOST_TRACES: i64 = 10_000;
-const TRACE_SILENT: Duration = Duration::minutes(15);
 
 impl Grants {
     /// Ends grants whose time is over and removes what is past its use. For a job, every minute or so, of any process.
@@ -36,6 +37,9 @@ impl Grants {
         let store = &self.0.store;
         let mut swept = Swept::default();
         let idle = micros(now - self.0.terms.grant_idle);
+        // Before the tokens that say who called may go.
+        self.sweep_preludes(now).await?;
+        swept.more |= self.sweep_traces(now).await?;
         let ends =
             [store.end_grants_of_lost_codes(micros(now)).await?, store.end_grants_by_time(idle, micros(now)).await?];
         for rows in ends {
@@ -54,8 +58,8 @@ impl Grants {
                 )
                 .await?,
             store.purge_grants(micros(now - ENDED_KEPT)).await?,
-            store.purge_logins(micros(now - LOGIN_WAITS)).await?,
-            store.purge_traces(micros(now - TRACE_SILENT), micros(now - TRACES_KEPT), MOST_TRACES).await?,
+            store.purge_logins(micros(now - LOGIN_WAITS), micros(now - PARKED_KEPT)).await?,
+            store.purge_traces(micros(now - TRACES_KEPT), MOST_TRACES).await?,
         ];
         for count in gone {
             swept.removed += count;

@@ -9,10 +9,10 @@ use super::Person;
 use super::classify::shown;
 use super::error::IdpError;
 use super::jwt::{Claims, Unverified};
-use super::keys::Key;
 use super::roles::RoleMap;
 use crate::access::Role;
 use crate::config::{AllowedTenant, Azure, AzureTenant};
+use crate::crypto::jwk::PublicKey;
 
 /// Entra signs with this and nothing else; its keys do not say so.
 pub(super) const ALGORITHMS: &[Algorithm] = &[Algorithm::RS256];
@@ -108,7 +108,7 @@ impl Entra {
     }
 
     /// The directory in an issuer of version 2.0.
-    fn directory_of(&self, issuer: &str) -> Option<Uuid> {
+    pub(super) fn directory_of(&self, issuer: &str) -> Option<Uuid> {
         let id = issuer.strip_prefix(&self.authority)?.strip_prefix('/')?.strip_suffix("/v2.0")?;
         Uuid::try_parse(id).ok().filter(|id| issuer == self.issuer(*id))
     }
@@ -144,7 +144,7 @@ impl Entra {
     }
 
     /// Fails unless the key may sign for the directory: one of personal accounts must not sign for a company.
-    pub(super) fn may_sign(&self, key: &Key, directory: Uuid) -> Result<(), IdpError> {
+    pub(super) fn may_sign(&self, key: &PublicKey, directory: Uuid) -> Result<(), IdpError> {
         let right = match &key.issuer {
             Some(issuer) => issuer.replace(TEMPLATE, &directory.to_string()) == self.issuer(directory),
             // Keys that one directory publishes by itself sign for nobody else.
@@ -242,6 +242,7 @@ impl Entra {
             role,
             guest: is_guest(claims, directory),
             app_only,
+            authenticated_at: claims.time("auth_time"),
         };
         Ok(Known { groups_missing: left_out && self.roles.groups_could_raise(role), person, names })
     }

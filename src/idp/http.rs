@@ -47,6 +47,18 @@ impl Http {
         }
     }
 
+    /// A document under a bearer token; the answer may have any status.
+    pub(super) async fn bearer(&self, url: &Url, token: &Secret, most: usize) -> Result<Answer, IdpError> {
+        let mut request = Request::new(Bytes::new());
+        request.headers_mut().insert(AUTHORIZATION, bearer(token)?);
+        self.send(url, request, most).await
+    }
+
+    /// A page; a redirect is an answer like any other.
+    pub(super) async fn page(&self, url: &Url, most: usize) -> Result<Answer, IdpError> {
+        self.send(url, Request::new(Bytes::new()), most).await
+    }
+
     /// Posts a form; the answer may have any status.
     pub(super) async fn form(
         &self,
@@ -71,11 +83,7 @@ impl Http {
         most: usize,
     ) -> Result<Answer, IdpError> {
         let mut request = post("application/json", Bytes::from_static(body.as_bytes()));
-        let bearer = Zeroizing::new(format!("Bearer {}", token.expose()));
-        let mut bearer = HeaderValue::from_str(&bearer)
-            .map_err(|_| IdpError::temporary("the provider gave a token that no header can hold"))?;
-        bearer.set_sensitive(true);
-        request.headers_mut().insert(AUTHORIZATION, bearer);
+        request.headers_mut().insert(AUTHORIZATION, bearer(token)?);
         self.send(url, request, most).await
     }
 
@@ -91,6 +99,14 @@ impl Http {
             .await
             .map_err(|fault| not_asked(&fault))
     }
+}
+
+fn bearer(token: &Secret) -> Result<HeaderValue, IdpError> {
+    let bearer = Zeroizing::new(format!("Bearer {}", token.expose()));
+    let mut bearer = HeaderValue::from_str(&bearer)
+        .map_err(|_| IdpError::temporary("the provider gave a token that no header can hold"))?;
+    bearer.set_sensitive(true);
+    Ok(bearer)
 }
 
 fn post(kind: &'static str, body: Bytes) -> Request<Bytes> {

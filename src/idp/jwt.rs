@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 
 use super::classify::shown;
 use super::error::IdpError;
-use super::keys::Key;
+use crate::crypto::jwk::PublicKey;
 use crate::secret::Secret;
 
 /// Longest token that is looked at, bytes.
@@ -121,7 +121,7 @@ impl<'a> Unverified<'a> {
     /// Verifies the signature by `key`, issuer, audience and time.
     pub(super) fn verify(
         self,
-        key: &Key,
+        key: &PublicKey,
         algorithm: Algorithm,
         expected: &Expected<'_>,
         now: OffsetDateTime,
@@ -180,6 +180,11 @@ impl Claims {
     /// A claim that is one text or a list of them.
     pub(super) fn texts(&self, name: &str) -> Vec<&str> {
         self.value(name).map(texts).unwrap_or_default()
+    }
+
+    /// A claim that is a time in whole seconds since 1970.
+    pub(super) fn time(&self, name: &str) -> Option<OffsetDateTime> {
+        OffsetDateTime::from_unix_timestamp(self.value(name)?.as_i64()?).ok()
     }
 
     /// Fails if the token answers another request than ours.

@@ -3,6 +3,7 @@
 //! nothing of anybody. Whatever is not plainly right is an [`IdpError`], whose class says what to do.
 
 pub mod aadsts;
+pub mod check;
 mod classify;
 mod credential;
 mod discovery;
@@ -99,6 +100,11 @@ impl Providers {
         self.0.iter().find(|provider| provider.inner().name == name)
     }
 
+    /// Whether people of this issuer sign in here: then a provider says which role they have.
+    pub fn sign_in(&self, issuer: &str) -> bool {
+        self.0.iter().any(|provider| provider.inner().is_of(issuer))
+    }
+
     /// Looks at the keys of each again, to be called about once an hour; fails with the first failure, after all were asked.
     pub async fn refresh_keys(&self) -> Result<(), IdpError> {
         let mut outcome = Ok(());
@@ -153,6 +159,8 @@ pub struct Person {
     pub guest: bool,
     /// Whether it is an application on its own and no person.
     pub app_only: bool,
+    /// When the person last proved who it is, if the provider says so (`auth_time`).
+    pub authenticated_at: Option<OffsetDateTime>,
 }
 
 /// Somebody who signed in.

@@ -60,6 +60,7 @@ impl Oidc {
             role: self.roles.role(&self.names(claims), &[]),
             guest: false,
             app_only: false,
+            authenticated_at: claims.time("auth_time"),
         })
     }
 

@@ -21,9 +21,10 @@ use super::graph;
 use super::http::Http;
 use super::jwt::{Claims, Expected, Unverified};
 use super::kept::Aged;
-use super::keys::{Key, KeyStore};
+use super::keys::KeyStore;
 use super::oidc::{self, Oidc};
 use super::{Hints, Leg, Person, ProviderTokens, Rechecked, SignedIn};
+use crate::crypto::jwk::PublicKey;
 use crate::secret::Secret;
 
 /// See the module. Clones share what was fetched.
@@ -187,6 +188,14 @@ impl Provider {
 }
 
 impl Inner {
+    /// Whether people who sign in with it are people of this issuer.
+    pub(super) fn is_of(&self, issuer: &str) -> bool {
+        match &self.rules {
+            Rules::Entra(entra) => entra.directory_of(issuer).is_some(),
+            Rules::Oidc(oidc) => oidc.issuer == issuer,
+        }
+    }
+
     async fn about(&self, now: Instant) -> Result<Arc<Aged<Discovery>>, IdpError> {
         let right = |issuer: &str| match &self.rules {
             Rules::Entra(entra) => entra.check_issuer(issuer),
@@ -270,7 +279,12 @@ impl Inner {
         Ok((claims, directory))
     }
 
-    async fn key(&self, about: &Discovery, token: &Unverified<'_>, algorithm: Algorithm) -> Result<Arc<Key>, IdpError> {
+    async fn key(
+        &self,
+        about: &Discovery,
+        token: &Unverified<'_>,
+        algorithm: Algorithm,
+    ) -> Result<Arc<PublicKey>, IdpError> {
         let found = self.keys.find(&self.http, &about.jwks_uri, token.key_id(), algorithm, Instant::now()).await?;
         found.ok_or_else(|| token.unknown_key())
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::access::{AuthError, Caller, Opening};
 use crate::app::App;
+use crate::grants::Step;
 use crate::mcp::error::{Refusal, empty_response};
 use crate::mcp::exchange::{Call, accepted};
 use crate::mcp::headers::{check_modern, era_of, only, trace_of};
@@ -17,6 +18,7 @@ use crate::mcp::{batch, early, handshake, listen, notices};
 use crate::protocol::era::{Era, UNSTATED, Version};
 use crate::protocol::message::{Message, Shape};
 use crate::protocol::meta;
+use crate::store::now;
 use crate::telemetry::{Operation, Outcome, RequestId, SessionTag};
 use crate::web::body::{BodyProblem, read};
 use crate::web::challenge::{challenge, insufficient_scope};
@@ -156,7 +158,11 @@ pub(super) async fn let_in(
         Ok(caller) => caller,
         Err(error) => {
             finish.end(Outcome::Denied(error.reason()));
-            return Err(unauthorized(&app, what, error));
+            if let (AuthError::Missing, Some(visit)) = (error, visit) {
+                let detail = format!("a program called {what} without a credential and was told where to sign in");
+                app.grants.preludes().note(visit.client, Step::good("challenge", detail, now()));
+            }
+            return Err(unauthorized(&app, what, endpoint, error));
         }
     };
     Ok(admitted(app, caller, headers, finish))
@@ -172,7 +178,7 @@ fn admitted(app: App, caller: Caller, headers: HeaderMap, mut finish: Finish) ->
     finish.fill(|operation| {
         operation.tenant = Some(caller.tenant().clone());
         operation.principal = Some(caller.principal().clone());
-        operation.key_id = Some(caller.credential_label().clone());
+        operation.key_id = Some(caller.credential());
     });
     Entered { app, caller, headers, reach: Reach::All, finish }
 }
@@ -195,18 +201,20 @@ fn begin(app: &App, verb: &'static str, endpoint: &'static str, headers: &Header
     Finish::new(operation, app.recorder.clone())
 }
 
-fn unauthorized(app: &App, what: Opening<'_>, error: AuthError) -> Refusal {
-    if error == AuthError::Unavailable {
+fn unauthorized(app: &App, what: Opening<'_>, endpoint: &str, error: AuthError) -> Refusal {
+    if matches!(error, AuthError::Unavailable | AuthError::ProviderAway) {
         let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, meta::INTERNAL_ERROR, error.to_string());
         return Refusal { retry_after: Some(TRY_AGAIN), ..refusal };
     }
+    // A client takes the description only of the address that it was given (RFC 9728 section 3.3).
+    let at = if [ALL, ONE].contains(&endpoint) { what.to_string() } else { what.older().to_string() };
     if error == AuthError::LacksScope {
         let mut refusal = Refusal::new(StatusCode::FORBIDDEN, meta::INVALID_REQUEST, format!("Forbidden: {error}"));
-        refusal.headers.push((WWW_AUTHENTICATE, insufficient_scope(app, what, what.scope())));
+        refusal.headers.push((WWW_AUTHENTICATE, insufficient_scope(app, at, what.scope())));
         return refusal;
     }
     let mut refusal = Refusal::new(StatusCode::UNAUTHORIZED, meta::INVALID_REQUEST, format!("Unauthorized: {error}"));
-    refusal.headers.push((WWW_AUTHENTICATE, challenge(app, what, error)));
+    refusal.headers.push((WWW_AUTHENTICATE, challenge(app, what, at, error)));
     refusal
 }
 

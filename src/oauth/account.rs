@@ -21,6 +21,7 @@ use super::visitor::Visitor;
 use crate::access::Role;
 use crate::crypto::hash_token;
 use crate::grants::{BrowserSession, End, EndReason, GrantView, Ids, Refusal, Scope};
+use crate::store::consents::NamedConsentRow;
 use crate::store::keys::HeldKeyRow;
 use crate::store::{StoreError, at, micros, now};
 
@@ -52,6 +53,8 @@ struct Page<'a> {
     programs: Vec<Row>,
     browsers: Vec<Row>,
     keys: Vec<Row>,
+    /// What is not asked again.
+    allowed: Vec<Row>,
 }
 
 #[derive(Template)]
@@ -97,6 +100,8 @@ async fn look(visitor: &Visitor) -> Result<Response, Failure> {
     let grants = grants.map_err(|refusal| Failure::of_refusal(&refusal))?;
     let keys = app.store.keys(&account.tenant, Some(account.id), Uuid::nil(), MOST_KEYS).await;
     let keys = keys.map_err(|error| Failure::of_refusal(&error.into()))?;
+    let allowed = app.grants.consents_of(&account.tenant, account.id).await;
+    let allowed = allowed.map_err(|refusal| Failure::of_refusal(&refusal))?;
     let (browsers, programs): (Vec<_>, Vec<_>) = grants.into_iter().partition(|grant| grant.kind == "browser");
     let row = |view: GrantView| row_of(visitor, view, *grant);
     let page = Page {
@@ -109,19 +114,36 @@ async fn look(visitor: &Visitor) -> Result<Response, Failure> {
         programs: programs.into_iter().map(row).collect(),
         browsers: browsers.into_iter().map(row).collect(),
         keys: keys.into_iter().filter(is_live).map(key_row).collect(),
+        allowed: allowed.into_iter().map(|row| allowed_row(visitor, row)).collect(),
     };
     Ok(show(&page, StatusCode::OK, "'self'"))
 }
 
+/// What may be done where.
+fn reach(visitor: &Visitor, resource: &str, scopes: &str) -> String {
+    let path = resource.strip_prefix(visitor.app.issuer.as_str()).unwrap_or(resource);
+    let scopes: Vec<_> = scopes.split(' ').filter_map(Scope::named).map(may).collect();
+    format!("{path}: {}", scopes.join(", "))
+}
+
+fn allowed_row(visitor: &Visitor, row: NamedConsentRow) -> Row {
+    let NamedConsentRow { consent, name } = row;
+    let about = reach(visitor, &consent.resource, &consent.scopes);
+    Row {
+        about: format!("{about}; answered at {}", consent.redirect_uri),
+        id: consent.client_id,
+        name,
+        since: shown(at(consent.given_at)),
+        used: String::new(),
+        ends: String::new(),
+        here: false,
+    }
+}
+
 fn row_of(visitor: &Visitor, view: GrantView, own: Uuid) -> Row {
-    let issuer = visitor.app.issuer.as_str();
-    let resource = view.resource.as_deref().map(|uri| uri.strip_prefix(issuer).unwrap_or(uri));
-    let about = match resource {
+    let about = match view.resource.as_deref() {
         None => format!("signed in with {}", method_in_words(visitor, &view.login_method)),
-        Some(path) => {
-            let scopes: Vec<_> = view.scopes.split(' ').filter_map(Scope::named).map(may).collect();
-            format!("{path}: {}", scopes.join(", "))
-        }
+        Some(resource) => reach(visitor, resource, &view.scopes),
     };
     Row {
         id: view.id.to_string(),
@@ -193,21 +215,29 @@ pub(super) async fn revoke(visitor: Visitor, fields: Fields) -> Response {
     }
 }
 
-/// Ends a program or browser (`grant`), a key (`key`), or everything but keys (`everything`).
+/// Ends a program or browser (`grant`), a key (`key`), what is remembered of a program (`allowed`), or everything but keys
+/// (`everything`). A program that is ended is asked about when it comes again.
 async fn end(visitor: &Visitor, fields: &Fields) -> Result<Response, Failure> {
     let app = &visitor.app;
     let session = proven(visitor, fields).await?;
     let account = &session.about.account;
     let (tenant, user) = (&account.tenant, account.id);
     let end = End { reason: EndReason::Logout, detail: "revoked" };
+    let refuse = |refusal| Failure::of_refusal(&refusal);
     let id = |name| Uuid::try_parse(fields.text(name)).ok();
     if fields.text("everything") == "yes" {
-        let ended = app.end_sessions(tenant, Ids::User(user), End { detail: "signed_out", ..end }).await;
-        ended.map_err(|refusal| Failure::of_refusal(&refusal))?;
+        app.grants.forget_consents(tenant, user, None).await.map_err(refuse)?;
+        let failed = |error: StoreError| Failure::of_refusal(&error.into());
+        app.store.revoke_logins(tenant, user, micros(now())).await.map_err(failed)?;
+        app.changed().await.map_err(failed)?;
+        app.end_sessions(tenant, Ids::User(user), End { detail: "signed_out", ..end }).await.map_err(refuse)?;
         return Ok(signed_out(visitor, true));
     } else if let Some(id) = id("grant") {
-        let ended = app.end_sessions(tenant, Ids::One(id, Some(user)), end).await;
-        ended.map_err(|refusal| Failure::of_refusal(&refusal))?;
+        let grants = app.grants.of_user(tenant, user, now()).await.map_err(refuse)?;
+        if let Some(client) = grants.into_iter().find(|grant| grant.id == id).and_then(|grant| grant.client_id) {
+            app.grants.forget_consents(tenant, user, Some(&client)).await.map_err(refuse)?;
+        }
+        app.end_sessions(tenant, Ids::One(id, Some(user)), end).await.map_err(refuse)?;
         if id == session.about.grant {
             return Ok(signed_out(visitor, false));
         }
@@ -218,6 +248,8 @@ async fn end(visitor: &Visitor, fields: &Fields) -> Result<Response, Failure> {
             Err(error) => return Err(Failure::of_refusal(&error.into())),
         }
         app.changed().await.map_err(|error| Failure::of_refusal(&error.into()))?;
+    } else if !fields.text("allowed").is_empty() {
+        app.grants.forget_consents(tenant, user, Some(fields.text("allowed"))).await.map_err(refuse)?;
     } else {
         return Err(Failure::bad("Nothing was chosen", "Go back and press one of the buttons."));
     }

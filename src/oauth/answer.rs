@@ -28,16 +28,19 @@ struct Given {
     #[serde(skip_serializing_if = "Option::is_none")]
     refresh_token: Option<Secret>,
     scope: ScopeSet,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued_token_type: Option<&'static str>,
 }
 
-/// The answer that gives tokens.
-pub(super) fn tokens(tokens: Tokens, now: OffsetDateTime) -> Response {
+/// The answer that gives tokens; to who exchanged one it says what kind was given (RFC 8693 section 2.2.1).
+pub(super) fn tokens(tokens: Tokens, issued: Option<&'static str>, now: OffsetDateTime) -> Response {
     let given = Given {
         access_token: tokens.access,
         token_type: "Bearer",
         expires_in: (tokens.expires_at - now).whole_seconds().max(0),
         refresh_token: tokens.refresh,
         scope: tokens.scopes,
+        issued_token_type: issued,
     };
     (UNKEPT, Json(given)).into_response()
 }
@@ -86,6 +89,11 @@ impl Denied {
     /// The same with a challenge: the client used the `Authorization` header.
     pub(super) fn with_basic(self, basic: bool) -> Self {
         Self { basic, ..self }
+    }
+
+    /// What was refused.
+    pub(super) fn refusal(&self) -> &Refusal {
+        &self.refusal
     }
 
     /// The label in metrics and logs.

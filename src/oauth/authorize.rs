@@ -6,25 +6,26 @@ use std::sync::Arc;
 use axum::extract::RawQuery;
 use axum::response::Response;
 use http::StatusCode;
-use http::header::SET_COOKIE;
 
 use super::back::Back;
-use super::consent;
 use super::failure::Failure;
 use super::fields::Fields;
 use super::form::LARGEST;
-use super::trail::Trail;
+use super::prompt::{Wish, wish};
+use super::remembered::{Memory, lasts};
+use super::trail::{Trail, quoted, told};
 use super::visitor::Visitor;
+use super::{consent, sign_in};
 use crate::grants::client::{Client, ClientError, GrantType, Known};
 use crate::grants::redirect::RedirectUri;
 use crate::grants::resource::Resource;
-use crate::grants::{AUTHORIZATION_LASTS, OauthCode, Refusal, Request, ScopeSet};
+use crate::grants::{OauthCode, Prompt, Refusal, Request, ScopeSet};
 use crate::store::now;
 
 /// Most characters of a hint that is passed on.
 const LONGEST_HINT: usize = 320;
 /// Parameters of which there is one at most.
-const ONCE: [&str; 9] = [
+const ONCE: [&str; 10] = [
     "response_type",
     "response_mode",
     "scope",
@@ -32,6 +33,7 @@ const ONCE: [&str; 9] = [
     "code_challenge",
     "code_challenge_method",
     "prompt",
+    "max_age",
     "login_hint",
     "nonce",
 ];
@@ -43,32 +45,34 @@ pub(super) struct Asked {
     pub(super) resource: Resource,
     pub(super) scopes: ScopeSet,
     pub(super) login_hint: Option<String>,
+    pub(super) prompt: Prompt,
 }
 
 pub(super) async fn authorize(visitor: Visitor, RawQuery(query): RawQuery) -> Response {
     // Before anything is written.
-    if let Err(exceeded) = visitor.app.may_begin(visitor.source, now()) {
+    if let Err(exceeded) = visitor.app.may_begin(visitor.address, now()) {
         return Failure::too_many(exceeded).show(&visitor);
     }
     let query = query.unwrap_or_default();
     let fields = if query.len() <= LARGEST { Fields::of(query.as_bytes()) } else { Fields::default() };
     let id = fields.text("client_id");
     let app = &visitor.app;
-    let trail = Trail::begin(app, Some(id), "authorize", format!("a program asks as `{id}`")).await;
+    let asks = format!("a program asks as {}; the browser is at {}", quoted(id), visitor.address);
+    let trail = Trail::begin(app, visitor.address, Some(id), "authorize", asks).await;
     let (client, redirect) = match whose(&visitor, &fields).await {
         Ok(found) => found,
         Err((failure, reason, detail)) => {
-            trail.failed("client", detail, "", reason).await;
+            trail.failed("client", detail, "", reason, None).await;
             return failure.show(&visitor);
         }
     };
-    trail.went("client", format!("{}; answered at {}", known_how(&client), redirect.shown())).await;
+    trail.is_of(&client, format!("{}; answered at {}", known_how(&client), redirect.shown())).await;
     let state = fields.one("state").ok().flatten().map(ToOwned::to_owned);
     let back = Back { redirect_uri: redirect.as_str().to_owned(), state, issuer: app.issuer.clone() };
     let (asked, challenge) = match what(&visitor, &fields, client, redirect).await {
         Ok(asked) => asked,
         Err((code, text)) => {
-            trail.failed("request", format!("{code}: {text}"), "", code).await;
+            trail.failed("request", format!("{code}: {text}"), "", code, None).await;
             return back.error(code, &text);
         }
     };
@@ -81,19 +85,23 @@ pub(super) async fn authorize(visitor: Visitor, RawQuery(query): RawQuery) -> Re
         resource: app.issuer.uri(&asked.resource),
         scopes: asked.scopes,
         login_hint: asked.login_hint.clone(),
+        prompt: asked.prompt,
+        ask_later: visitor.unsent && !asked.prompt.consent && lasts(&asked.client, &asked.redirect),
         trace: trail.id(),
     };
     trail.went("request", format!("{} for {}", request.scopes, request.resource)).await;
+    let ask_later = request.ask_later;
     match app.grants.begin(request, now()).await {
         Ok(begun) => {
-            let mut page = consent::page(&visitor, &asked, &begun);
-            for cookie in visitor.cookies.begin(begun.id, begun.cookie.expose(), AUTHORIZATION_LASTS) {
-                page.headers_mut().append(SET_COOKIE, cookie);
-            }
-            page
+            let page = if ask_later {
+                sign_in::first(&visitor, &begun).await.unwrap_or_else(|failure| failure.show(&visitor))
+            } else {
+                consent::page(&visitor, &asked, &begun)
+            };
+            visitor.with_cookie(&begun, page)
         }
         Err(refusal) => {
-            trail.failed("request", refusal.to_string(), "", refusal.reason).await;
+            trail.failed("request", told(&refusal), "", refusal.reason, None).await;
             tracing::warn!(request_id = visitor.request_id.as_str(), %refusal, detail = refusal.detail, "no sign-in begun");
             back.refusal(&refusal)
         }
@@ -217,17 +225,18 @@ async fn what(
             format!("none of the scopes is for this client at this resource, which offers {}", resource.offers());
         return Err((OauthCode::InvalidScope.as_str(), text));
     }
-    let mut prompts = fields.text("prompt").split(' ');
-    if prompts.clone().any(|prompt| prompt == "none") {
-        if prompts.any(|prompt| prompt != "none") {
-            return invalid("prompt=none goes with no other prompt".to_owned());
+    let prompt = match wish(fields) {
+        Ok(Wish::Asked(prompt)) => prompt,
+        Ok(Wish::Silent) => {
+            let memory = Memory::of(&client, &redirect, issuer.uri(&resource), scopes);
+            return Err(silent(visitor, memory).await);
         }
-        return Err(silent(visitor).await);
-    }
+        Err(text) => return invalid(text),
+    };
     let hint = fields.text("login_hint");
     let hint = (!hint.is_empty() && hint.chars().count() <= LONGEST_HINT && !hint.contains(char::is_control))
         .then(|| hint.to_owned());
-    Ok((Asked { client, redirect, resource, scopes, login_hint: hint }, challenge))
+    Ok((Asked { client, redirect, resource, scopes, login_hint: hint, prompt }, challenge))
 }
 
 /// S256 and nothing else (RFC 7636 section 4.3; a method that is not named would be `plain`).
@@ -246,16 +255,24 @@ fn challenge(fields: &Fields) -> Result<String, &'static str> {
     Ok(challenge.to_owned())
 }
 
-/// Nobody is let through unseen (OpenID Connect Core 1.0 section 3.1.2.6): which of the two is missing first.
-async fn silent(visitor: &Visitor) -> (&'static str, String) {
+/// Nobody is let through unseen (OpenID Connect Core 1.0 section 3.1.2.6): what is missing first.
+async fn silent(visitor: &Visitor, memory: Option<Memory>) -> (&'static str, String) {
+    let app = &visitor.app;
     let session = match visitor.cookies.session() {
-        Some(cookie) => visitor.app.grants.session(cookie, now()).await.ok().flatten(),
+        Some(cookie) => app.grants.session(cookie, now()).await.ok().flatten(),
         None => None,
     };
-    match session {
-        Some(_) => ("consent_required", "the person has to allow it on a page of this gateway".to_owned()),
-        None => ("login_required", "the person has to sign in on a page of this gateway".to_owned()),
+    let Some(session) = session else {
+        return ("login_required", "the person has to sign in on a page of this gateway".to_owned());
+    };
+    let allowed = match memory {
+        Some(memory) => memory.holds(app, &session.account).await.unwrap_or(false),
+        None => false,
+    };
+    if allowed {
+        return ("interaction_required", "the person has to come by way of a page of this gateway".to_owned());
     }
+    ("consent_required", "the person has to allow it on a page of this gateway".to_owned())
 }
 
 /// How a client is known, for the trace.
@@ -263,6 +280,6 @@ fn known_how(client: &Client) -> String {
     match &client.known {
         Known::Registered { tenant, .. } => format!("registered by an administrator of {tenant}"),
         Known::Document => "known by its document".to_owned(),
-        Known::Dynamic { issued_at } => format!("registered itself at {issued_at}"),
+        Known::Dynamic { issued_at } => format!("registered itself on {}", issued_at.date()),
     }
 }

@@ -38,9 +38,9 @@ impl Back {
         format!("{}{joint}{}", self.redirect_uri, query.finish())
     }
 
-    /// With a code.
-    pub(super) fn with_code(&self, code: &str) -> Response {
-        see_other(&self.url(&[("code", code)]))
+    /// The address that brings the client a code.
+    pub(super) fn url_with_code(&self, code: &str) -> String {
+        self.url(&[("code", code)])
     }
 
     /// The address that tells the client of an error.
@@ -91,7 +91,7 @@ mod tests {
             "HTTPS://App.example/cb?a=%20b&error=access_denied&error_description=no+quotes&state=s%26x%3D1\
              &iss=http%3A%2F%2F127.0.0.1%3A8001"
         );
-        let answer = back("cursor://x/cb", None).with_code("mcpg_ac_1");
-        assert_eq!(answer.headers()["location"], "cursor://x/cb?code=mcpg_ac_1&iss=http%3A%2F%2F127.0.0.1%3A8001");
+        let answer = back("cursor://x/cb", None).url_with_code("mcpg_ac_1");
+        assert_eq!(answer, "cursor://x/cb?code=mcpg_ac_1&iss=http%3A%2F%2F127.0.0.1%3A8001");
     }
 }

@@ -1,66 +1,32 @@
-//! The way to an identity provider and back. What comes back counts only in the browser that was sent, only once, and only at the
-//! callback of the provider that it was sent to; each provider has one of its own, so that none answers for another.
+//! The way back from an identity provider. What comes back counts only in the browser that was sent, only once, and only at the
+//! callback of the provider that it was sent to. A provider that wants to see more of the person gets the browser once more.
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery};
 use axum::response::Response;
 use http::StatusCode;
 use http::header::SET_COOKIE;
-use url::Url;
 use uuid::Uuid;
 
-use super::back::{Back, see_other};
+use super::back::Back;
 use super::consent::lost;
 use super::failure::Failure;
 use super::fields::Fields;
-use super::finish::{self, is_own};
+use super::finish::{Arrival, finish, is_own};
 use super::form::LARGEST;
+use super::leave::{Along, address, send};
+use super::prompt::is_anew;
 use super::sign_in::title_of;
-use super::trail::Trail;
+use super::trail::{Trail, told};
 use super::visitor::Visitor;
-use crate::grants::{Account, Leg, NewLogin, OauthCode, Person, UnderWay};
-use crate::id::TenantId;
-use crate::idp::{Class, Hints, IdpError, Provider, SignedIn};
+use crate::grants::{Account, NewLogin, OauthCode, Prompt, Refusal, Step, UnderWay};
+use crate::idp::{Class, IdpError, Person, Provider, SignedIn};
 use crate::store::now;
 
 /// How a provider names a person's no.
 const NO: &str = "access_denied";
 /// The same as Entra numbers it.
 const ENTRA_NO: &str = "AADSTS65004";
-
-fn address(visitor: &Visitor, provider: &str) -> Result<Url, Failure> {
-    let text = visitor.app.issuer.join(&format!("/oauth/callback/{provider}"));
-    Url::parse(&text).map_err(|_| Failure::bad("Not set up", "The public URL of this gateway cannot be read."))
-}
-
-/// Sends the browser to a provider. `another` asks the provider not to take whoever is signed in there.
-pub(super) async fn send(
-    visitor: &Visitor,
-    under: &UnderWay,
-    cookie: &str,
-    name: &str,
-    another: bool,
-) -> Result<Response, Failure> {
-    let app = &visitor.app;
-    let trail = Trail::of(app, under.request.trace);
-    let Some(provider) = app.providers.get(name) else {
-        return Err(Failure::bad("There is no such way to sign in", "Go back and choose another one."));
-    };
-    let hints = Hints {
-        login_hint: under.request.login_hint.clone().filter(|_| !another),
-        prompt: another.then(|| "select_account".to_owned()),
-        claims: None,
-    };
-    let leg = match provider.begin(&address(visitor, name)?, &hints).await {
-        Ok(leg) => leg,
-        Err(error) => return Err(refused(visitor, under, &trail, name, &error, "provider").await),
-    };
-    let kept = Leg { provider: name.to_owned(), nonce: leg.nonce, verifier: leg.verifier };
-    let sent = app.grants.send(under.id, cookie, &leg.state, kept, now()).await;
-    sent.map_err(|refusal| Failure::of_refusal(&refusal))?;
-    trail.went("provider", format!("the browser is sent to {}", leg.url.host_str().unwrap_or_default())).await;
-    Ok(see_other(leg.url.as_str()))
-}
 
 pub(super) async fn callback(
     visitor: Visitor,
@@ -81,6 +47,7 @@ pub(super) async fn callback(
         Err(refusal) => {
             visitor.app.recorder.metrics().auth("", "login", false, refusal.reason);
             let why = refusal.reason;
+            no_place(&visitor, &name, fields.text("state"), &refusal).await;
             tracing::info!(request_id = visitor.request_id.as_str(), why, "an answer of a provider has no place");
             return lost().show(&visitor);
         }
@@ -93,6 +60,24 @@ pub(super) async fn callback(
     response
 }
 
+/// Notes an answer of a provider that belongs to no sign-in of this browser: at the one that it is of, which may still go on in
+/// the right browser, else by itself.
+async fn no_place(visitor: &Visitor, name: &str, state: &str, refusal: &Refusal) {
+    let app = &visitor.app;
+    let found = app.grants.trace_of_state(state, now()).await;
+    if let Ok(Some(id)) = found {
+        let detail = "the provider's answer came with a browser that shows no cookie of this sign-in";
+        return Trail::of(app, Some(id)).stumbled("callback", refusal.reason, detail).await;
+    }
+    let detail = format!(
+        "{} sent a browser at {} with an answer to no sign-in that is under way: it is over, was answered before, or began at \
+         another gateway",
+        title_of(app, name),
+        visitor.address
+    );
+    Trail::alone(app, visitor.address, None, Step::bad("callback", refusal.reason, detail, now())).await;
+}
+
 async fn back(
     visitor: &Visitor,
     provider: &Provider,
@@ -103,13 +88,13 @@ async fn back(
     let app = &visitor.app;
     let trail = Trail::of(app, under.request.trace);
     let Some(leg) = under.leg.as_ref().filter(|leg| leg.provider == name) else {
-        trail.failed("callback", "another provider answered than was asked", "", "mix_up").await;
+        trail.failed("callback", "another provider answered than was asked", "", "mix_up", None).await;
         return Err(lost());
     };
     if let Some(error) = fields.one("error").map_err(|_| lost())? {
         let error_of = provider.at_callback(error, fields.one("error_description").ok().flatten());
         if error == NO && error_of.code.as_deref().is_none_or(|code| code == ENTRA_NO) {
-            trail.failed("callback", "the person did not agree at the provider", "", "denied").await;
+            trail.failed("callback", "the person did not agree at the provider", "", "denied", None).await;
             return if is_own(&under.request) {
                 Err(Failure::bad("You are not signed in", "The sign-in was cancelled.").with_help())
             } else {
@@ -119,69 +104,110 @@ async fn back(
         return Err(refused(visitor, under, &trail, name, &error_of, "callback").await);
     }
     let Some(code) = fields.one("code").map_err(|_| lost())? else {
-        trail.failed("callback", "there is neither a code nor an error", "", "no_code").await;
+        trail.failed("callback", "there is neither a code nor an error", "", "no_code", None).await;
         return Err(lost());
     };
     trail.went("callback", "the provider answers with a code").await;
     let done = provider.finish(&address(visitor, name)?, code, &leg.nonce, &leg.verifier, now()).await;
     let signed_in = match done {
         Ok(signed_in) => signed_in,
+        Err(IdpError { class: Class::NeedsInteraction { claims: Some(claims) }, .. }) if leg.claims.is_none() => {
+            let along = Along { claims: Some(claims), ..Along::default() };
+            return once_more(visitor, under, &trail, name, along).await;
+        }
         Err(error) => return Err(refused(visitor, under, &trail, name, &error, "provider").await),
     };
-    let (account, login) = known(visitor, under, &trail, name, &signed_in).await?;
-    finish::finish(visitor, under, &trail, &account, name, login).await
+    if !is_anew(under.request.prompt, signed_in.person.authenticated_at, now()) {
+        trail.failed("provider", "the person did not sign in anew", "", "not_anew", None).await;
+        let text = "The program asks that you sign in anew, and you were signed in already.";
+        let back = way_back(visitor, under);
+        return Err(Failure::bad("You are not signed in", text).with_back(back.as_ref(), "login_required", text));
+    }
+    let account = known(visitor, under, &trail, name, &signed_in).await?;
+    let refuse = |refusal| Failure::of_refusal(&refusal);
+    if leg.claims.is_some() {
+        app.grants.claims_were_met(&account.tenant, account.id, name).await.map_err(refuse)?;
+    } else if let Some(claims) = app.grants.parked_claims(&account.tenant, account.id, name).await.map_err(refuse)? {
+        let along = Along { claims: Some(claims), login_hint: Some(signed_in.person.username), another: false };
+        return once_more(visitor, under, &trail, name, along).await;
+    }
+    let login = keep(visitor, &account, name, &signed_in).await.map_err(refuse)?;
+    finish(visitor, under, &trail, Arrival { account: &account, method: name, login }).await
 }
 
-/// The account of who signed in, and what is kept of the provider's word.
+/// Sends the browser to the provider again, with what the provider wants to see. What the person agreed to before still holds: it is
+/// the same browser, which had the cookie a moment ago.
+async fn once_more(
+    visitor: &Visitor,
+    under: &UnderWay,
+    trail: &Trail,
+    name: &str,
+    along: Along,
+) -> Result<Response, Failure> {
+    trail.stumbled("provider", "more_wanted", "the provider wants to see more of the person").await;
+    let begun = visitor.app.grants.begin_again(under, None, now()).await;
+    let begun = begun.map_err(|refusal| Failure::of_refusal(&refusal))?;
+    let again = visitor.app.grants.under_way(begun.id, begun.cookie.expose(), now()).await;
+    let mut again = again.map_err(|refusal| Failure::of_refusal(&refusal))?;
+    // Whoever was to sign in anew did so a moment ago.
+    again.request.prompt = Prompt::default();
+    let response = send(visitor, &again, begun.cookie.expose(), name, along).await?;
+    Ok(visitor.with_cookie(&begun, response))
+}
+
+/// The account of who signed in.
 async fn known(
     visitor: &Visitor,
     under: &UnderWay,
     trail: &Trail,
     name: &str,
     signed_in: &SignedIn,
-) -> Result<(Account, Option<Uuid>), Failure> {
+) -> Result<Account, Failure> {
     let app = &visitor.app;
     let person = &signed_in.person;
     let role = match person.role {
         Some(role) if !person.app_only => role,
         _ => {
             let detail = format!("{} has no role here, and nobody is let in without one", person.username);
+            is_by(visitor, trail, person).await;
             return Err(refused(visitor, under, trail, name, &IdpError::new(Class::Refused, detail), "account").await);
         }
     };
-    let described = Person {
-        issuer: &person.issuer,
-        subject: &person.subject,
-        username: &person.username,
-        display_name: person.display_name.as_deref(),
-        role,
-    };
-    let tenant = tenant();
-    let way_back = way_back(visitor, under);
-    let account = match app.grants.account_for(&tenant, &described, now()).await {
+    let account = match app.account_of(person, role, now()).await {
         Ok(account) => account,
-        Err(refusal) => {
-            trail.failed("account", refusal.to_string(), tenant.as_str(), refusal.reason).await;
-            if !refusal.detail.is_empty() {
-                tracing::error!(request_id = visitor.request_id.as_str(), detail = refusal.detail, "no account");
-            }
-            return Err(Failure::of_refusal(&refusal).with_back(
-                way_back.as_ref(),
-                refusal.code.as_str(),
-                refusal.text,
-            ));
-        }
+        Err(refusal) => return Err(no_account(visitor, under, trail, person, &refusal).await),
     };
     let new = if account.is_new { ", for the first time" } else { "" };
     let detail = format!("{} signs in as {}{new}", account.username, account.role.as_str());
     trail.known("account", detail, &account, None).await;
-    let login = keep(visitor, &account, name, signed_in).await.map_err(|refusal| Failure::of_refusal(&refusal))?;
-    Ok((account, login))
+    Ok(account)
 }
 
-/// Every directory that is let in is of the first tenant, until there are settings that say otherwise.
-fn tenant() -> TenantId {
-    TenantId::default_tenant()
+/// Notes who it is, for the tenant whose directory names the person.
+async fn is_by(visitor: &Visitor, trail: &Trail, person: &Person) {
+    if let Ok(tenant) = visitor.app.tenant_of(person).await {
+        trail.is_by(&tenant, &person.username).await;
+    }
+}
+
+/// The page for somebody who is known and does not come in. Whoever is asked finds the directory on it.
+async fn no_account(visitor: &Visitor, under: &UnderWay, trail: &Trail, person: &Person, refusal: &Refusal) -> Failure {
+    is_by(visitor, trail, person).await;
+    trail.failed("account", told(refusal), "", refusal.reason, None).await;
+    let (request_id, reason, detail) = (visitor.request_id.as_str(), refusal.reason, &refusal.detail);
+    if refusal.code == OauthCode::AccessDenied {
+        tracing::info!(request_id, reason, detail, "somebody is not let in");
+    } else {
+        tracing::error!(request_id, reason, detail, "no account");
+    }
+    let back = way_back(visitor, under);
+    let failure = Failure::of_refusal(refusal).with_back(back.as_ref(), refusal.code.as_str(), refusal.text);
+    match person.directory.filter(|_| refusal.code == OauthCode::AccessDenied) {
+        Some(directory) => {
+            failure.with_fact("Account", person.username.clone()).with_fact("Directory", directory.to_string())
+        }
+        None => failure,
+    }
 }
 
 async fn keep(
@@ -189,18 +215,18 @@ async fn keep(
     account: &Account,
     provider: &str,
     signed_in: &SignedIn,
-) -> Result<Option<Uuid>, crate::grants::Refusal> {
+) -> Result<Option<Uuid>, Refusal> {
     let Some(tokens) = &signed_in.tokens else { return Ok(None) };
     let text = serde_json::to_vec(tokens).map(zeroize::Zeroizing::new).map_err(|error| {
         let text = "the gateway failed; its log says why";
-        crate::grants::Refusal::new(OauthCode::ServerError, "internal", text).because(error.to_string())
+        Refusal::new(OauthCode::ServerError, "internal", text).because(error.to_string())
     })?;
     let login = NewLogin { tenant: &account.tenant, user: account.id, provider, tokens: Some(&text) };
     visitor.app.grants.keep_login(&login, now()).await.map(Some)
 }
 
 /// The page about a provider's no, noted and counted.
-async fn refused(
+pub(super) async fn refused(
     visitor: &Visitor,
     under: &UnderWay,
     trail: &Trail,
@@ -210,7 +236,7 @@ async fn refused(
 ) -> Failure {
     let label = error.class.label();
     let number = error.code.as_deref().map(|code| format!("{code}: ")).unwrap_or_default();
-    trail.failed(step, format!("{label}: {number}{}", error.detail), "", label).await;
+    trail.failed(step, format!("{label}: {number}{}", error.detail), "", label, error.code.as_deref()).await;
     let request_id = visitor.request_id.as_str();
     tracing::warn!(
         request_id,

@@ -1,5 +1,8 @@
-//! The page on which a person allows a program to act, or does not, and the form that says so. Whoever allows goes on to sign in,
-//! always: an earlier sign-in in the same browser spares nobody this page, and this page spares nobody the sign-in.
+//! The page on which a person allows a program to act, or does not, and the form that says so. It comes before the sign-in; only
+//! where what was allowed before may be remembered, which takes knowing who it is, it comes behind, if at all. An earlier sign-in in
+//! the same browser spares nobody this page, and this page spares nobody the sign-in.
+
+use std::sync::Arc;
 
 use askama::Template;
 use axum::response::Response;
@@ -10,16 +13,17 @@ use uuid::Uuid;
 
 use super::authorize::Asked;
 use super::back::{Back, see_other};
-use super::callback::send;
 use super::failure::Failure;
 use super::fields::Fields;
+use super::finish::{Arrival, finish};
+use super::leave::{Along, send};
 use super::pages::{Frame, form_action, show};
-use super::trail::Trail;
+use super::trail::{Trail, told};
 use super::visitor::Visitor;
-use crate::grants::client::Known;
-use crate::grants::redirect::Place;
+use crate::grants::client::{Client, Known};
+use crate::grants::redirect::{Place, RedirectUri};
 use crate::grants::resource::{Resource, shown_host};
-use crate::grants::{Begun, Scope};
+use crate::grants::{Arrived, Begun, OauthCode, Refusal, Scope, UnderWay};
 use crate::idp::ProviderInfo;
 use crate::store::now;
 
@@ -48,6 +52,8 @@ struct Page<'a> {
     scopes: Vec<&'static str>,
     days: u64,
     hint: Option<&'a str>,
+    /// Who has signed in already.
+    arrived: Option<&'a str>,
     providers: Vec<ProviderInfo>,
     local: bool,
 }
@@ -58,16 +64,49 @@ impl Page<'_> {
     }
 }
 
-/// The page for what was asked.
+/// The page for what was asked, before anybody signs in.
 pub(super) fn page(visitor: &Visitor, asked: &Asked, begun: &Begun) -> Response {
-    let app = &visitor.app;
-    let (providers, local) = (app.providers.names(), app.settings.sign_in.local_sign_in);
-    if providers.is_empty() && !local {
+    if visitor.app.providers.names().is_empty() && !visitor.app.settings.sign_in.local_sign_in {
         let text = "Nobody can sign in here: no identity provider is set up, and sign-in by password is off.";
         return Failure::new(StatusCode::SERVICE_UNAVAILABLE, "Sign-in is not set up", text, "")
             .with_help()
             .show(visitor);
     }
+    show_page(visitor, asked, begun, None)
+}
+
+/// The page for who has signed in, in the browser that began it and goes on with it.
+pub(super) async fn ask(
+    visitor: &Visitor,
+    under: &UnderWay,
+    client: &Arc<Client>,
+    arrival: Arrival<'_>,
+) -> Result<Response, Refusal> {
+    let (app, request, account) = (&visitor.app, &under.request, arrival.account);
+    let gone =
+        |_| Refusal::new(OauthCode::InvalidRequest, "redirect_uri", "the program changed meanwhile; begin again");
+    let asked = Asked {
+        client: Arc::clone(client),
+        redirect: RedirectUri::parse(&request.redirect_uri, app.clients.schemes()).map_err(gone)?,
+        resource: app.issuer.resource(&request.resource).map_err(|_| {
+            Refusal::new(OauthCode::InvalidTarget, "resource", "the resource is none of this gateway any more")
+        })?,
+        scopes: request.scopes,
+        login_hint: None,
+        prompt: request.prompt,
+    };
+    let arrived = Arrived {
+        user: account.id,
+        tenant: account.tenant.as_str().to_owned(),
+        method: arrival.method.to_owned(),
+        login: arrival.login,
+    };
+    let begun = app.grants.begin_again(under, Some(arrived), now()).await?;
+    Ok(visitor.with_cookie(&begun, show_page(visitor, &asked, &begun, Some(&account.username))))
+}
+
+fn show_page(visitor: &Visitor, asked: &Asked, begun: &Begun, arrived: Option<&str>) -> Response {
+    let app = &visitor.app;
     let kind = match &asked.client.known {
         Known::Registered { .. } => Kind::Registered,
         Known::Document => {
@@ -96,8 +135,9 @@ pub(super) fn page(visitor: &Visitor, asked: &Asked, begun: &Begun) -> Response 
         scopes: asked.scopes.iter().map(Scope::as_str).collect(),
         days: app.grants.terms().grant.as_secs().div_ceil(24 * 60 * 60),
         hint: asked.login_hint.as_deref(),
-        providers,
-        local,
+        arrived,
+        providers: app.providers.names(),
+        local: app.settings.sign_in.local_sign_in,
     };
     show(&page, StatusCode::OK, &form_action(app, Some(asked.redirect.as_str())))
 }
@@ -107,13 +147,19 @@ pub(super) fn page(visitor: &Visitor, asked: &Asked, begun: &Begun) -> Response 
 enum Decision<'a> {
     Deny,
     Local,
-    Provider { name: &'a str, another: bool },
+    /// Whoever has signed in.
+    Arrived,
+    Provider {
+        name: &'a str,
+        another: bool,
+    },
 }
 
 fn decision(text: &str) -> Option<Decision<'_>> {
     match text.split(':').collect::<Vec<_>>()[..] {
         ["deny"] => Some(Decision::Deny),
         ["allow", "local"] => Some(Decision::Local),
+        ["allow", "arrived"] => Some(Decision::Arrived),
         ["allow", name] => Some(Decision::Provider { name, another: false }),
         ["allow", name, "other"] => Some(Decision::Provider { name, another: true }),
         _ => None,
@@ -132,18 +178,23 @@ async fn decide(visitor: &Visitor, fields: &Fields) -> Result<Response, Failure>
     let Some(decision) = decision(fields.text("decision")) else {
         return Err(Failure::bad("Nothing was chosen", "Go back and press one of the buttons."));
     };
-    let (id, cookie) = bound(visitor, fields)?;
-    let under = app.grants.consent(id, cookie, fields.text("csrf"), now()).await;
-    let under = under.map_err(|refusal| {
-        app.recorder.metrics().auth("", "login", false, refusal.reason);
-        Failure::of_refusal(&refusal)
-    })?;
+    let (id, cookie) = bound(visitor, fields, "consent").await?;
+    let under = match app.grants.consent(id, cookie, fields.text("csrf"), now()).await {
+        Ok(under) => under,
+        Err(refusal) => {
+            app.recorder.metrics().auth("", "login", false, refusal.reason);
+            trail_of(visitor, app.grants.trace_under_way(id, now()).await)
+                .stumbled("consent", refusal.reason, told(&refusal))
+                .await;
+            return Err(Failure::of_refusal(&refusal));
+        }
+    };
     let trail = Trail::of(app, under.request.trace);
     let back = Back::of(&under.request, &app.issuer);
     match decision {
         Decision::Deny => {
             app.grants.give_up(id, cookie, now()).await.map_err(|refusal| Failure::of_refusal(&refusal))?;
-            trail.failed("consent", "the person did not allow it", "", "denied").await;
+            trail.failed("consent", "the person did not allow it", "", "denied", None).await;
             let mut response = back.denied();
             response.headers_mut().append(SET_COOKIE, visitor.cookies.end(id));
             Ok(response)
@@ -155,19 +206,45 @@ async fn decide(visitor: &Visitor, fields: &Fields) -> Result<Response, Failure>
         Decision::Local => Err(Failure::bad("Not here", "Sign-in by password is off at this gateway.")),
         Decision::Provider { name, another } => {
             trail.went("consent", format!("the person allows it and goes on with `{name}`")).await;
-            send(visitor, &under, cookie, name, another).await
+            send(visitor, &under, cookie, name, Along { another, ..Along::default() }).await
         }
+        Decision::Arrived => arrived(visitor, &trail, id, cookie).await,
     }
 }
 
-/// The authorization that a form is about, and the cookie of the browser that began it.
-pub(super) fn bound<'a>(visitor: &'a Visitor, fields: &Fields) -> Result<(Uuid, &'a str), Failure> {
+/// Gives what was allowed just now to who signed in before, if they may still come in.
+async fn arrived(visitor: &Visitor, trail: &Trail, id: Uuid, cookie: &str) -> Result<Response, Failure> {
+    let app = &visitor.app;
+    let refuse = |refusal| Failure::of_refusal(&refusal);
+    let under = app.grants.take(id, cookie, now()).await.map_err(refuse)?;
+    let Some(arrived) = &under.arrived else { return Err(lost()) };
+    let account = app.grants.account_again(arrived).await.map_err(refuse)?;
+    trail.went("consent", "the person allows it").await;
+    let arrival = Arrival { account: &account, method: &arrived.method, login: arrived.login };
+    let mut response = finish(visitor, &under, trail, arrival).await?;
+    response.headers_mut().append(SET_COOKIE, visitor.cookies.end(id));
+    Ok(response)
+}
+
+/// The authorization that a form is about, and the cookie of the browser that began it. `step` is what the form is for.
+pub(super) async fn bound<'a>(visitor: &'a Visitor, fields: &Fields, step: &str) -> Result<(Uuid, &'a str), Failure> {
     let id = Uuid::try_parse(fields.text("id")).ok();
-    let cookie = id.and_then(|id| Some((id, visitor.cookies.under_way(id)?)));
-    cookie.ok_or_else(|| {
-        visitor.app.recorder.metrics().auth("", "login", false, "other_browser");
-        lost()
-    })
+    if let Some(found) = id.and_then(|id| Some((id, visitor.cookies.under_way(id)?))) {
+        return Ok(found);
+    }
+    visitor.app.recorder.metrics().auth("", "login", false, "other_browser");
+    if let Some(id) = id {
+        let trail = trail_of(visitor, visitor.app.grants.trace_under_way(id, now()).await);
+        let detail = "the page was sent by a browser that shows no cookie of this sign-in";
+        trail.stumbled(step, "other_browser", detail).await;
+    }
+    Err(lost())
+}
+
+/// The trace that was looked for, if there is one.
+pub(super) fn trail_of(visitor: &Visitor, found: Result<Option<Uuid>, Refusal>) -> Trail {
+    let id = found.inspect_err(|refusal| tracing::warn!(detail = refusal.detail, "a sign-in is not found")).ok();
+    Trail::of(&visitor.app, id.flatten())
 }
 
 /// A form or an answer that does not belong to this browser, as far as can be told.
@@ -190,6 +267,7 @@ mod tests {
         assert_eq!(decision("allow:local"), Some(Decision::Local));
         assert_eq!(decision("allow:entra"), Some(Decision::Provider { name: "entra", another: false }));
         assert_eq!(decision("allow:entra:other"), Some(Decision::Provider { name: "entra", another: true }));
+        assert_eq!(decision("allow:arrived"), Some(Decision::Arrived));
         for text in ["", "allow", "yes", "deny:entra", "allow:entra:x", "allow:a:other:b"] {
             assert_eq!(decision(text), None, "{text}");
         }

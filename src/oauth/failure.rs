@@ -32,6 +32,9 @@ struct Inner {
     retry_after: Option<u64>,
 }
 
+/// Whom to ask where the operator does not say.
+const NO_HELP: &str = "Ask whoever gave you the address of this gateway, and send them what is written below.";
+
 #[derive(Template)]
 #[template(path = "failure.html")]
 struct Page<'a> {
@@ -180,7 +183,7 @@ impl Failure {
         let settings = &visitor.app.settings.sign_in;
         let it = &mut *self.0;
         it.facts.push(("Number of this request", visitor.request_id.as_str().to_owned()));
-        let help = it.help.then_some(settings.sign_in_help.as_deref()).flatten();
+        let help = it.help.then(|| settings.sign_in_help.as_deref().unwrap_or(NO_HELP));
         self.page(&Frame::of(&visitor.app), help)
     }
 

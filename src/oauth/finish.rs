@@ -1,18 +1,20 @@
-//! The end of every sign-in: somebody is known, and gets what was asked for. A client gets a code, for what the person allowed;
-//! where no client waits, the browser gets a session of its own for "my access".
+//! The end of every sign-in: somebody is known, and gets what was asked for. A client gets a code, for what the person allowed,
+//! here or before and then remembered; nobody else decides that. Where no client waits, the browser gets a session of its own for
+//! "my access".
 
 use axum::response::Response;
-use http::StatusCode;
 use http::header::SET_COOKIE;
 use uuid::Uuid;
 
 use super::back::{Back, see_other};
 use super::failure::Failure;
-use super::trail::Trail;
+use super::remembered::Memory;
+use super::trail::{Trail, told};
 use super::visitor::Visitor;
+use super::{consent, handed};
 use crate::grants::client::Known;
 use crate::grants::{
-    Account, BROWSER_SESSION_LASTS, CodeTerms, OauthCode, Order, Outcome, Refusal, Request, ScopeSet, UnderWay,
+    Account, BROWSER_SESSION_LASTS, CodeTerms, OauthCode, Order, Outcome, Prompt, Refusal, Request, ScopeSet, UnderWay,
 };
 use crate::store::now;
 
@@ -27,6 +29,9 @@ pub(super) fn own_request(trace: Option<Uuid>) -> Request {
         resource: String::new(),
         scopes: ScopeSet::EMPTY,
         login_hint: None,
+        prompt: Prompt::default(),
+        // There is nothing to agree to.
+        ask_later: true,
         trace,
     }
 }
@@ -36,30 +41,40 @@ pub(super) fn is_own(request: &Request) -> bool {
     request.client_id.is_empty()
 }
 
-/// Gives what was asked for to `account`, which signed in by `method`.
+/// Who signed in, and how.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrival<'a> {
+    /// The account.
+    pub(super) account: &'a Account,
+    /// `local`, or the identity provider's name.
+    pub(super) method: &'a str,
+    /// What the provider gave us for the person, if it is kept.
+    pub(super) login: Option<Uuid>,
+}
+
+/// Gives what was asked for to who arrived, or asks first whether it is allowed, if nobody has.
 pub(super) async fn finish(
     visitor: &Visitor,
     under: &UnderWay,
     trail: &Trail,
-    account: &Account,
-    method: &str,
-    login: Option<Uuid>,
+    arrival: Arrival<'_>,
 ) -> Result<Response, Failure> {
-    let tenant = account.tenant.as_str();
+    let tenant = arrival.account.tenant.as_str();
     let done = if is_own(&under.request) {
-        open(visitor, trail, account, method, login).await
+        open(visitor, trail, arrival).await.map(Done::Given)
     } else {
-        give(visitor, under, trail, account, method, login).await
+        give(visitor, under, trail, arrival).await
     };
     match done {
-        Ok(response) => {
+        Ok(Done::Given(response)) => {
             let metrics = visitor.app.recorder.metrics();
             metrics.auth(tenant, "login", true, "");
-            metrics.login(tenant, method, now());
+            metrics.login(tenant, arrival.method, now());
             Ok(response)
         }
+        Ok(Done::Asked(response)) => Ok(response),
         Err(refusal) => {
-            trail.failed("code", refusal.to_string(), tenant, refusal.reason).await;
+            trail.failed("code", told(&refusal), tenant, refusal.reason, None).await;
             if !refusal.detail.is_empty() {
                 tracing::error!(request_id = visitor.request_id.as_str(), detail = refusal.detail, "nothing was given");
             }
@@ -69,14 +84,17 @@ pub(super) async fn finish(
     }
 }
 
-async fn open(
-    visitor: &Visitor,
-    trail: &Trail,
-    account: &Account,
-    method: &str,
-    login: Option<Uuid>,
-) -> Result<Response, Refusal> {
+/// What somebody who arrived gets.
+enum Done {
+    /// What was asked for.
+    Given(Response),
+    /// A page that asks whether it is allowed.
+    Asked(Response),
+}
+
+async fn open(visitor: &Visitor, trail: &Trail, arrival: Arrival<'_>) -> Result<Response, Refusal> {
     let app = &visitor.app;
+    let Arrival { account, method, login } = arrival;
     // Never the same session for the next person, nor one that somebody else may have put there.
     if let Some(old) = visitor.cookies.session() {
         app.told_of(app.grants.close_session(old, now()).await?.as_slice());
@@ -89,16 +107,9 @@ async fn open(
     Ok(response)
 }
 
-async fn give(
-    visitor: &Visitor,
-    under: &UnderWay,
-    trail: &Trail,
-    account: &Account,
-    method: &str,
-    login: Option<Uuid>,
-) -> Result<Response, Refusal> {
+async fn give(visitor: &Visitor, under: &UnderWay, trail: &Trail, arrival: Arrival<'_>) -> Result<Done, Refusal> {
     let app = &visitor.app;
-    let request = &under.request;
+    let (request, Arrival { account, method, login }) = (&under.request, arrival);
     let client = app.clients.recall(&request.client_id, now()).await.map_err(|error| {
         let text = "the program is not known here any more; begin again";
         Refusal::new(OauthCode::UnauthorizedClient, error.reason(), text)
@@ -108,6 +119,17 @@ async fn give(
     {
         let text = "the program is for people of another organisation only";
         return Err(Refusal::new(OauthCode::AccessDenied, "other_tenant", text));
+    }
+    let memory = Memory::of_request(app, &client, request);
+    if !under.consented {
+        let remembered = match &memory {
+            Some(memory) if !request.prompt.consent => memory.holds(app, account).await?,
+            _ => false,
+        };
+        if !remembered {
+            return consent::ask(visitor, under, &client, arrival).await.map(Done::Asked);
+        }
+        trail.went("consent", "the person allowed it before").await;
     }
     let order = Order {
         tenant: account.tenant.clone(),
@@ -122,7 +144,11 @@ async fn give(
     let terms =
         CodeTerms { redirect_uri: request.redirect_uri.clone(), code_challenge: request.code_challenge.clone() };
     let granted = app.grants.grant(&order, &terms, now()).await?;
-    let status = StatusCode::SEE_OTHER.as_u16();
-    trail.known("code", format!("a code is given ({status}); grant {}", granted.id), account, None).await;
-    Ok(Back::of(request, &app.issuer).with_code(granted.code.expose()))
+    if let Some(memory) = memory.filter(|_| under.consented) {
+        memory.keep(app, account).await?;
+    }
+    let detail = format!("a code is given, and the browser sent back with it; grant {}", granted.id);
+    trail.granted(detail, account, granted.id).await;
+    let url = Back::of(request, &app.issuer).url_with_code(granted.code.expose());
+    Ok(Done::Given(handed::over(visitor, request, &url)))
 }

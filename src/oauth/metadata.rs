@@ -9,14 +9,18 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::grants::authenticate::ASSERTION_ALGORITHMS;
-use crate::grants::client::AuthMethod;
+use crate::grants::client::{AuthMethod, GrantType};
 use crate::grants::resource::{AUTHORIZATION_SERVER, PROTECTED_RESOURCE, Resource};
-use crate::grants::{Scope, ScopeSet};
+use crate::grants::{Scope, ScopeSet, Step};
+use crate::store::now;
+use crate::web::Source;
 use crate::web::open;
 use crate::web::problem::no_such_path;
 
 /// How long others may keep it.
 const KEPT: &str = "public, max-age=300";
+/// An identity provider introduces a person to a client, by an assertion.
+const ID_JAG: &str = "urn:ietf:params:oauth:grant-profile:id-jag";
 /// What people are shown as the name of a resource.
 const NAME: &str = "MCP Registry Gateway";
 
@@ -30,7 +34,7 @@ struct ResourceMetadata<'a> {
     resource_name: String,
 }
 
-/// The authorization server (RFC 8414 section 2, RFC 9207 section 3, and client id metadata documents).
+/// The authorization server (RFC 8414 section 2, RFC 9207 section 3, client id metadata documents, identity assertion grants).
 #[derive(Serialize)]
 struct ServerMetadata<'a> {
     issuer: &'a str,
@@ -43,6 +47,8 @@ struct ServerMetadata<'a> {
     response_types_supported: [&'static str; 1],
     response_modes_supported: [&'static str; 1],
     grant_types_supported: Vec<&'static str>,
+    /// That the profile is known; not of whom, which is nobody's business (identity assertion grant, section 7.2).
+    authorization_grant_profiles_supported: [&'static str; 1],
     code_challenge_methods_supported: [&'static str; 1],
     token_endpoint_auth_methods_supported: Vec<&'static str>,
     token_endpoint_auth_signing_alg_values_supported: Vec<String>,
@@ -51,18 +57,31 @@ struct ServerMetadata<'a> {
     client_id_metadata_document_supported: bool,
     authorization_response_iss_parameter_supported: bool,
     resource_indicators_supported: bool,
+    #[serde(flatten)]
+    openid: Option<OpenId>,
+}
+
+/// What clients demand of a document that they find where OpenID Connect has one (OpenID Connect Discovery 1.0 section 3), though
+/// they read it as the other. It says the truth: no ID tokens are issued, and nothing is signed.
+#[derive(Serialize)]
+struct OpenId {
+    jwks_uri: String,
+    subject_types_supported: [&'static str; 1],
+    id_token_signing_alg_values_supported: [&'static str; 0],
 }
 
 /// `/.well-known/oauth-protected-resource` with the path of a resource behind it; without one it is that of `/mcp`.
-pub(super) async fn resource(app: App, uri: Uri) -> Response {
+pub(super) async fn resource(app: App, Source(source): Source, uri: Uri) -> Response {
     let path = uri.path().strip_prefix(PROTECTED_RESOURCE).unwrap_or_default();
     // Whoever stands in front may leave the path of the public URL out or not.
     let own = path.strip_prefix(app.issuer.path()).filter(|rest| rest.is_empty() || rest.starts_with('/'));
-    let found = match own.unwrap_or(path) {
-        "" | "/" => Some(Resource::All),
-        path => Resource::of_path(path).filter(|resource| resource.path().is(path)),
+    let path = match own.unwrap_or(path) {
+        "" | "/" => "/mcp",
+        path => path,
     };
-    let Some(resource) = found else { return no_such_path().await.into_response() };
+    let Some(resource) = Resource::of_path(path) else { return no_such_path().await.into_response() };
+    let read = format!("the program read what {} says of itself", resource.path());
+    app.grants.preludes().note(source, Step::good("metadata", read, now()));
     let offered = resource.offers();
     answer(&ResourceMetadata {
         authorization_servers: [app.issuer.as_str()],
@@ -74,18 +93,26 @@ pub(super) async fn resource(app: App, uri: Uri) -> Response {
             Resource::One(server) => format!("{NAME}: {server}"),
             Resource::Api => format!("{NAME}: REST API"),
         },
-        resource: app.issuer.uri(&resource),
+        // The address that the client was given, which it compares: the older transport's is another one of the same resource.
+        resource: app.issuer.join(path),
     })
 }
 
 /// `/.well-known/oauth-authorization-server`, and where clients of OpenID Connect look; with the path of the public URL behind
 /// it, or without.
-pub(super) async fn server(app: App, uri: Uri) -> Response {
+pub(super) async fn server(app: App, Source(source): Source, uri: Uri) -> Response {
     let path = [AUTHORIZATION_SERVER, open::OPENID].into_iter().find_map(|known| uri.path().strip_prefix(known));
     if !path.is_some_and(|path| path.is_empty() || path == app.issuer.path()) {
         return no_such_path().await.into_response();
     }
+    let read = "the program read what the authorization server says of itself";
+    app.grants.preludes().note(source, Step::good("metadata", read, now()));
     let issuer = &app.issuer;
+    let openid = uri.path().starts_with(open::OPENID).then(|| OpenId {
+        jwks_uri: issuer.join(open::KEYS),
+        subject_types_supported: ["public"],
+        id_token_signing_alg_values_supported: [],
+    });
     let methods = || AuthMethod::ALL.map(AuthMethod::as_str).to_vec();
     let algorithms = || ASSERTION_ALGORITHMS.iter().map(|algorithm| format!("{algorithm:?}")).collect::<Vec<_>>();
     answer(&ServerMetadata {
@@ -97,7 +124,8 @@ pub(super) async fn server(app: App, uri: Uri) -> Response {
         scopes_supported: words(ScopeSet::ALL),
         response_types_supported: ["code"],
         response_modes_supported: ["query"],
-        grant_types_supported: super::token::GRANT_TYPES.to_vec(),
+        grant_types_supported: GrantType::ALL.map(GrantType::as_str).to_vec(),
+        authorization_grant_profiles_supported: [ID_JAG],
         code_challenge_methods_supported: ["S256"],
         token_endpoint_auth_methods_supported: methods(),
         token_endpoint_auth_signing_alg_values_supported: algorithms(),
@@ -106,7 +134,13 @@ pub(super) async fn server(app: App, uri: Uri) -> Response {
         client_id_metadata_document_supported: true,
         authorization_response_iss_parameter_supported: true,
         resource_indicators_supported: true,
+        openid,
     })
+}
+
+/// The keys that tokens are signed with (RFC 7517 section 5): none, they are random.
+pub(super) async fn keys() -> Response {
+    answer(&serde_json::json!({ "keys": [] }))
 }
 
 fn words(scopes: ScopeSet) -> Vec<&'static str> {

@@ -4,19 +4,25 @@
 
 mod account;
 mod answer;
+mod assertion;
 mod authorize;
 mod back;
 mod callback;
 mod client;
 mod consent;
 mod cookies;
+mod exchange;
 mod failure;
 mod fields;
 mod finish;
 mod form;
+mod handed;
+mod leave;
 mod metadata;
 mod pages;
+mod prompt;
 mod register;
+mod remembered;
 mod revoke;
 mod sign_in;
 mod token;
@@ -46,6 +52,7 @@ fn programs_table() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/.well-known/openid-configuration/{*path}", get(metadata::server)),
         (open::TOKEN, post(token::token)),
         (open::REVOKE, post(revoke::revoke)),
+        (open::KEYS, get(metadata::keys)),
         (open::REGISTER, post(register::register)),
     ]
 }

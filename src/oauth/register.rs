@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::answer::{UNKEPT, after, error};
 use crate::app::App;
+use crate::grants::Step;
 use crate::grants::dynamic::{LARGEST_BODY, RegisterError};
 use crate::store::now;
 use crate::web::Source;
@@ -17,17 +18,26 @@ use crate::web::body::{self, BodyProblem};
 /// `POST /oauth/register`.
 pub(super) async fn register(app: App, Source(source): Source, request: Request) -> Response {
     let (parts, body) = request.into_parts();
+    let preludes = app.grants.preludes();
+    let refused = |reason: &str, text: String| preludes.note(source, Step::bad("register", reason, text, now()));
     let body = match read(&parts.headers, body).await {
         Ok(body) => body,
-        Err((status, text)) => return error(status, "invalid_client_metadata", text),
+        Err((status, text)) => {
+            refused("invalid_client_metadata", text.to_owned());
+            return error(status, "invalid_client_metadata", text);
+        }
     };
     match app.clients.dynamic().register(&body, bearer(&parts.headers), source, now()) {
-        Ok(registered) => (StatusCode::CREATED, UNKEPT, Json(registered)).into_response(),
-        Err(refused) => {
-            if let RegisterError::TooMany(exceeded) = &refused {
+        Ok(registered) => {
+            preludes.registered(source, registered.client_id(), registered.client_name(), now());
+            (StatusCode::CREATED, UNKEPT, Json(registered)).into_response()
+        }
+        Err(error) => {
+            if let RegisterError::TooMany(exceeded) = &error {
                 app.recorder.metrics().throttled(exceeded.limit);
             }
-            refuse(&refused)
+            refused(error.code(), error.to_string());
+            refuse(&error)
         }
     }
 }

@@ -28,6 +28,6 @@ async fn take_back(app: &App, headers: &HeaderMap, form: &Form, now: OffsetDateT
     let client = authenticate(app, headers, form, now).await?;
     let token = form.required("token", "name the token that is to end: token")?;
     let ended = app.grants.revoke(token, &client.id, now).await?;
-    app.told_of(ended.as_slice());
+    app.told_of(&ended);
     Ok(())
 }

@@ -8,21 +8,21 @@ use http::header::{RETRY_AFTER, SET_COOKIE};
 use http::{HeaderValue, StatusCode};
 use uuid::Uuid;
 
-use super::callback::send;
 use super::consent::{bound, lost};
 use super::failure::{Failure, counted, sentence, whole_seconds};
 use super::fields::Fields;
-use super::finish::{finish, is_own, own_request};
+use super::finish::{Arrival, finish, is_own, own_request};
+use super::leave::{Along, send};
 use super::pages::{Frame, form_action, show};
 use super::trail::Trail;
 use super::visitor::Visitor;
 use crate::access::{AccessError, Role};
 use crate::app::App;
-use crate::grants::{AUTHORIZATION_LASTS, Account, UnderWay};
-use crate::id::TenantId;
+use crate::grants::{Account, Begun, UnderWay};
 use crate::idp::ProviderInfo;
 use crate::secret::Secret;
 use crate::store::now;
+use crate::store::tenants::tenant_of;
 use crate::store::users::UserRow;
 
 /// The login method of accounts of this gateway.
@@ -52,14 +52,13 @@ pub(super) fn title_of(app: &App, name: &str) -> String {
 fn form(visitor: &Visitor, under: &Form<'_>, username: &str, trouble: Option<String>, status: StatusCode) -> Response {
     let app = &visitor.app;
     let settings = &app.settings.sign_in;
-    let own = under.client.is_none();
     let page = Page {
         frame: Frame::of(app),
         id: under.id.simple().to_string(),
         csrf: under.csrf,
         client: under.client,
-        // Where a client waits, the way was chosen on the page before.
-        providers: if own { app.providers.names() } else { Vec::new() },
+        // Where somebody agreed, the way was chosen on that page.
+        providers: if under.chosen { Vec::new() } else { app.providers.names() },
         local: settings.local_sign_in,
         username,
         help: trouble.as_ref().and(settings.sign_in_help.as_deref()),
@@ -74,6 +73,8 @@ struct Form<'a> {
     csrf: &'a str,
     client: Option<&'a str>,
     redirect_uri: Option<&'a str>,
+    /// Whether the way was chosen before.
+    chosen: bool,
 }
 
 impl<'a> Form<'a> {
@@ -85,6 +86,7 @@ impl<'a> Form<'a> {
             csrf: under.csrf.expose(),
             client: (!own).then_some(name),
             redirect_uri: (!own).then_some(under.request.redirect_uri.as_str()),
+            chosen: under.consented,
         }
     }
 }
@@ -98,21 +100,34 @@ pub(super) async fn page(visitor: Visitor, RawQuery(query): RawQuery) -> Respons
 /// Where no client waits.
 async fn begin(visitor: &Visitor) -> Result<Response, Failure> {
     let app = &visitor.app;
-    app.may_begin(visitor.source, now()).map_err(Failure::too_many)?;
-    let trail = Trail::begin(app, None, "sign_in", "somebody signs in at the gateway's own pages".to_owned()).await;
+    app.may_begin(visitor.address, now()).map_err(Failure::too_many)?;
+    let detail = format!("somebody signs in at the gateway's own pages; the browser is at {}", visitor.address);
+    let trail = Trail::begin(app, visitor.address, None, "sign_in", detail).await;
     let begun = app.grants.begin(own_request(trail.id()), now()).await;
     let begun = begun.map_err(|refusal| Failure::of_refusal(&refusal))?;
-    let under = Form { id: begun.id, csrf: begun.csrf.expose(), client: None, redirect_uri: None };
-    let mut response = form(visitor, &under, "", None, StatusCode::OK);
-    for cookie in visitor.cookies.begin(begun.id, begun.cookie.expose(), AUTHORIZATION_LASTS) {
-        response.headers_mut().append(SET_COOKIE, cookie);
+    let under = Form { id: begun.id, csrf: begun.csrf.expose(), client: None, redirect_uri: None, chosen: false };
+    Ok(visitor.with_cookie(&begun, form(visitor, &under, "", None, StatusCode::OK)))
+}
+
+/// Where a client waits and the person is asked afterwards, if at all: to the only way to sign in, or the choice.
+pub(super) async fn first(visitor: &Visitor, begun: &Begun) -> Result<Response, Failure> {
+    let (app, cookie) = (&visitor.app, begun.cookie.expose());
+    let under = app.grants.under_way(begun.id, cookie, now()).await;
+    let under = under.map_err(|refusal| Failure::of_refusal(&refusal))?;
+    match &*app.providers.names() {
+        [only] if !app.settings.sign_in.local_sign_in => {
+            send(visitor, &under, cookie, only.name, Along::default()).await
+        }
+        _ => {
+            let hint = under.request.login_hint.as_deref().unwrap_or_default();
+            Ok(form(visitor, &Form::of(&under), hint, None, StatusCode::OK))
+        }
     }
-    Ok(response)
 }
 
 /// The password form for a sign-in under way.
 async fn go_on(visitor: &Visitor, fields: &Fields) -> Result<Response, Failure> {
-    let (id, cookie) = bound(visitor, fields)?;
+    let (id, cookie) = bound(visitor, fields, "account").await?;
     let under = visitor.app.grants.under_way(id, cookie, now()).await;
     let under = under.map_err(|refusal| Failure::of_refusal(&refusal))?;
     may_sign_in(&under)?;
@@ -120,9 +135,9 @@ async fn go_on(visitor: &Visitor, fields: &Fields) -> Result<Response, Failure> 
     Ok(form(visitor, &Form::of(&under), hint, None, StatusCode::OK))
 }
 
-/// A client's sign-in goes on only after its page was agreed to.
+/// A client's sign-in goes on only after its page was agreed to, or where that comes afterwards.
 fn may_sign_in(under: &UnderWay) -> Result<(), Failure> {
-    if under.consented || is_own(&under.request) { Ok(()) } else { Err(lost()) }
+    if under.consented || under.request.ask_later { Ok(()) } else { Err(lost()) }
 }
 
 pub(super) async fn sign_in(visitor: Visitor, fields: Fields) -> Response {
@@ -134,31 +149,29 @@ pub(super) async fn sign_in(visitor: Visitor, fields: Fields) -> Response {
 
 async fn signed_in(visitor: &Visitor, fields: &Fields) -> Result<Response, Failure> {
     let app = &visitor.app;
-    let (id, cookie) = bound(visitor, fields)?;
+    let (id, cookie) = bound(visitor, fields, "account").await?;
     let refuse = |refusal| Failure::of_refusal(&refusal);
-    may_sign_in(&app.grants.under_way(id, cookie, now()).await.map_err(refuse)?)?;
-    // It also compares what the form holds against another site's form; at our own pages there is nothing else to agree to.
-    let under = app.grants.consent(id, cookie, fields.text("csrf"), now()).await.map_err(refuse)?;
+    let under = app.grants.of_form(id, cookie, fields.text("csrf"), now()).await.map_err(refuse)?;
+    may_sign_in(&under)?;
     let trail = Trail::of(app, under.request.trace);
-    let provider = fields.text("provider");
-    if !provider.is_empty() {
-        return send(visitor, &under, cookie, provider, false).await;
+    if let Some((name, another)) = way(fields) {
+        return send(visitor, &under, cookie, name, Along { another, ..Along::default() }).await;
     }
     if !app.settings.sign_in.local_sign_in {
         return Err(Failure::bad("Not here", "Sign-in by password is off at this gateway."));
     }
-    let (tenant, username) = (TenantId::default_tenant(), fields.text("username"));
-    let password = Secret::new(fields.text("password"));
-    let look = app.accounts.check(&app.store, &tenant, username, password, now());
-    let account = match app.attempt(visitor.source, now(), look, AccessError::is_wrong).await {
-        Ok(row) => account(row, tenant)?,
+    let (username, password) = (fields.text("username"), Secret::new(fields.text("password")));
+    let look = app.accounts.check(&app.store, username, password, now());
+    let account = match app.attempt(visitor.address, now(), look, AccessError::is_wrong).await {
+        Ok(row) => account(row)?,
         Err(error) => return Ok(wrong(visitor, &under, &trail, username, &error).await),
     };
     // Out, and once: of two forms sent at the same time one goes on.
     let under = app.grants.take(id, cookie, now()).await.map_err(refuse)?;
     let detail = format!("{} signs in with a password", account.username);
     trail.known("account", detail, &account, None).await;
-    let mut response = match finish(visitor, &under, &trail, &account, LOCAL, None).await {
+    let arrival = Arrival { account: &account, method: LOCAL, login: None };
+    let mut response = match finish(visitor, &under, &trail, arrival).await {
         Ok(response) => response,
         Err(failure) => failure.show(visitor),
     };
@@ -166,19 +179,27 @@ async fn signed_in(visitor: &Visitor, fields: &Fields) -> Result<Response, Failu
     Ok(response)
 }
 
-fn account(row: UserRow, tenant: TenantId) -> Result<Account, Failure> {
-    let role = Role::parse(&row.role).ok_or_else(|| {
-        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong here", "The account cannot be read.", "")
-    })?;
+/// The provider that was chosen, and whether another account is to be taken there.
+fn way(fields: &Fields) -> Option<(&str, bool)> {
+    let text = fields.text("provider");
+    let (name, another) = text.strip_suffix(":other").map_or((text, false), |name| (name, true));
+    (!name.is_empty()).then_some((name, another))
+}
+
+fn account(row: UserRow) -> Result<Account, Failure> {
+    let (Some(role), Ok(tenant)) = (Role::parse(&row.role), tenant_of(&row.tenant_id)) else {
+        let text = "The account cannot be read.";
+        return Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong here", text, ""));
+    };
     Ok(Account { tenant, id: row.id, username: row.username, display_name: row.display_name, role, is_new: false })
 }
 
 /// The form again, with what was wrong.
 async fn wrong(visitor: &Visitor, under: &UnderWay, trail: &Trail, username: &str, error: &AccessError) -> Response {
     let metrics = visitor.app.recorder.metrics();
-    metrics.auth(TenantId::default_tenant().as_str(), "login", false, error.reason());
+    metrics.auth("", "login", false, error.reason());
     // What was typed may be a password in the wrong field: it is not noted.
-    trail.stumbled("account", error.reason()).await;
+    trail.stumbled("account", error.reason(), error.to_string()).await;
     let (status, wait) = match error {
         AccessError::TooManyAttempts { retry_after } | AccessError::TooManyFromHere { retry_after } => {
             (StatusCode::TOO_MANY_REQUESTS, Some(whole_seconds(*retry_after)))

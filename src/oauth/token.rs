@@ -2,25 +2,26 @@
 //! session goes on, the identity provider is asked again whether the person may still come in, if that is due; a provider that
 //! is ill ends nobody's session.
 
+mod noting;
+
 use axum::response::Response;
 use http::HeaderMap;
 use time::OffsetDateTime;
 
 use super::answer::{Denied, tokens};
+use super::assertion::of_assertion;
 use super::client::authenticate;
+use super::exchange::{ACCESS_TOKEN, of_token};
 use super::form::Form;
 use crate::app::App;
 use crate::crypto::{TokenKind, hash_token, is_token};
 use crate::grants::client::{Client, GrantType, Known};
 use crate::grants::resource::Resource;
-use crate::grants::{OauthCode, Order, Redemption, Refresh, Refusal, Scope, ScopeSet, Tokens};
+use crate::grants::{GrantKind, Issue, OauthCode, Order, Redemption, Refresh, Refusal, Scope, ScopeSet, Tokens};
 use crate::id::TenantId;
 use crate::secret::Secret;
 use crate::store::now;
 use crate::web::Source;
-
-/// What may be shown for tokens.
-pub(super) const GRANT_TYPES: [&str; 3] = ["authorization_code", "refresh_token", "client_credentials"];
 
 /// `POST /oauth/token`.
 pub(super) async fn token(
@@ -30,43 +31,47 @@ pub(super) async fn token(
     form: Form,
 ) -> Result<Response, Denied> {
     let now = now();
-    let kind = match form.required("grant_type", "name what is shown: grant_type").map(named) {
+    let kind = match form.required("grant_type", "name what is shown: grant_type").map(GrantType::named) {
         Ok(Some(kind)) => kind,
         Ok(None) => {
-            let text = "this gateway takes authorization_code, refresh_token and client_credentials";
+            let text = "this gateway takes authorization_code, refresh_token, client_credentials, and of RFC 7523 and RFC 8693 \
+                        urn:ietf:params:oauth:grant-type:jwt-bearer and urn:ietf:params:oauth:grant-type:token-exchange";
             return Err(Refusal::new(OauthCode::UnsupportedGrantType, "unsupported_grant_type", text).into());
         }
         Err(refusal) => return Err(refusal.into()),
     };
-    let mut tenant = None;
-    let give = Box::pin(give(&app, &headers, &form, kind, &mut tenant, now));
-    let given = app.attempt(source, now, give, Denied::is_wrong).await;
-    let tenant = tenant.as_ref().map_or("", |tenant| tenant.as_str());
     let method = match kind {
-        GrantType::AuthorizationCode => "login",
+        GrantType::AuthorizationCode | GrantType::JwtBearer => "login",
         GrantType::RefreshToken => "refresh",
         GrantType::ClientCredentials => "client_credentials",
+        GrantType::TokenExchange => "validate",
     };
+    let mut seen = Seen { tenant: None, method };
+    let give = Box::pin(give(&app, &headers, &form, kind, &mut seen, now));
+    let given = app.attempt(source, now, give, Denied::is_wrong).await;
+    noting::note(&app, source, &form, kind, &given).await;
     // That somebody signed in was counted when they did.
     if given.is_err() || kind != GrantType::AuthorizationCode {
         let reason = given.as_ref().err().map_or("", Denied::reason);
-        app.recorder.metrics().auth(tenant, method, given.is_ok(), reason);
+        let tenant = seen.tenant.as_ref().map_or("", |tenant| tenant.as_str());
+        app.recorder.metrics().auth(tenant, seen.method, given.is_ok(), reason);
     }
-    given.map(|given| tokens(given, now)).inspect_err(|denied| denied.note(&app))
+    let issued = (kind == GrantType::TokenExchange).then_some(ACCESS_TOKEN);
+    given.map(|given| tokens(given, issued, now)).inspect_err(|denied| denied.note(&app))
 }
 
-fn named(kind: &str) -> Option<GrantType> {
-    let kinds = [GrantType::AuthorizationCode, GrantType::RefreshToken, GrantType::ClientCredentials];
-    kinds.into_iter().find(|own| own.as_str() == kind)
+/// What was seen of who asks, for the count: whose tenant, and by which method.
+pub(super) struct Seen {
+    pub(super) tenant: Option<TenantId>,
+    pub(super) method: &'static str,
 }
 
-/// The tokens; `tenant` becomes whose they are, as far as that was seen.
 async fn give(
     app: &App,
     headers: &HeaderMap,
     form: &Form,
     kind: GrantType,
-    tenant: &mut Option<TenantId>,
+    seen: &mut Seen,
     now: OffsetDateTime,
 ) -> Result<Tokens, Denied> {
     let client = authenticate(app, headers, form, now).await?;
@@ -75,11 +80,13 @@ async fn give(
         return Err(Refusal::new(OauthCode::UnauthorizedClient, "unauthorized_client", text).into());
     }
     let given = match kind {
-        GrantType::AuthorizationCode => of_code(app, &client, form, tenant, now).await,
-        GrantType::RefreshToken => of_refresh(app, &client, form, tenant, now).await,
-        GrantType::ClientCredentials => of_itself(app, &client, form, tenant, now).await,
+        GrantType::AuthorizationCode => of_code(app, &client, form, &mut seen.tenant, now).await,
+        GrantType::RefreshToken => of_refresh(app, &client, form, &mut seen.tenant, now).await,
+        GrantType::ClientCredentials => of_itself(app, &client, form, &mut seen.tenant, now).await,
+        GrantType::JwtBearer => Box::pin(of_assertion(app, &client, form, seen, now)).await,
+        GrantType::TokenExchange => Box::pin(of_token(app, &client, form, seen, now)).await,
     };
-    given.map_err(Denied::from)
+    Ok(given?)
 }
 
 /// For a code (RFC 6749 section 4.1.3, RFC 7636 section 4.5).
@@ -142,11 +149,25 @@ async fn of_itself(
     tenant: &mut Option<TenantId>,
     now: OffsetDateTime,
 ) -> Result<Tokens, Refusal> {
-    let Known::Registered { tenant: own, service: Some(user) } = &client.known else {
+    if let Known::Registered { tenant: own, .. } = &client.known {
+        *tenant = Some(own.clone());
+    }
+    of_itself_until(app, client, form, GrantType::ClientCredentials.as_str().to_owned(), None, now).await
+}
+
+/// For the client itself, however it proved that; until then at the latest.
+pub(super) async fn of_itself_until(
+    app: &App,
+    client: &Client,
+    form: &Form,
+    login_method: String,
+    until: Option<OffsetDateTime>,
+    now: OffsetDateTime,
+) -> Result<Tokens, Refusal> {
+    let Known::Registered { tenant, service: Some(user) } = &client.known else {
         let text = "only a service that an administrator registered acts on its own";
         return Err(Refusal::new(OauthCode::UnauthorizedClient, "unauthorized_client", text));
     };
-    *tenant = Some(own.clone());
     let resource = resource(app, form)?.unwrap_or(Resource::All);
     let possible = client.scopes.and(resource.offers()).without(Scope::OfflineAccess);
     let scopes = match form.get("scope") {
@@ -159,20 +180,20 @@ async fn of_itself(
         return Err(Refusal::new(OauthCode::InvalidScope, "scope", text));
     }
     let order = Order {
-        tenant: own.clone(),
+        tenant: tenant.clone(),
         user: user.uuid(),
         client_id: client.id.to_string(),
         client_name: Some(client.name.to_string()),
         resource: app.issuer.uri(&resource),
         scopes,
-        login_method: GrantType::ClientCredentials.as_str().to_owned(),
+        login_method,
         login: None,
     };
-    app.grants.issue(&order, now).await
+    app.grants.issue(&order, Issue { until, ..Issue::alone(GrantKind::Service) }, now).await
 }
 
 /// The resource that is asked for (RFC 8707 section 2.2).
-fn resource(app: &App, form: &Form) -> Result<Option<Resource>, Refusal> {
+pub(super) fn resource(app: &App, form: &Form) -> Result<Option<Resource>, Refusal> {
     let Some(asked) = form.get("resource") else { return Ok(None) };
     let found = app.issuer.resource(asked).map_err(|_| {
         let text =

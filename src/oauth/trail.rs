@@ -1,11 +1,15 @@
 //! What is noted of an attempt to sign in, step by step, for the administrator who is asked why it failed. Notes are a help and no
 //! condition: when one cannot be written, the sign-in goes on.
 
+use std::net::IpAddr;
+
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::grants::{Account, Outcome, Step, TraceNote};
-use crate::store::{micros, now};
+use crate::grants::client::{Client, Known};
+use crate::grants::{Account, Outcome, Refusal, Step, TraceNote, shown_client};
+use crate::id::TenantId;
+use crate::store::now;
 
 /// The trace of one attempt.
 #[derive(Clone)]
@@ -14,21 +18,42 @@ pub(super) struct Trail {
     id: Option<Uuid>,
 }
 
-fn step(name: &str, ok: bool, detail: impl Into<String>) -> Step {
-    Step { at: micros(now()), name: name.to_owned(), ok, detail: detail.into() }
-}
-
 impl Trail {
-    /// Begins one: a client asks.
-    pub(super) async fn begin(app: &App, client_id: Option<&str>, name: &str, detail: String) -> Self {
-        let id = app.grants.trace(client_id, step(name, true, detail)).await;
-        let id = id.inspect_err(|error| tracing::warn!(error = error.detail, "a sign-in is not noted")).ok();
+    /// Begins one: a browser comes from `address` for a client, or for nobody. What the client did before stands in front.
+    pub(super) async fn begin(app: &App, address: IpAddr, client_id: Option<&str>, name: &str, detail: String) -> Self {
+        let first = Step::good(name, detail, now());
+        let before = client_id.map(|id| app.grants.preludes().take(address, id, now())).unwrap_or_default();
+        let steps = before.into_iter().chain([first]).collect();
+        Self::write_first(app, address, steps, TraceNote { client_id, ..TraceNote::default() }).await
+    }
+
+    /// Notes something that went wrong and belongs to no sign-in that is known.
+    pub(super) async fn alone(app: &App, address: IpAddr, client_id: Option<&str>, step: Step) {
+        let note = TraceNote { client_id, outcome: Some(Outcome::Failure), ..TraceNote::default() };
+        Self::write_first(app, address, vec![step], note).await;
+    }
+
+    async fn write_first(app: &App, address: IpAddr, steps: Vec<Step>, note: TraceNote<'_>) -> Self {
+        // Anybody can begin one: so many are noted and no more.
+        let id = if app.grants.preludes().may_begin(address, now()) {
+            let id = app.grants.trace(steps, note).await;
+            id.inspect_err(|error| tracing::warn!(error = error.detail, "a sign-in is not noted")).ok()
+        } else {
+            None
+        };
         Self { app: app.clone(), id }
     }
 
     /// Goes on with one.
     pub(super) fn of(app: &App, id: Option<Uuid>) -> Self {
         Self { app: app.clone(), id }
+    }
+
+    /// Goes on with the one that a grant came of, if it is still kept.
+    pub(super) async fn of_grant(app: &App, grant: Uuid) -> Self {
+        let found = app.grants.trace_of_grant(grant).await;
+        let id = found.inspect_err(|error| tracing::warn!(error = error.detail, "a sign-in is not found")).ok();
+        Self::of(app, id.flatten())
     }
 
     /// Its id.
@@ -38,7 +63,23 @@ impl Trail {
 
     /// Something went well.
     pub(super) async fn went(&self, name: &str, detail: impl Into<String>) {
-        self.write(name, true, detail.into(), TraceNote::default()).await;
+        self.write([Step::good(name, detail, now())], TraceNote::default()).await;
+    }
+
+    /// It is known which client asks, and how.
+    pub(super) async fn is_of(&self, client: &Client, detail: impl Into<String>) {
+        let tenant = match &client.known {
+            Known::Registered { tenant, .. } => Some(tenant),
+            Known::Document | Known::Dynamic { .. } => None,
+        };
+        let (id, name) = (Some(&*client.id), Some(&*client.name));
+        let note = TraceNote { tenant, client_id: id, client_name: name, ..TraceNote::default() };
+        self.write([Step::good("client", detail, now())], note).await;
+    }
+
+    /// It is known what the person is called, whether or not an account comes of it.
+    pub(super) async fn is_by(&self, tenant: &TenantId, username: &str) {
+        self.write([], TraceNote { tenant: Some(tenant), username: Some(username), ..TraceNote::default() }).await;
     }
 
     /// It is known who it is.
@@ -49,26 +90,72 @@ impl Trail {
         account: &Account,
         outcome: Option<Outcome>,
     ) {
-        let note = TraceNote { tenant: Some(&account.tenant), user: Some(account.id), outcome, ..TraceNote::default() };
-        self.write(name, true, detail.into(), note).await;
+        let note = TraceNote { outcome, ..of_account(account) };
+        self.write([Step::good(name, detail, now())], note).await;
+    }
+
+    /// A grant was made, whose code the client now has to fetch a token for.
+    pub(super) async fn granted(&self, detail: impl Into<String>, account: &Account, grant: Uuid) {
+        let note = TraceNote { grant: Some(grant), ..of_account(account) };
+        self.write([Step::good("code", detail, now())], note).await;
+    }
+
+    /// The client itself comes from `address`: what it did there before is known now.
+    pub(super) async fn is_from(&self, address: IpAddr, client_id: &str) {
+        let before = self.app.grants.preludes().take(address, client_id, now());
+        let Some(id) = self.id.filter(|_| !before.is_empty()) else { return };
+        if let Err(error) = self.app.grants.trace_before(id, before).await {
+            tracing::warn!(error = error.detail, "what came before a sign-in is not noted");
+        }
     }
 
     /// Something went wrong, but the attempt goes on.
-    pub(super) async fn stumbled(&self, name: &str, detail: impl Into<String>) {
-        self.write(name, false, detail.into(), TraceNote::default()).await;
+    pub(super) async fn stumbled(&self, name: &str, reason: &str, detail: impl Into<String>) {
+        self.write([Step::bad(name, reason, detail, now())], TraceNote::default()).await;
     }
 
-    /// Something went wrong: it is over, and counted.
-    pub(super) async fn failed(&self, name: &str, detail: impl Into<String>, tenant: &str, reason: &str) {
+    /// Something went wrong: it is over, and counted. `reason` is the label of the metric; where `code` is given, it says in the
+    /// trace what happened more exactly.
+    pub(super) async fn failed(
+        &self,
+        name: &str,
+        detail: impl Into<String>,
+        tenant: &str,
+        reason: &str,
+        code: Option<&str>,
+    ) {
         self.app.recorder.metrics().auth(tenant, "login", false, reason);
-        let note = TraceNote { outcome: Some(Outcome::Failure), ..TraceNote::default() };
-        self.write(name, false, detail.into(), note).await;
+        self.over(Step::bad(name, code.unwrap_or(reason), detail, now())).await;
     }
 
-    async fn write(&self, name: &str, ok: bool, detail: String, note: TraceNote<'_>) {
+    /// It is over with this step.
+    pub(super) async fn over(&self, step: Step) {
+        self.write([step], TraceNote { outcome: Some(Outcome::Failure), ..TraceNote::default() }).await;
+    }
+
+    async fn write<const N: usize>(&self, steps: [Step; N], note: TraceNote<'_>) {
         let Some(id) = self.id else { return };
-        if let Err(error) = self.app.grants.trace_step(id, step(name, ok, detail), note).await {
+        if let Err(error) = self.app.grants.trace_steps(id, steps, note).await {
             tracing::warn!(error = error.detail, "a step of a sign-in is not noted");
         }
     }
+}
+
+fn of_account(account: &Account) -> TraceNote<'_> {
+    TraceNote {
+        tenant: Some(&account.tenant),
+        user: Some(account.id),
+        username: Some(&account.username),
+        ..TraceNote::default()
+    }
+}
+
+/// A client's id in a sentence.
+pub(super) fn quoted(client_id: &str) -> String {
+    format!("`{}`", shown_client(client_id).chars().take(120).collect::<String>())
+}
+
+/// What was refused, for a trace: what the client reads, and what our log says besides.
+pub(super) fn told(refusal: &Refusal) -> String {
+    if refusal.detail.is_empty() { refusal.to_string() } else { format!("{refusal} ({})", refusal.detail) }
 }

@@ -1,13 +1,18 @@
-//! A browser that asks for a page: its cookies, and the request's name for the page and the log.
+//! A browser that asks for a page: its cookies, how it came here, and the request's name for the page and the log.
 
-use std::convert::Infallible;
 use std::net::IpAddr;
 
 use axum::extract::FromRequestParts;
+use axum::response::Response;
+use http::header::SET_COOKIE;
 use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method};
 
+use super::back::see_other;
 use super::cookies::Cookies;
 use crate::app::App;
+use crate::grants::resource::{Issuer, other_loopback};
+use crate::grants::{AUTHORIZATION_LASTS, Begun};
 use crate::telemetry::RequestId;
 use crate::web::{Source, Visit};
 
@@ -17,22 +22,56 @@ pub(super) struct Visitor {
     pub(super) app: App,
     /// The browser's cookies.
     pub(super) cookies: Cookies,
-    /// Where it asks from.
-    pub(super) source: IpAddr,
+    /// Whether the browser says that no page of another site sent it here (`Sec-Fetch-Site`, Fetch Metadata section 2.2): the person
+    /// typed or opened the address, or came from a page of this site.
+    pub(super) unsent: bool,
     /// The request's name.
     pub(super) request_id: RequestId,
+    /// Where it comes from.
+    pub(super) address: IpAddr,
+}
+
+impl Visitor {
+    /// An answer that gives the browser the cookie of a sign-in that was begun.
+    pub(super) fn with_cookie(&self, begun: &Begun, mut response: Response) -> Response {
+        for cookie in self.cookies.begin(begun.id, begun.cookie.expose(), AUTHORIZATION_LASTS) {
+            response.headers_mut().append(SET_COOKIE, cookie);
+        }
+        response
+    }
 }
 
 impl FromRequestParts<App> for Visitor {
-    type Rejection = Infallible;
+    /// On to the gateway's own address.
+    type Rejection = Response;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
-        let Ok(Source(source)) = Source::from_request_parts(parts, app).await;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Response> {
+        if let Some(url) = at_home(parts, &app.issuer) {
+            return Err(see_other(&url));
+        }
         Ok(Self {
             app: app.clone(),
-            source,
             cookies: Cookies::of(&parts.headers, &app.issuer),
+            unsent: unsent(&parts.headers),
             request_id: parts.extensions.get::<Visit>().map_or_else(RequestId::default, |v| v.request_id.clone()),
+            address: Source::of(&parts.extensions).0,
         })
     }
+}
+
+fn unsent(headers: &HeaderMap) -> bool {
+    let mut sites = headers.get_all("sec-fetch-site").iter();
+    let site = sites.next().map(HeaderValue::as_bytes);
+    sites.next().is_none() && matches!(site, Some(b"none" | b"same-origin" | b"same-site"))
+}
+
+/// The gateway's own address of a page that was opened under another name of the same machine (`localhost`, `127.0.0.1`): cookies of
+/// one name are unknown under the other, and what is sent back comes to the gateway's own.
+fn at_home(parts: &Parts, issuer: &Issuer) -> Option<String> {
+    if parts.method != Method::GET {
+        return None;
+    }
+    let host = parts.headers.get(http::header::HOST)?.to_str().ok()?;
+    let path = parts.uri.path_and_query()?;
+    other_loopback(issuer, host).then(|| format!("{}{path}", issuer.origin()))
 }

@@ -16,6 +16,6 @@ impl Store {
     pub async fn purge_assertions(&self, now: i64) -> Result<u64, StoreError> {
         let text = "DELETE FROM spent_assertions
             WHERE hash IN (SELECT hash FROM spent_assertions WHERE expires_at <= $1 ORDER BY expires_at LIMIT 1000)";
-        Ok(on!(write self, tx => sqlx::query(text).bind(now).execute(&mut *tx).await?.rows_affected()))
+        Ok(on!(brief self, tx => sqlx::query(text).bind(now).execute(&mut *tx).await?.rows_affected()))
     }
 }

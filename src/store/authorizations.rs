@@ -28,7 +28,7 @@ impl Store {
         let count = "SELECT COUNT(*) FROM (SELECT 1 FROM authorizations LIMIT $1) AS counted";
         let text = "INSERT INTO authorizations (id, browser_hash, state_hash, request, created_at, expires_at)
             VALUES ($1, $2, $3, $4, $5, $6)";
-        let room = on!(write self, tx => {
+        let room = on!(brief self, tx => {
             let there: i64 = sqlx::query_scalar(count).bind(most).fetch_one(&mut *tx).await?;
             if there < most {
                 sqlx::query(text)
@@ -59,6 +59,12 @@ impl Store {
         }))
     }
 
+    /// The one of that id, whichever browser it is bound to, if it is not over by `now`.
+    pub async fn any_authorization(&self, id: Uuid, now: i64) -> Result<Option<AuthorizationRow>, StoreError> {
+        let text = "SELECT * FROM authorizations WHERE id = $1 AND expires_at > $2";
+        Ok(on!(read self, db => sqlx::query_as(text).bind(id).bind(now).fetch_optional(db).await?))
+    }
+
     /// The id of the one whose browser was sent to a provider with that state.
     pub async fn authorization_of_state(&self, state: &[u8; 32], now: i64) -> Result<Option<Uuid>, StoreError> {
         let text = "SELECT id FROM authorizations WHERE state_hash = $1 AND expires_at > $2";
@@ -75,7 +81,7 @@ impl Store {
         state: Option<&[u8]>,
     ) -> Result<(), StoreError> {
         let text = "UPDATE authorizations SET request = $1, state_hash = $2 WHERE id = $3 AND request = $4";
-        let done = on!(write self, tx => {
+        let done = on!(brief self, tx => {
             sqlx::query(text)
                 .bind(request)
                 .bind(state)
@@ -99,7 +105,7 @@ impl Store {
     ) -> Result<Option<AuthorizationRow>, StoreError> {
         let text = "DELETE FROM authorizations
             WHERE id = $1 AND browser_hash = $2 AND ($3 IS NULL OR state_hash = $3) AND expires_at > $4 RETURNING *";
-        Ok(on!(write self, tx => {
+        Ok(on!(brief self, tx => {
             sqlx::query_as(text)
                 .bind(id)
                 .bind(browser.as_slice())
@@ -114,6 +120,6 @@ impl Store {
     pub async fn purge_authorizations(&self, now: i64) -> Result<u64, StoreError> {
         let text = "DELETE FROM authorizations
             WHERE id IN (SELECT id FROM authorizations WHERE expires_at <= $1 ORDER BY expires_at LIMIT 1000)";
-        Ok(on!(write self, tx => sqlx::query(text).bind(now).execute(&mut *tx).await?.rows_affected()))
+        Ok(on!(brief self, tx => sqlx::query(text).bind(now).execute(&mut *tx).await?.rows_affected()))
     }
 }

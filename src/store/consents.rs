@@ -24,6 +24,16 @@ pub struct ConsentRow {
     pub given_at: i64,
 }
 
+/// A row of `consents` with the name of its client.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct NamedConsentRow {
+    /// The row.
+    #[sqlx(flatten)]
+    pub consent: ConsentRow,
+    /// The client's name.
+    pub name: String,
+}
+
 impl Store {
     /// Inserts it, or replaces the scopes of the one for the same account, client, address and resource. `Missing` when the
     /// tenant has no such account.
@@ -71,9 +81,28 @@ impl Store {
         }))
     }
 
-    /// Removes all that an account agreed to for that client.
-    pub async fn delete_consents(&self, tenant: &TenantId, user: Uuid, client_id: &str) -> Result<(), StoreError> {
-        let text = "DELETE FROM consents WHERE tenant_id = $1 AND user_id = $2 AND client_id = $3";
+    /// Up to `limit` that an account agreed to, the latest first, each with the client's name.
+    pub async fn consents_of(
+        &self,
+        tenant: &TenantId,
+        user: Uuid,
+        limit: i64,
+    ) -> Result<Vec<NamedConsentRow>, StoreError> {
+        let text = "SELECT c.*, o.name FROM consents c JOIN oauth_clients o ON o.client_id = c.client_id
+            WHERE c.tenant_id = $1 AND c.user_id = $2 ORDER BY c.given_at DESC, c.client_id, c.resource LIMIT $3";
+        Ok(on!(read self, db => {
+            sqlx::query_as(text).bind(tenant.as_str()).bind(user).bind(limit).fetch_all(db).await?
+        }))
+    }
+
+    /// Removes all that an account agreed to, for one client or for every one.
+    pub async fn delete_consents(
+        &self,
+        tenant: &TenantId,
+        user: Uuid,
+        client_id: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let text = "DELETE FROM consents WHERE tenant_id = $1 AND user_id = $2 AND ($3 IS NULL OR client_id = $3)";
         on!(write self, tx => {
             sqlx::query(text).bind(tenant.as_str()).bind(user).bind(client_id).execute(&mut *tx).await?;
         });

@@ -4,7 +4,8 @@
 
 use uuid::Uuid;
 
-use super::grants::{GrantRow, insert_grant};
+use super::grants::{GrantRow, end_children, insert_grant};
+use super::users::STANDS;
 use super::{Store, StoreError};
 use crate::id::TenantId;
 
@@ -89,7 +90,6 @@ pub enum Deed {
     Give(NewTokens),
 }
 
-const ACTIVE: &str = "SELECT COUNT(*) FROM users WHERE tenant_id = $1 AND id = $2 AND state = 'active'";
 const ACCESS: &str =
     "INSERT INTO access_tokens (hash, grant_id, scopes, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)";
 const REFRESH: &str = "INSERT INTO refresh_tokens (hash, grant_id, state, created_at) VALUES ($1, $2, 'active', $3)";
@@ -115,17 +115,19 @@ macro_rules! give {
     }};
 }
 
-/// Ends the grant, if it was live.
+/// Ends the grant, if it was live, and what rests on it.
 macro_rules! finish {
-    ($tx:ident, $grant:expr, $reason:expr, $detail:expr, $now:expr) => {
-        sqlx::query_as::<_, GrantRow>(END)
+    ($tx:ident, $grant:expr, $reason:expr, $detail:expr, $now:expr) => {{
+        let ended = sqlx::query_as::<_, GrantRow>(END)
             .bind($now)
             .bind($reason)
             .bind($detail)
             .bind($grant)
             .fetch_optional(&mut *$tx)
-            .await?
-    };
+            .await?;
+        end_children!($tx, $now);
+        ended
+    }};
 }
 
 /// Shows a code or a refresh token: takes the row of its grant, which is the lock of the family, reads it, and does whole or not at
@@ -143,7 +145,7 @@ macro_rules! show {
                 let id = grant.id;
                 let $shown: $row = sqlx::query_as($read).bind($hash.as_slice()).fetch_one(&mut *$tx).await?;
                 let active: i64 =
-                    sqlx::query_scalar(ACTIVE).bind(&grant.tenant_id).bind(grant.user_id).fetch_one(&mut *$tx).await?;
+                    sqlx::query_scalar(STANDS).bind(&grant.tenant_id).bind(grant.user_id).fetch_one(&mut *$tx).await?;
                 let (next_is_active, next_is_unused) = $next;
                 let $seen = Seen { grant, account_active: active > 0, shown: $shown, next_is_active, next_is_unused };
                 let (deed, told) = $decide(&$seen);
@@ -174,7 +176,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let text = "INSERT INTO authorization_codes (hash, grant_id, redirect_uri, code_challenge, expires_at)
             VALUES ($1, $2, $3, $4, $5)";
-        on!(write self, tx => {
+        on!(brief self, tx => {
             insert_grant!(tx, tenant, grant);
             sqlx::query(text)
                 .bind(code.hash.as_slice())
@@ -188,7 +190,8 @@ impl Store {
         Ok(())
     }
 
-    /// Inserts a grant with its tokens, if the account may come in; says whether it did.
+    /// Inserts a grant with its tokens, if the account may come in and the grant that it rests on, if it does, is live; says
+    /// whether it did.
     pub async fn insert_grant_with_tokens(
         &self,
         tenant: &TenantId,
@@ -196,16 +199,27 @@ impl Store {
         new: &NewTokens,
     ) -> Result<bool, StoreError> {
         let now = grant.created_at;
-        let active = on!(write self, tx => {
+        // Taking the row makes whoever ends it wait, and see this one then.
+        let take = "UPDATE grants SET last_used_at = last_used_at
+            WHERE tenant_id = $1 AND id = $2 AND ended_at IS NULL AND expires_at > $3";
+        let done = on!(brief self, tx => {
             let active: i64 =
-                sqlx::query_scalar(ACTIVE).bind(tenant.as_str()).bind(grant.user_id).fetch_one(&mut *tx).await?;
-            if active > 0 {
+                sqlx::query_scalar(STANDS).bind(tenant.as_str()).bind(grant.user_id).fetch_one(&mut *tx).await?;
+            let rests = match grant.parent_id {
+                None => 1,
+                Some(parent) => {
+                    let taken = sqlx::query(take).bind(tenant.as_str()).bind(parent).bind(now).execute(&mut *tx).await?;
+                    taken.rows_affected()
+                }
+            };
+            let may = active > 0 && rests > 0;
+            if may {
                 insert_grant!(tx, tenant, grant);
                 give!(tx, grant.id, new, now);
             }
-            active > 0
+            may
         });
-        Ok(active)
+        Ok(done)
     }
 
     /// Shows a code: does what `decide` says of it, whole or not at all. `None` when no such code is known; else what `decide`
@@ -220,7 +234,7 @@ impl Store {
             WHERE id = (SELECT grant_id FROM authorization_codes WHERE hash = $1) RETURNING *";
         let code = "SELECT * FROM authorization_codes WHERE hash = $1";
         let spend = "UPDATE authorization_codes SET spent_at = $1 WHERE hash = $2 AND spent_at IS NULL";
-        let done = on!(write self, tx => {
+        let done = on!(brief self, tx => {
             show!(tx, hash, now, decide, take, code,
                 next |shown: CodeRow| (false, false),
                 spend |seen, new| {
@@ -248,7 +262,7 @@ impl Store {
             next_access = $4 WHERE hash = $5 AND state = $6";
         let revoke = "UPDATE refresh_tokens SET state = 'revoked' WHERE hash = $1";
         let remove = "DELETE FROM access_tokens WHERE hash = $1";
-        let done = on!(write self, tx => {
+        let done = on!(brief self, tx => {
             show!(tx, hash, now, decide, take, token,
                 next |shown: RefreshRow| {
                     let (refresh, access) = (shown.next_refresh.as_deref(), shown.next_access.as_deref());
@@ -285,6 +299,12 @@ impl Store {
         Ok(on!(read self, db => sqlx::query_as(text).bind(hash.as_slice()).fetch_optional(db).await?))
     }
 
+    /// The grant that a code was made for, spent or not.
+    pub async fn grant_of_code(&self, hash: &[u8; 32]) -> Result<Option<Uuid>, StoreError> {
+        let text = "SELECT grant_id FROM authorization_codes WHERE hash = $1";
+        Ok(on!(read self, db => sqlx::query_scalar(text).bind(hash.as_slice()).fetch_optional(db).await?))
+    }
+
     /// How many refresh tokens of a live grant are active: one at most.
     pub async fn count_active_refresh_tokens(&self, grant: Uuid) -> Result<i64, StoreError> {
         let text = "SELECT COUNT(*) FROM refresh_tokens t JOIN grants g ON g.id = t.grant_id
@@ -302,7 +322,7 @@ impl Store {
         let remove = "DELETE FROM authorization_codes WHERE spent_at IS NULL AND grant_id IN
             (SELECT c.grant_id FROM authorization_codes c JOIN grants g ON g.id = c.grant_id
              WHERE c.spent_at IS NULL AND c.expires_at <= $1 AND g.ended_at IS NOT NULL LIMIT 1000)";
-        let ended: Vec<GrantRow> = on!(write self, tx => {
+        let ended: Vec<GrantRow> = on!(brief self, tx => {
             let ended = sqlx::query_as(end).bind(now).fetch_all(&mut *tx).await?;
             sqlx::query(remove).bind(now).execute(&mut *tx).await?;
             ended
@@ -323,7 +343,7 @@ impl Store {
             (SELECT hash FROM access_tokens WHERE used_at IS NOT NULL AND expires_at < $1 LIMIT 1000)";
         let never = "DELETE FROM access_tokens WHERE hash IN
             (SELECT hash FROM access_tokens WHERE expires_at < $1 ORDER BY expires_at LIMIT 1000)";
-        let gone = on!(write self, tx => {
+        let gone = on!(brief self, tx => {
             sqlx::query(answers).bind(grace).execute(&mut *tx).await?;
             let mut gone = 0;
             for (text, time) in [(spent, old), (used, now), (never, unused)] {

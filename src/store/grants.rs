@@ -42,6 +42,8 @@ pub struct GrantRow {
     pub end_reason: Option<String>,
     /// One word.
     pub end_detail: Option<String>,
+    /// The grant whose token was exchanged for this one's.
+    pub parent_id: Option<Uuid>,
 }
 
 impl GrantRow {
@@ -97,8 +99,8 @@ pub const BATCH: usize = 500;
 
 pub(super) const INSERT_GRANT: &str =
     "INSERT INTO grants (id, tenant_id, user_id, kind, client_id, client_name, resource,
-        scopes, login_method, login_id, created_at, last_used_at, expires_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+        scopes, login_method, login_id, created_at, last_used_at, expires_at, parent_id)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
 
 macro_rules! insert_grant {
     ($tx:ident, $tenant:expr, $row:expr) => {
@@ -116,11 +118,34 @@ macro_rules! insert_grant {
             .bind($row.created_at)
             .bind($row.last_used_at)
             .bind($row.expires_at)
+            .bind($row.parent_id)
             .execute(&mut *$tx)
             .await?
     };
 }
 pub(super) use insert_grant;
+
+pub(super) const END_CHILDREN: &str =
+    "UPDATE grants SET ended_at = $1, end_reason = 'logout', end_detail = 'parent' WHERE ended_at IS NULL AND parent_id IN
+    (SELECT id FROM grants WHERE ended_at = $1) RETURNING *";
+
+/// Ends what rests on grants that ended at this time, and what rests on that, and returns them. Whoever adds a grant that rests on
+/// another holds that one's row (`families`), so that each round sees what the one before it waited for.
+macro_rules! end_children {
+    ($tx:ident, $now:expr) => {{
+        let mut all: Vec<$crate::store::grants::GrantRow> = Vec::new();
+        loop {
+            let some: Vec<$crate::store::grants::GrantRow> =
+                sqlx::query_as($crate::store::grants::END_CHILDREN).bind($now).fetch_all(&mut *$tx).await?;
+            if some.is_empty() {
+                break;
+            }
+            all.extend(some);
+        }
+        all
+    }};
+}
+pub(super) use end_children;
 
 /// Ends up to a batch of live grants that meet a condition on `g`, and returns them.
 macro_rules! end {
@@ -157,13 +182,14 @@ impl Store {
                 Which::Login(_) => by_login,
             };
             let query = sqlx::query_as(query).bind(now).bind(reason).bind(detail).bind(tenant);
-            match which {
+            let query = match which {
                 Which::One(id, user) => query.bind(id).bind(user),
                 Which::User(id) | Which::Login(id) => query.bind(id),
                 Which::Client(id) => query.bind(id),
-            }
-            .fetch_all(&mut *tx)
-            .await?
+            };
+            let mut ended: Vec<GrantRow> = query.fetch_all(&mut *tx).await?;
+            ended.extend(end_children!(tx, now));
+            ended
         });
         self.announce_ends(ended.len()).await;
         Ok(ended)
@@ -184,7 +210,10 @@ impl Store {
              ORDER BY last_used_at DESC, id DESC LIMIT 500 OFFSET $4)
             RETURNING *";
         let ended: Vec<GrantRow> = on!(write self, tx => {
-            sqlx::query_as(text).bind(now).bind(tenant.as_str()).bind(user).bind(most).fetch_all(&mut *tx).await?
+            let mut ended: Vec<GrantRow> =
+                sqlx::query_as(text).bind(now).bind(tenant.as_str()).bind(user).bind(most).fetch_all(&mut *tx).await?;
+            ended.extend(end_children!(tx, now));
+            ended
         });
         self.announce_ends(ended.len()).await;
         Ok(ended)
@@ -201,6 +230,7 @@ impl Store {
             };
             let mut ended = ends(past, "expired", now).fetch_all(&mut *tx).await?;
             ended.extend(ends(unused, "idle", idle).fetch_all(&mut *tx).await?);
+            ended.extend(end_children!(tx, now));
             ended
         });
         self.announce_ends(ended.len()).await;
@@ -241,7 +271,7 @@ impl Store {
     pub async fn purge_grants(&self, before: i64) -> Result<u64, StoreError> {
         let text = "DELETE FROM grants WHERE id IN
             (SELECT id FROM grants WHERE ended_at IS NOT NULL AND ended_at < $1 ORDER BY ended_at LIMIT 500)";
-        Ok(on!(write self, tx => sqlx::query(text).bind(before).execute(&mut *tx).await?.rows_affected()))
+        Ok(on!(brief self, tx => sqlx::query(text).bind(before).execute(&mut *tx).await?.rows_affected()))
     }
 
     /// Inserts the grant of a browser's session with its cookie's hash. `Missing` when the tenant has no such account.
@@ -252,7 +282,7 @@ impl Store {
         cookie: &[u8; 32],
     ) -> Result<(), StoreError> {
         let text = "INSERT INTO browser_sessions (hash, grant_id, expires_at) VALUES ($1, $2, $3)";
-        on!(write self, tx => {
+        on!(brief self, tx => {
             insert_grant!(tx, tenant, grant);
             sqlx::query(text).bind(cookie.as_slice()).bind(grant.id).bind(grant.expires_at).execute(&mut *tx).await?;
         });
@@ -262,8 +292,9 @@ impl Store {
     /// The live session of that cookie's hash.
     pub async fn browser_session(&self, cookie: &[u8; 32], now: i64) -> Result<Option<HeldGrantRow>, StoreError> {
         let text =
-            "SELECT g.*, u.username, u.display_name, u.role AS user_role, u.state AS user_state, u.issuer, u.subject
+            "SELECT g.*, u.username, u.display_name, u.role AS user_role, st.state AS user_state, u.issuer, u.subject
             FROM browser_sessions s JOIN grants g ON g.id = s.grant_id JOIN users u ON u.id = g.user_id
+            JOIN standing st ON st.user_id = u.id
             WHERE s.hash = $1 AND s.expires_at > $2 AND g.ended_at IS NULL AND g.expires_at > $2";
         Ok(on!(read self, db => {
             sqlx::query_as(text).bind(cookie.as_slice()).bind(now).fetch_optional(db).await?

@@ -50,7 +50,7 @@ pub struct HeldKeyRow {
     pub username: String,
     /// The holder's role.
     pub user_role: String,
-    /// The holder's state.
+    /// How the holder stands: `active`, or why not.
     pub user_state: String,
 }
 
@@ -60,6 +60,9 @@ const MOST_LOGINS: i64 = 50;
 const INSERT: &str = "INSERT INTO api_keys (id, tenant_id, user_id, name, kind, hint, hash, scopes, role, created_at,
         expires_at, last_used_at, revoked_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+
+pub(super) const END_LOGINS: &str = "UPDATE api_keys SET revoked_at = $1
+    WHERE tenant_id = $2 AND user_id = $3 AND kind = 'login' AND revoked_at IS NULL";
 
 macro_rules! insert {
     ($tx:ident, $tenant:expr, $row:expr) => {
@@ -176,6 +179,14 @@ impl Store {
         if done == 0 { Err(StoreError::Missing) } else { Ok(()) }
     }
 
+    /// Ends, at `now`, the keys that signing in made for a user.
+    pub async fn revoke_logins(&self, tenant: &TenantId, user: Uuid, now: i64) -> Result<(), StoreError> {
+        on!(change self, tx => {
+            sqlx::query(END_LOGINS).bind(now).bind(tenant.as_str()).bind(user).execute(&mut *tx).await?;
+        });
+        Ok(())
+    }
+
     /// Inserts a key and ends, at the time it was made, those of the same holder and name.
     pub async fn replace_key(&self, tenant: &TenantId, row: &KeyRow) -> Result<(), StoreError> {
         let end = "UPDATE api_keys SET revoked_at = $1
@@ -197,8 +208,8 @@ impl Store {
         after: Uuid,
         limit: i64,
     ) -> Result<Vec<HeldKeyRow>, StoreError> {
-        let text = "SELECT k.*, u.username, u.role AS user_role, u.state AS user_state
-            FROM api_keys k JOIN users u ON u.id = k.user_id
+        let text = "SELECT k.*, u.username, u.role AS user_role, s.state AS user_state
+            FROM api_keys k JOIN users u ON u.id = k.user_id JOIN standing s ON s.user_id = u.id
             WHERE k.tenant_id = $1 AND ($2 IS NULL OR k.user_id = $2) AND k.kind = 'key' AND k.id > $3
             ORDER BY k.id LIMIT $4";
         Ok(on!(read self, db => {
@@ -208,8 +219,8 @@ impl Store {
 
     /// Every key of every tenant with its holder: for the key ring only.
     pub async fn keys_of_all_tenants(&self) -> Result<Vec<HeldKeyRow>, StoreError> {
-        let text = "SELECT k.*, u.username, u.role AS user_role, u.state AS user_state
-            FROM api_keys k JOIN users u ON u.id = k.user_id";
+        let text = "SELECT k.*, u.username, u.role AS user_role, s.state AS user_state
+            FROM api_keys k JOIN users u ON u.id = k.user_id JOIN standing s ON s.user_id = u.id";
         Ok(on!(read self, db => sqlx::query_as(text).fetch_all(db).await?))
     }
 

@@ -22,7 +22,7 @@ pub struct LiveTokenRow {
     pub subject: Option<String>,
     /// The account's role.
     pub role: String,
-    /// The account's state.
+    /// How the account stands: `active` or why not.
     pub state: String,
     /// `client`, `service` or `browser`.
     pub kind: String,
@@ -45,14 +45,15 @@ pub struct StandingRow {
     pub username: String,
     /// Its role.
     pub role: String,
-    /// Its state.
+    /// How it stands: `active` or why not.
     pub state: String,
 }
 
 const LIVE: &str =
-    "SELECT t.grant_id, g.tenant_id, g.user_id, u.username, u.issuer, u.subject, u.role, u.state, g.kind,
+    "SELECT t.grant_id, g.tenant_id, g.user_id, u.username, u.issuer, u.subject, u.role, s.state, g.kind,
         g.client_name, g.resource, t.scopes, t.expires_at
     FROM access_tokens t JOIN grants g ON g.id = t.grant_id JOIN users u ON u.id = g.user_id
+    JOIN standing s ON s.user_id = u.id
     WHERE t.hash = $1 AND t.expires_at > $2 AND g.ended_at IS NULL AND g.expires_at > $2";
 
 impl Store {
@@ -67,7 +68,7 @@ impl Store {
             return Ok(None);
         }
         // Noted before it is believed; and read again, for a refresh may have ended it in between.
-        Ok(on!(write self, tx => {
+        Ok(on!(brief self, tx => {
             sqlx::query(note).bind(now).bind(hash.as_slice()).execute(&mut *tx).await?;
             sqlx::query_as(LIVE).bind(hash.as_slice()).bind(now).fetch_optional(&mut *tx).await?
         }))
@@ -78,7 +79,10 @@ impl Store {
         let mut found = Vec::with_capacity(users.len());
         for some in users.chunks(500) {
             let places = (1..=some.len()).map(|at| format!("${at}")).collect::<Vec<_>>().join(", ");
-            let text = format!("SELECT id, username, role, state FROM users WHERE id IN ({places})");
+            let text = format!(
+                "SELECT u.id, u.username, u.role, s.state FROM users u JOIN standing s ON s.user_id = u.id
+                WHERE u.id IN ({places})"
+            );
             found.extend(on!(read self, db => {
                 let query = some.iter().fold(sqlx::query_as(sqlx::AssertSqlSafe(text)), |query, id| query.bind(*id));
                 query.fetch_all(db).await?
@@ -90,7 +94,7 @@ impl Store {
     /// Notes when grants were last used: each with its time in microseconds since 1970.
     pub async fn touch_grants(&self, used: &[(Uuid, i64)]) -> Result<(), StoreError> {
         let text = "UPDATE grants SET last_used_at = $1 WHERE id = $2 AND last_used_at < $1 AND ended_at IS NULL";
-        on!(write self, tx => {
+        on!(brief self, tx => {
             for (grant, at) in used {
                 sqlx::query(text).bind(at).bind(grant).execute(&mut *tx).await?;
             }

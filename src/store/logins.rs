@@ -36,7 +36,7 @@ impl Store {
         let text = "INSERT INTO logins (id, tenant_id, user_id, provider, tokens, state, reason, claims, created_at,
                 checked_at)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
-        on!(write self, tx => {
+        on!(brief self, tx => {
             sqlx::query(text)
                 .bind(row.id)
                 .bind(tenant.as_str())
@@ -84,7 +84,7 @@ impl Store {
     pub async fn claim_login(&self, tenant: &TenantId, id: Uuid, seen: i64, now: i64) -> Result<bool, StoreError> {
         let text = "UPDATE logins SET checked_at = $1
             WHERE tenant_id = $2 AND id = $3 AND state = 'active' AND checked_at = $4";
-        let done = on!(write self, tx => {
+        let done = on!(brief self, tx => {
             sqlx::query(text).bind(now).bind(tenant.as_str()).bind(id).bind(seen).execute(&mut *tx).await?.rows_affected()
         });
         Ok(done > 0)
@@ -100,16 +100,43 @@ impl Store {
                 WHERE g.login_id = l.id AND g.ended_at IS NULL AND g.last_used_at > l.checked_at)
              ORDER BY l.checked_at LIMIT $3)
             RETURNING *";
-        Ok(on!(write self, tx => {
+        Ok(on!(brief self, tx => {
             sqlx::query_as(text).bind(now).bind(before).bind(limit).fetch_all(&mut *tx).await?
         }))
     }
 
-    /// Removes up to 1,000 that were made before `before` and that no live grant rests on; says how many.
-    pub async fn purge_logins(&self, before: i64) -> Result<u64, StoreError> {
+    /// What a provider last wanted to see of an account at its next sign-in there, if that has not come yet.
+    pub async fn parked_claims(
+        &self,
+        tenant: &TenantId,
+        user: Uuid,
+        provider: &str,
+    ) -> Result<Option<String>, StoreError> {
+        let text = "SELECT claims FROM logins WHERE tenant_id = $1 AND user_id = $2 AND provider = $3
+            AND state = 'needs_interaction' AND claims IS NOT NULL ORDER BY checked_at DESC, id DESC LIMIT 1";
+        Ok(on!(read self, db => {
+            sqlx::query_scalar(text).bind(tenant.as_str()).bind(user).bind(provider).fetch_optional(db).await?
+        }))
+    }
+
+    /// The provider has seen what it wanted of an account.
+    pub async fn clear_claims(&self, tenant: &TenantId, user: Uuid, provider: &str) -> Result<(), StoreError> {
+        let text = "UPDATE logins SET claims = NULL
+            WHERE tenant_id = $1 AND user_id = $2 AND provider = $3 AND claims IS NOT NULL";
+        on!(write self, tx => {
+            sqlx::query(text).bind(tenant.as_str()).bind(user).bind(provider).execute(&mut *tx).await?;
+        });
+        Ok(())
+    }
+
+    /// Removes up to 1,000 that were made before `before` and that no live grant rests on; says how many. One that says what the
+    /// provider wants to see stays until `parked`.
+    pub async fn purge_logins(&self, before: i64, parked: i64) -> Result<u64, StoreError> {
         let text = "DELETE FROM logins WHERE id IN
-            (SELECT l.id FROM logins l WHERE l.created_at < $1
+            (SELECT l.id FROM logins l WHERE l.created_at < $1 AND (l.claims IS NULL OR l.checked_at < $2)
              AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.login_id = l.id AND g.ended_at IS NULL) LIMIT 1000)";
-        Ok(on!(write self, tx => sqlx::query(text).bind(before).execute(&mut *tx).await?.rows_affected()))
+        Ok(on!(brief self, tx => {
+            sqlx::query(text).bind(before).bind(parked).execute(&mut *tx).await?.rows_affected()
+        }))
     }
 }

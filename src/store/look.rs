@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 
-use super::{Store, StoreError, postgres_options, scheme, sqlite_options};
+use super::{Store, StoreError, postgres_options, scheme, sqlite};
 
 /// Longest wait for one connection to be made and to answer.
 const WAIT: Duration = Duration::from_secs(5);
@@ -45,7 +45,7 @@ impl Store {
     /// Looks at the database at `url` and leaves it as it is. A SQLite file that is not there yet is no error.
     pub async fn look(url: &str) -> Result<Seen, StoreError> {
         let (place, looked) = if scheme(url)? == "sqlite" {
-            let options = sqlite_options(url)?;
+            let options = sqlite::options(url)?;
             let path = options.get_filename();
             let place = format!("SQLite in {}", path.display());
             // SQLite itself makes an empty file before it writes to it.

@@ -10,44 +10,59 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 pub use sqlx::types::Json;
-use sqlx::{PgPool, SqlitePool};
 use time::OffsetDateTime;
+
+use self::sqlite::Sqlite;
 
 /// Runs one query text on whichever database is open.
 ///
 /// - `on!(read self, db => …)`: `db` is the pool.
 /// - `on!(write self, tx => …)`: `tx` is the connection of a transaction, committed when the body ends; `?` in the body
 ///   leaves and rolls back. SQLite begins it `IMMEDIATE`, or two writers that both read first could deadlock.
-/// - `on!(change self, tx => …)`: the same, and the registry's revision moves. The counter's row is taken first, so on
+/// - `on!(brief self, tx => …)`: the same for what is lost without harm when the power fails in the next moment: somebody
+///   signs in again. SQLite does not wait for the disk then, which takes it milliseconds each time.
+/// - `on!(change self, tx => …)`: like `write`, and the registry's revision moves. The counter's row is taken first, so on
 ///   PostgreSQL changes of the registry come one after the other as on SQLite. PostgreSQL tells other processes when the
 ///   transaction commits.
 macro_rules! on {
     (read $store:expr, $db:ident => $body:expr) => {
         match &$store.db {
-            $crate::store::Db::Sqlite($db) => $body,
+            $crate::store::Db::Sqlite($crate::store::sqlite::Sqlite { read: $db, .. }) => $body,
             $crate::store::Db::Postgres($db) => $body,
         }
     };
     (write $store:expr, $tx:ident => $body:expr) => {
-        match &$store.db {
-            $crate::store::Db::Sqlite(pool) => $crate::store::on!(@run pool, "BEGIN IMMEDIATE", $tx => $body),
-            $crate::store::Db::Postgres(pool) => $crate::store::on!(@run pool, "BEGIN", $tx => $body),
-        }
+        $crate::store::on!(@write $store, durable, $tx => $body)
+    };
+    (brief $store:expr, $tx:ident => $body:expr) => {
+        $crate::store::on!(@write $store, brief, $tx => $body)
     };
     (change $store:expr, $tx:ident => $body:expr) => {
         match &$store.db {
-            $crate::store::Db::Sqlite(pool) => $crate::store::on!(@run pool, "BEGIN IMMEDIATE", $tx => {
-                sqlx::query($crate::store::MOVE).execute(&mut *$tx).await?;
-                $body
-            }),
+            $crate::store::Db::Sqlite(db) => {
+                let _turn = db.turn().await?;
+                $crate::store::on!(@run db.durable, "BEGIN IMMEDIATE", $tx => {
+                    sqlx::query($crate::store::MOVE).execute(&mut *$tx).await?;
+                    $body
+                })
+            }
             $crate::store::Db::Postgres(pool) => $crate::store::on!(@run pool, "BEGIN", $tx => {
                 sqlx::query($crate::store::MOVE).execute(&mut *$tx).await?;
                 sqlx::query($crate::store::announcements::ANNOUNCE).execute(&mut *$tx).await?;
                 $body
             }),
+        }
+    };
+    (@write $store:expr, $pool:ident, $tx:ident => $body:expr) => {
+        match &$store.db {
+            $crate::store::Db::Sqlite(db) => {
+                let _turn = db.turn().await?;
+                $crate::store::on!(@run db.$pool, "BEGIN IMMEDIATE", $tx => $body)
+            }
+            $crate::store::Db::Postgres(pool) => $crate::store::on!(@run pool, "BEGIN", $tx => $body),
         }
     };
     (@run $pool:expr, $begin:literal, $tx:ident => $body:expr) => {{
@@ -70,6 +85,7 @@ pub mod assertions;
 pub mod authorizations;
 pub mod catalogs;
 pub mod consents;
+pub mod directories;
 pub mod families;
 pub mod grants;
 pub mod keys;
@@ -79,8 +95,10 @@ pub mod look;
 pub mod oauth_clients;
 pub mod people;
 pub mod servers;
+mod sqlite;
 pub mod tenants;
 pub mod traces;
+pub mod trusted_issuers;
 pub mod users;
 
 /// Why the store did not do as it was told.
@@ -95,6 +113,14 @@ pub enum StoreError {
     /// The row was changed since it was read.
     #[error("the row was changed meanwhile")]
     Stale,
+    /// The directory's people are another tenant's.
+    #[error("the directory {directory} belongs to the tenant `{tenant}`")]
+    DirectoryHeld {
+        /// Which.
+        directory: uuid::Uuid,
+        /// Whose it is.
+        tenant: String,
+    },
     /// The change would leave nobody who can administer the gateway.
     #[error("this is the last active administrator")]
     LastAdmin,
@@ -162,12 +188,9 @@ pub struct Store {
 
 #[derive(Debug, Clone)]
 enum Db {
-    Sqlite(SqlitePool),
+    Sqlite(Sqlite),
     Postgres(PgPool),
 }
-
-/// How long a writer waits for another one on SQLite.
-const BUSY: Duration = Duration::from_secs(10);
 
 /// How long a query waits for a connection.
 const ACQUIRE: Duration = Duration::from_secs(10);
@@ -178,7 +201,7 @@ impl Store {
     pub async fn connect(url: &str, max_connections: u32) -> Result<Self, StoreError> {
         let most = max_connections.max(1);
         let db = match scheme(url)? {
-            "sqlite" => Db::Sqlite(open_sqlite(url, most).await?),
+            "sqlite" => Db::Sqlite(Sqlite::open(url, most).await?),
             _ => Db::Postgres(open_postgres(url, most).await?),
         };
         let store = Self { db };
@@ -209,6 +232,9 @@ impl Store {
 
     /// Waits for what runs and closes every connection.
     pub async fn close(&self) {
+        if let Db::Sqlite(db) = &self.db {
+            db.close_writers().await;
+        }
         on!(read self, db => db.close().await);
     }
 }
@@ -222,38 +248,9 @@ fn scheme(url: &str) -> Result<&str, StoreError> {
     }
 }
 
-fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, StoreError> {
-    let options = SqliteConnectOptions::from_str(url).map_err(|_| StoreError::Address("sqlite".into()))?;
-    Ok(options.create_if_missing(false).foreign_keys(true).busy_timeout(BUSY))
-}
-
 fn postgres_options(url: &str) -> Result<PgConnectOptions, StoreError> {
     let options = PgConnectOptions::from_str(url).map_err(|_| StoreError::Address("postgres".into()))?;
     Ok(options.application_name("mcp-gateway"))
-}
-
-async fn open_sqlite(url: &str, most: u32) -> Result<SqlitePool, StoreError> {
-    let options = sqlite_options(url)?
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        // A revoked key must stay revoked over a power cut; writes are rare.
-        .synchronous(SqliteSynchronous::Full);
-    let path = options.get_filename().to_owned();
-    protect(&path).map_err(|cause| StoreError::File { path: path.display().to_string(), cause })?;
-    Ok(SqlitePoolOptions::new().max_connections(most).acquire_timeout(ACQUIRE).connect_with(options).await?)
-}
-
-/// Makes the file before SQLite does, so that it is never readable by others; the files beside it inherit its mode.
-fn protect(path: &std::path::Path) -> std::io::Result<()> {
-    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder)?;
-    }
-    let file = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
-    if file.metadata()?.permissions().mode() & 0o077 != 0 {
-        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
-    }
-    Ok(())
 }
 
 async fn open_postgres(url: &str, most: u32) -> Result<PgPool, StoreError> {

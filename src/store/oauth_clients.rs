@@ -117,6 +117,7 @@ impl Store {
                 sqlx::query_as(find).bind(tenant.as_str()).bind(id).fetch_optional(&mut *tx).await?;
             let Some((client_id, account)) = found else { return Err(StoreError::Missing) };
             sqlx::query(grants).bind(now).bind(&client_id).execute(&mut *tx).await?;
+            super::grants::end_children!(tx, now);
             sqlx::query("DELETE FROM consents WHERE client_id = $1").bind(&client_id).execute(&mut *tx).await?;
             sqlx::query("DELETE FROM oauth_clients WHERE tenant_id = $1 AND id = $2")
                 .bind(tenant.as_str())
@@ -136,13 +137,17 @@ impl Store {
 
     /// The client of that id on the wire, in the tenant.
     pub async fn client(&self, tenant: &TenantId, client_id: &str) -> Result<Option<ClientRow>, StoreError> {
-        let found = self.client_of_any_tenant(client_id).await?;
-        Ok(found.filter(|row| row.tenant_id == tenant.as_str()))
+        let text = sqlx::AssertSqlSafe(format!("{SELECT} WHERE c.tenant_id = $1 AND c.client_id = $2"));
+        Ok(on!(read self, db => {
+            sqlx::query_as(text).bind(tenant.as_str()).bind(client_id).fetch_optional(db).await?
+        }))
     }
 
-    /// The client of that id on the wire, whichever tenant it is of: for a client that introduces itself.
+    /// The client of that id on the wire, whichever active tenant it is of: for a client that introduces itself.
     pub async fn client_of_any_tenant(&self, client_id: &str) -> Result<Option<ClientRow>, StoreError> {
-        let text = sqlx::AssertSqlSafe(format!("{SELECT} WHERE c.client_id = $1"));
+        let text = sqlx::AssertSqlSafe(format!(
+            "{SELECT} JOIN tenants t ON t.id = c.tenant_id WHERE c.client_id = $1 AND t.state = 'active'"
+        ));
         Ok(on!(read self, db => sqlx::query_as(text).bind(client_id).fetch_optional(db).await?))
     }
 

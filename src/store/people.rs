@@ -1,6 +1,6 @@
 //! Accounts that an identity provider vouches for, by issuer and subject. Such an account is never found by its name.
 
-use super::users::UserRow;
+use super::users::{ACTIVE_ADMINS, UserRow};
 use super::{Store, StoreError};
 use crate::id::TenantId;
 
@@ -11,15 +11,17 @@ impl Store {
         Ok(on!(read self, db => sqlx::query_as(text).bind(issuer).bind(subject).fetch_optional(db).await?))
     }
 
-    /// Writes the role and the display name that a provider gives, whoever administers the gateway then: the provider's word
-    /// counts. `Missing` when the tenant has no such account of that issuer and subject.
-    pub async fn update_person(&self, tenant: &TenantId, row: &UserRow) -> Result<(), StoreError> {
-        let text = "UPDATE users SET role = $1, display_name = $2, updated_at = $3
+    /// Writes role, display name and directory that a provider gives; says whether the role was written. The last who can
+    /// administer the gateway keeps the role, or nobody could give it to anybody again. `Missing` when the tenant has no such
+    /// account of that issuer and subject.
+    pub async fn update_person(&self, tenant: &TenantId, row: &UserRow) -> Result<bool, StoreError> {
+        let rest = "UPDATE users SET display_name = $1, directory = $2, updated_at = $3
             WHERE tenant_id = $4 AND id = $5 AND issuer = $6 AND subject = $7";
-        on!(change self, tx => {
-            let done = sqlx::query(text)
-                .bind(&row.role)
+        let role = "UPDATE users SET role = $1 WHERE tenant_id = $2 AND id = $3";
+        let written = on!(change self, tx => {
+            let done = sqlx::query(rest)
                 .bind(row.display_name.as_deref())
+                .bind(row.directory.as_deref())
                 .bind(row.updated_at)
                 .bind(tenant.as_str())
                 .bind(row.id)
@@ -30,7 +32,17 @@ impl Store {
             if done.rows_affected() == 0 {
                 return Err(StoreError::Missing);
             }
+            let before: i64 = sqlx::query_scalar(ACTIVE_ADMINS).fetch_one(&mut *tx).await?;
+            let (role, tenant) = (sqlx::query(role), tenant.as_str());
+            role.bind(&row.role).bind(tenant).bind(row.id).execute(&mut *tx).await?;
+            let after: i64 = sqlx::query_scalar(ACTIVE_ADMINS).fetch_one(&mut *tx).await?;
+            let last = before > 0 && after == 0;
+            if last {
+                let keep = "UPDATE users SET role = 'admin' WHERE tenant_id = $1 AND id = $2";
+                sqlx::query(keep).bind(tenant).bind(row.id).execute(&mut *tx).await?;
+            }
+            !last
         });
-        Ok(())
+        Ok(written)
     }
 }

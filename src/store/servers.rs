@@ -115,9 +115,10 @@ impl Store {
         }))
     }
 
-    /// Every server of every tenant: for the snapshot only.
+    /// Every server of every active tenant: for the snapshot only.
     pub async fn servers_of_all_tenants(&self) -> Result<Vec<ServerRow>, StoreError> {
-        let text = "SELECT * FROM servers ORDER BY tenant_id, slug";
+        let text = "SELECT s.* FROM servers s JOIN tenants t ON t.id = s.tenant_id WHERE t.state = 'active'
+            ORDER BY s.tenant_id, s.slug";
         Ok(on!(read self, db => sqlx::query_as(text).fetch_all(db).await?))
     }
 }

@@ -3,6 +3,7 @@
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
+use super::keys::END_LOGINS;
 use super::{Store, StoreError};
 use crate::id::TenantId;
 
@@ -27,6 +28,8 @@ pub struct UserRow {
     pub subject: Option<String>,
     /// What pages call the person.
     pub display_name: Option<String>,
+    /// The person's directory at Entra, a GUID in lower case.
+    pub directory: Option<String>,
     /// Microseconds since 1970.
     pub created_at: i64,
     /// Microseconds since 1970.
@@ -46,8 +49,8 @@ pub struct UserChange<'a> {
 
 pub(super) const INSERT_USER: &str =
     "INSERT INTO users (id, tenant_id, username, password_hash, role, state, issuer, subject,
-        display_name, created_at, updated_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+        display_name, directory, created_at, updated_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 
 macro_rules! insert_user {
     ($tx:ident, $tenant:expr, $row:expr) => {
@@ -61,6 +64,7 @@ macro_rules! insert_user {
             .bind($row.issuer.as_deref())
             .bind($row.subject.as_deref())
             .bind($row.display_name.as_deref())
+            .bind($row.directory.as_deref())
             .bind($row.created_at)
             .bind($row.updated_at)
             .execute(&mut *$tx)
@@ -69,9 +73,27 @@ macro_rules! insert_user {
 }
 pub(super) use insert_user;
 
-/// People, not the accounts of clients.
-const ACTIVE_ADMINS: &str = "SELECT COUNT(*) FROM users WHERE role = 'admin' AND state = 'active'
-    AND id NOT IN (SELECT user_id FROM oauth_clients WHERE user_id IS NOT NULL)";
+/// Who can administer the gateway: people who may come in, not the accounts of clients.
+pub(super) const ACTIVE_ADMINS: &str = "SELECT COUNT(*) FROM users u JOIN standing s ON s.user_id = u.id
+    WHERE u.role = 'admin' AND s.state = 'active'
+    AND u.id NOT IN (SELECT user_id FROM oauth_clients WHERE user_id IS NOT NULL)";
+
+/// Fails with `LastAdmin` when there were `$before` of [`ACTIVE_ADMINS`] and are none any more.
+macro_rules! still_administered {
+    ($tx:ident, $before:expr) => {
+        if $before > 0 {
+            let after: i64 = sqlx::query_scalar($crate::store::users::ACTIVE_ADMINS).fetch_one(&mut *$tx).await?;
+            if after == 0 {
+                return Err(StoreError::LastAdmin);
+            }
+        }
+    };
+}
+pub(super) use still_administered;
+
+/// Whether an account may come in: 1 or 0.
+pub(super) const STANDS: &str =
+    "SELECT COUNT(*) FROM standing WHERE tenant_id = $1 AND user_id = $2 AND state = 'active'";
 
 impl Store {
     /// Inserts a user; `Taken` when the tenant has one of that name, or anybody the same issuer and subject.
@@ -92,8 +114,6 @@ impl Store {
     ) -> Result<(), StoreError> {
         let text = "UPDATE users SET password_hash = COALESCE($1, password_hash), role = COALESCE($2, role),
             state = COALESCE($3, state), updated_at = $4 WHERE tenant_id = $5 AND id = $6";
-        let end = "UPDATE api_keys SET revoked_at = $1
-            WHERE tenant_id = $2 AND user_id = $3 AND kind = 'login' AND revoked_at IS NULL";
         let end_grants = "UPDATE grants SET ended_at = $1, end_reason = 'error', end_detail = $2
             WHERE tenant_id = $3 AND user_id = $4 AND ended_at IS NULL";
         let detail = if change.state == Some("disabled") { "disabled" } else { "changed" };
@@ -111,13 +131,10 @@ impl Store {
             if done.rows_affected() == 0 {
                 return Err(StoreError::Missing);
             }
-            let after: i64 = sqlx::query_scalar(ACTIVE_ADMINS).fetch_one(&mut *tx).await?;
-            if before > 0 && after == 0 {
-                return Err(StoreError::LastAdmin);
-            }
+            still_administered!(tx, before);
             if end_sessions {
                 let tenant = tenant.as_str();
-                sqlx::query(end).bind(now).bind(tenant).bind(id).execute(&mut *tx).await?;
+                sqlx::query(END_LOGINS).bind(now).bind(tenant).bind(id).execute(&mut *tx).await?;
                 sqlx::query(end_grants).bind(now).bind(detail).bind(tenant).bind(id).execute(&mut *tx).await?;
             }
         });
@@ -135,10 +152,7 @@ impl Store {
             if done.rows_affected() == 0 {
                 return Err(StoreError::Missing);
             }
-            let after: i64 = sqlx::query_scalar(ACTIVE_ADMINS).fetch_one(&mut *tx).await?;
-            if before > 0 && after == 0 {
-                return Err(StoreError::LastAdmin);
-            }
+            still_administered!(tx, before);
         });
         Ok(())
     }
@@ -164,6 +178,14 @@ impl Store {
             }
             query.fetch_all(db).await?
         }))
+    }
+
+    /// Whether an account may come in: it and its tenant are active, and its directory is the tenant's.
+    pub async fn may_come_in(&self, tenant: &TenantId, id: Uuid) -> Result<bool, StoreError> {
+        let stands: i64 = on!(read self, db => {
+            sqlx::query_scalar(STANDS).bind(tenant.as_str()).bind(id).fetch_one(db).await?
+        });
+        Ok(stands > 0)
     }
 
     /// The user of that id.

@@ -157,7 +157,7 @@ pub struct Operation {
     /// Who.
     pub principal: Option<Principal>,
     /// With which key, by its public id.
-    pub key_id: Option<Arc<str>>,
+    pub key_id: Option<uuid::Uuid>,
     /// Where from.
     pub address: Option<IpAddr>,
     /// In which session.

@@ -57,7 +57,7 @@ macro_rules! write_line {
                 endpoint = &*op.endpoint,
                 tenant = op.tenant.as_ref().map(crate::id::TenantId::as_str),
                 principal = op.principal.as_ref().map(|who| &*who.subject),
-                key = op.key_id.as_deref(),
+                key = op.key_id.map(tracing::field::display),
                 address = op.address.map(tracing::field::display),
                 session = op.session.map(tracing::field::display),
                 replica = op.replica,

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use crate::access::{Admin, AuthError, Caller, Opening};
 use crate::app::App;
 use crate::crypto::TokenKind;
+use crate::grants::Step;
 use crate::web::direct;
 use crate::web::problem::Problem;
 use crate::web::record::Trail;
@@ -49,11 +50,19 @@ pub async fn authenticate(app: &App, headers: &HeaderMap, what: Opening<'_>) -> 
         Some(caller) => caller,
         None => Box::pin(app.tokens.find(&app.store, shown, now)).await?,
     };
-    if !caller.opens(what) {
-        return Err(AuthError::WrongResource);
-    }
+    let error = if !caller.opens(what) {
+        AuthError::WrongResource
     // At the REST API each call says what it takes.
-    if what == Opening::Api || caller.may_use_mcp() { Ok(caller) } else { Err(AuthError::LacksScope) }
+    } else if what == Opening::Api || caller.may_use_mcp() {
+        return Ok(caller);
+    } else {
+        AuthError::LacksScope
+    };
+    if let Some(grant) = caller.grant_id() {
+        let detail = format!("the program called {what} with its access token: {error}");
+        app.grants.preludes().misused(grant, Step::bad("call", error.reason(), detail, now));
+    }
+    Err(error)
 }
 
 /// The same, with the outcome counted.

@@ -9,9 +9,8 @@ use time::OffsetDateTime;
 
 use crate::access::{AuthError, Caller, Direct};
 use crate::app::App;
-use crate::grants::{OauthCode, Person};
-use crate::id::TenantId;
-use crate::idp::{Class, ENTRA};
+use crate::grants::{Account, OauthCode};
+use crate::idp::{self, Class, ENTRA};
 
 /// When a token ends (RFC 7519 section 4.1.4), seconds since 1970.
 #[derive(Deserialize)]
@@ -20,38 +19,51 @@ struct End {
 }
 
 /// Whether `shown` has the form of a signed token (RFC 7515 section 3.1), and somebody is set up whose it could be.
-pub(super) fn is_one(app: &App, shown: &str) -> bool {
+pub fn is_one(app: &App, shown: &str) -> bool {
     memchr::memchr_iter(b'.', shown.as_bytes()).count() == 2 && app.providers.get(ENTRA).is_some()
 }
 
+/// Whose token it is.
+pub struct Shown {
+    /// By Entra's word.
+    pub person: idp::Person,
+    /// The account.
+    pub account: Account,
+    /// When the token ends.
+    pub expires_at: OffsetDateTime,
+}
+
 /// Verifies the token and finds the account of who shows it; at the first time it is made, as at a sign-in.
-pub(super) async fn verify(app: &App, token: &str, now: OffsetDateTime) -> Result<Caller, AuthError> {
+pub async fn whose(app: &App, token: &str, now: OffsetDateTime) -> Result<Shown, AuthError> {
     let provider = app.providers.get(ENTRA).ok_or(AuthError::Malformed)?;
     let person = provider.verify_access_token(token, now).await.map_err(|error| {
         tracing::debug!(class = error.class.label(), code = error.code, "a token of Entra is not taken: {error}");
         match error.class {
             Class::Temporary { .. } | Class::Configuration | Class::OurCredential | Class::Loop => {
-                AuthError::Unavailable
+                AuthError::ProviderAway
             }
             Class::Refused => AuthError::NotLetIn,
             _ => AuthError::Foreign,
         }
     })?;
     let role = person.role.ok_or(AuthError::NotLetIn)?;
-    let known = Person {
-        issuer: &person.issuer,
-        subject: &person.subject,
-        username: &person.username,
-        display_name: person.display_name.as_deref(),
-        role,
-    };
-    let account = app.grants.account_for(&TenantId::default_tenant(), &known, now).await.map_err(|refusal| {
+    let account = app.account_of(&person, role, now).await.map_err(|refusal| {
         if refusal.code == OauthCode::AccessDenied {
-            return if refusal.reason == "disabled" { AuthError::Disabled } else { AuthError::NotLetIn };
+            return match refusal.reason {
+                "disabled" => AuthError::Disabled,
+                "suspended" => AuthError::Suspended,
+                _ => AuthError::NotLetIn,
+            };
         }
         tracing::error!(reason = refusal.reason, detail = refusal.detail, "an account could not be looked up");
         AuthError::Unavailable
     })?;
+    Ok(Shown { account, expires_at: end_of(token).ok_or(AuthError::Foreign)?, person })
+}
+
+/// Lets in whoever shows the token.
+pub(super) async fn verify(app: &App, token: &str, now: OffsetDateTime) -> Result<Caller, AuthError> {
+    let Shown { person, account, expires_at } = whose(app, token, now).await?;
     let who = Direct {
         issuer: &person.issuer,
         subject: &person.subject,
@@ -61,7 +73,7 @@ pub(super) async fn verify(app: &App, token: &str, now: OffsetDateTime) -> Resul
         username: &account.username,
         role: account.role,
         app_only: person.app_only,
-        expires_at: end_of(token).ok_or(AuthError::Foreign)?,
+        expires_at,
     };
     Ok(app.tokens.admit(token, &who, now))
 }

@@ -4,7 +4,7 @@
 pub mod body;
 pub mod caller;
 pub mod challenge;
-mod direct;
+pub mod direct;
 mod door;
 mod forwarded;
 mod gate;

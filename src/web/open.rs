@@ -14,6 +14,8 @@ pub const TOKEN: &str = "/oauth/token";
 pub const REVOKE: &str = "/oauth/revoke";
 /// The registration endpoint (RFC 7591 section 3).
 pub const REGISTER: &str = "/oauth/register";
+/// The keys that tokens are signed with (RFC 7517 section 5).
+pub const KEYS: &str = "/oauth/keys";
 
 /// Which pages may read an answer: all, without credentials of the browser.
 pub const ANY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
@@ -21,7 +23,7 @@ pub const ANY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
 /// Whether pages of any origin may call the path.
 pub fn is_open(path: &str) -> bool {
     let below = |known: &str| path.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    [TOKEN, REVOKE, REGISTER].contains(&path)
+    [TOKEN, REVOKE, REGISTER, KEYS].contains(&path)
         || [PROTECTED_RESOURCE, AUTHORIZATION_SERVER, OPENID].into_iter().any(below)
 }
 

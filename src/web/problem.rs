@@ -188,6 +188,7 @@ impl Problem {
             AuthError::Expired => "KEY_EXPIRED",
             AuthError::Revoked => "KEY_REVOKED",
             AuthError::Disabled => "ACCOUNT_DISABLED",
+            AuthError::Suspended => "TENANT_SUSPENDED",
             AuthError::Malformed | AuthError::Unknown => "INVALID_KEY",
             AuthError::EndedToken | AuthError::WrongKind | AuthError::Foreign => "INVALID_TOKEN",
             AuthError::WrongResource => "WRONG_RESOURCE",
@@ -197,12 +198,16 @@ impl Problem {
                 return Self::new(StatusCode::FORBIDDEN, "INSUFFICIENT_SCOPE", error.to_string())
                     .with_header(WWW_AUTHENTICATE, value);
             }
+            AuthError::ProviderAway => {
+                return Self::new(StatusCode::SERVICE_UNAVAILABLE, "IDENTITY_PROVIDER_UNAVAILABLE", error.to_string())
+                    .with_header(RETRY_AFTER, HeaderValue::from_static("10"));
+            }
             AuthError::Unavailable => {
                 return Self::new(StatusCode::SERVICE_UNAVAILABLE, "DATABASE_UNAVAILABLE", error.to_string())
                     .with_header(RETRY_AFTER, HeaderValue::from_static("2"));
             }
         };
-        let value = challenge(app, what, error);
+        let value = challenge(app, what, what, error);
         Self::new(StatusCode::UNAUTHORIZED, code, error.to_string()).with_header(WWW_AUTHENTICATE, value)
     }
 }
@@ -213,6 +218,9 @@ impl From<StoreError> for Problem {
             StoreError::Missing => Self::missing("thing"),
             StoreError::Taken => Self::new(StatusCode::CONFLICT, "TAKEN", "the name is taken"),
             StoreError::Stale => Self::new(StatusCode::CONFLICT, "CONFLICT", "it was changed meanwhile; read it again"),
+            StoreError::DirectoryHeld { .. } => {
+                Self::new(StatusCode::CONFLICT, "DIRECTORY_TAKEN", format!("{error}; take it away from there first"))
+            }
             StoreError::LastAdmin => Self::new(
                 StatusCode::CONFLICT,
                 "LAST_ADMIN",

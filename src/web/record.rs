@@ -64,7 +64,7 @@ pub async fn record(State(app): State<App>, mut request: Request, next: Next) ->
     if let Some(caller) = trail.take() {
         operation.tenant = Some(caller.tenant().clone());
         operation.principal = Some(caller.principal().clone());
-        operation.key_id = Some(caller.credential_label().clone());
+        operation.key_id = Some(caller.credential());
     }
     operation.sizes.response = response.body().size_hint().exact().unwrap_or_default();
     operation.finish(outcome(response.status()));

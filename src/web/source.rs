@@ -1,9 +1,10 @@
-//! Where a request comes from, for limits of rate.
+//! Where a request comes from, for limits of rate and for traces.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv6Addr};
 
 use axum::extract::FromRequestParts;
+use http::Extensions;
 use http::request::Parts;
 
 use super::door::Visit;
@@ -13,12 +14,17 @@ use crate::app::App;
 #[derive(Debug, Clone, Copy)]
 pub struct Source(pub IpAddr);
 
+impl Source {
+    /// Of a request with these extensions. Whoever did not come through the door shares one address.
+    pub fn of(extensions: &Extensions) -> Self {
+        Self(extensions.get::<Visit>().map_or(IpAddr::from(Ipv6Addr::UNSPECIFIED), |visit| visit.client))
+    }
+}
+
 impl FromRequestParts<App> for Source {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Infallible> {
-        // Whoever did not come through the door shares one address.
-        let nowhere = IpAddr::from(Ipv6Addr::UNSPECIFIED);
-        Ok(Self(parts.extensions.get::<Visit>().map_or(nowhere, |visit| visit.client)))
+        Ok(Self::of(&parts.extensions))
     }
 }

@@ -7,6 +7,8 @@
 mod form;
 mod jar;
 
+use std::net::IpAddr;
+
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
@@ -24,6 +26,7 @@ const MOST_REDIRECTS: usize = 10;
 pub struct Browser {
     jar: Jar,
     stop_at: Vec<String>,
+    source: Option<IpAddr>,
 }
 
 /// Where a navigation ended: at a page, or before an address that it was to stop at.
@@ -53,6 +56,13 @@ impl Browser {
     #[must_use]
     pub fn stop_at(mut self, prefix: &str) -> Self {
         self.stop_at.push(prefix.to_owned());
+        self
+    }
+
+    /// Connects from this address.
+    #[must_use]
+    pub fn source(mut self, address: IpAddr) -> Self {
+        self.source = Some(address);
         self
     }
 
@@ -121,7 +131,9 @@ impl Browser {
             if url.scheme() != "http" {
                 bail!("this browser speaks plain HTTP only, and is sent to {url}");
             }
-            let reply = Client::new(url.as_str()).send(request).await.with_context(|| url.to_string())?;
+            let client = Client::new(url.as_str());
+            let client = if let Some(source) = self.source { client.source(source) } else { client };
+            let reply = client.send(request).await.with_context(|| url.to_string())?;
             self.jar.take(&url, &reply.headers);
             let status = reply.status;
             let Some(location) = status.is_redirection().then(|| reply.headers.get("location")).flatten() else {

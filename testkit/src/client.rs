@@ -8,6 +8,7 @@ mod reply;
 
 use std::{
     collections::HashSet,
+    net::{IpAddr, SocketAddr},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -24,7 +25,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     task::AbortHandle,
 };
 
@@ -42,6 +43,7 @@ pub struct Client {
     era: Mutex<Era>,
     next: AtomicU64,
     kept: Option<tokio::sync::Mutex<Option<(Sender, Connection)>>>,
+    source: Option<IpAddr>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -142,6 +144,7 @@ impl Client {
             era: Mutex::default(),
             next: AtomicU64::new(1),
             kept: None,
+            source: None,
         }
     }
 
@@ -163,6 +166,13 @@ impl Client {
     #[must_use]
     pub fn capabilities(mut self, capabilities: Value) -> Self {
         self.capabilities = capabilities;
+        self
+    }
+
+    /// Connects from this address; on loopback every one of 127.0.0.0/8 is there.
+    #[must_use]
+    pub fn source(mut self, address: IpAddr) -> Self {
+        self.source = Some(address);
         self
     }
 
@@ -283,7 +293,15 @@ impl Client {
     }
 
     async fn connect(&self) -> anyhow::Result<(Sender, Connection)> {
-        let stream = TcpStream::connect(&self.authority).await.context("connecting")?;
+        let stream = match self.source {
+            Some(source) => {
+                let target: SocketAddr = self.authority.parse().context("a source needs an address to connect to")?;
+                let socket = if source.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+                socket.bind((source, 0).into())?;
+                socket.connect(target).await.context("connecting")?
+            }
+            None => TcpStream::connect(&self.authority).await.context("connecting")?,
+        };
         stream.set_nodelay(true)?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let running = tokio::spawn(async move { _ = connection.await });

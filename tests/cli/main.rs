@@ -10,8 +10,11 @@ mod demo;
 mod people;
 mod real;
 mod shell;
+mod sign_ins;
 mod stand_in;
 mod start;
+mod tenants;
+mod trust;
 
 use std::path::Path;
 

@@ -2,6 +2,7 @@
 
 use mcp_registry_gateway::access::Role;
 use mcp_registry_gateway::config::{DotEnv, Settings};
+use mcp_registry_gateway::idp::check::{State, check};
 use mcp_registry_gateway::idp::{Class, ENTRA, Hints, IdpError, Provider, Providers, SignedIn};
 use mcp_registry_gateway::net::{AddressPolicy, Outbound};
 use serde_json::{Value, json};
@@ -205,4 +206,107 @@ async fn on_its_own(entra: &Entra, (client, secret): (&str, &str)) -> anyhow::Re
     let reply = Client::new(entra.base_url()).send(request.path(&format!("/{CONTOSO}/oauth2/v2.0/token"))).await?;
     let answer: Value = serde_json::from_str(&reply.text().await?)?;
     Ok(answer["access_token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned())
+}
+
+/// What the checks of the registration say: `what` with how it is.
+async fn looked_at(entra: &Entra, callback: &str, more: &[&str]) -> Vec<(&'static str, State, String)> {
+    let (prefix, graph) = (entra.v1_issuer_prefix(), entra.graph_url());
+    let mut args = vec!["--azure-tenant-id", CONTOSO, "--azure-client-id", GATEWAY];
+    args.extend([
+        "--azure-authority",
+        entra.base_url(),
+        "--azure-v1-issuer-prefix",
+        &prefix,
+        "--azure-graph-url",
+        &graph,
+    ]);
+    args.extend(more);
+    let azure = Settings::from_args(args, &DotEnv::default()).unwrap().azure;
+    let outbound = Outbound::new(AddressPolicy::ADMIN, None);
+    let all = check(&azure, &Url::parse(callback).unwrap(), &outbound, now()).await;
+    all.into_iter().map(|seen| (seen.what, seen.state, format!("{} {}", seen.text, seen.advice))).collect()
+}
+
+fn states(all: &[(&'static str, State, String)]) -> Vec<(&'static str, State)> {
+    all.iter().map(|(what, state, _)| (*what, *state)).collect()
+}
+
+async fn set(entra: &Entra, change: Value) {
+    let request = Request::new(http::Method::PATCH, change.to_string().into());
+    let request = request.header("content-type", "application/json").path(&format!("/_sim/apps/{GATEWAY}"));
+    assert!(Client::new(entra.base_url()).send(request).await.unwrap().status.is_success());
+}
+
+#[tokio::test]
+async fn the_registration_is_looked_at_as_far_as_it_can_be_seen() -> anyhow::Result<()> {
+    use State::{Doubtful, NotVisible, Right, Wrong};
+    let Some(entra) = Entra::start(&[CALLBACK]).await? else { return Ok(()) };
+    let both = ["--azure-client-secret", SECRETS[0], "--azure-client-secret-next", "gateway-secret-old"];
+    let without = looked_at(&entra, CALLBACK, &both).await;
+    let expected = [
+        ("directory", Right),
+        ("first secret", Right),
+        ("second secret", Wrong),
+        ("token version", Right),
+        ("secret's end", NotVisible),
+        ("redirect URI", Right),
+        ("scope", NotVisible),
+    ];
+    assert_eq!(states(&without), expected, "{without:#?}");
+    assert!(without[2].2.starts_with("AADSTS7000222"), "{:?}", without[2]);
+    let elsewhere = looked_at(&entra, "https://gateway.example/oauth/callback/entra", &both).await;
+    assert_eq!(states(&elsewhere)[5], ("redirect URI", Wrong), "asked as a browser would: {elsewhere:#?}");
+
+    let graph = "00000003-0000-0000-c000-000000000000";
+    set(&entra, json!({"appRoleAssignments": {graph: ["Application.Read.All"]}})).await;
+    let one = ["--azure-client-secret", SECRETS[0]];
+    let more = looked_at(&entra, CALLBACK, &one).await;
+    let visible = [
+        ("secret's end", Right),
+        ("redirect URI", Right),
+        ("manifest", Right),
+        ("scope", Right),
+        ("consent", NotVisible),
+    ];
+    assert_eq!(states(&more)[3..], visible, "{more:#?}");
+
+    let soon = (now() + time::Duration::days(9)).format(&time::format_description::well_known::Rfc3339)?;
+    set(
+        &entra,
+        json!({
+            "appRoleAssignments": {graph: ["Application.Read.All", "DelegatedPermissionGrant.Read.All"]},
+            "secrets": [{"value": SECRETS[0], "endDateTime": soon}],
+            "redirectUris": [], "spaRedirectUris": [CALLBACK], "accessTokenVersion": 1, "scopes": ["other"],
+        }),
+    )
+    .await;
+    let wrong = looked_at(&entra, CALLBACK, &one).await;
+    let expected = [
+        ("token version", Doubtful),
+        ("secret's end", Doubtful),
+        ("redirect URI", Wrong),
+        ("manifest", Doubtful),
+        ("scope", Wrong),
+        ("consent", Right),
+    ];
+    assert_eq!(states(&wrong)[2..], expected, "{wrong:#?}");
+    assert!(wrong[3].2.contains("in 8 days") || wrong[3].2.contains("in 9 days"), "{:?}", wrong[3]);
+    assert!(wrong[4].2.contains("platform Single-page application"), "{:?}", wrong[4]);
+    assert!(!format!("{without:?}{more:?}{wrong:?}").contains("gateway-secret"), "no secret is told");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_credential_that_is_refused_is_told_by_entras_number() -> anyhow::Result<()> {
+    let Some(entra) = Entra::start(&[CALLBACK]).await? else { return Ok(()) };
+    let refused = looked_at(&entra, CALLBACK, &["--azure-client-secret", "no-secret-of-its-own"]).await;
+    assert_eq!(
+        states(&refused),
+        [("directory", State::Right), ("first secret", State::Wrong), ("redirect URI", State::Right)]
+    );
+    assert!(refused[1].2.contains("AADSTS7000215") && refused[1].2.contains("its id is not it"), "{refused:?}");
+    entra.post("/_sim/faults", json!({"match": {"endpoint": "token"}, "times": -1, "action": {"status": 503}})).await?;
+    let ill = looked_at(&entra, CALLBACK, &["--azure-client-secret", SECRETS[0]]).await;
+    assert_eq!(states(&ill)[1], ("first secret", State::NotVisible), "{ill:?}");
+    Ok(())
 }

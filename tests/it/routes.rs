@@ -37,6 +37,7 @@ fn rows() -> Vec<Row> {
         ("GET /.well-known/oauth-authorization-server/{*path}", Value::Null, [404; 4]),
         ("GET /.well-known/openid-configuration", Value::Null, open),
         ("GET /.well-known/openid-configuration/{*path}", Value::Null, [404; 4]),
+        ("GET /oauth/keys", Value::Null, open),
         ("POST /oauth/token", Value::Null, [400; 4]),
         ("POST /oauth/revoke", Value::Null, [400; 4]),
         ("POST /oauth/register", json!({"redirect_uris": ["https://a.example/cb"]}), [201; 4]),
@@ -86,6 +87,17 @@ fn rows() -> Vec<Row> {
         ("DELETE /api/v1/oauth-clients/{id}", Value::Null, [401, 403, 403, 204]),
         ("POST /api/v1/oauth-clients/{id}/secrets", Value::Null, [401, 403, 403, 201]),
         ("DELETE /api/v1/oauth-clients/{id}/secrets/{hint}", Value::Null, [401, 403, 403, 404]),
+        ("GET /api/v1/trusted-issuers", Value::Null, [401, 403, 403, 200]),
+        ("POST /api/v1/trusted-issuers", issuer("new"), [401, 403, 403, 201]),
+        ("GET /api/v1/trusted-issuers/{name}", Value::Null, [401, 403, 403, 200]),
+        ("DELETE /api/v1/trusted-issuers/{name}", Value::Null, [401, 403, 403, 204]),
+        ("GET /api/v1/sign-ins", Value::Null, [401, 403, 403, 200]),
+        ("GET /api/v1/sign-ins/{id}", Value::Null, [401, 403, 403, 404]),
+        ("GET /api/v1/admin/tenants", Value::Null, [401, 403, 403, 200]),
+        ("POST /api/v1/admin/tenants", json!({"tenant_id": "acme"}), [401, 403, 403, 201]),
+        ("GET /api/v1/admin/tenants/{id}", Value::Null, [401, 403, 403, 200]),
+        ("PATCH /api/v1/admin/tenants/{id}", json!({"display_name": "x"}), [401, 403, 403, 200]),
+        ("DELETE /api/v1/admin/tenants/{id}", Value::Null, [401, 403, 403, 204]),
         ("POST /api/v1/login", json!({"username": "x", "password": "y"}), [401; 4]),
         ("POST /api/v1/logout", Value::Null, [401, 204, 204, 204]),
         ("GET /api/v1/me", Value::Null, signed_in),
@@ -98,17 +110,23 @@ fn service(id: &str) -> Value {
     json!({"client_id": id, "name": id, "kind": "service"})
 }
 
+fn issuer(name: &str) -> Value {
+    json!({"name": name, "issuer": format!("https://{name}.example"), "profiles": ["id_jag"], "role": "user"})
+}
+
 /// Something that is there, in place of what a path leaves open.
 fn filled(path: &str) -> String {
     let id = match path {
         path if path.contains("/users/") => "target",
         path if path.contains("/oauth-clients/") => "bot",
+        path if path.contains("/tenants/") => "other",
         _ => "00000000-0000-7000-8000-000000000000",
     };
     path.replace("{slug}", "files")
         .replace("{server}", "files")
         .replace("{id}", id)
         .replace("{hint}", "none")
+        .replace("{name}", "corp")
         .replace("{*path}", "mcp")
         .replace("{provider}", "none")
         .replace("{file}", "none")
@@ -151,6 +169,8 @@ async fn every_route_answers_each_role_as_it_should() {
         world.call("POST /servers", server("files")).await.expect(201);
         world.call("POST /users", json!({"username": "target"})).await.expect(201);
         world.call("POST /oauth-clients", service("bot")).await.expect(201);
+        world.call("POST /trusted-issuers", issuer("corp")).await.expect(201);
+        world.call("POST /admin/tenants", json!({"tenant_id": "other"})).await.expect(201);
         let all = json!({"servers": "*"});
         let user = world.person("ada", "user", all.clone()).await;
         let owner = world.person("olga", "server_owner", all).await;
@@ -164,6 +184,62 @@ async fn every_route_answers_each_role_as_it_should() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Whether a call names something, which to an administrator of another tenant is not there.
+fn names_something(call: &str) -> bool {
+    let path = call.split_once(' ').unwrap().1;
+    let open = path.starts_with("/oauth/") || path.starts_with("/.well-known/");
+    call == "POST /messages" || (path.contains('{') && !open)
+}
+
+#[tokio::test]
+async fn what_is_of_another_tenant_is_not_there() {
+    let database = Database::sqlite();
+    let world = World::open(&database).await;
+    let eve = world.acme().await;
+    world.call("POST /servers", server("files")).await.expect(201);
+    world.call("POST /users", json!({"username": "target"})).await.expect(201);
+    world.call("POST /oauth-clients", service("bot")).await.expect(201);
+    world.call("POST /admin/tenants", json!({"tenant_id": "other"})).await.expect(201);
+    let key = world.call("POST /keys", json!({"name": "secret-key", "servers": "*"})).await.expect(201).json();
+    let router = router::routes(world.app.clone());
+    let (mut wrong, mut tried) = (Vec::new(), 0);
+    for (call, body, _) in rows() {
+        let (method, path) = call.split_once(' ').unwrap();
+        let mut path = filled(path);
+        if call.contains("/keys/") {
+            path = format!("/api/v1/keys/{}", key["id"].as_str().unwrap());
+        }
+        let answer = send(&router, method, &path, &eve, &body).await;
+        let status = answer.status().as_u16();
+        if names_something(call) {
+            tried += 1;
+            if status != 404 {
+                wrong.push(format!("{call}: {status} instead of 404"));
+            }
+        }
+        let stream = answer.headers().get("content-type").is_some_and(|kind| kind == "text/event-stream");
+        if method == "GET" && !stream && path.starts_with("/api/") {
+            let text = answer.into_body().collect().await.unwrap().to_bytes();
+            let text = String::from_utf8_lossy(&text).into_owned();
+            // What is the caller's own by now was made by the calls before.
+            for hidden in ["files", "target", "bot", "secret-key", "\"other\"", "default"] {
+                if text.contains(hidden) {
+                    wrong.push(format!("{call} tells of {hidden}: {text}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(tried >= 25, "{tried}");
+    // And all of it is still there, as it was.
+    for call in ["GET /servers/files", "GET /users/target", "GET /oauth-clients/bot", "GET /admin/tenants/other"] {
+        let is = world.call(call, Value::Null).await.expect(200).json();
+        assert_ne!(is["title"], "x", "{call}");
+    }
+    let keys = world.call("GET /keys", Value::Null).await.expect(200).text;
+    assert!(keys.contains("secret-key") && !keys.contains("revoked\""), "{keys}");
 }
 
 #[tokio::test]

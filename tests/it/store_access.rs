@@ -3,10 +3,9 @@
 use mcp_registry_gateway::access::accounts::SIGN_IN_LASTS;
 use mcp_registry_gateway::access::bootstrap::{BootstrapError, bootstrap};
 use mcp_registry_gateway::access::keys::{self, KeyOrder};
-use mcp_registry_gateway::access::users::{self, NewPassword, UserEdit};
+use mcp_registry_gateway::access::users::{self, NewPassword, UserEdit, UserOrder};
 use mcp_registry_gateway::access::{AccessError, Accounts, Admin, Allow, AuthError, Caller, KeyRing, Role, Scopes};
 use mcp_registry_gateway::crypto::{is_api_key, new_api_key};
-use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::secret::Secret;
 use mcp_registry_gateway::store::{Store, now};
 use time::Duration;
@@ -28,6 +27,10 @@ fn proved(caller: &Caller) -> Admin {
 
 fn order(name: &str, role: Role, scopes: Scopes) -> KeyOrder {
     KeyOrder { name: name.into(), scopes, role, username: None, expires_at: None }
+}
+
+fn person(name: &str, password: Option<Secret>, role: Role) -> UserOrder {
+    UserOrder { username: name.into(), password, role, tenant: None }
 }
 
 fn only(patterns: &[&str]) -> Allow {
@@ -73,7 +76,7 @@ on_both! {
         let store = db.open().await;
         let admin = admin(&store).await;
         let accounts = Accounts::default();
-        let ada = users::create(&store, &accounts, &proved(&admin), "Ada", None, Role::User, now()).await.unwrap();
+        let ada = users::create(&store, &accounts, &proved(&admin), person("Ada", None, Role::User), now()).await.unwrap();
         assert_eq!(ada.username, "ada");
         let for_ada = |name: &str| KeyOrder {
             username: Some("ADA".into()),
@@ -129,7 +132,7 @@ on_both! {
         let store = db.open().await;
         let admin = admin(&store).await;
         let accounts = Accounts::default();
-        let created = users::create(&store, &accounts, &proved(&admin), "lead", None, Role::TenantAdmin, now()).await.unwrap();
+        let created = users::create(&store, &accounts, &proved(&admin), person("lead", None, Role::TenantAdmin), now()).await.unwrap();
         let scopes = Scopes { servers: only(&["git-*"]), tools: Allow::All, admin: true };
         let own = KeyOrder { username: Some("lead".into()), ..order("own", Role::TenantAdmin, scopes.clone()) };
         let (key, _) = keys::create(&store, &admin, own, now()).await.unwrap();
@@ -144,14 +147,14 @@ on_both! {
         ] {
             assert!(matches!(ask(wider.clone()).await, Err(AccessError::Forbidden(_))), "{wider:?}");
         }
-        users::create(&store, &accounts, &proved(&admin), "dev", None, Role::User, now()).await.unwrap();
+        users::create(&store, &accounts, &proved(&admin), person("dev", None, Role::User), now()).await.unwrap();
         let above_its_holder = KeyOrder { username: Some("dev".into()), ..order("k", Role::ServerOwner, scopes.clone()) };
         assert!(matches!(ask(above_its_holder).await, Err(AccessError::Invalid(_))));
         let for_who_is_above = KeyOrder { username: Some("admin".into()), ..order("k", Role::User, scopes) };
         assert!(matches!(ask(for_who_is_above).await, Err(AccessError::Forbidden(_))));
         let theirs = keys::revoke(&store, &lead, id(&admin.key_id().unwrap()), now()).await;
         assert!(matches!(theirs, Err(AccessError::Forbidden(_))), "nor takes from who is above");
-        let made = users::create(&store, &accounts, &proved(&lead), "root", None, Role::Admin, now()).await;
+        let made = users::create(&store, &accounts, &proved(&lead), person("root", None, Role::Admin), now()).await;
         assert!(matches!(made, Err(AccessError::Forbidden(_))));
         let disable = UserEdit { active: Some(false), ..UserEdit::default() };
         let taken = users::edit(&store, &accounts, &lead, id(&admin.user_id()), disable, now()).await;
@@ -171,10 +174,9 @@ on_both! {
         let admin = admin(&store).await;
         let accounts = Accounts::default();
         let password = Secret::new("a long pass phrase");
-        let ada = users::create(&store, &accounts, &proved(&admin), "ada", Some(password.clone()), Role::ServerOwner, now()).await.unwrap();
-        let tenant = TenantId::default_tenant();
+        let ada = users::create(&store, &accounts, &proved(&admin), person("ada", Some(password.clone()), Role::ServerOwner), now()).await.unwrap();
         let sign_in = async |name: &str, password: &Secret, at| {
-            accounts.sign_in(&store, &tenant, name, password.clone(), at).await
+            accounts.sign_in(&store, name, password.clone(), at).await
         };
         let wrong = Secret::new("another pass phrase");
 
@@ -211,20 +213,19 @@ on_both! {
         let admin = admin(&store).await;
         let accounts = Accounts::default();
         let password = Secret::new("a long pass phrase");
-        users::create(&store, &accounts, &proved(&admin), "ada", Some(password.clone()), Role::User, now()).await.unwrap();
-        let tenant = TenantId::default_tenant();
+        users::create(&store, &accounts, &proved(&admin), person("ada", Some(password.clone()), Role::User), now()).await.unwrap();
         let start = now();
         for _ in 0..10 {
-            let guess = accounts.sign_in(&store, &tenant, "ada", Secret::new("guess"), start).await;
+            let guess = accounts.sign_in(&store, "ada", Secret::new("guess"), start).await;
             assert!(matches!(guess, Err(AccessError::WrongPassword)));
         }
         let Err(AccessError::TooManyAttempts { retry_after }) =
-            accounts.sign_in(&store, &tenant, "Ada", password.clone(), start).await
+            accounts.sign_in(&store, "Ada", password.clone(), start).await
         else {
             panic!("the eleventh must wait")
         };
         let later = start + retry_after;
-        accounts.sign_in(&store, &tenant, "ada", password, later).await.unwrap();
+        accounts.sign_in(&store, "ada", password, later).await.unwrap();
     }
 }
 
@@ -252,7 +253,7 @@ on_both! {
         let store = db.open().await;
         let admin = admin(&store).await;
         let accounts = Accounts::default();
-        let olga = users::create(&store, &accounts, &proved(&admin), "olga", None, Role::ServerOwner, now()).await.unwrap();
+        let olga = users::create(&store, &accounts, &proved(&admin), person("olga", None, Role::ServerOwner), now()).await.unwrap();
         let order = KeyOrder { username: Some("olga".into()), ..order("hers", Role::ServerOwner, Scopes::default()) };
         let (key, _) = keys::create(&store, &admin, order, now()).await.unwrap();
         let ring = ring(&store).await;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use mcp_registry_gateway::crypto::{MasterKey, Sealer, TokenKind, hash_token, is_token, new_token};
 use mcp_registry_gateway::grants::{
-    CodeTerms, End, EndReason, Grants, Ids, OauthCode, Order, Redemption, Refresh, Refusal, Scope, ScopeSet, Terms,
-    Tokens, challenge_of,
+    CodeTerms, End, EndReason, GrantKind, Grants, Ids, Issue, OauthCode, Order, Redemption, Refresh, Refusal, Scope,
+    ScopeSet, Terms, Tokens, challenge_of,
 };
 use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::secret::Secret;
@@ -329,14 +329,14 @@ on_both! {
             let foreign = house.grants.revoke(token.expose(), "another", house.now).await;
             assert_eq!(no_good(foreign), ("other_client", false));
             assert!(house.is_live(&tokens.access, 0).await);
-            let ended = house.grants.revoke(token.expose(), "client", house.now).await.unwrap().unwrap();
+            let ended = house.grants.revoke(token.expose(), "client", house.now).await.unwrap().remove(0);
             assert_eq!((ended.reason.as_str(), ended.detail.as_str()), ("logout", "revoked"));
             assert!(!house.is_live(&tokens.access, 0).await);
             assert_eq!(no_good(house.refresh(&tokens.refresh.unwrap(), 1).await), ("ended", false));
-            assert_eq!(house.grants.revoke(token.expose(), "client", house.now).await.unwrap(), None);
+            assert_eq!(house.grants.revoke(token.expose(), "client", house.now).await.unwrap(), []);
         }
         for nothing in ["", "mcpg_at_x", new_token(TokenKind::Access).expose(), new_token(TokenKind::ApiKey).expose()] {
-            assert_eq!(house.grants.revoke(nothing, "client", house.now).await.unwrap(), None);
+            assert_eq!(house.grants.revoke(nothing, "client", house.now).await.unwrap(), []);
         }
     }
 }
@@ -354,7 +354,7 @@ on_both! {
         assert_eq!(count(Ids::One(ids[0], Some(house.user))).await, 1);
         assert_eq!(count(Ids::One(ids[0], None)).await, 0, "an end is final");
         assert_eq!(count(Ids::Client("client")).await, 2);
-        let (one, two) = (house.tokens("mcp").await, house.grants.issue(&house.order("mcp"), house.now).await.unwrap());
+        let (one, two) = (house.tokens("mcp").await, house.grants.issue(&house.order("mcp"), Issue::alone(GrantKind::Service), house.now).await.unwrap());
         assert_eq!(count(Ids::User(house.user)).await, 2);
         assert!(!house.is_live(&one.access, 0).await && !house.is_live(&two.access, 0).await);
     }
@@ -385,7 +385,8 @@ on_both! {
         // A sign-in that was under way gets no further than its code.
         let code = house.code("mcp").await;
         assert_eq!(no_good(house.grants.redeem(&redemption(&code), house.after(2)).await), ("disabled", true));
-        assert_eq!(no_good(house.grants.issue(&house.order("mcp"), house.now).await), ("disabled", false));
+        let alone = Issue::alone(GrantKind::Service);
+        assert_eq!(no_good(house.grants.issue(&house.order("mcp"), alone, house.now).await), ("disabled", false));
         let ended = house.store.grants_ended_since(micros(house.now), Uuid::nil(), 9).await.unwrap();
         let times: Vec<i64> = ended.into_iter().map(|(time, _)| time).collect();
         assert_eq!(times, [1, 1, 2].map(|seconds| micros(house.after(seconds))));

@@ -6,8 +6,8 @@ use std::time::Duration;
 use mcp_registry_gateway::access::Role;
 use mcp_registry_gateway::crypto::{MasterKey, Sealer};
 use mcp_registry_gateway::grants::{
-    Begun, Consent, End, EndReason, Grants, Ids, Leg, LoginState, NewLogin, OauthCode, Outcome, Person, Refusal,
-    Request, ScopeSet, Step, TraceFilter, TraceNote, challenge_of,
+    Begun, Consent, End, EndReason, GrantKind, Grants, Ids, Issue, Leg, LoginState, NewLogin, OauthCode, Outcome,
+    Person, Prompt, Refusal, Request, ScopeSet, Step, TraceFilter, TraceNote, challenge_of,
 };
 use mcp_registry_gateway::secret::Secret;
 use mcp_registry_gateway::store::users::UserChange;
@@ -26,12 +26,14 @@ fn request() -> Request {
         resource: RESOURCE.into(),
         scopes: ScopeSet::DEFAULT,
         login_hint: None,
+        prompt: Prompt::default(),
+        ask_later: false,
         trace: None,
     }
 }
 
 fn leg() -> Leg {
-    Leg { provider: "entra".into(), nonce: Secret::new("nonce"), verifier: Secret::new("ours") }
+    Leg { provider: "entra".into(), nonce: Secret::new("nonce"), verifier: Secret::new("ours"), claims: None }
 }
 
 fn reason<T: std::fmt::Debug>(result: Result<T, Refusal>) -> &'static str {
@@ -146,6 +148,7 @@ const ADA: Person<'static> = Person {
     subject: "oid-1",
     username: "Grace@Example.com",
     display_name: Some("Grace Hopper\n"),
+    directory: None,
     role: Role::User,
 };
 
@@ -163,8 +166,12 @@ on_both! {
         let raised = grants.account_for(tenant, &Person { role: Role::Admin, ..ADA }, house.now).await.unwrap();
         assert_eq!((raised.id, raised.role), (made.id, Role::Admin));
         assert!(house.store.revision().await.unwrap() > revision);
+        let kept = grants.account_for(tenant, &ADA, house.now).await.unwrap();
+        assert_eq!(kept.role, Role::Admin, "nobody else could give it to anybody again");
+        let raise = UserChange { role: Some("admin"), ..UserChange::default() };
+        house.store.update_user(tenant, house.user, raise, false, micros(house.now)).await.unwrap();
         let lowered = grants.account_for(tenant, &ADA, house.now).await.unwrap();
-        assert_eq!(lowered.role, Role::User, "also of the only administrator");
+        assert_eq!(lowered.role, Role::User);
 
         let acme = house.store.add_tenant("acme", "Acme").await.unwrap();
         assert_eq!(reason(grants.account_for(&acme, &ADA, house.now).await), "other_tenant");
@@ -222,7 +229,7 @@ on_both! {
         assert_eq!(reason(strangers.login(tenant, id).await), "internal");
 
         let order = mcp_registry_gateway::grants::Order { login: Some(id), ..house.order("mcp") };
-        let tokens = grants.issue(&order, house.now).await.unwrap();
+        let tokens = grants.issue(&order, Issue::alone(GrantKind::Service), house.now).await.unwrap();
         assert!(grants.logins_due(10, house.after(899)).await.unwrap().is_empty(), "it is early");
         assert!(grants.logins_due(10, house.after(901)).await.unwrap().is_empty(), "nobody used it");
         house.was_used(&tokens.access, 100).await;
@@ -236,7 +243,7 @@ on_both! {
         let state = LoginState::NeedsInteraction;
         grants.login_refused(tenant, id, state, "AADSTS50076", Some("{}"), house.after(904)).await.unwrap();
         let login = grants.login(tenant, id).await.unwrap().unwrap();
-        assert_eq!((login.state, login.claims.as_deref(), login.tokens.is_some()), (state, Some("{}"), true));
+        assert_eq!((login.state, login.claims.as_deref(), login.tokens.is_some()), (state, Some("{}"), false));
         grants.login_refused(tenant, id, LoginState::Dead, "AADSTS50057", None, house.after(905)).await.unwrap();
         assert!(grants.login(tenant, id).await.unwrap().unwrap().tokens.is_none());
 
@@ -267,7 +274,7 @@ on_both! {
         ] {
             assert!(!has(other).await, "{other:?}");
         }
-        house.grants.forget_consents(&house.tenant, house.user, "client").await.unwrap();
+        house.grants.forget_consents(&house.tenant, house.user, Some("client")).await.unwrap();
         assert!(!has(consent).await);
     }
 }
@@ -285,23 +292,23 @@ on_both! {
 }
 
 fn step(house: &House, name: &str, seconds: u64) -> Step {
-    Step { at: micros(house.after(seconds)), name: name.into(), ok: true, detail: "é".repeat(300) }
+    Step::good(name, "é".repeat(300), house.after(seconds))
 }
 
 on_both! {
     async fn a_trace_tells_what_happened_within_its_bounds(db) {
         let house = House::open(db).await;
         let grants = &house.grants;
-        let id = grants.trace(Some("client"), step(&house, "authorize", 0)).await.unwrap();
-        let silent = grants.trace(None, step(&house, "authorize", 1)).await.unwrap();
-        let again = |at| grants.trace_step(id, step(&house, "again", at), TraceNote::default());
+        let client = TraceNote { client_id: Some("client"), ..TraceNote::default() };
+        let id = grants.trace(vec![step(&house, "authorize", 0)], client).await.unwrap();
+        let silent = grants.trace(vec![step(&house, "authorize", 1)], TraceNote::default()).await.unwrap();
+        let again = |at| grants.trace_steps(id, [step(&house, "again", at)], TraceNote::default());
         let all = futures_util::future::join_all((0..80).map(again));
         assert!(all.await.iter().all(Result::is_ok));
-        let note = TraceNote {
-            tenant: Some(&house.tenant), user: Some(house.user), client_id: None, outcome: Some(Outcome::Success),
-        };
-        grants.trace_step(id, step(&house, "token", 90), note).await.unwrap();
-        grants.trace_step(Uuid::nil(), step(&house, "token", 90), note).await.unwrap();
+        let (tenant, user) = (Some(&house.tenant), Some(house.user));
+        let note = TraceNote { tenant, user, outcome: Some(Outcome::Success), ..TraceNote::default() };
+        grants.trace_steps(id, [step(&house, "token", 90)], note).await.unwrap();
+        grants.trace_steps(Uuid::nil(), [step(&house, "token", 90)], note).await.unwrap();
 
         let list = async |filter| grants.traces(filter, None, 10).await.unwrap();
         let both = list(TraceFilter::default()).await;
@@ -309,13 +316,17 @@ on_both! {
         assert_eq!((both[0].steps.len(), both[0].outcome.as_str(), both[0].user), (64, "success", Some(house.user)));
         assert_eq!((both[0].steps[0].detail.len(), both[0].client_id.as_deref()), (400, Some("client")));
         assert_eq!(list(TraceFilter { tenant: Some(&house.tenant), ..TraceFilter::default() }).await.len(), 1);
-        assert_eq!(list(TraceFilter { user: Some(Uuid::nil()), ..TraceFilter::default() }).await.len(), 0);
-        assert_eq!(grants.traces(TraceFilter::default(), Some(house.after(90)), 10).await.unwrap()[0].id, silent);
+        assert_eq!(list(TraceFilter { user: Some("00000000-0000-0000-0000-000000000000"), ..TraceFilter::default() }).await.len(), 0);
+        assert_eq!(list(TraceFilter { client: Some("CLIENT"), ..TraceFilter::default() }).await.len(), 1);
+        assert_eq!(list(TraceFilter { client: Some("c_ient"), ..TraceFilter::default() }).await.len(), 0);
+        assert_eq!(list(TraceFilter { since: Some(house.after(90)), ..TraceFilter::default() }).await.len(), 1);
+        let behind = Some((house.after(90), id));
+        assert_eq!(grants.traces(TraceFilter::default(), behind, 10).await.unwrap()[0].id, silent);
 
         grants.sweep(house.after(1_000)).await.unwrap();
-        let abandoned = TraceFilter { outcome: Some(Outcome::Abandoned), ..TraceFilter::default() };
+        let abandoned = TraceFilter { outcomes: &[Outcome::Failure, Outcome::Abandoned], ..TraceFilter::default() };
         assert_eq!(list(abandoned).await[0].id, silent);
-        assert_eq!(house.store.purge_traces(0, 0, 1).await.unwrap(), 1);
+        assert_eq!(house.store.purge_traces(0, 1).await.unwrap(), 1);
         assert_eq!(list(TraceFilter::default()).await[0].id, id, "the newest stay");
         grants.sweep(house.after(8 * 86_400)).await.unwrap();
         assert!(list(TraceFilter::default()).await.is_empty());

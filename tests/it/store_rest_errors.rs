@@ -250,6 +250,7 @@ async fn another_tenants_things_do_not_exist() {
         issuer: None,
         subject: None,
         display_name: None,
+        directory: None,
         created_at: 1,
         updated_at: 1,
     };

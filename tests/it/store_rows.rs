@@ -36,6 +36,7 @@ fn user(tenant: &TenantId, name: &str, role: &str) -> UserRow {
         issuer: None,
         subject: None,
         display_name: None,
+        directory: None,
         created_at: time,
         updated_at: time,
     }
@@ -52,7 +53,7 @@ on_both! {
         let store = db.open().await;
         let read = store.server(&tenant, "files").await.unwrap().unwrap();
         assert_eq!(format!("{read:?}"), format!("{row:?}"));
-        let tenants = store.tenants().await.unwrap();
+        let tenants = store.tenants("", 10).await.unwrap();
         assert_eq!(tenants.len(), 1);
         assert!(tenants[0].created_at > at(1_000_000), "the first start is dated");
         store.ping().await.unwrap();

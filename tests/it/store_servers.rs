@@ -29,7 +29,8 @@ async fn admin(store: &Store) -> Caller {
 
 /// A user of that role with a key for everything.
 async fn person(store: &Store, admin: &Caller, name: &str, role: Role) -> Caller {
-    users::create(store, &Accounts::default(), &Admin::prove(admin).unwrap(), name, None, role, now()).await.unwrap();
+    let order = users::UserOrder { username: name.into(), password: None, role, tenant: None };
+    users::create(store, &Accounts::default(), &Admin::prove(admin).unwrap(), order, now()).await.unwrap();
     let order =
         KeyOrder { name: "k".into(), scopes: Scopes::all(), role, username: Some(name.into()), expires_at: None };
     let (key, _) = keys::create(store, admin, order, now()).await.unwrap();

@@ -1,7 +1,7 @@
 //! With Entra behind the gateway (its stand-in): its own access tokens shown directly, and what becomes of sessions when it is
 //! asked again about people.
 
-use mcp_registry_gateway::grants::{CodeTerms, LoginState, NewLogin, Order, Person, ScopeSet, challenge_of};
+use mcp_registry_gateway::grants::{CodeTerms, LoginState, NewLogin, Order, ScopeSet, challenge_of};
 use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::idp::{ENTRA, Hints};
 use mcp_registry_gateway::store::now;
@@ -21,7 +21,7 @@ pub const BOB: &str = "bob@contoso.onmicrosoft.com";
 pub const CALLBACK: &str = "http://127.0.0.1:8080/oauth/callback/entra";
 
 /// A gateway in front of this stand-in for one directory, with this credential or more settings.
-async fn behind_with(entra: &Entra, more: &[&str]) -> World {
+pub async fn behind_with(entra: &Entra, more: &[&str]) -> World {
     let own = [
         format!("--azure-tenant-id={CONTOSO}"),
         format!("--azure-client-id={GATEWAY}"),
@@ -32,7 +32,7 @@ async fn behind_with(entra: &Entra, more: &[&str]) -> World {
     World::with(&own.iter().map(String::as_str).chain(more.iter().copied()).collect::<Vec<_>>()).await
 }
 
-async fn behind(entra: &Entra) -> World {
+pub async fn behind(entra: &Entra) -> World {
     behind_with(entra, &[&format!("--azure-client-secret={}", SECRETS[0])]).await
 }
 
@@ -122,15 +122,8 @@ pub async fn signed_in(world: &World, entra: &Entra, user: &str) -> (String, Uui
     let code = page.param("code").unwrap();
     let signed_in = provider.finish(&callback, &code, &leg.nonce, &leg.verifier, now()).await.unwrap();
     let person = signed_in.person;
-    let known = Person {
-        issuer: &person.issuer,
-        subject: &person.subject,
-        username: &person.username,
-        display_name: person.display_name.as_deref(),
-        role: person.role.unwrap(),
-    };
-    let (tenant, earlier) = (TenantId::default_tenant(), now() - time::Duration::hours(1));
-    let account = world.app.grants.account_for(&tenant, &known, now()).await.unwrap();
+    let account = world.app.account_of(&person, person.role.unwrap(), now()).await.unwrap();
+    let (tenant, earlier) = (account.tenant.clone(), now() - time::Duration::hours(1));
     let tokens = serde_json::to_vec(&signed_in.tokens.unwrap()).unwrap();
     let login = NewLogin { tenant: &tenant, user: account.id, provider: ENTRA, tokens: Some(&tokens) };
     let login = world.app.grants.keep_login(&login, earlier).await.unwrap();
@@ -209,6 +202,21 @@ async fn a_provider_that_is_ill_ends_no_session_and_one_that_says_no_does() {
     assert_eq!(world.refresh(&second, &[]).await.error(), (400, "invalid_grant".to_owned()));
     assert_eq!(state(login).await, LoginState::Dead);
     me(&given).await.expect(401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_cannot_be_verified_now_is_told_from_one_that_is_no_good() {
+    let Some(entra) = Entra::start(&[]).await.unwrap() else { return };
+    let world = behind(&entra).await;
+    let token = entra.token(ALICE, json!({})).await.unwrap();
+    drop(entra);
+    for path in ["/api/v1/me", "/mcp"] {
+        let away = world.get(path, &token).await.expect(503);
+        assert!(!away.header("retry-after").is_empty(), "{path}: {away:?}");
+        assert!(away.text.contains("identity provider") && !away.text.contains("DATABASE"), "{path}: {}", away.text);
+    }
+    let told = world.get("/api/v1/me", &token).await.json();
+    assert_eq!(told["code"], "IDENTITY_PROVIDER_UNAVAILABLE", "{told}");
 }
 
 async fn control(entra: &Entra, method: http::Method, path: &str, body: &str) {

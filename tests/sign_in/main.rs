@@ -3,16 +3,22 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
 mod advisories;
+mod assertions;
 mod credentials;
 mod door;
 mod entra;
+mod exchange;
 mod faults;
 mod flood;
+mod introduced;
 mod limits;
 mod log_scan;
 mod metadata;
 mod opens;
 mod process;
 mod registering;
+mod tenants;
 mod tokens;
+mod trusting;
+mod workloads;
 mod world;

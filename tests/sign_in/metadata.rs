@@ -6,11 +6,13 @@ use serde_json::Value;
 
 use crate::world::World;
 
-const PLACES: [&str; 6] = [
+const PLACES: [&str; 8] = [
     "/.well-known/oauth-protected-resource",
     "/.well-known/oauth-protected-resource/mcp",
     "/.well-known/oauth-protected-resource/mcp/files",
     "/.well-known/oauth-protected-resource/api/v1",
+    "/.well-known/oauth-protected-resource/sse",
+    "/.well-known/oauth-protected-resource/sse/files",
     "/.well-known/oauth-authorization-server",
     "/.well-known/openid-configuration",
 ];
@@ -60,7 +62,7 @@ async fn below_a_path_metadata_stands_with_the_path_behind_it() {
         }
         world.send("GET", &format!("{path}/other"), &[], "").await.expect(404);
     }
-    for path in ["/gwx/mcp", "/mcp/a/b", "/mcp/Not-A-Slug", "/sse", "/api", "/mcp/"] {
+    for path in ["/gwx/mcp", "/mcp/a/b", "/mcp/Not-A-Slug", "/sse/a/b", "/api", "/mcp/"] {
         world.send("GET", &format!("/.well-known/oauth-protected-resource{path}"), &[], "").await.expect(404);
     }
 }

@@ -110,3 +110,23 @@ async fn what_is_given_back_is_over_at_once_here_and_in_other_processes() {
             .contains("mcp_session_duration_seconds_count{tenant_id=\"default\",end_reason=\"logout\"} 2")
     );
 }
+
+#[tokio::test]
+async fn a_client_of_the_older_transport_is_led_to_the_description_of_its_own_address() {
+    let world = World::start().await;
+    for path in ["/sse", "/sse/files", "/mcp", "/mcp/files"] {
+        let answer = world.send("GET", path, &[("accept", "text/event-stream")], "").await.expect(401);
+        let told =
+            format!("resource_metadata=\"{}\"", world.uri(&format!("/.well-known/oauth-protected-resource{path}")));
+        assert!(answer.header("www-authenticate").contains(&told), "{path}: {answer:?}");
+        let metadata = world.send("GET", &format!("/.well-known/oauth-protected-resource{path}"), &[], "").await;
+        assert_eq!(metadata.expect(200).json()["resource"], world.uri(path));
+    }
+    // It asks for a token for that address, and gets one that opens it.
+    let (token, _) = world.tokens("/mcp", "mcp").await;
+    let bearer = format!("Bearer {token}");
+    let headers = [("authorization", bearer.as_str()), ("accept", "application/json")];
+    world.send("GET", "/sse", &headers, "").await.expect(406);
+    let keys = world.send("GET", "/oauth/keys", &[], "").await.expect(200).json();
+    assert_eq!(keys, serde_json::json!({"keys": []}));
+}

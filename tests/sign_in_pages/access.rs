@@ -54,8 +54,12 @@ async fn signing_out_of_everything_ends_all_browsers_and_programs() {
     let world = World::new().await;
     let (mut one, page) = world.signed_in().await;
     let (mut two, _) = world.signed_in().await;
+    let login = json!({ "username": "ada", "password": PASSWORD });
+    let key = world.rest(Method::POST, "/login", &login).await["key"].as_str().unwrap().to_owned();
+    assert!(world.app.keyring.authenticate(&key, now()).is_ok());
     let out = one.submit(&page, "everything", &[("everything", "yes")]).await.unwrap();
     assert!(out.text().contains("You are signed out") && one.jar().names().is_empty(), "{}", out.text());
+    assert!(world.app.keyring.authenticate(&key, now()).is_err(), "and what the command line signed in with");
     let page = two.open(&world.url("/access")).await.unwrap();
     assert_eq!(page.url.path(), "/oauth/sign-in", "the other one as well");
     let page = two.submit(&page, "username", &[("username", "ada"), ("password", PASSWORD)]).await.unwrap();

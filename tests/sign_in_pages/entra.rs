@@ -7,10 +7,19 @@ use testkit::entra::{CONTOSO, Entra, GATEWAY, SECRETS};
 
 use crate::world::{World, new_browser};
 
-const HELP: &str = "Ask the platform team: platform@contoso.example";
+pub const HELP: &str = "Ask the platform team: platform@contoso.example";
 
 /// A gateway and the stand-in that it trusts; none where that is not installed.
-async fn house(tenant: &str, more: &[&str]) -> Option<(World, Entra)> {
+pub async fn house(tenant: &str, more: &[&str]) -> Option<(World, Entra)> {
+    trusting(tenant, &[&["--sign-in-help", HELP], more].concat()).await
+}
+
+/// The same, for work accounts of several directories, by an operator who does not say whom to ask.
+pub async fn without_help(more: &[&str]) -> Option<(World, Entra)> {
+    trusting("organizations", more).await
+}
+
+async fn trusting(tenant: &str, more: &[&str]) -> Option<(World, Entra)> {
     let entra = Entra::start(&[]).await.unwrap()?;
     let (graph, v1) = (entra.graph_url(), entra.v1_issuer_prefix());
     let own = [
@@ -20,7 +29,6 @@ async fn house(tenant: &str, more: &[&str]) -> Option<(World, Entra)> {
         ("--azure-authority", entra.base_url()),
         ("--azure-graph-url", &graph),
         ("--azure-v1-issuer-prefix", &v1),
-        ("--sign-in-help", HELP),
     ];
     let args: Vec<&str> = own.iter().flat_map(|(name, value)| [*name, *value]).chain(more.iter().copied()).collect();
     let world = World::with(&args).await;
@@ -30,12 +38,12 @@ async fn house(tenant: &str, more: &[&str]) -> Option<(World, Entra)> {
 }
 
 /// Agrees, and goes to Entra's first page.
-async fn leave(world: &World, browser: &mut Browser) -> Page {
+pub async fn leave(world: &World, browser: &mut Browser) -> Page {
     let consent = browser.open(&world.authorize(&[("scope", "mcp offline_access")])).await.unwrap();
     browser.submit(&consent, "decision", &[("decision", "allow:entra")]).await.unwrap()
 }
 
-async fn whole(world: &World, entra: &Entra, user: &str) -> Page {
+pub async fn whole(world: &World, entra: &Entra, user: &str) -> Page {
     let mut browser = new_browser();
     let page = leave(world, &mut browser).await;
     entra.sign_in(&mut browser, page, user).await.unwrap()

@@ -87,3 +87,24 @@ async fn the_stylesheet_is_kept_for_good_under_its_own_name() {
     assert_eq!(reply.headers["cache-control"], "public, max-age=31536000, immutable");
     assert_eq!(get("other.css").await.status, 404);
 }
+
+#[tokio::test]
+async fn a_browser_that_opens_a_program_says_that_all_went_well() {
+    let world = World::new().await;
+    let editor = world.register("Editor & Co", &["cursor://x/cb"]);
+    let mut browser = new_browser();
+    let consent =
+        browser.open(&world.authorize(&[("client_id", &editor), ("redirect_uri", "cursor://x/cb")])).await.unwrap();
+    let page = world.sign_in(&mut browser, &consent).await;
+    check(&page);
+    assert_eq!((page.status.as_u16(), page.stopped), (200, false), "{}", page.text());
+    assert!(page.text().contains("You are signed in") && page.text().contains("Editor & Co"), "{}", page.text());
+    let link = page.body.split("href=\"cursor://x/cb?code=").nth(1).unwrap().split('"').next().unwrap();
+    assert!(
+        page.body.contains(&format!("http-equiv=\"refresh\" content=\"0;url=cursor://x/cb?code={link}\"")),
+        "{}",
+        page.body
+    );
+    assert!(link.contains("&#38;iss=") || link.contains("&amp;iss="), "{link}");
+    assert_eq!(page.header("content-security-policy").matches("form-action 'none'").count(), 1);
+}

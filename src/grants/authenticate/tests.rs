@@ -4,7 +4,7 @@ fn read(shown: &Shown<'_>) -> Result<(String, Option<String>), String> {
     match method(shown) {
         Ok(Method::Nothing { id }) => Ok((id.to_owned(), None)),
         Ok(Method::Secret { id, secret, .. }) => Ok((id, Some(secret.expose().to_owned()))),
-        Ok(Method::Assertion(assertion)) => Ok((assertion.client_id, None)),
+        Ok(Method::Assertion(assertion)) => Ok((assertion.subject, None)),
         Err(error) => Err(error.to_string()),
     }
 }

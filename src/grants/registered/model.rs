@@ -1,4 +1,4 @@
-//! What a registered client is made of: as it is asked for, as it is stored, as it may be read, and what can be wrong with it.
+//! What a registered client is made of: as it is asked for, as it is stored, as it may be read.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -6,15 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use crate::access::users::parse_username;
 use crate::access::{Role, UserId};
-use crate::crypto::{KEY_PREFIX, hash_token};
-use crate::field::FieldError;
-use crate::grants::client::{AuthMethod, SecretHash};
-use crate::grants::keys::KeySource;
-use crate::grants::metadata::{MOST_REDIRECTS, check_name};
+use crate::crypto::hash_token;
+use crate::grants::client::{AuthMethod, GrantType, SecretHash, Workload};
 use crate::grants::new_client_secret;
-use crate::grants::redirect::{RedirectUri, Schemes};
 use crate::grants::scope::{Scope, ScopeSet};
 use crate::secret::Secret;
 use crate::store::oauth_clients::ClientRow;
@@ -54,10 +49,15 @@ pub struct ClientOrder {
     pub scopes: Option<Vec<String>>,
     /// What a service may at most. Absent: `user`.
     pub role: Option<Role>,
+    /// What it may exchange for tokens. Absent: what is usual for its kind.
+    pub grant_types: Option<Vec<String>>,
     /// Public keys it signs with, instead of a secret.
     pub jwks: Option<Value>,
     /// Where they are found.
     pub jwks_uri: Option<String>,
+    /// Which programs on a platform a service is, instead of a secret.
+    #[serde(default)]
+    pub workloads: Vec<Workload>,
 }
 
 /// What of a client is to change; what is absent stays.
@@ -72,10 +72,14 @@ pub struct ClientEdit {
     pub scopes: Option<Vec<String>>,
     /// New role of a service.
     pub role: Option<Role>,
-    /// New keys; secrets end.
+    /// What it may exchange for tokens from now on, all of it.
+    pub grant_types: Option<Vec<String>>,
+    /// New keys; secrets and workloads end.
     pub jwks: Option<Value>,
-    /// New place of the keys; secrets end.
+    /// New place of the keys; secrets and workloads end.
     pub jwks_uri: Option<String>,
+    /// New workloads, all of them; secrets and keys end.
+    pub workloads: Option<Vec<Workload>>,
 }
 
 /// A secret as it may be read: never its text.
@@ -103,6 +107,8 @@ pub struct ClientView {
     pub redirect_uris: Vec<String>,
     /// The most it may ask for.
     pub scopes: Vec<&'static str>,
+    /// What it may exchange for tokens.
+    pub grant_types: Vec<GrantType>,
     /// What a service may at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
@@ -117,6 +123,9 @@ pub struct ClientView {
     /// Where they are found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jwks_uri: Option<String>,
+    /// Which programs on a platform it is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub workloads: Vec<Workload>,
     /// When it was registered.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
@@ -137,6 +146,11 @@ pub(super) struct Spec {
     pub(super) jwks: Option<Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) jwks_uri: Option<String>,
+    /// Absent: what is usual for its kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) grant_types: Option<Vec<GrantType>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) workloads: Vec<Workload>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -161,8 +175,33 @@ impl Spec {
     pub(super) fn method(&self) -> AuthMethod {
         match (self.kind, self.jwks.is_some() || self.jwks_uri.is_some()) {
             (ClientKind::Public, _) => AuthMethod::None,
+            (ClientKind::Service, false) if !self.workloads.is_empty() => AuthMethod::None,
             (_, true) => AuthMethod::PrivateKeyJwt,
             (_, false) => AuthMethod::ClientSecretBasic,
+        }
+    }
+
+    /// What it may exchange for tokens; refresh tokens only where an administrator allows `offline_access`.
+    pub(super) fn grants(&self) -> Vec<GrantType> {
+        let mut grants = self.grant_types.clone().unwrap_or_else(|| match self.possible() {
+            [first @ GrantType::AuthorizationCode, second, ..] => vec![*first, *second],
+            possible => possible.iter().take(1).copied().collect(),
+        });
+        if !self.scopes.has(Scope::OfflineAccess) {
+            grants.retain(|grant| *grant != GrantType::RefreshToken);
+        }
+        grants
+    }
+
+    /// What a client of its kind could; what is usual comes first.
+    pub(super) fn possible(&self) -> &'static [GrantType] {
+        use GrantType::{AuthorizationCode, ClientCredentials, JwtBearer, RefreshToken, TokenExchange};
+        match self.kind {
+            ClientKind::Public => &[AuthorizationCode, RefreshToken],
+            ClientKind::Confidential => &[AuthorizationCode, RefreshToken, JwtBearer, TokenExchange],
+            // It shows nothing else: the assertion is its proof and its grant.
+            ClientKind::Service if !self.workloads.is_empty() => &[JwtBearer],
+            ClientKind::Service => &[ClientCredentials, TokenExchange],
         }
     }
 
@@ -184,72 +223,12 @@ impl Spec {
     }
 }
 
-pub(super) fn field(name: &str, message: impl Into<String>) -> FieldError {
-    FieldError { field: name.to_owned(), message: message.into() }
-}
-
-/// As user names are, since a service's account is called so; never like an id of another form.
-pub(super) fn parse_client_id(text: &str) -> Result<String, &'static str> {
-    match parse_username(text) {
-        Ok(id) if !id.starts_with(KEY_PREFIX) => Ok(id),
-        _ => Err("use 1 to 64 letters, digits or . _ - @ +, beginning with a letter or digit, and not with `mcpg_`"),
-    }
-}
-
-pub(super) fn read_scopes(words: &[String], found: &mut Vec<FieldError>) -> ScopeSet {
-    let read = words.iter().enumerate().filter_map(|(index, word)| {
-        let scope = Scope::named(word);
-        if scope.is_none() {
-            found.push(field(&format!("scopes[{index}]"), "there are mcp, admin and offline_access"));
-        }
-        scope
-    });
-    read.collect()
-}
-
-/// Everything that is wrong with a client.
-pub(super) fn check(name: &str, spec: &Spec, role: Option<Role>, schemes: &Schemes, found: &mut Vec<FieldError>) {
-    if let Err(message) = check_name(name) {
-        found.push(field("name", message));
-    }
-    let is_service = spec.kind == ClientKind::Service;
-    match (is_service, spec.redirect_uris.len()) {
-        (true, 1..) => found.push(field("redirect_uris", "a service acts for nobody who could be sent back")),
-        (false, 0) => found.push(field("redirect_uris", "give at least one")),
-        (_, count) if count > MOST_REDIRECTS => {
-            found.push(field("redirect_uris", format!("at most {MOST_REDIRECTS}")));
-        }
-        _ => {}
-    }
-    for (index, uri) in spec.redirect_uris.iter().enumerate() {
-        if let Err(error) = RedirectUri::parse(uri, schemes) {
-            found.push(field(&format!("redirect_uris[{index}]"), error.to_string()));
-        }
-    }
-    if spec.scopes.without(Scope::OfflineAccess).is_empty() && !found.iter().any(|one| one.field.starts_with("scopes"))
-    {
-        found.push(field("scopes", "name mcp, admin or both"));
-    }
-    if is_service && spec.scopes.has(Scope::OfflineAccess) {
-        found.push(field("scopes", "a service shows its credential again and gets no refresh token"));
-    }
-    if role.is_some() && !is_service {
-        found.push(field("role", "only a service has a role; others have that of whom they act for"));
-    }
-    if spec.jwks.is_some() || spec.jwks_uri.is_some() {
-        if spec.kind == ClientKind::Public {
-            found.push(field("jwks", "a public client proves nothing; give the keys to a confidential one"));
-        } else if let Err((name, message)) = KeySource::read(spec.jwks.as_ref(), spec.jwks_uri.as_deref(), true) {
-            found.push(field(name, message));
-        }
-    }
-}
-
 pub(super) fn view(row: ClientRow) -> Result<ClientView, StoreError> {
     let spec = Spec::of(&row)?;
     let secrets = spec.secrets.iter();
     Ok(ClientView {
         token_endpoint_auth_method: spec.method(),
+        grant_types: spec.grants(),
         secrets: secrets
             .map(|secret| SecretView { hint: secret.hint.clone(), created_at: at(secret.created_at) })
             .collect(),
@@ -262,6 +241,7 @@ pub(super) fn view(row: ClientRow) -> Result<ClientView, StoreError> {
         user_id: row.user_id.map(UserId),
         jwks: spec.jwks,
         jwks_uri: spec.jwks_uri,
+        workloads: spec.workloads,
         created_at: at(row.created_at),
         updated_at: at(row.updated_at),
     })

@@ -28,6 +28,7 @@ async fn a_good_id_token_says_who_it_is_and_with_which_role() {
         role: Some(Role::ServerOwner),
         guest: false,
         app_only: false,
+        authenticated_at: None,
     };
     assert_eq!(signed_in.person, expected);
     let tokens = signed_in.tokens.unwrap();

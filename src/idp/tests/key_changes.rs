@@ -10,9 +10,10 @@ use url::Url;
 use super::super::error::{Class, IdpError};
 use super::super::http::Http;
 use super::super::kept::LEAST;
-use super::super::keys::{Key, KeyStore};
+use super::super::keys::KeyStore;
 use super::fake::{Fake, Reply};
 use super::world::{Signer, World, now};
+use crate::crypto::jwk::PublicKey;
 use crate::net::{AddressPolicy, Outbound};
 
 /// A store of keys over a stand-in, and a clock that a test moves.
@@ -54,7 +55,7 @@ impl Keys {
     }
 
     /// The key of this id, if it is published; an error when that cannot be told.
-    async fn look(&self, id: &str) -> Result<Option<Arc<Key>>, IdpError> {
+    async fn look(&self, id: &str) -> Result<Option<Arc<PublicKey>>, IdpError> {
         self.store.find(&self.http, &self.url(), Some(id), Algorithm::RS256, self.now).await
     }
 

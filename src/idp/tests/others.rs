@@ -60,6 +60,7 @@ async fn each_algorithm_that_is_taken_lets_people_in() {
             role: Some(Role::Admin),
             guest: false,
             app_only: false,
+            authenticated_at: None,
         };
         assert_eq!(person, expected);
     }

@@ -73,7 +73,7 @@ export function seed({ redirectUris = [] } = {}) {
       accessTokenVersion: 1,
       scopes: ['User.Read', 'GroupMember.Read.All', 'Mail.Read', 'openid', 'profile', 'email', 'offline_access'],
       adminScopes: ['GroupMember.Read.All'],
-      appRoles: ['Group.Read.All', 'User.Read.All'],
+      appRoles: ['Group.Read.All', 'User.Read.All', 'Application.Read.All', 'DelegatedPermissionGrant.Read.All'],
     },
     {
       appId: APP.gateway,

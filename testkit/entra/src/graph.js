@@ -1,6 +1,8 @@
-// The few Microsoft Graph calls a gateway needs: /me, group overage, userinfo, sign-out everywhere.
+// The few Microsoft Graph calls a gateway needs: /me, group overage, userinfo, sign-out everywhere, its own registration.
 import { createLocalJWKSet, jwtVerify } from 'jose';
+import { GRAPH_APPID } from './directory.js';
 import { readBody, send } from './http.js';
+import { registered } from './graph_applications.js';
 import { ungraphify } from './graph_tokens.js';
 
 const ok = { 'odata-version': '4.0' };
@@ -12,7 +14,7 @@ export async function graph(entra, request, response, url) {
   let c;
   for (const tid of Object.keys(entra.state.tenants)) {
     try {
-      ({ payload: c } = await jwtVerify(ungraphify(bearer), createLocalJWKSet(entra.publicJwks(tid)), { audience: 'https://graph.microsoft.com', issuer: entra.issuerV1(tid), algorithms: ['RS256'] }));
+      ({ payload: c } = await jwtVerify(ungraphify(bearer), createLocalJWKSet(entra.publicJwks(tid)), { audience: ['https://graph.microsoft.com', GRAPH_APPID], issuer: entra.issuerV1(tid), algorithms: ['RS256'] }));
       break;
     } catch { /* next tenant */ }
   }
@@ -29,6 +31,8 @@ export async function graph(entra, request, response, url) {
   const scopes = new Set((c.scp ?? '').split(' '));
   const roles = new Set(c.roles ?? []);
   const p = url.pathname.replace(/^\/graph/, '');
+  const found = registered(entra, c.tid, roles, p, url);
+  if (found) return found.refused ? err(403, 'Authorization_RequestDenied', 'Insufficient privileges to complete the operation.') : send(response, 200, found, ok);
   const me = p.match(/^\/v1\.0\/(me|users\/([^/]+))(\/.*)?$/);
   const target = me && (me[1] === 'me' ? user : entra.state.users.find((u) => u.tid === c.tid && (u.oid === me[2] || u.upn === decodeURIComponent(me[2]))));
   if (p === '/oidc/userinfo') return send(response, 200, { sub: c.sub, name: user?.name, family_name: user?.family_name, given_name: user?.given_name, email: user?.mail, picture: 'https://graph.microsoft.com/v1.0/me/photo/$value' });

@@ -176,6 +176,7 @@ async fn objects_of_another_tenant() {
         issuer: None,
         subject: None,
         display_name: None,
+        directory: None,
         created_at: 1,
         updated_at: 1,
     };

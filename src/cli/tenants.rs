@@ -1,0 +1,222 @@
+//! `tenants`: organisations that share the gateway, and the directories of Entra whose people are theirs.
+
+use clap::{Args, Subcommand};
+use http::Method;
+use serde_json::{Value, json};
+
+use super::Verdict;
+use super::failure::Failure;
+use super::gateway::Gateway;
+use super::screen::{Screen, Table, Tone, clean, text_at};
+
+/// Manage tenants: organisations that share the gateway
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  mcp-gateway tenants list\n  mcp-gateway tenants add acme --name 'Acme Ltd' --directory 11111111-1111-4111-8111-111111111111"
+)]
+pub struct Tenants {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Add a tenant
+    #[command(
+        after_help = "With the first directory that any tenant names, people of directories that none names are refused; those whose \
+                      people have accounts already stay with their tenant.\n\nExamples:\n  mcp-gateway tenants add acme\n  \
+                      mcp-gateway tenants add acme --name 'Acme Ltd' --directory 11111111-1111-4111-8111-111111111111"
+    )]
+    Add {
+        /// Short name: lower-case letters, digits and hyphens
+        id: String,
+        /// Name for people [default: the short one]
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        /// Directory of Entra whose people are the tenant's; may be given several times
+        #[arg(long = "directory", value_name = "GUID", value_parser = directory)]
+        directories: Vec<String>,
+    },
+    /// List the tenants
+    #[command(after_help = "Examples:\n  mcp-gateway tenants list\n  mcp-gateway tenants list --json")]
+    List,
+    /// Show a tenant
+    #[command(after_help = "Examples:\n  mcp-gateway tenants show acme")]
+    Show {
+        /// Which tenant
+        id: String,
+    },
+    /// Change a tenant; --resume lets a suspended one in again
+    #[command(after_help = "Examples:\n  mcp-gateway tenants edit acme --name 'Acme plc'\n  \
+                      mcp-gateway tenants edit acme --directory 11111111-1111-4111-8111-111111111111\n  \
+                      mcp-gateway tenants edit acme --no-directories\n  mcp-gateway tenants edit acme --resume")]
+    Edit {
+        /// Which tenant
+        id: String,
+        /// New name for people
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        /// Directory of Entra whose people are the tenant's; those given take the place of all before
+        #[arg(long = "directory", value_name = "GUID", value_parser = directory)]
+        directories: Vec<String>,
+        /// Take every directory away
+        #[arg(long, conflicts_with = "directories")]
+        no_directories: bool,
+        /// Let the people, keys, tokens and clients of a suspended tenant in again
+        #[arg(long)]
+        resume: bool,
+    },
+    /// Suspend a tenant, so that nobody of it comes in; with --purge remove it for good
+    #[command(
+        after_help = "Examples:\n  mcp-gateway tenants remove acme\n  mcp-gateway tenants remove acme --purge --confirm acme"
+    )]
+    Remove {
+        /// Which tenant
+        id: String,
+        /// Remove it with all its accounts, keys, servers and clients; this cannot be undone
+        #[arg(long)]
+        purge: bool,
+        /// The tenant once more, for --purge
+        #[arg(long, value_name = "TENANT", requires = "purge")]
+        confirm: Option<String>,
+    },
+}
+
+fn directory(text: &str) -> Result<String, &'static str> {
+    let id = uuid::Uuid::try_parse(text.trim()).ok().filter(|_| text.trim().len() == 36);
+    id.map(|id| id.to_string()).ok_or("give a directory's id, a GUID such as 11111111-1111-4111-8111-111111111111")
+}
+
+/// What follows from naming directories, for people.
+fn follows(view: &Value) {
+    if view["entra_tenant_ids"].as_array().is_some_and(|ids| !ids.is_empty()) {
+        super::screen::note(
+            "people of directories that no tenant names are refused now; `mcp-gateway tenants list` shows those that are named",
+        );
+    }
+}
+
+const PATH: [&str; 2] = ["admin", "tenants"];
+
+/// Carries out `tenants …`.
+pub async fn run(tenants: Tenants, gateway: &Gateway, screen: Screen) -> anyhow::Result<Verdict> {
+    match tenants.action {
+        Action::Add { id, name, directories } => {
+            let mut body = json!({ "tenant_id": id, "entra_tenant_ids": directories });
+            if let Some(name) = name {
+                body["display_name"] = name.into();
+            }
+            let view = gateway.post(&PATH, &body).await?;
+            screen.show(&view, || format!("added {}\n{}", clean(&id), lines(&view)))?;
+            follows(&view);
+        }
+        Action::List => {
+            let items = gateway.all(&PATH).await?;
+            screen.show(&json!({ "items": items }), || table(&items))?;
+        }
+        Action::Show { id } => {
+            let view = call(gateway, Method::GET, &id, None).await?;
+            screen.show(&view, || lines(&view))?;
+        }
+        Action::Edit { id, name, directories, no_directories, resume } => {
+            let mut body = json!({});
+            if let Some(name) = name {
+                body["display_name"] = name.into();
+            }
+            if no_directories || !directories.is_empty() {
+                body["entra_tenant_ids"] = directories.into();
+            }
+            if resume {
+                body["state"] = "active".into();
+            }
+            if body == json!({}) {
+                let text = "nothing is to change: give --name, --directory, --no-directories or --resume";
+                return Err(Failure::usage(text).into());
+            }
+            let view = call(gateway, Method::PATCH, &id, Some(&body)).await?;
+            screen.show(&view, || format!("changed {}\n{}", clean(&id), lines(&view)))?;
+            follows(&view);
+        }
+        Action::Remove { id, purge, confirm } => remove(gateway, &id, purge, confirm, screen).await?,
+    }
+    Ok(Verdict::Fine)
+}
+
+async fn remove(
+    gateway: &Gateway,
+    id: &str,
+    purge: bool,
+    confirm: Option<String>,
+    screen: Screen,
+) -> anyhow::Result<()> {
+    let mut query = Vec::new();
+    if purge {
+        query.push(("purge", "true".to_owned()));
+    }
+    query.extend(confirm.map(|confirm| ("confirm", confirm)));
+    let gone = gateway.delete_with(&[PATH[0], PATH[1], id], &query).await;
+    gone.map_err(|error| match Failure::of(error) {
+        failure if failure.code.as_deref() == Some("NOT_CONFIRMED") => {
+            failure.advise(format!("if that is meant: mcp-gateway tenants remove {id} --purge --confirm {id}")).into()
+        }
+        failure => unknown(failure.into(), id),
+    })?;
+    let deed = if purge { "removed" } else { "suspended" };
+    screen.show(&json!({ deed: id }), || {
+        let id = clean(id);
+        let hint = format!("; `mcp-gateway tenants edit {id} --resume` lets it in again");
+        format!("{deed} {id}{}\n", if purge { "" } else { &hint })
+    })?;
+    Ok(())
+}
+
+async fn call(gateway: &Gateway, method: Method, id: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+    let body = body.map(serde_json::to_vec).transpose()?;
+    let answer = gateway.api(method, &[PATH[0], PATH[1], id], body, None).await;
+    Ok(answer.map_err(|error| unknown(error, id))?.value)
+}
+
+/// Says which tenant is not there.
+fn unknown(error: anyhow::Error, id: &str) -> anyhow::Error {
+    let failure = Failure::of(error);
+    if failure.status != Some(404) || failure.code.is_none() {
+        return failure.into();
+    }
+    let failure = Failure { what: format!("there is no tenant `{id}`"), details: Vec::new(), ..failure };
+    failure.advise("`mcp-gateway tenants list` shows those there are").into()
+}
+
+fn directories(tenant: &Value) -> String {
+    let ids = tenant["entra_tenant_ids"].as_array().map(Vec::as_slice).unwrap_or_default();
+    ids.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn table(items: &[Value]) -> String {
+    let mut table = Table::new(&["TENANT", "NAME", "STATE", "DIRECTORIES"]);
+    for tenant in items {
+        table.row([
+            (text_at(tenant, "/tenant_id"), Tone::Plain),
+            (text_at(tenant, "/display_name"), Tone::Plain),
+            (text_at(tenant, "/state"), tone(tenant)),
+            (directories(tenant), Tone::Dim),
+        ]);
+    }
+    table.render("no tenants")
+}
+
+fn tone(tenant: &Value) -> Tone {
+    if tenant["state"] == "active" { Tone::Good } else { Tone::Bad }
+}
+
+fn lines(tenant: &Value) -> String {
+    let directories = match directories(tenant) {
+        none if none.is_empty() => "none".to_owned(),
+        some => some,
+    };
+    format!(
+        "name: {}\nstate: {}\ndirectories: {directories}\ncreated: {}\n",
+        text_at(tenant, "/display_name"),
+        text_at(tenant, "/state"),
+        text_at(tenant, "/created_at")
+    )
+}

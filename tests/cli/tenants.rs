@@ -1,0 +1,44 @@
+//! Tenants on a real gateway.
+
+use serde_json::json;
+
+use crate::real::{Real, find};
+
+const FABRIKAM: &str = "fab00000-0000-4000-8000-000000000002";
+
+#[tokio::test]
+async fn a_tenant_comes_is_changed_suspended_and_goes() {
+    let gateway = Real::start().await;
+    let made =
+        gateway.run(&["tenants", "add", "acme", "--name", "Acme", "--directory", FABRIKAM, "--json"]).await.expect(0);
+    assert_eq!(made.json()["entra_tenant_ids"], json!([FABRIKAM]));
+    let list = gateway.run(&["tenants", "list"]).await.expect(0).out;
+    assert!(list.contains("acme") && list.contains("default") && list.contains(FABRIKAM), "{list}");
+    let held = gateway.run(&["tenants", "add", "other", "--directory", FABRIKAM]).await.expect(1).err;
+    assert!(held.contains("belongs to the tenant `acme`"), "{held}");
+
+    let eve = ["users", "add", "eve", "--tenant", "acme", "--role", "tenant_admin", "--json"];
+    assert!(gateway.run(&eve).await.expect(0).json()["password"].is_string());
+    let users = gateway.run(&["users", "list"]).await.expect(0).out;
+    assert!(!users.contains("eve"), "she is of another tenant: {users}");
+
+    gateway.run(&["tenants", "edit", "acme"]).await.expect(2);
+    gateway.run(&["tenants", "edit", "acme", "--name", "Acme Ltd", "--no-directories"]).await.expect(0);
+    let state = async || {
+        let list = gateway.run(&["tenants", "list", "--json"]).await.expect(0).json();
+        find(&list, "tenant_id", "acme")["state"].as_str().unwrap().to_owned()
+    };
+    assert!(gateway.run(&["tenants", "remove", "acme"]).await.expect(0).out.contains("suspended acme"));
+    assert_eq!(state().await, "suspended");
+    gateway.run(&["tenants", "edit", "acme", "--resume"]).await.expect(0);
+    assert_eq!(state().await, "active");
+    let shown = gateway.run(&["tenants", "show", "acme"]).await.expect(0).out;
+    assert!(shown.contains("Acme Ltd") && shown.contains("directories: none"), "{shown}");
+
+    let asked = gateway.run(&["tenants", "remove", "acme", "--purge"]).await.expect(1).err;
+    assert!(asked.contains("1 accounts") && asked.contains("--confirm acme"), "{asked}");
+    gateway.run(&["tenants", "remove", "acme", "--purge", "--confirm", "acme"]).await.expect(0);
+    let gone = gateway.run(&["tenants", "show", "acme"]).await.expect(1).err;
+    assert!(gone.contains("there is no tenant `acme`"), "{gone}");
+    gateway.run(&["tenants", "remove", "default"]).await.expect(1);
+}

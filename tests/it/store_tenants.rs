@@ -1,0 +1,149 @@
+//! Tenants, over a database: whose the people of a directory are, what becomes of accounts when that changes, suspension, removal.
+
+use mcp_registry_gateway::access::Role;
+use mcp_registry_gateway::grants::Person;
+use mcp_registry_gateway::id::TenantId;
+use mcp_registry_gateway::store::StoreError;
+use mcp_registry_gateway::store::tenants::{Holdings, TenantChange};
+use mcp_registry_gateway::store::users::UserChange;
+use mcp_registry_gateway::store::{Store, micros, now};
+use uuid::Uuid;
+
+use crate::store_grants::House;
+
+const CONTOSO: Uuid = Uuid::from_u128(0xc017_0000_0000_4000_8000_0000_0000_0001);
+const FABRIKAM: Uuid = Uuid::from_u128(0xfab0_0000_0000_4000_8000_0000_0000_0002);
+const TAILSPIN: Uuid = Uuid::from_u128(0x7a11_0000_0000_4000_8000_0000_0000_0003);
+
+fn person(directory: Uuid, role: Role) -> Person<'static> {
+    Person {
+        issuer: if directory == CONTOSO { "https://login.example/c/v2.0" } else { "https://login.example/f/v2.0" },
+        subject: "oid-1",
+        username: "grace@example.com",
+        display_name: None,
+        directory: Some(directory),
+        role,
+    }
+}
+
+async fn name(store: &Store, tenant: &TenantId, directories: &[Uuid]) -> Result<(), StoreError> {
+    let change = TenantChange { directories: Some(directories), ..TenantChange::default() };
+    store.update_tenant(tenant, change, micros(now())).await
+}
+
+async fn suspend(store: &Store, tenant: &TenantId, active: bool) {
+    let change = TenantChange { active: Some(active), ..TenantChange::default() };
+    store.update_tenant(tenant, change, micros(now())).await.unwrap();
+}
+
+on_both! {
+    async fn a_directory_is_of_the_tenant_that_names_it_and_of_no_other(db) {
+        let house = House::open(db).await;
+        let (store, grants, ours) = (&house.store, &house.grants, &house.tenant);
+        let whose = async |directory| grants.tenant_of_directory(directory).await.map_err(|refusal| refusal.reason);
+        let acme = store.add_tenant("acme", "Acme").await.unwrap();
+        assert_eq!(whose(FABRIKAM).await.as_ref(), Ok(ours), "while none names any, all are of the first");
+        grants.account_for(ours, &person(CONTOSO, Role::User), house.now).await.unwrap();
+
+        name(store, &acme, &[FABRIKAM]).await.unwrap();
+        assert_eq!(whose(FABRIKAM).await.as_ref(), Ok(&acme));
+        assert_eq!(whose(CONTOSO).await.as_ref(), Ok(ours), "whose people have accounts stays where it is");
+        assert_eq!(whose(TAILSPIN).await, Err("unknown_directory"), "and no other comes in any longer");
+        assert_eq!(store.tenant(ours).await.unwrap().unwrap().directories, [CONTOSO]);
+        assert_eq!(store.tenants("", 10).await.unwrap().iter().map(|one| one.directories.len()).collect::<Vec<_>>(), [1, 1]);
+
+        match name(store, &acme, &[FABRIKAM, CONTOSO]).await {
+            Err(StoreError::DirectoryHeld { directory, tenant }) => {
+                assert_eq!((directory, tenant.as_str()), (CONTOSO, "default"));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(whose(FABRIKAM).await.as_ref(), Ok(&acme), "what was refused changed nothing");
+        let new = TenantId::default_tenant();
+        assert!(matches!(store.insert_tenant(&new, "x", &[], 1).await, Err(StoreError::Taken)));
+    }
+}
+
+on_both! {
+    async fn an_account_stays_with_its_tenant_when_its_directory_moves(db) {
+        let house = House::open(db).await;
+        let (store, grants, ours) = (&house.store, &house.grants, &house.tenant);
+        let acme = store.add_tenant("acme", "Acme").await.unwrap();
+        name(store, &acme, &[FABRIKAM]).await.unwrap();
+        let made = grants.account_for(&acme, &person(FABRIKAM, Role::Admin), house.now).await.unwrap();
+        assert_eq!(made.role, Role::TenantAdmin, "no provider's word makes an administrator of the gateway elsewhere");
+        let cookie = grants.open_session(&made, "entra", None, house.now).await.unwrap();
+        let stands = async || {
+            let session = grants.session(cookie.expose(), house.now).await.unwrap().is_some();
+            assert_eq!(store.may_come_in(&acme, made.id).await.unwrap(), session);
+            session
+        };
+        assert!(stands().await);
+
+        name(store, &acme, &[]).await.unwrap();
+        name(store, ours, &[FABRIKAM]).await.unwrap();
+        assert!(!stands().await, "at once");
+        let again = grants.account_for(ours, &person(FABRIKAM, Role::User), house.now).await;
+        assert_eq!(again.unwrap_err().reason, "other_tenant");
+        name(store, ours, &[]).await.unwrap();
+        name(store, &acme, &[FABRIKAM]).await.unwrap();
+        assert!(stands().await, "it is as it was when the directory is back");
+
+        name(store, &acme, &[]).await.unwrap();
+        name(store, ours, &[FABRIKAM]).await.unwrap();
+        store.delete_user(&acme, made.id).await.unwrap();
+        let moved = grants.account_for(ours, &person(FABRIKAM, Role::User), house.now).await.unwrap();
+        assert!(moved.is_new && moved.tenant == *ours, "once it is removed there");
+    }
+}
+
+on_both! {
+    async fn nobody_of_a_suspended_tenant_comes_in_until_it_is_resumed(db) {
+        let house = House::open(db).await;
+        let (store, grants) = (&house.store, &house.grants);
+        let acme = store.add_tenant("acme", "Acme").await.unwrap();
+        let known = grants.account_for(&acme, &person(FABRIKAM, Role::User), house.now).await.unwrap();
+        let cookie = grants.open_session(&known, "entra", None, house.now).await.unwrap();
+        suspend(store, &acme, false).await;
+        assert_eq!(store.is_active_tenant(&acme).await.unwrap(), Some(false));
+        assert_eq!(grants.session(cookie.expose(), house.now).await.unwrap(), None);
+        let refused = grants.account_for(&acme, &person(FABRIKAM, Role::User), house.now).await.unwrap_err();
+        assert_eq!(refused.reason, "suspended");
+        suspend(store, &acme, true).await;
+        assert!(grants.session(cookie.expose(), house.now).await.unwrap().is_some());
+        grants.account_for(&acme, &person(FABRIKAM, Role::User), house.now).await.unwrap();
+    }
+}
+
+on_both! {
+    async fn the_last_administrator_is_not_shut_out_by_directories(db) {
+        let house = House::open(db).await;
+        let (store, ours) = (&house.store, &house.tenant);
+        let admin = house.grants.account_for(ours, &person(CONTOSO, Role::Admin), house.now).await.unwrap();
+        name(store, ours, &[CONTOSO]).await.unwrap();
+        assert!(matches!(name(store, ours, &[FABRIKAM]).await, Err(StoreError::LastAdmin)));
+        assert!(store.may_come_in(ours, admin.id).await.unwrap());
+        let raise = UserChange { role: Some("admin"), ..UserChange::default() };
+        store.update_user(ours, house.user, raise, false, 1).await.unwrap();
+        name(store, ours, &[FABRIKAM]).await.unwrap();
+        assert!(!store.may_come_in(ours, admin.id).await.unwrap());
+    }
+}
+
+on_both! {
+    async fn a_tenant_that_is_removed_takes_all_that_is_its_own(db) {
+        let house = House::open(db).await;
+        let store = &house.store;
+        let acme = store.add_tenant("acme", "Acme").await.unwrap();
+        name(store, &acme, &[FABRIKAM]).await.unwrap();
+        let known = house.grants.account_for(&acme, &person(FABRIKAM, Role::User), house.now).await.unwrap();
+        house.grants.open_session(&known, "entra", None, house.now).await.unwrap();
+        assert_eq!(store.holdings(&acme).await.unwrap(), Holdings { accounts: 1, servers: 0, clients: 0 });
+        store.purge_tenant(&acme).await.unwrap();
+        assert_eq!(store.tenant(&acme).await.unwrap(), None);
+        assert!(store.user(&acme, known.id).await.unwrap().is_none());
+        assert!(matches!(store.purge_tenant(&acme).await, Err(StoreError::Missing)));
+        assert!(store.user(&house.tenant, house.user).await.unwrap().is_some(), "and nothing of others");
+        store.add_tenant("acme", "Another").await.unwrap();
+    }
+}

@@ -1,0 +1,178 @@
+//! Tenants over REST: who makes and sees them, and that one does not see another.
+
+use mcp_registry_gateway::id::TenantId;
+use mcp_registry_gateway::store::catalogs::CatalogRow;
+use serde_json::{Value, json};
+
+use crate::store_databases::Database;
+use crate::store_rest::{World, request, server};
+
+const FABRIKAM: &str = "fab00000-0000-4000-8000-000000000002";
+const PASSWORD: &str = "a long pass phrase";
+
+impl World {
+    /// A tenant `acme`, and a key of its administrator `eve`, who signs in by password.
+    pub async fn acme(&self) -> String {
+        self.call("POST /admin/tenants", json!({"tenant_id": "acme"})).await.expect(201);
+        let eve = json!({"username": "eve", "password": PASSWORD, "role": "tenant_admin", "tenant_id": "acme"});
+        self.call("POST /users", eve).await.expect(201);
+        self.login("acme/eve").await
+    }
+
+    /// What `tools/list` answers at `/mcp`, without a session.
+    async fn listed(&self, key: &str) -> String {
+        let meta = json!({
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"},
+            "io.modelcontextprotocol/clientCapabilities": {},
+        });
+        let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": meta}});
+        let mut asked = request("POST", "/mcp", key, &body);
+        for (name, value) in [
+            ("accept", "application/json, text/event-stream"),
+            ("mcp-protocol-version", "2026-07-28"),
+            ("mcp-method", "tools/list"),
+        ] {
+            asked.headers_mut().insert(name, value.parse().unwrap());
+        }
+        self.send(asked).await.expect(200).text
+    }
+
+    async fn login(&self, name: &str) -> String {
+        let made = self.with_key("", "POST /login", json!({"username": name, "password": PASSWORD})).await;
+        made.expect(200).json()["key"].as_str().unwrap().to_owned()
+    }
+}
+
+on_both! {
+    async fn a_tenant_is_made_changed_suspended_and_removed(db) {
+        let world = World::open(db).await;
+        let order = json!({"tenant_id": "acme", "display_name": "Acme", "entra_tenant_ids": [FABRIKAM, FABRIKAM]});
+        let made = world.call("POST /admin/tenants", order.clone()).await.expect(201);
+        assert_eq!(made.header("location"), "/api/v1/admin/tenants/acme");
+        assert_eq!(made.json()["entra_tenant_ids"], json!([FABRIKAM]));
+        assert_eq!(world.call("POST /admin/tenants", order).await.expect(409).json()["code"], "TAKEN");
+        let held = json!({"tenant_id": "other", "entra_tenant_ids": [FABRIKAM]});
+        let held = world.call("POST /admin/tenants", held).await.expect(409).json();
+        assert!(held["code"] == "DIRECTORY_TAKEN" && held["detail"].as_str().unwrap().contains("acme"), "{held}");
+        world.call("GET /admin/tenants/other", Value::Null).await.expect(404);
+        for wrong in [
+            json!({"tenant_id": "A_B"}),
+            json!({"tenant_id": "b", "display_name": " "}),
+            json!({"tenant_id": "b", "entra_tenant_ids": ["x"]}),
+            json!({"tenant_id": "b", "rate_limits": {"base_rpm": 1}}),
+            json!({"tenant_id": "b", "features": {}}),
+        ] {
+            world.call("POST /admin/tenants", wrong).await.expect(422);
+        }
+
+        let key = {
+            let eve = json!({"username": "eve", "password": PASSWORD, "role": "tenant_admin", "tenant_id": "acme"});
+            world.call("POST /users", eve).await.expect(201);
+            world.login("acme/eve").await
+        };
+        world.with_key(&key, "GET /me", Value::Null).await.expect(200);
+        world.call("DELETE /admin/tenants/acme", Value::Null).await.expect(204);
+        assert_eq!(world.call("GET /admin/tenants/acme", Value::Null).await.expect(200).json()["state"], "suspended");
+        assert_eq!(world.with_key(&key, "GET /me", Value::Null).await.expect(401).json()["code"], "TENANT_SUSPENDED");
+        let again = json!({"username": "acme/eve", "password": PASSWORD});
+        world.with_key("", "POST /login", again).await.expect(401);
+        world.call("PATCH /admin/tenants/acme", json!({"state": "active", "display_name": "Acme Ltd"})).await.expect(200);
+        world.with_key(&key, "GET /me", Value::Null).await.expect(200);
+
+        let asked = world.call("DELETE /admin/tenants/acme?purge=true", Value::Null).await.expect(409).json();
+        assert!(asked["code"] == "NOT_CONFIRMED" && asked["detail"].as_str().unwrap().contains("1 accounts"), "{asked}");
+        world.call("DELETE /admin/tenants/acme?purge=true&confirm=acm", Value::Null).await.expect(409);
+        world.call("DELETE /admin/tenants/acme?purge=true&confirm=acme", Value::Null).await.expect(204);
+        world.call("GET /admin/tenants/acme", Value::Null).await.expect(404);
+        world.with_key(&key, "GET /me", Value::Null).await.expect(401);
+        for call in ["DELETE /admin/tenants/default", "DELETE /admin/tenants/default?purge=true&confirm=default"] {
+            world.call(call, Value::Null).await.expect(422);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_tenants_administrator_sees_it_and_no_other() {
+    let database = Database::sqlite();
+    let world = World::open(&database).await;
+    let eve = world.acme().await;
+    let list = world.with_key(&eve, "GET /admin/tenants", Value::Null).await.expect(200).json();
+    assert_eq!(list["items"].as_array().unwrap().len(), 1, "{list}");
+    assert_eq!(list["items"][0]["tenant_id"], "acme");
+    world.with_key(&eve, "PATCH /admin/tenants/acme", json!({"display_name": "Acme!"})).await.expect(200);
+    for change in [json!({"entra_tenant_ids": [FABRIKAM]}), json!({"state": "suspended"})] {
+        world.with_key(&eve, "PATCH /admin/tenants/acme", change).await.expect(403);
+    }
+    world.with_key(&eve, "POST /admin/tenants", json!({"tenant_id": "more"})).await.expect(403);
+    world.with_key(&eve, "DELETE /admin/tenants/acme", Value::Null).await.expect(403);
+    for call in ["GET", "PATCH", "DELETE"] {
+        for other in ["default", "none"] {
+            let body = if call == "PATCH" { json!({"display_name": "x"}) } else { Value::Null };
+            world.with_key(&eve, &format!("{call} /admin/tenants/{other}"), body).await.expect(404);
+        }
+    }
+    let order = |tenant: &str, role: &str| json!({"username": "mallory", "tenant_id": tenant, "role": role});
+    for tenant in ["default", "none"] {
+        world.with_key(&eve, "POST /users", order(tenant, "user")).await.expect(422);
+    }
+    world.with_key(&eve, "POST /users", order("acme", "admin")).await.expect(403);
+    world.call("POST /users", order("acme", "admin")).await.expect(422);
+    world.with_key(&eve, "POST /users", order("acme", "user")).await.expect(201);
+}
+
+#[tokio::test]
+async fn two_tenants_have_servers_people_keys_and_clients_of_the_same_names() {
+    let database = Database::sqlite();
+    let world = World::open(&database).await;
+    let eve = world.acme().await;
+    for key in [world.admin.clone(), eve] {
+        let client =
+            json!({"client_id": if key == world.admin { "a" } else { "b" }, "name": "Client", "kind": "service"});
+        world.with_key(&key, "POST /servers", server("files")).await.expect(201);
+        world.with_key(&key, "POST /users", json!({"username": "ada"})).await.expect(201);
+        world.with_key(&key, "POST /keys", json!({"name": "ci", "servers": "*", "username": "ada"})).await.expect(201);
+        world.with_key(&key, "POST /oauth-clients", client).await.expect(201);
+        for (list, most) in [("/servers", 1), ("/keys", 2), ("/oauth-clients", 1)] {
+            let items = world.with_key(&key, &format!("GET {list}"), Value::Null).await.expect(200).json();
+            let count = items["items"].as_array().unwrap().len();
+            assert!((1..=most).contains(&count), "{list}: {items}");
+        }
+    }
+    let taken = json!({"client_id": "a", "name": "x", "kind": "service"});
+    let eve = world.login("acme/eve").await;
+    world.with_key(&eve, "POST /oauth-clients", taken).await.expect(409);
+}
+
+#[tokio::test]
+async fn each_tenant_finds_the_tools_of_its_own_server_under_one_name() {
+    let database = Database::sqlite();
+    let world = World::open(&database).await;
+    let eve = world.acme().await;
+    let admin = world.admin.clone();
+    for (key, tenant, tool) in
+        [(&admin, TenantId::default_tenant(), "ours"), (&eve, of(&world, "acme").await, "theirs")]
+    {
+        world.with_key(key, "POST /servers", server("files")).await.expect(201);
+        let row = world.app.store.server(&tenant, "files").await.unwrap().unwrap();
+        let items = json!([{"name": tool, "description": "Finds things", "inputSchema": {"type": "object"}}]);
+        let items = items.to_string().into_bytes();
+        let tools = CatalogRow { server_id: row.id, kind: "tools".into(), items, discovered_at: 1 };
+        world.app.store.put_catalog(&tenant, &tools).await.unwrap();
+    }
+    let world = world.restarted().await;
+    for (key, own, other) in [(&admin, "ours", "theirs"), (&eve, "theirs", "ours")] {
+        for call in ["GET /servers/files/tools", "GET /discovery/tools?q=things", "GET /servers"] {
+            let text = world.with_key(key, call, Value::Null).await.expect(200).text;
+            assert!(!text.contains(other), "{call}: {text}");
+            assert!(call == "GET /servers" || text.contains(own), "{call}: {text}");
+        }
+        let text = world.listed(key).await;
+        assert!(text.contains(own) && !text.contains(other), "{text}");
+    }
+}
+
+async fn of(world: &World, tenant: &str) -> TenantId {
+    let tenants = world.app.store.tenants("", 10).await.unwrap();
+    tenants.into_iter().find(|one| one.id.as_str() == tenant).unwrap().id
+}

@@ -1,0 +1,88 @@
+//! People of several directories: each comes into the tenant that names the own, and into no other.
+
+use http::Method;
+use mcp_registry_gateway::store::now;
+use serde_json::{Value, json};
+use testkit::entra::{CONTOSO, Entra, FABRIKAM};
+
+use crate::entra::{HELP, house, whole, without_help};
+use crate::world::World;
+
+const ALICE: &str = "alice@contoso.onmicrosoft.com";
+const FRANK: &str = "frank@fabrikam.onmicrosoft.com";
+
+/// Both directories are let in.
+async fn both() -> Option<(World, Entra)> {
+    house("organizations", &["--azure-allowed-tenants", &format!("{CONTOSO},{FABRIKAM}")]).await
+}
+
+async fn name(world: &World, tenant: &str, directories: &[&str]) {
+    world.rest(Method::PATCH, &format!("/admin/tenants/{tenant}"), &json!({ "entra_tenant_ids": directories })).await;
+}
+
+/// Who the person of a code is, and in which tenant.
+async fn me(world: &World, entra: &Entra, user: &str) -> (String, String) {
+    let end = whole(world, entra, user).await;
+    assert!(end.stopped, "{user}: {} {}", end.status, end.text());
+    let token = world.redeem(&world.client_id, &end).await.access;
+    let caller = world.app.tokens.find(&world.app.store, token.expose(), now()).await.unwrap();
+    (caller.tenant().to_string(), caller.role().as_str().to_owned())
+}
+
+#[tokio::test]
+async fn people_come_into_the_tenant_that_names_their_directory() {
+    let Some((world, entra)) = both().await else { return };
+    assert_eq!(me(&world, &entra, ALICE).await, ("default".into(), "admin".into()), "while none names any");
+    world.rest(Method::POST, "/admin/tenants", &json!({ "tenant_id": "acme", "entra_tenant_ids": [FABRIKAM] })).await;
+    assert_eq!(me(&world, &entra, FRANK).await.0, "acme");
+    assert_eq!(me(&world, &entra, ALICE).await.0, "default", "who was here before stays");
+    let users = world.rest(Method::GET, "/users", &Value::Null).await;
+    assert!(!users.to_string().contains("fabrikam"), "{users}");
+
+    name(&world, "acme", &[]).await;
+    let page = whole(&world, &entra, FRANK).await;
+    assert_eq!((page.status.as_u16(), page.stopped), (403, false), "{}", page.text());
+    for shown in ["You are not let in", "not for the organisation", HELP, FABRIKAM, "Number of this request"] {
+        assert!(page.text().contains(shown), "{shown}: {}", page.text());
+    }
+    assert!(!page.text().contains("acme"), "nothing is told of tenants: {}", page.text());
+    assert!(world.steps().await.ends_with("!account → failure"), "{}", world.steps().await);
+
+    name(&world, "default", &[CONTOSO, FABRIKAM]).await;
+    let page = whole(&world, &entra, FRANK).await;
+    assert_eq!(page.status.as_u16(), 403);
+    assert!(page.text().contains("of another organisation"), "the account stays where it was made: {}", page.text());
+}
+
+#[tokio::test]
+async fn a_role_at_entra_administers_the_gateway_in_its_first_tenant_only() {
+    let Some((world, entra)) = both().await else { return };
+    world.rest(Method::POST, "/admin/tenants", &json!({ "tenant_id": "acme", "entra_tenant_ids": [CONTOSO] })).await;
+    assert_eq!(me(&world, &entra, ALICE).await, ("acme".into(), "tenant_admin".into()));
+}
+
+#[tokio::test]
+async fn nobody_of_a_suspended_tenant_comes_in_with_what_there_was_or_anew() {
+    let Some((world, entra)) = both().await else { return };
+    world.rest(Method::POST, "/admin/tenants", &json!({ "tenant_id": "acme", "entra_tenant_ids": [FABRIKAM] })).await;
+    let end = whole(&world, &entra, FRANK).await;
+    let token = world.redeem(&world.client_id, &end).await.access;
+    let known = async || world.app.tokens.find(&world.app.store, token.expose(), now()).await;
+    known().await.unwrap();
+    world.rest(Method::DELETE, "/admin/tenants/acme", &Value::Null).await;
+    assert!(world.app.tokens.known(token.expose(), now()).is_none(), "forgotten before the answer goes out");
+    assert_eq!(known().await.unwrap_err().reason(), "suspended");
+    let page = whole(&world, &entra, FRANK).await;
+    assert_eq!(page.status.as_u16(), 403);
+    assert!(page.text().contains("suspended") && page.text().contains(HELP), "{}", page.text());
+    world.rest(Method::PATCH, "/admin/tenants/acme", &json!({ "state": "active" })).await;
+    known().await.unwrap();
+}
+
+#[tokio::test]
+async fn whom_to_ask_is_told_in_plain_words_where_the_operator_does_not_say() {
+    let Some((world, entra)) = without_help(&["--azure-allowed-tenants", CONTOSO]).await else { return };
+    let page = whole(&world, &entra, FRANK).await;
+    assert_eq!(page.status.as_u16(), 403);
+    assert!(page.text().contains("Ask whoever gave you the address of this gateway"), "{}", page.text());
+}
