@@ -71,13 +71,17 @@ on_both! {
             world.call("POST /users", eve).await.expect(201);
             world.login("acme/eve").await
         };
-        world.with_key(&key, "GET /me", Value::Null).await.expect(200);
+        world.with_key(&key, "POST /servers", server("files")).await.expect(201);
+        let served = || world.app.registry.snapshot().tenants().count();
+        assert_eq!(served(), 1);
         world.call("DELETE /admin/tenants/acme", Value::Null).await.expect(204);
+        assert_eq!(served(), 0, "nothing of it is started or called");
         assert_eq!(world.call("GET /admin/tenants/acme", Value::Null).await.expect(200).json()["state"], "suspended");
         assert_eq!(world.with_key(&key, "GET /me", Value::Null).await.expect(401).json()["code"], "TENANT_SUSPENDED");
         let again = json!({"username": "acme/eve", "password": PASSWORD});
         world.with_key("", "POST /login", again).await.expect(401);
         world.call("PATCH /admin/tenants/acme", json!({"state": "active", "display_name": "Acme Ltd"})).await.expect(200);
+        assert_eq!(served(), 1);
         world.with_key(&key, "GET /me", Value::Null).await.expect(200);
 
         let asked = world.call("DELETE /admin/tenants/acme?purge=true", Value::Null).await.expect(409).json();

@@ -66,6 +66,7 @@ async fn afterwards_the_client_is_told_with_its_state_and_who_answers() {
         ("invalid_scope", vec![("scope", "admin")]),
         ("login_required", vec![("prompt", "none")]),
         ("invalid_request", vec![("prompt", "none login")]),
+        ("invalid_request", vec![("max_age", "soon")]),
     ] {
         let end = new_browser().open(&world.authorize(&changes)).await.unwrap();
         assert!(end.stopped, "{changes:?}: {} {}", end.status, end.text());

@@ -12,7 +12,8 @@ use mcp_registry_gateway::store::now;
 use serde_json::{Value, json};
 use testkit::browser::{Browser, Page};
 use testkit::client::{Client, Request};
-use testkit::sign_in::{self, VERIFIER};
+use testkit::sign_in;
+pub use testkit::sign_in::VERIFIER;
 
 /// The administrator's key.
 pub const KEY: &str = "mcpg_3f9ad17c5be240c8b8a2d9e07f4116c35d8a90be6f17c24d05be93a1c7f2608d";
