@@ -7,6 +7,7 @@ use axum::response::IntoResponse as _;
 use axum::routing::any;
 use serde_json::{Value, json};
 use testkit::browser::Browser;
+use testkit::entra::{CONTOSO, Entra, GATEWAY, SECRETS};
 use testkit::process::Start;
 
 use crate::real::{PATIENCE, Real};
@@ -99,6 +100,39 @@ async fn with_a_person_it_goes_on_to_the_first_call_and_leaves_a_success() {
     let gone = gateway.run(&["signins", "show", "00000000-0000-7000-8000-000000000000"]).await.expect(1).err;
     assert!(gone.contains("there is no sign-in") && gone.contains("kept for a week"), "{gone}");
     gateway.run(&["signins", "--since", "yesterday"]).await.expect(2);
+}
+
+#[tokio::test]
+async fn the_registration_in_entra_is_checked_line_by_line() {
+    let folder = Folder::default();
+    let unset = run(&folder, &["entra", "check"], &[], "").await.expect(2).err;
+    assert!(unset.contains("Entra ID is not set up here") && unset.contains("MREG_AZURE_CLIENT_ID"), "{unset}");
+    let Some(entra) = Entra::start(&["https://gateway.example/oauth/callback/entra"]).await.unwrap() else { return };
+    let graph = entra.graph_url();
+    let check = async |url: &str, secret: &str, args: &[&str]| {
+        let env = [
+            ("MREG_PUBLIC_URL", url),
+            ("MREG_AZURE_TENANT_ID", CONTOSO),
+            ("MREG_AZURE_CLIENT_ID", GATEWAY),
+            ("MREG_AZURE_CLIENT_SECRET", secret),
+            ("MREG_AZURE_AUTHORITY", entra.base_url()),
+            ("MREG_AZURE_GRAPH_URL", &graph),
+        ];
+        run(&folder, &[&["entra", "check"], args].concat(), &env, "").await
+    };
+    let fine = check("https://gateway.example", SECRETS[0], &["--json"]).await.expect(0).json();
+    assert_eq!(
+        (&fine["result"], self::check(&fine, "scope")["result"].as_str()),
+        (&json!("not_visible"), Some("not_visible"))
+    );
+    assert_eq!(self::check(&fine, "redirect URI")["result"], "ok");
+    let other = check("https://other.example", SECRETS[0], &[]).await.expect(1).out;
+    assert!(
+        other.contains("FAIL") && other.contains("https://other.example/oauth/callback/entra is not registered"),
+        "{other}"
+    );
+    let wrong = check("https://gateway.example", "not-the-secret-at-all", &[]).await.expect(1).out;
+    assert!(wrong.contains("AADSTS7000215") && !wrong.contains("not-the-secret"), "{wrong}");
 }
 
 /// Answers as a gateway does whose description `spoil` changes, and as no page.

@@ -136,6 +136,14 @@ check 'no groups claim, _claim_names instead' "[$(j groups <<<"$CC")] $(j _claim
 check 'the endpoint is the dead Azure AD Graph one (as Entra)' "$(j _claim_sources.src1.endpoint <<<"$CC")" 'https://graph.windows.net/*'
 CG=$(tok $T "${GWAUTH[@]}" -d grant_type=refresh_token --data-urlencode "refresh_token=$(j refresh_token <<<"$CR")" --data-urlencode 'scope=https://graph.microsoft.com/GroupMember.Read.All' | j access_token)
 check 'getMemberObjects returns 250' "$(curl -s -X POST $B/graph/v1.0/me/getMemberObjects -H "authorization: Bearer $CG" -H 'content-type: application/json' -d '{"securityEnabledOnly":true}' | $PY -c 'import json,sys;print(len(json.load(sys.stdin)["value"]))')" 250
+# An application reads its own registration once it has the permission
+reads() { local token; token=$(tok $T "${GWAUTH[@]}" -d grant_type=client_credentials --data-urlencode "scope=$GRAPH/.default" | j access_token); curl -s "$B/graph/v1.0/$1" -H "authorization: Bearer $token"; }
+GRAPH=00000003-0000-0000-c000-000000000000
+check 'Graph shows no registration without the permission' "$(reads "applications(appId='$GW')" | j error.code)" Authorization_RequestDenied
+curl -s -X PATCH "$B/_sim/apps/$GW" -H 'content-type: application/json' -d "{\"appRoleAssignments\":{\"$GRAPH\":[\"Application.Read.All\",\"DelegatedPermissionGrant.Read.All\"]}}" >/dev/null
+check 'and with it the version of tokens' "$(reads "applications(appId='$GW')" | j api.requestedAccessTokenVersion)" 2
+SP=$(reads "servicePrincipals(appId='$GW')" | j id)
+check 'and the consent of administrators' "$(reads "oauth2PermissionGrants?\$filter=clientId%20eq%20'$SP'" | j value.0.consentType)" AllPrincipals
 
 echo '7. multi-tenant, wrong tenant, guests'
 sign_in frank@fabrikam.onmicrosoft.com "openid profile api://$GW/access_as_user" '' organizations
