@@ -7,6 +7,7 @@ use super::back::see_other;
 use super::callback::refused;
 use super::failure::Failure;
 use super::prompt;
+use super::sign_in::title_of;
 use super::trail::Trail;
 use super::visitor::Visitor;
 use crate::grants::{Leg, UnderWay};
@@ -59,7 +60,7 @@ pub(super) async fn send(
     sent.map_err(|refusal| Failure::of_refusal(&refusal))?;
     let why = if hints.claims.is_some() { ", with what the provider wants to see" } else { "" };
     let host = leg.url.host_str().unwrap_or_default();
-    trail.went("provider", format!("the browser is sent to {host}{why}")).await;
+    trail.went("provider", format!("sent to {} ({host}){why}", title_of(app, name))).await;
     Ok(see_other(leg.url.as_str()))
 }
 

@@ -125,7 +125,7 @@ async fn every_authentication_is_counted_with_its_outcome() {
     until_metric(&world, &events("api_key", "default", "success", ""), 1).await;
     until_metric(&world, &events("api_key", "", "failure", "malformed"), 1).await;
     until_metric(&world, &events("login", "default", "success", ""), 1).await;
-    until_metric(&world, &events("login", "default", "failure", "wrong_password"), 1).await;
+    until_metric(&world, &events("login", "", "failure", "wrong_password"), 1).await;
     let hour = time::OffsetDateTime::now_utc().hour();
     let logins =
         |hour| format!("mcp_user_logins_total{{tenant_id=\"default\",login_method=\"local\",hour=\"{hour:02}\"}}");
