@@ -296,7 +296,7 @@ impl TokenRing {
 
     fn each(&self, mut look: impl FnMut(&Entry)) {
         for shard in &self.0.shards {
-            shard.read().unwrap_or_else(PoisonError::into_inner).values().for_each(|entry| look(entry));
+            shard.read().unwrap_or_else(PoisonError::into_inner).values().for_each(&mut look);
         }
     }
 

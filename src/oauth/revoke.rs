@@ -19,7 +19,8 @@ pub(super) async fn revoke(
     form: Form,
 ) -> Result<Response, Denied> {
     let now = now();
-    let done = app.attempt(source, now, take_back(&app, &headers, &form, now), Denied::is_wrong).await;
+    let done = Box::pin(take_back(&app, &headers, &form, now));
+    let done = app.attempt(source, now, done, Denied::is_wrong).await;
     done.inspect_err(|denied| denied.note(&app))?;
     Ok(UNKEPT.into_response())
 }

@@ -1,7 +1,7 @@
 //! The gateway under load, and what is asked of it.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -73,7 +73,7 @@ impl Gateway {
     }
 }
 
-async fn start(program: &PathBuf, folder: &PathBuf, provider: &str, port: u16) -> anyhow::Result<Process> {
+async fn start(program: &Path, folder: &Path, provider: &str, port: u16) -> anyhow::Result<Process> {
     Start::new(program)
         .args(["serve", "--log=error", "--oidc-role-user=*"])
         .arg(format!("--port={port}"))
