@@ -10,8 +10,10 @@ use crate::world::{PASSWORD, REDIRECT, World, new_browser};
 
 /// A client that an administrator registers; `kind` is `public` or `confidential`.
 async fn registered(world: &World, id: &str, kind: &str) -> String {
-    let order =
-        json!({ "client_id": id, "name": "Desk", "kind": kind, "redirect_uris": ["http://127.0.0.1/callback"] });
+    let order = json!({
+        "client_id": id, "name": "Desk", "kind": kind, "redirect_uris": ["http://127.0.0.1/callback"],
+        "scopes": ["mcp", "admin", "offline_access"],
+    });
     world.rest(Method::POST, "/oauth-clients", &order).await;
     id.to_owned()
 }
@@ -42,9 +44,14 @@ async fn a_registered_client_is_asked_about_once_for_as_much() {
 
     let page = browser.open(&with("mcp")).await.unwrap();
     assert!(as_ada(&mut browser, &page).await.param("code").is_some(), "it was allowed");
-    let page = browser.open(&with("mcp offline_access")).await.unwrap();
-    let consent = as_ada(&mut browser, &page).await;
-    assert!(consent.form("decision").is_ok(), "more is asked about: {}", consent.text());
+    let api = world.url("/api/v1");
+    let at_api = |scope| world.authorize(&[("client_id", &desk), ("scope", scope), ("resource", &api)]);
+    for (scope, why) in [("mcp", "another resource is asked about"), ("mcp admin", "and more")] {
+        let page = browser.open(&at_api(scope)).await.unwrap();
+        let consent = as_ada(&mut browser, &page).await;
+        assert!(consent.form("decision").is_ok(), "{why}: {}", consent.text());
+        browser.submit(&consent, "decision", &[("decision", "allow:arrived")]).await.unwrap();
+    }
     let page =
         browser.open(&world.authorize(&[("client_id", &desk), ("scope", "mcp"), ("prompt", "consent")])).await.unwrap();
     assert!(page.form("decision").is_ok(), "and what the client wants to be asked: {}", page.text());

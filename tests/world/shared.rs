@@ -182,6 +182,8 @@ async fn a_child_that_nobody_uses_is_stopped_and_not_started_by_the_gateway_itse
     for (slug, sharing) in [("shared", "shared"), ("own", "per_session")] {
         let command = json!({"program": stdio_server()});
         world.register_as(&json!({"slug": slug, "transport": "stdio", "command": command, "sharing": sharing})).await;
+        // To find out what there is takes a child.
+        until(|| async { (world.server(slug).await["status"]["state"] == "ready").then_some(()) }).await;
         let client = world.client_at(&format!("/mcp/{slug}"), "2025-11-25").await;
         let mut before = Value::Null;
         for _ in 0..2 {

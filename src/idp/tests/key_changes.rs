@@ -183,9 +183,10 @@ async fn keys_that_are_for_something_else_are_left_out() {
     ];
     keys.fake.always("/keys", Reply::json(200, &json!({"keys": set})));
     assert!(keys.knows("good").await);
-    for id in ["encrypts", "signs", "other", "broken"] {
+    for id in ["encrypts", "signs", "broken"] {
         assert!(!keys.knows(id).await, "{id}");
     }
+    assert_eq!(keys.look("other").await.unwrap_err().class, Class::Forged, "it signs in another way");
 }
 
 #[tokio::test]
