@@ -25,6 +25,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 TICK = os.sysconf("SC_CLK_TCK")
 CONNECTIONS = (1, 32, 256)
+# Tools of the upstream, unless it is told another number.
+TOOLS = 10
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
 
 
@@ -219,6 +221,12 @@ class Gateway:
             time.sleep(0.02)
         fail(f"{slug} does not become ready: {text[:500]}")
 
+    def turn(self, slug, how):
+        """Enables or disables a server."""
+        status, _, text = ask(self.port, "POST", f"/api/v1/servers/{slug}/{how}", {}, {"Authorization": f"Bearer {self.key}"})
+        if status not in (200, 204):
+            fail(f"{how} of {slug} was answered with {status}: {text[:500]}")
+
 
 def open_sessions(gateway, count, path="/mcp", tool=None):
     """Opens sessions of `count` clients over 16 connections, and calls a tool once in each; returns them."""
@@ -396,11 +404,7 @@ def measure(options, folder, processes):
             for name in targets:
                 run(case, connections, name)
     if gateway and options.servers > 1 and not (options.only and options.only not in "tools/list"):
-        for number in range(2, options.servers + 1):
-            gateway.register(f"bench-{number}", f"http://127.0.0.1:{upstream_port}/mcp")
-        case = Case(f"tools/list, {options.servers} servers", "tools/list", {}, at_server=False)
-        for connections in options.connections:
-            run(case, connections, "gateway")
+        measure_lists(options, processes, gateway, upstream_port, run)
     if gateway and options.sessions:
         # A new process, so that what the load left behind is not counted.
         gateway.stop()
@@ -427,6 +431,24 @@ def measure(options, folder, processes):
         del streams
         report["shared_child"] = shared
     return report
+
+
+def measure_lists(options, processes, gateway, upstream_port, run):
+    """`tools/list` at the address of all servers: as many tools of one server, then of many with an equal part each."""
+    servers, tools = options.servers, options.servers * TOOLS
+    wide_port = free_port()
+    wide = processes.start("wide", [str(options.bin_dir / "bench_upstream"), "--port", str(wide_port), "--tools", str(tools)])
+    processes.until_answers(wide, wide_port)
+    gateway.turn("bench", "disable")
+    gateway.register("wide", f"http://127.0.0.1:{wide_port}/mcp")
+    for connections in options.connections:
+        run(Case(f"tools/list, {tools} tools of 1 server", "tools/list", {}, at_server=False), connections, "gateway")
+    gateway.turn("wide", "disable")
+    gateway.turn("bench", "enable")
+    for number in range(2, servers + 1):
+        gateway.register(f"bench-{number}", f"http://127.0.0.1:{upstream_port}/mcp")
+    for connections in options.connections:
+        run(Case(f"tools/list, {tools} tools of {servers} servers", "tools/list", {}, at_server=False), connections, "gateway")
 
 
 def until_listed(gateway):

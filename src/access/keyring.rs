@@ -58,8 +58,10 @@ pub enum AuthError {
         "the identity provider's token is not good here: it must be an access token for this gateway's application"
     )]
     Foreign,
-    /// A good token of an identity provider, of somebody who may not come in.
-    #[error("the identity provider's token is good, but its account may not come in here; ask an administrator")]
+    /// The credential is good, but the identity provider gives its holder nothing here, or took back its word.
+    #[error(
+        "the credential is good, but by the identity provider's word its account may not come in; sign in again, or ask an administrator"
+    )]
     NotLetIn,
     /// The identity provider cannot be asked for what its tokens are verified with.
     #[error("the identity provider cannot be reached to check its token; try again in a moment")]
@@ -97,6 +99,7 @@ pub(super) fn barred(state: &str) -> Option<AuthError> {
     match state {
         "active" => None,
         "disabled" => Some(AuthError::Disabled),
+        "lapsed" => Some(AuthError::NotLetIn),
         _ => Some(AuthError::Suspended),
     }
 }

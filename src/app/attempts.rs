@@ -1,4 +1,4 @@
-//! What is shown from one address is looked at only while not too much of it was wrong.
+//! Who shows too much that is wrong from one address has to wait.
 
 use std::net::IpAddr;
 
@@ -13,8 +13,8 @@ impl App {
         self.attempts.begin(source, now).inspect_err(|exceeded| self.recorder.metrics().throttled(exceeded.limit))
     }
 
-    /// What `source` shows, looked at by `look` unless it has to wait, which is counted. `is_wrong` says which failures count
-    /// against it.
+    /// The password that `source` shows, looked at by `look` unless it has to wait, which is counted. `is_wrong` says which failures
+    /// count against it.
     pub async fn attempt<T, E: From<Exceeded>>(
         &self,
         source: IpAddr,
@@ -28,6 +28,22 @@ impl App {
         let done = look.await;
         if done.as_ref().is_err_and(is_wrong) {
             self.attempts.was_wrong(source, now);
+        }
+        done
+    }
+
+    /// What came of a secret, a code or a token that `source` showed. What is right never waits; of what is wrong by `is_wrong`, too
+    /// much is told to, which is counted.
+    pub fn judged<T, E: From<Exceeded>>(
+        &self,
+        source: IpAddr,
+        now: OffsetDateTime,
+        done: Result<T, E>,
+        is_wrong: impl FnOnce(&E) -> bool,
+    ) -> Result<T, E> {
+        if done.as_ref().is_err_and(is_wrong) {
+            let waits = self.attempts.was_no_token(source, now);
+            waits.inspect_err(|exceeded| self.recorder.metrics().throttled(exceeded.limit))?;
         }
         done
     }

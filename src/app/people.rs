@@ -24,6 +24,19 @@ impl App {
         self.grants.account_for(&tenant, &known, now).await
     }
 
+    /// The same for somebody whom the provider has let sign in just now: if it took back its word before, that is over.
+    pub async fn account_at_sign_in(
+        &self,
+        person: &idp::Person,
+        role: Role,
+        now: OffsetDateTime,
+    ) -> Result<Account, Refusal> {
+        if self.grants.is_vouched_for(&person.issuer, &person.subject).await? {
+            self.changed().await?;
+        }
+        self.account_of(person, role, now).await
+    }
+
     /// Whose `person` is; `access_denied` when no tenant names their directory.
     pub async fn tenant_of(&self, person: &idp::Person) -> Result<TenantId, Refusal> {
         match person.directory {

@@ -132,6 +132,11 @@ impl App {
         self.grants.login_refused(&login.tenant, login.id, state, reason, claims, now).await?;
         let all = matches!(detail, "disabled" | "no_role" | "refused" | "other_tenant" | "unknown_directory");
         let which = if all { Ids::User(login.user) } else { Ids::Login(login.id) };
+        // Keys are no sessions, and what a provider says of a person holds for them too.
+        if matches!(detail, "disabled" | "no_role" | "refused") {
+            self.store.set_lapsed(&login.tenant, login.user, true).await?;
+            self.changed().await?;
+        }
         self.end_sessions(&login.tenant, which, End { reason: EndReason::Error, detail }).await?;
         let text = if state == LoginState::NeedsInteraction {
             "the identity provider wants to see the person again; sign in again"

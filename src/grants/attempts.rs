@@ -1,5 +1,7 @@
 //! How often one address may begin a sign-in, and how often what it shows may be wrong, before it has to wait: whoever guesses,
 //! or asks again and again with what is good no longer, costs the gateway little and others nothing. What is right is not counted.
+//! Passwords, which can be guessed, are not even looked at then; secrets and tokens, which cannot, are: else any page in a browser of
+//! an office could keep that whole office waiting.
 //!
 //! There is no limit of all addresses together, which a flood could reach for everybody.
 
@@ -16,14 +18,16 @@ use crate::config::SignIn;
 #[derive(Debug)]
 pub struct Attempts {
     begun: Limits,
-    failed: Limits,
+    passwords: Limits,
+    tokens: Limits,
 }
 
 impl Attempts {
     /// As the settings want them.
     pub fn new(settings: &SignIn) -> Self {
         let limits = |count| Limits::new(Rate::per_minute(count), None, SOURCES);
-        Self { begun: limits(settings.rate_limit_sign_in_rpm), failed: limits(settings.rate_limit_failures_rpm) }
+        let failures = settings.rate_limit_failures_rpm;
+        Self { begun: limits(settings.rate_limit_sign_in_rpm), passwords: limits(failures), tokens: limits(failures) }
     }
 
     /// One more sign-in begins.
@@ -31,15 +35,20 @@ impl Attempts {
         self.begun.take(address, now)
     }
 
-    /// Whether `address` may show a secret, a code, a token or a password.
+    /// Whether `address` may show a password.
     pub fn may_show(&self, address: IpAddr, now: OffsetDateTime) -> Result<(), Exceeded> {
-        self.failed.check(address, now)
+        self.passwords.check(address, now)
     }
 
-    /// What it showed was wrong.
+    /// The password that it showed was wrong.
     pub fn was_wrong(&self, address: IpAddr, now: OffsetDateTime) {
         // It may have been shown beside others when there was room for one more only: then it waits as they do.
-        _ = self.failed.take(address, now);
+        _ = self.passwords.take(address, now);
+    }
+
+    /// The secret, code or token that it showed was wrong; or too many were.
+    pub fn was_no_token(&self, address: IpAddr, now: OffsetDateTime) -> Result<(), Exceeded> {
+        self.tokens.take(address, now)
     }
 }
 

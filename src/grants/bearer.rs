@@ -27,6 +27,8 @@ pub enum Vouched {
         login_method: String,
         /// No longer than until then.
         until: OffsetDateTime,
+        /// Only if its account has no greater role: that of who trusts the issuer.
+        at_most: Role,
     },
 }
 
@@ -94,7 +96,7 @@ impl Clients {
         if !own.iter().any(named) {
             return Err(no_good("other_workload").because(format!("of the trusted issuer {}", trust.name)));
         }
-        Ok(Vouched::Itself { login_method: login_method(&trust.name), until: proved.until })
+        Ok(Vouched::Itself { login_method: login_method(&trust.name), until: proved.until, at_most: trust.trusted_by })
     }
 
     async fn person(

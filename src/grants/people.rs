@@ -143,6 +143,18 @@ impl Grants {
         }
     }
 
+    /// Whom the provider has let sign in just now is let in again here, if it took back its word before; then `true`.
+    pub async fn is_vouched_for(&self, issuer: &str, subject: &str) -> Result<bool, Refusal> {
+        let store = &self.0.store;
+        let Some(row) = store.user_of_subject(issuer, subject).await? else { return Ok(false) };
+        let tenant = tenant_of(&row.tenant_id)?;
+        let again = store.has_lapsed(&tenant, row.id).await?;
+        if again {
+            store.set_lapsed(&tenant, row.id, false).await?;
+        }
+        Ok(again)
+    }
+
     async fn known(
         &self,
         tenant: &TenantId,
@@ -158,6 +170,9 @@ impl Grants {
         }
         if row.state != "active" {
             return refuse("disabled", "the account is disabled here; ask an administrator of this gateway");
+        }
+        if self.0.store.has_lapsed(tenant, row.id).await? {
+            return refuse("lapsed", "the identity provider took back its word for you; sign in again");
         }
         let (display_name, directory, role) =
             (display_name(person), person.directory().or(row.directory.clone()), person.role_in(tenant).as_str());

@@ -29,6 +29,7 @@ pub async fn create(
     now: OffsetDateTime,
 ) -> Result<TrustView, AccessError> {
     let (name, issuer, spec) = read(order).map_err(AccessError::Invalid)?;
+    let spec = Spec { trusted_by: admin.role(), ..spec };
     may_have(admin, &spec)?;
     // Whoever says which keys an issuer has speaks in its name, and people of it may be above.
     if spec.parts.profiles.contains(&Profile::IdJag) && spec.parts.has_own_keys() && admin.role() < Role::Admin {
@@ -75,6 +76,8 @@ pub(super) struct Trust {
     pub(super) name: String,
     pub(super) keys: KeySource,
     pub(super) scopes: ScopeSet,
+    /// The role of who said so: no program gets a greater one by it.
+    pub(super) trusted_by: Role,
     parts: model::Parts,
 }
 
@@ -91,7 +94,8 @@ impl Trust {
         if !spec.parts.profiles.contains(&profile) {
             return Ok(None);
         }
-        Ok(Some(Self { keys: spec.keys(&row)?, name: row.name, scopes: spec.scopes, parts: spec.parts }))
+        let keys = spec.keys(&row)?;
+        Ok(Some(Self { keys, name: row.name, scopes: spec.scopes, trusted_by: spec.trusted_by, parts: spec.parts }))
     }
 
     /// How its assertions may be signed.
@@ -123,7 +127,7 @@ async fn row(store: &Store, admin: &Admin, name: &str) -> Result<TrustRow, Acces
     Ok(store.trusted_issuer(admin.tenant(), name).await?.ok_or(StoreError::Missing)?)
 }
 
-/// Fails for trust that gives a role above the administrator's own.
+/// Fails for trust that gives a role above the administrator's own, or that somebody above decided.
 fn may_have(admin: &Admin, spec: &Spec) -> Result<(), AccessError> {
-    admin.may_give(spec.parts.greatest_role().unwrap_or(Role::User))
+    admin.may_give(spec.parts.greatest_role().unwrap_or(Role::User).max(spec.trusted_by))
 }

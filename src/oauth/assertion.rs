@@ -31,7 +31,14 @@ pub(super) async fn of_assertion(
     }
     let shown = form.required("assertion", "show what the issuer signed: assertion (RFC 7523)")?;
     match app.clients.vouched(client, tenant, shown, app.issuer.as_str(), now).await? {
-        Vouched::Itself { login_method, until } => {
+        Vouched::Itself { login_method, until, at_most } => {
+            let own = match service {
+                Some(account) => app.store.user(tenant, account.uuid()).await?,
+                None => None,
+            };
+            if own.and_then(|row| Role::parse(&row.role)).is_none_or(|role| role > at_most) {
+                return Err(bad_assertion("untrusted"));
+            }
             of_itself_until(app, client, form, login_method, Some(until), now).await
         }
         Vouched::Person(who) => introduced(app, client, tenant, form, *who, now).await,
@@ -92,11 +99,12 @@ async fn introduced(
 }
 
 /// The role of the person's account. Of somebody of a provider with which people sign in here, signing in says it, and an
-/// introduction to a client changes nothing of it: until then it is a user's.
+/// introduction to a client changes nothing of it. Who never did is not known yet: whose the person is, and whether people of that
+/// directory are let in, is decided there.
 async fn role(app: &App, who: &Introduced) -> Result<Role, Refusal> {
     if !app.providers.sign_in(&who.issuer) {
         return Ok(who.role);
     }
     let known = app.store.user_of_subject(&who.issuer, &who.subject).await?;
-    Ok(known.and_then(|row| Role::parse(&row.role)).unwrap_or(Role::User))
+    known.and_then(|row| Role::parse(&row.role)).ok_or_else(|| bad_assertion("never_signed_in"))
 }

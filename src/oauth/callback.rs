@@ -173,7 +173,7 @@ async fn known(
             return Err(refused(visitor, under, trail, name, &IdpError::new(Class::Refused, detail), "account").await);
         }
     };
-    let account = match app.account_of(person, role, now()).await {
+    let account = match app.account_at_sign_in(person, role, now()).await {
         Ok(account) => account,
         Err(refusal) => return Err(no_account(visitor, under, trail, person, &refusal).await),
     };

@@ -19,8 +19,8 @@ pub(super) async fn revoke(
     form: Form,
 ) -> Result<Response, Denied> {
     let now = now();
-    let done = Box::pin(take_back(&app, &headers, &form, now));
-    let done = app.attempt(source, now, done, Denied::is_wrong).await;
+    let done = Box::pin(take_back(&app, &headers, &form, now)).await;
+    let done = app.judged(source, now, done, Denied::is_wrong);
     done.inspect_err(|denied| denied.note(&app))?;
     Ok(UNKEPT.into_response())
 }

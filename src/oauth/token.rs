@@ -47,8 +47,8 @@ pub(super) async fn token(
         GrantType::TokenExchange => "validate",
     };
     let mut seen = Seen { tenant: None, method };
-    let give = Box::pin(give(&app, &headers, &form, kind, &mut seen, now));
-    let given = app.attempt(source, now, give, Denied::is_wrong).await;
+    let given = Box::pin(give(&app, &headers, &form, kind, &mut seen, now)).await;
+    let given = app.judged(source, now, given, Denied::is_wrong);
     noting::note(&app, source, &form, kind, &given).await;
     // That somebody signed in was counted when they did.
     if given.is_err() || kind != GrantType::AuthorizationCode {

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use axum::extract::FromRequestParts;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use http::header::SET_COOKIE;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::back::see_other;
 use super::cookies::Cookies;
@@ -42,12 +42,17 @@ impl Visitor {
 }
 
 impl FromRequestParts<App> for Visitor {
-    /// On to the gateway's own address.
+    /// On to the gateway's own address, or that it is no page that is asked for.
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Response> {
         if let Some(url) = at_home(parts, &app.issuer) {
             return Err(see_other(&url));
+        }
+        if !is_page(&parts.headers) {
+            return Err(
+                (StatusCode::BAD_REQUEST, "this is a page, to be opened in a window of its own\n").into_response()
+            );
         }
         Ok(Self {
             app: app.clone(),
@@ -57,6 +62,12 @@ impl FromRequestParts<App> for Visitor {
             address: Source::of(&parts.extensions).0,
         })
     }
+}
+
+/// Whether a page is asked for, and no image or the like of another one (`Sec-Fetch-Dest`, Fetch Metadata section 2.1): else any site
+/// could begin sign-ins in the name of whoever looks at it. Older browsers and programs say nothing.
+fn is_page(headers: &HeaderMap) -> bool {
+    headers.get_all("sec-fetch-dest").iter().all(|dest| dest == "document")
 }
 
 fn unsent(headers: &HeaderMap) -> bool {

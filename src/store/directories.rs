@@ -12,12 +12,13 @@ pub enum Whose {
     Of(String),
     /// Nobody's, though others are named.
     Nobodys,
-    /// No directory is named by any tenant.
+    /// No directory was ever named by any tenant.
     Unsettled,
 }
 
-/// Whether there is any: 1 or 0.
-pub(super) const ANY: &str = "SELECT COUNT(*) FROM (SELECT 1 FROM directories LIMIT 1) AS some_of_them";
+/// Whether any was ever named: 1 or 0. When the last name goes, nobody is let in whom a name kept out.
+pub(super) const SETTLED: &str = "SELECT COUNT(*) FROM counters WHERE name = 'directories_settled'";
+pub(super) const SETTLE_FOR_GOOD: &str = "INSERT INTO counters (name, value) VALUES ('directories_settled', 1)";
 pub(super) const HOLDER: &str = "SELECT tenant_id FROM directories WHERE id = $1";
 pub(super) const CLEAR: &str = "DELETE FROM directories WHERE tenant_id = $1";
 pub(super) const NAME: &str = "INSERT INTO directories (id, tenant_id) VALUES ($1, $2)";
@@ -29,7 +30,7 @@ pub(super) const SETTLE: &str = "INSERT INTO directories (id, tenant_id)
 /// Makes `$directories` those of the tenant, in the transaction `$tx`.
 macro_rules! name_directories {
     ($tx:ident, $tenant:expr, $directories:expr) => {{
-        let before: i64 = sqlx::query_scalar($crate::store::directories::ANY).fetch_one(&mut *$tx).await?;
+        let before: i64 = sqlx::query_scalar($crate::store::directories::SETTLED).fetch_one(&mut *$tx).await?;
         sqlx::query($crate::store::directories::CLEAR).bind($tenant.as_str()).execute(&mut *$tx).await?;
         for directory in $directories {
             let name = directory.to_string();
@@ -42,6 +43,7 @@ macro_rules! name_directories {
         }
         if before == 0 && !$directories.is_empty() {
             sqlx::query($crate::store::directories::SETTLE).execute(&mut *$tx).await?;
+            sqlx::query($crate::store::directories::SETTLE_FOR_GOOD).execute(&mut *$tx).await?;
         }
     }};
 }
@@ -56,7 +58,7 @@ impl Store {
         if let Some(tenant) = held {
             return Ok(Whose::Of(tenant));
         }
-        let any: i64 = on!(read self, db => sqlx::query_scalar(ANY).fetch_one(db).await?);
+        let any: i64 = on!(read self, db => sqlx::query_scalar(SETTLED).fetch_one(db).await?);
         Ok(if any > 0 { Whose::Nobodys } else { Whose::Unsettled })
     }
 

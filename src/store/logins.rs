@@ -90,14 +90,16 @@ impl Store {
         Ok(done > 0)
     }
 
-    /// Up to `limit` active ones of every tenant that were checked before `before` and whose grants were used since, the
-    /// longest waiting first. They are marked as checked at `now`: of several processes that ask, one gets each.
+    /// Up to `limit` active ones of every tenant that were checked before `before` and whose grants, or whose account's keys, were
+    /// used since, the longest waiting first. They are marked as checked at `now`: of several processes that ask, one gets each.
     pub async fn claim_due_logins(&self, before: i64, now: i64, limit: i64) -> Result<Vec<LoginRow>, StoreError> {
         let text = "UPDATE logins SET checked_at = $1
             WHERE state = 'active' AND tokens IS NOT NULL AND checked_at < $2 AND id IN
             (SELECT l.id FROM logins l WHERE l.state = 'active' AND l.tokens IS NOT NULL AND l.checked_at < $2
-             AND EXISTS (SELECT 1 FROM grants g
-                WHERE g.login_id = l.id AND g.ended_at IS NULL AND g.last_used_at > l.checked_at)
+             AND (EXISTS (SELECT 1 FROM grants g
+                    WHERE g.login_id = l.id AND g.ended_at IS NULL AND g.last_used_at > l.checked_at)
+                OR EXISTS (SELECT 1 FROM api_keys k WHERE k.tenant_id = l.tenant_id AND k.user_id = l.user_id
+                    AND k.revoked_at IS NULL AND k.last_used_at > l.checked_at))
              ORDER BY l.checked_at LIMIT $3)
             RETURNING *";
         Ok(on!(brief self, tx => {
@@ -130,11 +132,18 @@ impl Store {
     }
 
     /// Removes up to 1,000 that were made before `before` and that no live grant rests on; says how many. One that says what the
-    /// provider wants to see stays until `parked`.
+    /// provider wants to see stays until `parked`, and the newest by which the holder of API keys can be asked about as long as
+    /// there are any.
     pub async fn purge_logins(&self, before: i64, parked: i64) -> Result<u64, StoreError> {
         let text = "DELETE FROM logins WHERE id IN
             (SELECT l.id FROM logins l WHERE l.created_at < $1 AND (l.claims IS NULL OR l.checked_at < $2)
-             AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.login_id = l.id AND g.ended_at IS NULL) LIMIT 1000)";
+             AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.login_id = l.id AND g.ended_at IS NULL)
+             AND NOT (l.state = 'active' AND l.tokens IS NOT NULL
+                AND EXISTS (SELECT 1 FROM api_keys k WHERE k.tenant_id = l.tenant_id AND k.user_id = l.user_id
+                    AND k.revoked_at IS NULL)
+                AND NOT EXISTS (SELECT 1 FROM logins n WHERE n.tenant_id = l.tenant_id AND n.user_id = l.user_id
+                    AND n.state = 'active' AND n.tokens IS NOT NULL AND n.created_at > l.created_at))
+             LIMIT 1000)";
         Ok(on!(brief self, tx => {
             sqlx::query(text).bind(before).bind(parked).execute(&mut *tx).await?.rows_affected()
         }))

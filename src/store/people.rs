@@ -1,5 +1,7 @@
 //! Accounts that an identity provider vouches for, by issuer and subject. Such an account is never found by its name.
 
+use uuid::Uuid;
+
 use super::users::{ACTIVE_ADMINS, UserRow};
 use super::{Store, StoreError};
 use crate::id::TenantId;
@@ -9,6 +11,24 @@ impl Store {
     pub async fn user_of_subject(&self, issuer: &str, subject: &str) -> Result<Option<UserRow>, StoreError> {
         let text = "SELECT * FROM users WHERE issuer = $1 AND subject = $2";
         Ok(on!(read self, db => sqlx::query_as(text).bind(issuer).bind(subject).fetch_optional(db).await?))
+    }
+
+    /// Whether the provider has taken back its word for an account.
+    pub async fn has_lapsed(&self, tenant: &TenantId, id: Uuid) -> Result<bool, StoreError> {
+        let text = "SELECT COUNT(*) FROM users WHERE tenant_id = $1 AND id = $2 AND lapsed";
+        let count: i64 = on!(read self, db => {
+            sqlx::query_scalar(text).bind(tenant.as_str()).bind(id).fetch_one(db).await?
+        });
+        Ok(count > 0)
+    }
+
+    /// Notes that the provider takes back its word for an account, or gives it again.
+    pub async fn set_lapsed(&self, tenant: &TenantId, id: Uuid, lapsed: bool) -> Result<(), StoreError> {
+        let text = "UPDATE users SET lapsed = $1 WHERE tenant_id = $2 AND id = $3 AND issuer IS NOT NULL";
+        on!(change self, tx => {
+            sqlx::query(text).bind(lapsed).bind(tenant.as_str()).bind(id).execute(&mut *tx).await?;
+        });
+        Ok(())
     }
 
     /// Writes role, display name and directory that a provider gives; says whether the role was written. The last who can

@@ -80,7 +80,8 @@ pub async fn admit(app: &App, headers: &HeaderMap, what: Opening<'_>) -> Result<
             | AuthError::WrongResource
             | AuthError::LacksScope
             | AuthError::Foreign
-            | AuthError::NotLetIn,
+            | AuthError::NotLetIn
+            | AuthError::ProviderAway,
         ) => "validate",
         _ => "api_key",
     };

@@ -198,10 +198,26 @@ async fn a_provider_that_is_ill_ends_no_session_and_one_that_says_no_does() {
     assert_eq!(state(login).await, LoginState::Active);
 
     let (second, login) = signed_in(&world, &entra, BOB).await;
+    let order = json!({"name": "a script", "username": BOB, "servers": ["*"], "tools": ["*"]});
+    let key = world.rest("POST", "/keys", order).await.expect(201).json()["key"].as_str().unwrap().to_owned();
+    world.get("/api/v1/me", &key).await.expect(200);
     entra.post(&format!("/_sim/users/{BOB}/disable"), json!({})).await.unwrap();
     assert_eq!(world.refresh(&second, &[]).await.error(), (400, "invalid_grant".to_owned()));
     assert_eq!(state(login).await, LoginState::Dead);
     me(&given).await.expect(401);
+    // A key is no session, and ends all the same; nobody but the provider gives it back, at a sign-in.
+    world.get("/api/v1/me", &key).await.expect(401);
+    entra.post(&format!("/_sim/users/{BOB}/enable"), json!({})).await.unwrap();
+    world.get("/api/v1/me", &key).await.expect(401);
+    let tokens = entra.token(BOB, json!({})).await.unwrap();
+    world.get("/api/v1/me", &tokens).await.expect(401);
+    comes_back(&entra, &world, "entra").await;
+    let mut browser = Browser::new();
+    let page = browser.open(&world.uri("/access")).await.unwrap();
+    let there = browser.submit(&page, "provider", &[("provider", "entra")]).await.unwrap();
+    let end = entra.sign_in(&mut browser, there, BOB).await.unwrap();
+    assert_eq!(end.url.path(), "/access", "{}", end.text());
+    world.get("/api/v1/me", &key).await.expect(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

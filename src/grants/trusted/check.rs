@@ -110,7 +110,7 @@ pub(super) fn read(order: TrustOrder) -> Result<(String, String, Spec), Vec<Fiel
         roles_claim: order.roles_claim,
         roles: order.roles,
     };
-    Ok((order.name, order.issuer, Spec { parts, scopes }))
+    Ok((order.name, order.issuer, Spec { parts, scopes, trusted_by: Role::TenantAdmin }))
 }
 
 fn check_roles(

@@ -109,6 +109,14 @@ pub(super) struct Spec {
     #[serde(flatten)]
     pub(super) parts: Parts,
     pub(super) scopes: ScopeSet,
+    /// The role of who said so: whoever decides whom to believe could speak in the issuer's name.
+    #[serde(default = "least")]
+    pub(super) trusted_by: Role,
+}
+
+/// The least role that says whom to trust.
+fn least() -> Role {
+    Role::TenantAdmin
 }
 
 impl Spec {
@@ -152,7 +160,7 @@ impl Parts {
 }
 
 pub(super) fn view(row: TrustRow) -> Result<TrustView, StoreError> {
-    let Spec { parts, scopes } = Spec::of(&row)?;
+    let Spec { parts, scopes, .. } = Spec::of(&row)?;
     Ok(TrustView {
         name: row.name,
         issuer: row.issuer,

@@ -26,6 +26,8 @@ pub(super) async fn note(app: &App, source: IpAddr, form: &Form, kind: GrantType
         }
         // What it read on the way was read for this, and begins no sign-in.
         Ok(_) => drop(app.grants.preludes().take(source, client_id, now())),
+        // Who has to wait costs nothing more.
+        Err(denied) if denied.reason() == "throttled" => {}
         Err(denied) => refused(app, source, form, kind, denied).await,
     }
 }

@@ -1,0 +1,73 @@
+//! What it costs each request to find out who shows an access token that this process has seen: the text of the header is read, its
+//! SHA-256 looked up, and looked at whether it is still good and opens the resource. No database is asked.
+//!
+//! `cargo bench --bench token_check`
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a measurement")]
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use futures_util::FutureExt as _;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+use mcp_registry_gateway::access::{Direct, Opening, Role};
+use mcp_registry_gateway::config::{DotEnv, Settings};
+use mcp_registry_gateway::crypto::{TokenKind, new_token};
+use mcp_registry_gateway::id::TenantId;
+use mcp_registry_gateway::serve;
+use mcp_registry_gateway::web::caller::authenticate;
+use time::{Duration, OffsetDateTime};
+use uuid::Uuid;
+
+/// Live tokens at a time: one whose entry stays in the processor's cache, and so many that hardly any does.
+const LIVE: [usize; 2] = [1, 100_000];
+
+fn token_check(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let folder = std::env::temp_dir().join(format!("mcp-gateway-bench-{}", Uuid::now_v7()));
+    let args = ["--port=0".to_owned(), format!("--data-dir={}", folder.display()), "--log=error".to_owned()];
+    let settings = Settings::from_args(args, &DotEnv::default()).unwrap();
+    let (app, _running) = runtime.block_on(serve::start(settings)).unwrap();
+
+    let mut group = criterion.benchmark_group("token check");
+    group.throughput(Throughput::Elements(1));
+    for live in LIVE {
+        let now = OffsetDateTime::now_utc();
+        let shown: Vec<(String, HeaderMap)> = (0..live)
+            .map(|number| {
+                let token = new_token(TokenKind::Access).expose().to_owned();
+                let name = format!("person-{number}");
+                let who = Direct {
+                    issuer: "https://idp.example.com",
+                    subject: &name,
+                    provider: "idp",
+                    tenant: TenantId::default_tenant(),
+                    user: Uuid::now_v7(),
+                    username: &name,
+                    role: Role::User,
+                    app_only: false,
+                    expires_at: now + Duration::hours(1),
+                };
+                app.tokens.admit(&token, &who, now);
+                let header = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
+                (token, HeaderMap::from_iter([(AUTHORIZATION, header)]))
+            })
+            .collect();
+        let mut next = shown.iter().cycle();
+        group.bench_function(format!("look-up among {live}"), |bencher| {
+            bencher.iter(|| app.tokens.known(black_box(&next.next().unwrap().0), now).unwrap());
+        });
+        group.bench_function(format!("whole, among {live}"), |bencher| {
+            bencher.iter(|| {
+                let headers = &next.next().unwrap().1;
+                authenticate(&app, black_box(headers), Opening::All).now_or_never().unwrap().unwrap()
+            });
+        });
+    }
+    group.finish();
+    _ = std::fs::remove_dir_all(folder);
+}
+
+criterion_group!(benches, token_check);
+criterion_main!(benches);
