@@ -67,6 +67,7 @@ async fn introduced(
         let text = "none of the scopes that are asked for is allowed by the assertion, its issuer, the client and the resource";
         return Err(Refusal::new(OauthCode::InvalidScope, "scope", text));
     }
+    let role = role(app, &who).await?;
     // Last of all that can be wrong with it: what is refused may be mended and shown again.
     if !app.grants.spend_assertion(&who.issuer, &who.jti, who.until).await? {
         return Err(bad_assertion("replayed"));
@@ -77,7 +78,7 @@ async fn introduced(
         username: &who.username,
         display_name: who.display_name.as_deref(),
         directory: None,
-        role: role(app, &who).await?,
+        role,
     };
     let account = app.grants.account_for(tenant, &person, now).await.map_err(|refusal| match refusal.code {
         OauthCode::AccessDenied => Refusal { code: OauthCode::InvalidGrant, ..refusal },
@@ -106,5 +107,8 @@ async fn role(app: &App, who: &Introduced) -> Result<Role, Refusal> {
         return Ok(who.role);
     }
     let known = app.store.user_of_subject(&who.issuer, &who.subject).await?;
-    known.and_then(|row| Role::parse(&row.role)).ok_or_else(|| bad_assertion("never_signed_in"))
+    known.and_then(|row| Role::parse(&row.role)).ok_or_else(|| {
+        let text = "people of this issuer sign in at this gateway once, before it introduces them to clients";
+        Refusal::new(OauthCode::InvalidGrant, "never_signed_in", text)
+    })
 }

@@ -81,6 +81,9 @@ on_both! {
         assert!(stands().await);
 
         name(store, &acme, &[]).await.unwrap();
+        assert!(!stands().await, "though no directory is named any more");
+        let nobodys = grants.tenant_of_directory(FABRIKAM).await.unwrap_err();
+        assert_eq!(nobodys.reason, "unknown_directory", "nor does anybody come in as one of the first tenant's");
         name(store, ours, &[FABRIKAM]).await.unwrap();
         assert!(!stands().await, "at once");
         let again = grants.account_for(ours, &person(FABRIKAM, Role::User), house.now).await;

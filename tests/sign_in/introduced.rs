@@ -132,11 +132,13 @@ async fn who_signs_in_here_keeps_the_role_of_signing_in_when_introduced() {
     let introduced = async |user: &str| {
         let jag = introduction(&entra, &world, user, &world.uri("/api/v1")).await;
         let fields = [("grant_type", BEARER), ("client_id", "editor"), ("client_secret", secret), ("assertion", &jag)];
-        let given = world.token(&fields).await.expect(200).json();
-        world.get("/api/v1/me", given["access_token"].as_str().unwrap()).await.expect(200).json()
+        world.token(&fields).await
     };
-    assert_eq!(introduced(BOB).await["role"], "user", "he never signed in");
-    let me = introduced(ALICE).await;
+    let bob = introduced(BOB).await;
+    assert_eq!(bob.error(), (400, "invalid_grant".to_owned()), "he never signed in");
+    assert!(bob.text.contains("sign in at this gateway once"), "{}", bob.text);
+    let given = introduced(ALICE).await.expect(200).json();
+    let me = world.get("/api/v1/me", given["access_token"].as_str().unwrap()).await.expect(200).json();
     assert_eq!((&me["user_id"], &me["role"]), (&direct["user_id"], &json!("admin")), "one person, one account");
     assert_eq!(world.get("/api/v1/me", &token).await.expect(200).json()["role"], "admin");
 }

@@ -110,3 +110,25 @@ async fn a_platform_may_say_another_audience_and_vouches_for_no_people() {
         refused.text
     );
 }
+
+#[tokio::test]
+async fn who_says_whom_to_trust_gives_no_program_a_greater_role_than_the_own() {
+    let world = World::start().await;
+    let boss = json!({
+        "client_id": "build", "name": "Build", "kind": "service", "role": "admin", "scopes": ["mcp", "admin"],
+        "workloads": [{"issuer": CLUSTER, "subject": POD}],
+    });
+    world.rest("POST", "/oauth-clients", boss).await.expect(201);
+    let (ada, _) = world.tokens("/api/v1", "mcp admin").await;
+    let bearer = format!("Bearer {ada}");
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    let order = json!({"name": "cluster", "issuer": CLUSTER, "profiles": ["workload"], "jwks": {"keys": [public()]}});
+    world.send("POST", "/api/v1/trusted-issuers", &headers, &order.to_string()).await.expect(201);
+    let token = signed(None, &pod(&world, json!({})), &key());
+    assert_eq!(as_build(&world, &token, &[]).await.error(), invalid("invalid_grant"), "she could sign it herself");
+
+    world.rest("DELETE", "/trusted-issuers/cluster", Value::Null).await.expect(204);
+    world.rest("POST", "/trusted-issuers", order).await.expect(201);
+    as_build(&world, &token, &[]).await.expect(200);
+    world.send("DELETE", "/api/v1/trusted-issuers/cluster", &headers, "").await.expect(403);
+}
