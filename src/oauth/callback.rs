@@ -183,11 +183,10 @@ async fn known(
     Ok(account)
 }
 
-/// Notes who it is, for the tenant whose directory names the person.
+/// Notes who it is, for the tenant whose the person is, if it is any's.
 async fn is_by(visitor: &Visitor, trail: &Trail, person: &Person) {
-    if let Ok(tenant) = visitor.app.tenant_of(person).await {
-        trail.is_by(&tenant, &person.username).await;
-    }
+    let tenant = visitor.app.tenant_of(person).await.ok();
+    trail.is_by(tenant.as_ref(), &person.username).await;
 }
 
 /// The page for somebody who is known and does not come in. Whoever is asked finds the directory on it.

@@ -127,6 +127,7 @@ async fn give(visitor: &Visitor, under: &UnderWay, trail: &Trail, arrival: Arriv
             _ => false,
         };
         if !remembered {
+            trail.went("asked", "signed in, and asked whether to allow it").await;
             return consent::ask(visitor, under, &client, arrival).await.map(Done::Asked);
         }
         trail.went("consent", "the person allowed it before").await;

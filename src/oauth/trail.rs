@@ -78,8 +78,8 @@ impl Trail {
     }
 
     /// It is known what the person is called, whether or not an account comes of it.
-    pub(super) async fn is_by(&self, tenant: &TenantId, username: &str) {
-        self.write([], TraceNote { tenant: Some(tenant), username: Some(username), ..TraceNote::default() }).await;
+    pub(super) async fn is_by(&self, tenant: Option<&TenantId>, username: &str) {
+        self.write([], TraceNote { tenant, username: Some(username), ..TraceNote::default() }).await;
     }
 
     /// It is known who it is.

@@ -46,6 +46,51 @@ fn never_came(step: &str) -> Option<&'static str> {
 /// Reasons with what to do; a step's name where the word alone would not say which it is.
 const ADVICE: &[(&str, &str, &str)] = &[
     (
+        "other_tenant",
+        "account",
+        "The account is of another tenant, in which it was made: an administrator of that one removes it (`mcp-gateway users remove \
+         NAME`), or the directory is named there again.",
+    ),
+    (
+        "unknown_directory",
+        "",
+        "No tenant names the person's directory: `mcp-gateway tenants edit TENANT --directory GUID`, with all of that tenant's in \
+         one call.",
+    ),
+    ("suspended", "", "The tenant is suspended: `mcp-gateway tenants edit TENANT --resume`."),
+    (
+        "lapsed",
+        "",
+        "The identity provider has said that the person may not come in. When it lets the person in again, signing in at the \
+         gateway's pages is enough.",
+    ),
+    (
+        "not_anew",
+        "",
+        "The program wants the person to sign in anew, and the provider took an earlier sign-in: begin again.",
+    ),
+    (
+        "untrusted",
+        "assertion",
+        "Nobody here trusts the issuer for this, or only somebody of a lesser role than the program's: `mcp-gateway trust list`.",
+    ),
+    (
+        "never_signed_in",
+        "",
+        "People of this issuer sign in at the gateway once, before it introduces them to programs: ask the person to open the \
+         gateway's address with /access.",
+    ),
+    (
+        "other_client",
+        "assertion",
+        "The issuer made the assertion for another client id: tell it the one that the program has here.",
+    ),
+    (
+        "expired",
+        "assertion",
+        "The assertion was too old, or good for too long; get a new one, and see that the clocks agree.",
+    ),
+    (
         "unknown_client",
         "",
         "In the program, remove the connection to this gateway and add it anew, so that it registers again. Client ids end when \

@@ -19,7 +19,8 @@ pub fn awaited(steps: &[Step]) -> Option<Awaited> {
         "challenge" => ("metadata", "the program never asked where to sign in"),
         "metadata" | "register" => ("authorize", "the program never sent a browser to sign in"),
         "authorize" => ("client", "the gateway did not come to look at the program: it may have been stopped"),
-        "client" | "request" => ("consent", "the person never answered the page that asks for consent"),
+        "client" | "request" => ("consent", "the person never answered the page that was shown"),
+        "asked" => ("consent", "the person never answered the page that asks for consent"),
         "sign_in" => ("account", "the person never signed in"),
         "consent" => ("account", "the person agreed and never signed in"),
         "provider" => {

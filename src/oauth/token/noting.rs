@@ -35,7 +35,12 @@ pub(super) async fn note(app: &App, source: IpAddr, form: &Form, kind: GrantType
 async fn refused(app: &App, source: IpAddr, form: &Form, kind: GrantType, denied: &Denied) {
     let refusal = denied.refusal();
     let client_id = form.get("client_id").filter(|id| !id.is_empty());
-    let name = if kind == GrantType::RefreshToken { "refresh" } else { "token" };
+    let name = match kind {
+        GrantType::RefreshToken => "refresh",
+        GrantType::JwtBearer => "assertion",
+        GrantType::TokenExchange => "exchange",
+        _ => "token",
+    };
     let who = client_id.map_or_else(|| "a program".to_owned(), quoted);
     let detail = format!("{who} at {source} got no token for its {}: {}", shown(kind), told(refusal));
     let step = Step::bad(name, refusal.reason, detail, now());
