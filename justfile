@@ -23,6 +23,11 @@ run *ARGS="demo":
 bench *ARGS:
     bench/run.sh {{ARGS}}
 
+# Measure signing in, live tokens and a flood of registrations
+bench-sign-in *ARGS:
+    cargo build --release --bin mcp-gateway
+    cargo run --release --package testkit --bin bench_sign_in -- {{ARGS}}
+
 # Accept changed snapshots after looking at each
 accept:
     cargo insta review
