@@ -8,7 +8,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::Verdict;
-use super::failure::Failure;
+use super::failure::{Failure, unknown};
 use super::gateway::Gateway;
 use super::roles;
 use super::screen::{Screen, Table, Tone, clean, note, text_at};
@@ -280,14 +280,4 @@ fn page(view: &Value) -> String {
 pub(super) fn words(list: &Value) -> String {
     let words: Vec<_> = list.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     if words.is_empty() { "-".to_owned() } else { words.join(" ") }
-}
-
-/// Says what is not there: a client, or what else is kept so, and how those are listed that are.
-pub(super) fn unknown(error: anyhow::Error, (what, list): (&str, &str), id: &str) -> anyhow::Error {
-    let failure = Failure::of(error);
-    if failure.status != Some(404) || failure.code.is_none() {
-        return failure.into();
-    }
-    let failure = Failure { what: format!("there is no {what} `{id}`"), details: Vec::new(), ..failure };
-    failure.advise(format!("`mcp-gateway {list}` shows those there are")).into()
 }

@@ -158,6 +158,16 @@ impl Failure {
     }
 }
 
+/// Says what is not there, and how those are listed that are.
+pub fn unknown(error: anyhow::Error, (what, list): (&str, &str), id: &str) -> anyhow::Error {
+    let failure = Failure::of(error);
+    if failure.status != Some(404) || failure.code.is_none() {
+        return failure.into();
+    }
+    let failure = Failure { what: format!("there is no {what} `{id}`"), details: Vec::new(), ..failure };
+    failure.advise(format!("`mcp-gateway {list}` shows those there are")).into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::Verdict;
-use super::failure::Failure;
+use super::failure::{Failure, unknown};
 use super::gateway::Gateway;
 use super::screen::{Screen, Table, Tone, clean, text_at};
 
@@ -97,6 +97,8 @@ fn follows(view: &Value) {
 }
 
 const PATH: [&str; 2] = ["admin", "tenants"];
+/// How it is called, and how to list those there are.
+const WHAT: (&str, &str) = ("tenant", "tenants list");
 
 /// Carries out `tenants …`.
 pub async fn run(tenants: Tenants, gateway: &Gateway, screen: Screen) -> anyhow::Result<Verdict> {
@@ -159,7 +161,7 @@ async fn remove(
         failure if failure.code.as_deref() == Some("NOT_CONFIRMED") => {
             failure.advise(format!("if that is meant: mcp-gateway tenants remove {id} --purge --confirm {id}")).into()
         }
-        failure => unknown(failure.into(), id),
+        failure => unknown(failure.into(), WHAT, id),
     })?;
     let deed = if purge { "removed" } else { "suspended" };
     screen.show(&json!({ deed: id }), || {
@@ -173,17 +175,7 @@ async fn remove(
 async fn call(gateway: &Gateway, method: Method, id: &str, body: Option<&Value>) -> anyhow::Result<Value> {
     let body = body.map(serde_json::to_vec).transpose()?;
     let answer = gateway.api(method, &[PATH[0], PATH[1], id], body, None).await;
-    Ok(answer.map_err(|error| unknown(error, id))?.value)
-}
-
-/// Says which tenant is not there.
-fn unknown(error: anyhow::Error, id: &str) -> anyhow::Error {
-    let failure = Failure::of(error);
-    if failure.status != Some(404) || failure.code.is_none() {
-        return failure.into();
-    }
-    let failure = Failure { what: format!("there is no tenant `{id}`"), details: Vec::new(), ..failure };
-    failure.advise("`mcp-gateway tenants list` shows those there are").into()
+    Ok(answer.map_err(|error| unknown(error, WHAT, id))?.value)
 }
 
 fn directories(tenant: &Value) -> String {

@@ -6,7 +6,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::Verdict;
-use super::clients::{key_set, unknown, words};
+use super::clients::{key_set, words};
+use super::failure::unknown;
 use super::gateway::Gateway;
 use super::roles;
 use super::screen::{Screen, Table, Tone, clean, text_at};

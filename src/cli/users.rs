@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::Verdict;
-use super::failure::Failure;
+use super::failure::{Failure, unknown};
 use super::gateway::Gateway;
 use super::roles;
 use super::screen::{Screen, Table, Tone, clean, text_at};
@@ -83,6 +83,9 @@ enum Action {
     },
 }
 
+/// How it is called, and how to list those there are.
+const WHAT: (&str, &str) = ("user", "users list");
+
 /// Carries out `users …`.
 pub async fn run(users: Users, gateway: &Gateway, screen: Screen) -> anyhow::Result<Verdict> {
     match users.action {
@@ -128,7 +131,7 @@ pub async fn run(users: Users, gateway: &Gateway, screen: Screen) -> anyhow::Res
             told(view, &format!("gave the role {role} to"), &name, None, screen)?;
         }
         Action::Remove { name } => {
-            gateway.delete(&["users", &name]).await.map_err(|error| unknown(error, &name))?;
+            gateway.delete(&["users", &name]).await.map_err(|error| unknown(error, WHAT, &name))?;
             screen.show(&json!({ "removed": name }), || format!("removed {}\n", clean(&name)))?;
         }
         Action::Password { name, password_stdin } => {
@@ -142,17 +145,7 @@ pub async fn run(users: Users, gateway: &Gateway, screen: Screen) -> anyhow::Res
 
 async fn change(gateway: &Gateway, name: &str, body: &Value) -> anyhow::Result<Value> {
     let answer = gateway.api(Method::PATCH, &["users", name], Some(serde_json::to_vec(body)?), None).await;
-    Ok(answer.map_err(|error| unknown(error, name))?.value)
-}
-
-/// Says which user is not there.
-fn unknown(error: anyhow::Error, name: &str) -> anyhow::Error {
-    let failure = Failure::of(error);
-    if failure.status != Some(404) || failure.code.is_none() {
-        return failure.into();
-    }
-    let failure = Failure { what: format!("there is no user `{name}`"), details: Vec::new(), ..failure };
-    failure.advise("`mcp-gateway users list` shows those there are").into()
+    Ok(answer.map_err(|error| unknown(error, WHAT, name))?.value)
 }
 
 fn told(

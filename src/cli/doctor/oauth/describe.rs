@@ -6,8 +6,9 @@ use http::{HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::mismatch::{advice, is_loopback, is_of};
+use super::mismatch::{advice, is_of};
 use super::{Mark, Play, Stop, json_of, quoted};
+use crate::cli::gateway::is_loopback;
 
 /// What the gateway answers to a call without a token.
 pub(super) struct Challenge {

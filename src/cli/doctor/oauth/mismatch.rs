@@ -2,6 +2,8 @@
 
 use url::Url;
 
+use crate::cli::gateway::is_loopback;
+
 /// What to do where the client was given `asked` and the gateway calls itself `told`.
 pub(super) fn advice(asked: &Url, told: &Url) -> String {
     let public = asked.origin().ascii_serialization();
@@ -22,16 +24,6 @@ pub(super) fn advice(asked: &Url, told: &Url) -> String {
         );
     }
     format!("give the client {right}, or set MREG_PUBLIC_URL={public} and start the gateway again")
-}
-
-/// Whether an address is one of this machine alone.
-pub(super) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        None => false,
-    }
 }
 
 /// Whether a client that was given `asked` takes metadata of the resource `told` for its own: the same origin, and a path that
