@@ -265,8 +265,17 @@ async def listen(client, resources, has):
 async def main():
     mode = "legacy" if OLDER else args.era
     callbacks = dict(elicitation_callback=on_elicit, sampling_callback=on_sample, list_roots_callback=on_roots, message_handler=on_message, logging_callback=on_log)
-    async with Client(server(), mode=mode, log_level="debug", read_timeout_seconds=STEP_SECONDS, **callbacks) as client:
-        await tour(client)
+    over = False
+    try:
+        async with Client(server(), mode=mode, log_level="debug", read_timeout_seconds=STEP_SECONDS, **callbacks) as client:
+            await tour(client)
+            over = True
+    except BaseException as error:  # noqa: BLE001: only the one below is let go
+        # The SDK closes its session before the reader of its SSE stream: a notification that arrives between the two
+        # finds nobody, and the reader raises. The tour was over by then, and what came was right to come.
+        late = over and args.target.startswith("sse:") and isinstance(first_cause(error), anyio.BrokenResourceError)
+        if not late:
+            raise
     stop("close", True)
 
 
