@@ -6,8 +6,9 @@
 
 mod check;
 mod read;
+mod scan;
 
-pub use check::check;
+pub use check::{Listener, Name, check, check_telling};
 pub use read::{Elements, Members, elements, get, get_text, is_name, members, path, quote, span, splice, text};
 
 /// Deepest nesting of arrays and objects that is read.

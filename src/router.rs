@@ -2,9 +2,11 @@
 //! of bodies, is `web::Door`.
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, get, post};
+use http::{Method, Request};
 
 use crate::admin;
 use crate::app::App;
@@ -14,6 +16,7 @@ use crate::oauth;
 use crate::ops;
 use crate::web::problem::{no_such_method, no_such_path};
 use crate::web::record::record;
+use crate::web::{Serving, Surfaces};
 
 /// Every path that is not recorded by the layer, with what answers there.
 fn table() -> Vec<(&'static str, MethodRouter<App>)> {
@@ -43,8 +46,57 @@ pub fn routes(app: App) -> Router {
     table().into_iter().fold(recorded, |router, (path, answers)| router.route(path, answers)).with_state(app)
 }
 
+/// All that one process answers.
+pub struct Front {
+    app: App,
+    router: Router,
+}
+
+impl Front {
+    /// The router, and past it what most requests are.
+    pub fn new(app: App) -> Self {
+        Self { router: routes(app.clone()), app }
+    }
+}
+
+impl Surfaces for Front {
+    /// Messages of MCP have no need of the router: finding a route, and the boxes and extensions that come with it, cost one in
+    /// twenty of the instructions of a call.
+    fn serve(&self, request: Request<Body>) -> Serving {
+        match server_of(request.uri().path()).filter(|_| request.method() == Method::POST) {
+            Some(server) => Box::pin(endpoint::post(self.app.clone(), server.map(str::to_owned), request)),
+            None => self.router.serve(request),
+        }
+    }
+}
+
+/// The server that a path of MCP names, or none for all of them; nothing for any other path, or one that is not written plainly.
+fn server_of(path: &str) -> Option<Option<&str>> {
+    let rest = path.strip_prefix(ALL)?;
+    if rest.is_empty() {
+        return Some(None);
+    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    let server = rest.strip_prefix('/').filter(|server| !server.is_empty() && server.bytes().all(plain))?;
+    Some(Some(server))
+}
+
 /// Every path of one process, as it is written in the router: for who goes through all of them.
 pub fn paths() -> Vec<String> {
     let rest = table().into_iter().chain(oauth::table()).map(|(path, _)| path.to_owned());
     rest.chain(admin::table().into_iter().map(|(path, _)| format!("{}{path}", admin::BASE))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_plain_path_of_mcp_goes_past_the_router() {
+        assert_eq!(server_of("/mcp"), Some(None));
+        assert_eq!(server_of("/mcp/files-2"), Some(Some("files-2")));
+        for other in ["/", "/mcp/", "/mcpx", "/mcp/a/b", "/mcp/a%20b", "/mcp/../x", "/sse", "/MCP"] {
+            assert_eq!(server_of(other), None, "{other}");
+        }
+    }
 }

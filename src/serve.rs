@@ -132,7 +132,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<(App, Running)> {
         tasks: TaskTracker::new(),
         shutdown: app.shutdown.clone(),
     };
-    let mut running = front.serve(&ground, router::routes(app.clone()));
+    let mut running = front.serve(&ground, router::Front::new(app.clone()));
     running.first_key = first_key;
     Ok((app, running))
 }

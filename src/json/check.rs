@@ -4,32 +4,73 @@
 use std::ops::Range;
 
 use super::read::unescape;
+use super::scan::special;
 use super::{MAX_DEPTH, Problem};
+
+/// Hears of the members of a text while it is checked, so that nobody has to look for them afterwards.
+pub trait Listener {
+    /// A member of an object that stands `depth` levels deep, 0 for the outermost. Those of an object come before the member
+    /// that it is the value of.
+    fn member(&mut self, depth: usize, name: Name<'_>, value: Range<usize>);
+}
+
+impl Listener for () {
+    fn member(&mut self, _: usize, _: Name<'_>, _: Range<usize>) {}
+}
+
+/// A member's name, as written between its quotes.
+#[derive(Debug, Clone, Copy)]
+pub struct Name<'a> {
+    /// The bytes.
+    pub written: &'a [u8],
+    /// Whether it holds an escape, and so could be spelled otherwise.
+    pub escaped: bool,
+}
+
+impl Name<'_> {
+    /// Whether it spells `plain`, which needs no escape.
+    pub fn is(self, plain: &str) -> bool {
+        if self.escaped { unescape(self.written) == plain } else { self.written == plain.as_bytes() }
+    }
+}
 
 /// Accepts `text` if it is one strict JSON value with nothing but white space around it.
 pub fn check(text: &[u8]) -> Result<(), Problem> {
+    check_telling(text, &mut ())
+}
+
+/// The same, and tells of each member. What was told of a text that is refused means nothing.
+pub fn check_telling<L: Listener>(text: &[u8], listener: &mut L) -> Result<(), Problem> {
     // Strings are the bulk of a message; validating UTF-8 once over the whole is faster than per string.
     if let Err(error) = std::str::from_utf8(text) {
         return Err(Problem::Syntax { at: error.valid_up_to(), what: "not UTF-8" });
     }
-    let mut checker = Checker { text, at: 0, names: Vec::new() };
+    let mut checker = Checker { text, at: 0, names: Vec::with_capacity(PAIRWISE), listener };
     checker.space();
     checker.value(0)?;
     checker.space();
     if checker.at == text.len() { Ok(()) } else { checker.fail("nothing may follow the value") }
 }
 
-struct Checker<'a> {
+struct Checker<'a, L> {
     text: &'a [u8],
     at: usize,
     /// Names of the objects that are open, innermost last; each object knows where its own begin.
-    names: Vec<Range<usize>>,
+    names: Vec<Written>,
+    listener: &'a mut L,
+}
+
+/// A string as written between its quotes.
+struct Written {
+    range: Range<usize>,
+    /// Whether it holds an escape, and so could be spelled otherwise.
+    escaped: bool,
 }
 
 /// Up to this many names are compared pairwise; more are put into a set.
 const PAIRWISE: usize = 16;
 
-impl Checker<'_> {
+impl<L: Listener> Checker<'_, L> {
     fn fail<T>(&self, what: &'static str) -> Result<T, Problem> {
         Err(Problem::Syntax { at: self.at, what })
     }
@@ -97,28 +138,26 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// Reads a string and returns the range between its quotes.
-    fn string(&mut self) -> Result<Range<usize>, Problem> {
+    /// Reads a string.
+    fn string(&mut self) -> Result<Written, Problem> {
         let start = self.at + 1;
-        let mut from = start;
+        self.at = start;
+        let mut escaped = false;
         loop {
-            let Some(step) = memchr::memchr2(b'"', b'\\', &self.text[from..]) else {
-                self.at = self.text.len();
-                return self.fail("the string does not end");
-            };
-            let stop = from + step;
-            let piece = &self.text[from..stop];
-            // Looking at all of them first is many at a time; finding the one is for the error alone.
-            if piece.iter().fold(u8::MAX, |least, byte| least.min(*byte)) < 0x20 {
-                self.at = from + piece.iter().position(|byte| *byte < 0x20).unwrap_or_default();
-                return self.fail("a control character in a string must be escaped");
+            self.at = special(self.text, self.at);
+            match self.peek() {
+                Some(b'"') => {
+                    let range = start..self.at;
+                    self.at += 1;
+                    return Ok(Written { range, escaped });
+                }
+                Some(b'\\') => {
+                    escaped = true;
+                    self.at = self.escape()?;
+                }
+                Some(_) => return self.fail("a control character in a string must be escaped"),
+                None => return self.fail("the string does not end"),
             }
-            if self.text[stop] == b'"' {
-                self.at = stop + 1;
-                return Ok(start..stop);
-            }
-            self.at = stop;
-            from = self.escape()?;
         }
     }
 
@@ -196,7 +235,12 @@ impl Checker<'_> {
             }
             self.at += 1;
             self.space();
+            let value = self.at;
             self.value(depth + 1)?;
+            if let Some(Written { range, escaped }) = self.names.last() {
+                let name = Name { written: &self.text[range.clone()], escaped: *escaped };
+                self.listener.member(depth, name, value..self.at);
+            }
             self.space();
             match self.peek() {
                 Some(b',') => self.at += 1,
@@ -210,22 +254,14 @@ impl Checker<'_> {
     }
 
     fn compare_last(&self, mine: usize) -> Result<(), Problem> {
-        let (last, before) = match self.names[mine..].split_last() {
-            Some((last, before)) => (last.clone(), before),
-            None => return Ok(()),
-        };
-        let name = &self.text[last.clone()];
-        let escaped = memchr::memchr(b'\\', name).is_some();
+        let Some((last, before)) = self.names[mine..].split_last() else { return Ok(()) };
+        let name = &self.text[last.range.clone()];
         for other in before {
-            let other = &self.text[other.clone()];
+            let text = &self.text[other.range.clone()];
             // Escapes are rare: bytes decide, unless one side could spell the same name differently.
-            let same = if escaped || memchr::memchr(b'\\', other).is_some() {
-                unescape(name) == unescape(other)
-            } else {
-                name == other
-            };
+            let same = if last.escaped || other.escaped { unescape(name) == unescape(text) } else { name == text };
             if same {
-                return Err(duplicate(last.start, name));
+                return Err(duplicate(last.range.start, name));
             }
         }
         Ok(())
@@ -235,9 +271,9 @@ impl Checker<'_> {
         let mut seen =
             std::collections::HashSet::with_capacity_and_hasher(self.names.len() - mine, ahash::RandomState::new());
         for name in &self.names[mine..] {
-            let text = &self.text[name.clone()];
+            let text = &self.text[name.range.clone()];
             if !seen.insert(unescape(text)) {
-                return Err(duplicate(name.start, text));
+                return Err(duplicate(name.range.start, text));
             }
         }
         Ok(())

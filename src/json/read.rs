@@ -6,6 +6,8 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
+use super::scan::special;
+
 /// The members of a checked object, in order: the name as written between its quotes, and the value as written.
 /// On anything that is no object it yields nothing.
 pub fn members(object: &[u8]) -> Members<'_> {
@@ -88,14 +90,16 @@ fn skip_space(text: &[u8], mut at: usize) -> usize {
 
 /// Offset behind the string that begins at `at`.
 fn skip_string(text: &[u8], at: usize) -> usize {
-    let mut from = at + 1;
-    while let Some(step) = text.get(from..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
-        if text[from + step] == b'"' {
-            return from + step + 1;
+    let mut at = at + 1;
+    loop {
+        at = special(text, at);
+        match text.get(at) {
+            Some(b'"') => return at + 1,
+            Some(b'\\') => at += 2,
+            Some(_) => at += 1,
+            None => return text.len(),
         }
-        from += step + 2;
     }
-    text.len()
 }
 
 /// Offset behind the value that begins at `at`.

@@ -75,8 +75,8 @@ enum Next {
     Later(Pin<Box<dyn Future<Output = Response> + Send>>),
 }
 
-/// Not itself asynchronous: what is read off the head of a request has no place in the future of its call.
-fn post(
+/// `POST`, of everything or of one server. Not itself asynchronous: what is read off the head of a request has no place in the future of its call.
+pub fn post(
     app: App,
     server: Option<String>,
     request: Request<axum::body::Body>,
@@ -256,6 +256,10 @@ async fn read_text(headers: &HeaderMap, body: axum::body::Body) -> Result<Bytes,
 
 /// Whether the client takes all of these. A client that sends no `Accept` takes everything (RFC 9110, section 12.5.1).
 pub(super) fn accepts(headers: &HeaderMap, wanted: &[&str]) -> bool {
+    // As most programs write it.
+    if headers.get(ACCEPT).is_some_and(|value| value == "application/json, text/event-stream") {
+        return wanted.iter().all(|kind| ["application/json", "text/event-stream"].contains(kind));
+    }
     let values = || headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let ranges =
         || values().flat_map(|value| value.split(',')).map(|range| range.split(';').next().unwrap_or_default());

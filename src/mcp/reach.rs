@@ -138,9 +138,7 @@ impl Ask<'_> {
     /// What a method that is not known here does, nobody knows.
     fn may_repeat(&self) -> bool {
         match self.message.method().as_ref() {
-            "tools/call" => self.item.and_then(|item| json::get(&item.raw, "annotations")).is_some_and(|hints| {
-                ["idempotentHint", "readOnlyHint"].iter().any(|hint| json::get(hints, hint) == Some(b"true"))
-            }),
+            "tools/call" => self.item.is_some_and(|item| item.repeatable),
             method => READS.contains(&method),
         }
     }

@@ -76,7 +76,7 @@ async fn among_all<'a>(
             let tenant = tenant.ok_or_else(|| Refusal::unknown(what, &exposed))?;
             let found = if what == "tool" { tenant.tool(caller, &exposed) } else { tenant.prompt(caller, &exposed) };
             let found = found.ok_or_else(|| Refusal::unknown(what, &exposed))?;
-            let message = message.with_text(raw, &found.name)?;
+            let message = message.with_text(raw, &found.name);
             Ok(Target::Server {
                 entry: found.entry,
                 message: Cow::Owned(message),
@@ -99,7 +99,7 @@ async fn among_all<'a>(
                 let exposed = json::text(raw).ok_or_else(|| missing("ref.name"))?;
                 let found = tenant.and_then(|tenant| tenant.prompt(caller, &exposed));
                 let found = found.ok_or_else(|| Refusal::unknown("prompt", &exposed))?;
-                let renamed = message.with_text(raw, &found.name)?;
+                let renamed = message.with_text(raw, &found.name);
                 return Ok(Target::Server { entry: found.entry, message: Cow::Owned(renamed), item: None });
             }
             let uri = json::get_text(reference, "uri").ok_or_else(|| missing("ref.name` or `ref.uri"))?;

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::json;
+use crate::json::{self, Listener, Name};
 use crate::protocol::meta;
 
 /// Why a text is no message, with the JSON-RPC code that says so.
@@ -47,54 +47,93 @@ pub struct Message {
     shape: Shape,
     id: Option<Range<usize>>,
     method: Range<usize>,
-    /// `params` of a request or notification, `result` or `error` of a response.
-    body: Option<Range<usize>>,
-    /// `name` and `_meta` in `params`: every request is asked for them several times.
-    name: Option<Range<usize>>,
-    meta: Option<Range<usize>>,
+    body: Option<Body>,
+}
+
+/// `params` of a request or notification, `result` or `error` of a response.
+#[derive(Debug, Clone)]
+struct Body {
+    whole: Range<usize>,
+    known: Known,
+}
+
+/// Members of a body that every message is asked for, some of them several times.
+const KNOWN: [&str; 3] = ["name", "_meta", "isError"];
+
+type Known = [Option<Range<usize>>; KNOWN.len()];
+
+/// What is found while a text is checked.
+#[derive(Default)]
+struct Parts {
+    version: Option<Range<usize>>,
+    id: Option<Range<usize>>,
+    method: Option<Range<usize>>,
+    params: Option<Body>,
+    result: Option<Body>,
+    error: Option<Body>,
+    /// Those of the member whose value is being read.
+    known: Known,
+    /// There is a name that only differs in case or escapes from one of ours, and could be read as it by somebody else.
+    disguised: bool,
+}
+
+impl Listener for Parts {
+    fn member(&mut self, depth: usize, name: Name<'_>, value: Range<usize>) {
+        match depth {
+            0 => {
+                let known = std::mem::take(&mut self.known);
+                match name.written {
+                    b"jsonrpc" => self.version = Some(value),
+                    b"id" => self.id = Some(value),
+                    b"method" => self.method = Some(value),
+                    b"params" => self.params = Some(Body { whole: value, known }),
+                    b"result" => self.result = Some(Body { whole: value, known }),
+                    b"error" => self.error = Some(Body { whole: value, known }),
+                    _ => self.disguised |= is_disguised(name),
+                }
+            }
+            1 => {
+                if let Some(known) = KNOWN.iter().position(|known| name.is(known)) {
+                    self.known[known] = Some(value);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_disguised(name: Name<'_>) -> bool {
+    let names = ["jsonrpc", "id", "method", "params", "result", "error"];
+    if name.escaped {
+        return names.iter().any(|known| name.is(known));
+    }
+    names.iter().any(|known| name.written.eq_ignore_ascii_case(known.as_bytes()))
 }
 
 impl Message {
     /// Checks `bytes` strictly and finds the parts.
     pub fn parse(bytes: Bytes) -> Result<Self, NoMessage> {
-        json::check(&bytes)?;
-        Self::of_checked(bytes)
+        let mut parts = Parts::default();
+        json::check_telling(&bytes, &mut parts)?;
+        Self::of(parts, bytes)
     }
 
-    fn of_checked(bytes: Bytes) -> Result<Self, NoMessage> {
+    fn of(parts: Parts, bytes: Bytes) -> Result<Self, NoMessage> {
         let invalid = |text: &str| Err(NoMessage { code: meta::INVALID_REQUEST, text: text.to_owned() });
-        let (mut version, mut id, mut method, mut params, mut result, mut error) =
-            (false, None, None, None, None, None);
         match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
             Some(b'{') => {}
             Some(b'[') => return invalid("batches are not part of the protocol here; send each message by itself"),
             _ => return invalid("a JSON-RPC message is an object"),
         }
-        for (name, value) in json::members(&bytes) {
-            let slot = match name {
-                b"jsonrpc" => {
-                    version = value == b"\"2.0\"";
-                    continue;
-                }
-                b"id" => &mut id,
-                b"method" => &mut method,
-                b"params" => &mut params,
-                b"result" => &mut result,
-                b"error" => &mut error,
-                // A name that only differs in case or escapes could be read as the real one by somebody else.
-                other if is_disguised(other) => {
-                    return invalid(
-                        "`jsonrpc`, `id`, `method`, `params`, `result` and `error` are written in plain lower case",
-                    );
-                }
-                _ => continue,
-            };
-            *slot = Some(json::span(&bytes, value));
+        let Parts { version, id, method, params, result, error, disguised, .. } = parts;
+        if disguised {
+            return invalid(
+                "`jsonrpc`, `id`, `method`, `params`, `result` and `error` are written in plain lower case",
+            );
         }
-        if !version {
+        if version.is_none_or(|range| &bytes[range] != b"\"2.0\"") {
             return invalid("`jsonrpc` must be \"2.0\"");
         }
-        let id_text = id.clone().map(|range| &bytes[range]);
         let shape = match (&method, &result, &error) {
             (Some(_), None, None) if id.is_some() => Shape::Request,
             (Some(_), None, None) => Shape::Notification,
@@ -104,7 +143,7 @@ impl Message {
             (None, None, None) => return invalid("there is no `method`, `result` or `error`"),
             _ => return invalid("only one of `method`, `result` and `error` may be there"),
         };
-        match id_text.and_then(|text| text.first()) {
+        match id.as_ref().map(|range| bytes[range.start]) {
             None | Some(b'"' | b'-' | b'0'..=b'9') => {}
             Some(b'n') if shape == Shape::Error => {}
             _ => return invalid("`id` must be a string or a number"),
@@ -115,22 +154,17 @@ impl Message {
             None => 0..0,
         };
         // The protocol narrows JSON-RPC: parameters are named, never positional.
-        if let Some(range) = &params
-            && bytes[range.start] != b'{'
+        if let Some(params) = &params
+            && bytes[params.whole.start] != b'{'
         {
             return Err(NoMessage { code: meta::INVALID_PARAMS, text: "`params` must be an object".to_owned() });
         }
-        let (mut name, mut meta) = (None, None);
-        if let Some(range) = &params {
-            for (written, value) in json::members(&bytes[range.clone()]) {
-                if json::is_name(written, "name") {
-                    name = Some(json::span(&bytes, value));
-                } else if json::is_name(written, "_meta") {
-                    meta = Some(json::span(&bytes, value));
-                }
-            }
-        }
-        Ok(Self { shape, id, method, body: params.or(result).or(error), name, meta, bytes })
+        let body = match shape {
+            Shape::Request | Shape::Notification => params,
+            Shape::Result => result,
+            Shape::Error => error,
+        };
+        Ok(Self { bytes, shape, id, method, body })
     }
 
     /// What it is.
@@ -165,21 +199,16 @@ impl Message {
 
     /// `params`, `result` or `error`, as written.
     pub fn body(&self) -> Option<&[u8]> {
-        self.body.clone().map(|range| &self.bytes[range])
+        self.body.as_ref().map(|body| &self.bytes[body.whole.clone()])
     }
 
     /// A member of `params`, `result` or `error`.
     pub fn member(&self, name: &str) -> Option<&[u8]> {
-        let known = match name {
-            "name" if self.is_call() => &self.name,
-            "_meta" if self.is_call() => &self.meta,
-            _ => return json::get(self.body()?, name),
-        };
-        known.clone().map(|range| &self.bytes[range])
-    }
-
-    fn is_call(&self) -> bool {
-        matches!(self.shape, Shape::Request | Shape::Notification)
+        let body = self.body.as_ref()?;
+        match KNOWN.iter().position(|known| *known == name) {
+            Some(known) => body.known[known].clone().map(|range| &self.bytes[range]),
+            None => json::get(&self.bytes[body.whole.clone()], name),
+        }
     }
 
     /// A string member of `params`, `result` or `error`.
@@ -207,9 +236,19 @@ impl Message {
     }
 
     /// The message with one string in it replaced; `part` must be a slice of this message.
-    pub fn with_text(&self, part: &[u8], text: &str) -> Result<Self, NoMessage> {
-        // Checked already, and a quoted string in place of another leaves it so.
-        Self::of_checked(self.splice(&[(part, json::quote(text).as_bytes())]))
+    #[must_use]
+    pub fn with_text(&self, part: &[u8], text: &str) -> Self {
+        // Checked already, and a quoted string in place of another leaves it so: what stands behind it moves.
+        let (old, new) = (json::span(&self.bytes, part), json::quote(text));
+        let moved = |at: usize| if at >= old.end { at - old.len() + new.len() } else { at };
+        let mut message = self.clone();
+        message.bytes = json::splice(&self.bytes, &[(old.clone(), new.as_bytes())]);
+        let body = message.body.iter_mut();
+        let in_body = body.flat_map(|body| std::iter::once(&mut body.whole).chain(body.known.iter_mut().flatten()));
+        for range in message.id.iter_mut().chain([&mut message.method]).chain(in_body) {
+            *range = moved(range.start)..moved(range.end);
+        }
+        message
     }
 
     /// The bytes with another id.
@@ -220,14 +259,6 @@ impl Message {
             None => self.bytes.clone(),
         }
     }
-}
-
-fn is_disguised(name: &[u8]) -> bool {
-    const NAMES: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
-    if memchr::memchr(b'\\', name).is_some() {
-        return NAMES.iter().any(|known| json::is_name(name, known));
-    }
-    NAMES.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
 }
 
 /// A result for the request with this id, both as JSON texts.
@@ -325,5 +356,26 @@ mod tests {
         let name = message.member("name").unwrap();
         let changed = message.splice(&[(message.id().unwrap(), b"7"), (name, b"\"b\"")]);
         assert_eq!(changed, text.replace("1.0,", "7,").replace("\"a\"", "\"b\""));
+    }
+
+    #[test]
+    fn the_parts_are_found_wherever_they_stand_and_after_a_change_of_length() {
+        let texts = [
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","_meta":{"x":1},"arguments":{"name":"no"}}}"#,
+            r#"{"params":{"list":[{"name":"no"}],"_meta":{"x":1},"n\u0061me":"a"},"other":{"name":"no"},"method":"tools/call","id":1,"jsonrpc":"2.0"}"#,
+        ];
+        for text in texts {
+            let message = parse(text).unwrap();
+            for new in ["", "b", "a much longer name", "\u{e9}\"\n"] {
+                let changed = message.with_text(message.member("name").unwrap(), new);
+                let read = Message::parse(changed.bytes().clone()).unwrap();
+                assert_eq!(changed.text("name").unwrap(), new, "{text}");
+                assert_eq!((changed.meta("x"), changed.id()), (Some(&b"1"[..]), Some(&b"1"[..])), "{text}");
+                assert_eq!((changed.method(), changed.body()), (read.method(), read.body()), "{text}");
+            }
+        }
+        let failed =
+            parse(r#"{"jsonrpc":"2.0","id":1,"result":{"content":[{"isError":false}],"isError":true}}"#).unwrap();
+        assert_eq!(failed.member("isError"), Some(&b"true"[..]));
     }
 }

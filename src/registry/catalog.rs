@@ -91,6 +91,8 @@ pub struct Item {
     pub raw: Bytes,
     /// The parameters that travel in headers too.
     pub mirrored: Box<[Mirrored]>,
+    /// Whether it is a tool that says that calling it once more does no harm.
+    pub repeatable: bool,
 }
 
 /// A tool parameter that is mirrored into a header (2026-07-28, basic/transports/streamable-http, "Custom Headers").
@@ -184,7 +186,9 @@ impl Catalog {
             let mirrored = if kind == Kind::Tools { read_mirrored(raw) } else { Ok(Box::default()) };
             match mirrored {
                 Ok(mirrored) => {
-                    let item = Item { key: key.as_ref().into(), raw: Bytes::copy_from_slice(raw), mirrored };
+                    let (key, raw) = (key.as_ref().into(), Bytes::copy_from_slice(raw));
+                    let repeatable = kind == Kind::Tools && is_repeatable(&raw);
+                    let item = Item { key, raw, mirrored, repeatable };
                     self.items_mut(kind).push(item);
                 }
                 Err(problem) => self.problems.push(format!("tool `{key}` is left out: {problem}")),
@@ -263,6 +267,13 @@ impl Catalog {
         self.problems.push(format!("{} is cut after {MOST_PAGES} pages", kind.method()));
         Ok(())
     }
+}
+
+/// Whether a tool's annotations say that calling it once more does no harm.
+fn is_repeatable(tool: &[u8]) -> bool {
+    json::get(tool, "annotations").is_some_and(|hints| {
+        ["idempotentHint", "readOnlyHint"].iter().any(|hint| json::get(hints, hint) == Some(b"true"))
+    })
 }
 
 /// The annotations of a tool's input schema; the reason why the tool is invalid, if one breaks the rules.

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use axum::Router;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::workers::Workers;
 use super::{Ground, Running, connection, listener, tls};
 use crate::config::Settings;
-use crate::web::Door;
+use crate::web::{Door, Surfaces};
 
 /// A port that is held, and what is needed to serve at it.
 pub(super) struct Front {
@@ -55,11 +54,11 @@ impl Front {
         format!("{}://{address}", if self.acceptor.is_some() { "https" } else { "http" })
     }
 
-    /// Serves `router` behind the door.
-    pub(super) fn serve(self, ground: &Ground, router: Router) -> Running {
+    /// Serves `surfaces` behind the door.
+    pub(super) fn serve(self, ground: &Ground, surfaces: impl Surfaces) -> Running {
         let url = self.url();
         let Self { socket, address, acceptor, workers } = self;
-        let door = Door::new(&ground.settings, Arc::clone(&ground.metrics), router);
+        let door = Door::new(&ground.settings, Arc::clone(&ground.metrics), surfaces);
         let cut = CancellationToken::new();
         let host = connection::Host::new(ground, door, acceptor, cut.clone());
         ground.tasks.spawn(listener::accept(socket, Arc::new(host), Arc::clone(&workers)));

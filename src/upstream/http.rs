@@ -34,6 +34,8 @@ pub struct Limits {
     pub in_flight: usize,
 }
 
+/// Headers that a request usually has room for.
+const HEADERS: usize = 16;
 /// How many requests may wait for each that may be in flight.
 const QUEUE: usize = 10;
 /// How long a request waits for its turn where as many are in flight as may.
@@ -43,7 +45,6 @@ const TURN: Duration = Duration::from_secs(10);
 pub struct HttpServer {
     replicas: Vec<Place>,
     balance: Replicas,
-    headers: HeaderMap,
     /// Milliseconds.
     patience: AtomicU64,
     limits: Limits,
@@ -54,7 +55,8 @@ pub struct HttpServer {
 struct Place {
     wire: Arc<Wire>,
     path: PathAndQuery,
-    host: HeaderValue,
+    /// What every request there carries, with room for what it carries besides.
+    headers: HeaderMap,
 }
 
 /// One message on its way out.
@@ -113,16 +115,6 @@ impl HttpServer {
         let setup = |text: String| Fault::gateway(Kind::Setup, text);
         let spec = &server.spec;
         let connect = Duration::from_millis(spec.timeouts.connect_ms);
-        let mut replicas = Vec::with_capacity(spec.replicas.len());
-        for replica in &spec.replicas {
-            let target = Target::parse(&replica.url)?;
-            let uri: http::Uri = replica.url.parse().map_err(|error| setup(format!("bad URL: {error}")))?;
-            let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-            let host = HeaderValue::from_str(&target.authority())
-                .map_err(|_| setup("the host name does not fit into a header".to_owned()))?;
-            let wire = Arc::new(Wire::new(target, outbound.clone(), connect, limits.in_flight));
-            replicas.push(Place { wire, path, host });
-        }
         let mut headers = HeaderMap::new();
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("mcp-gateway/", env!("CARGO_PKG_VERSION"))));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -134,10 +126,23 @@ impl HttpServer {
             value.set_sensitive(true);
             headers.insert(header, value);
         }
+        let mut replicas = Vec::with_capacity(spec.replicas.len());
+        for replica in &spec.replicas {
+            let target = Target::parse(&replica.url)?;
+            let uri: http::Uri = replica.url.parse().map_err(|error| setup(format!("bad URL: {error}")))?;
+            let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+            let host = HeaderValue::from_str(&target.authority())
+                .map_err(|_| setup("the host name does not fit into a header".to_owned()))?;
+            let mut own = HeaderMap::with_capacity(HEADERS);
+            own.insert(HOST, host);
+            own.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+            let wire = Arc::new(Wire::new(target, outbound.clone(), connect, limits.in_flight));
+            replicas.push(Place { wire, path, headers: own });
+        }
         let room = Room { most: limits.in_flight, queue: limits.in_flight.saturating_mul(QUEUE), patience: TURN };
         let balance = Replicas::new(&spec.replicas, spec.balance, room, previous.map(Self::balance), Instant::now());
         let (patience, wanted) = (AtomicU64::new(spec.timeouts.idle_ms), Wanted::default());
-        Ok(Self { replicas, balance, headers, patience, limits, wanted })
+        Ok(Self { replicas, balance, patience, limits, wanted })
     }
 
     /// Takes over timeouts and policy of a description that is otherwise the same, for calls from now on.
@@ -215,21 +220,19 @@ impl HttpServer {
         };
         let patience = Duration::from_millis(self.patience.load(Relaxed));
         let reply = {
-            let mut request = Some(self.request(place, method, outgoing));
+            let mut request = Some(Self::request(place, method, outgoing));
             place.wire.send(&mut request, patience).await?
         };
         self.classify(reply).await
     }
 
-    fn request(&self, place: &Place, method: Method, outgoing: &Outgoing) -> Request<Full<Bytes>> {
+    fn request(place: &Place, method: Method, outgoing: &Outgoing) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(outgoing.message.clone()));
         let mut uri = http::uri::Parts::default();
         uri.path_and_query = Some(outgoing.path.as_ref().unwrap_or(&place.path).clone());
         *request.uri_mut() = http::Uri::from_parts(uri).unwrap_or_default();
         let headers = request.headers_mut();
-        headers.reserve(self.headers.len() + outgoing.headers.len() + 3);
-        headers.insert(HOST, place.host.clone());
-        headers.extend(self.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        headers.clone_from(&place.headers);
         if let Some(version) = outgoing.version {
             headers.insert(&meta::VERSION_HEADER, HeaderValue::from_static(version.as_str()));
         }

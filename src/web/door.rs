@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
@@ -41,7 +42,23 @@ struct Parts {
     gate: Gate,
     limits: Limits,
     metrics: Arc<Metrics>,
-    router: Router,
+    surfaces: Box<dyn Surfaces>,
+}
+
+/// What answers behind the door.
+pub trait Surfaces: Send + Sync + 'static {
+    /// Answers a request that was let in; its [`Visit`] is an extension.
+    fn serve(&self, request: Request<Body>) -> Serving;
+}
+
+/// An answer that is being made.
+pub type Serving = Pin<Box<dyn Future<Output = Response> + Send>>;
+
+impl Surfaces for Router {
+    fn serve(&self, request: Request<Body>) -> Serving {
+        let answer = self.clone().call(request);
+        Box::pin(async { answer.await.unwrap_or_else(|never| match never {}) })
+    }
 }
 
 /// Headers that a page's script may read besides the safe-listed ones.
@@ -51,10 +68,10 @@ const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DE
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 impl Door {
-    /// A door in front of `router`.
-    pub fn new(settings: &Settings, metrics: Arc<Metrics>, router: Router) -> Self {
-        let gate = Gate::new(&settings.listen);
-        Self(Arc::new(Parts { gate, limits: settings.limits.clone(), metrics, router }))
+    /// A door in front of `surfaces`.
+    pub fn new(settings: &Settings, metrics: Arc<Metrics>, surfaces: impl Surfaces) -> Self {
+        let (gate, limits, surfaces) = (Gate::new(&settings.listen), settings.limits.clone(), Box::new(surfaces));
+        Self(Arc::new(Parts { gate, limits, metrics, surfaces }))
     }
 
     /// Answers one request of `peer`.
@@ -91,10 +108,12 @@ impl Door {
             let (most, time) = (parts.limits.request_body, parts.limits.body_read_timeout);
             let request = request.map(|body| body::bounded(body, most, time));
             // A panic is answered, so that the other requests of the connection do not go down with it.
-            match AssertUnwindSafe(parts.router.clone().call(request)).catch_unwind().await {
-                Ok(Ok(response)) => response,
-                Err(_) => broken(&request_id),
-            }
+            let serving = std::panic::catch_unwind(AssertUnwindSafe(|| parts.surfaces.serve(request)));
+            let served = match serving {
+                Ok(serving) => AssertUnwindSafe(serving).catch_unwind().await,
+                Err(panic) => Err(panic),
+            };
+            served.unwrap_or_else(|_| broken(&request_id))
         };
         self.dress(response.headers_mut(), page, &request_id);
         response

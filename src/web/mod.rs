@@ -15,6 +15,6 @@ pub mod problem;
 pub mod record;
 mod source;
 
-pub use door::{Door, Visit};
+pub use door::{Door, Serving, Surfaces, Visit};
 pub use gate::{Gate, Refusal, Trust};
 pub use source::Source;

@@ -51,8 +51,8 @@ impl Answer {
 }
 
 fn door(app: &App) -> Door {
-    let router = mcp_registry_gateway::router::routes(app.clone());
-    Door::new(&app.settings, app.recorder.metrics().clone(), router)
+    let front = mcp_registry_gateway::router::Front::new(app.clone());
+    Door::new(&app.settings, app.recorder.metrics().clone(), front)
 }
 
 impl World {

@@ -79,12 +79,12 @@ impl Fix {
         if response.shape() == Shape::Error {
             return (self.error(response), Outcome::Error { whose: crate::fault::Whose::Upstream, kind: "rpc_error" });
         }
-        let result = response.body().unwrap_or_default();
-        let failed = json::get(result, "isError") == Some(b"true");
+        let failed = response.member("isError") == Some(b"true");
         let outcome = if failed { Outcome::ToolError } else { Outcome::Success };
         if self.is_nothing() {
             return (response.bytes().clone(), outcome);
         }
+        let result = response.body().unwrap_or_default();
         let kind = json::get_text(result, "resultType");
         let bytes = match (self.client, self.server) {
             (Era::Legacy, Era::Modern) if kind.as_deref() == Some("input_required") => {

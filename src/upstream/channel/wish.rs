@@ -83,7 +83,7 @@ impl Upstream {
                 "logging/setLevel" => {
                     let Some((written, level)) = level_of(request) else { return Ok(None) };
                     let level = share.set_level(holder, level);
-                    level.and_then(|level| Some(request.with_text(written, level.as_str()).ok()?.into_bytes()))
+                    level.map(|level| request.with_text(written, level.as_str()).into_bytes())
                 }
                 _ => return Ok(None),
             };
