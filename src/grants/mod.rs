@@ -44,7 +44,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-pub use authorizations::{AUTHORIZATION_LASTS, Begun, MOST_AUTHORIZATIONS, UnderWay};
+pub use authorizations::{AUTHORIZATION_LASTS, Begun, UnderWay};
 pub use bearer::{Introduced, Vouched, no_good as bad_assertion};
 pub use codes::{CODE_LASTS, CodeTerms, Redemption, challenge_of};
 pub use consents::Consent;

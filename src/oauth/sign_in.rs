@@ -103,7 +103,7 @@ async fn begin(visitor: &Visitor) -> Result<Response, Failure> {
     app.may_begin(visitor.address, now()).map_err(Failure::too_many)?;
     let detail = format!("somebody signs in at the gateway's own pages; the browser is at {}", visitor.address);
     let trail = Trail::begin(app, visitor.address, None, "sign_in", detail).await;
-    let begun = app.grants.begin(own_request(trail.id()), now()).await;
+    let begun = app.grants.begin(own_request(trail.id()), visitor.address, now()).await;
     let begun = begun.map_err(|refusal| Failure::of_refusal(&refusal))?;
     let under = Form { id: begun.id, csrf: begun.csrf.expose(), client: None, redirect_uri: None, chosen: false };
     Ok(visitor.with_cookie(&begun, form(visitor, &under, "", None, StatusCode::OK)))

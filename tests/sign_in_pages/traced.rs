@@ -107,7 +107,7 @@ async fn an_attempt_is_one_line_from_the_first_metadata_to_the_first_call() {
     let whole = last(&world).await;
     assert_eq!(
         line(&whole),
-        "challenge metadata metadata register authorize client request consent account code token call → success"
+        "challenge? metadata? metadata? register authorize client request consent account code token call → success"
     );
     assert_eq!((&whole["username"], &whole["client_name"]), (&json!("ada"), &json!("Zed")));
     assert_eq!((&whole["stopped_at"], &whole["advice"]), (&Value::Null, &Value::Null));
