@@ -5,3 +5,6 @@ ALTER TABLE authorizations ADD COLUMN stage BIGINT NOT NULL DEFAULT 0;
 
 CREATE INDEX authorizations_by_stage ON authorizations (stage, created_at);
 CREATE INDEX authorizations_by_source ON authorizations (source, stage, created_at);
+
+-- Of an account's grants, those that are live are few among those that have ended.
+CREATE INDEX grants_live_by_user ON grants (tenant_id, user_id) WHERE ended_at IS NULL;
