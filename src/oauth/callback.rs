@@ -125,11 +125,16 @@ async fn back(
     }
     let account = known(visitor, under, &trail, name, &signed_in).await?;
     let refuse = |refusal| Failure::of_refusal(&refusal);
-    if leg.claims.is_some() {
-        app.grants.claims_were_met(&account.tenant, account.id, name).await.map_err(refuse)?;
-    } else if let Some(claims) = app.grants.parked_claims(&account.tenant, account.id, name).await.map_err(refuse)? {
-        let along = Along { claims: Some(claims), login_hint: Some(signed_in.person.username), another: false };
-        return once_more(visitor, under, &trail, name, along).await;
+    // Met only if it is what was asked at this leg: another person may have come back than the one of whom it was wanted.
+    match app.grants.parked_claims(&account.tenant, account.id, name).await.map_err(refuse)? {
+        Some(claims) if leg.claims.as_ref() == Some(&claims) => {
+            app.grants.claims_were_met(&account.tenant, account.id, name).await.map_err(refuse)?;
+        }
+        Some(claims) => {
+            let along = Along { claims: Some(claims), login_hint: Some(signed_in.person.username), another: false };
+            return once_more(visitor, under, &trail, name, along).await;
+        }
+        None => {}
     }
     let login = keep(visitor, &account, name, &signed_in).await.map_err(refuse)?;
     finish(visitor, under, &trail, Arrival { account: &account, method: name, login }).await
