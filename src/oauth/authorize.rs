@@ -287,7 +287,8 @@ async fn silent(visitor: &Visitor, memory: Option<Memory>) -> (&'static str, Str
 /// How a client is known, for the trace.
 fn known_how(client: &Client) -> String {
     match &client.known {
-        Known::Registered { tenant, .. } => format!("registered by an administrator of {tenant}"),
+        // Not of which tenant: whose the person is, and so who reads this, is not known yet.
+        Known::Registered { .. } => "registered by an administrator".to_owned(),
         Known::Document => "known by its document".to_owned(),
         Known::Dynamic { issued_at } => format!("registered itself on {}", issued_at.date()),
     }

@@ -362,10 +362,31 @@ on_both! {
         grants.sweep(house.after(1_000)).await.unwrap();
         let abandoned = TraceFilter { outcomes: &[Outcome::Failure, Outcome::Abandoned], ..TraceFilter::default() };
         assert_eq!(list(abandoned).await[0].id, silent);
-        assert_eq!(house.store.purge_traces(0, 1).await.unwrap(), 1);
-        assert_eq!(list(TraceFilter::default()).await[0].id, id, "the newest stay");
+        assert_eq!(house.store.purge_traces(0, 1, 0).await.unwrap(), 1);
+        assert_eq!(list(TraceFilter::default()).await[0].id, id, "of nobody none stay");
         grants.sweep(house.after(8 * 86_400)).await.unwrap();
         assert!(list(TraceFilter::default()).await.is_empty());
+    }
+}
+
+on_both! {
+    async fn attempts_of_nobody_push_out_none_of_people_who_are_known(db) {
+        let house = House::open(db).await;
+        let begun = async |at: u64, note: TraceNote<'static>| {
+            house.grants.trace(vec![step(&house, "authorize", at)], note).await.unwrap()
+        };
+        let none = TraceNote::default();
+        let ada = begun(1, TraceNote { user: Some(house.user), ..none }).await;
+        let refused = begun(2, TraceNote { username: Some("bob@example.com"), ..none }).await;
+        for at in 3..20 {
+            begun(at, none).await;
+        }
+        let last = begun(20, none).await;
+        assert_eq!(house.store.purge_traces(0, 2, 1).await.unwrap(), 17);
+        let left = house.grants.traces(TraceFilter::default(), None, 30).await.unwrap();
+        assert_eq!(left.iter().map(|trace| trace.id).collect::<Vec<_>>(), [last, refused, ada]);
+        assert_eq!(house.store.purge_traces(0, 1, 1).await.unwrap(), 1);
+        assert_eq!(house.store.purge_traces(0, 1, 1).await.unwrap(), 0);
     }
 }
 
