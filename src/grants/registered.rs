@@ -8,8 +8,8 @@ mod model;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+pub(super) use check::read_scopes;
 use check::{check, parse_client_id, read_grants};
-pub(super) use check::{field, read_scopes};
 pub use model::{ClientEdit, ClientKind, ClientOrder, ClientView, MOST_SECRETS, SecretView};
 use model::{Spec, view};
 
@@ -18,6 +18,7 @@ use super::keys::KeySource;
 use super::redirect::{RedirectUri, Schemes};
 use super::scope::{Scope, ScopeSet};
 use crate::access::{AccessError, Admin, Role, UserId, invalid};
+use crate::field::FieldError;
 use crate::id::TenantId;
 use crate::secret::Secret;
 use crate::store::oauth_clients::ClientRow;
@@ -37,7 +38,7 @@ pub async fn create(
     let client_id = match &order.client_id {
         None => id.to_string(),
         Some(text) => parse_client_id(text).unwrap_or_else(|message| {
-            found.push(field("client_id", message));
+            found.push(FieldError::new("client_id", message));
             String::new()
         }),
     };
