@@ -135,9 +135,11 @@ pub async fn edit(
         }
         spec.workloads = workloads;
     }
-    if let Some(names) = edit.grant_types {
-        spec.grant_types = Some(read_grants(&names, &mut found));
-    }
+    spec.grant_types = match edit.grant_types {
+        Some(names) => Some(read_grants(&names, &mut found)),
+        // Those that were named, as far as the scopes of now leave them; the answer says which.
+        None => spec.grant_types.is_some().then(|| spec.grants()),
+    };
     check(&row.name, &spec, edit.role, schemes, &mut found);
     if !found.is_empty() {
         return Err(AccessError::Invalid(found));

@@ -314,6 +314,8 @@ async fn only_a_client_that_was_registered_for_it_and_proves_itself_shows_introd
         json!({"client_id": "x", "name": "x", "kind": "confidential", "grant_types": []}),
         json!({"client_id": "x", "name": "x", "kind": "confidential", "grant_types": ["password"]}),
         json!({"client_id": "x", "name": "x", "kind": "confidential", "grant_types": [GRANT, "refresh_token"]}),
+        json!({"client_id": "x", "name": "x", "kind": "public", "redirect_uris": ["https://a.example/"], "scopes": ["mcp"],
+            "grant_types": ["authorization_code", "refresh_token"]}),
     ] {
         let told = world.rest("POST", "/oauth-clients", order.clone()).await.expect(422).json();
         assert!(told["errors"][0]["field"].as_str().unwrap().starts_with("grant_types"), "{order}: {told}");

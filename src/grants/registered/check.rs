@@ -58,6 +58,10 @@ fn check_grants(spec: &Spec, found: &mut Vec<FieldError>) {
         found.push(FieldError::new("grant_types", text));
     } else if grants.is_empty() && !found.iter().any(|one| one.field.starts_with("grant_types")) {
         found.push(FieldError::new("grant_types", "name at least one"));
+    } else if spec.names(GrantType::RefreshToken) && !spec.scopes.has(Scope::OfflineAccess) {
+        let text =
+            "refresh_token takes the scope offline_access: name that among the scopes, or leave refresh_token out";
+        found.push(FieldError::new("grant_types", text));
     } else if grants.contains(&GrantType::RefreshToken) && !grants.contains(&GrantType::AuthorizationCode) {
         found.push(FieldError::new("grant_types", "refresh tokens come with codes: name authorization_code too"));
     }
