@@ -192,7 +192,8 @@ async fn decide(visitor: &Visitor, fields: &Fields) -> Result<Response, Failure>
     match decision {
         Decision::Deny => {
             app.grants.give_up(id, cookie, now()).await.map_err(|refusal| Failure::of_refusal(&refusal))?;
-            trail.failed("consent", "the person did not allow it", "", "denied", None).await;
+            let tenant = under.arrived.as_ref().map_or("", |arrived| arrived.tenant.as_str());
+            trail.failed("consent", "the person did not allow it", tenant, "denied", None).await;
             let mut response = back.denied();
             response.headers_mut().append(SET_COOKIE, visitor.cookies.end(id));
             Ok(response)

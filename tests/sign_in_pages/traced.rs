@@ -177,14 +177,14 @@ async fn the_step_that_never_came_is_named() {
     let late = redeem(&world, &world.client_id, &code, VERIFIER).await;
     assert_eq!(late.1["error"], "invalid_grant");
 
-    for _ in 0..3 {
-        assert_eq!(
-            send(&world, Method::GET, "/.well-known/oauth-authorization-server", "", String::new()).await.0,
-            200
-        );
+    let of_older = "/.well-known/oauth-protected-resource/sse/files";
+    for path in [of_older].into_iter().chain(["/.well-known/oauth-authorization-server"; 3]) {
+        assert_eq!(send(&world, Method::GET, path, "", String::new()).await.0, 200);
     }
     after(&world, 6).await;
-    assert_eq!(line(&last(&world).await), "metadata !authorize → abandoned");
+    let whole = last(&world).await;
+    assert_eq!(line(&whole), "metadata metadata !authorize → abandoned");
+    assert_eq!(whole["steps"][0]["detail"], "the program read what /sse/files says of itself");
 }
 
 #[tokio::test]
