@@ -3,20 +3,20 @@
 use mcp_registry_gateway::store::now;
 use serde_json::{Value, json};
 
-use crate::world::{Answer, World};
+use crate::world::{Answer, Door, World};
 
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
 /// A client that exchanges tokens; its secret.
-pub async fn broker(world: &World, id: &str, scopes: &[&str]) -> String {
+pub async fn broker(world: &Door, id: &str, scopes: &[&str]) -> String {
     let order = json!({"client_id": id, "name": id, "kind": "confidential", "grant_types": [GRANT], "scopes": scopes});
     let made = world.rest("POST", "/oauth-clients", order).await.expect(201).json();
     made["client_secret"].as_str().unwrap().to_owned()
 }
 
-pub async fn exchange(world: &World, (id, secret): (&str, &str), token: &str, more: &[(&str, &str)]) -> Answer {
+pub async fn exchange(world: &Door, (id, secret): (&str, &str), token: &str, more: &[(&str, &str)]) -> Answer {
     let own = [
         ("grant_type", GRANT),
         ("client_id", id),
