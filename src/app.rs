@@ -3,6 +3,7 @@
 
 mod assembly;
 mod attempts;
+mod issuing;
 mod memory;
 mod people;
 pub mod preflight;

@@ -12,6 +12,13 @@ pub struct FieldError {
     pub message: String,
 }
 
+impl FieldError {
+    /// A mistake in the field of that path.
+    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { field: field.into(), message: message.into() }
+    }
+}
+
 /// What serde says of a value that does not fit, as a sentence for who wrote it. The value itself is not repeated, unless it is
 /// a word where others were possible: it could be a secret.
 pub fn plain(message: &str) -> String {

@@ -71,6 +71,12 @@ struct Failures {
     last: OffsetDateTime,
 }
 
+impl Failures {
+    fn waits(&self, now: OffsetDateTime) -> bool {
+        self.count >= PATIENCE && now < self.last + PAUSE
+    }
+}
+
 impl Default for Accounts {
     fn default() -> Self {
         Self(Arc::new(Inner {
@@ -168,7 +174,7 @@ impl Accounts {
 
     fn check_patience(&self, name: &(TenantId, String), now: OffsetDateTime) -> Result<(), AccessError> {
         match self.failures().get(name) {
-            Some(seen) if seen.count >= PATIENCE && now < seen.last + PAUSE => {
+            Some(seen) if seen.waits(now) => {
                 let rest = seen.last + PAUSE - now;
                 Err(AccessError::TooManyAttempts { retry_after: rest.try_into().unwrap_or(PAUSE) })
             }
@@ -179,10 +185,13 @@ impl Accounts {
     fn count_failure(&self, name: (TenantId, String), now: OffsetDateTime) {
         let mut failures = self.failures();
         if failures.len() >= COUNTED && !failures.contains_key(&name) {
-            failures.retain(|_, seen| now < seen.last + PAUSE);
-            if failures.len() >= COUNTED {
+            // Whoever tries many names pushes out those that were tried least, and none that has to wait.
+            let others = failures.iter().filter(|(_, seen)| !seen.waits(now));
+            let Some(least) = others.min_by_key(|(_, seen)| (seen.count, seen.last)).map(|(name, _)| name.clone())
+            else {
                 return;
-            }
+            };
+            failures.remove(&least);
         }
         let seen = failures.entry(name).or_insert(Failures { count: 0, last: now });
         seen.count = seen.count.saturating_add(1);
@@ -240,6 +249,22 @@ mod tests {
         assert!(!accounts.verify_password(Secret::new("another phrase"), Some(hash)).await.unwrap());
         assert!(!accounts.verify_password(password.clone(), None).await.unwrap());
         assert!(!accounts.verify_password(password, Some("damaged".into())).await.unwrap());
+    }
+
+    #[test]
+    fn names_without_end_neither_stop_the_counting_nor_let_anybody_off() {
+        let (accounts, now) = (Accounts::default(), OffsetDateTime::UNIX_EPOCH);
+        let name = |text: &str| (TenantId::default_tenant(), text.to_owned());
+        let wrong = |text: &str, times| (0..times).for_each(|_| accounts.count_failure(name(text), now));
+        wrong("locked", 10);
+        wrong("nearly", 9);
+        (0..2 * COUNTED).for_each(|n| wrong(&n.to_string(), 1));
+        assert_eq!(accounts.failures().len(), COUNTED);
+        let waits = |text| accounts.check_patience(&name(text), now).is_err();
+        assert!(waits("locked") && !waits("nearly"));
+        wrong("nearly", 1);
+        wrong("new", 10);
+        assert!(waits("locked") && waits("nearly") && waits("new"));
     }
 
     #[test]

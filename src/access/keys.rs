@@ -106,7 +106,7 @@ pub async fn create(
     may_order(caller, &order)?;
     let mut found = order.scopes.check();
     let mut say = |field: &str, message: &str| {
-        found.push(FieldError { field: field.into(), message: message.into() });
+        found.push(FieldError::new(field, message));
     };
     if order.name.trim().is_empty() || order.name.len() > 100 || order.name.contains(char::is_control) {
         say("name", "a name has 1 to 100 bytes and no control characters");

@@ -95,7 +95,7 @@ impl AccessError {
 
 /// One bad field.
 pub(crate) fn invalid(field: &str, message: impl Into<String>) -> AccessError {
-    AccessError::Invalid(vec![FieldError { field: field.to_owned(), message: message.into() }])
+    AccessError::Invalid(vec![FieldError::new(field, message)])
 }
 
 /// A local account.

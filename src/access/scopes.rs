@@ -119,7 +119,7 @@ impl Scopes {
             let Allow::Only(patterns) = allow else { continue };
             if patterns.len() > MOST.0 {
                 let message = format!("at most {} patterns", MOST.0);
-                found.push(FieldError { field: field.into(), message });
+                found.push(FieldError::new(field, message));
             }
             for (index, pattern) in patterns.iter().enumerate() {
                 let message = if pattern.is_empty() || pattern.len() > MOST.1 || pattern.contains(char::is_control) {
@@ -129,7 +129,7 @@ impl Scopes {
                 } else {
                     continue;
                 };
-                found.push(FieldError { field: format!("{field}[{index}]"), message });
+                found.push(FieldError::new(format!("{field}[{index}]"), message));
             }
         }
         found

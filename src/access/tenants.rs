@@ -97,7 +97,7 @@ pub async fn create(
     let mut wrong = Vec::new();
     let id = TenantId::parse(&order.tenant_id);
     if let Err(error) = &id {
-        wrong.push(field("tenant_id", error.to_string()));
+        wrong.push(FieldError::new("tenant_id", error.to_string()));
     }
     let name = display_name(&order.display_name, &mut wrong);
     let directories = directories(order.entra_tenant_ids, &mut wrong);
@@ -188,14 +188,10 @@ fn may_go(id: &TenantId) -> Result<(), AccessError> {
     Ok(())
 }
 
-fn field(field: &str, message: impl Into<String>) -> FieldError {
-    FieldError { field: field.to_owned(), message: message.into() }
-}
-
 fn display_name(text: &str, wrong: &mut Vec<FieldError>) -> String {
     let name = text.trim();
     if name.is_empty() || name.chars().count() > LONGEST_NAME || name.contains(char::is_control) {
-        wrong.push(field(
+        wrong.push(FieldError::new(
             "display_name",
             format!("use 1 to {LONGEST_NAME} characters, none of them a control character"),
         ));
@@ -207,7 +203,7 @@ fn directories(mut ids: Vec<Uuid>, wrong: &mut Vec<FieldError>) -> Vec<Uuid> {
     ids.sort_unstable();
     ids.dedup();
     if ids.len() > MOST_DIRECTORIES {
-        wrong.push(field("entra_tenant_ids", format!("name at most {MOST_DIRECTORIES} directories")));
+        wrong.push(FieldError::new("entra_tenant_ids", format!("name at most {MOST_DIRECTORIES} directories")));
     }
     ids
 }

@@ -1,5 +1,6 @@
 //! `/sign-ins`: attempts to sign in, step by step, for whoever is asked why one failed. An administrator of a tenant sees the
-//! tenant's; one of the gateway also those of which it is not known yet whose they are.
+//! tenant's; one of the gateway also those of which it is not known yet whose they are, and of steps that were only taken to belong
+//! to an attempt what they were: they may be of somebody else at the same address, whose servers and programs are nobody's business.
 
 mod advice;
 
@@ -16,6 +17,10 @@ use crate::store::at;
 use crate::web::json::{Page, PageQuery, Parameters, bad_cursor, cursor_after};
 use crate::web::path::Named;
 use crate::web::problem::Problem;
+
+/// In place of what was seen at a step that may be somebody else's.
+const NOT_TOLD: &str =
+    "seen at the same address shortly before; what it was is told to an administrator of the gateway";
 
 /// What to list.
 #[derive(Debug, Default, Deserialize)]
@@ -102,6 +107,9 @@ pub(super) async fn list(
         since: search.since.as_deref().map(time_of).transpose()?,
     };
     let mut traces = app.grants.traces(filter, after, limit + 1).await?;
+    for trace in &mut traces {
+        told_to(&admin, trace);
+    }
     let more = traces.len() > usize::from(limit);
     traces.truncate(limit.into());
     let last = traces.last().filter(|_| more);
@@ -113,12 +121,23 @@ pub(super) async fn list(
 pub(super) async fn read(app: App, admin: Admin, Named(id): Named) -> Result<Json<Whole>, Problem> {
     let missing = || Problem::missing("sign-in");
     let id = Uuid::parse_str(&id).map_err(|_| missing())?;
-    let trace = app.grants.trace_by_id(admin.tenant(), admin.administers_gateway(), id).await?.ok_or_else(missing)?;
+    let trace = app.grants.trace_by_id(admin.tenant(), admin.administers_gateway(), id).await?;
+    let mut trace = trace.ok_or_else(missing)?;
+    told_to(&admin, &mut trace);
     let mut before = None;
     let steps = trace.steps.iter().map(|step| step_view(step, before.replace(step.at).unwrap_or(step.at))).collect();
     let stop = stop(&trace);
     let advice = stop.as_ref().and_then(|stop| advice::of(&stop.step, stop.reason.as_deref().unwrap_or_default()));
     Ok(Json(Whole { view: view(&trace), steps, advice }))
+}
+
+/// Leaves out what only an administrator of the gateway is told.
+fn told_to(admin: &Admin, trace: &mut Trace) {
+    if !admin.administers_gateway() {
+        for step in trace.steps.iter_mut().filter(|step| step.inferred) {
+            NOT_TOLD.clone_into(&mut step.detail);
+        }
+    }
 }
 
 /// A cursor's time and id.

@@ -27,7 +27,7 @@ pub struct SignIn {
     /// Sign-ins that one address may begin in a minute; what a proxy in front hides counts as one
     #[arg(id = "rate_limit_sign_in_rpm", long = "rate-limit-sign-in-rpm", env = "MREG_RATE_LIMIT_SIGN_IN_RPM", default_value_t = 300, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub rate_limit_sign_in_rpm: u32,
-    /// Wrong passwords, client secrets, codes and refresh tokens that one address may show in a minute
+    /// Wrong passwords, client secrets, codes, refresh tokens and assertions that one address may show in a minute
     #[arg(id = "rate_limit_failures_rpm", long = "rate-limit-failures-rpm", env = "MREG_RATE_LIMIT_FAILURES_RPM", default_value_t = 120, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub rate_limit_failures_rpm: u32,
     /// Text for people who are not let in: whom to ask, and how

@@ -97,25 +97,31 @@ pub fn hash_token(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }
 
-/// `text` as it may stand in a log: of each secret of ours in it no more than its beginning. People put tokens where they do not
-/// belong, such as paths. What a client that registered itself is called (`mcpg_dc_`) is no secret.
+/// `text` as it may stand in a log: of each secret of ours in it no more than its beginning, and of what others signed (a JWT)
+/// nothing. People put tokens where they do not belong, such as paths. What a client that registered itself is called (`mcpg_dc_`)
+/// is no secret.
 pub fn masked(text: &str) -> Cow<'_, str> {
     const PUBLIC: &str = "mcpg_dc_";
+    // `{"` in base64url, with which the header of each begins (RFC 7515 section 3.1).
+    const SIGNED: &str = "eyJ";
     // Shorter ones are hints, by which secrets are told apart.
     const LONGEST_HINT: usize = 16;
-    if !text.contains(KEY_PREFIX) {
+    let next = |text: &str| [KEY_PREFIX, SIGNED].into_iter().filter_map(|start| text.find(start)).min();
+    if next(text).is_none() {
         return Cow::Borrowed(text);
     }
     let (mut shown, mut rest) = (String::with_capacity(text.len()), text);
-    while let Some(at) = rest.find(KEY_PREFIX) {
+    while let Some(at) = next(rest) {
         let (before, secret) = rest.split_at(at);
-        let end = secret.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))).unwrap_or(secret.len());
-        let (secret, after) = secret.split_at(end);
+        let signed = secret.starts_with(SIGNED);
+        let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-') || (signed && c == '.');
+        let (secret, after) = secret.split_at(secret.find(|c| !is_part(c)).unwrap_or(secret.len()));
         shown.push_str(before);
         if secret.len() <= LONGEST_HINT || secret.starts_with(PUBLIC) {
             shown.push_str(secret);
         } else {
-            shown.push_str(TokenKind::of(secret).unwrap_or(TokenKind::ApiKey).prefix());
+            let kind = TokenKind::of(secret).unwrap_or(TokenKind::ApiKey).prefix();
+            shown.push_str(if signed { "" } else { kind });
             shown.push('…');
         }
         rest = after;
@@ -156,7 +162,17 @@ mod tests {
         let client = "mcpg_cs_0123456789abcdefghijABCDEFGHIJ0123456789xyz";
         let text = format!("/mcp/{}?a={} {client}`", key.expose(), access.expose());
         assert_eq!(masked(&text), "/mcp/mcpg_…?a=mcpg_at_… mcpg_…`");
-        for plain in ["/mcp/files", "", "mcpg_", "ends with `mcpg_cs_Ab12`", "mcpg_dc_0123456789abcdefghijABCDEFGHIJ"] {
+        let signed = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl-_x";
+        assert_eq!(masked(&format!("/mcp/{signed}/x {}", key.expose())), "/mcp/…/x mcpg_…");
+        for plain in [
+            "/mcp/files",
+            "",
+            "eyJ",
+            "greyJays",
+            "mcpg_",
+            "ends with `mcpg_cs_Ab12`",
+            "mcpg_dc_0123456789abcdefghijABCDEFGHIJ",
+        ] {
             assert!(masked(plain) == plain, "{plain}");
         }
     }

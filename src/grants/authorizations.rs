@@ -1,6 +1,7 @@
 //! Authorizations under way: from the client's redirect to the code. Each is bound to the browser that began it by a cookie, is
 //! sealed in the database, goes on only after the person agreed, and is taken out once.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -8,18 +9,19 @@ use subtle::ConstantTimeEq as _;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::rate::Network;
 use super::request::{Arrived, Leg, Request};
 use super::{Grants, OauthCode, Refusal, damaged};
 use crate::crypto::{Place, hash_token, new_secret};
 use crate::id::TenantId;
 use crate::secret::Secret;
-use crate::store::authorizations::AuthorizationRow;
+use crate::store::authorizations::{AuthorizationRow, Inserted, Room, STAYS};
 use crate::store::{StoreError, micros};
 
 /// How long a person has from the client's redirect to the provider's answer.
 pub const AUTHORIZATION_LASTS: Duration = Duration::from_mins(10);
-/// Most authorizations under way at once; further ones are told to come back.
-pub const MOST_AUTHORIZATIONS: i64 = 50_000;
+/// Most authorizations under way at once, in all and of one network; where there are more, the oldest that nobody acted on give way.
+const ROOM: Room = Room { all: 50_000, of_one: 10_000 };
 
 /// An authorization that was begun.
 #[derive(Debug)]
@@ -47,6 +49,8 @@ pub struct UnderWay {
     pub leg: Option<Leg>,
     /// Who has signed in, where the person is asked afterwards.
     pub arrived: Option<Arrived>,
+    /// The network from which it was begun.
+    source: String,
 }
 
 /// What is sealed in a row.
@@ -63,10 +67,19 @@ struct Kept {
 /// Rounds of reading and writing that two forms sent at once may take.
 const ROUNDS: usize = 4;
 
+impl Kept {
+    /// How far it is, by which it is kept when there are too many: anybody can ask, and agree too, but not sign in.
+    fn stage(&self) -> i64 {
+        if self.arrived.is_some() { STAYS } else { self.consented.into() }
+    }
+}
+
 impl Grants {
-    /// Keeps what a client asked for. Refused with `temporarily_unavailable` when [`MOST_AUTHORIZATIONS`] are under way.
-    pub async fn begin(&self, request: Request, now: OffsetDateTime) -> Result<Begun, Refusal> {
-        self.keep(request, false, None, now).await
+    /// Keeps what a client asked for by way of a browser at `address`. Refused with `temporarily_unavailable` when there are as many
+    /// as there may be, and somebody has signed in for each.
+    pub async fn begin(&self, request: Request, address: IpAddr, now: OffsetDateTime) -> Result<Begun, Refusal> {
+        let source = Network::widest(address).to_string();
+        self.keep(Kept { request, csrf: new_secret(), consented: false, leg: None, arrived: None }, source, now).await
     }
 
     /// Goes on, for the same browser, with an authorization that was taken out: the person is sent to the provider once more,
@@ -77,43 +90,40 @@ impl Grants {
         arrived: Option<Arrived>,
         now: OffsetDateTime,
     ) -> Result<Begun, Refusal> {
-        self.keep(under.request.clone(), under.consented, arrived, now).await
+        let (request, consented) = (under.request.clone(), under.consented);
+        self.keep(Kept { request, csrf: new_secret(), consented, leg: None, arrived }, under.source.clone(), now).await
     }
 
-    async fn keep(
-        &self,
-        request: Request,
-        consented: bool,
-        arrived: Option<Arrived>,
-        now: OffsetDateTime,
-    ) -> Result<Begun, Refusal> {
-        let (id, cookie, csrf) = (Uuid::now_v7(), new_secret(), new_secret());
-        let kept = Kept { request, csrf: csrf.clone(), consented, leg: None, arrived };
+    async fn keep(&self, kept: Kept, source: String, now: OffsetDateTime) -> Result<Begun, Refusal> {
+        let (id, cookie) = (Uuid::now_v7(), new_secret());
         let row = AuthorizationRow {
             id,
             browser_hash: hash_token(cookie.expose()).to_vec(),
             state_hash: None,
             request: self.seal(id, &kept)?,
+            source,
+            stage: kept.stage(),
             created_at: micros(now),
             expires_at: micros(now + AUTHORIZATION_LASTS),
         };
-        let store = &self.0.store;
-        if !store.insert_authorization(&row, MOST_AUTHORIZATIONS).await? {
-            // Some of them may be over and only not swept yet.
-            store.purge_authorizations(micros(now)).await?;
-            if !store.insert_authorization(&row, MOST_AUTHORIZATIONS).await? {
+        match self.0.store.insert_authorization(&row, ROOM).await? {
+            Inserted::For(0) => {}
+            Inserted::For(gone) => {
+                tracing::warn!(gone, source = row.source, "more sign-ins are begun than are kept: the oldest gave way");
+            }
+            Inserted::Full => {
                 let text = "too many people are signing in at this moment; try again in a minute";
                 let full = Refusal::new(OauthCode::TemporarilyUnavailable, "full", text);
                 return Err(Refusal { retry_after: Some(Duration::from_mins(1)), ..full });
             }
         }
-        Ok(Begun { id, cookie, csrf })
+        Ok(Begun { id, cookie, csrf: kept.csrf })
     }
 
     /// The authorization of that id, for the browser that shows its cookie.
     pub async fn under_way(&self, id: Uuid, cookie: &str, now: OffsetDateTime) -> Result<UnderWay, Refusal> {
         let row = self.row_under_way(id, cookie, now).await?;
-        Ok(told(id, self.open(&row)?))
+        self.told(row)
     }
 
     /// The authorization of that id for a form of its page: cookie and form must both be its own.
@@ -121,7 +131,7 @@ impl Grants {
         let row = self.row_under_way(id, cookie, now).await?;
         let kept = self.open(&row)?;
         own_form(&kept, csrf)?;
-        Ok(told(id, kept))
+        Ok(told(row, kept))
     }
 
     /// The person agreed: cookie and form must both be those of the authorization.
@@ -193,15 +203,19 @@ impl Grants {
     /// Takes an authorization out: the person said no, or it cannot go on.
     pub async fn give_up(&self, id: Uuid, cookie: &str, now: OffsetDateTime) -> Result<UnderWay, Refusal> {
         let row = self.0.store.take_authorization(id, &hash_token(cookie), None, micros(now)).await?;
-        let row = row.ok_or_else(|| gone("gone"))?;
-        Ok(told(row.id, self.open(&row)?))
+        self.told(row.ok_or_else(|| gone("gone"))?)
+    }
+
+    fn told(&self, row: AuthorizationRow) -> Result<UnderWay, Refusal> {
+        let kept = self.open(&row)?;
+        Ok(told(row, kept))
     }
 
     fn taken(&self, row: Option<AuthorizationRow>) -> Result<UnderWay, Refusal> {
         let row = row.ok_or_else(|| gone("gone"))?;
         let kept = self.open(&row)?;
         agreed(&kept)?;
-        Ok(told(row.id, kept))
+        Ok(told(row, kept))
     }
 
     async fn row_under_way(&self, id: Uuid, cookie: &str, now: OffsetDateTime) -> Result<AuthorizationRow, Refusal> {
@@ -221,8 +235,9 @@ impl Grants {
             let row = self.row_under_way(id, cookie, now).await?;
             let mut kept = self.open(&row)?;
             let state = change(&mut kept, &row)?;
-            match self.0.store.update_authorization(&row, &self.seal(id, &kept)?, state.as_deref()).await {
-                Ok(()) => return Ok(told(id, kept)),
+            let request = self.seal(id, &kept)?;
+            match self.0.store.update_authorization(&row, &request, state.as_deref(), kept.stage()).await {
+                Ok(()) => return Ok(told(row, kept)),
                 Err(StoreError::Stale) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -250,9 +265,9 @@ fn place<'a>(row: &'a str, tenant: &'a TenantId) -> Place<'a> {
     Place { table: "authorizations.request", row, tenant }
 }
 
-fn told(id: Uuid, kept: Kept) -> UnderWay {
+fn told(row: AuthorizationRow, kept: Kept) -> UnderWay {
     let Kept { request, csrf, consented, leg, arrived } = kept;
-    UnderWay { id, request, csrf, consented, leg, arrived }
+    UnderWay { id: row.id, request, csrf, consented, leg, arrived, source: row.source }
 }
 
 fn own_form(kept: &Kept, csrf: &str) -> Result<(), Refusal> {

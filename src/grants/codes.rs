@@ -9,10 +9,11 @@ use subtle::ConstantTimeEq as _;
 use time::OffsetDateTime;
 
 use super::families::{Ending, answer, deed};
-use super::{Ended, GrantKind, Granted, Grants, MOST_GRANTS, OauthCode, Order, Refusal, Tokens};
+use super::{GrantKind, Granted, Grants, OauthCode, Order, Refusal, Tokens};
 use crate::crypto::{TokenKind, hash_token, is_token, new_token};
 use crate::secret::Secret;
 use crate::store::families::{CodeRow, Seen};
+use crate::store::grants::Made;
 use crate::store::micros;
 
 /// How long a code is good.
@@ -61,8 +62,7 @@ impl Grants {
             spent_at: None,
         };
         self.0.store.insert_grant_with_code(&order.tenant, &grant, &row).await?;
-        let ended = self.0.store.end_surplus_grants(&order.tenant, order.user, MOST_GRANTS, micros(now)).await?;
-        let ended = ended.into_iter().map(Ended::of).collect::<Result<_, _>>()?;
+        let ended = self.end_surplus(&order.tenant, order.user, Made::BySignIn, now).await?;
         Ok(Granted { id: grant.id, code: text, ended })
     }
 

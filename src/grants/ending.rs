@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{GrantView, Grants, OauthCode, Refusal};
 use crate::crypto::{TokenKind, hash_token};
 use crate::id::TenantId;
-use crate::store::grants::{BATCH, GrantRow, Which};
+use crate::store::grants::{BATCH, GrantRow, Made, Which};
 use crate::store::tenants::tenant_of;
 use crate::store::{StoreError, at, micros};
 
@@ -93,8 +93,10 @@ impl Ended {
     }
 }
 
-/// Most live grants to clients that an account has; the one that was not used for longest gives way.
+/// Most live grants to clients that an account has by signing in; the one that was not used for longest gives way.
 pub const MOST_GRANTS: i64 = 500;
+/// Most besides that programs made for it at once, with assertions and other tokens; the oldest gives way. They are minutes old.
+pub const MOST_AT_ONCE: i64 = 2_000;
 
 impl Grants {
     /// Ends what is live of them; what has ended already, or is not there, is left out of the answer.
@@ -123,6 +125,22 @@ impl Grants {
                 return Ok(ended);
             }
         }
+    }
+
+    /// Ends what an account has of grants beyond the bound of those that were made so.
+    pub async fn end_surplus(
+        &self,
+        tenant: &TenantId,
+        user: Uuid,
+        made: Made,
+        now: OffsetDateTime,
+    ) -> Result<Vec<Ended>, Refusal> {
+        let most = match made {
+            Made::BySignIn => MOST_GRANTS,
+            Made::AtOnce => MOST_AT_ONCE,
+        };
+        let ended = self.0.store.end_surplus_grants(tenant, user, made, most, micros(now)).await?;
+        Ok(ended.into_iter().map(Ended::of).collect::<Result<_, _>>()?)
     }
 
     /// A client gives a token of either kind back: its grant ends (RFC 7009), and what rests on it. A text that is no live token

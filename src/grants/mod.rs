@@ -44,11 +44,11 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-pub use authorizations::{AUTHORIZATION_LASTS, Begun, MOST_AUTHORIZATIONS, UnderWay};
+pub use authorizations::{AUTHORIZATION_LASTS, Begun, UnderWay};
 pub use bearer::{Introduced, Vouched, no_good as bad_assertion};
 pub use codes::{CODE_LASTS, CodeTerms, Redemption, challenge_of};
 pub use consents::Consent;
-pub use ending::{End, EndReason, Ended, Ids, MOST_GRANTS};
+pub use ending::{End, EndReason, Ended, Ids, MOST_AT_ONCE, MOST_GRANTS};
 pub use error::{OauthCode, Refusal};
 pub use exchange::{Exchangeable, bad_subject};
 pub use families::{Issue, REFRESH_GRACE, Refresh, Tokens};
@@ -66,6 +66,7 @@ use crate::crypto::{Sealer, new_api_key};
 use crate::id::TenantId;
 use crate::secret::Secret;
 use crate::store::grants::GrantRow;
+pub use crate::store::grants::Made;
 use crate::store::{Store, StoreError, at, micros};
 
 /// Most addresses whose attempts are counted, for each limit; some 40 bytes each.

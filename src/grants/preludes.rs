@@ -1,7 +1,7 @@
 //! What programs do before they send a browser: they call without a credential, read metadata, register themselves. Nothing
 //! in such a request says which sign-in it belongs to, so it is remembered for a few minutes, in this process alone, by where
-//! it came from, and put in front of the trace that seems to follow: with certainty where the program registered itself and
-//! comes with the id that it got, else as a guess by address and time. What nothing follows becomes a trace of its own.
+//! it came from, and put in front of the trace that seems to follow: with certainty that a program registered itself which comes
+//! with the id that it got, else as a guess by address and time. What nothing follows becomes a trace of its own.
 //!
 //! Everything here is bounded, and costs no SQL when it happens: the sweep writes.
 
@@ -13,7 +13,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::rate::{Limits, Rate, network};
+use super::rate::{Limits, Network, Rate};
 use super::traces::{Step, awaited};
 use super::{Grants, Outcome, Refusal, TraceNote};
 use crate::crypto::hash_token;
@@ -21,8 +21,10 @@ use crate::store::{at, micros};
 
 /// How long after its last step something is still expected to follow, microseconds.
 const WAITS: i64 = 5 * 60 * 1_000_000;
-/// Most sources that are remembered; a further one is not.
+/// Most that is remembered; what is further is not.
 const MOST: usize = 4096;
+/// Most that one source, however many networks of /64 it has, may add to more than half of that.
+const MOST_OF_ONE: usize = MOST / 16;
 /// Most steps of one of them.
 const STEPS: usize = 12;
 /// Most grants whose tokens were shown in the wrong place.
@@ -39,8 +41,8 @@ const LEFT_OF_ALL: Rate = Rate { burst: 100, pause: Duration::from_secs(30) };
 
 /// By what it is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Source {
-    Address(IpAddr),
+enum By {
+    Network(Network),
     /// SHA-256 of the id that the program got.
     Client([u8; 32]),
 }
@@ -87,7 +89,7 @@ struct Parts {
 struct State {
     /// When room was last made, microseconds since 1970.
     swept_at: i64,
-    by: HashMap<Source, Prelude, ahash::RandomState>,
+    by: HashMap<By, Prelude, ahash::RandomState>,
     misused: HashMap<Uuid, Step, ahash::RandomState>,
 }
 
@@ -102,20 +104,20 @@ impl Default for Preludes {
 impl Preludes {
     /// Remembers a step of whoever is at `address`.
     pub fn note(&self, address: IpAddr, step: Step) {
-        let mut state = self.state();
-        let address = network(address);
-        state.at(Source::Address(address), address, step.at, |prelude| prelude.add(step));
+        let from = By::Network(Network::of(address));
+        self.state().at(from, address, step.at, |prelude| prelude.add(step));
     }
 
-    /// Remembers that who is at `address` registered itself and got an id: from now on the steps are that client's.
+    /// Remembers that who is at `address` registered itself and got an id: from now on the steps are that client's, those before as
+    /// a guess.
     pub fn registered(&self, address: IpAddr, client_id: &str, name: &str, now: OffsetDateTime) {
         let mut state = self.state();
-        let address = network(address);
-        let before = state.by.remove(&Source::Address(address)).map(|prelude| prelude.steps).unwrap_or_default();
+        let before = state.by.remove(&By::Network(Network::of(address)));
+        let before = before.map(|prelude| prelude.steps).unwrap_or_default();
         let step = Step::good("register", format!("the program registered itself as `{name}`"), now);
         let client = (client_id.to_owned(), name.to_owned());
-        state.at(Source::Client(hash_token(client_id)), address, micros(now), |prelude| {
-            before.into_iter().chain([step]).for_each(|step| prelude.add(step));
+        state.at(By::Client(hash_token(client_id)), address, micros(now), |prelude| {
+            before.into_iter().map(guessed).chain([step]).for_each(|step| prelude.add(step));
             prelude.client = Some(client);
         });
     }
@@ -124,13 +126,11 @@ impl Preludes {
     pub fn take(&self, address: IpAddr, client_id: &str, now: OffsetDateTime) -> Vec<Step> {
         let mut state = self.state();
         let waits = micros(now) - WAITS;
-        let by_client = state.by.remove(&Source::Client(hash_token(client_id)));
-        let by_address = state.by.remove(&Source::Address(network(address)));
+        let by_client = state.by.remove(&By::Client(hash_token(client_id)));
+        let by_address = state.by.remove(&By::Network(Network::of(address)));
         match (by_client, by_address) {
             (Some(certain), _) => certain.steps,
-            (None, Some(guess)) if guess.last() >= waits => {
-                guess.steps.into_iter().map(|step| Step { inferred: true, ..step }).collect()
-            }
+            (None, Some(guess)) if guess.last() >= waits => guess.steps.into_iter().map(guessed).collect(),
             _ => Vec::new(),
         }
     }
@@ -163,21 +163,27 @@ impl Preludes {
     }
 }
 
+/// A step of which only address and time say whose it is.
+fn guessed(step: Step) -> Step {
+    Step { inferred: true, ..step }
+}
+
 impl State {
-    fn at(&mut self, from: Source, address: IpAddr, now: i64, change: impl FnOnce(&mut Prelude)) {
-        if self.by.len() >= MOST && !self.by.contains_key(&from) {
-            if now < self.swept_at + 1_000_000 {
-                return;
-            }
-            self.swept_at = now;
-            let waits = now - WAITS;
-            // What is over and says nothing makes room; the rest waits for the sweep.
-            self.by.retain(|_, prelude| prelude.last() >= waits || prelude.says_something());
-            if self.by.len() >= MOST {
-                return;
-            }
+    fn at(&mut self, from: By, address: IpAddr, now: i64, change: impl FnOnce(&mut Prelude)) {
+        if self.by.contains_key(&from) || self.has_room(address, now) {
+            change(self.by.entry(from).or_insert(Prelude { address, steps: Vec::new(), client: None }));
         }
-        change(self.by.entry(from).or_insert(Prelude { address, steps: Vec::new(), client: None }));
+    }
+
+    /// Whether there is room for one more from there; what is over and says nothing makes some, the rest waits for the sweep.
+    fn has_room(&mut self, address: IpAddr, now: i64) -> bool {
+        if self.by.len() >= MOST && now >= self.swept_at + 1_000_000 {
+            self.swept_at = now;
+            self.by.retain(|_, prelude| prelude.last() >= now - WAITS || prelude.says_something());
+        }
+        let source = Network::widest(address);
+        let of_one = || self.by.values().filter(|prelude| Network::widest(prelude.address) == source).count();
+        self.by.len() < MOST / 2 || (self.by.len() < MOST && of_one() < MOST_OF_ONE)
     }
 }
 
@@ -240,7 +246,7 @@ mod tests {
         preludes.registered(ip(1), "mcpg_dc_x", "A client", NOW);
         assert_eq!(names(&preludes.take(ip(1), "another", NOW)), []);
         let own = preludes.take(ip(9), "mcpg_dc_x", NOW);
-        assert_eq!(names(&own), [("challenge", false), ("metadata", false), ("register", false)]);
+        assert_eq!(names(&own), [("challenge", true), ("metadata", true), ("register", false)]);
         assert_eq!(names(&preludes.take(ip(9), "mcpg_dc_x", NOW)), [], "once");
         preludes.note(ip(2), good("metadata"));
         assert_eq!(names(&preludes.take(ip(2), "https://client.example/id", NOW)), [("metadata", true)]);
@@ -263,6 +269,18 @@ mod tests {
             !preludes.left(now + Duration::from_mins(6)).is_empty()
         });
         assert!(monitor.count() < 20, "a monitor does not fill the traces");
+    }
+
+    #[test]
+    fn who_has_many_networks_leaves_room_for_others() {
+        let preludes = Preludes::default();
+        for n in 0..10_000u32 {
+            let address = format!("2001:db8:1:{n:x}::1").parse().unwrap();
+            preludes.note(address, Step::good("metadata", "", NOW));
+        }
+        assert_eq!(preludes.state().by.len(), MOST / 2);
+        preludes.note(ip(1), Step::good("metadata", "", NOW));
+        assert_eq!(preludes.take(ip(1), "", NOW).len(), 1);
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! How often something may be done: a bucket of tokens for each source and, where that is wanted, one for all together. The map
-//! of sources is bounded; those for which there is no room share one bucket, so that a flood from many addresses neither grows the
-//! map nor locks out who is in it.
+//! How often something may be done: a bucket of tokens for each source and, where that is wanted, one for all together. A source is
+//! an IPv4 address or an IPv6 network of /64; because one customer often has a whole /48 of those, each /48 has a larger bucket
+//! besides. The map of sources is bounded; those for which there is no room share a bucket, so that a flood from many addresses
+//! neither grows the map nor locks out who is in it.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -40,6 +41,9 @@ struct Bucket {
     full_at: OffsetDateTime,
 }
 
+/// How many /64 a /48 may do the work of. Offices and mobile networks have many people in one.
+const SITE: u32 = 4;
+
 /// Limits by source and together.
 #[derive(Debug)]
 pub struct Limits {
@@ -51,8 +55,9 @@ pub struct Limits {
 
 #[derive(Debug)]
 struct State {
-    sources: HashMap<IpAddr, Bucket, ahash::RandomState>,
-    others: Bucket,
+    sources: HashMap<Network, Bucket, ahash::RandomState>,
+    /// Of the networks for which there is no room, by [`Network::is_site`].
+    others: [Bucket; 2],
     all: Bucket,
     swept_at: OffsetDateTime,
 }
@@ -60,32 +65,36 @@ struct State {
 impl Limits {
     /// Limits with room for `most` sources. Where `all` is none, a flood of many sources holds back nobody but itself.
     pub fn new(source: Rate, all: Option<Rate>, most: usize) -> Self {
-        let empty = Bucket { full_at: OffsetDateTime::UNIX_EPOCH };
-        let state =
-            State { sources: HashMap::default(), others: empty, all: empty, swept_at: OffsetDateTime::UNIX_EPOCH };
+        let state = State {
+            sources: HashMap::default(),
+            others: [Bucket::FULL; 2],
+            all: Bucket::FULL,
+            swept_at: OffsetDateTime::UNIX_EPOCH,
+        };
         Self { source, all, most, state: Mutex::new(state) }
     }
 
     /// Takes one for `address`, or says whose limit is reached. What is refused costs nothing.
     pub fn take(&self, address: IpAddr, now: OffsetDateTime) -> Result<(), Exceeded> {
-        let address = network(address);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let State { sources, others, all, swept_at } = &mut *state;
-        if !sources.contains_key(&address) && sources.len() >= self.most && *swept_at + Duration::from_secs(1) < now {
-            *swept_at = now;
-            sources.retain(|_, bucket| bucket.full_at > now);
+        let networks = Network::all_of(address);
+        let unknown = networks.clone().any(|network| !state.sources.contains_key(&network));
+        if unknown && state.sources.len() >= self.most && state.swept_at + Duration::from_secs(1) < now {
+            state.swept_at = now;
+            state.sources.retain(|_, bucket| bucket.full_at > now);
         }
-        let empty = Bucket { full_at: OffsetDateTime::UNIX_EPOCH };
-        let known = sources.get(&address).copied();
-        let own = known.unwrap_or(if sources.len() < self.most { empty } else { *others });
-        let own = own.taken(self.source, now).map_err(|retry_after| Exceeded { limit: "ip", retry_after })?;
+        // All of them are asked before anything is taken from one.
+        self.each(&state, networks.clone(), now)?;
         if let Some(rate) = self.all {
-            *all = all.taken(rate, now).map_err(|retry_after| Exceeded { limit: "global", retry_after })?;
+            state.all = state.all.taken(rate, now).map_err(|retry_after| Exceeded { limit: "global", retry_after })?;
         }
-        if known.is_some() || sources.len() < self.most {
-            sources.insert(address, own);
-        } else {
-            *others = own;
+        for network in networks {
+            let Ok(bucket) = self.bucket(&state, network).taken(self.rate(network), now) else { continue };
+            if state.sources.len() < self.most || state.sources.contains_key(&network) {
+                state.sources.insert(network, bucket);
+            } else {
+                state.others[usize::from(network.is_site())] = bucket;
+            }
         }
         Ok(())
     }
@@ -93,19 +102,39 @@ impl Limits {
     /// Whether one could be taken for `address`; takes none.
     pub fn check(&self, address: IpAddr, now: OffsetDateTime) -> Result<(), Exceeded> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = state.sources.len() >= self.most;
-        let own = state.sources.get(&network(address)).or(full.then_some(&state.others));
-        let own = own.map_or(Ok(()), |bucket| bucket.taken(self.source, now).map(drop));
-        own.map_err(|retry_after| Exceeded { limit: "ip", retry_after })
+        self.each(&state, Network::all_of(address), now)
     }
 
     /// How many sources are remembered.
     pub fn sources(&self) -> usize {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).sources.len()
     }
+
+    fn each(
+        &self,
+        state: &State,
+        mut networks: impl Iterator<Item = Network>,
+        now: OffsetDateTime,
+    ) -> Result<(), Exceeded> {
+        let asked = |network| self.bucket(state, network).taken(self.rate(network), now).map(drop);
+        networks.try_for_each(asked).map_err(|retry_after| Exceeded { limit: "ip", retry_after })
+    }
+
+    fn bucket(&self, state: &State, network: Network) -> Bucket {
+        let full = state.sources.len() >= self.most;
+        let other = if full { state.others[usize::from(network.is_site())] } else { Bucket::FULL };
+        state.sources.get(&network).copied().unwrap_or(other)
+    }
+
+    fn rate(&self, network: Network) -> Rate {
+        let Rate { burst, pause } = self.source;
+        if network.is_site() { Rate { burst: burst.saturating_mul(SITE), pause: pause / SITE } } else { self.source }
+    }
 }
 
 impl Bucket {
+    const FULL: Self = Self { full_at: OffsetDateTime::UNIX_EPOCH };
+
     /// The bucket with one token less. A bucket is as empty as the time until it is full is long.
     fn taken(self, rate: Rate, now: OffsetDateTime) -> Result<Self, Duration> {
         let latest = now + rate.pause * rate.burst;
@@ -115,11 +144,48 @@ impl Bucket {
     }
 }
 
-/// One source: an IPv4 address, or the /64 that one IPv6 household has.
-pub(super) fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+/// Those who are counted as one: an IPv4 address, the /64 that one IPv6 household has, or the /48 that one customer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Network {
+    first: IpAddr,
+    bits: u8,
+}
+
+impl Network {
+    /// The smallest one that the address is in.
+    pub(super) fn of(address: IpAddr) -> Self {
+        Self::cut(address, 64)
+    }
+
+    /// The largest one that the address is in.
+    pub(super) fn widest(address: IpAddr) -> Self {
+        Self::cut(address, 48)
+    }
+
+    /// Each that the address is in.
+    fn all_of(address: IpAddr) -> impl Iterator<Item = Self> + Clone {
+        let (own, site) = (Self::of(address), Self::widest(address));
+        std::iter::once(own).chain(Some(site).filter(|site| *site != own))
+    }
+
+    fn cut(address: IpAddr, bits: u8) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self { first: address.into(), bits: 32 },
+            IpAddr::V6(address) => {
+                let mask = u128::MAX << (128 - bits);
+                Self { first: Ipv6Addr::from_bits(address.to_bits() & mask).into(), bits }
+            }
+        }
+    }
+
+    fn is_site(self) -> bool {
+        self.bits == 48
+    }
+}
+
+impl std::fmt::Display for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.first, self.bits)
     }
 }
 
@@ -160,6 +226,24 @@ mod tests {
         assert!(limits.take(ip("2001:db8::1"), NOW).is_ok() && limits.take(ip("2001:db8::2"), NOW).is_err());
         assert!(limits.take(ip("2001:db8:0:1::1"), NOW).is_ok());
         assert!(limits.take(ip("192.0.2.1"), NOW).is_ok() && limits.take(ip("::ffff:192.0.2.1"), NOW).is_err());
+    }
+
+    #[test]
+    fn who_has_a_whole_site_of_networks_is_bounded_too() {
+        let limits = Limits::new(SLOW, None, 100_000);
+        let taken = |limits: &Limits, site: u16, now| {
+            let passed = |n: &u16| limits.take(ip(&format!("2001:db8:{site:x}:{n:x}::1")), now).is_ok();
+            (0..10_000).filter(passed).count()
+        };
+        assert_eq!(taken(&limits, 1, NOW), 12, "as four networks, of ten thousand");
+        assert_eq!(limits.sources(), 12 + 1);
+        assert_eq!(limits.check(ip("2001:db8:1:ffff::1"), NOW).unwrap_err().limit, "ip");
+        assert_eq!(taken(&limits, 1, NOW + Duration::from_secs(10)), 4, "and so it goes on");
+        assert_eq!(taken(&limits, 2, NOW), 12, "others are not held back");
+        assert!(limits.take(ip("2001:db8:1::1"), NOW + Duration::from_mins(5)).is_ok());
+        let full = Limits::new(SLOW, None, 1);
+        full.take(ip("192.0.2.1"), NOW).unwrap();
+        assert_eq!(taken(&full, 1, NOW), 3, "where there is no room, all share what one has");
     }
 
     #[test]

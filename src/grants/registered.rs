@@ -8,8 +8,8 @@ mod model;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+pub(super) use check::read_scopes;
 use check::{check, parse_client_id, read_grants};
-pub(super) use check::{field, read_scopes};
 pub use model::{ClientEdit, ClientKind, ClientOrder, ClientView, MOST_SECRETS, SecretView};
 use model::{Spec, view};
 
@@ -18,6 +18,7 @@ use super::keys::KeySource;
 use super::redirect::{RedirectUri, Schemes};
 use super::scope::{Scope, ScopeSet};
 use crate::access::{AccessError, Admin, Role, UserId, invalid};
+use crate::field::FieldError;
 use crate::id::TenantId;
 use crate::secret::Secret;
 use crate::store::oauth_clients::ClientRow;
@@ -37,7 +38,7 @@ pub async fn create(
     let client_id = match &order.client_id {
         None => id.to_string(),
         Some(text) => parse_client_id(text).unwrap_or_else(|message| {
-            found.push(field("client_id", message));
+            found.push(FieldError::new("client_id", message));
             String::new()
         }),
     };
@@ -134,9 +135,11 @@ pub async fn edit(
         }
         spec.workloads = workloads;
     }
-    if let Some(names) = edit.grant_types {
-        spec.grant_types = Some(read_grants(&names, &mut found));
-    }
+    spec.grant_types = match edit.grant_types {
+        Some(names) => Some(read_grants(&names, &mut found)),
+        // Those that were named, as far as the scopes of now leave them; the answer says which.
+        None => spec.grant_types.is_some().then(|| spec.grants()),
+    };
     check(&row.name, &spec, edit.role, schemes, &mut found);
     if !found.is_empty() {
         return Err(AccessError::Invalid(found));

@@ -27,9 +27,10 @@ const FORGIVEN: Duration = Duration::days(7);
 const LOGIN_WAITS: Duration = Duration::hours(1);
 /// How long it is kept what a provider wants to see of somebody who does not come back.
 const PARKED_KEPT: Duration = Duration::days(30);
-/// How long traces are kept after their last step, and how many.
+/// How long traces are kept after their last step, and how many: those of people who are known, and those of nobody.
 const TRACES_KEPT: Duration = Duration::days(7);
 const MOST_TRACES: i64 = 10_000;
+const MOST_OF_NOBODY: i64 = 5_000;
 
 impl Grants {
     /// Ends grants whose time is over and removes what is past its use. For a job, every minute or so, of any process.
@@ -59,7 +60,7 @@ impl Grants {
                 .await?,
             store.purge_grants(micros(now - ENDED_KEPT)).await?,
             store.purge_logins(micros(now - LOGIN_WAITS), micros(now - PARKED_KEPT)).await?,
-            store.purge_traces(micros(now - TRACES_KEPT), MOST_TRACES).await?,
+            store.purge_traces(micros(now - TRACES_KEPT), MOST_TRACES, MOST_OF_NOBODY).await?,
         ];
         for count in gone {
             swept.removed += count;

@@ -96,7 +96,7 @@ async fn introduced(
         login_method: who.login_method,
         login: None,
     };
-    app.grants.issue(&order, Issue::alone(GrantKind::Client), now).await
+    app.issue(&order, Issue::alone(GrantKind::Client), now).await
 }
 
 /// The role of the person's account. Of somebody of a provider with which people sign in here, signing in says it, and an

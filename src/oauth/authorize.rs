@@ -22,6 +22,8 @@ use crate::grants::resource::Resource;
 use crate::grants::{OauthCode, Prompt, Refusal, Request, ScopeSet};
 use crate::store::now;
 
+/// Most bytes of a client's own `state`, which is kept and given back.
+const LONGEST_STATE: usize = 2_048;
 /// Most characters of a hint that is passed on.
 const LONGEST_HINT: usize = 320;
 /// Parameters of which there is one at most.
@@ -54,7 +56,10 @@ pub(super) async fn authorize(visitor: Visitor, RawQuery(query): RawQuery) -> Re
         return Failure::too_many(exceeded).show(&visitor);
     }
     let query = query.unwrap_or_default();
-    let fields = if query.len() <= LARGEST { Fields::of(query.as_bytes()) } else { Fields::default() };
+    if query.len() > LARGEST {
+        return Failure::of_client(format!("It is longer than {LARGEST} bytes.")).show(&visitor);
+    }
+    let fields = Fields::of(query.as_bytes());
     let id = fields.text("client_id");
     let app = &visitor.app;
     let asks = format!("a program asks as {}; the browser is at {}", quoted(id), visitor.address);
@@ -91,7 +96,7 @@ pub(super) async fn authorize(visitor: Visitor, RawQuery(query): RawQuery) -> Re
     };
     trail.went("request", format!("{} for {}", request.scopes, request.resource)).await;
     let ask_later = request.ask_later;
-    match app.grants.begin(request, now()).await {
+    match app.grants.begin(request, visitor.address, now()).await {
         Ok(begun) => {
             let page = if ask_later {
                 sign_in::first(&visitor, &begun).await.unwrap_or_else(|failure| failure.show(&visitor))
@@ -189,6 +194,10 @@ async fn what(
     if let Some(name) = ONCE.into_iter().find(|name| fields.one(name).is_err()) {
         return invalid(format!("{name} is there more than once"));
     }
+    // All else that is kept is bounded where it is read.
+    if fields.text("state").len() > LONGEST_STATE {
+        return invalid(format!("state is longer than {LONGEST_STATE} bytes"));
+    }
     match fields.text("response_type") {
         "code" => {}
         "" => return invalid("response_type is missing; it is code".to_owned()),
@@ -278,7 +287,8 @@ async fn silent(visitor: &Visitor, memory: Option<Memory>) -> (&'static str, Str
 /// How a client is known, for the trace.
 fn known_how(client: &Client) -> String {
     match &client.known {
-        Known::Registered { tenant, .. } => format!("registered by an administrator of {tenant}"),
+        // Not of which tenant: whose the person is, and so who reads this, is not known yet.
+        Known::Registered { .. } => "registered by an administrator".to_owned(),
         Known::Document => "known by its document".to_owned(),
         Known::Dynamic { issued_at } => format!("registered itself on {}", issued_at.date()),
     }

@@ -20,6 +20,7 @@ use super::sign_in::title_of;
 use super::trail::{Trail, told};
 use super::visitor::Visitor;
 use crate::grants::{Account, NewLogin, OauthCode, Prompt, Refusal, Step, UnderWay};
+use crate::id::TenantId;
 use crate::idp::{Class, IdpError, Person, Provider, SignedIn};
 use crate::store::now;
 
@@ -101,7 +102,7 @@ async fn back(
                 Ok(Back::of(&under.request, &app.issuer).denied())
             };
         }
-        return Err(refused(visitor, under, &trail, name, &error_of, "callback").await);
+        return Err(refused(visitor, under, &trail, name, &error_of, ("callback", None)).await);
     }
     let Some(code) = fields.one("code").map_err(|_| lost())? else {
         trail.failed("callback", "there is neither a code nor an error", "", "no_code", None).await;
@@ -115,7 +116,7 @@ async fn back(
             let along = Along { claims: Some(claims), ..Along::default() };
             return once_more(visitor, under, &trail, name, along).await;
         }
-        Err(error) => return Err(refused(visitor, under, &trail, name, &error, "provider").await),
+        Err(error) => return Err(refused(visitor, under, &trail, name, &error, ("provider", None)).await),
     };
     if !is_anew(under.request.prompt, signed_in.person.authenticated_at, now()) {
         trail.failed("provider", "the person did not sign in anew", "", "not_anew", None).await;
@@ -125,11 +126,16 @@ async fn back(
     }
     let account = known(visitor, under, &trail, name, &signed_in).await?;
     let refuse = |refusal| Failure::of_refusal(&refusal);
-    if leg.claims.is_some() {
-        app.grants.claims_were_met(&account.tenant, account.id, name).await.map_err(refuse)?;
-    } else if let Some(claims) = app.grants.parked_claims(&account.tenant, account.id, name).await.map_err(refuse)? {
-        let along = Along { claims: Some(claims), login_hint: Some(signed_in.person.username), another: false };
-        return once_more(visitor, under, &trail, name, along).await;
+    // Met only if it is what was asked at this leg: another person may have come back than the one of whom it was wanted.
+    match app.grants.parked_claims(&account.tenant, account.id, name).await.map_err(refuse)? {
+        Some(claims) if leg.claims.as_ref() == Some(&claims) => {
+            app.grants.claims_were_met(&account.tenant, account.id, name).await.map_err(refuse)?;
+        }
+        Some(claims) => {
+            let along = Along { claims: Some(claims), login_hint: Some(signed_in.person.username), another: false };
+            return once_more(visitor, under, &trail, name, along).await;
+        }
+        None => {}
     }
     let login = keep(visitor, &account, name, &signed_in).await.map_err(refuse)?;
     finish(visitor, under, &trail, Arrival { account: &account, method: name, login }).await
@@ -169,8 +175,9 @@ async fn known(
         Some(role) if !person.app_only => role,
         _ => {
             let detail = format!("{} has no role here, and nobody is let in without one", person.username);
-            is_by(visitor, trail, person).await;
-            return Err(refused(visitor, under, trail, name, &IdpError::new(Class::Refused, detail), "account").await);
+            let tenant = is_by(visitor, trail, person).await;
+            let (error, at) = (IdpError::new(Class::Refused, detail), ("account", tenant.as_ref()));
+            return Err(refused(visitor, under, trail, name, &error, at).await);
         }
     };
     let account = match app.account_at_sign_in(person, role, now()).await {
@@ -183,16 +190,17 @@ async fn known(
     Ok(account)
 }
 
-/// Notes who it is, for the tenant whose the person is, if it is any's.
-async fn is_by(visitor: &Visitor, trail: &Trail, person: &Person) {
+/// Notes who it is, for the tenant whose the person is, if it is any's, and says which.
+async fn is_by(visitor: &Visitor, trail: &Trail, person: &Person) -> Option<TenantId> {
     let tenant = visitor.app.tenant_of(person).await.ok();
     trail.is_by(tenant.as_ref(), &person.username).await;
+    tenant
 }
 
 /// The page for somebody who is known and does not come in. Whoever is asked finds the directory on it.
 async fn no_account(visitor: &Visitor, under: &UnderWay, trail: &Trail, person: &Person, refusal: &Refusal) -> Failure {
-    is_by(visitor, trail, person).await;
-    trail.failed("account", told(refusal), "", refusal.reason, None).await;
+    let tenant = is_by(visitor, trail, person).await;
+    trail.failed("account", told(refusal), label(tenant.as_ref()), refusal.reason, None).await;
     let (request_id, reason, detail) = (visitor.request_id.as_str(), refusal.reason, &refusal.detail);
     if refusal.code == OauthCode::AccessDenied {
         tracing::info!(request_id, reason, detail, "somebody is not let in");
@@ -224,26 +232,26 @@ async fn keep(
     visitor.app.grants.keep_login(&login, now()).await.map(Some)
 }
 
-/// The page about a provider's no, noted and counted.
+/// A tenant in metrics, where it is known.
+fn label(tenant: Option<&TenantId>) -> &str {
+    tenant.map_or("", TenantId::as_str)
+}
+
+/// The page about a provider's no, noted at a step and counted for the tenant, where it is known.
 pub(super) async fn refused(
     visitor: &Visitor,
     under: &UnderWay,
     trail: &Trail,
     name: &str,
     error: &IdpError,
-    step: &str,
+    (step, tenant): (&str, Option<&TenantId>),
 ) -> Failure {
-    let label = error.class.label();
+    let class = error.class.label();
     let number = error.code.as_deref().map(|code| format!("{code}: ")).unwrap_or_default();
-    trail.failed(step, format!("{label}: {number}{}", error.detail), "", label, error.code.as_deref()).await;
+    let detail = format!("{class}: {number}{}", error.detail);
+    trail.failed(step, detail, label(tenant), class, error.code.as_deref()).await;
     let request_id = visitor.request_id.as_str();
-    tracing::warn!(
-        request_id,
-        provider = name,
-        class = label,
-        detail = error.detail,
-        "a sign-in failed at the provider"
-    );
+    tracing::warn!(request_id, provider = name, class, detail = error.detail, "a sign-in failed at the provider");
     let (code, text) = match error.class {
         Class::Temporary { .. } | Class::Loop => {
             (OauthCode::TemporarilyUnavailable, "the identity provider does not answer at present")

@@ -18,6 +18,7 @@ use super::fields::Fields;
 use super::finish::{Arrival, finish};
 use super::leave::{Along, send};
 use super::pages::{Frame, form_action, show};
+use super::sign_in::there_is_a_way;
 use super::trail::{Trail, told};
 use super::visitor::Visitor;
 use crate::grants::client::{Client, Known};
@@ -66,13 +67,10 @@ impl Page<'_> {
 
 /// The page for what was asked, before anybody signs in.
 pub(super) fn page(visitor: &Visitor, asked: &Asked, begun: &Begun) -> Response {
-    if visitor.app.providers.names().is_empty() && !visitor.app.settings.sign_in.local_sign_in {
-        let text = "Nobody can sign in here: no identity provider is set up, and sign-in by password is off.";
-        return Failure::new(StatusCode::SERVICE_UNAVAILABLE, "Sign-in is not set up", text, "")
-            .with_help()
-            .show(visitor);
+    match there_is_a_way(&visitor.app) {
+        Ok(()) => show_page(visitor, asked, begun, None),
+        Err(failure) => failure.show(visitor),
     }
-    show_page(visitor, asked, begun, None)
 }
 
 /// The page for who has signed in, in the browser that began it and goes on with it.
@@ -194,7 +192,8 @@ async fn decide(visitor: &Visitor, fields: &Fields) -> Result<Response, Failure>
     match decision {
         Decision::Deny => {
             app.grants.give_up(id, cookie, now()).await.map_err(|refusal| Failure::of_refusal(&refusal))?;
-            trail.failed("consent", "the person did not allow it", "", "denied", None).await;
+            let tenant = under.arrived.as_ref().map_or("", |arrived| arrived.tenant.as_str());
+            trail.failed("consent", "the person did not allow it", tenant, "denied", None).await;
             let mut response = back.denied();
             response.headers_mut().append(SET_COOKIE, visitor.cookies.end(id));
             Ok(response)

@@ -2,6 +2,7 @@
 //! Nothing grows on the way: neither the resource, nor the scopes, nor how long it is good.
 
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::form::Form;
 use super::token::{Seen, resource};
@@ -36,17 +37,17 @@ pub(super) async fn of_token(
     let token = form.required("subject_token", "show the token that is to be exchanged: subject_token")?;
     let kind = form.required("subject_token_type", "name the type of the token: subject_token_type")?;
     check(form, kind)?;
-    let (order, how, all) = match TokenKind::of(token) {
+    let shown = match TokenKind::of(token) {
         Some(_) if kind != ACCESS_TOKEN => return Err(bad_subject("type")),
-        Some(_) => of_own(app, client, tenant, token, now).await?,
-        None => of_provider(app, client, tenant, token, now).await?,
+        Some(_) => of_own(app, tenant, token, now).await?,
+        None => of_provider(app, tenant, token, now).await?,
     };
-    let wanted = resource(app, form)?.or_else(|| all.clone()).unwrap_or(Resource::All);
-    if all.is_some_and(|all| !all.covers(&wanted)) {
+    let wanted = resource(app, form)?.or_else(|| shown.resource.clone()).unwrap_or(Resource::All);
+    if shown.resource.is_some_and(|all| !all.covers(&wanted)) {
         let text = "the subject_token is not good for this resource; exchange one that is";
         return Err(Refusal::new(OauthCode::InvalidTarget, "resource", text));
     }
-    let possible = client.scopes.and(wanted.offers()).and(order.scopes).without(Scope::OfflineAccess);
+    let possible = client.scopes.and(wanted.offers()).and(shown.scopes).without(Scope::OfflineAccess);
     let scopes = match form.get("scope") {
         None => possible,
         Some(scope) => ScopeSet::asked(Some(scope))?.without(Scope::OfflineAccess),
@@ -55,8 +56,17 @@ pub(super) async fn of_token(
         let text = "these scopes are more than the subject_token, the client and the resource allow";
         return Err(Refusal::new(OauthCode::InvalidScope, "scope", text));
     }
-    let order = Order { resource: app.issuer.uri(&wanted), scopes, ..order };
-    app.grants.issue(&order, how, now).await.map_err(|refusal| match refusal.code {
+    let order = Order {
+        tenant: tenant.clone(),
+        user: shown.user,
+        client_id: client.id.to_string(),
+        client_name: Some(client.name.to_string()),
+        resource: app.issuer.uri(&wanted),
+        scopes,
+        login_method: shown.login_method,
+        login: shown.login,
+    };
+    app.issue(&order, shown.how, now).await.map_err(|refusal| match refusal.code {
         OauthCode::InvalidGrant => bad_subject("ended"),
         _ => refusal,
     })
@@ -85,41 +95,35 @@ fn check(form: &Form, kind: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What one of our own tokens allows, for how long, and where.
-async fn of_own(
-    app: &App,
-    client: &Client,
-    tenant: &TenantId,
-    token: &str,
-    now: OffsetDateTime,
-) -> Result<(Order, Issue, Option<Resource>), Refusal> {
+/// What the token that is shown allows, for whom and for how long.
+struct Shown {
+    user: Uuid,
+    /// Where it is good; none: everywhere.
+    resource: Option<Resource>,
+    scopes: ScopeSet,
+    login_method: String,
+    login: Option<Uuid>,
+    how: Issue,
+}
+
+/// One of our own tokens.
+async fn of_own(app: &App, tenant: &TenantId, token: &str, now: OffsetDateTime) -> Result<Shown, Refusal> {
     let shown = app.grants.exchangeable(token, now).await?;
     if shown.tenant != *tenant {
         return Err(bad_subject("other_tenant"));
     }
-    let all = app.issuer.resource(&shown.resource).map_err(|_| bad_subject("resource"))?;
-    let how = Issue { kind: shown.kind, until: Some(shown.expires_at), parent: Some(shown.grant) };
-    let order = Order {
-        tenant: shown.tenant,
+    Ok(Shown {
         user: shown.user,
-        client_id: client.id.to_string(),
-        client_name: Some(client.name.to_string()),
-        resource: shown.resource,
+        resource: Some(app.issuer.resource(&shown.resource).map_err(|_| bad_subject("resource"))?),
         scopes: shown.scopes,
         login_method: shown.login_method,
         login: shown.login,
-    };
-    Ok((order, how, Some(all)))
+        how: Issue { kind: shown.kind, until: Some(shown.expires_at), parent: Some(shown.grant) },
+    })
 }
 
-/// The same of a token that Entra made for this gateway: it is good everywhere.
-async fn of_provider(
-    app: &App,
-    client: &Client,
-    tenant: &TenantId,
-    token: &str,
-    now: OffsetDateTime,
-) -> Result<(Order, Issue, Option<Resource>), Refusal> {
+/// A token that Entra made for this gateway.
+async fn of_provider(app: &App, tenant: &TenantId, token: &str, now: OffsetDateTime) -> Result<Shown, Refusal> {
     if !direct::is_one(app, token) {
         return Err(bad_subject("malformed"));
     }
@@ -137,15 +141,12 @@ async fn of_provider(
         return Err(bad_subject("expired"));
     }
     let kind = if shown.person.app_only { GrantKind::Service } else { GrantKind::Client };
-    let order = Order {
-        tenant: shown.account.tenant,
+    Ok(Shown {
         user: shown.account.id,
-        client_id: client.id.to_string(),
-        client_name: Some(client.name.to_string()),
-        resource: String::new(),
+        resource: None,
         scopes: ScopeSet::DEFAULT.with(Scope::Admin),
         login_method: ENTRA.to_owned(),
         login: None,
-    };
-    Ok((order, Issue { kind, until: Some(shown.expires_at), parent: None }, None))
+        how: Issue { kind, until: Some(shown.expires_at), parent: None },
+    })
 }

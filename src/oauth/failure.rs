@@ -85,7 +85,7 @@ impl Failure {
         };
         let mut failure = Self::new(status, title, sentence(refusal.text), "");
         failure.0.help = refusal.code == OauthCode::AccessDenied;
-        failure.0.retry_after = refusal.retry_after.map(|wait| wait.as_secs().max(1));
+        failure.0.retry_after = refusal.retry_after.map(whole_seconds);
         failure
     }
 
@@ -152,7 +152,7 @@ impl Failure {
         failure.0.facts.extend(facts.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))));
         failure.0.help = true;
         if let Class::Temporary { retry_after } = error.class {
-            failure.0.retry_after = Some(retry_after.map_or(60, |wait| wait.as_secs().clamp(1, 3_600)));
+            failure.0.retry_after = Some(retry_after.map_or(60, |wait| whole_seconds(wait).min(3_600)));
         }
         failure
     }

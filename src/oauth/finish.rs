@@ -145,6 +145,7 @@ async fn give(visitor: &Visitor, under: &UnderWay, trail: &Trail, arrival: Arriv
     let terms =
         CodeTerms { redirect_uri: request.redirect_uri.clone(), code_challenge: request.code_challenge.clone() };
     let granted = app.grants.grant(&order, &terms, now()).await?;
+    app.told_of(&granted.ended);
     if let Some(memory) = memory.filter(|_| under.consented) {
         memory.keep(app, account).await?;
     }

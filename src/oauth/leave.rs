@@ -53,7 +53,7 @@ pub(super) async fn send(
     };
     let leg = match provider.begin(&address(visitor, name)?, &hints).await {
         Ok(leg) => leg,
-        Err(error) => return Err(refused(visitor, under, &trail, name, &error, "provider").await),
+        Err(error) => return Err(refused(visitor, under, &trail, name, &error, ("provider", None)).await),
     };
     let kept = Leg { provider: name.to_owned(), nonce: leg.nonce, verifier: leg.verifier, claims: along.claims };
     let sent = app.grants.send(under.id, cookie, &leg.state, kept, now()).await;

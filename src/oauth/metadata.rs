@@ -80,7 +80,7 @@ pub(super) async fn resource(app: App, Source(source): Source, uri: Uri) -> Resp
         path => path,
     };
     let Some(resource) = Resource::of_path(path) else { return no_such_path().await.into_response() };
-    let read = format!("the program read what {} says of itself", resource.path());
+    let read = format!("the program read what {path} says of itself");
     app.grants.preludes().note(source, Step::good("metadata", read, now()));
     let offered = resource.offers();
     answer(&ResourceMetadata {

@@ -49,6 +49,15 @@ pub(super) fn title_of(app: &App, name: &str) -> String {
     found.map_or_else(|| "The identity provider".to_owned(), |provider| provider.title)
 }
 
+/// Fails where nobody can sign in.
+pub(super) fn there_is_a_way(app: &App) -> Result<(), Failure> {
+    if !app.providers.names().is_empty() || app.settings.sign_in.local_sign_in {
+        return Ok(());
+    }
+    let text = "Nobody can sign in here: no identity provider is set up, and sign-in by password is off.";
+    Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "Sign-in is not set up", text, "").with_help())
+}
+
 fn form(visitor: &Visitor, under: &Form<'_>, username: &str, trouble: Option<String>, status: StatusCode) -> Response {
     let app = &visitor.app;
     let settings = &app.settings.sign_in;
@@ -100,10 +109,11 @@ pub(super) async fn page(visitor: Visitor, RawQuery(query): RawQuery) -> Respons
 /// Where no client waits.
 async fn begin(visitor: &Visitor) -> Result<Response, Failure> {
     let app = &visitor.app;
+    there_is_a_way(app)?;
     app.may_begin(visitor.address, now()).map_err(Failure::too_many)?;
     let detail = format!("somebody signs in at the gateway's own pages; the browser is at {}", visitor.address);
     let trail = Trail::begin(app, visitor.address, None, "sign_in", detail).await;
-    let begun = app.grants.begin(own_request(trail.id()), now()).await;
+    let begun = app.grants.begin(own_request(trail.id()), visitor.address, now()).await;
     let begun = begun.map_err(|refusal| Failure::of_refusal(&refusal))?;
     let under = Form { id: begun.id, csrf: begun.csrf.expose(), client: None, redirect_uri: None, chosen: false };
     Ok(visitor.with_cookie(&begun, form(visitor, &under, "", None, StatusCode::OK)))
@@ -112,6 +122,7 @@ async fn begin(visitor: &Visitor) -> Result<Response, Failure> {
 /// Where a client waits and the person is asked afterwards, if at all: to the only way to sign in, or the choice.
 pub(super) async fn first(visitor: &Visitor, begun: &Begun) -> Result<Response, Failure> {
     let (app, cookie) = (&visitor.app, begun.cookie.expose());
+    there_is_a_way(app)?;
     let under = app.grants.under_way(begun.id, cookie, now()).await;
     let under = under.map_err(|refusal| Failure::of_refusal(&refusal))?;
     match &*app.providers.names() {

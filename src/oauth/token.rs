@@ -189,7 +189,7 @@ pub(super) async fn of_itself_until(
         login_method,
         login: None,
     };
-    app.grants.issue(&order, Issue { until, ..Issue::alone(GrantKind::Service) }, now).await
+    app.issue(&order, Issue { until, ..Issue::alone(GrantKind::Service) }, now).await
 }
 
 /// The resource that is asked for (RFC 8707 section 2.2).

@@ -105,7 +105,7 @@ impl Servers<'_> {
             let at = format!("servers[{index}]");
             let slug = spec.slug.clone();
             if !named.insert(slug.clone()) {
-                invalid.push(FieldError { field: format!("{at}.slug"), message: format!("`{slug}` is wanted twice") });
+                invalid.push(FieldError::new(format!("{at}.slug"), format!("`{slug}` is wanted twice")));
                 continue;
             }
             let step = match there.get(&slug) {
@@ -126,10 +126,10 @@ impl Servers<'_> {
                     invalid.extend(errors.into_iter().map(placed));
                 }
                 Err(error @ ServersError::Taken(_)) => {
-                    invalid.push(FieldError { field: format!("{at}.slug"), message: error.to_string() });
+                    invalid.push(FieldError::new(format!("{at}.slug"), error.to_string()));
                 }
                 Err(ServersError::Forbidden(why) | ServersError::Scope(why)) => {
-                    refused.push(FieldError { field: at, message: why.to_owned() });
+                    refused.push(FieldError::new(at, why));
                 }
                 Err(error) => return Err(error),
             }

@@ -194,7 +194,7 @@ impl ServerSpec {
     /// Every mistake at once; empty when the description can be registered.
     pub fn check(&self) -> Vec<FieldError> {
         let mut found = Vec::new();
-        let mut say = |field: String, message: &str| found.push(FieldError { field, message: message.to_owned() });
+        let mut say = |field: String, message: &str| found.push(FieldError::new(field, message));
         if self.transport == TransportKind::Stdio {
             match &self.command {
                 None => say("command".into(), "a stdio server needs `command` with a `program`"),
@@ -295,7 +295,7 @@ impl ServerSpec {
         {
             if holds_nul(value) && !found.iter().any(|mistake| mistake.field.starts_with(field.as_str())) {
                 // PostgreSQL keeps none in JSON.
-                found.push(FieldError { field: field.clone(), message: "holds a NUL character".to_owned() });
+                found.push(FieldError::new(field.clone(), "holds a NUL character"));
             }
         }
         found

@@ -438,7 +438,7 @@ fn keep_secrets(mut spec: ServerSpec, before: Option<&ServerSpec>) -> Result<Ser
                 }
                 None => "`***` stands for a stored value, and there is none; give the value",
             };
-            found.push(FieldError { field: format!("{name}.{key}"), message: message.to_owned() });
+            found.push(FieldError::new(format!("{name}.{key}"), message));
         }
     }
     if found.is_empty() { Ok(spec) } else { Err(ServersError::Invalid(found)) }

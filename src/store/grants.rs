@@ -94,6 +94,15 @@ pub enum Which<'a> {
     Login(Uuid),
 }
 
+/// How a grant to a client came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Made {
+    /// A person signed in: it began with a code, which stays with it.
+    BySignIn,
+    /// A program asked, with an assertion or another token, and as often as it likes.
+    AtOnce,
+}
+
 /// Most rows that one statement ends or removes.
 pub const BATCH: usize = 500;
 
@@ -195,23 +204,57 @@ impl Store {
         Ok(ended)
     }
 
-    /// Ends, at `now`, up to [`BATCH`] of an account's live grants to clients beyond the `most` that were used last, and returns
-    /// them.
+    /// Ends, at `now`, up to [`BATCH`] of an account's live grants to clients that were made so, beyond the `most` that were used last
+    /// or, of those made at once, are newest; and returns them.
     pub async fn end_surplus_grants(
         &self,
         tenant: &TenantId,
         user: Uuid,
+        made: Made,
         most: i64,
         now: i64,
     ) -> Result<Vec<GrantRow>, StoreError> {
-        let text = "UPDATE grants SET ended_at = $1, end_reason = 'timeout', end_detail = 'surplus'
-            WHERE ended_at IS NULL AND id IN
-            (SELECT id FROM grants WHERE tenant_id = $2 AND user_id = $3 AND kind = 'client' AND ended_at IS NULL
-             ORDER BY last_used_at DESC, id DESC LIMIT 500 OFFSET $4)
-            RETURNING *";
+        macro_rules! surplus {
+            ($made:literal, $order:literal, $limit:literal) => {
+                concat!(
+                    "SELECT g.id FROM grants g WHERE g.tenant_id = $1 AND g.user_id = $2 AND g.kind = 'client'
+                     AND g.ended_at IS NULL AND g.expires_at > $3 AND ",
+                    $made,
+                    " (SELECT 1 FROM authorization_codes c WHERE c.grant_id = g.id) ORDER BY ",
+                    $order,
+                    " DESC, g.id DESC LIMIT ",
+                    $limit,
+                    " OFFSET $4"
+                )
+            };
+        }
+        macro_rules! texts {
+            ($made:literal, $order:literal) => {
+                (
+                    surplus!($made, $order, "1"),
+                    concat!(
+                        "UPDATE grants SET ended_at = $3, end_reason = 'timeout', end_detail = 'surplus'
+                         WHERE ended_at IS NULL AND id IN (",
+                        surplus!($made, $order, "500"),
+                        ") RETURNING *"
+                    ),
+                )
+            };
+        }
+        let (any, text) = match made {
+            Made::BySignIn => texts!("EXISTS", "g.last_used_at"),
+            Made::AtOnce => texts!("NOT EXISTS", "g.created_at"),
+        };
+        // Seldom is there one, and looking makes nobody wait.
+        let first: Option<Uuid> = on!(read self, db => {
+            sqlx::query_scalar(any).bind(tenant.as_str()).bind(user).bind(now).bind(most).fetch_optional(db).await?
+        });
+        if first.is_none() {
+            return Ok(Vec::new());
+        }
         let ended: Vec<GrantRow> = on!(write self, tx => {
-            let mut ended: Vec<GrantRow> =
-                sqlx::query_as(text).bind(now).bind(tenant.as_str()).bind(user).bind(most).fetch_all(&mut *tx).await?;
+            let query = sqlx::query_as(text).bind(tenant.as_str()).bind(user).bind(now).bind(most);
+            let mut ended: Vec<GrantRow> = query.fetch_all(&mut *tx).await?;
             ended.extend(end_children!(tx, now));
             ended
         });
@@ -244,7 +287,7 @@ impl Store {
         Ok(on!(read self, db => sqlx::query_as(text).bind(time).bind(id).bind(limit).fetch_all(db).await?))
     }
 
-    /// Up to `limit` live ones of an account, the last used first.
+    /// Up to `limit` live ones of an account, the last used first; what programs made at once comes behind the rest.
     pub async fn live_grants(
         &self,
         tenant: &TenantId,
@@ -252,9 +295,11 @@ impl Store {
         now: i64,
         limit: i64,
     ) -> Result<Vec<GrantRow>, StoreError> {
-        let text = "SELECT * FROM grants
-            WHERE tenant_id = $1 AND user_id = $2 AND ended_at IS NULL AND expires_at > $3
-            ORDER BY last_used_at DESC, id DESC LIMIT $4";
+        let text = "SELECT g.* FROM grants g
+            WHERE g.tenant_id = $1 AND g.user_id = $2 AND g.ended_at IS NULL AND g.expires_at > $3
+            ORDER BY CASE WHEN g.kind = 'browser' OR EXISTS
+                (SELECT 1 FROM authorization_codes c WHERE c.grant_id = g.id) THEN 0 ELSE 1 END,
+            g.last_used_at DESC, g.id DESC LIMIT $4";
         Ok(on!(read self, db => {
             sqlx::query_as(text).bind(tenant.as_str()).bind(user).bind(now).bind(limit).fetch_all(db).await?
         }))

@@ -165,16 +165,23 @@ impl Store {
         Ok(on!(read self, db => sqlx::query_as(text).bind(limit).fetch_all(db).await?))
     }
 
-    /// Removes up to 1,000 that were last changed before `old` or are beyond the newest `most`; says how many.
-    pub async fn purge_traces(&self, old: i64, most: i64) -> Result<u64, StoreError> {
+    /// Removes up to 1,000 that were last changed before `old`, or are beyond the newest `most` of those of which it is known who it
+    /// was, or beyond the newest `nobodys` of the others, which anybody can make; says how many.
+    pub async fn purge_traces(&self, old: i64, most: i64, nobodys: i64) -> Result<u64, StoreError> {
         let past = "DELETE FROM sign_in_traces WHERE id IN
             (SELECT id FROM sign_in_traces WHERE updated_at < $1 ORDER BY updated_at LIMIT 1000)";
         let surplus = "DELETE FROM sign_in_traces WHERE id IN
-            (SELECT id FROM sign_in_traces ORDER BY updated_at DESC, id DESC LIMIT 1000 OFFSET $1)";
+            (SELECT id FROM sign_in_traces WHERE user_id IS NOT NULL OR username IS NOT NULL
+             ORDER BY updated_at DESC, id DESC LIMIT 1000 OFFSET $1)";
+        let of_nobody = "DELETE FROM sign_in_traces WHERE id IN
+            (SELECT id FROM sign_in_traces WHERE user_id IS NULL AND username IS NULL
+             ORDER BY updated_at DESC, id DESC LIMIT 1000 OFFSET $1)";
         Ok(on!(brief self, tx => {
-            let mut gone = sqlx::query(past).bind(old).execute(&mut *tx).await?.rows_affected();
-            if gone < 1000 {
-                gone += sqlx::query(surplus).bind(most).execute(&mut *tx).await?.rows_affected();
+            let mut gone = 0;
+            for (text, bound) in [(past, old), (of_nobody, nobodys), (surplus, most)] {
+                if gone < 1000 {
+                    gone += sqlx::query(text).bind(bound).execute(&mut *tx).await?.rows_affected();
+                }
             }
             gone
         }))

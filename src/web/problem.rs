@@ -65,7 +65,7 @@ impl Problem {
 
     /// 422 with one bad field.
     pub fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self::fields(vec![FieldError { field: field.into(), message: message.into() }])
+        Self::fields(vec![FieldError::new(field, message)])
     }
 
     /// 404 for what is not there, or not for this caller.

@@ -88,6 +88,34 @@ on_both! {
 }
 
 on_both! {
+    async fn what_an_administrator_names_is_registered_or_refused_and_what_is_left_of_it_is_told(db) {
+        let world = World::open(db).await;
+        let both = json!(["authorization_code", "refresh_token"]);
+        let with = |more: &[(&str, Value)]| {
+            let mut order = portal();
+            for (name, value) in more {
+                order[*name] = value.clone();
+            }
+            order
+        };
+        let refused = with(&[("grant_types", both.clone()), ("scopes", json!(["mcp"]))]);
+        let told = world.call("POST /oauth-clients", refused).await.expect(422).json();
+        assert_eq!(told["errors"][0]["field"], "grant_types");
+        assert!(told["errors"][0]["message"].as_str().unwrap().contains("offline_access"), "{told}");
+        let made = world.call("POST /oauth-clients", with(&[("grant_types", both.clone())])).await.expect(201).json();
+        assert_eq!(made["grant_types"], both);
+        // Scopes that leave less of it are taken, and the answer says what is left.
+        let edit = async |change: Value| world.call("PATCH /oauth-clients/portal", change).await;
+        let less = edit(json!({"scopes": ["mcp"]})).await.expect(200).json();
+        assert_eq!(less["grant_types"], json!(["authorization_code"]));
+        edit(json!({"name": "Still The Portal"})).await.expect(200);
+        edit(json!({"grant_types": both.clone()})).await.expect(422);
+        let again = edit(json!({"grant_types": both.clone(), "scopes": ["mcp", "offline_access"]})).await.expect(200).json();
+        assert_eq!(again["grant_types"], both);
+    }
+}
+
+on_both! {
     async fn a_secret_is_exchanged_without_a_pause(db) {
         let world = World::open(db).await;
         let secret = |answer: &Value| answer["client_secret"].as_str().unwrap().to_owned();

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use mcp_registry_gateway::crypto::{MasterKey, Sealer, TokenKind, hash_token, is_token, new_token};
 use mcp_registry_gateway::grants::{
-    CodeTerms, End, EndReason, GrantKind, Grants, Ids, Issue, OauthCode, Order, Redemption, Refresh, Refusal, Scope,
-    ScopeSet, Terms, Tokens, challenge_of,
+    CodeTerms, End, EndReason, GrantKind, Grants, Ids, Issue, Made, OauthCode, Order, Redemption, Refresh, Refusal,
+    Scope, ScopeSet, Terms, Tokens, challenge_of,
 };
 use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::secret::Secret;
@@ -366,9 +366,32 @@ on_both! {
         let (old, used) = (house.tokens("mcp").await, house.tokens("mcp").await);
         let new = house.tokens("mcp").await;
         house.was_used(&used.access, 5).await;
-        let ended = house.store.end_surplus_grants(&house.tenant, house.user, 2, micros(house.after(6))).await.unwrap();
-        assert_eq!(ended.iter().map(|row| row.id).collect::<Vec<_>>(), [old.grant]);
+        let surplus = async |made, most| {
+            let (now, store) = (micros(house.after(6)), &house.store);
+            let ended = store.end_surplus_grants(&house.tenant, house.user, made, most, now).await.unwrap();
+            ended.iter().map(|row| row.id).collect::<Vec<_>>()
+        };
+        // What programs made at once, however often, is bounded by itself and pushes nobody out.
+        let at_once = async |method: &str, parent, seconds| {
+            let order = Order { login_method: method.into(), ..house.order("mcp") };
+            let how = Issue { parent, ..Issue::alone(GrantKind::Client) };
+            house.grants.issue(&order, how, house.after(seconds)).await.unwrap()
+        };
+        let [first, second, third] = [
+            at_once("local", Some(used.grant), 1).await,
+            at_once("issuer:corp", None, 2).await,
+            at_once("entra", None, 3).await,
+        ];
+        house.was_used(&first.access, 5).await;
+        let listed = house.grants.of_user(&house.tenant, house.user, house.after(5)).await.unwrap();
+        assert_eq!(listed.iter().position(|view| view.id == first.grant), Some(3), "behind what a person signed in to");
+        assert!(surplus(Made::BySignIn, 3).await.is_empty());
+        assert_eq!(surplus(Made::BySignIn, 2).await, [old.grant]);
         assert!(house.is_live(&new.access, 6).await && house.is_live(&used.access, 6).await);
+        assert!(surplus(Made::AtOnce, 3).await.is_empty());
+        assert_eq!(surplus(Made::AtOnce, 1).await.len(), 2);
+        let live = [&first, &second, &third].map(|tokens| house.is_live(&tokens.access, 6));
+        assert_eq!(futures_util::future::join_all(live).await, [false, false, true], "the oldest give way");
     }
 }
 

@@ -1,15 +1,17 @@
 //! What surrounds tokens, over a database: authorizations under way, the accounts of people, browsers, providers, consents,
 //! assertions and traces.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use mcp_registry_gateway::access::Role;
 use mcp_registry_gateway::crypto::{MasterKey, Sealer};
 use mcp_registry_gateway::grants::{
-    Begun, Consent, End, EndReason, GrantKind, Grants, Ids, Issue, Leg, LoginState, NewLogin, OauthCode, Outcome,
-    Person, Prompt, Refusal, Request, ScopeSet, Step, TraceFilter, TraceNote, challenge_of,
+    Arrived, Begun, Consent, End, EndReason, GrantKind, Grants, Ids, Issue, Leg, LoginState, NewLogin, OauthCode,
+    Outcome, Person, Prompt, Refusal, Request, ScopeSet, Step, TraceFilter, TraceNote, challenge_of,
 };
 use mcp_registry_gateway::secret::Secret;
+use mcp_registry_gateway::store::authorizations::{AuthorizationRow, Inserted, Room};
 use mcp_registry_gateway::store::users::UserChange;
 use mcp_registry_gateway::store::{Store, micros};
 use uuid::Uuid;
@@ -42,7 +44,7 @@ fn reason<T: std::fmt::Debug>(result: Result<T, Refusal>) -> &'static str {
 
 impl House {
     async fn begun(&self) -> Begun {
-        self.grants.begin(request(), self.now).await.unwrap()
+        self.grants.begin(request(), IpAddr::from([192, 0, 2, 1]), self.now).await.unwrap()
     }
 
     /// Agreed to, and sent to a provider with that state.
@@ -128,18 +130,52 @@ on_both! {
 }
 
 on_both! {
-    async fn there_is_room_for_so_many_authorizations(db) {
-        let house = House::open(db).await;
-        let row = |seconds| mcp_registry_gateway::store::authorizations::AuthorizationRow {
-            id: Uuid::now_v7(), browser_hash: vec![1], state_hash: None, request: vec![1],
-            created_at: micros(house.now), expires_at: micros(house.after(seconds)),
+    async fn of_too_many_authorizations_the_oldest_that_nobody_acted_on_give_way(db) {
+        let store = &House::open(db).await.store;
+        let (browser, room) = ([7; 32], Room { all: 5, of_one: 3 });
+        let put = async |source: &str, stage, second: i64| {
+            let id = Uuid::now_v7();
+            let row = AuthorizationRow {
+                id, browser_hash: browser.to_vec(), state_hash: None, request: vec![1], source: source.into(), stage,
+                created_at: second, expires_at: second + 600,
+            };
+            (id, store.insert_authorization(&row, room).await.unwrap())
         };
-        for _ in 0..3 {
-            assert!(house.store.insert_authorization(&row(600), 3).await.unwrap());
+        let there = async |id| store.authorization(id, &browser, 100).await.unwrap().is_some();
+        let (one, fits) = (async |stage, second| put("192.0.2.1/32", stage, second).await, Inserted::For(0));
+        let [agreed, first, second] = [one(1, 1).await, one(0, 2).await, one(0, 3).await];
+        let other = put("2001:db8::/48", 0, 4).await;
+        assert_eq!([agreed.1, first.1, second.1, other.1], [fits; 4]);
+        // As many of one network as there may be: its own give way, the oldest that nobody acted on.
+        let third = one(0, 5).await;
+        assert_eq!(third.1, Inserted::For(1));
+        assert_eq!([there(agreed.0).await, there(first.0).await, there(second.0).await], [true, false, true]);
+        // As many in all: of all of them.
+        assert_eq!([put("a", 2, 6).await.1, put("b", 2, 7).await.1], [fits, Inserted::For(1)]);
+        assert_eq!([there(second.0).await, there(other.0).await], [false, true]);
+        for n in 8..11 {
+            assert_eq!(put("c", 2, n).await.1, Inserted::For(1));
         }
-        assert!(!house.store.insert_authorization(&row(600), 3).await.unwrap());
-        assert_eq!(house.store.purge_authorizations(micros(house.after(600))).await.unwrap(), 3);
-        assert!(house.store.insert_authorization(&row(600), 3).await.unwrap());
+        assert_eq!([there(other.0).await, there(third.0).await, there(agreed.0).await], [false; 3]);
+        // Who has signed in does not give way, but for those whose time is over.
+        assert_eq!(put("d", 2, 20).await.1, Inserted::Full);
+        assert_eq!(put("d", 2, 607).await.1, Inserted::For(1));
+        assert_eq!(store.purge_authorizations(10_000).await.unwrap(), 5);
+    }
+}
+
+on_both! {
+    async fn an_authorization_that_somebody_acted_on_says_so(db) {
+        let house = House::open(db).await;
+        let begun = house.sent("state").await;
+        let stage = async |id| house.store.any_authorization(id, 0).await.unwrap().map(|row| (row.source, row.stage));
+        let (own, source) = (house.begun().await, "192.0.2.1/32".to_owned());
+        assert_eq!(stage(own.id).await, Some((source.clone(), 0)));
+        assert_eq!(stage(begun.id).await, Some((source.clone(), 1)));
+        let back = house.grants.at_callback("state", |_| Some(begun.cookie.expose().into()), house.now).await.unwrap();
+        let arrived = Arrived { user: Uuid::nil(), tenant: "default".into(), method: "entra".into(), login: None };
+        let asked = house.grants.begin_again(&back, Some(arrived), house.now).await.unwrap();
+        assert_eq!(stage(asked.id).await, Some((source, 2)));
     }
 }
 
@@ -326,10 +362,31 @@ on_both! {
         grants.sweep(house.after(1_000)).await.unwrap();
         let abandoned = TraceFilter { outcomes: &[Outcome::Failure, Outcome::Abandoned], ..TraceFilter::default() };
         assert_eq!(list(abandoned).await[0].id, silent);
-        assert_eq!(house.store.purge_traces(0, 1).await.unwrap(), 1);
-        assert_eq!(list(TraceFilter::default()).await[0].id, id, "the newest stay");
+        assert_eq!(house.store.purge_traces(0, 1, 0).await.unwrap(), 1);
+        assert_eq!(list(TraceFilter::default()).await[0].id, id, "of nobody none stay");
         grants.sweep(house.after(8 * 86_400)).await.unwrap();
         assert!(list(TraceFilter::default()).await.is_empty());
+    }
+}
+
+on_both! {
+    async fn attempts_of_nobody_push_out_none_of_people_who_are_known(db) {
+        let house = House::open(db).await;
+        let begun = async |at: u64, note: TraceNote<'static>| {
+            house.grants.trace(vec![step(&house, "authorize", at)], note).await.unwrap()
+        };
+        let none = TraceNote::default();
+        let ada = begun(1, TraceNote { user: Some(house.user), ..none }).await;
+        let refused = begun(2, TraceNote { username: Some("bob@example.com"), ..none }).await;
+        for at in 3..20 {
+            begun(at, none).await;
+        }
+        let last = begun(20, none).await;
+        assert_eq!(house.store.purge_traces(0, 2, 1).await.unwrap(), 17);
+        let left = house.grants.traces(TraceFilter::default(), None, 30).await.unwrap();
+        assert_eq!(left.iter().map(|trace| trace.id).collect::<Vec<_>>(), [last, refused, ada]);
+        assert_eq!(house.store.purge_traces(0, 1, 1).await.unwrap(), 1);
+        assert_eq!(house.store.purge_traces(0, 1, 1).await.unwrap(), 0);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The REST API behind the door: what people do with servers, keys and accounts.
 
 use axum::body::Body;
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http::{HeaderValue, Request};
 use http_body_util::BodyExt;
 use mcp_registry_gateway::access::KeyRing;
 use mcp_registry_gateway::access::bootstrap::bootstrap;
@@ -13,6 +13,7 @@ use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::store::catalogs::CatalogRow;
 use mcp_registry_gateway::web::Door;
 use serde_json::{Value, json};
+pub use testkit::answer::Answer;
 
 use crate::store_databases::Database;
 
@@ -26,28 +27,6 @@ pub struct World {
     pub app: App,
     door: Door,
     pub admin: String,
-}
-
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub text: String,
-}
-
-impl Answer {
-    pub fn json(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
-    }
-
-    pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
-    }
-
-    #[track_caller]
-    pub fn expect(self, status: u16) -> Self {
-        assert_eq!(self.status.as_u16(), status, "{}", self.text);
-        self
-    }
 }
 
 fn door(app: &App) -> Door {
@@ -92,7 +71,8 @@ impl World {
         let response = self.door.answer("127.0.0.1:9".parse().unwrap(), request).await;
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
-        Answer { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        Answer { status: parts.status.as_u16(), headers: parts.headers, text }
     }
 
     /// `call` is a method and a path below `/api/v1`; a null body is none.

@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use http::Request;
+use mcp_registry_gateway::store::users::UserRow;
 use serde_json::{Value, json};
 
 use crate::store_databases::Database;
@@ -240,19 +241,12 @@ async fn another_tenants_things_do_not_exist() {
     let database = Database::sqlite();
     let world = World::open(&database).await;
     let other = world.app.store.add_tenant("acme", "Acme").await.unwrap();
-    let row = mcp_registry_gateway::store::users::UserRow {
+    let row = UserRow {
         id: uuid::Uuid::now_v7(),
-        tenant_id: "acme".into(),
         username: "eve".into(),
-        password_hash: None,
         role: "user".into(),
         state: "active".into(),
-        issuer: None,
-        subject: None,
-        display_name: None,
-        directory: None,
-        created_at: 1,
-        updated_at: 1,
+        ..UserRow::default()
     };
     world.app.store.insert_user(&other, &row).await.unwrap();
     for who in [row.id.to_string(), "eve".into()] {
@@ -281,7 +275,7 @@ on_both! {
             ("POST /login", json!({"username": "a\0b", "password": "a\0b"}), 401),
         ] {
             let answer = world.call(call, body).await;
-            assert_eq!(answer.status.as_u16(), status, "{call}: {}", answer.text);
+            assert_eq!(answer.status, status, "{call}: {}", answer.text);
         }
     }
 }

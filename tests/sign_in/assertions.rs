@@ -8,7 +8,7 @@ use mcp_registry_gateway::grants::authenticate::JWT_BEARER as CLIENT_PROOF;
 use mcp_registry_gateway::store::now;
 use serde_json::{Value, json};
 
-use crate::world::{Answer, World};
+use crate::world::{Answer, Door, World};
 
 pub const GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 pub const ISSUER: &str = "https://idp.example";
@@ -37,7 +37,7 @@ pub fn with(mut value: Value, more: Value) -> Value {
 }
 
 /// What an identity provider says that introduces `sam` to the client `editor`.
-pub fn jag(world: &World, more: Value) -> Value {
+pub fn jag(world: &Door, more: Value) -> Value {
     let at = now().unix_timestamp();
     let said = json!({
         "iss": ISSUER, "sub": "sam-1", "aud": world.url, "client_id": "editor", "resource": world.uri("/api/v1"),
@@ -76,13 +76,13 @@ impl Desk {
     }
 }
 
-pub async fn client(world: &World, id: &str, more: Value) -> String {
+pub async fn client(world: &Door, id: &str, more: Value) -> String {
     let order = with(json!({"client_id": id, "name": id, "kind": "confidential"}), more);
     let made = world.rest("POST", "/oauth-clients", order).await.expect(201).json();
     made["client_secret"].as_str().unwrap_or_default().to_owned()
 }
 
-pub async fn show(world: &World, (id, secret): (&str, &str), assertion: &str, more: &[(&str, &str)]) -> Answer {
+pub async fn show(world: &Door, (id, secret): (&str, &str), assertion: &str, more: &[(&str, &str)]) -> Answer {
     let own = [("grant_type", GRANT), ("client_id", id), ("client_secret", secret), ("assertion", assertion)];
     world.token(&[&own, more].concat()).await
 }
@@ -314,6 +314,8 @@ async fn only_a_client_that_was_registered_for_it_and_proves_itself_shows_introd
         json!({"client_id": "x", "name": "x", "kind": "confidential", "grant_types": []}),
         json!({"client_id": "x", "name": "x", "kind": "confidential", "grant_types": ["password"]}),
         json!({"client_id": "x", "name": "x", "kind": "confidential", "grant_types": [GRANT, "refresh_token"]}),
+        json!({"client_id": "x", "name": "x", "kind": "public", "redirect_uris": ["https://a.example/"], "scopes": ["mcp"],
+            "grant_types": ["authorization_code", "refresh_token"]}),
     ] {
         let told = world.rest("POST", "/oauth-clients", order.clone()).await.expect(422).json();
         assert!(told["errors"][0]["field"].as_str().unwrap().starts_with("grant_types"), "{order}: {told}");

@@ -1,7 +1,8 @@
 //! A gateway as those see it who come to it by HTTP: words for what clients, people and administrators do there.
 
-use http::{HeaderMap, Method};
+use http::Method;
 use serde_json::{Value, json};
+pub use testkit::answer::Answer;
 use testkit::browser::{Browser, Page};
 use testkit::client::{Client, Request};
 use testkit::sign_in::{self, VERIFIER};
@@ -17,34 +18,6 @@ pub const PASSWORD: &str = "a-long-pass-phrase-of-ada";
 /// A person's browser, which stops where the client would take over.
 pub fn browser() -> Browser {
     Browser::new().stop_at(REDIRECT)
-}
-
-#[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: HeaderMap,
-    pub text: String,
-}
-
-impl Answer {
-    pub fn json(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
-    }
-
-    pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
-    }
-
-    #[track_caller]
-    pub fn expect(self, status: u16) -> Self {
-        assert_eq!(self.status, status, "{}", self.text);
-        self
-    }
-
-    /// Status and error code.
-    pub fn error(&self) -> (u16, String) {
-        (self.status, self.json()["error"].as_str().unwrap_or_default().to_owned())
-    }
 }
 
 /// See the module.

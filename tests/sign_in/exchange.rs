@@ -1,22 +1,24 @@
 //! Tokens exchanged for tokens that may less (RFC 8693).
 
+use mcp_registry_gateway::grants::{GrantKind, Issue, MOST_AT_ONCE, Order, ScopeSet};
+use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::store::now;
 use serde_json::{Value, json};
 
-use crate::world::{Answer, World};
+use crate::world::{Answer, Door, World};
 
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
 /// A client that exchanges tokens; its secret.
-pub async fn broker(world: &World, id: &str, scopes: &[&str]) -> String {
+pub async fn broker(world: &Door, id: &str, scopes: &[&str]) -> String {
     let order = json!({"client_id": id, "name": id, "kind": "confidential", "grant_types": [GRANT], "scopes": scopes});
     let made = world.rest("POST", "/oauth-clients", order).await.expect(201).json();
     made["client_secret"].as_str().unwrap().to_owned()
 }
 
-pub async fn exchange(world: &World, (id, secret): (&str, &str), token: &str, more: &[(&str, &str)]) -> Answer {
+pub async fn exchange(world: &Door, (id, secret): (&str, &str), token: &str, more: &[(&str, &str)]) -> Answer {
     let own = [
         ("grant_type", GRANT),
         ("client_id", id),
@@ -176,21 +178,48 @@ async fn a_services_token_stays_a_services_and_another_tenants_is_nobodys() {
         ..Default::default()
     };
     world.app.store.insert_user(&acme, &row).await.unwrap();
-    let order = mcp_registry_gateway::grants::Order {
+    let order = Order {
         tenant: acme,
         user: row.id,
         client_id: "theirs".into(),
         client_name: None,
         resource: world.uri("/mcp"),
-        scopes: mcp_registry_gateway::grants::ScopeSet::DEFAULT,
+        scopes: ScopeSet::DEFAULT,
         login_method: "local".into(),
         login: None,
     };
-    let how = mcp_registry_gateway::grants::Issue::alone(mcp_registry_gateway::grants::GrantKind::Client);
+    let how = Issue::alone(GrantKind::Client);
     let theirs = world.app.grants.issue(&order, how, now()).await.unwrap().access;
     let refused = exchange(&world, ("broker", &secret), theirs.expose(), &[]).await;
     let unknown = exchange(&world, ("broker", &secret), "mcpg_at_unknown", &[]).await;
     assert_eq!((refused.error(), &refused.text), (invalid("invalid_request"), &unknown.text));
     assert_ne!(world.get("/mcp", theirs.expose()).await.status, 401, "it was good all the while");
     assert_eq!(world.rest("GET", "/trusted-issuers", Value::Null).await.expect(200).json()["items"], json!([]));
+}
+
+#[tokio::test]
+async fn of_more_than_a_person_needs_the_oldest_ends_and_no_sign_in() {
+    let world = World::start().await;
+    let secret = broker(&world, "broker", &["mcp"]).await;
+    let (token, _) = world.tokens("/mcp", "mcp").await;
+    let narrower = async || access(exchange(&world, ("broker", &secret), &token, &[]).await);
+    let grants = &world.app.grants;
+    let is_good = async |token: &str| grants.exchangeable(token, now()).await.is_ok();
+    let first = narrower().await;
+    let order = Order {
+        tenant: TenantId::default_tenant(),
+        user: world.user,
+        client_id: "broker".to_owned(),
+        client_name: None,
+        resource: world.uri("/mcp"),
+        scopes: ScopeSet::DEFAULT,
+        login_method: "local".to_owned(),
+        login: None,
+    };
+    for _ in 1..MOST_AT_ONCE {
+        grants.issue(&order, Issue::alone(GrantKind::Client), now()).await.unwrap();
+    }
+    assert!(is_good(&first).await);
+    let last = narrower().await;
+    assert!(!is_good(&first).await && is_good(&last).await && is_good(&token).await);
 }

@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 use testkit::entra::{CONTOSO, Entra, GATEWAY, SECRETS};
 use testkit::sign_in::{VERIFIER, with_password, with_provider};
 
+use crate::assertions::{GRANT, ISSUER, JAG, client, foreign, jag, key, public, show, signed};
 use crate::door::{KEY, PASSWORD, REDIRECT, browser};
 use crate::entra::{ALICE, comes_back};
+use crate::exchange::{broker, exchange};
 use crate::process::Gateway;
 
 const WRONG_PASSWORD: &str = "a-guess-that-was-typed-and-is-wrong";
@@ -163,6 +165,32 @@ async fn with_secrets(gateway: &Gateway, known: &mut Known) -> Vec<String> {
     vec![dynamic, service, access, key]
 }
 
+/// What others signed, shown for tokens, rightly and wrongly; and tokens exchanged for others.
+async fn with_assertions(gateway: &Gateway, known: &mut Known) -> Vec<String> {
+    let trust =
+        json!({"name": "corp", "issuer": ISSUER, "profiles": ["id_jag"], "role": "user", "jwks": {"keys": [public()]}});
+    gateway.rest("POST", "/trusted-issuers", trust).await.expect(201);
+    let secret = client(gateway, "editor", json!({"grant_types": [GRANT]})).await;
+    let editor = ("editor", known.add("secret of a client", secret));
+    let broker = ("broker", known.add("secret of a broker", broker(gateway, "broker", &["mcp", "admin"]).await));
+    let (editor, broker) = ((editor.0, editor.1.as_str()), (broker.0, broker.1.as_str()));
+    let assertion = known.add("assertion", signed(JAG, &jag(gateway, json!({})), &key()));
+    let (token, _) = known.tokens(&show(gateway, editor, &assertion, &[]).await.expect(200).json());
+    show(gateway, editor, &assertion, &[]).await.expect(400);
+    for (claims, key) in
+        [(json!({}), foreign()), (json!({"iss": "https://other.example"}), key()), (json!({"exp": 1}), key())]
+    {
+        let wrong = known.add("wrong assertion", signed(JAG, &jag(gateway, claims), &key));
+        show(gateway, editor, &wrong, &[]).await.expect(400);
+    }
+    let (narrower, _) = known.tokens(&exchange(gateway, broker, &token, &[]).await.expect(200).json());
+    for wrong in [("subject_token_type", GRANT), ("actor_token", token.as_str()), ("scope", token.as_str())] {
+        exchange(gateway, broker, &token, &[wrong]).await.expect(400);
+    }
+    exchange(gateway, broker, &assertion, &[]).await.expect(400);
+    vec![assertion, token, narrower]
+}
+
 /// A secret wherever a client could put it by mistake.
 async fn in_wrong_places(gateway: &Gateway, secret: &str) {
     let bearer = format!("Bearer {secret}");
@@ -183,10 +211,23 @@ async fn in_wrong_places(gateway: &Gateway, secret: &str) {
         format!("/oauth/authorize?client_id={secret}"),
         format!("/.well-known/oauth-protected-resource/{secret}"),
         format!("/health?token={secret}"),
+        format!("/api/v1/sign-ins?user={secret}"),
+        format!("/api/v1/sign-ins?client={secret}&cursor={secret}&since={secret}"),
+        format!("/api/v1/sign-ins/{secret}"),
     ] {
         gateway.send("GET", &path, &[], "").await;
         gateway.send("GET", &path, &[("authorization", KEY)], "").await;
-        gateway.send("DELETE", &path, &[("authorization", &format!("Bearer {KEY}"))], "").await;
+        for method in ["GET", "DELETE"] {
+            gateway.send(method, &path, &[("authorization", &format!("Bearer {KEY}"))], "").await;
+        }
+    }
+    for name in
+        ["assertion", "subject_token", "subject_token_type", "client_assertion", "refresh_token", "code", "token"]
+    {
+        for kind in [GRANT, "urn:ietf:params:oauth:grant-type:token-exchange", "refresh_token", "authorization_code"] {
+            let fields = [("grant_type", kind), ("client_id", "broker"), ("client_secret", secret), (name, secret)];
+            gateway.token(&fields).await;
+        }
     }
     for (name, value) in [
         ("authorization", secret),
@@ -254,7 +295,8 @@ async fn no_secret_of_a_whole_run_stands_in_a_log_or_in_the_clear() {
         with_entra(&gateway, entra, &mut known).await;
     }
     let more = with_secrets(&gateway, &mut known).await;
-    for secret in [access, refresh].iter().chain(&more) {
+    let others = with_assertions(&gateway, &mut known).await;
+    for secret in [access, refresh].iter().chain(&more).chain(&others) {
         in_wrong_places(&gateway, secret).await;
     }
     let metrics = gateway.metrics().await;
@@ -268,7 +310,9 @@ async fn no_secret_of_a_whole_run_stands_in_a_log_or_in_the_clear() {
         let said = std::fs::read(gateway.folder.join(name)).unwrap();
         found.extend(known.found_in(name, &said));
         let text = String::from_utf8_lossy(&said);
-        assert!(!text.contains("eyJ"), "a signed token stands in {name}");
+        if let Some(at) = text.find("eyJ") {
+            found.push(format!("a signed token stands in {name}: {}", &text[at.saturating_sub(300)..at + 40]));
+        }
         assert!(name == "stdout" || text.contains("DEBUG"), "it says all that it can: {text:.500}");
     }
     let data = gateway.data();

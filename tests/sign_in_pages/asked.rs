@@ -49,7 +49,7 @@ async fn before_client_and_redirect_uri_are_right_nobody_is_sent_anywhere() {
 async fn afterwards_the_client_is_told_with_its_state_and_who_answers() {
     let world = World::new().await;
     let long = "a".repeat(129);
-    let other = world.url("/elsewhere");
+    let (other, endless) = (world.url("/elsewhere"), "s".repeat(2_049));
     for (error, changes) in [
         ("invalid_request", vec![("response_type", "")]),
         ("unsupported_response_type", vec![("response_type", "token")]),
@@ -75,6 +75,13 @@ async fn afterwards_the_client_is_told_with_its_state_and_who_answers() {
         assert_eq!(end.param("state").as_deref(), Some("the client's & own"));
         assert!(end.param("error_description").is_some_and(|text| text.len() > 10) && end.param("code").is_none());
     }
+    let end = new_browser().open(&world.authorize(&[("state", &endless)])).await.unwrap();
+    assert_eq!((end.param("error").as_deref(), end.param("state")), (Some("invalid_request"), Some(endless.clone())));
+    assert!(end.param("error_description").unwrap().contains("state is longer than 2048 bytes"), "{}", end.url);
+    let huge = new_browser().open(&world.authorize(&[("state", &"s".repeat(17_000))])).await.unwrap();
+    assert!(huge.status == 400 && huge.text().contains("longer than 16384 bytes"), "{}", huge.text());
+    let good = new_browser().open(&world.authorize(&[("state", &endless[..2_048])])).await.unwrap();
+    assert_eq!(good.status, 200);
     let two = format!("{}&resource=x&resource=y", world.authorize(&[]));
     assert_eq!(new_browser().open(&two).await.unwrap().param("error").as_deref(), Some("invalid_target"));
     let twice = format!("{}&scope=mcp&scope=admin", world.authorize(&[]));

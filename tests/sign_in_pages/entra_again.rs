@@ -2,15 +2,18 @@
 
 use http::Method;
 use mcp_registry_gateway::grants::{LoginState, NewLogin};
+use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::idp::ENTRA;
 use mcp_registry_gateway::store::now;
 use serde_json::{Value, json};
 use testkit::browser::Page;
 use testkit::entra::{CONTOSO, Entra, PASSWORD};
+use uuid::Uuid;
 
 use crate::entra::{house, whole};
 use crate::world::{World, new_browser};
 
+const ALICE: &str = "alice@contoso.onmicrosoft.com";
 const BOB: &str = "bob@contoso.onmicrosoft.com";
 const CLAIMS: &str = r#"{"access_token":{"polids":{"essential":true,"values":["more-proof"]}}}"#;
 
@@ -60,24 +63,33 @@ async fn who_is_to_sign_in_anew_is_not_let_through_by_a_session_at_entra() {
     assert_eq!(signed_in, 2, "the first, and the one that was to be anew");
 }
 
-/// Bob's account, with a sign-in after which Entra wants to see more.
-async fn parked(world: &World, entra: &Entra) {
-    assert!(whole(world, entra, BOB).await.stopped);
-    let account = world.rest(Method::GET, &format!("/users/{BOB}"), &Value::Null).await;
-    let (tenant, user) = (mcp_registry_gateway::id::TenantId::default_tenant(), account["id"].as_str().unwrap());
-    let user = user.parse().unwrap();
+/// Somebody's account, with a sign-in after which Entra wants to see more.
+async fn parked(world: &World, entra: &Entra, who: &str, claims: &str) {
+    assert!(whole(world, entra, who).await.stopped);
+    let (tenant, user) = (TenantId::default_tenant(), account(world, who).await);
     let grants = &world.app.grants;
     let login = NewLogin { tenant: &tenant, user, provider: ENTRA, tokens: None };
     let id = grants.keep_login(&login, now()).await.unwrap();
     let state = LoginState::NeedsInteraction;
-    grants.login_refused(&tenant, id, state, "AADSTS50076", Some(CLAIMS), now()).await.unwrap();
-    assert_eq!(grants.parked_claims(&tenant, user, ENTRA).await.unwrap().as_deref(), Some(CLAIMS));
+    grants.login_refused(&tenant, id, state, "AADSTS50076", Some(claims), now()).await.unwrap();
+    assert_eq!(wanted(world, who).await.as_deref(), Some(claims));
+}
+
+async fn account(world: &World, who: &str) -> Uuid {
+    let account = world.rest(Method::GET, &format!("/users/{who}"), &Value::Null).await;
+    account["id"].as_str().unwrap().parse().unwrap()
+}
+
+/// What Entra wants to see of somebody.
+async fn wanted(world: &World, who: &str) -> Option<String> {
+    let (tenant, user) = (TenantId::default_tenant(), account(world, who).await);
+    world.app.grants.parked_claims(&tenant, user, ENTRA).await.unwrap()
 }
 
 #[tokio::test]
 async fn what_entra_wants_to_see_is_sent_along_the_next_time_and_once() {
     let Some((world, entra)) = house(CONTOSO, &[]).await else { return };
-    parked(&world, &entra).await;
+    parked(&world, &entra, BOB, CLAIMS).await;
     let mut browser = new_browser();
     let consent = browser.open(&world.authorize(&[])).await.unwrap();
     let page = browser.submit(&consent, "decision", &[("decision", "allow:entra")]).await.unwrap();
@@ -103,11 +115,35 @@ async fn who_is_signed_in_at_our_pages_goes_to_entra_once_with_it() {
     let page = browser.open(&world.url("/access")).await.unwrap();
     let page = browser.submit(&page, "provider", &[("provider", "entra")]).await.unwrap();
     entra.sign_in(&mut browser, page, BOB).await.unwrap();
-    parked(&world, &entra).await;
+    parked(&world, &entra, BOB, CLAIMS).await;
     let consent = browser.open(&world.authorize(&[])).await.unwrap();
     let page = browser.submit(&consent, "decision", &[("decision", "allow:entra")]).await.unwrap();
     assert_eq!(asked(&page, &entra, "claims").as_deref(), Some(CLAIMS));
     assert_eq!(asked(&page, &entra, "login_hint").as_deref(), Some(BOB));
+}
+
+#[tokio::test]
+async fn what_entra_wants_of_one_person_is_not_met_by_another_who_comes_back() {
+    let Some((world, entra)) = house(CONTOSO, &[]).await else { return };
+    let mut browser = new_browser();
+    let page = browser.open(&world.url("/access")).await.unwrap();
+    let page = browser.submit(&page, "provider", &[("provider", "entra")]).await.unwrap();
+    entra.sign_in(&mut browser, page, ALICE).await.unwrap();
+    let of_bob = CLAIMS.replace("more-proof", "other-proof");
+    parked(&world, &entra, ALICE, CLAIMS).await;
+    parked(&world, &entra, BOB, &of_bob).await;
+    let names: Vec<_> = browser.jar().names().into_iter().map(str::to_owned).collect();
+    names.iter().filter(|name| name.starts_with("ESTSAUTH")).for_each(|name| browser.jar().forget(name));
+    let consent = browser.open(&world.authorize(&[])).await.unwrap();
+    let page = browser.submit(&consent, "decision", &[("decision", "allow:entra")]).await.unwrap();
+    assert_eq!(asked(&page, &entra, "claims").as_deref(), Some(CLAIMS));
+    let page = browser.submit(&page, "login", &[("login", BOB), ("passwd", PASSWORD)]).await.unwrap();
+    assert_eq!(asked(&page, &entra, "claims").as_deref(), Some(of_bob.as_str()));
+    assert_eq!(asked(&page, &entra, "login_hint").as_deref(), Some(BOB));
+    assert_eq!(wanted(&world, BOB).await, Some(of_bob));
+    let end = entra.sign_in(&mut browser, page, BOB).await.unwrap();
+    assert!(end.stopped && end.param("code").is_some(), "{} {}", end.url, end.text());
+    assert_eq!((wanted(&world, BOB).await, wanted(&world, ALICE).await.as_deref()), (None, Some(CLAIMS)));
 }
 
 #[tokio::test]

@@ -75,6 +75,10 @@ async fn nobody_of_a_suspended_tenant_comes_in_with_what_there_was_or_anew() {
     let page = whole(&world, &entra, FRANK).await;
     assert_eq!(page.status.as_u16(), 403);
     assert!(page.text().contains("suspended") && page.text().contains(HELP), "{}", page.text());
+    let counted =
+        "mcp_auth_events_total{tenant_id=\"acme\",method=\"login\",result=\"failure\",reason=\"suspended\"} 1";
+    let metrics = world.metrics().await;
+    assert!(metrics.contains(counted), "{metrics}");
     world.rest(Method::PATCH, "/admin/tenants/acme", &json!({ "state": "active" })).await;
     known().await.unwrap();
 }

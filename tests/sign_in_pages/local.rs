@@ -1,7 +1,7 @@
 //! With a password of the gateway: the whole way, a no, and what a wrong password gets.
 
 use http::Method;
-use mcp_registry_gateway::grants::TraceFilter;
+use mcp_registry_gateway::grants::{Step, TraceFilter};
 use serde_json::json;
 
 use crate::world::{PASSWORD, World, new_browser};
@@ -107,5 +107,9 @@ async fn a_registered_program_is_named_as_such_and_asks_within_its_scopes() {
     assert!(world.redeem("desk", &end).await.refresh.is_none());
     let only = browser.open(&world.authorize(&[("client_id", "desk"), ("redirect_uri", "")])).await.unwrap();
     assert_eq!(only.status, 200, "the only redirect URI need not be named");
-    assert!(world.app.grants.traces(TraceFilter::default(), None, 9).await.unwrap().len() >= 2);
+    let traces = world.app.grants.traces(TraceFilter::default(), None, 9).await.unwrap();
+    assert!(traces.len() >= 2);
+    // Not of which tenant: the person may be of another one.
+    let of_client = |step: &Step| step.detail.starts_with("registered by an administrator; answered at");
+    assert!(traces.iter().all(|trace| trace.steps.iter().any(of_client)), "{traces:?}");
 }

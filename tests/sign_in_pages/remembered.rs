@@ -62,6 +62,18 @@ async fn a_registered_client_is_asked_about_once_for_as_much() {
 }
 
 #[tokio::test]
+async fn where_nobody_can_sign_in_a_page_says_so_whichever_comes_first() {
+    let world = World::with(&["--local-sign-in=false"]).await;
+    let desk = registered(&world, "desk", "confidential").await;
+    let asks = [world.authorize(&[("client_id", &desk)]), world.authorize(&[]), world.url("/oauth/sign-in")];
+    for url in asks {
+        let page = new_browser().open(&url).await.unwrap();
+        assert_eq!((page.status.as_u16(), page.stopped), (503, false), "{url}: {}", page.text());
+        assert!(page.text().contains("Sign-in is not set up") && page.forms().is_empty(), "{}", page.text());
+    }
+}
+
+#[tokio::test]
 async fn nobody_is_let_through_unseen_whatever_was_allowed() {
     let world = World::new().await;
     let desk = registered(&world, "desk", "confidential").await;

@@ -107,7 +107,7 @@ async fn an_attempt_is_one_line_from_the_first_metadata_to_the_first_call() {
     let whole = last(&world).await;
     assert_eq!(
         line(&whole),
-        "challenge metadata metadata register authorize client request consent account code token call → success"
+        "challenge? metadata? metadata? register authorize client request consent account code token call → success"
     );
     assert_eq!((&whole["username"], &whole["client_name"]), (&json!("ada"), &json!("Zed")));
     assert_eq!((&whole["stopped_at"], &whole["advice"]), (&Value::Null, &Value::Null));
@@ -177,14 +177,14 @@ async fn the_step_that_never_came_is_named() {
     let late = redeem(&world, &world.client_id, &code, VERIFIER).await;
     assert_eq!(late.1["error"], "invalid_grant");
 
-    for _ in 0..3 {
-        assert_eq!(
-            send(&world, Method::GET, "/.well-known/oauth-authorization-server", "", String::new()).await.0,
-            200
-        );
+    let of_older = "/.well-known/oauth-protected-resource/sse/files";
+    for path in [of_older].into_iter().chain(["/.well-known/oauth-authorization-server"; 3]) {
+        assert_eq!(send(&world, Method::GET, path, "", String::new()).await.0, 200);
     }
     after(&world, 6).await;
-    assert_eq!(line(&last(&world).await), "metadata !authorize → abandoned");
+    let whole = last(&world).await;
+    assert_eq!(line(&whole), "metadata metadata !authorize → abandoned");
+    assert_eq!(whole["steps"][0]["detail"], "the program read what /sse/files says of itself");
 }
 
 #[tokio::test]
@@ -291,14 +291,23 @@ async fn an_administrator_of_the_tenant_sees_the_tenants_and_pages_lead_through_
     for _ in 0..3 {
         browser.open(&world.authorize(&[])).await.unwrap();
     }
+    // Whoever called this a moment before from the same address may be another tenant's program.
+    assert_eq!(call(&world, "/mcp/their-server", "").await, 401);
     let page = browser.open(&world.authorize(&[])).await.unwrap();
     world.sign_in(&mut browser, &page).await;
 
-    let request = Request::get().path("/api/v1/sign-ins");
-    let reply = Client::new(&world.running.url()).bearer(&key).send(request).await.unwrap();
-    let own: Value = serde_json::from_str(&reply.text().await.unwrap()).unwrap();
+    let as_tess = async |path: &str| -> Value {
+        let request = Request::get().path(path);
+        let reply = Client::new(&world.running.url()).bearer(&key).send(request).await.unwrap();
+        serde_json::from_str(&reply.text().await.unwrap()).unwrap()
+    };
+    let own = as_tess("/api/v1/sign-ins").await;
     assert_eq!(own["items"].as_array().unwrap().len(), 1, "{own}");
     assert_eq!(own["items"][0]["username"], "ada");
+    let whole = as_tess(&format!("/api/v1/sign-ins/{}", own["items"][0]["id"].as_str().unwrap())).await;
+    assert!(line(&whole).starts_with("challenge? authorize client") && !whole.to_string().contains("their"), "{whole}");
+    let whole = last(&world).await;
+    assert!(whole["steps"][0]["detail"].as_str().unwrap().contains("/mcp/their-server"), "{whole}");
     let nobodys = list(&world, "").await.into_iter().find(|item| item["username"].is_null()).unwrap();
     let request = Request::get().path(&format!("/api/v1/sign-ins/{}", nobodys["id"].as_str().unwrap()));
     assert_eq!(Client::new(&world.running.url()).bearer(&key).send(request).await.unwrap().status.as_u16(), 404);

@@ -43,6 +43,10 @@ fn never_came(step: &str) -> Option<&'static str> {
     })
 }
 
+/// About `prompt=none`.
+const WITHOUT_A_PAGE: &str = "The program asked to sign in without a page (prompt=none), which this gateway never does, whoever is \
+     signed in and whatever was allowed: begin in the program, in a way that opens a page.";
+
 /// Reasons with what to do; a step's name where the word alone would not say which it is.
 const ADVICE: &[(&str, &str, &str)] = &[
     (
@@ -56,6 +60,12 @@ const ADVICE: &[(&str, &str, &str)] = &[
         "",
         "No tenant names the person's directory: `mcp-gateway tenants edit TENANT --directory GUID`, with all of that tenant's in \
          one call.",
+    ),
+    (
+        "no_tenant",
+        "",
+        "The tenant of the provider's people (MREG_OIDC_TENANT) does not exist: `mcp-gateway tenants add TENANT`, or name one \
+         that does.",
     ),
     ("suspended", "", "The tenant is suspended: `mcp-gateway tenants edit TENANT --resume`."),
     (
@@ -140,16 +150,9 @@ const ADVICE: &[(&str, &str, &str)] = &[
         "",
         "The program asks for scopes that it may not have here; for a registered one: `mcp-gateway clients edit`.",
     ),
-    (
-        "login_required",
-        "",
-        "The program asked to sign in without a page (prompt=none), which never works the first time.",
-    ),
-    (
-        "consent_required",
-        "",
-        "The program asked to sign in without a page (prompt=none), which this gateway never does.",
-    ),
+    ("login_required", "", WITHOUT_A_PAGE),
+    ("consent_required", "", WITHOUT_A_PAGE),
+    ("interaction_required", "", WITHOUT_A_PAGE),
     (
         "invalid_request",
         "request",
@@ -170,6 +173,12 @@ const ADVICE: &[(&str, &str, &str)] = &[
     ("csrf", "", "The page was not the one that the gateway showed: begin again, and do not go back in the browser."),
     ("gone", "", "It took longer than ten minutes, or was finished in another tab: begin again in the program."),
     ("wrong_password", "", "Try again, or set a new one: `mcp-gateway users password NAME`."),
+    (
+        "throttled",
+        "",
+        "Too many wrong passwords came from the person's network address within a minute: wait as long as the page says. Where many \
+         people share an address, raise MREG_RATE_LIMIT_FAILURES_RPM; behind a proxy, look at MREG_TRUSTED_PROXIES.",
+    ),
     ("too_many_attempts", "", "Wait as long as the page says; then try the right password, or set a new one."),
     (
         "refused",
@@ -295,6 +304,11 @@ mod tests {
         assert!(of("callback", "never_came").unwrap().contains("entra check"));
         assert!(of("token", "redirect_uri").unwrap().contains("began with"));
         assert!(of("client", "redirect_uri").unwrap().contains("clients edit"));
+        for reason in ["login_required", "consent_required", "interaction_required"] {
+            assert!(of("request", reason).unwrap().contains("which this gateway never does"), "{reason}");
+        }
+        assert!(of("account", "no_tenant").unwrap().contains("MREG_OIDC_TENANT"));
+        assert!(of("account", "throttled").unwrap().contains("MREG_RATE_LIMIT_FAILURES_RPM"));
         assert_eq!(of("client", "50011"), None, "a word that is no number of Entra's");
         assert_eq!(of("anything", "something new"), None);
     }

@@ -193,6 +193,11 @@ impl Spec {
         grants
     }
 
+    /// Whether a grant is among those that are named for it, and not only usual.
+    pub(super) fn names(&self, grant: GrantType) -> bool {
+        self.grant_types.as_ref().is_some_and(|named| named.contains(&grant))
+    }
+
     /// What a client of its kind could; what is usual comes first.
     pub(super) fn possible(&self) -> &'static [GrantType] {
         use GrantType::{AuthorizationCode, ClientCredentials, JwtBearer, RefreshToken, TokenExchange};

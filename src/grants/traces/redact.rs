@@ -1,8 +1,9 @@
-//! What is taken out of every text of a trace: whatever has the form of a token, a code, a verifier or a secret, whoever put it
-//! there. What a client or a provider wrote is quoted in traces, and nobody promised that it holds nothing of the kind.
+//! What is taken out of every text of a trace: what is taken out of a log, and whatever else has the form of a token, a code, a
+//! verifier or a secret, whoever put it there. What a client or a provider wrote is quoted in traces, and nobody promised that it holds nothing of the kind.
 
 use uuid::Uuid;
 
+use crate::crypto::masked;
 use crate::grants::dynamic::PREFIX;
 
 /// Longest run of characters of secrets that is left as it is. What the gateway and Entra give is longer.
@@ -27,17 +28,24 @@ const SHOWN: usize = 12;
 
 /// The text without what could be a secret; an ellipsis stands in its place.
 pub fn redact(text: &str) -> String {
+    let text = masked(text);
     let mut out = String::with_capacity(text.len());
-    let mut rest = text;
+    let mut rest = &*text;
     while let Some(start) = rest.find(is_of_secrets) {
         let run = &rest[start..];
         let end = run.find(|c| !is_of_secrets(c)).unwrap_or(run.len());
         let (before, run) = (&rest[..start], &run[..end]);
         out.push_str(before);
         rest = &rest[start + end..];
+        // The rest of one of ours that holds something else.
+        if out.ends_with('…') {
+            continue;
+        }
         let named = out.ends_with('=') && PARAMETERS.contains(&name_before(&out));
         if named || (run.len() > LONGEST && Uuid::try_parse(run).is_err()) {
             out.push('…');
+            // Of one of ours the kind stood there, and the ellipsis of the rest.
+            rest = rest.strip_prefix('…').unwrap_or(rest);
         } else {
             out.push_str(run);
         }
@@ -87,6 +95,11 @@ mod tests {
                 assert_eq!(longest, None, "{left}");
             }
         }
+        let refresh = new_token(TokenKind::Refresh);
+        assert_eq!(redact(&format!("not `{}`", refresh.expose())), "not `mcpg_rt_…`", "of ours the kind is told");
+        assert_eq!(redact(&format!("?code={}&x=1", refresh.expose())), "?code=…&x=1");
+        assert_eq!(redact(&refresh.expose().replacen('_', "%5F", 3)), "…");
+        assert_eq!(redact(&format!("{}%2Bmore", refresh.expose())), "mcpg_rt_…");
         let url = "http://127.0.0.1/cb?code=abc&state=x-1&error=access_denied&password=pw";
         assert_eq!(redact(url), "http://127.0.0.1/cb?code=…&state=…&error=access_denied&password=…");
     }
@@ -109,6 +122,6 @@ mod tests {
         let sealed = format!("{PREFIX}{}", "aB3_".repeat(80));
         assert_eq!(shown_client(&sealed), format!("{PREFIX}aB3_aB3_aB3_…"));
         assert_eq!(shown_client("https://claude.ai/oauth/client"), "https://claude.ai/oauth/client");
-        assert_eq!(shown_client(new_api_key().expose()), "…");
+        assert_eq!(shown_client(new_api_key().expose()), "mcpg_…");
     }
 }

@@ -8,7 +8,7 @@ use crate::config::is_guarded;
 use crate::field::FieldError;
 use crate::grants::assertion::ALGORITHMS;
 use crate::grants::keys::KeySource;
-use crate::grants::registered::{field, read_scopes};
+use crate::grants::registered::read_scopes;
 use crate::grants::scope::{Scope, ScopeSet};
 use crate::id::Slug;
 
@@ -45,7 +45,7 @@ pub(in crate::grants) fn check_subject(text: &str) -> Result<(), &'static str> {
 /// Reads what is asked for, with everything that is wrong with it.
 pub(super) fn read(order: TrustOrder) -> Result<(String, String, Spec), Vec<FieldError>> {
     let mut found = Vec::new();
-    let mut wrong = |name: &str, message: &str| found.push(field(name, message));
+    let mut wrong = |name: &str, message: &str| found.push(FieldError::new(name, message));
     if let Err(error) = Slug::parse(&order.name) {
         wrong("name", &error.to_string());
     }
@@ -92,9 +92,12 @@ pub(super) fn read(order: TrustOrder) -> Result<(String, String, Spec), Vec<Fiel
     check_roles(order.role, order.roles_claim.as_deref(), &order.roles, people, &mut wrong);
     let scopes = order.scopes.map_or(ScopeSet::DEFAULT, |words| read_scopes(&words, &mut found));
     if scopes.has(Scope::OfflineAccess) {
-        found.push(field("scopes", "who shows an assertion shows another one later, and gets no refresh token"));
+        found.push(FieldError::new(
+            "scopes",
+            "who shows an assertion shows another one later, and gets no refresh token",
+        ));
     } else if scopes.is_empty() && found.is_empty() {
-        found.push(field("scopes", "name mcp, admin or both"));
+        found.push(FieldError::new("scopes", "name mcp, admin or both"));
     }
     if !found.is_empty() {
         return Err(found);

@@ -168,17 +168,10 @@ async fn objects_of_another_tenant() {
     let acme = world.app.store.add_tenant("acme", "Acme").await.unwrap();
     let eve = UserRow {
         id: Uuid::now_v7(),
-        tenant_id: acme.as_str().to_owned(),
         username: "eve".into(),
-        password_hash: None,
         role: "admin".into(),
         state: "active".into(),
-        issuer: None,
-        subject: None,
-        display_name: None,
-        directory: None,
-        created_at: 1,
-        updated_at: 1,
+        ..UserRow::default()
     };
     world.app.store.insert_user(&acme, &eve).await.unwrap();
     let token_of = async |tenant: TenantId, user: Uuid, path: &str| {

@@ -1,0 +1,17 @@
+//! Tokens that are given at once, to programs that ask for them, as often as they like.
+
+use time::OffsetDateTime;
+
+use super::App;
+use crate::grants::{GrantKind, Issue, Made, Order, Refusal, Tokens};
+
+impl App {
+    /// Gives an access token at once; of those that an account has so, the oldest give way where there are too many.
+    pub async fn issue(&self, order: &Order, how: Issue, now: OffsetDateTime) -> Result<Tokens, Refusal> {
+        let tokens = self.grants.issue(order, how, now).await?;
+        if how.kind == GrantKind::Client {
+            self.told_of(&self.grants.end_surplus(&order.tenant, order.user, Made::AtOnce, now).await?);
+        }
+        Ok(tokens)
+    }
+}
