@@ -52,6 +52,7 @@ pub async fn create(
         jwks_uri: order.jwks_uri,
         grant_types: order.grant_types.map(|names| read_grants(&names, &mut found)),
         workloads: order.workloads,
+        dpop_bound_access_tokens: order.dpop_bound_access_tokens,
     };
     let name = order.name.trim().to_owned();
     check(&name, &spec, order.role, schemes, &mut found);
@@ -133,6 +134,9 @@ pub async fn edit(
             (spec.jwks, spec.jwks_uri) = (None, None);
         }
         spec.workloads = workloads;
+    }
+    if let Some(bound) = edit.dpop_bound_access_tokens {
+        spec.dpop_bound_access_tokens = bound;
     }
     if let Some(names) = edit.grant_types {
         spec.grant_types = Some(read_grants(&names, &mut found));
@@ -218,6 +222,7 @@ pub(super) async fn client(store: &Store, client_id: &str, schemes: &Schemes) ->
         redirects: redirects.collect(),
         grants: spec.grants(),
         scopes: spec.scopes,
+        bound: spec.dpop_bound_access_tokens,
     }))
 }
 

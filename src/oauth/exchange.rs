@@ -8,6 +8,7 @@ use super::token::{Seen, resource};
 use crate::access::AuthError;
 use crate::app::App;
 use crate::crypto::TokenKind;
+use crate::crypto::dpop::Thumbprint;
 use crate::grants::client::{Client, Known};
 use crate::grants::resource::Resource;
 use crate::grants::{GrantKind, Issue, OauthCode, Order, Refusal, Scope, ScopeSet, Tokens, bad_subject};
@@ -38,7 +39,7 @@ pub(super) async fn of_token(
     check(form, kind)?;
     let (order, how, all) = match TokenKind::of(token) {
         Some(_) if kind != ACCESS_TOKEN => return Err(bad_subject("type")),
-        Some(_) => of_own(app, client, tenant, token, now).await?,
+        Some(_) => of_own(app, client, tenant, (token, seen.possession.key), now).await?,
         None => of_provider(app, client, tenant, token, now).await?,
     };
     let wanted = resource(app, form)?.or_else(|| all.clone()).unwrap_or(Resource::All);
@@ -56,6 +57,7 @@ pub(super) async fn of_token(
         return Err(Refusal::new(OauthCode::InvalidScope, "scope", text));
     }
     let order = Order { resource: app.issuer.uri(&wanted), scopes, ..order };
+    let how = Issue { key: seen.possession.key, ..how };
     app.grants.issue(&order, how, now).await.map_err(|refusal| match refusal.code {
         OauthCode::InvalidGrant => bad_subject("ended"),
         _ => refusal,
@@ -90,15 +92,15 @@ async fn of_own(
     app: &App,
     client: &Client,
     tenant: &TenantId,
-    token: &str,
+    (token, key): (&str, Option<Thumbprint>),
     now: OffsetDateTime,
 ) -> Result<(Order, Issue, Option<Resource>), Refusal> {
-    let shown = app.grants.exchangeable(token, now).await?;
+    let shown = app.grants.exchangeable(token, key, now).await?;
     if shown.tenant != *tenant {
         return Err(bad_subject("other_tenant"));
     }
     let all = app.issuer.resource(&shown.resource).map_err(|_| bad_subject("resource"))?;
-    let how = Issue { kind: shown.kind, until: Some(shown.expires_at), parent: Some(shown.grant) };
+    let how = Issue { until: Some(shown.expires_at), parent: Some(shown.grant), ..Issue::alone(shown.kind) };
     let order = Order {
         tenant: shown.tenant,
         user: shown.user,
@@ -147,5 +149,5 @@ async fn of_provider(
         login_method: ENTRA.to_owned(),
         login: None,
     };
-    Ok((order, Issue { kind, until: Some(shown.expires_at), parent: None }, None))
+    Ok((order, Issue { until: Some(shown.expires_at), ..Issue::alone(kind) }, None))
 }
