@@ -20,7 +20,7 @@ use crate::json;
 
 /// How a proof may be signed.
 pub const ALGORITHMS: [Algorithm; 4] = [Algorithm::ES256, Algorithm::EdDSA, Algorithm::PS256, Algorithm::RS256];
-/// How far from our clock a proof may have been made, before and after (MCP, "DPoP Profile", MCP Server Validation).
+/// How far from our clock a proof may have been made, before and after: what MCP's profile of RFC 9449 asks for (SEP-1932).
 pub const WINDOW: Duration = Duration::from_mins(5);
 
 /// Longest proof, bytes: one by an RSA key of 4096 bits has some 2,500.
