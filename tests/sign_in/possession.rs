@@ -112,6 +112,15 @@ fn text(given: &Value, name: &str) -> String {
     given[name].as_str().unwrap_or_else(|| panic!("{name}: {given}")).to_owned()
 }
 
+/// Every attempt to sign in, step by step.
+async fn traces(door: &Door) -> String {
+    let mut told = String::new();
+    for trace in door.rest("GET", "/sign-ins", Value::Null).await.expect(200).json()["items"].as_array().unwrap() {
+        told += &door.rest("GET", &format!("/sign-ins/{}", text(trace, "id")), Value::Null).await.expect(200).text;
+    }
+    told
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_whole_sign_in_with_a_key_is_worth_nothing_without_it() {
     let mut gateway = Gateway::start(&[], &[]).await;
@@ -198,11 +207,7 @@ async fn a_whole_sign_in_with_a_key_is_worth_nothing_without_it() {
     let last = text(&given, "refresh_token");
     assert_eq!(door.refresh(&last, &[]).await.error(), (400, "invalid_dpop_proof".to_owned()));
 
-    let mut traces = String::new();
-    for trace in door.rest("GET", "/sign-ins", Value::Null).await.expect(200).json()["items"].as_array().unwrap() {
-        let path = format!("/sign-ins/{}", text(trace, "id"));
-        traces += &door.rest("GET", &path, Value::Null).await.expect(200).text;
-    }
+    let traces = traces(door).await;
     for told in ["its code is bound to a key of the program", ", bound to a key of the program", "\"other_key\""] {
         assert!(traces.contains(told), "{told}: {traces}");
     }
@@ -347,6 +352,9 @@ async fn a_client_that_wants_only_bound_tokens_gets_no_others_and_one_with_a_sec
     let (dpop, mcp) = (format!("DPoP {access}"), world.uri("/mcp"));
     let answer = knock(&world, ("POST", "/mcp"), &dpop, &key.proof(("POST", &mcp), Some(&access))).await;
     assert_eq!(challenged(&answer), refused("DPoP", "invalid_token"));
+    world.app.grants.sweep(now()).await.unwrap();
+    let told = traces(&world).await;
+    assert!(told.contains("the proof is by another key than the one that the token is bound to"), "{told}");
     knock(&world, ("POST", "/mcp"), &dpop, &other.proof(("POST", &mcp), Some(&access))).await.expect(200);
 
     let end = browser().open(&world.authorize(&[("dpop_jkt", "short")])).await.unwrap();
