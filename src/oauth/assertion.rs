@@ -31,7 +31,7 @@ pub(super) async fn of_assertion(
     }
     let key = seen.possession.key;
     let shown = form.required("assertion", "show what the issuer signed: assertion (RFC 7523)")?;
-    match app.clients.vouched(client, tenant, shown, app.issuer.as_str(), now).await? {
+    match app.clients.vouched(client, tenant, shown, app.issuer.as_str(), key, now).await? {
         Vouched::Itself { login_method, until, at_most } => {
             let own = match service {
                 Some(account) => app.store.user(tenant, account.uuid()).await?,

@@ -10,6 +10,7 @@ use mcp_registry_gateway::store::now;
 use serde_json::{Value, json};
 use testkit::sign_in::{VERIFIER, with_password};
 
+use crate::assertions;
 use crate::door::{Answer, Door, PASSWORD, REDIRECT, browser};
 use crate::exchange::{broker, exchange};
 use crate::process::Gateway;
@@ -315,6 +316,33 @@ async fn a_service_and_whoever_exchanges_a_token_get_one_that_is_bound_to_the_ke
     world.rest("PATCH", "/oauth-clients/night", json!({"dpop_bound_access_tokens": true})).await.expect(200);
     assert_eq!(world.token(&own).await.error(), (400, "invalid_dpop_proof".to_owned()));
     key.token(&world, &own).await.expect(200);
+}
+
+#[tokio::test]
+async fn an_assertion_that_is_bound_to_a_key_takes_the_proof_of_it() {
+    let world = World::start().await;
+    let keys = json!({"keys": [assertions::public()]});
+    let order =
+        json!({"name": "corp", "issuer": assertions::ISSUER, "profiles": ["id_jag"], "role": "user", "jwks": keys});
+    world.rest("POST", "/trusted-issuers", order).await.expect(201);
+    let secret = assertions::client(&world, "editor", json!({"grant_types": [assertions::GRANT]})).await;
+    let (key, other) = (Key::new(), Key::new());
+    let who = [("grant_type", assertions::GRANT), ("client_id", "editor"), ("client_secret", secret.as_str())];
+    for cnf in [json!({"jkt": key.jkt()}), json!({"jkt": 1}), json!({"kid": "x"}), json!("x"), Value::Null] {
+        let said = assertions::jag(&world, json!({"cnf": cnf}));
+        let shown = assertions::signed(assertions::JAG, &said, &assertions::key());
+        let fields = [&who[..], &[("assertion", shown.as_str())]].concat();
+        for refused in [world.token(&fields).await, other.token(&world, &fields).await] {
+            assert_eq!(refused.error(), (400, "invalid_grant".to_owned()), "{cnf}");
+            assert!(refused.text.contains("bound to a key (cnf)"), "{}", refused.text);
+        }
+        let answer = key.token(&world, &fields).await;
+        if cnf["jkt"].is_string() {
+            assert_eq!(answer.expect(200).json()["token_type"], "DPoP");
+        } else {
+            answer.expect(400);
+        }
+    }
 }
 
 #[tokio::test]
