@@ -17,6 +17,7 @@ use mcp_registry_gateway::crypto::{TokenKind, new_token};
 use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::serve;
 use mcp_registry_gateway::web::caller::authenticate;
+use mcp_registry_gateway::web::proof::Sent;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
@@ -61,7 +62,10 @@ fn token_check(criterion: &mut Criterion) {
         group.bench_function(format!("whole, among {live}"), |bencher| {
             bencher.iter(|| {
                 let headers = &next.next().unwrap().1;
-                authenticate(&app, black_box(headers), Opening::All).now_or_never().unwrap().unwrap()
+                authenticate(&app, black_box(headers), Opening::All, Sent::new("POST", "/mcp"))
+                    .now_or_never()
+                    .unwrap()
+                    .unwrap()
             });
         });
     }

@@ -22,7 +22,7 @@ use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::access::{Accounts, KeyRing, TokenRing};
+use crate::access::{Accounts, KeyRing, Proofs, TokenRing};
 use crate::balance::ReplicaStatus;
 use crate::config::Settings;
 use crate::crypto::Sealer;
@@ -70,6 +70,8 @@ pub struct Parts {
     pub keyring: KeyRing,
     /// Who may come in by access token.
     pub tokens: TokenRing,
+    /// Which proofs of keys were shown.
+    pub proofs: Proofs,
     /// What was granted to clients.
     pub grants: Grants,
     /// How often one address may try.

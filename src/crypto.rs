@@ -2,6 +2,7 @@
 //! except as `Secret` or sealed; a sealed value opens only in the row it was sealed for, because table, row and tenant
 //! are authenticated with it.
 
+pub mod dpop;
 pub mod jwk;
 mod token;
 

@@ -56,6 +56,7 @@ impl TokenRing {
                 id,
                 name: who.provider.into(),
                 resource: None,
+                key: None,
             },
             ended: OnceLock::new(),
         }));

@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Caller, Identity, Role, Scopes, SessionType, Shown, UserId};
+use crate::crypto::dpop::BadProof;
 use crate::crypto::{KEY_PREFIX, TokenKind, hash_token};
 use crate::id::{Principal, TenantId};
 use crate::store::keys::HeldKeyRow;
@@ -53,6 +54,15 @@ pub enum AuthError {
     /// A token for this resource that may be used for nothing there.
     #[error("the access token lacks the scope of this resource; ask for one with it")]
     LacksScope,
+    /// A token that is bound to a key, shown as if it were not (RFC 9449 section 7.2).
+    #[error("the access token is bound to a key: show it as `Authorization: DPoP …`, with a proof in the header DPoP")]
+    Bound,
+    /// A credential that is bound to no key, shown as if it were.
+    #[error("the credential is bound to no key: show it as `Authorization: Bearer …`")]
+    NotBound,
+    /// The proof that came with a token that is bound to a key.
+    #[error("{0}")]
+    Proof(BadProof),
     /// An identity provider's token that is not good here.
     #[error(
         "the identity provider's token is not good here: it must be an access token for this gateway's application"
@@ -86,6 +96,9 @@ impl AuthError {
             Self::EndedToken => "ended_token",
             Self::WrongResource => "wrong_resource",
             Self::LacksScope => "lacks_scope",
+            Self::Bound => "bound_token",
+            Self::NotBound => "not_bound",
+            Self::Proof(bad) => bad.reason(),
             Self::Foreign => "foreign_token",
             Self::NotLetIn => "not_let_in",
             Self::ProviderAway => "provider_away",
@@ -286,6 +299,7 @@ impl Entry {
                 id: key.id,
                 name: key.name.into(),
                 resource: None,
+                key: None,
             },
             // It outlives reloads for as long as the key is good. A key that is good again, such as that of an account enabled
             // anew, begins anew; so does one of another role.

@@ -8,6 +8,7 @@ mod direct;
 pub mod keyring;
 pub mod keys;
 mod opening;
+mod proofs;
 pub mod role;
 pub mod scopes;
 mod shared;
@@ -25,11 +26,13 @@ pub use accounts::Accounts;
 pub use direct::Direct;
 pub use keyring::{AuthError, KeyRing};
 pub use opening::Opening;
+pub use proofs::Proofs;
 pub use role::Role;
 pub use scopes::{Allow, Scopes};
 pub use tokens::TokenRing;
 pub use visibility::Visibility;
 
+use crate::crypto::dpop::Thumbprint;
 use crate::field::FieldError;
 use crate::id::{Principal, TenantId};
 use crate::store::StoreError;
@@ -178,6 +181,8 @@ struct Shown {
     name: Arc<str>,
     /// The path of the only resource that it opens; none: every one.
     resource: Option<Arc<str>>,
+    /// The key that must be proved with it; none: whoever shows it is let in.
+    key: Option<Box<Thumbprint>>,
 }
 
 impl Caller {
@@ -244,6 +249,11 @@ impl Caller {
     /// Whether the credential opens this resource: a token the one that it was asked for (RFC 8707), a key every one.
     pub fn opens(&self, what: Opening<'_>) -> bool {
         self.0.shown.resource.as_deref().is_none_or(|own| what.is(own))
+    }
+
+    /// The key that the token is bound to, if it is (RFC 9449): who shows it must prove to have that key.
+    pub fn key(&self) -> Option<&Thumbprint> {
+        self.0.shown.key.as_deref()
     }
 
     /// Whether the credential may be used at MCP at all.

@@ -240,6 +240,8 @@ impl TokenRing {
         let shared = |text: &str| self.0.texts.get(text, |text| Ok::<_, StoreError>(text.into()));
         let issuer = shared(row.issuer.as_deref().unwrap_or("local"))?;
         let subject: Arc<str> = row.subject.map_or_else(|| row.user_id.to_string().into(), Into::into);
+        let key = row.jkt.map(|jkt| jkt.try_into().map(Box::new));
+        let key = key.transpose().map_err(|_| StoreError::Corrupt("a key's thumbprint".to_owned()))?;
         // A token of another public URL opens nothing under this one; neither does one without a resource.
         let resource = row.resource.as_deref().and_then(|uri| uri.strip_prefix(&*self.0.issuer)).unwrap_or_default();
         Ok(Caller(Arc::new(Identity {
@@ -254,6 +256,7 @@ impl TokenRing {
                 id: row.grant_id,
                 name: shared(row.client_name.as_deref().unwrap_or_default())?,
                 resource: Some(shared(resource)?),
+                key,
             },
             ended: OnceLock::new(),
         })))

@@ -12,7 +12,7 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::access::{Accounts, KeyRing, TokenRing, keys};
+use crate::access::{Accounts, KeyRing, Proofs, TokenRing, keys};
 use crate::app::preflight::{self, Sealing};
 use crate::app::{App, Counted, Parts, memory};
 use crate::config::Settings;
@@ -110,6 +110,7 @@ pub fn assemble(
         attempts: Attempts::new(&settings.sign_in),
         accounts: Accounts::default(),
         clients,
+        proofs: Proofs::new(Arc::clone(&metrics)),
         recorder: Recorder::new(metrics),
         followed: tokio::sync::Mutex::default(),
         counted: Counted::default(),

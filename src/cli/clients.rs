@@ -67,6 +67,9 @@ struct Parts {
     /// Program that a service is by the word of a trusted issuer, instead of a secret; more than once for more
     #[arg(long = "workload", value_name = "ISSUER=SUBJECT", value_parser = workload, conflicts_with_all = ["jwks", "jwks_uri"])]
     workloads: Vec<(String, String)>,
+    /// Give it only access tokens that are bound to a key of its own (`DPoP`); `--dpop=false` takes that back
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    dpop: Option<bool>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -209,6 +212,9 @@ impl Parts {
         if let Some(file) = self.jwks {
             body["jwks"] = key_set(&file)?;
         }
+        if let Some(dpop) = self.dpop {
+            body["dpop_bound_access_tokens"] = dpop.into();
+        }
         if let Some(url) = self.jwks_uri {
             body["jwks_uri"] = url.into();
         }
@@ -249,6 +255,7 @@ fn told(view: &Value, screen: Screen, without: impl FnOnce() -> String) -> std::
 
 fn page(view: &Value) -> String {
     let mut table = Table::new(&["", ""]);
+    let bound = view["dpop_bound_access_tokens"] == true;
     for (label, text) in [
         ("id", text_at(view, "/client_id")),
         ("name", text_at(view, "/name")),
@@ -259,6 +266,7 @@ fn page(view: &Value) -> String {
         ("grants", words(&view["grant_types"])),
         ("redirects", words(&view["redirect_uris"])),
         ("keys", text_at(view, "/jwks_uri")),
+        ("tokens", if bound { "bound to a key of its own (DPoP)" } else { "-" }.to_owned()),
         ("registered", text_at(view, "/created_at")),
     ] {
         if text != "-" {

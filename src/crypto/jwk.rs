@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 /// Shortest modulus of an RSA key, characters of base64url: 2048 bits.
 const SHORTEST_RSA: usize = 342;
@@ -75,6 +76,29 @@ impl fmt::Debug for KeySet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.0.iter().map(|key| key.id.as_deref().unwrap_or("-"))).finish()
     }
+}
+
+/// SHA-256 over what makes a key the key that it is (RFC 7638 section 3); `None` for one of a kind that is not known here.
+pub fn thumbprint(key: &Value) -> Option<[u8; 32]> {
+    // In the order of the alphabet, in which they are hashed.
+    let names: &[&str] = match key.get("kty")?.as_str()? {
+        "RSA" => &["e", "kty", "n"],
+        "EC" => &["crv", "kty", "x", "y"],
+        "OKP" => &["crv", "kty", "x"],
+        _ => return None,
+    };
+    let mut hash = Sha256::new();
+    for (at, name) in names.iter().enumerate() {
+        let value = key.get(name)?.as_str()?;
+        // Texts of keys are plain: nothing in them is written in two ways.
+        if !value.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
+            return None;
+        }
+        let between = if at == 0 { '{' } else { ',' };
+        hash.update(format!("{between}\"{name}\":\"{value}\""));
+    }
+    hash.update("}");
+    Some(hash.finalize().into())
 }
 
 fn usable(jwk: Jwk) -> Option<PublicKey> {

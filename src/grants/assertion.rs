@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
+use crate::crypto::dpop::{Thumbprint, thumbprint_of};
 use crate::crypto::jwk::{KeySet, PublicKey};
 
 /// Longest assertion, bytes.
@@ -144,6 +145,15 @@ impl Claims {
             Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).collect(),
             _ => Vec::new(),
         }
+    }
+
+    /// Whether whoever proved this key may show it: it names that one (RFC 7800 section 3.1, RFC 9449 section 6.1), or none. One that
+    /// is bound to something else is bound to what is not understood here.
+    pub(super) fn is_for(&self, key: Option<&Thumbprint>) -> bool {
+        self.others.get("cnf").is_none_or(|cnf| {
+            let bound = cnf.get("jkt").and_then(Value::as_str).and_then(thumbprint_of);
+            bound.is_some() && bound.as_ref() == key
+        })
     }
 
     /// Whether it is said at all.

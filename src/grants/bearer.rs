@@ -14,6 +14,7 @@ use super::scope::{Scope, ScopeSet};
 use super::trusted::{Profile, Trust, login_method};
 use super::{OauthCode, Refusal};
 use crate::access::Role;
+use crate::crypto::dpop::Thumbprint;
 use crate::id::TenantId;
 
 /// Somebody for whom a trusted issuer vouches.
@@ -58,19 +59,20 @@ pub struct Introduced {
 }
 
 impl Clients {
-    /// Whom an assertion is about that `client`, of `tenant`, shows for a token; `issuer` is our own name. Whether an assertion
-    /// about a person was shown before is the caller's to ask.
+    /// Whom an assertion is about that `client`, of `tenant`, shows for a token; `issuer` is our own name, `key` the one that was
+    /// proved with it. Whether an assertion about a person was shown before is the caller's to ask.
     pub async fn vouched(
         &self,
         client: &Client,
         tenant: &TenantId,
         shown: &str,
         issuer: &str,
+        key: Option<Thumbprint>,
         now: OffsetDateTime,
     ) -> Result<Vouched, Refusal> {
         match &client.proof {
             // Nobody proved to be this client yet: all that may be wrong is told alike.
-            Proof::Workload(own) => self.workload(own, tenant, shown, issuer, now).await.map_err(|refusal| {
+            Proof::Workload(own) => self.workload(own, tenant, shown, issuer, key, now).await.map_err(|refusal| {
                 let text = "the assertion is none that this client may show: of a trusted issuer, about one of the client's \
                             workloads, for this gateway, and good now";
                 if refusal.code == OauthCode::InvalidGrant { Refusal { text, ..refusal } } else { refusal }
@@ -79,7 +81,7 @@ impl Clients {
                 let text = "a client that cannot prove who it is brings nobody by an assertion; use authorization_code";
                 Err(Refusal::new(OauthCode::UnauthorizedClient, "public_client", text))
             }
-            Proof::Secret(_) | Proof::Keys(_) => self.person(client, tenant, shown, issuer, now).await,
+            Proof::Secret(_) | Proof::Keys(_) => self.person(client, tenant, shown, issuer, key, now).await,
         }
     }
 
@@ -89,9 +91,10 @@ impl Clients {
         tenant: &TenantId,
         shown: &str,
         issuer: &str,
+        key: Option<Thumbprint>,
         now: OffsetDateTime,
     ) -> Result<Vouched, Refusal> {
-        let (trust, proved) = self.proved(Profile::Workload, tenant, shown, issuer, now).await?;
+        let (trust, proved) = self.proved(Profile::Workload, tenant, shown, issuer, key, now).await?;
         let named = |workload: &Workload| workload.issuer == proved.claims.iss && workload.subject == proved.claims.sub;
         if !own.iter().any(named) {
             return Err(no_good("other_workload").because(format!("of the trusted issuer {}", trust.name)));
@@ -105,9 +108,10 @@ impl Clients {
         tenant: &TenantId,
         shown: &str,
         issuer: &str,
+        key: Option<Thumbprint>,
         now: OffsetDateTime,
     ) -> Result<Vouched, Refusal> {
-        let (trust, proved) = self.proved(Profile::IdJag, tenant, shown, issuer, now).await?;
+        let (trust, proved) = self.proved(Profile::IdJag, tenant, shown, issuer, key, now).await?;
         let claims = &proved.claims;
         if claims.text("client_id") != Some(&client.id) {
             return Err(no_good("other_client"));
@@ -143,6 +147,7 @@ impl Clients {
         tenant: &TenantId,
         shown: &str,
         issuer: &str,
+        key: Option<Thumbprint>,
         now: OffsetDateTime,
     ) -> Result<(Trust, Proved), Refusal> {
         let unproved = Unproved::read(shown).map_err(no_good)?;
@@ -157,6 +162,9 @@ impl Clients {
         let audiences = [audience];
         let rules = Rules { kind, issuer: &unproved.issuer, audiences: &audiences, algorithms: trust.algorithms() };
         let proved = unproved.prove(&keys, &rules, now).map_err(no_good)?;
+        if !proved.claims.is_for(key.as_ref()) {
+            return Err(no_good("other_key"));
+        }
         Ok((trust, proved))
     }
 }
@@ -196,6 +204,9 @@ pub fn no_good(reason: &'static str) -> Refusal {
         "scope" => "the assertion's scope names nothing that there is here: mcp, admin",
         "no_role" => {
             "the person is not let in: nothing that the assertion says gives a role here; ask an administrator"
+        }
+        "other_key" => {
+            "the assertion is bound to a key (cnf): show it with a proof of that key in the header DPoP (RFC 9449)"
         }
         "replayed" => "the assertion was shown before; get a new one",
         _ => "the assertion is not taken; get a new one",

@@ -167,6 +167,8 @@ pub struct Client {
     pub grants: Vec<GrantType>,
     /// The most it may ask for.
     pub scopes: ScopeSet,
+    /// Whether it gets only tokens that are bound to a key of its own (RFC 9449 section 5.2).
+    pub bound: bool,
 }
 
 impl Client {

@@ -9,7 +9,8 @@ use subtle::ConstantTimeEq as _;
 use time::OffsetDateTime;
 
 use super::families::{Ending, answer, deed};
-use super::{GrantKind, Granted, Grants, OauthCode, Order, Refusal, Tokens};
+use super::{GrantKind, Granted, Grants, OauthCode, Order, Possession, Refusal, Tokens};
+use crate::crypto::dpop::Thumbprint;
 use crate::crypto::{TokenKind, hash_token, is_token, new_token};
 use crate::secret::Secret;
 use crate::store::families::{CodeRow, Seen};
@@ -26,6 +27,8 @@ pub struct CodeTerms {
     pub redirect_uri: String,
     /// S256 of the client's verifier.
     pub code_challenge: String,
+    /// The key that must be proved with it, if the client named one (RFC 9449 section 10).
+    pub key: Option<Thumbprint>,
 }
 
 /// A code as a client shows it.
@@ -41,6 +44,8 @@ pub struct Redemption {
     pub verifier: Secret,
     /// Must be the grant's, if it is given.
     pub resource: Option<String>,
+    /// The key that was proved with it.
+    pub possession: Possession,
 }
 
 /// S256 of a verifier (RFC 7636 section 4.2).
@@ -58,6 +63,7 @@ impl Grants {
             grant_id: grant.id,
             redirect_uri: code.redirect_uri.clone(),
             code_challenge: code.code_challenge.clone(),
+            jkt: code.key.map(Vec::from),
             expires_at: micros(now + CODE_LASTS),
             spent_at: None,
         };
@@ -73,7 +79,7 @@ impl Grants {
             return Err(no_good("malformed"));
         }
         let decide = |seen: &Seen<CodeRow>| match judge(seen, shown, micros(now)) {
-            Ok(()) => self.first_tokens(&seen.grant, now),
+            Ok(()) => self.first_tokens(&seen.grant, shown.possession, now),
             Err((end, reason)) => (deed(end), Err(no_good(reason))),
         };
         let done = self.0.store.show_code(&hash_token(code), micros(now), decide).await?;
@@ -103,6 +109,9 @@ fn judge(seen: &Seen<CodeRow>, shown: &Redemption, now: i64) -> Result<(), (Opti
     if !proves(shown.verifier.expose(), &code.code_challenge) {
         return burn("verifier");
     }
+    if !shown.possession.opens(code.jkt.as_deref()) {
+        return burn("other_key");
+    }
     if shown.resource.is_some() && shown.resource != grant.resource {
         return burn("resource");
     }
@@ -122,8 +131,7 @@ fn proves(verifier: &str, challenge: &str) -> bool {
 
 /// One text for all that can be wrong: which it was, a guesser is not told.
 fn no_good(reason: &'static str) -> Refusal {
-    let text =
-        "the code is unknown, expired, used or not for this client, redirect_uri, verifier and resource; begin again";
+    let text = "the code is unknown, expired, used or not for this client, redirect_uri, verifier, key and resource; begin again";
     Refusal::new(OauthCode::InvalidGrant, reason, text)
 }
 

@@ -88,6 +88,7 @@ fn read(id: &str, host: &str, text: &[u8], schemes: &Schemes) -> Result<Client, 
         redirects: metadata.redirects(schemes)?,
         grants: metadata.grants()?,
         scopes: ScopeSet::ALL,
+        bound: metadata.bound(),
     })
 }
 

@@ -87,6 +87,8 @@ pub struct Registered {
     scope: Option<ScopeSet>,
     #[serde(skip_serializing_if = "Option::is_none")]
     application_type: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    dpop_bound_access_tokens: bool,
 }
 
 impl Registered {
@@ -117,6 +119,8 @@ struct Sealed {
     /// Of the secret, in base64url.
     #[serde(rename = "s", skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
+    #[serde(rename = "b", default, skip_serializing_if = "std::ops::Not::not")]
+    bound: bool,
 }
 
 /// The door for registrations.
@@ -189,6 +193,7 @@ impl Dynamic {
             grants: metadata.grants()?,
             issued_at: now.unix_timestamp(),
             secret: secret.as_ref().map(|secret| URL_SAFE_NO_PAD.encode(hash_token(secret.expose()))),
+            bound: metadata.bound(),
         };
         let client_id = self.seal(&sealed)?;
         let expires_at = sealed.issued_at.saturating_add_unsigned(SECRET_LASTS.as_secs());
@@ -204,6 +209,7 @@ impl Dynamic {
             response_types: ["code"],
             scope: metadata.scope.as_deref().and_then(|scope| ScopeSet::asked(Some(scope)).ok()),
             application_type: metadata.application_type.filter(|kind| matches!(kind.as_str(), "native" | "web")),
+            dpop_bound_access_tokens: sealed.bound,
         })
     }
 
@@ -232,6 +238,7 @@ impl Dynamic {
             redirects: redirects.collect(),
             grants: sealed.grants,
             scopes: ScopeSet::ALL,
+            bound: sealed.bound,
         })
     }
 

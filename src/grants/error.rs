@@ -25,6 +25,8 @@ pub enum OauthCode {
     InvalidTarget,
     /// Only `code` is given (RFC 6749 section 4.1.2.1).
     UnsupportedResponseType,
+    /// The proof of a key is missing or not good (RFC 9449 section 5).
+    InvalidDpopProof,
     /// The person or the gateway said no (RFC 6749 section 4.1.2.1).
     AccessDenied,
     /// The gateway is at fault (RFC 6749 section 4.1.2.1).
@@ -45,6 +47,7 @@ impl OauthCode {
             Self::InvalidScope => "invalid_scope",
             Self::InvalidTarget => "invalid_target",
             Self::UnsupportedResponseType => "unsupported_response_type",
+            Self::InvalidDpopProof => "invalid_dpop_proof",
             Self::AccessDenied => "access_denied",
             Self::ServerError => "server_error",
             Self::TemporarilyUnavailable => "temporarily_unavailable",

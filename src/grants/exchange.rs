@@ -4,7 +4,8 @@
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{GrantKind, Grants, OauthCode, Refusal, ScopeSet, damaged};
+use super::{GrantKind, Grants, OauthCode, Possession, Refusal, ScopeSet, damaged};
+use crate::crypto::dpop::Thumbprint;
 use crate::crypto::{TokenKind, hash_token, is_token};
 use crate::id::TenantId;
 use crate::store::tenants::tenant_of;
@@ -34,8 +35,14 @@ pub struct Exchangeable {
 }
 
 impl Grants {
-    /// The access token that is shown, if it is good. `invalid_request` when not (section 2.2.2).
-    pub async fn exchangeable(&self, token: &str, now: OffsetDateTime) -> Result<Exchangeable, Refusal> {
+    /// The access token that is shown, if it is good. `invalid_request` when not (section 2.2.2). One that is bound to a key takes the
+    /// proof of that key: nobody else makes another token of it, and none that is bound less.
+    pub async fn exchangeable(
+        &self,
+        token: &str,
+        key: Option<Thumbprint>,
+        now: OffsetDateTime,
+    ) -> Result<Exchangeable, Refusal> {
         if !is_token(TokenKind::Access, token) {
             return Err(bad_subject("malformed"));
         }
@@ -43,6 +50,9 @@ impl Grants {
         let shown = store.show_access_token(&hash, micros(now)).await?.ok_or_else(|| bad_subject("ended"))?;
         if shown.state != "active" {
             return Err(bad_subject("disabled"));
+        }
+        if !(Possession { key, is_public: false }).opens(shown.jkt.as_deref()) {
+            return Err(bad_subject("other_key"));
         }
         let grant = store.grant_of_token(&hash, false).await?.ok_or_else(|| bad_subject("ended"))?;
         let scopes = ScopeSet::parse(&shown.scopes).map_err(|error| damaged("an access token's scopes", &error))?;
@@ -62,6 +72,6 @@ impl Grants {
 
 /// One text for all that can be wrong with what is shown.
 pub fn bad_subject(reason: &'static str) -> Refusal {
-    let text = "the subject_token is unknown, has expired or ended, or is not one that this client may exchange";
+    let text = "the subject_token is unknown, has expired or ended, or is not one that this client, with this key, may exchange";
     Refusal::new(OauthCode::InvalidRequest, reason, text)
 }

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Ended, GrantKind, Grants, OauthCode, Order, Refusal, Scope, ScopeSet, damaged};
+use super::{Ended, GrantKind, Grants, OauthCode, Order, Possession, Refusal, Scope, ScopeSet, damaged};
+use crate::crypto::dpop::{BadProof, Thumbprint};
 use crate::crypto::{Place, TokenKind, hash_token, is_token, new_token};
 use crate::secret::Secret;
 use crate::store::families::{Deed, NewTokens, RefreshRow, Seen};
@@ -33,6 +34,8 @@ pub struct Tokens {
     pub scopes: ScopeSet,
     /// When the access token ends.
     pub expires_at: OffsetDateTime,
+    /// The key that the access token is bound to.
+    pub key: Option<Thumbprint>,
 }
 
 /// How an access token is given at once.
@@ -44,12 +47,14 @@ pub struct Issue {
     pub until: Option<OffsetDateTime>,
     /// The grant that it rests on, and ends with.
     pub parent: Option<Uuid>,
+    /// The key that it is bound to.
+    pub key: Option<Thumbprint>,
 }
 
 impl Issue {
-    /// Of its own, for as long as an access token is good.
+    /// Of its own, for as long as an access token is good, bound to nothing.
     pub fn alone(kind: GrantKind) -> Self {
-        Self { kind, until: None, parent: None }
+        Self { kind, until: None, parent: None, key: None }
     }
 }
 
@@ -64,6 +69,8 @@ pub struct Refresh {
     pub scopes: Option<ScopeSet>,
     /// Must be the grant's, if it is given.
     pub resource: Option<String>,
+    /// The key that was proved with it.
+    pub possession: Possession,
 }
 
 /// An answer as it is sealed beside the token that got it.
@@ -74,6 +81,8 @@ struct Answer {
     scopes: ScopeSet,
     /// Microseconds since 1970.
     expires_at: i64,
+    #[serde(default)]
+    key: Option<Thumbprint>,
 }
 
 /// What a refresh token that is shown leads to.
@@ -119,6 +128,8 @@ impl Grants {
             access: hash_token(access.expose()),
             scopes: grant.scopes.clone(),
             access_expires_at: grant.expires_at,
+            access_jkt: how.key,
+            grant_jkt: None,
             refresh: None,
             answer: None,
             grant_expires_at: grant.expires_at,
@@ -127,7 +138,8 @@ impl Grants {
             let text = "the account may not come in, or the session that this rests on has ended";
             return Err(Refusal::new(OauthCode::InvalidGrant, "disabled", text));
         }
-        Ok(Tokens { grant: grant.id, access, refresh: None, scopes: order.scopes, expires_at: at(grant.expires_at) })
+        let (scopes, expires_at) = (order.scopes, at(grant.expires_at));
+        Ok(Tokens { grant: grant.id, access, refresh: None, scopes, expires_at, key: how.key })
     }
 
     /// Gives the next tokens for a refresh token.
@@ -146,10 +158,16 @@ impl Grants {
     }
 
     /// The first tokens of a grant whose code was good.
-    pub(super) fn first_tokens(&self, grant: &GrantRow, now: OffsetDateTime) -> (Deed, Result<Tokens, Refusal>) {
+    pub(super) fn first_tokens(
+        &self,
+        grant: &GrantRow,
+        possession: Possession,
+        now: OffsetDateTime,
+    ) -> (Deed, Result<Tokens, Refusal>) {
         match ScopeSet::parse(&grant.scopes) {
             Ok(scopes) => {
-                let (new, tokens) = self.make(grant, scopes, scopes.has(Scope::OfflineAccess), now);
+                let lasts = scopes.has(Scope::OfflineAccess);
+                let (new, tokens) = self.make(grant, scopes, lasts, possession, now);
                 (Deed::Give(new), Ok(tokens))
             }
             Err(error) => (Deed::Leave, Err(damaged("a grant's scopes", &error))),
@@ -165,6 +183,10 @@ impl Grants {
         }
         if grant.client_id.as_deref() != Some(&shown.client_id) {
             return leave(no_good("other_client"));
+        }
+        if !shown.possession.opens(grant.jkt.as_deref()) {
+            // Whoever took the token has no key; the client goes on.
+            return leave(if shown.possession.key.is_some() { no_good("other_key") } else { no_proof() });
         }
         if grant.expires_at <= time {
             return end("timeout", "expired");
@@ -199,16 +221,26 @@ impl Grants {
             if !scopes.covers(answer.scopes) {
                 return leave(too_much());
             }
-            let Answer { access, refresh, scopes, expires_at } = answer;
+            if answer.key != shown.possession.key {
+                return leave(no_good("other_key"));
+            }
+            let Answer { access, refresh, scopes, expires_at, key } = answer;
             let grant = grant.id;
-            return Ok((Deed::Leave, Tokens { grant, access, refresh, scopes, expires_at: at(expires_at) }));
+            return Ok((Deed::Leave, Tokens { grant, access, refresh, scopes, expires_at: at(expires_at), key }));
         }
-        let (mut new, tokens) = self.make(grant, scopes, true, now);
+        let (mut new, tokens) = self.make(grant, scopes, true, shown.possession, now);
         new.answer = Some(self.seal_answer(grant, &seen.shown.hash, &tokens).map_err(|error| corrupt(&error))?);
         Ok((Deed::Give(new), tokens))
     }
 
-    fn make(&self, grant: &GrantRow, scopes: ScopeSet, lasts: bool, now: OffsetDateTime) -> (NewTokens, Tokens) {
+    fn make(
+        &self,
+        grant: &GrantRow,
+        scopes: ScopeSet,
+        lasts: bool,
+        possession: Possession,
+        now: OffsetDateTime,
+    ) -> (NewTokens, Tokens) {
         let access = new_token(TokenKind::Access);
         let refresh = lasts.then(|| new_token(TokenKind::Refresh));
         let expires_at = grant.expires_at.min(micros(now + self.0.terms.access_token));
@@ -216,12 +248,14 @@ impl Grants {
             access: hash_token(access.expose()),
             scopes: scopes.to_string(),
             access_expires_at: expires_at,
+            access_jkt: possession.key,
+            grant_jkt: possession.of_family(),
             refresh: refresh.as_ref().map(|token| hash_token(token.expose())),
             answer: None,
             // Nothing lasts of a grant without a refresh token.
             grant_expires_at: if lasts { grant.expires_at } else { expires_at },
         };
-        (new, Tokens { grant: grant.id, access, refresh, scopes, expires_at: at(expires_at) })
+        (new, Tokens { grant: grant.id, access, refresh, scopes, expires_at: at(expires_at), key: possession.key })
     }
 
     fn seal_answer(&self, grant: &GrantRow, hash: &[u8], tokens: &Tokens) -> anyhow::Result<Vec<u8>> {
@@ -230,6 +264,7 @@ impl Grants {
             refresh: tokens.refresh.clone(),
             scopes: tokens.scopes,
             expires_at: micros(tokens.expires_at),
+            key: tokens.key,
         };
         let text = zeroize::Zeroizing::new(serde_json::to_vec(&answer)?);
         let (row, tenant) = (URL_SAFE_NO_PAD.encode(hash), tenant_of(&grant.tenant_id)?);
@@ -265,8 +300,14 @@ pub(super) fn answer(
     told.map_err(|refusal| Refusal { ended, ..refusal })
 }
 
+/// The token is good, but bound to a key.
+fn no_proof() -> Refusal {
+    let text = "the refresh token is bound to a key: send a proof of it in the header DPoP (RFC 9449)";
+    Refusal::new(OauthCode::InvalidDpopProof, BadProof::Missing.reason(), text)
+}
+
 /// One text for all that can be wrong: which it was, a guesser is not told.
 fn no_good(reason: &'static str) -> Refusal {
-    let text = "the refresh token is unknown, expired, used, ended or another client's; sign in again";
+    let text = "the refresh token is unknown, expired, used, ended, or another client's or key's; sign in again";
     Refusal::new(OauthCode::InvalidGrant, reason, text)
 }

@@ -53,6 +53,7 @@ pub(super) struct Metadata {
     pub scope: Option<String>,
     pub jwks: Option<Value>,
     pub jwks_uri: Option<String>,
+    dpop_bound_access_tokens: Option<bool>,
 }
 
 impl Metadata {
@@ -91,6 +92,11 @@ impl Metadata {
             Some(method) => Ok(method),
             None => bad("token_endpoint_auth_method is not one that is known here"),
         }
+    }
+
+    /// Whether it wants only tokens that are bound to a key (RFC 9449 section 5.2).
+    pub(super) fn bound(&self) -> bool {
+        self.dpop_bound_access_tokens.unwrap_or(false)
     }
 
     /// Of the grants that it wants, those that people's clients have. A client that wants a code gets one; what else it

@@ -25,6 +25,7 @@ mod keys;
 mod logins;
 mod metadata;
 mod people;
+mod possession;
 mod preludes;
 pub mod rate;
 pub mod redirect;
@@ -54,6 +55,7 @@ pub use exchange::{Exchangeable, bad_subject};
 pub use families::{Issue, REFRESH_GRACE, Refresh, Tokens};
 pub use logins::{Login, LoginState, NewLogin};
 pub use people::{Account, Person};
+pub use possession::Possession;
 pub use preludes::Preludes;
 pub use request::{Arrived, Leg, Prompt, Request};
 pub use scope::{BadScope, Scope, ScopeSet};
@@ -184,6 +186,7 @@ impl Order {
             end_reason: None,
             end_detail: None,
             parent_id: None,
+            jkt: None,
         }
     }
 }

@@ -53,6 +53,7 @@ pub async fn create(
         jwks_uri: order.jwks_uri,
         grant_types: order.grant_types.map(|names| read_grants(&names, &mut found)),
         workloads: order.workloads,
+        dpop_bound_access_tokens: order.dpop_bound_access_tokens,
     };
     let name = order.name.trim().to_owned();
     check(&name, &spec, order.role, schemes, &mut found);
@@ -134,6 +135,9 @@ pub async fn edit(
             (spec.jwks, spec.jwks_uri) = (None, None);
         }
         spec.workloads = workloads;
+    }
+    if let Some(bound) = edit.dpop_bound_access_tokens {
+        spec.dpop_bound_access_tokens = bound;
     }
     spec.grant_types = match edit.grant_types {
         Some(names) => Some(read_grants(&names, &mut found)),
@@ -221,6 +225,7 @@ pub(super) async fn client(store: &Store, client_id: &str, schemes: &Schemes) ->
         redirects: redirects.collect(),
         grants: spec.grants(),
         scopes: spec.scopes,
+        bound: spec.dpop_bound_access_tokens,
     }))
 }
 

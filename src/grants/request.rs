@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::ScopeSet;
+use crate::crypto::dpop::Thumbprint;
 use crate::secret::Secret;
 
 /// What a client asked for; checked before.
@@ -31,6 +32,9 @@ pub struct Request {
     /// Whether the person signs in first and is asked then, if at all. Nothing is given before.
     #[serde(default)]
     pub ask_later: bool,
+    /// The key that the code is bound to (RFC 9449 section 10).
+    #[serde(default)]
+    pub key: Option<Thumbprint>,
     /// The trace of this attempt to sign in.
     pub trace: Option<Uuid>,
 }

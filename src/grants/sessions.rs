@@ -57,6 +57,7 @@ impl Grants {
             end_reason: None,
             end_detail: None,
             parent_id: None,
+            jkt: None,
         };
         self.0.store.insert_browser_session(&account.tenant, &grant, &hash_token(cookie.expose())).await?;
         Ok(cookie)

@@ -14,7 +14,7 @@ use crate::mcp::exchange::{Call, accepted};
 use crate::mcp::headers::{check_modern, era_of, only, trace_of};
 use crate::mcp::record::Finish;
 use crate::mcp::session::{Reach, Session};
-use crate::mcp::{batch, early, handshake, listen, notices};
+use crate::mcp::{batch, early, handshake, legacy_sse, listen, notices};
 use crate::protocol::era::{Era, UNSTATED, Version};
 use crate::protocol::message::{Message, Shape};
 use crate::protocol::meta;
@@ -23,6 +23,7 @@ use crate::telemetry::{Operation, Outcome, RequestId, SessionTag};
 use crate::web::body::{BodyProblem, read};
 use crate::web::challenge::{challenge, insufficient_scope};
 use crate::web::path::Named;
+use crate::web::proof::{Address, Sent};
 use crate::web::{Visit, caller};
 use axum::extract::State;
 use axum::response::Response;
@@ -154,7 +155,12 @@ pub(super) async fn let_in(
     visit: Option<&Visit>,
 ) -> Result<Entered, Refusal> {
     let mut finish = begin(&app, verb, endpoint, &headers, visit);
-    let caller = match caller::admit(&app, &headers, what).await {
+    let to = match endpoint {
+        ONE => Address::Newer(what),
+        legacy_sse::ONE => Address::Older(what),
+        path => Address::Path(path),
+    };
+    let caller = match caller::admit(&app, &headers, what, Sent { method: verb, to }).await {
         Ok(caller) => caller,
         Err(error) => {
             finish.end(Outcome::Denied(error.reason()));

@@ -36,7 +36,7 @@ struct Given {
 pub(super) fn tokens(tokens: Tokens, issued: Option<&'static str>, now: OffsetDateTime) -> Response {
     let given = Given {
         access_token: tokens.access,
-        token_type: "Bearer",
+        token_type: if tokens.key.is_some() { "DPoP" } else { "Bearer" },
         expires_in: (tokens.expires_at - now).whole_seconds().max(0),
         refresh_token: tokens.refresh,
         scope: tokens.scopes,

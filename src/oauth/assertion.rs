@@ -4,7 +4,7 @@
 use time::OffsetDateTime;
 
 use super::form::Form;
-use super::token::{Seen, of_itself_until, resource};
+use super::token::{Seen, of_itself_by, resource};
 use crate::access::Role;
 use crate::app::App;
 use crate::grants::client::{Client, Known};
@@ -29,8 +29,9 @@ pub(super) async fn of_assertion(
     if service.is_some() {
         seen.method = "client_credentials";
     }
+    let key = seen.possession.key;
     let shown = form.required("assertion", "show what the issuer signed: assertion (RFC 7523)")?;
-    match app.clients.vouched(client, tenant, shown, app.issuer.as_str(), now).await? {
+    match app.clients.vouched(client, tenant, shown, app.issuer.as_str(), key, now).await? {
         Vouched::Itself { login_method, until, at_most } => {
             let own = match service {
                 Some(account) => app.store.user(tenant, account.uuid()).await?,
@@ -39,9 +40,13 @@ pub(super) async fn of_assertion(
             if own.and_then(|row| Role::parse(&row.role)).is_none_or(|role| role > at_most) {
                 return Err(bad_assertion("untrusted"));
             }
-            of_itself_until(app, client, form, login_method, Some(until), now).await
+            let how = Issue { until: Some(until), key, ..Issue::alone(GrantKind::Service) };
+            of_itself_by(app, client, form, login_method, how, now).await
         }
-        Vouched::Person(who) => introduced(app, client, tenant, form, *who, now).await,
+        Vouched::Person(who) => {
+            let how = Issue { key, ..Issue::alone(GrantKind::Client) };
+            introduced(app, client, tenant, form, *who, how, now).await
+        }
     }
 }
 
@@ -51,6 +56,7 @@ async fn introduced(
     tenant: &TenantId,
     form: &Form,
     who: Introduced,
+    how: Issue,
     now: OffsetDateTime,
 ) -> Result<Tokens, Refusal> {
     let wanted = app.issuer.resource(&who.resource).map_err(|_| bad_assertion("resource"))?;
@@ -96,7 +102,7 @@ async fn introduced(
         login_method: who.login_method,
         login: None,
     };
-    app.issue(&order, Issue::alone(GrantKind::Client), now).await
+    app.issue(&order, how, now).await
 }
 
 /// The role of the person's account. Of somebody of a provider with which people sign in here, signing in says it, and an

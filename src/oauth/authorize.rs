@@ -16,6 +16,7 @@ use super::remembered::{Memory, lasts};
 use super::trail::{Trail, quoted, told};
 use super::visitor::Visitor;
 use super::{consent, sign_in};
+use crate::crypto::dpop::{Thumbprint, thumbprint_of};
 use crate::grants::client::{Client, ClientError, GrantType, Known};
 use crate::grants::redirect::RedirectUri;
 use crate::grants::resource::Resource;
@@ -27,7 +28,7 @@ const LONGEST_STATE: usize = 2_048;
 /// Most characters of a hint that is passed on.
 const LONGEST_HINT: usize = 320;
 /// Parameters of which there is one at most.
-const ONCE: [&str; 10] = [
+const ONCE: [&str; 11] = [
     "response_type",
     "response_mode",
     "scope",
@@ -38,6 +39,7 @@ const ONCE: [&str; 10] = [
     "max_age",
     "login_hint",
     "nonce",
+    "dpop_jkt",
 ];
 
 /// What is checked and shown to the person.
@@ -48,6 +50,8 @@ pub(super) struct Asked {
     pub(super) scopes: ScopeSet,
     pub(super) login_hint: Option<String>,
     pub(super) prompt: Prompt,
+    /// The key that the code is to be bound to.
+    pub(super) key: Option<Thumbprint>,
 }
 
 pub(super) async fn authorize(visitor: Visitor, RawQuery(query): RawQuery) -> Response {
@@ -92,9 +96,11 @@ pub(super) async fn authorize(visitor: Visitor, RawQuery(query): RawQuery) -> Re
         login_hint: asked.login_hint.clone(),
         prompt: asked.prompt,
         ask_later: visitor.unsent && !asked.prompt.consent && lasts(&asked.client, &asked.redirect),
+        key: asked.key,
         trace: trail.id(),
     };
-    trail.went("request", format!("{} for {}", request.scopes, request.resource)).await;
+    let bound = if request.key.is_some() { "; its code is bound to a key of the program" } else { "" };
+    trail.went("request", format!("{} for {}{bound}", request.scopes, request.resource)).await;
     let ask_later = request.ask_later;
     match app.grants.begin(request, visitor.address, now()).await {
         Ok(begun) => {
@@ -242,10 +248,17 @@ async fn what(
         }
         Err(text) => return invalid(text),
     };
+    let key = match fields.text("dpop_jkt") {
+        "" => None,
+        text => match thumbprint_of(text) {
+            Some(key) => Some(key),
+            None => return invalid("dpop_jkt is the SHA-256 thumbprint of a key: 43 characters (RFC 9449)".to_owned()),
+        },
+    };
     let hint = fields.text("login_hint");
     let hint = (!hint.is_empty() && hint.chars().count() <= LONGEST_HINT && !hint.contains(char::is_control))
         .then(|| hint.to_owned());
-    Ok((Asked { client, redirect, resource, scopes, login_hint: hint, prompt }, challenge))
+    Ok((Asked { client, redirect, resource, scopes, login_hint: hint, prompt, key }, challenge))
 }
 
 /// S256 and nothing else (RFC 7636 section 4.3; a method that is not named would be `plain`).

@@ -92,6 +92,7 @@ pub(super) async fn ask(
         scopes: request.scopes,
         login_hint: None,
         prompt: request.prompt,
+        key: request.key,
     };
     let arrived = Arrived {
         user: account.id,

@@ -9,6 +9,7 @@ use super::token::{Seen, resource};
 use crate::access::AuthError;
 use crate::app::App;
 use crate::crypto::TokenKind;
+use crate::crypto::dpop::Thumbprint;
 use crate::grants::client::{Client, Known};
 use crate::grants::resource::Resource;
 use crate::grants::{GrantKind, Issue, OauthCode, Order, Refusal, Scope, ScopeSet, Tokens, bad_subject};
@@ -39,7 +40,7 @@ pub(super) async fn of_token(
     check(form, kind)?;
     let shown = match TokenKind::of(token) {
         Some(_) if kind != ACCESS_TOKEN => return Err(bad_subject("type")),
-        Some(_) => of_own(app, tenant, token, now).await?,
+        Some(_) => of_own(app, tenant, (token, seen.possession.key), now).await?,
         None => of_provider(app, tenant, token, now).await?,
     };
     let wanted = resource(app, form)?.or_else(|| shown.resource.clone()).unwrap_or(Resource::All);
@@ -66,7 +67,8 @@ pub(super) async fn of_token(
         login_method: shown.login_method,
         login: shown.login,
     };
-    app.issue(&order, shown.how, now).await.map_err(|refusal| match refusal.code {
+    let how = Issue { key: seen.possession.key, ..shown.how };
+    app.issue(&order, how, now).await.map_err(|refusal| match refusal.code {
         OauthCode::InvalidGrant => bad_subject("ended"),
         _ => refusal,
     })
@@ -107,8 +109,13 @@ struct Shown {
 }
 
 /// One of our own tokens.
-async fn of_own(app: &App, tenant: &TenantId, token: &str, now: OffsetDateTime) -> Result<Shown, Refusal> {
-    let shown = app.grants.exchangeable(token, now).await?;
+async fn of_own(
+    app: &App,
+    tenant: &TenantId,
+    (token, key): (&str, Option<Thumbprint>),
+    now: OffsetDateTime,
+) -> Result<Shown, Refusal> {
+    let shown = app.grants.exchangeable(token, key, now).await?;
     if shown.tenant != *tenant {
         return Err(bad_subject("other_tenant"));
     }
@@ -118,7 +125,7 @@ async fn of_own(app: &App, tenant: &TenantId, token: &str, now: OffsetDateTime) 
         scopes: shown.scopes,
         login_method: shown.login_method,
         login: shown.login,
-        how: Issue { kind: shown.kind, until: Some(shown.expires_at), parent: Some(shown.grant) },
+        how: Issue { until: Some(shown.expires_at), parent: Some(shown.grant), ..Issue::alone(shown.kind) },
     })
 }
 
@@ -147,6 +154,6 @@ async fn of_provider(app: &App, tenant: &TenantId, token: &str, now: OffsetDateT
         scopes: ScopeSet::DEFAULT.with(Scope::Admin),
         login_method: ENTRA.to_owned(),
         login: None,
-        how: Issue { kind, until: Some(shown.expires_at), parent: None },
+        how: Issue { until: Some(shown.expires_at), ..Issue::alone(kind) },
     })
 }

@@ -32,6 +32,7 @@ pub(super) fn own_request(trace: Option<Uuid>) -> Request {
         prompt: Prompt::default(),
         // There is nothing to agree to.
         ask_later: true,
+        key: None,
         trace,
     }
 }
@@ -142,8 +143,11 @@ async fn give(visitor: &Visitor, under: &UnderWay, trail: &Trail, arrival: Arriv
         login_method: method.to_owned(),
         login,
     };
-    let terms =
-        CodeTerms { redirect_uri: request.redirect_uri.clone(), code_challenge: request.code_challenge.clone() };
+    let terms = CodeTerms {
+        redirect_uri: request.redirect_uri.clone(),
+        code_challenge: request.code_challenge.clone(),
+        key: request.key,
+    };
     let granted = app.grants.grant(&order, &terms, now()).await?;
     app.told_of(&granted.ended);
     if let Some(memory) = memory.filter(|_| under.consented) {

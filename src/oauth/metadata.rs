@@ -5,9 +5,11 @@
 use axum::response::{IntoResponse, Json, Response};
 use http::Uri;
 use http::header::CACHE_CONTROL;
+use jsonwebtoken::Algorithm;
 use serde::Serialize;
 
 use crate::app::App;
+use crate::crypto::dpop;
 use crate::grants::authenticate::ASSERTION_ALGORITHMS;
 use crate::grants::client::{AuthMethod, GrantType};
 use crate::grants::resource::{AUTHORIZATION_SERVER, PROTECTED_RESOURCE, Resource};
@@ -32,6 +34,8 @@ struct ResourceMetadata<'a> {
     scopes_supported: Vec<&'static str>,
     bearer_methods_supported: [&'static str; 1],
     resource_name: String,
+    /// RFC 9449 section 5.1, by the name that RFC 9728 section 2 registers.
+    dpop_signing_alg_values_supported: Vec<String>,
 }
 
 /// The authorization server (RFC 8414 section 2, RFC 9207 section 3, client id metadata documents, identity assertion grants).
@@ -57,6 +61,8 @@ struct ServerMetadata<'a> {
     client_id_metadata_document_supported: bool,
     authorization_response_iss_parameter_supported: bool,
     resource_indicators_supported: bool,
+    /// RFC 9449 section 5.1.
+    dpop_signing_alg_values_supported: Vec<String>,
     #[serde(flatten)]
     openid: Option<OpenId>,
 }
@@ -93,6 +99,7 @@ pub(super) async fn resource(app: App, Source(source): Source, uri: Uri) -> Resp
             Resource::One(server) => format!("{NAME}: {server}"),
             Resource::Api => format!("{NAME}: REST API"),
         },
+        dpop_signing_alg_values_supported: names(&dpop::ALGORITHMS),
         // The address that the client was given, which it compares: the older transport's is another one of the same resource.
         resource: app.issuer.join(path),
     })
@@ -114,7 +121,7 @@ pub(super) async fn server(app: App, Source(source): Source, uri: Uri) -> Respon
         id_token_signing_alg_values_supported: [],
     });
     let methods = || AuthMethod::ALL.map(AuthMethod::as_str).to_vec();
-    let algorithms = || ASSERTION_ALGORITHMS.iter().map(|algorithm| format!("{algorithm:?}")).collect::<Vec<_>>();
+    let algorithms = || names(&ASSERTION_ALGORITHMS);
     answer(&ServerMetadata {
         issuer: issuer.as_str(),
         authorization_endpoint: issuer.join("/oauth/authorize"),
@@ -134,6 +141,7 @@ pub(super) async fn server(app: App, Source(source): Source, uri: Uri) -> Respon
         client_id_metadata_document_supported: true,
         authorization_response_iss_parameter_supported: true,
         resource_indicators_supported: true,
+        dpop_signing_alg_values_supported: names(&dpop::ALGORITHMS),
         openid,
     })
 }
@@ -145,6 +153,10 @@ pub(super) async fn keys() -> Response {
 
 fn words(scopes: ScopeSet) -> Vec<&'static str> {
     scopes.iter().map(Scope::as_str).collect()
+}
+
+fn names(algorithms: &[Algorithm]) -> Vec<String> {
+    algorithms.iter().map(|algorithm| format!("{algorithm:?}")).collect()
 }
 
 fn answer(metadata: &impl Serialize) -> Response {

@@ -20,6 +20,7 @@ mod handed;
 mod leave;
 mod metadata;
 mod pages;
+mod possession;
 mod prompt;
 mod register;
 mod remembered;

@@ -13,11 +13,14 @@ use super::assertion::of_assertion;
 use super::client::authenticate;
 use super::exchange::{ACCESS_TOKEN, of_token};
 use super::form::Form;
+use super::possession::proved;
 use crate::app::App;
 use crate::crypto::{TokenKind, hash_token, is_token};
 use crate::grants::client::{Client, GrantType, Known};
 use crate::grants::resource::Resource;
-use crate::grants::{GrantKind, Issue, OauthCode, Order, Redemption, Refresh, Refusal, Scope, ScopeSet, Tokens};
+use crate::grants::{
+    GrantKind, Issue, OauthCode, Order, Possession, Redemption, Refresh, Refusal, Scope, ScopeSet, Tokens,
+};
 use crate::id::TenantId;
 use crate::secret::Secret;
 use crate::store::now;
@@ -46,7 +49,7 @@ pub(super) async fn token(
         GrantType::ClientCredentials => "client_credentials",
         GrantType::TokenExchange => "validate",
     };
-    let mut seen = Seen { tenant: None, method };
+    let mut seen = Seen { tenant: None, method, possession: Possession::default() };
     let given = Box::pin(give(&app, &headers, &form, kind, &mut seen, now)).await;
     let given = app.judged(source, now, given, Denied::is_wrong);
     noting::note(&app, source, &form, kind, &given).await;
@@ -60,10 +63,11 @@ pub(super) async fn token(
     given.map(|given| tokens(given, issued, now)).inspect_err(|denied| denied.note(&app))
 }
 
-/// What was seen of who asks, for the count: whose tenant, and by which method.
+/// What was seen of who asks: for the count whose tenant, and by which method; and which key was proved.
 pub(super) struct Seen {
     pub(super) tenant: Option<TenantId>,
     pub(super) method: &'static str,
+    pub(super) possession: Possession,
 }
 
 async fn give(
@@ -79,10 +83,11 @@ async fn give(
         let text = "the client is not registered for this grant_type";
         return Err(Refusal::new(OauthCode::UnauthorizedClient, "unauthorized_client", text).into());
     }
+    seen.possession = proved(app, headers, &client, now)?;
     let given = match kind {
-        GrantType::AuthorizationCode => of_code(app, &client, form, &mut seen.tenant, now).await,
-        GrantType::RefreshToken => of_refresh(app, &client, form, &mut seen.tenant, now).await,
-        GrantType::ClientCredentials => of_itself(app, &client, form, &mut seen.tenant, now).await,
+        GrantType::AuthorizationCode => of_code(app, &client, form, seen, now).await,
+        GrantType::RefreshToken => of_refresh(app, &client, form, seen, now).await,
+        GrantType::ClientCredentials => of_itself(app, &client, form, seen, now).await,
         GrantType::JwtBearer => Box::pin(of_assertion(app, &client, form, seen, now)).await,
         GrantType::TokenExchange => Box::pin(of_token(app, &client, form, seen, now)).await,
     };
@@ -94,7 +99,7 @@ async fn of_code(
     app: &App,
     client: &Client,
     form: &Form,
-    tenant: &mut Option<TenantId>,
+    seen: &mut Seen,
     now: OffsetDateTime,
 ) -> Result<Tokens, Refusal> {
     let shown = Redemption {
@@ -103,9 +108,10 @@ async fn of_code(
         client_id: client.id.to_string(),
         redirect_uri: form.get("redirect_uri").map(str::to_owned),
         resource: resource(app, form)?.map(|resource| app.issuer.uri(&resource)),
+        possession: seen.possession,
     };
     app.grants.redeem(&shown, now).await.map_err(|refusal| {
-        *tenant = refusal.ended.as_ref().map(|ended| ended.tenant.clone());
+        seen.tenant = refusal.ended.as_ref().map(|ended| ended.tenant.clone());
         if refusal.reason != "resource" {
             return refusal;
         }
@@ -119,7 +125,7 @@ async fn of_refresh(
     app: &App,
     client: &Client,
     form: &Form,
-    tenant: &mut Option<TenantId>,
+    seen: &mut Seen,
     now: OffsetDateTime,
 ) -> Result<Tokens, Refusal> {
     let token = form.required("refresh_token", "show the refresh token: refresh_token")?;
@@ -128,12 +134,13 @@ async fn of_refresh(
         client_id: client.id.to_string(),
         scopes: form.get("scope").map(|scope| ScopeSet::asked(Some(scope))).transpose()?,
         resource: resource(app, form)?.map(|resource| app.issuer.uri(&resource)),
+        possession: seen.possession,
     };
     if is_token(TokenKind::Refresh, token)
         && let Some(grant) = app.store.grant_of_token(&hash_token(token), true).await?
         && grant.client_id.as_deref() == Some(&client.id)
     {
-        let own = tenant.insert(grant.tenant()?);
+        let own = seen.tenant.insert(grant.tenant()?);
         if let (Some(login), None) = (grant.login_id, grant.ended_at) {
             app.vouch(own, login, now).await?;
         }
@@ -146,22 +153,23 @@ async fn of_itself(
     app: &App,
     client: &Client,
     form: &Form,
-    tenant: &mut Option<TenantId>,
+    seen: &mut Seen,
     now: OffsetDateTime,
 ) -> Result<Tokens, Refusal> {
     if let Known::Registered { tenant: own, .. } = &client.known {
-        *tenant = Some(own.clone());
+        seen.tenant = Some(own.clone());
     }
-    of_itself_until(app, client, form, GrantType::ClientCredentials.as_str().to_owned(), None, now).await
+    let how = Issue { key: seen.possession.key, ..Issue::alone(GrantKind::Service) };
+    of_itself_by(app, client, form, GrantType::ClientCredentials.as_str().to_owned(), how, now).await
 }
 
-/// For the client itself, however it proved that; until then at the latest.
-pub(super) async fn of_itself_until(
+/// For the client itself, however it proved that.
+pub(super) async fn of_itself_by(
     app: &App,
     client: &Client,
     form: &Form,
     login_method: String,
-    until: Option<OffsetDateTime>,
+    how: Issue,
     now: OffsetDateTime,
 ) -> Result<Tokens, Refusal> {
     let Known::Registered { tenant, service: Some(user) } = &client.known else {
@@ -189,7 +197,7 @@ pub(super) async fn of_itself_until(
         login_method,
         login: None,
     };
-    app.issue(&order, Issue { until, ..Issue::alone(GrantKind::Service) }, now).await
+    app.issue(&order, how, now).await
 }
 
 /// The resource that is asked for (RFC 8707 section 2.2).

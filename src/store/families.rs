@@ -20,6 +20,8 @@ pub struct CodeRow {
     pub redirect_uri: String,
     /// S256 of the verifier.
     pub code_challenge: String,
+    /// Thumbprint of the key that it is bound to.
+    pub jkt: Option<Vec<u8>>,
     /// Microseconds since 1970.
     pub expires_at: i64,
     /// Microseconds since 1970.
@@ -71,6 +73,10 @@ pub struct NewTokens {
     pub scopes: String,
     /// When it ends, microseconds since 1970.
     pub access_expires_at: i64,
+    /// Thumbprint of the key that the access token is bound to.
+    pub access_jkt: Option<[u8; 32]>,
+    /// Thumbprint of the key that the grant's refresh tokens are bound to from now on, if they were to none.
+    pub grant_jkt: Option<[u8; 32]>,
     /// SHA-256 of the refresh token.
     pub refresh: Option<[u8; 32]>,
     /// The answer that holds both, sealed: for the refresh token that is spent.
@@ -90,10 +96,10 @@ pub enum Deed {
     Give(NewTokens),
 }
 
-const ACCESS: &str =
-    "INSERT INTO access_tokens (hash, grant_id, scopes, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)";
+const ACCESS: &str = "INSERT INTO access_tokens (hash, grant_id, scopes, created_at, expires_at, jkt)
+    VALUES ($1, $2, $3, $4, $5, $6)";
 const REFRESH: &str = "INSERT INTO refresh_tokens (hash, grant_id, state, created_at) VALUES ($1, $2, 'active', $3)";
-const USE: &str = "UPDATE grants SET last_used_at = $1, expires_at = $2 WHERE id = $3";
+const USE: &str = "UPDATE grants SET last_used_at = $1, expires_at = $2, jkt = COALESCE(jkt, $3) WHERE id = $4";
 const END: &str = "UPDATE grants SET ended_at = $1, end_reason = $2, end_detail = $3
     WHERE id = $4 AND ended_at IS NULL RETURNING *";
 
@@ -106,12 +112,19 @@ macro_rules! give {
             .bind(&$new.scopes)
             .bind($now)
             .bind($new.access_expires_at)
+            .bind($new.access_jkt.as_ref().map(<[u8; 32]>::as_slice))
             .execute(&mut *$tx)
             .await?;
         if let Some(refresh) = &$new.refresh {
             sqlx::query(REFRESH).bind(refresh.as_slice()).bind($grant).bind($now).execute(&mut *$tx).await?;
         }
-        sqlx::query(USE).bind($now).bind($new.grant_expires_at).bind($grant).execute(&mut *$tx).await?;
+        sqlx::query(USE)
+            .bind($now)
+            .bind($new.grant_expires_at)
+            .bind($new.grant_jkt.as_ref().map(<[u8; 32]>::as_slice))
+            .bind($grant)
+            .execute(&mut *$tx)
+            .await?;
     }};
 }
 
@@ -174,8 +187,8 @@ impl Store {
         grant: &GrantRow,
         code: &CodeRow,
     ) -> Result<(), StoreError> {
-        let text = "INSERT INTO authorization_codes (hash, grant_id, redirect_uri, code_challenge, expires_at)
-            VALUES ($1, $2, $3, $4, $5)";
+        let text = "INSERT INTO authorization_codes (hash, grant_id, redirect_uri, code_challenge, expires_at, jkt)
+            VALUES ($1, $2, $3, $4, $5, $6)";
         on!(brief self, tx => {
             insert_grant!(tx, tenant, grant);
             sqlx::query(text)
@@ -184,6 +197,7 @@ impl Store {
                 .bind(&code.redirect_uri)
                 .bind(&code.code_challenge)
                 .bind(code.expires_at)
+                .bind(code.jkt.as_deref())
                 .execute(&mut *tx)
                 .await?;
         });

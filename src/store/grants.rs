@@ -44,6 +44,8 @@ pub struct GrantRow {
     pub end_detail: Option<String>,
     /// The grant whose token was exchanged for this one's.
     pub parent_id: Option<Uuid>,
+    /// Thumbprint of the key that its refresh tokens are bound to; known once tokens were given.
+    pub jkt: Option<Vec<u8>>,
 }
 
 impl GrantRow {

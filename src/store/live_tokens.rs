@@ -34,6 +34,8 @@ pub struct LiveTokenRow {
     pub scopes: String,
     /// Microseconds since 1970.
     pub expires_at: i64,
+    /// Thumbprint of the key that it is bound to.
+    pub jkt: Option<Vec<u8>>,
 }
 
 /// The part of an account that decides what its tokens may.
@@ -51,7 +53,7 @@ pub struct StandingRow {
 
 const LIVE: &str =
     "SELECT t.grant_id, g.tenant_id, g.user_id, u.username, u.issuer, u.subject, u.role, s.state, g.kind,
-        g.client_name, g.resource, t.scopes, t.expires_at
+        g.client_name, g.resource, t.scopes, t.expires_at, t.jkt
     FROM access_tokens t JOIN grants g ON g.id = t.grant_id JOIN users u ON u.id = g.user_id
     JOIN standing s ON s.user_id = u.id
     WHERE t.hash = $1 AND t.expires_at > $2 AND g.ended_at IS NULL AND g.expires_at > $2";

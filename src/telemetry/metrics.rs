@@ -109,6 +109,8 @@ list! {
     token_cache: Gauge[] = "mcp_token_cache_entries";
     /// The most that it keeps of them.
     token_cache_limit: Gauge[] = "mcp_token_cache_limit";
+    /// Proofs of possession (DPoP) that were forgotten before they were too old, because too many came; each could have been shown again.
+    proofs_forgotten: Counter[] = "mcp_dpop_proofs_forgotten_total";
     /// MCP sessions held for clients.
     sessions: Gauge[] = "mcp_gateway_sessions";
     /// Event streams open to clients.

@@ -13,10 +13,20 @@ use crate::crypto::TokenKind;
 use crate::grants::Step;
 use crate::web::direct;
 use crate::web::problem::Problem;
+use crate::web::proof::{self, Address, Sent};
 use crate::web::record::Trail;
 
-/// The text behind the one `Authorization: Bearer` (RFC 6750). No other place is looked at.
-fn bearer(headers: &HeaderMap) -> Result<&str, AuthError> {
+/// How a credential is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    /// By itself (RFC 6750).
+    Bearer,
+    /// With a proof of the key that it is bound to (RFC 9449 section 7.1).
+    Dpop,
+}
+
+/// The text behind the one `Authorization`, and how it is shown. No other place is looked at.
+fn credential(headers: &HeaderMap) -> Result<(Scheme, &str), AuthError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or(AuthError::Missing)?;
     if values.next().is_some() {
@@ -25,19 +35,31 @@ fn bearer(headers: &HeaderMap) -> Result<&str, AuthError> {
     }
     let text = value.to_str().map_err(|_| AuthError::Malformed)?;
     let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
-    if !scheme.eq_ignore_ascii_case("bearer") {
+    let scheme = if scheme.eq_ignore_ascii_case("bearer") {
+        Scheme::Bearer
+    } else if scheme.eq_ignore_ascii_case("dpop") {
+        Scheme::Dpop
+    } else {
         return Err(AuthError::Malformed);
-    }
-    Ok(token.trim())
+    };
+    Ok((scheme, token.trim()))
 }
 
 /// Who sent a request with these headers to this resource. What kind of credential it is, its first characters say;
-/// one kind never stands in for another.
-pub async fn authenticate(app: &App, headers: &HeaderMap, what: Opening<'_>) -> Result<Caller, AuthError> {
-    let (shown, now) = (bearer(headers)?, OffsetDateTime::now_utc());
+/// one kind never stands in for another, and one that is bound to a key never for one that is not. `sent` is what a proof of the
+/// key must be of.
+pub async fn authenticate(
+    app: &App,
+    headers: &HeaderMap,
+    what: Opening<'_>,
+    sent: Sent<'_>,
+) -> Result<Caller, AuthError> {
+    let ((scheme, shown), now) = (credential(headers)?, OffsetDateTime::now_utc());
     match TokenKind::of(shown) {
         Some(TokenKind::Access) => {}
         Some(TokenKind::Refresh | TokenKind::Code) => return Err(AuthError::WrongKind),
+        // Nothing else is bound to a key.
+        _ if scheme == Scheme::Dpop => return Err(AuthError::NotBound),
         None if direct::is_one(app, shown) => {
             return match app.tokens.known(shown, now) {
                 Some(caller) => Ok(caller),
@@ -50,13 +72,18 @@ pub async fn authenticate(app: &App, headers: &HeaderMap, what: Opening<'_>) -> 
         Some(caller) => caller,
         None => Box::pin(app.tokens.find(&app.store, shown, now)).await?,
     };
-    let error = if !caller.opens(what) {
-        AuthError::WrongResource
-    // At the REST API each call says what it takes.
-    } else if what == Opening::Api || caller.may_use_mcp() {
-        return Ok(caller);
-    } else {
-        AuthError::LacksScope
+    let proved = match (scheme, caller.key()) {
+        (Scheme::Bearer, None) => Ok(()),
+        (Scheme::Bearer, Some(_)) => Err(AuthError::Bound),
+        (Scheme::Dpop, None) => Err(AuthError::NotBound),
+        (Scheme::Dpop, Some(key)) => proof::check(app, headers, sent, (shown, key), now).map_err(AuthError::Proof),
+    };
+    let error = match proved {
+        Err(error) => error,
+        Ok(()) if !caller.opens(what) => AuthError::WrongResource,
+        // At the REST API each call says what it takes.
+        Ok(()) if what == Opening::Api || caller.may_use_mcp() => return Ok(caller),
+        Ok(()) => AuthError::LacksScope,
     };
     if let Some(grant) = caller.grant_id() {
         let detail = format!("the program called {what} with its access token: {error}");
@@ -66,8 +93,8 @@ pub async fn authenticate(app: &App, headers: &HeaderMap, what: Opening<'_>) -> 
 }
 
 /// The same, with the outcome counted.
-pub async fn admit(app: &App, headers: &HeaderMap, what: Opening<'_>) -> Result<Caller, AuthError> {
-    let who = authenticate(app, headers, what).await;
+pub async fn admit(app: &App, headers: &HeaderMap, what: Opening<'_>, sent: Sent<'_>) -> Result<Caller, AuthError> {
+    let who = authenticate(app, headers, what, sent).await;
     let (tenant, reason) = match &who {
         Ok(caller) => (caller.tenant().as_str(), ""),
         Err(error) => ("", error.reason()),
@@ -79,6 +106,9 @@ pub async fn admit(app: &App, headers: &HeaderMap, what: Opening<'_>) -> Result<
             | AuthError::EndedToken
             | AuthError::WrongResource
             | AuthError::LacksScope
+            | AuthError::Bound
+            | AuthError::NotBound
+            | AuthError::Proof(_)
             | AuthError::Foreign
             | AuthError::NotLetIn
             | AuthError::ProviderAway,
@@ -93,7 +123,9 @@ impl FromRequestParts<App> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let admitted = admit(app, &parts.headers, Opening::Api).await;
+        // The router has taken off what the surface stands below.
+        let sent = Sent { method: parts.method.as_str(), to: Address::Api(parts.uri.path()) };
+        let admitted = admit(app, &parts.headers, Opening::Api, sent).await;
         let caller = admitted.map_err(|error| Problem::unauthenticated(app, Opening::Api, error))?;
         if let Some(trail) = parts.extensions.get::<Trail>() {
             trail.leave(&caller);

@@ -12,6 +12,7 @@ pub mod json;
 pub mod open;
 pub mod path;
 pub mod problem;
+pub mod proof;
 pub mod record;
 mod source;
 

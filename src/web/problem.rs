@@ -192,6 +192,7 @@ impl Problem {
             AuthError::Malformed | AuthError::Unknown => "INVALID_KEY",
             AuthError::EndedToken | AuthError::WrongKind | AuthError::Foreign => "INVALID_TOKEN",
             AuthError::WrongResource => "WRONG_RESOURCE",
+            AuthError::Bound | AuthError::NotBound | AuthError::Proof(_) => "INVALID_PROOF",
             AuthError::NotLetIn => "NOT_LET_IN",
             AuthError::LacksScope => {
                 let value = insufficient_scope(app, what, what.scope());

@@ -22,6 +22,12 @@ async fn a_client_is_registered_shown_changed_rotated_and_removed() {
     let name = ["clients", "edit", "portal", "--name", "The Portal", "--scope", "mcp", "--json"];
     let edited = gateway.run(&name).await.expect(0).json();
     assert_eq!((&edited["name"], &edited["scopes"]), (&json!("The Portal"), &json!(["mcp"])));
+    assert_eq!(edited.get("dpop_bound_access_tokens"), None);
+    gateway.run(&["clients", "edit", "portal", "--dpop"]).await.expect(0);
+    let bound = gateway.run(&["clients", "show", "portal"]).await.expect(0).out;
+    assert!(bound.contains("bound to a key of its own"), "{bound}");
+    let freed = gateway.run(&["clients", "edit", "portal", "--dpop=false", "--json"]).await.expect(0).json();
+    assert_eq!(freed.get("dpop_bound_access_tokens"), None);
     let second = gateway.run(&["clients", "rotate", "portal"]).await.expect(0).out;
     assert_ne!(second.trim(), secret);
     gateway.run(&["clients", "rotate", "portal", "--drop", &secret[..12]]).await.expect(0);

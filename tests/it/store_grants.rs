@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use mcp_registry_gateway::crypto::{MasterKey, Sealer, TokenKind, hash_token, is_token, new_token};
 use mcp_registry_gateway::grants::{
-    CodeTerms, End, EndReason, GrantKind, Grants, Ids, Issue, Made, OauthCode, Order, Redemption, Refresh, Refusal,
-    Scope, ScopeSet, Terms, Tokens, challenge_of,
+    CodeTerms, End, EndReason, GrantKind, Grants, Ids, Issue, Made, OauthCode, Order, Possession, Redemption, Refresh,
+    Refusal, Scope, ScopeSet, Terms, Tokens, challenge_of,
 };
 use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::secret::Secret;
@@ -74,7 +74,7 @@ impl House {
     }
 
     pub async fn code(&self, scopes: &str) -> Secret {
-        let terms = CodeTerms { redirect_uri: REDIRECT.into(), code_challenge: challenge_of(VERIFIER) };
+        let terms = CodeTerms { redirect_uri: REDIRECT.into(), code_challenge: challenge_of(VERIFIER), key: None };
         self.grants.grant(&self.order(scopes), &terms, self.now).await.unwrap().code
     }
 
@@ -111,11 +111,18 @@ fn redemption(code: &Secret) -> Redemption {
         redirect_uri: Some(REDIRECT.into()),
         verifier: Secret::new(VERIFIER),
         resource: Some(RESOURCE.into()),
+        possession: Possession::default(),
     }
 }
 
 pub fn refresh(token: &Secret) -> Refresh {
-    Refresh { token: token.clone(), client_id: "client".into(), scopes: None, resource: None }
+    Refresh {
+        token: token.clone(),
+        client_id: "client".into(),
+        scopes: None,
+        resource: None,
+        possession: Possession::default(),
+    }
 }
 
 /// The word for our logs of an `invalid_grant`.
@@ -287,6 +294,42 @@ on_both! {
         assert!(third.scopes.has(Scope::OfflineAccess), "the grant keeps its own");
         let elsewhere = Refresh { resource: Some("https://other.example.com/mcp".into()), ..refresh(&third.refresh.unwrap()) };
         assert_eq!(house.grants.refresh(&elsewhere, house.after(2)).await.unwrap_err().code, OauthCode::InvalidTarget);
+    }
+}
+
+on_both! {
+    async fn a_family_is_its_keys_where_nothing_else_proves_the_client(db) {
+        let house = House::open(db).await;
+        let with = |key: Option<u8>, is_public| Possession { key: key.map(|byte| [byte; 32]), is_public };
+        for is_public in [true, false] {
+            let terms = CodeTerms { redirect_uri: REDIRECT.into(), code_challenge: challenge_of(VERIFIER), key: Some([1; 32]) };
+            for wrong in [None, Some(2)] {
+                let code = house.grants.grant(&house.order("mcp"), &terms, house.now).await.unwrap().code;
+                let shown = Redemption { possession: with(wrong, is_public), ..redemption(&code) };
+                assert_eq!(no_good(house.grants.redeem(&shown, house.now).await), ("other_key", true));
+            }
+            let code = house.grants.grant(&house.order("mcp offline_access"), &terms, house.now).await.unwrap().code;
+            let shown = Redemption { possession: with(Some(1), is_public), ..redemption(&code) };
+            let first = house.grants.redeem(&shown, house.now).await.unwrap();
+            assert_eq!(first.key, Some([1; 32]));
+            let live = house.store.show_access_token(&hash_token(first.access.expose()), micros(house.now)).await.unwrap();
+            assert_eq!(live.unwrap().jkt, Some(vec![1; 32]));
+            let token = first.refresh.unwrap();
+            let shown = |key| Refresh { possession: with(key, is_public), ..refresh(&token) };
+            if is_public {
+                let refused = house.grants.refresh(&shown(None), house.now).await.unwrap_err();
+                assert_eq!((refused.code, refused.ended.is_none()), (OauthCode::InvalidDpopProof, true));
+                assert_eq!(no_good(house.grants.refresh(&shown(Some(2)), house.now).await), ("other_key", false));
+                let next = house.grants.refresh(&shown(Some(1)), house.now).await.unwrap();
+                assert_eq!(next.key, Some([1; 32]));
+                assert_eq!(house.grants.refresh(&shown(Some(1)), house.now).await.unwrap(), next);
+            } else {
+                let next = house.grants.refresh(&shown(Some(2)), house.now).await.unwrap();
+                assert_eq!(next.key, Some([2; 32]));
+                assert_eq!(house.grants.refresh(&shown(Some(2)), house.now).await.unwrap(), next);
+                assert_eq!(no_good(house.grants.refresh(&shown(Some(1)), house.now).await), ("other_key", false), "the same answer is not theirs");
+            }
+        }
     }
 }
 

@@ -12,9 +12,9 @@ use crate::store_grants::House;
 
 /// A token for less, of another client, for one that is shown.
 async fn less(house: &House, token: &Secret, client: &str, now: OffsetDateTime) -> Result<Tokens, Refusal> {
-    let shown = house.grants.exchangeable(token.expose(), now).await?;
+    let shown = house.grants.exchangeable(token.expose(), None, now).await?;
     let order = Order { client_id: client.to_owned(), ..house.order("mcp") };
-    let how = Issue { kind: shown.kind, until: Some(shown.expires_at), parent: Some(shown.grant) };
+    let how = Issue { kind: shown.kind, until: Some(shown.expires_at), parent: Some(shown.grant), key: None };
     house.grants.issue(&order, how, now).await
 }
 
@@ -69,10 +69,10 @@ on_both! {
         let house = House::open(db).await;
         let end = End { reason: EndReason::Logout, detail: "revoked" };
         let first = house.tokens("mcp offline_access").await;
-        let shown = house.grants.exchangeable(first.access.expose(), house.after(1)).await.unwrap();
+        let shown = house.grants.exchangeable(first.access.expose(), None, house.after(1)).await.unwrap();
         assert_eq!((shown.kind, shown.scopes), (GrantKind::Client, ScopeSet::parse("mcp offline_access").unwrap()));
         house.grants.end(&house.tenant, Ids::One(first.grant, None), end, house.after(2)).await.unwrap();
-        let how = Issue { kind: shown.kind, until: None, parent: Some(shown.grant) };
+        let how = Issue { kind: shown.kind, until: None, parent: Some(shown.grant), key: None };
         let late = house.grants.issue(&house.order("mcp"), how, house.after(3)).await.unwrap_err();
         assert_eq!(late.code, OauthCode::InvalidGrant);
 

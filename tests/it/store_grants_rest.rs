@@ -30,6 +30,7 @@ fn request() -> Request {
         login_hint: None,
         prompt: Prompt::default(),
         ask_later: false,
+        key: None,
         trace: None,
     }
 }

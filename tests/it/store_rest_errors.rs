@@ -180,7 +180,8 @@ async fn who_is_not_let_in_gets_a_challenge() {
     let none = world.with_key("", "GET /servers", Value::Null).await.expect(401);
     let way =
         "resource_metadata=\"http://127.0.0.1:8001/.well-known/oauth-protected-resource/api/v1\", scope=\"admin\"";
-    assert_eq!(none.header("www-authenticate"), format!("Bearer realm=\"mcp-gateway\", {way}"));
+    let both = format!("Bearer realm=\"mcp-gateway\", {way}, DPoP algs=\"ES256 EdDSA PS256 RS256\"");
+    assert_eq!(none.header("www-authenticate"), both);
     assert_eq!(none.json()["code"], "UNAUTHENTICATED");
     let unknown = format!("mcpg_{}", "aB3dE6gH9kL2".repeat(4));
     for (header, code) in [(format!("Bearer {unknown}"), "INVALID_KEY"), ("Basic YTpi".into(), "INVALID_KEY")] {

@@ -15,6 +15,7 @@ mod limits;
 mod log_scan;
 mod metadata;
 mod opens;
+mod possession;
 mod process;
 mod registering;
 mod tenants;

@@ -4,6 +4,7 @@
 use mcp_registry_gateway::access::{AuthError, KeyRing, Opening};
 use mcp_registry_gateway::app::assemble;
 use mcp_registry_gateway::web::caller::authenticate;
+use mcp_registry_gateway::web::proof::Sent;
 use serde_json::json;
 
 use crate::world::{KEY, World};
@@ -87,7 +88,7 @@ async fn what_is_given_back_is_over_at_once_here_and_in_other_processes() {
         let (access, refresh) = world.tokens("/api/v1", "mcp offline_access").await;
         let mut headers = http::HeaderMap::new();
         headers.insert("authorization", format!("Bearer {access}").parse().unwrap());
-        let there = async || authenticate(&beside, &headers, Opening::Api).await;
+        let there = async || authenticate(&beside, &headers, Opening::Api, Sent::new("GET", "/api/v1/me")).await;
         world.get("/api/v1/me", &access).await.expect(200);
         let held = there().await.unwrap();
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use http::Method;
 use mcp_registry_gateway::app::App;
 use mcp_registry_gateway::config::{DotEnv, Settings};
-use mcp_registry_gateway::grants::{Redemption, Tokens, TraceFilter};
+use mcp_registry_gateway::grants::{Possession, Redemption, Tokens, TraceFilter};
 use mcp_registry_gateway::secret::Secret;
 use mcp_registry_gateway::serve::{self, Running};
 use mcp_registry_gateway::store::now;
@@ -105,6 +105,7 @@ impl World {
             redirect_uri: None,
             verifier: Secret::new(VERIFIER),
             resource: None,
+            possession: Possession::default(),
         };
         self.app.grants.redeem(&shown, now()).await.unwrap()
     }

@@ -318,7 +318,8 @@ async fn nobody_comes_in_without_a_credential() {
         for good in [client.request("1", "tools/list", json!({})), Request::get(), Request::delete()] {
             let reply = client.send(good.clone().without("authorization")).await.unwrap();
             let metadata = format!("{}/.well-known/oauth-protected-resource{path}", world.url());
-            let way = format!("Bearer realm=\"mcp-gateway\", resource_metadata=\"{metadata}\", scope=\"mcp\"");
+            let bearer = format!("Bearer realm=\"mcp-gateway\", resource_metadata=\"{metadata}\", scope=\"mcp\"");
+            let way = format!("{bearer}, DPoP algs=\"ES256 EdDSA PS256 RS256\"");
             assert_eq!(reply.header("www-authenticate"), way, "{path}");
             error_of(reply, 401, -32600, "Unauthorized", path).await;
             for bad in ["Bearer nobody", "Basic YTpi", &format!("Bearer {}x", crate::world::KEY)] {

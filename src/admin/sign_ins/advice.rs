@@ -234,6 +234,39 @@ const ADVICE: &[(&str, &str, &str)] = &[
         "token",
         "The code came later than a minute after it was given: begin again. If it happens each time, look at what slows it.",
     ),
+    (
+        "proof_time",
+        "",
+        "The clock of the program's machine is more than five minutes off the gateway's: set one of them.",
+    ),
+    (
+        "proof_address",
+        "",
+        "The program signs another address than the one below the public URL: give it the public URL, exactly, and let a proxy leave \
+         the path as it is.",
+    ),
+    (
+        "proof_missing",
+        "",
+        "The program, or this session of it, shows tokens only with a proof of its key (DPoP). Sign in again in the program; a \
+         registered one is freed of that with `mcp-gateway clients edit ID --dpop=false`.",
+    ),
+    (
+        "proof_replayed",
+        "",
+        "The program sends the same proof twice, or somebody repeats its requests: its maker has to make a new one for each.",
+    ),
+    (
+        "bound_token",
+        "",
+        "A token that is bound to the program's key was shown without a proof: by a program that does not know DPoP, or by somebody \
+         who has the token and not the key.",
+    ),
+    (
+        "other_key",
+        "",
+        "The program lost the key that its session is bound to, or somebody else has its token: sign in again in the program.",
+    ),
     ("expired", "refresh", "The session is as old as MREG_GRANT_LIFETIME allows: sign in again in the program."),
     ("idle", "", "The session was not used for MREG_GRANT_IDLE_TIMEOUT: sign in again in the program."),
     (

@@ -58,6 +58,20 @@ fn a_public_client_comes_back_with_an_id_that_holds_what_it_said() {
 }
 
 #[test]
+fn a_client_that_wants_only_bound_tokens_is_remembered_so_and_older_ids_want_none() {
+    let dynamic = open();
+    for wants in [true, false] {
+        let body = json!({"redirect_uris": ["https://app.example/cb"], "dpop_bound_access_tokens": wants});
+        let answer = register(&dynamic, &body).unwrap();
+        assert_eq!(answer.get("dpop_bound_access_tokens"), wants.then_some(&json!(true)));
+        assert_eq!(dynamic.open(answer["client_id"].as_str().unwrap()).unwrap().bound, wants);
+    }
+    let older = br#"{"r":["https://app.example/cb"],"n":"x","m":"none","g":["authorization_code"],"i":0}"#;
+    let older = dynamic.sealer.seal(place(&TenantId::default_tenant()), older).unwrap();
+    assert!(!dynamic.open(&format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(older))).unwrap().bound);
+}
+
+#[test]
 fn a_client_that_can_keep_a_secret_gets_one_for_ninety_days() {
     let dynamic = open();
     for method in ["client_secret_basic", "client_secret_post"] {

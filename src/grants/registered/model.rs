@@ -58,6 +58,9 @@ pub struct ClientOrder {
     /// Which programs on a platform a service is, instead of a secret.
     #[serde(default)]
     pub workloads: Vec<Workload>,
+    /// Whether it gets only tokens that are bound to a key of its own (RFC 9449 section 5.2).
+    #[serde(default)]
+    pub dpop_bound_access_tokens: bool,
 }
 
 /// What of a client is to change; what is absent stays.
@@ -80,6 +83,8 @@ pub struct ClientEdit {
     pub jwks_uri: Option<String>,
     /// New workloads, all of them; secrets and keys end.
     pub workloads: Option<Vec<Workload>>,
+    /// Whether it gets only tokens that are bound to a key from now on.
+    pub dpop_bound_access_tokens: Option<bool>,
 }
 
 /// A secret as it may be read: never its text.
@@ -126,6 +131,9 @@ pub struct ClientView {
     /// Which programs on a platform it is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub workloads: Vec<Workload>,
+    /// Whether it gets only tokens that are bound to a key.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dpop_bound_access_tokens: bool,
     /// When it was registered.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
@@ -151,6 +159,8 @@ pub(super) struct Spec {
     pub(super) grant_types: Option<Vec<GrantType>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) workloads: Vec<Workload>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) dpop_bound_access_tokens: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -247,6 +257,7 @@ pub(super) fn view(row: ClientRow) -> Result<ClientView, StoreError> {
         jwks: spec.jwks,
         jwks_uri: spec.jwks_uri,
         workloads: spec.workloads,
+        dpop_bound_access_tokens: spec.dpop_bound_access_tokens,
         created_at: at(row.created_at),
         updated_at: at(row.updated_at),
     })

@@ -22,7 +22,8 @@ pub(super) async fn note(app: &App, source: IpAddr, form: &Form, kind: GrantType
             let trail = Trail::of_grant(app, tokens.grant).await;
             trail.is_from(source, client_id).await;
             let lasts = if tokens.refresh.is_some() { "access and refresh token" } else { "access token" };
-            trail.went("token", format!("{lasts} for {}, fetched from {source}", tokens.scopes)).await;
+            let bound = if tokens.key.is_some() { ", bound to a key of the program" } else { "" };
+            trail.went("token", format!("{lasts} for {}, fetched from {source}{bound}", tokens.scopes)).await;
         }
         // What it read on the way was read for this, and begins no sign-in.
         Ok(_) => drop(app.grants.preludes().take(source, client_id, now())),
