@@ -204,7 +204,7 @@ async fn of_more_than_a_person_needs_the_oldest_ends_and_no_sign_in() {
     let (token, _) = world.tokens("/mcp", "mcp").await;
     let narrower = async || access(exchange(&world, ("broker", &secret), &token, &[]).await);
     let grants = &world.app.grants;
-    let is_good = async |token: &str| grants.exchangeable(token, now()).await.is_ok();
+    let is_good = async |token: &str| grants.exchangeable(token, None, now()).await.is_ok();
     let first = narrower().await;
     let order = Order {
         tenant: TenantId::default_tenant(),
