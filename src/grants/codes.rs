@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use subtle::ConstantTimeEq as _;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::families::{Ending, answer, deed};
 use super::{Ended, GrantKind, Granted, Grants, MOST_GRANTS, OauthCode, Order, Refusal, Tokens};
@@ -25,6 +26,8 @@ pub struct CodeTerms {
     pub redirect_uri: String,
     /// S256 of the client's verifier.
     pub code_challenge: String,
+    /// The trace of the sign-in, if it is noted.
+    pub trace: Option<Uuid>,
 }
 
 /// A code as a client shows it.
@@ -59,9 +62,9 @@ impl Grants {
             code_challenge: code.code_challenge.clone(),
             expires_at: micros(now + CODE_LASTS),
             spent_at: None,
+            trace_id: code.trace,
         };
-        self.0.store.insert_grant_with_code(&order.tenant, &grant, &row).await?;
-        let ended = self.0.store.end_surplus_grants(&order.tenant, order.user, MOST_GRANTS, micros(now)).await?;
+        let ended = self.0.store.insert_grant_with_code(&order.tenant, &grant, &row, MOST_GRANTS).await?;
         let ended = ended.into_iter().map(Ended::of).collect::<Result<_, _>>()?;
         Ok(Granted { id: grant.id, code: text, ended })
     }
@@ -73,7 +76,10 @@ impl Grants {
             return Err(no_good("malformed"));
         }
         let decide = |seen: &Seen<CodeRow>| match judge(seen, shown, micros(now)) {
-            Ok(()) => self.first_tokens(&seen.grant, now),
+            Ok(()) => {
+                let (deed, tokens) = self.first_tokens(&seen.grant, now);
+                (deed, tokens.map(|tokens| Tokens { trace: seen.shown.trace_id, ..tokens }))
+            }
             Err((end, reason)) => (deed(end), Err(no_good(reason))),
         };
         let done = self.0.store.show_code(&hash_token(code), micros(now), decide).await?;

@@ -33,6 +33,8 @@ pub struct Tokens {
     pub scopes: ScopeSet,
     /// When the access token ends.
     pub expires_at: OffsetDateTime,
+    /// The trace of the sign-in, where these are the first tokens that came of it.
+    pub trace: Option<Uuid>,
 }
 
 /// How an access token is given at once.
@@ -127,7 +129,8 @@ impl Grants {
             let text = "the account may not come in, or the session that this rests on has ended";
             return Err(Refusal::new(OauthCode::InvalidGrant, "disabled", text));
         }
-        Ok(Tokens { grant: grant.id, access, refresh: None, scopes: order.scopes, expires_at: at(grant.expires_at) })
+        let (scopes, expires_at) = (order.scopes, at(grant.expires_at));
+        Ok(Tokens { grant: grant.id, access, refresh: None, scopes, expires_at, trace: None })
     }
 
     /// Gives the next tokens for a refresh token.
@@ -201,7 +204,10 @@ impl Grants {
             }
             let Answer { access, refresh, scopes, expires_at } = answer;
             let grant = grant.id;
-            return Ok((Deed::Leave, Tokens { grant, access, refresh, scopes, expires_at: at(expires_at) }));
+            return Ok((
+                Deed::Leave,
+                Tokens { grant, access, refresh, scopes, expires_at: at(expires_at), trace: None },
+            ));
         }
         let (mut new, tokens) = self.make(grant, scopes, true, now);
         new.answer = Some(self.seal_answer(grant, &seen.shown.hash, &tokens).map_err(|error| corrupt(&error))?);
@@ -221,7 +227,7 @@ impl Grants {
             // Nothing lasts of a grant without a refresh token.
             grant_expires_at: if lasts { grant.expires_at } else { expires_at },
         };
-        (new, Tokens { grant: grant.id, access, refresh, scopes, expires_at: at(expires_at) })
+        (new, Tokens { grant: grant.id, access, refresh, scopes, expires_at: at(expires_at), trace: None })
     }
 
     fn seal_answer(&self, grant: &GrantRow, hash: &[u8], tokens: &Tokens) -> anyhow::Result<Vec<u8>> {

@@ -61,12 +61,15 @@ pub use sessions::{BROWSER_SESSION_LASTS, BrowserSession};
 pub use sweep::Swept;
 pub use traces::{Awaited, Outcome, Step, Trace, TraceFilter, TraceNote, awaited, redact, shown_client};
 
+use traces::Unwritten;
+
 use crate::config::SignIn;
 use crate::crypto::{Sealer, new_api_key};
 use crate::id::TenantId;
 use crate::secret::Secret;
 use crate::store::grants::GrantRow;
 use crate::store::{Store, StoreError, at, micros};
+use crate::telemetry::Metrics;
 
 /// Most addresses whose attempts are counted, for each limit; some 40 bytes each.
 const SOURCES: usize = 100_000;
@@ -105,12 +108,14 @@ struct Parts {
     sealer: Sealer,
     terms: Terms,
     preludes: Preludes,
+    unwritten: Unwritten,
 }
 
 impl Grants {
-    /// Over `store`, sealing with `sealer`.
-    pub fn new(store: Store, sealer: Sealer, terms: Terms) -> Self {
-        Self(Arc::new(Parts { store, sealer, terms, preludes: Preludes::default() }))
+    /// Over `store`, sealing with `sealer`. What cannot be noted of sign-ins is counted in `metrics`.
+    pub fn new(store: Store, sealer: Sealer, terms: Terms, metrics: &Metrics) -> Self {
+        let unwritten = Unwritten::new(metrics);
+        Self(Arc::new(Parts { store, sealer, terms, preludes: Preludes::default(), unwritten }))
     }
 
     /// How long what it gives is good.

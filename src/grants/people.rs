@@ -124,7 +124,7 @@ impl Grants {
                 created_at: micros(now),
                 updated_at: micros(now),
             };
-            match store.insert_user(tenant, &row).await {
+            match store.insert_person(tenant, &row).await {
                 Ok(()) => return account(row, true),
                 // The name is somebody else's, or another sign-in of the same person was first.
                 Err(StoreError::Taken) => {}

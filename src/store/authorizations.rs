@@ -25,25 +25,23 @@ pub struct AuthorizationRow {
 impl Store {
     /// Inserts one, unless `most` are there already; says whether it did. Several at once may go over it by as many.
     pub async fn insert_authorization(&self, row: &AuthorizationRow, most: i64) -> Result<bool, StoreError> {
-        let count = "SELECT COUNT(*) FROM (SELECT 1 FROM authorizations LIMIT $1) AS counted";
         let text = "INSERT INTO authorizations (id, browser_hash, state_hash, request, created_at, expires_at)
-            VALUES ($1, $2, $3, $4, $5, $6)";
-        let room = on!(brief self, tx => {
-            let there: i64 = sqlx::query_scalar(count).bind(most).fetch_one(&mut *tx).await?;
-            if there < most {
-                sqlx::query(text)
-                    .bind(row.id)
-                    .bind(row.browser_hash.as_slice())
-                    .bind(row.state_hash.as_deref())
-                    .bind(row.request.as_slice())
-                    .bind(row.created_at)
-                    .bind(row.expires_at)
-                    .execute(&mut *tx)
-                    .await?;
-            }
-            there < most
+            SELECT $1, $2, $3, $4, $5, $6
+            WHERE (SELECT COUNT(*) FROM (SELECT 1 FROM authorizations LIMIT $7) AS counted) < $7";
+        let done = on!(alone self, db => {
+            sqlx::query(text)
+                .bind(row.id)
+                .bind(row.browser_hash.as_slice())
+                .bind(row.state_hash.as_deref())
+                .bind(row.request.as_slice())
+                .bind(row.created_at)
+                .bind(row.expires_at)
+                .bind(most)
+                .execute(db)
+                .await?
+                .rows_affected()
         });
-        Ok(room)
+        Ok(done > 0)
     }
 
     /// The one of that id, if it is bound to that browser and not over by `now`.
@@ -81,13 +79,13 @@ impl Store {
         state: Option<&[u8]>,
     ) -> Result<(), StoreError> {
         let text = "UPDATE authorizations SET request = $1, state_hash = $2 WHERE id = $3 AND request = $4";
-        let done = on!(brief self, tx => {
+        let done = on!(alone self, db => {
             sqlx::query(text)
                 .bind(request)
                 .bind(state)
                 .bind(read.id)
                 .bind(read.request.as_slice())
-                .execute(&mut *tx)
+                .execute(db)
                 .await?
                 .rows_affected()
         });
@@ -105,15 +103,16 @@ impl Store {
     ) -> Result<Option<AuthorizationRow>, StoreError> {
         let text = "DELETE FROM authorizations
             WHERE id = $1 AND browser_hash = $2 AND ($3 IS NULL OR state_hash = $3) AND expires_at > $4 RETURNING *";
-        Ok(on!(brief self, tx => {
+        let taken: Vec<AuthorizationRow> = on!(alone self, db => {
             sqlx::query_as(text)
                 .bind(id)
                 .bind(browser.as_slice())
                 .bind(state.map(<[u8; 32]>::as_slice))
                 .bind(now)
-                .fetch_optional(&mut *tx)
+                .fetch_all(db)
                 .await?
-        }))
+        });
+        Ok(taken.into_iter().next())
     }
 
     /// Removes up to 1,000 that were over by `now`; says how many.

@@ -195,30 +195,6 @@ impl Store {
         Ok(ended)
     }
 
-    /// Ends, at `now`, up to [`BATCH`] of an account's live grants to clients beyond the `most` that were used last, and returns
-    /// them.
-    pub async fn end_surplus_grants(
-        &self,
-        tenant: &TenantId,
-        user: Uuid,
-        most: i64,
-        now: i64,
-    ) -> Result<Vec<GrantRow>, StoreError> {
-        let text = "UPDATE grants SET ended_at = $1, end_reason = 'timeout', end_detail = 'surplus'
-            WHERE ended_at IS NULL AND id IN
-            (SELECT id FROM grants WHERE tenant_id = $2 AND user_id = $3 AND kind = 'client' AND ended_at IS NULL
-             ORDER BY last_used_at DESC, id DESC LIMIT 500 OFFSET $4)
-            RETURNING *";
-        let ended: Vec<GrantRow> = on!(write self, tx => {
-            let mut ended: Vec<GrantRow> =
-                sqlx::query_as(text).bind(now).bind(tenant.as_str()).bind(user).bind(most).fetch_all(&mut *tx).await?;
-            ended.extend(end_children!(tx, now));
-            ended
-        });
-        self.announce_ends(ended.len()).await;
-        Ok(ended)
-    }
-
     /// Ends up to [`BATCH`] live ones, of every tenant, that nobody used since `idle` or that were to end by `now`, and
     /// returns them.
     pub async fn end_grants_by_time(&self, idle: i64, now: i64) -> Result<Vec<GrantRow>, StoreError> {

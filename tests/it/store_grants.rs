@@ -9,8 +9,11 @@ use mcp_registry_gateway::grants::{
 };
 use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::secret::Secret;
+use mcp_registry_gateway::store::families::CodeRow;
+use mcp_registry_gateway::store::grants::GrantRow;
 use mcp_registry_gateway::store::users::{UserChange, UserRow};
 use mcp_registry_gateway::store::{Store, micros, now};
+use mcp_registry_gateway::telemetry::Metrics;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -41,7 +44,7 @@ pub fn terms() -> Terms {
 impl House {
     pub async fn open(db: &Database) -> Self {
         let store = db.open().await;
-        let grants = Grants::new(store.clone(), Sealer::new(&MasterKey::generate()), terms());
+        let grants = Grants::new(store.clone(), Sealer::new(&MasterKey::generate()), terms(), &Metrics::new(10));
         let (tenant, now) = (TenantId::default_tenant(), now());
         let row = UserRow {
             id: Uuid::now_v7(),
@@ -74,7 +77,7 @@ impl House {
     }
 
     pub async fn code(&self, scopes: &str) -> Secret {
-        let terms = CodeTerms { redirect_uri: REDIRECT.into(), code_challenge: challenge_of(VERIFIER) };
+        let terms = CodeTerms { redirect_uri: REDIRECT.into(), code_challenge: challenge_of(VERIFIER), trace: None };
         self.grants.grant(&self.order(scopes), &terms, self.now).await.unwrap().code
     }
 
@@ -366,7 +369,19 @@ on_both! {
         let (old, used) = (house.tokens("mcp").await, house.tokens("mcp").await);
         let new = house.tokens("mcp").await;
         house.was_used(&used.access, 5).await;
-        let ended = house.store.end_surplus_grants(&house.tenant, house.user, 2, micros(house.after(6))).await.unwrap();
+        let row = house.store.grant_of_token(&hash_token(new.access.expose()), false).await.unwrap().unwrap();
+        let (id, at) = (Uuid::now_v7(), micros(house.after(6)));
+        let newest = GrantRow { id, created_at: at, last_used_at: at, ..row };
+        let code = CodeRow {
+            hash: vec![7; 32],
+            grant_id: id,
+            redirect_uri: REDIRECT.into(),
+            code_challenge: challenge_of(VERIFIER),
+            expires_at: at,
+            spent_at: None,
+            trace_id: None,
+        };
+        let ended = house.store.insert_grant_with_code(&house.tenant, &newest, &code, 3).await.unwrap();
         assert_eq!(ended.iter().map(|row| row.id).collect::<Vec<_>>(), [old.grant]);
         assert!(house.is_live(&new.access, 6).await && house.is_live(&used.access, 6).await);
     }

@@ -57,7 +57,8 @@ impl World {
             login_method: "local".to_owned(),
             login: None,
         };
-        let terms = CodeTerms { redirect_uri: REDIRECT.to_owned(), code_challenge: challenge_of(VERIFIER) };
+        let terms =
+            CodeTerms { redirect_uri: REDIRECT.to_owned(), code_challenge: challenge_of(VERIFIER), trace: None };
         self.app.grants.grant(&order, &terms, now()).await.unwrap().code.expose().to_owned()
     }
 
