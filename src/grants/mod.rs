@@ -53,7 +53,7 @@ pub use error::{OauthCode, Refusal};
 pub use exchange::{Exchangeable, bad_subject};
 pub use families::{Issue, REFRESH_GRACE, Refresh, Tokens};
 pub use logins::{Login, LoginState, NewLogin};
-pub use people::{Account, Person};
+pub use people::{Account, LAPSED, Person};
 pub use preludes::Preludes;
 pub use request::{Arrived, Leg, Prompt, Request};
 pub use scope::{BadScope, Scope, ScopeSet};

@@ -127,7 +127,9 @@ async fn back(
     let refuse = |refusal| Failure::of_refusal(&refusal);
     if leg.claims.is_some() {
         app.grants.claims_were_met(&account.tenant, account.id, name).await.map_err(refuse)?;
-    } else if let Some(claims) = app.grants.parked_claims(&account.tenant, account.id, name).await.map_err(refuse)? {
+    } else if !account.is_new
+        && let Some(claims) = app.grants.parked_claims(&account.tenant, account.id, name).await.map_err(refuse)?
+    {
         let along = Along { claims: Some(claims), login_hint: Some(signed_in.person.username), ..Along::default() };
         return once_more(visitor, under, &trail, name, along).await;
     }
