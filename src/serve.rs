@@ -187,6 +187,7 @@ async fn end(app: App) {
     app.registry.close().await;
     app.tasks.close();
     app.tasks.wait().await;
+    app.grants.write_traces().await;
     if let Err(error) = app.keyring.flush_used(&app.store).await {
         tracing::warn!("when keys were last used could not be stored: {error}");
     }

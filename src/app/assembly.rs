@@ -103,7 +103,7 @@ pub fn assemble(
     let registry = Registry::new(ground, settings.limits.catalogue_ttl);
     let sessions = Sessions::new(settings.limits.max_sessions, settings.limits.session_idle_timeout);
     let streams = Streams::new(settings.limits.max_streams);
-    let grants = Grants::new(store.clone(), sealer.clone(), Terms::from(&settings.sign_in));
+    let grants = Grants::new(store.clone(), sealer.clone(), Terms::from(&settings.sign_in), &metrics);
     let tokens = TokenRing::new(issuer.as_str(), settings.limits.max_tokens, OffsetDateTime::now_utc());
     let held = Room::new(settings.limits.response_body.saturating_mul(HELD_ANSWERS));
     Ok(App::new(Parts {
@@ -136,6 +136,13 @@ pub fn assemble(
 fn start_jobs(app: &App) {
     let jobs = Jobs::new(app.tasks.clone(), app.shutdown.clone(), app.recorder.metrics().clone());
     app.tasks.spawn(memory::keep(app.clone()));
+    let noter = app.clone();
+    app.tasks.spawn(async move {
+        tokio::select! {
+            () = noter.shutdown.cancelled() => {}
+            () = noter.grants.keep_writing_traces() => {}
+        }
+    });
 
     let database = app.health.part("database", Weight::Vital);
     let listener = app.clone();

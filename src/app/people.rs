@@ -4,7 +4,7 @@ use time::OffsetDateTime;
 
 use super::App;
 use crate::access::Role;
-use crate::grants::{Account, Person, Refusal};
+use crate::grants::{Account, LAPSED, Person, Refusal};
 use crate::id::TenantId;
 use crate::idp;
 
@@ -31,10 +31,13 @@ impl App {
         role: Role,
         now: OffsetDateTime,
     ) -> Result<Account, Refusal> {
-        if self.grants.is_vouched_for(&person.issuer, &person.subject).await? {
+        let account = self.account_of(person, role, now).await;
+        let lapsed = account.as_ref().is_err_and(|refusal| refusal.reason == LAPSED);
+        if lapsed && self.grants.is_vouched_for(&person.issuer, &person.subject).await? {
             self.changed().await?;
+            return self.account_of(person, role, now).await;
         }
-        self.account_of(person, role, now).await
+        account
     }
 
     /// Whose `person` is; `access_denied` when no tenant names their directory.

@@ -144,17 +144,23 @@ impl Grants {
         .await
     }
 
-    /// The browser is sent to a provider with `state`. Sending it again replaces the way that it was sent before.
+    /// The browser is sent to a provider with `state`. Sending it again replaces the way that it was sent before. With the `csrf`
+    /// of the authorization's form, the person agrees by it to what was asked for.
     pub async fn send(
         &self,
         id: Uuid,
         cookie: &str,
+        csrf: Option<&str>,
         state: &Secret,
         leg: Leg,
         now: OffsetDateTime,
     ) -> Result<(), Refusal> {
         let state = hash_token(state.expose());
         self.change_under_way(id, cookie, now, |kept, _| {
+            if let Some(csrf) = csrf {
+                own_form(kept, csrf)?;
+                kept.consented = true;
+            }
             agreed(kept)?;
             kept.leg = Some(leg.clone());
             Ok(Some(state.to_vec()))

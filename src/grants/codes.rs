@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use subtle::ConstantTimeEq as _;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::families::{Ending, answer, deed};
 use super::{GrantKind, Granted, Grants, OauthCode, Order, Possession, Refusal, Tokens};
@@ -29,6 +30,8 @@ pub struct CodeTerms {
     pub code_challenge: String,
     /// The key that must be proved with it, if the client named one (RFC 9449 section 10).
     pub key: Option<Thumbprint>,
+    /// The trace of the sign-in, if it is noted.
+    pub trace: Option<Uuid>,
 }
 
 /// A code as a client shows it.
@@ -66,6 +69,7 @@ impl Grants {
             jkt: code.key.map(Vec::from),
             expires_at: micros(now + CODE_LASTS),
             spent_at: None,
+            trace_id: code.trace,
         };
         self.0.store.insert_grant_with_code(&order.tenant, &grant, &row).await?;
         let ended = self.end_surplus(&order.tenant, order.user, Made::BySignIn, now).await?;
@@ -79,7 +83,10 @@ impl Grants {
             return Err(no_good("malformed"));
         }
         let decide = |seen: &Seen<CodeRow>| match judge(seen, shown, micros(now)) {
-            Ok(()) => self.first_tokens(&seen.grant, shown.possession, now),
+            Ok(()) => {
+                let (deed, tokens) = self.first_tokens(&seen.grant, shown.possession, now);
+                (deed, tokens.map(|tokens| Tokens { trace: seen.shown.trace_id, ..tokens }))
+            }
             Err((end, reason)) => (deed(end), Err(no_good(reason))),
         };
         let done = self.0.store.show_code(&hash_token(code), micros(now), decide).await?;

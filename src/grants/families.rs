@@ -36,6 +36,8 @@ pub struct Tokens {
     pub expires_at: OffsetDateTime,
     /// The key that the access token is bound to.
     pub key: Option<Thumbprint>,
+    /// The trace of the sign-in, where these are the first tokens that came of it.
+    pub trace: Option<Uuid>,
 }
 
 /// How an access token is given at once.
@@ -139,7 +141,7 @@ impl Grants {
             return Err(Refusal::new(OauthCode::InvalidGrant, "disabled", text));
         }
         let (scopes, expires_at) = (order.scopes, at(grant.expires_at));
-        Ok(Tokens { grant: grant.id, access, refresh: None, scopes, expires_at, key: how.key })
+        Ok(Tokens { grant: grant.id, access, refresh: None, scopes, expires_at, key: how.key, trace: None })
     }
 
     /// Gives the next tokens for a refresh token.
@@ -226,7 +228,8 @@ impl Grants {
             }
             let Answer { access, refresh, scopes, expires_at, key } = answer;
             let grant = grant.id;
-            return Ok((Deed::Leave, Tokens { grant, access, refresh, scopes, expires_at: at(expires_at), key }));
+            let expires_at = at(expires_at);
+            return Ok((Deed::Leave, Tokens { grant, access, refresh, scopes, expires_at, key, trace: None }));
         }
         let (mut new, tokens) = self.make(grant, scopes, true, shown.possession, now);
         new.answer = Some(self.seal_answer(grant, &seen.shown.hash, &tokens).map_err(|error| corrupt(&error))?);
@@ -255,7 +258,8 @@ impl Grants {
             // Nothing lasts of a grant without a refresh token.
             grant_expires_at: if lasts { grant.expires_at } else { expires_at },
         };
-        (new, Tokens { grant: grant.id, access, refresh, scopes, expires_at: at(expires_at), key: possession.key })
+        let (expires_at, key) = (at(expires_at), possession.key);
+        (new, Tokens { grant: grant.id, access, refresh, scopes, expires_at, key, trace: None })
     }
 
     fn seal_answer(&self, grant: &GrantRow, hash: &[u8], tokens: &Tokens) -> anyhow::Result<Vec<u8>> {

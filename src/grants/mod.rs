@@ -54,7 +54,7 @@ pub use error::{OauthCode, Refusal};
 pub use exchange::{Exchangeable, bad_subject};
 pub use families::{Issue, REFRESH_GRACE, Refresh, Tokens};
 pub use logins::{Login, LoginState, NewLogin};
-pub use people::{Account, Person};
+pub use people::{Account, LAPSED, Person};
 pub use possession::Possession;
 pub use preludes::Preludes;
 pub use request::{Arrived, Leg, Prompt, Request};
@@ -63,6 +63,8 @@ pub use sessions::{BROWSER_SESSION_LASTS, BrowserSession};
 pub use sweep::Swept;
 pub use traces::{Awaited, Outcome, Step, Trace, TraceFilter, TraceNote, awaited, redact, shown_client};
 
+use traces::Unwritten;
+
 use crate::config::SignIn;
 use crate::crypto::{Sealer, new_api_key};
 use crate::id::TenantId;
@@ -70,6 +72,7 @@ use crate::secret::Secret;
 use crate::store::grants::GrantRow;
 pub use crate::store::grants::Made;
 use crate::store::{Store, StoreError, at, micros};
+use crate::telemetry::Metrics;
 
 /// Most addresses whose attempts are counted, for each limit; some 40 bytes each.
 const SOURCES: usize = 100_000;
@@ -108,12 +111,14 @@ struct Parts {
     sealer: Sealer,
     terms: Terms,
     preludes: Preludes,
+    unwritten: Unwritten,
 }
 
 impl Grants {
-    /// Over `store`, sealing with `sealer`.
-    pub fn new(store: Store, sealer: Sealer, terms: Terms) -> Self {
-        Self(Arc::new(Parts { store, sealer, terms, preludes: Preludes::default() }))
+    /// Over `store`, sealing with `sealer`. What cannot be noted of sign-ins is counted in `metrics`.
+    pub fn new(store: Store, sealer: Sealer, terms: Terms, metrics: &Metrics) -> Self {
+        let unwritten = Unwritten::new(metrics);
+        Self(Arc::new(Parts { store, sealer, terms, preludes: Preludes::default(), unwritten }))
     }
 
     /// How long what it gives is good.

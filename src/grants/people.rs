@@ -60,6 +60,8 @@ pub struct Account {
     pub is_new: bool,
 }
 
+/// The reason for which an account is refused that its provider took back its word for.
+pub const LAPSED: &str = "lapsed";
 /// Longest name for pages, in characters.
 const DISPLAY_NAME: usize = 200;
 /// Names that are tried before giving up.
@@ -124,7 +126,7 @@ impl Grants {
                 created_at: micros(now),
                 updated_at: micros(now),
             };
-            match store.insert_user(tenant, &row).await {
+            match store.insert_person(tenant, &row).await {
                 Ok(()) => return account(row, true),
                 // The name is somebody else's, or another sign-in of the same person was first.
                 Err(StoreError::Taken) => {}
@@ -172,7 +174,7 @@ impl Grants {
             return refuse("disabled", "the account is disabled here; ask an administrator of this gateway");
         }
         if self.0.store.has_lapsed(tenant, row.id).await? {
-            return refuse("lapsed", "the identity provider took back its word for you; sign in again");
+            return refuse(LAPSED, "the identity provider took back its word for you; sign in again");
         }
         let (display_name, directory, role) =
             (display_name(person), person.directory().or(row.directory.clone()), person.role_in(tenant).as_str());

@@ -209,13 +209,13 @@ impl Grants {
                 outcome: Some(outcome),
                 ..TraceNote::default()
             };
-            self.trace(steps, note).await?;
+            self.trace(steps, note);
         }
         let misused = std::mem::take(&mut self.preludes().state().misused);
         for (grant, step) in misused {
             if let Some(trace) = self.trace_of_grant(grant).await? {
                 let failure = TraceNote { outcome: Some(Outcome::Failure), ..TraceNote::default() };
-                self.trace_steps(trace, [step], failure).await?;
+                self.trace_steps(trace, [step], failure);
             }
         }
         Ok(())

@@ -4,6 +4,9 @@
 mod awaited;
 mod model;
 mod redact;
+mod unwritten;
+
+use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
@@ -12,6 +15,7 @@ use uuid::Uuid;
 pub use awaited::{Awaited, awaited};
 pub use model::{Outcome, Step, Trace, TraceFilter, TraceNote};
 pub use redact::{redact, shown_client};
+pub(super) use unwritten::Unwritten;
 
 use super::{Grants, Refusal};
 use crate::id::TenantId;
@@ -42,38 +46,67 @@ impl Steps {
         serde_json::json!({ "steps": self.steps })
     }
 
-    fn push(&mut self, step: Step) {
-        let step = Step { name: cut(step.name), detail: cut(redact(&step.detail)), reason: cut(step.reason), ..step };
+    fn push(&mut self, step: &Step) {
         let same = |last: &Step| (&last.name, last.ok, &last.detail) == (&step.name, step.ok, &step.detail);
         // A program that tries the same again and again says nothing new.
         let repeated =
             !step.ok && matches!(step.name.as_str(), "call" | "refresh") && self.steps.last().is_some_and(same);
-        if self.steps.len() < STEPS && !repeated {
-            self.steps.push(step);
+        if self.steps.len() < STEPS && !repeated && !self.steps.contains(step) {
+            self.steps.push(step.clone());
         }
     }
 }
 
+/// At most so long, and without the character that PostgreSQL has no place for.
 fn cut(mut text: String) -> String {
+    text.retain(|c| c != '\0');
     text.truncate(text.floor_char_boundary(TEXT));
     text
 }
 
-impl TraceNote<'_> {
+/// As they may be stored.
+fn tidy(steps: impl IntoIterator<Item = Step>) -> Vec<Step> {
+    let tidy =
+        |step: Step| Step { name: cut(step.name), detail: cut(redact(&step.detail)), reason: cut(step.reason), ..step };
+    steps.into_iter().map(tidy).collect()
+}
+
+/// A [`TraceNote`] as it may be stored; what is none stays.
+#[derive(Debug, Default)]
+struct Known {
+    tenant: Option<String>,
+    user: Option<Uuid>,
+    username: Option<String>,
+    client_id: Option<String>,
+    client_name: Option<String>,
+    grant: Option<Uuid>,
+    outcome: Option<Outcome>,
+}
+
+impl Known {
+    fn of(note: TraceNote<'_>) -> Self {
+        Self {
+            tenant: note.tenant.map(|tenant| tenant.as_str().to_owned()),
+            user: note.user,
+            username: note.username.map(|name| cut(redact(&name.to_lowercase()))),
+            client_id: note.client_id.map(|id| cut(shown_client(id))),
+            client_name: note.client_name.map(|name| cut(redact(name))),
+            grant: note.grant,
+            outcome: note.outcome,
+        }
+    }
+
     fn put(&self, row: &mut TraceRow) {
-        if let Some(tenant) = self.tenant {
-            row.tenant_id = Some(tenant.as_str().to_owned());
-        }
+        let known = |new: &Option<String>, old: &mut Option<String>| {
+            if new.is_some() {
+                old.clone_from(new);
+            }
+        };
+        known(&self.tenant, &mut row.tenant_id);
+        known(&self.username, &mut row.username);
+        known(&self.client_id, &mut row.client_id);
+        known(&self.client_name, &mut row.client_name);
         row.user_id = self.user.or(row.user_id);
-        if let Some(name) = self.username {
-            row.username = Some(cut(redact(&name.to_lowercase())));
-        }
-        if let Some(client_id) = self.client_id {
-            row.client_id = Some(cut(shown_client(client_id)));
-        }
-        if let Some(name) = self.client_name {
-            row.client_name = Some(cut(redact(name)));
-        }
         row.grant_id = self.grant.or(row.grant_id);
         if let Some(outcome) = self.outcome {
             outcome.as_str().clone_into(&mut row.outcome);
@@ -81,22 +114,47 @@ impl TraceNote<'_> {
     }
 }
 
-/// Adds steps to a row.
-fn add(row: &mut TraceRow, new: impl IntoIterator<Item = Step>) {
-    let mut steps = Steps::of(&row.steps.0);
-    for step in new {
-        row.updated_at = row.updated_at.max(step.at);
-        steps.push(step);
+/// What becomes of a trace.
+#[derive(Debug)]
+enum Change {
+    /// More steps, and what is known besides.
+    Add(Vec<Step>, Known),
+    /// What the program did earlier.
+    Before(Vec<Step>),
+}
+
+impl Change {
+    /// Makes several, one after the other. Made once more, they change nothing.
+    fn make(changes: &[Self], row: &mut TraceRow) {
+        let mut all = Steps::of(&row.steps.0);
+        for change in changes {
+            match change {
+                Self::Add(steps, known) => {
+                    for step in steps {
+                        row.updated_at = row.updated_at.max(step.at);
+                        all.push(step);
+                    }
+                    known.put(row);
+                }
+                Self::Before(steps) => {
+                    let first = row.started_at;
+                    let has_some = all.steps.iter().any(|step| step.at < first || step.name == "metadata");
+                    if !has_some {
+                        steps.iter().filter(|step| step.at < first).for_each(|step| all.push(step));
+                    }
+                }
+            }
+        }
+        row.steps = Json(all.value());
     }
-    row.steps = Json(steps.value());
 }
 
 impl Grants {
-    /// Begins a trace with its first steps, of which there is at least one.
-    pub async fn trace(&self, steps: Vec<Step>, note: TraceNote<'_>) -> Result<Uuid, Refusal> {
+    /// Begins a trace with its first steps, of which there is at least one; none when there is no room for more notes.
+    pub fn trace(&self, steps: Vec<Step>, note: TraceNote<'_>) -> Option<Uuid> {
         let id = Uuid::now_v7();
         let time = steps.iter().map(|step| step.at).min().unwrap_or_default();
-        let mut row = TraceRow {
+        let row = TraceRow {
             id,
             tenant_id: None,
             user_id: None,
@@ -109,43 +167,36 @@ impl Grants {
             started_at: time,
             updated_at: time,
         };
-        add(&mut row, steps);
-        note.put(&mut row);
-        self.0.store.insert_trace(&row).await?;
-        Ok(id)
+        self.0.unwritten.put(id, Some(row), Change::Add(tidy(steps), Known::of(note))).then_some(id)
     }
 
     /// Adds steps; the 64th is the last. A trace that is gone is no error.
-    pub async fn trace_steps(
-        &self,
-        id: Uuid,
-        steps: impl IntoIterator<Item = Step> + Send,
-        note: TraceNote<'_>,
-    ) -> Result<(), Refusal> {
-        let change = |row: &mut TraceRow| {
-            add(row, steps);
-            note.put(row);
-        };
-        Ok(self.0.store.change_trace(id, change).await?)
+    pub fn trace_steps(&self, id: Uuid, steps: impl IntoIterator<Item = Step>, note: TraceNote<'_>) {
+        self.0.unwritten.put(id, None, Change::Add(tidy(steps), Known::of(note)));
     }
 
     /// Puts what the program did earlier in front of a trace, if nothing of the kind stands there yet. Of a program that does not
     /// run where the person's browser does, this is known only when it fetches its token.
-    pub async fn trace_before(&self, id: Uuid, before: Vec<Step>) -> Result<(), Refusal> {
-        let change = |row: &mut TraceRow| {
-            let first = row.started_at;
-            let known = Steps::of(&row.steps.0).steps.iter().any(|step| step.at < first || step.name == "metadata");
-            if !known {
-                let updated = row.updated_at;
-                add(row, before.into_iter().filter(|step| step.at < first));
-                row.updated_at = updated;
-            }
-        };
-        Ok(self.0.store.change_trace(id, change).await?)
+    pub fn trace_before(&self, id: Uuid, before: Vec<Step>) {
+        self.0.unwritten.put(id, None, Change::Before(tidy(before)));
+    }
+
+    /// Writes what was noted until now: a trace that is read afterwards is whole. What the database does not take is lost.
+    pub async fn write_traces(&self) {
+        self.0.unwritten.write(&self.0.store).await;
+    }
+
+    /// Writes what is noted, a moment later, for as long as it is polled.
+    pub async fn keep_writing_traces(&self) {
+        loop {
+            self.0.unwritten.gather().await;
+            self.write_traces().await;
+        }
     }
 
     /// The trace of the sign-in that a grant came of, while it is kept.
     pub async fn trace_of_grant(&self, grant: Uuid) -> Result<Option<Uuid>, Refusal> {
+        self.write_traces().await;
         Ok(self.0.store.trace_of_grant(grant).await?)
     }
 
@@ -171,12 +222,14 @@ impl Grants {
             since: filter.since.map(micros),
             after: after.map(|(time, id)| (micros(time), id)),
         };
+        self.write_traces().await;
         let rows = self.0.store.traces(which, limit.into()).await?;
         Ok(rows.into_iter().map(view).collect())
     }
 
     /// The trace of that id: of the tenant, or, with `unclaimed`, of nobody yet.
     pub async fn trace_by_id(&self, tenant: &TenantId, unclaimed: bool, id: Uuid) -> Result<Option<Trace>, Refusal> {
+        self.write_traces().await;
         let row = self.0.store.trace(id).await?;
         let own = |row: &TraceRow| row.tenant_id.as_deref().map_or(unclaimed, |of| of == tenant.as_str());
         Ok(row.filter(own).map(view))
@@ -184,34 +237,33 @@ impl Grants {
 
     /// Notes which clients have called with their tokens, and which attempts nobody came back to; says whether there is more.
     pub(super) async fn sweep_traces(&self, now: OffsetDateTime) -> Result<bool, Refusal> {
+        self.write_traces().await;
         let store = &self.0.store;
-        let called = store.traces_of_first_calls(BATCH.into()).await?;
-        for (id, used_at) in &called {
-            let step = Step::good("call", "the program called with its access token", at(*used_at));
-            let success = |row: &mut TraceRow| {
-                // Unless another process has noted it meanwhile.
-                if matches!(Outcome::parse(&row.outcome), Some(Outcome::UnderWay | Outcome::Abandoned)) {
-                    add(row, [step]);
-                    Outcome::Success.as_str().clone_into(&mut row.outcome);
-                }
-            };
-            store.change_trace(*id, success).await?;
-        }
+        let called: HashMap<_, _> = store.traces_of_first_calls(BATCH.into()).await?.into_iter().collect();
+        let success = |row: &mut TraceRow| {
+            // Unless another process has noted it meanwhile.
+            let waits = matches!(Outcome::parse(&row.outcome), Some(Outcome::UnderWay | Outcome::Abandoned));
+            if let Some(used_at) = called.get(&row.id).filter(|_| waits) {
+                let step = Step::good("call", "the program called with its access token", at(*used_at));
+                let known = Known { outcome: Some(Outcome::Success), ..Known::default() };
+                Change::make(&[Change::Add(vec![step], known)], row);
+            }
+        };
+        store.write_traces(&[], &called.keys().copied().collect::<Vec<_>>(), success).await?;
         let silent = store.silent_traces(micros(now - SILENT), BATCH.into()).await?;
-        for row in &silent {
-            let step = awaited(&Steps::of(&row.steps.0).steps)
-                .map(|missing| Step::bad(missing.step, "never_came", missing.what, now));
-            let seen = row.updated_at;
-            let give_up = |row: &mut TraceRow| {
-                // Unless it went on meanwhile. That nobody came is no step after which somebody is waited for again.
-                if row.outcome == Outcome::UnderWay.as_str() && row.updated_at == seen {
-                    add(row, step);
-                    row.updated_at = seen;
-                    Outcome::Abandoned.as_str().clone_into(&mut row.outcome);
-                }
-            };
-            store.change_trace(row.id, give_up).await?;
-        }
+        let seen: HashMap<_, _> = silent.iter().map(|row| (row.id, row.updated_at)).collect();
+        let give_up = |row: &mut TraceRow| {
+            // Unless it went on meanwhile. That nobody came is no step after which somebody is waited for again.
+            if row.outcome == Outcome::UnderWay.as_str() && seen.get(&row.id) == Some(&row.updated_at) {
+                let last = row.updated_at;
+                let missing = awaited(&Steps::of(&row.steps.0).steps);
+                let step = missing.map(|missing| Step::bad(missing.step, "never_came", missing.what, now));
+                let known = Known { outcome: Some(Outcome::Abandoned), ..Known::default() };
+                Change::make(&[Change::Add(step.into_iter().collect(), known)], row);
+                row.updated_at = last;
+            }
+        };
+        store.write_traces(&[], &seen.keys().copied().collect::<Vec<_>>(), give_up).await?;
         Ok(called.len().max(silent.len()) >= usize::from(BATCH))
     }
 }

@@ -67,21 +67,21 @@ pub(super) async fn authorize(visitor: Visitor, RawQuery(query): RawQuery) -> Re
     let id = fields.text("client_id");
     let app = &visitor.app;
     let asks = format!("a program asks as {}; the browser is at {}", quoted(id), visitor.address);
-    let trail = Trail::begin(app, visitor.address, Some(id), "authorize", asks).await;
+    let trail = Trail::begin(app, visitor.address, Some(id), "authorize", asks);
     let (client, redirect) = match whose(&visitor, &fields).await {
         Ok(found) => found,
         Err((failure, reason, detail)) => {
-            trail.failed("client", detail, "", reason, None).await;
+            trail.failed("client", detail, "", reason, None);
             return failure.show(&visitor);
         }
     };
-    trail.is_of(&client, format!("{}; answered at {}", known_how(&client), redirect.shown())).await;
+    trail.is_of(&client, format!("{}; answered at {}", known_how(&client), redirect.shown()));
     let state = fields.one("state").ok().flatten().map(ToOwned::to_owned);
     let back = Back { redirect_uri: redirect.as_str().to_owned(), state, issuer: app.issuer.clone() };
     let (asked, challenge) = match what(&visitor, &fields, client, redirect).await {
         Ok(asked) => asked,
         Err((code, text)) => {
-            trail.failed("request", format!("{code}: {text}"), "", code, None).await;
+            trail.failed("request", format!("{code}: {text}"), "", code, None);
             return back.error(code, &text);
         }
     };
@@ -100,7 +100,7 @@ pub(super) async fn authorize(visitor: Visitor, RawQuery(query): RawQuery) -> Re
         trace: trail.id(),
     };
     let bound = if request.key.is_some() { "; its code is bound to a key of the program" } else { "" };
-    trail.went("request", format!("{} for {}{bound}", request.scopes, request.resource)).await;
+    trail.went("request", format!("{} for {}{bound}", request.scopes, request.resource));
     let ask_later = request.ask_later;
     match app.grants.begin(request, visitor.address, now()).await {
         Ok(begun) => {
@@ -112,7 +112,7 @@ pub(super) async fn authorize(visitor: Visitor, RawQuery(query): RawQuery) -> Re
             visitor.with_cookie(&begun, page)
         }
         Err(refusal) => {
-            trail.failed("request", told(&refusal), "", refusal.reason, None).await;
+            trail.failed("request", told(&refusal), "", refusal.reason, None);
             tracing::warn!(request_id = visitor.request_id.as_str(), %refusal, detail = refusal.detail, "no sign-in begun");
             back.refusal(&refusal)
         }

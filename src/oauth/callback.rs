@@ -68,7 +68,7 @@ async fn no_place(visitor: &Visitor, name: &str, state: &str, refusal: &Refusal)
     let found = app.grants.trace_of_state(state, now()).await;
     if let Ok(Some(id)) = found {
         let detail = "the provider's answer came with a browser that shows no cookie of this sign-in";
-        return Trail::of(app, Some(id)).stumbled("callback", refusal.reason, detail).await;
+        return Trail::of(app, Some(id)).stumbled("callback", refusal.reason, detail);
     }
     let detail = format!(
         "{} sent a browser at {} with an answer to no sign-in that is under way: it is over, was answered before, or began at \
@@ -76,7 +76,7 @@ async fn no_place(visitor: &Visitor, name: &str, state: &str, refusal: &Refusal)
         title_of(app, name),
         visitor.address
     );
-    Trail::alone(app, visitor.address, None, Step::bad("callback", refusal.reason, detail, now())).await;
+    Trail::alone(app, visitor.address, None, Step::bad("callback", refusal.reason, detail, now()));
 }
 
 async fn back(
@@ -89,26 +89,26 @@ async fn back(
     let app = &visitor.app;
     let trail = Trail::of(app, under.request.trace);
     let Some(leg) = under.leg.as_ref().filter(|leg| leg.provider == name) else {
-        trail.failed("callback", "another provider answered than was asked", "", "mix_up", None).await;
+        trail.failed("callback", "another provider answered than was asked", "", "mix_up", None);
         return Err(lost());
     };
     if let Some(error) = fields.one("error").map_err(|_| lost())? {
         let error_of = provider.at_callback(error, fields.one("error_description").ok().flatten());
         if error == NO && error_of.code.as_deref().is_none_or(|code| code == ENTRA_NO) {
-            trail.failed("callback", "the person did not agree at the provider", "", "denied", None).await;
+            trail.failed("callback", "the person did not agree at the provider", "", "denied", None);
             return if is_own(&under.request) {
                 Err(Failure::bad("You are not signed in", "The sign-in was cancelled.").with_help())
             } else {
                 Ok(Back::of(&under.request, &app.issuer).denied())
             };
         }
-        return Err(refused(visitor, under, &trail, name, &error_of, ("callback", None)).await);
+        return Err(refused(visitor, under, &trail, name, &error_of, ("callback", None)));
     }
     let Some(code) = fields.one("code").map_err(|_| lost())? else {
-        trail.failed("callback", "there is neither a code nor an error", "", "no_code", None).await;
+        trail.failed("callback", "there is neither a code nor an error", "", "no_code", None);
         return Err(lost());
     };
-    trail.went("callback", "the provider answers with a code").await;
+    trail.went("callback", "the provider answers with a code");
     let done = provider.finish(&address(visitor, name)?, code, &leg.nonce, &leg.verifier, now()).await;
     let signed_in = match done {
         Ok(signed_in) => signed_in,
@@ -116,23 +116,28 @@ async fn back(
             let along = Along { claims: Some(claims), ..Along::default() };
             return once_more(visitor, under, &trail, name, along).await;
         }
-        Err(error) => return Err(refused(visitor, under, &trail, name, &error, ("provider", None)).await),
+        Err(error) => return Err(refused(visitor, under, &trail, name, &error, ("provider", None))),
     };
     if !is_anew(under.request.prompt, signed_in.person.authenticated_at, now()) {
-        trail.failed("provider", "the person did not sign in anew", "", "not_anew", None).await;
+        trail.failed("provider", "the person did not sign in anew", "", "not_anew", None);
         let text = "The program asks that you sign in anew, and you were signed in already.";
         let back = way_back(visitor, under);
         return Err(Failure::bad("You are not signed in", text).with_back(back.as_ref(), "login_required", text));
     }
     let account = known(visitor, under, &trail, name, &signed_in).await?;
     let refuse = |refusal| Failure::of_refusal(&refusal);
+    // Nothing is wanted yet of an account that is new.
+    let parked = match account.is_new {
+        true => None,
+        false => app.grants.parked_claims(&account.tenant, account.id, name).await.map_err(refuse)?,
+    };
     // Met only if it is what was asked at this leg: another person may have come back than the one of whom it was wanted.
-    match app.grants.parked_claims(&account.tenant, account.id, name).await.map_err(refuse)? {
+    match parked {
         Some(claims) if leg.claims.as_ref() == Some(&claims) => {
             app.grants.claims_were_met(&account.tenant, account.id, name).await.map_err(refuse)?;
         }
         Some(claims) => {
-            let along = Along { claims: Some(claims), login_hint: Some(signed_in.person.username), another: false };
+            let along = Along { claims: Some(claims), login_hint: Some(signed_in.person.username), ..Along::default() };
             return once_more(visitor, under, &trail, name, along).await;
         }
         None => {}
@@ -150,7 +155,7 @@ async fn once_more(
     name: &str,
     along: Along,
 ) -> Result<Response, Failure> {
-    trail.stumbled("provider", "more_wanted", "the provider wants to see more of the person").await;
+    trail.stumbled("provider", "more_wanted", "the provider wants to see more of the person");
     let begun = visitor.app.grants.begin_again(under, None, now()).await;
     let begun = begun.map_err(|refusal| Failure::of_refusal(&refusal))?;
     let again = visitor.app.grants.under_way(begun.id, begun.cookie.expose(), now()).await;
@@ -177,7 +182,7 @@ async fn known(
             let detail = format!("{} has no role here, and nobody is let in without one", person.username);
             let tenant = is_by(visitor, trail, person).await;
             let (error, at) = (IdpError::new(Class::Refused, detail), ("account", tenant.as_ref()));
-            return Err(refused(visitor, under, trail, name, &error, at).await);
+            return Err(refused(visitor, under, trail, name, &error, at));
         }
     };
     let account = match app.account_at_sign_in(person, role, now()).await {
@@ -186,21 +191,21 @@ async fn known(
     };
     let new = if account.is_new { ", for the first time" } else { "" };
     let detail = format!("{} signs in as {}{new}", account.username, account.role.as_str());
-    trail.known("account", detail, &account, None).await;
+    trail.known("account", detail, &account, None);
     Ok(account)
 }
 
 /// Notes who it is, for the tenant whose the person is, if it is any's, and says which.
 async fn is_by(visitor: &Visitor, trail: &Trail, person: &Person) -> Option<TenantId> {
     let tenant = visitor.app.tenant_of(person).await.ok();
-    trail.is_by(tenant.as_ref(), &person.username).await;
+    trail.is_by(tenant.as_ref(), &person.username);
     tenant
 }
 
 /// The page for somebody who is known and does not come in. Whoever is asked finds the directory on it.
 async fn no_account(visitor: &Visitor, under: &UnderWay, trail: &Trail, person: &Person, refusal: &Refusal) -> Failure {
     let tenant = is_by(visitor, trail, person).await;
-    trail.failed("account", told(refusal), label(tenant.as_ref()), refusal.reason, None).await;
+    trail.failed("account", told(refusal), label(tenant.as_ref()), refusal.reason, None);
     let (request_id, reason, detail) = (visitor.request_id.as_str(), refusal.reason, &refusal.detail);
     if refusal.code == OauthCode::AccessDenied {
         tracing::info!(request_id, reason, detail, "somebody is not let in");
@@ -238,7 +243,7 @@ fn label(tenant: Option<&TenantId>) -> &str {
 }
 
 /// The page about a provider's no, noted at a step and counted for the tenant, where it is known.
-pub(super) async fn refused(
+pub(super) fn refused(
     visitor: &Visitor,
     under: &UnderWay,
     trail: &Trail,
@@ -249,7 +254,7 @@ pub(super) async fn refused(
     let class = error.class.label();
     let number = error.code.as_deref().map(|code| format!("{code}: ")).unwrap_or_default();
     let detail = format!("{class}: {number}{}", error.detail);
-    trail.failed(step, detail, label(tenant), class, error.code.as_deref()).await;
+    trail.failed(step, detail, label(tenant), class, error.code.as_deref());
     let request_id = visitor.request_id.as_str();
     tracing::warn!(request_id, provider = name, class, detail = error.detail, "a sign-in failed at the provider");
     let (code, text) = match error.class {

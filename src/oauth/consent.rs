@@ -178,13 +178,21 @@ async fn decide(visitor: &Visitor, fields: &Fields) -> Result<Response, Failure>
         return Err(Failure::bad("Nothing was chosen", "Go back and press one of the buttons."));
     };
     let (id, cookie) = bound(visitor, fields, "consent").await?;
-    let under = match app.grants.consent(id, cookie, fields.text("csrf"), now()).await {
+    let (csrf, grants) = (fields.text("csrf"), &app.grants);
+    let under = match decision {
+        Decision::Local | Decision::Arrived => grants.consent(id, cookie, csrf, now()).await,
+        // A no keeps nothing, and a yes is kept with the way to the provider.
+        Decision::Deny | Decision::Provider { .. } => grants.of_form(id, cookie, csrf, now()).await,
+    };
+    let under = match under {
         Ok(under) => under,
         Err(refusal) => {
             app.recorder.metrics().auth("", "login", false, refusal.reason);
-            trail_of(visitor, app.grants.trace_under_way(id, now()).await)
-                .stumbled("consent", refusal.reason, told(&refusal))
-                .await;
+            trail_of(visitor, app.grants.trace_under_way(id, now()).await).stumbled(
+                "consent",
+                refusal.reason,
+                told(&refusal),
+            );
             return Err(Failure::of_refusal(&refusal));
         }
     };
@@ -194,19 +202,19 @@ async fn decide(visitor: &Visitor, fields: &Fields) -> Result<Response, Failure>
         Decision::Deny => {
             app.grants.give_up(id, cookie, now()).await.map_err(|refusal| Failure::of_refusal(&refusal))?;
             let tenant = under.arrived.as_ref().map_or("", |arrived| arrived.tenant.as_str());
-            trail.failed("consent", "the person did not allow it", tenant, "denied", None).await;
+            trail.failed("consent", "the person did not allow it", tenant, "denied", None);
             let mut response = back.denied();
             response.headers_mut().append(SET_COOKIE, visitor.cookies.end(id));
             Ok(response)
         }
         Decision::Local if app.settings.sign_in.local_sign_in => {
-            trail.went("consent", "the person allows it and goes on with a password").await;
+            trail.went("consent", "the person allows it and goes on with a password");
             Ok(see_other(&format!("{}/oauth/sign-in?id={}", app.issuer.path(), id.simple())))
         }
         Decision::Local => Err(Failure::bad("Not here", "Sign-in by password is off at this gateway.")),
         Decision::Provider { name, another } => {
-            trail.went("consent", format!("the person allows it and goes on with `{name}`")).await;
-            send(visitor, &under, cookie, name, Along { another, ..Along::default() }).await
+            trail.went("consent", format!("the person allows it and goes on with `{name}`"));
+            send(visitor, &under, cookie, name, Along { another, agreed: true, ..Along::default() }).await
         }
         Decision::Arrived => arrived(visitor, &trail, id, cookie).await,
     }
@@ -219,7 +227,7 @@ async fn arrived(visitor: &Visitor, trail: &Trail, id: Uuid, cookie: &str) -> Re
     let under = app.grants.take(id, cookie, now()).await.map_err(refuse)?;
     let Some(arrived) = &under.arrived else { return Err(lost()) };
     let account = app.grants.account_again(arrived).await.map_err(refuse)?;
-    trail.went("consent", "the person allows it").await;
+    trail.went("consent", "the person allows it");
     let arrival = Arrival { account: &account, method: &arrived.method, login: arrived.login };
     let mut response = finish(visitor, &under, trail, arrival).await?;
     response.headers_mut().append(SET_COOKIE, visitor.cookies.end(id));
@@ -236,7 +244,7 @@ pub(super) async fn bound<'a>(visitor: &'a Visitor, fields: &Fields, step: &str)
     if let Some(id) = id {
         let trail = trail_of(visitor, visitor.app.grants.trace_under_way(id, now()).await);
         let detail = "the page was sent by a browser that shows no cookie of this sign-in";
-        trail.stumbled(step, "other_browser", detail).await;
+        trail.stumbled(step, "other_browser", detail);
     }
     Err(lost())
 }

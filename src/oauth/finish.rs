@@ -75,7 +75,7 @@ pub(super) async fn finish(
         }
         Ok(Done::Asked(response)) => Ok(response),
         Err(refusal) => {
-            trail.failed("code", told(&refusal), tenant, refusal.reason, None).await;
+            trail.failed("code", told(&refusal), tenant, refusal.reason, None);
             if !refusal.detail.is_empty() {
                 tracing::error!(request_id = visitor.request_id.as_str(), detail = refusal.detail, "nothing was given");
             }
@@ -101,7 +101,7 @@ async fn open(visitor: &Visitor, trail: &Trail, arrival: Arrival<'_>) -> Result<
         app.told_of(app.grants.close_session(old, now()).await?.as_slice());
     }
     let cookie = app.grants.open_session(account, method, login, now()).await?;
-    trail.known("session", "a session of this browser begins", account, Some(Outcome::Success)).await;
+    trail.known("session", "a session of this browser begins", account, Some(Outcome::Success));
     let mut response = see_other(&format!("{}/access", app.issuer.path()));
     let cookie = visitor.cookies.open_session(cookie.expose(), BROWSER_SESSION_LASTS);
     response.headers_mut().append(SET_COOKIE, cookie);
@@ -128,10 +128,10 @@ async fn give(visitor: &Visitor, under: &UnderWay, trail: &Trail, arrival: Arriv
             _ => false,
         };
         if !remembered {
-            trail.went("asked", "signed in, and asked whether to allow it").await;
+            trail.went("asked", "signed in, and asked whether to allow it");
             return consent::ask(visitor, under, &client, arrival).await.map(Done::Asked);
         }
-        trail.went("consent", "the person allowed it before").await;
+        trail.went("consent", "the person allowed it before");
     }
     let order = Order {
         tenant: account.tenant.clone(),
@@ -147,6 +147,7 @@ async fn give(visitor: &Visitor, under: &UnderWay, trail: &Trail, arrival: Arriv
         redirect_uri: request.redirect_uri.clone(),
         code_challenge: request.code_challenge.clone(),
         key: request.key,
+        trace: request.trace,
     };
     let granted = app.grants.grant(&order, &terms, now()).await?;
     app.told_of(&granted.ended);
@@ -154,7 +155,7 @@ async fn give(visitor: &Visitor, under: &UnderWay, trail: &Trail, arrival: Arriv
         memory.keep(app, account).await?;
     }
     let detail = format!("a code is given, and the browser sent back with it; grant {}", granted.id);
-    trail.granted(detail, account, granted.id).await;
+    trail.granted(detail, account, granted.id);
     let url = Back::of(request, &app.issuer).url_with_code(granted.code.expose());
     Ok(Done::Given(handed::over(visitor, request, &url)))
 }

@@ -23,6 +23,8 @@ pub(super) struct Along {
     pub(super) login_hint: Option<String>,
     /// What the provider wants to see (a claims challenge).
     pub(super) claims: Option<String>,
+    /// The person agreed just now, by the form of the authorization's page; to be kept with the rest.
+    pub(super) agreed: bool,
 }
 
 /// Where a provider sends browsers back to.
@@ -53,14 +55,15 @@ pub(super) async fn send(
     };
     let leg = match provider.begin(&address(visitor, name)?, &hints).await {
         Ok(leg) => leg,
-        Err(error) => return Err(refused(visitor, under, &trail, name, &error, ("provider", None)).await),
+        Err(error) => return Err(refused(visitor, under, &trail, name, &error, ("provider", None))),
     };
     let kept = Leg { provider: name.to_owned(), nonce: leg.nonce, verifier: leg.verifier, claims: along.claims };
-    let sent = app.grants.send(under.id, cookie, &leg.state, kept, now()).await;
+    let csrf = along.agreed.then(|| under.csrf.expose());
+    let sent = app.grants.send(under.id, cookie, csrf, &leg.state, kept, now()).await;
     sent.map_err(|refusal| Failure::of_refusal(&refusal))?;
     let why = if hints.claims.is_some() { ", with what the provider wants to see" } else { "" };
     let host = leg.url.host_str().unwrap_or_default();
-    trail.went("provider", format!("sent to {} ({host}){why}", title_of(app, name))).await;
+    trail.went("provider", format!("sent to {} ({host}){why}", title_of(app, name)));
     Ok(see_other(leg.url.as_str()))
 }
 

@@ -112,7 +112,7 @@ async fn begin(visitor: &Visitor) -> Result<Response, Failure> {
     there_is_a_way(app)?;
     app.may_begin(visitor.address, now()).map_err(Failure::too_many)?;
     let detail = format!("somebody signs in at the gateway's own pages; the browser is at {}", visitor.address);
-    let trail = Trail::begin(app, visitor.address, None, "sign_in", detail).await;
+    let trail = Trail::begin(app, visitor.address, None, "sign_in", detail);
     let begun = app.grants.begin(own_request(trail.id()), visitor.address, now()).await;
     let begun = begun.map_err(|refusal| Failure::of_refusal(&refusal))?;
     let under = Form { id: begun.id, csrf: begun.csrf.expose(), client: None, redirect_uri: None, chosen: false };
@@ -175,12 +175,12 @@ async fn signed_in(visitor: &Visitor, fields: &Fields) -> Result<Response, Failu
     let look = app.accounts.check(&app.store, username, password, now());
     let account = match app.attempt(visitor.address, now(), look, AccessError::is_wrong).await {
         Ok(row) => account(row)?,
-        Err(error) => return Ok(wrong(visitor, &under, &trail, username, &error).await),
+        Err(error) => return Ok(wrong(visitor, &under, &trail, username, &error)),
     };
     // Out, and once: of two forms sent at the same time one goes on.
     let under = app.grants.take(id, cookie, now()).await.map_err(refuse)?;
     let detail = format!("{} signs in with a password", account.username);
-    trail.known("account", detail, &account, None).await;
+    trail.known("account", detail, &account, None);
     let arrival = Arrival { account: &account, method: LOCAL, login: None };
     let mut response = match finish(visitor, &under, &trail, arrival).await {
         Ok(response) => response,
@@ -206,11 +206,11 @@ fn account(row: UserRow) -> Result<Account, Failure> {
 }
 
 /// The form again, with what was wrong.
-async fn wrong(visitor: &Visitor, under: &UnderWay, trail: &Trail, username: &str, error: &AccessError) -> Response {
+fn wrong(visitor: &Visitor, under: &UnderWay, trail: &Trail, username: &str, error: &AccessError) -> Response {
     let metrics = visitor.app.recorder.metrics();
     metrics.auth("", "login", false, error.reason());
     // What was typed may be a password in the wrong field: it is not noted.
-    trail.stumbled("account", error.reason(), error.to_string()).await;
+    trail.stumbled("account", error.reason(), error.to_string());
     let (status, wait) = match error {
         AccessError::TooManyAttempts { retry_after } | AccessError::TooManyFromHere { retry_after } => {
             (StatusCode::TOO_MANY_REQUESTS, Some(whole_seconds(*retry_after)))

@@ -1,5 +1,5 @@
 //! What is noted of an attempt to sign in, step by step, for the administrator who is asked why it failed. Notes are a help and no
-//! condition: when one cannot be written, the sign-in goes on.
+//! condition: nobody waits until they are written, and when one cannot be, the sign-in goes on.
 
 use std::net::IpAddr;
 
@@ -20,28 +20,23 @@ pub(super) struct Trail {
 
 impl Trail {
     /// Begins one: a browser comes from `address` for a client, or for nobody. What the client did before stands in front.
-    pub(super) async fn begin(app: &App, address: IpAddr, client_id: Option<&str>, name: &str, detail: String) -> Self {
+    pub(super) fn begin(app: &App, address: IpAddr, client_id: Option<&str>, name: &str, detail: String) -> Self {
         let first = Step::good(name, detail, now());
         let before = client_id.map(|id| app.grants.preludes().take(address, id, now())).unwrap_or_default();
         let steps = before.into_iter().chain([first]).collect();
-        Self::write_first(app, address, steps, TraceNote { client_id, ..TraceNote::default() }).await
+        Self::write_first(app, address, steps, TraceNote { client_id, ..TraceNote::default() })
     }
 
     /// Notes something that went wrong and belongs to no sign-in that is known.
-    pub(super) async fn alone(app: &App, address: IpAddr, client_id: Option<&str>, step: Step) {
+    pub(super) fn alone(app: &App, address: IpAddr, client_id: Option<&str>, step: Step) {
         let note = TraceNote { client_id, outcome: Some(Outcome::Failure), ..TraceNote::default() };
-        Self::write_first(app, address, vec![step], note).await;
+        Self::write_first(app, address, vec![step], note);
     }
 
-    async fn write_first(app: &App, address: IpAddr, steps: Vec<Step>, note: TraceNote<'_>) -> Self {
+    fn write_first(app: &App, address: IpAddr, steps: Vec<Step>, note: TraceNote<'_>) -> Self {
         // Anybody can begin one: so many are noted and no more.
-        let id = if app.grants.preludes().may_begin(address, now()) {
-            let id = app.grants.trace(steps, note).await;
-            id.inspect_err(|error| tracing::warn!(error = error.detail, "a sign-in is not noted")).ok()
-        } else {
-            None
-        };
-        Self { app: app.clone(), id }
+        let may = app.grants.preludes().may_begin(address, now());
+        Self { app: app.clone(), id: if may { app.grants.trace(steps, note) } else { None } }
     }
 
     /// Goes on with one.
@@ -62,81 +57,66 @@ impl Trail {
     }
 
     /// Something went well.
-    pub(super) async fn went(&self, name: &str, detail: impl Into<String>) {
-        self.write([Step::good(name, detail, now())], TraceNote::default()).await;
+    pub(super) fn went(&self, name: &str, detail: impl Into<String>) {
+        self.write([Step::good(name, detail, now())], TraceNote::default());
     }
 
     /// It is known which client asks, and how.
-    pub(super) async fn is_of(&self, client: &Client, detail: impl Into<String>) {
+    pub(super) fn is_of(&self, client: &Client, detail: impl Into<String>) {
         let tenant = match &client.known {
             Known::Registered { tenant, .. } => Some(tenant),
             Known::Document | Known::Dynamic { .. } => None,
         };
         let (id, name) = (Some(&*client.id), Some(&*client.name));
         let note = TraceNote { tenant, client_id: id, client_name: name, ..TraceNote::default() };
-        self.write([Step::good("client", detail, now())], note).await;
+        self.write([Step::good("client", detail, now())], note);
     }
 
     /// It is known what the person is called, whether or not an account comes of it.
-    pub(super) async fn is_by(&self, tenant: Option<&TenantId>, username: &str) {
-        self.write([], TraceNote { tenant, username: Some(username), ..TraceNote::default() }).await;
+    pub(super) fn is_by(&self, tenant: Option<&TenantId>, username: &str) {
+        self.write([], TraceNote { tenant, username: Some(username), ..TraceNote::default() });
     }
 
     /// It is known who it is.
-    pub(super) async fn known(
-        &self,
-        name: &str,
-        detail: impl Into<String>,
-        account: &Account,
-        outcome: Option<Outcome>,
-    ) {
+    pub(super) fn known(&self, name: &str, detail: impl Into<String>, account: &Account, outcome: Option<Outcome>) {
         let note = TraceNote { outcome, ..of_account(account) };
-        self.write([Step::good(name, detail, now())], note).await;
+        self.write([Step::good(name, detail, now())], note);
     }
 
     /// A grant was made, whose code the client now has to fetch a token for.
-    pub(super) async fn granted(&self, detail: impl Into<String>, account: &Account, grant: Uuid) {
+    pub(super) fn granted(&self, detail: impl Into<String>, account: &Account, grant: Uuid) {
         let note = TraceNote { grant: Some(grant), ..of_account(account) };
-        self.write([Step::good("code", detail, now())], note).await;
+        self.write([Step::good("code", detail, now())], note);
     }
 
     /// The client itself comes from `address`: what it did there before is known now.
-    pub(super) async fn is_from(&self, address: IpAddr, client_id: &str) {
+    pub(super) fn is_from(&self, address: IpAddr, client_id: &str) {
         let before = self.app.grants.preludes().take(address, client_id, now());
-        let Some(id) = self.id.filter(|_| !before.is_empty()) else { return };
-        if let Err(error) = self.app.grants.trace_before(id, before).await {
-            tracing::warn!(error = error.detail, "what came before a sign-in is not noted");
+        if let Some(id) = self.id.filter(|_| !before.is_empty()) {
+            self.app.grants.trace_before(id, before);
         }
     }
 
     /// Something went wrong, but the attempt goes on.
-    pub(super) async fn stumbled(&self, name: &str, reason: &str, detail: impl Into<String>) {
-        self.write([Step::bad(name, reason, detail, now())], TraceNote::default()).await;
+    pub(super) fn stumbled(&self, name: &str, reason: &str, detail: impl Into<String>) {
+        self.write([Step::bad(name, reason, detail, now())], TraceNote::default());
     }
 
     /// Something went wrong: it is over, and counted. `reason` is the label of the metric; where `code` is given, it says in the
     /// trace what happened more exactly.
-    pub(super) async fn failed(
-        &self,
-        name: &str,
-        detail: impl Into<String>,
-        tenant: &str,
-        reason: &str,
-        code: Option<&str>,
-    ) {
+    pub(super) fn failed(&self, name: &str, detail: impl Into<String>, tenant: &str, reason: &str, code: Option<&str>) {
         self.app.recorder.metrics().auth(tenant, "login", false, reason);
-        self.over(Step::bad(name, code.unwrap_or(reason), detail, now())).await;
+        self.over(Step::bad(name, code.unwrap_or(reason), detail, now()));
     }
 
     /// It is over with this step.
-    pub(super) async fn over(&self, step: Step) {
-        self.write([step], TraceNote { outcome: Some(Outcome::Failure), ..TraceNote::default() }).await;
+    pub(super) fn over(&self, step: Step) {
+        self.write([step], TraceNote { outcome: Some(Outcome::Failure), ..TraceNote::default() });
     }
 
-    async fn write<const N: usize>(&self, steps: [Step; N], note: TraceNote<'_>) {
-        let Some(id) = self.id else { return };
-        if let Err(error) = self.app.grants.trace_steps(id, steps, note).await {
-            tracing::warn!(error = error.detail, "a step of a sign-in is not noted");
+    fn write<const N: usize>(&self, steps: [Step; N], note: TraceNote<'_>) {
+        if let Some(id) = self.id {
+            self.app.grants.trace_steps(id, steps, note);
         }
     }
 }

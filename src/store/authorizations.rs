@@ -140,14 +140,14 @@ impl Store {
         stage: i64,
     ) -> Result<(), StoreError> {
         let text = "UPDATE authorizations SET request = $1, state_hash = $2, stage = $3 WHERE id = $4 AND request = $5";
-        let done = on!(brief self, tx => {
+        let done = on!(alone self, db => {
             sqlx::query(text)
                 .bind(request)
                 .bind(state)
                 .bind(stage)
                 .bind(read.id)
                 .bind(read.request.as_slice())
-                .execute(&mut *tx)
+                .execute(db)
                 .await?
                 .rows_affected()
         });
@@ -165,15 +165,16 @@ impl Store {
     ) -> Result<Option<AuthorizationRow>, StoreError> {
         let text = "DELETE FROM authorizations
             WHERE id = $1 AND browser_hash = $2 AND ($3 IS NULL OR state_hash = $3) AND expires_at > $4 RETURNING *";
-        Ok(on!(brief self, tx => {
+        let taken: Vec<AuthorizationRow> = on!(alone self, db => {
             sqlx::query_as(text)
                 .bind(id)
                 .bind(browser.as_slice())
                 .bind(state.map(<[u8; 32]>::as_slice))
                 .bind(now)
-                .fetch_optional(&mut *tx)
+                .fetch_all(db)
                 .await?
-        }))
+        });
+        Ok(taken.into_iter().next())
     }
 
     /// Removes up to 1,000 that were over by `now`; says how many.

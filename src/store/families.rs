@@ -26,6 +26,8 @@ pub struct CodeRow {
     pub expires_at: i64,
     /// Microseconds since 1970.
     pub spent_at: Option<i64>,
+    /// The trace of the sign-in that it came of.
+    pub trace_id: Option<Uuid>,
 }
 
 /// A row of `refresh_tokens`.
@@ -62,6 +64,16 @@ pub struct Seen<T> {
     pub next_is_active: bool,
     /// Whether the access token that it gave is known to be unused.
     pub next_is_unused: bool,
+}
+
+/// What was shown, read with what decides whether it is good: one question instead of four while others wait.
+#[derive(sqlx::FromRow)]
+struct Shown<T> {
+    #[sqlx(flatten)]
+    row: T,
+    account_active: bool,
+    next_is_active: bool,
+    next_is_unused: bool,
 }
 
 /// Tokens to write.
@@ -102,6 +114,14 @@ const REFRESH: &str = "INSERT INTO refresh_tokens (hash, grant_id, state, create
 const USE: &str = "UPDATE grants SET last_used_at = $1, expires_at = $2, jkt = COALESCE(jkt, $3) WHERE id = $4";
 const END: &str = "UPDATE grants SET ended_at = $1, end_reason = $2, end_detail = $3
     WHERE id = $4 AND ended_at IS NULL RETURNING *";
+
+/// Whether the account behind a code or a token `t` may come in.
+macro_rules! account_active {
+    () => {
+        "EXISTS (SELECT 1 FROM grants g JOIN standing s ON s.tenant_id = g.tenant_id AND s.user_id = g.user_id
+            WHERE g.id = t.grant_id AND s.state = 'active')"
+    };
+}
 
 /// Writes new tokens of a grant.
 macro_rules! give {
@@ -144,23 +164,20 @@ macro_rules! finish {
 }
 
 /// Shows a code or a refresh token: takes the row of its grant, which is the lock of the family, reads it, and does whole or not at
-/// all what `decide` says of it. `next` looks at its successors, `spend` marks it as spent where tokens are given and says how many
-/// rows that were. `None` when nothing of that hash is known; else what `decide` gave besides, and the grant if it ended.
+/// all what `decide` says of it. `spend` marks it as spent where tokens are given and says how many rows that were. `None` when nothing of that hash is known; else what `decide` gave besides, and the grant if it ended.
 macro_rules! show {
     (
         $tx:ident, $hash:ident, $now:ident, $decide:ident, $take:ident, $read:ident,
-        next |$shown:ident: $row:ty| $next:expr, spend |$seen:ident, $new:ident| $spend:expr
+        spend |$seen:ident: $row:ty, $new:ident| $spend:expr
     ) => {{
         let grant: Option<GrantRow> = sqlx::query_as($take).bind($hash.as_slice()).fetch_optional(&mut *$tx).await?;
         match grant {
             None => None,
             Some(grant) => {
                 let id = grant.id;
-                let $shown: $row = sqlx::query_as($read).bind($hash.as_slice()).fetch_one(&mut *$tx).await?;
-                let active: i64 =
-                    sqlx::query_scalar(STANDS).bind(&grant.tenant_id).bind(grant.user_id).fetch_one(&mut *$tx).await?;
-                let (next_is_active, next_is_unused) = $next;
-                let $seen = Seen { grant, account_active: active > 0, shown: $shown, next_is_active, next_is_unused };
+                let shown: Shown<$row> = sqlx::query_as($read).bind($hash.as_slice()).fetch_one(&mut *$tx).await?;
+                let Shown { row: shown, account_active, next_is_active, next_is_unused } = shown;
+                let $seen = Seen { grant, account_active, shown, next_is_active, next_is_unused };
                 let (deed, told) = $decide(&$seen);
                 let ended = match deed {
                     Deed::Leave => None,
@@ -180,15 +197,16 @@ macro_rules! show {
 }
 
 impl Store {
-    /// Inserts a grant with the code that waits to be shown. `Missing` when the tenant has no such account.
+    /// Inserts a grant with the code that waits to be shown; ends up to 500 of the account's live grants to clients beyond the
+    /// `most` that were used last, and returns them. `Missing` when the tenant has no such account.
     pub async fn insert_grant_with_code(
         &self,
         tenant: &TenantId,
         grant: &GrantRow,
         code: &CodeRow,
     ) -> Result<(), StoreError> {
-        let text = "INSERT INTO authorization_codes (hash, grant_id, redirect_uri, code_challenge, expires_at, jkt)
-            VALUES ($1, $2, $3, $4, $5, $6)";
+        let text = "INSERT INTO authorization_codes
+            (hash, grant_id, redirect_uri, code_challenge, expires_at, jkt, trace_id) VALUES ($1, $2, $3, $4, $5, $6, $7)";
         on!(brief self, tx => {
             insert_grant!(tx, tenant, grant);
             sqlx::query(text)
@@ -198,6 +216,7 @@ impl Store {
                 .bind(&code.code_challenge)
                 .bind(code.expires_at)
                 .bind(code.jkt.as_deref())
+                .bind(code.trace_id)
                 .execute(&mut *tx)
                 .await?;
         });
@@ -246,12 +265,16 @@ impl Store {
     ) -> Result<Option<(T, Option<GrantRow>)>, StoreError> {
         let take = "UPDATE grants SET last_used_at = last_used_at
             WHERE id = (SELECT grant_id FROM authorization_codes WHERE hash = $1) RETURNING *";
-        let code = "SELECT * FROM authorization_codes WHERE hash = $1";
+        let code = concat!(
+            "SELECT t.*, ",
+            account_active!(),
+            " AS account_active, FALSE AS next_is_active, FALSE AS next_is_unused
+            FROM authorization_codes t WHERE t.hash = $1"
+        );
         let spend = "UPDATE authorization_codes SET spent_at = $1 WHERE hash = $2 AND spent_at IS NULL";
         let done = on!(brief self, tx => {
             show!(tx, hash, now, decide, take, code,
-                next |shown: CodeRow| (false, false),
-                spend |seen, new| {
+                spend |seen: CodeRow, new| {
                     sqlx::query(spend).bind(now).bind(hash.as_slice()).execute(&mut *tx).await?.rows_affected()
                 }
             )
@@ -269,22 +292,21 @@ impl Store {
     ) -> Result<Option<(T, Option<GrantRow>)>, StoreError> {
         let take = "UPDATE grants SET last_used_at = last_used_at
             WHERE id = (SELECT grant_id FROM refresh_tokens WHERE hash = $1) RETURNING *";
-        let token = "SELECT * FROM refresh_tokens WHERE hash = $1";
-        let next_refresh = "SELECT COUNT(*) FROM refresh_tokens WHERE hash = $1 AND state = 'active'";
-        let next_access = "SELECT COUNT(*) FROM access_tokens WHERE hash = $1 AND used_at IS NULL";
+        let token = concat!(
+            "SELECT t.*, ",
+            account_active!(),
+            " AS account_active,
+            EXISTS (SELECT 1 FROM refresh_tokens n WHERE n.hash = t.next_refresh AND n.state = 'active') AS next_is_active,
+            EXISTS (SELECT 1 FROM access_tokens a WHERE a.hash = t.next_access AND a.used_at IS NULL) AS next_is_unused
+            FROM refresh_tokens t WHERE t.hash = $1"
+        );
         let spend = "UPDATE refresh_tokens SET state = 'spent', spent_at = $1, answer = $2, next_refresh = $3,
             next_access = $4 WHERE hash = $5 AND state = $6";
         let revoke = "UPDATE refresh_tokens SET state = 'revoked' WHERE hash = $1";
         let remove = "DELETE FROM access_tokens WHERE hash = $1";
         let done = on!(brief self, tx => {
             show!(tx, hash, now, decide, take, token,
-                next |shown: RefreshRow| {
-                    let (refresh, access) = (shown.next_refresh.as_deref(), shown.next_access.as_deref());
-                    let live: i64 = sqlx::query_scalar(next_refresh).bind(refresh).fetch_one(&mut *tx).await?;
-                    let unused: i64 = sqlx::query_scalar(next_access).bind(access).fetch_one(&mut *tx).await?;
-                    (live > 0, unused > 0)
-                },
-                spend |seen, new| {
+                spend |seen: RefreshRow, new| {
                     let old = &seen.shown;
                     let spent = sqlx::query(spend)
                         .bind(now)
@@ -295,8 +317,12 @@ impl Store {
                         .bind(&old.state)
                         .execute(&mut *tx)
                         .await?;
-                    sqlx::query(revoke).bind(old.next_refresh.as_deref()).execute(&mut *tx).await?;
-                    sqlx::query(remove).bind(old.next_access.as_deref()).execute(&mut *tx).await?;
+                    if let Some(next) = &old.next_refresh {
+                        sqlx::query(revoke).bind(next).execute(&mut *tx).await?;
+                    }
+                    if let Some(next) = &old.next_access {
+                        sqlx::query(remove).bind(next).execute(&mut *tx).await?;
+                    }
                     spent.rows_affected()
                 }
             )

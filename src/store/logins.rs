@@ -36,7 +36,7 @@ impl Store {
         let text = "INSERT INTO logins (id, tenant_id, user_id, provider, tokens, state, reason, claims, created_at,
                 checked_at)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
-        on!(brief self, tx => {
+        on!(alone self, db => {
             sqlx::query(text)
                 .bind(row.id)
                 .bind(tenant.as_str())
@@ -48,7 +48,7 @@ impl Store {
                 .bind(row.claims.as_deref())
                 .bind(row.created_at)
                 .bind(row.checked_at)
-                .execute(&mut *tx)
+                .execute(db)
                 .await?;
         });
         Ok(())
@@ -84,8 +84,8 @@ impl Store {
     pub async fn claim_login(&self, tenant: &TenantId, id: Uuid, seen: i64, now: i64) -> Result<bool, StoreError> {
         let text = "UPDATE logins SET checked_at = $1
             WHERE tenant_id = $2 AND id = $3 AND state = 'active' AND checked_at = $4";
-        let done = on!(brief self, tx => {
-            sqlx::query(text).bind(now).bind(tenant.as_str()).bind(id).bind(seen).execute(&mut *tx).await?.rows_affected()
+        let done = on!(alone self, db => {
+            sqlx::query(text).bind(now).bind(tenant.as_str()).bind(id).bind(seen).execute(db).await?.rows_affected()
         });
         Ok(done > 0)
     }

@@ -24,9 +24,13 @@ use self::sqlite::Sqlite;
 ///   leaves and rolls back. SQLite begins it `IMMEDIATE`, or two writers that both read first could deadlock.
 /// - `on!(brief self, tx => …)`: the same for what is lost without harm when the power fails in the next moment: somebody
 ///   signs in again. SQLite does not wait for the disk then, which takes it milliseconds each time.
+/// - `on!(alone self, db => …)`: `brief` for one statement, which is a transaction of its own and goes to the database and back
+///   once instead of three times, while other writers wait. All that it returns must be fetched, or SQLite cannot say that
+///   it failed to commit.
 /// - `on!(change self, tx => …)`: like `write`, and the registry's revision moves. The counter's row is taken first, so on
 ///   PostgreSQL changes of the registry come one after the other as on SQLite. PostgreSQL tells other processes when the
 ///   transaction commits.
+/// - `on!(brief change self, tx => …)`: both.
 macro_rules! on {
     (read $store:expr, $db:ident => $body:expr) => {
         match &$store.db {
@@ -35,38 +39,54 @@ macro_rules! on {
         }
     };
     (write $store:expr, $tx:ident => $body:expr) => {
-        $crate::store::on!(@write $store, durable, $tx => $body)
+        $crate::store::on!(@write $store, durable, $tx => $body, $body)
+    };
+    (brief change $store:expr, $tx:ident => $body:expr) => {
+        $crate::store::on!(@change $store, brief, $tx => $body)
     };
     (brief $store:expr, $tx:ident => $body:expr) => {
-        $crate::store::on!(@write $store, brief, $tx => $body)
+        $crate::store::on!(@write $store, brief, $tx => $body, $body)
+    };
+    (alone $store:expr, $db:ident => $body:expr) => {
+        match &$store.db {
+            $crate::store::Db::Sqlite(db) => {
+                let mut turn = db.turn().await?;
+                let value = {
+                    let $db = turn.brief.connection().await?;
+                    $body
+                };
+                turn.brief.done();
+                value
+            }
+            $crate::store::Db::Postgres($db) => $body,
+        }
     };
     (change $store:expr, $tx:ident => $body:expr) => {
+        $crate::store::on!(@change $store, durable, $tx => $body)
+    };
+    (@change $store:expr, $writer:ident, $tx:ident => $body:expr) => {
+        $crate::store::on!(@write $store, $writer, $tx => {
+            sqlx::query($crate::store::MOVE).execute(&mut *$tx).await?;
+            $body
+        }, {
+            sqlx::query($crate::store::MOVE).execute(&mut *$tx).await?;
+            sqlx::query($crate::store::announcements::ANNOUNCE).execute(&mut *$tx).await?;
+            $body
+        })
+    };
+    (@write $store:expr, $writer:ident, $tx:ident => $sqlite:expr, $postgres:expr) => {
         match &$store.db {
             $crate::store::Db::Sqlite(db) => {
-                let _turn = db.turn().await?;
-                $crate::store::on!(@run db.durable, "BEGIN IMMEDIATE", $tx => {
-                    sqlx::query($crate::store::MOVE).execute(&mut *$tx).await?;
-                    $body
-                })
+                let mut turn = db.turn().await?;
+                let value = $crate::store::on!(@run turn.$writer.begin().await?, $tx => $sqlite);
+                turn.$writer.done();
+                value
             }
-            $crate::store::Db::Postgres(pool) => $crate::store::on!(@run pool, "BEGIN", $tx => {
-                sqlx::query($crate::store::MOVE).execute(&mut *$tx).await?;
-                sqlx::query($crate::store::announcements::ANNOUNCE).execute(&mut *$tx).await?;
-                $body
-            }),
+            $crate::store::Db::Postgres(pool) => $crate::store::on!(@run pool.begin().await?, $tx => $postgres),
         }
     };
-    (@write $store:expr, $pool:ident, $tx:ident => $body:expr) => {
-        match &$store.db {
-            $crate::store::Db::Sqlite(db) => {
-                let _turn = db.turn().await?;
-                $crate::store::on!(@run db.$pool, "BEGIN IMMEDIATE", $tx => $body)
-            }
-            $crate::store::Db::Postgres(pool) => $crate::store::on!(@run pool, "BEGIN", $tx => $body),
-        }
-    };
-    (@run $pool:expr, $begin:literal, $tx:ident => $body:expr) => {{
-        let mut transaction = $pool.begin_with($begin).await?;
+    (@run $begun:expr, $tx:ident => $body:expr) => {{
+        let mut transaction = $begun;
         let value = {
             let $tx = &mut *transaction;
             $body

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::users::{ACTIVE_ADMINS, UserRow};
+use super::users::{ACTIVE_ADMINS, UserRow, insert_user};
 use super::{Store, StoreError};
 use crate::id::TenantId;
 
@@ -11,6 +11,13 @@ impl Store {
     pub async fn user_of_subject(&self, issuer: &str, subject: &str) -> Result<Option<UserRow>, StoreError> {
         let text = "SELECT * FROM users WHERE issuer = $1 AND subject = $2";
         Ok(on!(read self, db => sqlx::query_as(text).bind(issuer).bind(subject).fetch_optional(db).await?))
+    }
+
+    /// Inserts the account of somebody whom a provider vouches for; `Taken` when the tenant has one of that name, or anybody the same
+    /// issuer and subject. If it is lost with the power, so is all that rests on it: the person signs in again.
+    pub async fn insert_person(&self, tenant: &TenantId, row: &UserRow) -> Result<(), StoreError> {
+        on!(brief change self, tx => { insert_user!(tx, tenant, row); });
+        Ok(())
     }
 
     /// Whether the provider has taken back its word for an account.

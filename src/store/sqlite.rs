@@ -5,9 +5,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use sqlx::{ConnectOptions as _, Connection as _, Sqlite as Database, SqliteConnection, SqlitePool, Transaction};
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::{ACQUIRE, StoreError};
 
@@ -21,11 +21,72 @@ const PAGES: &str = "-512";
 pub(super) struct Sqlite {
     /// Reads.
     pub(super) read: SqlitePool,
+    writers: Arc<Mutex<Writers>>,
+}
+
+/// The connections that write. Who holds them has the turn.
+#[derive(Debug)]
+pub(super) struct Writers {
     /// Writes what is on the disk when the commit returns: a revoked key stays revoked over a power cut.
-    pub(super) durable: SqlitePool,
+    pub(super) durable: Writer,
     /// Writes what reaches the disk a moment later, in the same order.
-    pub(super) brief: SqlitePool,
-    turn: Arc<Mutex<()>>,
+    pub(super) brief: Writer,
+}
+
+/// A connection that writes. It is of no pool, which would ask before and after each use whether it still lives, while everybody
+/// else waits for the turn.
+#[derive(Debug)]
+pub(super) struct Writer {
+    options: SqliteConnectOptions,
+    /// Opened when it is first needed.
+    open: Option<SqliteConnection>,
+    /// Since somebody began and until they are done: whoever leaves half-way, leaves it so.
+    busy: bool,
+    closed: bool,
+}
+
+impl Writer {
+    fn new(options: SqliteConnectOptions) -> Self {
+        Self { options, open: None, busy: false, closed: false }
+    }
+
+    /// The connection, for one statement that is a transaction of its own. Say [`Writer::done`] afterwards.
+    pub(super) async fn connection(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {
+        if self.closed {
+            return Err(sqlx::Error::PoolClosed);
+        }
+        // What was left half-way is rolled back before it answers; if its thread has ended, another one takes its place.
+        if std::mem::replace(&mut self.busy, true)
+            && let Some(open) = &mut self.open
+            && open.ping().await.is_err()
+        {
+            self.open = None;
+        }
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => self.options.connect().await?,
+        };
+        Ok(self.open.insert(open))
+    }
+
+    /// A transaction that may write. Say [`Writer::done`] after its commit.
+    pub(super) async fn begin(&mut self) -> Result<Transaction<'_, Database>, sqlx::Error> {
+        self.connection().await?.begin_with("BEGIN IMMEDIATE").await
+    }
+
+    /// Nothing was left half-way.
+    pub(super) fn done(&mut self) {
+        self.busy = false;
+    }
+
+    async fn close(&mut self) {
+        self.closed = true;
+        if let Some(open) = self.open.take()
+            && let Err(error) = open.close().await
+        {
+            tracing::debug!(%error, "a connection to the database did not close");
+        }
+    }
 }
 
 impl Sqlite {
@@ -38,27 +99,26 @@ impl Sqlite {
             .synchronous(SqliteSynchronous::Full);
         let path = options.get_filename().to_owned();
         protect(&path).map_err(|cause| StoreError::File { path: path.display().to_string(), cause })?;
-        let pool = |most| SqlitePoolOptions::new().max_connections(most).acquire_timeout(ACQUIRE);
+        // A file does not go away between two questions.
+        let pool = SqlitePoolOptions::new().max_connections(most).acquire_timeout(ACQUIRE).test_before_acquire(false);
         // In WAL mode a commit that is not waited for may be lost, but leaves the file whole.
-        let brief = options.clone().synchronous(SqliteSynchronous::Normal);
-        Ok(Self {
-            durable: pool(1).connect_with(options.clone()).await?,
-            brief: pool(1).connect_lazy_with(brief),
-            read: pool(most).connect_with(options).await?,
-            turn: Arc::default(),
-        })
+        let brief = Writer::new(options.clone().synchronous(SqliteSynchronous::Normal));
+        let durable = Writer::new(options.clone());
+        let writers = Arc::new(Mutex::new(Writers { durable, brief }));
+        Ok(Self { writers, read: pool.connect_with(options).await? })
     }
 
     /// The turn of who writes, until it is dropped; fails when it does not come within the time that a connection is waited for.
-    pub(super) async fn turn(&self) -> Result<OwnedMutexGuard<()>, StoreError> {
-        let turn = tokio::time::timeout(ACQUIRE, self.turn.clone().lock_owned()).await;
+    pub(super) async fn turn(&self) -> Result<MutexGuard<'_, Writers>, StoreError> {
+        let turn = tokio::time::timeout(ACQUIRE, self.writers.lock()).await;
         turn.map_err(|_| StoreError::Database(sqlx::Error::PoolTimedOut))
     }
 
     /// Waits for what is written and closes the connections that write.
     pub(super) async fn close_writers(&self) {
-        self.brief.close().await;
-        self.durable.close().await;
+        let mut writers = self.writers.lock().await;
+        writers.brief.close().await;
+        writers.durable.close().await;
     }
 }
 

@@ -1,10 +1,11 @@
 //! Attempts to sign in, one row each. The steps are one object, so that a row is read and written whole.
 
 use serde_json::Value;
+use sqlx::AssertSqlSafe;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::{Store, StoreError};
+use super::{Db, Store, StoreError};
 use crate::id::TenantId;
 
 /// A row of `sign_in_traces`.
@@ -55,44 +56,42 @@ pub struct TraceSelection<'a> {
     pub after: Option<(i64, Uuid)>,
 }
 
-impl Store {
-    /// Inserts one.
-    pub async fn insert_trace(&self, row: &TraceRow) -> Result<(), StoreError> {
-        let text =
-            "INSERT INTO sign_in_traces (id, tenant_id, user_id, username, client_id, client_name, grant_id, outcome,
-                steps, started_at, updated_at)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
-        on!(brief self, tx => {
-            sqlx::query(text)
-                .bind(row.id)
-                .bind(row.tenant_id.as_deref())
-                .bind(row.user_id)
-                .bind(row.username.as_deref())
-                .bind(row.client_id.as_deref())
-                .bind(row.client_name.as_deref())
-                .bind(row.grant_id)
-                .bind(&row.outcome)
-                .bind(&row.steps)
-                .bind(row.started_at)
-                .bind(row.updated_at)
-                .execute(&mut *tx)
-                .await?;
-        });
-        Ok(())
-    }
+/// Most rows of one statement.
+const AT_ONCE: usize = 100;
+/// Columns of a row.
+const COLUMNS: usize = 11;
 
-    /// Changes one as `change` says; of several at once, each sees what the one before wrote. A row that is gone is no error.
-    pub async fn change_trace(&self, id: Uuid, change: impl FnOnce(&mut TraceRow) + Send) -> Result<(), StoreError> {
-        // Takes the row for the rest of the transaction, in both databases.
-        let take = "UPDATE sign_in_traces SET updated_at = updated_at WHERE id = $1 RETURNING *";
-        let text = "UPDATE sign_in_traces SET tenant_id = $1, user_id = $2, username = $3, client_id = $4,
-                client_name = $5, grant_id = $6, outcome = $7, steps = $8, updated_at = $9
-            WHERE id = $10";
-        on!(brief self, tx => {
-            let row: Option<TraceRow> = sqlx::query_as(take).bind(id).fetch_optional(&mut *tx).await?;
-            if let Some(mut row) = row {
-                change(&mut row);
-                sqlx::query(text)
+/// Reads so many rows. Only numbers of parameters are put into the text.
+fn these(count: usize) -> String {
+    let places = (1..=count).map(|at| format!("${at}")).collect::<Vec<_>>().join(", ");
+    format!("SELECT * FROM sign_in_traces WHERE id IN ({places}) ORDER BY id")
+}
+
+/// Inserts so many rows, or writes over those that are there.
+fn put(count: usize) -> String {
+    let row = |at: usize| {
+        let places = (1..=COLUMNS).map(|column| format!("${}", at * COLUMNS + column)).collect::<Vec<_>>();
+        format!("({})", places.join(", "))
+    };
+    let rows = (0..count).map(row).collect::<Vec<_>>().join(", ");
+    format!(
+        "INSERT INTO sign_in_traces (id, tenant_id, user_id, username, client_id, client_name, grant_id, outcome,
+            steps, started_at, updated_at)
+        VALUES {rows}
+        ON CONFLICT (id) DO UPDATE SET tenant_id = excluded.tenant_id, user_id = excluded.user_id,
+            username = excluded.username, client_id = excluded.client_id, client_name = excluded.client_name,
+            grant_id = excluded.grant_id, outcome = excluded.outcome, steps = excluded.steps,
+            updated_at = excluded.updated_at"
+    )
+}
+
+macro_rules! put {
+    ($tx:ident, $rows:expr) => {
+        $rows
+            .iter()
+            .fold(sqlx::query(AssertSqlSafe(put($rows.len()))).persistent(false), |query, row| {
+                query
+                    .bind(row.id)
                     .bind(row.tenant_id.as_deref())
                     .bind(row.user_id)
                     .bind(row.username.as_deref())
@@ -101,10 +100,42 @@ impl Store {
                     .bind(row.grant_id)
                     .bind(&row.outcome)
                     .bind(&row.steps)
+                    .bind(row.started_at)
                     .bind(row.updated_at)
-                    .bind(id)
-                    .execute(&mut *tx)
-                    .await?;
+            })
+            .execute(&mut *$tx)
+            .await?
+    };
+}
+
+impl Store {
+    /// Writes `new` ones, and others as `change` says, all of it or nothing. Of several processes that change one at once, each
+    /// sees what the one before wrote; one that is gone is left alone. Many go in two statements: other writers of SQLite wait
+    /// meanwhile.
+    pub async fn write_traces(
+        &self,
+        new: &[TraceRow],
+        changed: &[Uuid],
+        mut change: impl FnMut(&mut TraceRow) + Send,
+    ) -> Result<(), StoreError> {
+        let mut changed = changed.to_vec();
+        // Always in the same order, so that no two processes wait for one another.
+        changed.sort_unstable();
+        // SQLite's transaction has taken them all already.
+        let take = if matches!(self.db, Db::Postgres(_)) { " FOR UPDATE" } else { "" };
+        on!(brief self, tx => {
+            for new in new.chunks(AT_ONCE) {
+                put!(tx, new);
+            }
+            for ids in changed.chunks(AT_ONCE) {
+                let text = these(ids.len()) + take;
+                let query = sqlx::query_as(AssertSqlSafe(text)).persistent(false);
+                let query = ids.iter().fold(query, |query, id| query.bind(*id));
+                let mut rows: Vec<TraceRow> = query.fetch_all(&mut *tx).await?;
+                if !rows.is_empty() {
+                    rows.iter_mut().for_each(&mut change);
+                    put!(tx, &rows);
+                }
             }
         });
         Ok(())

@@ -99,6 +99,8 @@ list! {
     requests_refused: Counter[reason] = "mcp_requests_refused_total";
     /// What was refused because a limit of rate was reached, by whose limit it was: ip, global.
     rate_limit_hits: Counter[tenant_id, limit_type, action] = "mcp_rate_limit_hits_total";
+    /// Steps of sign-ins that are missing in their traces, by why: full, more were to be noted than the database took; database, it failed.
+    sign_in_notes_dropped: Counter[reason] = "mcp_sign_in_notes_dropped_total";
     /// Sessions open now, by kind of credential and whether used within 5 minutes. Those of kind api_key are this process's MCP sessions; oauth and service are what is signed in at the whole gateway, the same on every replica.
     user_sessions: Gauge[tenant_id, session_type, activity] = "mcp_user_sessions_active";
     /// Distinct users seen within 5 minutes.

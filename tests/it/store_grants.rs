@@ -11,6 +11,7 @@ use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::secret::Secret;
 use mcp_registry_gateway::store::users::{UserChange, UserRow};
 use mcp_registry_gateway::store::{Store, micros, now};
+use mcp_registry_gateway::telemetry::Metrics;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -41,7 +42,7 @@ pub fn terms() -> Terms {
 impl House {
     pub async fn open(db: &Database) -> Self {
         let store = db.open().await;
-        let grants = Grants::new(store.clone(), Sealer::new(&MasterKey::generate()), terms());
+        let grants = Grants::new(store.clone(), Sealer::new(&MasterKey::generate()), terms(), &Metrics::new(10));
         let (tenant, now) = (TenantId::default_tenant(), now());
         let row = UserRow {
             id: Uuid::now_v7(),
@@ -74,7 +75,8 @@ impl House {
     }
 
     pub async fn code(&self, scopes: &str) -> Secret {
-        let terms = CodeTerms { redirect_uri: REDIRECT.into(), code_challenge: challenge_of(VERIFIER), key: None };
+        let terms =
+            CodeTerms { redirect_uri: REDIRECT.into(), code_challenge: challenge_of(VERIFIER), key: None, trace: None };
         self.grants.grant(&self.order(scopes), &terms, self.now).await.unwrap().code
     }
 
@@ -302,7 +304,7 @@ on_both! {
         let house = House::open(db).await;
         let with = |key: Option<u8>, is_public| Possession { key: key.map(|byte| [byte; 32]), is_public };
         for is_public in [true, false] {
-            let terms = CodeTerms { redirect_uri: REDIRECT.into(), code_challenge: challenge_of(VERIFIER), key: Some([1; 32]) };
+            let terms = CodeTerms { redirect_uri: REDIRECT.into(), code_challenge: challenge_of(VERIFIER), key: Some([1; 32]), trace: None };
             for wrong in [None, Some(2)] {
                 let code = house.grants.grant(&house.order("mcp"), &terms, house.now).await.unwrap().code;
                 let shown = Redemption { possession: with(wrong, is_public), ..redemption(&code) };

@@ -14,6 +14,7 @@ use mcp_registry_gateway::secret::Secret;
 use mcp_registry_gateway::store::authorizations::{AuthorizationRow, Inserted, Room};
 use mcp_registry_gateway::store::users::UserChange;
 use mcp_registry_gateway::store::{Store, micros};
+use mcp_registry_gateway::telemetry::{Counter, Metrics};
 use uuid::Uuid;
 
 use crate::store_grants::{House, RESOURCE, VERIFIER, terms};
@@ -53,7 +54,7 @@ impl House {
         let begun = self.begun().await;
         let (id, cookie) = (begun.id, begun.cookie.expose());
         self.grants.consent(id, cookie, begun.csrf.expose(), self.now).await.unwrap();
-        self.grants.send(id, cookie, &Secret::new(state), leg(), self.now).await.unwrap();
+        self.grants.send(id, cookie, None, &Secret::new(state), leg(), self.now).await.unwrap();
         begun
     }
 }
@@ -67,17 +68,22 @@ on_both! {
         let seen = grants.under_way(id, cookie, now).await.unwrap();
         assert_eq!((seen.request, seen.csrf.expose(), seen.consented, seen.leg), (request(), csrf, false, None));
 
-        assert_eq!(reason(grants.send(id, cookie, &Secret::new("s"), leg(), now).await), "consent");
+        assert_eq!(reason(grants.send(id, cookie, None, &Secret::new("s"), leg(), now).await), "consent");
         assert_eq!(reason(grants.consent(id, cookie, "forged", now).await), "csrf");
         assert_eq!(reason(grants.consent(id, "", csrf, now).await), "gone");
         let other = house.begun().await;
         assert_eq!(reason(grants.consent(id, other.cookie.expose(), csrf, now).await), "gone");
         assert_eq!(reason(grants.consent(id, cookie, other.csrf.expose(), now).await), "csrf");
+        let by = async |csrf| grants.send(id, cookie, Some(csrf), &Secret::new("s"), leg(), now).await;
+        assert_eq!(reason(by(other.csrf.expose()).await), "csrf");
+        assert!(!grants.under_way(id, cookie, now).await.unwrap().consented);
+        by(csrf).await.unwrap();
+        assert!(grants.under_way(id, cookie, now).await.unwrap().consented, "by the form that sent the browser on");
         assert!(grants.consent(id, cookie, csrf, now).await.unwrap().consented);
         assert!(grants.consent(id, cookie, csrf, now).await.unwrap().consented, "a form that is sent twice");
 
-        grants.send(id, cookie, &Secret::new("first"), leg(), now).await.unwrap();
-        grants.send(id, cookie, &Secret::new("second"), leg(), now).await.unwrap();
+        grants.send(id, cookie, None, &Secret::new("first"), leg(), now).await.unwrap();
+        grants.send(id, cookie, None, &Secret::new("second"), leg(), now).await.unwrap();
         let ours = |asked: Uuid| (asked == id).then(|| cookie.to_owned());
         assert_eq!(reason(grants.at_callback("first", ours, now).await), "state");
         assert_eq!(reason(grants.at_callback("second", |_| None, now).await), "other_browser");
@@ -262,7 +268,7 @@ on_both! {
         let id = grants.keep_login(&new, house.now).await.unwrap();
         let row = house.store.login_row(tenant, id).await.unwrap().unwrap();
         assert!(!row.tokens.unwrap().windows(8).any(|part| part == b"upstream"));
-        let strangers = Grants::new(house.store.clone(), Sealer::new(&MasterKey::generate()), terms());
+        let strangers = Grants::new(house.store.clone(), Sealer::new(&MasterKey::generate()), terms(), &Metrics::new(10));
         assert_eq!(reason(strangers.login(tenant, id).await), "internal");
 
         let order = mcp_registry_gateway::grants::Order { login: Some(id), ..house.order("mcp") };
@@ -337,15 +343,17 @@ on_both! {
         let house = House::open(db).await;
         let grants = &house.grants;
         let client = TraceNote { client_id: Some("client"), ..TraceNote::default() };
-        let id = grants.trace(vec![step(&house, "authorize", 0)], client).await.unwrap();
-        let silent = grants.trace(vec![step(&house, "authorize", 1)], TraceNote::default()).await.unwrap();
-        let again = |at| grants.trace_steps(id, [step(&house, "again", at)], TraceNote::default());
-        let all = futures_util::future::join_all((0..80).map(again));
-        assert!(all.await.iter().all(Result::is_ok));
+        let id = grants.trace(vec![step(&house, "authorize", 0)], client).unwrap();
+        let silent = grants.trace(vec![step(&house, "authorize", 1)], TraceNote::default()).unwrap();
+        let again = async |at| {
+            grants.trace_steps(id, [step(&house, "again", at)], TraceNote::default());
+            grants.write_traces().await;
+        };
+        futures_util::future::join_all((0..80).map(again)).await;
         let (tenant, user) = (Some(&house.tenant), Some(house.user));
         let note = TraceNote { tenant, user, outcome: Some(Outcome::Success), ..TraceNote::default() };
-        grants.trace_steps(id, [step(&house, "token", 90)], note).await.unwrap();
-        grants.trace_steps(Uuid::nil(), [step(&house, "token", 90)], note).await.unwrap();
+        grants.trace_steps(id, [step(&house, "token", 90)], note);
+        grants.trace_steps(Uuid::nil(), [step(&house, "token", 90)], note);
 
         let list = async |filter| grants.traces(filter, None, 10).await.unwrap();
         let both = list(TraceFilter::default()).await;
@@ -373,21 +381,70 @@ on_both! {
 on_both! {
     async fn attempts_of_nobody_push_out_none_of_people_who_are_known(db) {
         let house = House::open(db).await;
-        let begun = async |at: u64, note: TraceNote<'static>| {
-            house.grants.trace(vec![step(&house, "authorize", at)], note).await.unwrap()
+        let begun = |at: u64, note: TraceNote<'static>| {
+            house.grants.trace(vec![step(&house, "authorize", at)], note).unwrap()
         };
         let none = TraceNote::default();
-        let ada = begun(1, TraceNote { user: Some(house.user), ..none }).await;
-        let refused = begun(2, TraceNote { username: Some("bob@example.com"), ..none }).await;
+        let ada = begun(1, TraceNote { user: Some(house.user), ..none });
+        let refused = begun(2, TraceNote { username: Some("bob@example.com"), ..none });
         for at in 3..20 {
-            begun(at, none).await;
+            begun(at, none);
         }
-        let last = begun(20, none).await;
+        let last = begun(20, none);
+        house.grants.write_traces().await;
         assert_eq!(house.store.purge_traces(0, 2, 1).await.unwrap(), 17);
         let left = house.grants.traces(TraceFilter::default(), None, 30).await.unwrap();
         assert_eq!(left.iter().map(|trace| trace.id).collect::<Vec<_>>(), [last, refused, ada]);
         assert_eq!(house.store.purge_traces(0, 1, 1).await.unwrap(), 1);
         assert_eq!(house.store.purge_traces(0, 1, 1).await.unwrap(), 0);
+    }
+}
+
+on_both! {
+    async fn whoever_gives_up_writing_traces_loses_nothing_and_doubles_nothing(db) {
+        let house = House::open(db).await;
+        let grants = &house.grants;
+        let id = grants.trace(vec![step(&house, "authorize", 0)], TraceNote::default()).unwrap();
+        for (polls, name) in ["client", "request", "consent", "account", "code", "token"].into_iter().enumerate() {
+            grants.trace_steps(id, [step(&house, name, polls as u64 + 1)], TraceNote::default());
+            let mut writing = Box::pin(grants.write_traces());
+            for _ in 0..polls * 2 {
+                if futures_util::poll!(&mut writing).is_ready() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+            drop(writing);
+        }
+        let tenant = TraceFilter::default();
+        let whole = grants.traces(tenant, None, 10).await.unwrap().remove(0);
+        let names: Vec<_> = whole.steps.iter().map(|step| step.name.as_str()).collect();
+        assert_eq!(names, ["authorize", "client", "request", "consent", "account", "code", "token"]);
+    }
+}
+
+on_both! {
+    async fn notes_of_sign_ins_have_room_for_so_many_and_are_counted_when_they_are_lost(db) {
+        let house = House::open(db).await;
+        let metrics = Metrics::new(10);
+        let grants = Grants::new(house.store.clone(), Sealer::new(&MasterKey::generate()), terms(), &metrics);
+        let begin = || grants.trace(vec![step(&house, "authorize", 0)], TraceNote::default());
+        let lost = |reason| Counter::get(&metrics.sign_in_notes_dropped.with([reason]));
+        let mut noted = 0;
+        while begin().is_some() {
+            noted += 1;
+        }
+        assert_eq!((lost("full"), lost("database")), (1, 0));
+        grants.write_traces().await;
+        assert_eq!(grants.traces(TraceFilter::default(), None, 10_000).await.unwrap().len(), noted);
+        let strange = TraceNote { username: Some("a\0b"), ..TraceNote::default() };
+        grants.trace(vec![step(&house, "authorize\0", 0)], strange).unwrap();
+        grants.write_traces().await;
+        assert_eq!((lost("full"), lost("database")), (1, 0), "there is room again, for whatever somebody writes");
+        begin().unwrap();
+        house.store.close().await;
+        grants.write_traces().await;
+        assert_eq!(lost("database"), 1);
     }
 }
 

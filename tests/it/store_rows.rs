@@ -43,6 +43,29 @@ fn user(tenant: &TenantId, name: &str, role: &str) -> UserRow {
 }
 
 on_both! {
+    async fn a_write_that_is_given_up_half_way_is_whole_or_nothing_and_stops_nobody(db) {
+        let store = db.open().await;
+        let tenant = TenantId::default_tenant();
+        for polls in 0..12 {
+            let row = user(&tenant, &format!("half{polls}"), "user");
+            let mut writing = Box::pin(store.insert_user(&tenant, &row));
+            for _ in 0..polls {
+                if futures_util::poll!(&mut writing).is_ready() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+            drop(writing);
+            let before = store.revision().await.unwrap();
+            store.insert_user(&tenant, &user(&tenant, &format!("whole{polls}"), "user")).await.unwrap();
+            assert!(store.revision().await.unwrap() > before);
+        }
+        let people = store.users(&tenant, "", 100).await.unwrap();
+        assert_eq!(people.iter().filter(|row| row.username.starts_with("whole")).count(), 12);
+    }
+}
+
+on_both! {
     async fn what_is_written_is_read_after_a_restart(db) {
         let store = db.open().await;
         let tenant = TenantId::default_tenant();

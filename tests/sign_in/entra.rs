@@ -137,7 +137,8 @@ pub async fn signed_in(world: &World, entra: &Entra, user: &str) -> (String, Uui
         login_method: ENTRA.to_owned(),
         login: Some(login),
     };
-    let terms = CodeTerms { redirect_uri: REDIRECT.to_owned(), code_challenge: challenge_of(VERIFIER), key: None };
+    let terms =
+        CodeTerms { redirect_uri: REDIRECT.to_owned(), code_challenge: challenge_of(VERIFIER), key: None, trace: None };
     let code = world.app.grants.grant(&order, &terms, now()).await.unwrap().code;
     let given = world.redeem(code.expose()).await.expect(200).json();
     (given["refresh_token"].as_str().unwrap().to_owned(), login)

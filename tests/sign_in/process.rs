@@ -4,10 +4,12 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use mcp_registry_gateway::store::Store;
+use mcp_registry_gateway::store::traces::TraceSelection;
 use testkit::process::{Process, Start};
 use uuid::Uuid;
 
-use crate::door::{Door, KEY};
+use crate::door::{Door, KEY, browser};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_mcp-gateway");
 
@@ -62,4 +64,17 @@ impl Drop for Gateway {
         self.process.kill();
         _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+#[tokio::test]
+async fn what_was_noted_of_a_sign_in_a_moment_before_the_end_is_written() {
+    let mut gateway = Gateway::start(&[], &[]).await;
+    let page = browser().open(&gateway.authorize(&[("client_id", "nobody")])).await.unwrap();
+    assert_eq!(page.status.as_u16(), 400);
+    gateway.stop().await;
+    let file = gateway.folder.join("data").join("gateway.sqlite");
+    let store = Store::connect(&format!("sqlite://{}", file.display()), 1).await.unwrap();
+    let traces = store.traces(TraceSelection::default(), 10).await.unwrap();
+    assert_eq!(traces.iter().map(|trace| trace.outcome.as_str()).collect::<Vec<_>>(), ["failure"]);
+    store.close().await;
 }

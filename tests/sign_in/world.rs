@@ -57,7 +57,12 @@ impl World {
             login_method: "local".to_owned(),
             login: None,
         };
-        let terms = CodeTerms { redirect_uri: REDIRECT.to_owned(), code_challenge: challenge_of(VERIFIER), key: None };
+        let terms = CodeTerms {
+            redirect_uri: REDIRECT.to_owned(),
+            code_challenge: challenge_of(VERIFIER),
+            key: None,
+            trace: None,
+        };
         self.app.grants.grant(&order, &terms, now()).await.unwrap().code.expose().to_owned()
     }
 

@@ -19,11 +19,11 @@ pub(super) async fn note(app: &App, source: IpAddr, form: &Form, kind: GrantType
     let client_id = form.get("client_id").unwrap_or_default();
     match given {
         Ok(tokens) if kind == GrantType::AuthorizationCode => {
-            let trail = Trail::of_grant(app, tokens.grant).await;
-            trail.is_from(source, client_id).await;
+            let trail = Trail::of(app, tokens.trace);
+            trail.is_from(source, client_id);
             let lasts = if tokens.refresh.is_some() { "access and refresh token" } else { "access token" };
             let bound = if tokens.key.is_some() { ", bound to a key of the program" } else { "" };
-            trail.went("token", format!("{lasts} for {}, fetched from {source}{bound}", tokens.scopes)).await;
+            trail.went("token", format!("{lasts} for {}, fetched from {source}{bound}", tokens.scopes));
         }
         // What it read on the way was read for this, and begins no sign-in.
         Ok(_) => drop(app.grants.preludes().take(source, client_id, now())),
@@ -60,10 +60,10 @@ async fn refused(app: &App, source: IpAddr, form: &Form, kind: GrantType, denied
     match (trail.id(), refusal.code) {
         // It may come again with what it has.
         (Some(_), OauthCode::TemporarilyUnavailable | OauthCode::ServerError) => {
-            trail.stumbled(name, refusal.reason, step.detail).await;
+            trail.stumbled(name, refusal.reason, step.detail);
         }
-        (Some(_), _) => trail.over(step).await,
-        (None, _) => Trail::alone(app, source, client_id, step).await,
+        (Some(_), _) => trail.over(step),
+        (None, _) => Trail::alone(app, source, client_id, step),
     }
 }
 

@@ -185,7 +185,12 @@ async fn objects_of_another_tenant() {
             login_method: "local".to_owned(),
             login: None,
         };
-        let terms = CodeTerms { redirect_uri: REDIRECT.to_owned(), code_challenge: challenge_of(VERIFIER), key: None };
+        let terms = CodeTerms {
+            redirect_uri: REDIRECT.to_owned(),
+            code_challenge: challenge_of(VERIFIER),
+            key: None,
+            trace: None,
+        };
         let code = world.app.grants.grant(&order, &terms, now()).await.unwrap().code;
         world.redeem(code.expose()).await.expect(200).json()["access_token"].as_str().unwrap().to_owned()
     };
