@@ -64,21 +64,19 @@ impl Surfaces for Front {
     /// twenty of the instructions of a call.
     fn serve(&self, request: Request<Body>) -> Serving {
         match server_of(request.uri().path()).filter(|_| request.method() == Method::POST) {
-            Some(server) => Box::pin(endpoint::post(self.app.clone(), server.map(str::to_owned), request)),
+            Some("") => Box::pin(endpoint::post(self.app.clone(), None, request)),
+            Some(server) => Box::pin(endpoint::post(self.app.clone(), Some(server.to_owned()), request)),
             None => self.router.serve(request),
         }
     }
 }
 
-/// The server that a path of MCP names, or none for all of them; nothing for any other path, or one that is not written plainly.
-fn server_of(path: &str) -> Option<Option<&str>> {
+/// The server that a path of MCP names, empty for all of them; none for any other path, or one that is not written plainly.
+fn server_of(path: &str) -> Option<&str> {
     let rest = path.strip_prefix(ALL)?;
-    if rest.is_empty() {
-        return Some(None);
-    }
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    let server = rest.strip_prefix('/').filter(|server| !server.is_empty() && server.bytes().all(plain))?;
-    Some(Some(server))
+    let named = |server: &&str| !server.is_empty() && server.bytes().all(plain);
+    if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/').filter(named) }
 }
 
 /// Every path of one process, as it is written in the router: for who goes through all of them.
@@ -93,8 +91,8 @@ mod tests {
 
     #[test]
     fn only_a_plain_path_of_mcp_goes_past_the_router() {
-        assert_eq!(server_of("/mcp"), Some(None));
-        assert_eq!(server_of("/mcp/files-2"), Some(Some("files-2")));
+        assert_eq!(server_of("/mcp"), Some(""));
+        assert_eq!(server_of("/mcp/files-2"), Some("files-2"));
         for other in ["/", "/mcp/", "/mcpx", "/mcp/a/b", "/mcp/a%20b", "/mcp/../x", "/sse", "/MCP"] {
             assert_eq!(server_of(other), None, "{other}");
         }

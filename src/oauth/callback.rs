@@ -127,9 +127,10 @@ async fn back(
     let account = known(visitor, under, &trail, name, &signed_in).await?;
     let refuse = |refusal| Failure::of_refusal(&refusal);
     // Nothing is wanted yet of an account that is new.
-    let parked = match account.is_new {
-        true => None,
-        false => app.grants.parked_claims(&account.tenant, account.id, name).await.map_err(refuse)?,
+    let parked = if account.is_new {
+        None
+    } else {
+        app.grants.parked_claims(&account.tenant, account.id, name).await.map_err(refuse)?
     };
     // Met only if it is what was asked at this leg: another person may have come back than the one of whom it was wanted.
     match parked {
