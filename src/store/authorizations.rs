@@ -6,25 +6,27 @@ use uuid::Uuid;
 
 use super::{Store, StoreError};
 
-/// A row of `authorizations`.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct AuthorizationRow {
-    /// UUID version 7.
-    pub id: Uuid,
-    /// SHA-256 of the cookie of the browser that it is bound to.
-    pub browser_hash: Vec<u8>,
-    /// SHA-256 of the state that a provider was sent.
-    pub state_hash: Option<Vec<u8>>,
-    /// What was asked for, sealed.
-    pub request: Vec<u8>,
-    /// The network from which it was begun.
-    pub source: String,
-    /// How far it is: of several, those of the lowest give way first, and those of [`STAYS`] never.
-    pub stage: i64,
-    /// Microseconds since 1970.
-    pub created_at: i64,
-    /// Microseconds since 1970.
-    pub expires_at: i64,
+row! {
+    /// A row of `authorizations`.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct AuthorizationRow {
+        /// UUID version 7.
+        pub id: Uuid,
+        /// SHA-256 of the cookie of the browser that it is bound to.
+        pub browser_hash: Vec<u8>,
+        /// SHA-256 of the state that a provider was sent.
+        pub state_hash: Option<Vec<u8>>,
+        /// What was asked for, sealed.
+        pub request: Vec<u8>,
+        /// The network from which it was begun.
+        pub source: String,
+        /// How far it is: of several, those of the lowest give way first, and those of [`STAYS`] never.
+        pub stage: i64,
+        /// Microseconds since 1970.
+        pub created_at: i64,
+        /// Microseconds since 1970.
+        pub expires_at: i64,
+    }
 }
 
 /// The stage from which on a row does not give way.

@@ -38,34 +38,38 @@ impl CatalogKind {
     }
 }
 
-/// A row of `catalogs`.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct CatalogRow {
-    /// Of which server.
-    pub server_id: Uuid,
-    /// See [`CatalogKind::as_str`].
-    pub kind: String,
-    /// A JSON array as the server sent it.
-    pub items: Vec<u8>,
-    /// Microseconds since 1970.
-    pub discovered_at: i64,
+row! {
+    /// A row of `catalogs`.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct CatalogRow {
+        /// Of which server.
+        pub server_id: Uuid,
+        /// See [`CatalogKind::as_str`].
+        pub kind: String,
+        /// A JSON array as the server sent it.
+        pub items: Vec<u8>,
+        /// Microseconds since 1970.
+        pub discovered_at: i64,
+    }
 }
 
-/// A row of `upstream_memory`.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct MemoryRow {
-    /// Of which server.
-    pub server_id: Uuid,
-    /// `legacy` or `modern`.
-    pub era: String,
-    /// Protocol version, `2025-11-25`.
-    pub version: String,
-    /// The answer to `server/discover`, as sent.
-    pub discover_result: Option<Vec<u8>>,
-    /// The answer to `initialize`, as sent; empty when the server was asked for a handshake and has none.
-    pub initialize_result: Option<Vec<u8>>,
-    /// Microseconds since 1970.
-    pub learned_at: i64,
+row! {
+    /// A row of `upstream_memory`.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct MemoryRow {
+        /// Of which server.
+        pub server_id: Uuid,
+        /// `legacy` or `modern`.
+        pub era: String,
+        /// Protocol version, `2025-11-25`.
+        pub version: String,
+        /// The answer to `server/discover`, as sent.
+        pub discover_result: Option<Vec<u8>>,
+        /// The answer to `initialize`, as sent; empty when the server was asked for a handshake and has none.
+        pub initialize_result: Option<Vec<u8>>,
+        /// Microseconds since 1970.
+        pub learned_at: i64,
+    }
 }
 
 impl Store {

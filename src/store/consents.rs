@@ -5,33 +5,38 @@ use uuid::Uuid;
 use super::{Store, StoreError};
 use crate::id::TenantId;
 
-/// A row of `consents`.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct ConsentRow {
-    /// Whose it is.
-    pub tenant_id: String,
-    /// Who agreed.
-    pub user_id: Uuid,
-    /// For which client.
-    pub client_id: String,
-    /// Sent where.
-    pub redirect_uri: String,
-    /// For which resource.
-    pub resource: String,
-    /// Separated by spaces.
-    pub scopes: String,
-    /// Microseconds since 1970.
-    pub given_at: i64,
+row! {
+    /// A row of `consents`.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct ConsentRow {
+        /// Whose it is.
+        pub tenant_id: String,
+        /// Who agreed.
+        pub user_id: Uuid,
+        /// For which client.
+        pub client_id: String,
+        /// Sent where.
+        pub redirect_uri: String,
+        /// For which resource.
+        pub resource: String,
+        /// Separated by spaces.
+        pub scopes: String,
+        /// Microseconds since 1970.
+        pub given_at: i64,
+    }
 }
 
-/// A row of `consents` with the name of its client.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct NamedConsentRow {
-    /// The row.
-    #[sqlx(flatten)]
-    pub consent: ConsentRow,
-    /// The client's name.
-    pub name: String,
+row! {
+    /// A row of `consents` with the name of its client.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct NamedConsentRow {
+        rows {
+            /// The row.
+            pub consent: ConsentRow,
+        }
+        /// The client's name.
+        pub name: String,
+    }
 }
 
 impl Store {

@@ -9,46 +9,50 @@ use super::users::STANDS;
 use super::{Store, StoreError};
 use crate::id::TenantId;
 
-/// A row of `authorization_codes`.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct CodeRow {
-    /// SHA-256 of the code.
-    pub hash: Vec<u8>,
-    /// Of which grant.
-    pub grant_id: Uuid,
-    /// Where it was sent.
-    pub redirect_uri: String,
-    /// S256 of the verifier.
-    pub code_challenge: String,
-    /// Thumbprint of the key that it is bound to.
-    pub jkt: Option<Vec<u8>>,
-    /// Microseconds since 1970.
-    pub expires_at: i64,
-    /// Microseconds since 1970.
-    pub spent_at: Option<i64>,
-    /// The trace of the sign-in that it came of.
-    pub trace_id: Option<Uuid>,
+row! {
+    /// A row of `authorization_codes`.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct CodeRow {
+        /// SHA-256 of the code.
+        pub hash: Vec<u8>,
+        /// Of which grant.
+        pub grant_id: Uuid,
+        /// Where it was sent.
+        pub redirect_uri: String,
+        /// S256 of the verifier.
+        pub code_challenge: String,
+        /// Thumbprint of the key that it is bound to.
+        pub jkt: Option<Vec<u8>>,
+        /// Microseconds since 1970.
+        pub expires_at: i64,
+        /// Microseconds since 1970.
+        pub spent_at: Option<i64>,
+        /// The trace of the sign-in that it came of.
+        pub trace_id: Option<Uuid>,
+    }
 }
 
-/// A row of `refresh_tokens`.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct RefreshRow {
-    /// SHA-256 of the token.
-    pub hash: Vec<u8>,
-    /// Of which grant.
-    pub grant_id: Uuid,
-    /// `active`, `spent` or `revoked`.
-    pub state: String,
-    /// Microseconds since 1970.
-    pub created_at: i64,
-    /// Microseconds since 1970.
-    pub spent_at: Option<i64>,
-    /// The answer that spent it, sealed.
-    pub answer: Option<Vec<u8>>,
-    /// SHA-256 of the refresh token in that answer.
-    pub next_refresh: Option<Vec<u8>>,
-    /// SHA-256 of the access token in that answer.
-    pub next_access: Option<Vec<u8>>,
+row! {
+    /// A row of `refresh_tokens`.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct RefreshRow {
+        /// SHA-256 of the token.
+        pub hash: Vec<u8>,
+        /// Of which grant.
+        pub grant_id: Uuid,
+        /// `active`, `spent` or `revoked`.
+        pub state: String,
+        /// Microseconds since 1970.
+        pub created_at: i64,
+        /// Microseconds since 1970.
+        pub spent_at: Option<i64>,
+        /// The answer that spent it, sealed.
+        pub answer: Option<Vec<u8>>,
+        /// SHA-256 of the refresh token in that answer.
+        pub next_refresh: Option<Vec<u8>>,
+        /// SHA-256 of the access token in that answer.
+        pub next_access: Option<Vec<u8>>,
+    }
 }
 
 /// What is found when a code or a refresh token is shown.
@@ -67,13 +71,26 @@ pub struct Seen<T> {
 }
 
 /// What was shown, read with what decides whether it is good: one question instead of four while others wait.
-#[derive(sqlx::FromRow)]
 struct Shown<T> {
-    #[sqlx(flatten)]
     row: T,
     account_active: bool,
     next_is_active: bool,
     next_is_unused: bool,
+}
+
+impl<'r, R: sqlx::Row, T: sqlx::FromRow<'r, R>> sqlx::FromRow<'r, R> for Shown<T>
+where
+    &'static str: sqlx::ColumnIndex<R>,
+    bool: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
+{
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            row: T::from_row(row)?,
+            account_active: row.try_get("account_active")?,
+            next_is_active: row.try_get("next_is_active")?,
+            next_is_unused: row.try_get("next_is_unused")?,
+        })
+    }
 }
 
 /// Tokens to write.

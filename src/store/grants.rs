@@ -7,45 +7,47 @@ use super::tenants::tenant_of;
 use super::{Store, StoreError};
 use crate::id::TenantId;
 
-/// A row of `grants`.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct GrantRow {
-    /// UUID version 7.
-    pub id: Uuid,
-    /// Whose it is.
-    pub tenant_id: String,
-    /// For which account.
-    pub user_id: Uuid,
-    /// `client`, `service` or `browser`.
-    pub kind: String,
-    /// To which client.
-    pub client_id: Option<String>,
-    /// What the client calls itself.
-    pub client_name: Option<String>,
-    /// What its tokens are good for.
-    pub resource: Option<String>,
-    /// Separated by spaces.
-    pub scopes: String,
-    /// `local`, or an identity provider's name.
-    pub login_method: String,
-    /// What the provider gave us.
-    pub login_id: Option<Uuid>,
-    /// Microseconds since 1970.
-    pub created_at: i64,
-    /// Microseconds since 1970.
-    pub last_used_at: i64,
-    /// Microseconds since 1970.
-    pub expires_at: i64,
-    /// Microseconds since 1970.
-    pub ended_at: Option<i64>,
-    /// `logout`, `timeout` or `error`.
-    pub end_reason: Option<String>,
-    /// One word.
-    pub end_detail: Option<String>,
-    /// The grant whose token was exchanged for this one's.
-    pub parent_id: Option<Uuid>,
-    /// Thumbprint of the key that its refresh tokens are bound to; known once tokens were given.
-    pub jkt: Option<Vec<u8>>,
+row! {
+    /// A row of `grants`.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct GrantRow {
+        /// UUID version 7.
+        pub id: Uuid,
+        /// Whose it is.
+        pub tenant_id: String,
+        /// For which account.
+        pub user_id: Uuid,
+        /// `client`, `service` or `browser`.
+        pub kind: String,
+        /// To which client.
+        pub client_id: Option<String>,
+        /// What the client calls itself.
+        pub client_name: Option<String>,
+        /// What its tokens are good for.
+        pub resource: Option<String>,
+        /// Separated by spaces.
+        pub scopes: String,
+        /// `local`, or an identity provider's name.
+        pub login_method: String,
+        /// What the provider gave us.
+        pub login_id: Option<Uuid>,
+        /// Microseconds since 1970.
+        pub created_at: i64,
+        /// Microseconds since 1970.
+        pub last_used_at: i64,
+        /// Microseconds since 1970.
+        pub expires_at: i64,
+        /// Microseconds since 1970.
+        pub ended_at: Option<i64>,
+        /// `logout`, `timeout` or `error`.
+        pub end_reason: Option<String>,
+        /// One word.
+        pub end_detail: Option<String>,
+        /// The grant whose token was exchanged for this one's.
+        pub parent_id: Option<Uuid>,
+        /// Thumbprint of the key that its refresh tokens are bound to; known once tokens were given.
+        pub jkt: Option<Vec<u8>>,
+    }
 }
 
 impl GrantRow {
@@ -55,32 +57,36 @@ impl GrantRow {
     }
 }
 
-/// Whose a grant is, as far as being let in needs it.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct Holder {
-    /// The account's name.
-    pub username: String,
-    /// For pages.
-    pub display_name: Option<String>,
-    /// The account's role.
-    pub user_role: String,
-    /// The account's state.
-    pub user_state: String,
-    /// Who vouches for the account.
-    pub issuer: Option<String>,
-    /// Its name there.
-    pub subject: Option<String>,
+row! {
+    /// Whose a grant is, as far as being let in needs it.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Holder {
+        /// The account's name.
+        pub username: String,
+        /// For pages.
+        pub display_name: Option<String>,
+        /// The account's role.
+        pub user_role: String,
+        /// The account's state.
+        pub user_state: String,
+        /// Who vouches for the account.
+        pub issuer: Option<String>,
+        /// Its name there.
+        pub subject: Option<String>,
+    }
 }
 
-/// A grant with its holder.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct HeldGrantRow {
-    /// The grant.
-    #[sqlx(flatten)]
-    pub grant: GrantRow,
-    /// Its holder.
-    #[sqlx(flatten)]
-    pub holder: Holder,
+row! {
+    /// A grant with its holder.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct HeldGrantRow {
+        rows {
+            /// The grant.
+            pub grant: GrantRow,
+            /// Its holder.
+            pub holder: Holder,
+        }
+    }
 }
 
 /// Which grants of a tenant.

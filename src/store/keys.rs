@@ -9,49 +9,54 @@ use super::users::{UserRow, insert_user};
 use super::{Store, StoreError};
 use crate::id::TenantId;
 
-/// A row of `api_keys`.
-#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
-pub struct KeyRow {
-    /// UUID version 7.
-    pub id: Uuid,
-    /// Whose it is.
-    pub tenant_id: String,
-    /// Who holds it.
-    pub user_id: Uuid,
-    /// What people call it.
-    pub name: String,
-    /// `key` or `login`.
-    pub kind: String,
-    /// Its first characters.
-    pub hint: String,
-    /// SHA-256 of the key.
-    pub hash: Vec<u8>,
-    /// What it may be used for, an object.
-    pub scopes: Json<Value>,
-    /// The most it may be used as.
-    pub role: String,
-    /// Microseconds since 1970.
-    pub created_at: i64,
-    /// Microseconds since 1970; none: it does not expire.
-    pub expires_at: Option<i64>,
-    /// Microseconds since 1970.
-    pub last_used_at: Option<i64>,
-    /// Microseconds since 1970.
-    pub revoked_at: Option<i64>,
+row! {
+    /// A row of `api_keys`.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct KeyRow {
+        /// UUID version 7.
+        pub id: Uuid,
+        /// Whose it is.
+        pub tenant_id: String,
+        /// Who holds it.
+        pub user_id: Uuid,
+        /// What people call it.
+        pub name: String,
+        /// `key` or `login`.
+        pub kind: String,
+        /// Its first characters.
+        pub hint: String,
+        /// SHA-256 of the key.
+        pub hash: Vec<u8>,
+        /// What it may be used for, an object.
+        pub scopes: Json<Value>,
+        /// The most it may be used as.
+        pub role: String,
+        /// Microseconds since 1970.
+        pub created_at: i64,
+        /// Microseconds since 1970; none: it does not expire.
+        pub expires_at: Option<i64>,
+        /// Microseconds since 1970.
+        pub last_used_at: Option<i64>,
+        /// Microseconds since 1970.
+        pub revoked_at: Option<i64>,
+    }
 }
 
-/// A key with what authentication must know of its holder.
-#[derive(Debug, Clone, sqlx::FromRow)]
-pub struct HeldKeyRow {
-    /// The key.
-    #[sqlx(flatten)]
-    pub key: KeyRow,
-    /// The holder's name.
-    pub username: String,
-    /// The holder's role.
-    pub user_role: String,
-    /// How the holder stands: `active`, or why not.
-    pub user_state: String,
+row! {
+    /// A key with what authentication must know of its holder.
+    #[derive(Debug, Clone)]
+    pub struct HeldKeyRow {
+        rows {
+            /// The key.
+            pub key: KeyRow,
+        }
+        /// The holder's name.
+        pub username: String,
+        /// The holder's role.
+        pub user_role: String,
+        /// How the holder stands: `active`, or why not.
+        pub user_state: String,
+    }
 }
 
 /// Most keys that signing in may leave alive for one user; older ones give way.

@@ -5,50 +5,54 @@ use uuid::Uuid;
 
 use super::{Store, StoreError};
 
-/// An access token that is good, with what stands behind it.
-#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
-pub struct LiveTokenRow {
-    /// Its grant.
-    pub grant_id: Uuid,
-    /// Whose tenant.
-    pub tenant_id: String,
-    /// Whose account.
-    pub user_id: Uuid,
-    /// The account's name.
-    pub username: String,
-    /// Who vouches for the account; none: this gateway.
-    pub issuer: Option<String>,
-    /// Its name there.
-    pub subject: Option<String>,
-    /// The account's role.
-    pub role: String,
-    /// How the account stands: `active` or why not.
-    pub state: String,
-    /// `client`, `service` or `browser`.
-    pub kind: String,
-    /// The client's name, for people.
-    pub client_name: Option<String>,
-    /// The URI that it is good for.
-    pub resource: Option<String>,
-    /// Separated by spaces.
-    pub scopes: String,
-    /// Microseconds since 1970.
-    pub expires_at: i64,
-    /// Thumbprint of the key that it is bound to.
-    pub jkt: Option<Vec<u8>>,
+row! {
+    /// An access token that is good, with what stands behind it.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct LiveTokenRow {
+        /// Its grant.
+        pub grant_id: Uuid,
+        /// Whose tenant.
+        pub tenant_id: String,
+        /// Whose account.
+        pub user_id: Uuid,
+        /// The account's name.
+        pub username: String,
+        /// Who vouches for the account; none: this gateway.
+        pub issuer: Option<String>,
+        /// Its name there.
+        pub subject: Option<String>,
+        /// The account's role.
+        pub role: String,
+        /// How the account stands: `active` or why not.
+        pub state: String,
+        /// `client`, `service` or `browser`.
+        pub kind: String,
+        /// The client's name, for people.
+        pub client_name: Option<String>,
+        /// The URI that it is good for.
+        pub resource: Option<String>,
+        /// Separated by spaces.
+        pub scopes: String,
+        /// Microseconds since 1970.
+        pub expires_at: i64,
+        /// Thumbprint of the key that it is bound to.
+        pub jkt: Option<Vec<u8>>,
+    }
 }
 
-/// The part of an account that decides what its tokens may.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct StandingRow {
-    /// The account.
-    pub id: Uuid,
-    /// Its name.
-    pub username: String,
-    /// Its role.
-    pub role: String,
-    /// How it stands: `active` or why not.
-    pub state: String,
+row! {
+    /// The part of an account that decides what its tokens may.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct StandingRow {
+        /// The account.
+        pub id: Uuid,
+        /// Its name.
+        pub username: String,
+        /// Its role.
+        pub role: String,
+        /// How it stands: `active` or why not.
+        pub state: String,
+    }
 }
 
 const LIVE: &str =

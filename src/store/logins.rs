@@ -5,29 +5,31 @@ use uuid::Uuid;
 use super::{Store, StoreError};
 use crate::id::TenantId;
 
-/// A row of `logins`.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct LoginRow {
-    /// UUID version 7.
-    pub id: Uuid,
-    /// Whose it is.
-    pub tenant_id: String,
-    /// Whom it is for.
-    pub user_id: Uuid,
-    /// The provider's name.
-    pub provider: String,
-    /// The provider's tokens, sealed.
-    pub tokens: Option<Vec<u8>>,
-    /// `active`, `needs_interaction` or `dead`.
-    pub state: String,
-    /// Why it is not active.
-    pub reason: Option<String>,
-    /// What the provider wants to see at the next sign-in.
-    pub claims: Option<String>,
-    /// Microseconds since 1970.
-    pub created_at: i64,
-    /// Microseconds since 1970.
-    pub checked_at: i64,
+row! {
+    /// A row of `logins`.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct LoginRow {
+        /// UUID version 7.
+        pub id: Uuid,
+        /// Whose it is.
+        pub tenant_id: String,
+        /// Whom it is for.
+        pub user_id: Uuid,
+        /// The provider's name.
+        pub provider: String,
+        /// The provider's tokens, sealed.
+        pub tokens: Option<Vec<u8>>,
+        /// `active`, `needs_interaction` or `dead`.
+        pub state: String,
+        /// Why it is not active.
+        pub reason: Option<String>,
+        /// What the provider wants to see at the next sign-in.
+        pub claims: Option<String>,
+        /// Microseconds since 1970.
+        pub created_at: i64,
+        /// Microseconds since 1970.
+        pub checked_at: i64,
+    }
 }
 
 impl Store {

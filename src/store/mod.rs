@@ -100,6 +100,9 @@ pub(crate) use on;
 /// Moves the registry's revision.
 const MOVE: &str = "UPDATE counters SET value = value + 1 WHERE name = 'registry_revision'";
 
+#[macro_use]
+mod row;
+
 pub mod announcements;
 pub mod assertions;
 pub mod authorizations;
@@ -112,6 +115,7 @@ pub mod keys;
 pub mod live_tokens;
 pub mod logins;
 pub mod look;
+mod migrations;
 pub mod oauth_clients;
 pub mod people;
 pub mod servers;
@@ -225,7 +229,7 @@ impl Store {
             _ => Db::Postgres(open_postgres(url, most).await?),
         };
         let store = Self { db };
-        let migrator = sqlx::migrate!("./migrations");
+        let migrator = migrations::migrator();
         on!(read store, db => migrator.run(db).await?);
         store.date_first_start().await?;
         Ok(store)

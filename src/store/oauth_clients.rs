@@ -7,29 +7,31 @@ use super::users::UserRow;
 use super::{Json, Store, StoreError};
 use crate::id::TenantId;
 
-/// A row of `oauth_clients`, with the role of its account.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct ClientRow {
-    /// UUID version 7.
-    pub id: Uuid,
-    /// Whose it is.
-    pub tenant_id: String,
-    /// What it calls itself by on the wire; unique in all tenants.
-    pub client_id: String,
-    /// What people call it.
-    pub name: String,
-    /// What it is made of.
-    pub spec: Json<serde_json::Value>,
-    /// The account as which it acts on its own.
-    pub user_id: Option<Uuid>,
-    /// Microseconds since 1970.
-    pub created_at: i64,
-    /// Microseconds since 1970; greater with every change.
-    pub updated_at: i64,
-    /// The role of that account.
-    pub user_role: Option<String>,
-    /// Its state.
-    pub user_state: Option<String>,
+row! {
+    /// A row of `oauth_clients`, with the role of its account.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct ClientRow {
+        /// UUID version 7.
+        pub id: Uuid,
+        /// Whose it is.
+        pub tenant_id: String,
+        /// What it calls itself by on the wire; unique in all tenants.
+        pub client_id: String,
+        /// What people call it.
+        pub name: String,
+        /// What it is made of.
+        pub spec: Json<serde_json::Value>,
+        /// The account as which it acts on its own.
+        pub user_id: Option<Uuid>,
+        /// Microseconds since 1970.
+        pub created_at: i64,
+        /// Microseconds since 1970; greater with every change.
+        pub updated_at: i64,
+        /// The role of that account.
+        pub user_role: Option<String>,
+        /// Its state.
+        pub user_state: Option<String>,
+    }
 }
 
 const SELECT: &str = "SELECT c.*, u.role AS user_role, u.state AS user_state

@@ -7,29 +7,31 @@ use uuid::Uuid;
 use super::{Store, StoreError};
 use crate::id::TenantId;
 
-/// A row of `servers`.
-#[derive(Debug, Clone, sqlx::FromRow)]
-pub struct ServerRow {
-    /// UUID version 7.
-    pub id: Uuid,
-    /// Whose it is.
-    pub tenant_id: String,
-    /// Who registered it.
-    pub owner_id: Option<Uuid>,
-    /// Unique in the tenant.
-    pub slug: String,
-    /// The description, an object without secrets.
-    pub spec: Json<Value>,
-    /// Header values and environment, sealed.
-    pub secrets: Option<Vec<u8>>,
-    /// Whether calls are let through.
-    pub enabled: bool,
-    /// Counts changes, from 1.
-    pub revision: i64,
-    /// Microseconds since 1970.
-    pub created_at: i64,
-    /// Microseconds since 1970.
-    pub updated_at: i64,
+row! {
+    /// A row of `servers`.
+    #[derive(Debug, Clone)]
+    pub struct ServerRow {
+        /// UUID version 7.
+        pub id: Uuid,
+        /// Whose it is.
+        pub tenant_id: String,
+        /// Who registered it.
+        pub owner_id: Option<Uuid>,
+        /// Unique in the tenant.
+        pub slug: String,
+        /// The description, an object without secrets.
+        pub spec: Json<Value>,
+        /// Header values and environment, sealed.
+        pub secrets: Option<Vec<u8>>,
+        /// Whether calls are let through.
+        pub enabled: bool,
+        /// Counts changes, from 1.
+        pub revision: i64,
+        /// Microseconds since 1970.
+        pub created_at: i64,
+        /// Microseconds since 1970.
+        pub updated_at: i64,
+    }
 }
 
 /// One change of a tenant's servers.

@@ -36,15 +36,17 @@ pub struct TenantChange<'a> {
     pub directories: Option<&'a [Uuid]>,
 }
 
-/// How much a tenant holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
-pub struct Holdings {
-    /// Accounts, those of clients included.
-    pub accounts: i64,
-    /// Servers.
-    pub servers: i64,
-    /// Registered OAuth clients.
-    pub clients: i64,
+row! {
+    /// How much a tenant holds.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Holdings {
+        /// Accounts, those of clients included.
+        pub accounts: i64,
+        /// Servers.
+        pub servers: i64,
+        /// Registered OAuth clients.
+        pub clients: i64,
+    }
 }
 
 type Row = (String, String, String, i64, i64);

@@ -8,31 +8,33 @@ use uuid::Uuid;
 use super::{Db, Store, StoreError};
 use crate::id::TenantId;
 
-/// A row of `sign_in_traces`.
-#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
-pub struct TraceRow {
-    /// UUID version 7.
-    pub id: Uuid,
-    /// Whose it is, as far as known.
-    pub tenant_id: Option<String>,
-    /// Who it was, as far as known.
-    pub user_id: Option<Uuid>,
-    /// What the person is called, lower case.
-    pub username: Option<String>,
-    /// Which client, as it is shown.
-    pub client_id: Option<String>,
-    /// What the client calls itself.
-    pub client_name: Option<String>,
-    /// The grant that came of it.
-    pub grant_id: Option<Uuid>,
-    /// `under_way`, `success`, `failure` or `abandoned`.
-    pub outcome: String,
-    /// An object with what happened.
-    pub steps: Json<Value>,
-    /// Microseconds since 1970.
-    pub started_at: i64,
-    /// Microseconds since 1970.
-    pub updated_at: i64,
+row! {
+    /// A row of `sign_in_traces`.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct TraceRow {
+        /// UUID version 7.
+        pub id: Uuid,
+        /// Whose it is, as far as known.
+        pub tenant_id: Option<String>,
+        /// Who it was, as far as known.
+        pub user_id: Option<Uuid>,
+        /// What the person is called, lower case.
+        pub username: Option<String>,
+        /// Which client, as it is shown.
+        pub client_id: Option<String>,
+        /// What the client calls itself.
+        pub client_name: Option<String>,
+        /// The grant that came of it.
+        pub grant_id: Option<Uuid>,
+        /// `under_way`, `success`, `failure` or `abandoned`.
+        pub outcome: String,
+        /// An object with what happened.
+        pub steps: Json<Value>,
+        /// Microseconds since 1970.
+        pub started_at: i64,
+        /// Microseconds since 1970.
+        pub updated_at: i64,
+    }
 }
 
 /// Which rows to list; what is none does not matter.

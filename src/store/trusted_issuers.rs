@@ -5,21 +5,23 @@ use uuid::Uuid;
 use super::{Json, Store, StoreError};
 use crate::id::TenantId;
 
-/// A row of `trusted_issuers`.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct TrustRow {
-    /// UUID version 7.
-    pub id: Uuid,
-    /// Who trusts.
-    pub tenant_id: String,
-    /// Unique in the tenant.
-    pub name: String,
-    /// As it writes itself; unique in the tenant.
-    pub issuer: String,
-    /// What the trust is made of.
-    pub spec: Json<serde_json::Value>,
-    /// Microseconds since 1970.
-    pub created_at: i64,
+row! {
+    /// A row of `trusted_issuers`.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct TrustRow {
+        /// UUID version 7.
+        pub id: Uuid,
+        /// Who trusts.
+        pub tenant_id: String,
+        /// Unique in the tenant.
+        pub name: String,
+        /// As it writes itself; unique in the tenant.
+        pub issuer: String,
+        /// What the trust is made of.
+        pub spec: Json<serde_json::Value>,
+        /// Microseconds since 1970.
+        pub created_at: i64,
+    }
 }
 
 impl Store {

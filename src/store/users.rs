@@ -7,33 +7,35 @@ use super::keys::END_LOGINS;
 use super::{Store, StoreError};
 use crate::id::TenantId;
 
-/// A row of `users`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, sqlx::FromRow)]
-pub struct UserRow {
-    /// UUID version 7.
-    pub id: Uuid,
-    /// Whose it is.
-    pub tenant_id: String,
-    /// Lower case, unique in the tenant.
-    pub username: String,
-    /// PHC string; none for an account that cannot sign in by password.
-    pub password_hash: Option<String>,
-    /// `admin`, `tenant_admin`, `server_owner` or `user`.
-    pub role: String,
-    /// `active` or `disabled`.
-    pub state: String,
-    /// The identity provider that vouches for the account; none for an account of this gateway.
-    pub issuer: Option<String>,
-    /// The name that never changes there.
-    pub subject: Option<String>,
-    /// What pages call the person.
-    pub display_name: Option<String>,
-    /// The person's directory at Entra, a GUID in lower case.
-    pub directory: Option<String>,
-    /// Microseconds since 1970.
-    pub created_at: i64,
-    /// Microseconds since 1970.
-    pub updated_at: i64,
+row! {
+    /// A row of `users`.
+    #[derive(Debug, Clone, Default, PartialEq, Eq)]
+    pub struct UserRow {
+        /// UUID version 7.
+        pub id: Uuid,
+        /// Whose it is.
+        pub tenant_id: String,
+        /// Lower case, unique in the tenant.
+        pub username: String,
+        /// PHC string; none for an account that cannot sign in by password.
+        pub password_hash: Option<String>,
+        /// `admin`, `tenant_admin`, `server_owner` or `user`.
+        pub role: String,
+        /// `active` or `disabled`.
+        pub state: String,
+        /// The identity provider that vouches for the account; none for an account of this gateway.
+        pub issuer: Option<String>,
+        /// The name that never changes there.
+        pub subject: Option<String>,
+        /// What pages call the person.
+        pub display_name: Option<String>,
+        /// The person's directory at Entra, a GUID in lower case.
+        pub directory: Option<String>,
+        /// Microseconds since 1970.
+        pub created_at: i64,
+        /// Microseconds since 1970.
+        pub updated_at: i64,
+    }
 }
 
 /// What of a user changes; what is none stays.

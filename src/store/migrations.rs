@@ -1,0 +1,45 @@
+//! The steps that bring the tables up to date, in order: the files of `migrations/`, within the program.
+
+use sqlx::SqlSafeStr as _;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+
+macro_rules! steps {
+    ($($version:literal $about:literal,)*) => {
+        [$(($version, $about, include_str!(concat!("../../migrations/", $version, "_", $about, ".sql"))),)*]
+    };
+}
+
+/// Each by when it was written and what it is about, which together name its file, and with its text.
+#[expect(clippy::unreadable_literal, reason = "as in the names of the files")]
+const STEPS: [(i64, &str, &str); 9] = steps![
+    20260101000000 "registry",
+    20260201000000 "sign_in",
+    20260301000000 "trusted_issuers",
+    20260302000000 "directories",
+    20260312000000 "sign_in_traces",
+    20260320000000 "lapsed",
+    20260327000000 "waiting",
+    20260401000000 "bound_tokens",
+    20260408000000 "trace_of_code",
+];
+
+/// Takes those that a database has not taken yet.
+pub(super) fn migrator() -> Migrator {
+    let step = |(version, about, text): (i64, &str, &'static str)| {
+        Migration::new(version, about.replace('_', " ").into(), MigrationType::Simple, text.into_sql_str(), false)
+    };
+    Migrator::with_migrations(STEPS.map(step).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_is_a_step_and_in_order() {
+        let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations")).unwrap();
+        let mut files: Vec<_> = folder.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        files.sort();
+        assert_eq!(STEPS.map(|(version, about, _)| format!("{version}_{about}.sql")).to_vec(), files);
+    }
+}
