@@ -277,8 +277,29 @@ pub fn message_parse(data: &[u8]) -> bool {
         (None, _, None) => Shape::Error,
     };
     assert_eq!(message.shape(), shape);
-    let body = find("params").or(find("result")).or(find("error")).map(str::as_bytes);
+    let body = match shape {
+        Shape::Request | Shape::Notification => find("params"),
+        Shape::Result => find("result"),
+        Shape::Error => find("error"),
+    };
+    let inner = body.and_then(|body| serde_json::from_str::<Members>(body).ok()).map(|members| members.0);
+    // Where the oracle reads none, it is no object, or one that the oracle cannot read.
+    for name in ["name", "_meta", "isError", "other"].into_iter().filter(|_| inner.is_some()) {
+        let inner = inner.iter().flatten().find(|(other, _)| other == name).map(|(_, raw)| raw.get().as_bytes());
+        assert_eq!(message.member(name), inner, "{name}");
+    }
+    let body = body.map(str::as_bytes);
     assert_eq!(message.body(), body);
+    if let Some(name) = message.member("name").filter(|name| name.starts_with(b"\"")) {
+        let changed = message.with_text(name, "an\"other");
+        let again = Message::parse(changed.bytes().clone()).expect("still a message");
+        assert_eq!(again.text("name").as_deref(), Some("an\"other"));
+        let parts = |message: &Message| {
+            [message.id(), message.body(), message.member("_meta"), message.member("isError")]
+                .map(|part| part.map(<[u8]>::to_vec))
+        };
+        assert_eq!((parts(&changed), changed.method()), (parts(&again), again.method()));
+    }
     if let Some(id) = message.id() {
         let renamed = message.with_id(b"\"another\"");
         let again = Message::parse(renamed).expect("still a message");
