@@ -11,11 +11,13 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::FutureExt as _;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
-use mcp_registry_gateway::access::{Direct, Opening, Role};
+use mcp_registry_gateway::access::{Direct, KeyRing, Opening, Role};
+use mcp_registry_gateway::app::assemble;
 use mcp_registry_gateway::config::{DotEnv, Settings};
-use mcp_registry_gateway::crypto::{TokenKind, new_token};
+use mcp_registry_gateway::crypto::{MasterKey, Sealer, TokenKind, new_token};
+use mcp_registry_gateway::grants::resource::Issuer;
 use mcp_registry_gateway::id::TenantId;
-use mcp_registry_gateway::serve;
+use mcp_registry_gateway::store::Store;
 use mcp_registry_gateway::web::caller::authenticate;
 use mcp_registry_gateway::web::proof::Sent;
 use time::{Duration, OffsetDateTime};
@@ -27,9 +29,14 @@ const LIVE: [usize; 2] = [1, 100_000];
 fn token_check(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let folder = std::env::temp_dir().join(format!("mcp-gateway-bench-{}", Uuid::now_v7()));
-    let args = ["--port=0".to_owned(), format!("--data-dir={}", folder.display()), "--log=error".to_owned()];
-    let settings = Settings::from_args(args, &DotEnv::default()).unwrap();
-    let (app, _running) = runtime.block_on(serve::start(settings)).unwrap();
+    let settings = Settings::from_args(&[] as &[&str], &DotEnv::default()).unwrap();
+    // Without the jobs of a gateway that runs, which forget tokens of accounts that there are not.
+    let _guard = runtime.enter();
+    std::fs::create_dir(&folder).unwrap();
+    let url = format!("sqlite://{}", folder.join("gateway.db").display());
+    let store = runtime.block_on(Store::connect(&url, 1)).unwrap();
+    let issuer = Issuer::new(None, false, "127.0.0.1:8001".parse().unwrap());
+    let app = assemble(settings, issuer, store, Sealer::new(&MasterKey::generate()), KeyRing::empty()).unwrap();
 
     let mut group = criterion.benchmark_group("token check");
     group.throughput(Throughput::Elements(1));
