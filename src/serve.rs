@@ -7,7 +7,10 @@ mod first_key;
 mod front;
 mod listener;
 mod reader;
+mod rounds;
+mod socket;
 mod tls;
+mod uptake;
 mod watch;
 mod workers;
 

@@ -1,9 +1,12 @@
-//! One connection: TLS where it is set, HTTP/1.1 or HTTP/2, its timer, and the end of both.
+//! One connection: TLS where it is set, HTTP/1.1 or HTTP/2, and its end.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
 
 use http::Request;
 use hyper::body::Incoming;
@@ -13,14 +16,17 @@ use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Ground;
 use super::reader::Answer;
-use super::watch::{Hanging, PREFACE, Pulse, Verdict, Watched, pace};
+use super::socket::{Showing, Socket};
+use super::uptake::Slot;
+use super::watch::{PREFACE, Pulse, Verdict};
+use super::workers::Seat;
 use crate::config::Limits;
 use crate::telemetry::{Counter, Gauge, Metrics};
 use crate::web::Door;
@@ -33,7 +39,7 @@ const LEAST_BUFFER: usize = 8 * 1024;
 /// What connections share.
 pub(super) struct Host {
     door: Door,
-    limits: Limits,
+    pub(super) limits: Limits,
     metrics: Arc<Metrics>,
     open: Arc<Gauge>,
     acceptor: Option<TlsAcceptor>,
@@ -43,7 +49,7 @@ pub(super) struct Host {
     pub(super) places: Arc<Semaphore>,
     pub(super) tasks: TaskTracker,
     pub(super) shutdown: CancellationToken,
-    cut: CancellationToken,
+    pub(super) cut: CancellationToken,
 }
 
 tokio::task_local! {
@@ -82,7 +88,7 @@ impl Host {
         // The head's time is ours to watch (`watch`): hyper's own would also end connections that only rest.
         http.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(head);
         // Whether a client has gone away hyper finds out by reading ahead, which takes a second read buffer for each request that
-        // runs. Without TLS it shows below (`watch`).
+        // runs. Without TLS it shows below (`socket`).
         http.http1().half_close(acceptor.is_none());
         http.http2()
             .timer(TokioTimer::new())
@@ -113,22 +119,27 @@ impl Host {
 }
 
 /// Serves one accepted socket to its end. `place` is its place under the cap.
-pub(super) async fn serve(host: Arc<Host>, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
+pub(super) async fn serve(
+    host: Arc<Host>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: OwnedSemaphorePermit,
+    seat: Seat,
+) {
     let _place = place;
     let _open = host.open.hold();
     match &host.acceptor {
         None => {
-            let pulse = Pulse::new();
             if let Some(only) = is_http_1(&host, &stream).await {
-                http(&host, stream, peer, pulse, only).await;
+                http(&host, stream, peer, &seat, only).await;
             }
         }
         // Boxed, so that a connection without TLS does not carry the room for one with it.
-        Some(acceptor) => Box::pin(https(&host, acceptor, stream, peer)).await,
+        Some(acceptor) => Box::pin(https(&host, acceptor, stream, peer, &seat)).await,
     }
 }
 
-async fn https(host: &Arc<Host>, acceptor: &TlsAcceptor, stream: TcpStream, peer: SocketAddr) {
+async fn https(host: &Arc<Host>, acceptor: &TlsAcceptor, stream: TcpStream, peer: SocketAddr, seat: &Seat) {
     let handshake = timeout(host.limits.header_read_timeout, acceptor.accept(stream));
     let shaken = tokio::select! {
         () = host.shutdown.cancelled() => return,
@@ -137,7 +148,7 @@ async fn https(host: &Arc<Host>, acceptor: &TlsAcceptor, stream: TcpStream, peer
     match shaken {
         Ok(Ok(stream)) => {
             let only = stream.get_ref().1.alpn_protocol() == Some(&b"http/1.1"[..]);
-            http(host, stream, peer, Pulse::new(), only).await;
+            http(host, stream, peer, seat, only).await;
         }
         Ok(Err(error)) => {
             tracing::debug!(%peer, %error, "TLS handshake");
@@ -166,11 +177,13 @@ async fn is_http_1(host: &Host, stream: &TcpStream) -> Option<bool> {
     }
 }
 
-async fn http<T>(host: &Arc<Host>, stream: T, peer: SocketAddr, pulse: Arc<Pulse>, only_http_1: bool)
+async fn http<T>(host: &Arc<Host>, stream: T, peer: SocketAddr, seat: &Seat, only_http_1: bool)
 where
-    T: AsyncRead + AsyncWrite + Hanging + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Showing + Unpin + Send + 'static,
 {
-    let io = TokioIo::new(Watched { stream, pulse: Arc::clone(&pulse) });
+    let pulse = Pulse::new();
+    let slot = Slot::new(Arc::clone(&seat.uptake));
+    let io = TokioIo::new(Socket { stream, pulse: Arc::clone(&pulse), slot });
     let service = {
         let (door, pulse) = (host.door.clone(), Arc::clone(&pulse));
         service_fn(move |request: Request<Incoming>| {
@@ -184,45 +197,44 @@ where
     };
     let builder = if only_http_1 { &host.http_1 } else { &host.http };
     let mut connection = pin!(builder.serve_connection(io, service));
-    let mut timer = pin!(sleep(pace(&host.limits)));
-    // Children of the tokens: looking at one takes a lock, which must not be every connection's.
-    let (stop, cut) = (host.shutdown.child_token(), host.cut.child_token());
-    let (mut stop, mut cut) = (pin!(stop.cancelled()), pin!(cut.cancelled()));
-    // Told to close when it next rests: because the process stops, or because it rested too long.
-    let (mut stopping, mut rested) = (false, false);
-    loop {
-        tokio::select! {
-            biased;
-            ended = connection.as_mut() => {
+    seat.rounds.include(&pulse);
+    if host.shutdown.is_cancelled() {
+        // Its thread may have told all others already.
+        pulse.call();
+    }
+    // Since when it is to close as soon as it rests: because the process stops, or because it rested too long.
+    let mut closing = None;
+    poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
                 if let Err(error) = ended {
                     tracing::debug!(%peer, error, "connection");
                 }
-                return;
+                return Poll::Ready(());
             }
-            () = stop.as_mut(), if !stopping => {
-                stopping = true;
-                connection.as_mut().graceful_shutdown();
+            if !pulse.is_called(cx) {
+                return Poll::Pending;
             }
-            () = cut.as_mut(), if stopping => return,
-            () = timer.as_mut() => {
-                for _ in 0..pulse.reset_slow(&host.limits) {
-                    tracing::debug!(%peer, "stream reset: its reader makes no room");
-                    host.cut_for("slow_reader");
+            let verdict = pulse.verdict(&host.limits);
+            if host.cut.is_cancelled() {
+                return Poll::Ready(());
+            }
+            if let Verdict::Cut(reason) = verdict {
+                tracing::debug!(%peer, reason, "connection cut off");
+                host.cut_for(reason);
+                return Poll::Ready(());
+            }
+            match closing {
+                None if verdict == Verdict::Idle || host.shutdown.is_cancelled() => {
+                    closing = Some(Instant::now());
+                    connection.as_mut().graceful_shutdown();
                 }
-                match pulse.verdict(&host.limits) {
-                    Verdict::Wait(left) => timer.as_mut().reset(Instant::now() + left),
-                    Verdict::Idle if !rested => {
-                        rested = true;
-                        connection.as_mut().graceful_shutdown();
-                        timer.as_mut().reset(Instant::now() + host.limits.header_read_timeout);
-                    }
-                    Verdict::Idle => return,
-                    Verdict::Cut(reason) => {
-                        tracing::debug!(%peer, reason, "connection cut off");
-                        return host.cut_for(reason);
-                    }
+                Some(since) if verdict == Verdict::Idle && since.elapsed() >= host.limits.header_read_timeout => {
+                    return Poll::Ready(());
                 }
+                _ => {}
             }
         }
-    }
+    })
+    .await;
 }

@@ -60,8 +60,9 @@ impl Front {
         let Self { socket, address, acceptor, workers } = self;
         let door = Door::new(&ground.settings, Arc::clone(&ground.metrics), surfaces);
         let cut = CancellationToken::new();
-        let host = connection::Host::new(ground, door, acceptor, cut.clone());
-        ground.tasks.spawn(listener::accept(socket, Arc::new(host), Arc::clone(&workers)));
+        let host = Arc::new(connection::Host::new(ground, door, acceptor, cut.clone()));
+        workers.look_after(&host);
+        ground.tasks.spawn(listener::accept(socket, host, Arc::clone(&workers)));
         Running {
             address,
             url,

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::connection::{Host, serve};
-use super::workers::{Busy, Seat, Workers};
+use super::workers::{Seat, Workers};
 
 /// Connections that the kernel keeps while the loop is busy.
 const BACKLOG: u32 = 1024;
@@ -40,8 +40,9 @@ pub(super) async fn accept(listener: TcpListener, host: Arc<Host>, workers: Arc<
                         if stream.set_nodelay(true).is_ok()
                             && let Ok(stream) = stream.into_std()
                         {
-                            let Seat { handle, busy } = workers.seat();
-                            host.tasks.spawn_on(seated(Arc::clone(&host), stream, peer, place, busy), &handle);
+                            let seat = workers.seat();
+                            let handle = seat.handle.clone();
+                            host.tasks.spawn_on(seated(Arc::clone(&host), stream, peer, place, seat), &handle);
                         }
                     }
                     Err(_) => refuse(&host, stream),
@@ -68,10 +69,10 @@ async fn seated(
     stream: std::net::TcpStream,
     peer: SocketAddr,
     place: OwnedSemaphorePermit,
-    _busy: Busy,
+    seat: Seat,
 ) {
     match TcpStream::from_std(stream) {
-        Ok(stream) => serve(host, stream, peer, place).await,
+        Ok(stream) => serve(host, stream, peer, place, seat).await,
         Err(error) => tracing::warn!(%error, "an accepted connection cannot be watched"),
     }
 }

@@ -1,19 +1,17 @@
 //! The pulse of one connection: whether a request runs, since when nothing does, how long a head has been coming in or an
-//! answer going nowhere. One timer a connection reads it; requests only set marks, so none of them arms a timer.
+//! answer going nowhere. Requests and the socket only set marks, none of them arms a timer; the thread's round (`rounds`) reads
+//! them now and then.
 //!
 //! Over HTTP/1.1 bytes that come while nothing runs are a head, and an answer that nobody reads blocks the socket. HTTP/2
 //! differs in both: pings and windows come at any time, and each answer waits for a window of its own (`reader`).
 
-use std::io::{Error, ErrorKind, IoSlice};
-use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
+use Ordering::Relaxed;
+use futures_util::task::AtomicWaker;
 
 use super::reader::Turn;
 use crate::config::Limits;
@@ -37,13 +35,17 @@ pub(super) struct Pulse {
     preface: AtomicUsize,
     /// The answers that wait for windows of their own.
     turns: Mutex<Vec<Weak<Turn>>>,
+    /// Whether the connection is to look at its state.
+    called: AtomicBool,
+    /// Its task.
+    task: AtomicWaker,
 }
 
-/// What the timer is to do.
+/// What is to be done with a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Look again after so long.
-    Wait(Duration),
+    /// Nothing yet.
+    Wait,
     /// Unused for as long as it may be.
     Idle,
     /// Too slow; the word is a metric label.
@@ -61,6 +63,8 @@ impl Pulse {
             blocked: AtomicU64::new(0),
             preface: AtomicUsize::new(0),
             turns: Mutex::default(),
+            called: AtomicBool::new(false),
+            task: AtomicWaker::new(),
         })
     }
 
@@ -68,7 +72,8 @@ impl Pulse {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX - 1)
     }
 
-    fn heard(&self, bytes: &[u8]) {
+    /// Bytes have come.
+    pub(super) fn heard(&self, bytes: &[u8]) {
         if !self.is_http_2(bytes) && self.running.load(Relaxed) == 0 && !self.heading.swap(true, Relaxed) {
             self.since.store(self.now(), Relaxed);
         }
@@ -116,7 +121,8 @@ impl Pulse {
         turns.iter().filter(late).count()
     }
 
-    fn wrote(&self, done: bool) {
+    /// The socket took something, or would not.
+    pub(super) fn wrote(&self, done: bool) {
         let blocked = self.blocked.load(Relaxed) != 0;
         if done && blocked {
             self.blocked.store(0, Relaxed);
@@ -131,26 +137,36 @@ impl Pulse {
         Running(Arc::clone(self))
     }
 
-    /// What is due, and if nothing is, when to look again: never later than the shortest of the times, so that what begins
-    /// right after this look is found before it is due.
+    /// What is due.
     pub(super) fn verdict(&self, limits: &Limits) -> Verdict {
-        let now = self.now();
         let (since, most, due) = match self.blocked.load(Relaxed) {
-            0 if self.running.load(Relaxed) > 0 => return Verdict::Wait(pace(limits)),
+            0 if self.running.load(Relaxed) > 0 => return Verdict::Wait,
             0 if self.heading.load(Relaxed) => {
                 (self.since.load(Relaxed), limits.header_read_timeout, Verdict::Cut("slow_head"))
             }
             0 => (self.since.load(Relaxed), limits.keep_alive, Verdict::Idle),
             blocked => (blocked - 1, limits.write_timeout, Verdict::Cut("slow_reader")),
         };
-        let left = most.saturating_sub(Duration::from_millis(now.saturating_sub(since)));
-        if left.is_zero() { due } else { Verdict::Wait(left.min(pace(limits))) }
+        let past = Duration::from_millis(self.now().saturating_sub(since));
+        if past >= most { due } else { Verdict::Wait }
     }
-}
 
-/// The longest pause between two looks.
-pub(super) fn pace(limits: &Limits) -> Duration {
-    limits.header_read_timeout.min(limits.keep_alive).min(limits.write_timeout)
+    /// Has the connection look at its state.
+    pub(super) fn call(&self) {
+        self.called.store(true, Ordering::Release);
+        self.task.wake();
+    }
+
+    /// Whether it was called since the last look; wakes the task when it is.
+    pub(super) fn is_called(&self, cx: &Context<'_>) -> bool {
+        self.task.register(cx.waker());
+        self.called.load(Relaxed) && self.called.swap(false, Ordering::Acquire)
+    }
+
+    /// Whether a request runs.
+    pub(super) fn is_running(&self) -> bool {
+        self.running.load(Relaxed) > 0
+    }
 }
 
 /// A request that runs, its answer included.
@@ -169,84 +185,6 @@ impl Drop for Running {
         self.0.heading.store(false, Relaxed);
         self.0.since.store(self.0.now(), Relaxed);
         self.0.running.fetch_sub(1, Relaxed);
-    }
-}
-
-/// What may tell that the client has gone away while its request runs.
-pub(super) trait Hanging {
-    /// Whether the client is seen to send nothing more. Wakes the task when that changes.
-    fn hung_up(&self, cx: &mut Context<'_>) -> bool;
-}
-
-impl Hanging for TcpStream {
-    fn hung_up(&self, cx: &mut Context<'_>) -> bool {
-        // Most of the time nothing has come since the request, which is known without asking the kernel.
-        if self.poll_read_ready(cx).is_pending() {
-            return false;
-        }
-        let ready = pin!(self.ready(Interest::READABLE));
-        matches!(ready.poll(cx), Poll::Ready(Ok(ready)) if ready.is_read_closed())
-    }
-}
-
-impl Hanging for TlsStream<TcpStream> {
-    fn hung_up(&self, _: &mut Context<'_>) -> bool {
-        false
-    }
-}
-
-/// A connection whose reads and writes set the marks.
-pub(super) struct Watched<T> {
-    pub(super) stream: T,
-    pub(super) pulse: Arc<Pulse>,
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<(), Error>> {
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.pulse.heard(&buf.filled()[before..]);
-        }
-        read
-    }
-}
-
-impl<T: AsyncWrite + Hanging + Unpin> AsyncWrite for Watched<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, Error>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.pulse.wrote(written.is_ready());
-        written
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<Result<usize, Error>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
-        self.pulse.wrote(written.is_ready());
-        written
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    /// Called at each look at the connection, whether there is something to flush or not.
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if self.pulse.running.load(Relaxed) > 0 && self.stream.hung_up(cx) {
-            return Poll::Ready(Err(ErrorKind::ConnectionAborted.into()));
-        }
-        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        if flushed.is_pending() {
-            self.pulse.wrote(false);
-        }
-        flushed
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -270,13 +208,13 @@ mod tests {
     fn a_head_has_ten_seconds_and_an_unused_connection_longer() {
         let limits = limits(&[]);
         let pulse = later(Pulse::new(), 9);
-        assert!(matches!(pulse.verdict(&limits), Verdict::Wait(_)));
+        assert!(matches!(pulse.verdict(&limits), Verdict::Wait));
         assert_eq!(later(pulse, 2).verdict(&limits), Verdict::Cut("slow_head"));
 
         let pulse = Pulse::new();
         drop(pulse.run());
         let pulse = later(pulse, 70);
-        assert!(matches!(pulse.verdict(&limits), Verdict::Wait(_)));
+        assert!(matches!(pulse.verdict(&limits), Verdict::Wait));
         pulse.heard(b"G");
         let pulse = later(pulse, 11);
         assert_eq!(pulse.verdict(&limits), Verdict::Cut("slow_head"), "the second head is as bounded as the first");
@@ -299,7 +237,7 @@ mod tests {
         pulse.heard(second);
         let pulse = later(pulse, 70);
         pulse.heard(b"a ping");
-        assert!(matches!(pulse.verdict(&limits), Verdict::Wait(_)));
+        assert!(matches!(pulse.verdict(&limits), Verdict::Wait));
         let pulse = later(pulse, 6);
         pulse.heard(b"a ping");
         assert_eq!(pulse.verdict(&limits), Verdict::Idle, "a ping is no use");
@@ -311,14 +249,14 @@ mod tests {
         let pulse = Pulse::new();
         pulse.running.fetch_add(1, Relaxed);
         let pulse = later(pulse, 3600);
-        assert!(matches!(pulse.verdict(&limits), Verdict::Wait(_)));
+        assert!(matches!(pulse.verdict(&limits), Verdict::Wait));
         pulse.wrote(false);
         let pulse = later(pulse, 59);
-        assert!(matches!(pulse.verdict(&limits), Verdict::Wait(_)));
+        assert!(matches!(pulse.verdict(&limits), Verdict::Wait));
         pulse.wrote(false);
         let pulse = later(pulse, 2);
         assert_eq!(pulse.verdict(&limits), Verdict::Cut("slow_reader"));
         pulse.wrote(true);
-        assert!(matches!(pulse.verdict(&limits), Verdict::Wait(_)));
+        assert!(matches!(pulse.verdict(&limits), Verdict::Wait));
     }
 }

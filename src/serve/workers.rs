@@ -9,14 +9,21 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-/// The threads. They end when this is dropped, and what still ran on them is cut off.
+use super::connection::Host;
+use super::rounds::Rounds;
+use super::uptake::Uptake;
+
+/// The threads, one at least. They end when this is dropped, and what still ran on them is cut off.
 pub(super) struct Workers {
-    each: Vec<Worker>,
+    first: Worker,
+    others: Vec<Worker>,
 }
 
 struct Worker {
     handle: Handle,
     busy: Arc<AtomicUsize>,
+    uptake: Arc<Uptake>,
+    rounds: Arc<Rounds>,
     _stop: oneshot::Sender<()>,
 }
 
@@ -25,11 +32,15 @@ pub(super) struct Seat {
     /// Where to spawn it.
     pub handle: Handle,
     /// To be dropped with it.
-    pub busy: Busy,
+    _busy: Busy,
+    /// What its thread has in hand.
+    pub uptake: Arc<Uptake>,
+    /// What looks after it.
+    pub rounds: Arc<Rounds>,
 }
 
 /// Counts a connection on its thread until dropped.
-pub(super) struct Busy(Arc<AtomicUsize>);
+struct Busy(Arc<AtomicUsize>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
@@ -44,31 +55,51 @@ impl Workers {
             Some(count) => count,
             None => std::thread::available_parallelism()?.get(),
         };
-        let mut each = Vec::with_capacity(count);
-        for number in 0..count.max(1) {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
-            let handle = runtime.handle().clone();
-            let (stop, stopped) = oneshot::channel::<()>();
-            std::thread::Builder::new().name(format!("serve-{number}")).spawn(move || {
-                // Ends when the sender is dropped.
-                let _ = runtime.block_on(stopped);
-                // Blocking work, such as hashing a password, is not waited for.
-                runtime.shutdown_background();
-            })?;
-            each.push(Worker { handle, busy: Arc::default(), _stop: stop });
+        let others = (1..count).map(Worker::start).collect::<io::Result<_>>()?;
+        Ok(Self { first: Worker::start(0)?, others })
+    }
+
+    /// Has each thread look after its connections, until the process cuts them off.
+    pub(super) fn look_after(&self, host: &Arc<Host>) {
+        for worker in std::iter::once(&self.first).chain(&self.others) {
+            let (rounds, host) = (Arc::clone(&worker.rounds), Arc::clone(host));
+            worker.handle.spawn(async move { rounds.make(&host).await });
         }
-        Ok(Self { each })
     }
 
     /// A seat on the thread with the fewest connections.
     pub(super) fn seat(&self) -> Seat {
-        let idlest = self.each.iter().min_by_key(|worker| worker.busy.load(Relaxed));
-        match idlest {
-            Some(worker) => {
-                worker.busy.fetch_add(1, Relaxed);
-                Seat { handle: worker.handle.clone(), busy: Busy(worker.busy.clone()) }
-            }
-            None => Seat { handle: Handle::current(), busy: Busy(Arc::new(AtomicUsize::new(1))) },
+        let each = std::iter::once(&self.first).chain(&self.others);
+        let idlest = each.min_by_key(|worker| worker.busy.load(Relaxed)).unwrap_or(&self.first);
+        idlest.busy.fetch_add(1, Relaxed);
+        Seat {
+            handle: idlest.handle.clone(),
+            _busy: Busy(Arc::clone(&idlest.busy)),
+            uptake: Arc::clone(&idlest.uptake),
+            rounds: Arc::clone(&idlest.rounds),
         }
+    }
+}
+
+impl Worker {
+    fn start(number: usize) -> io::Result<Self> {
+        let uptake = Arc::<Uptake>::default();
+        let resting = Arc::clone(&uptake);
+        let runtime = Builder::new_current_thread().enable_all().on_thread_park(move || resting.rest()).build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let timed = Arc::clone(&uptake);
+        std::thread::Builder::new().name(format!("serve-{number}")).spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    // Ends when the sender is dropped.
+                    _ = stopped => {}
+                    () = timed.keep_time() => {}
+                }
+            });
+            // Blocking work, such as hashing a password, is not waited for.
+            runtime.shutdown_background();
+        })?;
+        Ok(Self { handle, busy: Arc::default(), uptake, rounds: Arc::default(), _stop: stop })
     }
 }

@@ -23,5 +23,6 @@ mod sessions;
 mod shared;
 mod stop;
 mod untouched;
+mod uptake;
 mod visible;
 mod world;

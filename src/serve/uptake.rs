@@ -1,0 +1,260 @@
+//! How many requests a thread has in hand at once. What a request touches is still in the processor's cache when its answer comes
+//! if few others came in between; reading all that have come first, and answering them afterwards, fetches everything from memory
+//! twice. So a thread that has enough in hand reads the next request when it has answered one.
+//!
+//! Nobody waits for somebody's slow server: a thread does not rest while a request waits to be read, and one that never comes to
+//! rest reads more now and then.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+/// Requests that are enough to have in hand.
+const ENOUGH: usize = 16;
+/// How many more are read each time that a thread could rest.
+const AT_REST: usize = 4;
+/// How often [`ENOUGH`] more are read by a thread that does not come to rest.
+const PATIENCE: Duration = Duration::from_millis(10);
+
+/// What one thread has in hand.
+#[derive(Default)]
+pub(super) struct Uptake {
+    state: Mutex<State>,
+    /// Told when somebody begins to wait.
+    awaited: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    in_hand: usize,
+    /// Who waits, in the order of coming. `None` went away.
+    waiting: VecDeque<Option<Waker>>,
+    /// How many ever waited before the first of these.
+    called: u64,
+}
+
+impl State {
+    /// Calls those who wait until there are so many in hand.
+    fn call(&mut self, enough: usize) {
+        while self.in_hand < enough
+            && let Some(first) = self.waiting.pop_front()
+        {
+            self.called += 1;
+            if let Some(waker) = first {
+                self.in_hand += 1;
+                waker.wake();
+            }
+        }
+    }
+
+    fn call_more(&mut self, count: usize) {
+        self.call(self.in_hand + count);
+    }
+
+    /// The place of a number among those who wait; none once it was called.
+    fn waiter(&mut self, number: u64) -> Option<&mut Option<Waker>> {
+        let place = usize::try_from(number.checked_sub(self.called)?).ok()?;
+        self.waiting.get_mut(place)
+    }
+}
+
+impl Uptake {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To be called when the thread has nothing more to do.
+    pub(super) fn rest(&self) {
+        self.state().call_more(AT_REST);
+    }
+
+    /// Sees to it that somebody is called now and then, whatever the thread does. Runs on it.
+    pub(super) async fn keep_time(&self) {
+        loop {
+            self.awaited.notified().await;
+            while !self.state().waiting.is_empty() {
+                tokio::time::sleep(PATIENCE).await;
+                self.state().call_more(ENOUGH);
+            }
+        }
+    }
+}
+
+/// A connection's part in it: one request at a time.
+pub(super) struct Slot {
+    uptake: Arc<Uptake>,
+    stage: Stage,
+}
+
+enum Stage {
+    Resting,
+    /// The so many-eth that ever waited.
+    Waiting(u64),
+    Taken,
+}
+
+impl Slot {
+    pub(super) fn new(uptake: Arc<Uptake>) -> Self {
+        Self { uptake, stage: Stage::Resting }
+    }
+
+    /// Waits until what has come may be read, if anything has.
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        has_come: impl FnOnce(&mut Context<'_>) -> bool,
+    ) -> Poll<()> {
+        let mut state = match self.stage {
+            Stage::Taken => return Poll::Ready(()),
+            Stage::Resting | Stage::Waiting(_) => self.uptake.state(),
+        };
+        match self.stage {
+            Stage::Waiting(number) => match state.waiter(number) {
+                None => self.stage = Stage::Taken,
+                Some(waiter) => {
+                    *waiter = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
+            },
+            _ if state.in_hand < ENOUGH && state.waiting.is_empty() => {}
+            _ if !has_come(cx) => {}
+            _ => {
+                self.stage = Stage::Waiting(state.called + state.waiting.len() as u64);
+                if state.waiting.is_empty() {
+                    self.uptake.awaited.notify_one();
+                }
+                state.waiting.push_back(Some(cx.waker().clone()));
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Something was read.
+    pub(super) fn take(&mut self) {
+        if !matches!(self.stage, Stage::Taken) {
+            self.stage = Stage::Taken;
+            self.uptake.state().in_hand += 1;
+        }
+    }
+
+    /// The request is being answered: another may be read.
+    pub(super) fn give_back(&mut self) {
+        let stage = std::mem::replace(&mut self.stage, Stage::Resting);
+        if matches!(stage, Stage::Resting) {
+            return;
+        }
+        let mut state = self.uptake.state();
+        if let Stage::Waiting(number) = stage
+            && let Some(waiter) = state.waiter(number)
+        {
+            *waiter = None;
+            return;
+        }
+        state.in_hand -= 1;
+        state.call(ENOUGH);
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::task::noop_waker_ref;
+
+    use super::*;
+
+    /// Whether the slot may read what has come; if so, it does.
+    fn reads(slot: &mut Slot) -> bool {
+        let ready = slot.poll_read(&mut Context::from_waker(noop_waker_ref()), |_| true).is_ready();
+        if ready {
+            slot.take();
+        }
+        ready
+    }
+
+    fn slots(uptake: &Arc<Uptake>, count: usize) -> Vec<Slot> {
+        (0..count).map(|_| Slot::new(Arc::clone(uptake))).collect()
+    }
+
+    #[test]
+    fn who_finds_enough_in_hand_reads_when_one_is_answered_in_the_order_of_coming() {
+        let uptake = Arc::default();
+        let mut busy = slots(&uptake, ENOUGH);
+        assert!(busy.iter_mut().all(reads));
+        let mut late = slots(&uptake, 2);
+        assert!(!late.iter_mut().any(reads));
+
+        busy[3].give_back();
+        assert!(!reads(&mut late[1]), "the first has come before");
+        assert!(reads(&mut late[0]));
+        assert!(!reads(&mut busy[3]), "who was answered waits behind who waits");
+        drop(busy);
+        assert!(reads(&mut late[1]));
+    }
+
+    #[test]
+    fn a_thread_that_could_rest_reads_more() {
+        let uptake = Arc::<Uptake>::default();
+        let mut busy = slots(&uptake, ENOUGH);
+        assert!(busy.iter_mut().all(reads));
+        let mut late = slots(&uptake, AT_REST + 1);
+        assert!(!late.iter_mut().any(reads));
+        uptake.rest();
+        assert_eq!(late.iter_mut().filter_map(|slot| reads(slot).then_some(())).count(), AT_REST);
+        busy[0].give_back();
+        assert!(!reads(&mut late[AT_REST]), "more than enough are still in hand");
+        uptake.rest();
+        assert!(reads(&mut late[AT_REST]));
+        drop((busy, late));
+        assert_eq!(uptake.state().in_hand, 0);
+    }
+
+    #[test]
+    fn who_goes_away_leaves_its_place_to_the_next() {
+        let uptake = Arc::default();
+        let mut busy = slots(&uptake, ENOUGH);
+        assert!(busy.iter_mut().all(reads));
+        let mut late = slots(&uptake, 3);
+        assert!(!late.iter_mut().any(reads));
+        // One while it waits, one after it was called.
+        late.remove(0);
+        busy[0].give_back();
+        late.remove(0);
+        assert!(reads(&mut late[0]));
+        drop((busy, late));
+        let state = uptake.state();
+        assert_eq!((state.in_hand, state.waiting.len()), (0, 0));
+    }
+
+    #[test]
+    fn nobody_waits_for_nothing() {
+        let uptake = Arc::default();
+        let mut busy = slots(&uptake, ENOUGH);
+        assert!(busy.iter_mut().all(reads));
+        let mut resting = Slot::new(Arc::clone(&uptake));
+        assert!(resting.poll_read(&mut Context::from_waker(noop_waker_ref()), |_| false).is_ready());
+        assert!(uptake.state().waiting.is_empty());
+        resting.give_back();
+        assert_eq!(uptake.state().in_hand, ENOUGH);
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_never_rests_reads_more_now_and_then() {
+        let uptake = Arc::<Uptake>::default();
+        let mut busy = slots(&uptake, ENOUGH);
+        assert!(busy.iter_mut().all(reads));
+        let mut late = slots(&uptake, ENOUGH);
+        assert!(!late.iter_mut().any(reads));
+        let time = tokio::time::timeout(PATIENCE * 2, uptake.keep_time()).await;
+        assert!(time.is_err(), "it goes on");
+        assert!(late.iter_mut().all(reads));
+    }
+}
