@@ -17,13 +17,13 @@ use crate::process::Gateway;
 use crate::world::World;
 
 /// A key of a client's, which it makes itself.
-struct Key {
+pub struct Key {
     private: EncodingKey,
     public: Value,
 }
 
 impl Key {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
         // An uncompressed point: 4, x, y.
         let point = pair.public_key().as_ref();
@@ -59,7 +59,7 @@ impl Key {
     }
 
     /// What the token endpoint answers, with a proof of this key.
-    async fn token(&self, door: &Door, fields: &[(&str, &str)]) -> Answer {
+    pub async fn token(&self, door: &Door, fields: &[(&str, &str)]) -> Answer {
         let proof = self.proof(("POST", &door.uri("/oauth/token")), None);
         door.form("/oauth/token", &[("dpop", &proof)], fields).await
     }
@@ -109,7 +109,7 @@ fn refused(scheme: &str, code: &str) -> (String, String) {
     (scheme.to_owned(), code.to_owned())
 }
 
-fn text(given: &Value, name: &str) -> String {
+pub fn text(given: &Value, name: &str) -> String {
     given[name].as_str().unwrap_or_else(|| panic!("{name}: {given}")).to_owned()
 }
 
