@@ -53,7 +53,10 @@ pub enum AuthError {
     WrongResource,
     /// A token for this resource that may be used for nothing there.
     #[error("the access token lacks the scope of this resource; ask for one with it")]
-    LacksScope,
+    LacksScope {
+        /// Whether it is bound to a key, which was proved.
+        bound: bool,
+    },
     /// A token that is bound to a key, shown as if it were not (RFC 9449 section 7.2).
     #[error("the access token is bound to a key: show it as `Authorization: DPoP …`, with a proof in the header DPoP")]
     Bound,
@@ -95,7 +98,7 @@ impl AuthError {
             Self::WrongKind => "wrong_kind",
             Self::EndedToken => "ended_token",
             Self::WrongResource => "wrong_resource",
-            Self::LacksScope => "lacks_scope",
+            Self::LacksScope { .. } => "lacks_scope",
             Self::Bound => "bound_token",
             Self::NotBound => "not_bound",
             Self::Proof(bad) => bad.reason(),

@@ -40,6 +40,11 @@ impl App {
         account
     }
 
+    /// Whose `person` is, where the settings say so: that of a provider without directories.
+    pub fn tenant_in_settings(&self, person: &idp::Person) -> Option<&TenantId> {
+        person.directory.is_none().then_some(&self.settings.oidc.tenant)
+    }
+
     /// Whose `person` is; `access_denied` when no tenant names their directory.
     pub async fn tenant_of(&self, person: &idp::Person) -> Result<TenantId, Refusal> {
         match person.directory {

@@ -12,7 +12,7 @@ use super::client::{Client, Clients, Proof, Workload};
 use super::fetch::FetchError;
 use super::scope::{Scope, ScopeSet};
 use super::trusted::{Profile, Trust, login_method};
-use super::{OauthCode, Refusal};
+use super::{DETAILS, OauthCode, Refusal};
 use crate::access::Role;
 use crate::crypto::dpop::Thumbprint;
 use crate::id::TenantId;
@@ -165,6 +165,9 @@ impl Clients {
         if !proved.claims.is_for(key.as_ref()) {
             return Err(no_good("other_key"));
         }
+        if proved.claims.has(DETAILS) {
+            return Err(no_good(DETAILS));
+        }
         Ok((trust, proved))
     }
 }
@@ -207,6 +210,10 @@ pub fn no_good(reason: &'static str) -> Refusal {
         }
         "other_key" => {
             "the assertion is bound to a key (cnf): show it with a proof of that key in the header DPoP (RFC 9449)"
+        }
+        DETAILS => {
+            "the assertion is for no more than its authorization_details (RFC 9396) say, of which no type is understood here; get one \
+             that says it by scope and resource"
         }
         "replayed" => "the assertion was shown before; get a new one",
         _ => "the assertion is not taken; get a new one",

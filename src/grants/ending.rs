@@ -95,7 +95,8 @@ impl Ended {
 
 /// Most live grants to clients that an account has by signing in; the one that was not used for longest gives way.
 pub const MOST_GRANTS: i64 = 500;
-/// Most besides that programs made for it at once, with assertions and other tokens; the oldest gives way. They are minutes old.
+/// Most besides that programs made for it at once, with assertions and other tokens, and most that one client has as a service; the
+/// oldest gives way. They are minutes old.
 pub const MOST_AT_ONCE: i64 = 2_000;
 
 impl Grants {
@@ -132,12 +133,12 @@ impl Grants {
         &self,
         tenant: &TenantId,
         user: Uuid,
-        made: Made,
+        made: Made<'_>,
         now: OffsetDateTime,
     ) -> Result<Vec<Ended>, Refusal> {
         let most = match made {
             Made::BySignIn => MOST_GRANTS,
-            Made::AtOnce => MOST_AT_ONCE,
+            Made::AtOnce | Made::ByItself(_) => MOST_AT_ONCE,
         };
         let ended = self.0.store.end_surplus_grants(tenant, user, made, most, micros(now)).await?;
         Ok(ended.into_iter().map(Ended::of).collect::<Result<_, _>>()?)

@@ -6,6 +6,9 @@ use std::time::Duration;
 use super::{BadScope, Ended};
 use crate::store::StoreError;
 
+/// The parameter and the claim by which a request says more exactly what it is for (RFC 9396 section 2).
+pub const DETAILS: &str = "authorization_details";
+
 /// An error code as clients read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OauthCode {
@@ -25,6 +28,8 @@ pub enum OauthCode {
     InvalidTarget,
     /// Only `code` is given (RFC 6749 section 4.1.2.1).
     UnsupportedResponseType,
+    /// Details of a type that there is not; here there is none (RFC 9396 section 5).
+    InvalidAuthorizationDetails,
     /// The proof of a key is missing or not good (RFC 9449 section 5).
     InvalidDpopProof,
     /// The person or the gateway said no (RFC 6749 section 4.1.2.1).
@@ -47,6 +52,7 @@ impl OauthCode {
             Self::InvalidScope => "invalid_scope",
             Self::InvalidTarget => "invalid_target",
             Self::UnsupportedResponseType => "unsupported_response_type",
+            Self::InvalidAuthorizationDetails => "invalid_authorization_details",
             Self::InvalidDpopProof => "invalid_dpop_proof",
             Self::AccessDenied => "access_denied",
             Self::ServerError => "server_error",
@@ -77,6 +83,14 @@ impl Refusal {
     /// A refusal with no more to say than its text.
     pub fn new(code: OauthCode, reason: &'static str, text: &'static str) -> Self {
         Self { code, text, reason, detail: String::new(), ended: None, retry_after: None }
+    }
+
+    /// Of a request that says by `authorization_details` what it is for: who got a token that ignores them would hold more than
+    /// was asked for.
+    pub fn of_details() -> Self {
+        let text =
+            "authorization_details (RFC 9396) are not taken, of no type; say what is wanted by scope and resource";
+        Self::new(OauthCode::InvalidAuthorizationDetails, DETAILS, text)
     }
 
     /// The same, with what our logs may know.

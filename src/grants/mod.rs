@@ -50,7 +50,7 @@ pub use bearer::{Introduced, Vouched, no_good as bad_assertion};
 pub use codes::{CODE_LASTS, CodeTerms, Redemption, challenge_of};
 pub use consents::Consent;
 pub use ending::{End, EndReason, Ended, Ids, MOST_AT_ONCE, MOST_GRANTS};
-pub use error::{OauthCode, Refusal};
+pub use error::{DETAILS, OauthCode, Refusal};
 pub use exchange::{Exchangeable, bad_subject};
 pub use families::{Issue, REFRESH_GRACE, Refresh, Tokens};
 pub use logins::{Login, LoginState, NewLogin};

@@ -214,9 +214,9 @@ fn unauthorized(app: &App, what: Opening<'_>, endpoint: &str, error: AuthError) 
     }
     // A client takes the description only of the address that it was given (RFC 9728 section 3.3).
     let at = if [ALL, ONE].contains(&endpoint) { what.to_string() } else { what.older().to_string() };
-    if error == AuthError::LacksScope {
+    if let AuthError::LacksScope { bound } = error {
         let mut refusal = Refusal::new(StatusCode::FORBIDDEN, meta::INVALID_REQUEST, format!("Forbidden: {error}"));
-        refusal.headers.push((WWW_AUTHENTICATE, insufficient_scope(app, at, what.scope())));
+        refusal.headers.push((WWW_AUTHENTICATE, insufficient_scope(app, at, what.scope(), bound)));
         return refusal;
     }
     let mut refusal = Refusal::new(StatusCode::UNAUTHORIZED, meta::INVALID_REQUEST, format!("Unauthorized: {error}"));

@@ -20,7 +20,7 @@ use crate::crypto::dpop::{Thumbprint, thumbprint_of};
 use crate::grants::client::{Client, ClientError, GrantType, Known};
 use crate::grants::redirect::RedirectUri;
 use crate::grants::resource::Resource;
-use crate::grants::{OauthCode, Prompt, Refusal, Request, ScopeSet};
+use crate::grants::{DETAILS, OauthCode, Prompt, Refusal, Request, ScopeSet};
 use crate::store::now;
 
 /// Most bytes of a client's own `state`, which is kept and given back.
@@ -230,10 +230,10 @@ async fn what(
         }
         _ => return Err((OauthCode::InvalidTarget.as_str(), "ask for one resource at a time".to_owned())),
     };
-    let asked = ScopeSet::asked(fields.one("scope").ok().flatten()).map_err(|error| {
-        let refusal = Refusal::from(error);
-        (refusal.code.as_str(), refusal.text.to_owned())
-    })?;
+    if fields.all(DETAILS).next().is_some() {
+        return Err(told_back(&Refusal::of_details()));
+    }
+    let asked = ScopeSet::asked(fields.one("scope").ok().flatten()).map_err(|error| told_back(&error.into()))?;
     let scopes = client.scopes_of(asked.and(resource.offers()));
     if scopes.is_empty() {
         let text =
@@ -259,6 +259,11 @@ async fn what(
     let hint = (!hint.is_empty() && hint.chars().count() <= LONGEST_HINT && !hint.contains(char::is_control))
         .then(|| hint.to_owned());
     Ok((Asked { client, redirect, resource, scopes, login_hint: hint, prompt, key }, challenge))
+}
+
+/// A refusal as the client is told of it.
+fn told_back(refusal: &Refusal) -> (&'static str, String) {
+    (refusal.code.as_str(), refusal.text.to_owned())
 }
 
 /// S256 and nothing else (RFC 7636 section 4.3; a method that is not named would be `plain`).

@@ -19,7 +19,7 @@ use crate::crypto::{TokenKind, hash_token, is_token};
 use crate::grants::client::{Client, GrantType, Known};
 use crate::grants::resource::Resource;
 use crate::grants::{
-    GrantKind, Issue, OauthCode, Order, Possession, Redemption, Refresh, Refusal, Scope, ScopeSet, Tokens,
+    DETAILS, GrantKind, Issue, OauthCode, Order, Possession, Redemption, Refresh, Refusal, Scope, ScopeSet, Tokens,
 };
 use crate::id::TenantId;
 use crate::secret::Secret;
@@ -84,6 +84,9 @@ async fn give(
         return Err(Refusal::new(OauthCode::UnauthorizedClient, "unauthorized_client", text).into());
     }
     seen.possession = proved(app, headers, &client, now)?;
+    if form.get(DETAILS).is_some() {
+        return Err(Refusal::of_details().into());
+    }
     let given = match kind {
         GrantType::AuthorizationCode => of_code(app, &client, form, seen, now).await,
         GrantType::RefreshToken => of_refresh(app, &client, form, seen, now).await,

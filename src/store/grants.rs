@@ -104,11 +104,13 @@ pub enum Which<'a> {
 
 /// How a grant to a client came to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Made {
+pub enum Made<'a> {
     /// A person signed in: it began with a code, which stays with it.
     BySignIn,
     /// A program asked, with an assertion or another token, and as often as it likes.
     AtOnce,
+    /// This client asked on its own: as the service that it is, or with a token of one.
+    ByItself(&'a str),
 }
 
 /// Most rows that one statement ends or removes.
@@ -213,22 +215,22 @@ impl Store {
     }
 
     /// Ends, at `now`, up to [`BATCH`] of an account's live grants to clients that were made so, beyond the `most` that were used last
-    /// or, of those made at once, are newest; and returns them.
+    /// or, of those that programs made, are newest; and returns them.
     pub async fn end_surplus_grants(
         &self,
         tenant: &TenantId,
         user: Uuid,
-        made: Made,
+        made: Made<'_>,
         most: i64,
         now: i64,
     ) -> Result<Vec<GrantRow>, StoreError> {
         macro_rules! surplus {
             ($made:literal, $order:literal, $limit:literal) => {
                 concat!(
-                    "SELECT g.id FROM grants g WHERE g.tenant_id = $1 AND g.user_id = $2 AND g.kind = 'client'
+                    "SELECT g.id FROM grants g WHERE g.tenant_id = $1 AND g.user_id = $2
                      AND g.ended_at IS NULL AND g.expires_at > $3 AND ",
                     $made,
-                    " (SELECT 1 FROM authorization_codes c WHERE c.grant_id = g.id) ORDER BY ",
+                    " ORDER BY ",
                     $order,
                     " DESC, g.id DESC LIMIT ",
                     $limit,
@@ -250,19 +252,34 @@ impl Store {
             };
         }
         let (any, text) = match made {
-            Made::BySignIn => texts!("EXISTS", "g.last_used_at"),
-            Made::AtOnce => texts!("NOT EXISTS", "g.created_at"),
+            Made::BySignIn => texts!(
+                "g.kind = 'client' AND EXISTS (SELECT 1 FROM authorization_codes c WHERE c.grant_id = g.id)",
+                "g.last_used_at"
+            ),
+            Made::AtOnce => texts!(
+                "g.kind = 'client' AND NOT EXISTS (SELECT 1 FROM authorization_codes c WHERE c.grant_id = g.id)",
+                "g.created_at"
+            ),
+            Made::ByItself(_) => texts!("g.kind = 'service' AND g.client_id = $5", "g.created_at"),
         };
+        macro_rules! asked {
+            ($query:expr) => {{
+                let query = $query.bind(tenant.as_str()).bind(user).bind(now).bind(most);
+                match made {
+                    Made::ByItself(client) => query.bind(client),
+                    Made::BySignIn | Made::AtOnce => query,
+                }
+            }};
+        }
         // Seldom is there one, and looking makes nobody wait.
         let first: Option<Uuid> = on!(read self, db => {
-            sqlx::query_scalar(any).bind(tenant.as_str()).bind(user).bind(now).bind(most).fetch_optional(db).await?
+            asked!(sqlx::query_scalar(any)).fetch_optional(db).await?
         });
         if first.is_none() {
             return Ok(Vec::new());
         }
         let ended: Vec<GrantRow> = on!(write self, tx => {
-            let query = sqlx::query_as(text).bind(tenant.as_str()).bind(user).bind(now).bind(most);
-            let mut ended: Vec<GrantRow> = query.fetch_all(&mut *tx).await?;
+            let mut ended: Vec<GrantRow> = asked!(sqlx::query_as(text)).fetch_all(&mut *tx).await?;
             ended.extend(end_children!(tx, now));
             ended
         });

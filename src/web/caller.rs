@@ -83,7 +83,7 @@ pub async fn authenticate(
         Ok(()) if !caller.opens(what) => AuthError::WrongResource,
         // At the REST API each call says what it takes.
         Ok(()) if what == Opening::Api || caller.may_use_mcp() => return Ok(caller),
-        Ok(()) => AuthError::LacksScope,
+        Ok(()) => AuthError::LacksScope { bound: caller.key().is_some() },
     };
     if let Some(grant) = caller.grant_id() {
         let detail = format!("the program called {what} with its access token: {error}");
@@ -105,7 +105,7 @@ pub async fn admit(app: &App, headers: &HeaderMap, what: Opening<'_>, sent: Sent
             AuthError::WrongKind
             | AuthError::EndedToken
             | AuthError::WrongResource
-            | AuthError::LacksScope
+            | AuthError::LacksScope { .. }
             | AuthError::Bound
             | AuthError::NotBound
             | AuthError::Proof(_)

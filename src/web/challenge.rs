@@ -44,10 +44,16 @@ pub fn challenge(app: &App, what: Opening<'_>, at: impl Display, error: AuthErro
     HeaderValue::from_str(&text).unwrap_or(PLAIN)
 }
 
-/// The value of `WWW-Authenticate` for a caller whose credential lacks a scope (RFC 6750 section 3.1): 403, and which would do.
-pub fn insufficient_scope(app: &App, at: impl Display, needed: &str) -> HeaderValue {
-    let mut text = format!("Bearer realm=\"mcp-gateway\", error=\"insufficient_scope\", scope=\"{needed}\"");
+/// The value of `WWW-Authenticate` for a caller whose credential lacks a scope (RFC 6750 section 3.1): 403, and which would do. It
+/// is of the scheme in which the credential was shown: one that is `bound` to a key is shown with a proof (RFC 9449 section 7.1).
+pub fn insufficient_scope(app: &App, at: impl Display, needed: &str, bound: bool) -> HeaderValue {
+    let scheme = if bound { "DPoP" } else { "Bearer" };
+    let mut text = format!("{scheme} realm=\"mcp-gateway\", error=\"insufficient_scope\", scope=\"{needed}\"");
     point_at(app, at, &mut text);
+    if bound {
+        text.push_str(", ");
+        algorithms(&mut text);
+    }
     HeaderValue::from_str(&text).unwrap_or(PLAIN)
 }
 

@@ -194,8 +194,8 @@ impl Problem {
             AuthError::WrongResource => "WRONG_RESOURCE",
             AuthError::Bound | AuthError::NotBound | AuthError::Proof(_) => "INVALID_PROOF",
             AuthError::NotLetIn => "NOT_LET_IN",
-            AuthError::LacksScope => {
-                let value = insufficient_scope(app, what, what.scope());
+            AuthError::LacksScope { bound } => {
+                let value = insufficient_scope(app, what, what.scope(), bound);
                 return Self::new(StatusCode::FORBIDDEN, "INSUFFICIENT_SCOPE", error.to_string())
                     .with_header(WWW_AUTHENTICATE, value);
             }

@@ -51,17 +51,19 @@ pub async fn record(State(app): State<App>, mut request: Request, next: Next) ->
     request.extensions_mut().insert(trail.clone());
 
     let mut response = next.run(request).await;
+    let caller = trail.take();
     let problem = response.extensions_mut().remove::<Problem>();
     if let Some(problem) = &problem {
         let allow = response.headers_mut().remove(ALLOW);
         response = problem.respond(&id);
         response.headers_mut().extend(allow.map(|allow| (ALLOW, allow)));
         if let Some(scope) = problem.lacks() {
-            response.headers_mut().insert(WWW_AUTHENTICATE, insufficient_scope(&app, Opening::Api, scope));
+            let bound = caller.as_ref().is_some_and(|caller| caller.key().is_some());
+            response.headers_mut().insert(WWW_AUTHENTICATE, insufficient_scope(&app, Opening::Api, scope, bound));
         }
         operation.detail = Some(problem.detail().into());
     }
-    if let Some(caller) = trail.take() {
+    if let Some(caller) = caller {
         operation.tenant = Some(caller.tenant().clone());
         operation.principal = Some(caller.principal().clone());
         operation.key_id = Some(caller.credential());

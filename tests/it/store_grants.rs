@@ -441,6 +441,36 @@ on_both! {
 }
 
 on_both! {
+    async fn of_what_a_client_has_as_a_service_the_oldest_give_way(db) {
+        let house = House::open(db).await;
+        let person = house.tokens("mcp").await;
+        let service = async |client: &str, seconds| {
+            let order = Order { client_id: client.into(), ..house.order("mcp") };
+            house.grants.issue(&order, Issue::alone(GrantKind::Service), house.after(seconds)).await.unwrap()
+        };
+        let [first, second, broker, third] =
+            [service("night", 1).await, service("night", 2).await, service("broker", 3).await, service("night", 4).await];
+        house.was_used(&first.access, 5).await;
+        let surplus = async |client, most| {
+            let (now, store) = (micros(house.after(6)), &house.store);
+            let made = Made::ByItself(client);
+            let ended = store.end_surplus_grants(&house.tenant, house.user, made, most, now).await.unwrap();
+            ended.iter().map(|row| row.id).collect::<Vec<_>>()
+        };
+        assert!(surplus("night", 3).await.is_empty() && surplus("broker", 1).await.is_empty());
+        assert_eq!(surplus("night", 2).await, [first.grant], "used or not");
+        for made in [Made::BySignIn, Made::AtOnce] {
+            let now = micros(house.after(6));
+            let ended = house.store.end_surplus_grants(&house.tenant, house.user, made, 1, now).await.unwrap();
+            assert!(ended.is_empty(), "{made:?}");
+        }
+        for tokens in [&person, &second, &broker, &third] {
+            assert!(house.is_live(&tokens.access, 6).await);
+        }
+    }
+}
+
+on_both! {
     async fn a_disabled_account_loses_what_it_granted(db) {
         let house = House::open(db).await;
         let tokens = house.tokens("mcp offline_access").await;

@@ -160,6 +160,9 @@ async fn an_introduction_that_is_not_whole_lets_nobody_in() {
         (json!({"scope": "chat.read"}), "names nothing"),
         (json!({"scope": ["mcp"]}), "names nothing"),
         (json!({"sub": ""}), "does not name the person"),
+        (json!({"authorization_details": [{"type": "calendar"}]}), "by scope and resource"),
+        (json!({"authorization_details": []}), "by scope and resource"),
+        (json!({"authorization_details": null}), "by scope and resource"),
     ] {
         let refused = desk.introduce(change.clone(), &[]).await;
         assert_eq!(refused.error(), invalid("invalid_grant"), "{change}");

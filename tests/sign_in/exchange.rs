@@ -223,3 +223,35 @@ async fn of_more_than_a_person_needs_the_oldest_ends_and_no_sign_in() {
     let last = narrower().await;
     assert!(!is_good(&first).await && is_good(&last).await && is_good(&token).await);
 }
+
+#[tokio::test]
+async fn of_more_than_a_service_needs_the_oldest_ends_and_nothing_that_another_client_has_of_it() {
+    let world = World::start().await;
+    let secret = world.service("night", &["mcp"]).await;
+    let broker = broker(&world, "broker", &["mcp"]).await;
+    let own = [("grant_type", "client_credentials"), ("client_id", "night"), ("client_secret", secret.as_str())];
+    let ask = async || access(world.token(&own).await);
+    let grants = &world.app.grants;
+    let first = ask().await;
+    let shown = grants.exchangeable(&first, None, now()).await.unwrap();
+    let order = Order {
+        tenant: shown.tenant,
+        user: shown.user,
+        client_id: "night".to_owned(),
+        client_name: None,
+        resource: shown.resource,
+        scopes: shown.scopes,
+        login_method: shown.login_method,
+        login: None,
+    };
+    for _ in 2..MOST_AT_ONCE {
+        grants.issue(&order, Issue::alone(GrantKind::Service), now()).await.unwrap();
+    }
+    let second = ask().await;
+    let handed_on = access(exchange(&world, ("broker", &broker), &second, &[]).await);
+    let is_good = async |token: &str| grants.exchangeable(token, None, now()).await.is_ok();
+    assert!(is_good(&first).await, "what the broker has is its own");
+    let last = ask().await;
+    assert!(!is_good(&first).await && is_good(&second).await && is_good(&last).await && is_good(&handed_on).await);
+    world.get("/mcp", &first).await.expect(401);
+}

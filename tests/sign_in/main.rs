@@ -5,6 +5,7 @@
 mod advisories;
 mod assertions;
 mod credentials;
+mod described;
 mod door;
 mod entra;
 mod exchange;

@@ -61,6 +61,7 @@ async fn who_lacks_only_the_scope_is_told_which_and_who_lacks_the_role_is_not() 
     let few = world.tokens("/api/v1", "mcp").await.0;
     let told = make(&few, "/users").await.expect(403);
     let challenge = told.header("www-authenticate");
+    assert!(challenge.starts_with("Bearer ") && !challenge.contains("DPoP"), "{challenge}");
     assert!(challenge.contains("error=\"insufficient_scope\", scope=\"admin\""), "{challenge}");
     assert!(challenge.contains(&world.uri("/.well-known/oauth-protected-resource/api/v1")), "{challenge}");
     let more = world.tokens("/api/v1", "mcp admin").await.0;

@@ -17,13 +17,13 @@ use crate::process::Gateway;
 use crate::world::World;
 
 /// A key of a client's, which it makes itself.
-struct Key {
+pub struct Key {
     private: EncodingKey,
     public: Value,
 }
 
 impl Key {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
         // An uncompressed point: 4, x, y.
         let point = pair.public_key().as_ref();
@@ -59,7 +59,7 @@ impl Key {
     }
 
     /// What the token endpoint answers, with a proof of this key.
-    async fn token(&self, door: &Door, fields: &[(&str, &str)]) -> Answer {
+    pub async fn token(&self, door: &Door, fields: &[(&str, &str)]) -> Answer {
         let proof = self.proof(("POST", &door.uri("/oauth/token")), None);
         door.form("/oauth/token", &[("dpop", &proof)], fields).await
     }
@@ -109,7 +109,7 @@ fn refused(scheme: &str, code: &str) -> (String, String) {
     (scheme.to_owned(), code.to_owned())
 }
 
-fn text(given: &Value, name: &str) -> String {
+pub fn text(given: &Value, name: &str) -> String {
     given[name].as_str().unwrap_or_else(|| panic!("{name}: {given}")).to_owned()
 }
 
@@ -387,6 +387,39 @@ async fn a_client_that_wants_only_bound_tokens_gets_no_others_and_one_with_a_sec
 
     let end = browser().open(&world.authorize(&[("dpop_jkt", "short")])).await.unwrap();
     assert_eq!(end.param("error").as_deref(), Some("invalid_request"));
+}
+
+#[tokio::test]
+async fn who_shows_a_bound_token_that_lacks_a_scope_is_told_so_in_the_scheme_of_such_tokens() {
+    let world = World::start().await;
+    let key = Key::new();
+    let bound = async |path: &str, scopes: &str| {
+        let code = world.code(path, scopes).await;
+        key.token(&world, &fields_of_code(&world, &code)).await.expect(200).json()
+    };
+    let refresh = text(&bound("/mcp", "mcp offline_access").await, "refresh_token");
+    let fields = [
+        ("grant_type", "refresh_token"),
+        ("refresh_token", refresh.as_str()),
+        ("client_id", world.client.as_str()),
+        ("scope", "offline_access"),
+    ];
+    let narrow = text(&key.token(&world, &fields).await.expect(200).json(), "access_token");
+    let few = text(&bound("/api/v1", "mcp").await, "access_token");
+    for (path, token, scope, resource) in [
+        ("/mcp", &narrow, "mcp", "/mcp"),
+        ("/messages", &narrow, "mcp", "/sse"),
+        ("/api/v1/users", &few, "admin", "/api/v1"),
+    ] {
+        let proof = key.proof(("POST", &world.uri(path)), Some(token));
+        let told = knock(&world, ("POST", path), &format!("DPoP {token}"), &proof).await.expect(403);
+        let metadata = world.uri(&format!("/.well-known/oauth-protected-resource{resource}"));
+        let expected = format!(
+            "DPoP realm=\"mcp-gateway\", error=\"insufficient_scope\", scope=\"{scope}\", resource_metadata=\"{metadata}\", \
+             algs=\"ES256 EdDSA PS256 RS256\""
+        );
+        assert_eq!(told.header("www-authenticate"), expected, "{path}");
+    }
 }
 
 #[tokio::test]

@@ -67,6 +67,33 @@ async fn a_code_is_good_once_for_whom_it_was_made() {
 }
 
 #[tokio::test]
+async fn details_of_an_authorization_are_refused_and_never_left_out() {
+    let world = World::start().await;
+    let details = ("authorization_details", r#"[{"type":"calendar"}]"#);
+    let code = world.code("/mcp", "mcp offline_access").await;
+    let shown = [
+        ("grant_type", "authorization_code"),
+        ("client_id", world.client.as_str()),
+        ("code", code.as_str()),
+        ("code_verifier", VERIFIER),
+        ("redirect_uri", REDIRECT),
+    ];
+    let invalid = error(400, "invalid_authorization_details");
+    let refused = world.token(&[&shown[..], &[details]].concat()).await;
+    assert_eq!(refused.error(), invalid);
+    assert!(refused.text.contains("by scope and resource"), "{}", refused.text);
+    let given = world.token(&shown).await.expect(200).json();
+    let refresh = given["refresh_token"].as_str().unwrap();
+    assert_eq!(world.refresh(refresh, &[details]).await.error(), invalid);
+    world.refresh(refresh, &[]).await.expect(200);
+
+    let secret = world.service("night", &["mcp"]).await;
+    let own = [("grant_type", "client_credentials"), ("client_id", "night"), ("client_secret", secret.as_str())];
+    assert_eq!(world.token(&[&own[..], &[details]].concat()).await.error(), invalid);
+    world.token(&[&own[..], &[("authorization_details", "")]].concat()).await.expect(200);
+}
+
+#[tokio::test]
 async fn a_session_goes_on_by_its_newest_token() {
     let world = World::start().await;
     let (first_access, first) = world.tokens("/api/v1", "mcp admin offline_access").await;

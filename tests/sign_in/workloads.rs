@@ -59,6 +59,7 @@ async fn a_program_is_the_service_that_its_platform_says_it_is() {
         json!({"exp": at - 61}),
         json!({"exp": at + 25 * 3_600}),
         json!({"nbf": at + 120}),
+        json!({"authorization_details": [{"type": "calendar"}]}),
     ] {
         let refused = as_build(&world, &signed(None, &pod(&world, change.clone()), &key()), &[]).await;
         assert_eq!(refused.error(), invalid("invalid_grant"), "{change}");

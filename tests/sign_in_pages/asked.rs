@@ -64,6 +64,7 @@ async fn afterwards_the_client_is_told_with_its_state_and_who_answers() {
         ("invalid_target", vec![("resource", &other)]),
         ("invalid_scope", vec![("scope", "nothing known")]),
         ("invalid_scope", vec![("scope", "admin")]),
+        ("invalid_authorization_details", vec![("authorization_details", r#"[{"type":"calendar"}]"#)]),
         ("login_required", vec![("prompt", "none")]),
         ("invalid_request", vec![("prompt", "none login")]),
         ("invalid_request", vec![("max_age", "soon")]),
