@@ -81,8 +81,13 @@ impl App {
 
     async fn vouched(&self, login: &Login, vouched: Rechecked, now: OffsetDateTime) -> Result<(), Refusal> {
         let tokens = zeroize::Zeroizing::new(serde_json::to_vec(&vouched.tokens).unwrap_or_default());
+        // First of all: the old ones may be of no use any more, whatever follows.
         self.grants.login_checked(&login.tenant, login.id, Some(&tokens), now).await?;
-        let Some(person) = vouched.person else { return Ok(()) };
+        let person = match vouched.person {
+            Ok(Some(person)) => person,
+            Ok(None) => return Ok(()),
+            Err(error) => return self.not_vouched(login, error, now).await,
+        };
         let Some(role) = person.role else {
             return Err(self.end_login(login, LoginState::Dead, "no_role", "no role is left", None, now).await?);
         };

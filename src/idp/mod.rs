@@ -172,13 +172,13 @@ pub struct SignedIn {
     pub tokens: Option<ProviderTokens>,
 }
 
-/// Somebody who may still come in.
+/// What a provider answered to a refresh.
 #[derive(Debug)]
 pub struct Rechecked {
-    /// What takes the place of the old tokens.
+    /// What takes the place of the old tokens, also where it could not be found out who it is.
     pub tokens: ProviderTokens,
     /// Who it is now, with the role of now; none if the provider did not say.
-    pub person: Option<Person>,
+    pub person: Result<Option<Person>, IdpError>,
 }
 
 /// A provider's tokens for a person. Serialising writes them: the caller seals that.

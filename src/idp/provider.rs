@@ -129,7 +129,7 @@ impl Provider {
     }
 
     /// Refreshes the tokens: whether the person may still come in, and as who. The tokens given back take the place of the
-    /// old; some providers take the old ones only once.
+    /// old, whatever became of the rest: some providers take the old ones only once.
     pub async fn recheck(&self, tokens: &ProviderTokens, now: OffsetDateTime) -> Result<Rechecked, IdpError> {
         let inner = &*self.0;
         let refresh = tokens
@@ -138,17 +138,13 @@ impl Provider {
             .ok_or_else(|| IdpError::new(Class::Dead, "the identity provider gave no refresh token at sign-in"))?;
         let about = inner.about(Instant::now()).await?;
         let given = inner.refresh(&about.value, refresh, &inner.scopes(), now).await?;
-        let person = match &given.id_token {
-            Some(token) => {
-                let newest = given.refresh_token.as_ref().unwrap_or(refresh);
-                Some(inner.person(&about.value, token, None, Some(newest), now).await?)
-            }
-            None => None,
+        let id_token = given.id_token.clone();
+        let tokens = inner.tokens_of(given, Some(refresh), &tokens.subject, now);
+        let person = match &id_token {
+            Some(token) => inner.person_again(&about.value, token, &tokens, now).await.map(Some),
+            None => Ok(None),
         };
-        if person.as_ref().is_some_and(|person| person.subject != tokens.subject) {
-            return Err(IdpError::forged("the identity provider answered a refresh with somebody else's identity"));
-        }
-        Ok(Rechecked { tokens: inner.tokens_of(given, Some(refresh), &tokens.subject, now), person })
+        Ok(Rechecked { tokens, person })
     }
 
     /// Verifies an access token that the provider made for the gateway. Only Entra's can be: other providers' tokens have
@@ -260,6 +256,21 @@ impl Inner {
                 oidc.of_id_token(&claims)
             }
         }
+    }
+
+    /// Who the ID token of a refresh is about: nobody else than before.
+    async fn person_again(
+        &self,
+        about: &Discovery,
+        id_token: &Secret,
+        tokens: &ProviderTokens,
+        now: OffsetDateTime,
+    ) -> Result<Person, IdpError> {
+        let person = self.person(about, id_token, None, tokens.refresh.as_ref(), now).await?;
+        if person.subject != tokens.subject {
+            return Err(IdpError::forged("the identity provider answered a refresh with somebody else's identity"));
+        }
+        Ok(person)
     }
 
     async fn verified_by_entra(
