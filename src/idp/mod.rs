@@ -168,7 +168,7 @@ pub struct Person {
 pub struct SignedIn {
     /// Who.
     pub person: Person,
-    /// What the provider gave for later, if anything.
+    /// What the provider can be asked again with; none where it gave no refresh token. Then nobody asks it again.
     pub tokens: Option<ProviderTokens>,
 }
 
@@ -187,7 +187,7 @@ pub struct ProviderTokens {
     /// The access token: opaque, whatever it looks like.
     pub access: Option<Secret>,
     /// The refresh token.
-    pub refresh: Option<Secret>,
+    pub refresh: Secret,
     /// When the access token ends.
     #[serde(with = "time::serde::timestamp")]
     pub expires_at: OffsetDateTime,
@@ -195,10 +195,4 @@ pub struct ProviderTokens {
     pub scopes: Vec<String>,
     /// Whose they are: [`Person::subject`].
     pub subject: String,
-}
-
-impl ProviderTokens {
-    fn is_worth_keeping(&self) -> bool {
-        self.access.is_some() || self.refresh.is_some()
-    }
 }

@@ -16,7 +16,7 @@ use super::credential::Credential;
 use super::discovery::{Described, Discovery};
 use super::endpoint::{Given, TokenEndpoint};
 use super::entra::{self, Entra, Known};
-use super::error::{Class, IdpError};
+use super::error::IdpError;
 use super::graph;
 use super::http::Http;
 use super::jwt::{Claims, Expected, Unverified};
@@ -124,22 +124,20 @@ impl Provider {
             IdpError::configuration("the identity provider gave no ID token: it is asked for with the scope `openid`")
         })?;
         let person = inner.person(&about.value, token, Some(nonce), given.refresh_token.as_ref(), now).await?;
-        let tokens = inner.tokens_of(given, None, &person.subject, now);
-        Ok(SignedIn { tokens: tokens.is_worth_keeping().then_some(tokens), person })
+        let refresh = given.refresh_token.clone();
+        let tokens = refresh.map(|refresh| inner.tokens_of(given, refresh, &person.subject, now));
+        Ok(SignedIn { tokens, person })
     }
 
     /// Refreshes the tokens: whether the person may still come in, and as who. The tokens given back take the place of the
     /// old, whatever became of the rest: some providers take the old ones only once.
     pub async fn recheck(&self, tokens: &ProviderTokens, now: OffsetDateTime) -> Result<Rechecked, IdpError> {
         let inner = &*self.0;
-        let refresh = tokens
-            .refresh
-            .as_ref()
-            .ok_or_else(|| IdpError::new(Class::Dead, "the identity provider gave no refresh token at sign-in"))?;
         let about = inner.about(Instant::now()).await?;
-        let given = inner.refresh(&about.value, refresh, &inner.scopes(), now).await?;
+        let given = inner.refresh(&about.value, &tokens.refresh, &inner.scopes(), now).await?;
         let id_token = given.id_token.clone();
-        let tokens = inner.tokens_of(given, Some(refresh), &tokens.subject, now);
+        let refresh = given.refresh_token.clone().unwrap_or_else(|| tokens.refresh.clone());
+        let tokens = inner.tokens_of(given, refresh, &tokens.subject, now);
         let person = match &id_token {
             Some(token) => inner.person_again(&about.value, token, &tokens, now).await.map(Some),
             None => Ok(None),
@@ -218,13 +216,13 @@ impl Inner {
         self.tokens.ask(&self.http, about, &grant, now).await
     }
 
-    fn tokens_of(&self, given: Given, old: Option<&Secret>, subject: &str, now: OffsetDateTime) -> ProviderTokens {
+    fn tokens_of(&self, given: Given, refresh: Secret, subject: &str, now: OffsetDateTime) -> ProviderTokens {
         let scopes = given.scope.clone().unwrap_or_else(|| self.scopes());
         ProviderTokens {
             expires_at: given.expires_at(now),
             scopes: scopes.split_ascii_whitespace().map(str::to_owned).collect(),
             access: given.access_token,
-            refresh: given.refresh_token.or_else(|| old.cloned()),
+            refresh,
             subject: subject.to_owned(),
         }
     }
@@ -266,7 +264,7 @@ impl Inner {
         tokens: &ProviderTokens,
         now: OffsetDateTime,
     ) -> Result<Person, IdpError> {
-        let person = self.person(about, id_token, None, tokens.refresh.as_ref(), now).await?;
+        let person = self.person(about, id_token, None, Some(&tokens.refresh), now).await?;
         if person.subject != tokens.subject {
             return Err(IdpError::forged("the identity provider answered a refresh with somebody else's identity"));
         }
