@@ -2,7 +2,7 @@
 //! and verifies access tokens. It is the only part of the room that knows the order of these steps.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -173,6 +173,11 @@ impl Provider {
         let (inner, now) = (&*self.0, Instant::now());
         let about = inner.about(now).await?;
         inner.keys.refresh(&inner.http, &about.value.jwks_uri, now).await
+    }
+
+    /// How long the provider wants to be left alone still, if it said so (429).
+    pub fn pause(&self) -> Option<Duration> {
+        self.0.tokens.pause(Instant::now())
     }
 
     /// Why the provider refuses the gateway's own credential, if it did the last time: nobody can sign in then.
