@@ -28,7 +28,7 @@ impl App {
     /// rests on the login has ended. A provider that takes its time is not waited for: its word counts when it comes.
     pub async fn vouch(&self, tenant: &TenantId, login: Uuid, now: OffsetDateTime) -> Result<(), Refusal> {
         let Some(login) = self.grants.login_due(tenant, login, now).await? else { return Ok(()) };
-        tokio::time::timeout(PATIENCE, self.asking(login)).await.map_or(Ok(()), |heard| heard.map(drop))
+        tokio::time::timeout(PATIENCE, self.asking(login)).await.map_or(Ok(()), |heard| heard.map(|_| ()))
     }
 
     /// Asks again about everybody for whom that is due and whose sessions were used since. For a job.
@@ -159,8 +159,8 @@ impl App {
         self.grants.ask_login_after(&login.tenant, login.id, now() + wait.clamp(SOON, LATEST)).await
     }
 
-    /// Notes the provider's word and ends what rests on it; of somebody who may not come in at all, everything. What the
-    /// client is told.
+    /// Ends what rests on a login, and of somebody who may not come in at all, everything; and notes the provider's word. What
+    /// the client is told.
     async fn end_login(
         &self,
         login: &Login,
@@ -170,7 +170,6 @@ impl App {
         claims: Option<&str>,
         now: OffsetDateTime,
     ) -> Result<Refusal, Refusal> {
-        self.grants.login_refused(&login.tenant, login.id, state, reason, claims, now).await?;
         let all = matches!(detail, "disabled" | "no_role" | "refused" | "other_tenant" | "unknown_directory");
         let which = if all { Ids::User(login.user) } else { Ids::Login(login.id) };
         // Keys are no sessions, and what a provider says of a person holds for them too.
@@ -179,6 +178,8 @@ impl App {
             self.changed().await?;
         }
         self.end_sessions(&login.tenant, which, End { reason: EndReason::Error, detail }).await?;
+        // Last of all: if something fails before, the login is due again, and the provider says the same again.
+        self.grants.login_refused(&login.tenant, login.id, state, reason, claims, now).await?;
         let text = if state == LoginState::NeedsInteraction {
             "the identity provider wants to see the person again; sign in again"
         } else {

@@ -2,9 +2,9 @@
 
 use mcp_registry_gateway::grants::LoginState;
 use mcp_registry_gateway::id::TenantId;
-use mcp_registry_gateway::idp::ENTRA;
 use mcp_registry_gateway::store::now;
 use serde_json::json;
+use sqlx::{Connection as _, Executor as _, SqliteConnection};
 use testkit::entra::{CONTOSO, Entra};
 use time::Duration;
 
@@ -70,8 +70,26 @@ async fn who_could_not_be_asked_about_is_due_soon_and_nobody_else_is_asked_about
     let world = behind(&entra).await;
     let (refresh, login) = signed_in(&world, &entra, BOB).await;
     entra.post(&format!("/_sim/users/{BOB}/disable"), json!({})).await.unwrap();
-    assert_eq!(world.app.grants.logins_due("oidc", 9, now()).await.unwrap().len(), 0);
     world.app.vouch_for_all().await.unwrap();
-    assert_eq!(world.app.grants.login(&tenant, login).await.unwrap().unwrap().state, LoginState::Dead, "{ENTRA}");
+    assert_eq!(world.app.grants.login(&tenant, login).await.unwrap().unwrap().state, LoginState::Dead);
+    assert_eq!(world.refresh(&refresh, &[]).await.error(), (400, "invalid_grant".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_the_database_breaks_off_is_made_up_for() {
+    let Some(entra) = Entra::start(&[CALLBACK]).await.unwrap() else { return };
+    let (world, tenant) = (behind(&entra).await, TenantId::default_tenant());
+    let (refresh, login) = signed_in(&world, &entra, BOB).await;
+    let state = async || world.app.grants.login(&tenant, login).await.unwrap().unwrap().state;
+    let file = world.app.settings.data.data_dir.join("gateway.sqlite");
+    let mut raw = SqliteConnection::connect(&format!("sqlite://{}", file.display())).await.unwrap();
+    let broken = "CREATE TRIGGER broken BEFORE UPDATE OF ended_at ON grants BEGIN SELECT RAISE(ABORT, 'broken'); END";
+    raw.execute(broken).await.unwrap();
+    entra.post(&format!("/_sim/users/{BOB}/disable"), json!({})).await.unwrap();
+    world.app.vouch(&tenant, login, now()).await.unwrap_err();
+    assert_eq!(state().await, LoginState::Active, "sessions go on that nothing else would end");
+    raw.execute("DROP TRIGGER broken").await.unwrap();
+    let refused = world.app.vouch(&tenant, login, now() + Duration::minutes(6)).await.unwrap_err();
+    assert_eq!((refused.reason, state().await), ("disabled", LoginState::Dead));
     assert_eq!(world.refresh(&refresh, &[]).await.error(), (400, "invalid_grant".to_owned()));
 }
