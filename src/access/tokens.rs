@@ -33,8 +33,9 @@ const UNKNOWN_FOR: i64 = 30_000_000;
 const READERS: usize = 8;
 /// Uses closer together than this (microseconds) are one.
 const SAME_USE: i64 = 1_000_000;
-/// How far back it is asked which grants have ended: what was committed late, or by a clock a little behind, is still seen.
-const OVERLAP: i64 = 10_000_000;
+/// How far back it is asked which grants have ended (microseconds): what was committed late, or by a process whose clock is
+/// behind, is still seen.
+const LOOK_BACK: i64 = 60_000_000;
 /// Most ended grants that one question brings.
 const ENDED_AT_ONCE: i64 = 10_000;
 
@@ -57,8 +58,10 @@ struct Inner {
     tenants: Shared<TenantId>,
     scopes: Shared<Arc<Scopes>>,
     readers: Semaphore,
-    /// The end of a grant up to which was asked; microseconds since 1970.
-    asked_up_to: AtomicI64,
+    /// When it was last asked, by the own clock, which grants have ended; microseconds since 1970.
+    asked_at: AtomicI64,
+    /// Grants of whose end was heard lately, and when.
+    ended: Mutex<HashMap<Uuid, i64, ahash::RandomState>>,
 }
 
 #[derive(Debug)]
@@ -85,7 +88,8 @@ impl TokenRing {
             tenants: Shared::default(),
             scopes: Shared::default(),
             readers: Semaphore::new(READERS),
-            asked_up_to: AtomicI64::new(micros(now)),
+            asked_at: AtomicI64::new(micros(now)),
+            ended: Mutex::default(),
         }))
     }
 
@@ -140,21 +144,25 @@ impl TokenRing {
     /// Takes over which grants have ended since the last time: their tokens are no longer good from now on. For a job, every
     /// half second, and for whoever hears that a grant ended.
     pub async fn forget_ended(&self, store: &Store) -> Result<(), StoreError> {
-        let mut seen = (self.0.asked_up_to.load(Relaxed) - OVERLAP, Uuid::nil());
+        let now = micros(OffsetDateTime::now_utc());
+        // Never by the times in the rows: another process' clock may be ahead, and what others end meanwhile would be missed.
+        let mut seen = (self.0.asked_at.load(Relaxed).min(now) - LOOK_BACK, Uuid::nil());
         loop {
             let ended = store.grants_ended_since(seen.0, seen.1, ENDED_AT_ONCE).await?;
-            let Some(last) = ended.last().copied() else { return Ok(()) };
+            let Some(last) = ended.last().copied() else { break };
             seen = last;
-            self.0.asked_up_to.fetch_max(last.0, Relaxed);
             self.end_grants(&ended.into_iter().map(|(_, grant)| grant).collect());
         }
+        self.0.asked_at.store(now, Relaxed);
+        Ok(())
     }
 
-    /// Ends the tokens of these grants here and now.
+    /// Ends the tokens of these grants here and now. Those of whose end was heard before cost nothing.
     pub fn end_grants(&self, grants: &HashSet<Uuid>) {
-        if !grants.is_empty() {
+        let fresh = self.note_ended(grants, micros(OffsetDateTime::now_utc()));
+        if !fresh.is_empty() {
             self.retain(|entry| {
-                let ended = grants.contains(&entry.caller.credential());
+                let ended = fresh.contains(&entry.caller.credential());
                 if ended {
                     entry.caller.ended().cancel();
                 }
@@ -301,6 +309,17 @@ impl TokenRing {
         for shard in &self.0.shards {
             shard.read().unwrap_or_else(PoisonError::into_inner).values().for_each(&mut look);
         }
+    }
+
+    /// Those of the grants of whose end was not heard yet. Each is remembered for as long as it is asked about, and a while longer.
+    fn note_ended(&self, grants: &HashSet<Uuid>, now: i64) -> HashSet<Uuid> {
+        let mut ended = self.ended();
+        ended.retain(|_, heard| *heard > now - LOOK_BACK);
+        grants.iter().copied().filter(|grant| ended.insert(*grant, now).is_none()).collect()
+    }
+
+    fn ended(&self) -> MutexGuard<'_, HashMap<Uuid, i64, ahash::RandomState>> {
+        self.0.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn remember_unknown(&self, hash: Hash, now: i64) {
