@@ -57,7 +57,7 @@ fn token_check(criterion: &mut Criterion) {
                     app_only: false,
                     expires_at: now + Duration::hours(1),
                 };
-                app.tokens.admit(&token, &who, now);
+                app.tokens.admit(&token, &who, now, app.tokens.reloads());
                 let header = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
                 (token, HeaderMap::from_iter([(AUTHORIZATION, header)]))
             })

@@ -39,8 +39,9 @@ pub struct Direct<'a> {
 
 impl TokenRing {
     /// Lets in whoever shows `token`, which was verified at `now`, and remembers it for five minutes or until it ends. What is
-    /// held open under it ends then, too.
-    pub fn admit(&self, token: &str, who: &Direct<'_>, now: OffsetDateTime) -> Caller {
+    /// held open under it ends then, too. None when accounts were taken over anew since `reloads` ([`TokenRing::reloads`]), so
+    /// that `who` may not be true any more.
+    pub fn admit(&self, token: &str, who: &Direct<'_>, now: OffsetDateTime, reloads: u64) -> Option<Caller> {
         // One credential for the life of the token, whichever process sees it.
         let hash = hash_token(token);
         let id = Uuid::from_bytes(std::array::from_fn(|at| hash[at]));
@@ -60,7 +61,6 @@ impl TokenRing {
             },
             ended: OnceLock::new(),
         }));
-        self.remember(token, caller.clone(), who.expires_at.min(now + BELIEVED), now);
-        caller
+        self.remember(token, caller.clone(), who.expires_at.min(now + BELIEVED), now, reloads).then_some(caller)
     }
 }

@@ -6,7 +6,7 @@
 //! ([`TokenRing::reload`]).
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -33,8 +33,11 @@ const UNKNOWN_FOR: i64 = 30_000_000;
 const READERS: usize = 8;
 /// Uses closer together than this (microseconds) are one.
 const SAME_USE: i64 = 1_000_000;
-/// How far back it is asked which grants have ended: what was committed late, or by a clock a little behind, is still seen.
-const OVERLAP: i64 = 10_000_000;
+/// How far back it is asked which grants have ended (microseconds): what was committed late, or by a process whose clock is
+/// behind, is still seen.
+const LOOK_BACK: i64 = 60_000_000;
+/// How often a token is read whose account or grant changes just then.
+const TRIES: usize = 5;
 /// Most ended grants that one question brings.
 const ENDED_AT_ONCE: i64 = 10_000;
 
@@ -57,8 +60,12 @@ struct Inner {
     tenants: Shared<TenantId>,
     scopes: Shared<Arc<Scopes>>,
     readers: Semaphore,
-    /// The end of a grant up to which was asked; microseconds since 1970.
-    asked_up_to: AtomicI64,
+    /// When it was last asked, by the own clock, which grants have ended; microseconds since 1970.
+    asked_at: AtomicI64,
+    /// Grants of whose end was heard lately, and when.
+    ended: Mutex<HashMap<Uuid, i64, ahash::RandomState>>,
+    /// How often accounts were taken over anew.
+    reloads: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -85,7 +92,9 @@ impl TokenRing {
             tenants: Shared::default(),
             scopes: Shared::default(),
             readers: Semaphore::new(READERS),
-            asked_up_to: AtomicI64::new(micros(now)),
+            asked_at: AtomicI64::new(micros(now)),
+            ended: Mutex::default(),
+            reloads: AtomicU64::new(0),
         }))
     }
 
@@ -116,45 +125,60 @@ impl TokenRing {
         if let Some(caller) = self.known(token, now) {
             return Ok(caller);
         }
-        let row = store.show_access_token(&hash, at).await.map_err(|error| {
-            tracing::error!(%error, "an access token could not be looked up");
-            AuthError::Unavailable
-        })?;
-        let Some(row) = row else {
-            self.remember_unknown(hash, at);
-            return Err(AuthError::EndedToken);
-        };
-        if let Some(error) = barred(&row.state) {
-            return Err(error);
+        for _ in 0..TRIES {
+            let reloads = self.reloads();
+            let row = store.show_access_token(&hash, at).await.map_err(|error| {
+                tracing::error!(%error, "an access token could not be looked up");
+                AuthError::Unavailable
+            })?;
+            let Some(row) = row else {
+                self.remember_unknown(hash, at);
+                return Err(AuthError::EndedToken);
+            };
+            if let Some(error) = barred(&row.state) {
+                return Err(error);
+            }
+            let expires_at = row.expires_at;
+            let caller = self.caller(row).map_err(|error| {
+                tracing::error!(%error, "an access token is left out");
+                AuthError::Unavailable
+            })?;
+            let (used, stored) = (AtomicI64::new(at), AtomicI64::new(0));
+            if self.keep(hash, Entry { caller: caller.clone(), expires_at, used, stored }, at, reloads) {
+                return Ok(caller);
+            }
         }
-        let expires_at = row.expires_at;
-        let caller = self.caller(row).map_err(|error| {
-            tracing::error!(%error, "an access token is left out");
-            AuthError::Unavailable
-        })?;
-        let entry = Entry { caller: caller.clone(), expires_at, used: AtomicI64::new(at), stored: AtomicI64::new(0) };
-        self.keep(hash, entry, at);
-        Ok(caller)
+        Err(AuthError::Unavailable)
+    }
+
+    /// How often accounts were taken over anew. To be asked before an account is read of which a caller is to be made
+    /// ([`TokenRing::admit`]).
+    pub fn reloads(&self) -> u64 {
+        self.0.reloads.load(SeqCst)
     }
 
     /// Takes over which grants have ended since the last time: their tokens are no longer good from now on. For a job, every
     /// half second, and for whoever hears that a grant ended.
     pub async fn forget_ended(&self, store: &Store) -> Result<(), StoreError> {
-        let mut seen = (self.0.asked_up_to.load(Relaxed) - OVERLAP, Uuid::nil());
+        let now = micros(OffsetDateTime::now_utc());
+        // Never by the times in the rows: another process' clock may be ahead, and what others end meanwhile would be missed.
+        let mut seen = (self.0.asked_at.load(Relaxed).min(now) - LOOK_BACK, Uuid::nil());
         loop {
             let ended = store.grants_ended_since(seen.0, seen.1, ENDED_AT_ONCE).await?;
-            let Some(last) = ended.last().copied() else { return Ok(()) };
+            let Some(last) = ended.last().copied() else { break };
             seen = last;
-            self.0.asked_up_to.fetch_max(last.0, Relaxed);
             self.end_grants(&ended.into_iter().map(|(_, grant)| grant).collect());
         }
+        self.0.asked_at.store(now, Relaxed);
+        Ok(())
     }
 
-    /// Ends the tokens of these grants here and now.
+    /// Ends the tokens of these grants here and now. Those of whose end was heard before cost nothing.
     pub fn end_grants(&self, grants: &HashSet<Uuid>) {
-        if !grants.is_empty() {
+        let fresh = self.note_ended(grants, micros(OffsetDateTime::now_utc()));
+        if !fresh.is_empty() {
             self.retain(|entry| {
-                let ended = grants.contains(&entry.caller.credential());
+                let ended = fresh.contains(&entry.caller.credential());
                 if ended {
                     entry.caller.ended().cancel();
                 }
@@ -165,6 +189,8 @@ impl TokenRing {
 
     /// Takes over how the accounts behind the tokens stand by now: after each change of accounts.
     pub async fn reload(&self, store: &Store) -> Result<(), StoreError> {
+        // First of all: what was read before is not kept any more, and what is kept by now is looked at below.
+        self.0.reloads.fetch_add(1, SeqCst);
         let mut users = HashSet::new();
         self.each(|entry| _ = users.insert(entry.caller.user_id().0));
         let users: Vec<Uuid> = users.into_iter().collect();
@@ -262,17 +288,29 @@ impl TokenRing {
         })))
     }
 
-    /// Knows from now on, and until `expires_at`, who shows `token`.
-    pub(super) fn remember(&self, token: &str, caller: Caller, expires_at: OffsetDateTime, now: OffsetDateTime) {
+    /// Knows from now on, and until `expires_at`, who shows `token`. `false` when accounts were taken over anew since `reloads`.
+    pub(super) fn remember(
+        &self,
+        token: &str,
+        caller: Caller,
+        expires_at: OffsetDateTime,
+        now: OffsetDateTime,
+        reloads: u64,
+    ) -> bool {
         let at = micros(now);
         // No grant stands behind it whose use would be stored.
         let (used, stored) = (AtomicI64::new(at), AtomicI64::new(i64::MAX));
-        self.keep(hash_token(token), Entry { caller, expires_at: micros(expires_at), used, stored }, at);
+        self.keep(hash_token(token), Entry { caller, expires_at: micros(expires_at), used, stored }, at, reloads)
     }
 
-    fn keep(&self, hash: Hash, entry: Entry, now: i64) {
+    /// `false` when accounts were taken over anew since `reloads`, or the grant has ended: what was read is not true any more.
+    fn keep(&self, hash: Hash, entry: Entry, now: i64, reloads: u64) -> bool {
         let most = self.0.most / SHARDS;
         let mut shard = self.write(&hash);
+        // With the shard in hand: whoever ends or takes over later than this looks at the shard later, too.
+        if self.reloads() != reloads || self.ended().contains_key(&entry.caller.credential()) {
+            return false;
+        }
         if shard.len() >= most && !shard.contains_key(&hash) {
             shard.retain(|_, entry| entry.expires_at > now);
             // Whichever gives way is read again when it is shown again. What is open under it goes on: its grant is good.
@@ -285,6 +323,7 @@ impl TokenRing {
         shard.insert(hash, entry);
         let after = shard.len();
         self.0.held.fetch_add(after.wrapping_sub(before), Relaxed);
+        true
     }
 
     fn retain(&self, mut good: impl FnMut(&Entry) -> bool) {
@@ -301,6 +340,17 @@ impl TokenRing {
         for shard in &self.0.shards {
             shard.read().unwrap_or_else(PoisonError::into_inner).values().for_each(&mut look);
         }
+    }
+
+    /// Those of the grants of whose end was not heard yet. Each is remembered for as long as it is asked about, and a while longer.
+    fn note_ended(&self, grants: &HashSet<Uuid>, now: i64) -> HashSet<Uuid> {
+        let mut ended = self.ended();
+        ended.retain(|_, heard| *heard > now - LOOK_BACK);
+        grants.iter().copied().filter(|grant| ended.insert(*grant, now).is_none()).collect()
+    }
+
+    fn ended(&self) -> MutexGuard<'_, HashMap<Uuid, i64, ahash::RandomState>> {
+        self.0.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn remember_unknown(&self, hash: Hash, now: i64) {
@@ -333,3 +383,6 @@ fn scopes(text: &str) -> Scopes {
     let all = || if has("mcp") { Allow::All } else { Allow::default() };
     Scopes { servers: all(), tools: all(), admin: has("admin") }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,14 +7,17 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::App;
-use crate::grants::{End, EndReason, Ids, Login, LoginState, OauthCode, Refusal};
+use crate::grants::{ALONE, End, EndReason, Ids, Login, LoginState, OauthCode, Refusal};
 use crate::id::TenantId;
-use crate::idp::{Class, IdpError, ProviderTokens, Rechecked};
+use crate::idp::{Class, IdpError, Person, ProviderTokens, Rechecked};
 use crate::store::now;
 use crate::telemetry::Status;
 
 /// Logins that the job asks about at a time.
 const AT_ONCE: u16 = 20;
+/// When somebody is asked about again who could not be asked about, unless the provider says when; and the latest.
+const SOON: Duration = Duration::from_secs(30);
+const LATEST: Duration = Duration::from_mins(15);
 /// How long somebody who refreshes waits for the provider.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// What Entra says of an account that an administrator disabled.
@@ -25,34 +28,52 @@ impl App {
     /// rests on the login has ended. A provider that takes its time is not waited for: its word counts when it comes.
     pub async fn vouch(&self, tenant: &TenantId, login: Uuid, now: OffsetDateTime) -> Result<(), Refusal> {
         let Some(login) = self.grants.login_due(tenant, login, now).await? else { return Ok(()) };
-        let (app, id) = (self.clone(), login.id);
-        // On its own: what a provider gives in place of the old tokens is kept even if nobody waits any longer.
-        let asking = self.tasks.spawn(async move { app.ask_again(login, now).await });
-        match tokio::time::timeout(PATIENCE, asking).await {
-            Ok(Ok(word)) => word,
-            Ok(Err(error)) => {
-                tracing::error!(login = %id, "asking a provider failed; this is a bug of the gateway: {error}");
-                Ok(())
-            }
-            Err(_) => Ok(()),
-        }
+        tokio::time::timeout(PATIENCE, self.asking(login)).await.map_or(Ok(()), |heard| heard.map(|_| ()))
     }
 
     /// Asks again about everybody for whom that is due and whose sessions were used since. For a job.
     pub async fn vouch_for_all(&self) -> Result<(), Refusal> {
-        loop {
-            let due = self.grants.logins_due(AT_ONCE, now()).await?;
-            let full = due.len() >= usize::from(AT_ONCE);
-            for login in due {
-                let id = login.id;
-                if let Err(refusal) = Box::pin(self.ask_again(login, now())).await {
+        for provider in self.providers.names() {
+            while self.vouch_for_some(provider.name).await? {}
+        }
+        Ok(())
+    }
+
+    /// Asks one provider about some of them. `false` when nobody is left, or it cannot be asked now.
+    async fn vouch_for_some(&self, name: &str) -> Result<bool, Refusal> {
+        let begun = now();
+        let away = || self.providers.get(name).is_none_or(|provider| provider.pause().is_some());
+        if away() {
+            return Ok(false);
+        }
+        let due = self.grants.logins_due(name, AT_ONCE, begun).await?;
+        let mut more = due.len() >= usize::from(AT_ONCE);
+        for login in due {
+            let id = login.id;
+            // Those that it was not asked about are due as before.
+            if away() || now() - begun > ALONE / 2 {
+                more = false;
+                self.grants.ask_login_after(&login.tenant, id, begun).await?;
+                continue;
+            }
+            match self.asking(login).await {
+                Ok(heard) => more &= heard,
+                Err(refusal) => {
                     tracing::info!(login = %id, reason = refusal.reason, detail = refusal.detail, "sessions ended");
                 }
             }
-            if !full {
-                return Ok(());
-            }
         }
+        Ok(more)
+    }
+
+    /// Asks, on its own: what a provider gives in place of the old tokens is kept even if nobody waits any longer.
+    async fn asking(&self, login: Login) -> Result<bool, Refusal> {
+        let (app, id) = (self.clone(), login.id);
+        let asking = self.tasks.spawn(async move { Box::pin(app.ask_again(login, now())).await });
+        asking.await.unwrap_or_else(|error| {
+            tracing::error!(login = %id, "asking a provider failed; this is a bug of the gateway: {error}");
+            Ok(false)
+        })
     }
 
     /// Whether people can sign in as far as the providers let the gateway; none that are set up is well.
@@ -62,15 +83,16 @@ impl App {
         if names.iter().any(|provider| refused(provider.name)) { Status::Degraded } else { Status::Ok }
     }
 
-    async fn ask_again(&self, login: Login, now: OffsetDateTime) -> Result<(), Refusal> {
+    /// Whether the provider could be asked; the refusal when it does not vouch.
+    async fn ask_again(&self, login: Login, now: OffsetDateTime) -> Result<bool, Refusal> {
         let (Some(provider), Some(tokens)) = (self.providers.get(&login.provider), &login.tokens) else {
-            return Ok(());
+            return Ok(true);
         };
         let tokens: ProviderTokens = match serde_json::from_slice(tokens) {
             Ok(tokens) => tokens,
             Err(error) => {
                 tracing::error!(login = %login.id, "what is kept of a login cannot be read: {error}");
-                return Ok(());
+                return Ok(true);
             }
         };
         match provider.recheck(&tokens, now).await {
@@ -79,14 +101,25 @@ impl App {
         }
     }
 
-    async fn vouched(&self, login: &Login, vouched: Rechecked, now: OffsetDateTime) -> Result<(), Refusal> {
+    async fn vouched(&self, login: &Login, vouched: Rechecked, now: OffsetDateTime) -> Result<bool, Refusal> {
         let tokens = zeroize::Zeroizing::new(serde_json::to_vec(&vouched.tokens).unwrap_or_default());
-        self.grants.login_checked(&login.tenant, login.id, Some(&tokens), now).await?;
-        let Some(person) = vouched.person else { return Ok(()) };
+        // First of all: the old ones may be of no use any more, whatever follows.
+        self.grants.login_renewed(&login.tenant, login.id, &tokens).await?;
+        match vouched.person {
+            Ok(Some(person)) => self.stands(login, &person, now).await?,
+            Ok(None) => {}
+            Err(error) => return self.not_vouched(login, error, now).await,
+        }
+        self.grants.login_checked(&login.tenant, login.id, now).await?;
+        Ok(true)
+    }
+
+    /// What the provider says of a person is in force from now on; the refusal when it lets nobody in.
+    async fn stands(&self, login: &Login, person: &Person, now: OffsetDateTime) -> Result<(), Refusal> {
         let Some(role) = person.role else {
             return Err(self.end_login(login, LoginState::Dead, "no_role", "no role is left", None, now).await?);
         };
-        match self.account_of(&person, role, now).await {
+        match self.account_of(person, role, now).await {
             // Another role is in force before the next token goes out.
             Ok(_) => Ok(self.changed().await?),
             Err(refusal) if refusal.code == OauthCode::AccessDenied => {
@@ -97,16 +130,20 @@ impl App {
         }
     }
 
-    async fn not_vouched(&self, login: &Login, error: IdpError, now: OffsetDateTime) -> Result<(), Refusal> {
+    async fn not_vouched(&self, login: &Login, error: IdpError, now: OffsetDateTime) -> Result<bool, Refusal> {
         let (class, code, trace) = (error.class.label(), error.code.as_deref(), error.trace_id.as_deref());
         let (state, claims) = match &error.class {
-            Class::Temporary { .. } | Class::Loop => {
+            Class::Temporary { retry_after } => {
                 tracing::warn!(class, code, trace, login = %login.id, "a provider cannot be asked: {error}");
-                return Ok(());
+                return self.ask_later(login, retry_after.unwrap_or(SOON)).await.map(|()| false);
+            }
+            Class::Loop => {
+                tracing::warn!(class, code, trace, login = %login.id, "a provider was asked too often: {error}");
+                return self.ask_later(login, LATEST).await.map(|()| true);
             }
             Class::OurCredential | Class::Configuration => {
                 tracing::error!(class, code, trace, login = %login.id, "a provider does not answer us: {error}");
-                return Ok(());
+                return self.ask_later(login, SOON).await.map(|()| false);
             }
             Class::NeedsInteraction { claims } => (LoginState::NeedsInteraction, claims.as_deref()),
             Class::ConsentMissing | Class::Forged => (LoginState::NeedsInteraction, None),
@@ -118,8 +155,12 @@ impl App {
         Err(self.end_login(login, state, detail, &reason, claims, now).await?)
     }
 
-    /// Notes the provider's word and ends what rests on it; of somebody who may not come in at all, everything. What the
-    /// client is told.
+    async fn ask_later(&self, login: &Login, wait: Duration) -> Result<(), Refusal> {
+        self.grants.ask_login_after(&login.tenant, login.id, now() + wait.clamp(SOON, LATEST)).await
+    }
+
+    /// Ends what rests on a login, and of somebody who may not come in at all, everything; and notes the provider's word. What
+    /// the client is told.
     async fn end_login(
         &self,
         login: &Login,
@@ -129,7 +170,6 @@ impl App {
         claims: Option<&str>,
         now: OffsetDateTime,
     ) -> Result<Refusal, Refusal> {
-        self.grants.login_refused(&login.tenant, login.id, state, reason, claims, now).await?;
         let all = matches!(detail, "disabled" | "no_role" | "refused" | "other_tenant" | "unknown_directory");
         let which = if all { Ids::User(login.user) } else { Ids::Login(login.id) };
         // Keys are no sessions, and what a provider says of a person holds for them too.
@@ -138,6 +178,8 @@ impl App {
             self.changed().await?;
         }
         self.end_sessions(&login.tenant, which, End { reason: EndReason::Error, detail }).await?;
+        // Last of all: if something fails before, the login is due again, and the provider says the same again.
+        self.grants.login_refused(&login.tenant, login.id, state, reason, claims, now).await?;
         let text = if state == LoginState::NeedsInteraction {
             "the identity provider wants to see the person again; sign in again"
         } else {

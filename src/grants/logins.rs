@@ -1,6 +1,8 @@
 //! What an identity provider gave us for a person, sealed: to ask it again, from time to time, whether the person may still come
 //! in. It is kept for as long as a live grant rests on it.
 
+use std::time::Duration;
+
 use time::OffsetDateTime;
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -70,10 +72,13 @@ pub struct Login {
     pub reason: Option<String>,
     /// What it wants to see at the next sign-in.
     pub claims: Option<String>,
-    /// When it was last asked.
+    /// When the provider last answered.
     pub checked_at: OffsetDateTime,
 }
 
+/// For how long whoever asks about a login has it alone: longer than asking takes. Afterwards it is due again, whatever became
+/// of who asked.
+pub const ALONE: Duration = Duration::from_mins(5);
 /// Longest error and claims of a provider that are kept, in characters.
 const KEPT: usize = 8_000;
 
@@ -92,6 +97,7 @@ impl Grants {
             claims: None,
             created_at: micros(now),
             checked_at: micros(now),
+            ask_after: 0,
         };
         self.0.store.insert_login_row(login.tenant, &row).await?;
         Ok(id)
@@ -102,21 +108,23 @@ impl Grants {
         self.0.store.login_row(tenant, id).await?.map(|row| self.open_login(row)).transpose()
     }
 
-    /// The provider vouched again; with tokens, those take the place of the ones that were kept.
-    pub async fn login_checked(
-        &self,
-        tenant: &TenantId,
-        id: Uuid,
-        tokens: Option<&[u8]>,
-        now: OffsetDateTime,
-    ) -> Result<(), Refusal> {
+    /// These tokens take the place of the ones that were kept. It is due as before.
+    pub async fn login_renewed(&self, tenant: &TenantId, id: Uuid, tokens: &[u8]) -> Result<(), Refusal> {
+        let sealed = self.seal_login(tenant, id, tokens)?;
+        Ok(self.0.store.renew_login(tenant, id, &sealed).await?)
+    }
+
+    /// The provider vouched again.
+    pub async fn login_checked(&self, tenant: &TenantId, id: Uuid, now: OffsetDateTime) -> Result<(), Refusal> {
         let mut row = self.login_row(tenant, id).await?;
-        if let Some(tokens) = tokens {
-            row.tokens = Some(self.seal_login(tenant, id, tokens)?);
-        }
         LoginState::Active.as_str().clone_into(&mut row.state);
-        (row.reason, row.claims, row.checked_at) = (None, None, micros(now));
+        (row.reason, row.claims, row.checked_at, row.ask_after) = (None, None, micros(now), 0);
         Ok(self.0.store.update_login_row(tenant, &row).await?)
+    }
+
+    /// The provider could not be asked: the login is due again at `then`, and not before.
+    pub async fn ask_login_after(&self, tenant: &TenantId, id: Uuid, then: OffsetDateTime) -> Result<(), Refusal> {
+        Ok(self.0.store.ask_login_after(tenant, id, micros(then)).await?)
     }
 
     /// The provider wants the person back, or does not vouch any longer. The tokens are of no use any more and go.
@@ -156,8 +164,7 @@ impl Grants {
         Ok(self.0.store.clear_claims(tenant, user, provider).await?)
     }
 
-    /// A login if it was not checked within the time of the terms. It counts as checked from now on: of several that ask at
-    /// once, one gets it.
+    /// A login if it was not checked within the time of the terms. For five minutes nobody else gets it ([`ALONE`]).
     pub async fn login_due(&self, tenant: &TenantId, id: Uuid, now: OffsetDateTime) -> Result<Option<Login>, Refusal> {
         let row = self.0.store.login_row(tenant, id).await?;
         let before = micros(now - self.0.terms.recheck);
@@ -165,17 +172,17 @@ impl Grants {
             row.state == LoginState::Active.as_str() && row.tokens.is_some() && row.checked_at < before
         };
         let Some(row) = row.filter(due) else { return Ok(None) };
-        if !self.0.store.claim_login(tenant, id, row.checked_at, micros(now)).await? {
+        if !self.0.store.claim_login(tenant, id, row.checked_at, micros(now), micros(now + ALONE)).await? {
             return Ok(None);
         }
         self.open_login(row).map(Some)
     }
 
-    /// Up to `limit` logins that were not checked within the time of the terms and whose grants were used since; they count as
-    /// checked from now on, so that of several processes one asks. One that cannot be opened is left out and logged.
-    pub async fn logins_due(&self, limit: u16, now: OffsetDateTime) -> Result<Vec<Login>, Refusal> {
-        let before = micros(now - self.0.terms.recheck);
-        let rows = self.0.store.claim_due_logins(before, micros(now), limit.into()).await?;
+    /// Up to `limit` logins at a provider that were not checked within the time of the terms and whose grants were used since. For
+    /// five minutes nobody else gets them ([`ALONE`]). One that cannot be opened is left out and logged.
+    pub async fn logins_due(&self, provider: &str, limit: u16, now: OffsetDateTime) -> Result<Vec<Login>, Refusal> {
+        let (before, until) = (micros(now - self.0.terms.recheck), micros(now + ALONE));
+        let rows = self.0.store.claim_due_logins(provider, before, micros(now), until, limit.into()).await?;
         let open = |row: LoginRow| {
             let id = row.id;
             self.open_login(row)

@@ -53,7 +53,7 @@ pub use ending::{End, EndReason, Ended, Ids, MOST_AT_ONCE, MOST_GRANTS};
 pub use error::{DETAILS, OauthCode, Refusal};
 pub use exchange::{Exchangeable, bad_subject};
 pub use families::{Issue, REFRESH_GRACE, Refresh, Tokens};
-pub use logins::{Login, LoginState, NewLogin};
+pub use logins::{ALONE, Login, LoginState, NewLogin};
 pub use people::{Account, LAPSED, Person};
 pub use possession::Possession;
 pub use preludes::Preludes;

@@ -71,6 +71,11 @@ impl TokenEndpoint {
         self.refused.load_full()
     }
 
+    /// How long the provider is not asked still.
+    pub(super) fn pause(&self, now: Instant) -> Option<Duration> {
+        self.pause.left(now)
+    }
+
     /// Asks for tokens with the fields of a grant.
     pub(super) async fn ask(
         &self,
@@ -79,7 +84,7 @@ impl TokenEndpoint {
         grant: &[(&str, &str)],
         now: OffsetDateTime,
     ) -> Result<Given, IdpError> {
-        if let Some(left) = self.pause.left(Instant::now()) {
+        if let Some(left) = self.pause(Instant::now()) {
             let text = "the identity provider asked to be left alone for a while (429)";
             return Err(IdpError::new(Class::Temporary { retry_after: Some(left) }, text));
         }

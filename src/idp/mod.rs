@@ -168,17 +168,17 @@ pub struct Person {
 pub struct SignedIn {
     /// Who.
     pub person: Person,
-    /// What the provider gave for later, if anything.
+    /// What the provider can be asked again with; none where it gave no refresh token. Then nobody asks it again.
     pub tokens: Option<ProviderTokens>,
 }
 
-/// Somebody who may still come in.
+/// What a provider answered to a refresh.
 #[derive(Debug)]
 pub struct Rechecked {
-    /// What takes the place of the old tokens.
+    /// What takes the place of the old tokens, also where it could not be found out who it is.
     pub tokens: ProviderTokens,
     /// Who it is now, with the role of now; none if the provider did not say.
-    pub person: Option<Person>,
+    pub person: Result<Option<Person>, IdpError>,
 }
 
 /// A provider's tokens for a person. Serialising writes them: the caller seals that.
@@ -187,7 +187,7 @@ pub struct ProviderTokens {
     /// The access token: opaque, whatever it looks like.
     pub access: Option<Secret>,
     /// The refresh token.
-    pub refresh: Option<Secret>,
+    pub refresh: Secret,
     /// When the access token ends.
     #[serde(with = "time::serde::timestamp")]
     pub expires_at: OffsetDateTime,
@@ -195,10 +195,4 @@ pub struct ProviderTokens {
     pub scopes: Vec<String>,
     /// Whose they are: [`Person::subject`].
     pub subject: String,
-}
-
-impl ProviderTokens {
-    fn is_worth_keeping(&self) -> bool {
-        self.access.is_some() || self.refresh.is_some()
-    }
 }

@@ -2,7 +2,7 @@
 //! and verifies access tokens. It is the only part of the room that knows the order of these steps.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,7 +16,7 @@ use super::credential::Credential;
 use super::discovery::{Described, Discovery};
 use super::endpoint::{Given, TokenEndpoint};
 use super::entra::{self, Entra, Known};
-use super::error::{Class, IdpError};
+use super::error::IdpError;
 use super::graph;
 use super::http::Http;
 use super::jwt::{Claims, Expected, Unverified};
@@ -124,31 +124,25 @@ impl Provider {
             IdpError::configuration("the identity provider gave no ID token: it is asked for with the scope `openid`")
         })?;
         let person = inner.person(&about.value, token, Some(nonce), given.refresh_token.as_ref(), now).await?;
-        let tokens = inner.tokens_of(given, None, &person.subject, now);
-        Ok(SignedIn { tokens: tokens.is_worth_keeping().then_some(tokens), person })
+        let refresh = given.refresh_token.clone();
+        let tokens = refresh.map(|refresh| inner.tokens_of(given, refresh, &person.subject, now));
+        Ok(SignedIn { tokens, person })
     }
 
     /// Refreshes the tokens: whether the person may still come in, and as who. The tokens given back take the place of the
-    /// old; some providers take the old ones only once.
+    /// old, whatever became of the rest: some providers take the old ones only once.
     pub async fn recheck(&self, tokens: &ProviderTokens, now: OffsetDateTime) -> Result<Rechecked, IdpError> {
         let inner = &*self.0;
-        let refresh = tokens
-            .refresh
-            .as_ref()
-            .ok_or_else(|| IdpError::new(Class::Dead, "the identity provider gave no refresh token at sign-in"))?;
         let about = inner.about(Instant::now()).await?;
-        let given = inner.refresh(&about.value, refresh, &inner.scopes(), now).await?;
-        let person = match &given.id_token {
-            Some(token) => {
-                let newest = given.refresh_token.as_ref().unwrap_or(refresh);
-                Some(inner.person(&about.value, token, None, Some(newest), now).await?)
-            }
-            None => None,
+        let given = inner.refresh(&about.value, &tokens.refresh, &inner.scopes(), now).await?;
+        let id_token = given.id_token.clone();
+        let refresh = given.refresh_token.clone().unwrap_or_else(|| tokens.refresh.clone());
+        let tokens = inner.tokens_of(given, refresh, &tokens.subject, now);
+        let person = match &id_token {
+            Some(token) => inner.person_again(&about.value, token, &tokens, now).await.map(Some),
+            None => Ok(None),
         };
-        if person.as_ref().is_some_and(|person| person.subject != tokens.subject) {
-            return Err(IdpError::forged("the identity provider answered a refresh with somebody else's identity"));
-        }
-        Ok(Rechecked { tokens: inner.tokens_of(given, Some(refresh), &tokens.subject, now), person })
+        Ok(Rechecked { tokens, person })
     }
 
     /// Verifies an access token that the provider made for the gateway. Only Entra's can be: other providers' tokens have
@@ -179,6 +173,11 @@ impl Provider {
         let (inner, now) = (&*self.0, Instant::now());
         let about = inner.about(now).await?;
         inner.keys.refresh(&inner.http, &about.value.jwks_uri, now).await
+    }
+
+    /// How long the provider wants to be left alone still, if it said so (429).
+    pub fn pause(&self) -> Option<Duration> {
+        self.0.tokens.pause(Instant::now())
     }
 
     /// Why the provider refuses the gateway's own credential, if it did the last time: nobody can sign in then.
@@ -222,13 +221,13 @@ impl Inner {
         self.tokens.ask(&self.http, about, &grant, now).await
     }
 
-    fn tokens_of(&self, given: Given, old: Option<&Secret>, subject: &str, now: OffsetDateTime) -> ProviderTokens {
+    fn tokens_of(&self, given: Given, refresh: Secret, subject: &str, now: OffsetDateTime) -> ProviderTokens {
         let scopes = given.scope.clone().unwrap_or_else(|| self.scopes());
         ProviderTokens {
             expires_at: given.expires_at(now),
             scopes: scopes.split_ascii_whitespace().map(str::to_owned).collect(),
             access: given.access_token,
-            refresh: given.refresh_token.or_else(|| old.cloned()),
+            refresh,
             subject: subject.to_owned(),
         }
     }
@@ -260,6 +259,21 @@ impl Inner {
                 oidc.of_id_token(&claims)
             }
         }
+    }
+
+    /// Who the ID token of a refresh is about: nobody else than before.
+    async fn person_again(
+        &self,
+        about: &Discovery,
+        id_token: &Secret,
+        tokens: &ProviderTokens,
+        now: OffsetDateTime,
+    ) -> Result<Person, IdpError> {
+        let person = self.person(about, id_token, None, Some(&tokens.refresh), now).await?;
+        if person.subject != tokens.subject {
+            return Err(IdpError::forged("the identity provider answered a refresh with somebody else's identity"));
+        }
+        Ok(person)
     }
 
     async fn verified_by_entra(

@@ -23,7 +23,7 @@ use crate::grants::{
 };
 use crate::id::TenantId;
 use crate::secret::Secret;
-use crate::store::now;
+use crate::store::{self, now};
 use crate::web::Source;
 
 /// `POST /oauth/token`.
@@ -87,6 +87,8 @@ async fn give(
     if form.get(DETAILS).is_some() {
         return Err(Refusal::of_details().into());
     }
+    // The client's document or keys may have been fetched.
+    let now = store::now();
     let given = match kind {
         GrantType::AuthorizationCode => of_code(app, &client, form, seen, now).await,
         GrantType::RefreshToken => of_refresh(app, &client, form, seen, now).await,
@@ -148,7 +150,8 @@ async fn of_refresh(
             app.vouch(own, login, now).await?;
         }
     }
-    app.grants.refresh(&shown, now).await
+    // The provider may have taken seconds, and what ends is to end at its time: other processes look for it there.
+    app.grants.refresh(&shown, store::now()).await
 }
 
 /// For nothing but the client's own proof (RFC 6749 section 4.4): it acts as its own account.

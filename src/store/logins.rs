@@ -27,8 +27,10 @@ row! {
         pub claims: Option<String>,
         /// Microseconds since 1970.
         pub created_at: i64,
-        /// Microseconds since 1970.
+        /// When the provider last answered; microseconds since 1970.
         pub checked_at: i64,
+        /// Before when nobody asks; microseconds since 1970.
+        pub ask_after: i64,
     }
 }
 
@@ -36,8 +38,8 @@ impl Store {
     /// Inserts one. `Missing` when the tenant has no such account.
     pub async fn insert_login_row(&self, tenant: &TenantId, row: &LoginRow) -> Result<(), StoreError> {
         let text = "INSERT INTO logins (id, tenant_id, user_id, provider, tokens, state, reason, claims, created_at,
-                checked_at)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+                checked_at, ask_after)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
         on!(alone self, db => {
             sqlx::query(text)
                 .bind(row.id)
@@ -50,6 +52,7 @@ impl Store {
                 .bind(row.claims.as_deref())
                 .bind(row.created_at)
                 .bind(row.checked_at)
+                .bind(row.ask_after)
                 .execute(db)
                 .await?;
         });
@@ -62,10 +65,11 @@ impl Store {
         Ok(on!(read self, db => sqlx::query_as(text).bind(tenant.as_str()).bind(id).fetch_optional(db).await?))
     }
 
-    /// Writes what a check found: tokens, state, reason, claims and time. `Missing` when it is gone.
+    /// Writes what a check found: tokens, state, reason, claims and times. `Missing` when it is gone.
     pub async fn update_login_row(&self, tenant: &TenantId, row: &LoginRow) -> Result<(), StoreError> {
-        let text = "UPDATE logins SET tokens = $1, state = $2, reason = $3, claims = $4, checked_at = $5
-            WHERE tenant_id = $6 AND id = $7";
+        let text =
+            "UPDATE logins SET tokens = $1, state = $2, reason = $3, claims = $4, checked_at = $5, ask_after = $6
+            WHERE tenant_id = $7 AND id = $8";
         let done = on!(write self, tx => {
             sqlx::query(text)
                 .bind(row.tokens.as_deref())
@@ -73,6 +77,7 @@ impl Store {
                 .bind(row.reason.as_deref())
                 .bind(row.claims.as_deref())
                 .bind(row.checked_at)
+                .bind(row.ask_after)
                 .bind(tenant.as_str())
                 .bind(row.id)
                 .execute(&mut *tx)
@@ -82,31 +87,67 @@ impl Store {
         if done == 0 { Err(StoreError::Missing) } else { Ok(()) }
     }
 
-    /// Marks an active one that was last checked at `seen` as checked at `now`. `false` when another did so before.
-    pub async fn claim_login(&self, tenant: &TenantId, id: Uuid, seen: i64, now: i64) -> Result<bool, StoreError> {
-        let text = "UPDATE logins SET checked_at = $1
-            WHERE tenant_id = $2 AND id = $3 AND state = 'active' AND checked_at = $4";
+    /// Nobody else asks about an active one, that was last checked at `seen`, between `now` and `until`. `false` when another
+    /// asks, or has asked.
+    pub async fn claim_login(
+        &self,
+        tenant: &TenantId,
+        id: Uuid,
+        seen: i64,
+        now: i64,
+        until: i64,
+    ) -> Result<bool, StoreError> {
+        let text = "UPDATE logins SET ask_after = $1
+            WHERE tenant_id = $2 AND id = $3 AND state = 'active' AND checked_at = $4 AND ask_after <= $5";
         let done = on!(alone self, db => {
-            sqlx::query(text).bind(now).bind(tenant.as_str()).bind(id).bind(seen).execute(db).await?.rows_affected()
+            let query = sqlx::query(text).bind(until).bind(tenant.as_str()).bind(id).bind(seen).bind(now);
+            query.execute(db).await?.rows_affected()
         });
         Ok(done > 0)
     }
 
-    /// Up to `limit` active ones of every tenant that were checked before `before` and whose grants, or whose account's keys, were
-    /// used since, the longest waiting first. They are marked as checked at `now`: of several processes that ask, one gets each.
-    pub async fn claim_due_logins(&self, before: i64, now: i64, limit: i64) -> Result<Vec<LoginRow>, StoreError> {
-        let text = "UPDATE logins SET checked_at = $1
-            WHERE state = 'active' AND tokens IS NOT NULL AND checked_at < $2 AND id IN
+    /// Up to `limit` active ones of a provider, of every tenant, that were checked before `before` and whose grants, or whose
+    /// account's keys, were used since, the longest waiting first. Nobody else asks about them between `now` and `until`: of
+    /// several processes, one gets each.
+    pub async fn claim_due_logins(
+        &self,
+        provider: &str,
+        before: i64,
+        now: i64,
+        until: i64,
+        limit: i64,
+    ) -> Result<Vec<LoginRow>, StoreError> {
+        let text = "UPDATE logins SET ask_after = $1
+            WHERE state = 'active' AND tokens IS NOT NULL AND checked_at < $2 AND ask_after <= $3 AND id IN
             (SELECT l.id FROM logins l WHERE l.state = 'active' AND l.tokens IS NOT NULL AND l.checked_at < $2
+             AND l.ask_after <= $3 AND l.provider = $4
              AND (EXISTS (SELECT 1 FROM grants g
                     WHERE g.login_id = l.id AND g.ended_at IS NULL AND g.last_used_at > l.checked_at)
                 OR EXISTS (SELECT 1 FROM api_keys k WHERE k.tenant_id = l.tenant_id AND k.user_id = l.user_id
                     AND k.revoked_at IS NULL AND k.last_used_at > l.checked_at))
-             ORDER BY l.checked_at LIMIT $3)
+             ORDER BY l.checked_at LIMIT $5)
             RETURNING *";
         Ok(on!(brief self, tx => {
-            sqlx::query_as(text).bind(now).bind(before).bind(limit).fetch_all(&mut *tx).await?
+            let query = sqlx::query_as(text).bind(until).bind(before).bind(now).bind(provider).bind(limit);
+            query.fetch_all(&mut *tx).await?
         }))
+    }
+
+    /// Nobody asks about one before `until`.
+    pub async fn ask_login_after(&self, tenant: &TenantId, id: Uuid, until: i64) -> Result<(), StoreError> {
+        let text = "UPDATE logins SET ask_after = $1 WHERE tenant_id = $2 AND id = $3";
+        on!(alone self, db => { sqlx::query(text).bind(until).bind(tenant.as_str()).bind(id).execute(db).await?; });
+        Ok(())
+    }
+
+    /// Writes the tokens of one, and nothing else. `Missing` when it is gone.
+    pub async fn renew_login(&self, tenant: &TenantId, id: Uuid, tokens: &[u8]) -> Result<(), StoreError> {
+        let text = "UPDATE logins SET tokens = $1 WHERE tenant_id = $2 AND id = $3 AND state = 'active'";
+        let done = on!(write self, tx => {
+            let query = sqlx::query(text).bind(tokens).bind(tenant.as_str()).bind(id);
+            query.execute(&mut *tx).await?.rows_affected()
+        });
+        if done == 0 { Err(StoreError::Missing) } else { Ok(()) }
     }
 
     /// What a provider last wanted to see of an account at its next sign-in there, if that has not come yet.

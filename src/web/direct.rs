@@ -12,6 +12,9 @@ use crate::app::App;
 use crate::grants::{Account, OauthCode};
 use crate::idp::{self, Class, ENTRA};
 
+/// How often a token is looked at while accounts change.
+const TRIES: usize = 5;
+
 /// When a token ends (RFC 7519 section 4.1.4), seconds since 1970.
 #[derive(Deserialize)]
 struct End {
@@ -63,19 +66,25 @@ pub async fn whose(app: &App, token: &str, now: OffsetDateTime) -> Result<Shown,
 
 /// Lets in whoever shows the token.
 pub(super) async fn verify(app: &App, token: &str, now: OffsetDateTime) -> Result<Caller, AuthError> {
-    let Shown { person, account, expires_at } = whose(app, token, now).await?;
-    let who = Direct {
-        issuer: &person.issuer,
-        subject: &person.subject,
-        provider: "Microsoft Entra ID",
-        tenant: account.tenant,
-        user: account.id,
-        username: &account.username,
-        role: account.role,
-        app_only: person.app_only,
-        expires_at,
-    };
-    Ok(app.tokens.admit(token, &who, now))
+    for _ in 0..TRIES {
+        let reloads = app.tokens.reloads();
+        let Shown { person, account, expires_at } = whose(app, token, now).await?;
+        let who = Direct {
+            issuer: &person.issuer,
+            subject: &person.subject,
+            provider: "Microsoft Entra ID",
+            tenant: account.tenant,
+            user: account.id,
+            username: &account.username,
+            role: account.role,
+            app_only: person.app_only,
+            expires_at,
+        };
+        if let Some(caller) = app.tokens.admit(token, &who, now, reloads) {
+            return Ok(caller);
+        }
+    }
+    Err(AuthError::Unavailable)
 }
 
 /// When a token ends whose signature was looked at before. (Until then a clock that is a little behind is forgiven.)

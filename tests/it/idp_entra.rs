@@ -60,7 +60,7 @@ async fn people_sign_in_with_the_role_that_entra_gives_them() -> anyhow::Result<
         let person = &signed_in.person;
         assert_eq!((person.username.as_str(), person.role), (user.as_str(), Some(role)));
         assert_eq!((person.directory, person.guest), (Some(CONTOSO.parse()?), false));
-        assert!(signed_in.tokens.is_some_and(|tokens| tokens.refresh.is_some()));
+        assert!(signed_in.tokens.is_some());
     }
     let asked = entra.log("/token").await?;
     assert!(asked.iter().all(|line| line["resource"].is_null()), "Entra is never sent a resource: {asked:?}");
@@ -97,7 +97,7 @@ async fn whoever_signed_in_stays_until_entra_says_otherwise() -> anyhow::Result<
     let contoso = provider(&entra, CONTOSO, &[]);
     let first = sign_in(&entra, &contoso, ALICE).await?;
     let again = contoso.recheck(&first.tokens.unwrap(), now()).await?;
-    assert_eq!(again.person.unwrap(), first.person);
+    assert_eq!(again.person?.unwrap(), first.person);
     let tokens = again.tokens;
 
     let fault = |action: Value| {
@@ -182,7 +182,7 @@ async fn an_access_token_is_taken_only_if_entra_made_it_for_the_gateway() -> any
         let refused = contoso.verify_access_token(&token, now()).await.unwrap_err();
         assert!(refused.class == Class::Forged && refused.detail.contains(why), "{more}: {refused:?}");
     }
-    let refresh = signed_in.tokens.unwrap().refresh.unwrap();
+    let refresh = signed_in.tokens.unwrap().refresh;
     let shown = contoso.verify_access_token(refresh.expose(), now()).await;
     assert_eq!(shown.unwrap_err().class, Class::Forged, "a refresh token is no access token");
 

@@ -273,14 +273,23 @@ on_both! {
 
         let order = mcp_registry_gateway::grants::Order { login: Some(id), ..house.order("mcp") };
         let tokens = grants.issue(&order, Issue::alone(GrantKind::Service), house.now).await.unwrap();
-        assert!(grants.logins_due(10, house.after(899)).await.unwrap().is_empty(), "it is early");
-        assert!(grants.logins_due(10, house.after(901)).await.unwrap().is_empty(), "nobody used it");
+        assert!(grants.logins_due("entra", 10, house.after(899)).await.unwrap().is_empty(), "it is early");
+        assert!(grants.logins_due("entra", 10, house.after(901)).await.unwrap().is_empty(), "nobody used it");
         house.was_used(&tokens.access, 100).await;
-        let due = grants.logins_due(10, house.after(901)).await.unwrap();
+        let due = grants.logins_due("entra", 10, house.after(901)).await.unwrap();
         assert_eq!((due.len(), due[0].id, due[0].tokens.as_ref().unwrap().as_slice()), (1, id, &b"upstream"[..]));
-        assert!(grants.logins_due(10, house.after(902)).await.unwrap().is_empty(), "one asks");
+        let again = async |at| grants.logins_due("entra", 10, house.after(at)).await.unwrap().len();
+        assert_eq!((again(902).await, again(1_200).await), (0, 0), "one asks");
+        assert_eq!(grants.logins_due("oidc", 10, house.after(1_201)).await.unwrap().len(), 0);
+        assert_eq!(again(1_201).await, 1, "whoever asked has gone");
+        grants.ask_login_after(tenant, id, house.after(1_400)).await.unwrap();
+        assert!(grants.login_due(tenant, id, house.after(1_399)).await.unwrap().is_none());
+        assert_eq!((again(1_399).await, again(1_400).await), (0, 1), "it could not be asked");
 
-        grants.login_checked(tenant, id, Some(b"renewed"), house.after(903)).await.unwrap();
+        grants.login_renewed(tenant, id, b"renewed").await.unwrap();
+        assert!(grants.login_due(tenant, id, house.after(1_700)).await.unwrap().is_some(), "that alone is no answer");
+        grants.login_checked(tenant, id, house.after(903)).await.unwrap();
+        assert_eq!((again(1_700).await, grants.login(tenant, id).await.unwrap().unwrap().state), (0, LoginState::Active));
         let login = grants.login(tenant, id).await.unwrap().unwrap();
         assert_eq!((login.tokens.unwrap().as_slice(), login.checked_at), (&b"renewed"[..], house.after(903)));
         let state = LoginState::NeedsInteraction;

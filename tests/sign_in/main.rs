@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
 mod advisories;
+mod asked_again;
 mod assertions;
 mod credentials;
 mod described;

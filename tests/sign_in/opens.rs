@@ -3,6 +3,8 @@
 
 use mcp_registry_gateway::access::{AuthError, KeyRing, Opening};
 use mcp_registry_gateway::app::assemble;
+use mcp_registry_gateway::grants::{End, EndReason, Ids};
+use mcp_registry_gateway::store::now;
 use mcp_registry_gateway::web::caller::authenticate;
 use mcp_registry_gateway::web::proof::Sent;
 use serde_json::json;
@@ -111,6 +113,27 @@ async fn what_is_given_back_is_over_at_once_here_and_in_other_processes() {
             .await
             .contains("mcp_session_duration_seconds_count{tenant_id=\"default\",end_reason=\"logout\"} 2")
     );
+}
+
+#[tokio::test]
+async fn an_end_is_heard_of_whatever_the_clocks_of_other_processes_say() {
+    let world = World::start().await;
+    let app = &world.app;
+    let beside =
+        assemble((*app.settings).clone(), app.issuer.clone(), app.store.clone(), app.sealer.clone(), KeyRing::empty())
+            .unwrap();
+    let minute = time::Duration::MINUTE;
+    for clock in [minute * 60, -minute / 2, -minute * 3 / 4] {
+        let access = world.tokens("/api/v1", "mcp").await.0;
+        let held = beside.tokens.find(&beside.store, &access, now()).await.unwrap();
+        let (grant, end) = (held.grant_id().unwrap(), End { reason: EndReason::Logout, detail: "revoked" });
+        app.grants.end(held.tenant(), Ids::One(grant, None), end, now() + clock).await.unwrap();
+        for _ in 0..2 {
+            beside.tokens.forget_ended(&beside.store).await.unwrap();
+        }
+        assert!(held.ended().is_cancelled(), "{clock}");
+        assert_eq!(beside.tokens.find(&beside.store, &access, now()).await.unwrap_err(), AuthError::EndedToken);
+    }
 }
 
 #[tokio::test]

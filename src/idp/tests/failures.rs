@@ -220,7 +220,7 @@ async fn what_was_sent_never_shows_in_an_error() {
     assert!(!format!("{error:?}").contains("the-access-token"), "{error:?}");
     let tokens = super::super::ProviderTokens {
         access: Some(crate::secret::Secret::new("the-access-token")),
-        refresh: None,
+        refresh: crate::secret::Secret::new("the-refresh-token"),
         expires_at: now(),
         scopes: Vec::new(),
         subject: String::new(),

@@ -32,7 +32,7 @@ async fn a_good_id_token_says_who_it_is_and_with_which_role() {
     };
     assert_eq!(signed_in.person, expected);
     let tokens = signed_in.tokens.unwrap();
-    assert_eq!(tokens.refresh.unwrap().expose(), "entra-rt");
+    assert_eq!(tokens.refresh.expose(), "entra-rt");
     assert!(tokens.expires_at > now() + Duration::minutes(60));
 }
 

@@ -172,3 +172,15 @@ async fn the_issuer_is_exactly_the_configured_one_and_access_tokens_are_not_take
     assert_eq!(names, [("oidc", "Single sign-on".to_owned())]);
     assert!(world.providers.get("entra").is_none());
 }
+
+#[tokio::test]
+async fn who_came_in_without_a_refresh_token_is_not_asked_about_again() {
+    let world = World::oidc(&ROLES, Signer::rsa("first")).await;
+    let id_token = world.signer.sign(&claims(&world));
+    let given = json!({"id_token": id_token, "access_token": "at-1", "expires_in": 300});
+    world.fake.always(&world.token_path(), Reply::json(200, &given));
+    let came = world.redeem().await.unwrap();
+    assert!(came.person.role.is_some() && came.tokens.is_none(), "an access token alone asks nobody: {came:?}");
+    let came = sign_in(&world, &claims(&world)).await.unwrap();
+    assert_eq!(came.tokens.unwrap().refresh.expose(), "entra-rt");
+}
