@@ -100,6 +100,12 @@ impl<T, E: Clone> Kept<T, E> {
         }
     }
 
+    /// Whether there was ever something good at `url`, which is still remembered.
+    pub(super) fn holds(&self, url: &str) -> bool {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.get(url).is_some_and(|slot| slot.holds.load(Ordering::Relaxed))
+    }
+
     fn slot(&self, url: &str) -> Result<Arc<Slot<T, E>>, Full> {
         let used = self.clock.fetch_add(1, Ordering::Relaxed);
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);

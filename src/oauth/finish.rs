@@ -111,7 +111,7 @@ async fn open(visitor: &Visitor, trail: &Trail, arrival: Arrival<'_>) -> Result<
 async fn give(visitor: &Visitor, under: &UnderWay, trail: &Trail, arrival: Arrival<'_>) -> Result<Done, Refusal> {
     let app = &visitor.app;
     let (request, Arrival { account, method, login }) = (&under.request, arrival);
-    let client = app.clients.recall(&request.client_id, now()).await.map_err(|error| {
+    let client = app.clients.recall(&request.client_id, visitor.address, now()).await.map_err(|error| {
         let text = "the program is not known here any more; begin again";
         Refusal::new(OauthCode::UnauthorizedClient, error.reason(), text)
     })?;

@@ -357,9 +357,9 @@ impl Store {
     }
 
     /// The grant that a code was made for, spent or not.
-    pub async fn grant_of_code(&self, hash: &[u8; 32]) -> Result<Option<Uuid>, StoreError> {
-        let text = "SELECT grant_id FROM authorization_codes WHERE hash = $1";
-        Ok(on!(read self, db => sqlx::query_scalar(text).bind(hash.as_slice()).fetch_optional(db).await?))
+    pub async fn grant_of_code(&self, hash: &[u8; 32]) -> Result<Option<GrantRow>, StoreError> {
+        let text = "SELECT g.* FROM grants g JOIN authorization_codes c ON c.grant_id = g.id WHERE c.hash = $1";
+        Ok(on!(read self, db => sqlx::query_as(text).bind(hash.as_slice()).fetch_optional(db).await?))
     }
 
     /// How many refresh tokens of a live grant are active: one at most.
