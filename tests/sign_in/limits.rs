@@ -90,6 +90,17 @@ async fn passwords_of_many_names_are_guessed_from_one_address_no_faster() {
 }
 
 #[tokio::test]
+async fn passwords_that_are_shown_at_once_are_as_few_as_one_after_another() {
+    let world = World::start().await;
+    let body = json!({"username": "ada", "password": "guessed"}).to_string();
+    let headers = [("content-type", "application/json")];
+    let all = (0..40).map(|_| world.send("POST", "/api/v1/login", &headers, &body));
+    let answers = futures_util::future::join_all(all).await;
+    let of = |status| answers.iter().filter(|answer| answer.status == status).count();
+    assert_eq!((of(401), of(429)), (10, 30), "the name waits after ten");
+}
+
+#[tokio::test]
 async fn sign_ins_that_are_begun_without_end_are_refused_on_a_page_and_leave_nothing() {
     let world = world("--rate-limit-sign-in-rpm=3").await;
     let ask = |client: &str| {
