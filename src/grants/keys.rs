@@ -100,7 +100,7 @@ impl Keys {
     }
 
     /// The keys of somebody. When there is none of the id `kid`, and that was not asked a moment ago, they are fetched anew:
-    /// they may have changed. `otherwise` says whose a URL is that no administrator chose.
+    /// they may have changed. If that fails, those that are known stay good for as long as they are kept. `otherwise` says whose a URL is that no administrator chose.
     pub(super) async fn of(
         &self,
         source: &KeySource,
@@ -278,5 +278,16 @@ mod tests {
             assert!(!keys.of(&source, Some("unknown"), Chosen::ByAdmin, at(42)).await.unwrap().has("unknown"));
         }
         assert_eq!(*asked.lock().unwrap(), [about, "/keys", "/keys"]);
+
+        pages.lock().unwrap().remove("/keys");
+        for _ in 0..20 {
+            let unknown = keys.of(&source, Some("unknown"), Chosen::ByAdmin, at(50)).await;
+            assert!(matches!(unknown, Err(FetchError::Wrong(_))), "they cannot be looked for");
+            assert!(
+                keys.of(&source, Some("a"), Chosen::ByAdmin, at(50)).await.unwrap().has("a"),
+                "those that are known"
+            );
+        }
+        assert_eq!(asked.lock().unwrap().len(), 4, "once a minute");
     }
 }
