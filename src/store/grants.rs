@@ -102,13 +102,15 @@ pub enum Which<'a> {
     Login(Uuid),
 }
 
-/// How a grant to a client came to be.
+/// How a grant came to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Made {
     /// A person signed in: it began with a code, which stays with it.
     BySignIn,
     /// A program asked, with an assertion or another token, and as often as it likes.
     AtOnce,
+    /// A person signed in at our own pages.
+    InBrowser,
 }
 
 /// Most rows that one statement ends or removes.
@@ -212,8 +214,8 @@ impl Store {
         Ok(ended)
     }
 
-    /// Ends, at `now`, up to [`BATCH`] of an account's live grants to clients that were made so, beyond the `most` that were used last
-    /// or, of those made at once, are newest; and returns them.
+    /// Ends, at `now`, up to [`BATCH`] of an account's live grants that were made so, beyond the `most` that were used last or, of
+    /// those made at once or in a browser, are newest; and returns them.
     pub async fn end_surplus_grants(
         &self,
         tenant: &TenantId,
@@ -225,10 +227,10 @@ impl Store {
         macro_rules! surplus {
             ($made:literal, $order:literal, $limit:literal) => {
                 concat!(
-                    "SELECT g.id FROM grants g WHERE g.tenant_id = $1 AND g.user_id = $2 AND g.kind = 'client'
+                    "SELECT g.id FROM grants g WHERE g.tenant_id = $1 AND g.user_id = $2
                      AND g.ended_at IS NULL AND g.expires_at > $3 AND ",
                     $made,
-                    " (SELECT 1 FROM authorization_codes c WHERE c.grant_id = g.id) ORDER BY ",
+                    " ORDER BY ",
                     $order,
                     " DESC, g.id DESC LIMIT ",
                     $limit,
@@ -250,8 +252,15 @@ impl Store {
             };
         }
         let (any, text) = match made {
-            Made::BySignIn => texts!("EXISTS", "g.last_used_at"),
-            Made::AtOnce => texts!("NOT EXISTS", "g.created_at"),
+            Made::BySignIn => texts!(
+                "g.kind = 'client' AND EXISTS (SELECT 1 FROM authorization_codes c WHERE c.grant_id = g.id)",
+                "g.last_used_at"
+            ),
+            Made::AtOnce => texts!(
+                "g.kind = 'client' AND NOT EXISTS (SELECT 1 FROM authorization_codes c WHERE c.grant_id = g.id)",
+                "g.created_at"
+            ),
+            Made::InBrowser => texts!("g.kind = 'browser'", "g.created_at"),
         };
         // Seldom is there one, and looking makes nobody wait.
         let first: Option<Uuid> = on!(read self, db => {

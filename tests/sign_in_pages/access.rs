@@ -1,6 +1,7 @@
 //! "My access": what one sees there is one's own, and ends when one says so.
 
 use http::Method;
+use mcp_registry_gateway::grants::MOST_IN_BROWSERS;
 use mcp_registry_gateway::store::now;
 use serde_json::json;
 
@@ -35,6 +36,23 @@ async fn programs_and_keys_are_seen_and_ended() {
     assert!(world.app.keyring.authenticate(&key, now()).is_err(), "and no good any more");
     let caller = world.app.tokens.find(&world.app.store, tokens.access.expose(), now()).await;
     assert!(caller.is_err());
+}
+
+#[tokio::test]
+async fn of_sessions_in_browsers_without_end_the_oldest_gives_way() {
+    let world = World::new().await;
+    let (mut oldest, _) = world.signed_in().await;
+    let (mut second, page) = world.signed_in().await;
+    let cookie = second.jar().header(&page.url).unwrap();
+    let own = cookie.split("; ").find_map(|cookie| cookie.strip_prefix("mcpg-session=")).unwrap();
+    let account = world.app.grants.session(own, now()).await.unwrap().unwrap().account;
+    for _ in 0..MOST_IN_BROWSERS - 2 {
+        world.app.grants.open_session(&account, "local", None, now()).await.unwrap();
+    }
+    assert_eq!(oldest.open(&world.url("/access")).await.unwrap().url.path(), "/access");
+    world.signed_in().await;
+    assert_eq!(oldest.open(&world.url("/access")).await.unwrap().url.path(), "/oauth/sign-in");
+    assert_eq!(second.open(&world.url("/access")).await.unwrap().url.path(), "/access");
 }
 
 #[tokio::test]
