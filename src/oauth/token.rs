@@ -109,6 +109,7 @@ async fn of_code(
         verifier: Secret::new(form.required("code_verifier", "show the code's verifier: code_verifier (RFC 7636)")?),
         client_id: client.id.to_string(),
         redirect_uri: form.get("redirect_uri").map(str::to_owned),
+        redirects: client.redirects.clone(),
         resource: resource(app, form)?.map(|resource| app.issuer.uri(&resource)),
         possession: seen.possession,
     };

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mcp_registry_gateway::crypto::{MasterKey, Sealer, TokenKind, hash_token, is_token, new_token};
+use mcp_registry_gateway::grants::redirect::{RedirectUri, Schemes};
 use mcp_registry_gateway::grants::{
     CodeTerms, End, EndReason, GrantKind, Grants, Ids, Issue, Made, OauthCode, Order, Possession, Redemption, Refresh,
     Refusal, Scope, ScopeSet, Terms, Tokens, challenge_of,
@@ -111,6 +112,7 @@ fn redemption(code: &Secret) -> Redemption {
         code: code.clone(),
         client_id: "client".into(),
         redirect_uri: Some(REDIRECT.into()),
+        redirects: vec![RedirectUri::parse(REDIRECT, &Schemes::default()).unwrap()],
         verifier: Secret::new(VERIFIER),
         resource: Some(RESOURCE.into()),
         possession: Possession::default(),
