@@ -246,8 +246,10 @@ mod tests {
         assert!(others && PER_SOURCE < PER_HOST, "not even one host is taken by one address");
         drop(held);
         assert!(enter(0, from(1)).is_ok());
-        let household = |last: u16| Chosen::ByStranger(IpAddr::from([0x2001, 0xdb8, 1, 1, 0, 0, 0, last]));
-        let held: Vec<_> = (0..PER_SOURCE).map(|number| enter(number, household(number as u16)).unwrap()).collect();
+        let household = |last: usize| {
+            Chosen::ByStranger(IpAddr::from([0x2001, 0xdb8, 1, 1, 0, 0, 0, u16::try_from(last).unwrap()]))
+        };
+        let held: Vec<_> = (0..PER_SOURCE).map(|number| enter(number, household(number)).unwrap()).collect();
         assert!(matches!(enter(50, household(50)), Err(FetchError::TooMany(_))));
         drop(held);
         assert!(fetcher.under_way.lock().unwrap().is_empty());
