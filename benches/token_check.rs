@@ -12,12 +12,14 @@ use futures_util::FutureExt as _;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use mcp_registry_gateway::access::{Direct, KeyRing, Opening, Role};
-use mcp_registry_gateway::app::assemble;
+use mcp_registry_gateway::app::{App, assemble};
 use mcp_registry_gateway::config::{DotEnv, Settings};
 use mcp_registry_gateway::crypto::{MasterKey, Sealer, TokenKind, new_token};
-use mcp_registry_gateway::grants::resource::Issuer;
+use mcp_registry_gateway::grants::resource::{Issuer, Resource};
+use mcp_registry_gateway::grants::{GrantKind, Issue, Order, ScopeSet};
 use mcp_registry_gateway::id::TenantId;
-use mcp_registry_gateway::store::Store;
+use mcp_registry_gateway::store::users::UserRow;
+use mcp_registry_gateway::store::{Store, micros};
 use mcp_registry_gateway::web::caller::authenticate;
 use mcp_registry_gateway::web::proof::Sent;
 use time::{Duration, OffsetDateTime};
@@ -76,8 +78,44 @@ fn token_check(criterion: &mut Criterion) {
             });
         });
     }
+    // One that the gateway gave itself, for one resource.
+    let now = OffsetDateTime::now_utc();
+    let token = runtime.block_on(own(&app, now));
+    let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {token}")).unwrap())]);
+    let shown = || authenticate(&app, black_box(&headers), Opening::All, Sent::new("POST", "/mcp"));
+    runtime.block_on(shown()).unwrap();
+    group.bench_function("whole, of the gateway's own", |bencher| {
+        bencher.iter(|| shown().now_or_never().unwrap().unwrap());
+    });
     group.finish();
     _ = std::fs::remove_dir_all(folder);
+}
+
+/// An access token of an account for every server.
+async fn own(app: &App, now: OffsetDateTime) -> String {
+    let (tenant, user) = (TenantId::default_tenant(), Uuid::now_v7());
+    let row = UserRow {
+        id: user,
+        username: "ada".into(),
+        role: "user".into(),
+        state: "active".into(),
+        created_at: micros(now),
+        updated_at: micros(now),
+        ..UserRow::default()
+    };
+    app.store.insert_user(&tenant, &row).await.unwrap();
+    let order = Order {
+        tenant,
+        user,
+        client_id: "client".into(),
+        client_name: None,
+        resource: app.issuer.uri(&Resource::All),
+        scopes: ScopeSet::DEFAULT,
+        login_method: "local".into(),
+        login: None,
+    };
+    let tokens = app.grants.issue(&order, Issue::alone(GrantKind::Client), now).await.unwrap();
+    tokens.access.expose().to_owned()
 }
 
 criterion_group!(benches, token_check);

@@ -98,15 +98,7 @@ impl Accounts {
 
     /// Whether `password` is the one that was hashed; with no hash it never is, and takes as long.
     pub async fn verify_password(&self, password: Secret, hash: Option<String>) -> Result<bool, AccessError> {
-        self.at_work(move || {
-            let real = hash.as_deref().and_then(|text| PasswordHash::new(text).ok());
-            let known = real.is_some();
-            let hash = real.map_or_else(|| PasswordHash::new(DECOY), Ok);
-            let fits =
-                hash.is_ok_and(|hash| Argon2::default().verify_password(password.expose().as_bytes(), &hash).is_ok());
-            known && fits
-        })
-        .await
+        self.at_work(move || fits(&password, hash.as_deref())).await
     }
 
     /// The account of that name, if the password is its own and it may come in: `name` of the first tenant, `tenant/name` of
@@ -132,13 +124,19 @@ impl Accounts {
         };
         let user = user.filter(|_| stands);
         let hash = user.as_ref().and_then(|user| user.password_hash.clone());
-        let fits = self.verify_password(password, hash).await?;
-        let Some(user) = user.filter(|_| fits) else {
-            self.count_failure(name, now);
-            return Err(AccessError::WrongPassword);
-        };
-        self.failures().remove(&name);
-        Ok(user)
+        let counting = self.clone();
+        let looked = self.at_work(move || {
+            // When its turn has come, and counted before it is known: whoever shows many at once has no more tries.
+            counting.check_patience(&name, now)?;
+            counting.count_failure(name.clone(), now);
+            if fits(&password, hash.as_deref()) {
+                counting.failures().remove(&name);
+                return Ok(());
+            }
+            Err(AccessError::WrongPassword)
+        });
+        looked.await??;
+        user.ok_or(AccessError::WrongPassword)
     }
 
     /// Checks name and password and makes a key for [`SIGN_IN_LASTS`].
@@ -218,6 +216,15 @@ pub(super) fn check_password(password: &Secret, username: &str) -> Result<(), Ac
         return Ok(());
     };
     Err(super::invalid("password", message))
+}
+
+/// Whether `password` is the one that was hashed. Takes as long when there is no hash.
+fn fits(password: &Secret, hash: Option<&str>) -> bool {
+    let real = hash.and_then(|text| PasswordHash::new(text).ok());
+    let known = real.is_some();
+    let hash = real.map_or_else(|| PasswordHash::new(DECOY), Ok);
+    let fits = hash.is_ok_and(|hash| Argon2::default().verify_password(password.expose().as_bytes(), &hash).is_ok());
+    known && fits
 }
 
 /// Tenant and name, lower case, of what somebody typed. No name of an account holds a slash.

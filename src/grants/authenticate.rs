@@ -1,6 +1,7 @@
 //! A client proving who it is at the token endpoint (RFC 6749 section 2.3), by exactly one method. A client that does not exist
 //! and one that shows the wrong secret get the same answer.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -12,8 +13,8 @@ use time::OffsetDateTime;
 pub use super::assertion::ALGORITHMS as ASSERTION_ALGORITHMS;
 use super::assertion::{Kind, Rules, Unproved};
 use super::client::{Client, ClientError, Clients, Proof, SecretHash};
-use super::fetch::FetchError;
-use crate::crypto::hash_token;
+use super::fetch::{Chosen, FetchError};
+use crate::crypto::{TokenKind, hash_token};
 use crate::secret::Secret;
 use crate::store::StoreError;
 
@@ -33,6 +34,8 @@ pub struct Shown<'a> {
     pub assertion_type: Option<&'a str>,
     /// `client_assertion` of the form.
     pub assertion: Option<&'a str>,
+    /// A code or token of ours that it shows besides.
+    pub beside: Option<&'a str>,
 }
 
 /// Why a client was not let in.
@@ -49,6 +52,10 @@ pub enum AuthenticateError {
         /// Whether it used the `Authorization` header, and is answered with a challenge there.
         basic: bool,
     },
+    /// `invalid_grant`: nothing is known of a client of that id, and what it shows besides was not given to it. What it says of
+    /// itself is not even asked for: anybody could make us ask anywhere.
+    #[error("what is shown was not given to this client")]
+    Stranger,
     /// It cannot be told now.
     #[error(transparent)]
     Unavailable(ClientError),
@@ -69,20 +76,25 @@ enum Method<'a> {
 
 impl Clients {
     /// The client that sent a request, proved. `audiences` are the names that an assertion may call us by: the issuer and
-    /// the token endpoint. `spend` remembers the hash of an assertion until a time, and says whether it was new.
+    /// the token endpoint; the request came `from` there. `spend` remembers the hash of an assertion until a time, and says whether it was new.
     pub async fn authenticate<F>(
         &self,
         shown: &Shown<'_>,
         audiences: &[&str],
+        from: IpAddr,
         now: OffsetDateTime,
         spend: impl FnOnce([u8; 32], OffsetDateTime) -> F,
     ) -> Result<Arc<Client>, AuthenticateError>
     where
         F: Future<Output = Result<bool, StoreError>>,
     {
-        match method(shown)? {
+        let method = method(shown)?;
+        if self.is_news(method.id()) && !self.gave(shown.beside, method.id()).await? {
+            return Err(AuthenticateError::Stranger);
+        }
+        match method {
             Method::Nothing { id } => {
-                let client = self.known(id, false, now).await?;
+                let client = self.known(id, false, from, now).await?;
                 match client.proof {
                     // What stands in place of a proof of its own is shown as the grant.
                     Proof::None | Proof::Workload(_) => Ok(client),
@@ -90,7 +102,7 @@ impl Clients {
                 }
             }
             Method::Secret { id, secret, basic } => {
-                let found = self.known(&id, basic, now).await;
+                let found = self.known(&id, basic, from, now).await;
                 let hash = hash_token(secret.expose());
                 // Who is not there is compared with all the same.
                 let nobody = [SecretHash { hash: [0; 32], expires_at: None }];
@@ -105,13 +117,13 @@ impl Clients {
                 if known && fits { Ok(client) } else { refused("wrong secret", basic) }
             }
             Method::Assertion(assertion) => {
-                let client = self.known(&assertion.subject, false, now).await?;
+                let client = self.known(&assertion.subject, false, from, now).await?;
                 let Proof::Keys(source) = &client.proof else { return refused("no keys", false) };
-                let keys =
-                    self.0.keys.of(source, assertion.kid.as_deref(), now).await.map_err(|error| match error {
-                        FetchError::Wrong(_) => AuthenticateError::Refused { why: "keys", basic: false },
-                        error => AuthenticateError::Unavailable(error.into()),
-                    })?;
+                let keys = self.0.keys.of(source, assertion.kid.as_deref(), Chosen::ByStranger(from), now).await;
+                let keys = keys.map_err(|error| match error {
+                    FetchError::Wrong(_) => AuthenticateError::Refused { why: "keys", basic: false },
+                    error => AuthenticateError::Unavailable(error.into()),
+                })?;
                 let rules = Rules {
                     kind: Kind::ClientProof,
                     issuer: &assertion.subject,
@@ -128,13 +140,42 @@ impl Clients {
     }
 
     /// The client of that id; one that is not there is refused like one that proves nothing.
-    async fn known(&self, id: &str, basic: bool, now: OffsetDateTime) -> Result<Arc<Client>, AuthenticateError> {
-        self.recall(id, now).await.map_err(|error| match error {
+    async fn known(
+        &self,
+        id: &str,
+        basic: bool,
+        from: IpAddr,
+        now: OffsetDateTime,
+    ) -> Result<Arc<Client>, AuthenticateError> {
+        self.recall(id, from, now).await.map_err(|error| match error {
             ClientError::Unknown | ClientError::Invalid(_) | ClientError::Unreachable { temporary: false, .. } => {
                 AuthenticateError::Refused { why: error.reason(), basic }
             }
             error => AuthenticateError::Unavailable(error),
         })
+    }
+
+    /// Whether a code or token was given to the client of that id, by whichever gateway on the database.
+    async fn gave(&self, text: Option<&str>, id: &str) -> Result<bool, StoreError> {
+        let (Some(text), store) = (text, &self.0.store) else { return Ok(false) };
+        let hash = hash_token(text);
+        let grant = match TokenKind::of(text) {
+            Some(TokenKind::Code) => store.grant_of_code(&hash).await?,
+            Some(TokenKind::Refresh) => store.grant_of_token(&hash, true).await?,
+            Some(TokenKind::Access) => store.grant_of_token(&hash, false).await?,
+            Some(TokenKind::ApiKey) | None => None,
+        };
+        Ok(grant.is_some_and(|grant| grant.client_id.as_deref() == Some(id)))
+    }
+}
+
+impl Method<'_> {
+    fn id(&self) -> &str {
+        match self {
+            Self::Nothing { id } => id,
+            Self::Secret { id, .. } => id,
+            Self::Assertion(assertion) => &assertion.subject,
+        }
     }
 }
 
@@ -168,12 +209,7 @@ fn method<'a>(shown: &Shown<'a>) -> Result<Method<'a>, AuthenticateError> {
             None => Method::Nothing { id },
         }
     };
-    let id = match &method {
-        Method::Nothing { id } => id,
-        Method::Secret { id, .. } => id.as_str(),
-        Method::Assertion(assertion) => &assertion.subject,
-    };
-    if named.is_some_and(|named| named != id) {
+    if named.is_some_and(|named| named != method.id()) {
         return request("client_id names another client than the proof");
     }
     Ok(method)

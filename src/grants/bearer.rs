@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use super::assertion::{Kind, Proved, Rules, Unproved};
 use super::client::{Client, Clients, Proof, Workload};
-use super::fetch::FetchError;
+use super::fetch::{Chosen, FetchError};
 use super::scope::{Scope, ScopeSet};
 use super::trusted::{Profile, Trust, login_method};
 use super::{DETAILS, OauthCode, Refusal};
@@ -153,7 +153,7 @@ impl Clients {
         let unproved = Unproved::read(shown).map_err(no_good)?;
         let trust = Trust::of(&self.0.store, tenant, &unproved.issuer, profile).await?;
         let trust = trust.ok_or_else(|| no_good("untrusted"))?;
-        let keys = self.0.keys.of(&trust.keys, unproved.kid.as_deref(), now).await;
+        let keys = self.0.keys.of(&trust.keys, unproved.kid.as_deref(), Chosen::ByAdmin, now).await;
         let keys = keys.map_err(|error| no_keys(&trust.name, error))?;
         let (kind, audience) = match profile {
             Profile::IdJag => (Kind::IdJag, issuer),
@@ -175,7 +175,7 @@ impl Clients {
 /// The keys of an issuer cannot be had: nobody's assertion is bad for it.
 fn no_keys(name: &str, error: FetchError) -> Refusal {
     let detail = match error {
-        FetchError::Busy => "as many keys are being fetched as may be".to_owned(),
+        FetchError::Busy | FetchError::TooMany(_) => "as many keys are being fetched as may be".to_owned(),
         FetchError::Away(detail) | FetchError::Wrong(detail) => detail,
     };
     let text = "the keys of the assertion's issuer cannot be had now; try again in a minute";

@@ -1,6 +1,7 @@
 //! An OAuth client, however it is known: registered by an administrator, by a metadata document at its id (a URL), or by an id
 //! that holds its sealed registration. The form of the id alone says which; there is no falling through from one to another.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,7 @@ use super::document::Documents;
 use super::dynamic::{Dynamic, PREFIX};
 use super::fetch::{FetchError, Fetcher};
 use super::keys::{KeySource, Keys};
+use super::rate::Exceeded;
 use super::redirect::{RedirectUri, Schemes};
 use super::registered;
 use super::scope::{Scope, ScopeSet};
@@ -220,6 +222,9 @@ pub enum ClientError {
     /// Too many documents are being fetched.
     #[error("too many clients are being looked up at this moment; try again in a second")]
     Busy,
+    /// The address that asks has made us fetch too many.
+    #[error("too many clients were looked up for this address; wait before the next request")]
+    TooMany(Exceeded),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -229,6 +234,7 @@ impl From<FetchError> for ClientError {
     fn from(error: FetchError) -> Self {
         match error {
             FetchError::Busy => Self::Busy,
+            FetchError::TooMany(exceeded) => Self::TooMany(exceeded),
             FetchError::Away(detail) => Self::Unreachable { temporary: true, detail },
             FetchError::Wrong(detail) => Self::Unreachable { temporary: false, detail },
         }
@@ -243,6 +249,7 @@ impl ClientError {
             Self::Invalid(_) => "invalid_document",
             Self::Unreachable { .. } => "document_unreachable",
             Self::Busy => "busy",
+            Self::TooMany(_) => "throttled",
             Self::Store(_) => "database",
         }
     }
@@ -280,20 +287,31 @@ impl Clients {
         }))
     }
 
-    /// The client of that id, for a new authorization: what its document says now.
-    pub async fn find(&self, id: &str, now: OffsetDateTime) -> Result<Arc<Client>, ClientError> {
-        self.look_up(id, now, false).await
+    /// The client of that id, for a new authorization that begins `from` there: what its document says now.
+    pub async fn find(&self, id: &str, from: IpAddr, now: OffsetDateTime) -> Result<Arc<Client>, ClientError> {
+        self.look_up(id, from, now, false).await
     }
 
     /// The client of that id, for what was granted before: while its document cannot be had, what it said last is good
     /// enough.
-    pub async fn recall(&self, id: &str, now: OffsetDateTime) -> Result<Arc<Client>, ClientError> {
-        self.look_up(id, now, true).await
+    pub async fn recall(&self, id: &str, from: IpAddr, now: OffsetDateTime) -> Result<Arc<Client>, ClientError> {
+        self.look_up(id, from, now, true).await
     }
 
-    async fn look_up(&self, id: &str, now: OffsetDateTime, stale: bool) -> Result<Arc<Client>, ClientError> {
+    /// Whether finding the client of that id makes us fetch a document that was never read before.
+    pub(super) fn is_news(&self, id: &str) -> bool {
+        id.contains("://") && !self.0.documents.remember(id)
+    }
+
+    async fn look_up(
+        &self,
+        id: &str,
+        from: IpAddr,
+        now: OffsetDateTime,
+        stale: bool,
+    ) -> Result<Arc<Client>, ClientError> {
         if id.contains("://") {
-            self.0.documents.get(id, stale, now).await
+            self.0.documents.get(id, from, stale, now).await
         } else if id.starts_with(PREFIX) {
             self.0.dynamic.open(id).map(Arc::new).ok_or(ClientError::Unknown)
         } else {

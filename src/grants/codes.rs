@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::families::{Ending, answer, deed};
+use super::redirect::RedirectUri;
 use super::{GrantKind, Granted, Grants, OauthCode, Order, Possession, Refusal, Tokens};
 use crate::crypto::dpop::Thumbprint;
 use crate::crypto::{TokenKind, hash_token, is_token, new_token};
@@ -43,6 +44,8 @@ pub struct Redemption {
     pub client_id: String,
     /// Must be the one that it was sent to, if it is given (OAuth 2.1 does not ask for it).
     pub redirect_uri: Option<String>,
+    /// Where the client may be answered now. What was taken off it since the code was sent there may be somebody else's.
+    pub redirects: Vec<RedirectUri>,
     /// 43 to 128 characters.
     pub verifier: Secret,
     /// Must be the grant's, if it is given.
@@ -110,7 +113,9 @@ fn judge(seen: &Seen<CodeRow>, shown: &Redemption, now: i64) -> Result<(), (Opti
     if grant.client_id.as_deref() != Some(&shown.client_id) {
         return burn("other_client");
     }
-    if shown.redirect_uri.as_ref().is_some_and(|uri| *uri != code.redirect_uri) {
+    if shown.redirect_uri.as_ref().is_some_and(|uri| *uri != code.redirect_uri)
+        || !shown.redirects.iter().any(|uri| uri.matches(&code.redirect_uri))
+    {
         return burn("redirect_uri");
     }
     if !proves(shown.verifier.expose(), &code.code_challenge) {

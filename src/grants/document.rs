@@ -3,6 +3,7 @@
 //!
 //! A new authorization goes by what the document says now or by nothing: an old copy would let in who was taken off it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use time::OffsetDateTime;
@@ -43,17 +44,32 @@ pub struct Documents {
 
 impl Documents {
     pub(super) fn new(fetcher: Arc<Fetcher>, schemes: Schemes) -> Self {
-        Self { kept: Kept::new(MOST, |failed| !matches!(failed, Failed::Fetch(FetchError::Busy))), fetcher, schemes }
+        Self {
+            kept: Kept::new(MOST, |failed| !matches!(failed, Failed::Fetch(error) if error.is_ours())),
+            fetcher,
+            schemes,
+        }
     }
 
-    /// The client whose document is at `id`.
-    pub(super) async fn get(&self, id: &str, stale: bool, now: OffsetDateTime) -> Result<Arc<Client>, ClientError> {
+    /// Whether the document of `id` was read before.
+    pub(super) fn remember(&self, id: &str) -> bool {
+        self.kept.holds(id)
+    }
+
+    /// The client whose document is at `id`, for who asks `from` there.
+    pub(super) async fn get(
+        &self,
+        id: &str,
+        from: IpAddr,
+        stale: bool,
+        now: OffsetDateTime,
+    ) -> Result<Arc<Client>, ClientError> {
         let url = fetchable(id).map_err(|what| ClientError::Invalid(format!("the client id {what}")))?;
         if url.path() == "/" {
             return Err(ClientError::Invalid("the client id is a URL without a path".to_owned()));
         }
         let fetch = async {
-            let (body, wish) = self.fetcher.get(&url, Chosen::ByStranger).await.map_err(Failed::Fetch)?;
+            let (body, wish) = self.fetcher.get(&url, Chosen::ByStranger(from), now).await.map_err(Failed::Fetch)?;
             let client = read(id, shown_host(&url), &body, &self.schemes);
             Ok((client.map_err(|error| Failed::Invalid(error.to_string()))?, wish))
         };

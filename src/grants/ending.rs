@@ -98,6 +98,8 @@ pub const MOST_GRANTS: i64 = 500;
 /// Most besides that programs made for it at once, with assertions and other tokens, and most that one client has as a service; the
 /// oldest gives way. They are minutes old.
 pub const MOST_AT_ONCE: i64 = 2_000;
+/// Most sessions of browsers at our own pages that an account has; the oldest gives way.
+pub const MOST_IN_BROWSERS: i64 = 50;
 
 impl Grants {
     /// Ends what is live of them; what has ended already, or is not there, is left out of the answer.
@@ -139,6 +141,7 @@ impl Grants {
         let most = match made {
             Made::BySignIn => MOST_GRANTS,
             Made::AtOnce | Made::ByItself(_) => MOST_AT_ONCE,
+            Made::InBrowser => MOST_IN_BROWSERS,
         };
         let ended = self.0.store.end_surplus_grants(tenant, user, made, most, micros(now)).await?;
         Ok(ended.into_iter().map(Ended::of).collect::<Result<_, _>>()?)

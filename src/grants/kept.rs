@@ -36,10 +36,10 @@ struct Slot<T, E> {
 }
 
 struct State<T, E> {
-    /// The last good one, and when it was fetched.
-    value: Option<(Arc<T>, OffsetDateTime)>,
-    /// What the last attempt came to, until when.
-    last: Option<(Result<(), E>, OffsetDateTime)>,
+    /// The last good one, when it was fetched, and until when it is kept.
+    value: Option<(Arc<T>, OffsetDateTime, OffsetDateTime)>,
+    /// What went wrong since, until when.
+    failed: Option<(E, OffsetDateTime)>,
 }
 
 /// What to do with what is kept.
@@ -73,31 +73,40 @@ impl<T, E: Clone> Kept<T, E> {
         let slot = self.slot(url)?;
         let mut state = slot.state.lock().await;
         let fresh = |at: OffsetDateTime| terms.at_most.is_none_or(|age| at + age > now);
-        if let Some((last, until)) = &state.last
+        // That a newer one was not to be had takes nothing from the one that may still be kept.
+        if let Some((value, at, until)) = &state.value
+            && *until > now
+            && fresh(*at)
+        {
+            return Ok(Ok(Arc::clone(value)));
+        }
+        if let Some((error, until)) = &state.failed
             && *until > now
         {
-            match (last, &state.value) {
-                (Ok(()), Some((value, at))) if fresh(*at) => return Ok(Ok(Arc::clone(value))),
-                (Err(error), _) => return Ok(state.good(terms).ok_or_else(|| error.clone())),
-                _ => {}
-            }
+            return Ok(state.good(terms).ok_or_else(|| error.clone()));
         }
         match fetch.await {
             Ok((value, wish)) => {
                 let value = Arc::new(value);
                 let lasts = wish.unwrap_or(USUAL).clamp(SHORTEST, LONGEST);
-                state.value = Some((Arc::clone(&value), now));
-                state.last = Some((Ok(()), now + lasts));
+                state.value = Some((Arc::clone(&value), now, now + lasts));
+                state.failed = None;
                 slot.holds.store(true, Ordering::Relaxed);
                 Ok(Ok(value))
             }
             Err(error) => {
                 if (self.lasting)(&error) {
-                    state.last = Some((Err(error.clone()), now + FAILURE_LASTS));
+                    state.failed = Some((error.clone(), now + FAILURE_LASTS));
                 }
                 Ok(state.good(terms).ok_or(error))
             }
         }
+    }
+
+    /// Whether there was ever something good at `url`, which is still remembered.
+    pub(super) fn holds(&self, url: &str) -> bool {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.get(url).is_some_and(|slot| slot.holds.load(Ordering::Relaxed))
     }
 
     fn slot(&self, url: &str) -> Result<Arc<Slot<T, E>>, Full> {
@@ -116,7 +125,7 @@ impl<T, E: Clone> Kept<T, E> {
             slots.remove(&oldest.ok_or(Full)?);
         }
         let slot = Arc::new(Slot {
-            state: tokio::sync::Mutex::new(State { value: None, last: None }),
+            state: tokio::sync::Mutex::new(State { value: None, failed: None }),
             holds: AtomicBool::new(false),
             used: AtomicU64::new(used),
         });
@@ -132,7 +141,7 @@ impl<T, E: Clone> Kept<T, E> {
 
 impl<T, E> State<T, E> {
     fn good(&self, terms: Terms) -> Option<Arc<T>> {
-        self.value.as_ref().filter(|_| terms.stale).map(|(value, _)| Arc::clone(value))
+        self.value.as_ref().filter(|_| terms.stale).map(|(value, ..)| Arc::clone(value))
     }
 }
 

@@ -95,45 +95,46 @@ pub(super) struct Keys {
 
 impl Keys {
     pub(super) fn new(fetcher: Arc<Fetcher>) -> Self {
-        let lasting = |error: &FetchError| *error != FetchError::Busy;
+        let lasting = |error: &FetchError| !error.is_ours();
         Self { kept: Kept::new(SETS, lasting), published: Kept::new(ISSUERS, lasting), fetcher }
     }
 
     /// The keys of somebody. When there is none of the id `kid`, and that was not asked a moment ago, they are fetched anew:
-    /// they may have changed.
+    /// they may have changed. If that fails, those that are known stay good for as long as they are kept. `otherwise` says whose a URL is that no administrator chose.
     pub(super) async fn of(
         &self,
         source: &KeySource,
         kid: Option<&str>,
+        otherwise: Chosen,
         now: OffsetDateTime,
     ) -> Result<Arc<KeySet>, FetchError> {
-        let (url, by_admin) = match source {
+        let (url, chosen) = match source {
             KeySource::Inline(set) => return Ok(Arc::clone(set)),
-            KeySource::At { url, by_admin } => (url, *by_admin),
-            KeySource::Of(issuer) => (&*self.published(issuer, now).await?, true),
+            KeySource::At { url, by_admin } => (url, if *by_admin { Chosen::ByAdmin } else { otherwise }),
+            KeySource::Of(issuer) => (&*self.published(issuer, now).await?, Chosen::ByAdmin),
         };
-        let set = self.fetched(url, by_admin, None, now).await?;
+        let set = self.fetched(url, chosen, None, now).await?;
         if kid.is_none_or(|kid| set.has(kid)) {
             return Ok(set);
         }
-        self.fetched(url, by_admin, Some(ASK_AGAIN), now).await
+        self.fetched(url, chosen, Some(ASK_AGAIN), now).await
     }
 
     async fn fetched(
         &self,
         url: &Url,
-        by_admin: bool,
+        chosen: Chosen,
         at_most: Option<Duration>,
         now: OffsetDateTime,
     ) -> Result<Arc<KeySet>, FetchError> {
-        let (chosen, most) = if by_admin { (Chosen::ByAdmin, MOST_BY_ADMIN) } else { (Chosen::ByStranger, MOST) };
+        let (whose, most) = if chosen == Chosen::ByAdmin { ("admin", MOST_BY_ADMIN) } else { ("stranger", MOST) };
         let fetch = async {
-            let (value, wish) = self.document(url, chosen).await?;
+            let (value, wish) = self.document(url, chosen, now).await?;
             let set = parse(&value, most).map_err(|what| FetchError::Wrong(format!("the keys at {url}: {what}")))?;
             Ok((set, wish))
         };
         // What an administrator's URL may reach, a stranger's may not: they are kept apart.
-        let name = format!("{chosen:?} {url}");
+        let name = format!("{whose} {url}");
         self.kept.get(&name, Terms { at_most, stale: false }, now, fetch).await.map_err(|_| FetchError::Busy)?
     }
 
@@ -143,7 +144,7 @@ impl Keys {
         let fetch = async {
             let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
             let url = Url::parse(&url).map_err(|_| wrong("cannot be asked for: it is no URL"))?;
-            let (value, wish) = self.document(&url, Chosen::ByAdmin).await?;
+            let (value, wish) = self.document(&url, Chosen::ByAdmin, now).await?;
             let found = Described::deserialize(&value).map_err(|_| wrong("names no jwks_uri"))?;
             if found.issuer != issuer {
                 return Err(wrong("is of another issuer"));
@@ -157,8 +158,13 @@ impl Keys {
         self.published.get(issuer, Terms::default(), now, fetch).await.map_err(|_| FetchError::Busy)?
     }
 
-    async fn document(&self, url: &Url, chosen: Chosen) -> Result<(Value, Option<Duration>), FetchError> {
-        let (body, wish) = self.fetcher.get(url, chosen).await?;
+    async fn document(
+        &self,
+        url: &Url,
+        chosen: Chosen,
+        now: OffsetDateTime,
+    ) -> Result<(Value, Option<Duration>), FetchError> {
+        let (body, wish) = self.fetcher.get(url, chosen, now).await?;
         let wrong = || FetchError::Wrong(format!("{url} holds no strict JSON"));
         json::check(&body).map_err(|_| wrong())?;
         Ok((serde_json::from_slice(&body).map_err(|_| wrong())?, wish))
@@ -253,18 +259,35 @@ mod tests {
             (30, json!({"issuer": issuer})),
         ] {
             put(about, wrong);
-            assert!(matches!(keys.of(&source, None, at(minutes)).await, Err(FetchError::Wrong(_))), "{minutes}");
+            assert!(
+                matches!(keys.of(&source, None, Chosen::ByAdmin, at(minutes)).await, Err(FetchError::Wrong(_))),
+                "{minutes}"
+            );
         }
         put(about, json!({"issuer": issuer, "jwks_uri": format!("{base}/keys")}));
         put("/keys", set(&["a"]));
         asked.lock().unwrap().clear();
-        assert!(keys.of(&source, Some("a"), at(40)).await.unwrap().has("a"));
+        assert!(keys.of(&source, Some("a"), Chosen::ByAdmin, at(40)).await.unwrap().has("a"));
         put("/keys", set(&["a", "b"]));
-        assert!(!keys.of(&source, Some("b"), at(40)).await.unwrap().has("b"), "it was asked a moment ago");
-        assert!(keys.of(&source, Some("b"), at(42)).await.unwrap().has("b"));
+        assert!(
+            !keys.of(&source, Some("b"), Chosen::ByAdmin, at(40)).await.unwrap().has("b"),
+            "it was asked a moment ago"
+        );
+        assert!(keys.of(&source, Some("b"), Chosen::ByAdmin, at(42)).await.unwrap().has("b"));
         for _ in 0..20 {
-            assert!(!keys.of(&source, Some("unknown"), at(42)).await.unwrap().has("unknown"));
+            assert!(!keys.of(&source, Some("unknown"), Chosen::ByAdmin, at(42)).await.unwrap().has("unknown"));
         }
         assert_eq!(*asked.lock().unwrap(), [about, "/keys", "/keys"]);
+
+        pages.lock().unwrap().remove("/keys");
+        for _ in 0..20 {
+            let unknown = keys.of(&source, Some("unknown"), Chosen::ByAdmin, at(50)).await;
+            assert!(matches!(unknown, Err(FetchError::Wrong(_))), "they cannot be looked for");
+            assert!(
+                keys.of(&source, Some("a"), Chosen::ByAdmin, at(50)).await.unwrap().has("a"),
+                "those that are known"
+            );
+        }
+        assert_eq!(asked.lock().unwrap().len(), 4, "once a minute");
     }
 }

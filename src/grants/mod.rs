@@ -49,7 +49,7 @@ pub use authorizations::{AUTHORIZATION_LASTS, Begun, UnderWay};
 pub use bearer::{Introduced, Vouched, no_good as bad_assertion};
 pub use codes::{CODE_LASTS, CodeTerms, Redemption, challenge_of};
 pub use consents::Consent;
-pub use ending::{End, EndReason, Ended, Ids, MOST_AT_ONCE, MOST_GRANTS};
+pub use ending::{End, EndReason, Ended, Ids, MOST_AT_ONCE, MOST_GRANTS, MOST_IN_BROWSERS};
 pub use error::{DETAILS, OauthCode, Refusal};
 pub use exchange::{Exchangeable, bad_subject};
 pub use families::{Issue, REFRESH_GRACE, Refresh, Tokens};

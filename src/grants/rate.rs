@@ -128,7 +128,7 @@ impl Limits {
 
     fn rate(&self, network: Network) -> Rate {
         let Rate { burst, pause } = self.source;
-        if network.is_site() { Rate { burst: burst.saturating_mul(SITE), pause: pause / SITE } } else { self.source }
+        Rate { burst: burst.saturating_mul(network.share()), pause: pause / network.share() }
     }
 }
 
@@ -163,7 +163,7 @@ impl Network {
     }
 
     /// Each that the address is in.
-    fn all_of(address: IpAddr) -> impl Iterator<Item = Self> + Clone {
+    pub(super) fn all_of(address: IpAddr) -> impl Iterator<Item = Self> + Clone {
         let (own, site) = (Self::of(address), Self::widest(address));
         std::iter::once(own).chain(Some(site).filter(|site| *site != own))
     }
@@ -176,6 +176,11 @@ impl Network {
                 Self { first: Ipv6Addr::from_bits(address.to_bits() & mask).into(), bits }
             }
         }
+    }
+
+    /// How many times what one address may do it may.
+    pub(super) fn share(self) -> u32 {
+        if self.is_site() { SITE } else { 1 }
     }
 
     fn is_site(self) -> bool {

@@ -17,6 +17,8 @@ pub struct Swept {
     pub more: bool,
 }
 
+/// How long a code has been expired before its grant ends: longer than anybody who showed it in time can still be at work.
+const CODE_LOST: Duration = Duration::minutes(1);
 /// How long an end can be looked up.
 const ENDED_KEPT: Duration = Duration::days(30);
 /// How long a spent refresh token is known as one that was good, so that its theft is noticed.
@@ -41,8 +43,10 @@ impl Grants {
         // Before the tokens that say who called may go.
         self.sweep_preludes(now).await?;
         swept.more |= self.sweep_traces(now).await?;
-        let ends =
-            [store.end_grants_of_lost_codes(micros(now)).await?, store.end_grants_by_time(idle, micros(now)).await?];
+        let ends = [
+            store.end_grants_of_lost_codes(micros(now - CODE_LOST), micros(now)).await?,
+            store.end_grants_by_time(idle, micros(now)).await?,
+        ];
         for rows in ends {
             swept.more |= rows.len() >= BATCH;
             swept.ended.extend(rows.into_iter().filter_map(told));

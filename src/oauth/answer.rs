@@ -51,6 +51,8 @@ pub(super) struct Denied {
     status: StatusCode,
     /// Whether the client is told how to prove who it is (RFC 9110 section 11.6.1).
     basic: bool,
+    /// Whether it is for what the client names and others do not give us.
+    others: bool,
     refusal: Refusal,
 }
 
@@ -62,7 +64,7 @@ impl From<Refusal> for Denied {
             OauthCode::ServerError => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         };
-        Self { status, basic: false, refusal }
+        Self { status, basic: false, others: false, refusal }
     }
 }
 
@@ -71,14 +73,15 @@ impl From<Exceeded> for Denied {
         let text = "too much that was wrong has come from this address; wait before the next request";
         let refusal = Refusal::new(OauthCode::TemporarilyUnavailable, "throttled", text);
         let refusal = Refusal { retry_after: Some(exceeded.retry_after), ..refusal };
-        Self { status: StatusCode::TOO_MANY_REQUESTS, basic: false, refusal }
+        Self { status: StatusCode::TOO_MANY_REQUESTS, basic: false, others: false, refusal }
     }
 }
 
 impl Denied {
-    /// Whether what was shown is not good, or not the client's: somebody guesses, or does not notice that it is over.
+    /// Whether what was shown is not good, or not the client's: somebody guesses, or does not notice that it is over. Or makes us
+    /// ask where there is nothing to be had.
     pub(super) fn is_wrong(&self) -> bool {
-        matches!(self.refusal.code, OauthCode::InvalidClient | OauthCode::InvalidGrant)
+        self.others || matches!(self.refusal.code, OauthCode::InvalidClient | OauthCode::InvalidGrant)
     }
 
     /// The same with another status.
@@ -89,6 +92,11 @@ impl Denied {
     /// The same with a challenge: the client used the `Authorization` header.
     pub(super) fn with_basic(self, basic: bool) -> Self {
         Self { basic, ..self }
+    }
+
+    /// The same, for what the client names and others do not give us: no fault of ours.
+    pub(super) fn of_others(self) -> Self {
+        Self { others: true, ..self }
     }
 
     /// What was refused.
@@ -107,7 +115,7 @@ impl Denied {
             app.told_of(std::slice::from_ref(&**ended));
         }
         let Refusal { reason, detail, .. } = &self.refusal;
-        if self.status.is_server_error() {
+        if self.status.is_server_error() && !self.others {
             tracing::error!(reason, detail, "tokens were not given");
         } else {
             tracing::debug!(reason, detail, "tokens were not given");

@@ -130,7 +130,7 @@ async fn whose(visitor: &Visitor, fields: &Fields) -> Result<(Arc<Client>, Redir
         Err(_) => return wrong("no_client", "It says twice which program asks (client_id)."),
     };
     let clients = &visitor.app.clients;
-    let client = clients.find(id, now()).await.map_err(|error| not_found(visitor, id, &error))?;
+    let client = clients.find(id, visitor.address, now()).await.map_err(|error| not_found(visitor, id, &error))?;
     let uri = match fields.one("redirect_uri") {
         Ok(Some(uri)) => uri.to_owned(),
         Ok(None) => match &*client.redirects {
@@ -171,6 +171,10 @@ fn not_found(visitor: &Visitor, id: &str, error: &ClientError) -> NotKnown {
         ),
         ClientError::Unreachable { .. } => {
             Failure::of_client("The document in which the program describes itself cannot be fetched.")
+        }
+        ClientError::TooMany(exceeded) => {
+            visitor.app.recorder.metrics().throttled(exceeded.limit);
+            Failure::too_many(*exceeded)
         }
         ClientError::Busy | ClientError::Store(_) => Failure::new(
             StatusCode::SERVICE_UNAVAILABLE,

@@ -1,6 +1,7 @@
 //! The client that calls: reads what it shows, and asks `grants` whether that proves who it is. What goes wrong has the form of
 //! the token endpoint.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,11 +18,12 @@ use crate::grants::{OauthCode, Refusal};
 use crate::store::micros;
 use crate::web::open;
 
-/// The client that sent a form, proved by exactly one method.
+/// The client that sent a form `from` there, proved by exactly one method.
 pub(super) async fn authenticate(
     app: &App,
     headers: &HeaderMap,
     form: &Form,
+    from: IpAddr,
     now: OffsetDateTime,
 ) -> Result<Arc<Client>, Denied> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
@@ -36,11 +38,12 @@ pub(super) async fn authenticate(
         client_secret: form.get("client_secret"),
         assertion_type: form.get("client_assertion_type"),
         assertion: form.get("client_assertion"),
+        beside: ["code", "refresh_token", "token"].into_iter().find_map(|name| form.get(name)),
     };
     let endpoint = app.issuer.join(open::TOKEN);
     let audiences = [app.issuer.as_str(), &endpoint];
     let spend = async |hash: [u8; 32], until| app.store.spend_assertion(&hash, micros(until)).await;
-    app.clients.authenticate(&shown, &audiences, now, spend).await.map_err(denied)
+    app.clients.authenticate(&shown, &audiences, from, now, spend).await.map_err(denied)
 }
 
 fn denied(error: AuthenticateError) -> Denied {
@@ -50,7 +53,12 @@ fn denied(error: AuthenticateError) -> Denied {
             let text = "the client is unknown, or did not prove who it is";
             Denied::from(Refusal::new(OauthCode::InvalidClient, "invalid_client", text).because(why)).with_basic(basic)
         }
+        AuthenticateError::Stranger => {
+            let text = "what is shown was not given to this client, or is over; begin again";
+            Refusal::new(OauthCode::InvalidGrant, "unknown_client", text).into()
+        }
         AuthenticateError::Unavailable(ClientError::Store(error)) => Refusal::from(error).into(),
+        AuthenticateError::Unavailable(ClientError::TooMany(exceeded)) => exceeded.into(),
         AuthenticateError::Unavailable(error) => {
             let text = "the client's description or keys cannot be fetched now; try again in a moment";
             let refusal = Refusal::new(OauthCode::TemporarilyUnavailable, error.reason(), text);
@@ -58,7 +66,22 @@ fn denied(error: AuthenticateError) -> Denied {
                 ClientError::Unreachable { detail, .. } => detail.clone(),
                 error => error.to_string(),
             };
-            Refusal { retry_after: Some(Duration::from_secs(5)), ..refusal.because(detail) }.into()
+            Denied::from(Refusal { retry_after: Some(Duration::from_secs(5)), ..refusal.because(detail) }).of_others()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::StoreError;
+
+    #[test]
+    fn what_a_client_names_and_is_not_there_counts_against_who_asks_and_our_own_faults_do_not() {
+        let away = ClientError::Unreachable { temporary: true, detail: "it does not answer".to_owned() };
+        assert!(denied(AuthenticateError::Unavailable(away)).is_wrong());
+        assert!(denied(AuthenticateError::Stranger).is_wrong());
+        let ours = ClientError::Store(StoreError::Stale);
+        assert!(!denied(AuthenticateError::Unavailable(ours)).is_wrong());
     }
 }

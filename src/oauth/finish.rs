@@ -14,7 +14,8 @@ use super::visitor::Visitor;
 use super::{consent, handed};
 use crate::grants::client::Known;
 use crate::grants::{
-    Account, BROWSER_SESSION_LASTS, CodeTerms, OauthCode, Order, Outcome, Prompt, Refusal, Request, ScopeSet, UnderWay,
+    Account, BROWSER_SESSION_LASTS, CodeTerms, Made, OauthCode, Order, Outcome, Prompt, Refusal, Request, ScopeSet,
+    UnderWay,
 };
 use crate::store::now;
 
@@ -101,6 +102,7 @@ async fn open(visitor: &Visitor, trail: &Trail, arrival: Arrival<'_>) -> Result<
         app.told_of(app.grants.close_session(old, now()).await?.as_slice());
     }
     let cookie = app.grants.open_session(account, method, login, now()).await?;
+    app.told_of(&app.grants.end_surplus(&account.tenant, account.id, Made::InBrowser, now()).await?);
     trail.known("session", "a session of this browser begins", account, Some(Outcome::Success));
     let mut response = see_other(&format!("{}/access", app.issuer.path()));
     let cookie = visitor.cookies.open_session(cookie.expose(), BROWSER_SESSION_LASTS);
@@ -111,7 +113,7 @@ async fn open(visitor: &Visitor, trail: &Trail, arrival: Arrival<'_>) -> Result<
 async fn give(visitor: &Visitor, under: &UnderWay, trail: &Trail, arrival: Arrival<'_>) -> Result<Done, Refusal> {
     let app = &visitor.app;
     let (request, Arrival { account, method, login }) = (&under.request, arrival);
-    let client = app.clients.recall(&request.client_id, now()).await.map_err(|error| {
+    let client = app.clients.recall(&request.client_id, visitor.address, now()).await.map_err(|error| {
         let text = "the program is not known here any more; begin again";
         Refusal::new(OauthCode::UnauthorizedClient, error.reason(), text)
     })?;

@@ -1,5 +1,7 @@
 //! A client gives a token back (RFC 7009): the grant behind it ends, with every token of it.
 
+use std::net::IpAddr;
+
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use time::OffsetDateTime;
@@ -19,14 +21,20 @@ pub(super) async fn revoke(
     form: Form,
 ) -> Result<Response, Denied> {
     let now = now();
-    let done = Box::pin(take_back(&app, &headers, &form, now)).await;
+    let done = Box::pin(take_back(&app, &headers, &form, source, now)).await;
     let done = app.judged(source, now, done, Denied::is_wrong);
     done.inspect_err(|denied| denied.note(&app))?;
     Ok(UNKEPT.into_response())
 }
 
-async fn take_back(app: &App, headers: &HeaderMap, form: &Form, now: OffsetDateTime) -> Result<(), Denied> {
-    let client = authenticate(app, headers, form, now).await?;
+async fn take_back(
+    app: &App,
+    headers: &HeaderMap,
+    form: &Form,
+    source: IpAddr,
+    now: OffsetDateTime,
+) -> Result<(), Denied> {
+    let client = authenticate(app, headers, form, source, now).await?;
     let token = form.required("token", "name the token that is to end: token")?;
     // Not the time of the request: the client's keys may have been fetched.
     let ended = app.grants.revoke(token, &client.id, store::now()).await?;

@@ -4,6 +4,8 @@
 
 mod noting;
 
+use std::net::IpAddr;
+
 use axum::response::Response;
 use http::HeaderMap;
 use time::OffsetDateTime;
@@ -50,7 +52,7 @@ pub(super) async fn token(
         GrantType::TokenExchange => "validate",
     };
     let mut seen = Seen { tenant: None, method, possession: Possession::default() };
-    let given = Box::pin(give(&app, &headers, &form, kind, &mut seen, now)).await;
+    let given = Box::pin(give(&app, (&headers, source), &form, kind, &mut seen, now)).await;
     let given = app.judged(source, now, given, Denied::is_wrong);
     noting::note(&app, source, &form, kind, &given).await;
     // That somebody signed in was counted when they did.
@@ -72,13 +74,13 @@ pub(super) struct Seen {
 
 async fn give(
     app: &App,
-    headers: &HeaderMap,
+    (headers, source): (&HeaderMap, IpAddr),
     form: &Form,
     kind: GrantType,
     seen: &mut Seen,
     now: OffsetDateTime,
 ) -> Result<Tokens, Denied> {
-    let client = authenticate(app, headers, form, now).await?;
+    let client = authenticate(app, headers, form, source, now).await?;
     if !client.may(kind) {
         let text = "the client is not registered for this grant_type";
         return Err(Refusal::new(OauthCode::UnauthorizedClient, "unauthorized_client", text).into());
@@ -112,6 +114,7 @@ async fn of_code(
         verifier: Secret::new(form.required("code_verifier", "show the code's verifier: code_verifier (RFC 7636)")?),
         client_id: client.id.to_string(),
         redirect_uri: form.get("redirect_uri").map(str::to_owned),
+        redirects: client.redirects.clone(),
         resource: resource(app, form)?.map(|resource| app.issuer.uri(&resource)),
         possession: seen.possession,
     };

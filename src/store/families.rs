@@ -357,9 +357,9 @@ impl Store {
     }
 
     /// The grant that a code was made for, spent or not.
-    pub async fn grant_of_code(&self, hash: &[u8; 32]) -> Result<Option<Uuid>, StoreError> {
-        let text = "SELECT grant_id FROM authorization_codes WHERE hash = $1";
-        Ok(on!(read self, db => sqlx::query_scalar(text).bind(hash.as_slice()).fetch_optional(db).await?))
+    pub async fn grant_of_code(&self, hash: &[u8; 32]) -> Result<Option<GrantRow>, StoreError> {
+        let text = "SELECT g.* FROM grants g JOIN authorization_codes c ON c.grant_id = g.id WHERE c.hash = $1";
+        Ok(on!(read self, db => sqlx::query_as(text).bind(hash.as_slice()).fetch_optional(db).await?))
     }
 
     /// How many refresh tokens of a live grant are active: one at most.
@@ -369,18 +369,20 @@ impl Store {
         Ok(on!(read self, db => sqlx::query_scalar(text).bind(grant).fetch_one(db).await?))
     }
 
-    /// Ends up to 500 grants, of every tenant, whose code was not shown in time, and returns them.
-    pub async fn end_grants_of_lost_codes(&self, now: i64) -> Result<Vec<GrantRow>, StoreError> {
+    /// Ends, at `now`, up to 500 grants, of every tenant, whose code expired by `expired` and was not shown, and returns them. Let
+    /// there be a while between the two: who waits for a row on PostgreSQL looks at the grant again and not at its code, which may
+    /// have been shown in its last moment.
+    pub async fn end_grants_of_lost_codes(&self, expired: i64, now: i64) -> Result<Vec<GrantRow>, StoreError> {
         let end = "UPDATE grants SET ended_at = $1, end_reason = 'timeout', end_detail = 'code'
             WHERE ended_at IS NULL AND id IN
-            (SELECT grant_id FROM authorization_codes WHERE spent_at IS NULL AND expires_at <= $1
+            (SELECT grant_id FROM authorization_codes WHERE spent_at IS NULL AND expires_at <= $2
              ORDER BY expires_at LIMIT 500)
             RETURNING *";
         let remove = "DELETE FROM authorization_codes WHERE spent_at IS NULL AND grant_id IN
             (SELECT c.grant_id FROM authorization_codes c JOIN grants g ON g.id = c.grant_id
              WHERE c.spent_at IS NULL AND c.expires_at <= $1 AND g.ended_at IS NOT NULL LIMIT 1000)";
         let ended: Vec<GrantRow> = on!(brief self, tx => {
-            let ended = sqlx::query_as(end).bind(now).fetch_all(&mut *tx).await?;
+            let ended = sqlx::query_as(end).bind(now).bind(expired).fetch_all(&mut *tx).await?;
             sqlx::query(remove).bind(now).execute(&mut *tx).await?;
             ended
         });

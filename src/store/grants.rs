@@ -102,7 +102,7 @@ pub enum Which<'a> {
     Login(Uuid),
 }
 
-/// How a grant to a client came to be.
+/// How a grant came to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Made<'a> {
     /// A person signed in: it began with a code, which stays with it.
@@ -111,6 +111,8 @@ pub enum Made<'a> {
     AtOnce,
     /// This client asked on its own: as the service that it is, or with a token of one.
     ByItself(&'a str),
+    /// A person signed in at our own pages.
+    InBrowser,
 }
 
 /// Most rows that one statement ends or removes.
@@ -214,8 +216,8 @@ impl Store {
         Ok(ended)
     }
 
-    /// Ends, at `now`, up to [`BATCH`] of an account's live grants to clients that were made so, beyond the `most` that were used last
-    /// or, of those that programs made, are newest; and returns them.
+    /// Ends, at `now`, up to [`BATCH`] of an account's live grants that were made so, beyond the `most` that were used last or, of
+    /// those made by programs or in a browser, are newest; and returns them.
     pub async fn end_surplus_grants(
         &self,
         tenant: &TenantId,
@@ -261,13 +263,14 @@ impl Store {
                 "g.created_at"
             ),
             Made::ByItself(_) => texts!("g.kind = 'service' AND g.client_id = $5", "g.created_at"),
+            Made::InBrowser => texts!("g.kind = 'browser'", "g.created_at"),
         };
         macro_rules! asked {
             ($query:expr) => {{
                 let query = $query.bind(tenant.as_str()).bind(user).bind(now).bind(most);
                 match made {
                     Made::ByItself(client) => query.bind(client),
-                    Made::BySignIn | Made::AtOnce => query,
+                    Made::BySignIn | Made::AtOnce | Made::InBrowser => query,
                 }
             }};
         }

@@ -92,6 +92,11 @@ impl Entra {
         found.as_array().cloned().context("the log is a list")
     }
 
+    /// The tokens of every kind that its token endpoint gave.
+    pub async fn given(&self) -> anyhow::Result<Vec<String>> {
+        Ok(serde_json::from_value(self.control(Request::get().path("/_sim/given")).await?)?)
+    }
+
     /// An access token for the program under test; `more` says what is special about it, as `/_sim/token` takes it.
     pub async fn token(&self, user: &str, more: Value) -> anyhow::Result<String> {
         let mut asked = json!({ "user": user, "resource": GATEWAY, "scp": ["access_as_user"] });

@@ -31,6 +31,9 @@ fn service(id: &str) -> Value {
     json!({"client_id": id, "name": "At night", "kind": "service"})
 }
 
+/// Who asks.
+const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
 /// A client shows what it shows; each assertion is good once.
 async fn shows(world: &World, shown: &Shown<'_>) -> Result<std::sync::Arc<Client>, AuthenticateError> {
     static SPENT: Mutex<Option<HashSet<[u8; 32]>>> = Mutex::new(None);
@@ -38,7 +41,7 @@ async fn shows(world: &World, shown: &Shown<'_>) -> Result<std::sync::Arc<Client
         assert!(until > now());
         Ok(SPENT.lock().unwrap().get_or_insert_default().insert(hash))
     };
-    world.app.clients.authenticate(shown, &[ISSUER], now(), spend).await
+    world.app.clients.authenticate(shown, &[ISSUER], HERE, now(), spend).await
 }
 
 async fn with_secret(world: &World, id: &str, secret: &str) -> Result<std::sync::Arc<Client>, AuthenticateError> {
@@ -68,7 +71,7 @@ on_both! {
         let change = json!({"name": "Portal", "redirect_uris": ["https://new.example/cb"], "scopes": ["mcp", "admin"]});
         let changed = world.call("PATCH /oauth-clients/portal", change).await.expect(200).json();
         assert_eq!((&changed["name"], &changed["scopes"]), (&json!("Portal"), &json!(["mcp", "admin"])));
-        let client = world.app.clients.find("portal", now()).await.unwrap();
+        let client = world.app.clients.find("portal", HERE, now()).await.unwrap();
         assert!(client.redirect("https://new.example/cb").is_some() && client.redirect("https://portal.example/callback").is_none());
         assert!(client.is_registered() && client.may(GrantType::AuthorizationCode) && !client.may(GrantType::ClientCredentials));
 
@@ -83,7 +86,7 @@ on_both! {
         world.call("DELETE /oauth-clients/portal", Value::Null).await.expect(204);
         let gone = world.call("GET /oauth-clients/portal", Value::Null).await.expect(404).json();
         assert_eq!(gone["detail"], "there is no such client");
-        assert!(matches!(world.app.clients.find("portal", now()).await, Err(ClientError::Unknown)));
+        assert!(matches!(world.app.clients.find("portal", HERE, now()).await, Err(ClientError::Unknown)));
     }
 }
 
@@ -303,10 +306,10 @@ async fn a_secret_of_a_client_that_registered_itself_ends_after_ninety_days() {
     let shown = Shown { client_id: Some(id), client_secret: Some(secret), ..Shown::default() };
     for (days, good) in [(0, true), (89, true), (90, false)] {
         let then = began + time::Duration::days(days);
-        let result = clients.authenticate(&shown, &[ISSUER], then, async |_, _| Ok(true)).await;
+        let result = clients.authenticate(&shown, &[ISSUER], HERE, then, async |_, _| Ok(true)).await;
         assert_eq!(result.is_ok(), good, "{days}");
     }
-    let client = clients.find(id, now()).await.unwrap();
+    let client = clients.find(id, HERE, now()).await.unwrap();
     assert!(client.redirect("https://app.example/cb").is_some() && !client.is_registered());
 }
 

@@ -2,8 +2,10 @@
 
 use mcp_registry_gateway::grants::TraceFilter;
 use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
-use crate::world::{Answer, World};
+use crate::world::{Answer, VERIFIER, World};
 
 /// A gateway that takes a test's word for where it asks from, as it takes a proxy's.
 async fn world(limit: &str) -> World {
@@ -88,6 +90,17 @@ async fn passwords_of_many_names_are_guessed_from_one_address_no_faster() {
 }
 
 #[tokio::test]
+async fn passwords_that_are_shown_at_once_are_as_few_as_one_after_another() {
+    let world = World::start().await;
+    let body = json!({"username": "ada", "password": "guessed"}).to_string();
+    let headers = [("content-type", "application/json")];
+    let all = (0..40).map(|_| world.send("POST", "/api/v1/login", &headers, &body));
+    let answers = futures_util::future::join_all(all).await;
+    let of = |status| answers.iter().filter(|answer| answer.status == status).count();
+    assert_eq!((of(401), of(429)), (10, 30), "the name waits after ten");
+}
+
+#[tokio::test]
 async fn sign_ins_that_are_begun_without_end_are_refused_on_a_page_and_leave_nothing() {
     let world = world("--rate-limit-sign-in-rpm=3").await;
     let ask = |client: &str| {
@@ -119,4 +132,64 @@ async fn sign_ins_that_are_begun_without_end_are_refused_on_a_page_and_leave_not
     let good = ask(&strict.client);
     let from = async |address: &str| strict.send("GET", &good, &[("x-forwarded-for", address)], "").await.status;
     assert_eq!((from("198.51.100.1").await, from("198.51.100.2").await), (200, 429));
+}
+
+/// Hosts of documents that may be on this machine.
+const INSIDE: &str = "--client-metadata-hosts=127.0.0.1=127.0.0.0/8";
+
+#[tokio::test]
+async fn nobody_makes_the_token_endpoint_fetch_for_a_client_that_was_given_nothing() {
+    let world = World::with(&["--behind-proxy", "--rate-limit-failures-rpm=5", INSIDE]).await;
+    let site = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let id = format!("https://{}/client.json", site.local_addr().unwrap());
+    let code = world.code_of(&id, "/mcp", "mcp").await;
+    let others = world.code("/mcp", "mcp").await;
+    let redeem = |code: &str| {
+        format!("grant_type=authorization_code&client_id={id}&code={code}&code_verifier={VERIFIER}&redirect_uri=x")
+    };
+    for (path, fields) in [
+        ("/oauth/token", redeem("mcpg_ac_guessed")),
+        ("/oauth/token", redeem(&others)),
+        ("/oauth/token", format!("grant_type=refresh_token&client_id={id}&refresh_token=mcpg_rt_guessed")),
+        ("/oauth/token", format!("grant_type=client_credentials&client_id={id}&client_secret=x")),
+        ("/oauth/revoke", format!("client_id={id}&token=x")),
+    ] {
+        let refused = shows(&world, "192.0.2.1", path, &fields).await.expect(400);
+        assert_eq!(refused.error().1, "invalid_grant");
+    }
+    assert!(waits(&shows(&world, "192.0.2.1", "/oauth/revoke", &format!("client_id={id}&token=x")).await));
+    assert!(tokio::time::timeout(std::time::Duration::ZERO, site.accept()).await.is_err(), "nobody came");
+    // Whose code it is, of that the document is asked for; here it is not to be had.
+    let called = async { drop(site.accept().await.unwrap()) };
+    let own = redeem(&code);
+    let (answer, ()) = tokio::join!(shows(&world, "192.0.2.2", "/oauth/token", &own), called);
+    answer.expect(503);
+    for _ in 0..4 {
+        shows(&world, "192.0.2.2", "/oauth/token", &own).await.expect(503);
+    }
+    assert!(waits(&shows(&world, "192.0.2.2", "/oauth/token", &own).await), "it counts as wrong");
+}
+
+#[tokio::test]
+async fn documents_that_never_come_are_waited_for_by_who_names_them_alone() {
+    let world = std::sync::Arc::new(World::with(&["--behind-proxy", INSIDE]).await);
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let ask = async move |world: &World, address: &str, name: usize| {
+        let url = world.authorize(&[("client_id", &format!("https://127.0.0.1:{port}/{name}"))]);
+        let url = url::Url::parse(&url).unwrap();
+        world.send("GET", &url[url::Position::BeforePath..], &[("x-forwarded-for", address)], "").await
+    };
+    let (mut asking, mut held) = (JoinSet::new(), Vec::new());
+    for name in 0..4 {
+        let world = std::sync::Arc::clone(&world);
+        asking.spawn(async move { ask(&world, "192.0.2.1", name).await.status });
+        held.push(silent.accept().await.unwrap());
+    }
+    let told = ask(&world, "192.0.2.1", 4).await;
+    assert!(waits(&told) && told.text.contains("Please wait a moment"), "{told:?}");
+    // Another's is fetched, though the host is the same; it goes away here, so as not to be waited for.
+    let called = async { drop(silent.accept().await.unwrap()) };
+    let (told, ()) = tokio::join!(ask(&world, "192.0.2.2", 5), called);
+    assert!(told.status == 400 && told.text.contains("cannot be looked up"), "{told:?}");
 }

@@ -125,6 +125,11 @@ async fn with_entra(gateway: &Gateway, entra: &Entra, known: &mut Known) {
         gateway.get("/api/v1/me", &token).await;
         gateway.get(&format!("/mcp?access_token={token}"), &token).await;
     }
+    let given = entra.given().await.unwrap();
+    assert!(given.len() >= 3, "of a sign-in: access, refresh and id token");
+    for token in given {
+        known.add("token that Entra gave the gateway", token);
+    }
 }
 
 /// Programs with secrets of their own, one that tells its secret in every wrong way.

@@ -29,6 +29,23 @@ async fn a_code_gives_tokens_that_are_kept_by_nobody_on_the_way() {
 }
 
 #[tokio::test]
+async fn a_code_that_was_sent_where_its_client_is_no_longer_answered_is_none() {
+    let world = World::start().await;
+    let client = |uris: &[&str]| json!({"client_id": "desk", "name": "Desk", "kind": "public", "redirect_uris": uris});
+    world.rest("POST", "/oauth-clients", client(&[REDIRECT, "https://desk.example/cb"])).await.expect(201);
+    let redeem = async |code: &str| {
+        let form =
+            [("grant_type", "authorization_code"), ("client_id", "desk"), ("code", code), ("code_verifier", VERIFIER)];
+        world.token(&form).await.error()
+    };
+    let codes = [world.code_of("desk", "/mcp", "mcp").await, world.code_of("desk", "/mcp", "mcp").await];
+    assert_eq!(redeem(&codes[0]).await, error(200, ""));
+    let fewer = json!({"redirect_uris": ["https://desk.example/cb"]});
+    world.rest("PATCH", "/oauth-clients/desk", fewer).await.expect(200);
+    assert_eq!(redeem(&codes[1]).await, error(400, "invalid_grant"));
+}
+
+#[tokio::test]
 async fn a_code_is_good_once_for_whom_it_was_made() {
     let world = World::start().await;
     let mine = world.uri("/mcp");

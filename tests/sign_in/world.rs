@@ -47,10 +47,15 @@ impl World {
 
     /// A code of `ada` for the client, for the resource at this path.
     pub async fn code(&self, path: &str, scopes: &str) -> String {
+        self.code_of(&self.client, path, scopes).await
+    }
+
+    /// The same for another client.
+    pub async fn code_of(&self, client: &str, path: &str, scopes: &str) -> String {
         let order = Order {
             tenant: TenantId::default_tenant(),
             user: self.user,
-            client_id: self.client.clone(),
+            client_id: client.to_owned(),
             client_name: Some("A client".to_owned()),
             resource: self.uri(path),
             scopes: ScopeSet::parse(scopes).unwrap(),

@@ -1,6 +1,8 @@
 //! "My access": what one sees there is one's own, and ends when one says so.
 
 use http::Method;
+use mcp_registry_gateway::grants::{GrantKind, Issue, MOST_IN_BROWSERS, Order, ScopeSet};
+use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::store::now;
 use serde_json::json;
 
@@ -38,14 +40,47 @@ async fn programs_and_keys_are_seen_and_ended() {
 }
 
 #[tokio::test]
+async fn of_sessions_in_browsers_without_end_the_oldest_gives_way() {
+    let world = World::new().await;
+    let (mut oldest, _) = world.signed_in().await;
+    let (mut second, page) = world.signed_in().await;
+    let cookie = second.jar().header(&page.url).unwrap();
+    let own = cookie.split("; ").find_map(|cookie| cookie.strip_prefix("mcpg-session=")).unwrap();
+    let account = world.app.grants.session(own, now()).await.unwrap().unwrap().account;
+    for _ in 0..MOST_IN_BROWSERS - 2 {
+        world.app.grants.open_session(&account, "local", None, now()).await.unwrap();
+    }
+    assert_eq!(oldest.open(&world.url("/access")).await.unwrap().url.path(), "/access");
+    world.signed_in().await;
+    assert_eq!(oldest.open(&world.url("/access")).await.unwrap().url.path(), "/oauth/sign-in");
+    assert_eq!(second.open(&world.url("/access")).await.unwrap().url.path(), "/access");
+}
+
+#[tokio::test]
 async fn what_is_somebody_elses_cannot_be_ended() {
     let world = World::new().await;
-    world.rest(Method::POST, "/users", &json!({ "username": "bea" })).await;
+    let bea = world.rest(Method::POST, "/users", &json!({ "username": "bea" })).await;
+    let bea: uuid::Uuid = bea["id"].as_str().unwrap().parse().unwrap();
+    let order = Order {
+        tenant: TenantId::default_tenant(),
+        user: bea,
+        client_id: world.client_id.clone(),
+        client_name: None,
+        resource: world.url("/mcp"),
+        scopes: ScopeSet::DEFAULT,
+        login_method: "local".to_owned(),
+        login: None,
+    };
+    let hers = world.app.grants.issue(&order, Issue::alone(GrantKind::Client), now()).await.unwrap();
     let order = json!({ "name": "hers", "username": "bea", "servers": ["*"], "tools": ["*"] });
     let made = world.rest(Method::POST, "/keys", &order).await;
     let (mut browser, page) = world.signed_in().await;
-    let form = page.form("everything").unwrap().filled(&[("key", made["id"].as_str().unwrap())]);
-    browser.send(&page, &form).await.unwrap();
+    for (kind, id) in [("key", made["id"].as_str().unwrap()), ("grant", &hers.grant.to_string())] {
+        let form = page.form("everything").unwrap().filled(&[(kind, id)]);
+        browser.send(&page, &form).await.unwrap();
+    }
+    let live = world.app.grants.of_user(&TenantId::default_tenant(), bea, now()).await.unwrap();
+    assert_eq!(live.iter().map(|grant| grant.id).collect::<Vec<_>>(), [hers.grant]);
     assert!(world.app.keyring.authenticate(made["key"].as_str().unwrap(), now()).is_ok());
 }
 

@@ -71,7 +71,7 @@ async fn refused(app: &App, source: IpAddr, form: &Form, kind: GrantType, denied
 async fn grant_of(app: &App, form: &Form, kind: GrantType) -> Result<Option<Uuid>, StoreError> {
     match kind {
         GrantType::AuthorizationCode => match form.get("code").filter(|code| is_token(TokenKind::Code, code)) {
-            Some(code) => app.store.grant_of_code(&hash_token(code)).await,
+            Some(code) => Ok(app.store.grant_of_code(&hash_token(code)).await?.map(|grant| grant.id)),
             None => Ok(None),
         },
         GrantType::RefreshToken => {

@@ -23,6 +23,7 @@ const ROUTES = {
     keys: Object.fromEntries(Object.entries(entra.keys).map(([tid, list]) => [tid, list.map(key => ({ kid: key.jwk.kid, signing: key.signing }))])),
   }),
   'GET /log': (entra, body, url) => entra.log.filter(line => line.path.includes(url.searchParams.get('path') ?? '')),
+  'GET /given': entra => entra.given,
   'DELETE /log': entra => { entra.log.length = 0; return done; },
   'POST /config': (entra, body) => {
     Object.assign(entra.state.config, body);

@@ -28,6 +28,7 @@ export class Entra {
     this.tickets = new Map(); // a sign-in at `organizations`, carried to the tenant found
     this.faults = [];
     this.log = [];
+    this.given = []; // what the token endpoint gave of late
     for (const tid of this.tenantIds()) {
       this.keys[tid] = [{ jwk: newKey(), signing: true }, { jwk: newKey(), signing: false }];
       this.rebuild(tid);

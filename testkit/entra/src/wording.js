@@ -8,6 +8,7 @@ import { errorPage } from './pages.js';
 
 export const ALIASES = ['common', 'organizations', 'consumers'];
 const KEPT_OIDC = ['openid', 'profile', 'email'];
+const LARGEST_GIVEN = 1000;
 const DISCOVERY_CACHE = 'max-age=86400, private';
 
 const words = text => (text ?? '').split(' ').filter(Boolean);
@@ -62,6 +63,8 @@ function tokenAnswer(entra, ctx) {
     ...(refresh_token ? { refresh_token } : {}),
     ...(id_token ? { id_token } : {}),
   };
+  entra.given.push(...[ctx.body.access_token, refresh_token, id_token].filter(Boolean));
+  entra.given.splice(0, entra.given.length - LARGEST_GIVEN);
 }
 
 function redirectBack(entra, ctx) {
