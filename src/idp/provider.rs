@@ -126,7 +126,7 @@ impl Provider {
         let person = inner.person(&about.value, token, Some(nonce), given.refresh_token.as_ref(), now).await?;
         let refresh = given.refresh_token.clone();
         let tokens = refresh.map(|refresh| inner.tokens_of(given, refresh, &person.subject, now));
-        Ok(SignedIn { tokens, person })
+        Ok(SignedIn { person, tokens })
     }
 
     /// Refreshes the tokens: whether the person may still come in, and as who. The tokens given back take the place of the
