@@ -60,6 +60,17 @@ async fn what_is_no_message_reaches_nobody() {
         ("an id in a list", call.replace("\"id\":1", "\"id\":[1]").into_bytes(), -32600, "id"),
         ("no method", br#"{"jsonrpc":"2.0","id":1}"#.to_vec(), -32600, "method"),
         ("positions", br#"{"jsonrpc":"2.0","id":1,"method":"m","params":[1]}"#.to_vec(), -32602, "object"),
+        ("no name", call.replace("\"name\"", "\"Name\"").into_bytes(), -32600, "read as `name`"),
+        (
+            "a name for others",
+            call.replace("\"arguments\"", "\"n\u{e5}me\":1,\"NAME\"").into_bytes(),
+            -32600,
+            "read as `name`",
+        ),
+        ("others' parameters", call.replace("\"id\"", "\"param\u{17f}\":{},\"id\"").into_bytes(), -32600, "lower case"),
+        ("no `_meta` that is one", call.replace("\"arguments\":{}", "\"_meta\":null").into_bytes(), -32602, "`_meta`"),
+        ("`_meta` in a list", call.replace("\"arguments\":{}", "\"_meta\":[]").into_bytes(), -32602, "`_meta`"),
+        ("a request without an id", call.replace("\"id\":1,", "").into_bytes(), -32600, "needs an `id`"),
         ("two things at once", br#"{"jsonrpc":"2.0","id":1,"method":"m","result":{}}"#.to_vec(), -32600, "only one"),
     ];
     for path in ["/mcp", "/mcp/it"] {
@@ -94,6 +105,38 @@ async fn what_is_no_message_reaches_nobody() {
                 .result()
                 .is_object()
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_or_uri_that_is_too_long_is_looked_up_nowhere() {
+    let server = Plain::start().await.unwrap();
+    let world = World::start().await;
+    world.register("it", &server.url()).await;
+    for (path, prefix) in [("/mcp", "it__"), ("/mcp/it", "")] {
+        let client = world.client_at(path, "2025-11-25").await;
+        server.host().forget();
+        let name = format!("{prefix}{}", "\u{e9}".repeat(512 - prefix.len()));
+        let (long, longer) = (format!("{name}{}", "a".repeat(prefix.len())), format!("{name}{}", "a".repeat(5)));
+        let uri = format!("test://{}", "a".repeat(8_185));
+        let longer_uri = format!("{uri}a");
+        for (method, fits, params, member) in [
+            ("tools/call", json!({"name": long}), json!({"name": longer}), "`name`"),
+            ("prompts/get", json!({"name": long}), json!({"name": longer}), "`name`"),
+            ("resources/read", json!({"uri": uri}), json!({"uri": longer_uri}), "`uri`"),
+            ("resources/subscribe", json!({"uri": uri}), json!({"uri": longer_uri}), "`uri`"),
+            ("completion/complete", json!({"ref": {"name": long}}), json!({"ref": {"name": longer}}), "`ref.name`"),
+            ("completion/complete", json!({"ref": {"uri": uri}}), json!({"ref": {"uri": longer_uri}}), "`ref.uri`"),
+        ] {
+            let said = within(client.call(method, params)).await.unwrap();
+            assert_eq!(said.code(), Some(-32602), "{path} {method}: {said:?}");
+            let words = said.response["error"]["message"].as_str().unwrap();
+            assert!(words.contains(member) && words.contains("longer than"), "{path} {method}: {words}");
+            assert_eq!(disturbed(&server), [""; 0], "{path} {method}");
+            let said = within(client.call(method, fits)).await.unwrap();
+            assert!(!said.response.to_string().contains("longer than"), "{path} {method}: {said:?}");
+            server.host().forget();
+        }
     }
 }
 
