@@ -118,7 +118,7 @@ fn read(text: &Bytes) -> Result<Vec<Message>, Refusal> {
         1..=MOST => {}
         _ => return Err(invalid(format!("a batch holds at most {MOST} messages"))),
     }
-    let messages = parts.into_iter().map(|part| Ok::<_, Refusal>(Message::parse(text.slice_ref(part))?));
+    let messages = parts.into_iter().map(|part| Ok::<_, Refusal>(Message::of_client(text.slice_ref(part))?));
     let messages = messages.collect::<Result<Vec<_>, _>>()?;
     if messages.iter().any(|message| message.method() == "initialize") {
         return Err(invalid("`initialize` is no part of a batch".to_owned()));

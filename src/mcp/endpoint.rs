@@ -109,7 +109,7 @@ async fn take(mut entered: Entered, body: axum::body::Body, endpoint: &'static s
     if batch::is_batch(&text) {
         return Next::Later(Box::pin(batch::take(entered, text, endpoint, visit)));
     }
-    let message = match Message::parse(text) {
+    let message = match Message::of_client(text) {
         Ok(message) => message,
         Err(problem) => return Next::Done(entered.refuse(&problem.into(), None)),
     };
@@ -240,7 +240,7 @@ async fn read_message(headers: &HeaderMap, body: axum::body::Body) -> Result<Byt
 
 /// The message in a body that says that it is JSON.
 pub(super) async fn read_json(headers: &HeaderMap, body: axum::body::Body) -> Result<Message, Refusal> {
-    Ok(Message::parse(read_text(headers, body).await?)?)
+    Ok(Message::of_client(read_text(headers, body).await?)?)
 }
 
 /// The text in a body that says that it is JSON.

@@ -118,6 +118,16 @@ impl Message {
         Self::of(parts, bytes)
     }
 
+    /// The same for what a client sends. What this side decides by must say the same to every server that reads it after.
+    pub fn of_client(bytes: Bytes) -> Result<Self, NoMessage> {
+        let message = Self::parse(bytes)?;
+        // Some servers act on it all the same, and no rule for requests would have been asked.
+        if message.shape == Shape::Notification && meta::REQUESTS.contains(&message.method().as_ref()) {
+            return Err(NoMessage { code: meta::INVALID_REQUEST, text: "a request needs an `id`".to_owned() });
+        }
+        Ok(message)
+    }
+
     fn of(parts: Parts, bytes: Bytes) -> Result<Self, NoMessage> {
         let invalid = |text: &str| Err(NoMessage { code: meta::INVALID_REQUEST, text: text.to_owned() });
         match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
@@ -345,6 +355,20 @@ mod tests {
             (r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":[1]}"#, meta::INVALID_PARAMS),
         ] {
             assert_eq!(parse(text).map_err(|error| error.code).map(|_| ()), Err(code), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_request_of_a_client_has_an_id_and_what_nobody_knows_needs_none() {
+        let of = |method: &str| {
+            let text = format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{{"name":"a"}}}}"#);
+            Message::of_client(text.into()).map(|message| message.shape()).map_err(|error| error.code)
+        };
+        for method in meta::REQUESTS.into_iter().chain([r"tools\/c\u0061ll"]) {
+            assert_eq!(of(method), Err(meta::INVALID_REQUEST), "{method}");
+        }
+        for method in ["notifications/initialized", "notifications/of/tomorrow", "tools/of/tomorrow"] {
+            assert_eq!(of(method), Ok(Shape::Notification), "{method}");
         }
     }
 

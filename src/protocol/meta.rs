@@ -1,5 +1,5 @@
-//! Names that MCP reserves: `_meta` keys (2026-07-28, basic, "_meta"), HTTP headers (basic/transports), error codes (basic,
-//! "Error Codes"), and how a value travels in a header ("Value Encoding").
+//! Names that MCP reserves: `_meta` keys (2026-07-28, basic, "_meta"), HTTP headers (basic/transports), methods of requests, error codes
+//! (basic, "Error Codes"), and how a value travels in a header ("Value Encoding").
 
 use std::borrow::Cow;
 
@@ -34,6 +34,33 @@ pub static SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id"
 pub static LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Lower-case prefix of the headers that mirror tool parameters.
 pub const PARAM_PREFIX: &str = "mcp-param-";
+
+/// Requests of all protocol versions, of either side, in order of how often they are seen. Without an `id` they are nothing.
+pub const REQUESTS: [&str; 23] = [
+    "tools/call",
+    "tools/list",
+    "resources/read",
+    "prompts/get",
+    "initialize",
+    "ping",
+    "server/discover",
+    "resources/list",
+    "resources/templates/list",
+    "prompts/list",
+    "completion/complete",
+    "logging/setLevel",
+    "resources/subscribe",
+    "resources/unsubscribe",
+    "subscriptions/listen",
+    "tasks/get",
+    "tasks/result",
+    "tasks/list",
+    "tasks/cancel",
+    "tasks/update",
+    "sampling/createMessage",
+    "elicitation/create",
+    "roots/list",
+];
 
 /// JSON-RPC: the text is no JSON.
 pub const PARSE_ERROR: i32 = -32700;

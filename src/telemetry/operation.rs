@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::fault::{Fault, Whose};
 use crate::id::{Principal, Slug, TenantId};
+use crate::protocol::meta::REQUESTS;
 
 /// How an operation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -221,8 +222,7 @@ impl Operation {
 
     /// Sets the method, without a copy where the protocol knows it.
     pub fn set_method(&mut self, method: &str) {
-        let known = METHODS.iter().find(|known| **known == method);
-        self.method = known.map_or_else(|| Cow::Owned(method.to_owned()), |known| Cow::Borrowed(*known));
+        self.method = known(method).map_or_else(|| Cow::Owned(method.to_owned()), Cow::Borrowed);
     }
 
     /// Sets the outcome and the total time.
@@ -242,7 +242,7 @@ impl Operation {
         if self.routed {
             return &self.method;
         }
-        METHODS.iter().find(|known| **known == self.method).copied().unwrap_or("other")
+        known(&self.method).unwrap_or("other")
     }
 
     /// Whether somebody changed, or was to change, what the gateway keeps: who did so is worth a line in any log.
@@ -252,37 +252,22 @@ impl Operation {
     }
 }
 
-/// Methods of all protocol versions, in order of how often they are seen.
-const METHODS: [&str; 28] = [
-    "tools/call",
-    "tools/list",
-    "resources/read",
-    "prompts/get",
-    "initialize",
+/// What else is recorded: notifications, and requests that bring no message.
+const OTHERS: [&str; 8] = [
     "notifications/initialized",
-    "ping",
-    "server/discover",
-    "resources/list",
-    "resources/templates/list",
-    "prompts/list",
-    "completion/complete",
-    "logging/setLevel",
-    "resources/subscribe",
-    "resources/unsubscribe",
-    "subscriptions/listen",
     "notifications/cancelled",
     "notifications/progress",
     "notifications/message",
     "notifications/roots/list_changed",
-    "tasks/get",
-    "tasks/result",
-    "tasks/list",
-    "tasks/cancel",
-    "tasks/update",
     "GET",
     "DELETE",
     "POST",
 ];
+
+/// The method as it is written here; `None` if no version of the protocol knows it.
+fn known(method: &str) -> Option<&'static str> {
+    REQUESTS.iter().chain(&OTHERS).find(|known| **known == method).copied()
+}
 
 #[cfg(test)]
 mod tests {

@@ -114,6 +114,9 @@ async fn a_channel_is_its_owners_alone_and_wants_a_handshake_first() {
     let again = json!({ "jsonrpc": "2.0", "id": 9, "method": "initialize", "params": {} });
     assert_eq!(old.post(&again).await.status, StatusCode::BAD_REQUEST, "one session a stream");
 
+    let call = json!({ "jsonrpc": "2.0", "method": "tools/call", "params": { "name": "delete" } });
+    assert_eq!(old.post(&call).await.status, StatusCode::BAD_REQUEST, "a request without an id");
+
     let second = world.client("/").send(Request::get().path("/sse")).await.unwrap();
     assert_eq!((second.status, second.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "10"));
     let unseen = world.client("/").send(Request::get().path("/sse/nothing")).await.unwrap();

@@ -92,6 +92,7 @@ async fn a_batch_that_is_none_has_no_effect_at_all() {
         (json!([good, {"jsonrpc": "2.0"}]), "method"),
         (json!([good, 7]), "object"),
         (json!([good, [good]]), "batches"),
+        (json!([good, {"jsonrpc": "2.0", "method": "tools/call", "params": {"name": "echo"}}]), "needs an `id`"),
         (json!([good, {"jsonrpc": "2.0", "id": 2, "method": "initialize", "params": {}}]), "initialize"),
         (Value::from(vec![good.clone(); 101]), "at most 100"),
     ] {

@@ -2,7 +2,8 @@
 //! server that does not answer holds anybody up.
 
 use serde_json::{Value, json};
-use testkit::client::Client;
+use testkit::client::{Client, Request};
+use testkit::jsonrpc;
 use testkit::upstream::{Eras, Fault, Faulty, LegacySse, Plain};
 
 use crate::world::{World, stdio_server, until, within};
@@ -98,4 +99,34 @@ async fn a_stream_of_the_oldest_transport_hears_what_its_client_tells() {
     client.notify("notifications/of/tomorrow", json!({"n": 1})).await.unwrap();
     let heard = within(server.host().wait_for(|request| request.rpc() == "notifications/of/tomorrow")).await.unwrap();
     assert_eq!(heard.json()["params"], json!({"n": 1}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_without_an_id_is_no_notification_and_reaches_no_server() {
+    let (plain, oldest) = (Plain::with(legacy()).await.unwrap(), LegacySse::start().await.unwrap());
+    let world = World::start().await;
+    world.register("fs", &plain.url()).await;
+    world.register_as(&json!({"slug": "old", "transport": "sse", "replicas": [{"url": oldest.url()}]})).await;
+    world.user("bob").await;
+    let key = world.key("bob", json!(["fs", "old"]), json!(["fs/echo", "old/echo"])).await;
+    for (slug, host) in [("fs", plain.host()), ("old", oldest.host())] {
+        let client = crate::world::shake(world.client_of(&format!("/mcp/{slug}"), &key), "2025-11-25").await;
+        assert!(client.tool("echo", json!({})).await.unwrap().result().is_object());
+        host.forget();
+        for method in ["tools/call", "resources/read", "prompts/get", "initialize", "ping", "tasks/cancel"] {
+            let text = jsonrpc::notification(method, &json!({"name": "slow", "arguments": {}, "uri": "test://a"}));
+            let request = Request::post(text).header("mcp-session-id", &client.session().unwrap());
+            let reply = within(client.send(request)).await.unwrap();
+            assert_eq!(reply.status, 400, "{slug}: {method}");
+            let said: Value = serde_json::from_str(&reply.text().await.unwrap()).unwrap();
+            assert_eq!(said["error"]["code"], -32600, "{said}");
+            assert!(said["error"]["message"].as_str().unwrap().contains("needs an `id`"), "{said}");
+        }
+        // It would have come before this one.
+        assert_eq!(within(client.notify("notifications/of/tomorrow", json!({}))).await.unwrap(), 202);
+        within(host.wait_for(|request| request.rpc() == "notifications/of/tomorrow")).await.unwrap();
+        let heard: Vec<_> =
+            host.requests().into_iter().map(|request| request.rpc()).filter(|rpc| !rpc.is_empty()).collect();
+        assert_eq!(heard, ["notifications/of/tomorrow"], "{slug}");
+    }
 }
