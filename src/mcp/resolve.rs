@@ -20,6 +20,11 @@ use crate::protocol::meta;
 use crate::registry::catalog::{Item, Kind as ListKind};
 use crate::registry::snapshot::{Entry, Tenant};
 
+/// Longest name of a tool or prompt in a call, bytes. MCP recommends at most 128 characters (2025-11-25, server/tools).
+const LONGEST_NAME: usize = 1_024;
+/// Longest URI of a resource, or of a template, in a call, bytes. Programs are to take 8,000 (RFC 9110, section 4.1).
+const LONGEST_URI: usize = 8_192;
+
 /// Where a request goes.
 pub enum Target<'a> {
     /// To a server.
@@ -41,6 +46,7 @@ pub async fn resolve<'a>(
     tenant: Option<&'a Arc<Tenant>>,
     message: &'a Message,
 ) -> Result<Target<'a>, Refusal> {
+    check_lengths(message)?;
     match call.reach {
         Reach::All => among_all(call, tenant, message, call.era()).await,
         Reach::One(id) => {
@@ -188,6 +194,29 @@ fn set_level<'a>(call: &Call, message: &'a Message) -> Result<Target<'a>, Refusa
         listen::pass_level_on(call, session, params);
     }
     Ok(Target::Here(answers::here(message, "{}")))
+}
+
+/// What is looked up and compared has a bound, whichever server would take more.
+fn check_lengths(message: &Message) -> Result<(), Refusal> {
+    let check = |member: &str, value: Option<&[u8]>, most: usize| {
+        // Escapes only make it longer as written.
+        let long = |value: &&[u8]| value.len() > most && json::text(value).is_some_and(|text| text.len() > most);
+        let text = || format!("Invalid params: `{member}` is longer than {most} bytes");
+        let refusal = value.filter(long).map(|_| Refusal::new(StatusCode::OK, meta::INVALID_PARAMS, text()));
+        refusal.map_or(Ok(()), Err)
+    };
+    match message.method().as_ref() {
+        "tools/call" | "prompts/get" => check("name", message.member("name"), LONGEST_NAME),
+        "resources/read" | "resources/subscribe" | "resources/unsubscribe" => {
+            check("uri", message.member("uri"), LONGEST_URI)
+        }
+        "completion/complete" => {
+            let of = |member| message.member("ref").and_then(|reference| json::get(reference, member));
+            check("ref.name", of("name"), LONGEST_NAME)?;
+            check("ref.uri", of("uri"), LONGEST_URI)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn missing(member: &str) -> Refusal {

@@ -99,6 +99,38 @@ async fn what_is_no_message_reaches_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_name_or_uri_that_is_too_long_is_looked_up_nowhere() {
+    let server = Plain::start().await.unwrap();
+    let world = World::start().await;
+    world.register("it", &server.url()).await;
+    for (path, prefix) in [("/mcp", "it__"), ("/mcp/it", "")] {
+        let client = world.client_at(path, "2025-11-25").await;
+        server.host().forget();
+        let name = format!("{prefix}{}", "\u{e9}".repeat(512 - prefix.len()));
+        let (long, longer) = (format!("{name}{}", "a".repeat(prefix.len())), format!("{name}{}", "a".repeat(5)));
+        let uri = format!("test://{}", "a".repeat(8_185));
+        let longer_uri = format!("{uri}a");
+        for (method, fits, params, member) in [
+            ("tools/call", json!({"name": long}), json!({"name": longer}), "`name`"),
+            ("prompts/get", json!({"name": long}), json!({"name": longer}), "`name`"),
+            ("resources/read", json!({"uri": uri}), json!({"uri": longer_uri}), "`uri`"),
+            ("resources/subscribe", json!({"uri": uri}), json!({"uri": longer_uri}), "`uri`"),
+            ("completion/complete", json!({"ref": {"name": long}}), json!({"ref": {"name": longer}}), "`ref.name`"),
+            ("completion/complete", json!({"ref": {"uri": uri}}), json!({"ref": {"uri": longer_uri}}), "`ref.uri`"),
+        ] {
+            let said = within(client.call(method, params)).await.unwrap();
+            assert_eq!(said.code(), Some(-32602), "{path} {method}: {said:?}");
+            let words = said.response["error"]["message"].as_str().unwrap();
+            assert!(words.contains(member) && words.contains("longer than"), "{path} {method}: {words}");
+            assert_eq!(disturbed(&server), [""; 0], "{path} {method}");
+            let said = within(client.call(method, fits)).await.unwrap();
+            assert!(!said.response.to_string().contains("longer than"), "{path} {method}: {said:?}");
+            server.host().forget();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_is_one_that_was_opened_here_by_who_uses_it() {
     let server = Plain::start().await.unwrap();
     let world = World::start().await;
