@@ -1,6 +1,7 @@
 //! The strict pass: RFC 8259, no name twice in one object, nesting bounded. It builds nothing, and recurses no deeper than
 //! the bound.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::read::unescape;
@@ -27,10 +28,16 @@ pub struct Name<'a> {
     pub escaped: bool,
 }
 
-impl Name<'_> {
-    /// Whether it spells `plain`, which needs no escape.
-    pub fn is(self, plain: &str) -> bool {
-        if self.escaped { unescape(self.written) == plain } else { self.written == plain.as_bytes() }
+impl<'a> Name<'a> {
+    /// The bytes of what it spells.
+    pub fn spelled(self) -> Cow<'a, [u8]> {
+        if !self.escaped {
+            return Cow::Borrowed(self.written);
+        }
+        match unescape(self.written) {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::json::{self, Listener, Name};
+use crate::protocol::disguise::folds_to;
 use crate::protocol::meta;
 
 /// Why a text is no message, with the JSON-RPC code that says so.
@@ -60,6 +61,26 @@ struct Body {
 /// Members of a body that every message is asked for, some of them several times.
 const KNOWN: [&str; 3] = ["name", "_meta", "isError"];
 
+/// Names of the envelope.
+const ENVELOPE: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
+
+/// Members of `params` by which something is decided here, before a server reads them again.
+const DECIDING: [&str; 13] = [
+    "name",
+    "_meta",
+    "arguments",
+    "uri",
+    "cursor",
+    "ref",
+    "level",
+    "requestId",
+    "progressToken",
+    "protocolVersion",
+    "capabilities",
+    "clientInfo",
+    "notifications",
+];
+
 type Known = [Option<Range<usize>>; KNOWN.len()];
 
 /// What is found while a text is checked.
@@ -75,6 +96,10 @@ struct Parts {
     known: Known,
     /// There is a name that only differs in case or escapes from one of ours, and could be read as it by somebody else.
     disguised: bool,
+    /// The one of [`DECIDING`] as which somebody else could read a name in the member whose value is being read.
+    mistakable: Option<&'static str>,
+    /// The same of `params`.
+    mistakable_params: Option<&'static str>,
 }
 
 impl Listener for Parts {
@@ -82,32 +107,36 @@ impl Listener for Parts {
         match depth {
             0 => {
                 let known = std::mem::take(&mut self.known);
+                let mistakable = self.mistakable.take();
                 match name.written {
                     b"jsonrpc" => self.version = Some(value),
                     b"id" => self.id = Some(value),
                     b"method" => self.method = Some(value),
-                    b"params" => self.params = Some(Body { whole: value, known }),
+                    b"params" => {
+                        self.params = Some(Body { whole: value, known });
+                        self.mistakable_params = mistakable;
+                    }
                     b"result" => self.result = Some(Body { whole: value, known }),
                     b"error" => self.error = Some(Body { whole: value, known }),
-                    _ => self.disguised |= is_disguised(name),
+                    _ => {
+                        let name = name.spelled();
+                        self.disguised |= ENVELOPE.iter().any(|known| folds_to(&name, known));
+                    }
                 }
             }
             1 => {
-                if let Some(known) = KNOWN.iter().position(|known| name.is(known)) {
+                let name = name.spelled();
+                if let Some(known) = KNOWN.iter().position(|known| *name == *known.as_bytes()) {
                     self.known[known] = Some(value);
+                } else if let Some(known) = DECIDING.into_iter().find(|known| folds_to(&name, known))
+                    && *name != *known.as_bytes()
+                {
+                    self.mistakable = Some(known);
                 }
             }
             _ => {}
         }
     }
-}
-
-fn is_disguised(name: Name<'_>) -> bool {
-    let names = ["jsonrpc", "id", "method", "params", "result", "error"];
-    if name.escaped {
-        return names.iter().any(|known| name.is(known));
-    }
-    names.iter().any(|known| name.written.eq_ignore_ascii_case(known.as_bytes()))
 }
 
 impl Message {
@@ -120,7 +149,14 @@ impl Message {
 
     /// The same for what a client sends. What this side decides by must say the same to every server that reads it after.
     pub fn of_client(bytes: Bytes) -> Result<Self, NoMessage> {
-        let message = Self::parse(bytes)?;
+        let mut parts = Parts::default();
+        json::check_telling(&bytes, &mut parts)?;
+        let mistakable = parts.mistakable_params;
+        let message = Self::of(parts, bytes)?;
+        if let Some(known) = mistakable {
+            let text = format!("`params` holds a name that could be read as `{known}`; names are written exactly");
+            return Err(NoMessage { code: meta::INVALID_REQUEST, text });
+        }
         // Some servers act on it all the same, and no rule for requests would have been asked.
         if message.shape == Shape::Notification && meta::REQUESTS.contains(&message.method().as_ref()) {
             return Err(NoMessage { code: meta::INVALID_REQUEST, text: "a request needs an `id`".to_owned() });
@@ -370,6 +406,29 @@ mod tests {
         for method in ["notifications/initialized", "notifications/of/tomorrow", "tools/of/tomorrow"] {
             assert_eq!(of(method), Ok(Shape::Notification), "{method}");
         }
+    }
+
+    #[test]
+    fn a_name_that_servers_could_read_as_ours_is_refused_where_it_would_decide() {
+        let with = |more: &str| {
+            let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"read"}}{more}}}"#);
+            Message::of_client(text.into()).map(drop).map_err(|error| error.code)
+        };
+        let among = |more: &str| {
+            let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"x":1,{more}}}}}"#);
+            Message::of_client(text.into()).map(drop).map_err(|error| error.code)
+        };
+        for name in ["Params", "param\u{17f}", r"param\u017f", r"P\u0061rams", "JSONRPC", "re\u{17f}ult", "iD"] {
+            assert_eq!(with(&format!(r#","{name}":{{"name":"delete"}}"#)), Err(meta::INVALID_REQUEST), "{name}");
+        }
+        for name in ["Name", "NAME", r"\u004eame", "_Meta", "argument\u{17f}", "URI", "progressTo\u{212a}en"] {
+            assert_eq!(among(&format!(r#""{name}":"delete""#)), Err(meta::INVALID_REQUEST), "{name}");
+        }
+        for good in [r#""n\u0061me":"a""#, r#""names":1"#, r#""arguments":{"Name":1,"URI":2}"#, r#""_meta":{"NAME":1}"#]
+        {
+            assert_eq!(among(good), Ok(()), "{good}");
+        }
+        assert_eq!(with(r#","more":{"Name":1}"#), Ok(()));
     }
 
     #[test]

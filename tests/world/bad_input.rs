@@ -60,6 +60,14 @@ async fn what_is_no_message_reaches_nobody() {
         ("an id in a list", call.replace("\"id\":1", "\"id\":[1]").into_bytes(), -32600, "id"),
         ("no method", br#"{"jsonrpc":"2.0","id":1}"#.to_vec(), -32600, "method"),
         ("positions", br#"{"jsonrpc":"2.0","id":1,"method":"m","params":[1]}"#.to_vec(), -32602, "object"),
+        ("no name", call.replace("\"name\"", "\"Name\"").into_bytes(), -32600, "read as `name`"),
+        (
+            "a name for others",
+            call.replace("\"arguments\"", "\"n\u{e5}me\":1,\"NAME\"").into_bytes(),
+            -32600,
+            "read as `name`",
+        ),
+        ("others' parameters", call.replace("\"id\"", "\"param\u{17f}\":{},\"id\"").into_bytes(), -32600, "lower case"),
         ("a request without an id", call.replace("\"id\":1,", "").into_bytes(), -32600, "needs an `id`"),
         ("two things at once", br#"{"jsonrpc":"2.0","id":1,"method":"m","result":{}}"#.to_vec(), -32600, "only one"),
     ];
