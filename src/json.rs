@@ -113,7 +113,11 @@ mod tests {
         assert!(refused(r#"{"a":1,"a":2}"#));
         assert!(refused(r#"{"name":1,"n\u0061me":2}"#));
         assert!(refused(r#"{"x":{"y":[{"b":1,"c":1,"b":1}]}}"#));
+        assert!(refused(r#"{"\u0061":1,"b":2,"a":3}"#));
+        assert!(refused(r#"{"a":1,"b":2,"\u0061":{"\u0061":3}}"#));
+        assert!(refused(r#"{"a":1,"a":2,"\u0062":3}"#));
         assert!(!refused(r#"{"a":{"a":1},"b":{"a":1}}"#));
+        assert!(!refused(r#"{"\u0061":{"\u0061":1},"b":{"a":1},"\ud800":1,"\ud801":1}"#));
         let many = (0..100).map(|n| format!("\"k{n}\":{n},")).collect::<Vec<_>>().concat();
         assert!(!refused(&format!("{{{many}\"z\":1}}")));
         assert!(refused(&format!("{{{many}\"k7\":1}}")));

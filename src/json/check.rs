@@ -74,7 +74,7 @@ struct Written {
     escaped: bool,
 }
 
-/// Up to this many names are compared pairwise; more are put into a set.
+/// Up to this many plain names are compared pairwise; more, or others, are put into a set.
 const PAIRWISE: usize = 16;
 
 impl<L: Listener> Checker<'_, L> {
@@ -226,14 +226,17 @@ impl<L: Listener> Checker<'_, L> {
             self.at += 1;
             return Ok(());
         }
+        // Bytes say which names are the same, unless one could be spelled otherwise.
+        let mut plain = true;
         loop {
             self.space();
             if self.peek() != Some(b'"') {
                 return self.fail("a member name was expected");
             }
             let name = self.string()?;
+            plain &= !name.escaped;
             self.names.push(name);
-            if self.names.len() - mine <= PAIRWISE {
+            if plain && self.names.len() - mine <= PAIRWISE {
                 self.compare_last(mine)?;
             }
             self.space();
@@ -253,27 +256,27 @@ impl<L: Listener> Checker<'_, L> {
                 Some(b',') => self.at += 1,
                 Some(b'}') => {
                     self.at += 1;
-                    return if self.names.len() - mine > PAIRWISE { self.compare_all(mine) } else { Ok(()) };
+                    let compared = plain && self.names.len() - mine <= PAIRWISE;
+                    return if compared { Ok(()) } else { self.compare_all(mine) };
                 }
                 _ => return self.fail("`,` or `}` was expected"),
             }
         }
     }
 
+    /// Compares the last name with those before it, all of them plain.
     fn compare_last(&self, mine: usize) -> Result<(), Problem> {
         let Some((last, before)) = self.names[mine..].split_last() else { return Ok(()) };
         let name = &self.text[last.range.clone()];
         for other in before {
-            let text = &self.text[other.range.clone()];
-            // Escapes are rare: bytes decide, unless one side could spell the same name differently.
-            let same = if last.escaped || other.escaped { unescape(name) == unescape(text) } else { name == text };
-            if same {
+            if name == &self.text[other.range.clone()] {
                 return Err(duplicate(last.range.start, name));
             }
         }
         Ok(())
     }
 
+    /// Compares all names, each spelled out once.
     fn compare_all(&self, mine: usize) -> Result<(), Problem> {
         let mut seen =
             std::collections::HashSet::with_capacity_and_hasher(self.names.len() - mine, ahash::RandomState::new());
