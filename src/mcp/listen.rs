@@ -22,7 +22,7 @@ use crate::fault::{Fault, Kind as FaultKind};
 use crate::id::ServerId;
 use crate::json;
 use crate::mcp::bridge::answer::Fix;
-use crate::mcp::bridge::request::insert;
+use crate::mcp::bridge::request::with_meta;
 use crate::mcp::error::{Refusal, empty_response};
 use crate::mcp::exchange::{Call, stream_response};
 use crate::mcp::hear::hear_link;
@@ -384,16 +384,10 @@ impl Wants {
     fn tell(&self, notification: &Bytes) -> Bytes {
         let Some(id) = &self.subscription else { return notification.clone() };
         let Ok(message) = Message::parse(notification.clone()) else { return notification.clone() };
-        match (message.meta(meta::SUBSCRIPTION_ID), message.body()) {
-            (Some(theirs), _) => message.splice(&[(theirs, id)]),
-            (None, Some(params)) => {
-                let id = String::from_utf8_lossy(id);
-                match message.member("_meta") {
-                    Some(held) => insert(notification, held, &format!("\"{}\":{id}", meta::SUBSCRIPTION_ID)),
-                    None => insert(notification, params, &format!("\"_meta\":{{\"{}\":{id}}}", meta::SUBSCRIPTION_ID)),
-                }
-            }
-            (None, None) => notification.clone(),
+        if message.body().is_none() {
+            notification.clone()
+        } else {
+            with_meta(&message, &[(meta::SUBSCRIPTION_ID, id)])
         }
     }
 }

@@ -157,6 +157,11 @@ impl Message {
             let text = format!("`params` holds a name that could be read as `{known}`; names are written exactly");
             return Err(NoMessage { code: meta::INVALID_REQUEST, text });
         }
+        if matches!(message.shape, Shape::Request | Shape::Notification)
+            && message.member("_meta").is_some_and(|held| !held.starts_with(b"{"))
+        {
+            return Err(NoMessage { code: meta::INVALID_PARAMS, text: "`_meta` must be an object".to_owned() });
+        }
         // Some servers act on it all the same, and no rule for requests would have been asked.
         if message.shape == Shape::Notification && meta::REQUESTS.contains(&message.method().as_ref()) {
             return Err(NoMessage { code: meta::INVALID_REQUEST, text: "a request needs an `id`".to_owned() });

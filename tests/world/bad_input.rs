@@ -68,6 +68,8 @@ async fn what_is_no_message_reaches_nobody() {
             "read as `name`",
         ),
         ("others' parameters", call.replace("\"id\"", "\"param\u{17f}\":{},\"id\"").into_bytes(), -32600, "lower case"),
+        ("no `_meta` that is one", call.replace("\"arguments\":{}", "\"_meta\":null").into_bytes(), -32602, "`_meta`"),
+        ("`_meta` in a list", call.replace("\"arguments\":{}", "\"_meta\":[]").into_bytes(), -32602, "`_meta`"),
         ("a request without an id", call.replace("\"id\":1,", "").into_bytes(), -32600, "needs an `id`"),
         ("two things at once", br#"{"jsonrpc":"2.0","id":1,"method":"m","result":{}}"#.to_vec(), -32600, "only one"),
     ];

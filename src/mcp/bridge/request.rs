@@ -1,7 +1,5 @@
 //! Requests on their way to a server of another era, or into a session that several clients share.
 
-use std::fmt::Write as _;
-
 use bytes::Bytes;
 
 use crate::json;
@@ -13,21 +11,49 @@ use crate::protocol::meta;
 /// "Per-request protocol fields"). No capability is announced: what the server would ask could not be carried back.
 /// `init` are the parameters of the client's `initialize`, `level` those of its `logging/setLevel`.
 pub fn to_modern(message: &Message, init: &[u8], level: Option<&[u8]>) -> Bytes {
-    let mut fields = format!("\"{}\":\"{MODERN}\",\"{}\":{{}}", meta::PROTOCOL_VERSION, meta::CLIENT_CAPABILITIES);
-    for (key, value) in [
+    let version = json::quote(MODERN.as_str());
+    let said = [
+        (meta::PROTOCOL_VERSION, Some(version.as_bytes())),
+        (meta::CLIENT_CAPABILITIES, Some(&b"{}"[..])),
         (meta::CLIENT_INFO, json::get(init, "clientInfo")),
         (meta::LOG_LEVEL, level.and_then(|params| json::get(params, "level"))),
-    ] {
-        if let Some(value) = value.and_then(|value| std::str::from_utf8(value).ok()) {
-            let _ = write!(fields, ",\"{key}\":{value}");
+    ];
+    let said: Vec<_> = said.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+    with_meta(message, &said)
+}
+
+/// `message` with these members in its `_meta`, first, and in place of what stands there under their names.
+pub fn with_meta(message: &Message, said: &[(&str, &[u8])]) -> Bytes {
+    let held = message.member("_meta");
+    let mut members = Vec::with_capacity(256 + held.map_or(0, <[u8]>::len));
+    for (name, value) in said {
+        put(&mut members, name.as_bytes(), value);
+    }
+    for (name, value) in json::members(held.unwrap_or_default()) {
+        if !said.iter().any(|(known, _)| json::is_name(name, known)) {
+            put(&mut members, name, value);
         }
     }
+    let object = [b"{", &members[..], b"}"].concat();
     let whole = message.bytes();
-    match (message.body(), message.member("_meta")) {
-        (Some(_), Some(held)) if held.starts_with(b"{") => insert(whole, held, &fields),
-        (Some(params), _) => insert(whole, params, &format!("\"_meta\":{{{fields}}}")),
-        (None, _) => insert(whole, whole, &format!("\"params\":{{\"_meta\":{{{fields}}}}}")),
+    match (held, message.body()) {
+        (Some(held), _) => message.splice(&[(held, &object)]),
+        (None, params) => {
+            let object = String::from_utf8_lossy(&object);
+            match params {
+                Some(params) => insert(whole, params, &format!("\"_meta\":{object}")),
+                None => insert(whole, whole, &format!("\"params\":{{\"_meta\":{object}}}")),
+            }
+        }
     }
+}
+
+/// One more member of an object, its name as written.
+fn put(members: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    members.extend_from_slice(if members.is_empty() { b"\"" } else { b",\"" });
+    members.extend_from_slice(name);
+    members.extend_from_slice(b"\":");
+    members.extend_from_slice(value);
 }
 
 /// `whole` with `members` put first into `object`, which is part of it.
@@ -57,15 +83,12 @@ pub fn to_legacy(message: &Message, number: Option<u64>) -> (Bytes, Option<Bytes
             if MODERN_ONLY.iter().any(|known| json::is_name(name, known)) {
                 continue;
             }
-            kept.extend_from_slice(if kept.is_empty() { b"\"" } else { b",\"" });
-            kept.extend_from_slice(name);
-            kept.extend_from_slice(b"\":");
             match number {
                 Some(number) if json::is_name(name, "progressToken") => {
                     token = Some(Bytes::copy_from_slice(value));
-                    kept.extend_from_slice(format!("\"mcpg-{number}\"").as_bytes());
+                    put(&mut kept, name, format!("\"mcpg-{number}\"").as_bytes());
                 }
-                _ => kept.extend_from_slice(value),
+                _ => put(&mut kept, name, value),
             }
         }
         fields = [b"{", &kept[..], b"}"].concat();
@@ -100,6 +123,29 @@ mod tests {
             assert_eq!(changed.meta("progressToken"), message(text).meta("progressToken"));
             assert_eq!(changed.member("x"), message(text).member("x"));
         }
+    }
+
+    #[test]
+    fn what_a_client_says_of_the_modern_era_itself_gives_way_and_no_name_comes_twice() {
+        let init = br#"{"protocolVersion":"2025-11-25","clientInfo":{"name":"c","version":"1"}}"#;
+        let key = "io.modelcontextprotocol/";
+        for (held, more) in [
+            (format!(r#"{{"{key}clientInfo":{{"name":"other"}},"x":1.0}}"#), r#""x":1.0"#),
+            (format!(r#"{{"x":1.0,"{key}clientCapabilities":{{"sampling":{{}}}}}}"#), r#""x":1.0"#),
+            (format!(r#"{{"{key}protocolVersi\u006fn":"1999-01-01","{key}logLevel":"debug"}}"#), ""),
+        ] {
+            let asked = message(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{{"_meta":{held}}}}}"#));
+            let changed = to_modern(&asked, init, Some(br#"{"level":"info"}"#));
+            let comma = if more.is_empty() { "" } else { "," };
+            let meta = format!(
+                r#"{{"{key}protocolVersion":"2026-07-28","{key}clientCapabilities":{{}},"{key}clientInfo":{{"name":"c","version":"1"}},"{key}logLevel":"info"{comma}{more}}}"#
+            );
+            assert_eq!(changed, format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{{"_meta":{meta}}}}}"#));
+            Message::parse(changed).unwrap();
+        }
+        // Servers' notifications are not held to what clients' requests are.
+        let odd = message(r#"{"jsonrpc":"2.0","method":"n","params":{"_meta":null}}"#);
+        assert_eq!(with_meta(&odd, &[("a", b"1")]), r#"{"jsonrpc":"2.0","method":"n","params":{"_meta":{"a":1}}}"#);
     }
 
     #[test]
