@@ -18,6 +18,7 @@ use crate::registry::names;
 use crate::registry::template::Template;
 use crate::upstream::Upstream;
 use crate::upstream::way::User;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 /// Most items on one page of a list.
@@ -100,7 +101,7 @@ pub struct Tenant {
     /// Exposed name to owner and the server's own name.
     tools: AHashMap<Box<str>, Owned>,
     prompts: AHashMap<Box<str>, Owned>,
-    /// Every owner of a URI, in order.
+    /// Every owner of a URI, the one that was registered first before the others; templates likewise.
     resources: AHashMap<Box<str>, Vec<u32>>,
     templates: Vec<(Template, u32)>,
     views: RwLock<AHashMap<(Uuid, Role), Arc<View>>>,
@@ -174,8 +175,7 @@ impl Tenant {
         };
         // A fixed hasher: a digest must not change when nothing else did.
         let hasher = RandomState::with_seeds(1, 2, 3, 4);
-        for (at, entry) in entries.iter().enumerate() {
-            let at = u32::try_from(at).unwrap_or(u32::MAX);
+        for (at, entry) in (0_u32..).zip(&entries) {
             for kind in Kind::ALL {
                 let digest = &mut tenant.digests[kind as usize];
                 for (index, item) in entry.catalog.items(kind).iter().enumerate() {
@@ -194,6 +194,10 @@ impl Tenant {
                 }
             }
         }
+        // Nobody takes over what another server offers already by registering one of a lower slug.
+        let age = |at: &u32| age(&entries[*at as usize]);
+        tenant.resources.values_mut().for_each(|owners| owners.sort_by_key(age));
+        tenant.templates.sort_by_key(|(_, at)| age(at));
         tenant.entries = entries;
         tenant
     }
@@ -244,7 +248,8 @@ impl Tenant {
         Some(Found { entry, name: Cow::Owned(rest.to_owned()), item: None })
     }
 
-    /// The owner of a resource: who lists it, else whose template fits best. Among several, the first that the caller sees.
+    /// The owner of a resource: who lists it, else whose template fits best. Among several, the one that was registered first
+    /// of those that the caller sees.
     pub fn resource(&self, caller: &Caller, uri: &str) -> Option<&Entry> {
         let seen = |at: &u32| {
             let entry = &self.entries[*at as usize];
@@ -332,7 +337,16 @@ impl Tenant {
         let mut pages = Vec::new();
         let mut page = BytesMut::new();
         let mut count = 0;
-        let mut owners: AHashMap<&str, &str> = AHashMap::new();
+        let mut owners: AHashMap<&str, &Entry> = AHashMap::new();
+        if matches!(kind, Kind::Resources | Kind::Templates) {
+            let mut entries: Vec<&Entry> = view.entries.iter().map(|at| &self.entries[*at as usize]).collect();
+            entries.sort_by_key(|entry| age(entry));
+            for entry in entries {
+                for item in entry.catalog.items(kind) {
+                    owners.entry(&item.key).or_insert(entry);
+                }
+            }
+        }
         let mut problems = Vec::new();
         for at in &view.entries {
             let entry = &self.entries[*at as usize];
@@ -344,13 +358,9 @@ impl Tenant {
                 if kind == Kind::Tools && !caller.may_call_tool(entry.slug(), &item.key) {
                     continue;
                 }
-                if matches!(kind, Kind::Resources | Kind::Templates)
-                    && let Some(other) = owners.insert(&item.key, entry.slug())
-                {
-                    problems.push((
-                        entry.slug(),
-                        format!("`{}` is also offered by `{other}`, which answers for it", item.key),
-                    ));
+                if let Some(owner) = owners.get(&*item.key).filter(|owner| owner.slug() != entry.slug()) {
+                    let text = format!("`{}` is also offered by `{}`, which answers for it", item.key, owner.slug());
+                    problems.push((entry.slug(), text));
                 }
                 if count == PAGE_ITEMS || page.len() > PAGE_BYTES {
                     pages.push(std::mem::take(&mut page));
@@ -389,6 +399,11 @@ impl Tenant {
         let (page, digest) = text.split_once('.')?;
         (u64::from_str_radix(digest, 16).ok()? == self.digest(kind)).then(|| page.parse().ok())?
     }
+}
+
+/// What says which of two servers was registered first.
+fn age(entry: &Entry) -> (OffsetDateTime, ServerId) {
+    (entry.upstream.server.created_at, entry.upstream.server.id)
 }
 
 /// Whether the caller may see and call the server.

@@ -119,14 +119,16 @@ async fn a_name_that_is_the_short_form_of_another_is_listed_once_and_a_note_says
 async fn a_resource_of_two_servers_has_one_owner_and_a_note_says_so() {
     let (first, second) = (Plain::start().await.unwrap(), Plain::start().await.unwrap());
     let world = World::start().await;
-    world.register("first", &first.url()).await;
-    world.register("second", &second.url()).await;
+    // Whoever comes later takes nothing over, however low its slug.
+    world.register("fs", &first.url()).await;
+    world.register("a0", &second.url()).await;
     for version in [MODERN, "2025-11-25"] {
         let client = world.client_at("/mcp", version).await;
         let list = client.call("resources/list", json!({})).await.unwrap();
         assert_eq!(list.result()["resources"].as_array().unwrap().len(), 2, "nothing is dropped silently");
-        let problems = list.result()["_meta"]["io.mcp-registry-gateway/problems"].to_string();
-        assert!(problems.contains("stand-in://note") && problems.contains("first"), "{problems}");
+        let problems = &list.result()["_meta"]["io.mcp-registry-gateway/problems"];
+        let text = "`stand-in://note` is also offered by `fs`, which answers for it";
+        assert!(problems.as_array().unwrap().contains(&json!({"server": "a0", "problem": text})), "{problems}");
         first.host().forget();
         second.host().forget();
         let read = client.call("resources/read", json!({"uri": "stand-in://note"})).await.unwrap();
@@ -136,6 +138,7 @@ async fn a_resource_of_two_servers_has_one_owner_and_a_note_says_so() {
         assert_eq!(templates.result()["resourceTemplates"].as_array().unwrap().len(), 2);
         let read = client.call("resources/read", json!({"uri": "stand-in://notes/42"})).await.unwrap();
         assert_eq!(read.result()["contents"][0]["uri"], "stand-in://notes/42", "a template finds it: {read:?}");
+        assert_eq!((first.asked("resources/read").len(), second.asked("resources/read").len()), (2, 0));
     }
 }
 
