@@ -325,6 +325,10 @@ fn check_url(text: &str) -> Result<(), String> {
     if url.fragment().is_some() {
         return Err("the URL of an endpoint has no fragment".into());
     }
+    // What reads it for a call repairs nothing, as the reader above does with spaces and line breaks.
+    if text.parse::<http::Uri>().is_err() {
+        return Err("holds a character that no URL may hold; write a space as %20, and leave line breaks out".into());
+    }
     Ok(())
 }
 

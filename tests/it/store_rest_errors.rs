@@ -65,12 +65,25 @@ async fn every_bad_field_is_named() {
     let database = Database::sqlite();
     let world = World::open(&database).await;
     let revision = world.app.store.revision().await.unwrap();
+    let unsendable = ["a b?q", "a?q=a b", "a?q\r\n", "a?q\tr", " a", "b\u{fc}cher.example/"];
+    let unsendable = unsendable.map(|rest| json!({"url": format!("https://{rest}")}));
     for (body, fields) in [
         (json!({"slug": "Not A Slug"}), vec!["slug"]),
         (json!({"slug": "a", "colour": 1}), vec!["colour"]),
         (json!({"slug": "a", "timeouts": {"idle": 1}}), vec!["timeouts.idle"]),
         (json!({"slug": "a", "replicas": [{"url": "https://a.example"}, {"url": 7}]}), vec!["replicas[1].url"]),
         (json!({"slug": "a", "replicas": [{"weight": 2}], "tags": []}), vec!["replicas[0].url"]),
+        (
+            json!({"slug": "a", "replicas": unsendable}),
+            vec![
+                "replicas[0].url",
+                "replicas[1].url",
+                "replicas[2].url",
+                "replicas[3].url",
+                "replicas[4].url",
+                "replicas[5].url",
+            ],
+        ),
         (json!({"slug": "a", "tags": ["x", {}]}), vec!["tags[1]"]),
         (json!({"title": "no slug", "timeouts": {}}), vec!["slug"]),
         (
