@@ -126,7 +126,7 @@ async fn a_request_without_an_id_is_no_notification_and_reaches_no_server() {
         assert_eq!(within(client.notify("notifications/of/tomorrow", json!({}))).await.unwrap(), 202);
         within(host.wait_for(|request| request.rpc() == "notifications/of/tomorrow")).await.unwrap();
         let heard: Vec<_> =
-            host.requests().iter().map(testkit::upstream::Recorded::rpc).filter(|rpc| !rpc.is_empty()).collect();
+            host.requests().into_iter().map(|request| request.rpc()).filter(|rpc| !rpc.is_empty()).collect();
         assert_eq!(heard, ["notifications/of/tomorrow"], "{slug}");
     }
 }
