@@ -277,6 +277,21 @@ impl Caller {
         self.0.scopes.admin
     }
 
+    /// For whoever gives out what no scope narrows: a password, a client's credential, the word of an issuer. Only who holds
+    /// everything that the role may hands on as much.
+    ///
+    /// # Errors
+    ///
+    /// [`AccessError::Forbidden`] for who came with less.
+    pub fn holds_all(&self) -> Result<(), AccessError> {
+        if self.0.scopes.covers(&Scopes::all()) {
+            return Ok(());
+        }
+        Err(AccessError::Forbidden(
+            "this opens everything that the account may; a key with narrower scopes cannot give it out",
+        ))
+    }
+
     /// Whether the caller administers the tenant: by role and by the key's scope.
     pub fn administers_tenant(&self) -> bool {
         self.0.role >= Role::TenantAdmin && self.may_manage()

@@ -84,6 +84,7 @@ pub async fn create(
     let username = parse_username(&username)?;
     let password_hash = match password {
         Some(password) => {
+            admin.holds_all()?;
             check_password(&password, &username)?;
             Some(accounts.hash_password(password).await?)
         }
@@ -195,6 +196,8 @@ async fn hash_new(
         if !accounts.verify_password(current, user.password_hash.clone()).await? {
             return Err(invalid("current_password", "this is not the current password"));
         }
+    } else {
+        caller.holds_all()?;
     }
     accounts.hash_password(new).await
 }

@@ -47,23 +47,25 @@ impl App {
             return Ok(false);
         }
         let due = self.grants.logins_due(name, AT_ONCE, begun).await?;
-        let mut more = due.len() >= usize::from(AT_ONCE);
+        // It goes on while a batch is full and something comes of it: what fails is due again later, behind the others.
+        let (full, mut heard) = (due.len() >= usize::from(AT_ONCE), due.is_empty());
         for login in due {
             let id = login.id;
             // Those that it was not asked about are due as before.
             if away() || now() - begun > ALONE / 2 {
-                more = false;
+                heard = false;
                 self.grants.ask_login_after(&login.tenant, id, begun).await?;
                 continue;
             }
             match self.asking(login).await {
-                Ok(heard) => more &= heard,
+                Ok(said) => heard |= said,
                 Err(refusal) => {
+                    heard = true;
                     tracing::info!(login = %id, reason = refusal.reason, detail = refusal.detail, "sessions ended");
                 }
             }
         }
-        Ok(more)
+        Ok(full && heard)
     }
 
     /// Asks, on its own: what a provider gives in place of the old tokens is kept even if nobody waits any longer.
@@ -91,7 +93,9 @@ impl App {
         let tokens: ProviderTokens = match serde_json::from_slice(tokens) {
             Ok(tokens) => tokens,
             Err(error) => {
-                tracing::error!(login = %login.id, "what is kept of a login cannot be read: {error}");
+                // As of a provider that gave no refresh token: who cannot be asked about stays to the end of the session.
+                tracing::warn!(login = %login.id, "what is kept of a login cannot be asked with: {error}");
+                self.grants.login_checked(&login.tenant, login.id, now).await?;
                 return Ok(true);
             }
         };

@@ -106,8 +106,8 @@ impl Fetcher {
             (Chosen::ByStranger(_), Some(inside)) => inside.network.map_or(AddressPolicy::ADMIN, AddressPolicy::inside),
         };
         let body = LARGEST[chosen.pool()];
-        let _entered = self.enter(host, chosen, now)?;
         let _place = self.places[chosen.pool()].try_acquire().map_err(|_| FetchError::Busy)?;
+        let _entered = self.enter(host, chosen, now)?;
         let answer = self.outbound.under(policy).get(url, Bounds { body, time: TIME }).await.map_err(|fault| {
             match fault.kind {
                 Kind::Setup | Kind::TooLarge => FetchError::Wrong(fault.detail),

@@ -33,6 +33,7 @@ pub async fn create(
     schemes: &Schemes,
     now: OffsetDateTime,
 ) -> Result<(Option<Secret>, ClientView), AccessError> {
+    admin.holds_all()?;
     let id = Uuid::now_v7();
     let mut found = Vec::new();
     let client_id = match &order.client_id {
@@ -113,6 +114,7 @@ pub async fn edit(
     schemes: &Schemes,
     now: OffsetDateTime,
 ) -> Result<ClientView, AccessError> {
+    admin.holds_all()?;
     let (mut row, mut spec) = reachable(store, admin, client_id).await?;
     let mut found = Vec::new();
     if let Some(name) = edit.name {
@@ -165,6 +167,7 @@ pub async fn add_secret(
     client_id: &str,
     now: OffsetDateTime,
 ) -> Result<(Secret, ClientView), AccessError> {
+    admin.holds_all()?;
     let (row, mut spec) = reachable(store, admin, client_id).await?;
     if spec.method() != AuthMethod::ClientSecretBasic {
         return Err(invalid("client_id", "this client shows no secret: it is public, or signs with keys"));

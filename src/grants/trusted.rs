@@ -28,6 +28,7 @@ pub async fn create(
     order: TrustOrder,
     now: OffsetDateTime,
 ) -> Result<TrustView, AccessError> {
+    admin.holds_all()?;
     let (name, issuer, spec) = read(order).map_err(AccessError::Invalid)?;
     let spec = Spec { trusted_by: admin.role(), ..spec };
     may_have(admin, &spec)?;

@@ -30,6 +30,7 @@ use crate::mcp::outbox::Outbox;
 use crate::mcp::reach::{self, Back};
 use crate::mcp::record::Finish;
 use crate::mcp::relay::{Parts, Relay};
+use crate::mcp::resolve::LONGEST_URI;
 use crate::mcp::session::{Reach, Session};
 use crate::mcp::source::Source;
 use crate::mcp::streams::{Seat, Tenure};
@@ -215,7 +216,8 @@ async fn listen(call: &Call, owner: impl Fn(&str) -> Option<Entry>) -> Result<Re
     }
     let mut owners: AHashMap<ServerId, (Arc<Upstream>, Vec<String>)> = AHashMap::new();
     let asked = json::elements(json::get(filter, "resourceSubscriptions").unwrap_or_default()).filter_map(json::text);
-    for uri in asked.take(MOST_WATCHED) {
+    // No server offers a longer one.
+    for uri in asked.take(MOST_WATCHED).filter(|uri| uri.len() <= LONGEST_URI) {
         if let Some(upstream) = owner(&uri).map(|entry| entry.upstream) {
             owners.entry(upstream.server.id).or_insert_with(|| (upstream, Vec::new())).1.push(uri.into_owned());
         }

@@ -23,7 +23,7 @@ use crate::registry::snapshot::{Entry, Tenant};
 /// Longest name of a tool or prompt in a call, bytes. MCP recommends at most 128 characters (2025-11-25, server/tools).
 const LONGEST_NAME: usize = 1_024;
 /// Longest URI of a resource, or of a template, in a call, bytes. Programs are to take 8,000 (RFC 9110, section 4.1).
-const LONGEST_URI: usize = 8_192;
+pub(super) const LONGEST_URI: usize = 8_192;
 
 /// Where a request goes.
 pub enum Target<'a> {

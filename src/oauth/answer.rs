@@ -19,6 +19,9 @@ pub(super) const UNKEPT: [(HeaderName, HeaderValue); 2] =
     [(CACHE_CONTROL, HeaderValue::from_static("no-store")), (PRAGMA, HeaderValue::from_static("no-cache"))];
 const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"mcp-gateway\", charset=\"UTF-8\"");
 
+/// The reason for who shows what was never given to it, and is not known otherwise.
+pub(super) const STRANGER: &str = "unknown_client";
+
 /// Tokens as a client gets them (RFC 6749 section 5.1).
 #[derive(Serialize)]
 struct Given {
@@ -82,6 +85,11 @@ impl Denied {
     /// ask where there is nothing to be had.
     pub(super) fn is_wrong(&self) -> bool {
         self.others || matches!(self.refusal.code, OauthCode::InvalidClient | OauthCode::InvalidGrant)
+    }
+
+    /// Whether the client was never given what it shows.
+    pub(super) fn is_of_stranger(&self) -> bool {
+        self.refusal.reason == STRANGER
     }
 
     /// The same with another status.

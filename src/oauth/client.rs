@@ -9,7 +9,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use time::OffsetDateTime;
 
-use super::answer::Denied;
+use super::answer::{Denied, STRANGER};
 use super::form::Form;
 use crate::app::App;
 use crate::grants::authenticate::{AuthenticateError, Shown};
@@ -55,7 +55,7 @@ fn denied(error: AuthenticateError) -> Denied {
         }
         AuthenticateError::Stranger => {
             let text = "what is shown was not given to this client, or is over; begin again";
-            Refusal::new(OauthCode::InvalidGrant, "unknown_client", text).into()
+            Refusal::new(OauthCode::InvalidGrant, STRANGER, text).into()
         }
         AuthenticateError::Unavailable(ClientError::Store(error)) => Refusal::from(error).into(),
         AuthenticateError::Unavailable(ClientError::TooMany(exceeded)) => exceeded.into(),
@@ -66,7 +66,8 @@ fn denied(error: AuthenticateError) -> Denied {
                 ClientError::Unreachable { detail, .. } => detail.clone(),
                 error => error.to_string(),
             };
-            Denied::from(Refusal { retry_after: Some(Duration::from_secs(5)), ..refusal.because(detail) }).of_others()
+            let denied = Denied::from(Refusal { retry_after: Some(Duration::from_secs(5)), ..refusal.because(detail) });
+            if matches!(error, ClientError::Unreachable { .. }) { denied.of_others() } else { denied }
         }
     }
 }
@@ -81,7 +82,8 @@ mod tests {
         let away = ClientError::Unreachable { temporary: true, detail: "it does not answer".to_owned() };
         assert!(denied(AuthenticateError::Unavailable(away)).is_wrong());
         assert!(denied(AuthenticateError::Stranger).is_wrong());
-        let ours = ClientError::Store(StoreError::Stale);
-        assert!(!denied(AuthenticateError::Unavailable(ours)).is_wrong());
+        for ours in [ClientError::Store(StoreError::Stale), ClientError::Busy] {
+            assert!(!denied(AuthenticateError::Unavailable(ours)).is_wrong());
+        }
     }
 }

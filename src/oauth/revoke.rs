@@ -34,7 +34,11 @@ async fn take_back(
     source: IpAddr,
     now: OffsetDateTime,
 ) -> Result<(), Denied> {
-    let client = authenticate(app, headers, form, source, now).await?;
+    let client = match authenticate(app, headers, form, source, now).await {
+        // The token is none of the client's, whoever that is.
+        Err(denied) if denied.is_of_stranger() => return Ok(()),
+        client => client?,
+    };
     let token = form.required("token", "name the token that is to end: token")?;
     // Not the time of the request: the client's keys may have been fetched.
     let ended = app.grants.revoke(token, &client.id, store::now()).await?;

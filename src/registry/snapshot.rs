@@ -194,7 +194,7 @@ impl Tenant {
                 }
             }
         }
-        // Nobody takes over what another server offers already by registering one of a lower slug.
+        // Nobody takes over what another server lists already by registering one of a lower slug.
         let age = |at: &u32| age(&entries[*at as usize]);
         tenant.resources.values_mut().for_each(|owners| owners.sort_by_key(age));
         tenant.templates.sort_by_key(|(_, at)| age(at));

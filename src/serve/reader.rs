@@ -1,6 +1,6 @@
 //! An answer on its way to its reader. Its request counts as running until it is gone. Over HTTP/2 it waits for a window of its
-//! own, of which the socket shows nothing: it notes since when it is the reader's turn, and the timer of the connection
-//! (`watch`) resets the one stream whose reader has made no room for too long. Its neighbours go on.
+//! own, of which the socket shows nothing: it notes since when it is the reader's turn, and the thread's round (`rounds`) resets
+//! the one stream whose reader has made no room for too long. Its neighbours go on.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use super::connection::Host;
+use super::uptake::Uptake;
 use super::watch::{Pulse, Verdict};
 
 /// The longest time between two looks.
@@ -45,7 +46,7 @@ impl Rounds {
 
     /// Calls each connection for which something is due, and all of them when the process begins to stop and when what is left
     /// is cut off. Ends then.
-    pub(super) async fn make(&self, host: &Host) {
+    pub(super) async fn make(&self, host: &Host, uptake: &Uptake) {
         let limits = &host.limits;
         let shortest = limits.header_read_timeout.min(limits.keep_alive).min(limits.write_timeout);
         let pause = (shortest / PARTS).clamp(SHORTEST, LONGEST);
@@ -56,6 +57,7 @@ impl Rounds {
                 () = host.cut.cancelled() => return self.call(|_| true),
                 () = host.shutdown.cancelled(), if !stopping => {
                     stopping = true;
+                    uptake.open();
                     self.call(|_| true);
                 }
                 () = tokio::time::sleep(pause) => self.call(|pulse| {

@@ -57,14 +57,16 @@ pub(super) struct Socket<T> {
 impl<T: AsyncRead + Showing + Unpin> AsyncRead for Socket<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<(), Error>> {
         let Self { stream, slot, pulse } = &mut *self;
-        ready!(slot.poll_read(cx, |cx| stream.has_more(cx)));
+        if !pulse.is_running() {
+            ready!(slot.poll_read(cx, |cx| stream.has_more(cx)));
+        }
         let before = buf.filled().len();
         let read = Pin::new(stream).poll_read(cx, buf);
         if buf.filled().len() > before {
             slot.take();
             pulse.heard(&buf.filled()[before..]);
         } else {
-            slot.give_back();
+            slot.rest();
         }
         read
     }
@@ -72,7 +74,7 @@ impl<T: AsyncRead + Showing + Unpin> AsyncRead for Socket<T> {
 
 impl<T: AsyncWrite + Showing + Unpin> AsyncWrite for Socket<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, Error>> {
-        self.slot.give_back();
+        self.slot.answer();
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.pulse.wrote(written.is_ready());
         written
@@ -83,7 +85,7 @@ impl<T: AsyncWrite + Showing + Unpin> AsyncWrite for Socket<T> {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<Result<usize, Error>> {
-        self.slot.give_back();
+        self.slot.answer();
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
         self.pulse.wrote(written.is_ready());
         written

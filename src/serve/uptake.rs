@@ -2,6 +2,8 @@
 //! if few others came in between; reading all that have come first, and answering them afterwards, fetches everything from memory
 //! twice. So a thread that has enough in hand reads the next request when it has answered one.
 //!
+//! That holds for HTTP/1.1 in the clear; TLS and HTTP/2 read ahead of what they answer and are hardly held back.
+//!
 //! Nobody waits for somebody's slow server: a thread does not rest while a request waits to be read, and one that never comes to
 //! rest reads more now and then.
 
@@ -29,6 +31,8 @@ pub(super) struct Uptake {
 
 #[derive(Default)]
 struct State {
+    /// Whether the process stops: nobody waits then.
+    open: bool,
     in_hand: usize,
     /// Who waits, in the order of coming. `None` went away.
     waiting: VecDeque<Option<Waker>>,
@@ -50,6 +54,11 @@ impl State {
         }
     }
 
+    fn one_less(&mut self) {
+        self.in_hand -= 1;
+        self.call(ENOUGH);
+    }
+
     fn call_more(&mut self, count: usize) {
         self.call(self.in_hand + count);
     }
@@ -69,6 +78,13 @@ impl Uptake {
     /// To be called when the thread has nothing more to do.
     pub(super) fn rest(&self) {
         self.state().call_more(AT_REST);
+    }
+
+    /// Lets everybody read what has come, from now on: the process stops, and what was sent to it is to be answered.
+    pub(super) fn open(&self) {
+        let mut state = self.state();
+        state.open = true;
+        state.call(usize::MAX);
     }
 
     /// Sees to it that somebody is called now and then, whatever the thread does. Runs on it.
@@ -94,6 +110,8 @@ enum Stage {
     /// The so many-eth that ever waited.
     Waiting(u64),
     Taken,
+    /// What is left of an answered request may be read without waiting: closing on it would lose the answer.
+    Answered,
 }
 
 impl Slot {
@@ -107,30 +125,27 @@ impl Slot {
         cx: &mut Context<'_>,
         has_come: impl FnOnce(&mut Context<'_>) -> bool,
     ) -> Poll<()> {
-        let mut state = match self.stage {
-            Stage::Taken => return Poll::Ready(()),
-            Stage::Resting | Stage::Waiting(_) => self.uptake.state(),
-        };
-        match self.stage {
-            Stage::Waiting(number) => match state.waiter(number) {
-                None => self.stage = Stage::Taken,
-                Some(waiter) => {
-                    *waiter = Some(cx.waker().clone());
-                    return Poll::Pending;
-                }
-            },
-            _ if state.in_hand < ENOUGH && state.waiting.is_empty() => {}
-            _ if !has_come(cx) => {}
-            _ => {
-                self.stage = Stage::Waiting(state.called + state.waiting.len() as u64);
-                if state.waiting.is_empty() {
-                    self.uptake.awaited.notify_one();
-                }
-                state.waiting.push_back(Some(cx.waker().clone()));
+        if matches!(self.stage, Stage::Taken | Stage::Answered) {
+            return Poll::Ready(());
+        }
+        let mut state = self.uptake.state();
+        if let Stage::Waiting(number) = self.stage {
+            if let Some(waiter) = state.waiter(number) {
+                *waiter = Some(cx.waker().clone());
                 return Poll::Pending;
             }
+            self.stage = Stage::Taken;
+            return Poll::Ready(());
         }
-        Poll::Ready(())
+        if state.open || (state.in_hand < ENOUGH && state.waiting.is_empty()) || !has_come(cx) {
+            return Poll::Ready(());
+        }
+        self.stage = Stage::Waiting(state.called + state.waiting.len() as u64);
+        if state.waiting.is_empty() {
+            self.uptake.awaited.notify_one();
+        }
+        state.waiting.push_back(Some(cx.waker().clone()));
+        Poll::Pending
     }
 
     /// Something was read.
@@ -141,27 +156,33 @@ impl Slot {
         }
     }
 
-    /// The request is being answered: another may be read.
-    pub(super) fn give_back(&mut self) {
-        let stage = std::mem::replace(&mut self.stage, Stage::Resting);
-        if matches!(stage, Stage::Resting) {
-            return;
+    /// The request is being answered: another may be read. Who waits goes on waiting.
+    pub(super) fn answer(&mut self) {
+        if matches!(self.stage, Stage::Taken) {
+            self.stage = Stage::Answered;
+            self.uptake.state().one_less();
         }
-        let mut state = self.uptake.state();
-        if let Stage::Waiting(number) = stage
-            && let Some(waiter) = state.waiter(number)
-        {
-            *waiter = None;
-            return;
+    }
+
+    /// There was nothing to read.
+    pub(super) fn rest(&mut self) {
+        match std::mem::replace(&mut self.stage, Stage::Resting) {
+            Stage::Taken => self.uptake.state().one_less(),
+            Stage::Resting | Stage::Answered => {}
+            Stage::Waiting(number) => {
+                let mut state = self.uptake.state();
+                match state.waiter(number) {
+                    Some(waiter) => *waiter = None,
+                    None => state.one_less(),
+                }
+            }
         }
-        state.in_hand -= 1;
-        state.call(ENOUGH);
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.give_back();
+        self.rest();
     }
 }
 
@@ -192,9 +213,10 @@ mod tests {
         let mut late = slots(&uptake, 2);
         assert!(!late.iter_mut().any(reads));
 
-        busy[3].give_back();
+        busy[3].answer();
         assert!(!reads(&mut late[1]), "the first has come before");
         assert!(reads(&mut late[0]));
+        busy[3].rest();
         assert!(!reads(&mut busy[3]), "who was answered waits behind who waits");
         drop(busy);
         assert!(reads(&mut late[1]));
@@ -209,12 +231,50 @@ mod tests {
         assert!(!late.iter_mut().any(reads));
         uptake.rest();
         assert_eq!(late.iter_mut().filter_map(|slot| reads(slot).then_some(())).count(), AT_REST);
-        busy[0].give_back();
+        busy[0].answer();
         assert!(!reads(&mut late[AT_REST]), "more than enough are still in hand");
         uptake.rest();
         assert!(reads(&mut late[AT_REST]));
         drop((busy, late));
         assert_eq!(uptake.state().in_hand, 0);
+    }
+
+    #[test]
+    fn who_writes_while_waiting_goes_on_waiting() {
+        let uptake = Arc::default();
+        let mut busy = slots(&uptake, ENOUGH);
+        assert!(busy.iter_mut().all(reads));
+        let mut late = slots(&uptake, 1);
+        assert!(!reads(&mut late[0]));
+        late[0].answer();
+        assert_eq!(uptake.state().waiting.len(), 1, "its task is still woken");
+        busy[0].answer();
+        assert!(uptake.state().waiting.is_empty());
+        assert!(reads(&mut late[0]));
+    }
+
+    #[test]
+    fn what_is_left_of_an_answered_request_is_read_without_waiting_and_what_comes_later_waits() {
+        let uptake = Arc::default();
+        let mut busy = slots(&uptake, ENOUGH);
+        assert!(busy.iter_mut().all(reads));
+        let mut next = slots(&uptake, 1);
+        assert!(!reads(&mut next[0]));
+        busy[0].answer();
+        assert!(reads(&mut busy[0]));
+        busy[0].rest();
+        assert!(!reads(&mut busy[0]));
+    }
+
+    #[test]
+    fn nobody_waits_when_the_process_stops() {
+        let uptake = Arc::<Uptake>::default();
+        let mut busy = slots(&uptake, ENOUGH);
+        assert!(busy.iter_mut().all(reads));
+        let mut late = slots(&uptake, 2);
+        assert!(!reads(&mut late[0]));
+        uptake.open();
+        assert!(late.iter_mut().all(reads));
     }
 
     #[test]
@@ -226,7 +286,7 @@ mod tests {
         assert!(!late.iter_mut().any(reads));
         // One while it waits, one after it was called.
         late.remove(0);
-        busy[0].give_back();
+        busy[0].answer();
         late.remove(0);
         assert!(reads(&mut late[0]));
         drop((busy, late));
@@ -242,7 +302,7 @@ mod tests {
         let mut resting = Slot::new(Arc::clone(&uptake));
         assert!(resting.poll_read(&mut Context::from_waker(noop_waker_ref()), |_| false).is_ready());
         assert!(uptake.state().waiting.is_empty());
-        resting.give_back();
+        resting.answer();
         assert_eq!(uptake.state().in_hand, ENOUGH);
     }
 

@@ -59,18 +59,21 @@ impl Workers {
         Ok(Self { first: Worker::start(0)?, others })
     }
 
+    fn each(&self) -> impl Iterator<Item = &Worker> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
     /// Has each thread look after its connections, until the process cuts them off.
     pub(super) fn look_after(&self, host: &Arc<Host>) {
-        for worker in std::iter::once(&self.first).chain(&self.others) {
-            let (rounds, host) = (Arc::clone(&worker.rounds), Arc::clone(host));
-            worker.handle.spawn(async move { rounds.make(&host).await });
+        for worker in self.each() {
+            let (rounds, uptake, host) = (Arc::clone(&worker.rounds), Arc::clone(&worker.uptake), Arc::clone(host));
+            worker.handle.spawn(async move { rounds.make(&host, &uptake).await });
         }
     }
 
     /// A seat on the thread with the fewest connections.
     pub(super) fn seat(&self) -> Seat {
-        let each = std::iter::once(&self.first).chain(&self.others);
-        let idlest = each.min_by_key(|worker| worker.busy.load(Relaxed)).unwrap_or(&self.first);
+        let idlest = self.each().min_by_key(|worker| worker.busy.load(Relaxed)).unwrap_or(&self.first);
         idlest.busy.fetch_add(1, Relaxed);
         Seat {
             handle: idlest.handle.clone(),

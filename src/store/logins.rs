@@ -125,7 +125,7 @@ impl Store {
                     WHERE g.login_id = l.id AND g.ended_at IS NULL AND g.last_used_at > l.checked_at)
                 OR EXISTS (SELECT 1 FROM api_keys k WHERE k.tenant_id = l.tenant_id AND k.user_id = l.user_id
                     AND k.revoked_at IS NULL AND k.last_used_at > l.checked_at))
-             ORDER BY l.checked_at LIMIT $5)
+             ORDER BY CASE WHEN l.ask_after > l.checked_at THEN l.ask_after ELSE l.checked_at END LIMIT $5)
             RETURNING *";
         Ok(on!(brief self, tx => {
             let query = sqlx::query_as(text).bind(until).bind(before).bind(now).bind(provider).bind(limit);

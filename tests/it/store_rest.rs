@@ -237,6 +237,36 @@ on_both! {
 }
 
 on_both! {
+    async fn a_narrow_key_gives_out_nothing_that_is_wide(db) {
+        let world = World::open(db).await;
+        let narrow = json!({"servers": ["fs"], "tools": ["fs/read"], "admin": true});
+        let ada = world.person("ada", "user", narrow.clone()).await;
+        let bob = world.person("bob", "tenant_admin", narrow).await;
+        let refused = async |key: &str, call: &str, body: Value| {
+            let answer = world.with_key(key, call, body).await.expect(403);
+            assert!(answer.text.contains("narrower scopes"), "{call}: {}", answer.text);
+        };
+        refused(&ada, "POST /users/ada/password", json!({"password": "a long pass phrase"})).await;
+        refused(&bob, "POST /users/ada/password", json!({"password": "a long pass phrase"})).await;
+        refused(&bob, "POST /users", json!({"username": "eve", "role": "user", "password": "a long pass phrase"})).await;
+        let service = json!({"name": "bot", "kind": "service", "role": "user"});
+        refused(&bob, "POST /oauth-clients", service.clone()).await;
+        let made = world.call("POST /oauth-clients", service).await.expect(201).json();
+        let path = format!("/oauth-clients/{}", made["client_id"].as_str().unwrap());
+        refused(&bob, &format!("POST {path}/secrets"), Value::Null).await;
+        refused(&bob, &format!("PATCH {path}"), json!({"scopes": ["mcp", "admin"]})).await;
+        let issuer = json!({"name": "idp", "issuer": "https://idp.example", "profiles": ["id_jag"]});
+        refused(&bob, "POST /trusted-issuers", issuer).await;
+
+        // What is known anyway, and what opens nothing, stays.
+        world.call("POST /users/ada/password", json!({"password": "a long pass phrase"})).await.expect(204);
+        let change = json!({"password": "another pass phrase", "current_password": "a long pass phrase"});
+        world.with_key(&ada, "POST /users/ada/password", change).await.expect(204);
+        world.with_key(&bob, "POST /users", json!({"username": "eve", "role": "user"})).await.expect(201);
+    }
+}
+
+on_both! {
     async fn who_is_removed_leaves_servers_and_no_key(db) {
         let world = World::open(db).await;
         let scopes = json!({"servers": ["*"], "admin": true});
