@@ -151,6 +151,8 @@ impl Slot {
     /// Something was read.
     pub(super) fn take(&mut self) {
         if !matches!(self.stage, Stage::Taken) {
+            // Who waited, and read because a request of it runs, waits no longer.
+            self.rest();
             self.stage = Stage::Taken;
             self.uptake.state().in_hand += 1;
         }
@@ -264,6 +266,22 @@ mod tests {
         assert!(reads(&mut busy[0]));
         busy[0].rest();
         assert!(!reads(&mut busy[0]));
+    }
+
+    #[test]
+    fn who_reads_without_having_been_called_is_counted_once() {
+        let uptake = Arc::default();
+        let mut busy = slots(&uptake, ENOUGH);
+        assert!(busy.iter_mut().all(reads));
+        let mut late = slots(&uptake, 2);
+        assert!(!late.iter_mut().any(reads));
+        late[0].take();
+        busy[0].answer();
+        busy[1].answer();
+        late[1].take();
+        drop((busy, late));
+        let state = uptake.state();
+        assert_eq!((state.in_hand, state.waiting.iter().flatten().count()), (0, 0));
     }
 
     #[test]
