@@ -207,11 +207,17 @@ mod tests {
         (0..count).map(|_| Slot::new(Arc::clone(uptake))).collect()
     }
 
-    #[test]
-    fn who_finds_enough_in_hand_reads_when_one_is_answered_in_the_order_of_coming() {
+    /// A thread that has enough in hand.
+    fn full() -> (Arc<Uptake>, Vec<Slot>) {
         let uptake = Arc::default();
         let mut busy = slots(&uptake, ENOUGH);
         assert!(busy.iter_mut().all(reads));
+        (uptake, busy)
+    }
+
+    #[test]
+    fn who_finds_enough_in_hand_reads_when_one_is_answered_in_the_order_of_coming() {
+        let (uptake, mut busy) = full();
         let mut late = slots(&uptake, 2);
         assert!(!late.iter_mut().any(reads));
 
@@ -226,9 +232,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_could_rest_reads_more() {
-        let uptake = Arc::<Uptake>::default();
-        let mut busy = slots(&uptake, ENOUGH);
-        assert!(busy.iter_mut().all(reads));
+        let (uptake, mut busy) = full();
         let mut late = slots(&uptake, AT_REST + 1);
         assert!(!late.iter_mut().any(reads));
         uptake.rest();
@@ -243,9 +247,7 @@ mod tests {
 
     #[test]
     fn who_writes_while_waiting_goes_on_waiting() {
-        let uptake = Arc::default();
-        let mut busy = slots(&uptake, ENOUGH);
-        assert!(busy.iter_mut().all(reads));
+        let (uptake, mut busy) = full();
         let mut late = slots(&uptake, 1);
         assert!(!reads(&mut late[0]));
         late[0].answer();
@@ -257,9 +259,7 @@ mod tests {
 
     #[test]
     fn what_is_left_of_an_answered_request_is_read_without_waiting_and_what_comes_later_waits() {
-        let uptake = Arc::default();
-        let mut busy = slots(&uptake, ENOUGH);
-        assert!(busy.iter_mut().all(reads));
+        let (uptake, mut busy) = full();
         let mut next = slots(&uptake, 1);
         assert!(!reads(&mut next[0]));
         busy[0].answer();
@@ -270,9 +270,7 @@ mod tests {
 
     #[test]
     fn who_reads_without_having_been_called_is_counted_once() {
-        let uptake = Arc::default();
-        let mut busy = slots(&uptake, ENOUGH);
-        assert!(busy.iter_mut().all(reads));
+        let (uptake, mut busy) = full();
         let mut late = slots(&uptake, 2);
         assert!(!late.iter_mut().any(reads));
         late[0].take();
@@ -286,9 +284,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_when_the_process_stops() {
-        let uptake = Arc::<Uptake>::default();
-        let mut busy = slots(&uptake, ENOUGH);
-        assert!(busy.iter_mut().all(reads));
+        let (uptake, _busy) = full();
         let mut late = slots(&uptake, 2);
         assert!(!reads(&mut late[0]));
         uptake.open();
@@ -297,9 +293,7 @@ mod tests {
 
     #[test]
     fn who_goes_away_leaves_its_place_to_the_next() {
-        let uptake = Arc::default();
-        let mut busy = slots(&uptake, ENOUGH);
-        assert!(busy.iter_mut().all(reads));
+        let (uptake, mut busy) = full();
         let mut late = slots(&uptake, 3);
         assert!(!late.iter_mut().any(reads));
         // One while it waits, one after it was called.
@@ -314,9 +308,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_nothing() {
-        let uptake = Arc::default();
-        let mut busy = slots(&uptake, ENOUGH);
-        assert!(busy.iter_mut().all(reads));
+        let (uptake, _busy) = full();
         let mut resting = Slot::new(Arc::clone(&uptake));
         assert!(resting.poll_read(&mut Context::from_waker(noop_waker_ref()), |_| false).is_ready());
         assert!(uptake.state().waiting.is_empty());
@@ -326,9 +318,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_thread_that_never_rests_reads_more_now_and_then() {
-        let uptake = Arc::<Uptake>::default();
-        let mut busy = slots(&uptake, ENOUGH);
-        assert!(busy.iter_mut().all(reads));
+        let (uptake, _busy) = full();
         let mut late = slots(&uptake, ENOUGH);
         assert!(!late.iter_mut().any(reads));
         let time = tokio::time::timeout(PATIENCE * 2, uptake.keep_time()).await;
