@@ -33,4 +33,5 @@ pub mod id;
 pub mod json;
 pub mod net;
 pub mod protocol;
+pub mod reuse;
 pub mod secret;

@@ -5,6 +5,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
+use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
 use http::{Method, Request};
 
@@ -14,6 +15,7 @@ use crate::mcp::endpoint::{self, ALL, ONE};
 use crate::mcp::legacy_sse;
 use crate::oauth;
 use crate::ops;
+use crate::reuse::{Reused, Shelf};
 use crate::web::problem::{no_such_method, no_such_path};
 use crate::web::record::record;
 use crate::web::{Serving, Surfaces};
@@ -46,6 +48,8 @@ pub fn routes(app: App) -> Router {
     table().into_iter().fold(recorded, |router, (path, answers)| router.route(path, answers)).with_state(app)
 }
 
+thread_local!(static MESSAGES: Shelf<Response> = const { Shelf::new(Vec::new()) });
+
 /// All that one process answers.
 pub struct Front {
     app: App,
@@ -63,11 +67,11 @@ impl Surfaces for Front {
     /// Messages of MCP have no need of the router: finding a route, and the boxes and extensions that come with it, cost one in
     /// twenty of the instructions of a call.
     fn serve(&self, request: Request<Body>) -> Serving {
-        match server_of(request.uri().path()).filter(|_| request.method() == Method::POST) {
-            Some("") => Box::pin(endpoint::post(self.app.clone(), None, request)),
-            Some(server) => Box::pin(endpoint::post(self.app.clone(), Some(server.to_owned()), request)),
-            None => self.router.serve(request),
-        }
+        let Some(server) = server_of(request.uri().path()).filter(|_| request.method() == Method::POST) else {
+            return self.router.serve(request);
+        };
+        let server = (!server.is_empty()).then(|| server.to_owned());
+        Reused::new(&MESSAGES, endpoint::post(self.app.clone(), server, request))
     }
 }
 

@@ -22,8 +22,9 @@ use crate::mcp::exchange::{Call, exchange, stream_response};
 use crate::mcp::streams::Tenure;
 use crate::protocol::era::Era;
 use crate::protocol::sse;
+use crate::reuse::{Reused, Shelf};
 
-type Serving = Pin<Box<dyn Future<Output = Response> + Send>>;
+thread_local!(static CALLS: Shelf<Response> = const { Shelf::new(Vec::new()) });
 
 /// Serves one request; as a stream that begins before its answer does, if that takes long.
 pub async fn answer(call: Box<Call>) -> Response {
@@ -32,7 +33,7 @@ pub async fn answer(call: Box<Call>) -> Response {
     let era = if call.session.is_some() { Era::Legacy } else { Era::Modern };
     // The endpoint asks of a client that says what it reads that it reads streams.
     let reads = call.headers.contains_key(ACCEPT);
-    let mut serving: Serving = Box::pin(exchange(call));
+    let mut serving = Reused::new(&CALLS, exchange(call));
     if !reads {
         return serving.await;
     }
@@ -65,7 +66,7 @@ struct Early {
 
 enum State {
     /// For the beginning of the answer. Dropped with the stream, which takes the request back.
-    Waiting(Serving),
+    Waiting(Reused<Response>),
     /// The answer is a stream itself.
     Events(BodyDataStream),
     /// The answer is one text, of which nothing has been passed on, or something.
@@ -92,7 +93,7 @@ impl http_body::Body for Early {
         let piece = loop {
             match &mut self.state {
                 State::Waiting(serving) => {
-                    if let Poll::Ready(response) = serving.as_mut().poll(context) {
+                    if let Poll::Ready(response) = Pin::new(serving).poll(context) {
                         self.state = State::of(response);
                         continue;
                     }

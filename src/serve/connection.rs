@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
-use http::Request;
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -28,6 +28,7 @@ use super::uptake::Slot;
 use super::watch::{PREFACE, Pulse, Verdict};
 use super::workers::Seat;
 use crate::config::Limits;
+use crate::reuse::{Reused, Shelf};
 use crate::telemetry::{Counter, Gauge, Metrics};
 use crate::web::Door;
 
@@ -35,6 +36,8 @@ use crate::web::Door;
 const STREAMS: u32 = 256;
 /// The smallest buffer that hyper works with.
 const LEAST_BUFFER: usize = 8 * 1024;
+
+thread_local!(static ANSWERS: Shelf<Result<Response<Answer>, Infallible>> = const { Shelf::new(Vec::new()) });
 
 /// What connections share.
 pub(super) struct Host {
@@ -188,11 +191,11 @@ where
         let (door, pulse) = (host.door.clone(), Arc::clone(&pulse));
         service_fn(move |request: Request<Incoming>| {
             let (door, running) = (door.clone(), pulse.run());
-            async move {
+            Reused::new(&ANSWERS, async move {
                 let response = door.answer(peer, request).await;
                 let reset = RESET.try_with(CancellationToken::clone).ok();
                 Ok::<_, Infallible>(response.map(|body| Answer::new(body, running, reset)))
-            }
+            })
         })
     };
     let builder = if only_http_1 { &host.http_1 } else { &host.http };

@@ -4,7 +4,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
@@ -21,6 +20,7 @@ use super::gate::{Gate, Refusal, Trust};
 use super::open::{ANY_ORIGIN, is_open};
 use super::problem::Problem;
 use crate::config::{Limits, Settings};
+use crate::reuse::{Reused, Shelf};
 use crate::telemetry::{Counter, Metrics, RequestId};
 
 /// What the door knows of a request; an extension of it.
@@ -52,12 +52,14 @@ pub trait Surfaces: Send + Sync + 'static {
 }
 
 /// An answer that is being made.
-pub type Serving = Pin<Box<dyn Future<Output = Response> + Send>>;
+pub type Serving = Reused<Response>;
+
+thread_local!(static ROUTED: Shelf<Response> = const { Shelf::new(Vec::new()) });
 
 impl Surfaces for Router {
     fn serve(&self, request: Request<Body>) -> Serving {
         let answer = self.clone().call(request);
-        Box::pin(async { answer.await.unwrap_or_else(|never| match never {}) })
+        Reused::new(&ROUTED, async { answer.await.unwrap_or_else(|never| match never {}) })
     }
 }
 
