@@ -1,6 +1,6 @@
 //! How many requests a thread has in hand at once. What a request touches is still in the processor's cache when its answer comes
 //! if few others came in between; reading all that have come first, and answering them afterwards, fetches everything from memory
-//! twice. So a thread that has enough in hand reads the next request when it has answered one.
+//! twice. So a thread that has enough in hand reads the next requests when it has answered most of them.
 //!
 //! That holds for HTTP/1.1 in the clear; TLS and HTTP/2 read ahead of what they answer and are hardly held back.
 //!
@@ -16,6 +16,9 @@ use tokio::sync::Notify;
 
 /// Requests that are enough to have in hand.
 const ENOUGH: usize = 16;
+/// How few must be left before more are read. Requests that are read together are sent on together and answered together: each
+/// wakes its server and its client once for several of them.
+const FEW: usize = ENOUGH / 4;
 /// How many more are read each time that a thread could rest.
 const AT_REST: usize = 4;
 /// How often [`ENOUGH`] more are read by a thread that does not come to rest.
@@ -56,7 +59,9 @@ impl State {
 
     fn one_less(&mut self) {
         self.in_hand -= 1;
-        self.call(ENOUGH);
+        if self.in_hand <= FEW {
+            self.call(ENOUGH);
+        }
     }
 
     fn call_more(&mut self, count: usize) {
@@ -215,19 +220,27 @@ mod tests {
         (uptake, busy)
     }
 
+    /// All that are in hand but one more than a few are answered.
+    fn answer_most(busy: &mut [Slot]) {
+        busy[FEW + 1..].iter_mut().for_each(Slot::answer);
+    }
+
     #[test]
-    fn who_finds_enough_in_hand_reads_when_one_is_answered_in_the_order_of_coming() {
+    fn who_finds_enough_in_hand_reads_when_most_are_answered_in_the_order_of_coming() {
         let (uptake, mut busy) = full();
-        let mut late = slots(&uptake, 2);
+        let mut late = slots(&uptake, ENOUGH);
         assert!(!late.iter_mut().any(reads));
 
-        busy[3].answer();
-        assert!(!reads(&mut late[1]), "the first has come before");
-        assert!(reads(&mut late[0]));
-        busy[3].rest();
-        assert!(!reads(&mut busy[3]), "who was answered waits behind who waits");
-        drop(busy);
-        assert!(reads(&mut late[1]));
+        answer_most(&mut busy);
+        assert!(!late.iter_mut().any(reads), "more than a few are left");
+        busy[0].answer();
+        let (first, last) = late.split_at_mut(ENOUGH - FEW);
+        assert!(!last.iter_mut().any(reads), "the others have come before");
+        assert!(first.iter_mut().all(reads));
+        busy[0].rest();
+        assert!(!reads(&mut busy[0]), "who was answered waits behind who waits");
+        first.iter_mut().for_each(Slot::answer);
+        assert!(last.iter_mut().all(reads));
     }
 
     #[test]
@@ -238,7 +251,7 @@ mod tests {
         uptake.rest();
         assert_eq!(late.iter_mut().filter_map(|slot| reads(slot).then_some(())).count(), AT_REST);
         busy[0].answer();
-        assert!(!reads(&mut late[AT_REST]), "more than enough are still in hand");
+        assert!(!reads(&mut late[AT_REST]), "enough are still in hand");
         uptake.rest();
         assert!(reads(&mut late[AT_REST]));
         drop((busy, late));
@@ -252,6 +265,7 @@ mod tests {
         assert!(!reads(&mut late[0]));
         late[0].answer();
         assert_eq!(uptake.state().waiting.len(), 1, "its task is still woken");
+        answer_most(&mut busy);
         busy[0].answer();
         assert!(uptake.state().waiting.is_empty());
         assert!(reads(&mut late[0]));
@@ -274,6 +288,7 @@ mod tests {
         let mut late = slots(&uptake, 2);
         assert!(!late.iter_mut().any(reads));
         late[0].take();
+        answer_most(&mut busy);
         busy[0].answer();
         busy[1].answer();
         late[1].take();
@@ -298,6 +313,7 @@ mod tests {
         assert!(!late.iter_mut().any(reads));
         // One while it waits, one after it was called.
         late.remove(0);
+        answer_most(&mut busy);
         busy[0].answer();
         late.remove(0);
         assert!(reads(&mut late[0]));
