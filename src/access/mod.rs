@@ -76,11 +76,6 @@ pub enum AccessError {
 }
 
 impl AccessError {
-    /// Whether what was shown is wrong: somebody guesses.
-    pub fn is_wrong(&self) -> bool {
-        matches!(self, Self::WrongPassword)
-    }
-
     /// The label in metrics and logs.
     pub fn reason(&self) -> &'static str {
         match self {
