@@ -264,6 +264,7 @@ impl TokenRing {
     fn caller(&self, row: LiveTokenRow) -> Result<Caller, StoreError> {
         let role = Role::parse(&row.role).ok_or_else(|| StoreError::Corrupt(format!("role `{}`", row.role)))?;
         let shared = |text: &str| self.0.texts.get(text, |text| Ok::<_, StoreError>(text.into()));
+        let called_by_provider = row.issuer.is_some();
         let issuer = shared(row.issuer.as_deref().unwrap_or("local"))?;
         let subject: Arc<str> = row.subject.map_or_else(|| row.user_id.to_string().into(), Into::into);
         let key = row.jkt.map(|jkt| jkt.try_into().map(Box::new));
@@ -275,6 +276,7 @@ impl TokenRing {
             tenant: self.0.tenants.get(&row.tenant_id, tenant_of)?,
             user: UserId(row.user_id),
             username: row.username.into(),
+            called_by_provider,
             role,
             scopes: self.0.scopes.get(&row.scopes, |text| Ok::<_, StoreError>(Arc::new(scopes(text))))?,
             shown: Shown {

@@ -1,7 +1,7 @@
 //! What is read while it changes is not kept.
 
 use super::*;
-use crate::access::Direct;
+use crate::access::{Direct, Visibility};
 
 fn row() -> LiveTokenRow {
     LiveTokenRow {
@@ -62,4 +62,33 @@ async fn what_was_read_before_an_account_changed_or_a_grant_ended_is_not_kept_af
     let later = micros(now) + 2 * LOOK_BACK;
     assert_eq!((ring.note_ended(&HashSet::new(), later).len(), ring.ended().len()), (0, 0), "and not for ever");
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn whom_a_provider_names_sees_nothing_by_that_name() {
+    let now = OffsetDateTime::now_utc();
+    let ring = TokenRing::new("https://gateway.example.com", 100, now);
+    let visible = |users: &[String]| Visibility { everyone: false, roles: Vec::new(), users: users.to_vec() };
+    let named = visible(&["ada".to_owned()]);
+    let sees = |caller: &Caller, visibility: &Visibility| {
+        caller.may_use_server(&TenantId::default_tenant(), "files", visibility)
+    };
+    let user = || LiveTokenRow { role: "user".to_owned(), ..row() };
+    assert!(sees(&ring.caller(user()).unwrap(), &named), "an administrator gave the name");
+    let vouched = LiveTokenRow { issuer: Some("https://login.example.com".to_owned()), ..user() };
+    let caller = ring.caller(vouched.clone()).unwrap();
+    assert!(!sees(&caller, &named) && sees(&caller, &visible(&[vouched.user_id.to_string()])));
+    let who = Direct {
+        issuer: "https://login.example.com",
+        subject: "ada",
+        provider: "A provider",
+        tenant: TenantId::default_tenant(),
+        user: vouched.user_id,
+        username: "ada",
+        role: Role::User,
+        app_only: false,
+        expires_at: now + Duration::from_mins(1),
+    };
+    let caller = ring.admit("a token", &who, now, ring.reloads()).unwrap();
+    assert!(!sees(&caller, &named) && sees(&caller, &visible(&[vouched.user_id.to_string()])));
 }
