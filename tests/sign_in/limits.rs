@@ -224,6 +224,23 @@ async fn documents_that_never_come_are_waited_for_by_who_names_them_alone() {
     }
     let told = ask(&world, "192.0.2.1", 4).await;
     assert!(waits(&told) && told.text.contains("Please wait a moment"), "{told:?}");
+    // So is who shows a code, in words of its own, and it is counted; the code is still good.
+    let id = format!("https://127.0.0.1:{port}/another");
+    let code = world.code_of(&id, "/mcp", "mcp").await;
+    let redeem = format!("grant_type=authorization_code&client_id={id}&code={code}&code_verifier={VERIFIER}");
+    let throttled = "mcp_rate_limit_hits_total{tenant_id=\"\",limit_type=\"ip\",action=\"throttled\"}";
+    let hits = async || {
+        let metrics = world.metrics().await;
+        metrics.lines().find_map(|line| line.strip_prefix(throttled)?.trim().parse::<u64>().ok()).unwrap_or_default()
+    };
+    let before = hits().await;
+    for (path, fields) in [("/oauth/token", redeem.clone()), ("/oauth/revoke", format!("client_id={id}&token={code}"))]
+    {
+        let told = shows(&world, "192.0.2.1", path, &fields).await;
+        assert!(waits(&told) && told.error().1 == "temporarily_unavailable", "{told:?}");
+        assert!(told.text.contains("too many documents and keys of clients were fetched"), "{}", told.text);
+    }
+    assert_eq!(hits().await, before + 2);
     // Another's is fetched, though the host is the same; it goes away here, so as not to be waited for.
     let called = async { drop(silent.accept().await.unwrap()) };
     let (told, ()) = tokio::join!(ask(&world, "192.0.2.2", 5), called);
