@@ -54,6 +54,10 @@ pub struct SignedIn {
     pub role: Role,
 }
 
+/// Counts a password against where it comes from before it is looked at, or says that it has to wait. What it gives takes that back,
+/// and is called when the password was right.
+pub type Count = Box<dyn FnOnce() -> Result<Box<dyn FnOnce() + Send>, AccessError> + Send>;
+
 /// The door for passwords. Cheap to clone; clones share their bounds.
 #[derive(Debug, Clone)]
 pub struct Accounts(Arc<Inner>);
@@ -96,18 +100,14 @@ impl Accounts {
         hashed.await?.map_err(|error| AccessError::Hashing(error.to_string()))
     }
 
-    /// Whether `password` is the one that was hashed; with no hash it never is, and takes as long.
-    pub async fn verify_password(&self, password: Secret, hash: Option<String>) -> Result<bool, AccessError> {
-        self.at_work(move || fits(&password, hash.as_deref())).await
-    }
-
     /// The account of that name, if the password is its own and it may come in: `name` of the first tenant, `tenant/name` of
-    /// another. Ten wrong passwords in a row make a name wait.
+    /// another. Ten wrong passwords in a row make a name wait, and `count` where they come from.
     pub async fn check(
         &self,
         store: &Store,
         login: &str,
         password: Secret,
+        count: Count,
         now: OffsetDateTime,
     ) -> Result<UserRow, AccessError> {
         let (tenant, username) = whose(login);
@@ -124,19 +124,34 @@ impl Accounts {
         };
         let user = user.filter(|_| stands);
         let hash = user.as_ref().and_then(|user| user.password_hash.clone());
+        self.prove(name, password, hash, count, now).await?;
+        user.ok_or(AccessError::WrongPassword)
+    }
+
+    /// Fails with `WrongPassword` unless `password` is the one that was hashed; with no hash it never is, and takes as long. It is counted
+    /// for the name, which may have to wait, and by `count`.
+    pub(super) async fn prove(
+        &self,
+        name: (TenantId, String),
+        password: Secret,
+        hash: Option<String>,
+        count: Count,
+        now: OffsetDateTime,
+    ) -> Result<(), AccessError> {
         let counting = self.clone();
         let looked = self.at_work(move || {
             // When its turn has come, and counted before it is known: whoever shows many at once has no more tries.
             counting.check_patience(&name, now)?;
+            let take_back = count()?;
             counting.count_failure(name.clone(), now);
-            if fits(&password, hash.as_deref()) {
-                counting.failures().remove(&name);
-                return Ok(());
+            if !fits(&password, hash.as_deref()) {
+                return Err(AccessError::WrongPassword);
             }
-            Err(AccessError::WrongPassword)
+            counting.failures().remove(&name);
+            take_back();
+            Ok(())
         });
-        looked.await??;
-        user.ok_or(AccessError::WrongPassword)
+        looked.await?
     }
 
     /// Checks name and password and makes a key for [`SIGN_IN_LASTS`].
@@ -145,9 +160,10 @@ impl Accounts {
         store: &Store,
         login: &str,
         password: Secret,
+        count: Count,
         now: OffsetDateTime,
     ) -> Result<SignedIn, AccessError> {
-        let user = self.check(store, login, password, now).await?;
+        let user = self.check(store, login, password, count, now).await?;
         let tenant = tenant_of(&user.tenant_id)?;
         let role = Role::parse(&user.role).unwrap_or(Role::User);
         let expires_at = now + SIGN_IN_LASTS;
@@ -248,14 +264,11 @@ mod tests {
 
     #[tokio::test]
     async fn only_the_right_password_fits_and_no_hash_fits_none() {
-        let accounts = Accounts::default();
         let password = Secret::new("a long pass phrase");
-        let hash = accounts.hash_password(password.clone()).await.unwrap();
+        let hash = Accounts::default().hash_password(password.clone()).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
-        assert!(accounts.verify_password(password.clone(), Some(hash.clone())).await.unwrap());
-        assert!(!accounts.verify_password(Secret::new("another phrase"), Some(hash)).await.unwrap());
-        assert!(!accounts.verify_password(password.clone(), None).await.unwrap());
-        assert!(!accounts.verify_password(password, Some("damaged".into())).await.unwrap());
+        assert!(fits(&password, Some(&hash)) && !fits(&Secret::new("another phrase"), Some(&hash)));
+        assert!(!fits(&password, None) && !fits(&password, Some("damaged")));
     }
 
     #[test]

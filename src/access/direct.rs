@@ -50,6 +50,7 @@ impl TokenRing {
             tenant: who.tenant.clone(),
             user: UserId(who.user),
             username: who.username.into(),
+            called_by_provider: true,
             role: who.role,
             scopes: Arc::new(Scopes { servers: Allow::All, tools: Allow::All, admin: true }),
             shown: Shown {

@@ -281,7 +281,7 @@ impl Entry {
     }
 
     fn read(row: HeldKeyRow, before: Option<&Self>) -> Result<Self, StoreError> {
-        let HeldKeyRow { key, username, user_role, user_state } = row;
+        let HeldKeyRow { key, username, issuer, user_role, user_state } = row;
         let role = |text: &str| Role::parse(text).ok_or_else(|| StoreError::Corrupt(format!("role `{text}`")));
         let scopes: Scopes =
             serde_json::from_value(key.scopes.0).map_err(|error| StoreError::Corrupt(format!("scopes: {error}")))?;
@@ -295,6 +295,7 @@ impl Entry {
             tenant: tenant_of(&key.tenant_id)?,
             user: UserId(key.user_id),
             username: username.into(),
+            called_by_provider: issuer.is_some(),
             role,
             scopes: Arc::new(scopes),
             shown: Shown {

@@ -134,7 +134,7 @@ pub async fn create(
     let key = new_api_key();
     let row = key_row(caller.tenant(), user.id, order.name.trim(), &key, &order.scopes, role, now, order.expires_at);
     store.insert_key(caller.tenant(), &row).await?;
-    let held = HeldKeyRow { key: row, username, user_role: user.role, user_state: user.state };
+    let held = HeldKeyRow { key: row, username, issuer: user.issuer, user_role: user.role, user_state: user.state };
     Ok((key, view(held, now)?))
 }
 

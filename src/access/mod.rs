@@ -76,11 +76,6 @@ pub enum AccessError {
 }
 
 impl AccessError {
-    /// Whether what was shown is wrong: somebody guesses.
-    pub fn is_wrong(&self) -> bool {
-        matches!(self, Self::WrongPassword)
-    }
-
     /// The label in metrics and logs.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -164,6 +159,8 @@ struct Identity {
     tenant: TenantId,
     user: UserId,
     username: Arc<str>,
+    /// Whether a provider says what the account is called; else an administrator gave the name.
+    called_by_provider: bool,
     role: Role,
     scopes: Arc<Scopes>,
     shown: Shown,
@@ -302,13 +299,18 @@ impl Caller {
         self.0.role >= Role::Admin && self.may_manage()
     }
 
+    /// The account's name where an administrator gave it, so that it means this account and no other.
+    fn given_name(&self) -> Option<&str> {
+        (!self.0.called_by_provider).then_some(&self.0.username)
+    }
+
     /// Whether the caller may see and call a server of its own or another tenant: the tenant is the same, the key's scopes
     /// name the server, and the server is visible to the caller (to the tenant's administrators every server is).
     /// Allocates nothing.
     pub fn may_use_server(&self, tenant: &TenantId, slug: &str, visibility: &Visibility) -> bool {
         *tenant == self.0.tenant
             && self.0.scopes.allows_server(slug)
-            && (self.0.role >= Role::TenantAdmin || visibility.includes(&self.0.username, self.0.role))
+            && (self.0.role >= Role::TenantAdmin || visibility.includes(self.0.user.0, self.given_name(), self.0.role))
     }
 
     /// Whether the key's scopes name the tool; the server must have been allowed by [`Caller::may_use_server`].

@@ -40,6 +40,8 @@ const LOOK_BACK: i64 = 60_000_000;
 const TRIES: usize = 5;
 /// Most ended grants that one question brings.
 const ENDED_AT_ONCE: i64 = 10_000;
+/// Most ended grants that are remembered; some 30 bytes each.
+const MOST_ENDED: usize = 100_000;
 
 type Hash = [u8; 32];
 type Shard = HashMap<Hash, Entry, ahash::RandomState>;
@@ -64,7 +66,9 @@ struct Inner {
     asked_at: AtomicI64,
     /// Grants of whose end was heard lately, and when.
     ended: Mutex<HashMap<Uuid, i64, ahash::RandomState>>,
-    /// How often accounts were taken over anew.
+    /// Held by who ends tokens, until they are ended.
+    ending: Mutex<()>,
+    /// How often what was read before became unsure: accounts were taken over anew, or ended grants forgotten.
     reloads: AtomicU64,
 }
 
@@ -73,6 +77,8 @@ struct Entry {
     caller: Caller,
     /// Microseconds since 1970.
     expires_at: i64,
+    /// [`TokenRing::reloads`] when it was read.
+    read_at: u64,
     /// When it was last shown, and up to when that is stored.
     used: AtomicI64,
     stored: AtomicI64,
@@ -94,6 +100,7 @@ impl TokenRing {
             readers: Semaphore::new(READERS),
             asked_at: AtomicI64::new(micros(now)),
             ended: Mutex::default(),
+            ending: Mutex::default(),
             reloads: AtomicU64::new(0),
         }))
     }
@@ -144,14 +151,14 @@ impl TokenRing {
                 AuthError::Unavailable
             })?;
             let (used, stored) = (AtomicI64::new(at), AtomicI64::new(0));
-            if self.keep(hash, Entry { caller: caller.clone(), expires_at, used, stored }, at, reloads) {
+            if self.keep(hash, Entry { caller: caller.clone(), expires_at, read_at: reloads, used, stored }, at) {
                 return Ok(caller);
             }
         }
         Err(AuthError::Unavailable)
     }
 
-    /// How often accounts were taken over anew. To be asked before an account is read of which a caller is to be made
+    /// How often what was read before became unsure. To be asked before an account is read of which a caller is to be made
     /// ([`TokenRing::admit`]).
     pub fn reloads(&self) -> u64 {
         self.0.reloads.load(SeqCst)
@@ -173,8 +180,11 @@ impl TokenRing {
         Ok(())
     }
 
-    /// Ends the tokens of these grants here and now. Those of whose end was heard before cost nothing.
+    /// Ends the tokens of these grants here and now: none of them is good when this returns. Those of whose end was heard before
+    /// cost nothing.
     pub fn end_grants(&self, grants: &HashSet<Uuid>) {
+        // Whoever heard of the same end a moment before may still be at it.
+        let _turn = self.0.ending.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = self.note_ended(grants, micros(OffsetDateTime::now_utc()));
         if !fresh.is_empty() {
             self.retain(|entry| {
@@ -189,14 +199,31 @@ impl TokenRing {
 
     /// Takes over how the accounts behind the tokens stand by now: after each change of accounts.
     pub async fn reload(&self, store: &Store) -> Result<(), StoreError> {
-        // First of all: what was read before is not kept any more, and what is kept by now is looked at below.
-        self.0.reloads.fetch_add(1, SeqCst);
+        let (before, users) = self.unsure();
+        let standing = store.standing_of(&users).await?;
+        self.judge(before, standing);
+        Ok(())
+    }
+
+    /// From now on what was read before is not kept any more. What is kept by now is to be judged ([`TokenRing::judge`]): whose it is.
+    fn unsure(&self) -> (u64, Vec<Uuid>) {
+        let before = self.0.reloads.fetch_add(1, SeqCst) + 1;
         let mut users = HashSet::new();
-        self.each(|entry| _ = users.insert(entry.caller.user_id().0));
-        let users: Vec<Uuid> = users.into_iter().collect();
-        let standing: HashMap<Uuid, StandingRow> =
-            store.standing_of(&users).await?.into_iter().map(|row| (row.id, row)).collect();
+        self.each(|entry| {
+            if entry.read_at < before {
+                users.insert(entry.caller.user_id().0);
+            }
+        });
+        (before, users.into_iter().collect())
+    }
+
+    /// Ends what was read before that and is not so any more. What was read since knows as much, or more.
+    fn judge(&self, before: u64, standing: Vec<StandingRow>) {
+        let standing: HashMap<Uuid, StandingRow> = standing.into_iter().map(|row| (row.id, row)).collect();
         self.retain(|entry| {
+            if entry.read_at >= before {
+                return true;
+            }
             let caller = &entry.caller;
             let same = standing.get(&caller.user_id().0).is_some_and(|row| {
                 row.state == "active" && row.role == caller.role().as_str() && row.username == caller.username()
@@ -207,7 +234,6 @@ impl TokenRing {
             }
             same
         });
-        Ok(())
     }
 
     /// Ends what is held open under tokens that have expired by `now`. For a job, every second or so.
@@ -264,6 +290,7 @@ impl TokenRing {
     fn caller(&self, row: LiveTokenRow) -> Result<Caller, StoreError> {
         let role = Role::parse(&row.role).ok_or_else(|| StoreError::Corrupt(format!("role `{}`", row.role)))?;
         let shared = |text: &str| self.0.texts.get(text, |text| Ok::<_, StoreError>(text.into()));
+        let called_by_provider = row.issuer.is_some();
         let issuer = shared(row.issuer.as_deref().unwrap_or("local"))?;
         let subject: Arc<str> = row.subject.map_or_else(|| row.user_id.to_string().into(), Into::into);
         let key = row.jkt.map(|jkt| jkt.try_into().map(Box::new));
@@ -275,6 +302,7 @@ impl TokenRing {
             tenant: self.0.tenants.get(&row.tenant_id, tenant_of)?,
             user: UserId(row.user_id),
             username: row.username.into(),
+            called_by_provider,
             role,
             scopes: self.0.scopes.get(&row.scopes, |text| Ok::<_, StoreError>(Arc::new(scopes(text))))?,
             shown: Shown {
@@ -300,23 +328,37 @@ impl TokenRing {
         let at = micros(now);
         // No grant stands behind it whose use would be stored.
         let (used, stored) = (AtomicI64::new(at), AtomicI64::new(i64::MAX));
-        self.keep(hash_token(token), Entry { caller, expires_at: micros(expires_at), used, stored }, at, reloads)
+        self.keep(
+            hash_token(token),
+            Entry { caller, expires_at: micros(expires_at), read_at: reloads, used, stored },
+            at,
+        )
     }
 
-    /// `false` when accounts were taken over anew since `reloads`, or the grant has ended: what was read is not true any more.
-    fn keep(&self, hash: Hash, entry: Entry, now: i64, reloads: u64) -> bool {
+    /// `false` when accounts were taken over anew since it was read, or the grant has ended: it may not be true any more.
+    fn keep(&self, hash: Hash, entry: Entry, now: i64) -> bool {
         let most = self.0.most / SHARDS;
         let mut shard = self.write(&hash);
         // With the shard in hand: whoever ends or takes over later than this looks at the shard later, too.
-        if self.reloads() != reloads || self.ended().contains_key(&entry.caller.credential()) {
+        if self.reloads() != entry.read_at || self.ended().contains_key(&entry.caller.credential()) {
             return false;
         }
         if shard.len() >= most && !shard.contains_key(&hash) {
-            shard.retain(|_, entry| entry.expires_at > now);
-            // Whichever gives way is read again when it is shown again. What is open under it goes on: its grant is good.
+            shard.retain(|_, entry| {
+                let good = entry.expires_at > now;
+                if !good {
+                    entry.caller.ended().cancel();
+                }
+                good
+            });
+            // Whichever gives way is read again when it is shown again; rather one under which nothing is held open. What is ends with
+            // it: nobody would hear here that its grant has ended.
             while shard.len() >= most {
-                let Some(any) = shard.keys().next().copied() else { break };
-                shard.remove(&any);
+                let idle = shard.iter().find(|(_, entry)| entry.caller.0.ended.get().is_none());
+                let Some(hash) = idle.or_else(|| shard.iter().next()).map(|(hash, _)| *hash) else { break };
+                if let Some(entry) = shard.remove(&hash) {
+                    entry.caller.ended().cancel();
+                }
             }
         }
         let before = shard.len();
@@ -346,7 +388,14 @@ impl TokenRing {
     fn note_ended(&self, grants: &HashSet<Uuid>, now: i64) -> HashSet<Uuid> {
         let mut ended = self.ended();
         ended.retain(|_, heard| *heard > now - LOOK_BACK);
-        grants.iter().copied().filter(|grant| ended.insert(*grant, now).is_none()).collect()
+        let fresh: HashSet<Uuid> = grants.iter().copied().filter(|grant| !ended.contains_key(grant)).collect();
+        if ended.len() + fresh.len() > MOST_ENDED {
+            // What was read before one of those ended is not kept either.
+            self.0.reloads.fetch_add(1, SeqCst);
+            ended.clear();
+        }
+        ended.extend(fresh.iter().take(MOST_ENDED).map(|grant| (*grant, now)));
+        fresh
     }
 
     fn ended(&self) -> MutexGuard<'_, HashMap<Uuid, i64, ahash::RandomState>> {

@@ -4,7 +4,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::accounts::{check_password, new_id};
+use super::accounts::{Count, check_password, new_id};
 use super::{AccessError, Accounts, Admin, Caller, Role, UserId, invalid, tenants};
 use crate::secret::Secret;
 use crate::store::users::{UserChange, UserRow};
@@ -138,13 +138,15 @@ pub async fn get(store: &Store, caller: &Caller, id: Uuid) -> Result<UserView, A
 
 /// Changes an account, all that is asked for or nothing. Role and state are an administrator's affair; a password is set by
 /// an administrator for anybody who is not above, by others for themselves if they know the current one. A disabled
-/// account's keys stop at once; its sign-ins do not come back with it, and a new password ends them too.
+/// account's keys stop at once; its sign-ins do not come back with it, and a new password ends them too. The current password is
+/// counted by `count` and for the name, as one at a sign-in: whoever has somebody's session does not guess it.
 pub async fn edit(
     store: &Store,
     accounts: &Accounts,
     caller: &Caller,
     id: Uuid,
     edit: UserEdit,
+    count: Count,
     now: OffsetDateTime,
 ) -> Result<UserView, AccessError> {
     if edit.role.is_some() || edit.active.is_some() {
@@ -159,7 +161,7 @@ pub async fn edit(
             let text = "a client acts as this account; it shows its own credential and has no password";
             return Err(invalid("password", text));
         }
-        Some(password) => Some(hash_new(accounts, caller, &user, password).await?),
+        Some(password) => Some(hash_new(accounts, caller, &user, password, count, now).await?),
         None => None,
     };
     let change = UserChange {
@@ -187,15 +189,19 @@ async fn hash_new(
     caller: &Caller,
     user: &UserRow,
     password: NewPassword,
+    count: Count,
+    now: OffsetDateTime,
 ) -> Result<String, AccessError> {
     let NewPassword { new, current } = password;
     check_password(&new, &user.username)?;
     // An account without a password proves nothing by one: its key, with the scope to manage, is the proof.
     if caller.user_id().0 == user.id && (user.password_hash.is_some() || !caller.may_manage()) {
         let Some(current) = current else { return Err(invalid("current_password", "give the current password")) };
-        if !accounts.verify_password(current, user.password_hash.clone()).await? {
-            return Err(invalid("current_password", "this is not the current password"));
-        }
+        let name = (caller.tenant().clone(), user.username.clone());
+        accounts.prove(name, current, user.password_hash.clone(), count, now).await.map_err(|error| match error {
+            AccessError::WrongPassword => invalid("current_password", "this is not the current password"),
+            error => error,
+        })?;
     } else {
         caller.holds_all()?;
     }

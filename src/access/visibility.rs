@@ -1,6 +1,11 @@
 //! To whom a server is visible, as people write it.
+//!
+//! A name counts only where an administrator gave it: of accounts of this gateway. What a provider's people are called, the provider
+//! says, and often they themselves; a name that was free yesterday may be somebody else's today. They are meant by the account's id.
 
 use serde::{Deserialize, Serialize};
+
+use uuid::Uuid;
 
 use super::Role;
 
@@ -14,7 +19,7 @@ pub struct Visibility {
     /// Roles that may; each stands for the greater ones too.
     #[serde(default)]
     pub roles: Vec<String>,
-    /// User names that may.
+    /// Who may besides: the id of any account, or the name of one of this gateway's own.
     #[serde(default)]
     pub users: Vec<String>,
 }
@@ -26,11 +31,17 @@ impl Default for Visibility {
 }
 
 impl Visibility {
-    /// Whether somebody of this name and role is among those who may. Allocates nothing.
-    pub fn includes(&self, username: &str, role: Role) -> bool {
+    /// Whether the account of this id and role is among those who may; `name` is the one that an administrator gave it. Allocates
+    /// nothing.
+    pub fn includes(&self, id: Uuid, name: Option<&str>, role: Role) -> bool {
+        let mut text = Uuid::encode_buffer();
+        let id: &str = id.hyphenated().encode_lower(&mut text);
         self.everyone
             || self.roles.iter().any(|least| Role::parse(least).is_some_and(|least| role >= least))
-            || self.users.iter().any(|user| user.eq_ignore_ascii_case(username))
+            || self
+                .users
+                .iter()
+                .any(|user| user.eq_ignore_ascii_case(id) || name.is_some_and(|name| user.eq_ignore_ascii_case(name)))
     }
 }
 
@@ -44,10 +55,23 @@ mod tests {
             |role: Role| Visibility { everyone: false, roles: vec![role.as_str().to_owned()], users: Vec::new() };
         for least in Role::ALL {
             for held in Role::ALL {
-                assert_eq!(of_role(least).includes("ada", held), held >= least, "{least:?} {held:?}");
+                assert_eq!(
+                    of_role(least).includes(Uuid::nil(), Some("ada"), held),
+                    held >= least,
+                    "{least:?} {held:?}"
+                );
             }
         }
-        let nobody = Visibility { everyone: false, roles: vec!["king".to_owned()], users: vec!["Ada".to_owned()] };
-        assert!(!nobody.includes("bob", Role::Admin) && nobody.includes("ada", Role::User));
+        let nobody = Visibility { everyone: false, roles: vec!["king".to_owned()], users: Vec::new() };
+        assert!(!nobody.includes(Uuid::nil(), Some("king"), Role::Admin));
+    }
+
+    #[test]
+    fn a_name_means_only_who_has_it_from_an_administrator_and_an_id_whoever_has_it() {
+        let (ada, eve) = (Uuid::now_v7(), Uuid::now_v7());
+        let users = vec!["Ada".to_owned(), ada.to_string().to_uppercase()];
+        let some = Visibility { everyone: false, roles: Vec::new(), users };
+        assert!(some.includes(eve, Some("ada"), Role::User) && some.includes(ada, None, Role::User));
+        assert!(!some.includes(eve, None, Role::User) && !some.includes(eve, Some("eve"), Role::User));
     }
 }

@@ -37,8 +37,8 @@ struct SignedIn {
 
 pub(super) async fn login(app: App, Source(source): Source, Body(body): Body<SignIn>) -> Result<Response, Problem> {
     let (at, metrics) = (now(), app.recorder.metrics());
-    let look = app.accounts.sign_in(&app.store, &body.username, body.password, at);
-    let made = app.attempt(source, at, look, AccessError::is_wrong).await;
+    let look = |count| app.accounts.sign_in(&app.store, &body.username, body.password, count, at);
+    let made = app.attempt(source, at, look).await;
     let reason = made.as_ref().err().map_or("", AccessError::reason);
     let tenant = made.as_ref().map_or("", |made| made.tenant.as_str());
     metrics.auth(tenant, "login", made.is_ok(), reason);

@@ -1,5 +1,7 @@
 //! `/users`: local accounts, by id or name.
 
+use std::net::IpAddr;
+
 use axum::response::{IntoResponse, Json, Response};
 use http::StatusCode;
 use http::header::LOCATION;
@@ -12,6 +14,7 @@ use crate::access::{AccessError, Admin, Caller, Role};
 use crate::app::App;
 use crate::secret::Secret;
 use crate::store::now;
+use crate::web::Source;
 use crate::web::json::{Body, Page, PageQuery, Parameters, Unread, cursor_after};
 use crate::web::path::Named;
 use crate::web::problem::Problem;
@@ -82,12 +85,18 @@ pub(super) async fn read(app: App, caller: Caller, Named(id): Named) -> Result<J
     Ok(Json(users::get(&app.store, &caller, id).await.map_err(missing)?))
 }
 
-pub(super) async fn patch(app: App, caller: Caller, Named(id): Named, body: Unread) -> Result<Json<UserView>, Problem> {
+pub(super) async fn patch(
+    app: App,
+    caller: Caller,
+    Source(source): Source,
+    Named(id): Named,
+    body: Unread,
+) -> Result<Json<UserView>, Problem> {
     let id = to_edit(&app, &caller, &id).await?;
     let Change { role, state, password, current_password: current } = body.read().await?;
     let active = state.map(|state| state == StateName::Active);
     let edit = UserEdit { role, active, password: password.map(|new| NewPassword { new, current }) };
-    Ok(Json(edited(&app, &caller, id, edit).await?))
+    Ok(Json(edited(&app, &caller, source, id, edit).await?))
 }
 
 /// The id of an account that the caller may change.
@@ -96,8 +105,9 @@ async fn to_edit(app: &App, caller: &Caller, id: &str) -> Result<Uuid, Problem> 
     Ok(users::may_edit(&app.store, caller, id).await.map_err(missing)?.id)
 }
 
-async fn edited(app: &App, caller: &Caller, id: Uuid, edit: UserEdit) -> Result<UserView, Problem> {
-    let user = users::edit(&app.store, &app.accounts, caller, id, edit, now()).await.map_err(missing)?;
+async fn edited(app: &App, caller: &Caller, source: IpAddr, id: Uuid, edit: UserEdit) -> Result<UserView, Problem> {
+    let (at, count) = (now(), app.counting(source, now()));
+    let user = users::edit(&app.store, &app.accounts, caller, id, edit, count, at).await.map_err(missing)?;
     app.changed().await?;
     Ok(user)
 }
@@ -109,10 +119,17 @@ pub(super) async fn delete(app: App, admin: Admin, Named(id): Named) -> Result<S
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub(super) async fn password(app: App, caller: Caller, Named(id): Named, body: Unread) -> Result<StatusCode, Problem> {
+pub(super) async fn password(
+    app: App,
+    caller: Caller,
+    Source(source): Source,
+    Named(id): Named,
+    body: Unread,
+) -> Result<StatusCode, Problem> {
     let id = to_edit(&app, &caller, &id).await?;
     let PasswordOrder { password: new, current_password: current } = body.read().await?;
-    edited(&app, &caller, id, UserEdit { password: Some(NewPassword { new, current }), ..UserEdit::default() }).await?;
+    let edit = UserEdit { password: Some(NewPassword { new, current }), ..UserEdit::default() };
+    edited(&app, &caller, source, id, edit).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

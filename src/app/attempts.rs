@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use time::OffsetDateTime;
 
 use super::App;
+use crate::access::AccessError;
+use crate::access::accounts::Count;
 use crate::grants::rate::Exceeded;
 
 impl App {
@@ -13,23 +15,30 @@ impl App {
         self.attempts.begin(source, now).inspect_err(|exceeded| self.recorder.metrics().throttled(exceeded.limit))
     }
 
-    /// The password that `source` shows, looked at by `look` unless it has to wait, which is counted. `is_wrong` says which failures
-    /// count against it.
-    pub async fn attempt<T, E: From<Exceeded>>(
+    /// What comes of the password that `source` shows, looked at by `look` unless it has to wait, which is counted.
+    pub async fn attempt<T, F>(
         &self,
         source: IpAddr,
         now: OffsetDateTime,
-        look: impl Future<Output = Result<T, E>>,
-        is_wrong: impl FnOnce(&E) -> bool,
-    ) -> Result<T, E> {
+        look: impl FnOnce(Count) -> F,
+    ) -> Result<T, AccessError>
+    where
+        F: Future<Output = Result<T, AccessError>>,
+    {
         self.attempts
             .may_show(source, now)
             .inspect_err(|exceeded| self.recorder.metrics().throttled(exceeded.limit))?;
-        let done = look.await;
-        if done.as_ref().is_err_and(is_wrong) {
-            self.attempts.was_wrong(source, now);
-        }
-        done
+        look(self.counting(source, now)).await
+    }
+
+    /// Counts a password that `source` shows.
+    pub fn counting(&self, source: IpAddr, now: OffsetDateTime) -> Count {
+        let app = self.clone();
+        Box::new(move || {
+            let metrics = app.recorder.metrics();
+            app.attempts.show(source, now).inspect_err(|exceeded| metrics.throttled(exceeded.limit))?;
+            Ok(Box::new(move || app.attempts.was_right(source, now)))
+        })
     }
 
     /// What came of a secret, a code or a token that `source` showed. What is right never waits; of what is wrong by `is_wrong`, too

@@ -45,7 +45,7 @@ pub struct SpecFlags {
     /// Word to find it by; more than once for more
     #[arg(long, value_name = "WORD")]
     tag: Vec<String>,
-    /// Who may see and call it: everyone, admins, role:ROLE (user, `server_owner`, `tenant_admin`, admin), user:NAME; more than once for more
+    /// Who may see and call it: everyone, admins, role:ROLE (user, `server_owner`, `tenant_admin`, admin), `user:NAME_OR_ID`; more than once for more
     #[arg(long, value_name = "WHO")]
     visible_to: Vec<String>,
     /// Which replica gets a call
@@ -164,7 +164,7 @@ fn visibility(words: &[String]) -> Result<Value, Failure> {
             Some(("user", user)) if !user.is_empty() => users.push(user),
             _ => {
                 return Err(Failure::usage(format!(
-                    "`{word}` is nobody: use everyone, admins, role:NAME or user:NAME"
+                    "`{word}` is nobody: use everyone, admins, role:NAME or user:NAME_OR_ID"
                 )));
             }
         }

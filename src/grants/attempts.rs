@@ -40,10 +40,14 @@ impl Attempts {
         self.passwords.check(address, now)
     }
 
-    /// The password that it showed was wrong.
-    pub fn was_wrong(&self, address: IpAddr, now: OffsetDateTime) {
-        // It may have been shown beside others when there was room for one more only: then it waits as they do.
-        _ = self.passwords.take(address, now);
+    /// It shows one, which counts as wrong from now on: of many at once no more are looked at than of as many one after another.
+    pub fn show(&self, address: IpAddr, now: OffsetDateTime) -> Result<(), Exceeded> {
+        self.passwords.take(address, now)
+    }
+
+    /// The one that was counted at `now` was right.
+    pub fn was_right(&self, address: IpAddr, now: OffsetDateTime) {
+        self.passwords.give_back(address, now);
     }
 
     /// The secret, code or token that it showed was wrong; or too many were.

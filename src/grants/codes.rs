@@ -44,8 +44,9 @@ pub struct Redemption {
     pub client_id: String,
     /// Must be the one that it was sent to, if it is given (OAuth 2.1 does not ask for it).
     pub redirect_uri: Option<String>,
-    /// Where the client may be answered now. What was taken off it since the code was sent there may be somebody else's.
-    pub redirects: Vec<RedirectUri>,
+    /// Where the client may be answered now, if that is known for sure. What was taken off it since the code was sent there may be
+    /// somebody else's.
+    pub redirects: Option<Vec<RedirectUri>>,
     /// 43 to 128 characters.
     pub verifier: Secret,
     /// Must be the grant's, if it is given.
@@ -114,7 +115,7 @@ fn judge(seen: &Seen<CodeRow>, shown: &Redemption, now: i64) -> Result<(), (Opti
         return burn("other_client");
     }
     if shown.redirect_uri.as_ref().is_some_and(|uri| *uri != code.redirect_uri)
-        || !shown.redirects.iter().any(|uri| uri.matches(&code.redirect_uri))
+        || shown.redirects.as_ref().is_some_and(|now| !now.iter().any(|uri| uri.matches(&code.redirect_uri)))
     {
         return burn("redirect_uri");
     }

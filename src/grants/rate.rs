@@ -99,6 +99,27 @@ impl Limits {
         Ok(())
     }
 
+    /// Gives back one that was taken for `address` at `now`.
+    pub fn give_back(&self, address: IpAddr, now: OffsetDateTime) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(rate) = self.all {
+            state.all.full_at -= rate.pause;
+        }
+        let full = state.sources.len() >= self.most;
+        for network in Network::all_of(address) {
+            let rate = self.rate(network);
+            if let Some(bucket) = state.sources.get_mut(&network) {
+                bucket.full_at -= rate.pause;
+                // Who has shown nothing wrong is not remembered.
+                if bucket.full_at <= now {
+                    state.sources.remove(&network);
+                }
+            } else if full {
+                state.others[usize::from(network.is_site())].full_at -= rate.pause;
+            }
+        }
+    }
+
     /// Whether one could be taken for `address`; takes none.
     pub fn check(&self, address: IpAddr, now: OffsetDateTime) -> Result<(), Exceeded> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -257,6 +278,21 @@ mod tests {
         let taken = (1..=20).filter(|n| limits.take(ip(&format!("192.0.2.{n}")), NOW).is_ok()).count();
         assert_eq!(taken, 5);
         assert_eq!(limits.take(ip("192.0.2.9"), NOW).unwrap_err().limit, "global");
+    }
+
+    #[test]
+    fn what_is_given_back_was_never_taken() {
+        let limits = Limits::new(SLOW, Some(FAST), 2);
+        for address in ["192.0.2.1", "2001:db8::1", "192.0.2.3"].map(ip) {
+            for _ in 0..10 {
+                limits.take(address, NOW).unwrap();
+                limits.give_back(address, NOW);
+            }
+            assert_eq!([(); 3].map(|()| limits.take(address, NOW)), [Ok(()); 3], "{address}");
+            assert_eq!(limits.take(address, NOW), after(10));
+            limits.give_back(address, NOW);
+            assert_eq!((limits.take(address, NOW), limits.take(address, NOW)), (Ok(()), after(10)), "{address}");
+        }
     }
 
     #[test]

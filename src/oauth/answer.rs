@@ -73,14 +73,18 @@ impl From<Refusal> for Denied {
 
 impl From<Exceeded> for Denied {
     fn from(exceeded: Exceeded) -> Self {
-        let text = "too much that was wrong has come from this address; wait before the next request";
-        let refusal = Refusal::new(OauthCode::TemporarilyUnavailable, "throttled", text);
-        let refusal = Refusal { retry_after: Some(exceeded.retry_after), ..refusal };
-        Self { status: StatusCode::TOO_MANY_REQUESTS, basic: false, others: false, refusal }
+        Self::throttled(exceeded, "too much that was wrong has come from this address; wait before the next request")
     }
 }
 
 impl Denied {
+    /// For who has to wait; `text` says what there was too much of.
+    pub(super) fn throttled(exceeded: Exceeded, text: &'static str) -> Self {
+        let refusal = Refusal::new(OauthCode::TemporarilyUnavailable, "throttled", text);
+        let refusal = Refusal { retry_after: Some(exceeded.retry_after), ..refusal };
+        Self { status: StatusCode::TOO_MANY_REQUESTS, basic: false, others: false, refusal }
+    }
+
     /// Whether what was shown is not good, or not the client's: somebody guesses, or does not notice that it is over. Or makes us
     /// ask where there is nothing to be had.
     pub(super) fn is_wrong(&self) -> bool {

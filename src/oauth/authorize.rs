@@ -1,5 +1,6 @@
 //! `GET /oauth/authorize`: what a client asks for (RFC 6749 section 4.1.1, RFC 7636, RFC 8707). Until the client and its redirect
-//! URI are both known to be right, whatever is wrong is a page and the browser is sent nowhere.
+//! URI are both known to be right, whatever is wrong is a page and the browser is sent nowhere. Afterwards the client is told; but
+//! nobody is sent to a web site that vouches for itself before having done anything here ([`is_trusted`]).
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use super::visitor::Visitor;
 use super::{consent, sign_in};
 use crate::crypto::dpop::{Thumbprint, thumbprint_of};
 use crate::grants::client::{Client, ClientError, GrantType, Known};
-use crate::grants::redirect::RedirectUri;
+use crate::grants::redirect::{Place, RedirectUri};
 use crate::grants::resource::Resource;
 use crate::grants::{DETAILS, OauthCode, Prompt, Refusal, Request, ScopeSet};
 use crate::store::now;
@@ -78,11 +79,15 @@ pub(super) async fn authorize(visitor: Visitor, RawQuery(query): RawQuery) -> Re
     trail.is_of(&client, format!("{}; answered at {}", known_how(&client), redirect.shown()));
     let state = fields.one("state").ok().flatten().map(ToOwned::to_owned);
     let back = Back { redirect_uri: redirect.as_str().to_owned(), state, issuer: app.issuer.clone() };
+    let trusted = is_trusted(&client, &redirect);
+    let tell = |code: &str, text: &str| {
+        if trusted { back.error(code, text) } else { Failure::of_stranger(&back, code, text).show(&visitor) }
+    };
     let (asked, challenge) = match what(&visitor, &fields, client, redirect).await {
         Ok(asked) => asked,
         Err((code, text)) => {
             trail.failed("request", format!("{code}: {text}"), "", code, None);
-            return back.error(code, &text);
+            return tell(code, &text);
         }
     };
     let request = Request {
@@ -114,9 +119,16 @@ pub(super) async fn authorize(visitor: Visitor, RawQuery(query): RawQuery) -> Re
         Err(refusal) => {
             trail.failed("request", told(&refusal), "", refusal.reason, None);
             tracing::warn!(request_id = visitor.request_id.as_str(), %refusal, detail = refusal.detail, "no sign-in begun");
-            back.refusal(&refusal)
+            tell(refusal.code.as_str(), refusal.text)
         }
     }
+}
+
+/// Whether an answer may go there before the person has done anything: to where an administrator registered it, or to a program
+/// on the person's own machine. A web site of a client that registered or describes itself may be anybody's, who would send people
+/// there by an address of ours (RFC 9700 section 4.11.2).
+fn is_trusted(client: &Client, redirect: &RedirectUri) -> bool {
+    client.is_registered() || redirect.place() != Place::Web
 }
 
 type NotKnown = (Failure, &'static str, String);

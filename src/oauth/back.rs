@@ -4,10 +4,11 @@
 use axum::response::{IntoResponse, Response};
 use http::header::LOCATION;
 use http::{HeaderValue, StatusCode};
+use url::Url;
 use url::form_urlencoded::Serializer;
 
 use crate::grants::resource::Issuer;
-use crate::grants::{OauthCode, Refusal, Request};
+use crate::grants::{OauthCode, Request};
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -55,9 +56,11 @@ impl Back {
         see_other(&self.error_url(code, text))
     }
 
-    /// With what was refused.
-    pub(super) fn refusal(&self, refusal: &Refusal) -> Response {
-        self.error(refusal.code.as_str(), refusal.text)
+    /// The web site to which it leads, as people read it; none where that is a program on their own machine.
+    pub(super) fn site(&self) -> Option<String> {
+        let url = Url::parse(&self.redirect_uri).ok().filter(|url| url.scheme() == "https")?;
+        let port = url.port().map(|port| format!(":{port}"));
+        Some(format!("{}{}", url.host_str()?, port.unwrap_or_default()))
     }
 
     /// With the person's no.
@@ -91,6 +94,8 @@ mod tests {
             "HTTPS://App.example/cb?a=%20b&error=access_denied&error_description=no+quotes&state=s%26x%3D1\
              &iss=http%3A%2F%2F127.0.0.1%3A8001"
         );
+        assert_eq!(back("HTTPS://App.example:8443/cb", None).site().as_deref(), Some("app.example:8443"));
+        assert_eq!(back("http://127.0.0.1:7777/cb", None).site(), None);
         let answer = back("cursor://x/cb", None).url_with_code("mcpg_ac_1");
         assert_eq!(answer, "cursor://x/cb?code=mcpg_ac_1&iss=http%3A%2F%2F127.0.0.1%3A8001");
     }

@@ -43,7 +43,13 @@ pub(super) async fn authenticate(
     let endpoint = app.issuer.join(open::TOKEN);
     let audiences = [app.issuer.as_str(), &endpoint];
     let spend = async |hash: [u8; 32], until| app.store.spend_assertion(&hash, micros(until)).await;
-    app.clients.authenticate(&shown, &audiences, from, now, spend).await.map_err(denied)
+    let proved = app.clients.authenticate(&shown, &audiences, from, now, spend).await;
+    proved.map_err(|error| {
+        if let AuthenticateError::Unavailable(ClientError::TooMany(exceeded)) = &error {
+            app.recorder.metrics().throttled(exceeded.limit);
+        }
+        denied(error)
+    })
 }
 
 fn denied(error: AuthenticateError) -> Denied {
@@ -58,7 +64,10 @@ fn denied(error: AuthenticateError) -> Denied {
             Refusal::new(OauthCode::InvalidGrant, STRANGER, text).into()
         }
         AuthenticateError::Unavailable(ClientError::Store(error)) => Refusal::from(error).into(),
-        AuthenticateError::Unavailable(ClientError::TooMany(exceeded)) => exceeded.into(),
+        AuthenticateError::Unavailable(ClientError::TooMany(exceeded)) => Denied::throttled(
+            exceeded,
+            "too many documents and keys of clients were fetched for this address; wait before the next request",
+        ),
         AuthenticateError::Unavailable(error) => {
             let text = "the client's description or keys cannot be fetched now; try again in a moment";
             let refusal = Refusal::new(OauthCode::TemporarilyUnavailable, error.reason(), text);
@@ -75,6 +84,7 @@ fn denied(error: AuthenticateError) -> Denied {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grants::rate::Exceeded;
     use crate::store::StoreError;
 
     #[test]
@@ -82,7 +92,8 @@ mod tests {
         let away = ClientError::Unreachable { temporary: true, detail: "it does not answer".to_owned() };
         assert!(denied(AuthenticateError::Unavailable(away)).is_wrong());
         assert!(denied(AuthenticateError::Stranger).is_wrong());
-        for ours in [ClientError::Store(StoreError::Stale), ClientError::Busy] {
+        let exceeded = Exceeded { limit: "ip", retry_after: Duration::from_secs(5) };
+        for ours in [ClientError::Store(StoreError::Stale), ClientError::Busy, ClientError::TooMany(exceeded)] {
             assert!(!denied(AuthenticateError::Unavailable(ours)).is_wrong());
         }
     }

@@ -26,7 +26,7 @@ struct Inner {
     text: String,
     advice: String,
     facts: Vec<(&'static str, String)>,
-    back: Option<String>,
+    back: Option<(String, Option<String>)>,
     /// Whether whom to ask is told.
     help: bool,
     retry_after: Option<u64>,
@@ -73,6 +73,19 @@ impl Failure {
         let advice =
             "Nothing was allowed. Whoever makes the program has to correct this; the number below helps to find it.";
         Self::new(StatusCode::BAD_REQUEST, "The program's request cannot be taken", text, advice)
+    }
+
+    /// What a client asked for wrongly that is answered at a web site which nobody here has checked: the person chooses whether to go
+    /// there.
+    pub(super) fn of_stranger(back: &Back, code: &str, text: &str) -> Self {
+        let what = format!("It asks for something that it cannot have: {}", sentence(text));
+        let advice = format!(
+            "Nothing was allowed. The program is answered at {}, and nobody here has checked whose that is: go back only if you came from there.",
+            back.site().unwrap_or_default()
+        );
+        Self::new(StatusCode::BAD_REQUEST, "The program's request cannot be taken", what, advice)
+            .with_fact("Code", code)
+            .with_back(Some(back), code, text)
     }
 
     /// What the core refused.
@@ -160,7 +173,7 @@ impl Failure {
     /// With the way back for the client, which then hears of it.
     #[must_use]
     pub(super) fn with_back(mut self, back: Option<&Back>, code: &str, text: &str) -> Self {
-        self.0.back = back.map(|back| back.error_url(code, text));
+        self.0.back = back.map(|back| (back.error_url(code, text), back.site()));
         self
     }
 

@@ -172,8 +172,9 @@ async fn signed_in(visitor: &Visitor, fields: &Fields) -> Result<Response, Failu
         return Err(Failure::bad("Not here", "Sign-in by password is off at this gateway."));
     }
     let (username, password) = (fields.text("username"), Secret::new(fields.text("password")));
-    let look = app.accounts.check(&app.store, username, password, now());
-    let account = match app.attempt(visitor.address, now(), look, AccessError::is_wrong).await {
+    let at = now();
+    let look = |count| app.accounts.check(&app.store, username, password, count, at);
+    let account = match app.attempt(visitor.address, at, look).await {
         Ok(row) => account(row)?,
         Err(error) => return Ok(wrong(visitor, &under, &trail, username, &error)),
     };

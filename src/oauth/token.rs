@@ -114,7 +114,9 @@ async fn of_code(
         verifier: Secret::new(form.required("code_verifier", "show the code's verifier: code_verifier (RFC 7636)")?),
         client_id: client.id.to_string(),
         redirect_uri: form.get("redirect_uri").map(str::to_owned),
-        redirects: client.redirects.clone(),
+        // What a document says is kept here for hours, and the authorization may have gone by a newer one: by what another process
+        // fetched, or this one, before it began anew. A code that was sent there within a minute is not ended by an older copy.
+        redirects: client.is_registered().then(|| client.redirects.clone()),
         resource: resource(app, form)?.map(|resource| app.issuer.uri(&resource)),
         possession: seen.possession,
     };

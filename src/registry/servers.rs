@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::access::{Caller, Role, UserId};
 use crate::crypto::{CryptoError, Place, Sealer};
@@ -228,8 +229,8 @@ impl Servers<'_> {
         Ok(servers)
     }
 
-    /// What in descriptions does no harm and may be a mistake: names of users that there are not, who may be made later.
-    /// For who may know the users. One look at the database for each thousand names.
+    /// What in descriptions does no harm and may be a mistake: names of users that there are not, who may be made later, and names
+    /// that a provider gave, which mean nobody. For who may know the users. One look at the database for each thousand names.
     pub async fn warnings(&self, caller: &Caller, specs: &[&ServerSpec]) -> Result<Vec<String>, ServersError> {
         if !caller.administers_tenant() {
             return Ok(Vec::new());
@@ -237,13 +238,25 @@ impl Servers<'_> {
         let users = || specs.iter().flat_map(|spec| spec.visibility.users.iter().map(move |user| (*spec, user)));
         let names: BTreeSet<String> = users().map(|(_, user)| user.to_lowercase()).collect();
         let names: Vec<String> = names.into_iter().collect();
-        let mut known = BTreeSet::new();
+        let (mut meant, mut others) = (BTreeSet::new(), BTreeMap::new());
         for names in names.chunks(MOST_USERS) {
-            known.extend(self.store.users_among(caller.tenant(), names).await?);
+            let ids: Vec<Uuid> = names.iter().filter_map(|name| Uuid::try_parse(name).ok()).collect();
+            for user in self.store.users_among(caller.tenant(), names, &ids).await? {
+                let id = user.id.to_string();
+                match user.issuer {
+                    None => _ = meant.insert(user.username),
+                    Some(_) => _ = others.insert(user.username, id.clone()),
+                }
+                meant.insert(id);
+            }
         }
-        let unknown = users().filter(|(_, user)| !known.contains(&user.to_lowercase()));
-        let warn = |(spec, user): (&ServerSpec, &String)| {
-            format!("{}: visible to `{user}`, and there is no such user yet", spec.slug)
+        let unknown = users().filter(|(_, user)| !meant.contains(&user.to_lowercase()));
+        let warn = |(spec, user): (&ServerSpec, &String)| match others.get(&user.to_lowercase()) {
+            Some(id) => format!(
+                "{}: visible to `{user}`, which is what an identity provider calls somebody and means nobody: use the id {id}",
+                spec.slug
+            ),
+            None => format!("{}: visible to `{user}`, and there is no such user yet", spec.slug),
         };
         Ok(unknown.map(warn).collect())
     }

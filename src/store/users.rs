@@ -165,18 +165,28 @@ impl Store {
         Ok(on!(read self, db => sqlx::query_as(text).bind(tenant.as_str()).bind(username).fetch_optional(db).await?))
     }
 
-    /// Which of these names (lower case, at most a thousand) users of the tenant have; in one query.
-    pub async fn users_among(&self, tenant: &TenantId, names: &[String]) -> Result<Vec<String>, StoreError> {
-        if names.is_empty() {
-            return Ok(Vec::new());
-        }
+    /// The users of the tenant that have one of these names (lower case) or ids, at most a thousand of each; in one query.
+    pub async fn users_among(
+        &self,
+        tenant: &TenantId,
+        names: &[String],
+        ids: &[Uuid],
+    ) -> Result<Vec<UserRow>, StoreError> {
         // Only numbers of parameters are put into the text.
-        let places: Vec<String> = (2..names.len() + 2).map(|number| format!("${number}")).collect();
-        let text = format!("SELECT username FROM users WHERE tenant_id = $1 AND username IN ({})", places.join(", "));
+        let places = |first: usize, count: usize| {
+            let places: Vec<_> = (first..first + count).map(|number| format!("${number}")).collect();
+            // No list may be empty.
+            if places.is_empty() { "NULL".to_owned() } else { places.join(", ") }
+        };
+        let (named, of_id) = (places(2, names.len()), places(2 + names.len(), ids.len()));
+        let text = format!("SELECT * FROM users WHERE tenant_id = $1 AND (username IN ({named}) OR id IN ({of_id}))");
         Ok(on!(read self, db => {
-            let mut query = sqlx::query_scalar(AssertSqlSafe(text)).bind(tenant.as_str());
+            let mut query = sqlx::query_as(AssertSqlSafe(text)).bind(tenant.as_str());
             for name in names {
                 query = query.bind(name);
+            }
+            for id in ids {
+                query = query.bind(*id);
             }
             query.fetch_all(db).await?
         }))

@@ -1,6 +1,6 @@
 //! Keys and accounts over a database: who is let in, as what, and until when.
 
-use mcp_registry_gateway::access::accounts::SIGN_IN_LASTS;
+use mcp_registry_gateway::access::accounts::{Count, SIGN_IN_LASTS};
 use mcp_registry_gateway::access::bootstrap::{BootstrapError, bootstrap};
 use mcp_registry_gateway::access::keys::{self, KeyOrder};
 use mcp_registry_gateway::access::users::{self, NewPassword, UserEdit, UserOrder};
@@ -23,6 +23,11 @@ async fn admin(store: &Store) -> Caller {
 
 fn proved(caller: &Caller) -> Admin {
     Admin::prove(caller).unwrap()
+}
+
+/// Where passwords come from nobody counts.
+fn uncounted() -> Count {
+    Box::new(|| Ok(Box::new(|| {})))
 }
 
 fn order(name: &str, role: Role, scopes: Scopes) -> KeyOrder {
@@ -102,12 +107,12 @@ on_both! {
         assert!(caller.may_call_tool("files", "read") && !caller.may_call_tool("other", "read") && !caller.may_manage());
 
         let disabled = UserEdit { active: Some(false), ..UserEdit::default() };
-        users::edit(&store, &accounts, &admin, id(&ada.id), disabled, now()).await.unwrap();
+        users::edit(&store, &accounts, &admin, id(&ada.id), disabled, uncounted(), now()).await.unwrap();
         ring.reload(&store).await.unwrap();
         assert_eq!(shows(&stays, now()), Err(AuthError::Disabled));
         assert!(end.is_cancelled(), "who is in already is out too");
         assert!(caller.ended().is_cancelled(), "and stays out");
-        users::edit(&store, &accounts, &admin, id(&ada.id), UserEdit { active: Some(true), ..UserEdit::default() }, now()).await.unwrap();
+        users::edit(&store, &accounts, &admin, id(&ada.id), UserEdit { active: Some(true), ..UserEdit::default() }, uncounted(), now()).await.unwrap();
         ring.reload(&store).await.unwrap();
         let end = ring.authenticate(stays.expose(), now()).unwrap().ended().clone();
         assert!(!end.is_cancelled(), "an account that is enabled again begins anew");
@@ -157,11 +162,11 @@ on_both! {
         let made = users::create(&store, &accounts, &proved(&lead), person("root", None, Role::Admin), now()).await;
         assert!(matches!(made, Err(AccessError::Forbidden(_))));
         let disable = UserEdit { active: Some(false), ..UserEdit::default() };
-        let taken = users::edit(&store, &accounts, &lead, id(&admin.user_id()), disable, now()).await;
+        let taken = users::edit(&store, &accounts, &lead, id(&admin.user_id()), disable, uncounted(), now()).await;
         assert!(matches!(taken, Err(AccessError::Forbidden(_))));
 
         let demoted = UserEdit { role: Some(Role::User), ..UserEdit::default() };
-        users::edit(&store, &accounts, &admin, id(&created.id), demoted, now()).await.unwrap();
+        users::edit(&store, &accounts, &admin, id(&created.id), demoted, uncounted(), now()).await.unwrap();
         let lead = ring(&store).await.authenticate(key.expose(), now()).unwrap();
         assert_eq!(lead.role(), Role::User, "a key loses the role with its holder");
         assert!(!lead.administers_tenant());
@@ -176,7 +181,7 @@ on_both! {
         let password = Secret::new("a long pass phrase");
         let ada = users::create(&store, &accounts, &proved(&admin), person("ada", Some(password.clone()), Role::ServerOwner), now()).await.unwrap();
         let sign_in = async |name: &str, password: &Secret, at| {
-            accounts.sign_in(&store, name, password.clone(), at).await
+            accounts.sign_in(&store, name, password.clone(), uncounted(), at).await
         };
         let wrong = Secret::new("another pass phrase");
 
@@ -195,7 +200,7 @@ on_both! {
         let new = Secret::new("yet another phrase");
         let set = async |current: Option<&Secret>| {
             let password = Some(NewPassword { new: new.clone(), current: current.cloned() });
-            users::edit(&store, &accounts, &caller, id(&ada.id), UserEdit { password, ..UserEdit::default() }, now()).await
+            users::edit(&store, &accounts, &caller, id(&ada.id), UserEdit { password, ..UserEdit::default() }, uncounted(), now()).await
         };
         let without = set(None).await;
         assert!(matches!(without, Err(AccessError::Invalid(_))));
@@ -216,16 +221,16 @@ on_both! {
         users::create(&store, &accounts, &proved(&admin), person("ada", Some(password.clone()), Role::User), now()).await.unwrap();
         let start = now();
         for _ in 0..10 {
-            let guess = accounts.sign_in(&store, "ada", Secret::new("guess"), start).await;
+            let guess = accounts.sign_in(&store, "ada", Secret::new("guess"), uncounted(), start).await;
             assert!(matches!(guess, Err(AccessError::WrongPassword)));
         }
         let Err(AccessError::TooManyAttempts { retry_after }) =
-            accounts.sign_in(&store, "Ada", password.clone(), start).await
+            accounts.sign_in(&store, "Ada", password.clone(), uncounted(), start).await
         else {
             panic!("the eleventh must wait")
         };
         let later = start + retry_after;
-        accounts.sign_in(&store, "ada", password, later).await.unwrap();
+        accounts.sign_in(&store, "ada", password, uncounted(), later).await.unwrap();
     }
 }
 
@@ -261,7 +266,7 @@ on_both! {
         ring.reload(&store).await.unwrap();
         assert!(!end.is_cancelled());
         let change = UserEdit { role: Some(Role::User), ..UserEdit::default() };
-        users::edit(&store, &accounts, &admin, id(&olga.id), change, now()).await.unwrap();
+        users::edit(&store, &accounts, &admin, id(&olga.id), change, uncounted(), now()).await.unwrap();
         ring.reload(&store).await.unwrap();
         assert!(end.is_cancelled(), "it was opened by a server owner, who is none any more");
         let again = ring.authenticate(key.expose(), now()).unwrap();

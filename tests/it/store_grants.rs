@@ -112,7 +112,7 @@ fn redemption(code: &Secret) -> Redemption {
         code: code.clone(),
         client_id: "client".into(),
         redirect_uri: Some(REDIRECT.into()),
-        redirects: vec![RedirectUri::parse(REDIRECT, &Schemes::default()).unwrap()],
+        redirects: Some(vec![RedirectUri::parse(REDIRECT, &Schemes::default()).unwrap()]),
         verifier: Secret::new(VERIFIER),
         resource: Some(RESOURCE.into()),
         possession: Possession::default(),

@@ -174,11 +174,17 @@ on_both! {
         }
         let mut names: Vec<String> = (0..998).map(|number| format!("nobody-{number}")).collect();
         names.extend(["bob".to_owned(), "ada".to_owned()]);
-        let mut found = store.users_among(&ours, &names).await.unwrap();
-        found.sort();
-        assert_eq!(found, ["ada", "bob"]);
-        assert!(store.users_among(&theirs, &names).await.unwrap().is_empty());
-        assert!(store.users_among(&ours, &[]).await.unwrap().is_empty());
+        let eve = store.user_named(&ours, "eve").await.unwrap().unwrap();
+        let among = async |tenant: &TenantId, names: &[String], ids: &[uuid::Uuid]| {
+            let found = store.users_among(tenant, names, ids).await.unwrap();
+            let mut found: Vec<String> = found.into_iter().map(|user| user.username).collect();
+            found.sort();
+            found
+        };
+        assert_eq!(among(&ours, &names, &[]).await, ["ada", "bob"]);
+        assert_eq!(among(&ours, &names, &[eve.id]).await, ["ada", "bob", "eve"]);
+        assert_eq!(among(&ours, &[], &[eve.id]).await, ["eve"]);
+        assert!(among(&theirs, &names, &[eve.id]).await.is_empty() && among(&ours, &[], &[]).await.is_empty());
     }
 }
 

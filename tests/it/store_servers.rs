@@ -7,6 +7,7 @@ use mcp_registry_gateway::crypto::{MasterKey, Sealer};
 use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::registry::model::ServerSpec;
 use mcp_registry_gateway::registry::servers::{Servers, ServersError, masked, masked_json};
+use mcp_registry_gateway::store::users::UserRow;
 use mcp_registry_gateway::store::{Store, now};
 use serde_json::{Value, json};
 
@@ -31,12 +32,46 @@ async fn admin(store: &Store) -> Caller {
 async fn person(store: &Store, admin: &Caller, name: &str, role: Role) -> Caller {
     let order = users::UserOrder { username: name.into(), password: None, role, tenant: None };
     users::create(store, &Accounts::default(), &Admin::prove(admin).unwrap(), order, now()).await.unwrap();
+    holder(store, admin, name, role).await
+}
+
+/// A user with a key for everything.
+async fn holder(store: &Store, admin: &Caller, name: &str, role: Role) -> Caller {
     let order =
         KeyOrder { name: "k".into(), scopes: Scopes::all(), role, username: Some(name.into()), expires_at: None };
     let (key, _) = keys::create(store, admin, order, now()).await.unwrap();
     let ring = KeyRing::empty();
     ring.reload(store).await.unwrap();
     ring.authenticate(key.expose(), now()).unwrap()
+}
+
+on_both! {
+    async fn nobody_sees_a_server_by_being_called_like_somebody_at_a_provider(db) {
+        let store = db.open().await;
+        let admin = admin(&store).await;
+        let sealer = Sealer::new(&MasterKey::generate());
+        let servers = Servers { store: &store, sealer: &sealer };
+        let row = UserRow {
+            id: uuid::Uuid::now_v7(),
+            username: "grace@example.com".into(),
+            role: "user".into(),
+            state: "active".into(),
+            issuer: Some("https://login.example.com".into()),
+            subject: Some("1".into()),
+            ..UserRow::default()
+        };
+        store.insert_person(admin.tenant(), &row).await.unwrap();
+        let grace = holder(&store, &admin, &row.username, Role::User).await;
+        let of = |users: Value| ServerSpec { visibility: serde_json::from_value(users).unwrap(), ..files() };
+        let named = of(json!({"everyone": false, "users": ["Grace@example.com", "nobody"]}));
+        servers.create(&admin, named.clone(), now()).await.unwrap();
+        assert!(matches!(servers.get(&grace, "files").await, Err(ServersError::Missing)));
+        let warned = servers.warnings(&admin, &[&named]).await.unwrap();
+        assert!(warned.len() == 2 && warned[0].contains(&format!("use the id {}", row.id)), "{warned:?}");
+        let by_id = of(json!({"everyone": false, "users": [row.id]}));
+        servers.replace(&admin, "files", by_id.clone(), None, now()).await.unwrap();
+        assert!(servers.get(&grace, "files").await.is_ok() && servers.warnings(&admin, &[&by_id]).await.unwrap().is_empty());
+    }
 }
 
 on_both! {

@@ -43,6 +43,25 @@ async fn described(more: Value) -> String {
 }
 
 #[tokio::test]
+async fn a_code_that_another_process_gave_by_a_newer_document_is_good_here_too() {
+    let trusted = format!("--extra-ca-file={FOLDER}/localhost.pem");
+    let world = World::with(&["--client-metadata-hosts=localhost", &trusted]).await;
+    let id = described(json!({"redirect_uris": ["http://127.0.0.1/before"]})).await;
+    // This process has read the document, in which the redirect URI was not yet.
+    let refused = browser().open(&world.authorize(&[("client_id", &id)])).await.unwrap();
+    assert!(refused.status == 400 && refused.text().contains("not registered for it"), "{}", refused.text());
+    let code = world.code_of(&id, "/mcp", "mcp").await;
+    let shown = [
+        ("grant_type", "authorization_code"),
+        ("code", code.as_str()),
+        ("code_verifier", VERIFIER),
+        ("client_id", id.as_str()),
+        ("redirect_uri", REDIRECT),
+    ];
+    world.token(&shown).await.expect(200);
+}
+
+#[tokio::test]
 async fn a_client_whose_document_wants_only_bound_tokens_gets_no_others() {
     let trusted = format!("--extra-ca-file={FOLDER}/localhost.pem");
     let world = World::with(&["--client-metadata-hosts=localhost", &trusted]).await;

@@ -5,7 +5,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::world::{Answer, VERIFIER, World};
+use crate::world::{Answer, PASSWORD, VERIFIER, World};
 
 /// A gateway that takes a test's word for where it asks from, as it takes a proxy's.
 async fn world(limit: &str) -> World {
@@ -91,13 +91,47 @@ async fn passwords_of_many_names_are_guessed_from_one_address_no_faster() {
 
 #[tokio::test]
 async fn passwords_that_are_shown_at_once_are_as_few_as_one_after_another() {
-    let world = World::start().await;
-    let body = json!({"username": "ada", "password": "guessed"}).to_string();
-    let headers = [("content-type", "application/json")];
-    let all = (0..40).map(|_| world.send("POST", "/api/v1/login", &headers, &body));
-    let answers = futures_util::future::join_all(all).await;
-    let of = |status| answers.iter().filter(|answer| answer.status == status).count();
-    assert_eq!((of(401), of(429)), (10, 30), "the name waits after ten");
+    let world = world("--rate-limit-failures-rpm=20").await;
+    let at_once = async |address: &str, name: fn(usize) -> String, password: &str| {
+        let headers = [("x-forwarded-for", address), ("content-type", "application/json")];
+        let bodies: Vec<_> = (0..40).map(|n| json!({"username": name(n), "password": password}).to_string()).collect();
+        let all = bodies.iter().map(|body| world.send("POST", "/api/v1/login", &headers, body));
+        let answers = futures_util::future::join_all(all).await;
+        let of = |status| answers.iter().filter(|answer| answer.status == status).count();
+        [of(200), of(401), of(429)]
+    };
+    let ada = |_| "ada".to_owned();
+    assert_eq!(at_once("192.0.2.1", ada, PASSWORD).await, [40, 0, 0], "what is right is not counted");
+    assert_eq!(at_once("192.0.2.1", |n| format!("name{n}"), "guessed").await, [0, 20, 20], "the address waits");
+    assert_eq!(at_once("192.0.2.2", ada, "guessed").await, [0, 10, 30], "the name waits after ten");
+}
+
+#[tokio::test]
+async fn whoever_has_somebodys_session_guesses_the_password_no_faster_than_at_a_sign_in() {
+    let world = world("--rate-limit-failures-rpm=12").await;
+    let own = json!({"username": "ada", "password": PASSWORD}).to_string();
+    let key = world.send("POST", "/api/v1/login", &[("content-type", "application/json")], &own).await.expect(200);
+    let bearer = format!("Bearer {}", key.json()["key"].as_str().unwrap());
+    let change = async |address: &str, method: &str, path: &str, current: &str| {
+        let headers = [("authorization", &*bearer), ("x-forwarded-for", address), ("content-type", "application/json")];
+        let body = json!({"password": "another long pass phrase", "current_password": current}).to_string();
+        world.send(method, path, &headers, &body).await
+    };
+    for _ in 0..5 {
+        let told = change("192.0.2.1", "POST", "/api/v1/users/ada/password", "guessed").await.expect(422);
+        assert!(told.text.contains("this is not the current password"), "{}", told.text);
+        change("192.0.2.1", "PATCH", "/api/v1/users/ada", "guessed").await.expect(422);
+    }
+    let told = change("192.0.2.2", "POST", "/api/v1/users/ada/password", PASSWORD).await;
+    assert!(waits(&told) && told.text.contains("for this user name"), "{told:?}");
+    // Each name has its patience, and where all of them are guessed from has one, too.
+    let login = async |name: &str| {
+        let headers = [("x-forwarded-for", "192.0.2.1"), ("content-type", "application/json")];
+        world.send("POST", "/api/v1/login", &headers, &json!({"username": name, "password": "x"}).to_string()).await
+    };
+    login("one").await.expect(401);
+    login("two").await.expect(401);
+    assert!(waits(&login("three").await), "ten were shown before for the name, two here");
 }
 
 #[tokio::test]
@@ -190,6 +224,23 @@ async fn documents_that_never_come_are_waited_for_by_who_names_them_alone() {
     }
     let told = ask(&world, "192.0.2.1", 4).await;
     assert!(waits(&told) && told.text.contains("Please wait a moment"), "{told:?}");
+    // So is who shows a code, in words of its own, and it is counted; the code is still good.
+    let id = format!("https://127.0.0.1:{port}/another");
+    let code = world.code_of(&id, "/mcp", "mcp").await;
+    let redeem = format!("grant_type=authorization_code&client_id={id}&code={code}&code_verifier={VERIFIER}");
+    let throttled = "mcp_rate_limit_hits_total{tenant_id=\"\",limit_type=\"ip\",action=\"throttled\"}";
+    let hits = async || {
+        let metrics = world.metrics().await;
+        metrics.lines().find_map(|line| line.strip_prefix(throttled)?.trim().parse::<u64>().ok()).unwrap_or_default()
+    };
+    let before = hits().await;
+    for (path, fields) in [("/oauth/token", redeem.clone()), ("/oauth/revoke", format!("client_id={id}&token={code}"))]
+    {
+        let told = shows(&world, "192.0.2.1", path, &fields).await;
+        assert!(waits(&told) && told.error().1 == "temporarily_unavailable", "{told:?}");
+        assert!(told.text.contains("too many documents and keys of clients were fetched"), "{}", told.text);
+    }
+    assert_eq!(hits().await, before + 2);
     // Another's is fetched, though the host is the same; it goes away here, so as not to be waited for.
     let called = async { drop(silent.accept().await.unwrap()) };
     let (told, ()) = tokio::join!(ask(&world, "192.0.2.2", 5), called);

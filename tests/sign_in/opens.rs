@@ -1,8 +1,10 @@
 //! What a credential opens: an access token its one resource, a key every one, and nothing else anything. What has ended opens
 //! nothing from that moment on, in every process.
 
+use std::time::Duration;
+
 use mcp_registry_gateway::access::{AuthError, KeyRing, Opening};
-use mcp_registry_gateway::app::assemble;
+use mcp_registry_gateway::app::{assemble, build};
 use mcp_registry_gateway::grants::{End, EndReason, Ids};
 use mcp_registry_gateway::store::now;
 use mcp_registry_gateway::web::caller::authenticate;
@@ -113,6 +115,26 @@ async fn what_is_given_back_is_over_at_once_here_and_in_other_processes() {
             .await
             .contains("mcp_session_duration_seconds_count{tenant_id=\"default\",end_reason=\"logout\"} 2")
     );
+}
+
+#[tokio::test]
+async fn what_one_process_ends_another_refuses_without_being_told() {
+    let world = World::start().await;
+    // With its own jobs, on the same database, which tells it of nothing.
+    let beside = build((*world.app.settings).clone(), world.app.issuer.clone()).await.unwrap();
+    let (access, refresh) = world.tokens("/api/v1", "mcp offline_access").await;
+    let mut headers = http::HeaderMap::new();
+    headers.insert("authorization", format!("Bearer {access}").parse().unwrap());
+    let there = async || authenticate(&beside, &headers, Opening::Api, Sent::new("GET", "/api/v1/me")).await;
+    let held = there().await.unwrap();
+    let fields = [("token", refresh.as_str()), ("client_id", world.client.as_str())];
+    world.form("/oauth/revoke", &[], &fields).await.expect(200);
+    // Within a second, but for the machine.
+    tokio::time::timeout(Duration::from_secs(20), held.ended().cancelled()).await.expect("it is heard of");
+    assert_eq!(there().await.unwrap_err(), AuthError::EndedToken);
+    beside.shutdown.cancel();
+    beside.tasks.close();
+    beside.tasks.wait().await;
 }
 
 #[tokio::test]

@@ -1,5 +1,8 @@
 //! What clients ask for, wrongly: a page until client and redirect URI are right, then an answer to the client.
 
+use http::Method;
+use serde_json::json;
+
 use crate::world::{REDIRECT, World, new_browser};
 
 #[tokio::test]
@@ -87,6 +90,37 @@ async fn afterwards_the_client_is_told_with_its_state_and_who_answers() {
     assert_eq!(new_browser().open(&two).await.unwrap().param("error").as_deref(), Some("invalid_target"));
     let twice = format!("{}&scope=mcp&scope=admin", world.authorize(&[]));
     assert_eq!(new_browser().open(&twice).await.unwrap().param("error").as_deref(), Some("invalid_request"));
+}
+
+#[tokio::test]
+async fn nobody_is_sent_to_a_web_site_that_vouches_for_itself_before_having_done_anything() {
+    let world = World::new().await;
+    let redirect = "https://evil.example:8443/cb";
+    let itself = world.register("Web", &[redirect]);
+    let order = json!({ "client_id": "web", "name": "Web", "kind": "public", "redirect_uris": [redirect] });
+    world.rest(Method::POST, "/oauth-clients", &order).await;
+    let open = async |client: &str, more: (&'static str, &str)| {
+        let url = world.authorize(&[("client_id", client), ("redirect_uri", redirect), more]);
+        new_browser().stop_at(redirect).open(&url).await.unwrap()
+    };
+    for (error, wrong) in [
+        ("login_required", ("prompt", "none")),
+        ("invalid_scope", ("scope", "nothing known")),
+        ("invalid_target", ("resource", "https://evil.example/mcp")),
+    ] {
+        let page = open(&itself, wrong).await;
+        assert_eq!((page.status.as_u16(), page.redirects.len(), page.stopped), (400, 0, false), "{}", page.text());
+        assert!(page.text().contains("Back to evil.example:8443") && page.text().contains(error), "{}", page.text());
+        assert!(page.body.contains(&format!("href=\"{redirect}?error={error}&")), "{}", page.body);
+        let end = open("web", wrong).await;
+        assert!(end.stopped && end.param("error").as_deref() == Some(error), "an administrator registered that one");
+    }
+    // The person's no is told to anybody.
+    let mut browser = new_browser().stop_at(redirect);
+    let page = browser.open(&world.authorize(&[("client_id", &itself), ("redirect_uri", redirect)])).await.unwrap();
+    let end = browser.submit(&page, "decision", &[("decision", "deny")]).await.unwrap();
+    assert!(end.stopped && end.param("error").as_deref() == Some("access_denied"), "{}", end.url);
+    assert_eq!(end.param("iss").as_deref(), Some(world.app.issuer.as_str()));
 }
 
 #[tokio::test]

@@ -103,14 +103,7 @@ impl World {
             code: Secret::new(code),
             client_id: client_id.to_owned(),
             redirect_uri: None,
-            redirects: self
-                .app
-                .clients
-                .find(client_id, IpAddr::V4(Ipv4Addr::LOCALHOST), now())
-                .await
-                .unwrap()
-                .redirects
-                .clone(),
+            redirects: None,
             verifier: Secret::new(VERIFIER),
             resource: None,
             possession: Possession::default(),
