@@ -197,7 +197,7 @@ impl App {
         claims: Option<&str>,
         now: OffsetDateTime,
     ) -> Result<Refusal, Refusal> {
-        let all = matches!(detail, "disabled" | "no_role" | "refused" | "other_tenant" | "unknown_directory");
+        let all = matches!(detail, "disabled" | "no_role" | "refused" | "other_tenant" | "unknown_directory" | "guest");
         let which = if all { Ids::User(login.user) } else { Ids::Login(login.id) };
         // Keys are no sessions, and what a provider says of a person holds for them too.
         if matches!(detail, "disabled" | "no_role" | "refused") {

@@ -77,6 +77,19 @@ async fn who_could_not_be_asked_about_is_due_soon_and_nobody_else_is_asked_about
     assert_eq!(world.refresh(&refresh, &[]).await.error(), (400, "invalid_grant".to_owned()));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_of_a_tenant_that_takes_none_any_longer_has_nothing_left() {
+    let Some(entra) = Entra::start(&[CALLBACK]).await.unwrap() else { return };
+    let (world, tenant) = (behind(&entra).await, TenantId::default_tenant());
+    let (refresh, login) = signed_in(&world, &entra, "erin@fabrikam.onmicrosoft.com").await;
+    let direct = entra.token("erin@fabrikam.onmicrosoft.com", json!({})).await.unwrap();
+    world.get("/api/v1/me", &direct).await.expect(200);
+    world.rest("PATCH", "/admin/tenants/default", json!({"guests": false})).await.expect(200);
+    world.get("/api/v1/me", &direct).await.expect(401);
+    assert_eq!(world.refresh(&refresh, &[]).await.error(), (400, "invalid_grant".to_owned()));
+    assert_eq!(world.app.grants.login(&tenant, login).await.unwrap().unwrap().state, LoginState::Dead);
+}
+
 /// The database of a gateway, in which a trigger stands in the way of a change.
 struct Broken(SqliteConnection);
 
@@ -88,7 +101,7 @@ impl Broken {
         Self(raw)
     }
 
-    async fn is_mended(mut self) {
+    async fn mend(mut self) {
         self.0.execute("DROP TRIGGER broken").await.unwrap();
     }
 }
@@ -124,7 +137,7 @@ async fn an_end_that_the_database_breaks_off_is_made_up_for() {
     entra.post(&format!("/_sim/users/{BOB}/disable"), json!({})).await.unwrap();
     world.app.vouch(&tenant, login, now()).await.unwrap_err();
     assert_eq!(state().await, LoginState::Active, "sessions go on that nothing else would end");
-    broken.is_mended().await;
+    broken.mend().await;
     let refused = is_asked_about(&world, login).await.unwrap_err();
     assert_eq!((refused.reason, state().await), ("disabled", LoginState::Dead));
     assert_eq!(world.refresh(&refresh, &[]).await.error(), (400, "invalid_grant".to_owned()));
@@ -139,7 +152,7 @@ async fn a_token_that_the_database_does_not_take_is_kept_until_it_does() {
     let broken = Broken::at(&world, NO_TOKENS).await;
     let told = world.refresh(&refresh, &[]).await;
     assert_eq!(told.error(), (503, "temporarily_unavailable".to_owned()));
-    broken.is_mended().await;
+    broken.mend().await;
     is_asked_about(&world, login).await.unwrap();
     let kept = world.app.grants.login(&tenant, login).await.unwrap().unwrap();
     assert_eq!((kept.state, kept.reason), (LoginState::Active, None), "the old token is good no more");
@@ -155,7 +168,7 @@ async fn who_was_not_asked_about_since_the_database_failed_is_due_as_before() {
     let (before, broken) = (asked().await, Broken::at(&world, NO_TOKENS).await);
     world.app.vouch_for_all().await.unwrap_err();
     assert_eq!(asked().await - before, 1, "the provider gives nothing more that cannot be stored");
-    broken.is_mended().await;
+    broken.mend().await;
     for login in logins {
         is_asked_about(&world, login).await.unwrap();
     }
