@@ -58,7 +58,11 @@ impl App {
         for login in due {
             let id = login.id;
             // Those that it was not asked about are due as before; nobody is asked about whose answer could not be written.
-            if lost.is_some() || away() || now() - begun > ALONE / 2 {
+            if lost.is_some() {
+                self.make_up(login, None);
+                continue;
+            }
+            if away() || now() - begun > ALONE / 2 {
                 heard = false;
                 self.give_back(login).await;
                 continue;

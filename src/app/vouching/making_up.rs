@@ -19,7 +19,7 @@ const AT_MOST: Duration = Duration::from_hours(1);
 impl App {
     /// A login that was not asked about is due as before.
     pub(super) async fn give_back(&self, login: Login) {
-        if self.is_due(&login).await.is_err() {
+        if self.make_due(&login).await.is_err() {
             self.make_up(login, None);
         }
     }
@@ -50,10 +50,10 @@ impl App {
             self.grants.login_renewed(&login.tenant, login.id, tokens).await?;
         }
         // Later it is due by itself, and another may be asking.
-        if begun.elapsed() < ALONE / 2 { self.is_due(login).await } else { Ok(()) }
+        if begun.elapsed() < ALONE / 2 { self.make_due(login).await } else { Ok(()) }
     }
 
-    async fn is_due(&self, login: &Login) -> Result<(), Refusal> {
+    async fn make_due(&self, login: &Login) -> Result<(), Refusal> {
         self.grants.ask_login_after(&login.tenant, login.id, now()).await
     }
 }
