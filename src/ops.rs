@@ -1,7 +1,9 @@
-//! SURFACE: `/health`, `/health/live`, `/health/ready`, `/metrics`. Public, and therefore terse: a status for each part and
-//! nothing about servers, users or reasons. Only an administrator is told which server is not well, and why.
+//! SURFACE: `/health`, `/health/live`, `/health/ready`, `/metrics`. Health is public, and therefore terse: a status for each part
+//! and nothing about servers, users or reasons. Only an administrator is told which server is not well, and why. Metrics are not
+//! public: [`reader`].
 
 mod gauges;
+mod reader;
 
 use axum::Json;
 use axum::extract::State;
@@ -15,6 +17,7 @@ use crate::access::{Caller, Opening};
 use crate::app::App;
 use crate::registry::snapshot::Entry;
 use crate::telemetry::{Format, Status};
+use crate::web::Source;
 use crate::web::caller::authenticate;
 use crate::web::proof::Sent;
 
@@ -74,9 +77,12 @@ async fn ready(State(app): State<App>) -> Response {
     Json(json!({ "status": "ok" })).into_response()
 }
 
-async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
+async fn metrics(State(app): State<App>, source: Source, headers: HeaderMap) -> Response {
     if !app.settings.metrics.enabled {
         return StatusCode::NOT_FOUND.into_response();
+    }
+    if let Err(problem) = reader::may_read(&app, source, &headers).await {
+        return problem.into_response();
     }
     let format = Format::negotiate(headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()));
     gauges::collect(&app).await;

@@ -14,6 +14,7 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use mcp_registry_gateway::config::{DotEnv, Settings};
+use mcp_registry_gateway::crypto::new_api_key;
 use mcp_registry_gateway::serve::{self, Ground, Running, Stopped};
 use mcp_registry_gateway::telemetry::{Metrics, Status, Weight};
 use rustix::process::{Pid, Signal, kill_process};
@@ -113,6 +114,36 @@ async fn metrics_come_in_two_forms_or_not_at_all() {
     );
     let (_app, running) = serve::start(settings(&["--metrics=false"])).await.unwrap();
     assert!(ask(running.address(), "/metrics", HOST).await.starts_with("HTTP/1.1 404"));
+}
+
+#[tokio::test]
+async fn metrics_are_read_by_who_is_on_this_machine_and_else_by_who_shows_that_they_may() {
+    const TOKEN: &str = "a-token-for-prometheus";
+    let key = new_api_key();
+    let (token, key_setting) = (format!("--metrics-token={TOKEN}"), format!("--bootstrap-admin-key={}", key.expose()));
+    let forwarded = "x-forwarded-for: 192.0.2.7\r\n";
+    for (more, by, status) in [
+        (&[][..], "", 200),
+        (&[], forwarded, 401),
+        (&[], "forwarded: for=192.0.2.7\r\n", 401),
+        (&["--public-url=http://localhost:8001"], "", 200),
+        (&["--public-url=https://gateway.example"], "", 401),
+        (&["--behind-proxy"], "", 401),
+        (&["--behind-proxy"], forwarded, 401),
+        (&["--behind-proxy"], "authorization: Bearer KEY\r\n", 200),
+        (&["--behind-proxy"], "authorization: Bearer another-token-at-all\r\n", 401),
+        (&["--behind-proxy", &token], "authorization: Bearer a-token-for-prometheus\r\n", 200),
+        (&["--behind-proxy", &token], "authorization: Bearer another-token-at-all\r\n", 401),
+        (&["--behind-proxy", &token], "", 401),
+    ] {
+        let more: Vec<&str> = more.iter().copied().chain([key_setting.as_str()]).collect();
+        let (_app, running) = serve::start(settings(&more)).await.unwrap();
+        let headers = format!("{HOST}{}", by.replace("KEY", key.expose()));
+        let answer = ask(running.address(), "/metrics", &headers).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{more:?} {by}: {answer}");
+        assert_eq!(answer.contains("mcp_active_connections"), status == 200, "{more:?} {by}");
+        assert_eq!(answer.contains("www-authenticate: Bearer"), status == 401, "{more:?} {by}: {answer}");
+    }
 }
 
 #[tokio::test]

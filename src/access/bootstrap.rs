@@ -70,6 +70,7 @@ pub async fn bootstrap_kept<K>(
             subject: None,
             display_name: None,
             directory: None,
+            guest: false,
             created_at: micros(now),
             updated_at: micros(now),
         };

@@ -115,7 +115,7 @@ pub(super) fn barred(state: &str) -> Option<AuthError> {
     match state {
         "active" => None,
         "disabled" => Some(AuthError::Disabled),
-        "lapsed" => Some(AuthError::NotLetIn),
+        "lapsed" | "guest" => Some(AuthError::NotLetIn),
         _ => Some(AuthError::Suspended),
     }
 }

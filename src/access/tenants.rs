@@ -1,5 +1,5 @@
 //! Tenants, as administrators make and change them. Those of the gateway see all; those of a tenant see their own and may call
-//! it something else. To anybody else a tenant is not there.
+//! it something else and say whether guests of theirs come in. To anybody else a tenant is not there.
 
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -25,6 +25,8 @@ pub struct TenantView {
     pub display_name: String,
     /// The directories of Entra whose people are its own.
     pub entra_tenant_ids: Vec<Uuid>,
+    /// Whether guests of these directories come in too.
+    pub guests: bool,
     /// `active` or `suspended`.
     pub state: &'static str,
     /// When it was made.
@@ -44,6 +46,8 @@ pub struct TenantOrder {
     pub display_name: String,
     /// At most [`MOST_DIRECTORIES`].
     pub entra_tenant_ids: Vec<Uuid>,
+    /// Whether guests of these directories come in too.
+    pub guests: bool,
 }
 
 /// What of a tenant is to change; what is none stays.
@@ -53,6 +57,8 @@ pub struct TenantEdit {
     pub display_name: Option<String>,
     /// All its directories from now on.
     pub entra_tenant_ids: Option<Vec<Uuid>>,
+    /// Whether guests of its directories come in.
+    pub guests: Option<bool>,
     /// Whether it is active.
     pub active: Option<bool>,
 }
@@ -63,6 +69,7 @@ impl From<Tenant> for TenantView {
             tenant_id: tenant.id,
             display_name: tenant.display_name,
             entra_tenant_ids: tenant.directories,
+            guests: tenant.guests,
             state: if tenant.active { "active" } else { "suspended" },
             created_at: tenant.created_at,
             updated_at: tenant.updated_at,
@@ -102,7 +109,7 @@ pub async fn create(
     let name = display_name(&order.display_name, &mut wrong);
     let directories = directories(order.entra_tenant_ids, &mut wrong);
     let (Ok(id), true) = (id, wrong.is_empty()) else { return Err(AccessError::Invalid(wrong)) };
-    store.insert_tenant(&id, &name, &directories, micros(now)).await?;
+    store.insert_tenant(&id, &name, order.guests, &directories, micros(now)).await?;
     get(store, admin, id.as_str()).await
 }
 
@@ -144,8 +151,12 @@ pub async fn edit(
     if !wrong.is_empty() {
         return Err(AccessError::Invalid(wrong));
     }
-    let change =
-        TenantChange { display_name: name.as_deref(), active: edit.active, directories: directories.as_deref() };
+    let change = TenantChange {
+        display_name: name.as_deref(),
+        active: edit.active,
+        guests: edit.guests,
+        directories: directories.as_deref(),
+    };
     store.update_tenant(&id, change, micros(now)).await?;
     get(store, admin, id.as_str()).await
 }

@@ -101,6 +101,7 @@ pub async fn create(
         subject: None,
         display_name: None,
         directory: None,
+        guest: false,
         created_at: micros(now),
         updated_at: micros(now),
     };

@@ -24,6 +24,8 @@ pub(super) struct Order {
     display_name: Option<String>,
     #[serde(default)]
     entra_tenant_ids: Vec<Uuid>,
+    /// Absent: yes.
+    guests: Option<bool>,
 }
 
 /// What is to change.
@@ -32,6 +34,7 @@ pub(super) struct Order {
 pub(super) struct Change {
     display_name: Option<String>,
     entra_tenant_ids: Option<Vec<Uuid>>,
+    guests: Option<bool>,
     state: Option<StateName>,
 }
 
@@ -67,9 +70,9 @@ pub(super) async fn list(
 }
 
 pub(super) async fn create(app: App, admin: Admin, Body(order): Body<Order>) -> Result<Response, Problem> {
-    let Order { tenant_id, display_name, entra_tenant_ids } = order;
-    let order =
-        TenantOrder { display_name: display_name.unwrap_or_else(|| tenant_id.clone()), tenant_id, entra_tenant_ids };
+    let Order { tenant_id, display_name, entra_tenant_ids, guests } = order;
+    let (display_name, guests) = (display_name.unwrap_or_else(|| tenant_id.clone()), guests.unwrap_or(true));
+    let order = TenantOrder { tenant_id, display_name, entra_tenant_ids, guests };
     let view = tenants::create(&app.store, &admin, order, now()).await?;
     app.changed().await?;
     let location = [(LOCATION, format!("/api/v1/admin/tenants/{}", view.tenant_id))];
@@ -82,9 +85,9 @@ pub(super) async fn read(app: App, admin: Admin, Named(id): Named) -> Result<Jso
 
 pub(super) async fn patch(app: App, admin: Admin, Named(id): Named, body: Unread) -> Result<Json<TenantView>, Problem> {
     tenants::get(&app.store, &admin, &id).await.map_err(missing)?;
-    let Change { display_name, entra_tenant_ids, state } = body.read().await?;
+    let Change { display_name, entra_tenant_ids, guests, state } = body.read().await?;
     let active = state.map(|state| state == StateName::Active);
-    let edit = TenantEdit { display_name, entra_tenant_ids, active };
+    let edit = TenantEdit { display_name, entra_tenant_ids, guests, active };
     let view = tenants::edit(&app.store, &admin, &id, edit, now()).await.map_err(missing)?;
     app.changed().await?;
     Ok(Json(view))

@@ -19,6 +19,7 @@ impl App {
             username: &person.username,
             display_name: person.display_name.as_deref(),
             directory: person.directory,
+            guest: person.guest,
             role,
         };
         self.grants.account_for(&tenant, &known, now).await
@@ -38,11 +39,6 @@ impl App {
             return self.account_of(person, role, now).await;
         }
         account
-    }
-
-    /// Whose `person` is, where the settings say so: that of a provider without directories.
-    pub fn tenant_in_settings(&self, person: &idp::Person) -> Option<&TenantId> {
-        person.directory.is_none().then_some(&self.settings.oidc.tenant)
     }
 
     /// Whose `person` is; `access_denied` when no tenant names their directory.

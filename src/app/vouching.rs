@@ -1,10 +1,13 @@
 //! Whether identity providers still vouch for the people behind sessions, and what follows. Only a provider's plain word ends a
 //! session: one that cannot be reached, or that refuses the gateway's own credential, says nothing about anybody.
 
+mod making_up;
+
 use std::time::Duration;
 
 use time::OffsetDateTime;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use super::App;
 use crate::grants::{ALONE, End, EndReason, Ids, Login, LoginState, OauthCode, Refusal};
@@ -20,6 +23,8 @@ const SOON: Duration = Duration::from_secs(30);
 const LATEST: Duration = Duration::from_mins(15);
 /// How long somebody who refreshes waits for the provider.
 const PATIENCE: Duration = Duration::from_secs(8);
+/// A provider's tokens, as they are sealed.
+type Kept = Zeroizing<Vec<u8>>;
 /// What Entra says of an account that an administrator disabled.
 const DISABLED: &str = "AADSTS50057";
 
@@ -49,29 +54,43 @@ impl App {
         let due = self.grants.logins_due(name, AT_ONCE, begun).await?;
         // It goes on while a batch is full and something comes of it: what fails is due again later, behind the others.
         let (full, mut heard) = (due.len() >= usize::from(AT_ONCE), due.is_empty());
+        let mut lost = None;
         for login in due {
             let id = login.id;
-            // Those that it was not asked about are due as before.
+            // Those that it was not asked about are due as before; nobody is asked about whose answer could not be written.
+            if lost.is_some() {
+                self.make_up(login, None);
+                continue;
+            }
             if away() || now() - begun > ALONE / 2 {
                 heard = false;
-                self.grants.ask_login_after(&login.tenant, id, begun).await?;
+                self.give_back(login).await;
                 continue;
             }
             match self.asking(login).await {
                 Ok(said) => heard |= said,
+                Err(refusal) if refusal.is_of_database() => lost = Some(refusal),
                 Err(refusal) => {
                     heard = true;
                     tracing::info!(login = %id, reason = refusal.reason, detail = refusal.detail, "sessions ended");
                 }
             }
         }
-        Ok(full && heard)
+        lost.map_or(Ok(full && heard), Err)
     }
 
-    /// Asks, on its own: what a provider gives in place of the old tokens is kept even if nobody waits any longer.
+    /// Asks, on its own: what a provider gives in place of the old tokens is kept even if nobody waits any longer, and what the
+    /// database did not take is made up for.
     async fn asking(&self, login: Login) -> Result<bool, Refusal> {
         let (app, id) = (self.clone(), login.id);
-        let asking = self.tasks.spawn(async move { Box::pin(app.ask_again(login, now())).await });
+        let asking = self.tasks.spawn(async move {
+            let mut unkept = None;
+            let heard = Box::pin(app.ask_again(&login, &mut unkept, now())).await;
+            if heard.as_ref().is_err_and(Refusal::is_of_database) {
+                app.make_up(login, unkept);
+            }
+            heard
+        });
         asking.await.unwrap_or_else(|error| {
             tracing::error!(login = %id, "asking a provider failed; this is a bug of the gateway: {error}");
             Ok(false)
@@ -85,8 +104,9 @@ impl App {
         if names.iter().any(|provider| refused(provider.name)) { Status::Degraded } else { Status::Ok }
     }
 
-    /// Whether the provider could be asked; the refusal when it does not vouch.
-    async fn ask_again(&self, login: Login, now: OffsetDateTime) -> Result<bool, Refusal> {
+    /// Whether the provider could be asked; the refusal when it does not vouch. `unkept` are new tokens as long as they are not
+    /// stored.
+    async fn ask_again(&self, login: &Login, unkept: &mut Option<Kept>, now: OffsetDateTime) -> Result<bool, Refusal> {
         let (Some(provider), Some(tokens)) = (self.providers.get(&login.provider), &login.tokens) else {
             return Ok(true);
         };
@@ -100,15 +120,22 @@ impl App {
             }
         };
         match provider.recheck(&tokens, now).await {
-            Ok(vouched) => self.vouched(&login, vouched, now).await,
-            Err(error) => self.not_vouched(&login, error, now).await,
+            Ok(vouched) => self.vouched(login, vouched, unkept, now).await,
+            Err(error) => self.not_vouched(login, error, now).await,
         }
     }
 
-    async fn vouched(&self, login: &Login, vouched: Rechecked, now: OffsetDateTime) -> Result<bool, Refusal> {
-        let tokens = zeroize::Zeroizing::new(serde_json::to_vec(&vouched.tokens).unwrap_or_default());
+    async fn vouched(
+        &self,
+        login: &Login,
+        vouched: Rechecked,
+        unkept: &mut Option<Kept>,
+        now: OffsetDateTime,
+    ) -> Result<bool, Refusal> {
+        let tokens = unkept.insert(Zeroizing::new(serde_json::to_vec(&vouched.tokens).unwrap_or_default()));
         // First of all: the old ones may be of no use any more, whatever follows.
-        self.grants.login_renewed(&login.tenant, login.id, &tokens).await?;
+        self.grants.login_renewed(&login.tenant, login.id, tokens).await?;
+        *unkept = None;
         match vouched.person {
             Ok(Some(person)) => self.stands(login, &person, now).await?,
             Ok(None) => {}
@@ -174,7 +201,7 @@ impl App {
         claims: Option<&str>,
         now: OffsetDateTime,
     ) -> Result<Refusal, Refusal> {
-        let all = matches!(detail, "disabled" | "no_role" | "refused" | "other_tenant" | "unknown_directory");
+        let all = matches!(detail, "disabled" | "no_role" | "refused" | "other_tenant" | "unknown_directory" | "guest");
         let which = if all { Ids::User(login.user) } else { Ids::Login(login.id) };
         // Keys are no sessions, and what a provider says of a person holds for them too.
         if matches!(detail, "disabled" | "no_role" | "refused") {

@@ -14,7 +14,7 @@ use url::Url;
 
 use super::failure::Failure;
 use super::http::{Answer, Http, Request};
-use crate::config::DotEnv;
+use crate::config::{DotEnv, is_loopback};
 use crate::secret::Secret;
 use crate::serve::AccessFile;
 
@@ -248,16 +248,6 @@ fn parse_base(text: &str) -> anyhow::Result<Url> {
     Ok(url)
 }
 
-/// Whether an address is one of this machine alone.
-pub(super) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        None => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,13 +266,6 @@ mod tests {
             let error = parse_base(text).unwrap_err().downcast::<Failure>().unwrap();
             assert_eq!(error.exit, 2, "{text}");
             assert!(!error.what.contains("pw"), "{}", error.what);
-        }
-    }
-
-    #[test]
-    fn only_loopback_is_safe_without_encryption() {
-        for (text, safe) in [("http://localhost:1", true), ("http://[::1]", true), ("http://10.0.0.1", false)] {
-            assert_eq!(is_loopback(&Url::parse(text).unwrap()), safe, "{text}");
         }
     }
 }

@@ -36,6 +36,9 @@ enum Action {
         /// Directory of Entra whose people are the tenant's; may be given several times
         #[arg(long = "directory", value_name = "GUID", value_parser = directory)]
         directories: Vec<String>,
+        /// Refuse guests of these directories, who are at home in another
+        #[arg(long)]
+        no_guests: bool,
     },
     /// List the tenants
     #[command(after_help = "Examples:\n  mcp-gateway tenants list\n  mcp-gateway tenants list --json")]
@@ -49,7 +52,8 @@ enum Action {
     /// Change a tenant; --resume lets a suspended one in again
     #[command(after_help = "Examples:\n  mcp-gateway tenants edit acme --name 'Acme plc'\n  \
                       mcp-gateway tenants edit acme --directory 11111111-1111-4111-8111-111111111111\n  \
-                      mcp-gateway tenants edit acme --no-directories\n  mcp-gateway tenants edit acme --resume")]
+                      mcp-gateway tenants edit acme --no-directories\n  mcp-gateway tenants edit acme --no-guests\n  \
+                      mcp-gateway tenants edit acme --resume")]
     Edit {
         /// Which tenant
         id: String,
@@ -62,6 +66,12 @@ enum Action {
         /// Take every directory away
         #[arg(long, conflicts_with = "directories")]
         no_directories: bool,
+        /// Let guests of its directories in, who are at home in another
+        #[arg(long)]
+        guests: bool,
+        /// Refuse them
+        #[arg(long, conflicts_with = "guests")]
+        no_guests: bool,
         /// Let the people, keys, tokens and clients of a suspended tenant in again
         #[arg(long)]
         resume: bool,
@@ -103,8 +113,8 @@ const WHAT: (&str, &str) = ("tenant", "tenants list");
 /// Carries out `tenants …`.
 pub async fn run(tenants: Tenants, gateway: &Gateway, screen: Screen) -> anyhow::Result<Verdict> {
     match tenants.action {
-        Action::Add { id, name, directories } => {
-            let mut body = json!({ "tenant_id": id, "entra_tenant_ids": directories });
+        Action::Add { id, name, directories, no_guests } => {
+            let mut body = json!({ "tenant_id": id, "entra_tenant_ids": directories, "guests": !no_guests });
             if let Some(name) = name {
                 body["display_name"] = name.into();
             }
@@ -120,7 +130,7 @@ pub async fn run(tenants: Tenants, gateway: &Gateway, screen: Screen) -> anyhow:
             let view = call(gateway, Method::GET, &id, None).await?;
             screen.show(&view, || lines(&view))?;
         }
-        Action::Edit { id, name, directories, no_directories, resume } => {
+        Action::Edit { id, name, directories, no_directories, guests, no_guests, resume } => {
             let mut body = json!({});
             if let Some(name) = name {
                 body["display_name"] = name.into();
@@ -128,11 +138,15 @@ pub async fn run(tenants: Tenants, gateway: &Gateway, screen: Screen) -> anyhow:
             if no_directories || !directories.is_empty() {
                 body["entra_tenant_ids"] = directories.into();
             }
+            if guests || no_guests {
+                body["guests"] = guests.into();
+            }
             if resume {
                 body["state"] = "active".into();
             }
             if body == json!({}) {
-                let text = "nothing is to change: give --name, --directory, --no-directories or --resume";
+                let text = "nothing is to change: give --name, --directory, --no-directories, --guests, --no-guests or \
+                            --resume";
                 return Err(Failure::usage(text).into());
             }
             let view = call(gateway, Method::PATCH, &id, Some(&body)).await?;
@@ -205,8 +219,9 @@ fn lines(tenant: &Value) -> String {
         none if none.is_empty() => "none".to_owned(),
         some => some,
     };
+    let guests = if tenant["guests"] == false { "refused" } else { "let in" };
     format!(
-        "name: {}\nstate: {}\ndirectories: {directories}\ncreated: {}\n",
+        "name: {}\nstate: {}\ndirectories: {directories}\nguests: {guests}\ncreated: {}\n",
         text_at(tenant, "/display_name"),
         text_at(tenant, "/state"),
         text_at(tenant, "/created_at")

@@ -5,8 +5,8 @@ use ipnet::IpNet;
 use super::parse;
 use crate::secret::Secret;
 
-/// Fewest bytes of a registration token.
-const SHORTEST_TOKEN: usize = 16;
+/// Fewest bytes of a token that an operator makes up.
+pub(super) const SHORTEST_TOKEN: usize = 16;
 
 /// Schemes that a browser acts on itself; nothing is ever sent there, and nobody can allow it.
 pub const BROWSER_SCHEMES: [&str; 12] = [

@@ -16,7 +16,7 @@ pub use clients::{BROWSER_SCHEMES, Clients, PrivateHost, Registration, is_scheme
 pub use effective::{Effective, Origin, effective};
 pub use environment::{DotEnv, Unknown, check_names};
 pub use identity::{AllowedTenant, Azure, AzureTenant, Oidc};
-pub use parse::{is_guarded, life};
+pub use parse::{is_guarded, is_loopback, life};
 pub use sections::{Access, Data, Limits, Listen, Log, LogFormat, Metrics, Pools};
 pub use sign_in::SignIn;
 
@@ -121,6 +121,7 @@ impl Settings {
             wrong.push("MREG_MASTER_KEY and MREG_MASTER_KEY_FILE exclude each other: give one".to_owned());
         }
         self.clients.check(&mut wrong);
+        self.metrics.check(&mut wrong);
         if self.pools.min_pool_size > self.pools.max_pool_size {
             wrong.push(format!(
                 "MREG_FASTMCP_MIN_POOL_SIZE ({}) is above MREG_FASTMCP_MAX_POOL_SIZE ({})",

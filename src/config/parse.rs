@@ -198,12 +198,20 @@ pub(super) fn endpoint(text: &str) -> Result<url::Url, String> {
 
 /// Whether nobody can read on the way what is sent there: `https`, or a loopback address.
 pub fn is_guarded(url: &url::Url) -> bool {
-    match (url.scheme(), url.host()) {
-        ("https", Some(_)) => true,
-        ("http", Some(url::Host::Domain(name))) => name == "localhost",
-        ("http", Some(url::Host::Ipv4(address))) => address.is_loopback(),
-        ("http", Some(url::Host::Ipv6(address))) => address.is_loopback(),
+    match url.scheme() {
+        "https" => url.has_host(),
+        "http" => is_loopback(url),
         _ => false,
+    }
+}
+
+/// Whether a URL names this machine and no other.
+pub fn is_loopback(url: &url::Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     }
 }
 
@@ -283,5 +291,20 @@ mod tests {
         assert_eq!(origin("chrome-extension://abcd").as_deref(), Ok("chrome-extension://abcd"));
         assert!(origin("https://a@b").is_err() && origin("null").is_err());
         assert!(origin("https://a/path").is_err() && origin("data:text/plain,x").is_err());
+    }
+
+    #[test]
+    fn only_loopback_is_safe_without_encryption() {
+        for (text, safe) in [
+            ("http://localhost:1", true),
+            ("http://[::1]", true),
+            ("http://127.9.9.9", true),
+            ("http://10.0.0.1", false),
+            ("http://localhost.example", false),
+            ("https://10.0.0.1", true),
+            ("ftp://localhost", false),
+        ] {
+            assert_eq!(is_guarded(&url::Url::parse(text).unwrap()), safe, "{text}");
+        }
     }
 }

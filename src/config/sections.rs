@@ -8,6 +8,7 @@ use clap::builder::BoolishValueParser;
 use ipnet::IpNet;
 use url::Url;
 
+use super::clients::SHORTEST_TOKEN;
 use super::parse;
 use crate::secret::Secret;
 
@@ -212,7 +213,19 @@ pub struct Metrics {
     /// Serve /metrics; 404 when off
     #[arg(id = "metrics_enabled", long = "metrics", env = "MREG_FASTMCP_ENABLE_PROMETHEUS_METRICS", default_value = "true", value_name = "BOOL", action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub enabled: bool,
+    /// Token that reading /metrics takes, besides the key of an administrator, where the gateway is not this machine's alone
+    #[arg(id = "metrics_token", long = "metrics-token", env = "MREG_METRICS_TOKEN", value_name = "TOKEN", hide_env_values = true, value_parser = parse::secret)]
+    pub token: Option<Secret>,
     /// Most label sets of one metric; more are counted under `other`
     #[arg(id = "metrics_max_series", long = "metrics-max-series", env = "MREG_METRICS_MAX_SERIES", default_value_t = 2000, value_name = "COUNT", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
     pub max_series: usize,
+}
+
+impl Metrics {
+    /// Adds what would be no protection.
+    pub(super) fn check(&self, wrong: &mut Vec<String>) {
+        if self.token.as_ref().is_some_and(|token| token.expose().len() < SHORTEST_TOKEN) {
+            wrong.push(format!("MREG_METRICS_TOKEN can be guessed: give at least {SHORTEST_TOKEN} bytes"));
+        }
+    }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::{BadScope, Ended};
 use crate::store::StoreError;
 
+/// The word for a database that does not do as it is told now.
+const DATABASE: &str = "database";
 /// The parameter and the claim by which a request says more exactly what it is for (RFC 9396 section 2).
 pub const DETAILS: &str = "authorization_details";
 
@@ -93,6 +95,11 @@ impl Refusal {
         Self::new(OauthCode::InvalidAuthorizationDetails, DETAILS, text)
     }
 
+    /// Whether only the database stood in the way, and another try may succeed.
+    pub fn is_of_database(&self) -> bool {
+        self.reason == DATABASE
+    }
+
     /// The same, with what our logs may know.
     #[must_use]
     pub fn because(self, detail: impl Into<String>) -> Self {
@@ -118,7 +125,7 @@ impl From<StoreError> for Refusal {
                 retry_after: Some(Duration::from_secs(1)),
                 ..Self::new(
                     OauthCode::TemporarilyUnavailable,
-                    "database",
+                    DATABASE,
                     "the gateway cannot read its database now; try again in a moment",
                 )
             },

@@ -27,6 +27,8 @@ pub struct Person<'a> {
     pub display_name: Option<&'a str>,
     /// The directory at Entra; none leaves what is known of it.
     pub directory: Option<Uuid>,
+    /// Whether it is a guest there, at home in another directory.
+    pub guest: bool,
     /// What the provider's roles or groups give.
     pub role: Role,
 }
@@ -82,11 +84,15 @@ impl Grants {
         }
     }
 
-    /// Fails unless people of the tenant may come in.
-    async fn open_tenant(&self, tenant: &TenantId) -> Result<(), Refusal> {
-        match self.0.store.is_active_tenant(tenant).await? {
-            Some(true) => Ok(()),
-            Some(false) => {
+    /// Fails unless people of the tenant may come in, or guests of its directories.
+    async fn open_tenant(&self, tenant: &TenantId, guest: bool) -> Result<(), Refusal> {
+        match self.0.store.lets_in(tenant).await? {
+            Some((true, guests)) if guests || !guest => Ok(()),
+            Some((true, _)) => {
+                let text = "the account that you chose is a guest of the organisation, and this gateway lets its own people in only";
+                Err(Refusal::new(OauthCode::AccessDenied, "guest", text))
+            }
+            Some((false, _)) => {
                 let text = "your organisation is suspended at this gateway";
                 Err(Refusal::new(OauthCode::AccessDenied, "suspended", text))
             }
@@ -99,7 +105,7 @@ impl Grants {
     }
 
     /// The account of `person` in `tenant`; made at the first sign-in, brought up to date at others. `access_denied` when it is
-    /// disabled, or belongs to another tenant, or the tenant is suspended.
+    /// disabled, or belongs to another tenant, or the tenant is suspended or takes no guests.
     pub async fn account_for(
         &self,
         tenant: &TenantId,
@@ -107,7 +113,7 @@ impl Grants {
         now: OffsetDateTime,
     ) -> Result<Account, Refusal> {
         let store = &self.0.store;
-        self.open_tenant(tenant).await?;
+        self.open_tenant(tenant, person.guest).await?;
         for attempt in 0..TRIES {
             if let Some(row) = store.user_of_subject(person.issuer, person.subject).await? {
                 return self.known(tenant, row, person, now).await;
@@ -123,6 +129,7 @@ impl Grants {
                 subject: Some(person.subject.to_owned()),
                 display_name: display_name(person),
                 directory: person.directory(),
+                guest: person.guest,
                 created_at: micros(now),
                 updated_at: micros(now),
             };
@@ -178,9 +185,14 @@ impl Grants {
         }
         let (display_name, directory, role) =
             (display_name(person), person.directory().or(row.directory.clone()), person.role_in(tenant).as_str());
-        if row.role != role || row.display_name != display_name || row.directory != directory {
+        if row.role != role
+            || row.display_name != display_name
+            || row.directory != directory
+            || row.guest != person.guest
+        {
             let before = std::mem::replace(&mut row.role, role.to_owned());
-            (row.display_name, row.directory, row.updated_at) = (display_name, directory, micros(now));
+            (row.display_name, row.directory, row.guest) = (display_name, directory, person.guest);
+            row.updated_at = micros(now);
             if !self.0.store.update_person(tenant, &row).await? {
                 let (username, given) = (&row.username, role);
                 tracing::warn!(

@@ -73,6 +73,7 @@ pub async fn create(
         subject: None,
         display_name: None,
         directory: None,
+        guest: false,
         role: role.as_str().to_owned(),
         state: "active".to_owned(),
         created_at: micros(now),

@@ -10,6 +10,7 @@ use url::{Position, Url};
 
 use super::scope::{Scope, ScopeSet};
 use crate::access::Opening;
+use crate::config::is_loopback;
 use crate::id::Slug;
 
 /// Where metadata of resources begins (RFC 9728 section 3).
@@ -158,15 +159,6 @@ pub fn other_loopback(issuer: &Issuer, host: &str) -> bool {
     };
     let port = |url: &Url| url.port_or_known_default();
     is_loopback(&own) && is_loopback(&asked) && own.host() != asked.host() && port(&own) == port(&asked)
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        None => false,
-    }
 }
 
 #[cfg(test)]

@@ -258,8 +258,11 @@ impl Entra {
     }
 }
 
-/// Whether the person is at home in another directory: Entra says so (`acct`), or names another one (`idp`).
+/// Whether the person is a guest: Entra says so (`acct`, an optional claim), or else names another directory as their home (`idp`).
+/// Who is of another directory and a member here all the same has both, and is none.
 fn is_guest(claims: &Claims, directory: Uuid) -> bool {
-    let marked = claims.value("acct").is_some_and(|acct| acct.as_u64() == Some(1) || acct.as_str() == Some("1"));
-    marked || claims.text("idp").is_some_and(|home| !home.to_ascii_lowercase().contains(&directory.to_string()))
+    if let Some(acct) = claims.value("acct") {
+        return acct.as_u64() == Some(1) || acct.as_str() == Some("1");
+    }
+    claims.text("idp").is_some_and(|home| !home.to_ascii_lowercase().contains(&directory.to_string()))
 }

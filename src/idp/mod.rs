@@ -155,7 +155,7 @@ pub struct Person {
     pub display_name: Option<String>,
     /// The role; none is given to who is not let in.
     pub role: Option<Role>,
-    /// Whether the person is at home in another directory.
+    /// Whether the person is a guest of the directory, at home in another.
     pub guest: bool,
     /// Whether it is an application on its own and no person.
     pub app_only: bool,

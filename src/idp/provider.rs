@@ -123,8 +123,8 @@ impl Provider {
         let token = given.id_token.as_ref().ok_or_else(|| {
             IdpError::configuration("the identity provider gave no ID token: it is asked for with the scope `openid`")
         })?;
-        let person = inner.person(&about.value, token, Some(nonce), given.refresh_token.as_ref(), now).await?;
-        let refresh = given.refresh_token.clone();
+        let mut refresh = given.refresh_token.clone();
+        let person = inner.person(&about.value, token, Some(nonce), refresh.as_mut(), now).await?;
         let tokens = refresh.map(|refresh| inner.tokens_of(given, refresh, &person.subject, now));
         Ok(SignedIn { person, tokens })
     }
@@ -137,9 +137,9 @@ impl Provider {
         let given = inner.refresh(&about.value, &tokens.refresh, &inner.scopes(), now).await?;
         let id_token = given.id_token.clone();
         let refresh = given.refresh_token.clone().unwrap_or_else(|| tokens.refresh.clone());
-        let tokens = inner.tokens_of(given, refresh, &tokens.subject, now);
+        let mut tokens = inner.tokens_of(given, refresh, &tokens.subject, now);
         let person = match &id_token {
-            Some(token) => inner.person_again(&about.value, token, &tokens, now).await.map(Some),
+            Some(token) => inner.person_again(&about.value, token, &mut tokens, now).await.map(Some),
             None => Ok(None),
         };
         Ok(Rechecked { tokens, person })
@@ -232,13 +232,14 @@ impl Inner {
         }
     }
 
-    /// Who an ID token is about. At a refresh there is no nonce (OpenID Connect Core 1.0 section 12.2).
+    /// Who an ID token is about. At a refresh there is no nonce (OpenID Connect Core 1.0 section 12.2). If a refresh token has to
+    /// be used for it, the one that came of that takes its place, whatever became of the rest.
     async fn person(
         &self,
         about: &Discovery,
         token: &Secret,
         nonce: Option<&Secret>,
-        refresh: Option<&Secret>,
+        refresh: Option<&mut Secret>,
         now: OffsetDateTime,
     ) -> Result<Person, IdpError> {
         let token = Unverified::read_from_provider(token.expose())?;
@@ -266,10 +267,10 @@ impl Inner {
         &self,
         about: &Discovery,
         id_token: &Secret,
-        tokens: &ProviderTokens,
+        tokens: &mut ProviderTokens,
         now: OffsetDateTime,
     ) -> Result<Person, IdpError> {
-        let person = self.person(about, id_token, None, Some(&tokens.refresh), now).await?;
+        let person = self.person(about, id_token, None, Some(&mut tokens.refresh), now).await?;
         if person.subject != tokens.subject {
             return Err(IdpError::forged("the identity provider answered a refresh with somebody else's identity"));
         }
@@ -308,7 +309,7 @@ impl Inner {
         about: &Discovery,
         entra: &Entra,
         known: Known,
-        refresh: Option<&Secret>,
+        refresh: Option<&mut Secret>,
         now: OffsetDateTime,
     ) -> Result<Person, IdpError> {
         if !known.groups_missing {
@@ -318,6 +319,9 @@ impl Inner {
             IdpError::configuration("the person's groups cannot be asked for: Entra gave no refresh token")
         })?;
         let given = self.refresh(about, refresh, graph::SCOPE, now).await?;
+        if let Some(next) = given.refresh_token {
+            *refresh = next;
+        }
         let access =
             given.access_token.ok_or_else(|| IdpError::temporary("Entra gave no token for Microsoft Graph"))?;
         let groups = graph::groups(&self.http, &entra.graph, &access, now).await?;

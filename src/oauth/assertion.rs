@@ -84,6 +84,7 @@ async fn introduced(
         username: &who.username,
         display_name: who.display_name.as_deref(),
         directory: None,
+        guest: false,
         role,
     };
     let account = app.grants.account_for(tenant, &person, now).await.map_err(|refusal| match refusal.code {

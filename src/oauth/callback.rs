@@ -119,10 +119,8 @@ async fn back(
         Err(error) => return Err(refused(visitor, under, &trail, name, &error, ("provider", None))),
     };
     if !is_anew(under.request.prompt, signed_in.person.authenticated_at, now()) {
-        // No account was looked for, and whose a directory is only the database says.
-        let tenant = visitor.app.tenant_in_settings(&signed_in.person);
-        trail.is_by(tenant, &signed_in.person.username);
-        trail.failed("provider", "the person did not sign in anew", label(tenant), "not_anew", None);
+        let tenant = is_by(visitor, &trail, &signed_in.person).await;
+        trail.failed("provider", "the person did not sign in anew", label(tenant.as_ref()), "not_anew", None);
         let text = "The program asks that you sign in anew, and you were signed in already.";
         let back = way_back(visitor, under);
         return Err(Failure::bad("You are not signed in", text).with_back(back.as_ref(), "login_required", text));

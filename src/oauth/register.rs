@@ -4,7 +4,7 @@
 use axum::extract::Request;
 use axum::response::{IntoResponse, Json, Response};
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::answer::{UNKEPT, after, error};
@@ -14,6 +14,7 @@ use crate::grants::dynamic::{LARGEST_BODY, RegisterError};
 use crate::store::now;
 use crate::web::Source;
 use crate::web::body::{self, BodyProblem};
+use crate::web::caller::bearer;
 
 /// `POST /oauth/register`.
 pub(super) async fn register(app: App, Source(source): Source, request: Request) -> Response {
@@ -27,6 +28,7 @@ pub(super) async fn register(app: App, Source(source): Source, request: Request)
             return error(status, "invalid_client_metadata", text);
         }
     };
+    // The initial access token (RFC 7591 section 3), if one is shown.
     match app.clients.dynamic().register(&body, bearer(&parts.headers), source, now()) {
         Ok(registered) => {
             preludes.registered(source, registered.client_id(), registered.client_name(), now());
@@ -51,12 +53,6 @@ async fn read(headers: &HeaderMap, body: axum::body::Body) -> Result<Bytes, (Sta
         BodyProblem::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the registration is larger than 16384 bytes"),
         _ => (StatusCode::BAD_REQUEST, "the registration did not arrive whole"),
     })
-}
-
-/// The initial access token (RFC 7591 section 3), if one is shown.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 fn refuse(refused: &RegisterError) -> Response {

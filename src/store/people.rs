@@ -38,17 +38,18 @@ impl Store {
         Ok(())
     }
 
-    /// Writes role, display name and directory that a provider gives; says whether the role was written. The last who can
+    /// Writes role, display name, directory and whether it is a guest there, as a provider gives them; says whether the role was written. The last who can
     /// administer the gateway keeps the role, or nobody could give it to anybody again. `Missing` when the tenant has no such
     /// account of that issuer and subject.
     pub async fn update_person(&self, tenant: &TenantId, row: &UserRow) -> Result<bool, StoreError> {
-        let rest = "UPDATE users SET display_name = $1, directory = $2, updated_at = $3
-            WHERE tenant_id = $4 AND id = $5 AND issuer = $6 AND subject = $7";
+        let rest = "UPDATE users SET display_name = $1, directory = $2, guest = $3, updated_at = $4
+            WHERE tenant_id = $5 AND id = $6 AND issuer = $7 AND subject = $8";
         let role = "UPDATE users SET role = $1 WHERE tenant_id = $2 AND id = $3";
         let written = on!(change self, tx => {
             let done = sqlx::query(rest)
                 .bind(row.display_name.as_deref())
                 .bind(row.directory.as_deref())
+                .bind(row.guest)
                 .bind(row.updated_at)
                 .bind(tenant.as_str())
                 .bind(row.id)

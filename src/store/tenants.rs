@@ -17,6 +17,8 @@ pub struct Tenant {
     pub display_name: String,
     /// Whether its people, keys, tokens and clients come in.
     pub active: bool,
+    /// Whether guests of its directories come in too.
+    pub guests: bool,
     /// The directories of Entra whose people are its own, in their order.
     pub directories: Vec<Uuid>,
     /// When it was made.
@@ -32,6 +34,8 @@ pub struct TenantChange<'a> {
     pub display_name: Option<&'a str>,
     /// Whether it is active from now on.
     pub active: Option<bool>,
+    /// Whether guests come in from now on.
+    pub guests: Option<bool>,
     /// All its directories from now on.
     pub directories: Option<&'a [Uuid]>,
 }
@@ -49,13 +53,14 @@ row! {
     }
 }
 
-type Row = (String, String, String, i64, i64);
+type Row = (String, String, String, bool, i64, i64);
 
-fn read((id, display_name, state, created_at, updated_at): Row) -> Result<Tenant, StoreError> {
+fn read((id, display_name, state, guests, created_at, updated_at): Row) -> Result<Tenant, StoreError> {
     Ok(Tenant {
         id: tenant_of(&id)?,
         display_name,
         active: state == "active",
+        guests,
         directories: Vec::new(),
         created_at: at(created_at),
         updated_at: at(updated_at),
@@ -65,8 +70,7 @@ fn read((id, display_name, state, created_at, updated_at): Row) -> Result<Tenant
 impl Store {
     /// Up to `limit` tenants by id, those after `after`.
     pub async fn tenants(&self, after: &str, limit: i64) -> Result<Vec<Tenant>, StoreError> {
-        let text =
-            "SELECT id, display_name, state, created_at, updated_at FROM tenants WHERE id > $1 ORDER BY id LIMIT $2";
+        let text = "SELECT id, display_name, state, guests, created_at, updated_at FROM tenants WHERE id > $1 ORDER BY id LIMIT $2";
         let rows: Vec<Row> = on!(read self, db => sqlx::query_as(text).bind(after).bind(limit).fetch_all(db).await?);
         let mut tenants = rows.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
         if let Some(last) = tenants.last().map(|tenant| tenant.id.clone()) {
@@ -81,7 +85,7 @@ impl Store {
 
     /// The tenant of that id.
     pub async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
-        let text = "SELECT id, display_name, state, created_at, updated_at FROM tenants WHERE id = $1";
+        let text = "SELECT id, display_name, state, guests, created_at, updated_at FROM tenants WHERE id = $1";
         let row: Option<Row> = on!(read self, db => sqlx::query_as(text).bind(id.as_str()).fetch_optional(db).await?);
         let Some(mut tenant) = row.map(read).transpose()? else { return Ok(None) };
         tenant.directories = self.directories_of(id).await?;
@@ -90,16 +94,21 @@ impl Store {
 
     /// Whether the tenant's people may come in; none when there is no such tenant.
     pub async fn is_active_tenant(&self, id: &TenantId) -> Result<Option<bool>, StoreError> {
-        let text = "SELECT state FROM tenants WHERE id = $1";
-        let state: Option<String> =
-            on!(read self, db => sqlx::query_scalar(text).bind(id.as_str()).fetch_optional(db).await?);
-        Ok(state.map(|state| state == "active"))
+        Ok(self.lets_in(id).await?.map(|(active, _)| active))
+    }
+
+    /// The same, and whether guests may too.
+    pub async fn lets_in(&self, id: &TenantId) -> Result<Option<(bool, bool)>, StoreError> {
+        let text = "SELECT state, guests FROM tenants WHERE id = $1";
+        let row: Option<(String, bool)> =
+            on!(read self, db => sqlx::query_as(text).bind(id.as_str()).fetch_optional(db).await?);
+        Ok(row.map(|(state, guests)| (state == "active", guests)))
     }
 
     /// Makes a tenant without directories; `Taken` when there is one of that name.
     pub async fn add_tenant(&self, id: &str, display_name: &str) -> Result<TenantId, StoreError> {
         let tenant = TenantId::parse(id).map_err(|bad| StoreError::Corrupt(bad.to_string()))?;
-        self.insert_tenant(&tenant, display_name, &[], micros(now())).await?;
+        self.insert_tenant(&tenant, display_name, true, &[], micros(now())).await?;
         Ok(tenant)
     }
 
@@ -108,14 +117,15 @@ impl Store {
         &self,
         id: &TenantId,
         display_name: &str,
+        guests: bool,
         directories: &[Uuid],
         now: i64,
     ) -> Result<(), StoreError> {
-        let text = "INSERT INTO tenants (id, display_name, state, created_at, updated_at)
-            VALUES ($1, $2, 'active', $3, $3)";
+        let text = "INSERT INTO tenants (id, display_name, state, guests, created_at, updated_at)
+            VALUES ($1, $2, 'active', $3, $4, $4)";
         on!(change self, tx => {
             let admins: i64 = sqlx::query_scalar(ACTIVE_ADMINS).fetch_one(&mut *tx).await?;
-            sqlx::query(text).bind(id.as_str()).bind(display_name).bind(now).execute(&mut *tx).await?;
+            sqlx::query(text).bind(id.as_str()).bind(display_name).bind(guests).bind(now).execute(&mut *tx).await?;
             name_directories!(tx, id, directories);
             still_administered!(tx, admins);
         });
@@ -126,13 +136,14 @@ impl Store {
     /// could administer the gateway any more.
     pub async fn update_tenant(&self, id: &TenantId, change: TenantChange<'_>, now: i64) -> Result<(), StoreError> {
         let text = "UPDATE tenants SET display_name = COALESCE($1, display_name), state = COALESCE($2, state),
-            updated_at = $3 WHERE id = $4";
+            guests = COALESCE($3, guests), updated_at = $4 WHERE id = $5";
         let state = change.active.map(|active| if active { "active" } else { "suspended" });
         on!(change self, tx => {
             let admins: i64 = sqlx::query_scalar(ACTIVE_ADMINS).fetch_one(&mut *tx).await?;
             let done = sqlx::query(text)
                 .bind(change.display_name)
                 .bind(state)
+                .bind(change.guests)
                 .bind(now)
                 .bind(id.as_str())
                 .execute(&mut *tx)

@@ -31,6 +31,8 @@ row! {
         pub display_name: Option<String>,
         /// The person's directory at Entra, a GUID in lower case.
         pub directory: Option<String>,
+        /// Whether the person is a guest there, at home in another directory.
+        pub guest: bool,
         /// Microseconds since 1970.
         pub created_at: i64,
         /// Microseconds since 1970.
@@ -51,8 +53,8 @@ pub struct UserChange<'a> {
 
 pub(super) const INSERT_USER: &str =
     "INSERT INTO users (id, tenant_id, username, password_hash, role, state, issuer, subject,
-        display_name, directory, created_at, updated_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+        display_name, directory, guest, created_at, updated_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
 
 macro_rules! insert_user {
     ($tx:ident, $tenant:expr, $row:expr) => {
@@ -67,6 +69,7 @@ macro_rules! insert_user {
             .bind($row.subject.as_deref())
             .bind($row.display_name.as_deref())
             .bind($row.directory.as_deref())
+            .bind($row.guest)
             .bind($row.created_at)
             .bind($row.updated_at)
             .execute(&mut *$tx)

@@ -45,6 +45,11 @@ fn credential(headers: &HeaderMap) -> Result<(Scheme, &str), AuthError> {
     Ok((scheme, token.trim()))
 }
 
+/// The text that is shown by itself (RFC 6750), for what no account stands behind.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    credential(headers).ok().filter(|(scheme, _)| *scheme == Scheme::Bearer).map(|(_, shown)| shown)
+}
+
 /// Who sent a request with these headers to this resource. What kind of credential it is, its first characters say;
 /// one kind never stands in for another, and one that is bound to a key never for one that is not. `sent` is what a proof of the
 /// key must be of.

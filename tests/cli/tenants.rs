@@ -34,6 +34,11 @@ async fn a_tenant_comes_is_changed_suspended_and_goes() {
     assert_eq!(state().await, "active");
     let shown = gateway.run(&["tenants", "show", "acme"]).await.expect(0).out;
     assert!(shown.contains("Acme Ltd") && shown.contains("directories: none"), "{shown}");
+    assert!(shown.contains("guests: let in"), "{shown}");
+    for (flag, said) in [("--no-guests", "guests: refused"), ("--guests", "guests: let in")] {
+        let told = gateway.run(&["tenants", "edit", "acme", flag]).await.expect(0).out;
+        assert!(told.contains(said), "{flag}: {told}");
+    }
 
     let asked = gateway.run(&["tenants", "remove", "acme", "--purge"]).await.expect(1).err;
     assert!(asked.contains("1 accounts") && asked.contains("--confirm acme"), "{asked}");

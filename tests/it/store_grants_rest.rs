@@ -192,6 +192,7 @@ const ADA: Person<'static> = Person {
     username: "Grace@Example.com",
     display_name: Some("Grace Hopper\n"),
     directory: None,
+    guest: false,
     role: Role::User,
 };
 

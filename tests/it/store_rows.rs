@@ -37,6 +37,7 @@ fn user(tenant: &TenantId, name: &str, role: &str) -> UserRow {
         subject: None,
         display_name: None,
         directory: None,
+        guest: false,
         created_at: time,
         updated_at: time,
     }

@@ -22,6 +22,7 @@ fn person(directory: Uuid, role: Role) -> Person<'static> {
         username: "grace@example.com",
         display_name: None,
         directory: Some(directory),
+        guest: false,
         role,
     }
 }
@@ -60,7 +61,7 @@ on_both! {
         }
         assert_eq!(whose(FABRIKAM).await.as_ref(), Ok(&acme), "what was refused changed nothing");
         let new = TenantId::default_tenant();
-        assert!(matches!(store.insert_tenant(&new, "x", &[], 1).await, Err(StoreError::Taken)));
+        assert!(matches!(store.insert_tenant(&new, "x", true, &[], 1).await, Err(StoreError::Taken)));
     }
 }
 

@@ -51,6 +51,11 @@ on_both! {
         let made = world.call("POST /admin/tenants", order.clone()).await.expect(201);
         assert_eq!(made.header("location"), "/api/v1/admin/tenants/acme");
         assert_eq!(made.json()["entra_tenant_ids"], json!([FABRIKAM]));
+        assert_eq!(made.json()["guests"], true, "unless something else is said");
+        let closed = json!({"tenant_id": "closed", "guests": false});
+        assert_eq!(world.call("POST /admin/tenants", closed).await.expect(201).json()["guests"], false);
+        let told = world.call("PATCH /admin/tenants/closed", json!({"display_name": "Closed"})).await.expect(200);
+        assert_eq!(told.json()["guests"], false, "what is not named stays");
         assert_eq!(world.call("POST /admin/tenants", order).await.expect(409).json()["code"], "TAKEN");
         let held = json!({"tenant_id": "other", "entra_tenant_ids": [FABRIKAM]});
         let held = world.call("POST /admin/tenants", held).await.expect(409).json();
@@ -105,6 +110,8 @@ async fn a_tenants_administrator_sees_it_and_no_other() {
     assert_eq!(list["items"].as_array().unwrap().len(), 1, "{list}");
     assert_eq!(list["items"][0]["tenant_id"], "acme");
     world.with_key(&eve, "PATCH /admin/tenants/acme", json!({"display_name": "Acme!"})).await.expect(200);
+    let told = world.with_key(&eve, "PATCH /admin/tenants/acme", json!({"guests": false})).await.expect(200);
+    assert_eq!(told.json()["guests"], false);
     for change in [json!({"entra_tenant_ids": [FABRIKAM]}), json!({"state": "suspended"})] {
         world.with_key(&eve, "PATCH /admin/tenants/acme", change).await.expect(403);
     }

@@ -1,14 +1,16 @@
 //! The provider (Entra's stand-in) is asked again about people, and what comes back is not plain.
 
-use mcp_registry_gateway::grants::LoginState;
+use mcp_registry_gateway::grants::{LoginState, Refusal};
 use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::store::now;
 use serde_json::json;
 use sqlx::{Connection as _, Executor as _, SqliteConnection};
 use testkit::entra::{CONTOSO, Entra};
 use time::Duration;
+use uuid::Uuid;
 
 use crate::entra::{ALICE, BOB, CALLBACK, behind, signed_in};
+use crate::world::World;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refresh_token_that_is_good_once_is_kept_whatever_comes_with_it() {
@@ -76,20 +78,99 @@ async fn who_could_not_be_asked_about_is_due_soon_and_nobody_else_is_asked_about
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_guest_of_a_tenant_that_takes_none_any_longer_has_nothing_left() {
+    let Some(entra) = Entra::start(&[CALLBACK]).await.unwrap() else { return };
+    let (world, tenant) = (behind(&entra).await, TenantId::default_tenant());
+    let (refresh, login) = signed_in(&world, &entra, "erin@fabrikam.onmicrosoft.com").await;
+    let direct = entra.token("erin@fabrikam.onmicrosoft.com", json!({})).await.unwrap();
+    world.get("/api/v1/me", &direct).await.expect(200);
+    world.rest("PATCH", "/admin/tenants/default", json!({"guests": false})).await.expect(200);
+    world.get("/api/v1/me", &direct).await.expect(401);
+    assert_eq!(world.refresh(&refresh, &[]).await.error(), (400, "invalid_grant".to_owned()));
+    assert_eq!(world.app.grants.login(&tenant, login).await.unwrap().unwrap().state, LoginState::Dead);
+}
+
+/// The database of a gateway, in which a trigger stands in the way of a change.
+struct Broken(SqliteConnection);
+
+impl Broken {
+    async fn at(world: &World, trigger: &'static str) -> Self {
+        let file = world.app.settings.data.data_dir.join("gateway.sqlite");
+        let mut raw = SqliteConnection::connect(&format!("sqlite://{}", file.display())).await.unwrap();
+        raw.execute(trigger).await.unwrap();
+        Self(raw)
+    }
+
+    async fn mend(mut self) {
+        self.0.execute("DROP TRIGGER broken").await.unwrap();
+    }
+}
+
+const NO_END: &str =
+    "CREATE TRIGGER broken BEFORE UPDATE OF ended_at ON grants BEGIN SELECT RAISE(ABORT, 'broken'); END";
+const NO_TOKENS: &str =
+    "CREATE TRIGGER broken BEFORE UPDATE OF tokens ON logins BEGIN SELECT RAISE(ABORT, 'broken'); END";
+
+/// What comes of asking about a login, as soon as it is due: within seconds, and not when the last question is forgotten.
+async fn is_asked_about(world: &World, login: Uuid) -> Result<(), Refusal> {
+    let tenant = TenantId::default_tenant();
+    let asked = async {
+        loop {
+            world.app.vouch(&tenant, login, now()).await?;
+            let kept = world.app.grants.login(&tenant, login).await?.unwrap();
+            if now() - kept.checked_at < Duration::minutes(1) {
+                return Ok(());
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), asked).await.expect("it is due soon")
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_end_that_the_database_breaks_off_is_made_up_for() {
     let Some(entra) = Entra::start(&[CALLBACK]).await.unwrap() else { return };
     let (world, tenant) = (behind(&entra).await, TenantId::default_tenant());
     let (refresh, login) = signed_in(&world, &entra, BOB).await;
     let state = async || world.app.grants.login(&tenant, login).await.unwrap().unwrap().state;
-    let file = world.app.settings.data.data_dir.join("gateway.sqlite");
-    let mut raw = SqliteConnection::connect(&format!("sqlite://{}", file.display())).await.unwrap();
-    let broken = "CREATE TRIGGER broken BEFORE UPDATE OF ended_at ON grants BEGIN SELECT RAISE(ABORT, 'broken'); END";
-    raw.execute(broken).await.unwrap();
+    let broken = Broken::at(&world, NO_END).await;
     entra.post(&format!("/_sim/users/{BOB}/disable"), json!({})).await.unwrap();
     world.app.vouch(&tenant, login, now()).await.unwrap_err();
     assert_eq!(state().await, LoginState::Active, "sessions go on that nothing else would end");
-    raw.execute("DROP TRIGGER broken").await.unwrap();
-    let refused = world.app.vouch(&tenant, login, now() + Duration::minutes(6)).await.unwrap_err();
+    broken.mend().await;
+    let refused = is_asked_about(&world, login).await.unwrap_err();
     assert_eq!((refused.reason, state().await), ("disabled", LoginState::Dead));
     assert_eq!(world.refresh(&refresh, &[]).await.error(), (400, "invalid_grant".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_the_database_does_not_take_is_kept_until_it_does() {
+    let Some(entra) = Entra::start(&[CALLBACK]).await.unwrap() else { return };
+    let (world, tenant) = (behind(&entra).await, TenantId::default_tenant());
+    let (refresh, login) = signed_in(&world, &entra, BOB).await;
+    entra.post("/_sim/config", json!({"rotation": "strict"})).await.unwrap();
+    let broken = Broken::at(&world, NO_TOKENS).await;
+    let told = world.refresh(&refresh, &[]).await;
+    assert_eq!(told.error(), (503, "temporarily_unavailable".to_owned()));
+    broken.mend().await;
+    is_asked_about(&world, login).await.unwrap();
+    let kept = world.app.grants.login(&tenant, login).await.unwrap().unwrap();
+    assert_eq!((kept.state, kept.reason), (LoginState::Active, None), "the old token is good no more");
+    world.refresh(&refresh, &[]).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_not_asked_about_since_the_database_failed_is_due_as_before() {
+    let Some(entra) = Entra::start(&[CALLBACK]).await.unwrap() else { return };
+    let world = behind(&entra).await;
+    let logins = [signed_in(&world, &entra, ALICE).await.1, signed_in(&world, &entra, BOB).await.1];
+    let asked = async || entra.log("/token").await.unwrap().len();
+    let (before, broken) = (asked().await, Broken::at(&world, NO_TOKENS).await);
+    world.app.vouch_for_all().await.unwrap_err();
+    assert_eq!(asked().await - before, 1, "the provider gives nothing more that cannot be stored");
+    broken.mend().await;
+    for login in logins {
+        is_asked_about(&world, login).await.unwrap();
+    }
+    assert_eq!(asked().await - before, 3);
 }

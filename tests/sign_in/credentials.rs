@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use testkit::client::{Client, Request};
-use testkit::entra::{CONTOSO, Entra, GATEWAY, SECRETS};
+use testkit::entra::{CONTOSO, Entra, GATEWAY};
 use testkit::sign_in::with_provider;
 use uuid::Uuid;
 
-use crate::entra::{ALICE, comes_back, house_with};
+use crate::entra::{ALICE, house_as, house_with};
 use crate::world::{World, browser};
 
 /// A file of this test, gone with it.
@@ -79,16 +79,7 @@ async fn with_a_federated_token() {
 #[tokio::test]
 async fn with_a_provider_of_openid_connect() {
     let Some(entra) = Entra::start(&[]).await.unwrap() else { return };
-    let world = World::with(&[
-        &format!("--oidc-issuer={}/{CONTOSO}/v2.0", entra.base_url()),
-        &format!("--oidc-client-id={GATEWAY}"),
-        &format!("--oidc-client-secret={}", SECRETS[0]),
-        "--oidc-scopes=openid profile offline_access",
-        "--oidc-roles-claim=roles",
-        "--oidc-role-server-owner=Mcp.Admin",
-    ])
-    .await;
-    comes_back(&entra, &world, "oidc").await;
+    let world = house_as(&entra, "oidc").await;
     let me = whole(&world, &entra, "oidc").await;
     assert_eq!((&me["role"], &me["session_type"]), (&json!("server_owner"), &json!("oauth")), "{me}");
 }

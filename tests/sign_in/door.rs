@@ -124,6 +124,6 @@ impl Door {
     }
 
     pub async fn metrics(&self) -> String {
-        self.send("GET", "/metrics", &[], "").await.expect(200).text
+        self.get("/metrics", KEY).await.expect(200).text
     }
 }

@@ -3,7 +3,7 @@
 
 use mcp_registry_gateway::grants::{CodeTerms, LoginState, NewLogin, Order, ScopeSet, challenge_of};
 use mcp_registry_gateway::id::TenantId;
-use mcp_registry_gateway::idp::{ENTRA, Hints};
+use mcp_registry_gateway::idp::{ENTRA, Hints, OIDC};
 use mcp_registry_gateway::store::now;
 use mcp_registry_gateway::telemetry::Status;
 use serde_json::{Value, json};
@@ -36,10 +36,34 @@ pub async fn behind(entra: &Entra) -> World {
     behind_with(entra, &[&format!("--azure-client-secret={}", SECRETS[0])]).await
 }
 
+/// The same, which knows the stand-in as one provider of OpenID Connect among others.
+pub async fn behind_other(entra: &Entra) -> World {
+    World::with(&[
+        &format!("--oidc-issuer={}/{CONTOSO}/v2.0", entra.base_url()),
+        &format!("--oidc-client-id={GATEWAY}"),
+        &format!("--oidc-client-secret={}", SECRETS[0]),
+        "--oidc-scopes=openid profile offline_access",
+        "--oidc-roles-claim=roles",
+        "--oidc-role-server-owner=Mcp.Admin",
+        "--oidc-role-user=*",
+    ])
+    .await
+}
+
+/// A gateway for which the stand-in is this provider.
+pub async fn behind_as(entra: &Entra, provider: &str) -> World {
+    if provider == ENTRA { behind(entra).await } else { behind_other(entra).await }
+}
+
 /// The same, to which people come back with a browser.
 pub async fn house(entra: &Entra) -> World {
-    let world = behind(entra).await;
-    comes_back(entra, &world, "entra").await;
+    house_as(entra, ENTRA).await
+}
+
+/// The same for this provider.
+pub async fn house_as(entra: &Entra, provider: &str) -> World {
+    let world = behind_as(entra, provider).await;
+    comes_back(entra, &world, provider).await;
     world
 }
 
@@ -111,9 +135,10 @@ async fn a_token_that_entra_made_for_the_gateway_opens_it_and_no_other_does() {
     alone.get("/api/v1/me", &token).await.expect(401);
 }
 
-/// Somebody signs in with Entra and gets a session of a client, as it was an hour ago; the refresh token and the login.
+/// Somebody signs in with the provider and gets a session of a client, as it was an hour ago; the refresh token and the login.
 pub async fn signed_in(world: &World, entra: &Entra, user: &str) -> (String, Uuid) {
-    let provider = world.app.providers.get(ENTRA).unwrap();
+    let name = world.app.providers.names()[0].name;
+    let provider = world.app.providers.get(name).unwrap();
     let callback = Url::parse(CALLBACK).unwrap();
     let leg = provider.begin(&callback, &Hints::default()).await.unwrap();
     let mut browser = Browser::new().stop_at(CALLBACK);
@@ -125,7 +150,7 @@ pub async fn signed_in(world: &World, entra: &Entra, user: &str) -> (String, Uui
     let account = world.app.account_of(&person, person.role.unwrap(), now()).await.unwrap();
     let (tenant, earlier) = (account.tenant.clone(), now() - time::Duration::hours(1));
     let tokens = serde_json::to_vec(&signed_in.tokens.unwrap()).unwrap();
-    let login = NewLogin { tenant: &tenant, user: account.id, provider: ENTRA, tokens: Some(&tokens) };
+    let login = NewLogin { tenant: &tenant, user: account.id, provider: name, tokens: Some(&tokens) };
     let login = world.app.grants.keep_login(&login, earlier).await.unwrap();
     let order = Order {
         tenant,
@@ -134,7 +159,7 @@ pub async fn signed_in(world: &World, entra: &Entra, user: &str) -> (String, Uui
         client_name: None,
         resource: world.uri("/api/v1"),
         scopes: ScopeSet::ALL,
-        login_method: ENTRA.to_owned(),
+        login_method: name.to_owned(),
         login: Some(login),
     };
     let terms =
@@ -146,6 +171,15 @@ pub async fn signed_in(world: &World, entra: &Entra, user: &str) -> (String, Uui
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_that_is_ill_ends_no_session_and_one_that_says_no_does() {
+    ill_or_no(ENTRA).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_provider_that_is_ill_ends_no_session_and_one_that_says_no_does() {
+    ill_or_no(OIDC).await;
+}
+
+async fn ill_or_no(provider: &str) {
     let Some(entra) = Entra::start(&[CALLBACK]).await.unwrap() else { return };
     let tenant = TenantId::default_tenant();
     let on_refresh = |action: Value| json!({"match": {"endpoint": "token", "grant_type": "refresh_token"}, "times": -1, "action": action});
@@ -166,7 +200,7 @@ async fn a_provider_that_is_ill_ends_no_session_and_one_that_says_no_does() {
         (json!({"aadsts": 50_057}), 400, LoginState::Dead, Status::Ok),
     ] {
         // Each gateway by itself: after a 429 nobody is asked for a while.
-        let world = behind(&entra).await;
+        let world = behind_as(&entra, provider).await;
         let (refresh, login) = signed_in(&world, &entra, BOB).await;
         entra.post("/_sim/faults", on_refresh(action.clone())).await.unwrap();
         let answer = world.refresh(&refresh, &[]).await;
@@ -187,8 +221,12 @@ async fn a_provider_that_is_ill_ends_no_session_and_one_that_says_no_does() {
             }
         }
     }
+}
 
-    let world = behind(&entra).await;
+#[tokio::test(flavor = "multi_thread")]
+async fn what_entra_says_of_a_person_by_now_is_in_force_for_sessions_and_keys() {
+    let Some(entra) = Entra::start(&[CALLBACK]).await.unwrap() else { return };
+    let (world, tenant) = (behind(&entra).await, TenantId::default_tenant());
     let state = async |login| world.app.grants.login(&tenant, login).await.unwrap().unwrap().state;
     let (refresh, login) = signed_in(&world, &entra, BOB).await;
     let me = async |given: &Value| world.get("/api/v1/me", given["access_token"].as_str().unwrap()).await;

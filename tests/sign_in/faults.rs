@@ -1,15 +1,17 @@
 //! The provider is ill while somebody signs in, or changes its keys: whoever has a session keeps it, and who signs in is told what
-//! to do. (What becomes of sessions when the provider is asked again about people is in `entra`.)
+//! to do: with Entra, and with another provider of OpenID Connect. (What becomes of sessions when the provider is asked again about
+//! people is in `entra`.)
 
 use std::time::Duration;
 
+use mcp_registry_gateway::idp::{ENTRA, OIDC};
 use serde_json::{Value, json};
 use testkit::browser::{Browser, Page};
 use testkit::client::{Client, Request};
 use testkit::entra::Entra;
 use testkit::sign_in::with_provider;
 
-use crate::entra::{ALICE, BOB, house, house_with, signed_in};
+use crate::entra::{ALICE, BOB, house, house_as, house_with, signed_in};
 use crate::world::{World, browser};
 
 async fn fault(entra: &Entra, endpoint: &str, action: &Value) {
@@ -26,8 +28,9 @@ async fn well_again(entra: &Entra) {
 async fn at_the_provider(world: &World, entra: &Entra) -> (Browser, Page) {
     let mut browser = browser().stop_at(&world.uri("/oauth/callback"));
     let consent = world.consent(&mut browser, &[]).await;
-    let back = with_provider(&mut browser, &consent, "entra", entra, ALICE).await.unwrap();
-    assert!(back.stopped && back.url.path() == "/oauth/callback/entra", "{}", back.url);
+    let provider = world.app.providers.names()[0].name;
+    let back = with_provider(&mut browser, &consent, provider, entra, ALICE).await.unwrap();
+    assert!(back.stopped && back.url.path() == format!("/oauth/callback/{provider}"), "{}", back.url);
     let mut own = crate::world::browser();
     *own.jar() = browser.jar().clone();
     (own, back)
@@ -40,6 +43,15 @@ async fn comes_back(world: &World, entra: &Entra) -> Page {
 
 #[tokio::test]
 async fn who_signs_in_while_the_provider_is_ill_is_told_to_come_back_and_can() {
+    ill_at_sign_in(ENTRA).await;
+}
+
+#[tokio::test]
+async fn who_signs_in_while_another_provider_is_ill_is_told_to_come_back_and_can() {
+    ill_at_sign_in(OIDC).await;
+}
+
+async fn ill_at_sign_in(provider: &str) {
     let Some(entra) = Entra::start(&[]).await.unwrap() else { return };
     for (endpoint, action, again) in [
         ("token", json!({"status": 503}), true),
@@ -51,7 +63,7 @@ async fn who_signs_in_while_the_provider_is_ill_is_told_to_come_back_and_can() {
         ("keys", json!({"status": 503}), false),
         ("keys", json!({"drop": true}), false),
     ] {
-        let world = house(&entra).await;
+        let world = house_as(&entra, provider).await;
         let (mut person, back) = at_the_provider(&world, &entra).await;
         fault(&entra, endpoint, &action).await;
         let page = person.open(back.url.as_str()).await.unwrap();
@@ -69,7 +81,7 @@ async fn who_signs_in_while_the_provider_is_ill_is_told_to_come_back_and_can() {
             assert!(end.param("code").is_some(), "{action}: {} {}", end.url, end.text());
         }
     }
-    let slow = house(&entra).await;
+    let slow = house_as(&entra, provider).await;
     fault(&entra, "token", &json!({"latency_ms": 300})).await;
     fault(&entra, "keys", &json!({"latency_ms": 300})).await;
     let end = comes_back(&slow, &entra).await;
@@ -111,9 +123,18 @@ async fn rotate(entra: &Entra, mode: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_that_change_between_the_way_there_and_the_way_back_let_people_in_and_end_no_session() {
+    keys_change(ENTRA).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_another_provider_that_change_on_the_way_let_people_in_and_end_no_session() {
+    keys_change(OIDC).await;
+}
+
+async fn keys_change(provider: &str) {
     let Some(entra) = Entra::start(&[crate::entra::CALLBACK]).await.unwrap() else { return };
     for mode in ["publish", "activate", "retire", "emergency"] {
-        let world = house(&entra).await;
+        let world = house_as(&entra, provider).await;
         // Keys are known before they change, and so are they after the job that looks for them.
         let mut refresh = signed_in(&world, &entra, BOB).await.0;
         let (mut person, back) = at_the_provider(&world, &entra).await;

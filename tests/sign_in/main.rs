@@ -6,6 +6,7 @@ mod advisories;
 mod asked_again;
 mod assertions;
 mod credentials;
+mod crowd;
 mod described;
 mod door;
 mod entra;

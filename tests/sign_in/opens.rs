@@ -83,6 +83,19 @@ async fn who_lacks_only_the_scope_is_told_which_and_who_lacks_the_role_is_not() 
 }
 
 #[tokio::test]
+async fn what_is_counted_of_all_tenants_is_for_administrators_of_the_gateway() {
+    let world = World::with(&["--behind-proxy"]).await;
+    let read = async |token: &str| world.get("/metrics", token).await;
+    let of_a_tenant = world.tokens("/api/v1", "mcp admin").await.0;
+    assert_eq!(read(&of_a_tenant).await.expect(403).json()["code"], "FORBIDDEN");
+    world.rest("PATCH", &format!("/users/{}", world.user), json!({"role": "admin"})).await.expect(200);
+    read(&world.tokens("/api/v1", "mcp").await.0).await.expect(403);
+    read(&world.tokens("/mcp", "mcp admin").await.0).await.expect(401);
+    let told = read(&world.tokens("/api/v1", "mcp admin").await.0).await.expect(200);
+    assert!(told.text.contains("mcp_auth_events_total"), "{}", told.text);
+}
+
+#[tokio::test]
 async fn what_is_given_back_is_over_at_once_here_and_in_other_processes() {
     let world = World::start().await;
     let app = &world.app;

@@ -1,12 +1,13 @@
 //! People of several directories: each comes into the tenant that names the own, and into no other.
 
 use http::Method;
+use mcp_registry_gateway::grants::TraceFilter;
 use mcp_registry_gateway::store::now;
 use serde_json::{Value, json};
 use testkit::entra::{CONTOSO, Entra, FABRIKAM};
 
-use crate::entra::{HELP, house, whole, without_help};
-use crate::world::World;
+use crate::entra::{HELP, house, leave, whole, without_help};
+use crate::world::{World, new_browser};
 
 const ALICE: &str = "alice@contoso.onmicrosoft.com";
 const FRANK: &str = "frank@fabrikam.onmicrosoft.com";
@@ -59,6 +60,57 @@ async fn a_role_at_entra_administers_the_gateway_in_its_first_tenant_only() {
     let Some((world, entra)) = both().await else { return };
     world.rest(Method::POST, "/admin/tenants", &json!({ "tenant_id": "acme", "entra_tenant_ids": [CONTOSO] })).await;
     assert_eq!(me(&world, &entra, ALICE).await, ("acme".into(), "tenant_admin".into()));
+}
+
+/// Of Fabrikam, and a guest of Contoso.
+const ERIN: &str = "erin@fabrikam.onmicrosoft.com";
+
+#[tokio::test]
+async fn guests_of_a_directory_come_in_unless_the_tenant_takes_none() {
+    let Some((world, entra)) = house(CONTOSO, &[]).await else { return };
+    assert_eq!(me(&world, &entra, ERIN).await, ("default".into(), "user".into()));
+    let end = whole(&world, &entra, ERIN).await;
+    let given = world.redeem(&world.client_id, &end).await;
+    let known = async || world.app.tokens.find(&world.app.store, given.access.expose(), now()).await;
+    known().await.unwrap();
+
+    let refuse = json!({ "guests": false });
+    let told = world.rest(Method::PATCH, "/admin/tenants/default", &refuse).await;
+    assert_eq!(told["guests"], false);
+    assert_eq!(known().await.unwrap_err().reason(), "not_let_in", "also with what there was, and at once");
+    let page = whole(&world, &entra, ERIN).await;
+    assert_eq!((page.status.as_u16(), page.stopped), (403, false), "{}", page.text());
+    for shown in ["You are not let in", "is a guest of the organisation", HELP, ERIN, CONTOSO, "Number of this request"]
+    {
+        assert!(page.text().contains(shown), "{shown}: {}", page.text());
+    }
+    assert!(world.steps().await.ends_with("!account → failure"), "{}", world.steps().await);
+    let trace = &world.app.grants.traces(TraceFilter::default(), None, 1).await.unwrap()[0];
+    assert_eq!((trace.tenant.as_deref(), trace.username.as_deref()), (Some("default"), Some(ERIN)));
+    let counted = "mcp_auth_events_total{tenant_id=\"default\",method=\"login\",result=\"failure\",reason=\"guest\"} 1";
+    assert!(world.metrics().await.contains(counted), "{}", world.metrics().await);
+    assert_eq!(me(&world, &entra, ALICE).await.1, "admin", "its own people come in");
+
+    world.rest(Method::PATCH, "/admin/tenants/default", &json!({ "guests": true })).await;
+    assert_eq!(me(&world, &entra, ERIN).await.1, "user");
+}
+
+#[tokio::test]
+async fn who_did_not_sign_in_anew_is_noted_for_the_tenant_of_the_directory() {
+    let Some((world, entra)) = both().await else { return };
+    world.rest(Method::POST, "/admin/tenants", &json!({ "tenant_id": "acme", "entra_tenant_ids": [FABRIKAM] })).await;
+    let mut browser = new_browser();
+    let page = leave(&world, &mut browser).await;
+    entra.sign_in(&mut browser, page, FRANK).await.unwrap();
+    entra.post("/_sim/config", json!({ "authAgeSeconds": 3_600 })).await.unwrap();
+    let consent = browser.open(&world.authorize(&[("max_age", "60")])).await.unwrap();
+    let page = browser.submit(&consent, "decision", &[("decision", "allow:entra")]).await.unwrap();
+    let page = entra.sign_in(&mut browser, page, FRANK).await.unwrap();
+    assert!(page.text().contains("asks that you sign in anew"), "{} {}", page.url, page.text());
+    let counted = "mcp_auth_events_total{tenant_id=\"acme\",method=\"login\",result=\"failure\",reason=\"not_anew\"} 1";
+    assert!(world.metrics().await.contains(counted), "{}", world.metrics().await);
+    let trace = &world.app.grants.traces(TraceFilter::default(), None, 1).await.unwrap()[0];
+    assert_eq!((trace.tenant.as_deref(), trace.username.as_deref()), (Some("acme"), Some(FRANK)));
 }
 
 #[tokio::test]

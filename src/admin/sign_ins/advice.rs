@@ -67,6 +67,12 @@ const ADVICE: &[(&str, &str, &str)] = &[
         "The tenant of the provider's people (MREG_OIDC_TENANT) does not exist: `mcp-gateway tenants add TENANT`, or name one \
          that does.",
     ),
+    (
+        "guest",
+        "",
+        "The person is a guest of the directory, and the tenant takes none: `mcp-gateway tenants edit TENANT --guests`, or the \
+         person chooses an account that is at home there.",
+    ),
     ("suspended", "", "The tenant is suspended: `mcp-gateway tenants edit TENANT --resume`."),
     (
         "lapsed",

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::super::Class;
 use super::fake::Reply;
-use super::world::{SECRET, TENANT, World, with};
+use super::world::{SECRET, TENANT, World, now, with};
 use crate::access::Role;
 
 const GROUP: &str = "aaaaaaaa-1111-4000-8000-000000000001";
@@ -31,6 +31,33 @@ async fn groups_that_the_token_leaves_out_are_asked_of_graph_at_its_configured_a
     assert_eq!(tokens[1].field("grant_type").as_deref(), Some("refresh_token"));
     assert_eq!(tokens[1].field("scope").as_deref(), Some("GroupMember.Read.All"));
     assert!(world.fake.asked("/stolen").is_empty(), "the address in the token is never called");
+}
+
+#[tokio::test]
+async fn a_refresh_token_that_is_good_once_is_kept_when_groups_are_asked_for() {
+    let (world, token) = crowded().await;
+    let answer = |number: usize| {
+        let refresh = format!("refresh-token-{number}");
+        json!({"id_token": token, "access_token": "entra-at", "refresh_token": refresh, "expires_in": 4000})
+    };
+    let answers: Vec<_> = (0..6).map(answer).collect();
+    let mut given = 0;
+    world.fake.on(&world.token_path(), move |asked| {
+        let shown = asked.field("refresh_token");
+        if given > 0 && shown.as_deref() != answers[given - 1]["refresh_token"].as_str() {
+            return Reply::json(400, &json!({"error": "invalid_grant", "error_description": "it was shown before"}));
+        }
+        given += 1;
+        Reply::json(200, &answers[given - 1])
+    });
+    world.fake.always(GRAPH, Reply::json(200, &json!({"value": [GROUP]})));
+    let tokens = world.redeem().await.unwrap().tokens.unwrap();
+    let again = world.provider().recheck(&tokens, now()).await.unwrap();
+    assert_eq!(again.person.unwrap().unwrap().role, Some(Role::Admin));
+    world.fake.always(GRAPH, Reply::json(503, &json!({})));
+    let again = world.provider().recheck(&again.tokens, now()).await.unwrap();
+    assert_eq!(again.person.unwrap_err().class, Class::Temporary { retry_after: None });
+    assert_eq!(again.tokens.refresh.expose(), "refresh-token-5", "also if nothing comes of asking");
 }
 
 #[tokio::test]

@@ -149,6 +149,8 @@ async fn a_guest_is_known_as_one() {
         (json!({"idp": format!("https://sts.windows.net/{OTHER_TENANT}/")}), true),
         (json!({"idp": "live.com"}), true),
         (json!({"acct": 0, "idp": format!("https://sts.windows.net/{TENANT}/")}), false),
+        (json!({"acct": 0, "idp": format!("https://sts.windows.net/{OTHER_TENANT}/")}), false),
+        (json!({"idp": format!("https://sts.windows.net/{TENANT}/")}), false),
     ] {
         let token = world.signer.sign(&with(world.id_claims(), changes.clone()));
         assert_eq!(world.sign_in(&token).await.unwrap().person.guest, guest, "{changes}");

@@ -3,10 +3,11 @@
 // a list of tools; then a refresh, and a replayed sign-in. Prints a line per stop and exits 0 only if none failed.
 //
 //   oauth_client.mjs URL --how dcr|document|registered [--v1] [--era legacy|auto|2026-07-28] [--document HTTPS_URL]
-//                    [--client-id ID [--client-secret SECRET]] [--user NAME] [--password WORD]
+//                    [--client-id ID [--client-secret SECRET]] [--user NAME] [--password WORD] [--chromium]
 import { parseArgs } from 'node:util';
 import { randomUUID } from 'node:crypto';
 import { Browser } from '../sign_in/browser.mjs';
+import { Chromium } from '../sign_in/chromium.mjs';
 import { CALLBACK } from '../sign_in/known.mjs';
 
 const { values: options, positionals: [target] } = parseArgs({
@@ -14,6 +15,7 @@ const { values: options, positionals: [target] } = parseArgs({
   options: {
     how: { type: 'string', default: 'dcr' }, v1: { type: 'boolean', default: false }, era: { type: 'string', default: 'auto' }, document: { type: 'string' },
     'client-id': { type: 'string' }, 'client-secret': { type: 'string' }, user: { type: 'string' }, password: { type: 'string' },
+    chromium: { type: 'boolean', default: false },
   },
 });
 const module = async (...parts) => Object.assign({}, ...await Promise.all(parts.map(part => import(`@modelcontextprotocol/${part}`))));
@@ -25,7 +27,7 @@ const stop = (name, ok, seen = '') => {
   console.log(`${ok === null ? 'SKIP' : ok ? 'PASS' : 'FAIL'} ${name}${seen ? `: ${seen}` : ''}`);
 };
 
-const browser = new Browser(options);
+const browser = options.chromium ? new Chromium(options) : new Browser(options);
 const kept = {};
 let asked, answer; // the authorization request, and where the browser ended
 const provider = {

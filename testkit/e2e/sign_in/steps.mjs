@@ -94,9 +94,10 @@ const CLIENTS = {
 const notRunning = () => running.why;
 const noBrowser = () => (chromium() || process.env.CI === 'true' ? undefined : 'there is no Chromium (Debian: apt-get install chromium)');
 
-async function tour(client, way) {
+/** A sign-in with an SDK; `more` are arguments of its program. */
+async function tour(client, way, ...more) {
   const person = Object.entries(running.person).map(([name, value]) => `--${name}=${value}`);
-  const [program, args] = CLIENTS[client]([client === 'v1' ? running.all : running.mcp, ...WAYS[way](), ...person]);
+  const [program, args] = CLIENTS[client]([client === 'v1' ? running.all : running.mcp, ...WAYS[way](), ...person, ...more]);
   const { code, output } = await run(program, args, { seconds: 60 });
   return { ok: code === 0, note: /RESULT (.*)/.exec(output)?.[1], details: code === 0 ? [] : output.split('\n').filter(line => /^(FAIL|SKIP)|Error/.test(line)) };
 }
@@ -105,6 +106,10 @@ async function tour(client, way) {
 export function planSignIn(step) {
   for (const client of Object.keys(CLIENTS)) {
     for (const way of Object.keys(WAYS)) step(`sign-in ${client} ${way}`, () => tour(client, way), { gateway: false, without: notRunning });
+  }
+  // In a real browser, each way to be known once, each language too.
+  for (const [client, way] of [['ts', 'document'], ['py', 'dcr'], ['ts', 'secret']]) {
+    step(`sign-in ${client} ${way}, in Chromium`, () => tour(client, way, '--chromium'), { gateway: false, without: () => notRunning() ?? noBrowser() });
   }
   // Both listen where the person comes back to.
   const uses = ['callback'];

@@ -175,6 +175,7 @@ export function seed({ redirectUris = [] } = {}) {
       resourceParam: 'match', // 'match': 2026 behaviour (AADSTS9010010 unless it matches); 'reject': AADSTS901002
       uiRequiredError: 'invalid_grant', // for 50076/50079/53003 at /token: as recorded; 'interaction_required': as documented
       skewSeconds: 0,
+      authAgeSeconds: 0, // how long ago people are said to have signed in (auth_time)
     },
   };
 }

@@ -14,6 +14,7 @@ export class Storage {
 
   async upsert(id, payload) {
     const before = this.store.get(this.key(id));
+    if (this.model === 'AuthorizationCode' && !before) payload.authTime -= this.entra.state.config.authAgeSeconds;
     this.store.set(this.key(id), { ...payload, simIssuedMs: before?.simIssuedMs ?? Date.now() });
     if (payload.uid) this.store.set(`uid:${payload.uid}`, id);
     if (payload.grantId) {

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::mismatch::{advice, is_of};
 use super::{Mark, Play, Stop, json_of, quoted};
-use crate::cli::gateway::is_loopback;
+use crate::config::is_loopback;
 
 /// What the gateway answers to a call without a token.
 pub(super) struct Challenge {

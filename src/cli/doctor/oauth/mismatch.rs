@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use crate::cli::gateway::is_loopback;
+use crate::config::is_loopback;
 
 /// What to do where the client was given `asked` and the gateway calls itself `told`.
 pub(super) fn advice(asked: &Url, told: &Url) -> String {

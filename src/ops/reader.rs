@@ -1,0 +1,47 @@
+//! Who may read `/metrics`: whoever shows the token for it, and the administrators of the gateway, because labels name every
+//! tenant and every server, hidden ones too. Without a credential it is read on this machine, as long as nothing in front of the
+//! gateway could be who asks.
+
+use http::header::FORWARDED;
+use http::{HeaderMap, StatusCode};
+use subtle::ConstantTimeEq as _;
+
+use crate::access::Opening;
+use crate::app::App;
+use crate::config::{Listen, is_loopback};
+use crate::crypto::hash_token;
+use crate::web::Source;
+use crate::web::caller::{admit, bearer};
+use crate::web::problem::Problem;
+use crate::web::proof::Sent;
+
+/// Fails for who may not.
+pub(super) async fn may_read(app: &App, source: Source, headers: &HeaderMap) -> Result<(), Problem> {
+    let local = is_this_machines_alone(&app.settings.listen) && source.0.is_loopback() && !is_passed_on(headers);
+    if local || shows_the_token(app, headers) {
+        return Ok(());
+    }
+    let caller = admit(app, headers, Opening::Api, Sent::new("GET", "/metrics")).await;
+    let caller = caller.map_err(|error| Problem::unauthenticated(app, Opening::Api, error))?;
+    if caller.administers_gateway() {
+        return Ok(());
+    }
+    let detail = "metrics are of every tenant: show MREG_METRICS_TOKEN, or the key of an administrator of the gateway";
+    Err(Problem::new(StatusCode::FORBIDDEN, "FORBIDDEN", detail))
+}
+
+/// Whether nothing is said of a proxy, behind which everybody would have an address of this machine.
+fn is_this_machines_alone(listen: &Listen) -> bool {
+    !listen.behind_proxy && listen.public_url.as_ref().is_none_or(is_loopback)
+}
+
+/// Whether a proxy that nobody spoke of gives itself away.
+fn is_passed_on(headers: &HeaderMap) -> bool {
+    headers.contains_key(FORWARDED) || headers.contains_key("x-forwarded-for")
+}
+
+fn shows_the_token(app: &App, headers: &HeaderMap) -> bool {
+    let Some(token) = &app.settings.metrics.token else { return false };
+    // Hashes are compared: their lengths are the same, and so is the time.
+    bearer(headers).is_some_and(|shown| hash_token(token.expose()).ct_eq(&hash_token(shown)).into())
+}
