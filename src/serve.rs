@@ -2,6 +2,7 @@
 //! dropped at the end without having had its time.
 
 mod access_file;
+mod awake;
 mod connection;
 mod first_key;
 mod front;

@@ -4,25 +4,29 @@
 //!
 //! That holds for HTTP/1.1 in the clear; TLS and HTTP/2 read ahead of what they answer and are hardly held back.
 //!
-//! Nobody waits for somebody's slow server: a thread does not rest while a request waits to be read, and one that never comes to
-//! rest reads more now and then.
+//! Nobody waits for somebody's slow server: what is enough doubles while a thread is idle at times and somebody waits, until it is
+//! busy or nobody does, and one that is busy with something else reads more now and then.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-/// Requests that are enough to have in hand.
+use super::awake::Awake;
+
+/// Requests that are enough to have in hand, at least.
 const ENOUGH: usize = 16;
-/// How few must be left before more are read. Requests that are read together are sent on together and answered together: each
+/// More than ever come at once.
+const MOST: usize = 1 << 20;
+/// More are read when one in so many is left. Requests that are read together are sent on together and answered together: each
 /// wakes its server and its client once for several of them.
-const FEW: usize = ENOUGH / 4;
-/// How many more are read each time that a thread could rest.
-const AT_REST: usize = 4;
-/// How often [`ENOUGH`] more are read by a thread that does not come to rest.
-const PATIENCE: Duration = Duration::from_millis(10);
+const FEW: usize = 4;
+/// How often a thread looks whether it was idle while somebody waits. The kernel's account of it is a few milliseconds old at times.
+const LOOK: Duration = Duration::from_millis(10);
+/// A thread is idle that had nothing to do for one part in so many of the time between two looks.
+const IDLE: u32 = 4;
 
 /// What one thread has in hand.
 #[derive(Default)]
@@ -32,10 +36,11 @@ pub(super) struct Uptake {
     awaited: Notify,
 }
 
-#[derive(Default)]
 struct State {
     /// Whether the process stops: nobody waits then.
     open: bool,
+    /// How many are enough to have in hand at present.
+    enough: usize,
     in_hand: usize,
     /// Who waits, in the order of coming. `None` went away.
     waiting: VecDeque<Option<Waker>>,
@@ -43,10 +48,16 @@ struct State {
     called: u64,
 }
 
+impl Default for State {
+    fn default() -> Self {
+        Self { open: false, enough: ENOUGH, in_hand: 0, waiting: VecDeque::new(), called: 0 }
+    }
+}
+
 impl State {
-    /// Calls those who wait until there are so many in hand.
-    fn call(&mut self, enough: usize) {
-        while self.in_hand < enough
+    /// Calls those who wait until there are enough in hand.
+    fn call(&mut self) {
+        while self.in_hand < self.enough
             && let Some(first) = self.waiting.pop_front()
         {
             self.called += 1;
@@ -59,13 +70,25 @@ impl State {
 
     fn one_less(&mut self) {
         self.in_hand -= 1;
-        if self.in_hand <= FEW {
-            self.call(ENOUGH);
+        if self.in_hand <= self.enough / FEW {
+            self.call();
         }
     }
 
-    fn call_more(&mut self, count: usize) {
-        self.call(self.in_hand + count);
+    /// Finds out what is enough for a thread that was awake for a part of some time in which somebody waited.
+    fn adapt(&mut self, time: Duration, awake: Duration) {
+        if awake < time - time / IDLE {
+            self.enough = self.enough.saturating_mul(2).min(MOST);
+            self.call();
+        } else {
+            self.enough = (self.enough - self.enough / FEW).max(ENOUGH);
+        }
+    }
+
+    /// Calls some more, however many there are in hand.
+    fn call_more(&mut self) {
+        self.enough = (self.in_hand + ENOUGH).min(MOST);
+        self.call();
     }
 
     /// The place of a number among those who wait; none once it was called.
@@ -80,25 +103,27 @@ impl Uptake {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// To be called when the thread has nothing more to do.
-    pub(super) fn rest(&self) {
-        self.state().call_more(AT_REST);
-    }
-
     /// Lets everybody read what has come, from now on: the process stops, and what was sent to it is to be answered.
     pub(super) fn open(&self) {
         let mut state = self.state();
-        state.open = true;
-        state.call(usize::MAX);
+        (state.open, state.enough) = (true, usize::MAX);
+        state.call();
     }
 
     /// Sees to it that somebody is called now and then, whatever the thread does. Runs on it.
     pub(super) async fn keep_time(&self) {
+        let awake = Awake::of_this_thread();
         loop {
             self.awaited.notified().await;
             while !self.state().waiting.is_empty() {
-                tokio::time::sleep(PATIENCE).await;
-                self.state().call_more(ENOUGH);
+                let (began, before, called) = (Instant::now(), awake.time(), self.state().called);
+                tokio::time::sleep(LOOK).await;
+                let mut state = self.state();
+                state.adapt(began.elapsed(), awake.time().saturating_sub(before));
+                // What it is busy with is something else, or all that it has in hand takes long.
+                if state.called == called {
+                    state.call_more();
+                }
             }
         }
     }
@@ -142,7 +167,7 @@ impl Slot {
             self.stage = Stage::Taken;
             return Poll::Ready(());
         }
-        if state.open || (state.in_hand < ENOUGH && state.waiting.is_empty()) || !has_come(cx) {
+        if state.open || (state.in_hand < state.enough && state.waiting.is_empty()) || !has_come(cx) {
             return Poll::Ready(());
         }
         self.stage = Stage::Waiting(state.called + state.waiting.len() as u64);
@@ -222,7 +247,7 @@ mod tests {
 
     /// All that are in hand but one more than a few are answered.
     fn answer_most(busy: &mut [Slot]) {
-        busy[FEW + 1..].iter_mut().for_each(Slot::answer);
+        busy[ENOUGH / FEW + 1..].iter_mut().for_each(Slot::answer);
     }
 
     #[test]
@@ -234,7 +259,7 @@ mod tests {
         answer_most(&mut busy);
         assert!(!late.iter_mut().any(reads), "more than a few are left");
         busy[0].answer();
-        let (first, last) = late.split_at_mut(ENOUGH - FEW);
+        let (first, last) = late.split_at_mut(ENOUGH - ENOUGH / FEW);
         assert!(!last.iter_mut().any(reads), "the others have come before");
         assert!(first.iter_mut().all(reads));
         busy[0].rest();
@@ -243,17 +268,30 @@ mod tests {
         assert!(last.iter_mut().all(reads));
     }
 
+    /// The thread had nothing to do for so many hundredths of some time.
+    fn adapt(uptake: &Uptake, idle: u32) {
+        let (time, hundredth) = (Duration::from_secs(100), Duration::from_secs(1));
+        uptake.state().adapt(time, time - hundredth * idle);
+    }
+
+    fn count(slots: &mut [Slot]) -> usize {
+        slots.iter_mut().map(reads).filter(|read| *read).count()
+    }
+
     #[test]
-    fn a_thread_that_could_rest_reads_more() {
-        let (uptake, mut busy) = full();
-        let mut late = slots(&uptake, AT_REST + 1);
-        assert!(!late.iter_mut().any(reads));
-        uptake.rest();
-        assert_eq!(late.iter_mut().filter_map(|slot| reads(slot).then_some(())).count(), AT_REST);
-        busy[0].answer();
-        assert!(!reads(&mut late[AT_REST]), "enough are still in hand");
-        uptake.rest();
-        assert!(reads(&mut late[AT_REST]));
+    fn a_thread_that_is_idle_while_somebody_waits_finds_more_to_be_enough_until_it_is_busy() {
+        let (uptake, busy) = full();
+        let mut late = slots(&uptake, 8 * ENOUGH);
+        assert_eq!(count(&mut late), 0);
+        adapt(&uptake, 20);
+        assert_eq!(count(&mut late), 0, "that is not much");
+        adapt(&uptake, 30);
+        assert_eq!(count(&mut late), ENOUGH);
+        adapt(&uptake, 100);
+        assert_eq!(count(&mut late[ENOUGH..]), 2 * ENOUGH);
+        assert_eq!(uptake.state().enough, 4 * ENOUGH);
+        (0..10).for_each(|_| adapt(&uptake, 0));
+        assert_eq!(uptake.state().enough, ENOUGH);
         drop((busy, late));
         assert_eq!(uptake.state().in_hand, 0);
     }
@@ -333,11 +371,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_thread_that_never_rests_reads_more_now_and_then() {
+    async fn a_thread_that_is_busy_with_something_else_reads_more_now_and_then() {
         let (uptake, _busy) = full();
         let mut late = slots(&uptake, ENOUGH);
         assert!(!late.iter_mut().any(reads));
-        let time = tokio::time::timeout(PATIENCE * 2, uptake.keep_time()).await;
+        let time = tokio::time::timeout(LOOK * 5, uptake.keep_time()).await;
         assert!(time.is_err(), "it goes on");
         assert!(late.iter_mut().all(reads));
     }

@@ -87,8 +87,7 @@ impl Workers {
 impl Worker {
     fn start(number: usize) -> io::Result<Self> {
         let uptake = Arc::<Uptake>::default();
-        let resting = Arc::clone(&uptake);
-        let runtime = Builder::new_current_thread().enable_all().on_thread_park(move || resting.rest()).build()?;
+        let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let timed = Arc::clone(&uptake);

@@ -32,6 +32,9 @@ struct Args {
     /// Answer requests as an event stream.
     #[arg(long)]
     sse: bool,
+    /// How long each answer takes, in milliseconds.
+    #[arg(long, default_value_t = 0)]
+    delay: u64,
     /// Worker threads.
     #[arg(long, default_value_t = 1)]
     threads: usize,
