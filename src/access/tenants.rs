@@ -25,6 +25,8 @@ pub struct TenantView {
     pub display_name: String,
     /// The directories of Entra whose people are its own.
     pub entra_tenant_ids: Vec<Uuid>,
+    /// Those of them that nobody named: they were written down when the first was named, and give no role above `user`.
+    pub assumed_entra_tenant_ids: Vec<Uuid>,
     /// `active` or `suspended`.
     pub state: &'static str,
     /// When it was made.
@@ -62,7 +64,13 @@ impl From<Tenant> for TenantView {
         Self {
             tenant_id: tenant.id,
             display_name: tenant.display_name,
-            entra_tenant_ids: tenant.directories,
+            entra_tenant_ids: tenant.directories.iter().map(|directory| directory.id).collect(),
+            assumed_entra_tenant_ids: tenant
+                .directories
+                .iter()
+                .filter(|directory| directory.assumed)
+                .map(|directory| directory.id)
+                .collect(),
             state: if tenant.active { "active" } else { "suspended" },
             created_at: tenant.created_at,
             updated_at: tenant.updated_at,

@@ -85,6 +85,7 @@ async fn introduced(
         display_name: who.display_name.as_deref(),
         directory: None,
         role,
+        believed: true,
     };
     let account = app.grants.account_for(tenant, &person, now).await.map_err(|refusal| match refusal.code {
         OauthCode::AccessDenied => Refusal { code: OauthCode::InvalidGrant, ..refusal },

@@ -194,14 +194,15 @@ async fn known(
         Err(refusal) => return Err(no_account(visitor, under, trail, person, &refusal).await),
     };
     let new = if account.is_new { ", for the first time" } else { "" };
-    let detail = format!("{} signs in as {}{new}", account.username, account.role.as_str());
+    let withheld = account.withheld(role, person.directory).map(|why| format!("; {why}")).unwrap_or_default();
+    let detail = format!("{} signs in as {}{new}{withheld}", account.username, account.role.as_str());
     trail.known("account", detail, &account, None);
     Ok(account)
 }
 
 /// Notes who it is, for the tenant whose the person is, if it is any's, and says which.
 async fn is_by(visitor: &Visitor, trail: &Trail, person: &Person) -> Option<TenantId> {
-    let tenant = visitor.app.tenant_of(person).await.ok();
+    let tenant = visitor.app.home_of(person).await.ok().map(|home| home.tenant);
     trail.is_by(tenant.as_ref(), &person.username);
     tenant
 }

@@ -193,6 +193,7 @@ const ADA: Person<'static> = Person {
     display_name: Some("Grace Hopper\n"),
     directory: None,
     role: Role::User,
+    believed: true,
 };
 
 on_both! {
