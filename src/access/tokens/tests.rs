@@ -48,7 +48,6 @@ async fn what_was_read_before_an_account_changed_or_a_grant_ended_is_not_kept_af
         user: Uuid::now_v7(),
         username: "ada",
         role: Role::Admin,
-        app_only: false,
         expires_at: now + Duration::from_mins(1),
     };
     assert!(ring.admit("another", &who, now, before).is_none() && ring.known("another", now).is_none());
