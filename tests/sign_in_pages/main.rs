@@ -11,6 +11,7 @@ mod entra_tenants;
 mod local;
 mod looks;
 mod remembered;
+mod resources;
 mod traced;
 mod under_another_name;
 mod world;
