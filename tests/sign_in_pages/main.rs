@@ -13,5 +13,6 @@ mod looks;
 mod remembered;
 mod resources;
 mod traced;
+mod two_providers;
 mod under_another_name;
 mod world;
