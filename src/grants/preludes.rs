@@ -193,7 +193,7 @@ impl Grants {
         &self.0.preludes
     }
 
-    /// Writes down what nothing followed, and which tokens were shown in the wrong place.
+    /// Writes down what nothing followed.
     pub(super) async fn sweep_preludes(&self, now: OffsetDateTime) -> Result<(), Refusal> {
         for prelude in self.preludes().left(now) {
             let refused = prelude.steps.last().is_some_and(|step| !step.ok);
@@ -211,6 +211,11 @@ impl Grants {
             };
             self.trace(steps, note);
         }
+        Ok(())
+    }
+
+    /// Notes which tokens were shown in the wrong place.
+    pub(super) async fn note_misused(&self) -> Result<(), Refusal> {
         let misused = std::mem::take(&mut self.preludes().state().misused);
         for (grant, step) in misused {
             if let Some(trace) = self.trace_of_grant(grant).await? {

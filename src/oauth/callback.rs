@@ -19,7 +19,7 @@ use super::prompt::is_anew;
 use super::sign_in::title_of;
 use super::trail::{Trail, told};
 use super::visitor::Visitor;
-use crate::grants::{Account, NewLogin, OauthCode, Prompt, Refusal, Step, UnderWay};
+use crate::grants::{Account, NewLogin, OauthCode, Prompt, Refusal, Step, TraceNote, UnderWay};
 use crate::id::TenantId;
 use crate::idp::{Class, IdpError, Person, Provider, SignedIn};
 use crate::store::now;
@@ -76,7 +76,7 @@ async fn no_place(visitor: &Visitor, name: &str, state: &str, refusal: &Refusal)
         title_of(app, name),
         visitor.address
     );
-    Trail::alone(app, visitor.address, None, Step::bad("callback", refusal.reason, detail, now()));
+    Trail::alone(app, visitor.address, TraceNote::default(), Step::bad("callback", refusal.reason, detail, now()));
 }
 
 async fn back(
