@@ -32,40 +32,6 @@ impl App {
         Ok(account)
     }
 
-    /// Before anybody comes in: takes back the roles that directories gave which are not believed, since they were given before
-    /// there were several, or by a gateway that believed all.
-    pub(super) async fn lower_unnamed(&self) -> Result<(), StoreError> {
-        let only = match self.settings.azure.lets_in() {
-            LetIn::None | LetIn::One(None) => return Ok(()),
-            LetIn::One(only) => only,
-            LetIn::Several => {
-                tracing::info!(
-                    "several directories of Entra are let in: the roles that one gives above `user` are taken once it is named \
-                     for a tenant, with `mcp-gateway tenants edit`"
-                );
-                None
-            }
-        };
-        match self.store.lower_unnamed(only, micros(now())).await {
-            Ok(0) => Ok(()),
-            Ok(lowered) => {
-                tracing::warn!(
-                    lowered,
-                    "accounts are users again: nobody named the directory that gave them a greater role"
-                );
-                Ok(())
-            }
-            Err(StoreError::LastAdmin) => {
-                tracing::error!(
-                    "all administrators are so by the word of directories that nobody named; they stay it, or nobody could \
-                     name one: do so now with `mcp-gateway tenants edit`"
-                );
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
-    }
-
     /// The same for somebody whom the provider has let sign in just now: if it took back its word before, that is over.
     pub async fn account_at_sign_in(
         &self,
@@ -92,6 +58,42 @@ impl App {
         match person.directory {
             Some(directory) => self.grants.home_of_directory(directory).await,
             None => Ok(Home { tenant: self.settings.oidc.tenant.clone(), named: true }),
+        }
+    }
+
+    /// Before anybody comes in: takes back the roles that directories gave which are not believed, since they were given before
+    /// there were several, or by a gateway that believed all.
+    pub(super) async fn lower_unnamed(&self) -> Result<(), StoreError> {
+        let only = match self.settings.azure.lets_in() {
+            LetIn::None | LetIn::One(None) => return Ok(()),
+            LetIn::One(only) => only,
+            LetIn::Several => {
+                tracing::info!(
+                    "several directories of Entra are let in: the roles that one gives above `user` are taken once it is named \
+                     for a tenant, with `mcp-gateway tenants edit`"
+                );
+                None
+            }
+        };
+        match self.store.lower_unnamed(only, micros(now())).await {
+            Ok(lowered) if lowered.is_empty() => Ok(()),
+            Ok(lowered) => {
+                let names = lowered.join(", ");
+                tracing::warn!(
+                    names,
+                    "accounts are users again, since nobody named the directory that made them more: name it for a tenant with \
+                     `mcp-gateway tenants edit`, or look at the servers that they registered"
+                );
+                Ok(())
+            }
+            Err(StoreError::LastAdmin) => {
+                tracing::error!(
+                    "all administrators are so by the word of directories that nobody named; they stay it, or nobody could \
+                     name one: do so now with `mcp-gateway tenants edit`"
+                );
+                Ok(())
+            }
+            Err(error) => Err(error),
         }
     }
 }

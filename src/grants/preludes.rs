@@ -194,7 +194,7 @@ impl Grants {
     }
 
     /// Writes down what nothing followed.
-    pub(super) async fn sweep_preludes(&self, now: OffsetDateTime) -> Result<(), Refusal> {
+    pub(super) fn sweep_preludes(&self, now: OffsetDateTime) {
         for prelude in self.preludes().left(now) {
             let refused = prelude.steps.last().is_some_and(|step| !step.ok);
             let outcome = if refused { Outcome::Failure } else { Outcome::Abandoned };
@@ -211,7 +211,6 @@ impl Grants {
             };
             self.trace(steps, note);
         }
-        Ok(())
     }
 
     /// Notes which tokens were shown in the wrong place.

@@ -240,7 +240,7 @@ mod tests {
         }
         assert_eq!(at("http://[::1]:8001").resource("http://[::1]:8001/mcp"), Ok(Resource::All));
         assert_eq!(at("http://localhost").resource("HTTP://localhost:80/mcp"), Ok(Resource::All));
-        assert_eq!(at("https://gateway.example/Gw").resource("https://gateway.example/gw/mcp").is_ok(), false);
+        assert!(at("https://gateway.example/Gw").resource("https://gateway.example/gw/mcp").is_err());
         for text in [
             "",
             "https://gateway.example",

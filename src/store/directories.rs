@@ -102,19 +102,20 @@ impl Store {
     }
 
     /// Makes those to users who are more by the word of a directory that no tenant names, but for `only`, the one directory
-    /// that is let in; says how many. `LastAdmin`, and nothing changes, when nobody could administer the gateway any more.
-    pub async fn lower_unnamed(&self, only: Option<Uuid>, now: i64) -> Result<u64, StoreError> {
+    /// that is let in; says who. `LastAdmin`, and nothing changes, when nobody could administer the gateway any more.
+    pub async fn lower_unnamed(&self, only: Option<Uuid>, now: i64) -> Result<Vec<String>, StoreError> {
         let only = only.map(|id| id.to_string()).unwrap_or_default();
         // Looked for first: where there is none, nobody hears of a change.
         let look = AssertSqlSafe(format!("SELECT COUNT(*) FROM users WHERE {ABOVE}"));
         let some: i64 = on!(read self, db => sqlx::query_scalar(look).bind(&only).fetch_one(db).await?);
         if some == 0 {
-            return Ok(0);
+            return Ok(Vec::new());
         }
-        let text = AssertSqlSafe(format!("UPDATE users SET role = 'user', updated_at = $2 WHERE {ABOVE}"));
+        let text = format!("UPDATE users SET role = 'user', updated_at = $2 WHERE {ABOVE} RETURNING username");
+        let text = AssertSqlSafe(text);
         Ok(on!(change self, tx => {
             let admins: i64 = sqlx::query_scalar(ACTIVE_ADMINS).fetch_one(&mut *tx).await?;
-            let lowered = sqlx::query(text).bind(&only).bind(now).execute(&mut *tx).await?.rows_affected();
+            let lowered = sqlx::query_scalar(text).bind(&only).bind(now).fetch_all(&mut *tx).await?;
             still_administered!(tx, admins);
             lowered
         }))
