@@ -56,7 +56,6 @@ fn token_check(criterion: &mut Criterion) {
                     user: Uuid::now_v7(),
                     username: &name,
                     role: Role::User,
-                    app_only: false,
                     expires_at: now + Duration::hours(1),
                 };
                 app.tokens.admit(&token, &who, now, app.tokens.reloads());

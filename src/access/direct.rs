@@ -1,4 +1,4 @@
-//! Callers who show an identity provider's own access token, verified before. No grant of ours stands behind it: it opens the
+//! Applications that show an identity provider's own access token, verified before. No grant of ours stands behind it: it opens the
 //! whole gateway, as its audience is the whole gateway, and is believed for minutes before it is verified again.
 
 use std::sync::{Arc, OnceLock};
@@ -14,7 +14,7 @@ use crate::id::{Principal, TenantId};
 /// For how long a verified token is believed.
 const BELIEVED: Duration = Duration::from_mins(5);
 
-/// Who shows a token of an identity provider, and the account that is theirs here.
+/// The application that shows a token of an identity provider, and the account that is its own here.
 #[derive(Debug)]
 pub struct Direct<'a> {
     /// Who vouches.
@@ -31,8 +31,6 @@ pub struct Direct<'a> {
     pub username: &'a str,
     /// Its role.
     pub role: Role,
-    /// Whether it is an application on its own and no person.
-    pub app_only: bool,
     /// When the token ends.
     pub expires_at: OffsetDateTime,
 }
@@ -53,13 +51,7 @@ impl TokenRing {
             called_by_provider: true,
             role: who.role,
             scopes: Arc::new(Scopes { servers: Allow::All, tools: Allow::All, admin: true }),
-            shown: Shown {
-                kind: if who.app_only { SessionType::Service } else { SessionType::OAuth },
-                id,
-                name: who.provider.into(),
-                resource: None,
-                key: None,
-            },
+            shown: Shown { kind: SessionType::Service, id, name: who.provider.into(), resource: None, key: None },
             ended: OnceLock::new(),
         }));
         self.remember(token, caller.clone(), who.expires_at.min(now + BELIEVED), now, reloads).then_some(caller)

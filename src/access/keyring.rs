@@ -71,6 +71,11 @@ pub enum AuthError {
         "the identity provider's token is not good here: it must be an access token for this gateway's application"
     )]
     Foreign,
+    /// An identity provider's token for a person, who signs in here instead.
+    #[error(
+        "the identity provider's token is a person's, and would outlast the person's being disabled: sign in through this gateway, whose metadata says how; only programs on their own show theirs directly"
+    )]
+    OfPerson,
     /// The credential is good, but the identity provider gives its holder nothing here, or took back its word.
     #[error(
         "the credential is good, but by the identity provider's word its account may not come in; sign in again, or ask an administrator"
@@ -103,6 +108,7 @@ impl AuthError {
             Self::NotBound => "not_bound",
             Self::Proof(bad) => bad.reason(),
             Self::Foreign => "foreign_token",
+            Self::OfPerson => "of_person",
             Self::NotLetIn => "not_let_in",
             Self::ProviderAway => "provider_away",
             Self::Unavailable => "unavailable",

@@ -27,6 +27,8 @@ pub struct TenantView {
     pub entra_tenant_ids: Vec<Uuid>,
     /// Whether guests of these directories come in too.
     pub guests: bool,
+    /// Those of them that nobody named: they were written down when the first was named, and give no role above `user`.
+    pub assumed_entra_tenant_ids: Vec<Uuid>,
     /// `active` or `suspended`.
     pub state: &'static str,
     /// When it was made.
@@ -68,7 +70,13 @@ impl From<Tenant> for TenantView {
         Self {
             tenant_id: tenant.id,
             display_name: tenant.display_name,
-            entra_tenant_ids: tenant.directories,
+            entra_tenant_ids: tenant.directories.iter().map(|directory| directory.id).collect(),
+            assumed_entra_tenant_ids: tenant
+                .directories
+                .iter()
+                .filter(|directory| directory.assumed)
+                .map(|directory| directory.id)
+                .collect(),
             guests: tenant.guests,
             state: if tenant.active { "active" } else { "suspended" },
             created_at: tenant.created_at,

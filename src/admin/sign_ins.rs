@@ -106,6 +106,7 @@ pub(super) async fn list(
         outcomes: &outcomes,
         since: search.since.as_deref().map(time_of).transpose()?,
     };
+    app.grants.note_calls().await?;
     let mut traces = app.grants.traces(filter, after, limit + 1).await?;
     for trace in &mut traces {
         told_to(&admin, trace);
@@ -121,6 +122,7 @@ pub(super) async fn list(
 pub(super) async fn read(app: App, admin: Admin, Named(id): Named) -> Result<Json<Whole>, Problem> {
     let missing = || Problem::missing("sign-in");
     let id = Uuid::parse_str(&id).map_err(|_| missing())?;
+    app.grants.note_calls().await?;
     let trace = app.grants.trace_by_id(admin.tenant(), admin.administers_gateway(), id).await?;
     let mut trace = trace.ok_or_else(missing)?;
     told_to(&admin, &mut trace);

@@ -67,6 +67,7 @@ pub async fn build(settings: Settings, issuer: Issuer) -> anyhow::Result<App> {
     let database = preflight::database_url(&settings);
     let store = Store::connect(database.expose(), settings.pools.database_pool_size).await.context(seen.place)?;
     let app = assemble(settings, issuer, store, Sealer::new(&master), KeyRing::empty())?;
+    app.lower_unnamed().await?;
     app.recall().await?;
     start_jobs(&app);
     Ok(app)

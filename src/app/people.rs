@@ -4,15 +4,17 @@ use time::OffsetDateTime;
 
 use super::App;
 use crate::access::Role;
-use crate::grants::{Account, LAPSED, Person, Refusal};
-use crate::id::TenantId;
+use crate::config::LetIn;
+use crate::grants::{Account, Home, LAPSED, Person, Refusal};
 use crate::idp;
+use crate::store::{StoreError, micros, now};
 
 impl App {
     /// The account of `person`, in the role that the provider gives; made at the first time. People of Entra are of the tenant that
     /// names their directory, those of another provider of the tenant in the settings. `access_denied` for who may not come in.
     pub async fn account_of(&self, person: &idp::Person, role: Role, now: OffsetDateTime) -> Result<Account, Refusal> {
-        let tenant = self.tenant_of(person).await?;
+        let home = self.home_of(person).await?;
+        let only = person.directory.is_none() || matches!(self.settings.azure.lets_in(), LetIn::One(_));
         let known = Person {
             issuer: &person.issuer,
             subject: &person.subject,
@@ -21,8 +23,13 @@ impl App {
             directory: person.directory,
             guest: person.guest,
             role,
+            believed: only || home.named,
         };
-        self.grants.account_for(&tenant, &known, now).await
+        let account = self.grants.account_for(&home.tenant, &known, now).await?;
+        if let Some(withheld) = account.withheld(role, person.directory) {
+            tracing::info!(username = account.username, "{withheld}");
+        }
+        Ok(account)
     }
 
     /// The same for somebody whom the provider has let sign in just now: if it took back its word before, that is over.
@@ -42,10 +49,46 @@ impl App {
     }
 
     /// Whose `person` is; `access_denied` when no tenant names their directory.
-    pub async fn tenant_of(&self, person: &idp::Person) -> Result<TenantId, Refusal> {
+    pub async fn home_of(&self, person: &idp::Person) -> Result<Home, Refusal> {
         match person.directory {
-            Some(directory) => self.grants.tenant_of_directory(directory).await,
-            None => Ok(self.settings.oidc.tenant.clone()),
+            Some(directory) => self.grants.home_of_directory(directory).await,
+            None => Ok(Home { tenant: self.settings.oidc.tenant.clone(), named: true }),
+        }
+    }
+
+    /// Before anybody comes in: takes back the roles that directories gave which are not believed, since they were given before
+    /// there were several, or by a gateway that believed all.
+    pub(super) async fn lower_unnamed(&self) -> Result<(), StoreError> {
+        let only = match self.settings.azure.lets_in() {
+            LetIn::None | LetIn::One(None) => return Ok(()),
+            LetIn::One(only) => only,
+            LetIn::Several => {
+                tracing::info!(
+                    "several directories of Entra are let in: the roles that one gives above `user` are taken once it is named \
+                     for a tenant, with `mcp-gateway tenants edit`"
+                );
+                None
+            }
+        };
+        match self.store.lower_unnamed(only, micros(now())).await {
+            Ok(lowered) if lowered.is_empty() => Ok(()),
+            Ok(lowered) => {
+                let names = lowered.join(", ");
+                tracing::warn!(
+                    names,
+                    "accounts are users again, since nobody named the directory that made them more: name it for a tenant with \
+                     `mcp-gateway tenants edit`, or look at the servers that they registered"
+                );
+                Ok(())
+            }
+            Err(StoreError::LastAdmin) => {
+                tracing::error!(
+                    "all administrators are so by the word of directories that nobody named; they stay it, or nobody could \
+                     name one: do so now with `mcp-gateway tenants edit`"
+                );
+                Ok(())
+            }
+            Err(error) => Err(error),
         }
     }
 }

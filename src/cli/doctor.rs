@@ -1,6 +1,7 @@
 //! `doctor`: checks the set-up line by line and says what to do. What keeps the gateway from starting is checked by the very
 //! functions that refuse the start (`app::preflight`, `serve`). It changes nothing but a probe file that it removes again.
 
+mod directories;
 mod oauth;
 
 use std::net::{SocketAddr, TcpListener};
@@ -234,7 +235,8 @@ async fn check_gateway(settings: &Settings, reach: &Reach, found: &mut Findings)
             }
             let date = answer.ok().and_then(|answer| answer.headers.get(http::header::DATE).cloned());
             check_skew(date.as_ref().and_then(|date| date.to_str().ok()), OffsetDateTime::now_utc(), found);
-            check_servers(&gateway, found).await;
+            let tenants = check_servers(&gateway, found).await;
+            directories::check(&settings.azure, tenants.as_deref(), found);
         }
         None if named => found.say(
             "gateway",
@@ -272,20 +274,18 @@ fn check_skew(date: Option<&str>, now: OffsetDateTime, found: &mut Findings) {
     }
 }
 
-async fn check_servers(gateway: &Gateway, found: &mut Findings) {
+/// Checks the servers; gives the tenants, where the key may list them.
+async fn check_servers(gateway: &Gateway, found: &mut Findings) -> Option<Vec<Value>> {
     if !gateway.has_key() {
-        return found.say(
-            "key",
-            Mark::Warn,
-            "none known: servers are not checked",
-            "give one with --key or MREG_API_KEY",
-        );
+        found.say("key", Mark::Warn, "none known: servers are not checked", "give one with --key or MREG_API_KEY");
+        return None;
     }
     let views = match gateway.all(&["servers"]).await {
         Ok(views) => views,
         Err(error) => {
             let failure = Failure::of(error);
-            return found.say("key", Mark::Fail, failure.what, failure.advice.unwrap_or_default());
+            found.say("key", Mark::Fail, failure.what, failure.advice.unwrap_or_default());
+            return None;
         }
     };
     found.fine("key", format!("it is accepted; {} servers", views.len()));
@@ -316,6 +316,7 @@ async fn check_servers(gateway: &Gateway, found: &mut Findings) {
             found.say(&check, Mark::Warn, format!("the program `{program}` is not in PATH here"), advice);
         }
     }
+    gateway.all(&["admin", "tenants"]).await.ok()
 }
 
 /// Where a program is: itself when it holds a slash, else its first place in `path`.

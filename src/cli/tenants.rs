@@ -97,6 +97,16 @@ fn directory(text: &str) -> Result<String, &'static str> {
     id.map(|id| id.to_string()).ok_or("give a directory's id, a GUID such as 11111111-1111-4111-8111-111111111111")
 }
 
+/// What directories that nobody named want, for people.
+fn not_named(tenants: &[Value]) {
+    if tenants.iter().any(|tenant| tenant["assumed_entra_tenant_ids"].as_array().is_some_and(|ids| !ids.is_empty())) {
+        super::screen::note(
+            "directories that are marked as not named were written down for people who had accounts; they give no role above \
+             `user` until you name them: `mcp-gateway tenants edit` with --directory for each that the tenant is to have",
+        );
+    }
+}
+
 /// What follows from naming directories, for people.
 fn follows(view: &Value) {
     if view["entra_tenant_ids"].as_array().is_some_and(|ids| !ids.is_empty()) {
@@ -125,10 +135,12 @@ pub async fn run(tenants: Tenants, gateway: &Gateway, screen: Screen) -> anyhow:
         Action::List => {
             let items = gateway.all(&PATH).await?;
             screen.show(&json!({ "items": items }), || table(&items))?;
+            not_named(&items);
         }
         Action::Show { id } => {
             let view = call(gateway, Method::GET, &id, None).await?;
             screen.show(&view, || lines(&view))?;
+            not_named(&[view]);
         }
         Action::Edit { id, name, directories, no_directories, guests, no_guests, resume } => {
             let mut body = json!({});
@@ -193,8 +205,11 @@ async fn call(gateway: &Gateway, method: Method, id: &str, body: Option<&Value>)
 }
 
 fn directories(tenant: &Value) -> String {
-    let ids = tenant["entra_tenant_ids"].as_array().map(Vec::as_slice).unwrap_or_default();
-    ids.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+    let ids = |name: &str| tenant[name].as_array().map(Vec::as_slice).unwrap_or_default();
+    let assumed = ids("assumed_entra_tenant_ids");
+    let shown =
+        |id: &Value| Some(format!("{}{}", id.as_str()?, if assumed.contains(id) { " (not named)" } else { "" }));
+    ids("entra_tenant_ids").iter().filter_map(shown).collect::<Vec<_>>().join(", ")
 }
 
 fn table(items: &[Value]) -> String {

@@ -30,6 +30,17 @@ pub enum AllowedTenant {
     Any,
 }
 
+/// How many directories the settings let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LetIn {
+    /// None: Entra is not set up.
+    None,
+    /// One; with its id, unless the settings name it by a domain.
+    One(Option<Uuid>),
+    /// Several, or every one.
+    Several,
+}
+
 /// Microsoft Entra ID.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Sign-in: identity providers")]
@@ -197,6 +208,18 @@ pub struct Oidc {
 }
 
 impl Azure {
+    /// How many directories are let in.
+    pub fn lets_in(&self) -> LetIn {
+        match (&self.tenant_id, self.allowed_tenants.as_slice()) {
+            (None, _) => LetIn::None,
+            (Some(AzureTenant::Id(id)), _) | (Some(AzureTenant::Organizations), [AllowedTenant::Id(id)]) => {
+                LetIn::One(Some(*id))
+            }
+            (Some(AzureTenant::Domain(_)), _) => LetIn::One(None),
+            (Some(AzureTenant::Organizations), _) => LetIn::Several,
+        }
+    }
+
     /// Adds what does not go together to `wrong`.
     pub(super) fn check(&self, wrong: &mut Vec<String>) {
         let credentials = [

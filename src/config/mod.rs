@@ -15,7 +15,7 @@ mod sign_in;
 pub use clients::{BROWSER_SCHEMES, Clients, PrivateHost, Registration, is_scheme};
 pub use effective::{Effective, Origin, effective};
 pub use environment::{DotEnv, Unknown, check_names};
-pub use identity::{AllowedTenant, Azure, AzureTenant, Oidc};
+pub use identity::{AllowedTenant, Azure, AzureTenant, LetIn, Oidc};
 pub use parse::{is_guarded, is_loopback, life};
 pub use sections::{Access, Data, Limits, Listen, Log, LogFormat, Metrics, Pools};
 pub use sign_in::SignIn;

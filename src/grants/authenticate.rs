@@ -38,6 +38,14 @@ pub struct Shown<'a> {
     pub beside: Option<&'a str>,
 }
 
+impl Shown<'_> {
+    /// The client that it calls itself, whatever proves that.
+    pub fn claimed(&self) -> Option<String> {
+        let named = self.client_id.filter(|id| !id.is_empty()).map(str::to_owned);
+        method(self).ok().map(|method| method.id().to_owned()).or(named)
+    }
+}
+
 /// Why a client was not let in.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthenticateError {

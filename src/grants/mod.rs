@@ -54,7 +54,7 @@ pub use error::{DETAILS, OauthCode, Refusal};
 pub use exchange::{Exchangeable, bad_subject};
 pub use families::{Issue, REFRESH_GRACE, Refresh, Tokens};
 pub use logins::{ALONE, Login, LoginState, NewLogin};
-pub use people::{Account, LAPSED, Person};
+pub use people::{Account, Home, LAPSED, Person};
 pub use possession::Possession;
 pub use preludes::Preludes;
 pub use request::{Arrived, Leg, Prompt, Request};

@@ -31,13 +31,30 @@ pub struct Person<'a> {
     pub guest: bool,
     /// What the provider's roles or groups give.
     pub role: Role,
+    /// Whether that may be more than `user`. Not by the word of one directory among several, unless a tenant names it: app roles
+    /// and groups are given by each directory's own administrators.
+    pub believed: bool,
+}
+
+/// Whose the people of a directory are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Home {
+    /// Their tenant.
+    pub tenant: TenantId,
+    /// Whether somebody named the directory for it.
+    pub named: bool,
 }
 
 impl Person<'_> {
     /// The role in a tenant. What a provider says makes nobody an administrator of the gateway but in its first tenant: in
     /// another organisation, its own administrators give the roles.
     fn role_in(&self, tenant: &TenantId) -> Role {
-        if tenant.is_default() { self.role } else { self.role.min(Role::TenantAdmin) }
+        let most = match (self.believed, tenant.is_default()) {
+            (false, _) => Role::User,
+            (true, false) => Role::TenantAdmin,
+            (true, true) => Role::Admin,
+        };
+        self.role.min(most)
     }
 
     fn directory(&self) -> Option<String> {
@@ -62,6 +79,19 @@ pub struct Account {
     pub is_new: bool,
 }
 
+impl Account {
+    /// What is not taken of a provider that gives this role: its directory is one of several, and nobody named it. For whoever
+    /// can.
+    pub fn withheld(&self, given: Role, directory: Option<Uuid>) -> Option<String> {
+        let directory = directory.filter(|_| given > Role::User && self.role == Role::User)?;
+        Some(format!(
+            "the role `{}` that the directory {directory} gives is not taken: name the directory for a tenant with \
+             `mcp-gateway tenants edit`",
+            given.as_str()
+        ))
+    }
+}
+
 /// The reason for which an account is refused that its provider took back its word for.
 pub const LAPSED: &str = "lapsed";
 /// Longest name for pages, in characters.
@@ -72,10 +102,10 @@ const TRIES: usize = 8;
 impl Grants {
     /// The tenant whose people those of a directory of Entra are: the one that names it. As long as no tenant names any
     /// directory, all that are let in are of the first tenant; afterwards `access_denied` for those that nobody names.
-    pub async fn tenant_of_directory(&self, directory: Uuid) -> Result<TenantId, Refusal> {
+    pub async fn home_of_directory(&self, directory: Uuid) -> Result<Home, Refusal> {
         match self.0.store.whose_directory(directory).await? {
-            Whose::Of(tenant) => Ok(tenant_of(&tenant)?),
-            Whose::Unsettled => Ok(TenantId::default_tenant()),
+            Whose::Of { tenant, assumed } => Ok(Home { tenant: tenant_of(&tenant)?, named: !assumed }),
+            Whose::Unsettled => Ok(Home { tenant: TenantId::default_tenant(), named: false }),
             Whose::Nobodys => {
                 let text = "this gateway is not for the organisation of the account that you chose";
                 Err(Refusal::new(OauthCode::AccessDenied, "unknown_directory", text)

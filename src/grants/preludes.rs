@@ -193,8 +193,8 @@ impl Grants {
         &self.0.preludes
     }
 
-    /// Writes down what nothing followed, and which tokens were shown in the wrong place.
-    pub(super) async fn sweep_preludes(&self, now: OffsetDateTime) -> Result<(), Refusal> {
+    /// Writes down what nothing followed.
+    pub(super) fn sweep_preludes(&self, now: OffsetDateTime) {
         for prelude in self.preludes().left(now) {
             let refused = prelude.steps.last().is_some_and(|step| !step.ok);
             let outcome = if refused { Outcome::Failure } else { Outcome::Abandoned };
@@ -211,6 +211,10 @@ impl Grants {
             };
             self.trace(steps, note);
         }
+    }
+
+    /// Notes which tokens were shown in the wrong place.
+    pub(super) async fn note_misused(&self) -> Result<(), Refusal> {
         let misused = std::mem::take(&mut self.preludes().state().misused);
         for (grant, step) in misused {
             if let Some(trace) = self.trace_of_grant(grant).await? {

@@ -106,8 +106,10 @@ impl Issuer {
         format!("{}{}", self.0, resource.path())
     }
 
-    /// The resource that a client names. Its URI must be exact, but for one slash at its end.
+    /// The resource that a client names. Its URI must be exact, but for one slash at its end, the case of scheme and host, and a
+    /// port that goes without saying (RFC 3986 section 6.2.3).
     pub fn resource(&self, text: &str) -> Result<Resource, NotOurs> {
+        let text = canonical(text);
         let path = text.strip_prefix(&*self.0).map(|path| path.strip_suffix('/').unwrap_or(path));
         path.and_then(Resource::of_path).ok_or_else(|| NotOurs { issuer: self.clone() })
     }
@@ -144,6 +146,15 @@ impl fmt::Display for Issuer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// A URI with scheme and host in lower case and without its scheme's own port.
+fn canonical(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (scheme, host) = (scheme.to_ascii_lowercase(), host.to_ascii_lowercase());
+    let port = if scheme == "https" { ":443" } else { ":80" };
+    format!("{scheme}://{}{path}", host.strip_suffix(port).unwrap_or(&host))
 }
 
 /// The host of a URL as a person recognises it: with its port, if it names one.
@@ -202,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resource_is_exactly_ours_but_for_one_slash_at_its_end() {
+    fn a_resource_is_exactly_ours_but_for_one_slash_at_its_end_and_the_case_of_its_host() {
         let issuer = at("https://gateway.example");
         for (text, resource) in [
             ("https://gateway.example/mcp", Resource::All),
@@ -216,6 +227,12 @@ mod tests {
             assert_eq!(issuer.resource(text), Ok(resource.clone()), "{text}");
             assert_eq!(issuer.resource(&issuer.uri(&resource)), Ok(resource));
         }
+        for text in ["HTTPS://gateway.example/mcp", "https://GATEWAY.example/mcp", "https://Gateway.Example:443/mcp/"] {
+            assert_eq!(issuer.resource(text), Ok(Resource::All), "{text}");
+        }
+        assert_eq!(at("http://[::1]:8001").resource("http://[::1]:8001/mcp"), Ok(Resource::All));
+        assert_eq!(at("http://localhost").resource("HTTP://localhost:80/mcp"), Ok(Resource::All));
+        assert!(at("https://gateway.example/Gw").resource("https://gateway.example/gw/mcp").is_err());
         for text in [
             "",
             "https://gateway.example",
@@ -229,8 +246,10 @@ mod tests {
             "https://gateway.example//mcp",
             "https://gateway.example/api",
             "https://gateway.example/api/v1/servers",
-            "https://GATEWAY.example/mcp",
-            "https://gateway.example:443/mcp",
+            "https://gateway.example:80/mcp",
+            "https://gateway.example:4430/mcp",
+            "https://you@gateway.example/mcp",
+            "https://GATEWAY.example/MCP",
             "https://gateway.example.evil/mcp",
             "http://gateway.example/mcp",
             "https://other.example/mcp",

@@ -41,7 +41,7 @@ impl Grants {
         let mut swept = Swept::default();
         let idle = micros(now - self.0.terms.grant_idle);
         // Before the tokens that say who called may go.
-        self.sweep_preludes(now).await?;
+        self.sweep_preludes(now);
         swept.more |= self.sweep_traces(now).await?;
         let ends = [
             store.end_grants_of_lost_codes(micros(now - CODE_LOST), micros(now)).await?,

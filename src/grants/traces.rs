@@ -81,6 +81,7 @@ struct Known {
     client_name: Option<String>,
     grant: Option<Uuid>,
     outcome: Option<Outcome>,
+    refused: bool,
 }
 
 impl Known {
@@ -93,6 +94,7 @@ impl Known {
             client_name: note.client_name.map(|name| cut(redact(name))),
             grant: note.grant,
             outcome: note.outcome,
+            refused: note.refused,
         }
     }
 
@@ -130,9 +132,17 @@ impl Change {
         for change in changes {
             match change {
                 Self::Add(steps, known) => {
+                    let has_tokens = |step: &Step| step.ok && step.name == "token";
+                    if steps.iter().any(has_tokens) && row.outcome == Outcome::Failure.as_str() {
+                        // It came again, and goes on.
+                        Outcome::UnderWay.as_str().clone_into(&mut row.outcome);
+                    }
                     for step in steps {
                         row.updated_at = row.updated_at.max(step.at);
                         all.push(step);
+                    }
+                    if known.refused && !all.steps.iter().any(has_tokens) {
+                        Outcome::Failure.as_str().clone_into(&mut row.outcome);
                     }
                     known.put(row);
                 }
@@ -235,8 +245,10 @@ impl Grants {
         Ok(row.filter(own).map(view))
     }
 
-    /// Notes which clients have called with their tokens, and which attempts nobody came back to; says whether there is more.
-    pub(super) async fn sweep_traces(&self, now: OffsetDateTime) -> Result<bool, Refusal> {
+    /// Notes which clients have called with their tokens, to be read at once; says of how many.
+    pub async fn note_calls(&self) -> Result<usize, Refusal> {
+        // First those that called in the wrong place, which is no success.
+        self.note_misused().await?;
         self.write_traces().await;
         let store = &self.0.store;
         let called: HashMap<_, _> = store.traces_of_first_calls(BATCH.into()).await?.into_iter().collect();
@@ -249,7 +261,16 @@ impl Grants {
                 Change::make(&[Change::Add(vec![step], known)], row);
             }
         };
-        store.write_traces(&[], &called.keys().copied().collect::<Vec<_>>(), success).await?;
+        if !called.is_empty() {
+            store.write_traces(&[], &called.keys().copied().collect::<Vec<_>>(), success).await?;
+        }
+        Ok(called.len())
+    }
+
+    /// Notes which clients have called with their tokens, and which attempts nobody came back to; says whether there is more.
+    pub(super) async fn sweep_traces(&self, now: OffsetDateTime) -> Result<bool, Refusal> {
+        let called = self.note_calls().await?;
+        let store = &self.0.store;
         let silent = store.silent_traces(micros(now - SILENT), BATCH.into()).await?;
         let seen: HashMap<_, _> = silent.iter().map(|row| (row.id, row.updated_at)).collect();
         let give_up = |row: &mut TraceRow| {
@@ -264,7 +285,7 @@ impl Grants {
             }
         };
         store.write_traces(&[], &seen.keys().copied().collect::<Vec<_>>(), give_up).await?;
-        Ok(called.len().max(silent.len()) >= usize::from(BATCH))
+        Ok(called.max(silent.len()) >= usize::from(BATCH))
     }
 }
 

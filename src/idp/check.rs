@@ -86,17 +86,19 @@ pub async fn check(azure: &Azure, callback: &Url, outbound: &Outbound, now: Offs
         found.push(seen("credential", State::NotVisible, text, advice));
         return found;
     };
-    let Some(working) = credentials(&asked, &home, &mut found).await else {
+    let taken = credentials(&asked, &home, &mut found).await;
+    let Some((_, working)) = taken.first() else {
         found.push(registration::probed(&asked, &home).await);
         return found;
     };
-    let own = token(&asked, &home, &working, &asked.client.to_string()).await;
+    let own = token(&asked, &home, working, &asked.client.to_string()).await;
     found.push(version_of_token(own.as_ref()));
-    let graph = match token(&asked, &home, &working, GRAPH).await {
+    let graph = match token(&asked, &home, working, GRAPH).await {
         Ok(given) => given.access_token,
         Err(_) => None,
     };
-    registration::look(&asked, &home, graph.as_ref(), working.as_secret(), &mut found).await;
+    let secrets: Vec<_> = taken.iter().filter_map(|(what, showing)| Some((*what, showing.as_secret()?))).collect();
+    registration::look(&asked, &home, graph.as_ref(), &secrets, &mut found).await;
     found
 }
 
@@ -163,14 +165,14 @@ impl Showing {
     }
 }
 
-/// Shows each credential to the token endpoint; the first that is taken.
-async fn credentials(asked: &Asked<'_>, home: &AzureTenant, found: &mut Vec<Seen>) -> Option<Showing> {
+/// Shows each credential to the token endpoint; those that are taken, by the names of their checks.
+async fn credentials(asked: &Asked<'_>, home: &AzureTenant, found: &mut Vec<Seen>) -> Vec<(&'static str, Showing)> {
     let azure = asked.azure;
-    let secrets = [("first secret", &azure.client_secret), ("second secret", &azure.client_secret_next)];
+    let secrets = [("first secret", &azure.client_secret), (SECOND, &azure.client_secret_next)];
     let secrets = secrets.into_iter().filter_map(|(what, secret)| Some((what, Showing::Secret(secret.clone()?))));
     let certificate = azure.client_certificate.clone().map(|file| ("certificate", Showing::Certificate(file)));
     let federated = azure.federated_token_file.clone().map(|file| ("federated token", Showing::Federated(file)));
-    let mut working = None;
+    let mut working = Vec::new();
     for (what, showing) in secrets.chain(certificate).chain(federated) {
         match token(asked, home, &showing, &asked.client.to_string()).await {
             Ok(_) => found.push(seen(what, State::Right, "Entra takes it", "")),
@@ -178,14 +180,23 @@ async fn credentials(asked: &Asked<'_>, home: &AzureTenant, found: &mut Vec<Seen
             Err(error) => {
                 let ill = matches!(error.class, Class::Temporary { .. } | Class::Loop);
                 let state = if ill { State::NotVisible } else { State::Wrong };
-                found.push(seen(what, state, told(&error), advised(&error, "make a new one in the admin centre")));
+                let advice = advised(&error, "make a new one in the admin centre");
+                // What explains the number knows of one secret only.
+                let names_first = what == SECOND && !advice.contains(SECOND_SECRET);
+                let advice = if names_first { advice.replace(FIRST_SECRET, SECOND_SECRET) } else { advice };
+                found.push(seen(what, state, told(&error), advice));
                 continue;
             }
         }
-        working.get_or_insert(showing);
+        working.push((what, showing));
     }
     working
 }
+
+/// What the second secret's check is called, and the settings of both.
+const SECOND: &str = "second secret";
+const FIRST_SECRET: &str = "MREG_AZURE_CLIENT_SECRET";
+const SECOND_SECRET: &str = "MREG_AZURE_CLIENT_SECRET_NEXT";
 
 /// Whether the refusal is about what was asked for, and not about who asks.
 fn is_accepted(error: &IdpError) -> bool {

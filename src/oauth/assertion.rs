@@ -86,6 +86,7 @@ async fn introduced(
         directory: None,
         guest: false,
         role,
+        believed: true,
     };
     let account = app.grants.account_for(tenant, &person, now).await.map_err(|refusal| match refusal.code {
         OauthCode::AccessDenied => Refusal { code: OauthCode::InvalidGrant, ..refusal },

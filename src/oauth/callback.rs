@@ -19,7 +19,7 @@ use super::prompt::is_anew;
 use super::sign_in::title_of;
 use super::trail::{Trail, told};
 use super::visitor::Visitor;
-use crate::grants::{Account, NewLogin, OauthCode, Prompt, Refusal, Step, UnderWay};
+use crate::grants::{Account, NewLogin, OauthCode, Prompt, Refusal, Step, TraceNote, UnderWay};
 use crate::id::TenantId;
 use crate::idp::{Class, IdpError, Person, Provider, SignedIn};
 use crate::store::now;
@@ -76,7 +76,7 @@ async fn no_place(visitor: &Visitor, name: &str, state: &str, refusal: &Refusal)
         title_of(app, name),
         visitor.address
     );
-    Trail::alone(app, visitor.address, None, Step::bad("callback", refusal.reason, detail, now()));
+    Trail::alone(app, visitor.address, TraceNote::default(), Step::bad("callback", refusal.reason, detail, now()));
 }
 
 async fn back(
@@ -192,14 +192,15 @@ async fn known(
         Err(refusal) => return Err(no_account(visitor, under, trail, person, &refusal).await),
     };
     let new = if account.is_new { ", for the first time" } else { "" };
-    let detail = format!("{} signs in as {}{new}", account.username, account.role.as_str());
+    let withheld = account.withheld(role, person.directory).map(|why| format!("; {why}")).unwrap_or_default();
+    let detail = format!("{} signs in as {}{new}{withheld}", account.username, account.role.as_str());
     trail.known("account", detail, &account, None);
     Ok(account)
 }
 
 /// Notes who it is, for the tenant whose the person is, if it is any's, and says which.
 async fn is_by(visitor: &Visitor, trail: &Trail, person: &Person) -> Option<TenantId> {
-    let tenant = visitor.app.tenant_of(person).await.ok();
+    let tenant = visitor.app.home_of(person).await.ok().map(|home| home.tenant);
     trail.is_by(tenant.as_ref(), &person.username);
     tenant
 }

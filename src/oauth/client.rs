@@ -26,20 +26,7 @@ pub(super) async fn authenticate(
     from: IpAddr,
     now: OffsetDateTime,
 ) -> Result<Arc<Client>, Denied> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let authorization = values.next().map(|value| value.to_str()).transpose();
-    let (Ok(authorization), None) = (authorization, values.next()) else {
-        let text = "the Authorization header cannot be read, or there are two";
-        return Err(Refusal::new(OauthCode::InvalidRequest, "authorization", text).into());
-    };
-    let shown = Shown {
-        authorization,
-        client_id: form.get("client_id"),
-        client_secret: form.get("client_secret"),
-        assertion_type: form.get("client_assertion_type"),
-        assertion: form.get("client_assertion"),
-        beside: ["code", "refresh_token", "token"].into_iter().find_map(|name| form.get(name)),
-    };
+    let shown = shown(headers, form)?;
     let endpoint = app.issuer.join(open::TOKEN);
     let audiences = [app.issuer.as_str(), &endpoint];
     let spend = async |hash: [u8; 32], until| app.store.spend_assertion(&hash, micros(until)).await;
@@ -49,6 +36,28 @@ pub(super) async fn authenticate(
             app.recorder.metrics().throttled(exceeded.limit);
         }
         denied(error)
+    })
+}
+
+/// The client that sent a form, as it calls itself.
+pub(super) fn claimed(headers: &HeaderMap, form: &Form) -> Option<String> {
+    shown(headers, form).ok().as_ref().and_then(Shown::claimed)
+}
+
+fn shown<'a>(headers: &'a HeaderMap, form: &'a Form) -> Result<Shown<'a>, Refusal> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let authorization = values.next().map(|value| value.to_str()).transpose();
+    let (Ok(authorization), None) = (authorization, values.next()) else {
+        let text = "the Authorization header cannot be read, or there are two";
+        return Err(Refusal::new(OauthCode::InvalidRequest, "authorization", text));
+    };
+    Ok(Shown {
+        authorization,
+        client_id: form.get("client_id"),
+        client_secret: form.get("client_secret"),
+        assertion_type: form.get("client_assertion_type"),
+        assertion: form.get("client_assertion"),
+        beside: ["code", "refresh_token", "token"].into_iter().find_map(|name| form.get(name)),
     })
 }
 

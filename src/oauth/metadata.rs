@@ -74,6 +74,8 @@ struct OpenId {
     jwks_uri: String,
     subject_types_supported: [&'static str; 1],
     id_token_signing_alg_values_supported: [&'static str; 0],
+    /// Said, as what is not said is `true`.
+    request_uri_parameter_supported: bool,
 }
 
 /// `/.well-known/oauth-protected-resource` with the path of a resource behind it; without one it is that of `/mcp`.
@@ -119,6 +121,7 @@ pub(super) async fn server(app: App, Source(source): Source, uri: Uri) -> Respon
         jwks_uri: issuer.join(open::KEYS),
         subject_types_supported: ["public"],
         id_token_signing_alg_values_supported: [],
+        request_uri_parameter_supported: false,
     });
     let methods = || AuthMethod::ALL.map(AuthMethod::as_str).to_vec();
     let algorithms = || names(&ASSERTION_ALGORITHMS);

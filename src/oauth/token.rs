@@ -5,6 +5,7 @@
 mod noting;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::response::Response;
 use http::HeaderMap;
@@ -12,7 +13,7 @@ use time::OffsetDateTime;
 
 use super::answer::{Denied, tokens};
 use super::assertion::of_assertion;
-use super::client::authenticate;
+use super::client::{authenticate, claimed};
 use super::exchange::{ACCESS_TOKEN, of_token};
 use super::form::Form;
 use super::possession::proved;
@@ -27,6 +28,7 @@ use crate::id::TenantId;
 use crate::secret::Secret;
 use crate::store::{self, now};
 use crate::web::Source;
+use noting::Asker;
 
 /// `POST /oauth/token`.
 pub(super) async fn token(
@@ -51,10 +53,11 @@ pub(super) async fn token(
         GrantType::ClientCredentials => "client_credentials",
         GrantType::TokenExchange => "validate",
     };
-    let mut seen = Seen { tenant: None, method, possession: Possession::default() };
+    let mut seen = Seen { client: None, tenant: None, method, possession: Possession::default() };
     let given = Box::pin(give(&app, (&headers, source), &form, kind, &mut seen, now)).await;
     let given = app.judged(source, now, given, Denied::is_wrong);
-    noting::note(&app, source, &form, kind, &given).await;
+    let asker = Asker { source, claimed: claimed(&headers, &form), proved: seen.client.as_deref() };
+    noting::note(&app, &asker, &form, kind, &given).await;
     // That somebody signed in was counted when they did.
     if given.is_err() || kind != GrantType::AuthorizationCode {
         let reason = given.as_ref().err().map_or("", Denied::reason);
@@ -65,8 +68,9 @@ pub(super) async fn token(
     given.map(|given| tokens(given, issued, now)).inspect_err(|denied| denied.note(&app))
 }
 
-/// What was seen of who asks: for the count whose tenant, and by which method; and which key was proved.
+/// What was seen of who asks: which client it is, for the count whose tenant, and by which method; and which key was proved.
 pub(super) struct Seen {
+    pub(super) client: Option<Arc<Client>>,
     pub(super) tenant: Option<TenantId>,
     pub(super) method: &'static str,
     pub(super) possession: Possession,
@@ -81,6 +85,7 @@ async fn give(
     now: OffsetDateTime,
 ) -> Result<Tokens, Denied> {
     let client = authenticate(app, headers, form, source, now).await?;
+    seen.client = Some(Arc::clone(&client));
     if !client.may(kind) {
         let text = "the client is not registered for this grant_type";
         return Err(Refusal::new(OauthCode::UnauthorizedClient, "unauthorized_client", text).into());

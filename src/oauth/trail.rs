@@ -27,10 +27,9 @@ impl Trail {
         Self::write_first(app, address, steps, TraceNote { client_id, ..TraceNote::default() })
     }
 
-    /// Notes something that went wrong and belongs to no sign-in that is known.
-    pub(super) fn alone(app: &App, address: IpAddr, client_id: Option<&str>, step: Step) {
-        let note = TraceNote { client_id, outcome: Some(Outcome::Failure), ..TraceNote::default() };
-        Self::write_first(app, address, vec![step], note);
+    /// Notes something that went wrong and belongs to no sign-in that is known; `note` is what is known besides.
+    pub(super) fn alone(app: &App, address: IpAddr, note: TraceNote<'_>, step: Step) {
+        Self::write_first(app, address, vec![step], TraceNote { outcome: Some(Outcome::Failure), ..note });
     }
 
     fn write_first(app: &App, address: IpAddr, steps: Vec<Step>, note: TraceNote<'_>) -> Self {
@@ -63,13 +62,7 @@ impl Trail {
 
     /// It is known which client asks, and how.
     pub(super) fn is_of(&self, client: &Client, detail: impl Into<String>) {
-        let tenant = match &client.known {
-            Known::Registered { tenant, .. } => Some(tenant),
-            Known::Document | Known::Dynamic { .. } => None,
-        };
-        let (id, name) = (Some(&*client.id), Some(&*client.name));
-        let note = TraceNote { tenant, client_id: id, client_name: name, ..TraceNote::default() };
-        self.write([Step::good("client", detail, now())], note);
+        self.write([Step::good("client", detail, now())], of_client(client));
     }
 
     /// It is known what the person is called, whether or not an account comes of it.
@@ -102,6 +95,11 @@ impl Trail {
         self.write([Step::bad(name, reason, detail, now())], TraceNote::default());
     }
 
+    /// The program was refused, and may come again with what it has.
+    pub(super) fn refused(&self, step: Step) {
+        self.write([step], TraceNote { refused: true, ..TraceNote::default() });
+    }
+
     /// Something went wrong: it is over, and counted. `reason` is the label of the metric; where `code` is given, it says in the
     /// trace what happened more exactly.
     pub(super) fn failed(&self, name: &str, detail: impl Into<String>, tenant: &str, reason: &str, code: Option<&str>) {
@@ -119,6 +117,15 @@ impl Trail {
             self.app.grants.trace_steps(id, steps, note);
         }
     }
+}
+
+/// What is known of an attempt by its client.
+pub(super) fn of_client(client: &Client) -> TraceNote<'_> {
+    let tenant = match &client.known {
+        Known::Registered { tenant, .. } => Some(tenant),
+        Known::Document | Known::Dynamic { .. } => None,
+    };
+    TraceNote { tenant, client_id: Some(&client.id), client_name: Some(&client.name), ..TraceNote::default() }
 }
 
 fn of_account(account: &Account) -> TraceNote<'_> {

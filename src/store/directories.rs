@@ -1,21 +1,40 @@
 //! Directories of Entra and the tenants whose people theirs are. One belongs to one tenant at most.
 
+use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
+use super::users::{ACTIVE_ADMINS, still_administered};
 use super::{Store, StoreError};
 use crate::id::TenantId;
 
 /// Whose the people of a directory are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Whose {
-    /// The tenant's that names it.
-    Of(String),
+    /// This tenant's.
+    Of {
+        /// The tenant that names it.
+        tenant: String,
+        /// Nobody named it: it was written down when the first was named, since its people had accounts already.
+        assumed: bool,
+    },
     /// Nobody's, though others are named.
     Nobodys,
     /// No directory was ever named by any tenant.
     Unsettled,
 }
 
+/// A directory of a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Directory {
+    /// Its id.
+    pub id: Uuid,
+    /// See [`Whose::Of`].
+    pub assumed: bool,
+}
+
+/// Who is more than a user by the word of a directory other than `$1` that is not named for the own tenant.
+const ABOVE: &str = "role <> 'user' AND directory IS NOT NULL AND directory <> $1 AND NOT EXISTS
+    (SELECT 1 FROM directories d WHERE d.id = users.directory AND d.tenant_id = users.tenant_id AND NOT d.assumed)";
 /// Whether any was ever named: 1 or 0. When the last name goes, nobody is let in whom a name kept out.
 pub(super) const SETTLED: &str = "SELECT COUNT(*) FROM counters WHERE name = 'directories_settled'";
 pub(super) const SETTLE_FOR_GOOD: &str = "INSERT INTO counters (name, value) VALUES ('directories_settled', 1)";
@@ -23,8 +42,8 @@ pub(super) const HOLDER: &str = "SELECT tenant_id FROM directories WHERE id = $1
 pub(super) const CLEAR: &str = "DELETE FROM directories WHERE tenant_id = $1";
 pub(super) const NAME: &str = "INSERT INTO directories (id, tenant_id) VALUES ($1, $2)";
 /// With the first that is named, those stay where they are whose people have accounts already.
-pub(super) const SETTLE: &str = "INSERT INTO directories (id, tenant_id)
-    SELECT u.directory, MIN(u.tenant_id) FROM users u WHERE u.directory IS NOT NULL AND u.state = 'active'
+pub(super) const SETTLE: &str = "INSERT INTO directories (id, tenant_id, assumed)
+    SELECT u.directory, MIN(u.tenant_id), TRUE FROM users u WHERE u.directory IS NOT NULL AND u.state = 'active'
     AND NOT EXISTS (SELECT 1 FROM directories d WHERE d.id = u.directory) GROUP BY u.directory";
 
 /// Makes `$directories` those of the tenant, in the transaction `$tx`.
@@ -53,30 +72,60 @@ impl Store {
     /// Whose the people of a directory are.
     pub async fn whose_directory(&self, directory: Uuid) -> Result<Whose, StoreError> {
         let name = directory.to_string();
-        let held: Option<String> =
-            on!(read self, db => sqlx::query_scalar(HOLDER).bind(&name).fetch_optional(db).await?);
-        if let Some(tenant) = held {
-            return Ok(Whose::Of(tenant));
+        let text = "SELECT tenant_id, assumed FROM directories WHERE id = $1";
+        let held: Option<(String, bool)> =
+            on!(read self, db => sqlx::query_as(text).bind(&name).fetch_optional(db).await?);
+        if let Some((tenant, assumed)) = held {
+            return Ok(Whose::Of { tenant, assumed });
         }
         let any: i64 = on!(read self, db => sqlx::query_scalar(SETTLED).fetch_one(db).await?);
         Ok(if any > 0 { Whose::Nobodys } else { Whose::Unsettled })
     }
 
     /// The directories of a tenant, in their order.
-    pub(super) async fn directories_of(&self, tenant: &TenantId) -> Result<Vec<Uuid>, StoreError> {
-        let text = "SELECT id FROM directories WHERE tenant_id = $1 ORDER BY id";
-        let names: Vec<String> =
-            on!(read self, db => sqlx::query_scalar(text).bind(tenant.as_str()).fetch_all(db).await?);
-        names.iter().map(|name| parse(name)).collect()
+    pub(super) async fn directories_of(&self, tenant: &TenantId) -> Result<Vec<Directory>, StoreError> {
+        let text = "SELECT tenant_id, id, assumed FROM directories WHERE tenant_id = $1 ORDER BY id";
+        let rows: Vec<Row> = on!(read self, db => sqlx::query_as(text).bind(tenant.as_str()).fetch_all(db).await?);
+        rows.into_iter().map(|row| Ok(read(row)?.1)).collect()
     }
 
     /// Each directory, with its tenant, of the tenants after `after` up to `last`.
-    pub(super) async fn directories_between(&self, after: &str, last: &str) -> Result<Vec<(String, Uuid)>, StoreError> {
-        let text = "SELECT tenant_id, id FROM directories WHERE tenant_id > $1 AND tenant_id <= $2 ORDER BY id";
-        let rows: Vec<(String, String)> =
-            on!(read self, db => sqlx::query_as(text).bind(after).bind(last).fetch_all(db).await?);
-        rows.into_iter().map(|(tenant, name)| Ok((tenant, parse(&name)?))).collect()
+    pub(super) async fn directories_between(
+        &self,
+        after: &str,
+        last: &str,
+    ) -> Result<Vec<(String, Directory)>, StoreError> {
+        let text =
+            "SELECT tenant_id, id, assumed FROM directories WHERE tenant_id > $1 AND tenant_id <= $2 ORDER BY id";
+        let rows: Vec<Row> = on!(read self, db => sqlx::query_as(text).bind(after).bind(last).fetch_all(db).await?);
+        rows.into_iter().map(read).collect()
     }
+
+    /// Makes those to users who are more by the word of a directory that no tenant names, but for `only`, the one directory
+    /// that is let in; says who. `LastAdmin`, and nothing changes, when nobody could administer the gateway any more.
+    pub async fn lower_unnamed(&self, only: Option<Uuid>, now: i64) -> Result<Vec<String>, StoreError> {
+        let only = only.map(|id| id.to_string()).unwrap_or_default();
+        // Looked for first: where there is none, nobody hears of a change.
+        let look = AssertSqlSafe(format!("SELECT COUNT(*) FROM users WHERE {ABOVE}"));
+        let some: i64 = on!(read self, db => sqlx::query_scalar(look).bind(&only).fetch_one(db).await?);
+        if some == 0 {
+            return Ok(Vec::new());
+        }
+        let text = format!("UPDATE users SET role = 'user', updated_at = $2 WHERE {ABOVE} RETURNING username");
+        let text = AssertSqlSafe(text);
+        Ok(on!(change self, tx => {
+            let admins: i64 = sqlx::query_scalar(ACTIVE_ADMINS).fetch_one(&mut *tx).await?;
+            let lowered = sqlx::query_scalar(text).bind(&only).bind(now).fetch_all(&mut *tx).await?;
+            still_administered!(tx, admins);
+            lowered
+        }))
+    }
+}
+
+type Row = (String, String, bool);
+
+fn read((tenant, name, assumed): Row) -> Result<(String, Directory), StoreError> {
+    Ok((tenant, Directory { id: parse(&name)?, assumed }))
 }
 
 fn parse(name: &str) -> Result<Uuid, StoreError> {

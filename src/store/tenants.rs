@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::directories::name_directories;
+use super::directories::{Directory, name_directories};
 use super::users::{ACTIVE_ADMINS, still_administered};
 use super::{Store, StoreError, at, micros, now};
 use crate::id::TenantId;
@@ -20,7 +20,7 @@ pub struct Tenant {
     /// Whether guests of its directories come in too.
     pub guests: bool,
     /// The directories of Entra whose people are its own, in their order.
-    pub directories: Vec<Uuid>,
+    pub directories: Vec<Directory>,
     /// When it was made.
     pub created_at: OffsetDateTime,
     /// When it was last changed.

@@ -115,6 +115,7 @@ pub async fn admit(app: &App, headers: &HeaderMap, what: Opening<'_>, sent: Sent
             | AuthError::NotBound
             | AuthError::Proof(_)
             | AuthError::Foreign
+            | AuthError::OfPerson
             | AuthError::NotLetIn
             | AuthError::ProviderAway,
         ) => "validate",

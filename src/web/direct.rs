@@ -1,5 +1,6 @@
-//! Access tokens that Microsoft Entra ID made for the gateway's own application, shown directly: by applications on their own,
-//! and by clients that speak to Entra themselves. Only tokens of the provider that is set up are looked at, only for this
+//! Access tokens that Microsoft Entra ID made for the gateway's own application. Applications on their own show theirs directly. A
+//! person's is good for an hour and more, whatever becomes of the person meanwhile: it opens nothing, and is only exchanged, by a
+//! client that an administrator registered for that. Only tokens of the provider that is set up are looked at, only for this
 //! gateway's audience, and they are never passed on.
 
 use base64::Engine as _;
@@ -36,10 +37,15 @@ pub struct Shown {
     pub expires_at: OffsetDateTime,
 }
 
-/// Verifies the token and finds the account of who shows it; at the first time it is made, as at a sign-in.
+/// Verifies the token and finds the account of whose it is; at the first time it is made, as at a sign-in.
 pub async fn whose(app: &App, token: &str, now: OffsetDateTime) -> Result<Shown, AuthError> {
+    known(app, token, verified(app, token, now).await?, now).await
+}
+
+/// Whose the token is by Entra's word.
+async fn verified(app: &App, token: &str, now: OffsetDateTime) -> Result<idp::Person, AuthError> {
     let provider = app.providers.get(ENTRA).ok_or(AuthError::Malformed)?;
-    let person = provider.verify_access_token(token, now).await.map_err(|error| {
+    provider.verify_access_token(token, now).await.map_err(|error| {
         tracing::debug!(class = error.class.label(), code = error.code, "a token of Entra is not taken: {error}");
         match error.class {
             Class::Temporary { .. } | Class::Configuration | Class::OurCredential | Class::Loop => {
@@ -48,7 +54,10 @@ pub async fn whose(app: &App, token: &str, now: OffsetDateTime) -> Result<Shown,
             Class::Refused => AuthError::NotLetIn,
             _ => AuthError::Foreign,
         }
-    })?;
+    })
+}
+
+async fn known(app: &App, token: &str, person: idp::Person, now: OffsetDateTime) -> Result<Shown, AuthError> {
     let role = person.role.ok_or(AuthError::NotLetIn)?;
     let account = app.account_of(&person, role, now).await.map_err(|refusal| {
         if refusal.code == OauthCode::AccessDenied {
@@ -64,11 +73,15 @@ pub async fn whose(app: &App, token: &str, now: OffsetDateTime) -> Result<Shown,
     Ok(Shown { account, expires_at: end_of(token).ok_or(AuthError::Foreign)?, person })
 }
 
-/// Lets in whoever shows the token.
+/// Lets in the application that shows the token.
 pub(super) async fn verify(app: &App, token: &str, now: OffsetDateTime) -> Result<Caller, AuthError> {
     for _ in 0..TRIES {
         let reloads = app.tokens.reloads();
-        let Shown { person, account, expires_at } = whose(app, token, now).await?;
+        let person = verified(app, token, now).await?;
+        if !person.app_only {
+            return Err(AuthError::OfPerson);
+        }
+        let Shown { person, account, expires_at } = known(app, token, person, now).await?;
         let who = Direct {
             issuer: &person.issuer,
             subject: &person.subject,
@@ -77,7 +90,6 @@ pub(super) async fn verify(app: &App, token: &str, now: OffsetDateTime) -> Resul
             user: account.id,
             username: &account.username,
             role: account.role,
-            app_only: person.app_only,
             expires_at,
         };
         if let Some(caller) = app.tokens.admit(token, &who, now, reloads) {

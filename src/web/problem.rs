@@ -190,7 +190,7 @@ impl Problem {
             AuthError::Disabled => "ACCOUNT_DISABLED",
             AuthError::Suspended => "TENANT_SUSPENDED",
             AuthError::Malformed | AuthError::Unknown => "INVALID_KEY",
-            AuthError::EndedToken | AuthError::WrongKind | AuthError::Foreign => "INVALID_TOKEN",
+            AuthError::EndedToken | AuthError::WrongKind | AuthError::Foreign | AuthError::OfPerson => "INVALID_TOKEN",
             AuthError::WrongResource => "WRONG_RESOURCE",
             AuthError::Bound | AuthError::NotBound | AuthError::Proof(_) => "INVALID_PROOF",
             AuthError::NotLetIn => "NOT_LET_IN",

@@ -57,6 +57,40 @@ async fn where_no_client_may_register_that_is_what_it_says() {
 }
 
 #[tokio::test]
+async fn a_client_with_a_document_need_not_register() {
+    let base = spoiled(|_, document| {
+        if document["issuer"].is_string() {
+            document["registration_endpoint"] = Value::Null;
+            document["client_id_metadata_document_supported"] = true.into();
+            document["token_endpoint_auth_methods_supported"] = json!(["none"]);
+        }
+    })
+    .await;
+    let url = format!("--url={base}/mcp");
+    let args = ["doctor", "oauth", "--as=claude", "--known-by=register", "--json", &url];
+    let shown = run(&Folder::default(), &args, &[], "").await.expect(1).json();
+    let told = check(&shown, "registration").to_string();
+    assert!(
+        told.contains("need not") && told.contains("leave --known-by away") && !told.contains("no other way"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
+async fn a_public_url_that_does_not_answer_from_here_is_named() {
+    let folder = Folder::default();
+    let args = ["serve", "--port=0", "--public-url=https://gateway.invalid"];
+    let _process = crate::real::start(&folder, &args).await;
+    let url = format!("--url={}/mcp", folder.read("data/cli.json")["gateway"].as_str().unwrap());
+    let shown = run(&folder, &["doctor", "oauth", "--as=claude", "--json", &url], &[], "").await.expect(1).json();
+    let advice = check(&shown, shown["broken"].as_str().unwrap())["advice"].as_str().unwrap();
+    for told in [&url["--url=".len()..], "https://gateway.invalid", "MREG_PUBLIC_URL"] {
+        assert!(advice.contains(told), "{told}: {shown:#}");
+    }
+    assert!(!advice.contains("mcp-gateway serve"), "it runs: {advice}");
+}
+
+#[tokio::test]
 async fn with_a_person_it_goes_on_to_the_first_call_and_leaves_a_success() {
     let gateway = Real::start().await;
     gateway.sample("tools").await;

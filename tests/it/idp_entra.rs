@@ -297,6 +297,46 @@ async fn the_registration_is_looked_at_as_far_as_it_can_be_seen() -> anyhow::Res
 }
 
 #[tokio::test]
+async fn both_secrets_are_told_apart_and_consent_is_to_the_gateway_itself() -> anyhow::Result<()> {
+    let Some(entra) = Entra::start(&[CALLBACK]).await? else { return Ok(()) };
+    let wrong = ["--azure-client-secret", SECRETS[0], "--azure-client-secret-next", "no-secret-of-its-own"];
+    let wrong = looked_at(&entra, CALLBACK, &wrong).await;
+    assert!(wrong[2].2.contains("Set MREG_AZURE_CLIENT_SECRET_NEXT to the secret's value"), "{:?}", wrong[2]);
+
+    let graph = "00000003-0000-0000-c000-000000000000";
+    let at = |days| (now() + time::Duration::days(days)).format(&time::format_description::well_known::Rfc3339);
+    set(
+        &entra,
+        json!({
+            "appRoleAssignments": {graph: ["Application.Read.All", "DelegatedPermissionGrant.Read.All"]},
+            "secrets": [{"value": "one-secret-1", "endDateTime": at(9)?}, {"value": "two-secret-2", "endDateTime": at(300)?}],
+        }),
+    )
+    .await;
+    let both = ["--azure-client-secret", "one-secret-1", "--azure-client-secret-next", "two-secret-2"];
+    let seen = looked_at(&entra, CALLBACK, &both).await;
+    let ends: Vec<_> = seen.iter().filter(|(what, ..)| *what == "secret's end").collect();
+    assert_eq!(
+        ends.iter().map(|(_, state, _)| *state).collect::<Vec<_>>(),
+        [State::Doubtful, State::Right],
+        "{ends:?}"
+    );
+    assert!(ends[0].2.starts_with("first secret: ") && ends[1].2.starts_with("second secret: "), "{ends:?}");
+    assert_eq!(seen.last().unwrap().1, State::Right, "{seen:#?}");
+
+    let (orders, scope) = ("22222222-2222-4222-8222-222222222222", "orders.of.others");
+    let consent = json!({"client": GATEWAY, "resource": orders, "scopes": [scope]});
+    entra.post("/_sim/consent", consent).await?;
+    let other = looked_at(&entra, CALLBACK, &[&both[..], &["--azure-scope", scope]].concat()).await;
+    assert_eq!(
+        states(&other).last(),
+        Some(&("consent", State::Doubtful)),
+        "consent to another application: {other:#?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_credential_that_is_refused_is_told_by_entras_number() -> anyhow::Result<()> {
     let Some(entra) = Entra::start(&[CALLBACK]).await? else { return Ok(()) };
     let refused = looked_at(&entra, CALLBACK, &["--azure-client-secret", "no-secret-of-its-own"]).await;

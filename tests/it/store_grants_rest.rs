@@ -194,6 +194,7 @@ const ADA: Person<'static> = Person {
     directory: None,
     guest: false,
     role: Role::User,
+    believed: true,
 };
 
 on_both! {

@@ -4,6 +4,7 @@ use mcp_registry_gateway::access::Role;
 use mcp_registry_gateway::grants::Person;
 use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::store::StoreError;
+use mcp_registry_gateway::store::directories::Directory;
 use mcp_registry_gateway::store::tenants::{Holdings, TenantChange};
 use mcp_registry_gateway::store::users::UserChange;
 use mcp_registry_gateway::store::{Store, micros, now};
@@ -24,6 +25,7 @@ fn person(directory: Uuid, role: Role) -> Person<'static> {
         directory: Some(directory),
         guest: false,
         role,
+        believed: true,
     }
 }
 
@@ -41,7 +43,8 @@ on_both! {
     async fn a_directory_is_of_the_tenant_that_names_it_and_of_no_other(db) {
         let house = House::open(db).await;
         let (store, grants, ours) = (&house.store, &house.grants, &house.tenant);
-        let whose = async |directory| grants.tenant_of_directory(directory).await.map_err(|refusal| refusal.reason);
+        let home = async |directory| grants.home_of_directory(directory).await.map_err(|refusal| refusal.reason);
+        let whose = async |directory| home(directory).await.map(|home| home.tenant);
         let acme = store.add_tenant("acme", "Acme").await.unwrap();
         assert_eq!(whose(FABRIKAM).await.as_ref(), Ok(ours), "while none names any, all are of the first");
         grants.account_for(ours, &person(CONTOSO, Role::User), house.now).await.unwrap();
@@ -50,7 +53,8 @@ on_both! {
         assert_eq!(whose(FABRIKAM).await.as_ref(), Ok(&acme));
         assert_eq!(whose(CONTOSO).await.as_ref(), Ok(ours), "whose people have accounts stays where it is");
         assert_eq!(whose(TAILSPIN).await, Err("unknown_directory"), "and no other comes in any longer");
-        assert_eq!(store.tenant(ours).await.unwrap().unwrap().directories, [CONTOSO]);
+        assert_eq!(store.tenant(ours).await.unwrap().unwrap().directories, [Directory { id: CONTOSO, assumed: true }]);
+        assert!(home(FABRIKAM).await.unwrap().named && !home(CONTOSO).await.unwrap().named, "nobody named that one");
         assert_eq!(store.tenants("", 10).await.unwrap().iter().map(|one| one.directories.len()).collect::<Vec<_>>(), [1, 1]);
 
         match name(store, &acme, &[FABRIKAM, CONTOSO]).await {
@@ -83,7 +87,7 @@ on_both! {
 
         name(store, &acme, &[]).await.unwrap();
         assert!(!stands().await, "though no directory is named any more");
-        let nobodys = grants.tenant_of_directory(FABRIKAM).await.unwrap_err();
+        let nobodys = grants.home_of_directory(FABRIKAM).await.unwrap_err();
         assert_eq!(nobodys.reason, "unknown_directory", "nor does anybody come in as one of the first tenant's");
         name(store, ours, &[FABRIKAM]).await.unwrap();
         assert!(!stands().await, "at once");
@@ -98,6 +102,38 @@ on_both! {
         store.delete_user(&acme, made.id).await.unwrap();
         let moved = grants.account_for(ours, &person(FABRIKAM, Role::User), house.now).await.unwrap();
         assert!(moved.is_new && moved.tenant == *ours, "once it is removed there");
+    }
+}
+
+on_both! {
+    async fn only_a_directory_that_somebody_named_makes_more_than_users(db) {
+        let house = House::open(db).await;
+        let (store, grants, ours) = (&house.store, &house.grants, &house.tenant);
+        let role = async |directory| store.user_of_subject(person(directory, Role::User).issuer, "oid-1").await.unwrap().unwrap().role;
+        let unnamed = Person { believed: false, ..person(FABRIKAM, Role::Admin) };
+        let frank = grants.account_for(ours, &unnamed, house.now).await.unwrap();
+        assert_eq!(frank.role, Role::User);
+        assert!(frank.withheld(Role::Admin, Some(FABRIKAM)).unwrap().contains("tenants edit"));
+        assert_eq!(frank.withheld(Role::User, Some(FABRIKAM)), None, "nothing is withheld");
+
+        // From before there were several.
+        for directory in [CONTOSO, FABRIKAM] {
+            grants.account_for(ours, &person(directory, Role::Admin), house.now).await.unwrap();
+        }
+        assert!(matches!(store.lower_unnamed(None, 1).await, Err(StoreError::LastAdmin)), "nobody could name one");
+        assert_eq!(store.lower_unnamed(Some(CONTOSO), 1).await.unwrap(), [frank.username.as_str()]);
+        assert_eq!((role(CONTOSO).await.as_str(), role(FABRIKAM).await.as_str()), ("admin", "user"));
+
+        let acme = store.add_tenant("acme", "Acme").await.unwrap();
+        name(store, &acme, &[TAILSPIN]).await.unwrap();
+        grants.account_for(ours, &person(FABRIKAM, Role::ServerOwner), house.now).await.unwrap();
+        assert_eq!(store.lower_unnamed(Some(CONTOSO), 1).await.unwrap().len(), 1, "it was only written down");
+        name(store, ours, &[CONTOSO, FABRIKAM]).await.unwrap();
+        assert!(grants.home_of_directory(FABRIKAM).await.unwrap().named, "and now somebody named it");
+        grants.account_for(ours, &person(FABRIKAM, Role::ServerOwner), house.now).await.unwrap();
+        let revision = store.revision().await.unwrap();
+        assert!(store.lower_unnamed(None, 1).await.unwrap().is_empty());
+        assert_eq!((role(FABRIKAM).await.as_str(), store.revision().await.unwrap()), ("server_owner", revision));
     }
 }
 

@@ -94,21 +94,28 @@ async fn of_application(entra: &Entra, (id, secret): (&str, &str)) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_entra_made_for_the_gateway_opens_it_and_no_other_does() {
+async fn an_applications_token_that_entra_made_for_the_gateway_opens_it_and_no_other_does() {
     let Some(entra) = Entra::start(&[]).await.unwrap() else { return };
     let world = behind(&entra).await;
     let me = async |token: &str| world.get("/api/v1/me", token).await;
 
-    let alice = me(&entra.token(ALICE, json!({})).await.unwrap()).await.expect(200).json();
-    assert_eq!((&alice["name"], &alice["role"]), (&json!(ALICE), &json!("admin")));
-    assert_eq!(alice["session_type"], "oauth");
-    let token = entra.token(ALICE, json!({})).await.unwrap();
-    for _ in 0..2 {
-        assert_eq!(me(&token).await.expect(200).json()["user_id"], alice["user_id"], "known, and the same person");
+    let token = of_application(&entra, DAEMON).await;
+    let daemon = me(&token).await.expect(200).json();
+    assert_eq!((&daemon["session_type"], &daemon["role"]), (&json!("service"), &json!("user")));
+    for token in [&token, &of_application(&entra, DAEMON).await] {
+        assert_eq!(me(token).await.expect(200).json()["user_id"], daemon["user_id"], "known, and the same one");
     }
     assert_ne!(world.get("/mcp", &token).await.status, 401, "the whole gateway");
-    let daemon = me(&of_application(&entra, DAEMON).await).await.expect(200).json();
-    assert_eq!((&daemon["session_type"], &daemon["role"]), (&json!("service"), &json!("user")));
+
+    let alice = entra.token(ALICE, json!({})).await.unwrap();
+    for path in ["/api/v1/me", "/mcp"] {
+        let refused = world.get(path, &alice).await.expect(401);
+        let told = refused.header("www-authenticate");
+        assert!(told.contains("error=\"invalid_token\"") && told.contains("sign in through this gateway"), "{told}");
+        assert!(told.contains("resource_metadata="), "{told}");
+    }
+    let users = world.rest("GET", "/users", json!(null)).await.expect(200).text;
+    assert!(!users.contains("alice"), "and no account is made of it: {users}");
 
     let graph = "00000003-0000-0000-c000-000000000000";
     for wrong in [
@@ -127,7 +134,7 @@ async fn a_token_that_entra_made_for_the_gateway_opens_it_and_no_other_does() {
     }
 
     world
-        .rest("PATCH", &format!("/users/{}", alice["user_id"].as_str().unwrap()), json!({"state": "disabled"}))
+        .rest("PATCH", &format!("/users/{}", daemon["user_id"].as_str().unwrap()), json!({"state": "disabled"}))
         .await
         .expect(200);
     me(&token).await.expect(401);

@@ -9,7 +9,7 @@ use testkit::entra::{CONTOSO, Entra, GATEWAY, SECRETS};
 use url::form_urlencoded::Serializer;
 
 use crate::assertions::with;
-use crate::entra::{ALICE, BOB, CALLBACK, behind};
+use crate::entra::{ALICE, BOB, CALLBACK, behind, signed_in};
 use crate::exchange::{broker, exchange};
 use crate::world::World;
 
@@ -126,7 +126,8 @@ async fn who_signs_in_here_keeps_the_role_of_signing_in_when_introduced() {
     let made = world.rest("POST", "/oauth-clients", order).await.expect(201).json();
     let secret = made["client_secret"].as_str().unwrap();
 
-    let token = entra.token(ALICE, json!({})).await.unwrap();
+    let (refresh, _) = signed_in(&world, &entra, ALICE).await;
+    let token = world.refresh(&refresh, &[]).await.expect(200).json()["access_token"].as_str().unwrap().to_owned();
     let direct = world.get("/api/v1/me", &token).await.expect(200).json();
     assert_eq!(direct["role"], "admin");
     let introduced = async |user: &str| {

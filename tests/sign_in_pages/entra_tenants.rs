@@ -2,15 +2,19 @@
 
 use http::Method;
 use mcp_registry_gateway::grants::TraceFilter;
+use mcp_registry_gateway::serve;
 use mcp_registry_gateway::store::now;
 use serde_json::{Value, json};
-use testkit::entra::{CONTOSO, Entra, FABRIKAM};
+use testkit::client::{Client, Request};
+use testkit::entra::{CONTOSO, Entra, FABRIKAM, GATEWAY};
+use url::form_urlencoded::Serializer;
 
 use crate::entra::{HELP, house, leave, whole, without_help};
 use crate::world::{World, new_browser};
 
 const ALICE: &str = "alice@contoso.onmicrosoft.com";
 const FRANK: &str = "frank@fabrikam.onmicrosoft.com";
+const TAILSPIN: &str = "7a110000-0000-4000-8000-000000000003";
 
 /// Both directories are let in.
 async fn both() -> Option<(World, Entra)> {
@@ -33,7 +37,7 @@ async fn me(world: &World, entra: &Entra, user: &str) -> (String, String) {
 #[tokio::test]
 async fn people_come_into_the_tenant_that_names_their_directory() {
     let Some((world, entra)) = both().await else { return };
-    assert_eq!(me(&world, &entra, ALICE).await, ("default".into(), "admin".into()), "while none names any");
+    assert_eq!(me(&world, &entra, ALICE).await, ("default".into(), "user".into()), "while none names any");
     world.rest(Method::POST, "/admin/tenants", &json!({ "tenant_id": "acme", "entra_tenant_ids": [FABRIKAM] })).await;
     assert_eq!(me(&world, &entra, FRANK).await.0, "acme");
     assert_eq!(me(&world, &entra, ALICE).await.0, "default", "who was here before stays");
@@ -111,6 +115,83 @@ async fn who_did_not_sign_in_anew_is_noted_for_the_tenant_of_the_directory() {
     assert!(world.metrics().await.contains(counted), "{}", world.metrics().await);
     let trace = &world.app.grants.traces(TraceFilter::default(), None, 1).await.unwrap()[0];
     assert_eq!((trace.tenant.as_deref(), trace.username.as_deref()), (Some("acme"), Some(FRANK)));
+}
+
+/// Who is `admin` at Entra, here.
+async fn roles(world: &World, entra: &Entra) -> [String; 2] {
+    [me(world, entra, ALICE).await.1, me(world, entra, FRANK).await.1]
+}
+
+#[tokio::test]
+async fn a_directory_among_several_gives_no_role_until_somebody_names_it() {
+    for allowed in ["*", &format!("{CONTOSO},{FABRIKAM}")] {
+        let Some((world, entra)) = house("organizations", &["--azure-allowed-tenants", allowed]).await else { return };
+        assert_eq!(roles(&world, &entra).await, ["user", "user"], "{allowed}: each is given by its own administrators");
+        let trace = &world.app.grants.traces(TraceFilter::default(), None, 1).await.unwrap()[0];
+        let account = trace.steps.iter().find(|step| step.name == "account").unwrap();
+        for told in ["as user", "role `admin`", FABRIKAM, "mcp-gateway tenants edit"] {
+            assert!(account.detail.contains(told), "{told}: {}", account.detail);
+        }
+        let program = json!({ "tenant": FABRIKAM, "resource": GATEWAY, "claims": { "roles": ["Mcp.Admin"] } });
+        let program = entra.post("/_sim/token", program).await.unwrap()["access_token"].as_str().unwrap().to_owned();
+        let seen = async || {
+            let request = Request::get().path("/api/v1/me");
+            let reply = Client::new(&world.running.url()).bearer(&program).send(request).await.unwrap();
+            serde_json::from_str::<Value>(&reply.text().await.unwrap()).unwrap()["role"].clone()
+        };
+        assert_eq!(seen().await, "user", "programs no less than people");
+
+        world
+            .rest(Method::POST, "/admin/tenants", &json!({ "tenant_id": "acme", "entra_tenant_ids": [TAILSPIN] }))
+            .await;
+        let ours = world.rest(Method::GET, "/admin/tenants/default", &Value::Null).await;
+        assert_eq!(ours["assumed_entra_tenant_ids"], json!([CONTOSO, FABRIKAM]), "written down by the gateway itself");
+        assert_eq!(roles(&world, &entra).await, ["user", "user"], "which names nothing");
+        assert_eq!(seen().await, "user");
+
+        name(&world, "default", &[CONTOSO, FABRIKAM]).await;
+        let ours = world.rest(Method::GET, "/admin/tenants/default", &Value::Null).await;
+        assert_eq!(ours["assumed_entra_tenant_ids"], json!([]));
+        assert_eq!(roles(&world, &entra).await, ["admin", "admin"], "{allowed}: said by who may say it");
+        assert_eq!(seen().await, "user", "believed for minutes as it was");
+    }
+}
+
+#[tokio::test]
+async fn the_only_directory_gives_the_roles() {
+    for (tenant, more) in [(CONTOSO, vec![]), ("organizations", vec!["--azure-allowed-tenants", CONTOSO])] {
+        let Some((world, entra)) = house(tenant, &more).await else { return };
+        assert_eq!(me(&world, &entra, ALICE).await, ("default".into(), "admin".into()));
+    }
+}
+
+#[tokio::test]
+async fn who_was_made_administrator_before_is_none_after_a_sign_in_a_look_or_a_start() {
+    let allowed = format!("{CONTOSO},{FABRIKAM}");
+    let more = ["--azure-allowed-tenants", &allowed, "--identity-recheck-interval=1ms"];
+    let Some((world, entra)) = house("organizations", &more).await else { return };
+    me(&world, &entra, FRANK).await;
+    let raise = async || world.rest(Method::PATCH, &format!("/users/{FRANK}"), &json!({ "role": "admin" })).await;
+    let role = async || world.rest(Method::GET, &format!("/users/{FRANK}"), &Value::Null).await["role"].clone();
+    raise().await;
+    let end = whole(&world, &entra, FRANK).await;
+    assert_eq!(role().await, "user", "at a sign-in");
+
+    let refresh = world.redeem(&world.client_id, &end).await.refresh.unwrap();
+    raise().await;
+    let body = Serializer::new(String::new())
+        .append_pair("grant_type", "refresh_token")
+        .append_pair("refresh_token", refresh.expose())
+        .append_pair("client_id", &world.client_id)
+        .finish();
+    let request = Request::post(body).path("/oauth/token").header("content-type", "application/x-www-form-urlencoded");
+    assert_eq!(Client::new(&world.running.url()).send(request).await.unwrap().status, 200);
+    assert_eq!(role().await, "user", "when Entra is asked again");
+
+    raise().await;
+    let again = serve::start(world.app.settings.as_ref().clone()).await.unwrap();
+    assert_eq!(role().await, "user", "at a start");
+    drop(again);
 }
 
 #[tokio::test]

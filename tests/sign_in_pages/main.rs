@@ -11,6 +11,8 @@ mod entra_tenants;
 mod local;
 mod looks;
 mod remembered;
+mod resources;
 mod traced;
+mod two_providers;
 mod under_another_name;
 mod world;

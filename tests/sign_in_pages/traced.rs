@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::Method;
+use mcp_registry_gateway::grants::TraceFilter;
 use serde_json::{Value, json};
 use testkit::client::{Client, Request};
 use testkit::entra::CONTOSO;
@@ -102,7 +105,6 @@ async fn an_attempt_is_one_line_from_the_first_metadata_to_the_first_call() {
     let (access, refresh) = (given["access_token"].as_str().unwrap(), given["refresh_token"].as_str().unwrap());
     assert_eq!(last(&world).await["stopped_at"]["step"], "call");
     assert_eq!(call(&world, "/mcp", access).await, 200);
-    after(&world, 0).await;
 
     let whole = last(&world).await;
     assert_eq!(
@@ -252,7 +254,6 @@ async fn a_token_in_the_wrong_place_and_a_refresh_that_is_refused_are_failures_o
     };
     let given = signed_in(&mut browser).await;
     assert_eq!(call(&world, "/mcp/files", given["access_token"].as_str().unwrap()).await, 401);
-    after(&world, 0).await;
     let whole = last(&world).await;
     assert!(line(&whole).ends_with("code token !call → failure"), "{whole}");
     assert_eq!(whole["stopped_at"]["reason"], "wrong_resource");
@@ -279,6 +280,65 @@ async fn a_token_in_the_wrong_place_and_a_refresh_that_is_refused_are_failures_o
     let whole = last(&world).await;
     assert!(line(&whole).ends_with("code !token → failure"), "{whole}");
     assert_eq!(whole["stopped_at"]["reason"], "verifier");
+}
+
+#[tokio::test]
+async fn a_program_that_is_refused_and_comes_again_goes_on() {
+    let world = World::new().await;
+    let body =
+        json!({"client_name": "Zed", "redirect_uris": [REDIRECT], "token_endpoint_auth_method": "client_secret_post"});
+    let made = send(&world, Method::POST, "/oauth/register", "application/json", body.to_string()).await.1;
+    let [client, secret] = ["client_id", "client_secret"].map(|name| made[name].as_str().unwrap().to_owned());
+    let mut browser = new_browser();
+    let asked = world.authorize(&[("client_id", &client), ("scope", "mcp offline_access")]);
+    let page = browser.open(&asked).await.unwrap();
+    let code = code(&world.sign_in(&mut browser, &page).await);
+    let shown =
+        [("grant_type", "authorization_code"), ("code", &code), ("code_verifier", VERIFIER), ("client_id", &client)];
+    assert_eq!(form(&world, &shown).await.0, 401, "without its secret");
+    let whole = last(&world).await;
+    assert!(line(&whole).ends_with("code !token → failure"), "{whole}");
+    assert_eq!(whole["stopped_at"]["reason"], "invalid_client");
+
+    let with_secret = [("client_secret", secret.as_str())];
+    let (status, given) = form(&world, &[&shown[..], &with_secret].concat()).await;
+    assert_eq!(status, 200, "{given}");
+    let whole = last(&world).await;
+    assert!(line(&whole).ends_with("code !token token → under_way"), "{whole}");
+    assert_eq!(call(&world, "/mcp", given["access_token"].as_str().unwrap()).await, 200);
+    let whole = last(&world).await;
+    assert!(line(&whole).ends_with("!token token call → success"), "{whole}");
+
+    let refresh = given["refresh_token"].as_str().unwrap();
+    let wider =
+        [("grant_type", "refresh_token"), ("refresh_token", refresh), ("scope", "mcp admin"), ("client_id", &client)];
+    assert_eq!(form(&world, &[&wider[..], &with_secret].concat()).await.1["error"], "invalid_scope");
+    let whole = last(&world).await;
+    assert!(line(&whole).ends_with("call !refresh → success"), "the session lives: {whole}");
+    assert_eq!(whole["stopped_at"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_program_on_its_own_is_found_by_its_id_however_it_proves_that() {
+    let world = World::new().await;
+    let order = json!({"client_id": "night", "name": "Night job", "kind": "service", "scopes": ["mcp"]});
+    let secret = world.rest(Method::POST, "/oauth-clients", &order).await["client_secret"].as_str().unwrap().to_owned();
+    let ask = async |secret: &str| {
+        let body = "grant_type=client_credentials&scope=admin";
+        let basic = format!("Basic {}", STANDARD.encode(format!("night:{secret}")));
+        let request = Request::new(Method::POST, body.into()).path("/oauth/token").header("authorization", &basic);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        Client::new(&world.running.url()).send(request).await.unwrap().status.as_u16()
+    };
+    assert_eq!(ask("not its secret").await, 401);
+    let tenant = async || world.app.grants.traces(TraceFilter::default(), None, 1).await.unwrap()[0].tenant.clone();
+    assert_eq!((list(&world, "?client=night").await.len(), tenant().await), (1, None), "anybody can say so");
+    assert_eq!(ask(&secret).await, 400);
+    assert_eq!((list(&world, "?client=night").await.len(), tenant().await.as_deref()), (2, Some("default")));
+    let whole = last(&world).await;
+    assert_eq!((&whole["client_id"], &whole["client_name"]), (&json!("night"), &json!("Night job")));
+    assert_eq!(whole["stopped_at"]["reason"], "scope");
+    assert!(whole["advice"].as_str().unwrap().contains("clients edit"), "{whole}");
 }
 
 #[tokio::test]

@@ -48,7 +48,6 @@ async fn what_was_read_before_an_account_changed_or_a_grant_ended_is_not_kept_af
         user: Uuid::now_v7(),
         username: "ada",
         role: Role::Admin,
-        app_only: false,
         expires_at: now + Duration::from_mins(1),
     };
     assert!(ring.admit("another", &who, now, before).is_none() && ring.known("another", now).is_none());
@@ -86,7 +85,6 @@ fn whom_a_provider_names_sees_nothing_by_that_name() {
         user: vouched.user_id,
         username: "ada",
         role: Role::User,
-        app_only: false,
         expires_at: now + Duration::from_mins(1),
     };
     let caller = ring.admit("a token", &who, now, ring.reloads()).unwrap();

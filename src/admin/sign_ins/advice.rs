@@ -47,6 +47,9 @@ fn never_came(step: &str) -> Option<&'static str> {
 const WITHOUT_A_PAGE: &str = "The program asked to sign in without a page (prompt=none), which this gateway never does, whoever is \
      signed in and whatever was allowed: begin in the program, in a way that opens a page.";
 
+/// About scopes.
+const SCOPES: &str = "The program asks for scopes that it may not have here; for a registered one: `mcp-gateway clients edit ID --scope`.";
+
 /// Reasons with what to do; a step's name where the word alone would not say which it is.
 const ADVICE: &[(&str, &str, &str)] = &[
     (
@@ -151,10 +154,12 @@ const ADVICE: &[(&str, &str, &str)] = &[
         "",
         "The program changed the address between two steps. Give it the public URL, exactly, and sign in again.",
     ),
+    ("invalid_scope", "", SCOPES),
+    ("scope", "", SCOPES),
     (
-        "invalid_scope",
+        "unauthorized_client",
         "",
-        "The program asks for scopes that it may not have here; for a registered one: `mcp-gateway clients edit`.",
+        "The program is not registered for this way of getting tokens: `mcp-gateway clients edit ID --grant`, with each that it has.",
     ),
     ("login_required", "", WITHOUT_A_PAGE),
     ("consent_required", "", WITHOUT_A_PAGE),

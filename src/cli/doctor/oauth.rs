@@ -119,8 +119,18 @@ impl Play {
         sent.map_err(|error| {
             let failure = Failure::of(error);
             let untrusted = failure.what.contains("no TLS connection");
-            let advice = if untrusted { self.who.trust } else { failure.advice.as_deref().unwrap_or_default() };
-            let advice = advice.to_owned();
+            let advice = if untrusted {
+                self.who.trust.to_owned()
+            } else if url.origin() != self.url.origin() {
+                format!(
+                    "the gateway answers at {}, and calls itself {}, which does not answer from here: correct MREG_PUBLIC_URL, or \
+                     let this machine resolve and reach it",
+                    self.url,
+                    url.origin().ascii_serialization()
+                )
+            } else {
+                failure.advice.unwrap_or_default().into()
+            };
             self.stop(check, failure.what, advice)
         })
     }

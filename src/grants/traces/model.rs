@@ -90,6 +90,8 @@ pub struct TraceNote<'a> {
     pub grant: Option<Uuid>,
     /// How it went.
     pub outcome: Option<Outcome>,
+    /// Whether the program was refused and may come again with what it has: a failure unless it has its tokens, until it gets them.
+    pub refused: bool,
 }
 
 /// An attempt to sign in.

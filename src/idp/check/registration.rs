@@ -19,12 +19,13 @@ const MOST: usize = 1 << 20;
 const PERMIT: &str = "to have it checked here, grant the application permission Application.Read.All of Microsoft Graph with admin \
                       consent; else see the admin centre";
 
-/// Looks at what there is to see. `graph` is a token for Microsoft Graph; `secret` is the one that Entra took.
+/// Looks at what there is to see. `graph` is a token for Microsoft Graph; `secrets` are those that Entra took, by the names of
+/// their checks.
 pub(super) async fn look(
     asked: &Asked<'_>,
     home: &AzureTenant,
     graph: Option<&Secret>,
-    secret: Option<&Secret>,
+    secrets: &[(&str, &Secret)],
     found: &mut Vec<Seen>,
 ) {
     let application = match graph {
@@ -44,8 +45,8 @@ pub(super) async fn look(
         found.push(seen("scope", State::NotVisible, text, PERMIT));
         return;
     };
-    if let Some(secret) = secret {
-        found.push(end_of_secret(asked, &application, secret));
+    for (name, secret) in secrets {
+        found.push(end_of_secret(asked, &application, (name, secret), secrets.len() > 1));
     }
     found.push(redirect(asked, &application));
     found.push(version(&application));
@@ -67,16 +68,22 @@ fn texts<'a>(value: &'a Value, pointer: &str) -> Vec<&'a str> {
     value.pointer(pointer).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
-/// When the secret in use ends. Entra shows its first three characters only.
-fn end_of_secret(asked: &Asked<'_>, application: &Value, secret: &Secret) -> Seen {
+/// When a secret in use ends; of `several` it is told which one. Entra shows its first three characters only.
+fn end_of_secret(asked: &Asked<'_>, application: &Value, (name, secret): (&str, &Secret), several: bool) -> Seen {
     let what = "secret's end";
+    let which = |mut seen: Seen| {
+        if several {
+            seen.text = format!("{name}: {}", seen.text);
+        }
+        seen
+    };
     let all = application["passwordCredentials"].as_array().map_or(&[][..], Vec::as_slice);
     let fits =
         |one: &&Value| one["hint"].as_str().is_some_and(|hint| !hint.is_empty() && secret.expose().starts_with(hint));
     let own: Vec<_> = all.iter().filter(fits).filter_map(|one| one["endDateTime"].as_str()).collect();
     // Entra took it, so it has not ended; of several that begin alike the earliest is the one to look out for.
     let times = own.iter().filter_map(|text| OffsetDateTime::parse(text, &Rfc3339).ok()).filter(|end| *end > asked.now);
-    match times.min() {
+    which(match times.min() {
         Some(end) => {
             let advice = "make a second secret, set it as MREG_AZURE_CLIENT_SECRET_NEXT, and remove the old one later";
             ends(what, end, asked.now, advice)
@@ -87,7 +94,7 @@ fn end_of_secret(asked: &Asked<'_>, application: &Value, secret: &Secret) -> See
             "no secret of the registration begins like the one in use",
             "see Certificates & secrets",
         ),
-    }
+    })
 }
 
 fn redirect(asked: &Asked<'_>, application: &Value) -> Seen {
@@ -161,7 +168,9 @@ async fn consent(asked: &Asked<'_>, token: &Secret) -> Seen {
     let Some(grants) = ask(asked, token, &path).await else { return hidden("grants of consent cannot be read") };
     let name = asked.azure.scope.as_str();
     let given = grants["value"].as_array().into_iter().flatten().any(|grant| {
+        // The scope of that name is the gateway's own only where the gateway is what the consent is for.
         grant["consentType"] == "AllPrincipals"
+            && grant["resourceId"] == id
             && grant["scope"].as_str().unwrap_or_default().split(' ').any(|scope| scope == name)
     });
     if given {

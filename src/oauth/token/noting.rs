@@ -3,20 +3,41 @@
 
 use std::net::IpAddr;
 
-use uuid::Uuid;
-
 use super::super::answer::Denied;
 use super::super::form::Form;
-use super::super::trail::{Trail, quoted, told};
+use super::super::trail::{Trail, of_client, quoted, told};
 use crate::app::App;
 use crate::crypto::{TokenKind, hash_token, is_token};
-use crate::grants::client::GrantType;
-use crate::grants::{OauthCode, Step, Tokens};
+use crate::grants::client::{Client, GrantType};
+use crate::grants::{OauthCode, Step, Tokens, TraceNote};
+use crate::store::grants::GrantRow;
 use crate::store::{StoreError, now};
 
+/// Who asks.
+pub(super) struct Asker<'a> {
+    /// From where.
+    pub(super) source: IpAddr,
+    /// The client, as it calls itself.
+    pub(super) claimed: Option<String>,
+    /// The client, once it has proved that.
+    pub(super) proved: Option<&'a Client>,
+}
+
+impl Asker<'_> {
+    fn id(&self) -> Option<&str> {
+        self.proved.map(|client| &*client.id).or(self.claimed.as_deref())
+    }
+
+    /// What is known of an attempt by it.
+    fn known(&self) -> TraceNote<'_> {
+        let claimed = TraceNote { client_id: self.claimed.as_deref(), ..TraceNote::default() };
+        self.proved.map_or(claimed, of_client)
+    }
+}
+
 /// Notes what came of a request for tokens.
-pub(super) async fn note(app: &App, source: IpAddr, form: &Form, kind: GrantType, given: &Result<Tokens, Denied>) {
-    let client_id = form.get("client_id").unwrap_or_default();
+pub(super) async fn note(app: &App, asker: &Asker<'_>, form: &Form, kind: GrantType, given: &Result<Tokens, Denied>) {
+    let (source, client_id) = (asker.source, asker.id().unwrap_or_default());
     match given {
         Ok(tokens) if kind == GrantType::AuthorizationCode => {
             let trail = Trail::of(app, tokens.trace);
@@ -29,26 +50,25 @@ pub(super) async fn note(app: &App, source: IpAddr, form: &Form, kind: GrantType
         Ok(_) => drop(app.grants.preludes().take(source, client_id, now())),
         // Who has to wait costs nothing more.
         Err(denied) if denied.reason() == "throttled" => {}
-        Err(denied) => refused(app, source, form, kind, denied).await,
+        Err(denied) => refused(app, asker, form, kind, denied).await,
     }
 }
 
-async fn refused(app: &App, source: IpAddr, form: &Form, kind: GrantType, denied: &Denied) {
+async fn refused(app: &App, asker: &Asker<'_>, form: &Form, kind: GrantType, denied: &Denied) {
     let refusal = denied.refusal();
-    let client_id = form.get("client_id").filter(|id| !id.is_empty());
     let name = match kind {
         GrantType::RefreshToken => "refresh",
         GrantType::JwtBearer => "assertion",
         GrantType::TokenExchange => "exchange",
         _ => "token",
     };
-    let who = client_id.map_or_else(|| "a program".to_owned(), quoted);
-    let detail = format!("{who} at {source} got no token for its {}: {}", shown(kind), told(refusal));
+    let who = asker.id().map_or_else(|| "a program".to_owned(), quoted);
+    let detail = format!("{who} at {} got no token for its {}: {}", asker.source, shown(kind), told(refusal));
     let step = Step::bad(name, refusal.reason, detail, now());
-    let grant = match refusal.ended.as_ref().map(|ended| ended.id) {
-        Some(grant) => Some(grant),
+    let (grant, ended) = match refusal.ended.as_ref().map(|ended| ended.id) {
+        Some(grant) => (Some(grant), true),
         None => match grant_of(app, form, kind).await {
-            Ok(grant) => grant,
+            Ok(grant) => (grant.as_ref().map(|grant| grant.id), grant.is_some_and(|grant| grant.ended_at.is_some())),
             // The database does not answer: it would not take the note either.
             Err(_) => return,
         },
@@ -62,21 +82,23 @@ async fn refused(app: &App, source: IpAddr, form: &Form, kind: GrantType, denied
         (Some(_), OauthCode::TemporarilyUnavailable | OauthCode::ServerError) => {
             trail.stumbled(name, refusal.reason, step.detail);
         }
-        (Some(_), _) => trail.over(step),
-        (None, _) => Trail::alone(app, source, client_id, step),
+        (Some(_), _) if ended => trail.over(step),
+        // It may be mended and shown again.
+        (Some(_), _) => trail.refused(step),
+        (None, _) => Trail::alone(app, asker.source, asker.known(), step),
     }
 }
 
 /// The grant that what was shown is of, as far as it is one of ours.
-async fn grant_of(app: &App, form: &Form, kind: GrantType) -> Result<Option<Uuid>, StoreError> {
+async fn grant_of(app: &App, form: &Form, kind: GrantType) -> Result<Option<GrantRow>, StoreError> {
     match kind {
         GrantType::AuthorizationCode => match form.get("code").filter(|code| is_token(TokenKind::Code, code)) {
-            Some(code) => Ok(app.store.grant_of_code(&hash_token(code)).await?.map(|grant| grant.id)),
+            Some(code) => app.store.grant_of_code(&hash_token(code)).await,
             None => Ok(None),
         },
         GrantType::RefreshToken => {
             match form.get("refresh_token").filter(|token| is_token(TokenKind::Refresh, token)) {
-                Some(token) => Ok(app.store.grant_of_token(&hash_token(token), true).await?.map(|grant| grant.id)),
+                Some(token) => app.store.grant_of_token(&hash_token(token), true).await,
                 None => Ok(None),
             }
         }

@@ -113,7 +113,7 @@ export function planSignIn(step) {
   }
   // Both listen where the person comes back to.
   const uses = ['callback'];
-  step('sign-in suite authorization', () => authorizationSuite(running.issuer, 'tour-public', running.person), { uses, gateway: false, without: notRunning });
+  step('sign-in suite authorization', () => authorizationSuite(running.issuer, 'tour-public', { ...running.person, resource: running.mcp }), { uses, gateway: false, without: notRunning });
   step('sign-in pages', () => pagesTour(running.issuer, { ...running.person, shots: process.env.E2E_SHOTS }), { uses, without: () => notRunning() ?? noBrowser() });
   step('sign-in pages, and that bad ones are seen', seesWhatIsWrong, { gateway: false, without: noBrowser });
   step('sign-in differential', () => {

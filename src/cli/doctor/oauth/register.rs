@@ -36,7 +36,12 @@ pub(super) async fn client(
 
 async fn registered(play: &mut Play, server: &Server, redirect: &str, resource: &Resource) -> Result<String, Stop> {
     let Some(endpoint) = &server.register else {
-        let what = format!("the gateway lets no client register itself, and {} has no other way", play.who.title);
+        let none = "the gateway lets no client register itself";
+        if let Some(document) = play.who.document.filter(|_| server.documents) {
+            let what = format!("{none}, and {} need not: it is known by {document}", play.who.title);
+            return Err(play.stop(CHECK, what, "leave --known-by away; or set MREG_CLIENT_REGISTRATION=open"));
+        }
+        let what = format!("{none}, and {} has no other way", play.who.title);
         let advice = format!(
             "set MREG_CLIENT_REGISTRATION=open; or register it (`mcp-gateway clients add ID --redirect {}`) and give the client that id",
             play.who.redirect
