@@ -4,7 +4,7 @@ use http::Method;
 use serde_json::{Value, json};
 use testkit::client::{Client, Reply, Request};
 use testkit::jsonrpc::{META_CAPABILITIES, META_VERSION, MODERN};
-use testkit::upstream::Plain;
+use testkit::upstream::{Eras, Plain, Recorded};
 
 use crate::world::{World, names, within};
 
@@ -443,4 +443,24 @@ async fn foreign_names_and_pages_are_turned_away() {
     assert_eq!(disturbed(&server), [""; 0]);
     let own = good().header("origin", world.url());
     assert_eq!(client.send(own).await.unwrap().status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_level_of_logging_that_there_is_not_is_refused_and_not_kept() {
+    let server = Plain::with(Eras::Modern).await.unwrap();
+    let world = World::start().await;
+    world.register("it", &server.url()).await;
+    for (path, tool) in [("/mcp", "it__echo"), ("/mcp/it", "echo")] {
+        let client = world.client_at(path, "2025-11-25").await;
+        for level in [json!("foo"), json!("Info"), json!(7), json!(null)] {
+            let answer = client.call("logging/setLevel", json!({"level": level})).await.unwrap();
+            assert_eq!(answer.code(), Some(-32602), "{path} {level}: {answer:?}");
+            let text = answer.response["error"]["message"].as_str().unwrap();
+            assert!(!level.is_string() || text.contains("debug, info, notice, warning, error, critical"), "{text}");
+        }
+        server.host().forget();
+        assert!(client.tool(tool, json!({"message": "x"})).await.unwrap().result().is_object(), "{path}");
+        let asked = server.host().requests().iter().map(Recorded::json).collect::<Vec<_>>();
+        assert!(!json!(asked).to_string().contains("logLevel"), "{path}: {asked:?}");
+    }
 }
