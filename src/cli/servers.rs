@@ -37,12 +37,14 @@ Examples:
   mcp-gateway servers add files --env LOG=debug --sharing per_user -- npx -y some-mcp-server ~/notes";
 
 const EDIT: &str = "\
-What is not named stays as it is. --url, --tag and --visible-to replace all earlier ones; --header and --env replace those of
-the same name and keep the others.
+What is not named stays as it is. --url, --tag and --visible-to replace all earlier ones; --header
+and --env replace those of the same name and keep the others. With --url a program becomes a server
+at that URL, with `-- COMMAND` the other way about.
 
 Examples:
   mcp-gateway servers edit search --title 'Company search' --timeout-total 10m
-  mcp-gateway servers edit search --header 'Authorization: Bearer ${NEW_TOKEN}' --remove-header X-Old
+  mcp-gateway servers edit search --header 'Authorization: Bearer ${NEW_TOKEN}' \\
+      --remove-header X-Old
   mcp-gateway servers edit files -- npx -y some-mcp-server@2 ~/notes";
 
 #[derive(Debug, Subcommand)]
