@@ -5,6 +5,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
+use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
 use http::{Method, Request};
 
@@ -14,6 +15,7 @@ use crate::mcp::endpoint::{self, ALL, ONE};
 use crate::mcp::legacy_sse;
 use crate::oauth;
 use crate::ops;
+use crate::web::body::BodyProblem;
 use crate::web::problem::{no_such_method, no_such_path};
 use crate::web::record::record;
 use crate::web::{Serving, Surfaces};
@@ -68,6 +70,11 @@ impl Surfaces for Front {
             Some(server) => Box::pin(endpoint::post(self.app.clone(), Some(server.to_owned()), request)),
             None => self.router.serve(request),
         }
+    }
+
+    fn too_large(&self, path: &str) -> Option<Response> {
+        let takes_messages = server_of(path).is_some() || path == legacy_sse::MESSAGES;
+        takes_messages.then(|| endpoint::unread(BodyProblem::TooLarge).respond(None))
     }
 }
 
