@@ -16,6 +16,7 @@ use crate::mcp::legacy_sse;
 use crate::oauth;
 use crate::ops;
 use crate::reuse::{Reused, Shelf};
+use crate::web::body::BodyProblem;
 use crate::web::problem::{no_such_method, no_such_path};
 use crate::web::record::record;
 use crate::web::{Serving, Surfaces};
@@ -72,6 +73,11 @@ impl Surfaces for Front {
         };
         let server = (!server.is_empty()).then(|| server.to_owned());
         Reused::new(&MESSAGES, endpoint::post(self.app.clone(), server, request))
+    }
+
+    fn too_large(&self, path: &str) -> Option<Response> {
+        let takes_messages = server_of(path).is_some() || path == legacy_sse::MESSAGES;
+        takes_messages.then(|| endpoint::unread(BodyProblem::TooLarge).respond(None))
     }
 }
 

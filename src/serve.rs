@@ -51,7 +51,7 @@ pub struct Ground {
 pub struct Running {
     address: SocketAddr,
     url: String,
-    first_key: Option<Secret>,
+    settled: first_key::Settled,
     grace: Duration,
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -83,7 +83,7 @@ impl Running {
 
     /// The first administrator's key, if this start made it.
     pub fn first_key(&self) -> Option<&Secret> {
-        self.first_key.as_ref()
+        self.settled.key.as_ref()
     }
 
     /// Stops accepting, lets what runs finish within the grace, then cuts off the rest. When `hurry` completes, nothing is
@@ -129,7 +129,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<(App, Running)> {
     let listen = &settings.listen;
     let issuer = Issuer::new(listen.public_url.as_ref(), listen.has_tls(), front.address());
     let app = build(settings, issuer).await?;
-    let first_key = first_key::settle(&app, &front.url()).await?;
+    let settled = first_key::settle(&app, &front.url()).await?;
     let ground = Ground {
         settings: Arc::clone(&app.settings),
         metrics: Arc::clone(app.recorder.metrics()),
@@ -137,7 +137,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<(App, Running)> {
         shutdown: app.shutdown.clone(),
     };
     let mut running = front.serve(&ground, router::Front::new(app.clone()));
-    running.first_key = first_key;
+    running.settled = settled;
     Ok((app, running))
 }
 

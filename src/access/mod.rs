@@ -317,6 +317,12 @@ impl Caller {
     pub fn may_call_tool(&self, slug: &str, tool: &str) -> bool {
         self.0.scopes.allows_tool(slug, tool)
     }
+
+    /// Whether the key's scopes name every tool that the server has or may get. Errs towards no.
+    pub fn may_call_all_tools(&self, slug: &str) -> bool {
+        // Only a pattern that takes any name takes a `*`, which none can hold as itself.
+        self.may_call_tool(slug, "*")
+    }
 }
 
 /// Somebody who administers the tenant, by role and by the key's scope: proof, as a [`Caller`] is of having been let in.

@@ -127,6 +127,9 @@ impl Scopes {
                     format!("a pattern has 1 to {} bytes and no control characters", MOST.1)
                 } else if field == "tools" && !pattern.contains('/') {
                     "write `server/tool`; `*` stands for any characters".to_owned()
+                } else if field == "servers" && !pattern.chars().all(may_be_in_a_slug) {
+                    "no server has such a name: they are of small letters, digits and hyphens; `*` stands for any"
+                        .to_owned()
                 } else {
                     continue;
                 };
@@ -135,6 +138,11 @@ impl Scopes {
         }
         found
     }
+}
+
+/// Whether a pattern with this character can match a [slug](crate::id::Slug).
+fn may_be_in_a_slug(letter: char) -> bool {
+    matches!(letter, 'a'..='z' | '0'..='9' | '-' | '*')
 }
 
 /// Whether `pattern` matches the whole of `text`; `*` matches any run, the empty one too. Linear in both: the first place of
@@ -185,9 +193,10 @@ mod tests {
         for wrong in [r#"{"servers":"all"}"#, r#"{"servers":true}"#, r#"{"server":"*"}"#, r#"{"tools":[1]}"#] {
             assert!(serde_json::from_str::<Scopes>(wrong).is_err(), "{wrong}");
         }
-        let wrong = Scopes { servers: only(&[""]), tools: only(&["git"]), admin: false };
+        let wrong =
+            Scopes { servers: only(&["", "a-1*", "Bad Slug", "a/b"]), tools: only(&["git", "a/B c"]), admin: false };
         let fields: Vec<_> = wrong.check().into_iter().map(|error| error.field).collect();
-        assert_eq!(fields, ["servers[0]", "tools[0]"]);
+        assert_eq!(fields, ["servers[0]", "servers[2]", "servers[3]", "tools[0]"]);
     }
 
     #[test]

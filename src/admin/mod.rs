@@ -14,10 +14,14 @@ mod trusted_issuers;
 mod users;
 
 use axum::Router;
+use axum::extract::{MatchedPath, Request};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, delete, get, post};
+use http::Method;
 
 use crate::app::App;
-use crate::web::problem::{no_such_method, no_such_path};
+use crate::web::problem::{Problem, no_such_method, no_such_path};
 
 /// Where the surface is.
 pub const BASE: &str = "/api/v1";
@@ -59,5 +63,25 @@ pub fn table() -> Vec<(&'static str, MethodRouter<App>)> {
 /// The surface under its path.
 pub fn router() -> Router<App> {
     let routes = table().into_iter().fold(Router::new(), |router, (path, answers)| router.route(path, answers));
+    let routes = routes.route_layer(from_fn(without_stray_query));
     Router::new().nest(BASE, routes.fallback(no_such_path).method_not_allowed_fallback(no_such_method))
+}
+
+/// Nothing is changed for who asks for something that the path does not know, such as a dry run. What is read takes parameters,
+/// and says itself which; so does the removal of a tenant.
+async fn without_stray_query(request: Request, next: Next) -> Response {
+    let of_tenant = |path: &MatchedPath| path.as_str().ends_with("/admin/tenants/{id}");
+    let takes = match *request.method() {
+        Method::GET | Method::HEAD => true,
+        Method::DELETE => request.extensions().get::<MatchedPath>().is_some_and(of_tenant),
+        _ => false,
+    };
+    let query = request.uri().query().filter(|query| !query.is_empty() && !takes);
+    match query.map(|query| url::form_urlencoded::parse(query.as_bytes()).next()) {
+        None => next.run(request).await,
+        Some(first) => {
+            let name = first.map(|(name, _)| name.chars().take(100).collect::<String>()).unwrap_or_default();
+            Problem::field(name, "this path takes no parameters in its URL; nothing was changed").into_response()
+        }
+    }
 }

@@ -48,6 +48,10 @@ fn view(app: &App, caller: &Caller, record: &Record) -> View {
         Value::Object(fields) => fields,
         _ => Map::new(),
     };
+    if !caller.may_call_all_tools(server.spec.slug.as_str()) {
+        // They name tools.
+        status.problems.clear();
+    }
     if !record.may_be_changed_by(caller) {
         for hidden in ["replicas", "command", "headers", "env", "visibility"] {
             spec.remove(hidden);

@@ -254,9 +254,9 @@ impl Replicas {
         let wait =
             Duration::from_secs(soonest.as_secs() + u64::from(soonest.subsec_nanos() > 0)).max(Duration::from_secs(1));
         let last = self.members.iter().filter_map(|member| member.known.breaker.status(now).last_fault);
-        let last = last.max_by_key(|fault| fault.at).map_or("unknown", |fault| fault.kind.label());
+        let last = last.max_by_key(|fault| fault.at).map_or("unknown".to_owned(), |fault| fault.detail);
         let detail = format!(
-            "every replica of this server failed several times in a row (last failure: {last}); the next try is allowed in {} s",
+            "every replica of this server failed several times in a row; the next try is allowed in {} s; the last failure: {last}",
             wait.as_secs()
         );
         let mut fault = Fault::upstream(Kind::BreakerOpen, Retry::NotSent, detail);

@@ -89,7 +89,7 @@ fn an_open_breaker_takes_a_replica_out_and_open_ones_only_leave_a_fault_with_a_t
     assert_eq!((fault.kind, fault.whose), (Kind::BreakerOpen, crate::fault::Whose::Upstream));
     assert_eq!(fault.retry_after, Some(Duration::from_secs(40)));
     assert!(!fault.counts_against_replica());
-    assert!(fault.detail.contains("dropped") && fault.detail.contains("40 s"), "{}", fault.detail);
+    assert!(fault.detail.contains("the connection ended") && fault.detail.contains("40 s"), "{}", fault.detail);
     assert_eq!(replicas.order(0, &mut rng, now + OPEN_FOR).unwrap().collect::<Vec<_>>(), [0]);
 }
 

@@ -62,6 +62,11 @@ pub async fn run(apply: &Apply, reach: &Reach, screen: Screen) -> anyhow::Result
         if apply.file.as_os_str() == "-" { "standard input".to_owned() } else { apply.file.display().to_string() };
     let text = read_file(&apply.file, &name)?;
     let manifest = manifest::read(&name, &text, |name| std::env::var(name).ok())?;
+    if apply.prune && !manifest.says_which {
+        return Err(Failure::usage(format!("{name} has no list `servers`, so that --prune would remove every server"))
+            .advise("name the servers that stay; if none shall, write `servers: []`")
+            .into());
+    }
     let gateway = Gateway::find(reach)?;
     let ask = async |dry_run: bool| -> anyhow::Result<Done> {
         let wanted = json!({ "servers": manifest.servers, "prune": apply.prune, "dry_run": dry_run });

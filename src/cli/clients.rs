@@ -28,9 +28,11 @@ Examples:
   mcp-gateway clients add desktop --redirect http://127.0.0.1/callback
   mcp-gateway clients add portal --kind confidential --redirect https://portal.example/callback
   mcp-gateway clients add nightly --kind service --role server_owner --scope mcp --scope admin
-  mcp-gateway clients add portal --kind confidential --redirect https://portal.example/callback --jwks keys.json
+  mcp-gateway clients add portal --kind confidential --redirect https://portal.example/callback \\
+      --jwks keys.json
   mcp-gateway clients add editor --kind confidential --grant jwt-bearer
-  mcp-gateway clients add build --kind service --workload https://token.actions.githubusercontent.com=repo:me/app:ref:refs/heads/main";
+  mcp-gateway clients add build --kind service \\
+      --workload https://token.actions.githubusercontent.com=repo:me/app:ref:refs/heads/main";
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Kind {
@@ -99,7 +101,7 @@ enum Action {
     },
     /// Change a client; what is not named stays
     #[command(
-        after_help = "Examples:\n  mcp-gateway clients edit portal --redirect https://portal.example/callback --redirect https://new.example/callback"
+        after_help = "Examples:\n  mcp-gateway clients edit portal --redirect https://portal.example/callback \\\n      --redirect https://new.example/callback"
     )]
     Edit {
         /// Its id

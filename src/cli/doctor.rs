@@ -18,6 +18,7 @@ use super::failure::Failure;
 use super::findings::{Findings, Mark};
 use super::gateway::{Gateway, Reach};
 use super::screen::{Screen, text_at};
+use super::view::problems;
 use crate::app::preflight::{self, Sealing};
 use crate::config::{DotEnv, Settings, check_names};
 use crate::serve::{AccessFile, check_tls};
@@ -307,6 +308,9 @@ async fn check_servers(gateway: &Gateway, found: &mut Findings) -> Option<Vec<Va
                 format!("state {other}"),
                 format!("`mcp-gateway servers refresh {slug}` asks it"),
             ),
+        }
+        for problem in problems(view) {
+            found.say(&check, Mark::Warn, problem, "it has to be mended at the server");
         }
         if let Some(program) = view["command"]["program"].as_str()
             && view["enabled"] != false

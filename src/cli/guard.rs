@@ -19,6 +19,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use crate::upstream::stdio::guarding::{NOT_FOUND, NOT_STARTED, TERM_GRACE, VERB};
+use crate::upstream::stdio::orphans::{adopt, children};
 
 /// Runs as a guard if the process was started as one: `__guard --parent PID -- PROGRAM ARGS…`.
 pub fn dispatch() -> Option<ExitCode> {
@@ -82,10 +83,7 @@ impl Guard {
         let failed = |what: &'static str| {
             move |error: io::Error| Refused { code: NOT_STARTED, text: format!("cannot {what}: {error}") }
         };
-        let myself = rustix::process::getpid();
-        rustix::process::set_child_subreaper(Some(myself))
-            .map_err(io::Error::from)
-            .map_err(failed("become the reaper of the server's processes"))?;
+        adopt().map_err(io::Error::from).map_err(failed("become the reaper of the server's processes"))?;
         let child_news = on_signals(&[SIGCHLD]).map_err(failed("watch child processes"))?;
         let stop_news = on_signals(&[SIGTERM, SIGINT, SIGHUP]).map_err(failed("watch signals"))?;
         let parent = rustix::process::pidfd_open(parent_pid, PidfdFlags::empty()).ok();
@@ -236,36 +234,4 @@ fn wait(
     let ready = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
     let parent_at = 1 + usize::from(stop.is_some());
     (ready(0), stop.is_some() && ready(1), parent.is_some() && ready(parent_at))
-}
-
-/// Processes whose parent is this one.
-fn children() -> Vec<Pid> {
-    let myself = rustix::process::getpid().as_raw_nonzero().get();
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    entries
-        .filter_map(|entry| {
-            let pid: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
-            let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-            (parent_in(&stat)? == myself).then(|| Pid::from_raw(pid)).flatten()
-        })
-        .collect()
-}
-
-/// The parent in a line of `/proc/PID/stat`. The name before it is in parentheses and may hold anything.
-fn parent_in(stat: &[u8]) -> Option<i32> {
-    let close = stat.iter().rposition(|byte| *byte == b')')?;
-    std::str::from_utf8(&stat[close + 1..]).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parent_in;
-
-    #[test]
-    fn the_parent_is_read_whatever_the_name_holds() {
-        assert_eq!(parent_in(b"12 (sh) S 7 12 12 0"), Some(7));
-        assert_eq!(parent_in(b"12 (a) S 1 (b) ) R 8 12"), Some(8));
-        assert_eq!(parent_in(b"12 (\xff) R 8 12"), Some(8));
-        assert_eq!(parent_in(b""), None);
-    }
 }

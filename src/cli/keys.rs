@@ -22,7 +22,8 @@ const CREATE: &str = "\
 Examples:
   mcp-gateway keys create laptop
   mcp-gateway keys create laptop --user ada
-  mcp-gateway keys create ci --server files --server 'search-*' --tool read_file --expires-in-days 90
+  mcp-gateway keys create ci --server files --server 'search-*' --tool read_file \\
+      --expires-in-days 90
   mcp-gateway keys create ops --role admin --json";
 
 #[derive(Debug, Subcommand)]

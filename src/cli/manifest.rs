@@ -25,6 +25,8 @@ pub const MAX_FILE: u64 = 16 << 20;
 pub struct Manifest {
     /// The servers that shall be registered.
     pub servers: Vec<ServerSpec>,
+    /// Whether the file says which: one that holds nothing does not mean that none shall be.
+    pub says_which: bool,
     /// Where everything stands.
     pub places: Places,
 }
@@ -33,8 +35,7 @@ pub struct Manifest {
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
-    #[serde(default)]
-    servers: Vec<ServerSpec>,
+    servers: Option<Vec<ServerSpec>>,
 }
 
 /// Where in the file its values stand.
@@ -59,7 +60,8 @@ pub fn read(file: &str, text: &str, lookup: impl Fn(&str) -> Option<String>) -> 
         Failure::new(format!("{file} has {what}; nothing was changed")).detail(lines)
     };
     let bad = |error: Error| wrong(vec![format!("{}: {}", place(file, error.location()), explain(&error))]);
-    let mut servers = serde_saphyr::from_str_with_options::<Document>(text, options()).map_err(bad)?.servers;
+    let said = serde_saphyr::from_str_with_options::<Document>(text, options()).map_err(bad)?.servers;
+    let (says_which, mut servers) = (said.is_some(), said.unwrap_or_default());
     let tree: Spanned<Node> = serde_saphyr::from_str_with_options(text, options()).map_err(bad)?;
     let places = Places { file: file.to_owned(), tree };
     let mut lines = Vec::new();
@@ -82,7 +84,7 @@ pub fn read(file: &str, text: &str, lookup: impl Fn(&str) -> Option<String>) -> 
             lines.push(format!("{}: {}: {}", at(&mistake.field), mistake.field, mistake.message));
         }
     }
-    if lines.is_empty() { Ok(Manifest { servers, places }) } else { Err(wrong(lines)) }
+    if lines.is_empty() { Ok(Manifest { servers, says_which, places }) } else { Err(wrong(lines)) }
 }
 
 fn options() -> Options {

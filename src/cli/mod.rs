@@ -293,8 +293,13 @@ mod tests {
                 if sub.get_about().is_none() {
                     missing.push(format!("{path}: about"));
                 }
-                if !sub.get_after_help().is_some_and(|help| help.to_string().contains("mcp-gateway")) {
+                let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+                if !help.contains("mcp-gateway") {
                     missing.push(format!("{path}: example"));
+                }
+                // A command that is wider is broken in two where there is no terminal to ask for its width.
+                for line in help.lines().filter(|line| line.starts_with("  ") && line.chars().count() > 100) {
+                    missing.push(format!("{path}: a shorter line than: {line}"));
                 }
                 check(sub, &path, missing);
             }

@@ -14,7 +14,7 @@ use super::failure::Failure;
 use super::gateway::Gateway;
 use super::screen::{Screen, Table, Tone, shorten, text_at};
 use super::spec_flags::SpecFlags;
-use super::view::{describe, place, remark, state_tone, summary, without_tools};
+use super::view::{describe, left_out, place, remark, state_tone, summary, without_tools};
 use crate::id::Slug;
 use crate::registry::model::ServerSpec;
 
@@ -37,12 +37,14 @@ Examples:
   mcp-gateway servers add files --env LOG=debug --sharing per_user -- npx -y some-mcp-server ~/notes";
 
 const EDIT: &str = "\
-What is not named stays as it is. --url, --tag and --visible-to replace all earlier ones; --header and --env replace those of
-the same name and keep the others.
+What is not named stays as it is. --url, --tag and --visible-to replace all earlier ones; --header
+and --env replace those of the same name and keep the others. With --url a program becomes a server
+at that URL, with `-- COMMAND` the other way about.
 
 Examples:
   mcp-gateway servers edit search --title 'Company search' --timeout-total 10m
-  mcp-gateway servers edit search --header 'Authorization: Bearer ${NEW_TOKEN}' --remove-header X-Old
+  mcp-gateway servers edit search --header 'Authorization: Bearer ${NEW_TOKEN}' \\
+      --remove-header X-Old
   mcp-gateway servers edit files -- npx -y some-mcp-server@2 ~/notes";
 
 #[derive(Debug, Subcommand)]
@@ -191,6 +193,7 @@ async fn add(
         if let Some(remark) = remark(&view) {
             let _ = writeln!(text, "{remark}");
         }
+        text += &left_out(&view);
         let _ = writeln!(text, "clients reach it at {}/mcp/{slug}", gateway.base());
         text
     })?;
@@ -281,13 +284,38 @@ fn remove(patch: &mut Map<String, Value>, field: &str, names: &[String]) {
     }
 }
 
-async fn edit(slug: &Slug, patch: Map<String, Value>, gateway: &Gateway, screen: Screen) -> anyhow::Result<Verdict> {
+/// A server that goes from a URL to a program, or back, leaves behind what it had as the other; `view` is what it is.
+fn moved(patch: &mut Map<String, Value>, view: &Value) {
+    let is_program = view["transport"] == "stdio";
+    let to_program = patch.get("command").is_some_and(|command| command.get("program").is_some());
+    let left_behind: &[(&str, Value)] = match (is_program, to_program, patch.contains_key("replicas")) {
+        (false, true, _) => &[("replicas", json!([])), ("balance", Value::Null)],
+        (true, false, true) => {
+            &[("command", Value::Null), ("sharing", Value::Null), ("transport", "streamable_http".into())]
+        }
+        _ => &[],
+    };
+    for (field, value) in left_behind {
+        patch.entry(*field).or_insert_with(|| value.clone());
+    }
+    if to_program && patch.get("transport") == Some(&view["transport"]) {
+        patch.remove("transport");
+    }
+}
+
+async fn edit(
+    slug: &Slug,
+    mut patch: Map<String, Value>,
+    gateway: &Gateway,
+    screen: Screen,
+) -> anyhow::Result<Verdict> {
     if patch.is_empty() {
         return Err(Failure::usage("nothing to change")
             .advise("name what is to change, see `mcp-gateway servers edit --help`")
             .into());
     }
-    let (_, etag) = fetch(gateway, slug).await?;
+    let (view, etag) = fetch(gateway, slug).await?;
+    moved(&mut patch, &view);
     let body = serde_json::to_vec(&patch)?;
     let view = gateway.api(Method::PATCH, &["servers", slug.as_str()], Some(body), etag).await?.value;
     screen.show(&view, || format!("changed {slug}: {}", patch.keys().cloned().collect::<Vec<_>>().join(", ")))?;
@@ -325,6 +353,7 @@ async fn each(slugs: &[Slug], done: &str, gateway: &Gateway, screen: Screen, dee
                 let done = if vain { "not_refreshed" } else { done };
                 items.push(json!({ "slug": slug.as_str(), "result": done, "server": view }));
                 let _ = writeln!(text, "{} {slug}{}", done.replace('_', " "), summary(&view));
+                text += &left_out(&view);
             }
             Err(error) => {
                 let failure = Failure::of(suggest(gateway, slug, error).await);
@@ -349,10 +378,7 @@ async fn tools(slug: &Slug, gateway: &Gateway, screen: Screen) -> anyhow::Result
         Err(error) => return Err(suggest(gateway, slug, error).await),
     };
     let items = reply["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let why = match items {
-        [] if !screen.is_json() => without_tools(&fetch(gateway, slug).await?.0),
-        _ => String::new(),
-    };
+    let view = if screen.is_json() { Value::Null } else { fetch(gateway, slug).await?.0 };
     screen.show(&reply, || {
         let mut table = Table::new(&["TOOL", "ARGUMENTS", "WHAT IT DOES"]);
         for tool in items {
@@ -362,7 +388,7 @@ async fn tools(slug: &Slug, gateway: &Gateway, screen: Screen) -> anyhow::Result
                 (shorten(&text_at(tool, "/description"), 72), Tone::Dim),
             ]);
         }
-        table.render(&why)
+        table.render(&without_tools(&view)) + &left_out(&view)
     })?;
     Ok(Verdict::Fine)
 }

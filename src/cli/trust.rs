@@ -25,9 +25,11 @@ pub struct Trust {
 const ADD: &str = "\
 Examples:
   mcp-gateway trust add corp --issuer https://idp.example.com --role user
-  mcp-gateway trust add corp --issuer https://idp.example.com --roles-claim groups --role-of admin=mcp-admins --role-of user=staff
+  mcp-gateway trust add corp --issuer https://idp.example.com --roles-claim groups \\
+      --role-of admin=mcp-admins --role-of user=staff
   mcp-gateway trust add ci --profile workload --issuer https://token.actions.githubusercontent.com
-  mcp-gateway trust add cluster --profile workload --issuer https://kubernetes.default.svc.cluster.local --jwks keys.json
+  mcp-gateway trust add cluster --profile workload \\
+      --issuer https://kubernetes.default.svc.cluster.local --jwks keys.json
 
 Then register who shows them: `mcp-gateway clients add --help`.";
 

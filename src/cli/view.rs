@@ -37,6 +37,9 @@ pub fn describe(view: &Value) -> String {
     add("server", text_at(view, "/slug"), Tone::Plain);
     add("state", state.clone(), state_tone(&state));
     add("last error", text_at(view, "/status/last_error"), Tone::Bad);
+    for problem in problems(view) {
+        add("problem", problem.to_owned(), Tone::Warn);
+    }
     for (name, pointer) in [
         ("title", "/title"),
         ("description", "/description"),
@@ -112,6 +115,16 @@ pub fn summary(view: &Value) -> String {
     }
 }
 
+/// What is wrong with a server's lists: what was left out of them, and why.
+pub fn problems(view: &Value) -> impl Iterator<Item = &str> {
+    view["status"]["problems"].as_array().into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// The same as lines below another one.
+pub fn left_out(view: &Value) -> String {
+    problems(view).fold(String::new(), |text, problem| text + "  " + &Tone::Warn.paint(&clean(problem)) + "\n")
+}
+
 /// Why a server is not ready, and what comes of it; nothing where there is nothing to say.
 pub fn remark(view: &Value) -> Option<String> {
     let slug = text_at(view, "/slug");
@@ -158,6 +171,16 @@ mod tests {
         assert!(text.contains("env         TOKEN: ***\n"), "{text}");
         assert!(!text.contains("tags"), "{text}");
         assert!(text.contains("no \u{fffd}[31mprogram"), "{text}");
+    }
+
+    #[test]
+    fn what_was_left_out_is_told() {
+        let view = json!({"slug": "a", "status": {"state": "ready", "problems": ["tool `x` is left out", "y twice"]}});
+        let plain = |text: &str| anstream::adapter::strip_str(text).to_string();
+        assert_eq!(plain(&left_out(&view)), "  tool `x` is left out\n  y twice\n");
+        let text = plain(&describe(&view));
+        assert!(text.contains("problem     tool `x` is left out\nproblem     y twice\n"), "{text}");
+        assert_eq!(left_out(&json!({"status": {"state": "ready"}})), "");
     }
 
     #[test]

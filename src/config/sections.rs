@@ -157,6 +157,13 @@ pub struct Limits {
     pub shutdown_grace: Duration,
 }
 
+impl Limits {
+    /// Most bytes of a request's head: no fewer than the smallest buffer that hyper works with.
+    pub fn head(&self) -> usize {
+        self.header_size.max(8 << 10)
+    }
+}
+
 /// Connections to databases and upstreams, and threads.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Pools")]

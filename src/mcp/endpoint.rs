@@ -250,14 +250,17 @@ async fn read_text(headers: &HeaderMap, body: axum::body::Body) -> Result<Bytes,
         let text = "send the message as `Content-Type: application/json`";
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, meta::INVALID_REQUEST, text));
     }
-    read(body).await.map_err(|problem| {
-        let status = match problem {
-            BodyProblem::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            BodyProblem::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            BodyProblem::Broken => StatusCode::BAD_REQUEST,
-        };
-        Refusal::new(status, meta::INVALID_REQUEST, problem.to_string())
-    })
+    read(body).await.map_err(unread)
+}
+
+/// Says why a body could not be read.
+pub fn unread(problem: BodyProblem) -> Refusal {
+    let status = match problem {
+        BodyProblem::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        BodyProblem::TooSlow => StatusCode::REQUEST_TIMEOUT,
+        BodyProblem::Broken => StatusCode::BAD_REQUEST,
+    };
+    Refusal::new(status, meta::INVALID_REQUEST, problem.to_string())
 }
 
 /// Whether the client takes all of these. A client that sends no `Accept` takes everything (RFC 9110, section 12.5.1).

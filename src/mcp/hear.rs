@@ -14,7 +14,7 @@ use crate::mcp::reach;
 use crate::mcp::relay::note_request;
 use crate::mcp::session::{Asked, Session, Way};
 use crate::mcp::source::Source;
-use crate::protocol::message::Shape;
+use crate::protocol::message::{Message, Shape};
 use crate::protocol::sse;
 use crate::upstream::http::{Answer, Content};
 use crate::upstream::notices::pause;
@@ -98,9 +98,7 @@ async fn hear(
                 let asked = Asked { upstream: upstream.clone(), way: Way::Http(link.clone()), id, cause: None };
                 note_request(app, session, &message, asked, true)
             }
-            // The gateway itself tells what changed in its lists.
-            Shape::Notification if message.method().ends_with("/list_changed") => None,
-            Shape::Notification => Some(message.into_bytes()),
+            Shape::Notification => told(session, link, &message),
             Shape::Result | Shape::Error => None,
         };
         if let Some(bytes) = bytes {
@@ -108,4 +106,21 @@ async fn hear(
         }
     }
     Ok(Heard::Ended)
+}
+
+/// What a server says, as the client should hear it; `None` if it should not. Other servers speak on the same stream: what is said
+/// of a resource or of a question must be of this session's own. Whose a token of progress is only the client knows.
+pub(super) fn told(session: &Session, link: &Arc<HttpSession>, message: &Message) -> Option<Bytes> {
+    match message.method().as_ref() {
+        // The gateway itself tells what changed in its lists.
+        method if method.ends_with("/list_changed") => None,
+        "notifications/resources/updated" if !session.watches(&message.text("uri")?) => None,
+        "notifications/cancelled" => {
+            // The client was asked under another id.
+            let theirs = message.member("requestId")?;
+            let ours = session.take_back(link, theirs)?;
+            Some(message.splice(&[(theirs, &ours)]))
+        }
+        _ => Some(message.bytes().clone()),
+    }
 }

@@ -17,12 +17,12 @@ use crate::app::App;
 use crate::fault::{Fault, Kind, Retry, Whose};
 use crate::mcp::bridge::answer::{ERA_CODE, ERA_MODERN, Fix};
 use crate::mcp::error::Refusal;
-use crate::mcp::listen;
 use crate::mcp::reach::Back;
 use crate::mcp::record::Finish;
 use crate::mcp::session::{Asked, Hold, InFlight, Session, Way};
 use crate::mcp::source::{Part, Piece, Source};
 use crate::mcp::streams::{Seat, Tenure};
+use crate::mcp::{hear, listen};
 use crate::protocol::era::Era;
 use crate::protocol::message::{self, Message, Shape};
 use crate::protocol::{meta, sse};
@@ -354,7 +354,7 @@ impl Relay {
                 self.finish.end(outcome);
                 bytes
             }
-            Shape::Notification => self.fix.notification(message)?,
+            Shape::Notification => self.notification(message)?,
             Shape::Request => self.request(message, piece.token)?,
         };
         match piece.raw {
@@ -380,6 +380,16 @@ impl Relay {
             Some(tag) => [tag.as_bytes(), b"/", id].concat(),
             None => id.to_vec(),
         })
+    }
+
+    /// A notification as the client should hear it, if it should.
+    fn notification(&self, message: &Message) -> Option<Bytes> {
+        let bytes = self.fix.notification(message)?;
+        match (&self.back, &self.session, &self.tag) {
+            // Other servers speak to the same client.
+            (Back::Http(link), Some(session), Some(_)) => hear::told(session, link, message),
+            _ => Some(bytes),
+        }
     }
 
     /// A request of the server: noted, so that the client's answer finds its way, and passed on; or declined for a client

@@ -15,6 +15,7 @@ use crate::mcp::exchange::Call;
 use crate::mcp::session::Reach;
 use crate::mcp::{answers, listen, watch};
 use crate::protocol::era::Era;
+use crate::protocol::level::{Level, NAMES};
 use crate::protocol::message::Message;
 use crate::protocol::meta;
 use crate::registry::catalog::{Item, Kind as ListKind};
@@ -144,8 +145,8 @@ async fn at_one<'a>(call: &Call, entry: &'a Entry, message: &'a Message, era: Er
         ("ping", Era::Legacy, Era::Modern) => Ok(Target::Here(answers::here(message, "{}"))),
         ("logging/setLevel", Era::Legacy, Era::Modern) => set_level(call, message),
         ("logging/setLevel", Era::Legacy, Era::Legacy) => {
-            // Kept for a session with the server that takes the place of this one.
-            if let (Some(session), Some(params)) = (&call.session, message.body()) {
+            // Kept for a session with the server that takes the place of this one; what is no level the server refuses itself.
+            if let (Some(session), Some(params), Ok(())) = (&call.session, message.body(), names_level(message)) {
                 session.set_level(params);
             }
             match Box::pin(watch::wish(call, entry, message)).await? {
@@ -186,14 +187,22 @@ async fn subscribe<'a>(call: &Call, entry: &'a Entry, message: &'a Message, uri:
 }
 
 fn set_level<'a>(call: &Call, message: &'a Message) -> Result<Target<'a>, Refusal> {
-    if message.text("level").is_none() {
-        return Err(missing("level"));
-    }
+    names_level(message)?;
     if let (Some(session), Some(params)) = (&call.session, message.body()) {
         session.set_level(params);
         listen::pass_level_on(call, session, params);
     }
     Ok(Target::Here(answers::here(message, "{}")))
+}
+
+/// A request for a level names one that there is (2025-11-25, server/utilities/logging, "Error Handling").
+fn names_level(message: &Message) -> Result<(), Refusal> {
+    let level = message.text("level").ok_or_else(|| missing("level"))?;
+    if Level::parse(&level).is_some() {
+        return Ok(());
+    }
+    let text = format!("Invalid params: `level` is none of {}", NAMES.join(", "));
+    Err(Refusal::new(StatusCode::OK, meta::INVALID_PARAMS, text))
 }
 
 /// What is looked up and compared has a bound, whichever server would take more.

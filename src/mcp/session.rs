@@ -263,6 +263,16 @@ impl Session {
         self.lock().asked.remove(id)
     }
 
+    /// A server takes back what it asked over this link under an id of its own; the id under which the client sees it.
+    pub fn take_back(&self, link: &Arc<HttpSession>, theirs: &[u8]) -> Option<Bytes> {
+        let mut state = self.lock();
+        let over = |way: &Way| matches!(way, Way::Http(way) if Arc::ptr_eq(way, link));
+        let mut asked = state.asked.iter();
+        let ours = asked.find(|(_, asked)| *asked.id == *theirs && over(&asked.way)).map(|(ours, _)| ours.clone())?;
+        state.asked.remove(&ours);
+        Some(ours)
+    }
+
     /// A place for something that a server is to be told while nobody waits; `None` when too much of that is under way.
     pub fn errand(self: &Arc<Self>) -> Option<Errand> {
         let more = |count| (count < MOST_ERRANDS).then_some(count + 1);

@@ -5,7 +5,7 @@
 pub struct Level(usize);
 
 /// Their names, least severe first.
-const NAMES: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
+pub const NAMES: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
 
 impl Level {
     /// The severity of this name.

@@ -213,8 +213,11 @@ impl ServerSpec {
             if !self.headers.is_empty() {
                 say("headers".into(), "a stdio server has no headers; use `env`");
             }
+            if self.balance != Policy::default() {
+                say("balance".into(), "a stdio server has no replicas to share calls among; leave it out");
+            }
             for (name, value) in &self.env {
-                if name.is_empty() || name.contains(['=', '\0']) {
+                if name.is_empty() || name.contains(['=', '\0']) || name.contains(char::is_whitespace) {
                     say(format!("env.{name}"), "not a valid name for an environment variable");
                 } else if value.expose().contains('\0') {
                     say(format!("env.{name}"), "the value holds a NUL character");
@@ -227,6 +230,9 @@ impl ServerSpec {
             if !self.env.is_empty() {
                 say("env".into(), "only a stdio server has an environment; use `headers`");
             }
+            if self.sharing != Sharing::default() {
+                say("sharing".into(), "only a stdio server has a program to share; leave it out");
+            }
             if self.replicas.is_empty() {
                 say("replicas".into(), "give at least one replica with a `url`");
             }
@@ -235,6 +241,10 @@ impl ServerSpec {
             }
             for (index, replica) in self.replicas.iter().enumerate() {
                 if let Err(message) = check_url(&replica.url) {
+                    say(format!("replicas[{index}].url"), &message);
+                }
+                if let Some(other) = self.replicas[..index].iter().position(|other| other.url == replica.url) {
+                    let message = format!("the same URL as `replicas[{other}]`; give it once, with a greater `weight`");
                     say(format!("replicas[{index}].url"), &message);
                 }
                 if !(1..=1000).contains(&replica.weight) {

@@ -372,8 +372,9 @@ impl Tenant {
                 put_item(&mut page, &name, item);
                 count += 1;
             }
-            for problem in &entry.catalog.problems {
-                problems.push((entry.slug(), problem.clone()));
+            // They name tools.
+            if caller.may_call_all_tools(entry.slug()) {
+                problems.extend(entry.catalog.problems.iter().map(|problem| (entry.slug(), problem.clone())));
             }
         }
         pages.push(page);

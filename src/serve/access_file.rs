@@ -1,6 +1,7 @@
 //! `cli.json` in the data folder: where the gateway of that folder listens and, unless somebody took it away, a key for the
 //! command line on this machine. Readable by its owner only. The gateway writes it, commands read it.
 
+use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,25 @@ pub struct AccessFile {
     /// A key of an administrator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Secret>,
+}
+
+/// The right to say in the file where the gateway is. One process has it, as long as it lives and holds this.
+#[derive(Debug)]
+pub struct Claim {
+    _locked: File,
+}
+
+impl Claim {
+    /// Takes it for the folder `data`; `None` while another process has it.
+    pub fn take(data: &Path) -> std::io::Result<Option<Self>> {
+        let path = data.join("cli.lock");
+        let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Ok(None),
+            // Some file systems have no locks; then whoever comes last has the file, as if there were none.
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(Self { _locked: file })),
+        }
+    }
 }
 
 impl AccessFile {
@@ -87,6 +107,17 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn one_process_at_a_time_says_where_the_gateway_is() {
+        let folder = std::env::temp_dir().join(format!("access-claim-{}", uuid::Uuid::now_v7()));
+        std::fs::create_dir(&folder).unwrap();
+        let first = Claim::take(&folder).unwrap();
+        assert!(first.is_some() && Claim::take(&folder).unwrap().is_none());
+        drop(first);
+        assert!(Claim::take(&folder).unwrap().is_some());
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 
     #[test]
     fn the_file_is_its_owners_alone_even_where_an_open_one_stood() {

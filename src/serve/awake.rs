@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
-/// The kernel's account of one thread (proc_pid_schedstat(5)): nanoseconds that it ran, nanoseconds that it waited to run, and more.
+/// The kernel's account of one thread (`proc(5)`): nanoseconds that it ran, nanoseconds that it waited to run, and more.
 const ACCOUNT: &str = "/proc/thread-self/schedstat";
 
 /// The account of the thread that made it.

@@ -34,8 +34,6 @@ use crate::web::Door;
 
 /// Requests at once on one HTTP/2 connection.
 const STREAMS: u32 = 256;
-/// The smallest buffer that hyper works with.
-const LEAST_BUFFER: usize = 8 * 1024;
 
 thread_local!(static ANSWERS: Shelf<Result<Response<Answer>, Infallible>> = const { Shelf::new(Vec::new()) });
 
@@ -87,7 +85,7 @@ impl Host {
     pub(super) fn new(ground: &Ground, door: Door, acceptor: Option<TlsAcceptor>, cut: CancellationToken) -> Self {
         let limits = ground.settings.limits.clone();
         let mut http = auto::Builder::new(Tracked(ground.tasks.clone()));
-        let head = limits.header_size.max(LEAST_BUFFER);
+        let head = limits.head();
         // The head's time is ours to watch (`watch`): hyper's own would also end connections that only rest.
         http.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(head);
         // Whether a client has gone away hyper finds out by reading ahead, which takes a second read buffer for each request that

@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use super::first_key::Settled;
 use super::workers::Workers;
 use super::{Ground, Running, connection, listener, tls};
 use crate::config::Settings;
@@ -66,7 +67,7 @@ impl Front {
         Running {
             address,
             url,
-            first_key: None,
+            settled: Settled::default(),
             grace: ground.settings.limits.shutdown_grace,
             tasks: ground.tasks.clone(),
             shutdown: ground.shutdown.clone(),

@@ -101,13 +101,70 @@ impl<T: AsyncWrite + Showing + Unpin> AsyncWrite for Socket<T> {
             return Poll::Ready(Err(ErrorKind::ConnectionAborted.into()));
         }
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        if flushed.is_pending() {
-            self.pulse.wrote(false);
-        }
+        // What is above flushes only what it has written whole: now either something of it waits below (TLS), or nothing at all.
+        self.pulse.wrote(flushed.is_ready());
         flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::task::noop_waker_ref;
+
+    use super::*;
+    use crate::config::{DotEnv, Settings};
+    use crate::serve::watch::Verdict;
+
+    /// Takes everything at once, and passes it on when it is told to, as TLS does.
+    #[derive(Default)]
+    struct Holding {
+        holds: bool,
+    }
+
+    impl AsyncWrite for Holding {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, Error>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+            if self.holds { Poll::Pending } else { Poll::Ready(Ok(())) }
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Showing for Holding {
+        fn has_more(&self, _: &mut Context<'_>) -> bool {
+            false
+        }
+
+        fn hung_up(&self, _: &mut Context<'_>) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn who_made_a_flush_wait_and_then_read_everything_is_not_cut_as_slow() {
+        let mut limits = Settings::from_args([""; 0], &DotEnv::default()).unwrap().limits;
+        limits.write_timeout = Duration::ZERO;
+        let pulse = Pulse::new();
+        let _runs = pulse.run();
+        let stream = Holding { holds: true };
+        let mut socket = Socket { stream, pulse: Arc::clone(&pulse), slot: Slot::new(Arc::default()) };
+        let mut cx = Context::from_waker(noop_waker_ref());
+        assert!(Pin::new(&mut socket).poll_write(&mut cx, b"an answer").is_ready());
+        assert!(Pin::new(&mut socket).poll_flush(&mut cx).is_pending());
+        assert_eq!(pulse.verdict(&limits), Verdict::Cut("slow_reader"));
+        socket.stream.holds = false;
+        assert!(Pin::new(&mut socket).poll_flush(&mut cx).is_ready());
+        assert_eq!(pulse.verdict(&limits), Verdict::Wait);
     }
 }

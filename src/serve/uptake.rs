@@ -75,9 +75,9 @@ impl State {
         }
     }
 
-    /// Finds out what is enough for a thread that was awake for a part of some time in which somebody waited.
-    fn adapt(&mut self, time: Duration, awake: Duration) {
-        if awake < time - time / IDLE {
+    /// Finds out what is enough for a thread that was idle for a part of some time in which somebody waited.
+    fn adapt(&mut self, time: Duration, idle: Duration) {
+        if idle > time / IDLE {
             self.enough = self.enough.saturating_mul(2).min(MOST);
             self.call();
         } else {
@@ -118,8 +118,9 @@ impl Uptake {
             while !self.state().waiting.is_empty() {
                 let (began, before, called) = (Instant::now(), awake.time(), self.state().called);
                 tokio::time::sleep(LOOK).await;
+                let (time, awake) = (began.elapsed(), awake.time().saturating_sub(before));
                 let mut state = self.state();
-                state.adapt(began.elapsed(), awake.time().saturating_sub(before));
+                state.adapt(time, time.saturating_sub(awake));
                 // What it is busy with is something else, or all that it has in hand takes long.
                 if state.called == called {
                     state.call_more();
@@ -270,8 +271,7 @@ mod tests {
 
     /// The thread had nothing to do for so many hundredths of some time.
     fn adapt(uptake: &Uptake, idle: u32) {
-        let (time, hundredth) = (Duration::from_secs(100), Duration::from_secs(1));
-        uptake.state().adapt(time, time - hundredth * idle);
+        uptake.state().adapt(Duration::from_secs(100), Duration::from_secs(1) * idle);
     }
 
     fn count(slots: &mut [Slot]) -> usize {

@@ -186,6 +186,25 @@ impl HttpServer {
         self.walk(trip, order, again, |place| self.send_with(place, Method::POST, outgoing)).await
     }
 
+    /// Asks something harmless only to see what comes back; a breaker hears nothing of a fault that is `beside_the_point`.
+    pub async fn sound(
+        &self,
+        caller: u64,
+        outgoing: &Outgoing,
+        beside_the_point: impl Fn(&Fault) -> bool,
+    ) -> Result<Message, Fault> {
+        let (trip, order, unheard) = (Trip::default(), self.order(caller)?, &beside_the_point);
+        self.walk(&trip, order, true, |mut place| async move {
+            let asked = self.ask_one(place.index(), Method::POST, outgoing).await;
+            let asked = asked.and_then(|(message, _)| message.ok_or_else(|| garbage("an empty answer to a request")));
+            if !asked.as_ref().is_err_and(unheard) {
+                place.report(asked.as_ref().map(drop), Instant::now());
+            }
+            asked
+        })
+        .await
+    }
+
     /// Sends to one replica, whatever the others do.
     pub async fn send(
         &self,
@@ -306,8 +325,8 @@ impl HttpServer {
         }
     }
 
-    /// Sends to one replica whatever its breaker says, which does not hear of it either: for checks. The answer's message, if
-    /// it has one, and the session that it opened.
+    /// Sends to one replica whatever its breaker says, which does not hear of it either: for checks, and for who tells it what
+    /// came of it. The answer's message, if it has one, and the session that it opened.
     pub async fn ask_one(
         &self,
         replica: usize,

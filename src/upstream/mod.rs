@@ -242,8 +242,23 @@ impl Upstream {
 
     async fn ask_what_it_speaks(&self, server: &HttpServer) -> Result<Peer, Fault> {
         let preference = &self.server.spec.protocol;
-        let modern = if *preference == ProtocolPreference::Legacy { None } else { probe_modern(server).await? };
-        if *preference == ProtocolPreference::Modern {
+        let or_handshake = *preference != ProtocolPreference::Modern;
+        let asked = match preference {
+            ProtocolPreference::Legacy => Ok(None),
+            ProtocolPreference::Auto | ProtocolPreference::Modern => probe_modern(server, or_handshake).await,
+        };
+        let modern = match asked {
+            // It broke over a question that it does not know. What is known of it is not given up for that.
+            Err(fault) if or_handshake && stumbled(&fault) && self.known().is_none() => {
+                let legacy = self.probe_legacy(server).await.map_err(|other| Fault {
+                    detail: format!("to server/discover: {fault}; to initialize: {other}"),
+                    ..fault
+                })?;
+                return Ok(Peer { legacy: Some(legacy), modern: None, asked: true });
+            }
+            asked => asked?,
+        };
+        if !or_handshake {
             return match modern {
                 Some(_) => Ok(Peer { legacy: None, modern, asked: true }),
                 None => Err(garbage(format!("the server does not speak {MODERN}, which its registration demands"))),
@@ -392,19 +407,29 @@ impl Upstream {
     }
 }
 
-async fn probe_modern(server: &HttpServer) -> Result<Option<Bytes>, Fault> {
+/// Asks whether it is modern. Where a handshake is to come if it is not, the breaker hears nothing of an answer, however odd,
+/// that says no more than that.
+async fn probe_modern(server: &HttpServer, or_handshake: bool) -> Result<Option<Bytes>, Fault> {
     let outgoing = Outgoing::modern("mcpg-discover", "server/discover", "{}");
-    let answer = match server.post(&Trip::default(), SELF, true, &outgoing).await {
-        Ok(answer) => server.response(answer).await,
-        Err(fault) => Err(fault),
-    };
-    match answer {
+    let beside_the_point = |fault: &Fault| or_handshake && (no_such_question(fault) || stumbled(fault));
+    match server.sound(SELF, &outgoing, beside_the_point).await {
         Ok(message) => peer::read_probe(&message).modern(),
-        // Anything that came back as an answer, however odd, is a server that does not know the question.
-        Err(fault) => match fault.kind {
-            Kind::Garbage => Ok(None),
-            Kind::Status(status) if status < 500 && status != 429 => Ok(None),
-            _ => Err(fault),
-        },
+        Err(fault) if no_such_question(&fault) => Ok(None),
+        Err(fault) => Err(fault),
     }
+}
+
+/// Anything that came back as an answer, however odd, is a server that does not know the question.
+fn no_such_question(fault: &Fault) -> bool {
+    match fault.kind {
+        Kind::Garbage => true,
+        Kind::Status(status) => status < 500 && status != 429,
+        _ => false,
+    }
+}
+
+/// Whether the server's own code broke or gave up, as some do over a method that they do not know. Other failures are those of
+/// what stands in front of a server.
+fn stumbled(fault: &Fault) -> bool {
+    matches!(fault.kind, Kind::Status(500 | 501))
 }

@@ -18,7 +18,7 @@ const SMALL: usize = 2048;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BodyProblem {
     /// More than [`crate::config::Limits::request_body`]: 413.
-    #[error("the body is larger than this gateway accepts")]
+    #[error("the body is larger than this gateway accepts (MREG_REQUEST_BODY_LIMIT)")]
     TooLarge,
     /// Not whole within [`crate::config::Limits::body_read_timeout`]: 408.
     #[error("the body did not arrive in time")]

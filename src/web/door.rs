@@ -49,6 +49,11 @@ struct Parts {
 pub trait Surfaces: Send + Sync + 'static {
     /// Answers a request that was let in; its [`Visit`] is an extension.
     fn serve(&self, request: Request<Body>) -> Serving;
+
+    /// The answer to a body that is announced as too large, where errors have a form of their own.
+    fn too_large(&self, _path: &str) -> Option<Response> {
+        None
+    }
 }
 
 /// An answer that is being made.
@@ -90,6 +95,9 @@ impl Door {
             .gate
             .host(request.headers(), request.uri().authority())
             .and_then(|()| if open { Ok(Trust::NoPage) } else { parts.gate.origin(request.headers()) });
+        if head_length(&request) > parts.limits.head() {
+            return self.refuse(Refusal::LongHead, &request_id);
+        }
         let trust = match checked {
             Ok(trust) => trust,
             Err(refusal) => return self.refuse(refusal, &request_id),
@@ -103,7 +111,7 @@ impl Door {
         let mut response = if page.is_some() && is_preflight(&request) {
             preflight(request.headers())
         } else if announces_more_than(parts.limits.request_body, request.headers()) {
-            self.too_large(&request_id)
+            self.too_large(request.uri().path(), &request_id)
         } else {
             let client = parts.gate.client(peer, request.headers());
             request.extensions_mut().insert(Visit { request_id: request_id.clone(), client, peer });
@@ -125,6 +133,7 @@ impl Door {
         let (status, code, reason) = match refusal {
             Refusal::BadHost => (StatusCode::BAD_REQUEST, "BAD_HOST", "bad_host"),
             Refusal::ForeignHost => (StatusCode::FORBIDDEN, "FOREIGN_HOST", "foreign_host"),
+            Refusal::LongHead => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "HEAD_TOO_LARGE", "head_too_large"),
             Refusal::ForeignOrigin => (StatusCode::FORBIDDEN, "FOREIGN_ORIGIN", "foreign_origin"),
         };
         self.0.metrics.requests_refused.on([reason], Counter::inc);
@@ -133,8 +142,11 @@ impl Door {
         response
     }
 
-    fn too_large(&self, id: &RequestId) -> Response {
+    fn too_large(&self, path: &str, id: &RequestId) -> Response {
         self.0.metrics.requests_refused.on(["body_too_large"], Counter::inc);
+        if let Some(answer) = self.0.surfaces.too_large(path) {
+            return answer;
+        }
         let detail = format!(
             "the body is larger than the {} bytes that this gateway accepts (MREG_REQUEST_BODY_LIMIT)",
             self.0.limits.request_body
@@ -168,6 +180,13 @@ fn is_page(headers: &HeaderMap) -> bool {
     headers
         .get(header::CONTENT_TYPE)
         .is_none_or(|kind| !kind.as_bytes().starts_with(b"application/") && kind != "text/event-stream")
+}
+
+/// The bytes of a head as it came, more or less: what reads it has no exact bound of its own, and none at all for one that comes
+/// in one piece.
+fn head_length<B>(request: &Request<B>) -> usize {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    request.headers().iter().fold(target, |sum, (name, value)| sum + name.as_str().len() + value.len() + 4)
 }
 
 fn is_preflight<B>(request: &Request<B>) -> bool {

@@ -23,6 +23,9 @@ pub enum Refusal {
     /// An origin that is not ours.
     #[error("web pages of that origin may not call this gateway; an operator can add it to MREG_ALLOWED_ORIGINS")]
     ForeignOrigin,
+    /// A head that is longer than may be.
+    #[error("the head of the request is larger than this gateway accepts (MREG_HEADER_SIZE_LIMIT)")]
+    LongHead,
 }
 
 /// What an accepted `Origin` header says.

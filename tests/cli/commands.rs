@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use testkit::command::Ran;
 
-use crate::stand_in::{Gateway, KEY};
+use crate::stand_in::{Gateway, KEY, ODD};
 
 #[tokio::test]
 async fn a_server_is_added_shown_changed_and_removed() {
@@ -34,6 +34,42 @@ async fn a_server_is_added_shown_changed_and_removed() {
 
     let ran = gateway.run(&["servers", "remove", "search", "files"]).await;
     assert_eq!((ran.code, gateway.held().len()), (0, 0), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn what_of_a_server_was_left_out_is_told_wherever_it_is_shown() {
+    let gateway = Gateway::start().await;
+    let left_out = "tool `bad` is left out: its header has no name";
+    let added = gateway.run(&["servers", "add", ODD, "--url", "https://example.com/mcp"]).await;
+    assert!(added.out.contains(left_out), "{}", added.out);
+    for command in [&["servers", "show", ODD][..], &["servers", "refresh", ODD], &["servers", "tools", ODD]] {
+        let ran = gateway.run(command).await;
+        assert!(ran.code == 0 && ran.out.contains(left_out), "{command:?}: {}{}", ran.out, ran.err);
+    }
+    let checks = gateway.run(&["doctor", "--json"]).await.json()["checks"].take();
+    let warned = |check: &&Value| check["check"] == "server odd" && check["result"] == "warn";
+    let check = checks.as_array().unwrap().iter().find(warned).unwrap_or_else(|| panic!("{checks}"));
+    assert!(check.to_string().contains(left_out), "{check}");
+}
+
+#[tokio::test]
+async fn a_server_moves_from_a_url_to_a_program_and_back() {
+    let gateway = Gateway::start().await;
+    gateway.run(&["servers", "add", "it", "--url", "https://example.com/mcp", "--balance", "random"]).await;
+    let ran = gateway.run(&["servers", "edit", "it", "--sharing", "per_user", "--", "node", "x"]).await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let held = &gateway.held()[0];
+    assert_eq!((&held["transport"], &held["command"]["program"]), (&json!("stdio"), &json!("node")), "{held}");
+    assert!(held["replicas"] == json!([]) && held.get("balance").is_none(), "{held}");
+
+    let ran = gateway.run(&["servers", "edit", "it", "--", "node", "y"]).await;
+    assert_eq!(ran.out, "changed it: command\n", "{}", ran.err);
+
+    let ran = gateway.run(&["servers", "edit", "it", "--url", "https://example.com/sse", "--transport", "sse"]).await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let held = &gateway.held()[0];
+    assert_eq!((&held["transport"], &held["replicas"][0]["url"]), (&json!("sse"), &json!("https://example.com/sse")));
+    assert!(held.get("command").is_none() && held.get("sharing").is_none(), "{held}");
 }
 
 #[tokio::test]

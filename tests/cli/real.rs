@@ -129,6 +129,11 @@ async fn a_file_is_applied_once_exported_and_applied_again() {
     let same = run(&gateway.folder, &["apply", "-f", "-", "--json"], &secret, &exported).await.expect(0).json();
     assert_eq!((&same["changes"], &same["unchanged"]), (&json!([]), &json!(3)), "{same}");
 
+    for nothing in ["# to come\n", "", "servers:\n"] {
+        gateway.folder.write("empty.yaml", nothing);
+        let refused = gateway.run(&["apply", "-f", "empty.yaml", "--prune", "--yes"]).await.expect(2);
+        assert!(refused.err.contains("no list `servers`"), "{nothing:?}: {}", refused.err);
+    }
     gateway.folder.write("empty.yaml", "servers: []\n");
     let refused = gateway.run(&["apply", "-f", "empty.yaml", "--prune"]).await.expect(2);
     assert!(refused.err.contains("3 servers are not in the file: away, extra, tools"), "{}", refused.err);

@@ -18,6 +18,8 @@ use crate::run;
 pub const KEY: &str = "mcpg_test";
 /// A server that is never done being registered.
 pub const SLOW: &str = "slow";
+/// A server of which not everything is taken over.
+pub const ODD: &str = "odd";
 
 /// What the stand-in holds and what it was asked.
 #[derive(Default)]
@@ -73,7 +75,10 @@ fn view(held: &Value) -> Value {
         }
     }
     let state = if held["enabled"] == false { "disabled" } else { "ready" };
-    view["status"] = json!({"state": state, "version": "2026-07-28", "tools": 2, "resources": 0, "prompts": 0});
+    let problems = if held["slug"] == ODD { vec!["tool `bad` is left out: its header has no name"] } else { vec![] };
+    view["status"] = json!({
+        "state": state, "version": "2026-07-28", "tools": 2, "resources": 0, "prompts": 0, "problems": problems
+    });
     view
 }
 

@@ -62,6 +62,22 @@ async fn each_start_says_anew_where_it_listens_and_keeps_the_key() {
 }
 
 #[tokio::test]
+async fn a_second_gateway_on_the_folder_of_one_that_runs_leaves_the_command_line_to_it() {
+    let folder = Folder::default();
+    let mut first = start(&folder, &["serve", "--port=0"]).await;
+    let said = folder.read("data/cli.json");
+    let mut second = start(&folder, &["serve", "--port=0"]).await;
+    assert!(second.line("another gateway runs on the data folder").await.is_some(), "{}", second.said());
+    assert_eq!(folder.read("data/cli.json"), said);
+    second.stop(PATIENCE).await.unwrap();
+    run(&folder, &["servers", "list"], &[], "").await.expect(0);
+    first.stop(PATIENCE).await.unwrap();
+    let mut third = start(&folder, &["serve", "--port=0"]).await;
+    assert_eq!(folder.read("data/cli.json"), json!({"gateway": third.url().unwrap(), "key": said["key"]}));
+    third.stop(PATIENCE).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_database_is_not_started_without_the_key_that_sealed_it() {
     let folder = Folder::default();
     let mut process = start(&folder, &["serve", "--port=0"]).await;

@@ -61,6 +61,28 @@ async fn malformed_json_is_refused_with_line_and_column() {
 }
 
 #[tokio::test]
+async fn a_parameter_that_a_path_does_not_know_keeps_it_from_changing_anything() {
+    let database = Database::sqlite();
+    let world = World::open(&database).await;
+    let revision = world.app.store.revision().await.unwrap();
+    let body = server("files");
+    for (call, name) in [
+        ("POST /servers?dry_run=true", "dry_run"),
+        ("POST /apply?dry-run", "dry-run"),
+        ("POST /keys?limit=3", "limit"),
+        ("PUT /servers/files?x=1", "x"),
+        ("PATCH /admin/tenants/default?purge=true", "purge"),
+        ("DELETE /admin/tenants/default?purged=true", "purged"),
+        ("DELETE /servers/files?dry_run=1", "dry_run"),
+    ] {
+        let answer = world.call(call, body.clone()).await.expect(422).json();
+        assert_eq!(answer["errors"][0]["field"], name, "{call}: {answer}");
+    }
+    nothing_was_written(&world, revision).await;
+    world.call("POST /servers?", body).await.expect(201);
+}
+
+#[tokio::test]
 async fn every_bad_field_is_named() {
     let database = Database::sqlite();
     let world = World::open(&database).await;
@@ -85,6 +107,15 @@ async fn every_bad_field_is_named() {
             ],
         ),
         (json!({"slug": "a", "tags": ["x", {}]}), vec!["tags[1]"]),
+        (
+            json!({"slug": "a", "replicas": [{"url": "https://a"}, {"url": "https://a"}], "sharing": "per_user"}),
+            vec!["sharing", "replicas[1].url"],
+        ),
+        (
+            json!({"slug": "a", "transport": "stdio", "command": {"program": "x"}, "balance": "random",
+                   "env": {"A B": "c", "A.B-c": "d"}}),
+            vec!["balance", "env.A B"],
+        ),
         (json!({"title": "no slug", "timeouts": {}}), vec!["slug"]),
         (
             json!({"slug": "a", "replicas": [{"url": "https://a.example"}],

@@ -185,14 +185,16 @@ async fn cycles(count: usize) {
         // Guard, program, and most of the family; those who are late are born into it.
         assert!(marked(&world.mark).len() >= 4);
         let guard = world.status(&key).pid.unwrap();
-        match cycle % 3 {
+        match cycle % 4 {
             // Its input is closed, which ends the program but not the rest.
             0 => {}
             1 => kill(program_of(guard), "KILL"),
+            // As the kernel would for want of memory.
+            2 => kill(guard, "KILL"),
             // As an operator would.
             _ => kill(guard, "TERM"),
         }
-        if cycle % 3 > 0 {
+        if cycle % 4 > 0 {
             let ended = within(link.mux.closed()).await;
             assert!(ended.detail.contains("signal"), "{ended}");
         }

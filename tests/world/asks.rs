@@ -1,6 +1,8 @@
 //! Servers that ask their clients: the question reaches the one session that caused it, and its answer the one server that
 //! asked, once.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use testkit::client::{Client, Request};
 use testkit::upstream::{Answer, Eras, Plain};
@@ -72,6 +74,34 @@ async fn two_servers_ask_under_the_same_id_and_each_gets_its_own_answer() {
     assert!(left_answer.text().contains("Liz"), "{left_answer:?}");
     assert!(right_answer.text().contains("Rita"), "{right_answer:?}");
     assert_eq!(last_asked(&left), last_asked(&right), "they did use the same id");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_that_a_server_takes_back_is_named_as_the_client_knows_it() {
+    let server = legacy().await;
+    let world = World::start().await;
+    world.register("it", &server.url()).await;
+    let client = world.answering("/mcp", "2025-11-25").await;
+    let mut stream = client.listen(None).await.unwrap();
+    let done = json!({"action": "accept", "content": {"name": "nobody"}});
+    ask(&client, "it__ask", "elicitation", &done).await;
+    let (_, mut reply) = client.open("tools/call", json!({"name": "it__ask", "arguments": {}})).await.unwrap();
+    let question = within(reply.message()).await.unwrap().unwrap();
+    // Questions and streams take numbers in turn: it is one of the next.
+    let (before, likely) = (last_asked(&server), 8);
+    // Nobody says when a stream is in place: told again until it is heard.
+    let heard = within(async {
+        loop {
+            for theirs in before + 1..before + likely {
+                server.notify("notifications/cancelled", json!({"requestId": theirs}));
+            }
+            if let Ok(heard) = tokio::time::timeout(Duration::from_millis(200), stream.message()).await {
+                return heard.unwrap().unwrap();
+            }
+        }
+    });
+    assert_eq!(heard.await["params"]["requestId"], question["id"]);
+    assert_eq!(client.respond(&question, &done).await.unwrap(), 400, "nobody waits for it any more");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,9 @@ use http::Method;
 use serde_json::{Value, json};
 use testkit::client::{Client, Reply, Request};
 use testkit::jsonrpc::{META_CAPABILITIES, META_VERSION, MODERN};
-use testkit::upstream::Plain;
+use testkit::upstream::{Eras, Plain, Recorded};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::world::{World, names, within};
 
@@ -330,6 +332,23 @@ async fn what_is_not_there_is_said_so() {
     refused(&client, request, 404, -32600, "no-such", "no server").await;
 }
 
+/// What comes back to a body that does not say how long it is.
+async fn in_one_chunk(world: &World, body: &str) -> String {
+    let address = world.url().trim_start_matches("http://").to_owned();
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    let request = format!(
+        "POST /mcp/it HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+         connection: close\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+        crate::world::KEY,
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // The connection may end before everything was read; what was said is there all the same.
+    let _ = within(stream.read_to_end(&mut answer)).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_and_heads_are_bounded() {
     let server = Plain::start().await.unwrap();
@@ -338,13 +357,21 @@ async fn bodies_and_heads_are_bounded() {
     let client = world.client("/mcp/it");
     server.host().forget();
     let much = json!({"name": "echo", "arguments": {"message": "x".repeat(65 << 10)}});
-    let request = client.request("1", "tools/call", much);
-    let reply = client.send(request).await.unwrap();
-    assert_eq!(reply.status, 413);
-    assert!(reply.text().await.unwrap().contains("MREG_REQUEST_BODY_LIMIT"));
+    for path in ["/mcp/it", "/mcp", "/messages?channel=x"] {
+        let request = client.request("1", "tools/call", much.clone()).path(path);
+        refused(&client, request, 413, -32600, "MREG_REQUEST_BODY_LIMIT", path).await;
+    }
+    let chunked = in_one_chunk(&world, &much.to_string()).await;
+    assert!(chunked.starts_with("HTTP/1.1 413 ") && chunked.contains("-32600"), "{chunked}");
+    assert!(chunked.contains("MREG_REQUEST_BODY_LIMIT"), "{chunked}");
     let wide = client.request("1", "tools/call", echo()).header("x-wide", &"y".repeat(20_000));
     let reply = client.send(wide).await;
     assert!(reply.is_err() || reply.unwrap().status == 431);
+    // In one write, as in many.
+    let many = (0..16).fold(client.request("1", "tools/call", echo()), |request, at| {
+        request.header(&format!("x-wide-{at}"), &"y".repeat(510))
+    });
+    assert_eq!(client.send(many).await.unwrap().status, 431);
     assert_eq!(disturbed(&server), [""; 0]);
     let enough = json!({"name": "echo", "arguments": {"message": "x".repeat(60 << 10)}});
     assert!(client.call("tools/call", enough).await.unwrap().result().is_object());
@@ -443,4 +470,24 @@ async fn foreign_names_and_pages_are_turned_away() {
     assert_eq!(disturbed(&server), [""; 0]);
     let own = good().header("origin", world.url());
     assert_eq!(client.send(own).await.unwrap().status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_level_of_logging_that_there_is_not_is_refused_and_not_kept() {
+    let server = Plain::with(Eras::Modern).await.unwrap();
+    let world = World::start().await;
+    world.register("it", &server.url()).await;
+    for (path, tool) in [("/mcp", "it__echo"), ("/mcp/it", "echo")] {
+        let client = world.client_at(path, "2025-11-25").await;
+        for level in [json!("foo"), json!("Info"), json!(7), json!(null)] {
+            let answer = client.call("logging/setLevel", json!({"level": level})).await.unwrap();
+            assert_eq!(answer.code(), Some(-32602), "{path} {level}: {answer:?}");
+            let text = answer.response["error"]["message"].as_str().unwrap();
+            assert!(!level.is_string() || text.contains("debug, info, notice, warning, error, critical"), "{text}");
+        }
+        server.host().forget();
+        assert!(client.tool(tool, json!({"message": "x"})).await.unwrap().result().is_object(), "{path}");
+        let asked = server.host().requests().iter().map(Recorded::json).collect::<Vec<_>>();
+        assert!(!json!(asked).to_string().contains("logLevel"), "{path}: {asked:?}");
+    }
 }

@@ -161,3 +161,32 @@ async fn after_a_minute_three_good_calls_one_at_a_time_close_it() {
     assert!(echo(&client).await.unwrap().result().is_object());
     assert_eq!(breaker(&world).await, "closed");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_answers_the_question_what_it_speaks_with_anything_at_all_is_found_again() {
+    let probe = "server/discover";
+    for fault in [Fault::Status(202), Fault::Empty, Fault::NotJsonRpc, Fault::Html, Fault::Status(500)] {
+        let server = Faulty::with(Eras::Legacy(OLD.to_owned())).await.unwrap();
+        server.fail_on(probe, fault.clone());
+        let world = World::start().await;
+        register(&world, &server.url(), "streamable_http", 60_000).await;
+        assert_eq!(world.server("it").await["status"]["version"], OLD, "{fault:?}");
+        let ask_anew = async || world.rest(http::Method::POST, "/servers/it/refresh", &Value::Null).await;
+        server.fail(Fault::Status(502));
+        until(|| async {
+            ask_anew().await;
+            (breaker(&world).await == "open").then_some(())
+        })
+        .await;
+        let refused = echo(&world.client("/mcp/it")).await.unwrap();
+        assert_eq!(refused.code(), Some(-31008), "{fault:?}: {refused:?}");
+        // It is back, as it was.
+        server.heal().fail_on(probe, fault.clone());
+        let seen = until(|| async {
+            let (_, seen) = ask_anew().await;
+            (seen["status"]["state"] == "ready").then_some(seen)
+        });
+        let found = seen.await;
+        assert_eq!(found["status"]["version"], OLD, "{fault:?}: {found}");
+    }
+}

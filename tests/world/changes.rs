@@ -1,5 +1,7 @@
 //! What servers say by themselves: changes of lists and of resources reach who listens for them, and nobody else.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use testkit::client::{Client, Reply};
 use testkit::jsonrpc::{META_SUBSCRIPTION, MODERN};
@@ -226,4 +228,26 @@ async fn what_is_acknowledged_is_what_will_be_told() {
             "{path}: {first}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_many_servers_speak_each_speaks_of_what_is_its_own() {
+    let server = Plain::with(Eras::Legacy("2025-11-25".into())).await.unwrap();
+    let world = World::start().await;
+    world.register("it", &server.url()).await;
+    let client = world.client_at("/mcp", "2025-11-25").await;
+    let mut stream = client.listen(None).await.unwrap();
+    client.tool("it__echo", json!({"message": "x"})).await.unwrap();
+    // Nobody says when a stream is in place: told again until it is heard.
+    let heard = within(async {
+        loop {
+            server.notify(UPDATED, json!({"uri": "elsewhere://note"}));
+            server.notify("notifications/cancelled", json!({"requestId": 7}));
+            server.notify("notifications/x/said", json!({}));
+            if let Ok(heard) = tokio::time::timeout(Duration::from_millis(200), stream.message()).await {
+                return heard.unwrap().unwrap();
+            }
+        }
+    });
+    assert_eq!(heard.await["method"], "notifications/x/said");
 }

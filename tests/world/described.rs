@@ -81,7 +81,7 @@ async fn calls_finish_where_they_began_when_a_server_moves() {
         let (old, new) = (Plain::with(eras.clone()).await.unwrap(), Plain::with(eras.clone()).await.unwrap());
         let world = World::start().await;
         // The second replica is the one that goes: a session with it must not be looked for among those that stay.
-        let replicas = json!([{"url": old.url()}, {"url": old.url()}]);
+        let replicas = json!([{"url": old.url()}, {"url": format!("{}?two", old.url())}]);
         world.register_as(&json!({"slug": "it", "replicas": replicas})).await;
         let (modern, client) = (world.client_at("/mcp/it", MODERN).await, world.client_at("/mcp/it", LEGACY).await);
         client.tool("echo", json!({})).await.unwrap();

@@ -2,7 +2,7 @@
 
 use http::Method;
 use serde_json::{Value, json};
-use testkit::client::Client;
+use testkit::client::{Client, Request};
 use testkit::jsonrpc::MODERN;
 use testkit::upstream::{Answer, Plain};
 
@@ -109,6 +109,15 @@ async fn a_name_that_is_the_short_form_of_another_is_listed_once_and_a_note_says
     let problems = list.result()["_meta"]["io.mcp-registry-gateway/problems"].to_string();
     assert!(problems.contains(literal) && problems.contains("left out"), "{problems}");
     assert!(world.server("it").await["status"]["problems"].to_string().contains(literal));
+    world.user("ada").await;
+    for (tools, all) in [(json!(["it/other"]), false), (json!(["it/o*"]), false), (json!(["it/*"]), true)] {
+        let key = world.key("ada", json!("*"), tools.clone()).await;
+        let (mcp, rest) = (world.client_of("/mcp", &key), world.client_of("/api/v1/servers/it", &key));
+        let list = mcp.call("tools/list", json!({})).await.unwrap();
+        assert_eq!(list.result().to_string().contains(literal), all, "{tools}: {list:?}");
+        let view = rest.send(Request::get()).await.unwrap().text().await.unwrap();
+        assert!(view.contains("\"slug\":\"it\"") && view.contains(literal) == all, "{tools}: {view}");
+    }
     assert_eq!(client.tool(&short, json!({})).await.unwrap().text(), long, "it is whose it was");
     let own = world.client("/mcp/it");
     assert_eq!(names(&own.call("tools/list", json!({})).await.unwrap(), "tools").len(), 3);

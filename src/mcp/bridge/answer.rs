@@ -96,9 +96,11 @@ impl Fix {
                 if kind.is_none() {
                     members.push_str("\"resultType\":\"complete\"");
                 }
-                if self.cacheable && json::get(result, "ttlMs").is_none() {
-                    members.push_str(if members.is_empty() { "" } else { "," });
-                    members.push_str("\"ttlMs\":0,\"cacheScope\":\"private\"");
+                for (name, member) in CACHE {
+                    if self.cacheable && json::get(result, name).is_none() {
+                        members.push_str(if members.is_empty() { "" } else { "," });
+                        members.push_str(member);
+                    }
                 }
                 if members.is_empty() { response.bytes().clone() } else { insert(response.bytes(), result, &members) }
             }
@@ -168,6 +170,10 @@ impl Fix {
 const URL_ELICITATION: i32 = -32_042;
 /// Our code for what cannot be carried between eras.
 pub const ERA_CODE: i32 = -31_011;
+/// What a modern result that may be kept holds, and what is put there for a server that does not say it: not to be kept, and not
+/// for others (2026-07-28, server/utilities/caching).
+pub(super) const CACHE: [(&str, &str); 2] = [("ttlMs", "\"ttlMs\":0"), ("cacheScope", "\"cacheScope\":\"private\"")];
+
 /// Said to a legacy client.
 const ERA_LEGACY: &str = "the server speaks protocol 2026-07-28 and wants input from the client, which cannot be carried to a \
      client of an earlier version; use a client that speaks 2026-07-28";
@@ -205,6 +211,14 @@ mod tests {
             fixed,
             r#"{"jsonrpc":"2.0","id":"mine","result":{"resultType":"complete","ttlMs":0,"cacheScope":"private","tools":[]}}"#
         );
+        for (said, lacks) in
+            [("\"cacheScope\":\"public\"", "\"ttlMs\":0"), ("\"ttlMs\":5", "\"cacheScope\":\"private\"")]
+        {
+            let text = format!("{{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{{{said}}}}}");
+            let fixed = fix(Era::Modern, Era::Legacy).response(&message(&text)).0;
+            let wanted = format!("{{\"resultType\":\"complete\",{lacks},{said}}}");
+            assert_eq!(message(&String::from_utf8_lossy(&fixed)).body(), Some(wanted.as_bytes()), "no name twice");
+        }
         let empty = fix(Era::Modern, Era::Legacy).response(&message(r#"{"result":{},"jsonrpc":"2.0","id":7}"#)).0;
         serde_json::from_slice::<serde_json::Value>(&empty).unwrap();
         let missing = r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32002,"message":"x"}}"#;

@@ -9,7 +9,7 @@ use memchr::memchr2;
 
 use crate::fault::{Fault, Kind as FaultKind, Retry};
 use crate::json;
-use crate::mcp::bridge::answer::Fix;
+use crate::mcp::bridge::answer::{CACHE, Fix};
 use crate::protocol::era::Era;
 use crate::telemetry::Outcome;
 use crate::upstream::http::garbage;
@@ -31,7 +31,8 @@ pub struct Flow {
     /// Whether the result has a member yet.
     filled: bool,
     kind: bool,
-    cached: bool,
+    /// Which of [`CACHE`] it has.
+    cache: [bool; CACHE.len()],
     failed: bool,
 }
 
@@ -53,8 +54,8 @@ impl Flow {
     /// Nothing has passed yet.
     pub fn new(fix: Fix) -> Self {
         let (scan, held) = Default::default();
-        let (id, result, filled, kind, cached, failed) = Default::default();
-        Self { fix, scan, member: None, inner: None, held, id, result, filled, kind, cached, failed }
+        let (id, result, filled, kind, cache, failed) = Default::default();
+        Self { fix, scan, member: None, inner: None, held, id, result, filled, kind, cache, failed }
     }
 
     /// Reads the next piece and puts what is to go out behind `out`.
@@ -139,7 +140,9 @@ impl Flow {
             self.kind = true;
             return Inner::Kind;
         }
-        self.cached |= json::is_name(key, "ttlMs");
+        for ((name, _), has) in CACHE.iter().zip(&mut self.cache) {
+            *has |= json::is_name(key, name);
+        }
         if json::is_name(key, "isError") { Inner::Failed } else { Inner::Other }
     }
 
@@ -168,9 +171,11 @@ impl Flow {
                 more.push_str(comma(&more));
                 more.push_str("\"resultType\":\"complete\"");
             }
-            if self.fix.cacheable && !self.cached {
-                more.push_str(comma(&more));
-                more.push_str("\"ttlMs\":0,\"cacheScope\":\"private\"");
+            for ((_, member), has) in CACHE.iter().zip(self.cache) {
+                if self.fix.cacheable && !has {
+                    more.push_str(comma(&more));
+                    more.push_str(member);
+                }
             }
         }
         more

@@ -20,7 +20,7 @@ use tracing::warn;
 
 use super::lines::{self, End, Lines};
 use super::stderr::{self, Mask, Tail};
-use super::{INHERITED, Launch, Settings, guarding};
+use super::{INHERITED, Launch, Settings, guarding, orphans};
 use crate::fault::{Fault, Kind, Retry};
 use crate::upstream::pipe::{Closed, FarEnd, Pipe, pipe};
 
@@ -37,6 +37,8 @@ const LAST_BREATH: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Child {
     guard: tokio::process::Child,
+    /// What was started as guard.
+    binary: PathBuf,
     pid: u32,
     close_grace: Duration,
     close_input: CancellationToken,
@@ -61,6 +63,10 @@ impl Child {
     /// shows as a closed pipe.
     pub fn start(launch: &Launch, settings: &Settings, tasks: &TaskTracker) -> Result<(Self, Pipe), Fault> {
         check(launch)?;
+        orphans::adopt().map_err(|error| {
+            let text = format!("the gateway cannot become the reaper of the server's processes: {error}");
+            Fault::gateway(Kind::Unreachable, text)
+        })?;
         let mut command = Command::new(&settings.guard);
         command
             .arg0("mcp-gateway")
@@ -93,7 +99,8 @@ impl Child {
         tasks.spawn(read(stdout, incoming, closed.clone(), settings.line_bytes));
         let errors = tasks.spawn(stderr::follow(BufReader::new(stderr), launch.name.clone(), mask, tail.clone()));
         let close_grace = settings.close_grace;
-        let child = Self { guard, pid, close_grace, close_input, closed, tail, errors: Some(errors) };
+        let binary = settings.guard.clone();
+        let child = Self { guard, binary, pid, close_grace, close_input, closed, tail, errors: Some(errors) };
         Ok((child, near))
     }
 
@@ -109,7 +116,13 @@ impl Child {
     /// Waits until the program and all its descendants are gone. May be dropped and called again.
     pub async fn wait(&mut self) -> Exit {
         let exit = match self.guard.wait().await {
-            Ok(status) => describe(status),
+            Ok(status) => {
+                if status.code().is_none() {
+                    // It was killed, and could end nobody.
+                    orphans::sweep(&self.binary).await;
+                }
+                describe(status)
+            }
             Err(error) => Exit { code: None, text: format!("its end could not be seen: {error}") },
         };
         if let Some(errors) = &mut self.errors {

@@ -7,6 +7,7 @@
 pub mod child;
 pub mod guarding;
 mod lines;
+pub mod orphans;
 pub mod pool;
 mod stderr;
 

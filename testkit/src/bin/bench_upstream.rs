@@ -4,7 +4,7 @@
 //! other tool with a text of 100 bytes; lists and handshakes are made once, at the start.
 #![expect(clippy::print_stdout, reason = "a test server tells its starter over standard output where it listens")]
 
-use std::{borrow::Cow, convert::Infallible, sync::Arc};
+use std::{borrow::Cow, convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use clap::Parser;
@@ -169,7 +169,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn serve(args: &Args) -> anyhow::Result<()> {
-    let answers = Arc::new(Answers::new(args));
+    let (answers, delay) = (Arc::new(Answers::new(args)), Duration::from_millis(args.delay));
     let listener = TcpListener::bind(("127.0.0.1", args.port)).await?;
     println!("listening on http://{}/mcp", listener.local_addr()?);
     loop {
@@ -182,6 +182,9 @@ async fn serve(args: &Args) -> anyhow::Result<()> {
                 async move {
                     let (head, body) = request.into_parts();
                     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+                    if !delay.is_zero() {
+                        tokio::time::sleep(delay).await;
+                    }
                     Ok::<_, Infallible>(answers.answer(&head.method, &body))
                 }
             });
