@@ -9,8 +9,8 @@ use std::thread::LocalKey;
 
 use tokio_util::sync::ReusableBoxFuture;
 
-/// Boxes that one thread keeps for its next futures. There should be one for each kind of future: only a box of the same size is
-/// of use.
+/// Boxes that one thread keeps for its next futures, in a `thread_local`: memory, and no state, which would be of no use anywhere else.
+/// There should be one for each kind of future: only a box of the same size is of use.
 pub type Shelf<T> = RefCell<Vec<ReusableBoxFuture<'static, T>>>;
 
 /// How many boxes a shelf has room for.
@@ -41,7 +41,10 @@ impl<T> Future for Reused<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        let Some(future) = &mut self.future else { return Poll::Pending };
+        let Some(future) = &mut self.future else {
+            debug_assert!(false, "polled after its end");
+            return Poll::Pending;
+        };
         let done = ready!(future.poll(cx));
         if let Some(empty) = self.future.take() {
             // A thread that ends keeps nothing.

@@ -60,13 +60,16 @@ impl Rounds {
                     uptake.open();
                     self.call(|_| true);
                 }
-                () = tokio::time::sleep(pause) => self.call(|pulse| {
-                    for _ in 0..pulse.reset_slow(limits) {
-                        tracing::debug!("stream reset: its reader makes no room");
-                        host.cut_for("slow_reader");
-                    }
-                    pulse.verdict(limits) != Verdict::Wait
-                }),
+                () = tokio::time::sleep(pause) => {
+                    uptake.ease();
+                    self.call(|pulse| {
+                        for _ in 0..pulse.reset_slow(limits) {
+                            tracing::debug!("stream reset: its reader makes no room");
+                            host.cut_for("slow_reader");
+                        }
+                        pulse.verdict(limits) != Verdict::Wait
+                    });
+                }
             }
         }
     }

@@ -4,8 +4,9 @@
 //!
 //! That holds for HTTP/1.1 in the clear; TLS and HTTP/2 read ahead of what they answer and are hardly held back.
 //!
-//! Nobody waits for somebody's slow server: what is enough doubles while a thread is idle at times and somebody waits, until it is
-//! busy or nobody does, and one that is busy with something else reads more now and then.
+//! Nobody waits long for somebody's slow server: what is enough doubles while a thread is idle at times and somebody waits, until it
+//! is busy or nobody does, and one that is busy with something else reads more now and then. It halves with each round of the thread
+//! (`rounds`).
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,9 +21,9 @@ use super::awake::Awake;
 const ENOUGH: usize = 16;
 /// More than ever come at once.
 const MOST: usize = 1 << 20;
-/// More are read when one in so many is left. Requests that are read together are sent on together and answered together: each
+/// More are read when so many are answered. Requests that are read together are sent on together and answered together: each
 /// wakes its server and its client once for several of them.
-const FEW: usize = 4;
+const BATCH: usize = ENOUGH - ENOUGH / 4;
 /// How often a thread looks whether it was idle while somebody waits. The kernel's account of it is a few milliseconds old at times.
 const LOOK: Duration = Duration::from_millis(10);
 /// A thread is idle that had nothing to do for one part in so many of the time between two looks.
@@ -42,6 +43,8 @@ struct State {
     /// How many are enough to have in hand at present.
     enough: usize,
     in_hand: usize,
+    /// How many were answered since somebody was called.
+    answered: usize,
     /// Who waits, in the order of coming. `None` went away.
     waiting: VecDeque<Option<Waker>>,
     /// How many ever waited before the first of these.
@@ -50,13 +53,14 @@ struct State {
 
 impl Default for State {
     fn default() -> Self {
-        Self { open: false, enough: ENOUGH, in_hand: 0, waiting: VecDeque::new(), called: 0 }
+        Self { open: false, enough: ENOUGH, in_hand: 0, answered: 0, waiting: VecDeque::new(), called: 0 }
     }
 }
 
 impl State {
     /// Calls those who wait until there are enough in hand.
     fn call(&mut self) {
+        self.answered = 0;
         while self.in_hand < self.enough
             && let Some(first) = self.waiting.pop_front()
         {
@@ -70,7 +74,8 @@ impl State {
 
     fn one_less(&mut self) {
         self.in_hand -= 1;
-        if self.in_hand <= self.enough / FEW {
+        self.answered += 1;
+        if self.answered >= BATCH || self.in_hand == 0 {
             self.call();
         }
     }
@@ -80,8 +85,6 @@ impl State {
         if idle > time / IDLE {
             self.enough = self.enough.saturating_mul(2).min(MOST);
             self.call();
-        } else {
-            self.enough = (self.enough - self.enough / FEW).max(ENOUGH);
         }
     }
 
@@ -108,6 +111,14 @@ impl Uptake {
         let mut state = self.state();
         (state.open, state.enough) = (true, usize::MAX);
         state.call();
+    }
+
+    /// Fewer are enough again. For the thread's round.
+    pub(super) fn ease(&self) {
+        let mut state = self.state();
+        if !state.open {
+            state.enough = (state.enough / 2).max(ENOUGH);
+        }
     }
 
     /// Sees to it that somebody is called now and then, whatever the thread does. Runs on it.
@@ -246,9 +257,9 @@ mod tests {
         (uptake, busy)
     }
 
-    /// All that are in hand but one more than a few are answered.
+    /// All but one of those are answered upon which more are read.
     fn answer_most(busy: &mut [Slot]) {
-        busy[ENOUGH / FEW + 1..].iter_mut().for_each(Slot::answer);
+        busy[ENOUGH - BATCH + 1..].iter_mut().for_each(Slot::answer);
     }
 
     #[test]
@@ -258,9 +269,9 @@ mod tests {
         assert!(!late.iter_mut().any(reads));
 
         answer_most(&mut busy);
-        assert!(!late.iter_mut().any(reads), "more than a few are left");
+        assert!(!late.iter_mut().any(reads), "one is too few");
         busy[0].answer();
-        let (first, last) = late.split_at_mut(ENOUGH - ENOUGH / FEW);
+        let (first, last) = late.split_at_mut(BATCH);
         assert!(!last.iter_mut().any(reads), "the others have come before");
         assert!(first.iter_mut().all(reads));
         busy[0].rest();
@@ -290,7 +301,8 @@ mod tests {
         adapt(&uptake, 100);
         assert_eq!(count(&mut late[ENOUGH..]), 2 * ENOUGH);
         assert_eq!(uptake.state().enough, 4 * ENOUGH);
-        (0..10).for_each(|_| adapt(&uptake, 0));
+        adapt(&uptake, 0);
+        (0..3).for_each(|_| uptake.ease());
         assert_eq!(uptake.state().enough, ENOUGH);
         drop((busy, late));
         assert_eq!(uptake.state().in_hand, 0);
