@@ -54,6 +54,6 @@ impl TokenRing {
             shown: Shown { kind: SessionType::Service, id, name: who.provider.into(), resource: None, key: None },
             ended: OnceLock::new(),
         }));
-        self.remember(token, caller.clone(), who.expires_at.min(now + BELIEVED), now, reloads).then_some(caller)
+        self.remember(token, caller, who.expires_at.min(now + BELIEVED), now, reloads)
     }
 }

@@ -151,7 +151,7 @@ impl TokenRing {
                 AuthError::Unavailable
             })?;
             let (used, stored) = (AtomicI64::new(at), AtomicI64::new(0));
-            if self.keep(hash, Entry { caller: caller.clone(), expires_at, read_at: reloads, used, stored }, at) {
+            if let Some(caller) = self.keep(hash, Entry { caller, expires_at, read_at: reloads, used, stored }, at) {
                 return Ok(caller);
             }
         }
@@ -316,7 +316,8 @@ impl TokenRing {
         })))
     }
 
-    /// Knows from now on, and until `expires_at`, who shows `token`. `false` when accounts were taken over anew since `reloads`.
+    /// Knows from now on, and until `expires_at`, who shows `token`: the caller to go on with ([`TokenRing::keep`]). None when
+    /// accounts were taken over anew since `reloads`.
     pub(super) fn remember(
         &self,
         token: &str,
@@ -324,7 +325,7 @@ impl TokenRing {
         expires_at: OffsetDateTime,
         now: OffsetDateTime,
         reloads: u64,
-    ) -> bool {
+    ) -> Option<Caller> {
         let at = micros(now);
         // No grant stands behind it whose use would be stored.
         let (used, stored) = (AtomicI64::new(at), AtomicI64::new(i64::MAX));
@@ -335,13 +336,21 @@ impl TokenRing {
         )
     }
 
-    /// `false` when accounts were taken over anew since it was read, or the grant has ended: it may not be true any more.
-    fn keep(&self, hash: Hash, entry: Entry, now: i64) -> bool {
+    /// Keeps an entry, unless another has read the same token meanwhile: the caller of the one that is kept, since only what is
+    /// held open under that one ends with it. None when accounts were taken over anew since it was read, or the grant has ended:
+    /// it may not be true any more.
+    fn keep(&self, hash: Hash, entry: Entry, now: i64) -> Option<Caller> {
         let most = self.0.most / SHARDS;
         let mut shard = self.write(&hash);
         // With the shard in hand: whoever ends or takes over later than this looks at the shard later, too.
         if self.reloads() != entry.read_at || self.ended().contains_key(&entry.caller.credential()) {
-            return false;
+            return None;
+        }
+        let as_good =
+            |held: &&Entry| held.read_at == entry.read_at && held.expires_at > now && !held.caller.has_ended();
+        if let Some(held) = shard.get(&hash).filter(as_good) {
+            held.used.fetch_max(now, Relaxed);
+            return Some(held.caller.clone());
         }
         if shard.len() >= most && !shard.contains_key(&hash) {
             shard.retain(|_, entry| {
@@ -362,10 +371,14 @@ impl TokenRing {
             }
         }
         let before = shard.len();
-        shard.insert(hash, entry);
+        let caller = entry.caller.clone();
+        // What is in no shard would not hear that its grant has ended.
+        if let Some(old) = shard.insert(hash, entry) {
+            old.caller.ended().cancel();
+        }
         let after = shard.len();
         self.0.held.fetch_add(after.wrapping_sub(before), Relaxed);
-        true
+        Some(caller)
     }
 
     fn retain(&self, mut good: impl FnMut(&Entry) -> bool) {

@@ -70,25 +70,23 @@ impl App {
                 None
             }
         };
-        match self.store.lower_unnamed(only, micros(now())).await {
-            Ok(lowered) if lowered.is_empty() => Ok(()),
-            Ok(lowered) => {
-                let names = lowered.join(", ");
-                tracing::warn!(
-                    names,
-                    "accounts are users again, since nobody named the directory that made them more: name it for a tenant with \
-                     `mcp-gateway tenants edit`, or look at the servers that they registered"
-                );
-                Ok(())
-            }
-            Err(StoreError::LastAdmin) => {
-                tracing::error!(
-                    "all administrators are so by the word of directories that nobody named; they stay it, or nobody could \
-                     name one: do so now with `mcp-gateway tenants edit`"
-                );
-                Ok(())
-            }
-            Err(error) => Err(error),
+        let lowered = self.store.lower_unnamed(only, micros(now())).await?;
+        if !lowered.users.is_empty() {
+            let names = lowered.users.join(", ");
+            tracing::warn!(
+                names,
+                "accounts are users again, since nobody named the directory that made them more: name it for a tenant with \
+                 `mcp-gateway tenants edit`, or look at the servers that they registered"
+            );
         }
+        if !lowered.admins.is_empty() {
+            let names = lowered.admins.join(", ");
+            tracing::error!(
+                names,
+                "all administrators are so by the word of directories that nobody named; they stay it, or nobody could name \
+                 one: do so now with `mcp-gateway tenants edit`, or make somebody else administrator"
+            );
+        }
+        Ok(())
     }
 }

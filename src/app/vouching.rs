@@ -206,6 +206,9 @@ impl App {
         // Keys are no sessions, and what a provider says of a person holds for them too.
         if matches!(detail, "disabled" | "no_role" | "refused") {
             self.store.set_lapsed(&login.tenant, login.user, true).await?;
+        }
+        // That somebody is a guest was written before it was refused.
+        if all {
             self.changed().await?;
         }
         self.end_sessions(&login.tenant, which, End { reason: EndReason::Error, detail }).await?;

@@ -39,7 +39,7 @@ Examples:
 const EDIT: &str = "\
 What is not named stays as it is. --url, --tag and --visible-to replace all earlier ones; --header
 and --env replace those of the same name and keep the others. With --url a program becomes a server
-at that URL, with `-- COMMAND` the other way about.
+at that URL, with `-- COMMAND` the other way about; its environment or its headers stay behind.
 
 Examples:
   mcp-gateway servers edit search --title 'Company search' --timeout-total 10m
@@ -289,10 +289,13 @@ fn moved(patch: &mut Map<String, Value>, view: &Value) {
     let is_program = view["transport"] == "stdio";
     let to_program = patch.get("command").is_some_and(|command| command.get("program").is_some());
     let left_behind: &[(&str, Value)] = match (is_program, to_program, patch.contains_key("replicas")) {
-        (false, true, _) => &[("replicas", json!([])), ("balance", Value::Null)],
-        (true, false, true) => {
-            &[("command", Value::Null), ("sharing", Value::Null), ("transport", "streamable_http".into())]
-        }
+        (false, true, _) => &[("replicas", json!([])), ("balance", Value::Null), ("headers", Value::Null)],
+        (true, false, true) => &[
+            ("command", Value::Null),
+            ("sharing", Value::Null),
+            ("env", Value::Null),
+            ("transport", "streamable_http".into()),
+        ],
         _ => &[],
     };
     for (field, value) in left_behind {

@@ -66,6 +66,8 @@ pub struct Login {
     pub provider: String,
     /// The provider's tokens.
     pub tokens: Option<Zeroizing<Vec<u8>>>,
+    /// The same as they are stored: by them it is seen later whether others took their place.
+    pub sealed: Option<Vec<u8>>,
     /// Whether the provider still vouches.
     pub state: LoginState,
     /// Why it does not: its error, never a token.
@@ -112,6 +114,14 @@ impl Grants {
     pub async fn login_renewed(&self, tenant: &TenantId, id: Uuid, tokens: &[u8]) -> Result<(), Refusal> {
         let sealed = self.seal_login(tenant, id, tokens)?;
         Ok(self.0.store.renew_login(tenant, id, &sealed).await?)
+    }
+
+    /// The same, late: of a login as it was read before the provider was asked. Nothing changes when others took the place of its
+    /// tokens meanwhile, or it has ended; says whether.
+    pub async fn login_renewed_late(&self, login: &Login, tokens: &[u8]) -> Result<bool, Refusal> {
+        let Some(old) = &login.sealed else { return Ok(false) };
+        let sealed = self.seal_login(&login.tenant, login.id, tokens)?;
+        Ok(self.0.store.renew_login_from(&login.tenant, login.id, old, &sealed).await?)
     }
 
     /// The provider vouched again.
@@ -204,12 +214,13 @@ impl Grants {
     fn open_login(&self, row: LoginRow) -> Result<Login, Refusal> {
         let tenant = tenant_of(&row.tenant_id)?;
         let id = row.id.to_string();
-        let tokens = row.tokens.map(|sealed| self.0.sealer.open(place(&id, &tenant), &sealed)).transpose();
+        let tokens = row.tokens.as_ref().map(|sealed| self.0.sealer.open(place(&id, &tenant), sealed)).transpose();
         Ok(Login {
             id: row.id,
             user: row.user_id,
             provider: row.provider,
             tokens: tokens.map_err(|error| damaged("a login", &error))?,
+            sealed: row.tokens,
             state: LoginState::parse(&row.state).ok_or_else(|| damaged("a login's state", &row.state))?,
             reason: row.reason,
             claims: row.claims,

@@ -27,7 +27,7 @@ pub struct Person<'a> {
     pub display_name: Option<&'a str>,
     /// The directory at Entra; none leaves what is known of it.
     pub directory: Option<Uuid>,
-    /// Whether it is a guest there, at home in another directory.
+    /// Whether it is a guest there, at home in another directory. Without the directory, what is known of it stays.
     pub guest: bool,
     /// What the provider's roles or groups give.
     pub role: Role,
@@ -114,14 +114,10 @@ impl Grants {
         }
     }
 
-    /// Fails unless people of the tenant may come in, or guests of its directories.
-    async fn open_tenant(&self, tenant: &TenantId, guest: bool) -> Result<(), Refusal> {
+    /// Fails unless people of the tenant may come in; whether guests of its directories may, too.
+    async fn open_tenant(&self, tenant: &TenantId) -> Result<bool, Refusal> {
         match self.0.store.lets_in(tenant).await? {
-            Some((true, guests)) if guests || !guest => Ok(()),
-            Some((true, _)) => {
-                let text = "the account that you chose is a guest of the organisation, and this gateway lets its own people in only";
-                Err(Refusal::new(OauthCode::AccessDenied, "guest", text))
-            }
+            Some((true, guests)) => Ok(guests),
             Some((false, _)) => {
                 let text = "your organisation is suspended at this gateway";
                 Err(Refusal::new(OauthCode::AccessDenied, "suspended", text))
@@ -143,10 +139,13 @@ impl Grants {
         now: OffsetDateTime,
     ) -> Result<Account, Refusal> {
         let store = &self.0.store;
-        self.open_tenant(tenant, person.guest).await?;
+        let guests = self.open_tenant(tenant).await?;
         for attempt in 0..TRIES {
             if let Some(row) = store.user_of_subject(person.issuer, person.subject).await? {
-                return self.known(tenant, row, person, now).await;
+                return self.known(tenant, row, person, guests, now).await;
+            }
+            if person.guest && !guests {
+                return Err(no_guests());
             }
             let row = UserRow {
                 id: Uuid::now_v7(),
@@ -194,11 +193,13 @@ impl Grants {
         Ok(again)
     }
 
+    /// The account of that row, brought up to date; `guests` says whether they may come in.
     async fn known(
         &self,
         tenant: &TenantId,
         mut row: UserRow,
         person: &Person<'_>,
+        guests: bool,
         now: OffsetDateTime,
     ) -> Result<Account, Refusal> {
         let refuse = |reason, text| Err(Refusal::new(OauthCode::AccessDenied, reason, text));
@@ -215,13 +216,11 @@ impl Grants {
         }
         let (display_name, directory, role) =
             (display_name(person), person.directory().or(row.directory.clone()), person.role_in(tenant).as_str());
-        if row.role != role
-            || row.display_name != display_name
-            || row.directory != directory
-            || row.guest != person.guest
-        {
+        // Who introduces somebody without naming a directory knows nothing of guests.
+        let guest = if person.directory.is_some() { person.guest } else { row.guest };
+        if row.role != role || row.display_name != display_name || row.directory != directory || row.guest != guest {
             let before = std::mem::replace(&mut row.role, role.to_owned());
-            (row.display_name, row.directory, row.guest) = (display_name, directory, person.guest);
+            (row.display_name, row.directory, row.guest) = (display_name, directory, guest);
             row.updated_at = micros(now);
             if !self.0.store.update_person(tenant, &row).await? {
                 let (username, given) = (&row.username, role);
@@ -233,8 +232,18 @@ impl Grants {
                 row.role = before;
             }
         }
+        // Only now: keys are barred by what is written of the account, and it may be older than the word for guests.
+        if row.guest && !guests {
+            return Err(no_guests());
+        }
         account(row, false)
     }
+}
+
+fn no_guests() -> Refusal {
+    let text =
+        "the account that you chose is a guest of the organisation, and this gateway lets its own people in only";
+    Refusal::new(OauthCode::AccessDenied, "guest", text)
 }
 
 fn account(row: UserRow, is_new: bool) -> Result<Account, Refusal> {

@@ -31,7 +31,7 @@ use crate::mcp::reach::{self, Back};
 use crate::mcp::record::Finish;
 use crate::mcp::relay::{Parts, Relay};
 use crate::mcp::resolve::LONGEST_URI;
-use crate::mcp::session::{Reach, Session};
+use crate::mcp::session::{Reach, Session, is_part_of};
 use crate::mcp::source::Source;
 use crate::mcp::streams::{Seat, Tenure};
 use crate::mcp::watch::Watch;
@@ -355,7 +355,7 @@ impl Wants {
         }
     }
 
-    /// Whether a notice is of a resource that is watched, at a server that may be seen.
+    /// Whether a notice is of a resource that is watched or of a part of one, at a server that may be seen.
     fn wants(&self, notice: &Notice) -> bool {
         if let Some(owner) = &notice.session {
             // What comes on a session's own channel is that client's, all of it, and nobody else's.
@@ -367,7 +367,7 @@ impl Wants {
         let Some(uri) = notice.message.text("uri") else { return false };
         let watched = match &self.session {
             Some(session) => session.watches(&uri),
-            None => self.uris.contains(uri.as_ref()),
+            None => self.uris.iter().any(|watched| is_part_of(&uri, watched)),
         };
         watched && self.sees(notice.server)
     }

@@ -292,9 +292,10 @@ impl Session {
         }
     }
 
-    /// Whether the session watches a resource.
+    /// Whether the session watches a resource, or one that it is a part of.
     pub fn watches(&self, uri: &str) -> bool {
-        self.lock().watched.contains(uri)
+        let state = self.lock();
+        state.watched.contains(uri) || state.watched.iter().any(|watched| is_part_of(uri, watched))
     }
 
     /// The resources that the session watches.
@@ -339,5 +340,34 @@ impl Session {
 
     fn touch(&self, now: u64) {
         self.seen.store(now, Relaxed);
+    }
+}
+
+/// Whether a resource is another or a part of it: a server may tell of "a sub-resource of the one that the client actually
+/// subscribed to" (2025-11-25, schema, `ResourceUpdatedNotificationParams`).
+pub fn is_part_of(uri: &str, whole: &str) -> bool {
+    let Some(rest) = uri.strip_prefix(whole) else { return false };
+    rest.is_empty() || whole.ends_with('/') || rest.starts_with(['/', '?', '#'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_part_of;
+
+    #[test]
+    fn a_part_of_a_resource_begins_where_a_name_ends() {
+        for (uri, whole, expected) in [
+            ("file:///a", "file:///a", true),
+            ("file:///a/b", "file:///a", true),
+            ("file:///a/b", "file:///a/", true),
+            ("file:///a?page=2", "file:///a", true),
+            ("file:///a#top", "file:///a", true),
+            ("file:///ab", "file:///a", false),
+            ("file:///a", "file:///a/b", false),
+            ("file:///a", "file:///a/", false),
+            ("file:///b/file:///a", "file:///a", false),
+        ] {
+            assert_eq!(is_part_of(uri, whole), expected, "{uri} of {whole}");
+        }
     }
 }

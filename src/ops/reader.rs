@@ -2,7 +2,7 @@
 //! tenant and every server, hidden ones too. Without a credential it is read on this machine, as long as nothing in front of the
 //! gateway could be who asks.
 
-use http::header::FORWARDED;
+use http::header::{FORWARDED, VIA};
 use http::{HeaderMap, StatusCode};
 use subtle::ConstantTimeEq as _;
 
@@ -35,9 +35,10 @@ fn is_this_machines_alone(listen: &Listen) -> bool {
     !listen.behind_proxy && listen.public_url.as_ref().is_none_or(is_loopback)
 }
 
-/// Whether a proxy that nobody spoke of gives itself away.
+/// Whether a proxy that nobody spoke of gives itself away. One that adds none of these headers does not.
 fn is_passed_on(headers: &HeaderMap) -> bool {
-    headers.contains_key(FORWARDED) || headers.contains_key("x-forwarded-for")
+    let named = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
+    headers.contains_key(FORWARDED) || headers.contains_key(VIA) || named.iter().any(|name| headers.contains_key(*name))
 }
 
 fn shows_the_token(app: &App, headers: &HeaderMap) -> bool {

@@ -32,6 +32,15 @@ pub struct Directory {
     pub assumed: bool,
 }
 
+/// What became of those who are more than users by the word of a directory that nobody named.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Lowered {
+    /// The names of those who are users now.
+    pub users: Vec<String>,
+    /// Of those who stay administrators, since nobody could administer the gateway any more.
+    pub admins: Vec<String>,
+}
+
 /// Who is more than a user by the word of a directory other than `$1` that is not named for the own tenant.
 const ABOVE: &str = "role <> 'user' AND directory IS NOT NULL AND directory <> $1 AND NOT EXISTS
     (SELECT 1 FROM directories d WHERE d.id = users.directory AND d.tenant_id = users.tenant_id AND NOT d.assumed)";
@@ -102,20 +111,34 @@ impl Store {
     }
 
     /// Makes those to users who are more by the word of a directory that no tenant names, but for `only`, the one directory
-    /// that is let in; says who. `LastAdmin`, and nothing changes, when nobody could administer the gateway any more.
-    pub async fn lower_unnamed(&self, only: Option<Uuid>, now: i64) -> Result<Vec<String>, StoreError> {
+    /// that is let in; says who. When nobody could administer the gateway any more, such administrators stay it.
+    pub async fn lower_unnamed(&self, only: Option<Uuid>, now: i64) -> Result<Lowered, StoreError> {
         let only = only.map(|id| id.to_string()).unwrap_or_default();
+        match self.lower(ABOVE, &only, now).await {
+            Err(StoreError::LastAdmin) => {}
+            lowered => return Ok(Lowered { users: lowered?, admins: Vec::new() }),
+        }
+        let users = self.lower(&format!("{ABOVE} AND role <> 'admin'"), &only, now).await?;
+        let text = format!("SELECT username FROM users WHERE {ABOVE} AND role = 'admin' ORDER BY username");
+        let text = AssertSqlSafe(text);
+        let admins: Vec<String> = on!(read self, db => sqlx::query_scalar(text).bind(&only).fetch_all(db).await?);
+        Ok(Lowered { users, admins })
+    }
+
+    /// Makes those to users of whom `which` is true; says who. `LastAdmin`, and nothing changes, when nobody could administer the
+    /// gateway any more.
+    async fn lower(&self, which: &str, only: &str, now: i64) -> Result<Vec<String>, StoreError> {
         // Looked for first: where there is none, nobody hears of a change.
-        let look = AssertSqlSafe(format!("SELECT COUNT(*) FROM users WHERE {ABOVE}"));
-        let some: i64 = on!(read self, db => sqlx::query_scalar(look).bind(&only).fetch_one(db).await?);
+        let look = AssertSqlSafe(format!("SELECT COUNT(*) FROM users WHERE {which}"));
+        let some: i64 = on!(read self, db => sqlx::query_scalar(look).bind(only).fetch_one(db).await?);
         if some == 0 {
             return Ok(Vec::new());
         }
-        let text = format!("UPDATE users SET role = 'user', updated_at = $2 WHERE {ABOVE} RETURNING username");
+        let text = format!("UPDATE users SET role = 'user', updated_at = $2 WHERE {which} RETURNING username");
         let text = AssertSqlSafe(text);
         Ok(on!(change self, tx => {
             let admins: i64 = sqlx::query_scalar(ACTIVE_ADMINS).fetch_one(&mut *tx).await?;
-            let lowered = sqlx::query_scalar(text).bind(&only).bind(now).fetch_all(&mut *tx).await?;
+            let lowered = sqlx::query_scalar(text).bind(only).bind(now).fetch_all(&mut *tx).await?;
             still_administered!(tx, admins);
             lowered
         }))

@@ -150,6 +150,24 @@ impl Store {
         if done == 0 { Err(StoreError::Missing) } else { Ok(()) }
     }
 
+    /// The same as long as those that it has are `old`, sealed as they were read; says whether. Others may have taken their place,
+    /// or the login has ended.
+    pub async fn renew_login_from(
+        &self,
+        tenant: &TenantId,
+        id: Uuid,
+        old: &[u8],
+        tokens: &[u8],
+    ) -> Result<bool, StoreError> {
+        let text = "UPDATE logins SET tokens = $1
+            WHERE tenant_id = $2 AND id = $3 AND state = 'active' AND tokens = $4";
+        let done = on!(write self, tx => {
+            let query = sqlx::query(text).bind(tokens).bind(tenant.as_str()).bind(id).bind(old);
+            query.execute(&mut *tx).await?.rows_affected()
+        });
+        Ok(done > 0)
+    }
+
     /// What a provider last wanted to see of an account at its next sign-in there, if that has not come yet.
     pub async fn parked_claims(
         &self,

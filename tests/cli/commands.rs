@@ -55,12 +55,15 @@ async fn what_of_a_server_was_left_out_is_told_wherever_it_is_shown() {
 #[tokio::test]
 async fn a_server_moves_from_a_url_to_a_program_and_back() {
     let gateway = Gateway::start().await;
-    gateway.run(&["servers", "add", "it", "--url", "https://example.com/mcp", "--balance", "random"]).await;
-    let ran = gateway.run(&["servers", "edit", "it", "--sharing", "per_user", "--", "node", "x"]).await;
+    let url = "https://example.com/mcp";
+    let ran = gateway.run(&["servers", "add", "it", "--url", url, "--balance", "random", "--header", "X-Key: k"]).await;
+    assert_eq!((ran.code, &gateway.held()[0]["headers"]["X-Key"]), (0, &json!("k")), "{}", ran.err);
+    let ran = gateway.run(&["servers", "edit", "it", "--sharing", "per_user", "--env", "A=b", "--", "node", "x"]).await;
     assert_eq!(ran.code, 0, "{}", ran.err);
     let held = &gateway.held()[0];
     assert_eq!((&held["transport"], &held["command"]["program"]), (&json!("stdio"), &json!("node")), "{held}");
     assert!(held["replicas"] == json!([]) && held.get("balance").is_none(), "{held}");
+    assert!(held.get("headers").is_none() && held["env"]["A"] == "b", "{held}");
 
     let ran = gateway.run(&["servers", "edit", "it", "--", "node", "y"]).await;
     assert_eq!(ran.out, "changed it: command\n", "{}", ran.err);
@@ -69,7 +72,7 @@ async fn a_server_moves_from_a_url_to_a_program_and_back() {
     assert_eq!(ran.code, 0, "{}", ran.err);
     let held = &gateway.held()[0];
     assert_eq!((&held["transport"], &held["replicas"][0]["url"]), (&json!("sse"), &json!("https://example.com/sse")));
-    assert!(held.get("command").is_none() && held.get("sharing").is_none(), "{held}");
+    assert!(["command", "sharing", "env"].iter().all(|field| held.get(*field).is_none()), "{held}");
 }
 
 #[tokio::test]

@@ -288,16 +288,21 @@ on_both! {
         assert!(grants.login_due(tenant, id, house.after(1_399)).await.unwrap().is_none());
         assert_eq!((again(1_399).await, again(1_400).await), (0, 1), "it could not be asked");
 
+        let asked = grants.login(tenant, id).await.unwrap().unwrap();
+        assert!(grants.login_renewed_late(&asked, b"late").await.unwrap());
+        assert_eq!(grants.login(tenant, id).await.unwrap().unwrap().tokens.unwrap().as_slice(), b"late");
+        assert!(!grants.login_renewed_late(&asked, b"too late").await.unwrap(), "others took their place");
         grants.login_renewed(tenant, id, b"renewed").await.unwrap();
         assert!(grants.login_due(tenant, id, house.after(1_700)).await.unwrap().is_some(), "that alone is no answer");
         grants.login_checked(tenant, id, house.after(903)).await.unwrap();
         assert_eq!((again(1_700).await, grants.login(tenant, id).await.unwrap().unwrap().state), (0, LoginState::Active));
         let login = grants.login(tenant, id).await.unwrap().unwrap();
         assert_eq!((login.tokens.unwrap().as_slice(), login.checked_at), (&b"renewed"[..], house.after(903)));
-        let state = LoginState::NeedsInteraction;
+        let (state, asked) = (LoginState::NeedsInteraction, grants.login(tenant, id).await.unwrap().unwrap());
         grants.login_refused(tenant, id, state, "AADSTS50076", Some("{}"), house.after(904)).await.unwrap();
         let login = grants.login(tenant, id).await.unwrap().unwrap();
         assert_eq!((login.state, login.claims.as_deref(), login.tokens.is_some()), (state, Some("{}"), false));
+        assert!(!grants.login_renewed_late(&asked, b"too late").await.unwrap(), "it has ended");
         grants.login_refused(tenant, id, LoginState::Dead, "AADSTS50057", None, house.after(905)).await.unwrap();
         assert!(grants.login(tenant, id).await.unwrap().unwrap().tokens.is_none());
 

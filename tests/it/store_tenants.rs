@@ -4,7 +4,7 @@ use mcp_registry_gateway::access::Role;
 use mcp_registry_gateway::grants::Person;
 use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::store::StoreError;
-use mcp_registry_gateway::store::directories::Directory;
+use mcp_registry_gateway::store::directories::{Directory, Lowered};
 use mcp_registry_gateway::store::tenants::{Holdings, TenantChange};
 use mcp_registry_gateway::store::users::UserChange;
 use mcp_registry_gateway::store::{Store, micros, now};
@@ -120,19 +120,27 @@ on_both! {
         for directory in [CONTOSO, FABRIKAM] {
             grants.account_for(ours, &person(directory, Role::Admin), house.now).await.unwrap();
         }
-        assert!(matches!(store.lower_unnamed(None, 1).await, Err(StoreError::LastAdmin)), "nobody could name one");
-        assert_eq!(store.lower_unnamed(Some(CONTOSO), 1).await.unwrap(), [frank.username.as_str()]);
+        let owner = Person { subject: "oid-2", username: "owner", ..person(CONTOSO, Role::ServerOwner) };
+        grants.account_for(ours, &owner, house.now).await.unwrap();
+        for users in [vec!["owner".to_owned()], vec![]] {
+            let revision = store.revision().await.unwrap();
+            let lowered = store.lower_unnamed(None, 1).await.unwrap();
+            assert_eq!((&lowered.users, lowered.admins.len()), (&users, 2), "nobody could name one");
+            assert_eq!(store.revision().await.unwrap() > revision, !users.is_empty());
+        }
+        let lowered = store.lower_unnamed(Some(CONTOSO), 1).await.unwrap();
+        assert_eq!((lowered.users, lowered.admins.len()), (vec![frank.username.clone()], 0));
         assert_eq!((role(CONTOSO).await.as_str(), role(FABRIKAM).await.as_str()), ("admin", "user"));
 
         let acme = store.add_tenant("acme", "Acme").await.unwrap();
         name(store, &acme, &[TAILSPIN]).await.unwrap();
         grants.account_for(ours, &person(FABRIKAM, Role::ServerOwner), house.now).await.unwrap();
-        assert_eq!(store.lower_unnamed(Some(CONTOSO), 1).await.unwrap().len(), 1, "it was only written down");
+        assert_eq!(store.lower_unnamed(Some(CONTOSO), 1).await.unwrap().users.len(), 1, "it was only written down");
         name(store, ours, &[CONTOSO, FABRIKAM]).await.unwrap();
         assert!(grants.home_of_directory(FABRIKAM).await.unwrap().named, "and now somebody named it");
         grants.account_for(ours, &person(FABRIKAM, Role::ServerOwner), house.now).await.unwrap();
         let revision = store.revision().await.unwrap();
-        assert!(store.lower_unnamed(None, 1).await.unwrap().is_empty());
+        assert_eq!(store.lower_unnamed(None, 1).await.unwrap(), Lowered::default());
         assert_eq!((role(FABRIKAM).await.as_str(), store.revision().await.unwrap()), ("server_owner", revision));
     }
 }
@@ -152,6 +160,34 @@ on_both! {
         suspend(store, &acme, true).await;
         assert!(grants.session(cookie.expose(), house.now).await.unwrap().is_some());
         grants.account_for(&acme, &person(FABRIKAM, Role::User), house.now).await.unwrap();
+    }
+}
+
+on_both! {
+    async fn that_somebody_is_a_guest_is_written_before_it_is_refused(db) {
+        let house = House::open(db).await;
+        let (store, grants, ours) = (&house.store, &house.grants, &house.tenant);
+        let takes = async |guests| {
+            let change = TenantChange { guests: Some(guests), ..TenantChange::default() };
+            store.update_tenant(ours, change, micros(now())).await.unwrap();
+        };
+        let refused = async |person: Person<'static>| {
+            grants.account_for(ours, &person, house.now).await.map(|account| account.id).map_err(|refusal| refusal.reason)
+        };
+        // From before it was written who is one.
+        let known = grants.account_for(ours, &person(CONTOSO, Role::User), house.now).await.unwrap().id;
+        takes(false).await;
+        assert!(store.may_come_in(ours, known).await.unwrap());
+        let guest = Person { guest: true, ..person(CONTOSO, Role::User) };
+        assert_eq!(refused(guest).await, Err("guest"));
+        assert!(!store.may_come_in(ours, known).await.unwrap(), "nor do its keys");
+        let introduced = Person { directory: None, ..person(CONTOSO, Role::User) };
+        assert_eq!(refused(introduced).await, Err("guest"), "who does not say so does not say that it is none");
+        let new = Person { subject: "oid-2", username: "new", ..guest };
+        assert_eq!(refused(new).await, Err("guest"));
+        assert!(store.user_of_subject(new.issuer, new.subject).await.unwrap().is_none(), "nothing is made of it");
+        takes(true).await;
+        assert_eq!(refused(guest).await, Ok(known));
     }
 }
 

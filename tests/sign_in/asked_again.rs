@@ -87,13 +87,35 @@ async fn a_guest_of_a_tenant_that_takes_none_any_longer_has_nothing_left() {
     assert_eq!(world.app.grants.login(&tenant, login).await.unwrap().unwrap().state, LoginState::Dead);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_who_was_not_written_down_as_one_has_no_key_left_either() {
+    let Some(entra) = Entra::start(&[CALLBACK]).await.unwrap() else { return };
+    let (world, tenant) = (behind(&entra).await, TenantId::default_tenant());
+    let (_, login) = signed_in(&world, &entra, "erin@fabrikam.onmicrosoft.com").await;
+    let user = world.app.grants.login(&tenant, login).await.unwrap().unwrap().user;
+    let username = world.app.store.user(&tenant, user).await.unwrap().unwrap().username;
+    let order = json!({"name": "a script", "username": username, "servers": ["*"], "tools": ["*"]});
+    let key = world.rest("POST", "/keys", order).await.expect(201).json()["key"].as_str().unwrap().to_owned();
+    // As accounts are that were made before guests were told from others.
+    raw(&world).await.execute("UPDATE users SET guest = FALSE").await.unwrap();
+    world.rest("PATCH", "/admin/tenants/default", json!({"guests": false})).await.expect(200);
+    world.get("/api/v1/me", &key).await.expect(200);
+    world.app.vouch_for_all().await.unwrap();
+    assert_eq!(world.app.grants.login(&tenant, login).await.unwrap().unwrap().state, LoginState::Dead);
+    world.get("/api/v1/me", &key).await.expect(401);
+}
+
+async fn raw(world: &World) -> SqliteConnection {
+    let file = world.app.settings.data.data_dir.join("gateway.sqlite");
+    SqliteConnection::connect(&format!("sqlite://{}", file.display())).await.unwrap()
+}
+
 /// The database of a gateway, in which a trigger stands in the way of a change.
 struct Broken(SqliteConnection);
 
 impl Broken {
     async fn at(world: &World, trigger: &'static str) -> Self {
-        let file = world.app.settings.data.data_dir.join("gateway.sqlite");
-        let mut raw = SqliteConnection::connect(&format!("sqlite://{}", file.display())).await.unwrap();
+        let mut raw = raw(world).await;
         raw.execute(trigger).await.unwrap();
         Self(raw)
     }

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::Method;
 use mcp_registry_gateway::grants::TraceFilter;
 use serde_json::{Value, json};
+use sqlx::{Connection as _, Executor as _, SqliteConnection};
 use testkit::client::{Client, Request};
 use testkit::entra::CONTOSO;
 use url::form_urlencoded::Serializer;
@@ -316,6 +317,25 @@ async fn a_program_that_is_refused_and_comes_again_goes_on() {
     let whole = last(&world).await;
     assert!(line(&whole).ends_with("call !refresh → success"), "the session lives: {whole}");
     assert_eq!(whole["stopped_at"], Value::Null);
+}
+
+#[tokio::test]
+async fn what_is_kept_is_read_though_the_database_takes_nothing_new() {
+    let world = World::new().await;
+    let mut browser = new_browser();
+    let page = browser.open(&world.authorize(&[("scope", "mcp")])).await.unwrap();
+    let code = code(&world.sign_in(&mut browser, &page).await);
+    let (status, given) = redeem(&world, &world.client_id, &code, VERIFIER).await;
+    assert_eq!(status, 200, "{given}");
+    assert_eq!(last(&world).await["stopped_at"]["step"], "call");
+    let file = world.app.settings.data.data_dir.join("gateway.sqlite");
+    let mut raw = SqliteConnection::connect(&format!("sqlite://{}", file.display())).await.unwrap();
+    let broken = "CREATE TRIGGER broken BEFORE UPDATE ON sign_in_traces BEGIN SELECT RAISE(ABORT, 'broken'); END";
+    raw.execute(broken).await.unwrap();
+    assert_eq!(call(&world, "/mcp", given["access_token"].as_str().unwrap()).await, 200);
+    assert_eq!(last(&world).await["outcome"], "under_way", "of the call nothing is known yet");
+    raw.execute("DROP TRIGGER broken").await.unwrap();
+    assert_eq!(last(&world).await["outcome"], "success");
 }
 
 #[tokio::test]

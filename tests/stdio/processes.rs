@@ -10,6 +10,7 @@ use mcp_registry_gateway::fault::{Fault, Kind, Retry, Whose};
 use mcp_registry_gateway::id::ServerId;
 use mcp_registry_gateway::secret::Secret;
 use mcp_registry_gateway::upstream::mux::Mux;
+use mcp_registry_gateway::upstream::stdio::orphans::children;
 use mcp_registry_gateway::upstream::stdio::{Key, Phase, Pool, Settings};
 use serde_json::json;
 use tokio_util::task::TaskTracker;
@@ -164,6 +165,40 @@ async fn a_program_that_ignores_everything_polite_is_killed() {
     until("it runs", || world.status(&key).stderr == ["ready"]).await;
     within(world.pool.stop(key.server, key.way)).await;
     assert!(marked(&world.mark).is_empty());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_a_killed_guard_leaves_behind_is_ended_and_reaped_and_nobody_else_is() {
+    // As one that was there before the gateway became what it is.
+    let mut stranger = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let world = world();
+    let key = key();
+    // One of the family has the name of a guard.
+    let script = "sh -c 'echo mcp-gateway >/proc/$$/comm; echo ready >&2; sleep 1000; :' & exec cat";
+    world.get(&key, world.sh(script)).await.unwrap();
+    until("all of it runs", || world.status(&key).stderr == ["ready"]).await;
+    kill(world.status(&key).pid.unwrap(), "KILL");
+    within(world.pool.stop(key.server, key.way)).await;
+    assert_eq!(marked(&world.mark), Vec::<u32>::new());
+    let left: Vec<i32> = children().iter().map(|pid| pid.as_raw_nonzero().get()).collect();
+    assert_eq!(left, [i32::try_from(stranger.id()).unwrap()]);
+    assert!(stranger.try_wait().unwrap().is_none());
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_a_guard_leaves_behind_that_panicked_is_ended_too() {
+    let guard = std::env::temp_dir().join(new_mark());
+    // It plays a guard that goes down with the code of a panic.
+    std::fs::write(&guard, "#!/bin/sh\nsleep 1000 >/dev/null 2>&1 &\nexit 101\n").unwrap();
+    std::fs::set_permissions(&guard, PermissionsExt::from_mode(0o755)).unwrap();
+    let world = world_with(Settings { guard: guard.clone(), ..settings() });
+    let died = world.get_in_vain(world.sh("cat")).await;
+    std::fs::remove_file(&guard).unwrap();
+    assert_eq!(died.kind, Kind::Unreachable, "{died}");
     world.end().await;
 }
 

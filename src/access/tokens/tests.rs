@@ -22,10 +22,14 @@ fn row() -> LiveTokenRow {
     }
 }
 
-/// What a database gives of a token of this text, at that time by [`TokenRing::reloads`].
-fn keep(ring: &TokenRing, token: &str, row: LiveTokenRow, read_at: u64) -> bool {
+/// What a database gives of a token of this text, at that time by [`TokenRing::reloads`]; the caller to go on with.
+fn kept(ring: &TokenRing, token: &str, row: LiveTokenRow, read_at: u64) -> Option<Caller> {
     let (expires_at, used, stored) = (row.expires_at, AtomicI64::new(0), AtomicI64::new(0));
     ring.keep(hash_token(token), Entry { caller: ring.caller(row).unwrap(), expires_at, read_at, used, stored }, 0)
+}
+
+fn keep(ring: &TokenRing, token: &str, row: LiveTokenRow, read_at: u64) -> bool {
+    kept(ring, token, row, read_at).is_some()
 }
 
 #[tokio::test]
@@ -121,6 +125,23 @@ fn what_was_read_while_accounts_are_taken_over_is_not_judged_by_how_they_stood_b
         .collect();
     assert_eq!(good, ["same", "new", "as a user"]);
     assert!(old.has_ended());
+}
+
+#[test]
+fn whoever_reads_a_token_at_the_same_time_as_another_hears_of_its_end_too() {
+    let now = OffsetDateTime::now_utc();
+    let ring = TokenRing::new("https://gateway.example.com", 100, now);
+    let row = row();
+    let [first, second] = std::array::from_fn(|_| kept(&ring, "a token", row.clone(), ring.reloads()).unwrap());
+    assert_eq!(ring.held().0, 1);
+    ring.end_grants(&HashSet::from([row.grant_id]));
+    assert!(first.has_ended() && second.has_ended());
+
+    // One that was read before accounts were taken over gives way, and what is held open under it ends.
+    let old = kept(&ring, "another", self::row(), ring.reloads()).unwrap();
+    ring.unsure();
+    let new = kept(&ring, "another", self::row(), ring.reloads()).unwrap();
+    assert!(old.has_ended() && !new.has_ended() && ring.known("another", now).is_some());
 }
 
 #[test]

@@ -24,8 +24,8 @@ impl App {
         }
     }
 
-    /// Tries in the background until the database has `tokens`, if there are any, and the login is due. There are never more of
-    /// these than logins were being asked about when the database went away: without it nobody is asked about.
+    /// Tries in the background until the database has `tokens`, if there are any, or newer ones, and the login is due. There are
+    /// never more of these than logins were being asked about when the database went away: without it nobody is asked about.
     pub(super) fn make_up(&self, login: Login, tokens: Option<Kept>) {
         let app = self.clone();
         self.tasks.spawn(async move { app.try_on(&login, tokens.as_ref()).await });
@@ -47,7 +47,8 @@ impl App {
 
     async fn settle(&self, login: &Login, tokens: Option<&Kept>, begun: Instant) -> Result<(), Refusal> {
         if let Some(tokens) = tokens {
-            self.grants.login_renewed(&login.tenant, login.id, tokens).await?;
+            // Another process may have asked since, with what was there. Then its answer is the newer one, and stays.
+            self.grants.login_renewed_late(login, tokens).await?;
         }
         // Later it is due by itself, and another may be asking.
         if begun.elapsed() < ALONE / 2 { self.make_due(login).await } else { Ok(()) }

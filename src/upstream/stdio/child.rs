@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,8 +20,9 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::lines::{self, End, Lines};
+use super::orphans::{self, Remains};
 use super::stderr::{self, Mask, Tail};
-use super::{INHERITED, Launch, Settings, guarding, orphans};
+use super::{INHERITED, Launch, Settings, guarding};
 use crate::fault::{Fault, Kind, Retry};
 use crate::upstream::pipe::{Closed, FarEnd, Pipe, pipe};
 
@@ -37,8 +39,7 @@ const LAST_BREATH: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Child {
     guard: tokio::process::Child,
-    /// What was started as guard.
-    binary: PathBuf,
+    remains: Remains,
     pid: u32,
     close_grace: Duration,
     close_input: CancellationToken,
@@ -57,11 +58,17 @@ pub struct Exit {
 }
 
 impl Child {
-    /// Starts `launch`. The tasks that carry its streams belong to `tasks`.
+    /// Starts `launch`. The tasks that carry its streams belong to `tasks`; `strangers` are the children that this process had
+    /// before its first guard.
     ///
     /// Fails with [`Kind::Setup`] when the program or its directory does not exist. A program that starts and ends at once
     /// shows as a closed pipe.
-    pub fn start(launch: &Launch, settings: &Settings, tasks: &TaskTracker) -> Result<(Self, Pipe), Fault> {
+    pub fn start(
+        launch: &Launch,
+        settings: &Settings,
+        strangers: Arc<[Pid]>,
+        tasks: &TaskTracker,
+    ) -> Result<(Self, Pipe), Fault> {
         check(launch)?;
         orphans::adopt().map_err(|error| {
             let text = format!("the gateway cannot become the reaper of the server's processes: {error}");
@@ -99,8 +106,8 @@ impl Child {
         tasks.spawn(read(stdout, incoming, closed.clone(), settings.line_bytes));
         let errors = tasks.spawn(stderr::follow(BufReader::new(stderr), launch.name.clone(), mask, tail.clone()));
         let close_grace = settings.close_grace;
-        let binary = settings.guard.clone();
-        let child = Self { guard, binary, pid, close_grace, close_input, closed, tail, errors: Some(errors) };
+        let remains = Remains::of(settings.guard.clone(), pid, strangers);
+        let child = Self { guard, remains, pid, close_grace, close_input, closed, tail, errors: Some(errors) };
         Ok((child, near))
     }
 
@@ -117,9 +124,9 @@ impl Child {
     pub async fn wait(&mut self) -> Exit {
         let exit = match self.guard.wait().await {
             Ok(status) => {
-                if status.code().is_none() {
-                    // It was killed, and could end nobody.
-                    orphans::sweep(&self.binary).await;
+                if matches!(status.code(), None | Some(guarding::PANICKED)) {
+                    // It was killed or panicked, and could end nobody.
+                    self.remains.sweep().await;
                 }
                 describe(status)
             }
@@ -134,7 +141,7 @@ impl Child {
     }
 
     /// Ends it: closes its input, then SIGTERM to its group, then SIGKILL to everything that is left. `None` when even
-    /// that did not end it in time; its guard goes on trying.
+    /// that did not end it in time; its guard goes on trying, unless it is gone itself.
     pub async fn stop(&mut self) -> Option<Exit> {
         self.close_input.cancel();
         let patience = [self.close_grace, guarding::TERM_GRACE + Duration::from_secs(2), Duration::from_secs(2)];
@@ -146,7 +153,12 @@ impl Child {
                 return Some(exit);
             }
         }
-        warn!(target: "mcp.upstream", pid = self.pid, "a server process does not end; its guard keeps trying");
+        // The id is there until the guard was reaped.
+        if self.guard.id().is_some() {
+            warn!(target: "mcp.upstream", pid = self.pid, "a server process does not end; its guard keeps trying");
+        } else {
+            warn!(target: "mcp.upstream", pid = self.pid, "processes of a server whose guard is gone do not end");
+        }
         None
     }
 

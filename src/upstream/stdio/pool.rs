@@ -6,15 +6,16 @@ mod life;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::process::Pid;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::stderr::Tail;
-use super::{Launch, Settings};
+use super::{Launch, Settings, orphans};
 use crate::fault::{Fault, Kind, Retry};
 use crate::id::ServerId;
 use crate::upstream::mux::Mux;
@@ -131,6 +132,8 @@ impl<H> Clone for Pool<H> {
 struct Inner<H> {
     settings: Settings,
     tasks: TaskTracker,
+    /// Children that this process had before the first of ours.
+    strangers: OnceLock<Arc<[Pid]>>,
     state: Mutex<State<H>>,
 }
 
@@ -183,7 +186,7 @@ impl<H: Send + Sync + 'static> Pool<H> {
     /// An empty pool, whose tasks belong to `tasks`.
     pub fn new(settings: Settings, tasks: TaskTracker) -> Self {
         let state = State { entries: HashMap::new(), seats: HashMap::new(), taken: 0, births: 0, shut: false };
-        Self(Arc::new(Inner { settings, tasks, state: Mutex::new(state) }))
+        Self(Arc::new(Inner { settings, tasks, strangers: OnceLock::new(), state: Mutex::new(state) }))
     }
 
     /// The child of `key`, started if need be: `launch` says what to start, `init` speaks the handshake over it. Both are
@@ -263,6 +266,11 @@ impl<H: Send + Sync + 'static> Pool<H> {
 }
 
 impl<H> Inner<H> {
+    /// Looked for by the first who is about to start a child.
+    fn strangers(&self) -> Arc<[Pid]> {
+        self.strangers.get_or_init(|| orphans::children().into()).clone()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State<H>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

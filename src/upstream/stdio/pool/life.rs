@@ -111,7 +111,7 @@ where
     R: Future<Output = Result<H, Fault>> + Send + 'static,
 {
     let pool = Arc::clone(&seat.pool);
-    let (mut child, pipe) = match Child::start(&launch, &pool.settings, &pool.tasks) {
+    let (mut child, pipe) = match Child::start(&launch, &pool.settings, pool.strangers(), &pool.tasks) {
         Ok(started) => started,
         Err(fault) => {
             // Nothing ran. A missing program is looked for at each call, so that installing it helps at once.
