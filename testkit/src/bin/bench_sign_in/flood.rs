@@ -12,7 +12,7 @@ use testkit::client::{Client, Request};
 use crate::gateway::{Gateway, address};
 
 /// Addresses that flood.
-const ADDRESSES: usize = 500;
+const ADDRESSES: u32 = 500;
 /// Registrations under way at any time.
 const AT_ONCE: usize = 8;
 
@@ -24,13 +24,17 @@ pub struct Flood {
     pub others: Vec<Duration>,
 }
 
-/// Sends `count` registrations.
-pub async fn run(gateway: &Gateway, count: usize) -> anyhow::Result<Flood> {
+/// Sends `count` registrations, evenly within `time`, as far as they are answered in it.
+pub async fn run(gateway: &Gateway, count: u32, time: Duration) -> anyhow::Result<Flood> {
     let url = gateway.url();
     let over = AtomicBool::new(false);
+    let began = tokio::time::Instant::now();
     let flooding = async {
         let statuses = stream::iter(0..count)
-            .map(|number| register(&url, number))
+            .map(async |number| {
+                tokio::time::sleep_until(began + time * number / count).await;
+                register(&url, number).await
+            })
             .buffer_unordered(AT_ONCE)
             .fold(BTreeMap::new(), async |mut statuses: BTreeMap<u16, usize>, status| {
                 *statuses.entry(status).or_default() += 1;
@@ -70,7 +74,7 @@ async fn look(url: &str) -> anyhow::Result<Duration> {
 }
 
 /// The status; 0 when no answer came.
-async fn register(url: &str, number: usize) -> u16 {
+async fn register(url: &str, number: u32) -> u16 {
     let body = json!({
         "client_name": format!("flood {number}"),
         "redirect_uris": [format!("https://flood-{number}.example/callback")],
@@ -79,6 +83,6 @@ async fn register(url: &str, number: usize) -> u16 {
     let request = Request::new(Method::POST, body.to_string().into())
         .path("/oauth/register")
         .header("content-type", "application/json");
-    let client = Client::new(url).source(address(1000 + number % ADDRESSES));
+    let client = Client::new(url).source(address(1000 + (number % ADDRESSES) as usize));
     client.send(request).await.map_or(0, |reply| reply.status.as_u16())
 }

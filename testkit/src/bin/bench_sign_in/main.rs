@@ -35,7 +35,10 @@ struct Args {
     tokens: usize,
     /// How many registrations flood it; 0 leaves it out.
     #[arg(long, default_value_t = 10_000)]
-    registrations: usize,
+    registrations: u32,
+    /// Within how many seconds these are sent; 0 sends as many as go.
+    #[arg(long, default_value_t = 5)]
+    registrations_within: u32,
     /// Print JSON only.
     #[arg(long)]
     json: bool,
@@ -83,7 +86,8 @@ async fn measure(args: &Args, folder: &std::path::Path) -> anyhow::Result<Value>
         let quiet = flood::quiet(&gateway, 200).await?;
         let before = gateway.rss()?;
         let began = Instant::now();
-        let flood = flood::run(&gateway, args.registrations).await?;
+        let within = Duration::from_secs(args.registrations_within.into());
+        let flood = flood::run(&gateway, args.registrations, within).await?;
         report["registrations"] = json!({
             "sent": args.registrations,
             "seconds": began.elapsed().as_secs_f64(),
