@@ -337,6 +337,18 @@ async fn a_stop_lets_a_running_request_finish_and_takes_no_new_one() {
 }
 
 #[tokio::test]
+async fn who_begins_http_2_and_says_nothing_more_holds_no_stop() {
+    let (router, _entered, _release) = held();
+    let (running, _metrics) = open(&["--header-read-timeout=200ms", "--shutdown-grace=25s"], router).await;
+    let mut silent = connect(running.address()).await;
+    // An empty frame of settings follows; the gateway's own are the answer.
+    silent.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let mut answer = [0; 9];
+    within(silent.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(within(running.stop(std::future::pending())).await, Stopped::Clean);
+}
+
+#[tokio::test]
 async fn what_outlives_the_grace_is_cut_off() {
     let (router, entered, _release) = held();
     let (running, metrics) = open(&["--shutdown-grace=50ms"], router).await;

@@ -30,9 +30,10 @@ pub(super) async fn may_read(app: &App, source: Source, headers: &HeaderMap) -> 
     Err(Problem::new(StatusCode::FORBIDDEN, "FORBIDDEN", detail))
 }
 
-/// Whether nothing is said of a proxy, behind which everybody would have an address of this machine.
+/// Whether nothing is said of a proxy, behind which everybody would have an address of this machine, nor of a name by which others
+/// come.
 fn is_this_machines_alone(listen: &Listen) -> bool {
-    !listen.behind_proxy && listen.public_url.as_ref().is_none_or(is_loopback)
+    !listen.behind_proxy && listen.allowed_hosts.is_empty() && listen.public_url.as_ref().is_none_or(is_loopback)
 }
 
 /// Whether a proxy that nobody spoke of gives itself away. One that adds none of these headers does not.
@@ -45,4 +46,21 @@ fn shows_the_token(app: &App, headers: &HeaderMap) -> bool {
     let Some(token) = &app.settings.metrics.token else { return false };
     // Hashes are compared: their lengths are the same, and so is the time.
     bearer(headers).is_some_and(|shown| hash_token(token.expose()).ct_eq(&hash_token(shown)).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{DotEnv, Settings};
+
+    #[test]
+    fn who_is_known_by_another_name_or_behind_a_proxy_is_not_this_machines_alone() {
+        let alone =
+            |args: &[&str]| is_this_machines_alone(&Settings::from_args(args, &DotEnv::default()).unwrap().listen);
+        assert!(alone(&[]));
+        for args in [["--allowed-hosts", "gw.example.com"], ["--public-url", "https://gw.example.com"]] {
+            assert!(!alone(&args), "{args:?}");
+        }
+        assert!(!alone(&["--behind-proxy"]));
+    }
 }

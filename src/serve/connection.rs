@@ -230,7 +230,7 @@ where
                     closing = Some(Instant::now());
                     connection.as_mut().graceful_shutdown();
                 }
-                Some(since) if verdict == Verdict::Idle && since.elapsed() >= host.limits.header_read_timeout => {
+                Some(since) if pulse.rests() && since.elapsed() >= host.limits.header_read_timeout => {
                     return Poll::Ready(());
                 }
                 _ => {}

@@ -67,7 +67,8 @@ impl Rounds {
                             tracing::debug!("stream reset: its reader makes no room");
                             host.cut_for("slow_reader");
                         }
-                        pulse.verdict(limits) != Verdict::Wait
+                        // While the process stops, whoever rests has a time to go.
+                        stopping || pulse.verdict(limits) != Verdict::Wait
                     });
                 }
             }

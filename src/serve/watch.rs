@@ -163,6 +163,11 @@ impl Pulse {
         self.called.load(Relaxed) && self.called.swap(false, Ordering::Acquire)
     }
 
+    /// Whether nothing runs, and nothing waits to be written.
+    pub(super) fn rests(&self) -> bool {
+        !self.is_running() && self.blocked.load(Relaxed) == 0
+    }
+
     /// Whether a request runs.
     pub(super) fn is_running(&self) -> bool {
         self.running.load(Relaxed) > 0

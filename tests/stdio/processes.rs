@@ -169,6 +169,18 @@ async fn a_program_that_ignores_everything_polite_is_killed() {
 }
 
 #[tokio::test]
+async fn a_program_that_stops_its_guard_is_ended_all_the_same() {
+    let world = world_with(Settings { close_grace: Duration::from_millis(50), ..settings() });
+    let key = key();
+    let script = "trap '' TERM; echo ready >&2; kill -STOP $PPID; while :; do sleep 1; done";
+    world.get(&key, world.sh(script)).await.unwrap();
+    until("it runs", || world.status(&key).stderr == ["ready"]).await;
+    within(world.pool.stop(key.server, key.way)).await;
+    assert!(marked(&world.mark).is_empty());
+    world.end().await;
+}
+
+#[tokio::test]
 async fn what_a_killed_guard_leaves_behind_is_ended_and_reaped_and_nobody_else_is() {
     // As one that was there before the gateway became what it is.
     let mut stranger = std::process::Command::new("sleep").arg("1000").spawn().unwrap();

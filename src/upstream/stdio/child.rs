@@ -32,6 +32,8 @@ const PIPE_DEPTH: usize = 16;
 const READ_BUFFER: usize = 64 << 10;
 /// How long the last lines on stderr are waited for after the end.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long the end is waited for after a signal that nothing can hold off.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a program that closed its output may take to end before that alone is the reason.
 const LAST_BREATH: Duration = Duration::from_secs(1);
 
@@ -144,7 +146,7 @@ impl Child {
     /// that did not end it in time; its guard goes on trying, unless it is gone itself.
     pub async fn stop(&mut self) -> Option<Exit> {
         self.close_input.cancel();
-        let patience = [self.close_grace, guarding::TERM_GRACE + Duration::from_secs(2), Duration::from_secs(2)];
+        let patience = [self.close_grace, guarding::TERM_GRACE + LAST_PATIENCE, LAST_PATIENCE];
         for (turn, patience) in patience.into_iter().enumerate() {
             if turn > 0 {
                 self.signal();
@@ -152,6 +154,12 @@ impl Child {
             if let Ok(exit) = tokio::time::timeout(patience, self.wait()).await {
                 return Some(exit);
             }
+        }
+        // A guard that its program has stopped ends nothing: it is killed, and what it leaves behind is ended here.
+        if self.guard.start_kill().is_ok()
+            && let Ok(exit) = tokio::time::timeout(LAST_PATIENCE, self.wait()).await
+        {
+            return Some(exit);
         }
         // The id is there until the guard was reaped.
         if self.guard.id().is_some() {
