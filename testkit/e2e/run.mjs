@@ -157,7 +157,8 @@ function tour(client, slug, era, { prefixed = false, require = [], upstreamEra, 
     const { url, aggregated, flags } = front(slug, { old });
     const all = ['--era', era, ...flags, ...(prefixed ? ['--prefix', `${slug}__`] : []), ...(asked ? ['--upstream-era', asked] : []), ...excuse, ...(wanted.length ? ['--require', wanted.join(',')] : [])];
     return program(...CLIENTS[client](prefixed ? aggregated : url, all), TOUR_ENV(), 90);
-  }, { gateway: old || prefixed || (modern && TARGETS[slug]?.only === 'legacy') || !!upstreamEra });
+    // server-memory reads its file, changes it and writes it: two who do that at once lose what one of them wrote.
+  }, { uses: slug === 'memory' ? [slug] : [], gateway: old || prefixed || (modern && TARGETS[slug]?.only === 'legacy') || !!upstreamEra });
 }
 
 function plan() {
