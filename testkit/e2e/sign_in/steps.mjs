@@ -111,10 +111,9 @@ export function planSignIn(step) {
   for (const [client, way] of [['ts', 'document'], ['py', 'dcr'], ['ts', 'secret']]) {
     step(`sign-in ${client} ${way}, in Chromium`, () => tour(client, way, '--chromium'), { uses: ['callback'], gateway: false, without: () => notRunning() ?? noBrowser() });
   }
-  // Both listen where the person comes back to.
+  // Both listen where the person comes back to, and where the browsers above are sent.
   const uses = ['callback'];
-  // The suite listens where a browser goes after signing in.
-  step('sign-in suite authorization', () => authorizationSuite(running.issuer, 'tour-public', { ...running.person, resource: running.mcp }), { uses: [...uses, 'callback'], gateway: false, without: notRunning });
+  step('sign-in suite authorization', () => authorizationSuite(running.issuer, 'tour-public', { ...running.person, resource: running.mcp }), { uses, gateway: false, without: notRunning });
   step('sign-in pages', () => pagesTour(running.issuer, { ...running.person, shots: process.env.E2E_SHOTS }), { uses, without: () => notRunning() ?? noBrowser() });
   step('sign-in pages, and that bad ones are seen', seesWhatIsWrong, { gateway: false, without: noBrowser });
   step('sign-in differential', () => {
