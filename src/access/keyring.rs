@@ -73,7 +73,8 @@ pub enum AuthError {
     Foreign,
     /// An identity provider's token for a person, who signs in here instead.
     #[error(
-        "the identity provider's token is a person's, and would outlast the person's being disabled: sign in through this gateway, whose metadata says how; only programs on their own show theirs directly"
+        "the identity provider's token is a person's, and would outlast the person's being disabled: sign in through this \
+         gateway, whose metadata says how; only programs on their own show theirs directly"
     )]
     OfPerson,
     /// The credential is good, but the identity provider gives its holder nothing here, or took back its word.

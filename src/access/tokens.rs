@@ -84,6 +84,13 @@ struct Entry {
     stored: AtomicI64,
 }
 
+impl Drop for Entry {
+    /// What is held open under it ends with it: in no shard, it would not hear that its grant has ended.
+    fn drop(&mut self) {
+        self.caller.ended().cancel();
+    }
+}
+
 impl TokenRing {
     /// A ring that holds at most `most` tokens for resources of `issuer` and knows none yet. `now` is the time from which on
     /// it must hear of grants that end.
@@ -187,13 +194,7 @@ impl TokenRing {
         let _turn = self.0.ending.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = self.note_ended(grants, micros(OffsetDateTime::now_utc()));
         if !fresh.is_empty() {
-            self.retain(|entry| {
-                let ended = fresh.contains(&entry.caller.credential());
-                if ended {
-                    entry.caller.ended().cancel();
-                }
-                !ended
-            });
+            self.retain(|entry| !fresh.contains(&entry.caller.credential()));
         }
     }
 
@@ -225,14 +226,10 @@ impl TokenRing {
                 return true;
             }
             let caller = &entry.caller;
-            let same = standing.get(&caller.user_id().0).is_some_and(|row| {
-                row.state == "active" && row.role == caller.role().as_str() && row.username == caller.username()
-            });
             // Another authority ends it too; the next request reads it anew.
-            if !same {
-                caller.ended().cancel();
-            }
-            same
+            standing.get(&caller.user_id().0).is_some_and(|row| {
+                row.state == "active" && row.role == caller.role().as_str() && row.username == caller.username()
+            })
         });
     }
 
@@ -353,29 +350,17 @@ impl TokenRing {
             return Some(held.caller.clone());
         }
         if shard.len() >= most && !shard.contains_key(&hash) {
-            shard.retain(|_, entry| {
-                let good = entry.expires_at > now;
-                if !good {
-                    entry.caller.ended().cancel();
-                }
-                good
-            });
-            // Whichever gives way is read again when it is shown again; rather one under which nothing is held open. What is ends with
-            // it: nobody would hear here that its grant has ended.
+            shard.retain(|_, entry| entry.expires_at > now);
+            // Whichever gives way is read again when it is shown again; rather one under which nothing is held open.
             while shard.len() >= most {
                 let idle = shard.iter().find(|(_, entry)| entry.caller.0.ended.get().is_none());
                 let Some(hash) = idle.or_else(|| shard.iter().next()).map(|(hash, _)| *hash) else { break };
-                if let Some(entry) = shard.remove(&hash) {
-                    entry.caller.ended().cancel();
-                }
+                shard.remove(&hash);
             }
         }
         let before = shard.len();
         let caller = entry.caller.clone();
-        // What is in no shard would not hear that its grant has ended.
-        if let Some(old) = shard.insert(hash, entry) {
-            old.caller.ended().cancel();
-        }
+        shard.insert(hash, entry);
         let after = shard.len();
         self.0.held.fetch_add(after.wrapping_sub(before), Relaxed);
         Some(caller)

@@ -34,14 +34,15 @@ impl Visibility {
     /// Whether the account of this id and role is among those who may; `name` is the one that an administrator gave it. Allocates
     /// nothing.
     pub fn includes(&self, id: Uuid, name: Option<&str>, role: Role) -> bool {
-        let mut text = Uuid::encode_buffer();
-        let id: &str = id.hyphenated().encode_lower(&mut text);
+        let is_meant = || {
+            let mut text = Uuid::encode_buffer();
+            let id: &str = id.hyphenated().encode_lower(&mut text);
+            let called = [Some(id), name];
+            self.users.iter().any(|user| called.into_iter().flatten().any(|called| user.eq_ignore_ascii_case(called)))
+        };
         self.everyone
             || self.roles.iter().any(|least| Role::parse(least).is_some_and(|least| role >= least))
-            || self
-                .users
-                .iter()
-                .any(|user| user.eq_ignore_ascii_case(id) || name.is_some_and(|name| user.eq_ignore_ascii_case(name)))
+            || (!self.users.is_empty() && is_meant())
     }
 }
 

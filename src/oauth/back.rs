@@ -7,7 +7,7 @@ use http::{HeaderValue, StatusCode};
 use url::Url;
 use url::form_urlencoded::Serializer;
 
-use crate::grants::resource::Issuer;
+use crate::grants::resource::{Issuer, shown_host};
 use crate::grants::{OauthCode, Request};
 
 /// See the module.
@@ -59,8 +59,7 @@ impl Back {
     /// The web site to which it leads, as people read it; none where that is a program on their own machine.
     pub(super) fn site(&self) -> Option<String> {
         let url = Url::parse(&self.redirect_uri).ok().filter(|url| url.scheme() == "https")?;
-        let port = url.port().map(|port| format!(":{port}"));
-        Some(format!("{}{}", url.host_str()?, port.unwrap_or_default()))
+        Some(shown_host(&url).to_owned())
     }
 
     /// With the person's no.

@@ -38,9 +38,9 @@ impl Store {
         Ok(())
     }
 
-    /// Writes role, display name, directory and whether it is a guest there, as a provider gives them; says whether the role was written. The last who can
-    /// administer the gateway keeps the role, or nobody could give it to anybody again. `Missing` when the tenant has no such
-    /// account of that issuer and subject.
+    /// Writes role, display name, directory and whether it is a guest there, as a provider gives them; says whether the role was
+    /// written. The last who can administer the gateway keeps the role, or nobody could give it to anybody again. `Missing` when
+    /// the tenant has no such account of that issuer and subject.
     pub async fn update_person(&self, tenant: &TenantId, row: &UserRow) -> Result<bool, StoreError> {
         let rest = "UPDATE users SET display_name = $1, directory = $2, guest = $3, updated_at = $4
             WHERE tenant_id = $5 AND id = $6 AND issuer = $7 AND subject = $8";

@@ -70,7 +70,8 @@ fn read((id, display_name, state, guests, created_at, updated_at): Row) -> Resul
 impl Store {
     /// Up to `limit` tenants by id, those after `after`.
     pub async fn tenants(&self, after: &str, limit: i64) -> Result<Vec<Tenant>, StoreError> {
-        let text = "SELECT id, display_name, state, guests, created_at, updated_at FROM tenants WHERE id > $1 ORDER BY id LIMIT $2";
+        let text = "SELECT id, display_name, state, guests, created_at, updated_at FROM tenants
+            WHERE id > $1 ORDER BY id LIMIT $2";
         let rows: Vec<Row> = on!(read self, db => sqlx::query_as(text).bind(after).bind(limit).fetch_all(db).await?);
         let mut tenants = rows.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
         if let Some(last) = tenants.last().map(|tenant| tenant.id.clone()) {

@@ -156,12 +156,11 @@ async fn stopping_a_server_stops_its_children_and_the_next_call_starts_a_new_one
     world.end().await;
 }
 
-#[tokio::test]
-async fn a_program_that_ignores_everything_polite_is_killed() {
+/// Starts a program that says that it is ready, stops its server, and sees that nothing is left.
+async fn stopped(script: &str) {
     let world = world_with(Settings { close_grace: Duration::from_millis(50), ..settings() });
     let key = key();
-    let deaf = world.sh("trap '' TERM INT HUP PIPE; echo ready >&2; while :; do sleep 1; done");
-    world.get(&key, deaf).await.unwrap();
+    world.get(&key, world.sh(script)).await.unwrap();
     until("it runs", || world.status(&key).stderr == ["ready"]).await;
     within(world.pool.stop(key.server, key.way)).await;
     assert!(marked(&world.mark).is_empty());
@@ -169,15 +168,13 @@ async fn a_program_that_ignores_everything_polite_is_killed() {
 }
 
 #[tokio::test]
+async fn a_program_that_ignores_everything_polite_is_killed() {
+    stopped("trap '' TERM INT HUP PIPE; echo ready >&2; while :; do sleep 1; done").await;
+}
+
+#[tokio::test]
 async fn a_program_that_stops_its_guard_is_ended_all_the_same() {
-    let world = world_with(Settings { close_grace: Duration::from_millis(50), ..settings() });
-    let key = key();
-    let script = "trap '' TERM; echo ready >&2; kill -STOP $PPID; while :; do sleep 1; done";
-    world.get(&key, world.sh(script)).await.unwrap();
-    until("it runs", || world.status(&key).stderr == ["ready"]).await;
-    within(world.pool.stop(key.server, key.way)).await;
-    assert!(marked(&world.mark).is_empty());
-    world.end().await;
+    stopped("trap '' TERM; echo ready >&2; kill -STOP $PPID; while :; do sleep 1; done").await;
 }
 
 #[tokio::test]
