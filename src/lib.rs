@@ -19,6 +19,7 @@ pub mod access;
 pub mod balance;
 pub mod grants;
 pub mod idp;
+pub mod limit;
 pub mod registry;
 pub mod upstream;
 

@@ -1,0 +1,11 @@
+//! How much each may call.
+
+pub mod board;
+pub mod bucket;
+pub mod exact;
+pub mod fair;
+pub mod figures;
+mod pace;
+pub mod share;
+pub mod terms;
+pub mod water;
