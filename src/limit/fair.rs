@@ -102,7 +102,31 @@ pub(super) fn locked<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A request that waits in line for capacity; dropped when it waits no longer.
+#[derive(Debug)]
+pub struct InLine<'a> {
+    waiting: &'a AtomicU32,
+    /// When it is its turn.
+    pub wait: Nanos,
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(1, Relaxed);
+    }
+}
+
+fn give_back(share: &Share, own: Option<Price>, part: Option<Price>) {
+    own.inspect(|price| share.own.give_back(*price));
+    part.inspect(|price| share.fair.give_back(*price));
+}
+
 impl Fair {
+    /// What all tenants live under.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     /// With all capacity free.
     pub fn new(rules: Rules) -> Self {
         Self {
@@ -136,6 +160,17 @@ impl Fair {
 
     /// Lets a request through, or says why not. A refused one costs nothing.
     pub fn take(&self, share: &Share, now: Nanos) -> Result<(), Short> {
+        let (own, part) = self.take_own(share, now)?;
+        if let Err(wait) = self.capacity.take(self.capacity_price(), now) {
+            give_back(share, own, part);
+            return Err(Short::Capacity(wait));
+        }
+        share.given.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    /// Takes what is the tenant's: of its own cap and of its part. Returns at what prices.
+    fn take_own(&self, share: &Share, now: Nanos) -> Result<(Option<Price>, Option<Price>), Short> {
         let own = share.own_price();
         if let Some(price) = own {
             share.own.take(price, now).map_err(Short::Own)?;
@@ -144,27 +179,29 @@ impl Fair {
         if let Some(price) = part
             && let Err(wait) = share.fair.take(price, now)
         {
-            own.inspect(|price| share.own.give_back(*price));
+            give_back(share, own, None);
             return Err(Short::Share(wait));
         }
-        if let Err(wait) = self.capacity.take(self.capacity_price(), now) {
-            own.inspect(|price| share.own.give_back(*price));
-            part.inspect(|price| share.fair.give_back(*price));
-            return Err(Short::Capacity(wait));
-        }
-        share.given.fetch_add(1, Relaxed);
-        Ok(())
+        Ok((own, part))
     }
 
-    /// One more request waits for capacity, which is there for the first in this time. Returns when it is this one's turn.
-    pub fn wait(&self, first: Nanos) -> Nanos {
+    /// Lets a request through as the next for which there is capacity, before all who wait in line: returns how long it is until then.
+    pub fn take_next(&self, share: &Share, now: Nanos, patience: Nanos) -> Result<Nanos, Short> {
+        let (own, part) = self.take_own(share, now)?;
+        self.capacity
+            .reserve(self.capacity_price(), now, patience)
+            .inspect(|_| _ = share.given.fetch_add(1, Relaxed))
+            .map_err(|wait| {
+                give_back(share, own, part);
+                Short::Capacity(wait)
+            })
+    }
+
+    /// One more request waits for capacity, which is there for the first in line in this time.
+    pub fn line_up(&self, first: Nanos) -> InLine<'_> {
         let before = u64::from(self.waiting.fetch_add(1, Relaxed));
-        first.saturating_add(before.saturating_mul(self.capacity_price().token))
-    }
-
-    /// One of these waits no longer.
-    pub fn waited(&self) {
-        self.waiting.fetch_sub(1, Relaxed);
+        let wait = first.saturating_add(before.saturating_mul(self.capacity_price().token));
+        InLine { waiting: &self.waiting, wait }
     }
 
     /// A request was refused for good, for this reason.

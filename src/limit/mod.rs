@@ -2,9 +2,11 @@
 
 pub mod board;
 pub mod bucket;
+pub mod buckets;
 pub mod exact;
 pub mod fair;
 pub mod figures;
+pub mod limits;
 mod pace;
 pub mod share;
 pub mod terms;

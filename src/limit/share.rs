@@ -1,10 +1,12 @@
 //! A tenant as the limiter knows it: its terms, its buckets, and what it asked for and was given. What each request touches is a
 //! number that is changed without a lock.
 
-use std::sync::Mutex;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Notify;
 
 use super::board::Key;
 use super::bucket::{Bucket, Price};
@@ -28,6 +30,26 @@ impl Fraction {
     pub(super) fn set(&self, value: f64) {
         self.0.store(value.to_bits(), Relaxed);
     }
+}
+
+/// A request of a tenant that may have only so many served at once; dropped when it is over.
+#[derive(Debug)]
+pub struct Permit(Arc<Share>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.at_once.fetch_sub(1, Relaxed);
+        self.0.left.notify_one();
+    }
+}
+
+/// Whether another request may be served.
+#[derive(Debug)]
+pub enum Room {
+    /// It may; where nobody counts, without a permit.
+    Free(Option<Permit>),
+    /// Not before one ends.
+    Full,
 }
 
 /// A tenant's part in the limits of this process.
@@ -61,7 +83,9 @@ pub struct Share {
     pub(super) given: AtomicU64,
     /// Whether the next tick looks at it.
     pub(super) listed: AtomicBool,
-    pub(super) at_once: AtomicU32,
+    at_once: AtomicU32,
+    queued: AtomicU32,
+    left: Notify,
     pub(super) window: Mutex<Option<Box<Window>>>,
 }
 
@@ -89,6 +113,8 @@ impl Share {
             given: AtomicU64::default(),
             listed: AtomicBool::default(),
             at_once: AtomicU32::default(),
+            queued: AtomicU32::default(),
+            left: Notify::new(),
             window: Mutex::default(),
         };
         share.agree(terms, burst);
@@ -142,6 +168,43 @@ impl Share {
     /// Requests that may be served at once.
     pub fn most_at_once(&self) -> u32 {
         self.most_at_once.load(Relaxed)
+    }
+
+    /// One more request is to be served.
+    pub fn enter(self: &Arc<Self>) -> Room {
+        let most = self.most_at_once();
+        if most == u32::MAX {
+            return Room::Free(None);
+        }
+        if self.at_once.fetch_add(1, Relaxed) < most {
+            return Room::Free(Some(Permit(self.clone())));
+        }
+        self.at_once.fetch_sub(1, Relaxed);
+        Room::Full
+    }
+
+    /// Waits until it may; full at once, if as many wait already as are served.
+    pub async fn queue(self: &Arc<Self>) -> Room {
+        struct Queued<'a>(&'a AtomicU32);
+        impl Drop for Queued<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Relaxed);
+            }
+        }
+        let before = self.queued.fetch_add(1, Relaxed);
+        let _queued = Queued(&self.queued);
+        if before >= self.most_at_once() {
+            return Room::Full;
+        }
+        loop {
+            let mut left = pin!(self.left.notified());
+            // From here on nobody leaves unheard.
+            left.as_mut().enable();
+            match self.enter() {
+                Room::Full => left.await,
+                room @ Room::Free(_) => return room,
+            }
+        }
     }
 
     /// Requests asked for and let through, here and elsewhere, as far as is known.
