@@ -12,6 +12,7 @@ mod proofs;
 pub mod role;
 pub mod scopes;
 mod shared;
+pub mod tenant_limits;
 pub mod tenants;
 pub mod tokens;
 pub mod users;
