@@ -2,10 +2,11 @@
 //! it something else and say whether guests of theirs come in. To anybody else a tenant is not there.
 
 use serde::Serialize;
+use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{AccessError, Admin, invalid};
+use super::{AccessError, Admin, RoleMapping, invalid, role_mappings};
 use crate::field::FieldError;
 use crate::id::TenantId;
 use crate::limit::Terms;
@@ -35,6 +36,8 @@ pub struct TenantView {
     pub rate_limits: RateLimits,
     /// What is done for it beyond the rest.
     pub features: Features,
+    /// What gives roles in it; when there is none, the rules of the settings do.
+    pub role_mappings: Vec<RoleMapping>,
     /// `active` or `suspended`.
     pub state: &'static str,
     /// When it was made.
@@ -60,6 +63,8 @@ pub struct TenantEdit {
     pub rate_limits: Option<RateLimitsSaid>,
     /// What is done for it beyond the rest.
     pub features: Option<FeaturesSaid>,
+    /// All that gives roles in it; when there is none, the rules of the settings do.
+    pub role_mappings: Option<Vec<RoleMapping>>,
 }
 
 impl TenantEdit {
@@ -80,7 +85,11 @@ impl TenantEdit {
     }
 
     /// What of the row is to change, if nothing of it is wrong; `wrong` may hold mistakes already.
-    fn checked(&self, mut wrong: Vec<FieldError>) -> Result<TenantChange<'_>, AccessError> {
+    fn checked<'a>(
+        &'a self,
+        mappings: Option<Option<&'a Value>>,
+        mut wrong: Vec<FieldError>,
+    ) -> Result<TenantChange<'a>, AccessError> {
         let display_name = self.display_name.as_deref().map(|name| display_name(name, &mut wrong));
         if self.entra_tenant_ids.as_ref().is_some_and(|ids| ids.len() > MOST_DIRECTORIES) {
             wrong.push(FieldError::new("entra_tenant_ids", format!("name at most {MOST_DIRECTORIES} directories")));
@@ -91,14 +100,27 @@ impl TenantEdit {
             return Err(AccessError::Invalid(wrong));
         }
         let directories = self.entra_tenant_ids.as_deref();
-        Ok(TenantChange { display_name, active: self.active, guests: self.guests, directories, terms })
+        let (active, guests) = (self.active, self.guests);
+        Ok(TenantChange { display_name, active, guests, directories, terms, role_mappings: mappings })
+    }
+
+    /// The column of what gives roles, if that is to change.
+    fn mappings(&self) -> Result<Option<Option<Value>>, StoreError> {
+        let Some(mut mappings) = self.role_mappings.clone() else { return Ok(None) };
+        mappings.sort_unstable();
+        mappings.dedup();
+        let value = serde_json::to_value(&mappings).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+        Ok(Some(Some(value).filter(|_| !mappings.is_empty())))
     }
 }
 
-impl From<Tenant> for TenantView {
-    fn from(tenant: Tenant) -> Self {
+impl TryFrom<Tenant> for TenantView {
+    type Error = StoreError;
+
+    fn try_from(tenant: Tenant) -> Result<Self, StoreError> {
         let terms = Terms::from(tenant.terms);
-        Self {
+        Ok(Self {
+            role_mappings: role_mappings::read(tenant.role_mappings)?,
             rate_limits: terms.rate_limits(),
             features: terms.features(),
             tenant_id: tenant.id,
@@ -114,7 +136,7 @@ impl From<Tenant> for TenantView {
             state: if tenant.active { "active" } else { "suspended" },
             created_at: tenant.created_at,
             updated_at: tenant.updated_at,
-        }
+        })
     }
 }
 
@@ -146,7 +168,13 @@ pub async fn create(
     of_gateway(admin)?;
     about.sort();
     let id = TenantId::parse(id).map_err(|error| FieldError::new("tenant_id", error.to_string()));
-    let checked = about.checked(id.as_ref().err().cloned().into_iter().collect());
+    let mut wrong: Vec<FieldError> = id.as_ref().err().cloned().into_iter().collect();
+    if let (Ok(id), Some(wanted)) = (&id, &about.role_mappings) {
+        role_mappings::check(wanted, id, &mut wrong);
+        role_mappings::may_set(admin, &[], wanted)?;
+    }
+    let mappings = about.mappings()?;
+    let checked = about.checked(mappings.as_ref().map(Option::as_ref), wrong);
     let (Ok(id), change) = (id, checked?) else { return Err(StoreError::Missing.into()) };
     store.insert_tenant(&id, change, micros(now)).await?;
     get(store, admin, id.as_str()).await
@@ -160,13 +188,13 @@ pub async fn list(store: &Store, admin: &Admin, after: &str, limit: u16) -> Resu
         let own = store.tenant(admin.tenant()).await?;
         own.into_iter().filter(|own| own.id.as_str() > after).collect()
     };
-    Ok(tenants.into_iter().map(TenantView::from).collect())
+    Ok(tenants.into_iter().map(TenantView::try_from).collect::<Result<_, _>>()?)
 }
 
 /// One tenant.
 pub async fn get(store: &Store, admin: &Admin, id: &str) -> Result<TenantView, AccessError> {
     let id = seen(admin, id)?;
-    Ok(store.tenant(&id).await?.ok_or(StoreError::Missing)?.into())
+    Ok(store.tenant(&id).await?.ok_or(StoreError::Missing)?.try_into()?)
 }
 
 /// Changes a tenant. One that is suspended keeps all that it has, and nobody of it comes in.
@@ -185,7 +213,13 @@ pub async fn edit(
         may_go(&id)?;
     }
     edit.sort();
-    let change = edit.checked(Vec::new())?;
+    let mut wrong = Vec::new();
+    if let Some(wanted) = &edit.role_mappings {
+        role_mappings::check(wanted, &id, &mut wrong);
+        role_mappings::may_set(admin, &role_mappings::of(store, &id).await?, wanted)?;
+    }
+    let mappings = edit.mappings()?;
+    let change = edit.checked(mappings.as_ref().map(Option::as_ref), wrong)?;
     store.update_tenant(&id, change, micros(now)).await?;
     get(store, admin, id.as_str()).await
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::keys::named;
 use crate::access::tenants::{self, TenantEdit, TenantView};
-use crate::access::{AccessError, Admin};
+use crate::access::{AccessError, Admin, RoleMapping};
 use crate::app::App;
 use crate::limit::terms::{FeaturesSaid, RateLimitsSaid};
 use crate::store::now;
@@ -28,6 +28,7 @@ pub(super) struct Order {
     guests: Option<bool>,
     rate_limits: Option<RateLimitsSaid>,
     features: Option<FeaturesSaid>,
+    role_mappings: Option<Vec<RoleMapping>>,
 }
 
 /// What is to change.
@@ -40,6 +41,7 @@ pub(super) struct Change {
     state: Option<StateName>,
     rate_limits: Option<RateLimitsSaid>,
     features: Option<FeaturesSaid>,
+    role_mappings: Option<Vec<RoleMapping>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
@@ -74,8 +76,9 @@ pub(super) async fn list(
 }
 
 pub(super) async fn create(app: App, admin: Admin, Body(order): Body<Order>) -> Result<Response, Problem> {
-    let Order { tenant_id, display_name, entra_tenant_ids, guests, rate_limits, features } = order;
-    let about = TenantEdit { display_name, entra_tenant_ids, guests, active: None, rate_limits, features };
+    let Order { tenant_id, display_name, entra_tenant_ids, guests, rate_limits, features, role_mappings } = order;
+    let about =
+        TenantEdit { display_name, entra_tenant_ids, guests, active: None, rate_limits, features, role_mappings };
     let view = tenants::create(&app.store, &admin, &tenant_id, about, now()).await?;
     app.changed().await?;
     let location = [(LOCATION, format!("/api/v1/admin/tenants/{}", view.tenant_id))];
@@ -88,9 +91,10 @@ pub(super) async fn read(app: App, admin: Admin, Named(id): Named) -> Result<Jso
 
 pub(super) async fn patch(app: App, admin: Admin, Named(id): Named, body: Unread) -> Result<Json<TenantView>, Problem> {
     tenants::get(&app.store, &admin, &id).await.map_err(missing)?;
-    let Change { display_name, entra_tenant_ids, guests, state, rate_limits, features } = body.read().await?;
+    let Change { display_name, entra_tenant_ids, guests, state, rate_limits, features, role_mappings } =
+        body.read().await?;
     let active = state.map(|state| state == StateName::Active);
-    let edit = TenantEdit { display_name, entra_tenant_ids, guests, active, rate_limits, features };
+    let edit = TenantEdit { display_name, entra_tenant_ids, guests, active, rate_limits, features, role_mappings };
     let view = tenants::edit(&app.store, &admin, &id, edit, now()).await.map_err(missing)?;
     app.changed().await?;
     Ok(Json(view))

@@ -43,6 +43,9 @@ enum Action {
         limits: LimitFlags,
         #[command(flatten)]
         features: FeatureFlags,
+        /// App role or group id of these directories, and the role that it gives; takes the place of the settings' rules; several times
+        #[arg(long = "role-mapping", value_name = "VALUE=ROLE", value_parser = mapping)]
+        mappings: Vec<Value>,
     },
     /// List the tenants
     #[command(after_help = "Examples:\n  mcp-gateway tenants list\n  mcp-gateway tenants list --json")]
@@ -81,6 +84,12 @@ enum Action {
         resume: bool,
         #[command(flatten)]
         features: FeatureFlags,
+        /// App role or group id of its directories, and the role that it gives; those given take the place of all before
+        #[arg(long = "role-mapping", value_name = "VALUE=ROLE", value_parser = mapping)]
+        mappings: Vec<Value>,
+        /// Take every role mapping away: the rules of the settings hold
+        #[arg(long, conflicts_with = "mappings")]
+        no_role_mappings: bool,
     },
     /// Show how much a tenant may call, as it is in force; with options change it
     #[command(after_help = "Examples:\n  mcp-gateway tenants limits acme\n  \
@@ -176,6 +185,12 @@ fn number_or_none(text: &str) -> Result<Value, &'static str> {
     if text.trim() == "none" { Ok(Value::Null) } else { number(text).map_err(|_| "give a number, or `none`") }
 }
 
+fn mapping(text: &str) -> Result<Value, &'static str> {
+    let parts = text.rsplit_once('=').filter(|(value, role)| !value.is_empty() && !role.is_empty());
+    let (value, role) = parts.ok_or("give an app role or group id and what it gives, such as Mcp.Ops=server_owner")?;
+    Ok(json!({ "value": value, "role": role }))
+}
+
 fn directory(text: &str) -> Result<String, &'static str> {
     let id = uuid::Uuid::try_parse(text.trim()).ok().filter(|_| text.trim().len() == 36);
     id.map(|id| id.to_string()).ok_or("give a directory's id, a GUID such as 11111111-1111-4111-8111-111111111111")
@@ -207,13 +222,16 @@ const WHAT: (&str, &str) = ("tenant", "tenants list");
 /// Carries out `tenants …`.
 pub async fn run(tenants: Tenants, gateway: &Gateway, screen: Screen) -> anyhow::Result<Verdict> {
     match tenants.action {
-        Action::Add { id, name, directories, no_guests, limits, features } => {
+        Action::Add { id, name, directories, no_guests, limits, features, mappings } => {
             let mut body = json!({ "tenant_id": id, "entra_tenant_ids": directories, "guests": !no_guests });
             if let Some(name) = name {
                 body["display_name"] = name.into();
             }
             say(&mut body, "rate_limits", limits.body());
             say(&mut body, "features", features.body());
+            if !mappings.is_empty() {
+                body["role_mappings"] = mappings.into();
+            }
             let view = gateway.post(&PATH, &body).await?;
             screen.show(&view, || format!("added {}\n{}", clean(&id), lines(&view)))?;
             follows(&view);
@@ -228,7 +246,18 @@ pub async fn run(tenants: Tenants, gateway: &Gateway, screen: Screen) -> anyhow:
             screen.show(&view, || lines(&view))?;
             not_named(&[view]);
         }
-        Action::Edit { id, name, directories, no_directories, guests, no_guests, resume, features } => {
+        Action::Edit {
+            id,
+            name,
+            directories,
+            no_directories,
+            guests,
+            no_guests,
+            resume,
+            features,
+            mappings,
+            no_role_mappings,
+        } => {
             let mut body = json!({});
             if let Some(name) = name {
                 body["display_name"] = name.into();
@@ -243,9 +272,11 @@ pub async fn run(tenants: Tenants, gateway: &Gateway, screen: Screen) -> anyhow:
                 body["state"] = "active".into();
             }
             say(&mut body, "features", features.body());
+            if no_role_mappings || !mappings.is_empty() {
+                body["role_mappings"] = mappings.into();
+            }
             if body == json!({}) {
-                let text = "nothing is to change: give --name, --directory, --no-directories, --guests, --no-guests, --resume, \
-                            --enhanced-monitoring or --priority-support";
+                let text = "nothing is to change: give one of the options that `mcp-gateway tenants edit --help` shows";
                 return Err(Failure::usage(text).into());
             }
             let view = call(gateway, Method::PATCH, PATH[1], &id, Some(&body)).await?;
@@ -332,15 +363,25 @@ fn lines(tenant: &Value) -> String {
     let guests = if tenant["guests"] == false { "refused" } else { "let in" };
     let yes = |name: &str| if tenant["features"][name] == true { "yes" } else { "no" };
     format!(
-        "name: {}\nstate: {}\ndirectories: {directories}\nguests: {guests}\n{}enhanced monitoring: {}\npriority support: {}\n\
+        "name: {}\nstate: {}\ndirectories: {directories}\nguests: {guests}\nroles: {}\n{}enhanced monitoring: {}\npriority support: {}\n\
          created: {}\n",
         text_at(tenant, "/display_name"),
         text_at(tenant, "/state"),
+        role_line(tenant),
         limit_lines(&tenant["rate_limits"]),
         yes("enhanced_monitoring"),
         yes("priority_support"),
         text_at(tenant, "/created_at")
     )
+}
+
+fn role_line(tenant: &Value) -> String {
+    let mappings = tenant["role_mappings"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let shown = |mapping: &Value| format!("{}={}", text_at(mapping, "/value"), text_at(mapping, "/role"));
+    match mappings.iter().map(shown).collect::<Vec<_>>() {
+        none if none.is_empty() => "by the rules of the settings".to_owned(),
+        some => some.join(", "),
+    }
 }
 
 fn limit_lines(limits: &Value) -> String {

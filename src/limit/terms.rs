@@ -192,7 +192,7 @@ impl FeaturesSaid {
     /// Adds what is said to what is to change.
     pub fn read(self, change: TermsChange) -> TermsChange {
         let Self { enhanced_monitoring, priority_support } = self;
-        TermsChange { enhanced_monitoring, priority_support, ..change }
+        TermsChange { priority_support, enhanced_monitoring, ..change }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Tenants: every other row belongs to one. Which directories of Entra are whose stands beside, in [`super::directories`].
 
+use serde_json::Value;
+use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -25,6 +27,8 @@ pub struct Tenant {
     pub terms: TermsRow,
     /// Since when.
     pub terms_since: OffsetDateTime,
+    /// Which app roles and groups give which role, as `access` wrote it.
+    pub role_mappings: Option<Value>,
     /// When it was made.
     pub created_at: OffsetDateTime,
     /// When it was last changed.
@@ -44,6 +48,8 @@ pub struct TenantChange<'a> {
     pub directories: Option<&'a [Uuid]>,
     /// What it is granted from now on.
     pub terms: TermsChange,
+    /// Which app roles and groups give which role from now on, an array; or that the settings say so.
+    pub role_mappings: Option<Option<&'a Value>>,
 }
 
 row! {
@@ -128,6 +134,7 @@ row! {
         pub state: String,
         pub guests: bool,
         pub terms_changed_at: Option<i64>,
+        pub role_mappings: Option<Json<Value>>,
         pub created_at: i64,
         pub updated_at: i64,
     }
@@ -142,6 +149,7 @@ fn read(row: Row) -> Result<Tenant, StoreError> {
         directories: Vec::new(),
         terms: row.terms,
         terms_since: at(row.terms_changed_at.unwrap_or(row.created_at)),
+        role_mappings: row.role_mappings.map(|Json(value)| value),
         created_at: at(row.created_at),
         updated_at: at(row.updated_at),
     })
@@ -152,19 +160,24 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT id, display_name, state, guests, terms_changed_at, created_at, updated_at, base_rpm, fairness_weight, burst_factor,
-            max_concurrent_requests, priority_support, enhanced_monitoring FROM tenants ",
+            max_concurrent_requests, priority_support, enhanced_monitoring, role_mappings FROM tenants ",
             $rest
         )
     };
 }
 
-/// Makes `$change` of what the tenant is granted, in the transaction `$tx`. `Missing` when there is no such tenant.
-macro_rules! grant_terms {
+/// Makes of `$change` what is said of the columns that have a usual value, in the transaction `$tx`. `Missing` when there is no such
+/// tenant.
+macro_rules! change_rest {
     ($tx:ident, $tenant:expr, $change:expr, $now:expr) => {{
+        if let Some(mappings) = $change.role_mappings {
+            let text = "UPDATE tenants SET role_mappings = $1 WHERE id = $2";
+            sqlx::query(text).bind(mappings.map(Json)).bind($tenant.as_str()).execute(&mut *$tx).await?;
+        }
         let text = select!("WHERE id = $1");
         let before: TermsRow = sqlx::query_as(text).bind($tenant.as_str()).fetch_one(&mut *$tx).await?;
         let mut terms = before;
-        $change.onto(&mut terms);
+        $change.terms.onto(&mut terms);
         if terms != before {
             sqlx::query(
                 "UPDATE tenants SET base_rpm = $1, fairness_weight = $2, burst_factor = $3, max_concurrent_requests = $4,
@@ -228,6 +241,28 @@ impl Store {
         rows.into_iter().map(|row| Ok((tenant_of(&row.id)?, row.state == "active", row.terms))).collect()
     }
 
+    /// Which app roles and groups give which role in a tenant; none where the settings say so, or there is no such tenant.
+    pub async fn role_mappings(&self, id: &TenantId) -> Result<Option<Value>, StoreError> {
+        let text = "SELECT role_mappings FROM tenants WHERE id = $1 AND role_mappings IS NOT NULL";
+        let row: Option<Json<Value>> =
+            on!(read self, db => sqlx::query_scalar(text).bind(id.as_str()).fetch_optional(db).await?);
+        Ok(row.map(|Json(value)| value))
+    }
+
+    /// The same of every tenant that has some, with its directories.
+    pub async fn all_role_mappings(&self) -> Result<Vec<(TenantId, Value, Vec<Uuid>)>, StoreError> {
+        let text = select!("WHERE role_mappings IS NOT NULL");
+        let rows: Vec<Row> = on!(read self, db => sqlx::query_as(text).fetch_all(db).await?);
+        let mut all = Vec::with_capacity(rows.len());
+        for tenant in rows.into_iter().map(read) {
+            let tenant = tenant?;
+            let directories =
+                self.directories_of(&tenant.id).await?.into_iter().map(|directory| directory.id).collect();
+            all.extend(tenant.role_mappings.map(|mappings| (tenant.id, mappings, directories)));
+        }
+        Ok(all)
+    }
+
     /// Makes a tenant of that name and nothing else; `Taken` when there is one.
     pub async fn add_tenant(&self, id: &str, display_name: &str) -> Result<TenantId, StoreError> {
         let tenant = TenantId::parse(id).map_err(|bad| StoreError::Corrupt(bad.to_string()))?;
@@ -246,7 +281,7 @@ impl Store {
             let admins: i64 = sqlx::query_scalar(ACTIVE_ADMINS).fetch_one(&mut *tx).await?;
             sqlx::query(text).bind(id.as_str()).bind(name).bind(guests).bind(now).execute(&mut *tx).await?;
             name_directories!(tx, id, about.directories.unwrap_or_default());
-            grant_terms!(tx, id, about.terms, now);
+            change_rest!(tx, id, about, now);
             still_administered!(tx, admins);
         });
         Ok(())
@@ -274,9 +309,7 @@ impl Store {
             if let Some(directories) = change.directories {
                 name_directories!(tx, id, directories);
             }
-            if change.terms != TermsChange::default() {
-                grant_terms!(tx, id, change.terms, now);
-            }
+            change_rest!(tx, id, change, now);
             still_administered!(tx, admins);
         });
         Ok(())

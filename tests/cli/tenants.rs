@@ -48,6 +48,13 @@ async fn a_tenant_comes_is_changed_suspended_and_goes() {
     for part in ["requests a minute: 600", "weight: 2", "burst factor: that of the settings", "priority support: yes"] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
+    let rules = ["tenants", "edit", "acme", "--role-mapping", "Mcp.Ops=server_owner", "--role-mapping", "a=b=user"];
+    let told = gateway.run(&rules).await.expect(0).out;
+    assert!(told.contains("roles: Mcp.Ops=server_owner, a=b=user"), "{told}");
+    let told = gateway.run(&["tenants", "edit", "acme", "--no-role-mappings"]).await.expect(0).out;
+    assert!(told.contains("roles: by the rules of the settings"), "{told}");
+    gateway.run(&["tenants", "edit", "acme", "--role-mapping", "x=admin"]).await.expect(1);
+    gateway.run(&["tenants", "edit", "acme", "--role-mapping", "x"]).await.expect(2);
     let open = gateway.run(&["tenants", "limits", "acme", "--base-rpm", "none"]).await.expect(0).out;
     assert!(open.contains("requests a minute: no cap") && open.contains("burst factor: 1.5"), "{open}");
     let wrong = gateway.run(&["tenants", "limits", "acme", "--weight", "0", "--burst", "99"]).await.expect(1).err;

@@ -166,6 +166,46 @@ async fn a_tenants_administrator_reads_what_it_is_granted_and_sets_nothing() {
     }
 }
 
+on_both! {
+    async fn what_gives_roles_in_a_tenant_is_set_by_who_may_give_them(db) {
+        let world = World::open(db).await;
+        let eve = world.acme().await;
+        let rules = json!([{"value": "Mcp.Ops", "role": "tenant_admin"}, {"value": "Mcp.Ops", "role": "tenant_admin"}]);
+        let told = world.with_key(&eve, "PATCH /admin/tenants/acme", json!({"role_mappings": rules})).await.expect(200).json();
+        assert_eq!(told["role_mappings"], json!([rules[0]]), "each once");
+        let kept = world.call("PATCH /admin/tenants/acme", json!({"display_name": "A"})).await.expect(200).json();
+        assert_eq!(kept["role_mappings"], told["role_mappings"], "what is not named stays");
+        let rule = |value: &str, role: &str| json!({"role_mappings": [{"value": value, "role": role}]});
+        for (wrong, field) in [
+            (rule("Mcp.Ops", "admin"), "role_mappings[0].role"),
+            (rule("", "user"), "role_mappings[0].value"),
+            (rule(" x", "user"), "role_mappings[0].value"),
+            (rule("*", "server_owner"), "role_mappings[0].value"),
+            (rule("x", "king"), "role_mappings[0].role"),
+            (json!({"role_mappings": [{"value": "x"}]}), "role_mappings[0].role"),
+            (json!({"role_mappings": vec![json!({"value": "x", "role": "user"}); 201]}), "role_mappings"),
+        ] {
+            let told = world.call("PATCH /admin/tenants/acme", wrong).await.expect(422).json();
+            assert_eq!(told["errors"][0]["field"], field, "{told}");
+        }
+        world.with_key(&eve, "PATCH /admin/tenants/acme", rule("x", "admin")).await.expect(403);
+        world.with_key(&eve, "PATCH /admin/tenants/default", rule("x", "user")).await.expect(404);
+
+        let admins = rule("Mcp.Admin", "admin");
+        world.call("PATCH /admin/tenants/default", admins.clone()).await.expect(200);
+        let dora = json!({"username": "dora", "password": PASSWORD, "role": "tenant_admin"});
+        world.call("POST /users", dora).await.expect(201);
+        let dora = world.login("dora").await;
+        for taken in [json!({"role_mappings": []}), rule("Mcp.Admin", "user"), rule("Mcp.Other", "admin")] {
+            world.with_key(&dora, "PATCH /admin/tenants/default", taken).await.expect(403);
+        }
+        let more = json!({"role_mappings": [admins["role_mappings"][0], {"value": "Ops", "role": "tenant_admin"}]});
+        world.with_key(&dora, "PATCH /admin/tenants/default", more).await.expect(200);
+        let none = world.call("PATCH /admin/tenants/default", json!({"role_mappings": []})).await.expect(200).json();
+        assert_eq!(none["role_mappings"], json!([]));
+    }
+}
+
 #[tokio::test]
 async fn a_tenants_administrator_sees_it_and_no_other() {
     let database = Database::sqlite();
