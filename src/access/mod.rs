@@ -9,6 +9,7 @@ pub mod keyring;
 pub mod keys;
 mod opening;
 mod proofs;
+pub mod retention;
 pub mod role;
 pub mod role_mappings;
 pub mod scopes;

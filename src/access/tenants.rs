@@ -6,6 +6,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::retention::{Retention, RetentionSaid};
 use super::{AccessError, Admin, RoleMapping, invalid, role_mappings};
 use crate::field::FieldError;
 use crate::id::TenantId;
@@ -38,6 +39,8 @@ pub struct TenantView {
     pub features: Features,
     /// What gives roles in it; when there is none, the rules of the settings do.
     pub role_mappings: Vec<RoleMapping>,
+    /// For how long what is recorded of it is kept.
+    pub retention: Retention,
     /// `active` or `suspended`.
     pub state: &'static str,
     /// When it was made.
@@ -65,6 +68,8 @@ pub struct TenantEdit {
     pub features: Option<FeaturesSaid>,
     /// All that gives roles in it; when there is none, the rules of the settings do.
     pub role_mappings: Option<Vec<RoleMapping>>,
+    /// For how long what is recorded of it is kept.
+    pub retention: Option<RetentionSaid>,
 }
 
 impl TenantEdit {
@@ -82,12 +87,13 @@ impl TenantEdit {
             || self.active.is_some()
             || self.rate_limits.is_some()
             || self.features.is_some()
+            || self.retention.is_some()
     }
 
     /// What of the row is to change, if nothing of it is wrong; `wrong` may hold mistakes already.
     fn checked<'a>(
         &'a self,
-        mappings: Option<Option<&'a Value>>,
+        mappings: Option<&'a Value>,
         mut wrong: Vec<FieldError>,
     ) -> Result<TenantChange<'a>, AccessError> {
         let display_name = self.display_name.as_deref().map(|name| display_name(name, &mut wrong));
@@ -95,22 +101,22 @@ impl TenantEdit {
             wrong.push(FieldError::new("entra_tenant_ids", format!("name at most {MOST_DIRECTORIES} directories")));
         }
         let limits = self.rate_limits.as_ref().map(|said| said.read("rate_limits.", &mut wrong)).unwrap_or_default();
+        let retention = self.retention.as_ref().map(|said| said.read(&mut wrong)).unwrap_or_default();
         let terms = self.features.unwrap_or_default().read(limits);
         if !wrong.is_empty() {
             return Err(AccessError::Invalid(wrong));
         }
         let directories = self.entra_tenant_ids.as_deref();
         let (active, guests) = (self.active, self.guests);
-        Ok(TenantChange { display_name, active, guests, directories, terms, role_mappings: mappings })
+        Ok(TenantChange { display_name, active, guests, directories, terms, role_mappings: mappings, retention })
     }
 
     /// The column of what gives roles, if that is to change.
-    fn mappings(&self) -> Result<Option<Option<Value>>, StoreError> {
+    fn mappings(&self) -> Result<Option<Value>, StoreError> {
         let Some(mut mappings) = self.role_mappings.clone() else { return Ok(None) };
         mappings.sort_unstable();
         mappings.dedup();
-        let value = serde_json::to_value(&mappings).map_err(|error| StoreError::Corrupt(error.to_string()))?;
-        Ok(Some(Some(value).filter(|_| !mappings.is_empty())))
+        Ok(Some(serde_json::to_value(&mappings).map_err(|error| StoreError::Corrupt(error.to_string()))?))
     }
 }
 
@@ -121,6 +127,7 @@ impl TryFrom<Tenant> for TenantView {
         let terms = Terms::from(tenant.terms);
         Ok(Self {
             role_mappings: role_mappings::read(tenant.role_mappings)?,
+            retention: Retention { audit_days: tenant.audit_days, analytics_days: tenant.analytics_days },
             rate_limits: terms.rate_limits(),
             features: terms.features(),
             tenant_id: tenant.id,
@@ -146,8 +153,8 @@ pub(super) fn of_gateway(admin: &Admin) -> Result<(), AccessError> {
         return Ok(());
     }
     Err(AccessError::Forbidden(
-        "only an administrator of the gateway makes, suspends and removes tenants and says whose directories are and how much is \
-         granted to whom",
+        "only an administrator of the gateway makes, suspends and removes tenants and says whose directories are and what is \
+         granted to whom and kept of them",
     ))
 }
 
@@ -174,7 +181,7 @@ pub async fn create(
         role_mappings::may_set(admin, &[], wanted)?;
     }
     let mappings = about.mappings()?;
-    let checked = about.checked(mappings.as_ref().map(Option::as_ref), wrong);
+    let checked = about.checked(mappings.as_ref(), wrong);
     let (Ok(id), change) = (id, checked?) else { return Err(StoreError::Missing.into()) };
     store.insert_tenant(&id, change, micros(now)).await?;
     get(store, admin, id.as_str()).await
@@ -219,7 +226,7 @@ pub async fn edit(
         role_mappings::may_set(admin, &role_mappings::of(store, &id).await?, wanted)?;
     }
     let mappings = edit.mappings()?;
-    let change = edit.checked(mappings.as_ref().map(Option::as_ref), wrong)?;
+    let change = edit.checked(mappings.as_ref(), wrong)?;
     store.update_tenant(&id, change, micros(now)).await?;
     get(store, admin, id.as_str()).await
 }

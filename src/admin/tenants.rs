@@ -7,6 +7,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::keys::named;
+use crate::access::retention::RetentionSaid;
 use crate::access::tenants::{self, TenantEdit, TenantView};
 use crate::access::{AccessError, Admin, RoleMapping};
 use crate::app::App;
@@ -29,6 +30,7 @@ pub(super) struct Order {
     rate_limits: Option<RateLimitsSaid>,
     features: Option<FeaturesSaid>,
     role_mappings: Option<Vec<RoleMapping>>,
+    retention: Option<RetentionSaid>,
 }
 
 /// What is to change.
@@ -42,6 +44,7 @@ pub(super) struct Change {
     rate_limits: Option<RateLimitsSaid>,
     features: Option<FeaturesSaid>,
     role_mappings: Option<Vec<RoleMapping>>,
+    retention: Option<RetentionSaid>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
@@ -76,9 +79,18 @@ pub(super) async fn list(
 }
 
 pub(super) async fn create(app: App, admin: Admin, Body(order): Body<Order>) -> Result<Response, Problem> {
-    let Order { tenant_id, display_name, entra_tenant_ids, guests, rate_limits, features, role_mappings } = order;
-    let about =
-        TenantEdit { display_name, entra_tenant_ids, guests, active: None, rate_limits, features, role_mappings };
+    let Order { tenant_id, display_name, entra_tenant_ids, guests, rate_limits, features, role_mappings, retention } =
+        order;
+    let about = TenantEdit {
+        display_name,
+        entra_tenant_ids,
+        guests,
+        active: None,
+        rate_limits,
+        features,
+        role_mappings,
+        retention,
+    };
     let view = tenants::create(&app.store, &admin, &tenant_id, about, now()).await?;
     app.changed().await?;
     let location = [(LOCATION, format!("/api/v1/admin/tenants/{}", view.tenant_id))];
@@ -91,10 +103,11 @@ pub(super) async fn read(app: App, admin: Admin, Named(id): Named) -> Result<Jso
 
 pub(super) async fn patch(app: App, admin: Admin, Named(id): Named, body: Unread) -> Result<Json<TenantView>, Problem> {
     tenants::get(&app.store, &admin, &id).await.map_err(missing)?;
-    let Change { display_name, entra_tenant_ids, guests, state, rate_limits, features, role_mappings } =
+    let Change { display_name, entra_tenant_ids, guests, state, rate_limits, features, role_mappings, retention } =
         body.read().await?;
     let active = state.map(|state| state == StateName::Active);
-    let edit = TenantEdit { display_name, entra_tenant_ids, guests, active, rate_limits, features, role_mappings };
+    let edit =
+        TenantEdit { display_name, entra_tenant_ids, guests, active, rate_limits, features, role_mappings, retention };
     let view = tenants::edit(&app.store, &admin, &id, edit, now()).await.map_err(missing)?;
     app.changed().await?;
     Ok(Json(view))

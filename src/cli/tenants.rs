@@ -46,6 +46,8 @@ enum Action {
         /// App role or group id of these directories, and the role that it gives; takes the place of the settings' rules; several times
         #[arg(long = "role-mapping", value_name = "VALUE=ROLE", value_parser = mapping)]
         mappings: Vec<Value>,
+        #[command(flatten)]
+        retention: RetentionFlags,
     },
     /// List the tenants
     #[command(after_help = "Examples:\n  mcp-gateway tenants list\n  mcp-gateway tenants list --json")]
@@ -90,6 +92,8 @@ enum Action {
         /// Take every role mapping away: the rules of the settings hold
         #[arg(long, conflicts_with = "mappings")]
         no_role_mappings: bool,
+        #[command(flatten)]
+        retention: RetentionFlags,
     },
     /// Show how much a tenant may call, as it is in force; with options change it
     #[command(after_help = "Examples:\n  mcp-gateway tenants limits acme\n  \
@@ -166,6 +170,23 @@ impl FeatureFlags {
     }
 }
 
+/// For how long what is recorded of a tenant is kept; the gateway checks the ranges.
+#[derive(Debug, Args)]
+struct RetentionFlags {
+    /// Days for which its audit trail is kept, 30 to 3650
+    #[arg(long, value_name = "DAYS", value_parser = number)]
+    audit_days: Option<Value>,
+    /// Days for which its analytics are kept, 1 to 1096
+    #[arg(long, value_name = "DAYS", value_parser = number)]
+    analytics_days: Option<Value>,
+}
+
+impl RetentionFlags {
+    fn body(self) -> Map<String, Value> {
+        given([("audit_days", self.audit_days), ("analytics_days", self.analytics_days)])
+    }
+}
+
 fn given<const N: usize>(fields: [(&str, Option<Value>); N]) -> Map<String, Value> {
     fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
@@ -222,13 +243,14 @@ const WHAT: (&str, &str) = ("tenant", "tenants list");
 /// Carries out `tenants …`.
 pub async fn run(tenants: Tenants, gateway: &Gateway, screen: Screen) -> anyhow::Result<Verdict> {
     match tenants.action {
-        Action::Add { id, name, directories, no_guests, limits, features, mappings } => {
+        Action::Add { id, name, directories, no_guests, limits, features, mappings, retention } => {
             let mut body = json!({ "tenant_id": id, "entra_tenant_ids": directories, "guests": !no_guests });
             if let Some(name) = name {
                 body["display_name"] = name.into();
             }
             say(&mut body, "rate_limits", limits.body());
             say(&mut body, "features", features.body());
+            say(&mut body, "retention", retention.body());
             if !mappings.is_empty() {
                 body["role_mappings"] = mappings.into();
             }
@@ -257,6 +279,7 @@ pub async fn run(tenants: Tenants, gateway: &Gateway, screen: Screen) -> anyhow:
             features,
             mappings,
             no_role_mappings,
+            retention,
         } => {
             let mut body = json!({});
             if let Some(name) = name {
@@ -272,6 +295,7 @@ pub async fn run(tenants: Tenants, gateway: &Gateway, screen: Screen) -> anyhow:
                 body["state"] = "active".into();
             }
             say(&mut body, "features", features.body());
+            say(&mut body, "retention", retention.body());
             if no_role_mappings || !mappings.is_empty() {
                 body["role_mappings"] = mappings.into();
             }
@@ -364,13 +388,15 @@ fn lines(tenant: &Value) -> String {
     let yes = |name: &str| if tenant["features"][name] == true { "yes" } else { "no" };
     format!(
         "name: {}\nstate: {}\ndirectories: {directories}\nguests: {guests}\nroles: {}\n{}enhanced monitoring: {}\npriority support: {}\n\
-         created: {}\n",
+         audit trail kept: {} days\nanalytics kept: {} days\ncreated: {}\n",
         text_at(tenant, "/display_name"),
         text_at(tenant, "/state"),
         role_line(tenant),
         limit_lines(&tenant["rate_limits"]),
         yes("enhanced_monitoring"),
         yes("priority_support"),
+        tenant["retention"]["audit_days"],
+        tenant["retention"]["analytics_days"],
         text_at(tenant, "/created_at")
     )
 }

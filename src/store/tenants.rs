@@ -29,6 +29,10 @@ pub struct Tenant {
     pub terms_since: OffsetDateTime,
     /// Which app roles and groups give which role, as `access` wrote it.
     pub role_mappings: Option<Value>,
+    /// For how many days the audit trail is kept.
+    pub audit_days: i64,
+    /// For how many days analytics are kept.
+    pub analytics_days: i64,
     /// When it was made.
     pub created_at: OffsetDateTime,
     /// When it was last changed.
@@ -48,8 +52,19 @@ pub struct TenantChange<'a> {
     pub directories: Option<&'a [Uuid]>,
     /// What it is granted from now on.
     pub terms: TermsChange,
-    /// Which app roles and groups give which role from now on, an array; or that the settings say so.
-    pub role_mappings: Option<Option<&'a Value>>,
+    /// Which app roles and groups give which role from now on, an array; if it is empty, the settings say so.
+    pub role_mappings: Option<&'a Value>,
+    /// For how long what is recorded of it is kept.
+    pub retention: RetentionChange,
+}
+
+/// For how many days what is recorded of a tenant is kept; what is none stays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RetentionChange {
+    /// The audit trail.
+    pub audit_days: Option<i64>,
+    /// Analytics.
+    pub analytics_days: Option<i64>,
 }
 
 row! {
@@ -135,6 +150,8 @@ row! {
         pub guests: bool,
         pub terms_changed_at: Option<i64>,
         pub role_mappings: Option<Json<Value>>,
+        pub audit_days: i64,
+        pub analytics_days: i64,
         pub created_at: i64,
         pub updated_at: i64,
     }
@@ -150,6 +167,8 @@ fn read(row: Row) -> Result<Tenant, StoreError> {
         terms: row.terms,
         terms_since: at(row.terms_changed_at.unwrap_or(row.created_at)),
         role_mappings: row.role_mappings.map(|Json(value)| value),
+        audit_days: row.audit_days,
+        analytics_days: row.analytics_days,
         created_at: at(row.created_at),
         updated_at: at(row.updated_at),
     })
@@ -160,7 +179,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT id, display_name, state, guests, terms_changed_at, created_at, updated_at, base_rpm, fairness_weight, burst_factor,
-            max_concurrent_requests, priority_support, enhanced_monitoring, role_mappings FROM tenants ",
+            max_concurrent_requests, priority_support, enhanced_monitoring, role_mappings, audit_days, analytics_days FROM tenants ",
             $rest
         )
     };
@@ -172,7 +191,15 @@ macro_rules! change_rest {
     ($tx:ident, $tenant:expr, $change:expr, $now:expr) => {{
         if let Some(mappings) = $change.role_mappings {
             let text = "UPDATE tenants SET role_mappings = $1 WHERE id = $2";
-            sqlx::query(text).bind(mappings.map(Json)).bind($tenant.as_str()).execute(&mut *$tx).await?;
+            let mappings = Some(Json(mappings)).filter(|all| all.as_array().is_some_and(|all| !all.is_empty()));
+            sqlx::query(text).bind(mappings).bind($tenant.as_str()).execute(&mut *$tx).await?;
+        }
+        if $change.retention != RetentionChange::default() {
+            let RetentionChange { audit_days, analytics_days } = $change.retention;
+            let text = "UPDATE tenants SET audit_days = COALESCE($1, audit_days), analytics_days = COALESCE($2, analytics_days)
+                WHERE id = $3";
+            let kept = sqlx::query(text).bind(audit_days).bind(analytics_days);
+            kept.bind($tenant.as_str()).execute(&mut *$tx).await?;
         }
         let text = select!("WHERE id = $1");
         let before: TermsRow = sqlx::query_as(text).bind($tenant.as_str()).fetch_one(&mut *$tx).await?;

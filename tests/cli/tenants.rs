@@ -55,6 +55,8 @@ async fn a_tenant_comes_is_changed_suspended_and_goes() {
     assert!(told.contains("roles: by the rules of the settings"), "{told}");
     gateway.run(&["tenants", "edit", "acme", "--role-mapping", "x=admin"]).await.expect(1);
     gateway.run(&["tenants", "edit", "acme", "--role-mapping", "x"]).await.expect(2);
+    let told = gateway.run(&["tenants", "edit", "acme", "--audit-days", "90"]).await.expect(0).out;
+    assert!(told.contains("audit trail kept: 90 days") && told.contains("analytics kept: 395 days"), "{told}");
     let open = gateway.run(&["tenants", "limits", "acme", "--base-rpm", "none"]).await.expect(0).out;
     assert!(open.contains("requests a minute: no cap") && open.contains("burst factor: 1.5"), "{open}");
     let wrong = gateway.run(&["tenants", "limits", "acme", "--weight", "0", "--burst", "99"]).await.expect(1).err;

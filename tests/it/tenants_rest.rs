@@ -206,6 +206,27 @@ on_both! {
     }
 }
 
+on_both! {
+    async fn for_how_long_what_is_recorded_of_a_tenant_is_kept_is_said_in_days(db) {
+        let world = World::open(db).await;
+        let eve = world.acme().await;
+        let kept = world.with_key(&eve, "GET /admin/tenants/acme", Value::Null).await.expect(200).json()["retention"].clone();
+        assert_eq!(kept, json!({"audit_days": 365, "analytics_days": 395}));
+        let told = world.call("PATCH /admin/tenants/acme", json!({"retention": {"audit_days": 30}})).await.expect(200).json();
+        assert_eq!(told["retention"], json!({"audit_days": 30, "analytics_days": 395}), "what is not named stays");
+        let order = json!({"tenant_id": "long", "retention": {"audit_days": 3650, "analytics_days": 1096}});
+        let made = world.call("POST /admin/tenants", order).await.expect(201).json();
+        assert_eq!(made["retention"], json!({"audit_days": 3650, "analytics_days": 1096}));
+        for wrong in [json!({"audit_days": 29, "analytics_days": 0}), json!({"audit_days": "365", "analytics_days": 1097})] {
+            let told = world.call("PATCH /admin/tenants/acme", json!({"retention": wrong})).await.expect(422).json();
+            assert_eq!((&told["errors"][0]["field"], &told["errors"][1]["field"]),
+                (&json!("retention.audit_days"), &json!("retention.analytics_days")));
+        }
+        world.call("PATCH /admin/tenants/acme", json!({"retention": {"days": 30}})).await.expect(422);
+        world.with_key(&eve, "PATCH /admin/tenants/acme", json!({"retention": {"audit_days": 30}})).await.expect(403);
+    }
+}
+
 #[tokio::test]
 async fn a_tenants_administrator_sees_it_and_no_other() {
     let database = Database::sqlite();
