@@ -249,6 +249,7 @@ impl App {
         }
         self.keyring.reload(&self.store).await?;
         self.tokens.reload(&self.store).await?;
+        self.follow_rules().await?;
         match self.servers().load_all().await {
             Ok(servers) => {
                 let moved = self.registry.follow(servers, &ahash::AHashMap::new());

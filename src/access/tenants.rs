@@ -2,12 +2,16 @@
 //! it something else and say whether guests of theirs come in. To anybody else a tenant is not there.
 
 use serde::Serialize;
+use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{AccessError, Admin, invalid};
+use super::retention::{Retention, RetentionSaid};
+use super::{AccessError, Admin, RoleMapping, invalid, role_mappings};
 use crate::field::FieldError;
 use crate::id::TenantId;
+use crate::limit::Terms;
+use crate::limit::terms::{Features, FeaturesSaid, RateLimits, RateLimitsSaid};
 use crate::store::tenants::{Holdings, Tenant, TenantChange};
 use crate::store::{Store, StoreError, micros};
 
@@ -17,7 +21,7 @@ pub const MOST_DIRECTORIES: usize = 100;
 const LONGEST_NAME: usize = 200;
 
 /// A tenant as it may be read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TenantView {
     /// Its id, a slug.
     pub tenant_id: TenantId,
@@ -29,6 +33,14 @@ pub struct TenantView {
     pub guests: bool,
     /// Those of them that nobody named: they were written down when the first was named, and give no role above `user`.
     pub assumed_entra_tenant_ids: Vec<Uuid>,
+    /// How much it may call.
+    pub rate_limits: RateLimits,
+    /// What is done for it beyond the rest.
+    pub features: Features,
+    /// What gives roles in it; when there is none, the rules of the settings do.
+    pub role_mappings: Vec<RoleMapping>,
+    /// For how long what is recorded of it is kept.
+    pub retention: Retention,
     /// `active` or `suspended`.
     pub state: &'static str,
     /// When it was made.
@@ -39,35 +51,85 @@ pub struct TenantView {
     pub updated_at: OffsetDateTime,
 }
 
-/// A tenant that is asked for.
-#[derive(Debug, Clone)]
-pub struct TenantOrder {
-    /// 1 to 64 of lower-case letters, digits and single hyphens.
-    pub tenant_id: String,
-    /// 1 to 200 characters.
-    pub display_name: String,
-    /// At most [`MOST_DIRECTORIES`].
-    pub entra_tenant_ids: Vec<Uuid>,
-    /// Whether guests of these directories come in too.
-    pub guests: bool,
-}
-
-/// What of a tenant is to change; what is none stays.
+/// What of a tenant is to change, or to be in one that is made; what is none stays, or is as usual.
 #[derive(Debug, Clone, Default)]
 pub struct TenantEdit {
-    /// New name for people.
+    /// New name for people, 1 to 200 characters.
     pub display_name: Option<String>,
-    /// All its directories from now on.
+    /// All its directories from now on, at most [`MOST_DIRECTORIES`].
     pub entra_tenant_ids: Option<Vec<Uuid>>,
     /// Whether guests of its directories come in.
     pub guests: Option<bool>,
     /// Whether it is active.
     pub active: Option<bool>,
+    /// How much it may call.
+    pub rate_limits: Option<RateLimitsSaid>,
+    /// What is done for it beyond the rest.
+    pub features: Option<FeaturesSaid>,
+    /// All that gives roles in it; when there is none, the rules of the settings do.
+    pub role_mappings: Option<Vec<RoleMapping>>,
+    /// For how long what is recorded of it is kept.
+    pub retention: Option<RetentionSaid>,
 }
 
-impl From<Tenant> for TenantView {
-    fn from(tenant: Tenant) -> Self {
-        Self {
+impl TenantEdit {
+    /// Names each directory once.
+    fn sort(&mut self) {
+        if let Some(ids) = &mut self.entra_tenant_ids {
+            ids.sort_unstable();
+            ids.dedup();
+        }
+    }
+
+    /// Whether only an administrator of the gateway may say it.
+    fn takes_gateway(&self) -> bool {
+        self.entra_tenant_ids.is_some()
+            || self.active.is_some()
+            || self.rate_limits.is_some()
+            || self.features.is_some()
+            || self.retention.is_some()
+    }
+
+    /// What of the row is to change, if nothing of it is wrong; `wrong` may hold mistakes already.
+    fn checked<'a>(
+        &'a self,
+        mappings: Option<&'a Value>,
+        mut wrong: Vec<FieldError>,
+    ) -> Result<TenantChange<'a>, AccessError> {
+        let display_name = self.display_name.as_deref().map(|name| display_name(name, &mut wrong));
+        if self.entra_tenant_ids.as_ref().is_some_and(|ids| ids.len() > MOST_DIRECTORIES) {
+            wrong.push(FieldError::new("entra_tenant_ids", format!("name at most {MOST_DIRECTORIES} directories")));
+        }
+        let limits = self.rate_limits.as_ref().map(|said| said.read("rate_limits.", &mut wrong)).unwrap_or_default();
+        let retention = self.retention.as_ref().map(|said| said.read(&mut wrong)).unwrap_or_default();
+        let terms = self.features.unwrap_or_default().read(limits);
+        if !wrong.is_empty() {
+            return Err(AccessError::Invalid(wrong));
+        }
+        let directories = self.entra_tenant_ids.as_deref();
+        let (active, guests) = (self.active, self.guests);
+        Ok(TenantChange { display_name, active, guests, directories, terms, role_mappings: mappings, retention })
+    }
+
+    /// The column of what gives roles, if that is to change.
+    fn mappings(&self) -> Result<Option<Value>, StoreError> {
+        let Some(mut mappings) = self.role_mappings.clone() else { return Ok(None) };
+        mappings.sort_unstable();
+        mappings.dedup();
+        Ok(Some(serde_json::to_value(&mappings).map_err(|error| StoreError::Corrupt(error.to_string()))?))
+    }
+}
+
+impl TryFrom<Tenant> for TenantView {
+    type Error = StoreError;
+
+    fn try_from(tenant: Tenant) -> Result<Self, StoreError> {
+        let terms = Terms::from(tenant.terms);
+        Ok(Self {
+            role_mappings: role_mappings::read(tenant.role_mappings)?,
+            retention: Retention { audit_days: tenant.audit_days, analytics_days: tenant.analytics_days },
+            rate_limits: terms.rate_limits(),
+            features: terms.features(),
             tenant_id: tenant.id,
             display_name: tenant.display_name,
             entra_tenant_ids: tenant.directories.iter().map(|directory| directory.id).collect(),
@@ -81,43 +143,47 @@ impl From<Tenant> for TenantView {
             state: if tenant.active { "active" } else { "suspended" },
             created_at: tenant.created_at,
             updated_at: tenant.updated_at,
-        }
+        })
     }
 }
 
 /// Fails for whoever does not administer the gateway.
-fn of_gateway(admin: &Admin) -> Result<(), AccessError> {
+pub(super) fn of_gateway(admin: &Admin) -> Result<(), AccessError> {
     if admin.administers_gateway() {
         return Ok(());
     }
     Err(AccessError::Forbidden(
-        "only an administrator of the gateway makes, suspends and removes tenants and says whose directories are",
+        "only an administrator of the gateway makes, suspends and removes tenants and says whose directories are and what is \
+         granted to whom and kept of them",
     ))
 }
 
 /// The id of a tenant that the caller may know of.
-fn seen(admin: &Admin, id: &str) -> Result<TenantId, AccessError> {
+pub(super) fn seen(admin: &Admin, id: &str) -> Result<TenantId, AccessError> {
     let id = TenantId::parse(id).map_err(|_| StoreError::Missing)?;
     if admin.administers_gateway() || id == *admin.tenant() { Ok(id) } else { Err(StoreError::Missing.into()) }
 }
 
-/// Makes a tenant.
+/// Makes a tenant of the id, 1 to 64 of lower-case letters, digits and single hyphens; it is active.
 pub async fn create(
     store: &Store,
     admin: &Admin,
-    order: TenantOrder,
+    id: &str,
+    mut about: TenantEdit,
     now: OffsetDateTime,
 ) -> Result<TenantView, AccessError> {
     of_gateway(admin)?;
-    let mut wrong = Vec::new();
-    let id = TenantId::parse(&order.tenant_id);
-    if let Err(error) = &id {
-        wrong.push(FieldError::new("tenant_id", error.to_string()));
+    about.sort();
+    let id = TenantId::parse(id).map_err(|error| FieldError::new("tenant_id", error.to_string()));
+    let mut wrong: Vec<FieldError> = id.as_ref().err().cloned().into_iter().collect();
+    if let (Ok(id), Some(wanted)) = (&id, &about.role_mappings) {
+        role_mappings::check(wanted, id, &mut wrong);
+        role_mappings::may_set(admin, &[], wanted)?;
     }
-    let name = display_name(&order.display_name, &mut wrong);
-    let directories = directories(order.entra_tenant_ids, &mut wrong);
-    let (Ok(id), true) = (id, wrong.is_empty()) else { return Err(AccessError::Invalid(wrong)) };
-    store.insert_tenant(&id, &name, order.guests, &directories, micros(now)).await?;
+    let mappings = about.mappings()?;
+    let checked = about.checked(mappings.as_ref(), wrong);
+    let (Ok(id), change) = (id, checked?) else { return Err(StoreError::Missing.into()) };
+    store.insert_tenant(&id, change, micros(now)).await?;
     get(store, admin, id.as_str()).await
 }
 
@@ -129,13 +195,13 @@ pub async fn list(store: &Store, admin: &Admin, after: &str, limit: u16) -> Resu
         let own = store.tenant(admin.tenant()).await?;
         own.into_iter().filter(|own| own.id.as_str() > after).collect()
     };
-    Ok(tenants.into_iter().map(TenantView::from).collect())
+    Ok(tenants.into_iter().map(TenantView::try_from).collect::<Result<_, _>>()?)
 }
 
 /// One tenant.
 pub async fn get(store: &Store, admin: &Admin, id: &str) -> Result<TenantView, AccessError> {
     let id = seen(admin, id)?;
-    Ok(store.tenant(&id).await?.ok_or(StoreError::Missing)?.into())
+    Ok(store.tenant(&id).await?.ok_or(StoreError::Missing)?.try_into()?)
 }
 
 /// Changes a tenant. One that is suspended keeps all that it has, and nobody of it comes in.
@@ -143,28 +209,24 @@ pub async fn edit(
     store: &Store,
     admin: &Admin,
     id: &str,
-    edit: TenantEdit,
+    mut edit: TenantEdit,
     now: OffsetDateTime,
 ) -> Result<TenantView, AccessError> {
     let id = seen(admin, id)?;
-    if edit.entra_tenant_ids.is_some() || edit.active.is_some() {
+    if edit.takes_gateway() {
         of_gateway(admin)?;
     }
     if edit.active == Some(false) {
         may_go(&id)?;
     }
+    edit.sort();
     let mut wrong = Vec::new();
-    let name = edit.display_name.map(|name| display_name(&name, &mut wrong));
-    let directories = edit.entra_tenant_ids.map(|ids| directories(ids, &mut wrong));
-    if !wrong.is_empty() {
-        return Err(AccessError::Invalid(wrong));
+    if let Some(wanted) = &edit.role_mappings {
+        role_mappings::check(wanted, &id, &mut wrong);
+        role_mappings::may_set(admin, &role_mappings::of(store, &id).await?, wanted)?;
     }
-    let change = TenantChange {
-        display_name: name.as_deref(),
-        active: edit.active,
-        guests: edit.guests,
-        directories: directories.as_deref(),
-    };
+    let mappings = edit.mappings()?;
+    let change = edit.checked(mappings.as_ref(), wrong)?;
     store.update_tenant(&id, change, micros(now)).await?;
     get(store, admin, id.as_str()).await
 }
@@ -207,7 +269,7 @@ fn may_go(id: &TenantId) -> Result<(), AccessError> {
     Ok(())
 }
 
-fn display_name(text: &str, wrong: &mut Vec<FieldError>) -> String {
+fn display_name<'a>(text: &'a str, wrong: &mut Vec<FieldError>) -> &'a str {
     let name = text.trim();
     if name.is_empty() || name.chars().count() > LONGEST_NAME || name.contains(char::is_control) {
         wrong.push(FieldError::new(
@@ -215,14 +277,5 @@ fn display_name(text: &str, wrong: &mut Vec<FieldError>) -> String {
             format!("use 1 to {LONGEST_NAME} characters, none of them a control character"),
         ));
     }
-    name.to_owned()
-}
-
-fn directories(mut ids: Vec<Uuid>, wrong: &mut Vec<FieldError>) -> Vec<Uuid> {
-    ids.sort_unstable();
-    ids.dedup();
-    if ids.len() > MOST_DIRECTORIES {
-        wrong.push(FieldError::new("entra_tenant_ids", format!("name at most {MOST_DIRECTORIES} directories")));
-    }
-    ids
+    name
 }

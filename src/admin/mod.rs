@@ -9,6 +9,7 @@ mod keys;
 mod servers;
 mod session;
 mod sign_ins;
+mod tenant_limits;
 mod tenants;
 mod trusted_issuers;
 mod users;
@@ -52,6 +53,7 @@ pub fn table() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/sign-ins/{id}", get(sign_ins::read)),
         ("/admin/tenants", get(tenants::list).post(tenants::create)),
         ("/admin/tenants/{id}", get(tenants::read).patch(tenants::patch).delete(tenants::delete)),
+        ("/admin/tenant-limits/{tenant_id}", get(tenant_limits::read).post(tenant_limits::set)),
         ("/login", post(session::login)),
         ("/logout", post(session::logout)),
         ("/me", get(session::me)),

@@ -7,9 +7,11 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::keys::named;
-use crate::access::tenants::{self, TenantEdit, TenantOrder, TenantView};
-use crate::access::{AccessError, Admin};
+use crate::access::retention::RetentionSaid;
+use crate::access::tenants::{self, TenantEdit, TenantView};
+use crate::access::{AccessError, Admin, RoleMapping};
 use crate::app::App;
+use crate::limit::terms::{FeaturesSaid, RateLimitsSaid};
 use crate::store::now;
 use crate::web::json::{Body, Page, PageQuery, Parameters, Unread, cursor_after};
 use crate::web::path::Named;
@@ -22,10 +24,13 @@ pub(super) struct Order {
     tenant_id: String,
     /// Absent: the id.
     display_name: Option<String>,
-    #[serde(default)]
-    entra_tenant_ids: Vec<Uuid>,
+    entra_tenant_ids: Option<Vec<Uuid>>,
     /// Absent: yes.
     guests: Option<bool>,
+    rate_limits: Option<RateLimitsSaid>,
+    features: Option<FeaturesSaid>,
+    role_mappings: Option<Vec<RoleMapping>>,
+    retention: Option<RetentionSaid>,
 }
 
 /// What is to change.
@@ -36,6 +41,10 @@ pub(super) struct Change {
     entra_tenant_ids: Option<Vec<Uuid>>,
     guests: Option<bool>,
     state: Option<StateName>,
+    rate_limits: Option<RateLimitsSaid>,
+    features: Option<FeaturesSaid>,
+    role_mappings: Option<Vec<RoleMapping>>,
+    retention: Option<RetentionSaid>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
@@ -70,10 +79,19 @@ pub(super) async fn list(
 }
 
 pub(super) async fn create(app: App, admin: Admin, Body(order): Body<Order>) -> Result<Response, Problem> {
-    let Order { tenant_id, display_name, entra_tenant_ids, guests } = order;
-    let (display_name, guests) = (display_name.unwrap_or_else(|| tenant_id.clone()), guests.unwrap_or(true));
-    let order = TenantOrder { tenant_id, display_name, entra_tenant_ids, guests };
-    let view = tenants::create(&app.store, &admin, order, now()).await?;
+    let Order { tenant_id, display_name, entra_tenant_ids, guests, rate_limits, features, role_mappings, retention } =
+        order;
+    let about = TenantEdit {
+        display_name,
+        entra_tenant_ids,
+        guests,
+        active: None,
+        rate_limits,
+        features,
+        role_mappings,
+        retention,
+    };
+    let view = tenants::create(&app.store, &admin, &tenant_id, about, now()).await?;
     app.changed().await?;
     let location = [(LOCATION, format!("/api/v1/admin/tenants/{}", view.tenant_id))];
     Ok((StatusCode::CREATED, location, Json(view)).into_response())
@@ -85,9 +103,11 @@ pub(super) async fn read(app: App, admin: Admin, Named(id): Named) -> Result<Jso
 
 pub(super) async fn patch(app: App, admin: Admin, Named(id): Named, body: Unread) -> Result<Json<TenantView>, Problem> {
     tenants::get(&app.store, &admin, &id).await.map_err(missing)?;
-    let Change { display_name, entra_tenant_ids, guests, state } = body.read().await?;
+    let Change { display_name, entra_tenant_ids, guests, state, rate_limits, features, role_mappings, retention } =
+        body.read().await?;
     let active = state.map(|state| state == StateName::Active);
-    let edit = TenantEdit { display_name, entra_tenant_ids, guests, active };
+    let edit =
+        TenantEdit { display_name, entra_tenant_ids, guests, active, rate_limits, features, role_mappings, retention };
     let view = tenants::edit(&app.store, &admin, &id, edit, now()).await.map_err(missing)?;
     app.changed().await?;
     Ok(Json(view))
@@ -119,6 +139,6 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn missing(error: AccessError) -> Problem {
+pub(super) fn missing(error: AccessError) -> Problem {
     named(error.into(), "tenant")
 }

@@ -3,10 +3,10 @@
 use time::OffsetDateTime;
 
 use super::App;
-use crate::access::Role;
+use crate::access::{Role, role_mappings};
 use crate::config::LetIn;
 use crate::grants::{Account, Home, LAPSED, Person, Refusal};
-use crate::idp;
+use crate::idp::{self, OwnRules};
 use crate::store::{StoreError, micros, now};
 
 impl App {
@@ -32,7 +32,36 @@ impl App {
         Ok(account)
     }
 
-    /// The same for somebody whom the provider has let sign in just now: if it took back its word before, that is over.
+    /// The role of `person` by the rules of the tenant whose the person is, or of the settings where it has none; none for who is not
+    /// let in. `access_denied` when no tenant names the directory.
+    pub async fn role_of(&self, person: &idp::Person) -> Result<Option<Role>, Refusal> {
+        if person.directory.is_none() {
+            return Ok(person.role);
+        }
+        let home = self.home_of(person).await?;
+        let rules = role_mappings::of(&self.store, &home.tenant).await?;
+        Ok(if rules.is_empty() { person.role } else { person.claimed.role_by(&rules) })
+    }
+
+    /// Takes over for whom groups matter by the rules of tenants.
+    pub(super) async fn follow_rules(&self) -> Result<(), StoreError> {
+        if self.providers.get(idp::ENTRA).is_none() {
+            return Ok(());
+        }
+        let mut own = OwnRules::default();
+        let settled = self.store.are_directories_settled().await?;
+        for (tenant, directories, rules) in role_mappings::of_all(&self.store).await? {
+            let groups = OwnRules::go_by_groups(&rules);
+            own.of.extend(directories.into_iter().map(|directory| (directory, groups)));
+            if !settled && tenant.is_default() {
+                own.others = Some(groups);
+            }
+        }
+        self.providers.follow(own);
+        Ok(())
+    }
+
+    /// The account of somebody whom the provider has let sign in just now: if it took back its word before, that is over.
     pub async fn account_at_sign_in(
         &self,
         person: &idp::Person,

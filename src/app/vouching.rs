@@ -147,10 +147,14 @@ impl App {
 
     /// What the provider says of a person is in force from now on; the refusal when it lets nobody in.
     async fn stands(&self, login: &Login, person: &Person, now: OffsetDateTime) -> Result<(), Refusal> {
-        let Some(role) = person.role else {
-            return Err(self.end_login(login, LoginState::Dead, "no_role", "no role is left", None, now).await?);
+        let known = match self.role_of(person).await {
+            Ok(Some(role)) => self.account_of(person, role, now).await,
+            Ok(None) => {
+                return Err(self.end_login(login, LoginState::Dead, "no_role", "no role is left", None, now).await?);
+            }
+            Err(refusal) => Err(refusal),
         };
-        match self.account_of(person, role, now).await {
+        match known {
             // Another role is in force before the next token goes out.
             Ok(_) => Ok(self.changed().await?),
             Err(refusal) if refusal.code == OauthCode::AccessDenied => {

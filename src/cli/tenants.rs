@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Verdict;
 use super::failure::{Failure, unknown};
@@ -39,6 +39,15 @@ enum Action {
         /// Refuse guests of these directories, who are at home in another
         #[arg(long)]
         no_guests: bool,
+        #[command(flatten)]
+        limits: LimitFlags,
+        #[command(flatten)]
+        features: FeatureFlags,
+        /// App role or group id of these directories, and the role that it gives; takes the place of the settings' rules; several times
+        #[arg(long = "role-mapping", value_name = "VALUE=ROLE", value_parser = mapping)]
+        mappings: Vec<Value>,
+        #[command(flatten)]
+        retention: RetentionFlags,
     },
     /// List the tenants
     #[command(after_help = "Examples:\n  mcp-gateway tenants list\n  mcp-gateway tenants list --json")]
@@ -75,6 +84,26 @@ enum Action {
         /// Let the people, keys, tokens and clients of a suspended tenant in again
         #[arg(long)]
         resume: bool,
+        #[command(flatten)]
+        features: FeatureFlags,
+        /// App role or group id of its directories, and the role that it gives; those given take the place of all before
+        #[arg(long = "role-mapping", value_name = "VALUE=ROLE", value_parser = mapping)]
+        mappings: Vec<Value>,
+        /// Take every role mapping away: the rules of the settings hold
+        #[arg(long, conflicts_with = "mappings")]
+        no_role_mappings: bool,
+        #[command(flatten)]
+        retention: RetentionFlags,
+    },
+    /// Show how much a tenant may call, as it is in force; with options change it
+    #[command(after_help = "Examples:\n  mcp-gateway tenants limits acme\n  \
+                      mcp-gateway tenants limits acme --weight 2 --base-rpm 6000\n  \
+                      mcp-gateway tenants limits acme --base-rpm none")]
+    Limits {
+        /// Which tenant
+        id: String,
+        #[command(flatten)]
+        limits: LimitFlags,
     },
     /// Suspend a tenant, so that nobody of it comes in; with --purge remove it for good
     #[command(
@@ -90,6 +119,97 @@ enum Action {
         #[arg(long, value_name = "TENANT", requires = "purge")]
         confirm: Option<String>,
     },
+}
+
+/// How much a tenant may call; the gateway checks the ranges.
+#[derive(Debug, Args)]
+struct LimitFlags {
+    /// Most requests a minute, 1 to 10000000, or `none` for no cap of its own
+    #[arg(long, value_name = "COUNT", value_parser = number_or_none)]
+    base_rpm: Option<Value>,
+    /// Weight when tenants share, 0.01 to 1000
+    #[arg(long, value_name = "WEIGHT", value_parser = number)]
+    weight: Option<Value>,
+    /// How many times its share it may call while others leave theirs, 1 to 10, or `none` for that of the settings
+    #[arg(long, value_name = "FACTOR", value_parser = number_or_none)]
+    burst: Option<Value>,
+    /// Most requests under way at once, 1 to 100000, or `none` for no cap of its own
+    #[arg(long, value_name = "COUNT", value_parser = number_or_none)]
+    max_concurrent: Option<Value>,
+}
+
+impl LimitFlags {
+    /// As the gateway reads it; empty when nothing is given.
+    fn body(self) -> Map<String, Value> {
+        given([
+            ("base_rpm", self.base_rpm),
+            ("fairness_weight", self.weight),
+            ("burst_factor", self.burst),
+            ("max_concurrent_requests", self.max_concurrent),
+        ])
+    }
+}
+
+/// What is done for a tenant beyond the rest.
+#[derive(Debug, Args)]
+struct FeatureFlags {
+    /// Measure each of its tools apart
+    #[arg(long, value_name = "BOOL")]
+    enhanced_monitoring: Option<bool>,
+    /// Let its requests that wait go before others of the same share
+    #[arg(long, value_name = "BOOL")]
+    priority_support: Option<bool>,
+}
+
+impl FeatureFlags {
+    fn body(self) -> Map<String, Value> {
+        given([
+            ("enhanced_monitoring", self.enhanced_monitoring.map(Value::from)),
+            ("priority_support", self.priority_support.map(Value::from)),
+        ])
+    }
+}
+
+/// For how long what is recorded of a tenant is kept; the gateway checks the ranges.
+#[derive(Debug, Args)]
+struct RetentionFlags {
+    /// Days for which its audit trail is kept, 30 to 3650
+    #[arg(long, value_name = "DAYS", value_parser = number)]
+    audit_days: Option<Value>,
+    /// Days for which its analytics are kept, 1 to 1096
+    #[arg(long, value_name = "DAYS", value_parser = number)]
+    analytics_days: Option<Value>,
+}
+
+impl RetentionFlags {
+    fn body(self) -> Map<String, Value> {
+        given([("audit_days", self.audit_days), ("analytics_days", self.analytics_days)])
+    }
+}
+
+fn given<const N: usize>(fields: [(&str, Option<Value>); N]) -> Map<String, Value> {
+    fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+/// Says in `body` what is given.
+fn say(body: &mut Value, name: &str, given: Map<String, Value>) {
+    if !given.is_empty() {
+        body[name] = given.into();
+    }
+}
+
+fn number(text: &str) -> Result<Value, &'static str> {
+    text.trim().parse::<serde_json::Number>().map(Value::from).map_err(|_| "give a number")
+}
+
+fn number_or_none(text: &str) -> Result<Value, &'static str> {
+    if text.trim() == "none" { Ok(Value::Null) } else { number(text).map_err(|_| "give a number, or `none`") }
+}
+
+fn mapping(text: &str) -> Result<Value, &'static str> {
+    let parts = text.rsplit_once('=').filter(|(value, role)| !value.is_empty() && !role.is_empty());
+    let (value, role) = parts.ok_or("give an app role or group id and what it gives, such as Mcp.Ops=server_owner")?;
+    Ok(json!({ "value": value, "role": role }))
 }
 
 fn directory(text: &str) -> Result<String, &'static str> {
@@ -123,10 +243,16 @@ const WHAT: (&str, &str) = ("tenant", "tenants list");
 /// Carries out `tenants …`.
 pub async fn run(tenants: Tenants, gateway: &Gateway, screen: Screen) -> anyhow::Result<Verdict> {
     match tenants.action {
-        Action::Add { id, name, directories, no_guests } => {
+        Action::Add { id, name, directories, no_guests, limits, features, mappings, retention } => {
             let mut body = json!({ "tenant_id": id, "entra_tenant_ids": directories, "guests": !no_guests });
             if let Some(name) = name {
                 body["display_name"] = name.into();
+            }
+            say(&mut body, "rate_limits", limits.body());
+            say(&mut body, "features", features.body());
+            say(&mut body, "retention", retention.body());
+            if !mappings.is_empty() {
+                body["role_mappings"] = mappings.into();
             }
             let view = gateway.post(&PATH, &body).await?;
             screen.show(&view, || format!("added {}\n{}", clean(&id), lines(&view)))?;
@@ -138,11 +264,23 @@ pub async fn run(tenants: Tenants, gateway: &Gateway, screen: Screen) -> anyhow:
             not_named(&items);
         }
         Action::Show { id } => {
-            let view = call(gateway, Method::GET, &id, None).await?;
+            let view = call(gateway, Method::GET, PATH[1], &id, None).await?;
             screen.show(&view, || lines(&view))?;
             not_named(&[view]);
         }
-        Action::Edit { id, name, directories, no_directories, guests, no_guests, resume } => {
+        Action::Edit {
+            id,
+            name,
+            directories,
+            no_directories,
+            guests,
+            no_guests,
+            resume,
+            features,
+            mappings,
+            no_role_mappings,
+            retention,
+        } => {
             let mut body = json!({});
             if let Some(name) = name {
                 body["display_name"] = name.into();
@@ -156,14 +294,26 @@ pub async fn run(tenants: Tenants, gateway: &Gateway, screen: Screen) -> anyhow:
             if resume {
                 body["state"] = "active".into();
             }
+            say(&mut body, "features", features.body());
+            say(&mut body, "retention", retention.body());
+            if no_role_mappings || !mappings.is_empty() {
+                body["role_mappings"] = mappings.into();
+            }
             if body == json!({}) {
-                let text = "nothing is to change: give --name, --directory, --no-directories, --guests, --no-guests or \
-                            --resume";
+                let text = "nothing is to change: give one of the options that `mcp-gateway tenants edit --help` shows";
                 return Err(Failure::usage(text).into());
             }
-            let view = call(gateway, Method::PATCH, &id, Some(&body)).await?;
+            let view = call(gateway, Method::PATCH, PATH[1], &id, Some(&body)).await?;
             screen.show(&view, || format!("changed {}\n{}", clean(&id), lines(&view)))?;
             follows(&view);
+        }
+        Action::Limits { id, limits } => {
+            let body = Value::from(limits.body());
+            let (method, body) = if body == json!({}) { (Method::GET, None) } else { (Method::POST, Some(&body)) };
+            let view = call(gateway, method, "tenant-limits", &id, body).await?;
+            screen.show(&view, || {
+                format!("{}in force from: {}\n", limit_lines(&view["limits"]), text_at(&view, "/in_force_from"))
+            })?;
         }
         Action::Remove { id, purge, confirm } => remove(gateway, &id, purge, confirm, screen).await?,
     }
@@ -198,9 +348,9 @@ async fn remove(
     Ok(())
 }
 
-async fn call(gateway: &Gateway, method: Method, id: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+async fn call(gateway: &Gateway, method: Method, list: &str, id: &str, body: Option<&Value>) -> anyhow::Result<Value> {
     let body = body.map(serde_json::to_vec).transpose()?;
-    let answer = gateway.api(method, &[PATH[0], PATH[1], id], body, None).await;
+    let answer = gateway.api(method, &[PATH[0], list, id], body, None).await;
     Ok(answer.map_err(|error| unknown(error, WHAT, id))?.value)
 }
 
@@ -235,10 +385,41 @@ fn lines(tenant: &Value) -> String {
         some => some,
     };
     let guests = if tenant["guests"] == false { "refused" } else { "let in" };
+    let yes = |name: &str| if tenant["features"][name] == true { "yes" } else { "no" };
     format!(
-        "name: {}\nstate: {}\ndirectories: {directories}\nguests: {guests}\ncreated: {}\n",
+        "name: {}\nstate: {}\ndirectories: {directories}\nguests: {guests}\nroles: {}\n{}enhanced monitoring: {}\npriority support: {}\n\
+         audit trail kept: {} days\nanalytics kept: {} days\ncreated: {}\n",
         text_at(tenant, "/display_name"),
         text_at(tenant, "/state"),
+        role_line(tenant),
+        limit_lines(&tenant["rate_limits"]),
+        yes("enhanced_monitoring"),
+        yes("priority_support"),
+        tenant["retention"]["audit_days"],
+        tenant["retention"]["analytics_days"],
         text_at(tenant, "/created_at")
+    )
+}
+
+fn role_line(tenant: &Value) -> String {
+    let mappings = tenant["role_mappings"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let shown = |mapping: &Value| format!("{}={}", text_at(mapping, "/value"), text_at(mapping, "/role"));
+    match mappings.iter().map(shown).collect::<Vec<_>>() {
+        none if none.is_empty() => "by the rules of the settings".to_owned(),
+        some => some.join(", "),
+    }
+}
+
+fn limit_lines(limits: &Value) -> String {
+    let or = |name: &str, absent: &str| match &limits[name] {
+        Value::Null => absent.to_owned(),
+        number => number.to_string(),
+    };
+    format!(
+        "requests a minute: {}\nweight: {}\nburst factor: {}\nrequests at once: {}\n",
+        or("base_rpm", "no cap of its own"),
+        limits["fairness_weight"],
+        or("burst_factor", "that of the settings"),
+        or("max_concurrent_requests", "no cap of its own")
     )
 }

@@ -16,8 +16,8 @@ pub use clients::{BROWSER_SCHEMES, Clients, PrivateHost, Registration, is_scheme
 pub use effective::{Effective, Origin, effective};
 pub use environment::{DotEnv, Unknown, check_names};
 pub use identity::{AllowedTenant, Azure, AzureTenant, LetIn, Oidc};
-pub use parse::{is_guarded, is_loopback, life};
-pub use sections::{Access, Data, Limits, Listen, Log, LogFormat, Metrics, Pools};
+pub use parse::{BURST_FACTORS, is_guarded, is_loopback, life};
+pub use sections::{Access, Data, Limits, Listen, Log, LogFormat, Metrics, Pools, RateLimits};
 pub use sign_in::SignIn;
 
 use std::ffi::OsString;
@@ -49,6 +49,9 @@ pub struct Settings {
     /// What bounds it.
     #[command(flatten)]
     pub limits: Limits,
+    /// How much tenants and people may call.
+    #[command(flatten)]
+    pub rate_limits: RateLimits,
     /// Connections to databases and upstreams, and threads.
     #[command(flatten)]
     pub pools: Pools,
@@ -200,6 +203,10 @@ mod tests {
     fn a_bad_value_names_the_flag() {
         let error = settings(&["--request-body-limit", "many"]).unwrap_err().to_string();
         assert!(error.contains("--request-body-limit") && error.contains("4MiB"), "{error}");
+        for wrong in ["0.9", "10.5", "NaN", "inf", "x"] {
+            let error = settings(&["--tenant-burst-factor", wrong]).unwrap_err().to_string();
+            assert!(error.contains("--tenant-burst-factor") && error.contains("1 to 10"), "{error}");
+        }
         let error = settings(&["--shutdown-grace", "soon"]).unwrap_err().to_string();
         assert!(error.contains("--shutdown-grace") && error.contains("30s"), "{error}");
     }

@@ -1,6 +1,7 @@
 //! How values are written: times, sizes, addresses. Each parser says in its error what would have been right.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::{BROWSER_SCHEMES, PrivateHost, is_scheme};
@@ -50,6 +51,15 @@ pub fn life(text: &str) -> Result<Duration, String> {
 pub(super) fn token_life(text: &str) -> Result<Duration, String> {
     let value = life(text)?;
     if (60..=86_400).contains(&value.as_secs()) { Ok(value) } else { Err("1 minute to 1 day".into()) }
+}
+
+/// How many times its share a tenant may call, at least and at most.
+pub const BURST_FACTORS: RangeInclusive<f64> = 1.0..=10.0;
+
+/// One of [`BURST_FACTORS`].
+pub(super) fn burst_factor(text: &str) -> Result<f64, String> {
+    let factor = text.trim().parse().ok().filter(|factor| BURST_FACTORS.contains(factor));
+    factor.ok_or_else(|| "give a number from 1 to 10, such as 1.5".to_owned())
 }
 
 /// A text for people: 1 to 2,000 characters, none of them a control character but line breaks.

@@ -164,6 +164,36 @@ impl Limits {
     }
 }
 
+/// How much tenants and people may call.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Rate limits")]
+pub struct RateLimits {
+    /// Share the capacity among tenants that call, by their weights; off: each has a bucket of its own
+    #[arg(id = "tenant_fairness", long = "tenant-fairness", env = "MREG_FASTMCP_ENABLE_TENANT_FAIRNESS_ALGORITHM", default_value = "true", value_name = "BOOL", action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
+    pub fairness: bool,
+    /// Seconds over which the shares of tenants are told
+    #[arg(id = "tenant_fairness_window", long = "tenant-fairness-window", env = "MREG_FASTMCP_TENANT_FAIRNESS_WINDOW_SECONDS", default_value_t = 300, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(30..=3600))]
+    pub fairness_window_seconds: u32,
+    /// How many times its share a tenant may call while others leave theirs, 1 to 10, unless the tenant has a factor of its own
+    #[arg(id = "tenant_burst_factor", long = "tenant-burst-factor", env = "MREG_FASTMCP_TENANT_BURST_ALLOWANCE_FACTOR", default_value_t = 1.5, value_name = "FACTOR", value_parser = parse::burst_factor)]
+    pub burst_factor: f64,
+    /// Requests a minute that all tenants share
+    #[arg(id = "rate_limit_global_rpm", long = "rate-limit-global-rpm", env = "MREG_RATE_LIMIT_GLOBAL_RPM", default_value_t = 10_000, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub global_rpm: u32,
+    /// Requests a minute of one administrator, of the gateway or of a tenant
+    #[arg(id = "rate_limit_admin_rpm", long = "rate-limit-admin-rpm", env = "MREG_RATE_LIMIT_ADMIN_RPM", default_value_t = 1000, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub admin_rpm: u32,
+    /// Requests a minute of one owner of servers
+    #[arg(id = "rate_limit_server_owner_rpm", long = "rate-limit-server-owner-rpm", env = "MREG_RATE_LIMIT_SERVER_OWNER_RPM", default_value_t = 500, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub server_owner_rpm: u32,
+    /// Requests a minute of one user
+    #[arg(id = "rate_limit_user_rpm", long = "rate-limit-user-rpm", env = "MREG_RATE_LIMIT_USER_RPM", default_value_t = 100, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub user_rpm: u32,
+    /// Requests a minute of one address that shows no credential
+    #[arg(id = "rate_limit_anonymous_rpm", long = "rate-limit-anonymous-rpm", env = "MREG_RATE_LIMIT_ANONYMOUS_RPM", default_value_t = 20, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub anonymous_rpm: u32,
+}
+
 /// Connections to databases and upstreams, and threads.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Pools")]

@@ -1,15 +1,16 @@
 //! The rules of Microsoft Entra ID: which issuer goes with which directory, who is let in, what is read from ID tokens and
 //! from access tokens of both versions. It decides about tokens; asking and fetching is the business of [`super::provider`].
 
+use arc_swap::ArcSwap;
 use jsonwebtoken::Algorithm;
 use url::Url;
 use uuid::Uuid;
 
-use super::Person;
 use super::classify::shown;
 use super::error::IdpError;
 use super::jwt::{Claims, Unverified};
 use super::roles::RoleMap;
+use super::{Claimed, OwnRules, Person};
 use crate::access::Role;
 use crate::config::{AllowedTenant, Azure, AzureTenant};
 use crate::crypto::jwk::PublicKey;
@@ -39,6 +40,8 @@ pub(super) struct Entra {
     audiences: Vec<String>,
     scope: String,
     roles: RoleMap,
+    /// Where tenants have rules of their own.
+    pub(super) own_rules: ArcSwap<OwnRules>,
     pub(super) graph: Url,
 }
 
@@ -47,7 +50,6 @@ pub(super) struct Known {
     pub(super) person: Person,
     /// Groups could raise the role, and the token leaves them to be asked for.
     pub(super) groups_missing: bool,
-    names: Vec<String>,
 }
 
 impl Entra {
@@ -65,6 +67,7 @@ impl Entra {
             client,
             scope: settings.scope.clone(),
             roles: RoleMap::new(roles.map(Vec::as_slice), true, true),
+            own_rules: ArcSwap::default(),
             graph: settings.graph_url.clone(),
         }
     }
@@ -226,7 +229,8 @@ impl Entra {
         })?;
         let names: Vec<String> = claims.texts("roles").into_iter().map(str::to_owned).collect();
         let groups: Vec<Uuid> = claims.texts("groups").iter().filter_map(|id| Uuid::try_parse(id).ok()).collect();
-        let role = self.role(&names, &groups);
+        let claimed = Claimed { names, groups, everybody: self.roles.everybody() };
+        let role = self.role(&claimed);
         let left_out = claims.value("_claim_names").is_some_and(|names| names.get("groups").is_some())
             || claims.value("hasgroups").is_some();
         let username = if app_only { claims.text("azp").or(claims.text("appid")) } else { None }
@@ -240,21 +244,28 @@ impl Entra {
             username: username.map_or_else(|| subject.to_string(), str::to_owned),
             display_name: claims.text("name").map(str::to_owned),
             role,
+            claimed,
             guest: is_guest(claims, directory),
             app_only,
             authenticated_at: claims.time("auth_time"),
         };
-        Ok(Known { groups_missing: left_out && self.roles.groups_could_raise(role), person, names })
+        Ok(Known { groups_missing: left_out && self.go_by_groups(directory, role), person })
     }
 
-    fn role(&self, names: &[String], groups: &[Uuid]) -> Option<Role> {
-        self.roles.role(&names.iter().map(String::as_str).collect::<Vec<_>>(), groups)
+    /// Whether a group could matter to who has `role` without it.
+    fn go_by_groups(&self, directory: Uuid, role: Option<Role>) -> bool {
+        let own = self.own_rules.load();
+        own.of.get(&directory).copied().or(own.others).unwrap_or_else(|| self.roles.groups_could_raise(role))
+    }
+
+    fn role(&self, claimed: &Claimed) -> Option<Role> {
+        self.roles.role(&claimed.names.iter().map(String::as_str).collect::<Vec<_>>(), &claimed.groups)
     }
 
     /// The person, with the groups that were asked for.
-    pub(super) fn with_groups(&self, known: Known, groups: &[Uuid]) -> Person {
-        let role = self.role(&known.names, groups);
-        Person { role, ..known.person }
+    pub(super) fn with_groups(&self, known: Known, groups: Vec<Uuid>) -> Person {
+        let claimed = Claimed { groups, ..known.person.claimed };
+        Person { role: self.role(&claimed), claimed, ..known.person }
     }
 }
 

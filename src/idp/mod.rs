@@ -24,6 +24,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use ahash::AHashMap;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use url::Url;
@@ -32,13 +33,14 @@ use uuid::Uuid;
 pub use error::{Class, IdpError};
 pub use provider::Provider;
 
-use crate::access::Role;
+use crate::access::{Role, RoleMapping};
 use crate::config::{Azure, Oidc};
 use crate::net::Outbound;
 use crate::secret::Secret;
 use credential::Credential;
 use http::Http;
 use provider::Rules;
+use roles::{RoleMap, is_group};
 
 /// Name of the provider that is Microsoft Entra ID.
 pub const ENTRA: &str = "entra";
@@ -100,6 +102,13 @@ impl Providers {
         self.0.iter().find(|provider| provider.inner().name == name)
     }
 
+    /// Takes over which tenants have rules of their own.
+    pub fn follow(&self, rules: OwnRules) {
+        if let Some(provider) = self.get(ENTRA) {
+            provider.follow(rules);
+        }
+    }
+
     /// Whether people of this issuer sign in here: then a provider says which role they have.
     pub fn sign_in(&self, issuer: &str) -> bool {
         self.0.iter().any(|provider| provider.inner().is_of(issuer))
@@ -153,14 +162,53 @@ pub struct Person {
     pub username: String,
     /// The person's name.
     pub display_name: Option<String>,
-    /// The role; none is given to who is not let in.
+    /// The role by the rules of the settings; none is given to who is not let in.
     pub role: Option<Role>,
+    /// What Entra said that rules go by.
+    pub claimed: Claimed,
     /// Whether the person is a guest of the directory, at home in another.
     pub guest: bool,
     /// Whether it is an application on its own and no person.
     pub app_only: bool,
     /// When the person last proved who it is, if the provider says so (`auth_time`).
     pub authenticated_at: Option<OffsetDateTime>,
+}
+
+/// What Entra says of somebody that roles are given by.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claimed {
+    names: Vec<String>,
+    groups: Vec<Uuid>,
+    /// Whether the settings let everybody in.
+    everybody: bool,
+}
+
+impl Claimed {
+    /// The role by the rules of a tenant, which take the place of the settings' but for whether everybody is a user. That, rules
+    /// for users decide where there are any.
+    pub fn role_by(&self, rules: &[RoleMapping]) -> Option<Role> {
+        let values =
+            |role| rules.iter().filter(|rule| rule.role == role).map(|rule| rule.value.clone()).collect::<Vec<_>>();
+        let of = [Role::Admin, Role::TenantAdmin, Role::ServerOwner, Role::User].map(values);
+        let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        RoleMap::new(of.each_ref().map(Vec::as_slice), true, self.everybody).role(&names, &self.groups)
+    }
+}
+
+/// For people of which directories groups are asked for that a token leaves out, where tenants have rules of their own.
+#[derive(Debug, Default)]
+pub struct OwnRules {
+    /// Whether a group gives a role, by directory whose tenant has rules.
+    pub of: AHashMap<Uuid, bool>,
+    /// The same for those of whom no tenant is known; none where the settings say so.
+    pub others: Option<bool>,
+}
+
+impl OwnRules {
+    /// Whether some of the rules goes by groups.
+    pub fn go_by_groups(rules: &[RoleMapping]) -> bool {
+        rules.iter().any(|rule| is_group(&rule.value))
+    }
 }
 
 /// Somebody who signed in.

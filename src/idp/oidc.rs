@@ -4,11 +4,11 @@
 use jsonwebtoken::Algorithm;
 use serde_json::Value;
 
-use super::Person;
 use super::classify::shown;
 use super::error::IdpError;
 use super::jwt::{Claims, texts};
 use super::roles::RoleMap;
+use super::{Claimed, Person};
 use crate::config::Oidc as Settings;
 
 /// What is taken; never `none`, and never a secret that both ends know.
@@ -58,6 +58,7 @@ impl Oidc {
             username: username.to_owned(),
             display_name: claims.text("name").map(str::to_owned),
             role: self.roles.role(&self.names(claims), &[]),
+            claimed: Claimed::default(),
             guest: false,
             app_only: false,
             authenticated_at: claims.time("auth_time"),

@@ -23,7 +23,7 @@ use super::jwt::{Claims, Expected, Unverified};
 use super::kept::Aged;
 use super::keys::KeyStore;
 use super::oidc::{self, Oidc};
-use super::{Hints, Leg, Person, ProviderTokens, Rechecked, SignedIn};
+use super::{Hints, Leg, OwnRules, Person, ProviderTokens, Rechecked, SignedIn};
 use crate::crypto::jwk::PublicKey;
 use crate::secret::Secret;
 
@@ -166,6 +166,12 @@ impl Provider {
             ));
         }
         Ok(known.person)
+    }
+
+    pub(super) fn follow(&self, rules: OwnRules) {
+        if let Rules::Entra(entra) = &self.0.rules {
+            entra.own_rules.store(Arc::new(rules));
+        }
     }
 
     /// Looks at the provider's keys again; to be called about once an hour.
@@ -325,7 +331,7 @@ impl Inner {
         let access =
             given.access_token.ok_or_else(|| IdpError::temporary("Entra gave no token for Microsoft Graph"))?;
         let groups = graph::groups(&self.http, &entra.graph, &access, now).await?;
-        Ok(entra.with_groups(known, &groups))
+        Ok(entra.with_groups(known, groups))
     }
 }
 

@@ -32,12 +32,16 @@ impl RoleMap {
             (Role::User, user),
         ] {
             let values = values.iter().map(|value| value.trim()).filter(|value| !value.is_empty() && *value != "*");
-            let (ids, names): (Vec<_>, Vec<_>) =
-                values.partition(|value| groups && value.len() == 36 && Uuid::try_parse(value).is_ok());
+            let (ids, names): (Vec<_>, Vec<_>) = values.partition(|value| groups && is_group(value));
             map.names.push((role, names.into_iter().map(str::to_owned).collect()));
             map.groups.push((role, ids.into_iter().filter_map(|id| Uuid::try_parse(id).ok()).collect()));
         }
         map
+    }
+
+    /// Whether who is named by nothing is a user.
+    pub(super) fn everybody(&self) -> bool {
+        self.everybody
     }
 
     /// The role of somebody with these names and groups.
@@ -52,6 +56,11 @@ impl RoleMap {
     pub(super) fn groups_could_raise(&self, role: Option<Role>) -> bool {
         self.groups.iter().any(|(named, ids)| !ids.is_empty() && Some(*named) > role)
     }
+}
+
+/// Whether a value is the id of a group, and no name.
+pub(super) fn is_group(value: &str) -> bool {
+    value.len() == 36 && Uuid::try_parse(value).is_ok()
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ use super::board::Key;
 use super::bucket::{Nanos, Price, SECOND};
 use super::buckets::{BucketKey, Buckets};
 use super::fair::{Fair, Rules, Short};
-use super::share::{Permit, Room, Share};
+pub use super::share::Permit;
+use super::share::{Room, Share};
 use super::terms::Terms;
 use crate::id::TenantId;
 

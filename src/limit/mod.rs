@@ -1,4 +1,5 @@
-//! How much each may call.
+//! ENGINE: how much each may call. [`limits`] asks them in order; [`fair`] is the heart, of which [`pace`], [`share`], [`water`] and
+//! [`bucket`] are the parts. What a tenant is granted is data, kept with the tenant and read into [`Terms`].
 
 pub mod board;
 pub mod bucket;
@@ -11,3 +12,6 @@ mod pace;
 pub mod share;
 pub mod terms;
 pub mod water;
+
+pub use limits::{Limit, Limits, Permit, Refused, Who};
+pub use terms::Terms;

@@ -178,8 +178,9 @@ async fn known(
 ) -> Result<Account, Failure> {
     let app = &visitor.app;
     let person = &signed_in.person;
-    let role = match person.role {
-        Some(role) if !person.app_only => role,
+    let role = match app.role_of(person).await {
+        Ok(Some(role)) if !person.app_only => role,
+        Err(refusal) => return Err(no_account(visitor, under, trail, person, &refusal).await),
         _ => {
             let detail = format!("{} has no role here, and nobody is let in without one", person.username);
             let tenant = is_by(visitor, trail, person).await;

@@ -87,8 +87,13 @@ impl Store {
         if let Some((tenant, assumed)) = held {
             return Ok(Whose::Of { tenant, assumed });
         }
+        Ok(if self.are_directories_settled().await? { Whose::Nobodys } else { Whose::Unsettled })
+    }
+
+    /// Whether any was ever named by any tenant.
+    pub async fn are_directories_settled(&self) -> Result<bool, StoreError> {
         let any: i64 = on!(read self, db => sqlx::query_scalar(SETTLED).fetch_one(db).await?);
-        Ok(if any > 0 { Whose::Nobodys } else { Whose::Unsettled })
+        Ok(any > 0)
     }
 
     /// The directories of a tenant, in their order.

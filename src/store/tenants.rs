@@ -1,5 +1,7 @@
 //! Tenants: every other row belongs to one. Which directories of Entra are whose stands beside, in [`super::directories`].
 
+use serde_json::Value;
+use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -9,7 +11,7 @@ use super::{Store, StoreError, at, micros, now};
 use crate::id::TenantId;
 
 /// A tenant.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Tenant {
     /// Its id, a slug.
     pub id: TenantId,
@@ -21,6 +23,16 @@ pub struct Tenant {
     pub guests: bool,
     /// The directories of Entra whose people are its own, in their order.
     pub directories: Vec<Directory>,
+    /// What it is granted.
+    pub terms: TermsRow,
+    /// Since when.
+    pub terms_since: OffsetDateTime,
+    /// Which app roles and groups give which role, as `access` wrote it.
+    pub role_mappings: Option<Value>,
+    /// For how many days the audit trail is kept.
+    pub audit_days: i64,
+    /// For how many days analytics are kept.
+    pub analytics_days: i64,
     /// When it was made.
     pub created_at: OffsetDateTime,
     /// When it was last changed.
@@ -38,6 +50,78 @@ pub struct TenantChange<'a> {
     pub guests: Option<bool>,
     /// All its directories from now on.
     pub directories: Option<&'a [Uuid]>,
+    /// What it is granted from now on.
+    pub terms: TermsChange,
+    /// Which app roles and groups give which role from now on, an array; if it is empty, the settings say so.
+    pub role_mappings: Option<&'a Value>,
+    /// For how long what is recorded of it is kept.
+    pub retention: RetentionChange,
+}
+
+/// For how many days what is recorded of a tenant is kept; what is none stays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RetentionChange {
+    /// The audit trail.
+    pub audit_days: Option<i64>,
+    /// Analytics.
+    pub analytics_days: Option<i64>,
+}
+
+row! {
+    /// What a tenant is granted, the columns of that in `tenants`; `limit` says what they mean.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    pub struct TermsRow {
+        /// Most requests a minute.
+        pub base_rpm: Option<i64>,
+        /// Its weight when tenants share.
+        pub fairness_weight: f64,
+        /// How many times its share it may borrow.
+        pub burst_factor: Option<f64>,
+        /// Most requests under way at once.
+        pub max_concurrent_requests: Option<i64>,
+        /// Whether its requests that wait go before others.
+        pub priority_support: bool,
+        /// Whether each of its tools is measured apart.
+        pub enhanced_monitoring: bool,
+    }
+}
+
+impl Default for TermsRow {
+    fn default() -> Self {
+        Self {
+            base_rpm: None,
+            fairness_weight: 1.0,
+            burst_factor: None,
+            max_concurrent_requests: None,
+            priority_support: false,
+            enhanced_monitoring: false,
+        }
+    }
+}
+
+/// What of the columns of [`TermsRow`] changes; what is none stays.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[expect(missing_docs, reason = "as in `TermsRow`")]
+pub struct TermsChange {
+    pub base_rpm: Option<Option<i64>>,
+    pub fairness_weight: Option<f64>,
+    pub burst_factor: Option<Option<f64>>,
+    pub max_concurrent_requests: Option<Option<i64>>,
+    pub priority_support: Option<bool>,
+    pub enhanced_monitoring: Option<bool>,
+}
+
+impl TermsChange {
+    /// Makes it.
+    pub fn onto(&self, row: &mut TermsRow) {
+        let Self { base_rpm, fairness_weight, burst_factor, max_concurrent_requests, .. } = *self;
+        row.base_rpm = base_rpm.unwrap_or(row.base_rpm);
+        row.fairness_weight = fairness_weight.unwrap_or(row.fairness_weight);
+        row.burst_factor = burst_factor.unwrap_or(row.burst_factor);
+        row.max_concurrent_requests = max_concurrent_requests.unwrap_or(row.max_concurrent_requests);
+        row.priority_support = self.priority_support.unwrap_or(row.priority_support);
+        row.enhanced_monitoring = self.enhanced_monitoring.unwrap_or(row.enhanced_monitoring);
+    }
 }
 
 row! {
@@ -53,25 +137,97 @@ row! {
     }
 }
 
-type Row = (String, String, String, bool, i64, i64);
+row! {
+    /// A row of `tenants`.
+    #[expect(missing_docs, reason = "as in `Tenant`")]
+    pub struct Row {
+        rows {
+            pub terms: TermsRow,
+        }
+        pub id: String,
+        pub display_name: String,
+        pub state: String,
+        pub guests: bool,
+        pub terms_changed_at: Option<i64>,
+        pub role_mappings: Option<Json<Value>>,
+        pub audit_days: i64,
+        pub analytics_days: i64,
+        pub created_at: i64,
+        pub updated_at: i64,
+    }
+}
 
-fn read((id, display_name, state, guests, created_at, updated_at): Row) -> Result<Tenant, StoreError> {
+fn read(row: Row) -> Result<Tenant, StoreError> {
     Ok(Tenant {
-        id: tenant_of(&id)?,
-        display_name,
-        active: state == "active",
-        guests,
+        id: tenant_of(&row.id)?,
+        display_name: row.display_name,
+        active: row.state == "active",
+        guests: row.guests,
         directories: Vec::new(),
-        created_at: at(created_at),
-        updated_at: at(updated_at),
+        terms: row.terms,
+        terms_since: at(row.terms_changed_at.unwrap_or(row.created_at)),
+        role_mappings: row.role_mappings.map(|Json(value)| value),
+        audit_days: row.audit_days,
+        analytics_days: row.analytics_days,
+        created_at: at(row.created_at),
+        updated_at: at(row.updated_at),
     })
+}
+
+/// What is read of a tenant, with what follows. Named, so that a replica of an older version goes on reading when a column is added.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, display_name, state, guests, terms_changed_at, created_at, updated_at, base_rpm, fairness_weight, burst_factor,
+            max_concurrent_requests, priority_support, enhanced_monitoring, role_mappings, audit_days, analytics_days FROM tenants ",
+            $rest
+        )
+    };
+}
+
+/// Makes of `$change` what is said of the columns that have a usual value, in the transaction `$tx`. `Missing` when there is no such
+/// tenant.
+macro_rules! change_rest {
+    ($tx:ident, $tenant:expr, $change:expr, $now:expr) => {{
+        if let Some(mappings) = $change.role_mappings {
+            let text = "UPDATE tenants SET role_mappings = $1 WHERE id = $2";
+            let mappings = Some(Json(mappings)).filter(|all| all.as_array().is_some_and(|all| !all.is_empty()));
+            sqlx::query(text).bind(mappings).bind($tenant.as_str()).execute(&mut *$tx).await?;
+        }
+        if $change.retention != RetentionChange::default() {
+            let RetentionChange { audit_days, analytics_days } = $change.retention;
+            let text = "UPDATE tenants SET audit_days = COALESCE($1, audit_days), analytics_days = COALESCE($2, analytics_days)
+                WHERE id = $3";
+            let kept = sqlx::query(text).bind(audit_days).bind(analytics_days);
+            kept.bind($tenant.as_str()).execute(&mut *$tx).await?;
+        }
+        let text = select!("WHERE id = $1");
+        let before: TermsRow = sqlx::query_as(text).bind($tenant.as_str()).fetch_one(&mut *$tx).await?;
+        let mut terms = before;
+        $change.terms.onto(&mut terms);
+        if terms != before {
+            sqlx::query(
+                "UPDATE tenants SET base_rpm = $1, fairness_weight = $2, burst_factor = $3, max_concurrent_requests = $4,
+                priority_support = $5, enhanced_monitoring = $6, terms_changed_at = $7 WHERE id = $8",
+            )
+            .bind(terms.base_rpm)
+            .bind(terms.fairness_weight)
+            .bind(terms.burst_factor)
+            .bind(terms.max_concurrent_requests)
+            .bind(terms.priority_support)
+            .bind(terms.enhanced_monitoring)
+            .bind($now)
+            .bind($tenant.as_str())
+            .execute(&mut *$tx)
+            .await?;
+        }
+    }};
 }
 
 impl Store {
     /// Up to `limit` tenants by id, those after `after`.
     pub async fn tenants(&self, after: &str, limit: i64) -> Result<Vec<Tenant>, StoreError> {
-        let text = "SELECT id, display_name, state, guests, created_at, updated_at FROM tenants
-            WHERE id > $1 ORDER BY id LIMIT $2";
+        let text = select!("WHERE id > $1 ORDER BY id LIMIT $2");
         let rows: Vec<Row> = on!(read self, db => sqlx::query_as(text).bind(after).bind(limit).fetch_all(db).await?);
         let mut tenants = rows.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
         if let Some(last) = tenants.last().map(|tenant| tenant.id.clone()) {
@@ -86,7 +242,7 @@ impl Store {
 
     /// The tenant of that id.
     pub async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
-        let text = "SELECT id, display_name, state, guests, created_at, updated_at FROM tenants WHERE id = $1";
+        let text = select!("WHERE id = $1");
         let row: Option<Row> = on!(read self, db => sqlx::query_as(text).bind(id.as_str()).fetch_optional(db).await?);
         let Some(mut tenant) = row.map(read).transpose()? else { return Ok(None) };
         tenant.directories = self.directories_of(id).await?;
@@ -106,28 +262,53 @@ impl Store {
         Ok(row.map(|(state, guests)| (state == "active", guests)))
     }
 
-    /// Makes a tenant without directories; `Taken` when there is one of that name.
+    /// What each tenant is granted and whether it is active, in no order.
+    pub async fn tenant_terms(&self) -> Result<Vec<(TenantId, bool, TermsRow)>, StoreError> {
+        let rows: Vec<Row> = on!(read self, db => sqlx::query_as(select!("")).fetch_all(db).await?);
+        rows.into_iter().map(|row| Ok((tenant_of(&row.id)?, row.state == "active", row.terms))).collect()
+    }
+
+    /// Which app roles and groups give which role in a tenant; none where the settings say so, or there is no such tenant.
+    pub async fn role_mappings(&self, id: &TenantId) -> Result<Option<Value>, StoreError> {
+        let text = "SELECT role_mappings FROM tenants WHERE id = $1 AND role_mappings IS NOT NULL";
+        let row: Option<Json<Value>> =
+            on!(read self, db => sqlx::query_scalar(text).bind(id.as_str()).fetch_optional(db).await?);
+        Ok(row.map(|Json(value)| value))
+    }
+
+    /// The same of every tenant that has some, with its directories.
+    pub async fn all_role_mappings(&self) -> Result<Vec<(TenantId, Value, Vec<Uuid>)>, StoreError> {
+        let text = select!("WHERE role_mappings IS NOT NULL");
+        let rows: Vec<Row> = on!(read self, db => sqlx::query_as(text).fetch_all(db).await?);
+        let mut all = Vec::with_capacity(rows.len());
+        for tenant in rows.into_iter().map(read) {
+            let tenant = tenant?;
+            let directories =
+                self.directories_of(&tenant.id).await?.into_iter().map(|directory| directory.id).collect();
+            all.extend(tenant.role_mappings.map(|mappings| (tenant.id, mappings, directories)));
+        }
+        Ok(all)
+    }
+
+    /// Makes a tenant of that name and nothing else; `Taken` when there is one.
     pub async fn add_tenant(&self, id: &str, display_name: &str) -> Result<TenantId, StoreError> {
         let tenant = TenantId::parse(id).map_err(|bad| StoreError::Corrupt(bad.to_string()))?;
-        self.insert_tenant(&tenant, display_name, true, &[], micros(now())).await?;
+        let about = TenantChange { display_name: Some(display_name), ..TenantChange::default() };
+        self.insert_tenant(&tenant, about, micros(now())).await?;
         Ok(tenant)
     }
 
-    /// Makes a tenant. `Taken` when there is one of that name, `DirectoryHeld` when a directory is another's.
-    pub async fn insert_tenant(
-        &self,
-        id: &TenantId,
-        display_name: &str,
-        guests: bool,
-        directories: &[Uuid],
-        now: i64,
-    ) -> Result<(), StoreError> {
+    /// Makes a tenant, active; what `about` does not say is as usual. `Taken` when there is one of that name, `DirectoryHeld` when a
+    /// directory is another's.
+    pub async fn insert_tenant(&self, id: &TenantId, about: TenantChange<'_>, now: i64) -> Result<(), StoreError> {
         let text = "INSERT INTO tenants (id, display_name, state, guests, created_at, updated_at)
             VALUES ($1, $2, 'active', $3, $4, $4)";
+        let (name, guests) = (about.display_name.unwrap_or(id.as_str()), about.guests.unwrap_or(true));
         on!(change self, tx => {
             let admins: i64 = sqlx::query_scalar(ACTIVE_ADMINS).fetch_one(&mut *tx).await?;
-            sqlx::query(text).bind(id.as_str()).bind(display_name).bind(guests).bind(now).execute(&mut *tx).await?;
-            name_directories!(tx, id, directories);
+            sqlx::query(text).bind(id.as_str()).bind(name).bind(guests).bind(now).execute(&mut *tx).await?;
+            name_directories!(tx, id, about.directories.unwrap_or_default());
+            change_rest!(tx, id, about, now);
             still_administered!(tx, admins);
         });
         Ok(())
@@ -155,6 +336,7 @@ impl Store {
             if let Some(directories) = change.directories {
                 name_directories!(tx, id, directories);
             }
+            change_rest!(tx, id, change, now);
             still_administered!(tx, admins);
         });
         Ok(())

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 
 use crate::access::{AuthError, Caller, Direct};
 use crate::app::App;
-use crate::grants::{Account, OauthCode};
+use crate::grants::{Account, OauthCode, Refusal};
 use crate::idp::{self, Class, ENTRA};
 
 /// How often a token is looked at while accounts change.
@@ -58,8 +58,7 @@ async fn verified(app: &App, token: &str, now: OffsetDateTime) -> Result<idp::Pe
 }
 
 async fn known(app: &App, token: &str, person: idp::Person, now: OffsetDateTime) -> Result<Shown, AuthError> {
-    let role = person.role.ok_or(AuthError::NotLetIn)?;
-    let account = app.account_of(&person, role, now).await.map_err(|refusal| {
+    let refused = |refusal: Refusal| {
         if refusal.code == OauthCode::AccessDenied {
             return match refusal.reason {
                 "disabled" => AuthError::Disabled,
@@ -69,7 +68,9 @@ async fn known(app: &App, token: &str, person: idp::Person, now: OffsetDateTime)
         }
         tracing::error!(reason = refusal.reason, detail = refusal.detail, "an account could not be looked up");
         AuthError::Unavailable
-    })?;
+    };
+    let role = app.role_of(&person).await.map_err(refused)?.ok_or(AuthError::NotLetIn)?;
+    let account = app.account_of(&person, role, now).await.map_err(refused)?;
     Ok(Shown { account, expires_at: end_of(token).ok_or(AuthError::Foreign)?, person })
 }
 

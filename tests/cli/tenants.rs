@@ -40,6 +40,37 @@ async fn a_tenant_comes_is_changed_suspended_and_goes() {
         assert!(told.contains(said), "{flag}: {told}");
     }
 
+    let granted =
+        gateway.run(&["tenants", "limits", "acme", "--weight", "2", "--base-rpm", "600", "--json"]).await.expect(0);
+    assert_eq!(granted.json()["limits"]["base_rpm"], 600);
+    gateway.run(&["tenants", "edit", "acme", "--priority-support", "true"]).await.expect(0);
+    let shown = gateway.run(&["tenants", "show", "acme"]).await.expect(0).out;
+    for part in ["requests a minute: 600", "weight: 2", "burst factor: that of the settings", "priority support: yes"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let rules = ["tenants", "edit", "acme", "--role-mapping", "Mcp.Ops=server_owner", "--role-mapping", "a=b=user"];
+    let told = gateway.run(&rules).await.expect(0).out;
+    assert!(told.contains("roles: Mcp.Ops=server_owner, a=b=user"), "{told}");
+    let told = gateway.run(&["tenants", "edit", "acme", "--no-role-mappings"]).await.expect(0).out;
+    assert!(told.contains("roles: by the rules of the settings"), "{told}");
+    gateway.run(&["tenants", "edit", "acme", "--role-mapping", "x=admin"]).await.expect(1);
+    gateway.run(&["tenants", "edit", "acme", "--role-mapping", "x"]).await.expect(2);
+    let told = gateway.run(&["tenants", "edit", "acme", "--audit-days", "90"]).await.expect(0).out;
+    assert!(told.contains("audit trail kept: 90 days") && told.contains("analytics kept: 395 days"), "{told}");
+    let open = gateway.run(&["tenants", "limits", "acme", "--base-rpm", "none"]).await.expect(0).out;
+    assert!(open.contains("requests a minute: no cap") && open.contains("burst factor: 1.5"), "{open}");
+    let wrong = gateway.run(&["tenants", "limits", "acme", "--weight", "0", "--burst", "99"]).await.expect(1).err;
+    assert!(wrong.contains("fairness_weight") && wrong.contains("1 to 10"), "{wrong}");
+    gateway.run(&["tenants", "limits", "acme", "--weight", "none"]).await.expect(2);
+    let made = gateway
+        .run(&["tenants", "add", "vip", "--burst", "3", "--enhanced-monitoring", "true", "--json"])
+        .await
+        .expect(0);
+    assert_eq!(
+        (&made.json()["rate_limits"]["burst_factor"], &made.json()["features"]["enhanced_monitoring"]),
+        (&json!(3.0), &json!(true))
+    );
+
     let asked = gateway.run(&["tenants", "remove", "acme", "--purge"]).await.expect(1).err;
     assert!(asked.contains("1 accounts") && asked.contains("--confirm acme"), "{asked}");
     gateway.run(&["tenants", "remove", "acme", "--purge", "--confirm", "acme"]).await.expect(0);

@@ -99,6 +99,8 @@ fn rows() -> Vec<Row> {
         ("GET /api/v1/admin/tenants/{id}", Value::Null, [401, 403, 403, 200]),
         ("PATCH /api/v1/admin/tenants/{id}", json!({"display_name": "x"}), [401, 403, 403, 200]),
         ("DELETE /api/v1/admin/tenants/{id}", Value::Null, [401, 403, 403, 204]),
+        ("GET /api/v1/admin/tenant-limits/{tenant_id}", Value::Null, [401, 403, 403, 200]),
+        ("POST /api/v1/admin/tenant-limits/{tenant_id}", json!({"base_rpm": 60}), [401, 403, 403, 200]),
         ("POST /api/v1/login", json!({"username": "x", "password": "y"}), [401; 4]),
         ("POST /api/v1/logout", Value::Null, [401, 204, 204, 204]),
         ("GET /api/v1/me", Value::Null, signed_in),
@@ -126,6 +128,7 @@ fn filled(path: &str) -> String {
     path.replace("{slug}", "files")
         .replace("{server}", "files")
         .replace("{id}", id)
+        .replace("{tenant_id}", "other")
         .replace("{hint}", "none")
         .replace("{name}", "corp")
         .replace("{*path}", "mcp")

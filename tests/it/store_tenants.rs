@@ -3,9 +3,10 @@
 use mcp_registry_gateway::access::Role;
 use mcp_registry_gateway::grants::Person;
 use mcp_registry_gateway::id::TenantId;
+use mcp_registry_gateway::limit::Terms;
 use mcp_registry_gateway::store::StoreError;
 use mcp_registry_gateway::store::directories::{Directory, Lowered};
-use mcp_registry_gateway::store::tenants::{Holdings, TenantChange};
+use mcp_registry_gateway::store::tenants::{Holdings, TenantChange, TermsChange};
 use mcp_registry_gateway::store::users::UserChange;
 use mcp_registry_gateway::store::{Store, micros, now};
 use uuid::Uuid;
@@ -65,7 +66,7 @@ on_both! {
         }
         assert_eq!(whose(FABRIKAM).await.as_ref(), Ok(&acme), "what was refused changed nothing");
         let new = TenantId::default_tenant();
-        assert!(matches!(store.insert_tenant(&new, "x", true, &[], 1).await, Err(StoreError::Taken)));
+        assert!(matches!(store.insert_tenant(&new, TenantChange::default(), 1).await, Err(StoreError::Taken)));
     }
 }
 
@@ -221,5 +222,26 @@ on_both! {
         assert!(matches!(store.purge_tenant(&acme).await, Err(StoreError::Missing)));
         assert!(store.user(&house.tenant, house.user).await.unwrap().is_some(), "and nothing of others");
         store.add_tenant("acme", "Another").await.unwrap();
+    }
+}
+
+on_both! {
+    async fn what_tenants_are_granted_is_read_at_once_and_kept(db) {
+        let house = House::open(db).await;
+        let acme = house.store.add_tenant("acme", "Acme").await.unwrap();
+        let change = TermsChange { fairness_weight: Some(0.1), base_rpm: Some(Some(60)), ..TermsChange::default() };
+        let set = async |terms| {
+            let change = TenantChange { terms, ..TenantChange::default() };
+            house.store.update_tenant(&acme, change, micros(now())).await.unwrap();
+        };
+        set(change).await;
+        set(TermsChange { priority_support: Some(true), ..TermsChange::default() }).await;
+        suspend(&house.store, &acme, false).await;
+        let open = Store::connect(&db.url, 2).await.unwrap();
+        let mut all = Terms::of_all(&open).await.unwrap();
+        all.sort_by(|one, other| one.0.cmp(&other.0));
+        let terms = Terms { weight: 0.1, base_rpm: Some(60), priority_support: true, ..Terms::default() };
+        assert_eq!(all, [(acme, false, terms), (house.tenant.clone(), true, Terms::default())]);
+        open.close().await;
     }
 }

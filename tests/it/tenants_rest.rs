@@ -65,8 +65,10 @@ on_both! {
             json!({"tenant_id": "A_B"}),
             json!({"tenant_id": "b", "display_name": " "}),
             json!({"tenant_id": "b", "entra_tenant_ids": ["x"]}),
-            json!({"tenant_id": "b", "rate_limits": {"base_rpm": 1}}),
-            json!({"tenant_id": "b", "features": {}}),
+            json!({"tenant_id": "b", "rate_limits": {"rpm": 1}}),
+            json!({"tenant_id": "b", "features": {"gold": true}}),
+            json!({"tenant_id": "b", "features": {"priority_support": "yes"}}),
+            json!({"tenant_id": "b", "rate_limits": 5}),
         ] {
             world.call("POST /admin/tenants", wrong).await.expect(422);
         }
@@ -98,6 +100,130 @@ on_both! {
         for call in ["DELETE /admin/tenants/default", "DELETE /admin/tenants/default?purge=true&confirm=default"] {
             world.call(call, Value::Null).await.expect(422);
         }
+    }
+}
+
+on_both! {
+    async fn what_a_tenant_is_granted_is_set_read_and_kept(db) {
+        let world = World::open(db).await;
+        let order = json!({"tenant_id": "acme", "rate_limits": {"base_rpm": 600, "fairness_weight": 2.5, "burst_factor": 3},
+            "features": {"priority_support": true}});
+        let made = world.call("POST /admin/tenants", order).await.expect(201).json();
+        let limits = json!({"base_rpm": 600, "fairness_weight": 2.5, "burst_factor": 3.0, "max_concurrent_requests": null});
+        assert_eq!(made["rate_limits"], limits);
+        assert_eq!(made["features"], json!({"enhanced_monitoring": false, "priority_support": true}));
+        let usual = world.call("GET /admin/tenants/default", Value::Null).await.expect(200).json();
+        assert_eq!(usual["rate_limits"], json!({"base_rpm": null, "fairness_weight": 1.0, "burst_factor": null,
+            "max_concurrent_requests": null}));
+
+        let change = json!({"rate_limits": {"base_rpm": null, "max_concurrent_requests": 9}, "features": {"enhanced_monitoring": true}});
+        let told = world.call("PATCH /admin/tenants/acme", change).await.expect(200).json();
+        assert_eq!(told["rate_limits"], json!({"base_rpm": null, "fairness_weight": 2.5, "burst_factor": 3.0,
+            "max_concurrent_requests": 9}), "what is not named stays");
+        assert_eq!(told["features"], json!({"enhanced_monitoring": true, "priority_support": true}));
+
+        let set = |body: Value| world.call("POST /admin/tenant-limits/acme", body);
+        let first = set(json!({"fairness_weight": 4, "burst_factor": null})).await.expect(200).json();
+        assert_eq!(first["tenant_id"], "acme");
+        assert_eq!(first["limits"], json!({"base_rpm": null, "fairness_weight": 4.0, "burst_factor": 1.5,
+            "max_concurrent_requests": 9}), "the factor in force is that of the settings");
+        assert!(first["in_force_from"].as_str() > made["created_at"].as_str(), "{first}");
+        let again = set(json!({"fairness_weight": 4})).await.expect(200).json();
+        assert_eq!(again, first, "what is said twice is in force since the first time");
+        assert_eq!(world.call("GET /admin/tenant-limits/acme", Value::Null).await.expect(200).json(), first);
+
+        let wrong = json!({"base_rpm": 0, "fairness_weight": "NaN", "burst_factor": 11, "max_concurrent_requests": -1});
+        let named = |problem: &Value| {
+            let errors = problem["errors"].as_array().unwrap().iter();
+            errors.map(|error| error["field"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let told = set(wrong.clone()).await.expect(422).json();
+        assert_eq!(named(&told), ["base_rpm", "max_concurrent_requests", "fairness_weight", "burst_factor"]);
+        let order = json!({"tenant_id": "A", "display_name": " ", "rate_limits": wrong});
+        let told = world.call("POST /admin/tenants", order).await.expect(422).json();
+        assert_eq!(named(&told)[..3], ["tenant_id", "display_name", "rate_limits.base_rpm"]);
+        for wrong in [json!({}), json!({"rpm": 1}), json!([]), json!({"base_rpm": null, "fairness_weight": null})] {
+            set(wrong).await.expect(422);
+        }
+        world.call("POST /admin/tenant-limits/none", json!({"base_rpm": 1})).await.expect(404);
+        assert_eq!(world.call("GET /admin/tenant-limits/acme", Value::Null).await.expect(200).json(), first);
+    }
+}
+
+#[tokio::test]
+async fn a_tenants_administrator_reads_what_it_is_granted_and_sets_nothing() {
+    let database = Database::sqlite();
+    let world = World::open(&database).await;
+    let eve = world.acme().await;
+    world.with_key(&eve, "GET /admin/tenant-limits/acme", Value::Null).await.expect(200);
+    world.with_key(&eve, "POST /admin/tenant-limits/acme", json!({"base_rpm": 1})).await.expect(403);
+    for change in [json!({"rate_limits": {"base_rpm": 1}}), json!({"features": {"priority_support": true}})] {
+        world.with_key(&eve, "PATCH /admin/tenants/acme", change).await.expect(403);
+    }
+    for other in ["default", "none"] {
+        world.with_key(&eve, &format!("GET /admin/tenant-limits/{other}"), Value::Null).await.expect(404);
+        world.with_key(&eve, &format!("POST /admin/tenant-limits/{other}"), json!({"x": 1})).await.expect(404);
+    }
+}
+
+on_both! {
+    async fn what_gives_roles_in_a_tenant_is_set_by_who_may_give_them(db) {
+        let world = World::open(db).await;
+        let eve = world.acme().await;
+        let rules = json!([{"value": "Mcp.Ops", "role": "tenant_admin"}, {"value": "Mcp.Ops", "role": "tenant_admin"}]);
+        let told = world.with_key(&eve, "PATCH /admin/tenants/acme", json!({"role_mappings": rules})).await.expect(200).json();
+        assert_eq!(told["role_mappings"], json!([rules[0]]), "each once");
+        let kept = world.call("PATCH /admin/tenants/acme", json!({"display_name": "A"})).await.expect(200).json();
+        assert_eq!(kept["role_mappings"], told["role_mappings"], "what is not named stays");
+        let rule = |value: &str, role: &str| json!({"role_mappings": [{"value": value, "role": role}]});
+        for (wrong, field) in [
+            (rule("Mcp.Ops", "admin"), "role_mappings[0].role"),
+            (rule("", "user"), "role_mappings[0].value"),
+            (rule(" x", "user"), "role_mappings[0].value"),
+            (rule("*", "server_owner"), "role_mappings[0].value"),
+            (rule("x", "king"), "role_mappings[0].role"),
+            (json!({"role_mappings": [{"value": "x"}]}), "role_mappings[0].role"),
+            (json!({"role_mappings": vec![json!({"value": "x", "role": "user"}); 201]}), "role_mappings"),
+        ] {
+            let told = world.call("PATCH /admin/tenants/acme", wrong).await.expect(422).json();
+            assert_eq!(told["errors"][0]["field"], field, "{told}");
+        }
+        world.with_key(&eve, "PATCH /admin/tenants/acme", rule("x", "admin")).await.expect(403);
+        world.with_key(&eve, "PATCH /admin/tenants/default", rule("x", "user")).await.expect(404);
+
+        let admins = rule("Mcp.Admin", "admin");
+        world.call("PATCH /admin/tenants/default", admins.clone()).await.expect(200);
+        let dora = json!({"username": "dora", "password": PASSWORD, "role": "tenant_admin"});
+        world.call("POST /users", dora).await.expect(201);
+        let dora = world.login("dora").await;
+        for taken in [json!({"role_mappings": []}), rule("Mcp.Admin", "user"), rule("Mcp.Other", "admin")] {
+            world.with_key(&dora, "PATCH /admin/tenants/default", taken).await.expect(403);
+        }
+        let more = json!({"role_mappings": [admins["role_mappings"][0], {"value": "Ops", "role": "tenant_admin"}]});
+        world.with_key(&dora, "PATCH /admin/tenants/default", more).await.expect(200);
+        let none = world.call("PATCH /admin/tenants/default", json!({"role_mappings": []})).await.expect(200).json();
+        assert_eq!(none["role_mappings"], json!([]));
+    }
+}
+
+on_both! {
+    async fn for_how_long_what_is_recorded_of_a_tenant_is_kept_is_said_in_days(db) {
+        let world = World::open(db).await;
+        let eve = world.acme().await;
+        let kept = world.with_key(&eve, "GET /admin/tenants/acme", Value::Null).await.expect(200).json()["retention"].clone();
+        assert_eq!(kept, json!({"audit_days": 365, "analytics_days": 395}));
+        let told = world.call("PATCH /admin/tenants/acme", json!({"retention": {"audit_days": 30}})).await.expect(200).json();
+        assert_eq!(told["retention"], json!({"audit_days": 30, "analytics_days": 395}), "what is not named stays");
+        let order = json!({"tenant_id": "long", "retention": {"audit_days": 3650, "analytics_days": 1096}});
+        let made = world.call("POST /admin/tenants", order).await.expect(201).json();
+        assert_eq!(made["retention"], json!({"audit_days": 3650, "analytics_days": 1096}));
+        for wrong in [json!({"audit_days": 29, "analytics_days": 0}), json!({"audit_days": "365", "analytics_days": 1097})] {
+            let told = world.call("PATCH /admin/tenants/acme", json!({"retention": wrong})).await.expect(422).json();
+            assert_eq!((&told["errors"][0]["field"], &told["errors"][1]["field"]),
+                (&json!("retention.audit_days"), &json!("retention.analytics_days")));
+        }
+        world.call("PATCH /admin/tenants/acme", json!({"retention": {"days": 30}})).await.expect(422);
+        world.with_key(&eve, "PATCH /admin/tenants/acme", json!({"retention": {"audit_days": 30}})).await.expect(403);
     }
 }
 

@@ -6,7 +6,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use mcp_registry_gateway::access::Role;
 use mcp_registry_gateway::grants::TraceFilter;
-use mcp_registry_gateway::idp::Person;
+use mcp_registry_gateway::idp::{Claimed, Person};
 use mcp_registry_gateway::store::now;
 use serde_json::json;
 
@@ -21,6 +21,7 @@ fn grace() -> Person {
         username: "grace".to_owned(),
         display_name: None,
         role: Some(Role::Admin),
+        claimed: Claimed::default(),
         guest: false,
         app_only: false,
         authenticated_at: None,

@@ -14,6 +14,10 @@ use crate::world::{World, new_browser};
 
 const ALICE: &str = "alice@contoso.onmicrosoft.com";
 const FRANK: &str = "frank@fabrikam.onmicrosoft.com";
+/// Groups of Contoso: one of Alice's, one of the many of Carol's.
+const OPS: &str = "99990000-0000-4000-8000-000000000002";
+const CROWD: &str = "99990000-0000-4000-8000-000000001100";
+const CAROL: &str = "carol@contoso.onmicrosoft.com";
 const TAILSPIN: &str = "7a110000-0000-4000-8000-000000000003";
 
 /// Both directories are let in.
@@ -222,4 +226,32 @@ async fn whom_to_ask_is_told_in_plain_words_where_the_operator_does_not_say() {
     let page = whole(&world, &entra, FRANK).await;
     assert_eq!(page.status.as_u16(), 403);
     assert!(page.text().contains("Ask whoever gave you the address of this gateway"), "{}", page.text());
+}
+
+#[tokio::test]
+async fn a_tenant_says_itself_which_roles_and_groups_of_its_directories_give_which_role() {
+    let Some((world, entra)) = both().await else { return };
+    let acme = json!({ "tenant_id": "acme", "entra_tenant_ids": [FABRIKAM],
+        "role_mappings": [{ "value": "Mcp.Admin", "role": "server_owner" }] });
+    world.rest(Method::POST, "/admin/tenants", &acme).await;
+    name(&world, "default", &[CONTOSO]).await;
+    assert_eq!(roles(&world, &entra).await, ["admin", "server_owner"], "the settings' rules hold elsewhere");
+    let set = async |tenant: &str, rules: Value| {
+        world.rest(Method::PATCH, &format!("/admin/tenants/{tenant}"), &json!({ "role_mappings": rules })).await
+    };
+    set("acme", json!([{ "value": "Mcp.Admin", "role": "tenant_admin" }])).await;
+    let owners = [OPS, CROWD].map(|group| json!({ "value": group, "role": "server_owner" }));
+    set("default", json!(owners)).await;
+    assert_eq!(
+        roles(&world, &entra).await,
+        ["server_owner", "tenant_admin"],
+        "by a group, and what it gives is the most"
+    );
+    assert_eq!(me(&world, &entra, CAROL).await.1, "server_owner", "whose groups Entra is asked for");
+
+    set("acme", json!([{ "value": "Mcp.Reader", "role": "user" }])).await;
+    let page = whole(&world, &entra, FRANK).await;
+    assert_eq!((page.status.as_u16(), page.stopped), (403, false), "{}", page.text());
+    set("acme", json!([])).await;
+    assert_eq!(me(&world, &entra, FRANK).await.1, "tenant_admin", "as the settings say again");
 }

@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use super::super::Class;
+use super::super::{Class, OwnRules};
 use super::fake::Reply;
 use super::world::{SECRET, TENANT, World, now, with};
-use crate::access::Role;
+use crate::access::{Role, RoleMapping};
 
 const GROUP: &str = "aaaaaaaa-1111-4000-8000-000000000001";
 const GRAPH: &str = "/graph/v1.0/me/getMemberObjects";
@@ -91,4 +91,32 @@ async fn graph_is_not_asked_where_groups_could_give_nothing_more() {
     let signed_in = by_app_roles.sign_in(&by_app_roles.signer.sign(&claims)).await.unwrap();
     assert_eq!(signed_in.person.role, Some(Role::User));
     assert!(world.fake.asked(GRAPH).is_empty() && by_app_roles.fake.asked(GRAPH).is_empty());
+}
+
+#[tokio::test]
+async fn where_a_tenant_has_rules_of_its_own_they_say_whether_graph_is_asked() {
+    let (world, token) = crowded().await;
+    world.fake.always(GRAPH, Reply::json(200, &json!({"value": [GROUP]})));
+    let directory = TENANT.parse().unwrap();
+    let own = |groups| OwnRules { of: [(directory, groups)].into_iter().collect(), others: None };
+    world.provider().follow(own(false));
+    let person = world.sign_in(&token).await.unwrap().person;
+    assert!(world.fake.asked(GRAPH).is_empty());
+    let by_group = [RoleMapping { value: GROUP.to_owned(), role: Role::ServerOwner }];
+    assert_eq!(person.claimed.role_by(&by_group), Some(Role::User), "fewer groups never give more");
+
+    let by_app_roles = World::entra().await;
+    by_app_roles.fake.always(GRAPH, Reply::json(200, &json!({"value": [GROUP]})));
+    let claims = json!({"_claim_names": {"groups": "src1"}, "roles": ["Mcp.TenantAdmin"]});
+    let token = by_app_roles.signer.sign(&with(by_app_roles.id_claims(), claims));
+    for rules in [own(true), OwnRules { others: Some(true), ..OwnRules::default() }] {
+        by_app_roles.provider().follow(rules);
+        let person = by_app_roles.sign_in(&token).await.unwrap().person;
+        assert_eq!(person.role, Some(Role::TenantAdmin), "by the settings");
+        assert_eq!(person.claimed.role_by(&by_group), Some(Role::ServerOwner), "and by the tenant");
+    }
+    let users = [RoleMapping { value: "Mcp.User".to_owned(), role: Role::User }];
+    assert_eq!(person.claimed.role_by(&users), None, "rules for users say who comes in");
+    let all = [users[0].clone(), RoleMapping { value: "*".to_owned(), role: Role::User }];
+    assert_eq!(person.claimed.role_by(&all), Some(Role::User));
 }

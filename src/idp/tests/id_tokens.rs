@@ -4,7 +4,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
 use time::Duration;
 
-use super::super::{Class, IdpError, Person};
+use super::super::{Claimed, Class, IdpError, Person};
 use super::world::{CLIENT, OTHER_TENANT, PERSON, SECRET, Signer, TENANT, World, now, unsigned, with};
 use crate::access::Role;
 
@@ -26,6 +26,11 @@ async fn a_good_id_token_says_who_it_is_and_with_which_role() {
         username: "ada@contoso.example".to_owned(),
         display_name: Some("Ada".to_owned()),
         role: Some(Role::ServerOwner),
+        claimed: Claimed {
+            names: vec!["Mcp.ServerOwner".to_owned(), "Other".to_owned()],
+            groups: Vec::new(),
+            everybody: true,
+        },
         guest: false,
         app_only: false,
         authenticated_at: None,

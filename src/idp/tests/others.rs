@@ -5,7 +5,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::super::{Class, Hints, IdpError, Person, SignedIn};
+use super::super::{Claimed, Class, Hints, IdpError, Person, SignedIn};
 use super::fake::Reply;
 use super::world::{CALLBACK, NONCE, Signer, World, now, pem, unsigned, with};
 use crate::access::Role;
@@ -58,6 +58,7 @@ async fn each_algorithm_that_is_taken_lets_people_in() {
             username: "ada@example.com".to_owned(),
             display_name: Some("Ada".to_owned()),
             role: Some(Role::Admin),
+            claimed: Claimed::default(),
             guest: false,
             app_only: false,
             authenticated_at: None,
