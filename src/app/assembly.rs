@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::access::{Accounts, KeyRing, Proofs, TokenRing, keys};
 use crate::app::preflight::{self, Sealing};
 use crate::app::{App, Counted, Parts, memory};
-use crate::config::Settings;
+use crate::config::{RateLimits, Settings};
 use crate::crypto::{MasterKey, Sealer};
 use crate::grants::attempts::Attempts;
 use crate::grants::client::Clients;
@@ -23,6 +23,7 @@ use crate::grants::resource::Issuer;
 use crate::grants::{Grants, Terms};
 use crate::idp::Providers;
 use crate::jobs::{Every, Jobs};
+use crate::limit::fair::Rules;
 use crate::mcp::handshake::close_behind;
 use crate::mcp::held::Room;
 use crate::mcp::legacy_sse::Channels;
@@ -109,6 +110,7 @@ pub fn assemble(
     let held = Room::new(settings.limits.response_body.saturating_mul(HELD_ANSWERS));
     Ok(App::new(Parts {
         attempts: Attempts::new(&settings.sign_in),
+        limits: crate::limit::Limits::new(rules(&settings.rate_limits), settings.rate_limits.burst_factor),
         accounts: Accounts::default(),
         clients,
         proofs: Proofs::new(Arc::clone(&metrics)),
@@ -132,6 +134,14 @@ pub fn assemble(
         tasks,
         shutdown,
     }))
+}
+
+fn rules(settings: &RateLimits) -> Rules {
+    Rules {
+        capacity_rpm: settings.global_rpm,
+        window: Duration::from_secs(settings.fairness_window_seconds.into()),
+        fair: settings.fairness,
+    }
 }
 
 fn start_jobs(app: &App) {

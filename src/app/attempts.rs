@@ -12,7 +12,7 @@ use crate::grants::rate::Exceeded;
 impl App {
     /// A sign-in begins at `source`; or it has to wait, which is counted.
     pub fn may_begin(&self, source: IpAddr, now: OffsetDateTime) -> Result<(), Exceeded> {
-        self.attempts.begin(source, now).inspect_err(|exceeded| self.recorder.metrics().throttled(exceeded.limit))
+        self.attempts.begin(source, now).inspect_err(|exceeded| self.recorder.metrics().throttled("", exceeded.limit))
     }
 
     /// What comes of the password that `source` shows, looked at by `look` unless it has to wait, which is counted.
@@ -27,7 +27,7 @@ impl App {
     {
         self.attempts
             .may_show(source, now)
-            .inspect_err(|exceeded| self.recorder.metrics().throttled(exceeded.limit))?;
+            .inspect_err(|exceeded| self.recorder.metrics().throttled("", exceeded.limit))?;
         look(self.counting(source, now)).await
     }
 
@@ -36,7 +36,7 @@ impl App {
         let app = self.clone();
         Box::new(move || {
             let metrics = app.recorder.metrics();
-            app.attempts.show(source, now).inspect_err(|exceeded| metrics.throttled(exceeded.limit))?;
+            app.attempts.show(source, now).inspect_err(|exceeded| metrics.throttled("", exceeded.limit))?;
             Ok(Box::new(move || app.attempts.was_right(source, now)))
         })
     }
@@ -52,7 +52,7 @@ impl App {
     ) -> Result<T, E> {
         if done.as_ref().is_err_and(is_wrong) {
             let waits = self.attempts.was_no_token(source, now);
-            waits.inspect_err(|exceeded| self.recorder.metrics().throttled(exceeded.limit))?;
+            waits.inspect_err(|exceeded| self.recorder.metrics().throttled("", exceeded.limit))?;
         }
         done
     }

@@ -66,6 +66,13 @@ pub struct Refused {
     pub at_once: bool,
 }
 
+impl Refused {
+    /// The wait in whole seconds, at least 1, as `Retry-After` says it.
+    pub fn seconds(&self) -> u64 {
+        (self.wait.as_secs() + u64::from(self.wait.subsec_nanos() > 0)).max(1)
+    }
+}
+
 /// Who asks.
 #[derive(Debug, Clone, Copy)]
 pub struct Who<'a> {
@@ -168,6 +175,12 @@ impl Limits {
             self.users.give_back(who.user, price, now);
         }
         passed
+    }
+
+    /// The same for what is no part of what tenants share: only the user's own limit counts.
+    pub fn admit_user(&self, who: Who<'_>) -> Result<(), Refused> {
+        let price = Price::a_minute(who.rpm);
+        self.users.take(who.user, price, self.now()).map_err(|wait| refused(Limit::User, who.rpm.into(), wait))
     }
 
     fn pass(&self, share: &Arc<Share>, now: Nanos) -> Result<(), Short> {

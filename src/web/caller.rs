@@ -136,6 +136,10 @@ impl FromRequestParts<App> for Caller {
         if let Some(trail) = parts.extensions.get::<Trail>() {
             trail.leave(&caller);
         }
+        app.limits.admit_user(app.who(&caller)).map_err(|refused| {
+            app.recorder.metrics().throttled(caller.tenant().as_str(), refused.limit.label());
+            Problem::from(refused)
+        })?;
         Ok(caller)
     }
 }
