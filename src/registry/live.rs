@@ -29,6 +29,8 @@ pub struct Registry {
     pub ground: Arc<Ground>,
     snapshot: ArcSwap<Snapshot>,
     live: Mutex<AHashMap<ServerId, Live>>,
+    /// Held while a snapshot is made and put in place.
+    publishing: Mutex<()>,
     revision: watch::Sender<u64>,
     /// Age at which a catalogue is asked for again.
     pub ttl: Duration,
@@ -111,8 +113,8 @@ pub struct Status {
 impl Registry {
     /// An empty one.
     pub fn new(ground: Arc<Ground>, ttl: Duration) -> Arc<Self> {
-        let (snapshot, live, stopping) = Default::default();
-        Arc::new(Self { ground, snapshot, live, revision: watch::Sender::new(0), ttl, stopping })
+        let (snapshot, live, publishing, stopping) = Default::default();
+        Arc::new(Self { ground, snapshot, live, publishing, revision: watch::Sender::new(0), ttl, stopping })
     }
 
     fn lock(&self) -> MutexGuard<'_, AHashMap<ServerId, Live>> {
@@ -210,7 +212,9 @@ impl Registry {
         self.lock().get(&id).map(|live| live.entry.upstream.clone())
     }
 
+    /// One at a time: a snapshot that was begun earlier never takes the place of one that knows more.
     fn publish(&self) {
+        let _turn = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         let entries = self.lock().values().map(|live| live.entry.clone()).collect();
         self.snapshot.store(Arc::new(Snapshot::new(entries)));
         self.revision.send_modify(|revision| *revision += 1);
