@@ -3,6 +3,7 @@
 
 mod assembly;
 mod attempts;
+mod guarding;
 mod issuing;
 mod memory;
 mod people;
@@ -33,6 +34,7 @@ use crate::grants::resource::Issuer;
 use crate::grants::{End, Ended, Grants, Ids, Refusal};
 use crate::id::{ServerId, TenantId};
 use crate::idp::Providers;
+use crate::limit::guard::Guard;
 use crate::limit::{self, Limits, Who};
 use crate::mcp::held::Room;
 use crate::mcp::legacy_sse::Channels;
@@ -79,6 +81,8 @@ pub struct Parts {
     pub attempts: Attempts,
     /// How much tenants and users may call.
     pub limits: Limits,
+    /// From where nothing is taken for a while.
+    pub guard: Guard,
     /// Who may sign in by password.
     pub accounts: Accounts,
     /// The OAuth clients that may ask for something in somebody's name.
@@ -295,7 +299,7 @@ impl App {
                     Ok(None) => return std::future::pending().await,
                     Ok(Some(mut announcements)) => loop {
                         // First what was announced before anybody listened.
-                        let mut heard = Ok(Heard { registry: true, ends: true });
+                        let mut heard = Ok(Heard::ALL);
                         while let Ok(what) = heard {
                             heard = match self.take_over(what).await {
                                 Ok(()) => announcements.next().await,
@@ -321,6 +325,9 @@ impl App {
     async fn take_over(&self, heard: Heard) -> Result<(), StoreError> {
         if heard.ends {
             self.tokens.forget_ended(&self.store).await?;
+        }
+        if heard.bans {
+            self.guard.follow(&self.store).await?;
         }
         if heard.registry { self.changed().await } else { Ok(()) }
     }

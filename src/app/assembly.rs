@@ -24,6 +24,7 @@ use crate::grants::{Grants, Terms};
 use crate::idp::Providers;
 use crate::jobs::{Every, Jobs};
 use crate::limit::fair::Rules;
+use crate::limit::guard::Guard;
 use crate::mcp::handshake::close_behind;
 use crate::mcp::held::Room;
 use crate::mcp::legacy_sse::Channels;
@@ -42,6 +43,9 @@ const NOTICES: usize = 1024;
 
 /// Answers of the longest kind that batches and streams of the oldest transport may hold together.
 const HELD_ANSWERS: usize = 4;
+
+/// The time that figures of refusals are of.
+const FIGURES: Duration = Duration::from_mins(5);
 
 /// Servers whose replicas are checked at the same time.
 const CHECKS: usize = 16;
@@ -70,6 +74,7 @@ pub async fn build(settings: Settings, issuer: Issuer) -> anyhow::Result<App> {
     let app = assemble(settings, issuer, store, Sealer::new(&master), KeyRing::empty())?;
     app.lower_unnamed().await?;
     app.recall().await?;
+    app.guard.follow(&app.store).await?;
     start_jobs(&app);
     Ok(app)
 }
@@ -108,7 +113,9 @@ pub fn assemble(
     let grants = Grants::new(store.clone(), sealer.clone(), Terms::from(&settings.sign_in), &metrics);
     let tokens = TokenRing::new(issuer.as_str(), settings.limits.max_tokens, OffsetDateTime::now_utc());
     let held = Room::new(settings.limits.response_body.saturating_mul(HELD_ANSWERS));
+    let guard = Guard::new(&settings.guard, &settings.listen, FIGURES, Arc::clone(&metrics));
     Ok(App::new(Parts {
+        guard,
         attempts: Attempts::new(&settings.sign_in),
         limits: crate::limit::Limits::new(rules(&settings.rate_limits), settings.rate_limits.burst_factor),
         accounts: Accounts::default(),
@@ -155,6 +162,8 @@ fn start_jobs(app: &App) {
         }
     });
 
+    guard_jobs(app, &jobs);
+
     let database = app.health.part("database", Weight::Vital);
     let listener = app.clone();
     app.tasks.spawn(async move { listener.hear_changes().await });
@@ -163,7 +172,8 @@ fn start_jobs(app: &App) {
     jobs.run("follow", Every::about(Duration::from_secs(2)), move || {
         let (app, database) = (follower.clone(), database.clone());
         async move {
-            let taken = app.changed().await;
+            let bans = app.guard.follow(&app.store).await;
+            let taken = app.changed().await.and(bans);
             database.set(if taken.is_ok() { Status::Ok } else { Status::Failing });
             Ok(taken?)
         }
@@ -245,6 +255,27 @@ fn start_jobs(app: &App) {
             app.tokens.flush_used(&app.store).await?;
             Ok(())
         }
+    });
+}
+
+/// What keeps bans and forgets what is over.
+fn guard_jobs(app: &App, jobs: &Jobs) {
+    let writer = app.clone();
+    app.tasks.spawn(async move {
+        tokio::select! {
+            () = writer.shutdown.cancelled() => {}
+            () = writer.guard.keep_writing(&writer.store) => {}
+        }
+    });
+    let sweeper = app.guard.clone();
+    jobs.run("sweep the guard", Every::about(Duration::from_secs(30)), move || {
+        sweeper.sweep(OffsetDateTime::now_utc());
+        async { Ok(()) }
+    });
+    let purger = app.clone();
+    jobs.run("purge old bans", Every::about(Duration::from_hours(1)), move || {
+        let app = purger.clone();
+        async move { Ok(app.guard.purge(&app.store, store::now()).await.map(drop)?) }
     });
 }
 

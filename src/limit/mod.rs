@@ -7,6 +7,7 @@ pub mod buckets;
 pub mod exact;
 pub mod fair;
 pub mod figures;
+pub mod guard;
 pub mod limits;
 mod pace;
 pub mod share;

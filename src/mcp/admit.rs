@@ -23,7 +23,7 @@ pub(super) async fn admit(call: &mut Call) -> Result<(), Refusal> {
             Ok(())
         }
         Err(refused) => {
-            call.app.recorder.metrics().throttled(caller.tenant().as_str(), refused.limit.label());
+            call.app.throttled(caller.tenant().as_str(), refused.limit.label());
             let refusal = refusal(refused, caller);
             call.finish.note(&refusal.text);
             call.finish.end(Outcome::RateLimited);
