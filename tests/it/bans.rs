@@ -166,7 +166,7 @@ async fn one_bad_program_in_an_office_is_held_back_and_the_office_is_not() {
         world.me(office, &key).await.expect(200);
         keys.push(key);
     }
-    world.shows_wrong(office, 5).await;
+    world.shows_wrong(office, 9).await;
     for _ in 0..200 {
         assert!(is_barred(&world.me(office, WRONG).await, "CREDENTIAL_HELD_BACK"));
     }

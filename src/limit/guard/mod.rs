@@ -128,13 +128,13 @@ impl Guard {
         }
     }
 
-    /// Whether the credential that an address shows is not looked at, because the very same was no good a moment ago and too much came
-    /// from there: how the one bad among many behind one address is held back. Counts it.
+    /// Whether the credential that an address shows is not looked at, because the very same was no good again and again and too much
+    /// came from there: how the one bad among many behind one address is held back. Counts it.
     pub fn holds_back(&self, address: IpAddr, shown: &[u8], now: OffsetDateTime) -> Option<Barred> {
-        if !self.0.scores.has_marks(now) {
+        if !self.0.scores.holds_any_back(now) {
             return None;
         }
-        let wait = self.0.scores.is_marked(address.to_canonical(), self.fingerprint(shown), now)?;
+        let wait = self.0.scores.holds_back(address.to_canonical(), self.fingerprint(shown), now)?;
         self.0.metrics.rate_limit_hits.on(["", "ddos", "throttled"], Counter::inc);
         self.count(Event::Hit(Hit::Ddos), now);
         self.refused(address, Wrong::Throttled, now);

@@ -28,10 +28,12 @@ pub(super) const BAD_NEIGHBOURS: usize = 4;
 const FOR_EACH_GOOD: usize = 4;
 /// So many addresses of a neighbourhood are looked at; more of one IPv6 customer are counted for it alone.
 const MEMBERS: usize = 64;
-/// Credentials of one address that are not looked at for a while.
-const MOST_MARKED: usize = 16;
-/// That while, in seconds.
-const MARKED_FOR: i64 = 60;
+/// Credentials of one address that are watched for being shown again and again.
+const MOST_WATCHED: usize = 16;
+/// So many times one is looked at, within [`HELD_FOR`] of each other: a token that has just expired is shown a few times by the honest.
+pub(super) const LOOKS: u8 = 5;
+/// Seconds for which it is not looked at then.
+const HELD_FOR: i64 = 60;
 /// A refusal that counts whole.
 const WHOLE: u32 = 10;
 
@@ -77,15 +79,26 @@ pub(super) struct Scores {
     neighbourhoods: [Mutex<Bounded<Neighbourhood>>; SHARDS],
     hasher: ahash::RandomState,
     /// Until when some credential is not looked at; seconds since 1970.
-    marked_until: AtomicI64,
+    held_until: AtomicI64,
 }
 
 #[derive(Debug, Default)]
 struct Address {
     wrong: Window,
     known: Recent<MANY>,
-    /// Credentials that are not looked at, and until when.
-    marked: Vec<(u64, i64)>,
+    watched: Vec<Watched>,
+    /// When it last did too much.
+    offended: Option<Slot>,
+}
+
+/// A credential that was no good at an address from which too much came.
+#[derive(Debug)]
+struct Watched {
+    credential: u64,
+    /// How often it was looked at.
+    looks: u8,
+    /// When that is forgotten; seconds since 1970.
+    until: i64,
 }
 
 #[derive(Debug, Default)]
@@ -93,6 +106,26 @@ struct Neighbourhood {
     wrong: Window,
     known: Recent<16>,
     bad: Recent<MEMBERS>,
+}
+
+impl Address {
+    /// A credential was no good, at `now` in seconds since 1970; until when it is not looked at, if it is not from now on.
+    fn watch(&mut self, credential: u64, now: i64) -> Option<i64> {
+        self.watched.retain(|one| one.until > now);
+        let at = self.watched.iter().position(|one| one.credential == credential).unwrap_or_else(|| {
+            if self.watched.len() == MOST_WATCHED {
+                // The one that was shown longest ago: who shows the same again and again stays.
+                self.watched.remove(0);
+            }
+            self.watched.push(Watched { credential, looks: 0, until: 0 });
+            self.watched.len() - 1
+        });
+        let mut one = self.watched.remove(at);
+        (one.looks, one.until) = (one.looks.saturating_add(1), now + HELD_FOR);
+        let held = (one.looks >= LOOKS).then_some(one.until);
+        self.watched.push(one);
+        held
+    }
 }
 
 impl Remembered for Address {
@@ -120,7 +153,7 @@ impl Scores {
             addresses: std::array::from_fn(|_| Mutex::new(Bounded::new(most / SHARDS))),
             neighbourhoods: std::array::from_fn(|_| Mutex::new(Bounded::new(most / SHARDS / NEIGHBOURHOODS))),
             hasher: ahash::RandomState::new(),
-            marked_until: AtomicI64::new(0),
+            held_until: AtomicI64::new(0),
         }
     }
 
@@ -159,7 +192,12 @@ impl Scores {
         let mut part = part(&self.addresses, &self.hasher, &network);
         let (entry, shed) = part.get_or_take_in(network, slot);
         offences.shed |= shed;
-        let before = entry.wrong.sum(slot);
+        // Its neighbourhood has had its part of this hour, however often it was banned since.
+        let before = if entry.offended.is_some_and(|offended| offended.is_within_hour(slot)) {
+            u32::MAX
+        } else {
+            entry.wrong.sum(slot)
+        };
         entry.wrong.add(wrong.tenths(), slot);
         let sum = entry.wrong.sum(slot);
         let borne = match entry.known.count(slot) {
@@ -169,17 +207,16 @@ impl Scores {
         };
         if borne.is_some_and(|borne| sum >= borne) {
             entry.wrong = Window::default();
-            entry.marked = Vec::new();
+            entry.watched = Vec::new();
+            entry.offended = Some(slot);
             offences.own = Some(sum / WHOLE);
-        } else if let (true, Wrong::Credential(Some(shown))) = (sum >= self.threshold, wrong) {
-            let (seconds, until) = (now.unix_timestamp(), now.unix_timestamp() + MARKED_FOR);
-            entry.marked.retain(|(credential, until)| *credential != shown && *until > seconds);
-            if entry.marked.len() < MOST_MARKED {
-                entry.marked.push((shown, until));
-                self.marked_until.fetch_max(until, Relaxed);
-            }
+        } else if sum >= self.threshold
+            && let Wrong::Credential(Some(shown)) = wrong
+            && let Some(until) = entry.watch(shown, now.unix_timestamp())
+        {
+            self.held_until.fetch_max(until, Relaxed);
         }
-        sum.min(self.threshold) - before.min(self.threshold)
+        sum.min(self.threshold).saturating_sub(before)
     }
 
     /// Somebody who is known came from there.
@@ -192,20 +229,20 @@ impl Scores {
         }
     }
 
-    /// How long the credential is not even looked at, if it is not: it was no good a moment ago, at an address from which too much came
-    /// that is not banned for the others there.
-    pub(super) fn is_marked(&self, address: IpAddr, credential: u64, now: OffsetDateTime) -> Option<Duration> {
+    /// How long the credential is not even looked at, if it is not: it was no good again and again, at an address from which too much
+    /// came that is not banned for the others there.
+    pub(super) fn holds_back(&self, address: IpAddr, credential: u64, now: OffsetDateTime) -> Option<Duration> {
         let now = now.unix_timestamp();
         let network = own(address);
         let mut part = part(&self.addresses, &self.hasher, &network);
-        let (_, until) =
-            part.get(&network)?.marked.iter().find(|(marked, until)| *marked == credential && *until > now)?;
-        Some(Duration::from_secs(until.abs_diff(now)))
+        let held = |one: &&Watched| one.credential == credential && one.looks >= LOOKS && one.until > now;
+        let held = part.get(&network)?.watched.iter().find(held)?;
+        Some(Duration::from_secs(held.until.abs_diff(now)))
     }
 
     /// Whether any credential is not looked at.
-    pub(super) fn has_marks(&self, now: OffsetDateTime) -> bool {
-        self.marked_until.load(Relaxed) > now.unix_timestamp()
+    pub(super) fn holds_any_back(&self, now: OffsetDateTime) -> bool {
+        self.held_until.load(Relaxed) > now.unix_timestamp()
     }
 
     /// A number that stands for this text here, and nowhere else.

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use time::OffsetDateTime;
 use time::macros::datetime;
 
-use super::scores::{BAD_NEIGHBOURS, MANY, PATIENCE};
+use super::scores::{BAD_NEIGHBOURS, LOOKS, MANY, PATIENCE};
 use super::{Guard, Hit, Reason, Wrong, length};
 use crate::config::{DotEnv, Settings};
 use crate::telemetry::Metrics;
@@ -90,8 +90,15 @@ fn one_bad_among_many_is_held_back_and_nobody_is_banned() {
     (0..MANY).for_each(|who| guard.let_in(ip("192.0.2.1"), who, NOW));
     let bad = Wrong::Credential(Some(guard.fingerprint(b"Bearer bad")));
     let held = |now| guard.holds_back(ip("192.0.2.1"), b"Bearer bad", now);
-    (0..9).for_each(|_| guard.refused(ip("192.0.2.1"), bad, NOW));
-    assert_eq!(held(NOW), None, "it is looked at as long as it is not too much");
+    (0..10).for_each(|_| guard.refused(ip("192.0.2.1"), bad, NOW));
+    // Tokens that have just expired, and were shown a few times each.
+    for n in 0..100_u8 {
+        let expired = Wrong::Credential(Some(guard.fingerprint(&[n])));
+        (1..LOOKS).for_each(|_| guard.refused(ip("192.0.2.1"), expired, NOW));
+        assert_eq!(guard.holds_back(ip("192.0.2.1"), &[n], NOW), None);
+    }
+    (1..LOOKS).for_each(|_| guard.refused(ip("192.0.2.1"), bad, NOW));
+    assert_eq!(held(NOW), None, "it is looked at a few times");
     guard.refused(ip("192.0.2.1"), bad, NOW);
     let barred = held(NOW + Duration::from_secs(10)).unwrap();
     assert_eq!((barred.retry_after, barred.banned), (Duration::from_secs(50), false));
@@ -140,6 +147,14 @@ fn a_neighbourhood_is_not_banned_for_one_of_it_nor_over_the_heads_of_the_good() 
         one.bad("192.0.2.2", 3, NOW + HOUR * round);
     }
     assert!(!one.bans("192.0.2.3", NOW + HOUR * 19));
+    // However often it is banned, and though its neighbours err, too.
+    let short = guard(&["--ddos-ban-duration=1"]);
+    (2..5).for_each(|host| short.bad(&format!("192.0.2.{host}"), 1, NOW));
+    for round in 0..20 {
+        short.bad("192.0.2.1", 10, NOW + Duration::from_secs(30) * round);
+        assert!(short.bans("192.0.2.1", NOW + Duration::from_secs(30) * round));
+    }
+    assert!(!short.bans("192.0.2.9", NOW + Duration::from_secs(570)));
     let bad = |guard: &Guard| (0..8).for_each(|host| guard.bad(&format!("192.0.2.{host}"), 10, NOW));
     let all = guard(&[]);
     bad(&all);
