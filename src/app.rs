@@ -48,6 +48,7 @@ use crate::registry::snapshot::State;
 use crate::store::announcements::Heard;
 use crate::store::{Store, StoreError, now};
 use crate::telemetry::{Health, Recorder};
+use crate::vault::Vault;
 
 pub use assembly::{assemble, build};
 pub use signed_in::{Counted, SignedIn};
@@ -67,6 +68,8 @@ pub struct Parts {
     pub store: Store,
     /// Seals secrets at rest.
     pub sealer: Sealer,
+    /// Seals what belongs to tenants, each under its own key.
+    pub vault: Vault,
     /// What tokens and metadata say about who issued them.
     pub issuer: Issuer,
     /// Who may come in by key.
@@ -233,7 +236,7 @@ impl App {
 
     /// The servers of the registry, to read and change.
     pub fn servers(&self) -> Servers<'_> {
-        Servers { store: &self.store, sealer: &self.sealer }
+        Servers { store: &self.store, vault: &self.vault }
     }
 
     /// Takes over the tenants and servers as stored, and what an earlier process learned of them.

@@ -2,10 +2,12 @@
 //! except as `Secret` or sealed; a sealed value opens only in the row it was sealed for, because table, row and tenant
 //! are authenticated with it.
 
+mod data_key;
 pub mod dpop;
 pub mod jwk;
 mod token;
 
+pub use data_key::is_of_tenant;
 pub use token::{KEY_PREFIX, TokenKind, hash_token, is_api_key, is_token, masked, new_api_key, new_secret, new_token};
 
 use std::fmt;
@@ -62,6 +64,9 @@ pub enum CryptoError {
         /// Id of the key in use.
         ours: String,
     },
+    /// The value was sealed under a tenant's key that this process has not read.
+    #[error("the key of the tenant that the value was sealed under is not known here")]
+    NoTenantKey,
     /// The sealed value was changed, cut, or moved from another row.
     #[error("a sealed value is damaged or was moved from another row")]
     Damaged,
@@ -165,8 +170,10 @@ pub struct Place<'a> {
     pub tenant: &'a TenantId,
 }
 
-/// First byte of every sealed value: how it is built.
+/// First byte of a value that was sealed under the master key.
 const FORMAT: u8 = 1;
+/// The same of one that was sealed under a tenant's key.
+const OF_TENANT: u8 = 2;
 /// Bytes at the beginning of a sealed value that tell its format and the key it was sealed under.
 pub const MARK: usize = 1 + 4;
 /// Mark and nonce.
@@ -177,6 +184,8 @@ const HEAD: usize = MARK + 24;
 pub struct Sealer {
     cipher: XChaCha20Poly1305,
     key_id: [u8; 4],
+    /// First byte of what it seals.
+    format: u8,
 }
 
 impl fmt::Debug for Sealer {
@@ -188,14 +197,14 @@ impl fmt::Debug for Sealer {
 impl Sealer {
     /// Seals under `key`.
     pub fn new(key: &MasterKey) -> Self {
-        Self { cipher: XChaCha20Poly1305::new((&*key.0).into()), key_id: key.id() }
+        Self { cipher: XChaCha20Poly1305::new((&*key.0).into()), key_id: key.id(), format: FORMAT }
     }
 
     /// Seals `plain` for `place`: format, key id, nonce, then text and tag.
     pub fn seal(&self, place: Place<'_>, plain: &[u8]) -> Result<Vec<u8>, CryptoError> {
         let nonce: [u8; 24] = random_bytes();
         let mut sealed = Vec::with_capacity(HEAD + plain.len() + 16);
-        sealed.push(FORMAT);
+        sealed.push(self.format);
         sealed.extend_from_slice(&self.key_id);
         sealed.extend_from_slice(&nonce);
         let payload = Payload { msg: plain, aad: &self.context(place) };
@@ -217,7 +226,7 @@ impl Sealer {
 
     /// Refuses what was sealed under another key, by its first [`MARK`] bytes.
     pub fn check_key(&self, sealed: &[u8]) -> Result<(), CryptoError> {
-        let mark = sealed.get(..MARK).filter(|mark| mark[0] == FORMAT).ok_or(CryptoError::Damaged)?;
+        let mark = sealed.get(..MARK).filter(|mark| mark[0] == self.format).ok_or(CryptoError::Damaged)?;
         if mark[1..] == self.key_id {
             return Ok(());
         }
@@ -226,7 +235,7 @@ impl Sealer {
 
     /// What is authenticated besides the text. Each part carries its length, so that no two places give one context.
     fn context(&self, place: Place<'_>) -> Vec<u8> {
-        let mut context = vec![FORMAT];
+        let mut context = vec![self.format];
         context.extend_from_slice(&self.key_id);
         for part in [place.table, place.row, place.tenant.as_str()] {
             context.extend_from_slice(&(part.len() as u64).to_be_bytes());

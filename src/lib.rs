@@ -2,7 +2,7 @@
 //! both for many tenants. `ARCHITECTURE.md` shows the house; the page to read first is `mcp::exchange`.
 //!
 //! Look down, never sideways: `cli` and `serve` → surfaces (`mcp`, `oauth`, `admin`, `ops`) → `web` → `app` → engines (`registry`,
-//! `upstream`, `balance`, `grants`, `idp`, `access`, `limit`) → `store`, `telemetry` → ground.
+//! `upstream`, `balance`, `grants`, `idp`, `access`, `limit`, `vault`) → `store`, `telemetry` → ground.
 
 pub mod admin;
 pub mod app;
@@ -22,6 +22,7 @@ pub mod idp;
 pub mod limit;
 pub mod registry;
 pub mod upstream;
+pub mod vault;
 
 pub mod store;
 pub mod telemetry;

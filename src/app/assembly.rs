@@ -37,6 +37,7 @@ use crate::telemetry::{Health, Metrics, Recorder, Status, Weight};
 use crate::upstream::Ground;
 use crate::upstream::http::Limits;
 use crate::upstream::stdio;
+use crate::vault::Vault;
 
 /// Notices of servers that wait for slow listeners.
 const NOTICES: usize = 1024;
@@ -72,6 +73,7 @@ pub async fn build(settings: Settings, issuer: Issuer) -> anyhow::Result<App> {
     let database = preflight::database_url(&settings);
     let store = Store::connect(database.expose(), settings.pools.database_pool_size).await.context(seen.place)?;
     let app = assemble(settings, issuer, store, Sealer::new(&master), KeyRing::empty())?;
+    app.servers().reseal().await.context("the key that seals secrets")?;
     app.lower_unnamed().await?;
     app.recall().await?;
     app.guard.follow(&app.store).await?;
@@ -110,7 +112,8 @@ pub fn assemble(
     let registry = Registry::new(ground, settings.limits.catalogue_ttl);
     let sessions = Sessions::new(settings.limits.max_sessions, settings.limits.session_idle_timeout);
     let streams = Streams::new(settings.limits.max_streams);
-    let grants = Grants::new(store.clone(), sealer.clone(), Terms::from(&settings.sign_in), &metrics);
+    let vault = Vault::new(store.clone(), sealer.clone());
+    let grants = Grants::new(store.clone(), vault.clone(), Terms::from(&settings.sign_in), &metrics);
     let tokens = TokenRing::new(issuer.as_str(), settings.limits.max_tokens, OffsetDateTime::now_utc());
     let held = Room::new(settings.limits.response_body.saturating_mul(HELD_ANSWERS));
     let guard = Guard::new(&settings.guard, &settings.listen, FIGURES, Arc::clone(&metrics));
@@ -128,6 +131,7 @@ pub fn assemble(
         settings: Arc::new(settings),
         store,
         sealer,
+        vault,
         keyring,
         tokens,
         issuer,

@@ -255,12 +255,16 @@ impl Grants {
         let text = serde_json::to_vec(kept).map(zeroize::Zeroizing::new);
         let text = text.map_err(|error| damaged("an authorization", &error))?;
         let tenant = TenantId::default_tenant();
-        self.0.sealer.seal(place(&id.to_string(), &tenant), &text).map_err(|error| damaged("an authorization", &error))
+        self.0
+            .vault
+            .master()
+            .seal(place(&id.to_string(), &tenant), &text)
+            .map_err(|error| damaged("an authorization", &error))
     }
 
     fn open(&self, row: &AuthorizationRow) -> Result<Kept, Refusal> {
         let tenant = TenantId::default_tenant();
-        let text = self.0.sealer.open(place(&row.id.to_string(), &tenant), &row.request);
+        let text = self.0.vault.master().open(place(&row.id.to_string(), &tenant), &row.request);
         let text = text.map_err(|error| damaged("an authorization", &error))?;
         serde_json::from_slice(&text).map_err(|error| damaged("an authorization", &error))
     }

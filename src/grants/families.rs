@@ -272,12 +272,12 @@ impl Grants {
         };
         let text = zeroize::Zeroizing::new(serde_json::to_vec(&answer)?);
         let (row, tenant) = (URL_SAFE_NO_PAD.encode(hash), tenant_of(&grant.tenant_id)?);
-        Ok(self.0.sealer.seal(Place { table: ANSWERS, row: &row, tenant: &tenant }, &text)?)
+        Ok(self.0.vault.seal_at_once(Place { table: ANSWERS, row: &row, tenant: &tenant }, &text)?)
     }
 
     fn open_answer(&self, grant: &GrantRow, hash: &[u8], sealed: &[u8]) -> anyhow::Result<Answer> {
         let (row, tenant) = (URL_SAFE_NO_PAD.encode(hash), tenant_of(&grant.tenant_id)?);
-        let text = self.0.sealer.open(Place { table: ANSWERS, row: &row, tenant: &tenant }, sealed)?;
+        let text = self.0.vault.open_at_once(Place { table: ANSWERS, row: &row, tenant: &tenant }, sealed)?;
         Ok(serde_json::from_slice(&text)?)
     }
 }

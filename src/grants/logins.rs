@@ -13,6 +13,7 @@ use crate::id::TenantId;
 use crate::store::logins::LoginRow;
 use crate::store::tenants::tenant_of;
 use crate::store::{StoreError, at, micros};
+use crate::vault::VaultError;
 
 /// Whether a provider still vouches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,12 +89,16 @@ impl Grants {
     /// Keeps a login.
     pub async fn keep_login(&self, login: &NewLogin<'_>, now: OffsetDateTime) -> Result<Uuid, Refusal> {
         let id = Uuid::now_v7();
+        let tokens = match login.tokens {
+            Some(tokens) => Some(self.seal_login(login.tenant, id, tokens).await?),
+            None => None,
+        };
         let row = LoginRow {
             id,
             tenant_id: login.tenant.as_str().to_owned(),
             user_id: login.user,
             provider: login.provider.to_owned(),
-            tokens: login.tokens.map(|tokens| self.seal_login(login.tenant, id, tokens)).transpose()?,
+            tokens,
             state: LoginState::Active.as_str().to_owned(),
             reason: None,
             claims: None,
@@ -107,12 +112,15 @@ impl Grants {
 
     /// A login, whatever its state.
     pub async fn login(&self, tenant: &TenantId, id: Uuid) -> Result<Option<Login>, Refusal> {
-        self.0.store.login_row(tenant, id).await?.map(|row| self.open_login(row)).transpose()
+        match self.0.store.login_row(tenant, id).await? {
+            Some(row) => self.open_login(row).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// These tokens take the place of the ones that were kept. It is due as before.
     pub async fn login_renewed(&self, tenant: &TenantId, id: Uuid, tokens: &[u8]) -> Result<(), Refusal> {
-        let sealed = self.seal_login(tenant, id, tokens)?;
+        let sealed = self.seal_login(tenant, id, tokens).await?;
         Ok(self.0.store.renew_login(tenant, id, &sealed).await?)
     }
 
@@ -120,7 +128,7 @@ impl Grants {
     /// tokens meanwhile, or it has ended; says whether.
     pub async fn login_renewed_late(&self, login: &Login, tokens: &[u8]) -> Result<bool, Refusal> {
         let Some(old) = &login.sealed else { return Ok(false) };
-        let sealed = self.seal_login(&login.tenant, login.id, tokens)?;
+        let sealed = self.seal_login(&login.tenant, login.id, tokens).await?;
         Ok(self.0.store.renew_login_from(&login.tenant, login.id, old, &sealed).await?)
     }
 
@@ -185,7 +193,7 @@ impl Grants {
         if !self.0.store.claim_login(tenant, id, row.checked_at, micros(now), micros(now + ALONE)).await? {
             return Ok(None);
         }
-        self.open_login(row).map(Some)
+        self.open_login(row).await.map(Some)
     }
 
     /// Up to `limit` logins at a provider that were not checked within the time of the terms and whose grants were used since. For
@@ -193,33 +201,38 @@ impl Grants {
     pub async fn logins_due(&self, provider: &str, limit: u16, now: OffsetDateTime) -> Result<Vec<Login>, Refusal> {
         let (before, until) = (micros(now - self.0.terms.recheck), micros(now + ALONE));
         let rows = self.0.store.claim_due_logins(provider, before, micros(now), until, limit.into()).await?;
-        let open = |row: LoginRow| {
+        let mut logins = Vec::with_capacity(rows.len());
+        for row in rows {
             let id = row.id;
-            self.open_login(row)
-                .inspect_err(|error| tracing::error!(login = %id, error = error.detail, "left out"))
-                .ok()
-        };
-        Ok(rows.into_iter().filter_map(open).collect())
+            match self.open_login(row).await {
+                Ok(login) => logins.push(login),
+                Err(error) => tracing::error!(login = %id, error = error.detail, "left out"),
+            }
+        }
+        Ok(logins)
     }
 
     async fn login_row(&self, tenant: &TenantId, id: Uuid) -> Result<LoginRow, Refusal> {
         Ok(self.0.store.login_row(tenant, id).await?.ok_or(StoreError::Missing)?)
     }
 
-    fn seal_login(&self, tenant: &TenantId, id: Uuid, tokens: &[u8]) -> Result<Vec<u8>, Refusal> {
+    async fn seal_login(&self, tenant: &TenantId, id: Uuid, tokens: &[u8]) -> Result<Vec<u8>, Refusal> {
         let row = id.to_string();
-        self.0.sealer.seal(place(&row, tenant), tokens).map_err(|error| damaged("a login", &error))
+        self.0.vault.seal(place(&row, tenant), tokens).await.map_err(unsealed)
     }
 
-    fn open_login(&self, row: LoginRow) -> Result<Login, Refusal> {
+    async fn open_login(&self, row: LoginRow) -> Result<Login, Refusal> {
         let tenant = tenant_of(&row.tenant_id)?;
         let id = row.id.to_string();
-        let tokens = row.tokens.as_ref().map(|sealed| self.0.sealer.open(place(&id, &tenant), sealed)).transpose();
+        let tokens = match &row.tokens {
+            Some(sealed) => Some(self.0.vault.open(place(&id, &tenant), sealed).await.map_err(unsealed)?),
+            None => None,
+        };
         Ok(Login {
             id: row.id,
             user: row.user_id,
             provider: row.provider,
-            tokens: tokens.map_err(|error| damaged("a login", &error))?,
+            tokens,
             sealed: row.tokens,
             state: LoginState::parse(&row.state).ok_or_else(|| damaged("a login's state", &row.state))?,
             reason: row.reason,
@@ -232,4 +245,11 @@ impl Grants {
 
 fn place<'a>(row: &'a str, tenant: &'a TenantId) -> Place<'a> {
     Place { table: "logins.tokens", row, tenant }
+}
+
+fn unsealed(error: VaultError) -> Refusal {
+    match error {
+        VaultError::Store(error) => error.into(),
+        other => damaged("a login", &other),
+    }
 }

@@ -66,13 +66,14 @@ pub use traces::{Awaited, Outcome, Step, Trace, TraceFilter, TraceNote, awaited,
 use traces::Unwritten;
 
 use crate::config::SignIn;
-use crate::crypto::{Sealer, new_api_key};
+use crate::crypto::new_api_key;
 use crate::id::TenantId;
 use crate::secret::Secret;
 use crate::store::grants::GrantRow;
 pub use crate::store::grants::Made;
 use crate::store::{Store, StoreError, at, micros};
 use crate::telemetry::Metrics;
+use crate::vault::Vault;
 
 /// Most addresses whose attempts are counted, for each limit; some 40 bytes each.
 const SOURCES: usize = 100_000;
@@ -108,17 +109,17 @@ pub struct Grants(Arc<Parts>);
 #[derive(Debug)]
 struct Parts {
     store: Store,
-    sealer: Sealer,
+    vault: Vault,
     terms: Terms,
     preludes: Preludes,
     unwritten: Unwritten,
 }
 
 impl Grants {
-    /// Over `store`, sealing with `sealer`. What cannot be noted of sign-ins is counted in `metrics`.
-    pub fn new(store: Store, sealer: Sealer, terms: Terms, metrics: &Metrics) -> Self {
+    /// Over `store`, sealing with `vault`. What cannot be noted of sign-ins is counted in `metrics`.
+    pub fn new(store: Store, vault: Vault, terms: Terms, metrics: &Metrics) -> Self {
         let unwritten = Unwritten::new(metrics);
-        Self(Arc::new(Parts { store, sealer, terms, preludes: Preludes::default(), unwritten }))
+        Self(Arc::new(Parts { store, vault, terms, preludes: Preludes::default(), unwritten }))
     }
 
     /// How long what it gives is good.

@@ -95,7 +95,7 @@ impl Servers<'_> {
     ) -> Result<Plan, ServersError> {
         let mut there = HashMap::new();
         for row in self.store.servers(caller.tenant(), "", i64::MAX).await? {
-            let record = self.record(row)?;
+            let record = self.record(row).await?;
             there.insert(record.server.spec.slug.clone(), record);
         }
         let (mut creates, mut changes, mut unchanged) = (Vec::new(), Vec::new(), 0);
@@ -159,7 +159,10 @@ impl Servers<'_> {
         }
         let mut rows = Vec::with_capacity(plan.steps.len());
         for step in &plan.steps {
-            rows.push(step.after().map(|after| self.row(after)).transpose()?);
+            rows.push(match step.after() {
+                Some(after) => Some(self.row(after).await?),
+                None => None,
+            });
         }
         let mut changes = Vec::with_capacity(rows.len());
         for (step, row) in plan.steps.iter().zip(&rows) {

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::access::{Caller, Role, UserId};
-use crate::crypto::{CryptoError, Place, Sealer};
+use crate::crypto::{Place, is_of_tenant};
 use crate::field::FieldError;
 use crate::id::{ServerId, Slug};
 use crate::registry::model::{MOST_USERS, Server, ServerSpec, TransportKind};
@@ -19,6 +19,7 @@ use crate::secret::Secret;
 use crate::store::servers::ServerRow;
 use crate::store::tenants::tenant_of;
 use crate::store::{Json, Store, StoreError, at, micros};
+use crate::vault::{Vault, VaultError};
 
 /// What stands for a secret when a server is read. Sent back, it keeps what is stored.
 pub const MASK: &str = "***";
@@ -49,10 +50,19 @@ pub enum ServersError {
     Stale,
     /// Its secrets cannot be opened or sealed.
     #[error(transparent)]
-    Crypto(#[from] CryptoError),
+    Vault(VaultError),
     /// The database refused or failed.
     #[error(transparent)]
     Store(StoreError),
+}
+
+impl From<VaultError> for ServersError {
+    fn from(error: VaultError) -> Self {
+        match error {
+            VaultError::Store(error) => error.into(),
+            other => Self::Vault(other),
+        }
+    }
 }
 
 impl From<StoreError> for ServersError {
@@ -111,7 +121,7 @@ pub struct Servers<'a> {
     /// Where they are kept.
     pub store: &'a Store,
     /// What seals their secrets.
-    pub sealer: &'a Sealer,
+    pub vault: &'a Vault,
 }
 
 /// The part of a description that is sealed.
@@ -125,7 +135,7 @@ impl Servers<'_> {
     /// Registers a server. It need not be reachable.
     pub async fn create(&self, caller: &Caller, spec: ServerSpec, now: OffsetDateTime) -> Result<Record, ServersError> {
         let record = new_record(caller, spec, now)?;
-        match self.store.insert_server(caller.tenant(), &self.row(&record)?).await {
+        match self.store.insert_server(caller.tenant(), &self.row(&record).await?).await {
             Ok(()) => Ok(record),
             Err(StoreError::Taken) => Err(ServersError::Taken(record.server.spec.slug)),
             Err(error) => Err(error.into()),
@@ -137,7 +147,7 @@ impl Servers<'_> {
         // What is no slug is not asked for: PostgreSQL refuses some texts.
         let slug = Slug::parse(slug).map_err(|_| ServersError::Missing)?;
         let row = self.store.server(caller.tenant(), slug.as_str()).await?.ok_or(ServersError::Missing)?;
-        let record = self.record(row)?;
+        let record = self.record(row).await?;
         if record.may_be_seen_by(caller) { Ok(record) } else { Err(ServersError::Missing) }
     }
 
@@ -155,7 +165,7 @@ impl Servers<'_> {
         let next = rows.last().filter(|_| more).map(|row| row.slug.clone());
         let mut records = Vec::with_capacity(rows.len());
         for row in rows {
-            let record = self.record(row)?;
+            let record = self.record(row).await?;
             if record.may_be_seen_by(caller) {
                 records.push(record);
             }
@@ -218,15 +228,40 @@ impl Servers<'_> {
     /// under another master key are an error, because then nothing would work and nobody would know why.
     pub async fn load_all(&self) -> Result<Vec<Server>, ServersError> {
         let mut servers = Vec::new();
+        self.vault.load().await?;
         for row in self.store.servers_of_all_tenants().await? {
             let (tenant, slug) = (row.tenant_id.clone(), row.slug.clone());
-            match self.record(row) {
+            match self.record(row).await {
                 Ok(record) => servers.push(record.server),
-                Err(ServersError::Crypto(error @ CryptoError::OtherKey { .. })) => return Err(error.into()),
+                Err(ServersError::Vault(error)) if error.is_of_other_key() => return Err(error.into()),
                 Err(error) => tracing::error!(tenant_id = tenant, server = slug, %error, "a server is left out"),
             }
         }
         Ok(servers)
+    }
+
+    /// Seals under the keys of tenants what was sealed under the master key before there were any. Safe to do again, and by several processes at once.
+    pub async fn reseal(&self) -> Result<(), ServersError> {
+        self.vault.load().await?;
+
+        for (tenant, id, old) in self.store.server_secrets().await? {
+            if is_of_tenant(&old) {
+                continue;
+            }
+            let (row, tenant) = (ServerId(id).to_string(), &tenant);
+            let place = Place { table: TABLE, row: &row, tenant };
+            match self.vault.open(place, &old).await {
+                Ok(plain) => {
+                    let new = self.vault.seal(place, &plain).await?;
+                    self.store.reseal_server(tenant, id, &old, &new).await?;
+                }
+                Err(error) if error.is_of_other_key() => return Err(error.into()),
+                Err(error) => {
+                    tracing::error!(tenant_id = %tenant, server = row, "its secrets are left as they are: {error}")
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What in descriptions does no harm and may be a mistake: names of users that there are not, who may be made later, and names
@@ -271,14 +306,14 @@ impl Servers<'_> {
     }
 
     async fn write(&self, caller: &Caller, record: Record) -> Result<Record, ServersError> {
-        match self.store.update_server(caller.tenant(), &self.row(&record)?, record.server.revision - 1).await {
+        match self.store.update_server(caller.tenant(), &self.row(&record).await?, record.server.revision - 1).await {
             Ok(()) => Ok(record),
             Err(StoreError::Taken) => Err(ServersError::Taken(record.server.spec.slug)),
             Err(error) => Err(error.into()),
         }
     }
 
-    pub(super) fn row(&self, record: &Record) -> Result<ServerRow, ServersError> {
+    pub(super) async fn row(&self, record: &Record) -> Result<ServerRow, ServersError> {
         let Server { id, tenant, spec, revision, created_at, updated_at } = &record.server;
         let mut open = spec.clone();
         let secrets = Secrets { headers: std::mem::take(&mut open.headers), env: std::mem::take(&mut open.env) };
@@ -287,7 +322,7 @@ impl Servers<'_> {
             None
         } else {
             let plain = zeroize::Zeroizing::new(serde_json::to_vec(&secrets).map_err(corrupt)?);
-            Some(self.sealer.seal(Place { table: TABLE, row: &id.to_string(), tenant }, &plain)?)
+            Some(self.vault.seal(Place { table: TABLE, row: &id.to_string(), tenant }, &plain).await?)
         };
         Ok(ServerRow {
             id: id.0,
@@ -303,14 +338,14 @@ impl Servers<'_> {
         })
     }
 
-    pub(super) fn record(&self, row: ServerRow) -> Result<Record, ServersError> {
+    pub(super) async fn record(&self, row: ServerRow) -> Result<Record, ServersError> {
         let corrupt = |error: serde_json::Error| ServersError::Store(StoreError::Corrupt(error.to_string()));
         let tenant = tenant_of(&row.tenant_id)?;
         let id = ServerId(row.id);
         let mut spec: ServerSpec = serde_json::from_value::<ServerSpec>(row.spec.0).map_err(corrupt)?;
         if let Some(sealed) = &row.secrets {
             let place = Place { table: TABLE, row: &id.to_string(), tenant: &tenant };
-            let plain = self.sealer.open(place, sealed)?;
+            let plain = self.vault.open(place, sealed).await?;
             // The parser's error could quote a secret.
             let secrets: Secrets = serde_json::from_slice(&plain)
                 .map_err(|_| ServersError::Store(StoreError::Corrupt("sealed secrets".into())))?;

@@ -8,6 +8,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 
 use super::{Store, StoreError, postgres_options, scheme, sqlite};
+use crate::crypto::is_of_tenant;
 
 /// Longest wait for one connection to be made and to answer.
 const WAIT: Duration = Duration::from_secs(5);
@@ -21,13 +22,13 @@ pub struct Seen {
     pub exists: bool,
     /// Whether a gateway has been started on it.
     pub in_use: bool,
-    /// The first bytes of the sealed values, [`crate::crypto::MARK`] of each; those that are the same once.
+    /// The first bytes of what is sealed under the master key, [`crate::crypto::MARK`] of each; those that are the same once.
     pub sealed: Vec<Vec<u8>>,
 }
 
 /// Asks one connection; both databases understand the same text but for where they list their tables.
 macro_rules! see {
-    ($connection:ident, $seen:ident, $tables:literal) => {{
+    ($connection:ident, $seen:ident, $tables:literal, $keys:literal) => {{
         let made: i64 = sqlx::query_scalar($tables).fetch_one(&mut $connection).await?;
         if made == 2 {
             let admins = "SELECT COUNT(*) FROM users WHERE role = 'admin'";
@@ -35,6 +36,15 @@ macro_rules! see {
             // The length is `MARK`.
             let marks = "SELECT DISTINCT substr(secrets, 1, 5) FROM servers WHERE secrets IS NOT NULL";
             $seen.sealed = sqlx::query_scalar(marks).fetch_all(&mut $connection).await?;
+            $seen.sealed.retain(|mark| !is_of_tenant(mark));
+            let keys: i64 = sqlx::query_scalar($keys).fetch_one(&mut $connection).await?;
+            if keys == 1 {
+                let marks = "SELECT DISTINCT substr(data_key, 1, 5) FROM tenants WHERE data_key IS NOT NULL";
+                let marks: Vec<Vec<u8>> = sqlx::query_scalar(marks).fetch_all(&mut $connection).await?;
+                $seen.sealed.extend(marks);
+                $seen.sealed.sort_unstable();
+                $seen.sealed.dedup();
+            }
             $seen.in_use = admins > 0 || !$seen.sealed.is_empty();
         }
         $connection.close().await
@@ -76,7 +86,12 @@ impl Store {
 async fn sqlite(options: SqliteConnectOptions) -> Result<Seen, sqlx::Error> {
     let mut connection = options.connect().await?;
     let mut seen = Seen::default();
-    see!(connection, seen, "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name IN ('users', 'servers')")?;
+    see!(
+        connection,
+        seen,
+        "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name IN ('users', 'servers')",
+        "SELECT COUNT(*) FROM pragma_table_info('tenants') WHERE name = 'data_key'"
+    )?;
     Ok(seen)
 }
 
@@ -87,7 +102,9 @@ async fn postgres(options: PgConnectOptions) -> Result<Seen, sqlx::Error> {
         connection,
         seen,
         "SELECT COUNT(*) FROM information_schema.tables
-         WHERE table_schema = current_schema() AND table_name IN ('users', 'servers')"
+         WHERE table_schema = current_schema() AND table_name IN ('users', 'servers')",
+        "SELECT COUNT(*) FROM information_schema.columns
+         WHERE table_schema = current_schema() AND table_name = 'tenants' AND column_name = 'data_key'"
     )?;
     Ok(seen)
 }

@@ -4,6 +4,7 @@ use serde_json::Value;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use super::tenants::tenant_of;
 use super::{Store, StoreError};
 use crate::id::TenantId;
 
@@ -107,6 +108,22 @@ impl Store {
     pub async fn server(&self, tenant: &TenantId, slug: &str) -> Result<Option<ServerRow>, StoreError> {
         let text = "SELECT * FROM servers WHERE tenant_id = $1 AND slug = $2";
         Ok(on!(read self, db => sqlx::query_as(text).bind(tenant.as_str()).bind(slug).fetch_optional(db).await?))
+    }
+
+    /// The sealed secrets of every server, of every tenant.
+    pub async fn server_secrets(&self) -> Result<Vec<(TenantId, Uuid, Vec<u8>)>, StoreError> {
+        let text = "SELECT tenant_id, id, secrets FROM servers WHERE secrets IS NOT NULL";
+        let rows: Vec<(String, Uuid, Vec<u8>)> = on!(read self, db => sqlx::query_as(text).fetch_all(db).await?);
+        rows.into_iter().map(|(tenant, id, secrets)| Ok((tenant_of(&tenant)?, id, secrets))).collect()
+    }
+
+    /// Puts the same secrets, sealed anew, in the place of `old`, unless others have taken it; no change of the server.
+    pub async fn reseal_server(&self, tenant: &TenantId, id: Uuid, old: &[u8], new: &[u8]) -> Result<(), StoreError> {
+        let text = "UPDATE servers SET secrets = $1 WHERE tenant_id = $2 AND id = $3 AND secrets = $4";
+        on!(write self, tx => {
+            sqlx::query(text).bind(new).bind(tenant.as_str()).bind(id).bind(old).execute(&mut *tx).await?;
+        });
+        Ok(())
     }
 
     /// Up to `limit` servers of the tenant by slug, those after `after`.

@@ -300,7 +300,7 @@ impl From<ServersError> for Problem {
             ServersError::Taken(_) => Self::new(StatusCode::CONFLICT, "SLUG_TAKEN", detail),
             ServersError::Missing => Self::missing("server"),
             ServersError::Stale => Self::new(StatusCode::PRECONDITION_FAILED, "STALE", detail),
-            ServersError::Crypto(cause) => Self::internal(cause),
+            ServersError::Vault(cause) => Self::internal(cause),
             ServersError::Store(error) => error.into(),
         }
     }

@@ -9,7 +9,7 @@ const ORDER: &[&[&str]] = &[
     &["fault", "field", "id", "json", "reuse", "secret"],
     &["config", "crypto", "net", "protocol"],
     &["store", "telemetry"],
-    &["limit"],
+    &["limit", "vault"],
     &["access", "jobs"],
     &["grants", "idp", "limit"],
     // What a server is, in words that all engines share.

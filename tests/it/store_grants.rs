@@ -13,6 +13,7 @@ use mcp_registry_gateway::secret::Secret;
 use mcp_registry_gateway::store::users::{UserChange, UserRow};
 use mcp_registry_gateway::store::{Store, micros, now};
 use mcp_registry_gateway::telemetry::Metrics;
+use mcp_registry_gateway::vault::Vault;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -43,7 +44,12 @@ pub fn terms() -> Terms {
 impl House {
     pub async fn open(db: &Database) -> Self {
         let store = db.open().await;
-        let grants = Grants::new(store.clone(), Sealer::new(&MasterKey::generate()), terms(), &Metrics::new(10));
+        let grants = Grants::new(
+            store.clone(),
+            Vault::new(store.clone(), Sealer::new(&MasterKey::generate())),
+            terms(),
+            &Metrics::new(10),
+        );
         let (tenant, now) = (TenantId::default_tenant(), now());
         let row = UserRow {
             id: Uuid::now_v7(),

@@ -15,6 +15,7 @@ use mcp_registry_gateway::store::authorizations::{AuthorizationRow, Inserted, Ro
 use mcp_registry_gateway::store::users::UserChange;
 use mcp_registry_gateway::store::{Store, micros};
 use mcp_registry_gateway::telemetry::{Counter, Metrics};
+use mcp_registry_gateway::vault::Vault;
 use uuid::Uuid;
 
 use crate::store_grants::{House, RESOURCE, VERIFIER, terms};
@@ -270,7 +271,7 @@ on_both! {
         let id = grants.keep_login(&new, house.now).await.unwrap();
         let row = house.store.login_row(tenant, id).await.unwrap().unwrap();
         assert!(!row.tokens.unwrap().windows(8).any(|part| part == b"upstream"));
-        let strangers = Grants::new(house.store.clone(), Sealer::new(&MasterKey::generate()), terms(), &Metrics::new(10));
+        let strangers = Grants::new(house.store.clone(), Vault::new(house.store.clone(), Sealer::new(&MasterKey::generate())), terms(), &Metrics::new(10));
         assert_eq!(reason(strangers.login(tenant, id).await), "internal");
 
         let order = mcp_registry_gateway::grants::Order { login: Some(id), ..house.order("mcp") };
@@ -443,7 +444,7 @@ on_both! {
     async fn notes_of_sign_ins_have_room_for_so_many_and_are_counted_when_they_are_lost(db) {
         let house = House::open(db).await;
         let metrics = Metrics::new(10);
-        let grants = Grants::new(house.store.clone(), Sealer::new(&MasterKey::generate()), terms(), &metrics);
+        let grants = Grants::new(house.store.clone(), Vault::new(house.store.clone(), Sealer::new(&MasterKey::generate())), terms(), &metrics);
         let begin = || grants.trace(vec![step(&house, "authorize", 0)], TraceNote::default());
         let lost = |reason| Counter::get(&metrics.sign_in_notes_dropped.with([reason]));
         let mut noted = 0;

@@ -35,6 +35,11 @@ on_both! {
         assert_eq!(seen.sealed.len(), 1, "one key, one mark");
         world.app.sealer.check_key(&seen.sealed[0]).unwrap();
         assert_eq!(seen.sealed[0].len(), mcp_registry_gateway::crypto::MARK);
+        for slug in ["one", "two"] {
+            world.call(&format!("DELETE /servers/{slug}"), serde_json::Value::Null).await.expect(204);
+        }
+        let after = Store::look(&db.url).await.unwrap();
+        assert_eq!(after.sealed, seen.sealed, "the key of the tenant is sealed under it too");
     }
 }
 

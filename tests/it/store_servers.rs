@@ -3,12 +3,13 @@
 use mcp_registry_gateway::access::bootstrap::bootstrap;
 use mcp_registry_gateway::access::keys::{self, KeyOrder};
 use mcp_registry_gateway::access::{Accounts, Admin, Caller, KeyRing, Role, Scopes, users};
-use mcp_registry_gateway::crypto::{MasterKey, Sealer};
+use mcp_registry_gateway::crypto::{MasterKey, Place, Sealer, is_of_tenant};
 use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::registry::model::ServerSpec;
 use mcp_registry_gateway::registry::servers::{Servers, ServersError, masked, masked_json};
 use mcp_registry_gateway::store::users::UserRow;
-use mcp_registry_gateway::store::{Store, now};
+use mcp_registry_gateway::store::{Store, StoreError, now};
+use mcp_registry_gateway::vault::Vault;
 use serde_json::{Value, json};
 
 fn spec(value: Value) -> ServerSpec {
@@ -49,8 +50,8 @@ on_both! {
     async fn nobody_sees_a_server_by_being_called_like_somebody_at_a_provider(db) {
         let store = db.open().await;
         let admin = admin(&store).await;
-        let sealer = Sealer::new(&MasterKey::generate());
-        let servers = Servers { store: &store, sealer: &sealer };
+        let vault = Vault::new(store.clone(), Sealer::new(&MasterKey::generate()));
+        let servers = Servers { store: &store, vault: &vault };
         let row = UserRow {
             id: uuid::Uuid::now_v7(),
             username: "grace@example.com".into(),
@@ -78,8 +79,8 @@ on_both! {
     async fn secrets_are_sealed_in_the_row_and_whole_in_the_snapshot(db) {
         let store = db.open().await;
         let admin = admin(&store).await;
-        let sealer = Sealer::new(&MasterKey::generate());
-        let servers = Servers { store: &store, sealer: &sealer };
+        let vault = Vault::new(store.clone(), Sealer::new(&MasterKey::generate()));
+        let servers = Servers { store: &store, vault: &vault };
         let made = servers.create(&admin, files(), now()).await.unwrap();
 
         let row = store.server(&TenantId::default_tenant(), "files").await.unwrap().unwrap();
@@ -89,9 +90,65 @@ on_both! {
         assert_eq!(servers.load_all().await.unwrap(), std::slice::from_ref(&made.server));
         assert_eq!(masked_json(&made.server.spec)["headers"], json!({"authorization": "***"}));
 
-        let stranger = Sealer::new(&MasterKey::generate());
-        let other = Servers { store: &store, sealer: &stranger };
-        assert!(matches!(other.load_all().await, Err(ServersError::Crypto(_))), "another master key is told");
+        let stranger = Vault::new(store.clone(), Sealer::new(&MasterKey::generate()));
+        let other = Servers { store: &store, vault: &stranger };
+        assert!(matches!(other.load_all().await, Err(ServersError::Vault(_))), "another master key is told");
+    }
+}
+
+on_both! {
+    async fn secrets_are_sealed_under_the_key_of_their_tenant_also_those_from_before_there_was_one(db) {
+        let store = db.open().await;
+        let admin = admin(&store).await;
+        let (tenant, master) = (TenantId::default_tenant(), Sealer::new(&MasterKey::generate()));
+        let vault = Vault::new(store.clone(), master.clone());
+        let servers = Servers { store: &store, vault: &vault };
+        assert!(store.data_key(&tenant).await.unwrap().is_none(), "it is made when it is needed");
+        let made = servers.create(&admin, files(), now()).await.unwrap();
+        let stored = async || store.server(&tenant, "files").await.unwrap().unwrap();
+        let sealed = stored().await.secrets.unwrap();
+        assert!(is_of_tenant(&sealed));
+
+        let id = made.server.id.to_string();
+        let place = Place { table: "servers.secrets", row: &id, tenant: &tenant };
+        let old = master.seal(place, &vault.open(place, &sealed).await.unwrap()).unwrap();
+        store.reseal_server(&tenant, made.server.id.0, &sealed, &old).await.unwrap();
+        let other = Vault::new(store.clone(), master.clone());
+        let servers = Servers { store: &store, vault: &other };
+        assert_eq!(servers.load_all().await.unwrap(), std::slice::from_ref(&made.server), "it is read as before");
+        for _ in 0..2 {
+            servers.reseal().await.unwrap();
+            let row = stored().await;
+            assert!(is_of_tenant(&row.secrets.unwrap()) && row.revision == 1);
+        }
+        assert_eq!(servers.load_all().await.unwrap(), std::slice::from_ref(&made.server));
+
+        let stranger = Vault::new(store.clone(), Sealer::new(&MasterKey::generate()));
+        let error = Servers { store: &store, vault: &stranger }.reseal().await.unwrap_err().to_string();
+        assert!(error.contains("`default`") && error.contains("another master key"), "{error}");
+    }
+}
+
+on_both! {
+    async fn with_a_tenant_its_key_is_gone(db) {
+        let store = db.open().await;
+        let acme = store.add_tenant("acme", "Acme").await.unwrap();
+        let vault = Vault::new(store.clone(), Sealer::new(&MasterKey::generate()));
+        let place = Place { table: "servers.secrets", row: "1", tenant: &acme };
+        let sealed = vault.seal(place, b"s3cret").await.unwrap();
+        let fallback = Vault::new(store.clone(), vault.master().clone());
+        assert!(!is_of_tenant(&fallback.seal_at_once(place, b"x").unwrap()), "where nobody can wait");
+        assert_eq!(**fallback.open(place, &sealed).await.unwrap(), *b"s3cret");
+        assert!(is_of_tenant(&fallback.seal_at_once(place, b"x").unwrap()));
+
+        store.purge_tenant(&acme).await.unwrap();
+        assert!(matches!(store.data_key(&acme).await, Err(StoreError::Missing)));
+        vault.load().await.unwrap();
+        assert!(vault.open(place, &sealed).await.is_err() && vault.seal(place, b"x").await.is_err());
+        store.add_tenant("acme", "Acme").await.unwrap();
+        let new = fallback.seal(place, b"x").await.unwrap();
+        assert!(fallback.open(place, &sealed).await.is_err(), "another one of the name has another key, at once");
+        assert_eq!(**vault.open(place, &new).await.unwrap(), *b"x");
     }
 }
 
@@ -99,8 +156,8 @@ on_both! {
     async fn a_mask_that_is_sent_back_keeps_the_secret_but_does_not_follow_to_another_host(db) {
         let store = db.open().await;
         let admin = admin(&store).await;
-        let sealer = Sealer::new(&MasterKey::generate());
-        let servers = Servers { store: &store, sealer: &sealer };
+        let vault = Vault::new(store.clone(), Sealer::new(&MasterKey::generate()));
+        let servers = Servers { store: &store, vault: &vault };
         let made = servers.create(&admin, files(), now()).await.unwrap();
         let mut edit = masked(&made.server.spec);
 
@@ -128,8 +185,8 @@ on_both! {
     async fn who_may_not_see_or_change_a_server_does_not(db) {
         let store = db.open().await;
         let admin = admin(&store).await;
-        let sealer = Sealer::new(&MasterKey::generate());
-        let servers = Servers { store: &store, sealer: &sealer };
+        let vault = Vault::new(store.clone(), Sealer::new(&MasterKey::generate()));
+        let servers = Servers { store: &store, vault: &vault };
         let owner = person(&store, &admin, "owner", Role::ServerOwner).await;
         let other = person(&store, &admin, "other", Role::ServerOwner).await;
         let user = person(&store, &admin, "user", Role::User).await;

@@ -227,6 +227,29 @@ on_both! {
     }
 }
 
+on_both! {
+    async fn secrets_of_a_tenant_outlast_the_process_and_end_with_the_tenant(db) {
+        let world = World::open(db).await;
+        let eve = world.acme().await;
+        let mut files = server("files");
+        files["headers"] = json!({"authorization": "Bearer s3cret"});
+        world.with_key(&eve, "POST /servers", files.clone()).await.expect(201);
+        let world = world.restarted().await;
+        let known = |world: &World| {
+            let servers = world.app.registry.snapshot();
+            let entry = servers.tenants().flat_map(|(_, tenant)| tenant.entries()).next().map(|entry| entry.upstream.server.spec.clone());
+            entry.map(|spec| spec.headers["authorization"].expose().to_owned())
+        };
+        assert_eq!(known(&world).as_deref(), Some("Bearer s3cret"));
+        let beside = world.beside(db).await;
+        world.call("DELETE /admin/tenants/acme?purge=true&confirm=acme", Value::Null).await.expect(204);
+        let eve = world.acme().await;
+        world.with_key(&eve, "POST /servers", files).await.expect(201);
+        beside.app.changed().await.unwrap();
+        assert_eq!(known(&beside).as_deref(), Some("Bearer s3cret"), "another process takes over the new key");
+    }
+}
+
 #[tokio::test]
 async fn a_tenants_administrator_sees_it_and_no_other() {
     let database = Database::sqlite();
