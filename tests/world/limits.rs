@@ -8,8 +8,8 @@ use testkit::upstream::Plain;
 use crate::world::{World, within};
 
 async fn call(client: &Client) -> Reply {
-    let message = json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "echo", "arguments": {"message": "x"}}});
-    within(client.send(Request::post(message.to_string()))).await.unwrap()
+    let request = client.request("7", "tools/call", json!({"name": "echo", "arguments": {"message": "x"}}));
+    within(client.send(request)).await.unwrap()
 }
 
 /// The next call is refused for this limit; the answer as a whole.
