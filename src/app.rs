@@ -62,6 +62,8 @@ pub struct App(Arc<Parts>);
 
 /// What it is made of.
 pub struct Parts {
+    /// This process among all that there are and were.
+    pub instance: uuid::Uuid,
     /// What the operator asked for.
     pub settings: Arc<Settings>,
     /// The database.

@@ -7,6 +7,7 @@ mod bans;
 mod clients;
 mod discovery;
 mod keys;
+mod reports;
 mod servers;
 mod session;
 mod sign_ins;
@@ -55,6 +56,9 @@ pub fn table() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/admin/tenants", get(tenants::list).post(tenants::create)),
         ("/admin/tenants/{id}", get(tenants::read).patch(tenants::patch).delete(tenants::delete)),
         ("/admin/tenant-limits/{tenant_id}", get(tenant_limits::read).post(tenant_limits::set)),
+        ("/admin/tenant-fairness/{tenant_id}", get(reports::fairness::read)),
+        ("/admin/rate-limit-analytics", get(reports::limits::analytics)),
+        ("/admin/diagnostics/rate-limits", get(reports::limits::diagnostics)),
         ("/admin/bans", get(bans::list).post(bans::create)),
         ("/admin/bans/{address}", get(bans::read)),
         ("/admin/bans/{address}/lift", post(bans::lift)),

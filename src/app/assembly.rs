@@ -45,9 +45,6 @@ const NOTICES: usize = 1024;
 /// Answers of the longest kind that batches and streams of the oldest transport may hold together.
 const HELD_ANSWERS: usize = 4;
 
-/// The time that figures of refusals are of.
-const FIGURES: Duration = Duration::from_mins(5);
-
 /// Servers whose replicas are checked at the same time.
 const CHECKS: usize = 16;
 /// A replica that has not answered a check by then is not well.
@@ -116,11 +113,13 @@ pub fn assemble(
     let grants = Grants::new(store.clone(), vault.clone(), Terms::from(&settings.sign_in), &metrics);
     let tokens = TokenRing::new(issuer.as_str(), settings.limits.max_tokens, OffsetDateTime::now_utc());
     let held = Room::new(settings.limits.response_body.saturating_mul(HELD_ANSWERS));
-    let guard = Guard::new(&settings.guard, &settings.listen, FIGURES, Arc::clone(&metrics));
+    let rules = rules(&settings.rate_limits);
+    let guard = Guard::new(&settings.guard, &settings.listen, rules.window, Arc::clone(&metrics));
     Ok(App::new(Parts {
+        instance: uuid::Uuid::now_v7(),
         guard,
         attempts: Attempts::new(&settings.sign_in),
-        limits: crate::limit::Limits::new(rules(&settings.rate_limits), settings.rate_limits.burst_factor),
+        limits: crate::limit::Limits::new(rules, settings.rate_limits.burst_factor),
         accounts: Accounts::default(),
         clients,
         proofs: Proofs::new(Arc::clone(&metrics)),

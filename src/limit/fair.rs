@@ -275,6 +275,11 @@ impl Fair {
         self.saved.store(if pressed { credit } else { credit * SAVED_AT_EASE }, Relaxed);
     }
 
+    /// Brings the figures up to the last whole second; requests do so as they come, readers when there are none.
+    pub fn settle(&self, now: Nanos) {
+        locked(&self.pace).tick(self, now);
+    }
+
     /// What the tenant asked for and was given in the window before `now`.
     pub fn sums(&self, share: &Share, now: Nanos) -> Sums {
         let at = now / SECOND;
