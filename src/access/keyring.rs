@@ -24,6 +24,14 @@ pub enum AuthError {
     /// No credential was shown.
     #[error("show an access token or an API key: `Authorization: Bearer …`")]
     Missing,
+    /// None was shown, as so often before from the same address.
+    #[error(
+        "too many requests without a credential have come from this address; show one, or try again in {seconds} s"
+    )]
+    TooManyBare {
+        /// When it is worth trying again.
+        seconds: u32,
+    },
     /// What was shown is no credential of ours.
     #[error("the credential is no access token and no API key of this gateway (both begin with `mcpg_`)")]
     Malformed,
@@ -95,6 +103,7 @@ impl AuthError {
     pub fn reason(self) -> &'static str {
         match self {
             Self::Missing => "missing",
+            Self::TooManyBare { .. } => "too_many_bare",
             Self::Malformed => "malformed",
             Self::Unknown => "unknown",
             Self::Expired => "expired",

@@ -118,7 +118,7 @@ pub fn assemble(
     Ok(App::new(Parts {
         instance: uuid::Uuid::now_v7(),
         guard,
-        attempts: Attempts::new(&settings.sign_in),
+        attempts: Attempts::new(&settings.sign_in, settings.rate_limits.anonymous_rpm),
         limits: crate::limit::Limits::new(rules, settings.rate_limits.burst_factor),
         accounts: Accounts::default(),
         clients,

@@ -191,3 +191,24 @@ async fn reports_say_what_was_asked_for_and_given() {
     let (status, said) = world.rest(Method::GET, "/admin/rate-limit-analytics?scope=moon", &Value::Null).await;
     assert_eq!(status, 422, "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_shows_no_credential_is_told_so_only_so_often() {
+    let world = World::with(&["--rate-limit-anonymous-rpm=2", "--behind-proxy=true"]).await;
+    let from = |address: &str| Client::new(&format!("{}/mcp", world.url())).header("x-forwarded-for", address);
+    let ask = async |client: &Client, path: &str| {
+        within(client.send(Request::post(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#).path(path))).await.unwrap()
+    };
+    let here = from("203.0.113.9");
+    for _ in 0..2 {
+        assert_eq!(ask(&here, "/mcp").await.status, 401);
+    }
+    let reply = ask(&here, "/mcp").await;
+    assert_eq!((reply.status.as_u16(), reply.header("retry-after")), (429, "30"));
+    assert!(reply.text().await.unwrap().contains("without a credential"));
+    let rest = within(here.send(Request::get().path("/api/v1/me"))).await.unwrap();
+    assert_eq!(rest.status, 429);
+    assert_eq!(ask(&from("203.0.113.10"), "/mcp").await.status, 401, "others are not touched");
+    let good = from("203.0.113.9").bearer(crate::world::KEY);
+    assert_eq!(within(good.send(Request::get().path("/api/v1/me"))).await.unwrap().status, 200);
+}
