@@ -13,7 +13,7 @@ use crate::mcp::exchange::Call;
 use crate::telemetry::Outcome;
 
 /// The JSON-RPC code of a limit that was reached.
-const RATE_LIMITED: i32 = -31_013;
+const RATE_LIMITED: i32 = -31_014;
 
 /// Lets the call through, or says which limit it has reached.
 pub(super) async fn admit(call: &mut Call) -> Result<(), Refusal> {

@@ -26,7 +26,7 @@ async fn refused(client: &Client, limit: &str, rpm: u64) -> Value {
     );
     assert_eq!(reply.header("ratelimit-reset").to_owned(), wait.to_string());
     let said: Value = serde_json::from_str(&reply.text().await.unwrap()).unwrap();
-    assert_eq!((&said["id"], &said["error"]["code"]), (&json!(7), &json!(-31013)), "{said}");
+    assert_eq!((&said["id"], &said["error"]["code"]), (&json!(7), &json!(-31014)), "{said}");
     assert_eq!(
         (&said["error"]["data"]["limit"], &said["error"]["data"]["rpm"]),
         (&json!(limit), &json!(rpm)),
