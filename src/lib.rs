@@ -2,7 +2,7 @@
 //! both for many tenants. `ARCHITECTURE.md` shows the house; the page to read first is `mcp::exchange`.
 //!
 //! Look down, never sideways: `cli` and `serve` → surfaces (`mcp`, `oauth`, `admin`, `ops`) → `web` → `app` → engines (`registry`,
-//! `upstream`, `balance`, `grants`, `idp`, `access`) → `store`, `telemetry` → ground.
+//! `upstream`, `balance`, `grants`, `idp`, `policy`, `access`) → `store`, `telemetry` → ground.
 
 pub mod admin;
 pub mod app;
@@ -19,6 +19,7 @@ pub mod access;
 pub mod balance;
 pub mod grants;
 pub mod idp;
+pub mod policy;
 pub mod registry;
 pub mod upstream;
 

@@ -240,6 +240,9 @@ impl Entra {
             username: username.map_or_else(|| subject.to_string(), str::to_owned),
             display_name: claims.text("name").map(str::to_owned),
             role,
+            groups,
+            app_roles: names.clone(),
+            groups_missing: left_out,
             guest: is_guest(claims, directory),
             app_only,
             authenticated_at: claims.time("auth_time"),
@@ -254,7 +257,7 @@ impl Entra {
     /// The person, with the groups that were asked for.
     pub(super) fn with_groups(&self, known: Known, groups: &[Uuid]) -> Person {
         let role = self.role(&known.names, groups);
-        Person { role, ..known.person }
+        Person { role, groups: groups.to_vec(), groups_missing: false, ..known.person }
     }
 }
 

@@ -155,6 +155,12 @@ pub struct Person {
     pub display_name: Option<String>,
     /// The role; none is given to who is not let in.
     pub role: Option<Role>,
+    /// Groups that the provider counts the person among.
+    pub groups: Vec<Uuid>,
+    /// App roles, or the values of the roles claim.
+    pub app_roles: Vec<String>,
+    /// There are more groups than the provider said, and nobody asked for the rest.
+    pub groups_missing: bool,
     /// Whether the person is a guest of the directory, at home in another.
     pub guest: bool,
     /// Whether it is an application on its own and no person.

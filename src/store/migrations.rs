@@ -11,7 +11,7 @@ macro_rules! steps {
 
 /// Each by when it was written and what it is about, which together name its file, and with its text.
 #[expect(clippy::unreadable_literal, reason = "as in the names of the files")]
-const STEPS: [(i64, &str, &str); 12] = steps![
+const STEPS: [(i64, &str, &str); 13] = steps![
     20260101000000 "registry",
     20260201000000 "sign_in",
     20260301000000 "trusted_issuers",
@@ -24,6 +24,7 @@ const STEPS: [(i64, &str, &str); 12] = steps![
     20260410000000 "ask_again",
     20260415000000 "assumed_directories",
     20260416000000 "guests",
+    20260502000000 "access_rules",
 ];
 
 /// Takes those that a database has not taken yet.

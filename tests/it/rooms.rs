@@ -10,7 +10,7 @@ const ORDER: &[&[&str]] = &[
     &["config", "crypto", "net", "protocol"],
     &["store", "telemetry"],
     &["access", "jobs"],
-    &["grants", "idp"],
+    &["grants", "idp", "policy"],
     // What a server is, in words that all engines share.
     &["registry::model"],
     &["balance"],

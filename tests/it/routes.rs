@@ -99,12 +99,26 @@ fn rows() -> Vec<Row> {
         ("GET /api/v1/admin/tenants/{id}", Value::Null, [401, 403, 403, 200]),
         ("PATCH /api/v1/admin/tenants/{id}", json!({"display_name": "x"}), [401, 403, 403, 200]),
         ("DELETE /api/v1/admin/tenants/{id}", Value::Null, [401, 403, 403, 204]),
+        ("GET /api/v1/admin/policies/{tenant_id}", Value::Null, [401, 403, 403, 200]),
+        ("PUT /api/v1/admin/policies/{tenant_id}", rules(), [401, 403, 403, 200]),
+        ("GET /api/v1/admin/policies/{tenant_id}/versions", Value::Null, [401, 403, 403, 200]),
+        ("GET /api/v1/admin/policies/{tenant_id}/versions/{version}", Value::Null, [401, 403, 403, 200]),
+        (
+            "POST /api/v1/admin/policies/{tenant_id}/explain",
+            json!({"user": "target", "server": "files"}),
+            [401, 403, 403, 200],
+        ),
+        ("POST /api/v1/admin/policies/{tenant_id}/dry-run", rules(), [401, 403, 403, 200]),
         ("POST /api/v1/login", json!({"username": "x", "password": "y"}), [401; 4]),
         ("POST /api/v1/logout", Value::Null, [401, 204, 204, 204]),
         ("GET /api/v1/me", Value::Null, signed_in),
         ("GET /api/v1/discovery/tools", Value::Null, signed_in),
         ("GET /api/v1/discovery/resources", Value::Null, signed_in),
     ]
+}
+
+fn rules() -> Value {
+    json!({"text": "permit(principal, action, resource);"})
 }
 
 fn service(id: &str) -> Value {
@@ -126,6 +140,8 @@ fn filled(path: &str) -> String {
     path.replace("{slug}", "files")
         .replace("{server}", "files")
         .replace("{id}", id)
+        .replace("{tenant_id}", "default")
+        .replace("{version}", "0")
         .replace("{hint}", "none")
         .replace("{name}", "corp")
         .replace("{*path}", "mcp")

@@ -15,6 +15,7 @@ mod faults;
 mod lists;
 mod matrix;
 mod notices;
+mod policies;
 mod reasons;
 mod records;
 mod replicas;
