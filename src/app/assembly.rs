@@ -31,6 +31,7 @@ use crate::mcp::legacy_sse::Channels;
 use crate::mcp::session::Sessions;
 use crate::mcp::streams::Streams;
 use crate::net::{AddressPolicy, Outbound};
+use crate::policy::observed::Observed;
 use crate::registry::live::Registry;
 use crate::store::{self, Store};
 use crate::telemetry::{Health, Metrics, Recorder, Status, Weight};
@@ -136,6 +137,7 @@ pub fn assemble(
         issuer,
         grants,
         providers,
+        observed: Observed::default(),
         registry,
         sessions,
         channels: Channels::default(),
@@ -182,11 +184,14 @@ fn start_jobs(app: &App) {
         }
     });
     let upstreams = app.health.part("upstreams", Weight::Partial);
+    let rules = app.health.part("access rules", Weight::Partial);
+    rules.set(if app.rules_are_well() { Status::Ok } else { Status::Degraded });
     let watcher = app.clone();
     jobs.run("look at servers", Every::about(Duration::from_secs(2)), move || {
-        let (app, upstreams) = (watcher.clone(), upstreams.clone());
+        let (app, upstreams, rules) = (watcher.clone(), upstreams.clone(), rules.clone());
         async move {
             upstreams.set(if app.registry.look() { Status::Ok } else { Status::Degraded });
+            rules.set(if app.rules_are_well() { Status::Ok } else { Status::Degraded });
             Ok(())
         }
     });
@@ -258,6 +263,11 @@ fn start_jobs(app: &App) {
             app.tokens.flush_used(&app.store).await?;
             Ok(())
         }
+    });
+    let noter = app.clone();
+    jobs.run("write operations", Every::about(Duration::from_secs(10)), move || {
+        let app = noter.clone();
+        async move { Ok(app.observed.flush(&app.store).await?) }
     });
 }
 

@@ -16,8 +16,9 @@ use super::Verdict;
 use super::diff::unified;
 use super::failure::Failure;
 use super::gateway::{Gateway, Reach};
-use super::manifest::{self, Brief, Places};
-use super::screen::Screen;
+use super::manifest::{self, Brief, Manifest, Places, PolicySource};
+use super::policy::{Of, told, told_as};
+use super::screen::{Screen, clean};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,7 +37,10 @@ The file:
       transport: stdio
       command:
         program: npx
-        args: [-y, some-mcp-server, /srv/notes]";
+        args: [-y, some-mcp-server, /srv/notes]
+  policies:                                       # access rules of tenants
+    default:
+      file: rules.cedar                           # beside this file, or the text itself";
 
 /// Bring the registry to what a file says
 #[derive(Debug, Args)]
@@ -67,6 +71,7 @@ pub async fn run(apply: &Apply, reach: &Reach, screen: Screen) -> anyhow::Result
             .advise("name the servers that stay; if none shall, write `servers: []`")
             .into());
     }
+    let texts = policies(&manifest, &apply.file)?;
     let gateway = Gateway::find(reach)?;
     let ask = async |dry_run: bool| -> anyhow::Result<Done> {
         let wanted = json!({ "servers": manifest.servers, "prune": apply.prune, "dry_run": dry_run });
@@ -80,8 +85,58 @@ pub async fn run(apply: &Apply, reach: &Reach, screen: Screen) -> anyhow::Result
     if apply.prune && !apply.yes && !apply.dry_run {
         confirm(&ask(true).await?, apply)?;
     }
-    show(&ask(apply.dry_run).await?, screen)?;
+    // First whether the rules can be read and may be written at all: then the servers, then the rules about them.
+    let mut rules = Vec::new();
+    for (tenant, text) in texts {
+        let (before, tag) = Of { gateway: &gateway, tenant: &tenant }.in_force().await?;
+        rules.push(Rules { tenant, before, tag, text });
+    }
+    let done = ask(apply.dry_run).await?;
+    for rules in rules.iter().filter(|rules| !apply.dry_run && rules.before != rules.text) {
+        Of { gateway: &gateway, tenant: &rules.tenant }.put(&rules.text, rules.tag.clone()).await?;
+    }
+    show(&done, &rules, screen)?;
     Ok(Verdict::Fine)
+}
+
+/// The access rules of a tenant, as they are and as they shall be.
+struct Rules {
+    tenant: String,
+    before: String,
+    tag: Option<http::HeaderValue>,
+    text: String,
+}
+
+impl Rules {
+    fn diff(&self) -> String {
+        unified(&format!("change the access rules of {}", clean(&self.tenant)), &self.before, &self.text)
+    }
+}
+
+/// The access rules that the file holds or names, each read once to find its mistakes.
+fn policies(manifest: &Manifest, file: &std::path::Path) -> anyhow::Result<Vec<(String, String)>> {
+    let mut texts = Vec::new();
+    for (tenant, source) in &manifest.policies {
+        let (name, text, warnings) = match source {
+            PolicySource::Text(text) => {
+                let name = manifest.places.of(&format!("policies.{tenant}"));
+                let warnings = told_as(&name, text, |mistake| format!("{name}: {mistake}"))?;
+                (name, text.clone(), warnings)
+            }
+            PolicySource::File(path) => {
+                let path = file.parent().map_or_else(|| path.clone(), |folder| folder.join(path));
+                let name = path.display().to_string();
+                let text = read_file(&path, &name)?;
+                let warnings = told(&name, &text)?;
+                (name, text, warnings)
+            }
+        };
+        for warning in warnings {
+            super::screen::note(&format!("warning: {name}: {}", clean(&warning.to_string())));
+        }
+        texts.push((tenant.clone(), text));
+    }
+    Ok(texts)
 }
 
 /// What the gateway did, or would do.
@@ -154,7 +209,7 @@ impl Change {
     }
 }
 
-fn show(done: &Done, screen: Screen) -> anyhow::Result<()> {
+fn show(done: &Done, rules: &[Rules], screen: Screen) -> anyhow::Result<()> {
     for warning in &done.warnings {
         super::screen::note(&format!("warning: {warning}"));
     }
@@ -164,11 +219,18 @@ fn show(done: &Done, screen: Screen) -> anyhow::Result<()> {
         .iter()
         .map(|change| json!({ "slug": change.slug, "action": change.action, "diff": plain(change) }))
         .collect();
-    let document = json!({
+    let mut document = json!({
         "dry_run": done.dry_run, "changes": changes, "unchanged": done.unchanged, "warnings": done.warnings,
     });
+    if !rules.is_empty() {
+        let of = |rules: &Rules| {
+            let diff = anstream::adapter::strip_str(&rules.diff()).to_string();
+            json!({ "tenant_id": rules.tenant, "action": if diff.is_empty() { "none" } else { "change" }, "diff": diff })
+        };
+        document["policies"] = rules.iter().map(of).collect();
+    }
     Ok(screen.show(&document, || {
-        let mut text: String = done.changes.iter().map(Change::diff).collect();
+        let mut text: String = done.changes.iter().map(Change::diff).chain(rules.iter().map(Rules::diff)).collect();
         let count = |action: &str| done.changes.iter().filter(|change| change.action == action).count();
         let (create, change, remove, same) = (count("create"), count("change"), count("remove"), done.unchanged);
         let _ = if done.dry_run {

@@ -103,6 +103,7 @@ const MOVE: &str = "UPDATE counters SET value = value + 1 WHERE name = 'registry
 #[macro_use]
 mod row;
 
+pub mod access_rules;
 pub mod announcements;
 pub mod assertions;
 pub mod authorizations;

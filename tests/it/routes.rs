@@ -108,12 +108,26 @@ fn rows() -> Vec<Row> {
         ("POST /api/v1/admin/bans", json!({"address": "192.0.2.1", "note": "x"}), [401, 403, 403, 201]),
         ("GET /api/v1/admin/bans/{address}", Value::Null, [401, 403, 403, 404]),
         ("POST /api/v1/admin/bans/{address}/lift", json!({"reason": "wrong"}), [401, 403, 403, 404]),
+        ("GET /api/v1/admin/policies/{tenant_id}", Value::Null, [401, 403, 403, 200]),
+        ("PUT /api/v1/admin/policies/{tenant_id}", rules(), [401, 403, 403, 200]),
+        ("GET /api/v1/admin/policies/{tenant_id}/versions", Value::Null, [401, 403, 403, 200]),
+        ("GET /api/v1/admin/policies/{tenant_id}/versions/{version}", Value::Null, [401, 403, 403, 200]),
+        (
+            "POST /api/v1/admin/policies/{tenant_id}/explain",
+            json!({"user": "target", "server": "files"}),
+            [401, 403, 403, 200],
+        ),
+        ("POST /api/v1/admin/policies/{tenant_id}/dry-run", rules(), [401, 403, 403, 200]),
         ("POST /api/v1/login", json!({"username": "x", "password": "y"}), [401; 4]),
         ("POST /api/v1/logout", Value::Null, [401, 204, 204, 204]),
         ("GET /api/v1/me", Value::Null, signed_in),
         ("GET /api/v1/discovery/tools", Value::Null, signed_in),
         ("GET /api/v1/discovery/resources", Value::Null, signed_in),
     ]
+}
+
+fn rules() -> Value {
+    json!({"text": "permit(principal, action, resource);"})
 }
 
 fn service(id: &str) -> Value {
@@ -136,6 +150,7 @@ fn filled(path: &str) -> String {
         .replace("{server}", "files")
         .replace("{id}", id)
         .replace("{tenant_id}", "other")
+        .replace("{version}", "0")
         .replace("{hint}", "none")
         .replace("{name}", "corp")
         .replace("{*path}", "mcp")

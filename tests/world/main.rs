@@ -16,6 +16,7 @@ mod limits;
 mod lists;
 mod matrix;
 mod notices;
+mod policies;
 mod reasons;
 mod records;
 mod replicas;
