@@ -60,6 +60,8 @@ fn decisions(criterion: &mut Criterion) {
 fn ticks(criterion: &mut Criterion) {
     let (fair, shares) = limiter(10_000);
     let mut now = 40_000 * SECOND;
+    // From here on they are due at whole tenths of a second.
+    fair.wanted(&shares[0], now);
     let mut tick = |count: u64, turn: bool| {
         let mut spent = Duration::ZERO;
         let mut counted = 0;

@@ -128,15 +128,16 @@ impl Case {
 
     /// Whether it takes minutes: thousands of tenants on many replicas that all hear of one another.
     pub fn takes_long(&self) -> bool {
-        self.effort() > 100_000 && !matches!(self.kind, Kind::Heavy | Kind::Attack)
+        self.effort() > 50_000 && self.kind != Kind::Heavy
     }
 
     /// How long it lasts in the simulation.
     pub fn seconds(&self) -> u64 {
         match self.effort() {
             0..5_000 => 130,
-            5_000..=30_000 => 70,
-            _ => 45,
+            5_000..=100_000 => 62,
+            _ if self.kind == Kind::Return => 40,
+            _ => 25,
         }
     }
 
