@@ -70,6 +70,7 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, read from the command line")]
 enum Command {
     /// Start the gateway
     #[command(

@@ -20,6 +20,7 @@ pub struct Tenants {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, read from the command line")]
 enum Action {
     /// Add a tenant
     #[command(

@@ -184,7 +184,7 @@ pub struct Claimed {
     /// There are more groups than the provider said, and nobody asked for the rest.
     pub groups_missing: bool,
     /// Whether the settings let everybody in.
-    everybody: bool,
+    pub everybody: bool,
 }
 
 impl Claimed {

@@ -265,7 +265,7 @@ mod tests {
     use super::*;
 
     fn limits(capacity_rpm: u32, terms: Terms) -> (Limits, TenantId) {
-        let limits = Limits::new(Rules { capacity_rpm, window: Duration::from_secs(300), fair: true }, 1.5);
+        let limits = Limits::new(Rules { capacity_rpm, window: Duration::from_mins(5), fair: true }, 1.5);
         let tenant = TenantId::default_tenant();
         limits.agree([(tenant.clone(), terms)]);
         (limits, tenant)

@@ -117,11 +117,10 @@ fn tell(app: &App, source: Source, headers: &HeaderMap, who: &Result<Caller, Aut
     let wrong = match who {
         Ok(caller) => return app.guard.let_in(source.0, caller.user_id(), now),
         Err(AuthError::Missing) => Wrong::Bare,
-        // Counted by its status.
-        Err(AuthError::TooManyBare { .. }) => return,
-        // The credential is good, or could not be looked at.
+        // Counted by its status; or the credential is good, or could not be looked at.
         Err(
-            AuthError::LacksScope { .. }
+            AuthError::TooManyBare { .. }
+            | AuthError::LacksScope { .. }
             | AuthError::WrongResource
             | AuthError::ProviderAway
             | AuthError::Unavailable

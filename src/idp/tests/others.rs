@@ -5,7 +5,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::super::{Claimed, Class, Hints, IdpError, Person, SignedIn};
+use super::super::{Class, Hints, IdpError, Person, SignedIn};
 use super::fake::Reply;
 use super::world::{CALLBACK, NONCE, Signer, World, now, pem, unsigned, with};
 use crate::access::Role;
@@ -64,7 +64,7 @@ async fn each_algorithm_that_is_taken_lets_people_in() {
             authenticated_at: None,
         };
         assert_eq!(person, expected);
-        assert!(!person.app_roles.is_empty(), "the values of the roles claim");
+        assert!(!person.claimed.names.is_empty(), "the values of the roles claim");
     }
     let world = World::oidc(&ROLES, Signer::rsa("first")).await;
     let mut pss = world.signer.header();
