@@ -58,7 +58,8 @@ impl Attempts {
 
     /// It shows no credential where one is needed; the machine itself may do so as often as it likes.
     pub fn shows_none(&self, address: IpAddr, now: OffsetDateTime) -> Result<(), Exceeded> {
-        if address.is_loopback() { Ok(()) } else { self.bare.take(address, now) }
+        let here = address.is_loopback() || address.is_unspecified();
+        if here { Ok(()) } else { self.bare.take(address, now) }
     }
 
     /// The secret, code or token that it showed was wrong; or too many were.

@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn each_key_has_its_own_and_what_is_full_again_makes_room() {
         let (buckets, price) = (Buckets::new(SHARDS), Price::a_minute(2));
-        let keys: Vec<BucketKey> = (0..20_u32).map(BucketKey::from).collect();
+        let keys: Vec<BucketKey> = (0..400_u32).map(BucketKey::from).collect();
         let mut through = 0;
         for key in &keys {
             through += usize::from(buckets.take(*key, price, START).is_ok());

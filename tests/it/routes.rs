@@ -146,10 +146,11 @@ fn filled(path: &str) -> String {
         path if path.contains("/tenants/") => "other",
         _ => "00000000-0000-7000-8000-000000000000",
     };
+    let tenant = if path.contains("/policies/") { "default" } else { "other" };
     path.replace("{slug}", "files")
         .replace("{server}", "files")
         .replace("{id}", id)
-        .replace("{tenant_id}", "other")
+        .replace("{tenant_id}", tenant)
         .replace("{version}", "0")
         .replace("{hint}", "none")
         .replace("{name}", "corp")

@@ -133,10 +133,7 @@ async fn the_whole_gateway_has_no_more_than_its_capacity() {
     let calls = futures_util::future::join_all((0..12).map(|_| call(&client))).await;
     let through = calls.iter().filter(|reply| reply.status == 200).count();
     assert!((4..8).contains(&through), "what may come at once, and what comes while the rest waits: {through}");
-    let told = calls
-        .iter()
-        .filter(|reply| reply.status == 429)
-        .all(|reply| reply.header("ratelimit-limit").to_owned() == "60");
+    let told = calls.iter().filter(|reply| reply.status == 429).all(|reply| reply.header("ratelimit-limit") == "60");
     assert!(told);
 }
 
