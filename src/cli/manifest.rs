@@ -217,7 +217,7 @@ impl<'de> Deserialize<'de> for Node {
 }
 
 /// The fields of a server in the order in which people write them.
-pub const FIELDS: [&str; 15] = [
+pub const FIELDS: [&str; 16] = [
     "slug",
     "title",
     "description",
@@ -229,6 +229,7 @@ pub const FIELDS: [&str; 15] = [
     "env",
     "tags",
     "visibility",
+    "offered_to",
     "timeouts",
     "protocol",
     "balance",
@@ -245,7 +246,7 @@ impl Brief {
         let plain = serde_json::json!({
             "title": "", "description": "", "transport": "streamable_http", "replicas": [], "command": null,
             "sharing": "shared", "headers": {}, "env": {}, "tags": [],
-            "visibility": { "everyone": true, "roles": [], "users": [] },
+            "visibility": { "everyone": true, "roles": [], "users": [] }, "offered_to": [],
             "timeouts": crate::registry::model::Timeouts::default(),
             "protocol": "auto", "balance": "round_robin", "enabled": true,
         });
@@ -352,7 +353,7 @@ mod tests {
     fn the_fields_are_those_of_a_server() {
         let spec: ServerSpec = serde_json::from_value(serde_json::json!({
             "slug": "a", "replicas": [{"url": "https://x"}], "command": {"program": "x"},
-            "headers": {"a": "b"}, "env": {"a": "b"}
+            "headers": {"a": "b"}, "env": {"a": "b"}, "offered_to": ["acme"]
         }))
         .unwrap();
         let Value::Object(object) = serde_json::to_value(&spec).unwrap() else { panic!("an object") };
@@ -360,7 +361,7 @@ mod tests {
         known.sort_unstable();
         assert_eq!(object.keys().map(String::as_str).collect::<Vec<_>>(), known);
         let brief = Brief::of(object);
-        assert_eq!(brief.0.len(), 5, "{brief:?}");
+        assert_eq!(brief.0.len(), 6, "{brief:?}");
         assert!(brief.yaml().starts_with("slug: a\n"), "{}", brief.yaml());
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 use arc_swap::ArcSwap;
 use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::balance::{ReplicaStatus, Replicas};
 use crate::fault::{Fault, Kind as FaultKind, Retry};
-use crate::id::ServerId;
+use crate::id::{ServerId, Slug, TenantId};
 use crate::registry::catalog::{Catalog, Kind};
 use crate::registry::keeper;
 use crate::registry::model::{Server, ServerSpec};
@@ -29,6 +29,8 @@ pub struct Registry {
     pub ground: Arc<Ground>,
     snapshot: ArcSwap<Snapshot>,
     live: Mutex<AHashMap<ServerId, Live>>,
+    /// The names of the servers that tenants have, also of those that are disabled; not those of the gateway's own tenant.
+    taken: ArcSwap<AHashSet<(TenantId, Slug)>>,
     revision: watch::Sender<u64>,
     /// Age at which a catalogue is asked for again.
     pub ttl: Duration,
@@ -111,8 +113,8 @@ pub struct Status {
 impl Registry {
     /// An empty one.
     pub fn new(ground: Arc<Ground>, ttl: Duration) -> Arc<Self> {
-        let (snapshot, live, stopping) = Default::default();
-        Arc::new(Self { ground, snapshot, live, revision: watch::Sender::new(0), ttl, stopping })
+        let (snapshot, live, taken, stopping) = Default::default();
+        Arc::new(Self { ground, snapshot, live, taken, revision: watch::Sender::new(0), ttl, stopping })
     }
 
     fn lock(&self) -> MutexGuard<'_, AHashMap<ServerId, Live>> {
@@ -135,6 +137,9 @@ impl Registry {
     /// use any more. `remembered` is what an earlier process knew of a server.
     pub fn follow(self: &Arc<Self>, servers: Vec<Server>, remembered: &AHashMap<ServerId, Recalled>) -> Vec<ServerId> {
         let (mut retired, mut moved) = (Vec::new(), Vec::new());
+        let of_tenants = servers.iter().filter(|server| !server.tenant.is_default());
+        let taken = of_tenants.map(|server| (server.tenant.clone(), server.spec.slug.clone())).collect();
+        self.taken.store(Arc::new(taken));
         {
             let mut live = self.lock();
             let mut kept = AHashMap::with_capacity(servers.len());
@@ -212,7 +217,7 @@ impl Registry {
 
     fn publish(&self) {
         let entries = self.lock().values().map(|live| live.entry.clone()).collect();
-        self.snapshot.store(Arc::new(Snapshot::new(entries)));
+        self.snapshot.store(Arc::new(Snapshot::new(entries, &self.taken.load())));
         self.revision.send_modify(|revision| *revision += 1);
     }
 

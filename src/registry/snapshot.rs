@@ -5,12 +5,12 @@
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use ahash::{AHashMap, RandomState};
+use ahash::{AHashMap, AHashSet, RandomState};
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use crate::access::{Allow, Caller, Role};
 use crate::fault::Fault;
-use crate::id::{ServerId, TenantId};
+use crate::id::{ServerId, Slug, TenantId};
 use crate::json;
 use crate::protocol::meta;
 use crate::registry::catalog::{Catalog, Item, Kind};
@@ -34,6 +34,8 @@ const MOST_CALLERS: usize = 20_000;
 #[derive(Default)]
 pub struct Snapshot {
     tenants: AHashMap<TenantId, Arc<Tenant>>,
+    /// What all others see: the servers that are offered to every tenant.
+    others: Option<Arc<Tenant>>,
 }
 
 /// How a server was doing when it was last asked.
@@ -139,24 +141,52 @@ pub struct Found<'a> {
 }
 
 impl Snapshot {
-    /// Puts the entries of all tenants in order.
-    pub fn new(entries: Vec<Entry>) -> Self {
+    /// Puts the entries of all tenants in order. `taken` are the names of servers that tenants have, also of those that have no entry:
+    /// a server that is offered to a tenant stands back behind its own of the same name.
+    pub fn new(entries: Vec<Entry>, taken: &AHashSet<(TenantId, Slug)>) -> Self {
         let mut by_tenant: AHashMap<TenantId, Vec<Entry>> = AHashMap::new();
+        let (mut named, mut to_all) = (Vec::new(), Vec::new());
         for entry in entries {
-            by_tenant.entry(entry.upstream.server.tenant.clone()).or_default().push(entry);
+            let server = &entry.upstream.server;
+            match server.spec.offered_to.named().filter(|_| server.tenant.is_default()) {
+                Some(tenants) => named.extend(tenants.iter().map(|tenant| (tenant.clone(), entry.clone()))),
+                None if server.tenant.is_default() => to_all.push(entry.clone()),
+                None => {}
+            }
+            by_tenant.entry(server.tenant.clone()).or_default().push(entry);
         }
+        if !to_all.is_empty() {
+            // Who has names of its own does not see what all others see.
+            for (tenant, _) in taken {
+                by_tenant.entry(tenant.clone()).or_default();
+            }
+        }
+        let seeing: AHashSet<TenantId> =
+            named.iter().map(|(tenant, _)| tenant).chain(by_tenant.keys()).cloned().collect();
+        for tenant in &seeing {
+            named.extend(to_all.iter().map(|entry| (tenant.clone(), entry.clone())));
+        }
+        for (tenant, entry) in named {
+            let server = &entry.upstream.server;
+            if server.is_offered_to(&tenant) && !taken.contains(&(tenant.clone(), server.spec.slug.clone())) {
+                by_tenant.entry(tenant).or_default().push(entry);
+            }
+        }
+        let others = (!to_all.is_empty()).then(|| Arc::new(Tenant::new(to_all)));
         let tenants = by_tenant.into_iter().map(|(id, entries)| (id, Arc::new(Tenant::new(entries)))).collect();
-        Self { tenants }
+        Self { tenants, others }
     }
 
-    /// A tenant's servers; `None` when it has none.
+    /// A tenant's servers and those that are offered to it; `None` when it has none.
     pub fn tenant(&self, id: &TenantId) -> Option<&Arc<Tenant>> {
-        self.tenants.get(id)
+        self.tenants.get(id).or(self.others.as_ref().filter(|_| !id.is_default()))
     }
 
-    /// Every tenant's servers.
-    pub fn tenants(&self) -> impl Iterator<Item = (&TenantId, &Arc<Tenant>)> {
-        self.tenants.iter()
+    /// Every server of every tenant, once.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.tenants
+            .iter()
+            .flat_map(|(id, tenant)| tenant.entries().iter().filter(move |entry| entry.upstream.server.tenant == *id))
     }
 }
 
@@ -409,8 +439,7 @@ fn age(entry: &Entry) -> (OffsetDateTime, ServerId) {
 
 /// Whether the caller may see and call the server.
 fn sees(caller: &Caller, entry: &Entry) -> bool {
-    let server = &entry.upstream.server;
-    caller.may_use_server(&server.tenant, server.spec.slug.as_str(), &server.spec.visibility)
+    entry.upstream.server.may_be_used_by(caller)
 }
 
 /// What tells two callers apart who see the same servers and yet different tools.

@@ -134,6 +134,12 @@ impl Store {
         }))
     }
 
+    /// Servers of the first tenant that are offered to others, by slug; and perhaps some that are not, which whoever reads them sees.
+    pub async fn offered_servers(&self) -> Result<Vec<ServerRow>, StoreError> {
+        let text = r#"SELECT * FROM servers WHERE tenant_id = 'default' AND CAST(spec AS TEXT) LIKE '%"offered_to"%' ORDER BY slug"#;
+        Ok(on!(read self, db => sqlx::query_as(text).fetch_all(db).await?))
+    }
+
     /// Every server of every active tenant: for the snapshot only.
     pub async fn servers_of_all_tenants(&self) -> Result<Vec<ServerRow>, StoreError> {
         let text = "SELECT s.* FROM servers s JOIN tenants t ON t.id = s.tenant_id WHERE t.state = 'active'

@@ -15,6 +15,7 @@ mod faults;
 mod lists;
 mod matrix;
 mod notices;
+mod offered;
 mod reasons;
 mod records;
 mod replicas;
