@@ -3,6 +3,7 @@
 
 mod assembly;
 mod attempts;
+mod guarding;
 mod issuing;
 mod memory;
 mod people;
@@ -22,7 +23,7 @@ use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::access::{Accounts, KeyRing, Proofs, TokenRing};
+use crate::access::{Accounts, Caller, KeyRing, Proofs, Role, TokenRing};
 use crate::balance::ReplicaStatus;
 use crate::config::Settings;
 use crate::crypto::Sealer;
@@ -33,6 +34,8 @@ use crate::grants::resource::Issuer;
 use crate::grants::{End, Ended, Grants, Ids, Refusal};
 use crate::id::{ServerId, TenantId};
 use crate::idp::Providers;
+use crate::limit::guard::Guard;
+use crate::limit::{self, Limits, Who};
 use crate::mcp::held::Room;
 use crate::mcp::legacy_sse::Channels;
 use crate::mcp::session::Sessions;
@@ -79,6 +82,10 @@ pub struct Parts {
     pub grants: Grants,
     /// How often one address may try.
     pub attempts: Attempts,
+    /// How much tenants and users may call.
+    pub limits: Limits,
+    /// From where nothing is taken for a while.
+    pub guard: Guard,
     /// Who may sign in by password.
     pub accounts: Accounts,
     /// The OAuth clients that may ask for something in somebody's name.
@@ -232,15 +239,34 @@ impl App {
         Servers { store: &self.store, vault: &self.vault }
     }
 
-    /// Takes over the servers as stored, and what an earlier process learned of them.
+    /// Takes over the tenants and servers as stored, and what an earlier process learned of them.
     pub async fn recall(&self) -> anyhow::Result<()> {
+        self.agree().await?;
         let servers = self.servers().load_all().await?;
         let recalled = memory::recall(&self.store, &servers).await?;
         self.registry.follow(servers, &recalled);
         Ok(())
     }
 
-    /// Takes over what is stored by now of servers, keys and accounts: before the answer to who changed it, and when another
+    /// Who a caller is to the limits.
+    pub fn who<'a>(&self, caller: &'a Caller) -> Who<'a> {
+        let settings = &self.settings.rate_limits;
+        let rpm = match caller.role() {
+            Role::Admin | Role::TenantAdmin => settings.admin_rpm,
+            Role::ServerOwner => settings.server_owner_rpm,
+            Role::User => settings.user_rpm,
+        };
+        Who { tenant: caller.tenant(), user: caller.user_id().uuid().as_u128(), rpm }
+    }
+
+    /// Takes over what tenants are granted.
+    async fn agree(&self) -> Result<(), StoreError> {
+        let terms = limit::Terms::of_all(&self.store).await?;
+        self.limits.agree(terms.into_iter().map(|(tenant, _, terms)| (tenant, terms)));
+        Ok(())
+    }
+
+    /// Takes over what is stored by now of tenants, servers, keys and accounts: before the answer to who changed it, and when another
     /// process did.
     pub async fn changed(&self) -> Result<(), StoreError> {
         // One at a time, or what was read first could be taken over last.
@@ -250,6 +276,7 @@ impl App {
         if *followed == Some(revision) {
             return Ok(());
         }
+        self.agree().await?;
         self.keyring.reload(&self.store).await?;
         self.tokens.reload(&self.store).await?;
         self.follow_rules().await?;
@@ -275,7 +302,7 @@ impl App {
                     Ok(None) => return std::future::pending().await,
                     Ok(Some(mut announcements)) => loop {
                         // First what was announced before anybody listened.
-                        let mut heard = Ok(Heard { registry: true, ends: true });
+                        let mut heard = Ok(Heard::ALL);
                         while let Ok(what) = heard {
                             heard = match self.take_over(what).await {
                                 Ok(()) => announcements.next().await,
@@ -301,6 +328,9 @@ impl App {
     async fn take_over(&self, heard: Heard) -> Result<(), StoreError> {
         if heard.ends {
             self.tokens.forget_ended(&self.store).await?;
+        }
+        if heard.bans {
+            self.guard.follow(&self.store).await?;
         }
         if heard.registry { self.changed().await } else { Ok(()) }
     }

@@ -1,13 +1,17 @@
 //! Every surface and layer, in order, on one page. What passes before any of this, the checks of host and origin, the bounds
 //! of bodies, is `web::Door`.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::Body;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
-use http::{Method, Request};
+use http::{HeaderMap, Method, Request, StatusCode};
+use time::OffsetDateTime;
 
 use crate::admin;
 use crate::app::App;
@@ -16,6 +20,8 @@ use crate::mcp::legacy_sse;
 use crate::oauth;
 use crate::ops;
 use crate::reuse::{Reused, Shelf};
+use crate::telemetry::RequestId;
+use crate::web::barred;
 use crate::web::body::BodyProblem;
 use crate::web::problem::{no_such_method, no_such_path};
 use crate::web::record::record;
@@ -73,6 +79,20 @@ impl Surfaces for Front {
         };
         let server = (!server.is_empty()).then(|| server.to_owned());
         Reused::new(&MESSAGES, endpoint::post(self.app.clone(), server, request))
+    }
+
+    fn barred(&self, client: IpAddr, path: &str, headers: &HeaderMap, id: &RequestId) -> Option<Response> {
+        let barred = barred::barred(&self.app, client, headers)?;
+        let takes_messages = server_of(path).is_some() || path == legacy_sse::MESSAGES;
+        Some(if takes_messages { endpoint::held_off(&barred) } else { barred::problem(&barred).respond(id) })
+    }
+
+    fn may_connect(&self, peer: IpAddr) -> Result<(), Duration> {
+        self.app.guard.may_connect(peer, OffsetDateTime::now_utc())
+    }
+
+    fn answered(&self, client: IpAddr, signs_in: bool, status: StatusCode) {
+        self.app.answered(client, signs_in, status);
     }
 
     fn too_large(&self, path: &str) -> Option<Response> {

@@ -19,7 +19,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,6 +32,7 @@ use crate::grants::resource::Issuer;
 use crate::router;
 use crate::secret::Secret;
 use crate::telemetry::Metrics;
+use crate::web::Surfaces;
 use front::Front;
 
 /// What a listener needs of the process.
@@ -109,9 +109,9 @@ impl Drop for Running {
     }
 }
 
-/// Opens the listener and serves `router` behind the door.
-pub async fn open(ground: &Ground, router: Router) -> anyhow::Result<Running> {
-    Ok(Front::open(&ground.settings).await?.serve(ground, router))
+/// Opens the listener and serves `surfaces` behind the door.
+pub async fn open(ground: &Ground, surfaces: impl Surfaces) -> anyhow::Result<Running> {
+    Ok(Front::open(&ground.settings).await?.serve(ground, surfaces))
 }
 
 /// Refuses a certificate or key that cannot be served with; for who only wants to know.
@@ -192,6 +192,9 @@ async fn end(app: App) {
     app.tasks.close();
     app.tasks.wait().await;
     app.grants.write_traces().await;
+    if let Err(error) = app.guard.write(&app.store).await {
+        tracing::warn!("the last bans could not be stored: {error}");
+    }
     if let Err(error) = app.keyring.flush_used(&app.store).await {
         tracing::warn!("when keys were last used could not be stored: {error}");
     }

@@ -95,14 +95,13 @@ impl Vault {
 
     /// Seals for a place of its tenant, whose key is made now if there is none. `Missing` when there is no such tenant.
     pub async fn seal(&self, place: Place<'_>, plain: &[u8]) -> Result<Vec<u8>, VaultError> {
-        let sealer = match self.look_up(place.tenant).await? {
-            Some(sealer) => sealer,
-            None => {
-                let new = self.0.master.new_data_key(place.tenant)?;
-                // Of several at once, one is first.
-                self.0.store.set_data_key(place.tenant, &new).await?;
-                self.look_up(place.tenant).await?.ok_or(StoreError::Missing)?
-            }
+        let sealer = if let Some(sealer) = self.look_up(place.tenant).await? {
+            sealer
+        } else {
+            let new = self.0.master.new_data_key(place.tenant)?;
+            // Of several at once, one is first.
+            self.0.store.set_data_key(place.tenant, &new).await?;
+            self.look_up(place.tenant).await?.ok_or(StoreError::Missing)?
         };
         Ok(sealer.seal(place, plain)?)
     }

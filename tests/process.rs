@@ -16,7 +16,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use mcp_registry_gateway::config::{DotEnv, Settings};
 use mcp_registry_gateway::crypto::new_api_key;
 use mcp_registry_gateway::serve::{self, Ground, Running, Stopped};
-use mcp_registry_gateway::telemetry::{Metrics, Status, Weight};
+use mcp_registry_gateway::telemetry::{Metrics, RequestId, Status, Weight};
+use mcp_registry_gateway::web::{Serving, Surfaces};
 use rustix::process::{Pid, Signal, kill_process};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -38,7 +39,7 @@ fn settings(args: &[&str]) -> Settings {
 }
 
 /// A listener in front of `router`.
-async fn open(args: &[&str], router: Router) -> (Running, Arc<Metrics>) {
+async fn open(args: &[&str], router: impl Surfaces) -> (Running, Arc<Metrics>) {
     let ground = Ground {
         settings: Arc::new(settings(args)),
         metrics: Arc::new(Metrics::new(100)),
@@ -484,4 +485,60 @@ fn a_second_signal_does_not_wait() {
     assert!(process.child.try_wait().unwrap().is_none(), "it waits for the request");
     process.signal(Signal::TERM);
     assert_eq!(process.exit_code(), Some(130));
+}
+
+/// Takes nothing from anybody; who may not even connect is told for how long.
+struct Nobody {
+    may_connect: Result<(), Duration>,
+}
+
+impl Surfaces for Nobody {
+    fn serve(&self, _: http::Request<Body>) -> Serving {
+        panic!("nothing comes so far")
+    }
+
+    fn barred(&self, _: std::net::IpAddr, _: &str, _: &http::HeaderMap, _: &RequestId) -> Option<http::Response<Body>> {
+        Some(http::Response::builder().status(429).body(Body::from("not now")).unwrap())
+    }
+
+    fn may_connect(&self, _: std::net::IpAddr) -> Result<(), Duration> {
+        self.may_connect
+    }
+}
+
+/// All that a connection says to a request that would keep it open.
+async fn said(address: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    // Whoever is turned away at once may be gone before it has said anything.
+    let _ = stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    let mut said = Vec::new();
+    let _ = within(stream.read_to_end(&mut said)).await;
+    String::from_utf8(said).unwrap()
+}
+
+#[tokio::test]
+async fn who_is_not_heard_is_told_so_and_the_connection_closed() {
+    let (running, _) = open(&[], Nobody { may_connect: Ok(()) }).await;
+    let said = said(running.address()).await;
+    assert!(said.starts_with("HTTP/1.1 429") && said.ends_with("not now"), "{said}");
+    assert!(said.to_lowercase().contains("connection: close"), "{said}");
+
+    let stream = TcpStream::connect(running.address()).await.unwrap();
+    let (mut send, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let closed = tokio::spawn(connection);
+    let request = http::Request::get("http://localhost/").body(Empty::<Bytes>::new()).unwrap();
+    assert_eq!(within(send.send_request(request)).await.unwrap().status(), 429);
+    // The handle stays: it is the gateway that goes.
+    within(closed).await.unwrap().unwrap();
+    drop(send);
+}
+
+#[tokio::test]
+async fn who_may_not_connect_is_told_for_how_long_and_nothing_is_read() {
+    let (running, metrics) = open(&[], Nobody { may_connect: Err(Duration::from_mins(1)) }).await;
+    let mut stream = TcpStream::connect(running.address()).await.unwrap();
+    let mut said = String::new();
+    within(stream.read_to_string(&mut said)).await.unwrap();
+    assert!(said.starts_with("HTTP/1.1 429") && said.contains("retry-after: 60"), "{said}");
+    assert_eq!(metrics.connections_cut.with(["banned"]).get(), 1);
 }

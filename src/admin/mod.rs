@@ -1,8 +1,9 @@
-//! SURFACE: the REST API, `/api/v1`: servers, keys, accounts, OAuth clients, trusted issuers, tenants, signing in and what came of
+//! SURFACE: the REST API, `/api/v1`: servers, keys, accounts, OAuth clients, trusted issuers, tenants, bans, signing in and what came of
 //! it, finding tools. One file per resource. Every error is a problem document; every change is in force on this replica before
 //! its answer goes out.
 
 mod apply;
+mod bans;
 mod clients;
 mod discovery;
 mod keys;
@@ -54,6 +55,9 @@ pub fn table() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/admin/tenants", get(tenants::list).post(tenants::create)),
         ("/admin/tenants/{id}", get(tenants::read).patch(tenants::patch).delete(tenants::delete)),
         ("/admin/tenant-limits/{tenant_id}", get(tenant_limits::read).post(tenant_limits::set)),
+        ("/admin/bans", get(bans::list).post(bans::create)),
+        ("/admin/bans/{address}", get(bans::read)),
+        ("/admin/bans/{address}/lift", post(bans::lift)),
         ("/login", post(session::login)),
         ("/logout", post(session::logout)),
         ("/me", get(session::me)),

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::access::{Accounts, KeyRing, Proofs, TokenRing, keys};
 use crate::app::preflight::{self, Sealing};
 use crate::app::{App, Counted, Parts, memory};
-use crate::config::Settings;
+use crate::config::{RateLimits, Settings};
 use crate::crypto::{MasterKey, Sealer};
 use crate::grants::attempts::Attempts;
 use crate::grants::client::Clients;
@@ -23,6 +23,8 @@ use crate::grants::resource::Issuer;
 use crate::grants::{Grants, Terms};
 use crate::idp::Providers;
 use crate::jobs::{Every, Jobs};
+use crate::limit::fair::Rules;
+use crate::limit::guard::Guard;
 use crate::mcp::handshake::close_behind;
 use crate::mcp::held::Room;
 use crate::mcp::legacy_sse::Channels;
@@ -42,6 +44,9 @@ const NOTICES: usize = 1024;
 
 /// Answers of the longest kind that batches and streams of the oldest transport may hold together.
 const HELD_ANSWERS: usize = 4;
+
+/// The time that figures of refusals are of.
+const FIGURES: Duration = Duration::from_mins(5);
 
 /// Servers whose replicas are checked at the same time.
 const CHECKS: usize = 16;
@@ -71,6 +76,7 @@ pub async fn build(settings: Settings, issuer: Issuer) -> anyhow::Result<App> {
     app.servers().reseal().await.context("the key that seals secrets")?;
     app.lower_unnamed().await?;
     app.recall().await?;
+    app.guard.follow(&app.store).await?;
     start_jobs(&app);
     Ok(app)
 }
@@ -110,8 +116,11 @@ pub fn assemble(
     let grants = Grants::new(store.clone(), vault.clone(), Terms::from(&settings.sign_in), &metrics);
     let tokens = TokenRing::new(issuer.as_str(), settings.limits.max_tokens, OffsetDateTime::now_utc());
     let held = Room::new(settings.limits.response_body.saturating_mul(HELD_ANSWERS));
+    let guard = Guard::new(&settings.guard, &settings.listen, FIGURES, Arc::clone(&metrics));
     Ok(App::new(Parts {
+        guard,
         attempts: Attempts::new(&settings.sign_in),
+        limits: crate::limit::Limits::new(rules(&settings.rate_limits), settings.rate_limits.burst_factor),
         accounts: Accounts::default(),
         clients,
         proofs: Proofs::new(Arc::clone(&metrics)),
@@ -138,6 +147,14 @@ pub fn assemble(
     }))
 }
 
+fn rules(settings: &RateLimits) -> Rules {
+    Rules {
+        capacity_rpm: settings.global_rpm,
+        window: Duration::from_secs(settings.fairness_window_seconds.into()),
+        fair: settings.fairness,
+    }
+}
+
 fn start_jobs(app: &App) {
     let jobs = Jobs::new(app.tasks.clone(), app.shutdown.clone(), app.recorder.metrics().clone());
     app.tasks.spawn(memory::keep(app.clone()));
@@ -149,6 +166,8 @@ fn start_jobs(app: &App) {
         }
     });
 
+    guard_jobs(app, &jobs);
+
     let database = app.health.part("database", Weight::Vital);
     let listener = app.clone();
     app.tasks.spawn(async move { listener.hear_changes().await });
@@ -157,7 +176,8 @@ fn start_jobs(app: &App) {
     jobs.run("follow", Every::about(Duration::from_secs(2)), move || {
         let (app, database) = (follower.clone(), database.clone());
         async move {
-            let taken = app.changed().await;
+            let bans = app.guard.follow(&app.store).await;
+            let taken = app.changed().await.and(bans);
             database.set(if taken.is_ok() { Status::Ok } else { Status::Failing });
             Ok(taken?)
         }
@@ -239,6 +259,27 @@ fn start_jobs(app: &App) {
             app.tokens.flush_used(&app.store).await?;
             Ok(())
         }
+    });
+}
+
+/// What keeps bans and forgets what is over.
+fn guard_jobs(app: &App, jobs: &Jobs) {
+    let writer = app.clone();
+    app.tasks.spawn(async move {
+        tokio::select! {
+            () = writer.shutdown.cancelled() => {}
+            () = writer.guard.keep_writing(&writer.store) => {}
+        }
+    });
+    let sweeper = app.guard.clone();
+    jobs.run("sweep the guard", Every::about(Duration::from_secs(30)), move || {
+        sweeper.sweep(OffsetDateTime::now_utc());
+        async { Ok(()) }
+    });
+    let purger = app.clone();
+    jobs.run("purge old bans", Every::about(Duration::from_hours(1)), move || {
+        let app = purger.clone();
+        async move { Ok(app.guard.purge(&app.store, store::now()).await.map(drop)?) }
     });
 }
 

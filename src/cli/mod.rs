@@ -2,6 +2,7 @@
 //! settings). Exit codes: 0 done, 1 failed, 2 the command line is wrong. Standard output carries the result and nothing else.
 
 mod apply;
+mod bans;
 mod call;
 mod clients;
 mod demo;
@@ -91,6 +92,8 @@ enum Command {
     Trust(trust::Trust),
     /// Look at attempts to sign in, and why one failed
     Signins(signins::Signins),
+    /// Look at banned addresses, ban one, lift a ban
+    Bans(bans::Bans),
     /// Bring the registry to what a file says
     Apply(apply::Apply),
     /// Register the servers of a client's configuration file (Claude, VS Code, Cursor)
@@ -230,6 +233,7 @@ fn run(cli: Cli, matches: &clap::ArgMatches, dotenv: &DotEnv, screen: Screen) ->
                     Command::Clients(clients) => clients::run(clients, &gateway, screen).await,
                     Command::Trust(trust) => trust::run(trust, &gateway, screen).await,
                     Command::Signins(signins) => signins::run(signins, &gateway, screen).await,
+                    Command::Bans(bans) => bans::run(bans, &gateway, screen).await,
                     Command::Export(export) => export::run(&export, &gateway, screen).await,
                     _ => status::run(&gateway, screen).await,
                 }

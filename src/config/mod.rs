@@ -7,6 +7,7 @@
 mod clients;
 mod effective;
 mod environment;
+mod guard;
 mod identity;
 mod parse;
 mod sections;
@@ -15,6 +16,7 @@ mod sign_in;
 pub use clients::{BROWSER_SCHEMES, Clients, PrivateHost, Registration, is_scheme};
 pub use effective::{Effective, Origin, effective};
 pub use environment::{DotEnv, Unknown, check_names};
+pub use guard::Guard;
 pub use identity::{AllowedTenant, Azure, AzureTenant, LetIn, Oidc};
 pub use parse::{BURST_FACTORS, is_guarded, is_loopback, life};
 pub use sections::{Access, Data, Limits, Listen, Log, LogFormat, Metrics, Pools, RateLimits};
@@ -52,6 +54,9 @@ pub struct Settings {
     /// How much tenants and people may call.
     #[command(flatten)]
     pub rate_limits: RateLimits,
+    /// From where nothing is taken for a while.
+    #[command(flatten)]
+    pub guard: Guard,
     /// Connections to databases and upstreams, and threads.
     #[command(flatten)]
     pub pools: Pools,

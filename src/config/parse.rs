@@ -107,6 +107,13 @@ pub(super) fn host(text: &str) -> Result<IpAddr, String> {
     bare.parse().map_err(|_| "give an address such as 127.0.0.1, ::1 or 0.0.0.0".to_owned())
 }
 
+/// A network in CIDR notation, or one address.
+pub(super) fn network(text: &str) -> Result<ipnet::IpNet, String> {
+    let text = text.trim();
+    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(ipnet::IpNet::from));
+    network.map_err(|_| "give a network such as 192.0.2.0/24 or an address such as 192.0.2.7".to_owned())
+}
+
 /// A host name or `name:port` as it stands in a `Host` header, lower-cased.
 pub(super) fn host_name(text: &str) -> Result<String, String> {
     let text = text.trim().to_ascii_lowercase();

@@ -1,5 +1,18 @@
-//! ENGINE: how much each may call. What a tenant is granted is data, kept with the tenant and read into [`Terms`].
+//! ENGINE: how much each may call. [`limits`] asks them in order; [`fair`] is the heart, of which [`pace`], [`share`], [`water`] and
+//! [`bucket`] are the parts. What a tenant is granted is data, kept with the tenant and read into [`Terms`].
 
+pub mod board;
+pub mod bucket;
+pub mod buckets;
+pub mod exact;
+pub mod fair;
+pub mod figures;
+pub mod guard;
+pub mod limits;
+mod pace;
+pub mod share;
 pub mod terms;
+pub mod water;
 
+pub use limits::{Limit, Limits, Permit, Refused, Who};
 pub use terms::Terms;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::access::{AuthError, Caller, Opening};
 use crate::app::App;
 use crate::grants::Step;
+use crate::limit::guard::Barred;
 use crate::mcp::error::{Refusal, empty_response};
 use crate::mcp::exchange::{Call, accepted};
 use crate::mcp::headers::{check_modern, era_of, only, trace_of};
@@ -20,11 +21,12 @@ use crate::protocol::message::{Message, Shape};
 use crate::protocol::meta;
 use crate::store::now;
 use crate::telemetry::{Operation, Outcome, RequestId, SessionTag};
+use crate::web::barred;
 use crate::web::body::{BodyProblem, read};
 use crate::web::challenge::{challenge, insufficient_scope};
 use crate::web::path::Named;
 use crate::web::proof::{Address, Sent};
-use crate::web::{Visit, caller};
+use crate::web::{Source, Visit, caller};
 use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
@@ -160,7 +162,8 @@ pub(super) async fn let_in(
         legacy_sse::ONE => Address::Older(what),
         path => Address::Path(path),
     };
-    let caller = match caller::admit(&app, &headers, what, Sent { method: verb, to }).await {
+    let source = Source::from_visit(visit);
+    let caller = match caller::admit(&app, &headers, what, Sent { method: verb, to }, source).await {
         Ok(caller) => caller,
         Err(error) => {
             finish.end(Outcome::Denied(error.reason()));
@@ -261,6 +264,12 @@ pub fn unread(problem: BodyProblem) -> Refusal {
         BodyProblem::Broken => StatusCode::BAD_REQUEST,
     };
     Refusal::new(status, meta::INVALID_REQUEST, problem.to_string())
+}
+
+/// Says that nothing is taken from an address for now, or not what it shows.
+pub fn held_off(barred: &Barred) -> Response {
+    let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, meta::INVALID_REQUEST, barred::sentence(barred));
+    Refusal { retry_after: Some(barred.retry_after), ..refusal }.respond(None)
 }
 
 /// Whether the client takes all of these. A client that sends no `Accept` takes everything (RFC 9110, section 12.5.1).

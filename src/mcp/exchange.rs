@@ -1,4 +1,4 @@
-//! ONE call from admission to last byte, for either era: resolve, allow, send, answer, record. Read this page first.
+//! ONE call from admission to last byte, for either era: admit, resolve, allow, send, answer, record. Read this page first.
 //!
 //! `tools/call` reads nothing but the snapshot and touches no database. Each step either goes on or ends in an error that
 //! says whose fault it is; whichever way it ends, exactly one operation is recorded.
@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::access::Caller;
 use crate::app::App;
 use crate::fault::{Fault, Kind, Retry, Whose};
+use crate::mcp::admit::admit;
 use crate::mcp::bridge::answer::Fix;
 use crate::mcp::bridge::flow::Flow;
 use crate::mcp::error::{Refusal, empty_response, json_response};
@@ -80,6 +81,8 @@ pub async fn exchange(mut call: Box<Call>) -> Response {
 }
 
 async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
+    // Admit: within the limits of the user and the tenant.
+    admit(call).await?;
     let snapshot = call.app.registry.snapshot();
     let tenant = snapshot.tenant(call.caller.tenant());
 

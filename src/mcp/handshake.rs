@@ -11,6 +11,7 @@ use crate::app::App;
 use crate::balance::caller_key;
 use crate::fault::Fault;
 use crate::json;
+use crate::mcp::admit::admit;
 use crate::mcp::answers;
 use crate::mcp::error::{Refusal, json_response};
 use crate::mcp::exchange::Call;
@@ -47,6 +48,8 @@ pub async fn initialize(mut call: Box<Call>) -> Response {
 }
 
 async fn open(call: &mut Call) -> Result<Response, Refusal> {
+    // Before anything is made: who opens one session after the other has the limits of the first.
+    admit(call).await?;
     let params = call.message.body().unwrap_or(b"{}");
     let asked = json::get_text(params, "protocolVersion").ok_or_else(|| {
         Refusal::new(StatusCode::OK, meta::INVALID_PARAMS, "Invalid params: `protocolVersion` is missing or no string")

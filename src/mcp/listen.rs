@@ -283,43 +283,46 @@ fn watch_again(app: &App, caller: &Caller, session: &Session) {
     }
 }
 
-/// Puts what the listener wants to hear into its outbox, until it goes away or the process ends.
-async fn feed(wants: Wants, outbox: mpsc::Sender<Bytes>) {
+/// Puts what the listener wants to hear into its outbox, until it goes away or the process ends. It listens from when this is
+/// called: whoever is told afterwards that it will hear of changes misses none.
+fn feed(wants: Wants, outbox: mpsc::Sender<Bytes>) -> impl Future<Output = ()> + Send {
     let app = wants.app.clone();
     let mut changes = app.registry.changes();
     let mut notices = app.registry.ground.notices.subscribe();
     let mut marks = wants.marks();
-    loop {
-        tokio::select! {
-            () = outbox.closed() => return,
-            () = app.shutdown.cancelled() => {
-                if let Some(id) = &wants.subscription {
-                    // One who does not read has a moment to begin to.
-                    let _ = Box::pin(outbox.send_timeout(completion(id), FAREWELL)).await;
-                }
-                if let Some(session) = &wants.session {
-                    session.close_all_outboxes();
-                }
-                return;
-            }
-            changed = changes.changed() => {
-                if changed.is_err() {
+    async move {
+        loop {
+            tokio::select! {
+                () = outbox.closed() => return,
+                () = app.shutdown.cancelled() => {
+                    if let Some(id) = &wants.subscription {
+                        // One who does not read has a moment to begin to.
+                        let _ = Box::pin(outbox.send_timeout(completion(id), FAREWELL)).await;
+                    }
+                    if let Some(session) = &wants.session {
+                        session.close_all_outboxes();
+                    }
                     return;
                 }
-                let now = wants.marks();
-                let mut told: Vec<&str> = Vec::new();
-                for ((kind, before), after) in wants.kinds.iter().zip(&marks).zip(&now) {
-                    let method = list_changed(*kind);
-                    if before != after && !told.contains(&method) {
-                        told.push(method);
-                        let _ = outbox.try_send(sse::frame(&wants.tell(&message::call(None, method, b"{}")), None, None));
+                changed = changes.changed() => {
+                    if changed.is_err() {
+                        return;
                     }
+                    let now = wants.marks();
+                    let mut told: Vec<&str> = Vec::new();
+                    for ((kind, before), after) in wants.kinds.iter().zip(&marks).zip(&now) {
+                        let method = list_changed(*kind);
+                        if before != after && !told.contains(&method) {
+                            told.push(method);
+                            let _ = outbox.try_send(sse::frame(&wants.tell(&message::call(None, method, b"{}")), None, None));
+                        }
+                    }
+                    marks = now;
                 }
-                marks = now;
+                notice = notices.recv() => if let Ok(notice) = notice && wants.wants(&notice) {
+                    let _ = outbox.try_send(sse::frame(&wants.tell(notice.message.bytes()), None, None));
+                },
             }
-            notice = notices.recv() => if let Ok(notice) = notice && wants.wants(&notice) {
-                let _ = outbox.try_send(sse::frame(&wants.tell(notice.message.bytes()), None, None));
-            },
         }
     }
 }

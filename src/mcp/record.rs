@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use crate::fault::{Fault, Whose};
+use crate::limit::Permit;
 use crate::telemetry::{Operation, Outcome, Recorder};
 
 /// Records its operation when dropped.
@@ -16,12 +17,14 @@ struct Open {
     operation: Operation,
     ended: bool,
     waiting: Option<Instant>,
+    /// Given back when the request is over.
+    permit: Option<Permit>,
 }
 
 impl Finish {
     /// One that nothing was said about yet.
     pub fn new(operation: Operation, recorder: Recorder) -> Self {
-        Self { recorder, open: Some(Box::new(Open { operation, ended: false, waiting: None })) }
+        Self { recorder, open: Some(Box::new(Open { operation, ended: false, waiting: None, permit: None })) }
     }
 
     /// One that records nothing.
@@ -39,6 +42,13 @@ impl Finish {
     pub fn fill(&mut self, change: impl FnOnce(&mut Operation)) {
         if let Some(open) = &mut self.open {
             change(&mut open.operation);
+        }
+    }
+
+    /// Keeps this until the request is over.
+    pub fn keep(&mut self, permit: Permit) {
+        if let Some(open) = &mut self.open {
+            open.permit = Some(permit);
         }
     }
 

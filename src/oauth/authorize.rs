@@ -185,7 +185,7 @@ fn not_found(visitor: &Visitor, id: &str, error: &ClientError) -> NotKnown {
             Failure::of_client("The document in which the program describes itself cannot be fetched.")
         }
         ClientError::TooMany(exceeded) => {
-            visitor.app.recorder.metrics().throttled(exceeded.limit);
+            visitor.app.throttled("", exceeded.limit);
             Failure::too_many(*exceeded)
         }
         ClientError::Busy | ClientError::Store(_) => Failure::new(

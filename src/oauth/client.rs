@@ -33,7 +33,7 @@ pub(super) async fn authenticate(
     let proved = app.clients.authenticate(&shown, &audiences, from, now, spend).await;
     proved.map_err(|error| {
         if let AuthenticateError::Unavailable(ClientError::TooMany(exceeded)) = &error {
-            app.recorder.metrics().throttled(exceeded.limit);
+            app.throttled("", exceeded.limit);
         }
         denied(error)
     })

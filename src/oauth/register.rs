@@ -36,7 +36,7 @@ pub(super) async fn register(app: App, Source(source): Source, request: Request)
         }
         Err(error) => {
             if let RegisterError::TooMany(exceeded) = &error {
-                app.recorder.metrics().throttled(exceeded.limit);
+                app.throttled("", exceeded.limit);
             }
             refused(error.code(), error.to_string());
             refuse(&error)

@@ -44,6 +44,9 @@ pub async fn collect(app: &App) {
     let signed_in = app.signed_in(ACTIVE).await;
     of_clients(app, &signed_in);
     of_servers(app);
+    let (metrics, now) = (app.recorder.metrics(), time::OffsetDateTime::now_utc());
+    metrics.guard_bans.with([]).set(i64::try_from(app.guard.banned(now)).unwrap_or(i64::MAX));
+    metrics.guard_entries.with([]).set(i64::try_from(app.guard.entries()).unwrap_or(i64::MAX));
     let database = &app.recorder.metrics().database_connections;
     for (state, count) in app.store.connections() {
         database.with([state]).set(i64::try_from(count).unwrap_or(i64::MAX));

@@ -21,7 +21,7 @@ pub(super) async fn may_read(app: &App, source: Source, headers: &HeaderMap) -> 
     if local || shows_the_token(app, headers) {
         return Ok(());
     }
-    let caller = admit(app, headers, Opening::Api, Sent::new("GET", "/metrics")).await;
+    let caller = admit(app, headers, Opening::Api, Sent::new("GET", "/metrics"), source).await;
     let caller = caller.map_err(|error| Problem::unauthenticated(app, Opening::Api, error))?;
     if caller.administers_gateway() {
         return Ok(());

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
 use crate::fault::{Fault, Kind as FaultKind};
@@ -69,8 +69,9 @@ async fn ask_again_and_again(registry: &Registry, upstream: &Arc<Upstream>, keep
         }
         let well = result.is_ok();
         registry.heard(upstream, result, &said);
-        said.clear();
         let wait = if well {
+            // What cannot be asked about now is told when it can be.
+            said.clear();
             pause = PAUSES.0;
             registry.ttl.mul_f64(rand::random_range(0.9..1.1))
         } else {
@@ -89,11 +90,10 @@ async fn ask_again_and_again(registry: &Registry, upstream: &Arc<Upstream>, keep
                     until += wait;
                 }
                 () = keeper.wake.notified() => break,
-                notice = notices.recv() => if let Some(kinds) = changed(&notice, upstream) {
-                    said.extend(kinds);
+                notice = notices.recv() => if note(&mut said, &notice, upstream) {
                     tokio::time::sleep(SETTLE).await;
-                    while let Ok(notice) = notices.try_recv() {
-                        said.extend(changed(&Ok(notice), upstream).unwrap_or_default());
+                    while let Some(notice @ (Ok(_) | Err(RecvError::Lagged(_)))) = notices.recv().now_or_never() {
+                        note(&mut said, &notice, upstream);
                     }
                     break;
                 },
@@ -102,20 +102,27 @@ async fn ask_again_and_again(registry: &Registry, upstream: &Arc<Upstream>, keep
     }
 }
 
-/// The kinds of list that a notice says have changed at this server; all of them when notices were missed.
-fn changed(notice: &Result<Notice, broadcast::error::RecvError>, upstream: &Upstream) -> Option<Vec<Kind>> {
-    match notice {
+/// Notes the kinds of list that a notice says have changed at this server, each once; all of them when notices were missed.
+/// Returns whether there are any.
+fn note(said: &mut Vec<Kind>, notice: &Result<Notice, RecvError>, upstream: &Upstream) -> bool {
+    let kinds: &[Kind] = match notice {
         Ok(notice) if notice.server == upstream.server.id && notice.session.is_none() => {
             match notice.message.method().as_ref() {
-                "notifications/tools/list_changed" => Some(vec![Kind::Tools]),
-                "notifications/prompts/list_changed" => Some(vec![Kind::Prompts]),
-                "notifications/resources/list_changed" => Some(vec![Kind::Resources, Kind::Templates]),
-                _ => None,
+                "notifications/tools/list_changed" => &[Kind::Tools],
+                "notifications/prompts/list_changed" => &[Kind::Prompts],
+                "notifications/resources/list_changed" => &[Kind::Resources, Kind::Templates],
+                _ => &[],
             }
         }
-        Err(broadcast::error::RecvError::Lagged(_)) => Some(Vec::new()),
-        _ => None,
+        Err(RecvError::Lagged(_)) => &Kind::ALL,
+        _ => &[],
+    };
+    for kind in kinds {
+        if !said.contains(kind) {
+            said.push(*kind);
+        }
     }
+    !kinds.is_empty()
 }
 
 /// Hears what a server over HTTP says by itself, as long as it will. What children say comes through their channel.

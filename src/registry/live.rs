@@ -31,6 +31,8 @@ pub struct Registry {
     live: Mutex<AHashMap<ServerId, Live>>,
     /// The names of the servers that tenants have, also of those that are disabled; not those of the gateway's own tenant.
     taken: ArcSwap<AHashSet<(TenantId, Slug)>>,
+    /// Held while a snapshot is made and put in place.
+    publishing: Mutex<()>,
     revision: watch::Sender<u64>,
     /// Age at which a catalogue is asked for again.
     pub ttl: Duration,
@@ -113,8 +115,9 @@ pub struct Status {
 impl Registry {
     /// An empty one.
     pub fn new(ground: Arc<Ground>, ttl: Duration) -> Arc<Self> {
-        let (snapshot, live, taken, stopping) = Default::default();
-        Arc::new(Self { ground, snapshot, live, taken, revision: watch::Sender::new(0), ttl, stopping })
+        let (snapshot, live, taken, publishing, stopping) = Default::default();
+        let revision = watch::Sender::new(0);
+        Arc::new(Self { ground, snapshot, live, taken, publishing, revision, ttl, stopping })
     }
 
     fn lock(&self) -> MutexGuard<'_, AHashMap<ServerId, Live>> {
@@ -215,7 +218,9 @@ impl Registry {
         self.lock().get(&id).map(|live| live.entry.upstream.clone())
     }
 
+    /// One at a time: a snapshot that was begun earlier never takes the place of one that knows more.
     fn publish(&self) {
+        let _turn = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         let entries = self.lock().values().map(|live| live.entry.clone()).collect();
         self.snapshot.store(Arc::new(Snapshot::new(entries, &self.taken.load())));
         self.revision.send_modify(|revision| *revision += 1);

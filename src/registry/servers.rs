@@ -269,7 +269,7 @@ impl Servers<'_> {
                 }
                 Err(error) if error.is_of_other_key() => return Err(error.into()),
                 Err(error) => {
-                    tracing::error!(tenant_id = %tenant, server = row, "its secrets are left as they are: {error}")
+                    tracing::error!(tenant_id = %tenant, server = row, "its secrets are left as they are: {error}");
                 }
             }
         }

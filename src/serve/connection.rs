@@ -30,7 +30,7 @@ use super::workers::Seat;
 use crate::config::Limits;
 use crate::reuse::{Reused, Shelf};
 use crate::telemetry::{Counter, Gauge, Metrics};
-use crate::web::Door;
+use crate::web::{Door, Goodbye};
 
 /// Requests at once on one HTTP/2 connection.
 const STREAMS: u32 = 256;
@@ -108,6 +108,11 @@ impl Host {
             cut,
             limits,
         }
+    }
+
+    /// Whether `peer` may connect; else for how long not.
+    pub(super) fn may_connect(&self, peer: SocketAddr) -> Result<(), std::time::Duration> {
+        self.door.may_connect(peer)
     }
 
     pub(super) fn has_tls(&self) -> bool {
@@ -191,6 +196,9 @@ where
             let (door, running) = (door.clone(), pulse.run());
             Reused::new(&ANSWERS, async move {
                 let response = door.answer(peer, request).await;
+                if response.extensions().get::<Goodbye>().is_some() {
+                    running.pulse().dismiss();
+                }
                 let reset = RESET.try_with(CancellationToken::clone).ok();
                 Ok::<_, Infallible>(response.map(|body| Answer::new(body, running, reset)))
             })
@@ -226,7 +234,7 @@ where
                 return Poll::Ready(());
             }
             match closing {
-                None if verdict == Verdict::Idle || host.shutdown.is_cancelled() => {
+                None if verdict == Verdict::Idle || pulse.is_dismissed() || host.shutdown.is_cancelled() => {
                     closing = Some(Instant::now());
                     connection.as_mut().graceful_shutdown();
                 }

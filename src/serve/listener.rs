@@ -34,6 +34,10 @@ pub(super) async fn accept(listener: TcpListener, host: Arc<Host>, workers: Arc<
         match accepted {
             Ok((stream, peer)) => {
                 pause = Duration::ZERO;
+                if let Err(wait) = host.may_connect(peer) {
+                    turn_away(&host, stream, wait);
+                    continue;
+                }
                 match Arc::clone(&host.places).try_acquire_owned() {
                     Ok(place) => {
                         // Without it an answer in two writes waits 40 ms for the client's delayed acknowledgement.
@@ -82,15 +86,27 @@ fn is_of_one_connection(error: &std::io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
-/// Says 503 as far as that goes without waiting, and closes.
+/// Refuses a banned peer, of whom enough were heard out.
+fn turn_away(host: &Host, stream: TcpStream, wait: Duration) {
+    host.cut_for("banned");
+    say(host, stream, "429 Too Many Requests", wait.as_secs().max(1));
+}
+
+/// Refuses a connection for which there is no place.
 fn refuse(host: &Host, stream: TcpStream) {
-    const FULL: &[u8] =
-        b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
     host.cut_for("full");
+    say(host, stream, "503 Service Unavailable", 1);
+}
+
+/// Says it as far as that goes without waiting, and closes.
+fn say(host: &Host, stream: TcpStream, status: &str, retry_after: u64) {
     // On a TLS listener this would be noise in the client's handshake.
     if !host.has_tls()
         && let Ok(mut stream) = stream.into_std()
     {
-        let _ = stream.write(FULL);
+        let text = format!(
+            "HTTP/1.1 {status}\r\nretry-after: {retry_after}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        );
+        let _ = stream.write(text.as_bytes());
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct Pulse {
     preface: AtomicUsize,
     /// The answers that wait for windows of their own.
     turns: Mutex<Vec<Weak<Turn>>>,
+    /// Whether it is to close as soon as it rests, whatever it rests for.
+    dismissed: AtomicBool,
     /// Whether the connection is to look at its state.
     called: AtomicBool,
     /// Its task.
@@ -63,6 +65,7 @@ impl Pulse {
             blocked: AtomicU64::new(0),
             preface: AtomicUsize::new(0),
             turns: Mutex::default(),
+            dismissed: AtomicBool::new(false),
             called: AtomicBool::new(false),
             task: AtomicWaker::new(),
         })
@@ -155,6 +158,17 @@ impl Pulse {
     pub(super) fn call(&self) {
         self.called.store(true, Ordering::Release);
         self.task.wake();
+    }
+
+    /// Has the connection close when it rests.
+    pub(super) fn dismiss(&self) {
+        self.dismissed.store(true, Relaxed);
+        self.call();
+    }
+
+    /// Whether it was told to.
+    pub(super) fn is_dismissed(&self) -> bool {
+        self.dismissed.load(Relaxed)
     }
 
     /// Whether it was called since the last look; wakes the task when it is.

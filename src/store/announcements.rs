@@ -1,5 +1,5 @@
 //! Changes by other processes, heard of when they happen: PostgreSQL's NOTIFY. An announcement says only that the registry's
-//! revision moved, or that grants ended; one that is lost, as over a connection that broke, is made good by looking.
+//! revision moved, that grants ended or that bans changed; one that is lost, as over a connection that broke, is made good by looking.
 
 use sqlx::postgres::{PgListener, PgPoolOptions};
 
@@ -10,6 +10,9 @@ use super::{Db, Store, StoreError};
 pub(super) const ANNOUNCE: &str = "SELECT pg_notify('mcp_gateway_registry', '')";
 const CHANNEL: &str = "mcp_gateway_registry";
 const ENDS: &str = "mcp_gateway_ends";
+const BANS: &str = "mcp_gateway_bans";
+/// Announces that bans changed.
+pub(super) const ANNOUNCE_BANS: &str = "SELECT pg_notify('mcp_gateway_bans', '')";
 
 /// What was announced, or may have been while the connection was down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,6 +21,13 @@ pub struct Heard {
     pub registry: bool,
     /// Grants ended.
     pub ends: bool,
+    /// Bans began or changed.
+    pub bans: bool,
+}
+
+impl Heard {
+    /// Whatever there is.
+    pub const ALL: Self = Self { registry: true, ends: true, bans: true };
 }
 
 /// Announcements from now on, over a connection of their own.
@@ -26,9 +36,13 @@ pub struct Announcements(PgListener);
 impl Announcements {
     /// Waits until something was announced, or may have been while the connection was down.
     pub async fn next(&mut self) -> Result<Heard, StoreError> {
-        let Some(first) = self.0.try_recv().await? else { return Ok(Heard { registry: true, ends: true }) };
+        let Some(first) = self.0.try_recv().await? else { return Ok(Heard::ALL) };
         let mut heard = Heard::default();
-        let mut hear = |channel: &str| if channel == ENDS { heard.ends = true } else { heard.registry = true };
+        let mut hear = |channel: &str| match channel {
+            ENDS => heard.ends = true,
+            BANS => heard.bans = true,
+            _ => heard.registry = true,
+        };
         hear(first.channel());
         // One look serves all that have come.
         while let Some(next) = self.0.next_buffered() {
@@ -45,7 +59,7 @@ impl Store {
         let options = (*pool.connect_options()).clone();
         let own = PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None);
         let mut listener = PgListener::connect_with(&own.connect_with(options).await?).await?;
-        listener.listen_all([CHANNEL, ENDS]).await?;
+        listener.listen_all([CHANNEL, ENDS, BANS]).await?;
         Ok(Some(Announcements(listener)))
     }
 

@@ -106,6 +106,7 @@ mod row;
 pub mod announcements;
 pub mod assertions;
 pub mod authorizations;
+pub mod bans;
 pub mod catalogs;
 pub mod consents;
 pub mod directories;

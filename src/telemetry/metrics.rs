@@ -97,8 +97,14 @@ list! {
     connections_cut: Counter[reason] = "mcp_connections_cut_total";
     /// Requests refused before they reached a surface: foreign host or origin, too large a head or body.
     requests_refused: Counter[reason] = "mcp_requests_refused_total";
-    /// What was refused because a limit of rate was reached, by whose limit it was: ip, global.
+    /// What was refused because a limit of rate was reached, by whose limit it was: global, tenant, user, ip; ddos: by the address guard.
     rate_limit_hits: Counter[tenant_id, limit_type, action] = "mcp_rate_limit_hits_total";
+    /// Addresses and networks that are banned now.
+    guard_bans: Gauge[] = "mcp_guard_bans";
+    /// Addresses and networks that the guard remembers for what came from them within the last hour.
+    guard_entries: Gauge[] = "mcp_guard_entries";
+    /// Addresses that the guard forgot early, or did not ban, because there were too many.
+    guard_shed: Counter[] = "mcp_guard_shed_total";
     /// Steps of sign-ins that are missing in their traces, by why: full, more were to be noted than the database took; database, it failed.
     sign_in_notes_dropped: Counter[reason] = "mcp_sign_in_notes_dropped_total";
     /// Sessions open now, by kind of credential and whether used within 5 minutes. Those of kind api_key are this process's MCP sessions; oauth and service are what is signed in at the whole gateway, the same on every replica.
@@ -157,9 +163,9 @@ impl Metrics {
         self.auth_events.on([tenant, method, result, reason], Counter::inc);
     }
 
-    /// Counts one refusal because the limit of one address (`ip`) or of all (`global`) was reached, of nobody's tenant.
-    pub fn throttled(&self, limit: &str) {
-        self.rate_limit_hits.on(["", limit, "throttled"], Counter::inc);
+    /// Counts one refusal because a limit was reached: `global`, `tenant`, `user` or `ip`; the tenant is empty where there is none.
+    pub fn throttled(&self, tenant: &str, limit: &str) {
+        self.rate_limit_hits.on([tenant, limit, "throttled"], Counter::inc);
     }
 
     /// Counts one interactive sign-in that happened `at` this time.

@@ -128,7 +128,7 @@ impl StdioServer {
         let herald = Herald { server: self.server.id, session, to: ground.notices.clone() };
         let (tasks, wanted, share) = (ground.tasks.clone(), self.wanted.clone(), key.share.clone());
         let init = move |mux: Mux| async move {
-            tasks.spawn(herald.clone().hear(Voice::Channel(mux.broadcasts())));
+            tasks.spawn(herald.clone().hear(Voice::channel(mux.broadcasts())));
             let peer = shake_hands(&mux, second, &preference, &params).await?;
             let modern = second || peer.legacy.is_none();
             if !modern {

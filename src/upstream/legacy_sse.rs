@@ -200,7 +200,7 @@ impl SseServer {
         let mux = Mux::new(near, Limits::default(), &ground.tasks);
         let session = who.session.as_ref().map(|(id, _)| id.clone());
         let herald = Herald { server: self.server.id, session, to: ground.notices.clone() };
-        ground.tasks.spawn(herald.hear(Voice::Channel(mux.broadcasts())));
+        ground.tasks.spawn(herald.hear(Voice::channel(mux.broadcasts())));
         let legacy = channel::initialize(&mux, &params).await?;
         let peer = Peer { legacy: Some(legacy), modern: None, asked: true };
         self.wanted.tell(who.session.as_ref().map(|(id, _)| id.clone()), &mux, &peer).await?;

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use crate::fault::Fault;
 use crate::id::ServerId;
 use crate::protocol::era::Era;
-use crate::protocol::message::{Message, Shape};
+use crate::protocol::message::{self, Message, Shape};
 use crate::upstream::channel::Who;
 use crate::upstream::events::EventStream;
 use crate::upstream::http::{Answer, Content, HttpServer, Outgoing, read_message};
@@ -25,6 +25,9 @@ const REOPEN: Duration = Duration::from_secs(5);
 /// The parameters of a subscription to everything that changes in lists.
 pub const LISTS: &str =
     r#"{"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}}"#;
+/// What says that a list changed.
+const CHANGES: &[&str] =
+    &["notifications/tools/list_changed", "notifications/prompts/list_changed", "notifications/resources/list_changed"];
 /// The id and method of every subscription of the gateway's own.
 pub const LISTEN: (&str, &str) = ("mcpg-listen", "subscriptions/listen");
 
@@ -46,8 +49,13 @@ pub struct Notice {
 
 /// Where a server says something.
 pub enum Voice {
-    /// On a channel, to nobody in particular.
-    Channel(Receiver<Bytes>),
+    /// On a channel, to nobody in particular; `owed` is said in place of what was missed.
+    Channel {
+        /// The channel.
+        from: Receiver<Bytes>,
+        /// Methods of notifications.
+        owed: &'static [&'static str],
+    },
     /// On a channel, to a subscription.
     Call(Box<Call>),
     /// On a stream over HTTP.
@@ -55,6 +63,11 @@ pub enum Voice {
 }
 
 impl Voice {
+    /// What is said on a channel. Where its reader was too slow, any list may have changed, and that is what it hears.
+    pub fn channel(from: Receiver<Bytes>) -> Self {
+        Self::Channel { from, owed: &[] }
+    }
+
     /// The stream that a server opened as its answer; `None` if it opened none. A quiet one is well, and is no load.
     pub fn of(server: &HttpServer, answer: Answer) -> Option<Self> {
         let Answer { content: Content::Events(body), mut attempt, .. } = answer else { return None };
@@ -67,10 +80,14 @@ impl Voice {
     /// The next message, not read yet; `None` at the end.
     pub async fn next(&mut self) -> Option<Result<Bytes, Fault>> {
         match self {
-            Self::Channel(from) => loop {
+            Self::Channel { from, owed } => loop {
+                if let Some((method, rest)) = owed.split_first() {
+                    *owed = rest;
+                    return Some(Ok(message::call(None, method, b"{}")));
+                }
                 match from.recv().await {
                     Ok(message) => return Some(Ok(message)),
-                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Lagged(_)) => *owed = CHANGES,
                     Err(RecvError::Closed) => return None,
                 }
             },
@@ -129,5 +146,29 @@ impl Upstream {
         let Some(channel) = channel else { return Ok(None) };
         let call = channel.mux.call(modern_request(id, method, wanted), Origin::GATEWAY).await?;
         Ok(Some(Voice::Call(Box::new(call))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn where_something_was_missed_every_list_may_have_changed() {
+        let (everybody, from) = tokio::sync::broadcast::channel(2);
+        for number in 1..=4 {
+            let log = format!(r#"{{"jsonrpc":"2.0","method":"notifications/message","params":{{"data":{number}}}}}"#);
+            everybody.send(Bytes::from(log)).unwrap();
+        }
+        drop(everybody);
+        let (to, mut told) = tokio::sync::broadcast::channel(16);
+        Herald { server: ServerId(uuid::Uuid::nil()), session: None, to }.hear(Voice::channel(from)).await.unwrap();
+        let mut methods = Vec::new();
+        while let Ok(notice) = told.recv().await {
+            methods.push(notice.message.method().into_owned());
+        }
+        let lists = ["tools", "prompts", "resources"].map(|list| format!("notifications/{list}/list_changed"));
+        let kept = ["notifications/message", "notifications/message"].map(str::to_owned);
+        assert_eq!(methods, [&lists[..], &kept[..]].concat());
     }
 }

@@ -11,6 +11,8 @@ use crate::access::{Admin, AuthError, Caller, Opening};
 use crate::app::App;
 use crate::crypto::TokenKind;
 use crate::grants::Step;
+use crate::limit::guard::Wrong;
+use crate::web::Source;
 use crate::web::direct;
 use crate::web::problem::Problem;
 use crate::web::proof::{self, Address, Sent};
@@ -97,9 +99,47 @@ pub async fn authenticate(
     Err(error)
 }
 
-/// The same, with the outcome counted.
-pub async fn admit(app: &App, headers: &HeaderMap, what: Opening<'_>, sent: Sent<'_>) -> Result<Caller, AuthError> {
+/// Whether a good credential is shown, as far as this process knows without asking anybody. Whether a key that it is bound to was
+/// proved is not looked at: it lets nobody in.
+pub(super) fn is_known(app: &App, headers: &HeaderMap, now: OffsetDateTime) -> bool {
+    let Ok((_, shown)) = credential(headers) else { return false };
+    match TokenKind::of(shown) {
+        Some(TokenKind::Access) => app.tokens.known(shown, now).is_some(),
+        None if direct::is_one(app, shown) => app.tokens.known(shown, now).is_some(),
+        Some(TokenKind::ApiKey) | None => app.keyring.authenticate(shown, now).is_ok(),
+        Some(TokenKind::Refresh | TokenKind::Code) => false,
+    }
+}
+
+/// What came of it, for the guard of the address that it came from.
+fn tell(app: &App, source: Source, headers: &HeaderMap, who: &Result<Caller, AuthError>) {
+    let now = OffsetDateTime::now_utc();
+    let wrong = match who {
+        Ok(caller) => return app.guard.let_in(source.0, caller.user_id(), now),
+        Err(AuthError::Missing) => Wrong::Bare,
+        // The credential is good, or could not be looked at.
+        Err(
+            AuthError::LacksScope { .. }
+            | AuthError::WrongResource
+            | AuthError::ProviderAway
+            | AuthError::Unavailable
+            | AuthError::NotLetIn,
+        ) => return,
+        Err(_) => Wrong::Credential(headers.get(AUTHORIZATION).map(|shown| app.guard.fingerprint(shown.as_bytes()))),
+    };
+    app.guard.refused(source.0, wrong, now);
+}
+
+/// The same, with the outcome counted: in metrics, and for or against where it came from.
+pub async fn admit(
+    app: &App,
+    headers: &HeaderMap,
+    what: Opening<'_>,
+    sent: Sent<'_>,
+    source: Source,
+) -> Result<Caller, AuthError> {
     let who = authenticate(app, headers, what, sent).await;
+    tell(app, source, headers, &who);
     let (tenant, reason) = match &who {
         Ok(caller) => (caller.tenant().as_str(), ""),
         Err(error) => ("", error.reason()),
@@ -131,11 +171,15 @@ impl FromRequestParts<App> for Caller {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         // The router has taken off what the surface stands below.
         let sent = Sent { method: parts.method.as_str(), to: Address::Api(parts.uri.path()) };
-        let admitted = admit(app, &parts.headers, Opening::Api, sent).await;
+        let admitted = admit(app, &parts.headers, Opening::Api, sent, Source::of(&parts.extensions)).await;
         let caller = admitted.map_err(|error| Problem::unauthenticated(app, Opening::Api, error))?;
         if let Some(trail) = parts.extensions.get::<Trail>() {
             trail.leave(&caller);
         }
+        app.limits.admit_user(app.who(&caller)).map_err(|refused| {
+            app.throttled(caller.tenant().as_str(), refused.limit.label());
+            Problem::from(refused)
+        })?;
         Ok(caller)
     }
 }

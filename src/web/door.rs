@@ -5,6 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -12,7 +13,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, StatusCode, Version};
 use tower::Service as _;
 
 use super::body;
@@ -34,6 +35,10 @@ pub struct Visit {
     pub peer: SocketAddr,
 }
 
+/// An answer's extension: the connection is closed behind it.
+#[derive(Debug, Clone, Copy)]
+pub struct Goodbye;
+
 /// The door of one process. Cheap to clone.
 #[derive(Clone)]
 pub struct Door(Arc<Parts>);
@@ -49,6 +54,19 @@ struct Parts {
 pub trait Surfaces: Send + Sync + 'static {
     /// Answers a request that was let in; its [`Visit`] is an extension.
     fn serve(&self, request: Request<Body>) -> Serving;
+
+    /// The answer to a request that is refused before anybody looks at it, because of where it comes from.
+    fn barred(&self, _client: IpAddr, _path: &str, _headers: &HeaderMap, _id: &RequestId) -> Option<Response> {
+        None
+    }
+
+    /// Whether somebody may connect; else for how long not.
+    fn may_connect(&self, _peer: IpAddr) -> Result<(), Duration> {
+        Ok(())
+    }
+
+    /// Hears how a request of `client` was answered, and whether it was one of signing in.
+    fn answered(&self, _client: IpAddr, _signs_in: bool, _status: StatusCode) {}
 
     /// The answer to a body that is announced as too large, where errors have a form of their own.
     fn too_large(&self, _path: &str) -> Option<Response> {
@@ -89,18 +107,23 @@ impl Door {
     {
         let parts = &*self.0;
         let request_id = RequestId::of(request.headers());
+        let client = parts.gate.client(peer, request.headers());
+        let path = request.uri().path();
+        if let Some(answer) = parts.surfaces.barred(client, path, request.headers(), &request_id) {
+            return self.turn_away(answer, client == peer.ip().to_canonical(), request.version(), &request_id);
+        }
         // Host before origin: an origin may be ours by being the host's.
-        let open = is_open(request.uri().path());
+        let (open, signs_in) = (is_open(path), path.starts_with("/oauth/"));
         let checked = parts
             .gate
             .host(request.headers(), request.uri().authority())
             .and_then(|()| if open { Ok(Trust::NoPage) } else { parts.gate.origin(request.headers()) });
         if head_length(&request) > parts.limits.head() {
-            return self.refuse(Refusal::LongHead, &request_id);
+            return self.refuse(Refusal::LongHead, client, &request_id);
         }
         let trust = match checked {
             Ok(trust) => trust,
-            Err(refusal) => return self.refuse(refusal, &request_id),
+            Err(refusal) => return self.refuse(refusal, client, &request_id),
         };
         // Where every page may call, the answer is the same for each, and may be kept for all of them.
         let page = match trust {
@@ -113,7 +136,6 @@ impl Door {
         } else if announces_more_than(parts.limits.request_body, request.headers()) {
             self.too_large(request.uri().path(), &request_id)
         } else {
-            let client = parts.gate.client(peer, request.headers());
             request.extensions_mut().insert(Visit { request_id: request_id.clone(), client, peer });
             let (most, time) = (parts.limits.request_body, parts.limits.body_read_timeout);
             let request = request.map(|body| body::bounded(body, most, time));
@@ -123,13 +145,32 @@ impl Door {
                 Ok(serving) => AssertUnwindSafe(serving).catch_unwind().await,
                 Err(panic) => Err(panic),
             };
-            served.unwrap_or_else(|_| broken(&request_id))
+            let response = served.unwrap_or_else(|_| broken(&request_id));
+            parts.surfaces.answered(client, signs_in, response.status());
+            response
         };
         self.dress(response.headers_mut(), page, &request_id);
         response
     }
 
-    fn refuse(&self, refusal: Refusal, id: &RequestId) -> Response {
+    /// Whether `peer` may connect; else for how long not. Whoever is behind a proxy of ours is asked about with each request.
+    pub fn may_connect(&self, peer: SocketAddr) -> Result<(), Duration> {
+        self.0.surfaces.may_connect(peer.ip())
+    }
+
+    /// Ends the connection behind an answer, if it is the client's own: that of a proxy is others' too.
+    fn turn_away(&self, mut answer: Response, direct: bool, version: Version, id: &RequestId) -> Response {
+        self.dress(answer.headers_mut(), None, id);
+        if direct {
+            answer.extensions_mut().insert(Goodbye);
+            if version <= Version::HTTP_11 {
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+        }
+        answer
+    }
+
+    fn refuse(&self, refusal: Refusal, client: IpAddr, id: &RequestId) -> Response {
         let (status, code, reason) = match refusal {
             Refusal::BadHost => (StatusCode::BAD_REQUEST, "BAD_HOST", "bad_host"),
             Refusal::ForeignHost => (StatusCode::FORBIDDEN, "FOREIGN_HOST", "foreign_host"),
@@ -137,6 +178,7 @@ impl Door {
             Refusal::ForeignOrigin => (StatusCode::FORBIDDEN, "FOREIGN_ORIGIN", "foreign_origin"),
         };
         self.0.metrics.requests_refused.on([reason], Counter::inc);
+        self.0.surfaces.answered(client, false, status);
         let mut response = Problem::new(status, code, refusal.to_string()).respond(id);
         self.dress(response.headers_mut(), None, id);
         response

@@ -1,6 +1,7 @@
 //! What surfaces share: the door that every request passes and the checks it makes, bodies with bounds, who is calling, JSON
 //! in and problems out.
 
+pub mod barred;
 pub mod body;
 pub mod caller;
 pub mod challenge;
@@ -16,6 +17,6 @@ pub mod proof;
 pub mod record;
 mod source;
 
-pub use door::{Door, Serving, Surfaces, Visit};
+pub use door::{Door, Goodbye, Serving, Surfaces, Visit};
 pub use gate::{Gate, Refusal, Trust};
 pub use source::Source;

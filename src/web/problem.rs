@@ -10,6 +10,7 @@ use crate::access::{AccessError, AuthError, Opening};
 use crate::app::App;
 use crate::field::FieldError;
 use crate::grants::{OauthCode, Refusal, Scope};
+use crate::limit::Refused;
 use crate::registry::servers::ServersError;
 use crate::store::StoreError;
 use crate::telemetry::RequestId;
@@ -43,6 +44,15 @@ struct Document<'a> {
     request_id: Option<&'a str>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        let (rpm, seconds) = (refused.rpm, refused.seconds());
+        let text =
+            format!("your account has made as many requests as it may, {rpm} a minute; try again in {seconds} s");
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", text).with_header(RETRY_AFTER, seconds.into())
+    }
 }
 
 impl Problem {

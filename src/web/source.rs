@@ -17,7 +17,12 @@ pub struct Source(pub IpAddr);
 impl Source {
     /// Of a request with these extensions. Whoever did not come through the door shares one address.
     pub fn of(extensions: &Extensions) -> Self {
-        Self(extensions.get::<Visit>().map_or(IpAddr::from(Ipv6Addr::UNSPECIFIED), |visit| visit.client))
+        Self::from_visit(extensions.get())
+    }
+
+    /// The same of what the door knows, if the request came through it.
+    pub fn from_visit(visit: Option<&Visit>) -> Self {
+        Self(visit.map_or(IpAddr::from(Ipv6Addr::UNSPECIFIED), |visit| visit.client))
     }
 }
 

@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { randomBytes } from 'node:crypto';
 import { parseArgs } from 'node:util';
-import { start, stopAll, run, freePort, untilHttp, here, node24, python, npmServer, logDirectory } from './procs.mjs';
+import { start, stopAll, run, freePort, untilHttp, here, node24, python, npmServer, logDirectory, roomy } from './procs.mjs';
 import { startShim } from './shim.mjs';
 import { compareAt, wires } from './conformance.mjs';
 import { clientScenario, clientScenarios } from './client_mode.mjs';
@@ -87,7 +87,7 @@ const gateways = {};
 
 async function startGateway(name) {
   const port = await freePort(), key = `mcpg_${randomBytes(24).toString('hex')}`;
-  const env = { MREG_PORT: String(port), MREG_HOST: '127.0.0.1', MREG_DATA_DIR: join(work, `data-${name}`), MREG_BOOTSTRAP_ADMIN_KEY: key };
+  const env = { MREG_PORT: String(port), MREG_HOST: '127.0.0.1', MREG_DATA_DIR: join(work, `data-${name}`), MREG_BOOTSTRAP_ADMIN_KEY: key, ...roomy };
   const child = start(`gateway-${name}`, gatewayBin, ['serve'], { env, cwd: work });
   const origin = `http://127.0.0.1:${port}`;
   await untilHttp(`${origin}/health/ready`, { child, status: 200, seconds: 30 });

@@ -5,6 +5,7 @@
 #[macro_use]
 mod store_databases;
 
+mod bans;
 mod idp_entra;
 mod oauth_clients;
 mod rooms;

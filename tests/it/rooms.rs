@@ -11,7 +11,7 @@ const ORDER: &[&[&str]] = &[
     &["store", "telemetry"],
     &["limit", "vault"],
     &["access", "jobs"],
-    &["grants", "idp"],
+    &["grants", "idp", "limit"],
     // What a server is, in words that all engines share.
     &["registry::model"],
     &["balance"],

@@ -101,6 +101,10 @@ fn rows() -> Vec<Row> {
         ("DELETE /api/v1/admin/tenants/{id}", Value::Null, [401, 403, 403, 204]),
         ("GET /api/v1/admin/tenant-limits/{tenant_id}", Value::Null, [401, 403, 403, 200]),
         ("POST /api/v1/admin/tenant-limits/{tenant_id}", json!({"base_rpm": 60}), [401, 403, 403, 200]),
+        ("GET /api/v1/admin/bans", Value::Null, [401, 403, 403, 200]),
+        ("POST /api/v1/admin/bans", json!({"address": "192.0.2.1", "note": "x"}), [401, 403, 403, 201]),
+        ("GET /api/v1/admin/bans/{address}", Value::Null, [401, 403, 403, 404]),
+        ("POST /api/v1/admin/bans/{address}/lift", json!({"reason": "wrong"}), [401, 403, 403, 404]),
         ("POST /api/v1/login", json!({"username": "x", "password": "y"}), [401; 4]),
         ("POST /api/v1/logout", Value::Null, [401, 204, 204, 204]),
         ("GET /api/v1/me", Value::Null, signed_in),
@@ -134,6 +138,7 @@ fn filled(path: &str) -> String {
         .replace("{*path}", "mcp")
         .replace("{provider}", "none")
         .replace("{file}", "none")
+        .replace("{address}", "192.0.2.9")
 }
 
 async fn send(router: &Router, method: &str, path: &str, key: &str, body: &Value) -> Response {

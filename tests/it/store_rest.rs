@@ -36,12 +36,17 @@ fn door(app: &App) -> Door {
 
 impl World {
     pub async fn open(database: &Database) -> Self {
+        Self::with(database, &[]).await
+    }
+
+    /// The same with these settings.
+    pub async fn with(database: &Database, args: &[&str]) -> Self {
         let store = database.open().await;
         let admin = bootstrap(&store, None).await.unwrap().unwrap().expose().to_owned();
         let keyring = KeyRing::empty();
         keyring.reload(&store).await.unwrap();
         let sealer = Sealer::new(&MasterKey::generate());
-        let settings = Settings::from_args(&[] as &[&str], &DotEnv::default()).unwrap();
+        let settings = Settings::from_args(args, &DotEnv::default()).unwrap();
         let app = assemble(settings, issuer(), store, sealer, keyring).unwrap();
         Self { door: door(&app), app, admin }
     }
@@ -53,6 +58,7 @@ impl World {
             assemble((*app.settings).clone(), issuer(), app.store.clone(), app.sealer.clone(), app.keyring.clone())
                 .unwrap();
         app.recall().await.unwrap();
+        app.guard.follow(&app.store).await.unwrap();
         Self { door: door(&app), app, admin }
     }
 
@@ -66,9 +72,14 @@ impl World {
         Self { door: door(&app), app, admin: self.admin.clone() }
     }
 
-    pub async fn send(&self, mut request: Request<Body>) -> Answer {
+    pub async fn send(&self, request: Request<Body>) -> Answer {
+        self.send_of("127.0.0.1", request).await
+    }
+
+    /// What this peer sends.
+    pub async fn send_of(&self, peer: &str, mut request: Request<Body>) -> Answer {
         request.headers_mut().entry("host").or_insert(HeaderValue::from_static("localhost"));
-        let response = self.door.answer("127.0.0.1:9".parse().unwrap(), request).await;
+        let response = self.door.answer((peer.parse::<std::net::IpAddr>().unwrap(), 9).into(), request).await;
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let text = String::from_utf8(bytes.to_vec()).unwrap();

@@ -10,7 +10,8 @@ use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::serve::{self, Running};
 use mcp_registry_gateway::store::now;
 use serde_json::json;
-pub use testkit::sign_in::VERIFIER;
+pub use testkit::settings::settings;
+use testkit::sign_in::VERIFIER;
 use uuid::Uuid;
 
 pub use crate::door::{Answer, Door, KEY, PASSWORD, REDIRECT, browser};
@@ -31,9 +32,7 @@ impl World {
     /// A gateway with these settings, an account `ada` and a public client that registered itself.
     pub async fn with(args: &[&str]) -> Self {
         let folder = std::env::temp_dir().join(format!("mcp-gateway-sign-in-{}", Uuid::now_v7()));
-        let own =
-            ["--port=0".into(), format!("--data-dir={}", folder.display()), format!("--bootstrap-admin-key={KEY}")];
-        let args: Vec<String> = own.into_iter().chain(args.iter().map(|arg| (*arg).to_owned())).collect();
+        let args = settings(&folder, KEY, args);
         let (app, running) = serve::start(Settings::from_args(args, &DotEnv::default()).unwrap()).await.unwrap();
         let door = Door::at(running.url());
         let mut world = Self { app, door, _running: running, folder, user: Uuid::nil() };

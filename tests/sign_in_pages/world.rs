@@ -12,6 +12,7 @@ use mcp_registry_gateway::store::now;
 use serde_json::{Value, json};
 use testkit::browser::{Browser, Page};
 use testkit::client::{Client, Request};
+use testkit::settings::settings;
 use testkit::sign_in;
 pub use testkit::sign_in::VERIFIER;
 
@@ -39,9 +40,7 @@ impl World {
 
     pub async fn with(args: &[&str]) -> Self {
         let folder = std::env::temp_dir().join(format!("mcp-gateway-pages-{}", uuid::Uuid::now_v7()));
-        let own =
-            ["--port=0".into(), format!("--data-dir={}", folder.display()), format!("--bootstrap-admin-key={KEY}")];
-        let args: Vec<String> = own.into_iter().chain(args.iter().map(|arg| (*arg).to_owned())).collect();
+        let args = settings(&folder, KEY, args);
         let (app, running) = serve::start(Settings::from_args(args, &DotEnv::default()).unwrap()).await.unwrap();
         let mut world = Self { app, running, client_id: String::new() };
         world.client_id = world.register("Editor", &["http://127.0.0.1/callback"]);

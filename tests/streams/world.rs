@@ -8,6 +8,7 @@ use mcp_registry_gateway::config::{DotEnv, Settings};
 use mcp_registry_gateway::serve::{self, Running};
 use serde_json::{Value, json};
 use testkit::client::{Client, Request};
+use testkit::settings::settings;
 
 /// Long enough for a loaded machine; nothing waits that long when it works.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -23,9 +24,7 @@ pub struct World {
 impl World {
     pub async fn with(args: &[&str]) -> Self {
         let folder = std::env::temp_dir().join(format!("mcp-gateway-streams-{}", uuid::Uuid::now_v7()));
-        let own =
-            ["--port=0".into(), format!("--data-dir={}", folder.display()), format!("--bootstrap-admin-key={KEY}")];
-        let args: Vec<String> = own.into_iter().chain(args.iter().map(|arg| (*arg).to_owned())).collect();
+        let args = settings(&folder, KEY, args);
         let (app, running) = serve::start(Settings::from_args(args, &DotEnv::default()).unwrap()).await.unwrap();
         Self { app, running }
     }

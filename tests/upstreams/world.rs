@@ -9,6 +9,7 @@ use mcp_registry_gateway::config::{DotEnv, Settings};
 use mcp_registry_gateway::serve::{self, Running, Stopped};
 use serde_json::{Value, json};
 use testkit::client::{Client, Request};
+use testkit::settings::settings;
 
 /// Long enough for a loaded machine; nothing waits that long when it works.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -30,9 +31,7 @@ impl World {
     }
 
     async fn on(folder: PathBuf, args: Vec<String>) -> Self {
-        let own =
-            ["--port=0".into(), format!("--data-dir={}", folder.display()), format!("--bootstrap-admin-key={KEY}")];
-        let all: Vec<String> = own.into_iter().chain(args.iter().cloned()).collect();
+        let all = settings(&folder, KEY, &args);
         let (app, running) = serve::start(Settings::from_args(all, &DotEnv::default()).unwrap()).await.unwrap();
         Self { app, running, folder, args }
     }

@@ -1,13 +1,23 @@
 //! What servers say by themselves: changes of lists and of resources reach who listens for them, and nobody else.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
+use http::Request;
+use http_body_util::BodyExt as _;
+use mcp_registry_gateway::registry::catalog::{Catalog, Kind};
+use mcp_registry_gateway::registry::snapshot::Entry;
+use mcp_registry_gateway::router::Front;
+use mcp_registry_gateway::upstream::Upstream;
+use mcp_registry_gateway::web::Door;
 use serde_json::{Value, json};
 use testkit::client::{Client, Reply};
-use testkit::jsonrpc::{META_SUBSCRIPTION, MODERN};
+use testkit::jsonrpc::{self, META_SUBSCRIPTION, MODERN};
 use testkit::upstream::{Eras, Fault, Faulty, LegacySse, Plain};
 
-use crate::world::{World, names, stdio_server, until, within};
+use crate::world::{KEY, World, names, stdio_server, until, within};
 
 const TOOLS: &str = "notifications/tools/list_changed";
 const UPDATED: &str = "notifications/resources/updated";
@@ -103,6 +113,126 @@ async fn a_change_of_the_oldest_transport_and_of_a_child_is_told_too() {
         let (_, mut own, own_id) = listener(&world, "/mcp/child", version, &[]).await;
         assert_eq!(within(client.tool("child__change", json!({}))).await.unwrap().text(), "told");
         assert_eq!(next(&mut own, &own_id).await.0, TOOLS, "{version}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_which_a_server_cannot_be_asked_yet_is_told_when_it_can() {
+    let server = Faulty::with(Eras::Legacy("2025-11-25".into())).await.unwrap();
+    let world = World::start().await;
+    world.register("it", &server.url()).await;
+    assert!(server.wait_listeners(1).await, "the gateway itself listens");
+    let (_, mut reply, id) = listener(&world, "/mcp", MODERN, &[]).await;
+    server.fail_on("tools/list", Fault::Status(503));
+    assert!(server.tools_changed() > 0);
+    world.until_state("it", "unreachable").await;
+    server.heal();
+    // The list reads as it did before: that it changed is known from what the server said alone.
+    assert_eq!(next(&mut reply, &id).await.0, TOOLS);
+}
+
+/// Every server that the gateway has set up.
+fn servers(world: &World) -> Vec<Arc<Upstream>> {
+    let snapshot = world.app().registry.snapshot();
+    snapshot.entries().map(|entry| entry.upstream.clone()).collect()
+}
+
+/// What an answer says until it says that tools changed.
+async fn says_tools_changed(mut body: Body) -> bool {
+    let mut said = String::new();
+    while let Some(Ok(frame)) = body.frame().await {
+        said.push_str(&String::from_utf8_lossy(frame.data_ref().unwrap()));
+        if said.contains(TOOLS) {
+            return true;
+        }
+    }
+    false
+}
+
+/// On one thread nothing goes on beside the test: what an answer leaves to be done has not begun when its head is there.
+#[tokio::test]
+async fn nothing_that_is_said_behind_the_head_of_a_stream_is_missed() {
+    let server = Plain::start().await.unwrap();
+    let world = World::start().await;
+    world.register("it", &server.url()).await;
+    assert!(server.wait_listeners(1).await, "the gateway itself is done with asking");
+    let app = world.app();
+    let door = Door::new(&app.settings, app.recorder.metrics().clone(), Front::new(app.clone()));
+    let all = json!({"notifications": {"toolsListChanged": true}, "_meta": jsonrpc::modern_meta(&json!({}))});
+    let session = world.client_at("/mcp", "2025-11-25").await.session().unwrap();
+    let common = |method: &str| {
+        Request::builder()
+            .method(method)
+            .uri("/mcp")
+            .header("host", "localhost")
+            .header("authorization", format!("Bearer {KEY}"))
+    };
+    let modern = common("POST")
+        .header("content-type", "application/json")
+        .header("accept", "application/json, text/event-stream")
+        .header("mcp-protocol-version", MODERN)
+        .header("mcp-method", "subscriptions/listen")
+        .body(Body::from(jsonrpc::request("1", "subscriptions/listen", &all)));
+    let legacy = common("GET")
+        .header("accept", "text/event-stream")
+        .header("mcp-protocol-version", "2025-11-25")
+        .header("mcp-session-id", session)
+        .body(Body::empty());
+    for request in [modern, legacy] {
+        let request = request.unwrap();
+        let label = request.method().clone();
+        let response = door.answer("127.0.0.1:9".parse().unwrap(), request).await;
+        assert_eq!(response.status(), 200, "{label}");
+        for upstream in servers(&world) {
+            let catalog = Catalog::clone(&app.registry.catalog(upstream.server.id).unwrap());
+            app.registry.heard(&upstream, Ok(catalog), &[Kind::Tools]);
+        }
+        assert!(within(says_tools_changed(response.into_body())).await, "{label}");
+    }
+}
+
+/// On one thread nobody hears anything of what is said until all of it is.
+#[tokio::test]
+async fn where_more_was_said_than_could_be_heard_every_list_may_have_changed() {
+    let server = Plain::start().await.unwrap();
+    let world = World::start().await;
+    world.register("it", &server.url()).await;
+    let (_, mut reply, id) = listener(&world, "/mcp", MODERN, &[]).await;
+    let said = jsonrpc::notification("notifications/message", &json!({"level": "info", "data": "x"}));
+    let herald = servers(&world)[0].herald();
+    for _ in 0..10_000 {
+        herald.tell(said.clone().into());
+    }
+    let mut heard = BTreeSet::new();
+    while heard.len() < 3 {
+        heard.insert(next(&mut reply, &id).await.0);
+    }
+    let lists = ["tools", "prompts", "resources"].map(|list| format!("notifications/{list}/list_changed"));
+    assert_eq!(heard, BTreeSet::from(lists));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_servers_say_at_the_same_moment_is_all_read_afterwards() {
+    let (one, two) = (Plain::start().await.unwrap(), Plain::start().await.unwrap());
+    let world = World::start().await;
+    world.register("one", &one.url()).await;
+    world.register("two", &two.url()).await;
+    let registry = &world.app().registry;
+    let servers = servers(&world);
+    for round in 0..2_000 {
+        let tool = format!("tool{round}");
+        let mut catalog = Catalog::default();
+        catalog.take_in(Kind::Tools, json!([another_tool(&tool)]).to_string().as_bytes());
+        std::thread::scope(|scope| {
+            for upstream in &servers {
+                let catalog = catalog.clone();
+                scope.spawn(move || registry.heard(upstream, Ok(catalog), &[]));
+            }
+        });
+        let snapshot = registry.snapshot();
+        let entries = snapshot.entries();
+        let read: BTreeSet<_> = entries.filter(|entry| entry.catalog.tool(&tool).is_some()).map(Entry::slug).collect();
+        assert_eq!(read, BTreeSet::from(["one", "two"]), "round {round}");
     }
 }
 

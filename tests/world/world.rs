@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use testkit::client::{Client, Outcome, Request};
 use testkit::jsonrpc::MODERN;
 use testkit::process::{Process, Start};
+use testkit::settings::{roomy, settings};
 
 /// Long enough for a loaded machine; nothing waits that long when it works.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -43,9 +44,7 @@ impl World {
     /// A gateway with these settings.
     pub async fn with(args: &[&str]) -> Self {
         let folder = folder();
-        let own =
-            ["--port=0".into(), format!("--data-dir={}", folder.display()), format!("--bootstrap-admin-key={KEY}")];
-        let args: Vec<String> = own.into_iter().chain(args.iter().map(|arg| (*arg).to_owned())).collect();
+        let args = settings(&folder, KEY, args);
         let settings = Settings::from_args(args, &DotEnv::default()).unwrap();
         let (app, running) = serve::start(settings).await.unwrap();
         Self { url: running.url(), inside: Some((app, running)), process: None, folder }
@@ -57,7 +56,7 @@ impl World {
         let process = Start::new(env!("CARGO_BIN_EXE_mcp-gateway"))
             .args(["serve", "--port=0"])
             .arg(format!("--data-dir={}", folder.display()))
-            .args(args)
+            .args(roomy(args))
             .env("MREG_BOOTSTRAP_ADMIN_KEY", KEY)
             .ready("listening on")
             .start()

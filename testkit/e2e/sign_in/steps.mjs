@@ -4,7 +4,7 @@ import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { freePort, here, node24, python, run, start, untilHttp } from '../procs.mjs';
+import { freePort, here, node24, python, roomy, run, start, untilHttp } from '../procs.mjs';
 import { authorizationSuite } from './authorization.mjs';
 import { startClientHost } from './client_host.mjs';
 import { differential } from './differential.mjs';
@@ -53,7 +53,7 @@ async function startGateway({ gatewayBin, folder, upstream, host }) {
   const issuer = `http://127.0.0.1:${port}`;
   const authority = await startTold('entra', [entra], { PORT: '0', REDIRECT_URIS: `${issuer}/oauth/callback/entra` });
   const env = {
-    MREG_PORT: String(port), MREG_HOST: '127.0.0.1', MREG_PUBLIC_URL: issuer, MREG_DATA_DIR: join(folder, 'data'), MREG_BOOTSTRAP_ADMIN_KEY: key,
+    MREG_PORT: String(port), MREG_HOST: '127.0.0.1', MREG_PUBLIC_URL: issuer, MREG_DATA_DIR: join(folder, 'data'), MREG_BOOTSTRAP_ADMIN_KEY: key, ...roomy,
     MREG_AZURE_TENANT_ID: CONTOSO, MREG_AZURE_ALLOWED_TENANTS: CONTOSO, MREG_AZURE_CLIENT_ID: GATEWAY_APP, MREG_AZURE_CLIENT_SECRET: 'gateway-secret-1',
     MREG_AZURE_AUTHORITY: authority, MREG_AZURE_GRAPH_URL: `${authority}/graph`, MREG_AZURE_V1_ISSUER_PREFIX: `${authority}/sts/`,
     MREG_EXTRA_CA_FILE: host.ca, MREG_CLIENT_METADATA_HOSTS: 'localhost',

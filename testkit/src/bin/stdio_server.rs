@@ -247,8 +247,10 @@ impl Server {
                 let subscription: Value = serde_json::from_str(id).unwrap_or_default();
                 let params =
                     json!({ "notifications": params["notifications"], "_meta": { META_SUBSCRIPTION: subscription } });
+                // A change in another thread is told after this, and not passed over.
+                let mut listening = lock(&self.listening);
                 self.write(&jsonrpc::notification("notifications/subscriptions/acknowledged", &params));
-                lock(&self.listening).push(id.to_owned());
+                listening.push(id.to_owned());
                 return Ok(None);
             }
             other => return Err((-32601, format!("Method not found: {other}"), None)),

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::{
-    core::lock,
+    core::{Change, lock},
     engine::Engine,
     host::{Cut, Host, Recorded, Reply, Wire, piped, reply},
     tools::filler,
@@ -137,6 +137,17 @@ impl Faulty {
     pub fn set(&self, change: impl FnOnce(&mut Settings)) -> &Self {
         change(&mut lock(&self.engine.core.settings));
         self
+    }
+
+    /// Tells the listeners that the list of tools changed; says how many there were.
+    pub fn tools_changed(&self) -> usize {
+        self.engine.core.announce(&Change::Tools)
+    }
+
+    /// Waits until this many listen for changes.
+    pub async fn wait_listeners(&self, count: usize) -> bool {
+        let core = &self.engine.core;
+        core.pulse.until(|| (core.listeners() == count).then_some(())).await.is_some()
     }
 
     /// Fails every POST in this way from now on.

@@ -9,6 +9,7 @@ use http::Method;
 use serde_json::{Value, json};
 use testkit::client::{Client, Request};
 use testkit::process::{Process, Start};
+use testkit::settings::roomy;
 
 use crate::provider::{CLIENT, Provider, SECRET};
 
@@ -76,6 +77,7 @@ impl Gateway {
 async fn start(program: &Path, folder: &Path, provider: &str, port: u16) -> anyhow::Result<Process> {
     Start::new(program)
         .args(["serve", "--log=error", "--oidc-role-user=*"])
+        .args(roomy(&[] as &[&str]))
         .arg(format!("--port={port}"))
         .arg(format!("--data-dir={}", folder.display()))
         .arg(format!("--oidc-issuer={provider}"))

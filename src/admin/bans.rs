@@ -1,0 +1,116 @@
+//! `/admin/bans`: addresses and networks from which nothing is taken for a while, by the guard's judgement or by hand. What a ban is
+//! named by is its address; the slash of a network is written `%2F`, or `-` where a proxy does not pass that.
+
+use axum::response::{IntoResponse, Json, Response};
+use http::StatusCode;
+use http::header::LOCATION;
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use super::keys::named;
+use crate::access::{AccessError, Admin};
+use crate::app::App;
+use crate::limit::guard::orders::{BanOrder, BanView, LiftOrder, LiftReason};
+use crate::store::{StoreError, now};
+use crate::web::Source;
+use crate::web::json::{Body, Page, PageQuery, Parameters, Unread, bad_cursor, cursor_after};
+use crate::web::path::Named;
+use crate::web::problem::Problem;
+
+/// What to list.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Search {
+    /// Absent: those that hold.
+    state: Option<Which>,
+    limit: Option<u16>,
+    cursor: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Which {
+    Active,
+    All,
+}
+
+/// A ban that is asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Order {
+    address: String,
+    note: String,
+    /// Absent: as one that begins by itself.
+    duration_seconds: Option<u64>,
+}
+
+/// How a ban is taken back.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Lift {
+    reason: LiftReason,
+    note: Option<String>,
+}
+
+pub(super) async fn list(
+    app: App,
+    admin: Admin,
+    Parameters(search): Parameters<Search>,
+) -> Result<Json<Page<BanView>>, Problem> {
+    let page = PageQuery { limit: search.limit, cursor: search.cursor };
+    let (limit, after) = (usize::from(page.limit()?), page.after()?);
+    let after = if after.is_empty() { None } else { Some(position(&after).ok_or_else(bad_cursor)?) };
+    let all = search.state == Some(Which::All);
+    let mut found = app.guard.list(&admin, all, after, limit + 1, now())?;
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let last = found.last().filter(|_| more);
+    let next_cursor = last.map(|(_, (since, network))| cursor_after(&format!("{since} {network}")));
+    Ok(Json(Page { items: found.into_iter().map(|(view, _)| view).collect(), next_cursor }))
+}
+
+pub(super) async fn create(
+    app: App,
+    admin: Admin,
+    source: Source,
+    Body(order): Body<Order>,
+) -> Result<Response, Problem> {
+    let Order { address, note, duration_seconds } = order;
+    let order = BanOrder { address, duration_seconds, note };
+    let view = app.guard.ban_by_hand(&app.store, &admin, order, source.0, now()).await.map_err(told)?;
+    let location = format!("/api/v1/admin/bans/{}", view.address.replace('/', "-"));
+    Ok((StatusCode::CREATED, [(LOCATION, location)], Json(view)).into_response())
+}
+
+pub(super) async fn read(app: App, admin: Admin, Named(address): Named) -> Result<Json<BanView>, Problem> {
+    Ok(Json(app.guard.show(&admin, &address, now()).map_err(told)?))
+}
+
+pub(super) async fn lift(
+    app: App,
+    admin: Admin,
+    Named(address): Named,
+    body: Unread,
+) -> Result<Json<BanView>, Problem> {
+    app.guard.show(&admin, &address, now()).map_err(told)?;
+    let Lift { reason, note } = body.read().await?;
+    let order = LiftOrder { reason, note };
+    Ok(Json(app.guard.lift(&app.store, &admin, &address, order, now()).await.map_err(told)?))
+}
+
+/// A cursor's time and network.
+fn position(text: &str) -> Option<(i64, IpNet)> {
+    let (since, network) = text.split_once(' ')?;
+    Some((since.parse().ok()?, network.parse().ok()?))
+}
+
+fn told(error: AccessError) -> Problem {
+    let conflict = |code, detail| Problem::new(StatusCode::CONFLICT, code, detail);
+    match error {
+        AccessError::Store(StoreError::Taken) => {
+            conflict("ALREADY_BANNED", "it is banned already; lift that ban first to make another")
+        }
+        AccessError::Store(StoreError::Stale) => conflict("ALREADY_LIFTED", "the ban was lifted before"),
+        other => named(other.into(), "ban"),
+    }
+}

@@ -1,0 +1,162 @@
+//! A token bucket in one number: the moment up to which its tokens are spent (the generic cell rate algorithm, with the sign turned).
+//! A token costs some time, a bucket holds as many as fit into the time that it may save up, and nobody has to fill it. Taking is one
+//! compare-and-swap, refusing none: it costs nothing.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Nanoseconds of a clock of this process.
+pub type Nanos = u64;
+
+/// One second.
+pub const SECOND: Nanos = 1_000_000_000;
+
+/// A bucket. A new one is full.
+#[derive(Debug, Default)]
+pub struct Bucket(AtomicU64);
+
+/// What one token costs and how much is saved up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Price {
+    /// Time in which one token comes.
+    pub token: Nanos,
+    /// Time whose tokens are saved up; a bucket always has room for one.
+    pub saved: Nanos,
+}
+
+impl Price {
+    /// That of `count` tokens a minute, all of which may come at once.
+    pub fn a_minute(count: u32) -> Self {
+        Self { token: 60 * SECOND / u64::from(count.max(1)), saved: 60 * SECOND }
+    }
+
+    /// That of `rate` tokens a second.
+    pub fn a_second(rate: f64, saved: Nanos) -> Self {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the cast saturates: never, or at once"
+        )]
+        let token = (1e9 / rate).ceil() as u64;
+        // As far away as a number goes that others are added to.
+        Self { token: token.min(u64::MAX / 4), saved }
+    }
+}
+
+impl Bucket {
+    /// Takes one token, or says how long it is until one is there.
+    pub fn take(&self, price: Price, now: Nanos) -> Result<(), Nanos> {
+        let mut old = self.0.load(Relaxed);
+        loop {
+            let new = from(old, price, now) + price.token;
+            if new > now {
+                return Err(new - now);
+            }
+            match self.0.compare_exchange_weak(old, new, Relaxed, Relaxed) {
+                Ok(_) => return Ok(()),
+                Err(seen) => old = seen,
+            }
+        }
+    }
+
+    /// Takes the next token that comes, if that is within `patience`: returns how long it is until then, or would be. Who takes one in
+    /// this way goes before all who wait for one.
+    pub fn reserve(&self, price: Price, now: Nanos, patience: Nanos) -> Result<Nanos, Nanos> {
+        self.take(price, now + patience)
+            .map(|()| self.0.load(Relaxed).saturating_sub(now))
+            .map_err(|wait| wait + patience)
+    }
+
+    /// How long it is until a token is there; 0 when one is. Takes none.
+    pub fn wait(&self, price: Price, now: Nanos) -> Nanos {
+        (from(self.0.load(Relaxed), price, now) + price.token).saturating_sub(now)
+    }
+
+    /// Gives a token back.
+    pub fn give_back(&self, price: Price) {
+        self.0.fetch_sub(price.token, Relaxed);
+    }
+
+    /// How many tokens are there.
+    pub fn tokens(&self, price: Price, now: Nanos) -> u64 {
+        now.saturating_sub(from(self.0.load(Relaxed), price, now)) / price.token.max(1)
+    }
+
+    /// Whether it is as a new one: nothing is lost with it.
+    pub fn is_full(&self, saved: Nanos, now: Nanos) -> bool {
+        self.0.load(Relaxed) <= now.saturating_sub(saved)
+    }
+
+    /// The moment up to which its tokens are spent.
+    pub fn spent(&self) -> Nanos {
+        self.0.load(Relaxed)
+    }
+
+    /// Spends at least up to this moment: what others took of it.
+    pub fn spend_to(&self, moment: Nanos) {
+        self.0.fetch_max(moment, Relaxed);
+    }
+}
+
+/// What is older than what it saves up is lost.
+fn from(spent: Nanos, price: Price, now: Nanos) -> Nanos {
+    spent.max(now.saturating_sub(price.saved.max(price.token)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const START: Nanos = 1 << 45;
+
+    #[test]
+    fn a_minute_s_worth_comes_at_once_and_then_one_after_the_other() {
+        let (bucket, price) = (Bucket::default(), Price::a_minute(60));
+        for _ in 0..60 {
+            bucket.take(price, START).unwrap();
+        }
+        assert_eq!(bucket.take(price, START), Err(SECOND));
+        assert_eq!(bucket.wait(price, START + SECOND / 4), 3 * SECOND / 4);
+        bucket.take(price, START + SECOND).unwrap();
+        assert_eq!(bucket.tokens(price, START + 11 * SECOND), 10);
+    }
+
+    #[test]
+    fn one_fits_even_if_it_costs_more_than_is_saved_up() {
+        let (bucket, price) = (Bucket::default(), Price { token: 10 * SECOND, saved: SECOND });
+        bucket.take(price, START).unwrap();
+        assert_eq!(bucket.take(price, START), Err(10 * SECOND));
+    }
+
+    #[test]
+    fn no_rate_at_all_never_gives_one_and_does_not_overflow() {
+        let (bucket, price) = (Bucket::default(), Price::a_second(0.0, SECOND));
+        bucket.take(price, START).unwrap_err();
+    }
+
+    proptest! {
+        /// In no stretch of time come more than its rate and what was saved up allow; and the wait that is said is true.
+        #[test]
+        fn it_holds_its_rate(rpm in 1_u32..5000, steps in prop::collection::vec(0_u64..3 * SECOND, 1..200)) {
+            let (bucket, price) = (Bucket::default(), Price { saved: 2 * SECOND, ..Price::a_minute(rpm) });
+            let (mut now, mut taken) = (START, Vec::new());
+            for step in steps {
+                now += step;
+                match bucket.take(price, now) {
+                    Ok(()) => taken.push(now),
+                    Err(wait) => {
+                        prop_assert!(bucket.take(price, now + wait - 1).is_err());
+                        prop_assert!(bucket.take(price, now + wait).is_ok());
+                        now += wait;
+                        taken.push(now);
+                    }
+                }
+            }
+            for (i, from) in taken.iter().enumerate() {
+                let (span, count) = (now - from, (taken.len() - i) as u64);
+                prop_assert!(count <= (span + price.saved.max(price.token)) / price.token + 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! The fair limiter: shares the gateway's capacity among the tenants that ask for some, in proportion to weight, lends what is left
+//! over, and takes it back as soon as its owner asks.
+//!
+//! A request touches two buckets: its tenant's, whose rate is the tenant's part, and that of the capacity, which is never exceeded. What
+//! the parts are is found out ten times a second from what was asked for (`pace`), by the request that finds it due; between two of
+//! these a decision is some reads and two compare-and-swaps, whatever the number of tenants. Time is an argument: simulations and tests
+//! have clocks of their own.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::board::{Key, Reply, Report};
+use super::bucket::{Bucket, Nanos, Price, SECOND};
+use super::figures::{Closeness, Moments, Sums, seconds};
+use super::pace::Pace;
+use super::share::{Fraction, Share};
+
+/// What all tenants live under.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rules {
+    /// Requests a minute that the gateway serves, on all its replicas.
+    pub capacity_rpm: u32,
+    /// The window of the shares: what figures are of; a hundredth of it is what a tenant may make up for.
+    pub window: Duration,
+    /// Whether shares are fair; else each tenant has its own cap and nothing else.
+    pub fair: bool,
+}
+
+/// Of a minute's capacity as much may come at once: one part in this many.
+const AT_ONCE: u32 = 400;
+/// And no less than this, if that much is not more than comes in a minute.
+const LEAST_AT_ONCE: u32 = 4;
+/// How much longer than under pressure a tenant's share is saved up while there is enough for all.
+const SAVED_AT_EASE: u64 = 10;
+
+impl Rules {
+    /// Requests of a minute's capacity that may come at once.
+    pub(super) fn at_once(&self) -> f64 {
+        f64::from((self.capacity_rpm / AT_ONCE).max(LEAST_AT_ONCE.min(self.capacity_rpm)))
+    }
+
+    /// Requests a second, so many that with those which come at once no minute has more than the capacity.
+    pub fn capacity(&self) -> f64 {
+        let rpm = f64::from(self.capacity_rpm);
+        ((rpm - self.at_once()) / 60.0).max(rpm / 120.0)
+    }
+
+    /// How long a tenant that was refused anything, or could have been, saves up its share.
+    pub(super) fn credit(&self) -> Nanos {
+        seconds(self.window) * SECOND / 100
+    }
+
+    pub(super) fn window_seconds(&self) -> u64 {
+        seconds(self.window)
+    }
+}
+
+/// Why a request may not pass, and how long it is until the next one of its kind may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Short {
+    /// The gateway's capacity is used up in this moment; the tenant has not had its part.
+    Capacity(Nanos),
+    /// The tenant has had its part.
+    Share(Nanos),
+    /// The tenant has had what its own cap allows.
+    Own(Nanos),
+}
+
+impl Short {
+    /// How long it is until the next one may pass.
+    pub fn wait(self) -> Nanos {
+        let (Self::Capacity(wait) | Self::Share(wait) | Self::Own(wait)) = self;
+        wait
+    }
+}
+
+/// The limiter of one process.
+#[derive(Debug)]
+pub struct Fair {
+    pub(super) rules: Rules,
+    pub(super) capacity: Bucket,
+    /// Requests a second that this process may let through.
+    pub(super) rate: Fraction,
+    /// Requests a second for each weight: at the level of the water, and as a share.
+    pub(super) level: Fraction,
+    pub(super) share: Fraction,
+    /// How long shares are saved up.
+    pub(super) saved: AtomicU64,
+    /// When the parts are to be found out anew.
+    pub(super) due: AtomicU64,
+    /// Requests that wait for capacity.
+    pub(super) waiting: AtomicU32,
+    /// Whether the capacity was used up in this second, and how many were refused.
+    pub(super) exhausted: AtomicBool,
+    pub(super) refused: AtomicU64,
+    pub(super) arrived: Mutex<Vec<Arc<Share>>>,
+    pace: Mutex<Pace>,
+}
+
+pub(super) fn locked<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A request that waits in line for capacity; dropped when it waits no longer.
+#[derive(Debug)]
+pub struct InLine<'a> {
+    waiting: &'a AtomicU32,
+    /// When it is its turn.
+    pub wait: Nanos,
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(1, Relaxed);
+    }
+}
+
+fn give_back(share: &Share, own: Option<Price>, part: Option<Price>) {
+    own.inspect(|price| share.own.give_back(*price));
+    part.inspect(|price| share.fair.give_back(*price));
+}
+
+impl Fair {
+    /// What all tenants live under.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// With all capacity free.
+    pub fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            capacity: Bucket::default(),
+            rate: Fraction::new(rules.capacity()),
+            level: Fraction::new(f64::INFINITY),
+            share: Fraction::new(rules.capacity()),
+            saved: AtomicU64::new(rules.credit() * SAVED_AT_EASE),
+            due: AtomicU64::default(),
+            waiting: AtomicU32::default(),
+            exhausted: AtomicBool::default(),
+            refused: AtomicU64::default(),
+            arrived: Mutex::default(),
+            pace: Mutex::default(),
+        }
+    }
+
+    /// A request of this tenant has come that nothing else stands against. Said once for each, before it is tried.
+    pub fn wanted(&self, share: &Arc<Share>, now: Nanos) {
+        share.wanted.fetch_add(1, Relaxed);
+        if !share.listed.swap(true, Relaxed) {
+            locked(&self.arrived).push(share.clone());
+        }
+        if now >= self.due.load(Relaxed)
+            && let Ok(mut pace) = self.pace.try_lock()
+        {
+            pace.tick(self, now);
+        }
+    }
+
+    /// Lets a request through, or says why not. A refused one costs nothing.
+    pub fn take(&self, share: &Share, now: Nanos) -> Result<(), Short> {
+        let (own, part) = self.take_own(share, now)?;
+        if let Err(wait) = self.capacity.take(self.capacity_price(), now) {
+            give_back(share, own, part);
+            return Err(Short::Capacity(wait));
+        }
+        share.given.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    /// Takes what is the tenant's: of its own cap and of its part. Returns at what prices.
+    fn take_own(&self, share: &Share, now: Nanos) -> Result<(Option<Price>, Option<Price>), Short> {
+        let own = share.own_price();
+        if let Some(price) = own {
+            share.own.take(price, now).map_err(Short::Own)?;
+        }
+        let part = self.rules.fair.then(|| self.price(share));
+        if let Some(price) = part
+            && let Err(wait) = share.fair.take(price, now)
+        {
+            give_back(share, own, None);
+            return Err(Short::Share(wait));
+        }
+        Ok((own, part))
+    }
+
+    /// Lets a request through as the next for which there is capacity, before all who wait in line: returns how long it is until then.
+    pub fn take_next(&self, share: &Share, now: Nanos, patience: Nanos) -> Result<Nanos, Short> {
+        let (own, part) = self.take_own(share, now)?;
+        self.capacity
+            .reserve(self.capacity_price(), now, patience)
+            .inspect(|_| _ = share.given.fetch_add(1, Relaxed))
+            .map_err(|wait| {
+                give_back(share, own, part);
+                Short::Capacity(wait)
+            })
+    }
+
+    /// One more request waits for capacity, which is there for the first in line in this time.
+    pub fn line_up(&self, first: Nanos) -> InLine<'_> {
+        let before = u64::from(self.waiting.fetch_add(1, Relaxed));
+        let wait = first.saturating_add(before.saturating_mul(self.capacity_price().token));
+        InLine { waiting: &self.waiting, wait }
+    }
+
+    /// A request was refused for good, for this reason.
+    pub fn refuse(&self, short: Short) {
+        self.refused.fetch_add(1, Relaxed);
+        let of_capacity = match short {
+            Short::Capacity(_) => true,
+            // There is a level only while there is not enough for all.
+            Short::Share(_) => self.is_pressed(),
+            Short::Own(_) => false,
+        };
+        if of_capacity {
+            self.exhausted.store(true, Relaxed);
+        }
+    }
+
+    /// What this process writes on the board.
+    pub fn report(&self, replica: u128, now: Nanos) -> Report {
+        let mut pace = locked(&self.pace);
+        pace.tick(self, now);
+        pace.report(replica, now)
+    }
+
+    /// What it read there. `known` finds the tenant of a key.
+    pub fn hear(&self, reply: &Reply, known: impl Fn(Key) -> Option<Arc<Share>>) {
+        self.rate.set(reply.lease);
+        locked(&self.pace).hear(self, reply, known);
+    }
+
+    /// The board is away: this process goes on with its part of the capacity by itself, one of as many parts as there were replicas.
+    pub fn part_from_others(&self) {
+        let replicas = locked(&self.pace).part();
+        self.rate.set(self.rules.capacity() / f64::from(replicas));
+    }
+
+    /// Replicas that share the capacity, as far as is known.
+    pub fn replicas(&self) -> u32 {
+        locked(&self.pace).replicas
+    }
+
+    /// Whether more is asked for than there is.
+    pub fn is_pressed(&self) -> bool {
+        self.level.get().is_finite()
+    }
+
+    /// Requests a second that the tenant may have now at this process.
+    pub fn part(&self, share: &Share) -> f64 {
+        let burst = share.burst() * self.share.get();
+        share.weight() * self.level.get().min(burst) * share.here.get()
+    }
+
+    /// Requests a second that are the tenant's due on all replicas while it asks for as many.
+    pub fn due_share(&self, share: &Share) -> f64 {
+        share.weight() * self.share.get()
+    }
+
+    fn price(&self, share: &Share) -> Price {
+        Price::a_second(self.part(share), self.saved.load(Relaxed))
+    }
+
+    pub(super) fn capacity_price(&self) -> Price {
+        let rate = self.rate.get();
+        // Of what may come at once each replica has as much as of the rest.
+        let at_once = self.rules.at_once() / self.rules.capacity();
+        Price::a_second(rate, Price::a_second(at_once.recip(), 0).token)
+    }
+
+    /// How long shares are saved up while there is enough for all, or is not.
+    pub(super) fn set_pressed(&self, pressed: bool) {
+        let credit = self.rules.credit();
+        self.saved.store(if pressed { credit } else { credit * SAVED_AT_EASE }, Relaxed);
+    }
+
+    /// What the tenant asked for and was given in the window before `now`.
+    pub fn sums(&self, share: &Share, now: Nanos) -> Sums {
+        let at = now / SECOND;
+        locked(&share.window).as_ref().map_or_else(Sums::default, |window| window.sum(at, self.rules.window_seconds()))
+    }
+
+    /// What happened in the window before `now`.
+    pub fn moments(&self, now: Nanos) -> Moments {
+        locked(&self.pace).moments.sum(now / SECOND, self.rules.window_seconds())
+    }
+
+    /// How close the window before `now` came to the exact allocation.
+    pub fn closeness<'a>(&self, shares: impl Iterator<Item = &'a Arc<Share>>, now: Nanos) -> Closeness {
+        let mut closeness = Closeness::default();
+        for share in shares {
+            closeness.take_in(&self.sums(share, now));
+        }
+        closeness
+    }
+}

@@ -1,0 +1,148 @@
+//! What the guard did within the last minutes, for reports.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use time::OffsetDateTime;
+
+/// Parts of the window: what is told is older than it by one of them at most.
+const PARTS: usize = 60;
+const SPAN: i64 = 60;
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Event {
+    /// A request was refused by a ban.
+    Prevented,
+    /// A ban began by itself.
+    Banned,
+    /// A ban turned out to be wrong.
+    FalsePositive,
+    /// A limit was reached.
+    Hit(Hit),
+}
+
+/// Whose limit was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hit {
+    /// The whole gateway's.
+    Global,
+    /// A tenant's.
+    Tenant,
+    /// A user's.
+    User,
+    /// An address'.
+    Ip,
+    /// The guard's own.
+    Ddos,
+}
+
+impl Hit {
+    /// The one that metrics call so.
+    pub fn parse(label: &str) -> Option<Self> {
+        match label {
+            "global" => Some(Self::Global),
+            "tenant" => Some(Self::Tenant),
+            "user" => Some(Self::User),
+            "ip" => Some(Self::Ip),
+            "ddos" => Some(Self::Ddos),
+            _ => None,
+        }
+    }
+}
+
+impl Event {
+    fn place(self) -> usize {
+        match self {
+            Self::Prevented => 0,
+            Self::Banned => 1,
+            Self::FalsePositive => 2,
+            Self::Hit(hit) => 3 + hit as usize,
+        }
+    }
+}
+
+/// Refusals by whose limit it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct HitsByType {
+    /// The whole gateway's.
+    pub global: u64,
+    /// A tenant's.
+    pub tenant: u64,
+    /// A user's.
+    pub user: u64,
+    /// An address'.
+    pub ip: u64,
+    /// Of the guard: bans, and credentials that were not looked at.
+    pub ddos: u64,
+}
+
+/// What happened within the window, in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Figures {
+    /// Requests that a ban refused.
+    pub ddos_blocks_prevented: u64,
+    /// Bans that began by themselves.
+    pub ddos_bans: u64,
+    /// Bans that an administrator lifted as wrong, or under which somebody showed a good credential; each once.
+    pub ddos_false_positives: u64,
+    /// Refusals because of a limit.
+    pub hits_by_type: HitsByType,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Count {
+    /// Which part of time it is of.
+    part: i64,
+    events: [u64; 8],
+}
+
+/// Counts within a window.
+#[derive(Debug)]
+pub(super) struct Counts {
+    /// Milliseconds of a part.
+    width: i64,
+    parts: Mutex<[Count; PARTS]>,
+}
+
+impl Counts {
+    pub(super) fn new(window: Duration) -> Self {
+        let width = i64::try_from(window.as_millis()).unwrap_or(i64::MAX) / SPAN;
+        Self { width: width.max(1), parts: Mutex::new([Count::default(); PARTS]) }
+    }
+
+    pub(super) fn count(&self, event: Event, now: OffsetDateTime) {
+        let part = self.part(now);
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = &mut parts[usize::try_from(part.rem_euclid(SPAN)).unwrap_or_default()];
+        if count.part != part {
+            *count = Count { part, ..Count::default() };
+        }
+        count.events[event.place()] += 1;
+    }
+
+    pub(super) fn figures(&self, now: OffsetDateTime) -> Figures {
+        let now = self.part(now);
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let within = |count: &&Count| (0..SPAN).contains(&(now - count.part));
+        let of = |event: Event| parts.iter().filter(within).map(|count| count.events[event.place()]).sum();
+        let hits = |hit| of(Event::Hit(hit));
+        Figures {
+            ddos_blocks_prevented: of(Event::Prevented),
+            ddos_bans: of(Event::Banned),
+            ddos_false_positives: of(Event::FalsePositive),
+            hits_by_type: HitsByType {
+                global: hits(Hit::Global),
+                tenant: hits(Hit::Tenant),
+                user: hits(Hit::User),
+                ip: hits(Hit::Ip),
+                ddos: hits(Hit::Ddos),
+            },
+        }
+    }
+
+    fn part(&self, now: OffsetDateTime) -> i64 {
+        i64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX) / self.width
+    }
+}

@@ -1,0 +1,254 @@
+//! What administrators of the gateway see of bans and do about them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::bans::{Ban, Lifted, Reason, length};
+use super::figures::Event;
+use super::{Guard, network};
+use crate::access::{AccessError, Admin};
+use crate::field::FieldError;
+use crate::store::{Store, StoreError, at, micros};
+
+/// Longest ban that is made by hand, in seconds: a year.
+const LONGEST: u64 = 365 * 86_400;
+/// Longest note, in characters.
+const LONGEST_NOTE: usize = 500;
+
+/// Where a ban stands in the list: when it began, and of what it is.
+pub type Place = (i64, IpNet);
+
+/// A ban as it may be read.
+#[derive(Debug, Clone, Serialize)]
+pub struct BanView {
+    /// An address of IPv4, or a network.
+    pub address: String,
+    /// `active`, `expired` or `lifted`.
+    pub state: &'static str,
+    /// Since when.
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+    /// Until when, if it is not lifted before.
+    #[serde(with = "time::serde::rfc3339")]
+    pub until: OffsetDateTime,
+    /// Why.
+    pub reason: Reason,
+    /// In words of who made it.
+    pub note: Option<String>,
+    /// By whom; null: by itself.
+    pub made_by: Option<String>,
+    /// What was refused within an hour and led to it.
+    pub refusals: u32,
+    /// Bans before that are not forgotten.
+    pub earlier_bans: u32,
+    /// Requests that this process refused because of it.
+    pub requests_prevented: u64,
+    /// Whether it turned out to be wrong.
+    pub false_positive: bool,
+    /// How it was taken back.
+    pub lifted: Option<LiftView>,
+}
+
+/// How a ban was taken back.
+#[derive(Debug, Clone, Serialize)]
+pub struct LiftView {
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// Why.
+    pub reason: LiftReason,
+    /// In words.
+    pub note: Option<String>,
+    /// By whom.
+    pub by: String,
+}
+
+/// Why a ban is taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LiftReason {
+    /// It should never have been: counted as a false positive, and later bans are no longer for it.
+    Wrong,
+    /// It was right, and was long enough.
+    Served,
+}
+
+/// A ban that is asked for.
+#[derive(Debug, Clone)]
+pub struct BanOrder {
+    /// An address or a network.
+    pub address: String,
+    /// How long, in seconds; none: as one that begins by itself.
+    pub duration_seconds: Option<u64>,
+    /// Why: 1 to 500 characters.
+    pub note: String,
+}
+
+/// A ban that is to be taken back.
+#[derive(Debug, Clone)]
+pub struct LiftOrder {
+    /// Why.
+    pub reason: LiftReason,
+    /// In words, up to 500 characters.
+    pub note: Option<String>,
+}
+
+impl Guard {
+    /// Up to `limit` bans, the newest first, those after the one that began at that time and is of that network; those that hold, or all
+    /// that are remembered.
+    pub fn list(
+        &self,
+        admin: &Admin,
+        all: bool,
+        after: Option<Place>,
+        limit: usize,
+        now: OffsetDateTime,
+    ) -> Result<Vec<(BanView, Place)>, AccessError> {
+        of_gateway(admin)?;
+        let now = micros(now);
+        let mut bans = self.0.bans.all();
+        bans.retain(|ban| all || ban.holds(now));
+        let place = |ban: &Ban| (std::cmp::Reverse(ban.since), ban.network);
+        bans.sort_by_key(|ban| place(ban));
+        let behind = |ban: &Ban| after.is_none_or(|(since, network)| place(ban) > (std::cmp::Reverse(since), network));
+        let some = bans.iter().filter(|ban| behind(ban)).take(limit);
+        Ok(some.map(|ban| (view(ban, now), (ban.since, ban.network))).collect())
+    }
+
+    /// The last ban of this network. `Missing` when none is remembered.
+    pub fn show(&self, admin: &Admin, address: &str, now: OffsetDateTime) -> Result<BanView, AccessError> {
+        Ok(view(&*self.known(admin, address)?, micros(now)))
+    }
+
+    /// Bans by hand. `asking` is where the administrator is, who is not banned so.
+    pub async fn ban_by_hand(
+        &self,
+        store: &Store,
+        admin: &Admin,
+        order: BanOrder,
+        asking: IpAddr,
+        now: OffsetDateTime,
+    ) -> Result<BanView, AccessError> {
+        of_gateway(admin)?;
+        let mut wrong = Vec::new();
+        let network = network::parse(&order.address).map_err(|text| FieldError::new("address", text));
+        let network = network.and_then(|network| self.may_be_banned(network, asking).map(|()| network));
+        if order.duration_seconds.is_some_and(|seconds| !(1..=LONGEST).contains(&seconds)) {
+            wrong.push(FieldError::new("duration_seconds", format!("must be 1 to {LONGEST}")));
+        }
+        let note = note(&order.note).inspect_err(|text| wrong.push(FieldError::new("note", *text)));
+        if note.as_ref().is_ok_and(String::is_empty) {
+            wrong.push(FieldError::new("note", "say why, for who looks at it later"));
+        }
+        let (Ok(network), Ok(note), true) = (&network, note, wrong.is_empty()) else {
+            wrong.extend(network.err());
+            return Err(AccessError::Invalid(wrong));
+        };
+        let time = micros(now);
+        let before = self.0.bans.get(network);
+        if before.as_ref().is_some_and(|ban| ban.holds(time)) {
+            return Err(StoreError::Taken.into());
+        }
+        let earlier = before.map_or(0, |ban| ban.remembered(time));
+        let lasts = order.duration_seconds.map_or_else(|| length(self.0.first, earlier), Duration::from_secs);
+        let ban = Ban {
+            note,
+            made_by: Some(admin.username().to_owned()),
+            ..Ban::begin(*network, Reason::Hand, lasts, earlier, time)
+        };
+        Ok(view(&*self.store(store, ban).await?, time))
+    }
+
+    /// Takes a ban back. `Missing` when none is remembered, `Stale` when it was lifted before.
+    pub async fn lift(
+        &self,
+        store: &Store,
+        admin: &Admin,
+        address: &str,
+        order: LiftOrder,
+        now: OffsetDateTime,
+    ) -> Result<BanView, AccessError> {
+        let ban = self.known(admin, address)?;
+        let note = order.note.as_deref().map(note).transpose();
+        let note = note.map_err(|text| AccessError::Invalid(vec![FieldError::new("note", text)]))?;
+        if ban.lifted.is_some() {
+            return Err(StoreError::Stale.into());
+        }
+        let (time, wrong) = (micros(now), order.reason == LiftReason::Wrong);
+        // What an administrator banned was no mistake of the guard's.
+        let found = wrong && ban.reason != Reason::Hand;
+        let known = ban.false_positive.load(Relaxed);
+        let lifted = Lifted { at: time, wrong, note: note.unwrap_or_default(), by: admin.username().to_owned() };
+        let lifted = Ban { lifted: Some(lifted), false_positive: AtomicBool::new(known || found), ..Ban::clone(&ban) };
+        let lifted = self.store(store, lifted).await?;
+        if found && !known {
+            self.0.counts.count(Event::FalsePositive, now);
+        }
+        Ok(view(&lifted, time))
+    }
+
+    /// The last ban of what is named; none for whoever may not see it.
+    fn known(&self, admin: &Admin, address: &str) -> Result<Arc<Ban>, AccessError> {
+        let network =
+            network::parse(address).ok().filter(|_| admin.administers_gateway()).ok_or(StoreError::Missing)?;
+        self.0.bans.get(&network).ok_or_else(|| StoreError::Missing.into())
+    }
+
+    fn may_be_banned(&self, network: IpNet, asking: IpAddr) -> Result<(), FieldError> {
+        let wrong = |text: String| Err(FieldError::new("address", text));
+        if let Some(spared) = self.0.spared.iter().find(|spared| network::overlap(spared, &network)) {
+            return wrong(format!(
+                "{spared} is never banned: this machine, a trusted proxy (MREG_TRUSTED_PROXIES) or a network of \
+                 MREG_DDOS_ALLOWED_NETWORKS"
+            ));
+        }
+        if network.contains(&asking.to_canonical()) {
+            return wrong("you are calling from there yourself".to_owned());
+        }
+        Ok(())
+    }
+}
+
+fn of_gateway(admin: &Admin) -> Result<(), AccessError> {
+    if admin.administers_gateway() {
+        return Ok(());
+    }
+    Err(AccessError::Forbidden("addresses are everybody's: only an administrator of the gateway sees and changes bans"))
+}
+
+fn note(text: &str) -> Result<String, &'static str> {
+    let text = text.trim();
+    if text.chars().count() > LONGEST_NOTE || text.chars().any(char::is_control) {
+        return Err("at most 500 characters, without line breaks");
+    }
+    Ok(text.to_owned())
+}
+
+fn view(ban: &Ban, now: i64) -> BanView {
+    let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    BanView {
+        address: network::written(&ban.network),
+        state: ban.state(now),
+        since: at(ban.since),
+        until: at(ban.until),
+        reason: ban.reason,
+        note: text(&ban.note),
+        made_by: ban.made_by.clone(),
+        refusals: ban.refusals,
+        earlier_bans: ban.earlier,
+        requests_prevented: ban.prevented.load(Relaxed),
+        false_positive: ban.false_positive.load(Relaxed),
+        lifted: ban.lifted.as_ref().map(|lifted| LiftView {
+            at: at(lifted.at),
+            reason: if lifted.wrong { LiftReason::Wrong } else { LiftReason::Served },
+            note: text(&lifted.note),
+            by: lifted.by.clone(),
+        }),
+    }
+}

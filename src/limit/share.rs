@@ -1,0 +1,230 @@
+//! A tenant as the limiter knows it: its terms, its buckets, and what it asked for and was given. What each request touches is a
+//! number that is changed without a lock.
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Notify;
+
+use super::board::Key;
+use super::bucket::{Bucket, Price};
+use super::figures::Window;
+use super::terms::Terms;
+use crate::id::TenantId;
+
+/// A fraction that is read and replaced without a lock.
+#[derive(Debug, Default)]
+pub(super) struct Fraction(AtomicU64);
+
+impl Fraction {
+    pub(super) fn new(value: f64) -> Self {
+        Self(AtomicU64::new(value.to_bits()))
+    }
+
+    pub(super) fn get(&self) -> f64 {
+        f64::from_bits(self.0.load(Relaxed))
+    }
+
+    pub(super) fn set(&self, value: f64) {
+        self.0.store(value.to_bits(), Relaxed);
+    }
+}
+
+/// A request of a tenant that may have only so many served at once; dropped when it is over.
+#[derive(Debug)]
+pub struct Permit(Arc<Share>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.at_once.fetch_sub(1, Relaxed);
+        self.0.left.notify_one();
+    }
+}
+
+/// Whether another request may be served.
+#[derive(Debug)]
+pub enum Room {
+    /// It may; where nobody counts, without a permit.
+    Free(Option<Permit>),
+    /// Not before one ends.
+    Full,
+}
+
+/// A tenant's part in the limits of this process.
+#[derive(Debug)]
+pub struct Share {
+    /// Whose it is.
+    pub tenant: TenantId,
+    weight: Fraction,
+    burst: Fraction,
+    /// Requests a minute at most; 0: as many as its share has.
+    base_rpm: AtomicU32,
+    most_at_once: AtomicU32,
+    first: AtomicBool,
+    /// Its part of the capacity.
+    pub(super) fair: Bucket,
+    /// Its own cap.
+    pub(super) own: Bucket,
+    /// How much of what the tenant asks for everywhere is asked for here, 0 to 1; and how much of its own cap is for here.
+    pub(super) here: Fraction,
+    pub(super) own_here: Fraction,
+    /// What was counted when it was last looked at: asked for here; asked for and given everywhere.
+    pub(super) looked_at: Mutex<(u64, (u64, u64))>,
+    /// Its name on the board, and what was read there: requests a second asked for elsewhere, and how many were asked for and given.
+    pub(super) key: Key,
+    pub(super) abroad: Fraction,
+    pub(super) abroad_long: Fraction,
+    pub(super) abroad_wanted: AtomicU64,
+    pub(super) abroad_given: AtomicU64,
+    /// Requests asked for and let through, since the process began.
+    pub(super) wanted: AtomicU64,
+    pub(super) given: AtomicU64,
+    /// Whether the next tick looks at it.
+    pub(super) listed: AtomicBool,
+    at_once: AtomicU32,
+    queued: AtomicU32,
+    left: Notify,
+    pub(super) window: Mutex<Option<Box<Window>>>,
+}
+
+impl Share {
+    /// That of a tenant which has not asked for anything.
+    pub fn new(tenant: TenantId, terms: &Terms, burst: f64) -> Self {
+        let share = Self {
+            key: key(&tenant),
+            abroad: Fraction::default(),
+            abroad_long: Fraction::default(),
+            abroad_wanted: AtomicU64::default(),
+            abroad_given: AtomicU64::default(),
+            tenant,
+            weight: Fraction::default(),
+            burst: Fraction::default(),
+            base_rpm: AtomicU32::default(),
+            most_at_once: AtomicU32::default(),
+            first: AtomicBool::default(),
+            fair: Bucket::default(),
+            own: Bucket::default(),
+            here: Fraction::new(1.0),
+            own_here: Fraction::new(1.0),
+            looked_at: Mutex::default(),
+            wanted: AtomicU64::default(),
+            given: AtomicU64::default(),
+            listed: AtomicBool::default(),
+            at_once: AtomicU32::default(),
+            queued: AtomicU32::default(),
+            left: Notify::new(),
+            window: Mutex::default(),
+        };
+        share.agree(terms, burst);
+        share
+    }
+
+    /// New terms; they hold from the next request on. `burst` is the factor where the terms name none.
+    pub fn agree(&self, terms: &Terms, burst: f64) {
+        self.weight.set(terms.weight);
+        self.burst.set(terms.burst_factor.unwrap_or(burst));
+        self.base_rpm.store(terms.base_rpm.unwrap_or(0), Relaxed);
+        self.most_at_once.store(terms.max_concurrent_requests.unwrap_or(u32::MAX), Relaxed);
+        self.first.store(terms.priority_support, Relaxed);
+    }
+
+    /// Its weight, above 0.
+    pub fn weight(&self) -> f64 {
+        self.weight.get()
+    }
+
+    /// How many times its share it may use while others leave some, at least 1.
+    pub fn burst(&self) -> f64 {
+        self.burst.get()
+    }
+
+    /// Requests a minute that it has at most, whatever is free.
+    pub fn base_rpm(&self) -> Option<u32> {
+        Some(self.base_rpm.load(Relaxed)).filter(|rpm| *rpm > 0)
+    }
+
+    /// Whether its waiting requests go before those of others.
+    pub fn goes_first(&self) -> bool {
+        self.first.load(Relaxed)
+    }
+
+    /// Its name on the board.
+    pub fn key(&self) -> Key {
+        self.key
+    }
+
+    /// One more was let through, by somebody else who decides: for judges.
+    pub fn count_given(&self) {
+        self.given.fetch_add(1, Relaxed);
+    }
+
+    /// Requests that are being served now.
+    pub fn at_once(&self) -> u32 {
+        self.at_once.load(Relaxed)
+    }
+
+    /// Requests that may be served at once.
+    pub fn most_at_once(&self) -> u32 {
+        self.most_at_once.load(Relaxed)
+    }
+
+    /// One more request is to be served.
+    pub fn enter(self: &Arc<Self>) -> Room {
+        let most = self.most_at_once();
+        if most == u32::MAX {
+            return Room::Free(None);
+        }
+        if self.at_once.fetch_add(1, Relaxed) < most {
+            return Room::Free(Some(Permit(self.clone())));
+        }
+        self.at_once.fetch_sub(1, Relaxed);
+        Room::Full
+    }
+
+    /// Waits until it may; full at once, if as many wait already as are served.
+    pub async fn queue(self: &Arc<Self>) -> Room {
+        struct Queued<'a>(&'a AtomicU32);
+        impl Drop for Queued<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Relaxed);
+            }
+        }
+        let before = self.queued.fetch_add(1, Relaxed);
+        let _queued = Queued(&self.queued);
+        if before >= self.most_at_once() {
+            return Room::Full;
+        }
+        loop {
+            let mut left = pin!(self.left.notified());
+            // From here on nobody leaves unheard.
+            left.as_mut().enable();
+            match self.enter() {
+                Room::Full => left.await,
+                room @ Room::Free(_) => return room,
+            }
+        }
+    }
+
+    /// Requests asked for and let through, here and elsewhere, as far as is known.
+    pub(super) fn counted(&self) -> (u64, u64) {
+        let wanted = self.wanted.load(Relaxed) + self.abroad_wanted.load(Relaxed);
+        (wanted, self.given.load(Relaxed) + self.abroad_given.load(Relaxed))
+    }
+
+    /// What a request costs of its own cap, if it has one.
+    pub(super) fn own_price(&self) -> Option<Price> {
+        let rpm = self.base_rpm()?;
+        Some(Price {
+            token: Price::a_second(f64::from(rpm) / 60.0 * self.own_here.get(), 0).token,
+            ..Price::a_minute(rpm)
+        })
+    }
+}
+
+/// The same in every process: the first bytes of a digest.
+fn key(tenant: &TenantId) -> Key {
+    let digest = Sha256::digest(tenant.as_str());
+    digest.iter().take(8).fold(0, |key, byte| key << 8 | Key::from(*byte))
+}

@@ -1,0 +1,74 @@
+//! The limits of the caller at the door of MCP: a request that goes beyond one is answered 429, as JSON-RPC, with what clients need to
+//! know when to come again (RFC 9110 section 10.2.3, draft-ietf-httpapi-ratelimit-headers).
+
+use http::{HeaderName, HeaderValue, StatusCode};
+
+use crate::access::Caller;
+use crate::json;
+use crate::limit::{Limit, Refused};
+use crate::mcp::error::Refusal;
+use crate::mcp::exchange::Call;
+use crate::telemetry::Outcome;
+
+/// The JSON-RPC code of a limit that was reached.
+const RATE_LIMITED: i32 = -31_013;
+
+/// Lets the call through, or says which limit it has reached.
+pub(super) async fn admit(call: &mut Call) -> Result<(), Refusal> {
+    let caller = &call.caller;
+    match call.app.limits.admit(call.app.who(caller)).await {
+        Ok(None) => Ok(()),
+        Ok(Some(permit)) => {
+            call.finish.keep(permit);
+            Ok(())
+        }
+        Err(refused) => {
+            call.app.throttled(caller.tenant().as_str(), refused.limit.label());
+            let refusal = refusal(refused, caller);
+            call.finish.note(&refusal.text);
+            call.finish.end(Outcome::RateLimited);
+            Err(refusal)
+        }
+    }
+}
+
+fn refusal(refused: Refused, caller: &Caller) -> Refusal {
+    let Refused { limit, rpm, wait, at_once } = refused;
+    let whose = match limit {
+        Limit::Global => "this gateway".to_owned(),
+        Limit::Tenant => format!("the tenant `{}`", caller.tenant()),
+        Limit::User => "your account".to_owned(),
+    };
+    let seconds = refused.seconds();
+    let what = if at_once { "served at once" } else { "a minute" };
+    let text =
+        format!("Rate limited: {whose} has had what it may have now, {rpm} requests {what}; try again in {seconds} s");
+    let mut refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, RATE_LIMITED, text);
+    let label = limit.label();
+    refusal.data = Some(format!(
+        "{{\"limit\":{},\"rpm\":{},\"retryAfterMs\":{}}}",
+        json::quote(label),
+        if at_once { "null".to_owned() } else { rpm.to_string() },
+        wait.as_millis()
+    ));
+    refusal.retry_after = Some(wait);
+    if !at_once {
+        refusal.headers = headers(label, rpm, seconds);
+    }
+    refusal
+}
+
+/// The fields of today's draft, and those of its earlier versions, which most clients read.
+fn headers(policy: &str, rpm: u64, seconds: u64) -> Vec<(HeaderName, HeaderValue)> {
+    let fields = [
+        ("ratelimit-policy", format!("\"{policy}\";q={rpm};w=60")),
+        ("ratelimit", format!("\"{policy}\";r=0;t={seconds}")),
+        ("ratelimit-limit", rpm.to_string()),
+        ("ratelimit-remaining", "0".to_owned()),
+        ("ratelimit-reset", seconds.to_string()),
+    ];
+    let field = |(name, value): (&'static str, String)| {
+        Some((HeaderName::from_static(name), HeaderValue::try_from(value).ok()?))
+    };
+    fields.into_iter().filter_map(field).collect()
+}

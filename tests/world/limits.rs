@@ -1,0 +1,141 @@
+//! What a caller may have: of its own and of its tenant, and how it is told that it had it.
+
+use http::Method;
+use serde_json::{Value, json};
+use testkit::client::{Client, Reply, Request};
+use testkit::upstream::Plain;
+
+use crate::world::{World, within};
+
+async fn call(client: &Client) -> Reply {
+    let request = client.request("7", "tools/call", json!({"name": "echo", "arguments": {"message": "x"}}));
+    within(client.send(request)).await.unwrap()
+}
+
+/// The next call is refused for this limit; the answer as a whole.
+async fn refused(client: &Client, limit: &str, rpm: u64) -> Value {
+    let reply = call(client).await;
+    assert_eq!(reply.status, 429);
+    let wait: u64 = reply.header("retry-after").parse().unwrap();
+    assert!((1..=60).contains(&wait), "{wait}");
+    assert_eq!(reply.header("ratelimit-policy").to_owned(), format!("\"{limit}\";q={rpm};w=60"));
+    assert_eq!(reply.header("ratelimit").to_owned(), format!("\"{limit}\";r=0;t={wait}"));
+    assert_eq!(
+        [reply.header("ratelimit-limit").to_owned(), reply.header("ratelimit-remaining").to_owned()],
+        [rpm.to_string(), "0".into()]
+    );
+    assert_eq!(reply.header("ratelimit-reset").to_owned(), wait.to_string());
+    let said: Value = serde_json::from_str(&reply.text().await.unwrap()).unwrap();
+    assert_eq!((&said["id"], &said["error"]["code"]), (&json!(7), &json!(-31013)), "{said}");
+    assert_eq!(
+        (&said["error"]["data"]["limit"], &said["error"]["data"]["rpm"]),
+        (&json!(limit), &json!(rpm)),
+        "{said}"
+    );
+    assert!(said["error"]["data"]["retryAfterMs"].as_u64().unwrap() <= wait * 1000, "{said}");
+    said
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_has_one_limit_whatever_sessions_and_keys_it_opens() {
+    let server = Plain::start().await.unwrap();
+    let world = World::with(&["--rate-limit-user-rpm=6"]).await;
+    world.register("it", &server.url()).await;
+    let ann = world.person("ann", "user").await;
+    let other = world.key("ann", json!("*"), Value::Null).await;
+    let bob = world.person("bob", "user").await;
+
+    let legacy = world.client_of("/mcp/it", &ann);
+    legacy.initialize("2025-11-25").await.unwrap();
+    for _ in 0..5 {
+        assert_eq!(call(&legacy).await.status, 200);
+    }
+    refused(&legacy, "user", 6).await;
+    let again = world.client_of("/mcp/it", &ann);
+    let init = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize",
+        "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}}});
+    assert_eq!(
+        within(again.send(Request::post(init.to_string()))).await.unwrap().status,
+        429,
+        "a new session has no new limit"
+    );
+    refused(&world.client_of("/mcp", &other), "user", 6).await;
+    assert_eq!(call(&world.client_of("/mcp/it", &bob)).await.status, 200, "others are not touched");
+
+    let metrics = within(world.client("/metrics").send(Request::get())).await.unwrap().text().await.unwrap();
+    let line = r#"mcp_rate_limit_hits_total{tenant_id="default",limit_type="user",action="throttled"} 3"#;
+    assert!(metrics.contains(line), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rest_api_has_the_limit_of_the_user() {
+    let world = World::with(&["--rate-limit-user-rpm=2"]).await;
+    let ann = world.person("ann", "user").await;
+    let client = world.client_of("/api/v1/me", &ann);
+    for _ in 0..2 {
+        assert_eq!(within(client.send(Request::get())).await.unwrap().status, 200);
+    }
+    let reply = within(client.send(Request::get())).await.unwrap();
+    assert_eq!((reply.status.as_u16(), reply.header("retry-after")), (429, "30"));
+    let said: Value = serde_json::from_str(&reply.text().await.unwrap()).unwrap();
+    assert_eq!(said["code"], "RATE_LIMITED", "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_s_cap_holds_from_the_answer_on_and_goes_with_it() {
+    let server = Plain::start().await.unwrap();
+    let world = World::start().await;
+    world.register("it", &server.url()).await;
+    let ann = world.client_of("/mcp/it", &world.person("ann", "user").await);
+    let bob = world.client_of("/mcp/it", &world.person("bob", "user").await);
+    let limits = "/admin/tenant-limits/default";
+    let (status, said) = world.rest(Method::POST, limits, &json!({"base_rpm": 3})).await;
+    assert_eq!((status, &said["limits"]["base_rpm"]), (200, &json!(3)), "{said}");
+    for client in [&ann, &bob, &ann] {
+        assert_eq!(call(client).await.status, 200);
+    }
+    let said = refused(&bob, "tenant", 3).await;
+    assert!(said["error"]["message"].as_str().unwrap().contains("the tenant `default`"), "{said}");
+    world.rest(Method::POST, limits, &json!({"base_rpm": null})).await;
+    for _ in 0..9 {
+        assert_eq!(call(&bob).await.status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_has_so_many_served_at_once_and_gives_each_place_back() {
+    let server = Plain::start().await.unwrap();
+    let world = World::start().await;
+    world.register("it", &server.url()).await;
+    world.rest(Method::POST, "/admin/tenant-limits/default", &json!({"max_concurrent_requests": 2})).await;
+    let client = world.client("/mcp/it");
+    // More than there is room for, one after the other and at once: each is given back.
+    let calls = futures_util::future::join_all((0..4).map(|_| call(&client))).await;
+    assert!(calls.iter().all(|reply| reply.status == 200));
+    for reply in calls {
+        reply.text().await.unwrap();
+    }
+    for _ in 0..10 {
+        let reply = call(&client).await;
+        assert_eq!(reply.status, 200);
+        reply.text().await.unwrap();
+    }
+    let share = world.app().limits.share(&mcp_registry_gateway::id::TenantId::default_tenant()).unwrap();
+    assert_eq!(share.at_once(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_whole_gateway_has_no_more_than_its_capacity() {
+    let server = Plain::start().await.unwrap();
+    let world = World::with(&["--rate-limit-global-rpm=60"]).await;
+    world.register("it", &server.url()).await;
+    let client = world.client("/mcp/it");
+    let calls = futures_util::future::join_all((0..12).map(|_| call(&client))).await;
+    let through = calls.iter().filter(|reply| reply.status == 200).count();
+    assert!((4..8).contains(&through), "what may come at once, and what comes while the rest waits: {through}");
+    let told = calls
+        .iter()
+        .filter(|reply| reply.status == 429)
+        .all(|reply| reply.header("ratelimit-limit").to_owned() == "60");
+    assert!(told);
+}
