@@ -23,6 +23,8 @@ pub struct Export {}
 /// Prints it.
 pub async fn run(_export: &Export, gateway: &Gateway, screen: Screen) -> anyhow::Result<Verdict> {
     let mut views = gateway.all(&["servers"]).await?;
+    // What another tenant offers is not this one's to describe.
+    views.retain(|view| view.get("offered_by").is_none());
     views.sort_by_key(|view| view["slug"].as_str().unwrap_or_default().to_owned());
     let mut names = Vec::new();
     let servers: Vec<Brief> = views.iter().map(|view| Brief::of(without_secrets(fields(view), &mut names))).collect();

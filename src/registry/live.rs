@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Caller;
 use crate::balance::{ReplicaStatus, Replicas};
 use crate::fault::{Fault, Kind as FaultKind, Retry};
 use crate::id::{ServerId, Slug, TenantId};
@@ -216,6 +217,18 @@ impl Registry {
     /// The server as it is described and reached now; `None` if there is no such server, or it is disabled.
     pub fn upstream(&self, id: ServerId) -> Option<Arc<Upstream>> {
         self.lock().get(&id).map(|live| live.entry.upstream.clone())
+    }
+
+    /// Waits until the caller may not see the server any more: it is gone or disabled, or is not for them now.
+    pub fn unseen(self: &Arc<Self>, caller: &Caller, id: ServerId) -> impl Future<Output = ()> + Send + 'static {
+        let (registry, caller, mut changes) = (self.clone(), caller.clone(), self.changes());
+        async move {
+            let sees = || {
+                let snapshot = registry.snapshot();
+                snapshot.tenant(caller.tenant()).is_some_and(|tenant| tenant.entry_by_id(&caller, id).is_some())
+            };
+            while sees() && changes.changed().await.is_ok() {}
+        }
     }
 
     /// One at a time: a snapshot that was begun earlier never takes the place of one that knows more.

@@ -55,6 +55,30 @@ const UPDATE: &str = "UPDATE servers
 const DELETE: &str = "DELETE FROM servers WHERE tenant_id = $1 AND id = $2 AND ($3 IS NULL OR revision = $3)";
 const REVISION: &str = "SELECT revision FROM servers WHERE tenant_id = $1 AND id = $2";
 
+/// Servers of the first tenant that are offered to others, by slug; and perhaps some that are not, which whoever reads them sees.
+pub(super) const OFFERED: &str =
+    r#"SELECT * FROM servers WHERE tenant_id = 'default' AND CAST(spec AS TEXT) LIKE '%"offered_to"%' ORDER BY slug"#;
+
+/// Takes a tenant's name out of every offer, in the transaction `$tx`: who comes later under that name was not meant.
+macro_rules! withdraw_offers {
+    ($tx:ident, $tenant:expr, $now:expr) => {
+        let offered: Vec<$crate::store::servers::ServerRow> =
+            sqlx::query_as($crate::store::servers::OFFERED).fetch_all(&mut *$tx).await?;
+        for mut server in offered {
+            let Some(named) = server.spec.0.get_mut("offered_to").and_then(|offers| offers.as_array_mut()) else {
+                continue;
+            };
+            let before = named.len();
+            named.retain(|name| name.as_str() != Some($tenant.as_str()));
+            if named.len() < before {
+                let text = "UPDATE servers SET spec = $1, revision = revision + 1, updated_at = $2 WHERE id = $3";
+                sqlx::query(text).bind(&server.spec).bind($now).bind(server.id).execute(&mut *$tx).await?;
+            }
+        }
+    };
+}
+pub(super) use withdraw_offers;
+
 impl Store {
     /// Makes all of these changes, in their order, or none. `Taken` when the tenant has a server of a slug, `Stale` when one was
     /// changed meanwhile, `Missing` when one is gone.
@@ -134,10 +158,9 @@ impl Store {
         }))
     }
 
-    /// Servers of the first tenant that are offered to others, by slug; and perhaps some that are not, which whoever reads them sees.
+    /// See [`OFFERED`].
     pub async fn offered_servers(&self) -> Result<Vec<ServerRow>, StoreError> {
-        let text = r#"SELECT * FROM servers WHERE tenant_id = 'default' AND CAST(spec AS TEXT) LIKE '%"offered_to"%' ORDER BY slug"#;
-        Ok(on!(read self, db => sqlx::query_as(text).fetch_all(db).await?))
+        Ok(on!(read self, db => sqlx::query_as(OFFERED).fetch_all(db).await?))
     }
 
     /// Every server of every active tenant: for the snapshot only.

@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::directories::{Directory, name_directories};
+use super::servers::withdraw_offers;
 use super::users::{ACTIVE_ADMINS, still_administered};
 use super::{Store, StoreError, at, micros, now};
 use crate::id::TenantId;
@@ -370,7 +371,7 @@ impl Store {
         Ok(on!(read self, db => sqlx::query_as(text).bind(id.as_str()).fetch_one(db).await?))
     }
 
-    /// Removes a tenant with all that is its own. `Missing` when there is none.
+    /// Removes a tenant with all that is its own, and its name from what was offered to it. `Missing` when there is none.
     pub async fn purge_tenant(&self, id: &TenantId) -> Result<(), StoreError> {
         let own = [
             "DELETE FROM sign_in_traces WHERE tenant_id = $1",
@@ -385,6 +386,7 @@ impl Store {
             for text in own {
                 sqlx::query(text).bind(id.as_str()).execute(&mut *tx).await?;
             }
+            withdraw_offers!(tx, id, micros(now()));
             let gone = sqlx::query("DELETE FROM tenants WHERE id = $1").bind(id.as_str()).execute(&mut *tx).await?;
             if gone.rows_affected() == 0 {
                 return Err(StoreError::Missing);

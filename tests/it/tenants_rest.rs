@@ -104,6 +104,27 @@ on_both! {
 }
 
 on_both! {
+    async fn a_tenant_that_is_removed_is_offered_nothing_when_another_comes_under_its_name(db) {
+        let world = World::open(db).await;
+        world.acme().await;
+        for (slug, to) in [("both", json!(["acme", "other"])), ("one", json!(["acme"])), ("all", json!("*")), ("none", json!([]))] {
+            let mut spec = server(slug);
+            spec["offered_to"] = to;
+            world.call("POST /servers", spec).await.expect(201);
+        }
+        world.call("DELETE /admin/tenants/acme?purge=true&confirm=acme", Value::Null).await.expect(204);
+        let key = world.acme().await;
+        let list = world.with_key(&key, "GET /servers", Value::Null).await.expect(200).json();
+        let seen: Vec<&Value> = list["items"].as_array().unwrap().iter().map(|server| &server["slug"]).collect();
+        assert_eq!(seen, ["all"]);
+        let both = world.call("GET /servers/both", Value::Null).await.expect(200).json();
+        assert_eq!((&both["offered_to"], &both["revision"]), (&json!(["other"]), &json!(2)));
+        assert_eq!(world.call("GET /servers/all", Value::Null).await.expect(200).json()["revision"], 1);
+        assert_eq!(world.call("GET /servers/one", Value::Null).await.expect(200).json().get("offered_to"), None);
+    }
+}
+
+on_both! {
     async fn what_a_tenant_is_granted_is_set_read_and_kept(db) {
         let world = World::open(db).await;
         let order = json!({"tenant_id": "acme", "rate_limits": {"base_rpm": 600, "fairness_weight": 2.5, "burst_factor": 3},

@@ -1,12 +1,15 @@
 //! A server of the gateway's own tenant that is offered to others: who sees it, whose name wins, and that nothing of one user is another's.
 
+use std::time::Duration;
+
 use http::Method;
 use serde_json::{Value, json};
-use testkit::client::{Client, Request};
+use testkit::client::{Client, Reply, Request};
 use testkit::jsonrpc::MODERN;
 use testkit::upstream::{Eras, Plain};
+use tokio::time::timeout;
 
-use crate::world::{World, names, shake, stdio_server, within};
+use crate::world::{DEADLINE, KEY, World, names, shake, stdio_server, within};
 
 const PASSWORD: &str = "a long pass phrase";
 
@@ -78,6 +81,7 @@ async fn a_server_is_there_for_the_tenants_that_it_is_offered_to() {
     world.rest(Method::POST, "/servers/search/disable", &Value::Null).await;
     assert_eq!(both().await, (false, false), "as long as it is disabled");
     world.rest(Method::POST, "/servers/search/enable", &Value::Null).await;
+    world.until_state("search", "ready").await;
     assert!(reaches(&world, &ada).await);
 
     let counted = world.client("/metrics").send(Request::get().path("/metrics")).await.unwrap().text().await.unwrap();
@@ -151,6 +155,81 @@ async fn who_administers_another_tenant_reads_what_is_offered_and_may_have_its_o
     world.rest(Method::PATCH, "/servers/owned", &json!({"offered_to": "*"})).await;
     let moved = json!({"title": "x"});
     assert_eq!(rest_of(&world, &owner, Method::PATCH, "/servers/owned", &moved).await.0, 403, "not even its owner");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_listens_to_a_server_hears_nothing_of_it_once_the_offer_is_taken_back() {
+    const NOTE: &str = "stand-in://note";
+    let updated = |said: &Value| said["method"] == "notifications/resources/updated";
+    for eras in [Eras::Legacy("2025-11-25".into()), Eras::Dual] {
+        let server = Plain::with(eras.clone()).await.unwrap();
+        let own = Plain::with(Eras::Dual).await.unwrap();
+        let world = World::start().await;
+        let ada = somebody(&world, "acme", "ada", "tenant_admin").await;
+        let spec = json!({"slug": "search", "replicas": [{"url": server.url()}], "offered_to": ["acme"]});
+        world.register_as(&spec).await;
+        let listening = async |path: &str, key: &str, version: &str| {
+            let client = shake(world.client_of(path, key), version).await;
+            if version == MODERN {
+                let wanted = json!({"resourceSubscriptions": [NOTE], "toolsListChanged": true});
+                return (client.subscribe(wanted).await.unwrap().1, client);
+            }
+            client.call("resources/subscribe", json!({"uri": NOTE})).await.unwrap();
+            (client.listen(None).await.unwrap(), client)
+        };
+        // Nobody says when a stream is in place: told again until it is heard.
+        let heard = async |stream: &mut Reply| {
+            within(async {
+                loop {
+                    server.resource_changed(NOTE);
+                    if let Ok(said) = timeout(Duration::from_millis(200), stream.message()).await
+                        && said.unwrap().is_some_and(|said| updated(&said))
+                    {
+                        return;
+                    }
+                }
+            })
+            .await;
+        };
+        let mut open = Vec::new();
+        for version in ["2025-11-25", MODERN] {
+            for path in ["/mcp", "/mcp/search"] {
+                let (mut stream, client) = listening(path, &ada, version).await;
+                heard(&mut stream).await;
+                open.push((path, version, stream, client));
+            }
+        }
+        let (mut witness, _) = listening("/mcp", KEY, MODERN).await;
+        heard(&mut witness).await;
+
+        offer(&world, json!([])).await;
+        let reach = |slug: &str| json!({"slug": slug, "replicas": [{"url": own.url()}]});
+        for (path, version, mut stream, _client) in open {
+            let place = format!("{eras:?} {version} {path}");
+            if path != "/mcp" {
+                let to_its_end = async { while let Ok(Some(_)) = stream.message().await {} };
+                timeout(DEADLINE, to_its_end).await.unwrap_or_else(|_| panic!("{place} goes on"));
+                continue;
+            }
+            // What was said before has come once the stream tells of the lists that became shorter.
+            let listed = async |stream: &mut Reply| {
+                let mut before = Vec::new();
+                loop {
+                    let said = within(stream.message()).await.unwrap().unwrap();
+                    if said["method"] == "notifications/tools/list_changed" {
+                        return before;
+                    }
+                    before.push(said);
+                }
+            };
+            listed(&mut stream).await;
+            heard(&mut witness).await;
+            let slug = format!("own-{}", version.replace('.', "-"));
+            assert_eq!(rest_of(&world, &ada, Method::POST, "/servers", &reach(&slug)).await.0, 201);
+            let meanwhile = listed(&mut stream).await;
+            assert!(!meanwhile.iter().any(updated), "{place}: {meanwhile:?}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
