@@ -15,6 +15,7 @@ pub mod role_mappings;
 pub mod scopes;
 mod shared;
 pub mod tenant_limits;
+pub mod tenant_plan;
 pub mod tenants;
 pub mod tokens;
 pub mod users;

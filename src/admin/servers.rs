@@ -80,7 +80,7 @@ fn answer(view: View) -> Response {
 
 /// The answer to who described the server anew.
 async fn answer_change(app: &App, caller: &Caller, record: &Record) -> Result<Response, Problem> {
-    let warnings = app.servers().warnings(caller, &[&record.server.spec]).await?;
+    let warnings = app.servers().warnings(caller, &[&record.server.spec], &[]).await?;
     Ok(answer(View { warnings, ..view(app, caller, record) }))
 }
 

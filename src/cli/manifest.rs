@@ -1,4 +1,4 @@
-//! `gateway.yaml`: the registry as a file. `servers` is a list of `ServerSpec`; unknown fields, duplicate keys and duplicate
+//! `gateway.yaml`: the registry as a file. `servers` is a list of `ServerSpec`, `tenants` one of `TenantSaid`; unknown fields, duplicate keys and duplicate
 //! names are refused, and every mistake is told with line and column. Values of `headers` and `env` may hold `${NAME}`, taken
 //! from the environment, so that no secret need stand in the file. No message quotes a value of the file.
 
@@ -13,6 +13,7 @@ use serde_saphyr::{Error, Location, Options, Spanned};
 use super::expand::expand;
 use super::failure::Failure;
 use super::servers::nearest;
+use crate::access::tenants::TenantSaid;
 use crate::field;
 use crate::registry::model::ServerSpec;
 use crate::secret::Secret;
@@ -27,6 +28,8 @@ pub struct Manifest {
     pub servers: Vec<ServerSpec>,
     /// Whether the file says which: one that holds nothing does not mean that none shall be.
     pub says_which: bool,
+    /// The tenants that shall be, as far as the file describes them.
+    pub tenants: Vec<TenantSaid>,
     /// Where everything stands.
     pub places: Places,
 }
@@ -35,6 +38,7 @@ pub struct Manifest {
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
+    tenants: Option<Vec<TenantSaid>>,
     servers: Option<Vec<ServerSpec>>,
 }
 
@@ -60,8 +64,9 @@ pub fn read(file: &str, text: &str, lookup: impl Fn(&str) -> Option<String>) -> 
         Failure::new(format!("{file} has {what}; nothing was changed")).detail(lines)
     };
     let bad = |error: Error| wrong(vec![format!("{}: {}", place(file, error.location()), explain(&error))]);
-    let said = serde_saphyr::from_str_with_options::<Document>(text, options()).map_err(bad)?.servers;
-    let (says_which, mut servers) = (said.is_some(), said.unwrap_or_default());
+    let said: Document = serde_saphyr::from_str_with_options(text, options()).map_err(bad)?;
+    let (says_which, mut servers) = (said.servers.is_some(), said.servers.unwrap_or_default());
+    let tenants = said.tenants.unwrap_or_default();
     let tree: Spanned<Node> = serde_saphyr::from_str_with_options(text, options()).map_err(bad)?;
     let places = Places { file: file.to_owned(), tree };
     let mut lines = Vec::new();
@@ -84,7 +89,18 @@ pub fn read(file: &str, text: &str, lookup: impl Fn(&str) -> Option<String>) -> 
             lines.push(format!("{}: {}: {}", at(&mistake.field), mistake.field, mistake.message));
         }
     }
-    if lines.is_empty() { Ok(Manifest { servers, says_which, places }) } else { Err(wrong(lines)) }
+    let mut first: HashMap<&str, usize> = HashMap::new();
+    for (index, tenant) in tenants.iter().enumerate() {
+        if let Some(earlier) = first.insert(&tenant.tenant_id, index) {
+            let line = locate(&places.tree, &format!("tenants[{earlier}].tenant_id")).line();
+            let at = places.of(&format!("tenants[{index}].tenant_id"));
+            lines.push(format!(
+                "{at}: the name `{}` is taken by the tenant at line {line}",
+                field::plain(&tenant.tenant_id)
+            ));
+        }
+    }
+    if lines.is_empty() { Ok(Manifest { servers, says_which, tenants, places }) } else { Err(wrong(lines)) }
 }
 
 fn options() -> Options {
@@ -236,12 +252,32 @@ pub const FIELDS: [&str; 16] = [
     "enabled",
 ];
 
-/// A server without the fields that have their default, its fields in the order of [`FIELDS`].
+/// The fields of a tenant in that order, with what is only shown.
+const TENANT_FIELDS: [&str; 10] = [
+    "tenant_id",
+    "display_name",
+    "state",
+    "entra_tenant_ids",
+    "assumed_entra_tenant_ids",
+    "guests",
+    "role_mappings",
+    "rate_limits",
+    "features",
+    "retention",
+];
+
+/// What stands in a file of a server or a tenant, its fields in the order in which people write them.
 #[derive(Debug)]
-pub struct Brief(pub Map<String, Value>);
+pub struct Brief(pub Map<String, Value>, &'static [&'static str]);
 
 impl Brief {
-    /// Leaves out of a whole description what would be the same unsaid.
+    /// A tenant, whole: what would be left out stays as it is wherever the file is applied.
+    pub fn tenant(mut whole: Map<String, Value>) -> Self {
+        whole.retain(|name, _| TENANT_FIELDS.contains(&name.as_str()));
+        Self(whole, &TENANT_FIELDS)
+    }
+
+    /// Leaves out of a whole description of a server what would be the same unsaid.
     pub fn of(mut whole: Map<String, Value>) -> Self {
         let plain = serde_json::json!({
             "title": "", "description": "", "transport": "streamable_http", "replicas": [], "command": null,
@@ -254,10 +290,10 @@ impl Brief {
             whole.remove("title");
         }
         whole.retain(|name, value| plain.get(name) != Some(value));
-        Self(whole)
+        Self(whole, &FIELDS)
     }
 
-    /// As YAML, one server as it stands in a file.
+    /// As YAML, one server or tenant as it stands in a file.
     pub fn yaml(&self) -> String {
         // A map of JSON values always has a YAML form.
         serde_saphyr::to_string(self).unwrap_or_default()
@@ -267,8 +303,8 @@ impl Brief {
 impl Serialize for Brief {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for name in FIELDS {
-            if let Some(value) = self.0.get(name) {
+        for name in self.1 {
+            if let Some(value) = self.0.get(*name) {
                 map.serialize_entry(name, value)?;
             }
         }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::access::{Caller, Role, UserId};
 use crate::crypto::{Place, is_of_tenant};
 use crate::field::FieldError;
-use crate::id::{ServerId, Slug};
+use crate::id::{ServerId, Slug, TenantId};
 use crate::registry::model::{MOST_USERS, Offers, Server, ServerSpec, TransportKind};
 use crate::secret::Secret;
 use crate::store::servers::ServerRow;
@@ -278,7 +278,13 @@ impl Servers<'_> {
 
     /// What in descriptions does no harm and may be a mistake: names of users that there are not, who may be made later, and names
     /// that a provider gave, which mean nobody. For who may know the users. One look at the database for each thousand names.
-    pub async fn warnings(&self, caller: &Caller, specs: &[&ServerSpec]) -> Result<Vec<String>, ServersError> {
+    /// `coming` are tenants that are made along with them.
+    pub async fn warnings(
+        &self,
+        caller: &Caller,
+        specs: &[&ServerSpec],
+        coming: &[&TenantId],
+    ) -> Result<Vec<String>, ServersError> {
         if !caller.administers_tenant() {
             return Ok(Vec::new());
         }
@@ -300,7 +306,7 @@ impl Servers<'_> {
         let mut nobody = Vec::new();
         for spec in specs {
             for tenant in spec.offered_to.named().unwrap_or_default() {
-                if self.store.is_active_tenant(tenant).await?.is_none() {
+                if !coming.contains(&tenant) && self.store.is_active_tenant(tenant).await?.is_none() {
                     nobody.push(format!("{}: offered to `{tenant}`, and there is no such tenant yet", spec.slug));
                 }
             }
