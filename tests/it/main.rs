@@ -7,6 +7,7 @@ mod store_databases;
 
 mod bans;
 mod idp_entra;
+mod isolation;
 mod oauth_clients;
 mod rooms;
 mod routes;

@@ -11,7 +11,8 @@ const ORDER: &[&[&str]] = &[
     &["store", "telemetry"],
     &["limit", "vault"],
     &["access", "jobs"],
-    &["grants", "idp", "limit"],
+    // Who is banned, for administrators too.
+    &["grants", "idp", "limit::guard"],
     // What a server is, in words that all engines share.
     &["registry::model"],
     &["balance"],
@@ -47,13 +48,16 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The room of a file, or of an imported path: its first part, but for the model of servers.
+/// Rooms within rooms.
+const INNER: [(&str, &str); 2] = [("registry", "model"), ("limit", "guard")];
+
+/// The room of a file, or of an imported path: its first part, but for those within rooms.
 fn room(path: &str) -> String {
     let first = |text: &str| text.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>();
-    match path.strip_prefix("registry").and_then(|rest| rest.strip_prefix("::").or(rest.strip_prefix('/'))) {
-        Some(rest) if first(rest) == "model" => "registry::model".to_owned(),
-        _ => first(path),
-    }
+    let outer = first(path);
+    let rest = path.get(outer.len()..).unwrap_or_default().trim_start_matches([':', '/']);
+    let inner = INNER.iter().find(|(around, within)| *around == outer && first(rest) == *within);
+    inner.map_or(outer, |(around, within)| format!("{around}::{within}"))
 }
 
 fn height(room: &str) -> usize {

@@ -12,6 +12,7 @@ mod changes;
 mod channels;
 mod described;
 mod faults;
+mod isolation;
 mod limits;
 mod lists;
 mod matrix;
