@@ -56,6 +56,7 @@ fn token_check(criterion: &mut Criterion) {
                     user: Uuid::now_v7(),
                     username: &name,
                     role: Role::User,
+                    memberships: &std::sync::Arc::default(),
                     expires_at: now + Duration::hours(1),
                 };
                 app.tokens.admit(&token, &who, now, app.tokens.reloads());

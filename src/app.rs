@@ -7,6 +7,7 @@ mod guarding;
 mod issuing;
 mod memory;
 mod people;
+mod policies;
 pub mod preflight;
 mod signed_in;
 mod vouching;
@@ -40,6 +41,7 @@ use crate::mcp::held::Room;
 use crate::mcp::legacy_sse::Channels;
 use crate::mcp::session::Sessions;
 use crate::mcp::streams::Streams;
+use crate::policy::observed::Observed;
 use crate::registry::catalog::Kind;
 use crate::registry::live::Registry;
 use crate::registry::model::Server;
@@ -51,6 +53,7 @@ use crate::telemetry::{Health, Recorder};
 use crate::vault::Vault;
 
 pub use assembly::{assemble, build};
+pub use policies::{Explained, Question, Trial, Whom};
 pub use signed_in::{Counted, SignedIn};
 
 /// Pause before the database is asked again to say when something changes.
@@ -62,6 +65,8 @@ pub struct App(Arc<Parts>);
 
 /// What it is made of.
 pub struct Parts {
+    /// This process among all that there are and were.
+    pub instance: uuid::Uuid,
     /// What the operator asked for.
     pub settings: Arc<Settings>,
     /// The database.
@@ -92,6 +97,8 @@ pub struct Parts {
     pub clients: Clients,
     /// Who says who people are.
     pub providers: Providers,
+    /// What was called lately, to try changed rules on.
+    pub observed: Observed,
     /// The servers at run time.
     pub registry: Arc<Registry>,
     /// Sessions of legacy clients.
@@ -244,6 +251,7 @@ impl App {
         self.agree().await?;
         let servers = self.servers().load_all().await?;
         let recalled = memory::recall(&self.store, &servers).await?;
+        self.take_rules().await?;
         self.registry.follow(servers, &recalled);
         Ok(())
     }
@@ -280,6 +288,7 @@ impl App {
         self.keyring.reload(&self.store).await?;
         self.tokens.reload(&self.store).await?;
         self.follow_rules().await?;
+        self.take_rules().await?;
         match self.servers().load_all().await {
             Ok(servers) => {
                 let moved = self.registry.follow(servers, &ahash::AHashMap::new());

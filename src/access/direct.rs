@@ -7,7 +7,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Allow, Caller, Identity, Role, Scopes, SessionType, Shown, TokenRing, UserId};
+use super::{Allow, Caller, Identity, Memberships, Role, Scopes, SessionType, Shown, TokenRing, UserId};
 use crate::crypto::hash_token;
 use crate::id::{Principal, TenantId};
 
@@ -31,6 +31,8 @@ pub struct Direct<'a> {
     pub username: &'a str,
     /// Its role.
     pub role: Role,
+    /// What the provider counts it among.
+    pub memberships: &'a Arc<Memberships>,
     /// When the token ends.
     pub expires_at: OffsetDateTime,
 }
@@ -50,8 +52,17 @@ impl TokenRing {
             username: who.username.into(),
             called_by_provider: true,
             role: who.role,
+            memberships: Arc::clone(who.memberships),
             scopes: Arc::new(Scopes { servers: Allow::All, tools: Allow::All, admin: true }),
-            shown: Shown { kind: SessionType::Service, id, name: who.provider.into(), resource: None, key: None },
+            shown: Shown {
+                kind: SessionType::Service,
+                id,
+                name: who.provider.into(),
+                client: who.subject.into(),
+                resource: None,
+                key: None,
+            },
+            subject: OnceLock::new(),
             ended: OnceLock::new(),
         }));
         self.remember(token, caller, who.expires_at.min(now + BELIEVED), now, reloads)

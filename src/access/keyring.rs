@@ -2,15 +2,15 @@
 //! change of keys or accounts; a request that holds a `Caller` keeps it.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Caller, Identity, Role, Scopes, SessionType, Shown, UserId};
+use super::{Caller, Identity, Memberships, Role, Scopes, SessionType, Shown, UserId};
 use crate::crypto::dpop::BadProof;
 use crate::crypto::{KEY_PREFIX, TokenKind, hash_token};
 use crate::id::{Principal, TenantId};
@@ -24,6 +24,14 @@ pub enum AuthError {
     /// No credential was shown.
     #[error("show an access token or an API key: `Authorization: Bearer …`")]
     Missing,
+    /// None was shown, as so often before from the same address.
+    #[error(
+        "too many requests without a credential have come from this address; show one, or try again in {seconds} s"
+    )]
+    TooManyBare {
+        /// When it is worth trying again.
+        seconds: u32,
+    },
     /// What was shown is no credential of ours.
     #[error("the credential is no access token and no API key of this gateway (both begin with `mcpg_`)")]
     Malformed,
@@ -95,6 +103,7 @@ impl AuthError {
     pub fn reason(self) -> &'static str {
         match self {
             Self::Missing => "missing",
+            Self::TooManyBare { .. } => "too_many_bare",
             Self::Malformed => "malformed",
             Self::Unknown => "unknown",
             Self::Expired => "expired",
@@ -288,7 +297,7 @@ impl Entry {
     }
 
     fn read(row: HeldKeyRow, before: Option<&Self>) -> Result<Self, StoreError> {
-        let HeldKeyRow { key, username, issuer, user_role, user_state } = row;
+        let HeldKeyRow { key, username, issuer, user_role, user_state, memberships } = row;
         let role = |text: &str| Role::parse(text).ok_or_else(|| StoreError::Corrupt(format!("role `{text}`")));
         let scopes: Scopes =
             serde_json::from_value(key.scopes.0).map_err(|error| StoreError::Corrupt(format!("scopes: {error}")))?;
@@ -296,7 +305,11 @@ impl Entry {
         let (key_id, revoked) = (key.id, key.revoked_at.is_some());
         // An account that lost a role takes it from its keys too.
         let role = role(&key.role)?.min(role(&user_role)?);
-        let same = before.filter(|entry| (entry.caller.role(), entry.caller.scopes()) == (role, &scopes));
+        let memberships = Arc::new(Memberships::of(memberships.as_deref(), issuer.is_some()));
+        let same = before.filter(|entry| {
+            (entry.caller.role(), entry.caller.scopes(), &entry.caller.0.memberships) == (role, &scopes, &memberships)
+        });
+        let client = if key.kind == "login" { Arc::from("login") } else { Arc::from(key.id.to_string()) };
         let caller = Caller(Arc::new(Identity {
             principal: Principal { issuer: "local".into(), subject: key.user_id.to_string().into() },
             tenant: tenant_of(&key.tenant_id)?,
@@ -304,14 +317,17 @@ impl Entry {
             username: username.into(),
             called_by_provider: issuer.is_some(),
             role,
+            memberships,
             scopes: Arc::new(scopes),
             shown: Shown {
                 kind: if key.kind == "login" { SessionType::Login } else { SessionType::ApiKey },
                 id: key.id,
                 name: key.name.into(),
+                client,
                 resource: None,
                 key: None,
             },
+            subject: OnceLock::new(),
             // It outlives reloads for as long as the key is good. A key that is good again, such as that of an account enabled
             // anew, begins anew; so does one of another role.
             ended: same

@@ -134,7 +134,8 @@ pub async fn create(
     let key = new_api_key();
     let row = key_row(caller.tenant(), user.id, order.name.trim(), &key, &order.scopes, role, now, order.expires_at);
     store.insert_key(caller.tenant(), &row).await?;
-    let held = HeldKeyRow { key: row, username, issuer: user.issuer, user_role: user.role, user_state: user.state };
+    let (issuer, user_role, user_state) = (user.issuer, user.role, user.state);
+    let held = HeldKeyRow { key: row, username, issuer, user_role, user_state, memberships: None };
     Ok((key, view(held, now)?))
 }
 

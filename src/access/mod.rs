@@ -14,6 +14,7 @@ pub mod role;
 pub mod role_mappings;
 pub mod scopes;
 mod shared;
+pub mod subject;
 pub mod tenant_limits;
 pub mod tenant_plan;
 pub mod tenants;
@@ -34,6 +35,7 @@ pub use proofs::Proofs;
 pub use role::Role;
 pub use role_mappings::RoleMapping;
 pub use scopes::{Allow, Scopes};
+pub use subject::{Memberships, Subject};
 pub use tokens::TokenRing;
 pub use visibility::Visibility;
 
@@ -167,8 +169,11 @@ struct Identity {
     /// Whether a provider says what the account is called; else an administrator gave the name.
     called_by_provider: bool,
     role: Role,
+    memberships: Arc<Memberships>,
     scopes: Arc<Scopes>,
     shown: Shown,
+    /// Made when rules are first asked about it.
+    subject: OnceLock<Subject>,
     /// Cancelled when the credential stops being good; made for the first who wants to hear of it.
     ended: OnceLock<CancellationToken>,
 }
@@ -181,6 +186,8 @@ struct Shown {
     id: Uuid,
     /// What its holder calls the key, or the name of the client that holds the token.
     name: Arc<str>,
+    /// The OAuth client by the id that nobody chooses for another, or the key by its id.
+    client: Arc<str>,
     /// The path of the only resource that it opens; none: every one.
     resource: Option<Arc<str>>,
     /// The key that must be proved with it; none: whoever shows it is let in.
@@ -190,7 +197,7 @@ struct Shown {
 impl Caller {
     /// Whether both may the same: what is held open for one is as good for the other.
     fn may_the_same(&self, other: &Self) -> bool {
-        (self.0.role, &self.0.scopes) == (other.0.role, &other.0.scopes)
+        (self.0.role, &self.0.scopes, &self.0.memberships) == (other.0.role, &other.0.scopes, &other.0.memberships)
     }
 
     /// Who it is, whatever the credential; sessions are bound to this.
@@ -302,6 +309,13 @@ impl Caller {
     /// Whether the caller administers the gateway: by role and by the key's scope.
     pub fn administers_gateway(&self) -> bool {
         self.0.role >= Role::Admin && self.may_manage()
+    }
+
+    /// What of the caller access rules may speak of.
+    pub fn subject(&self) -> &Subject {
+        let Identity { tenant, user, role, memberships, shown, .. } = &*self.0;
+        let of = || Subject::new(tenant, user.0, self.given_name(), *role, &shown.client, shown.kind, memberships);
+        self.0.subject.get_or_init(of)
     }
 
     /// The account's name where an administrator gave it, so that it means this account and no other.

@@ -6,6 +6,7 @@
 //! ([`TokenRing::reload`]).
 
 use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use uuid::Uuid;
 
 use super::keyring::barred;
 use super::shared::Shared;
-use super::{Allow, AuthError, Caller, Identity, Role, Scopes, SessionType, Shown, UserId};
+use super::{Allow, AuthError, Caller, Identity, Memberships, Role, Scopes, SessionType, Shown, UserId};
 use crate::crypto::{TokenKind, hash_token, is_token};
 use crate::id::{Principal, TenantId};
 use crate::store::live_tokens::{LiveTokenRow, StandingRow};
@@ -61,6 +62,7 @@ struct Inner {
     texts: Shared<Arc<str>>,
     tenants: Shared<TenantId>,
     scopes: Shared<Arc<Scopes>>,
+    memberships: Shared<Arc<Memberships>>,
     readers: Semaphore,
     /// When it was last asked, by the own clock, which grants have ended; microseconds since 1970.
     asked_at: AtomicI64,
@@ -104,6 +106,7 @@ impl TokenRing {
             texts: Shared::default(),
             tenants: Shared::default(),
             scopes: Shared::default(),
+            memberships: Shared::default(),
             readers: Semaphore::new(READERS),
             asked_at: AtomicI64::new(micros(now)),
             ended: Mutex::default(),
@@ -228,7 +231,10 @@ impl TokenRing {
             let caller = &entry.caller;
             // Another authority ends it too; the next request reads it anew.
             standing.get(&caller.user_id().0).is_some_and(|row| {
-                row.state == "active" && row.role == caller.role().as_str() && row.username == caller.username()
+                row.state == "active"
+                    && row.role == caller.role().as_str()
+                    && row.username == caller.username()
+                    && Memberships::of(row.memberships.as_deref(), row.issuer.is_some()) == *caller.0.memberships
             })
         });
     }
@@ -301,16 +307,31 @@ impl TokenRing {
             username: row.username.into(),
             called_by_provider,
             role,
+            memberships: self.memberships(row.memberships.as_deref(), called_by_provider),
             scopes: self.0.scopes.get(&row.scopes, |text| Ok::<_, StoreError>(Arc::new(scopes(text))))?,
             shown: Shown {
                 kind: if row.kind == "service" { SessionType::Service } else { SessionType::OAuth },
                 id: row.grant_id,
                 name: shared(row.client_name.as_deref().unwrap_or_default())?,
+                client: shared(row.client_id.as_deref().unwrap_or_default())?,
                 resource: Some(shared(resource)?),
                 key,
             },
+            subject: OnceLock::new(),
             ended: OnceLock::new(),
         })))
+    }
+
+    /// What an account's provider counts it among; people of one department share it.
+    fn memberships(&self, text: Option<&str>, of_provider: bool) -> Arc<Memberships> {
+        let read = |text: Option<&str>| Arc::new(Memberships::of(text, of_provider));
+        match text {
+            Some(text) => match self.0.memberships.get(text, |text| Ok::<_, Infallible>(read(Some(text)))) {
+                Ok(memberships) => memberships,
+                Err(never) => match never {},
+            },
+            None => read(None),
+        }
     }
 
     /// Knows from now on, and until `expires_at`, who shows `token`: the caller to go on with ([`TokenRing::keep`]). None when

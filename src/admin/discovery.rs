@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use crate::access::Caller;
 use crate::app::App;
 use crate::json;
+use crate::registry::catalog::Kind;
 use crate::registry::names;
 use crate::web::json::{Page, PageQuery, Parameters, bad_cursor, cursor_after};
 use crate::web::problem::Problem;
@@ -84,6 +85,7 @@ async fn find(app: &App, caller: &Caller, search: &Search, tools: bool) -> Resul
         };
         for record in records {
             let server = &record.server;
+            let record = &record;
             let slug = server.spec.slug.as_str();
             let shown_before = if slug == from { std::mem::take(&mut skip) } else { 0 };
             if !server.spec.enabled
@@ -93,6 +95,7 @@ async fn find(app: &App, caller: &Caller, search: &Search, tools: bool) -> Resul
             {
                 continue;
             }
+            let offered = if tools { Kind::Tools } else { Kind::Resources };
             let offers = app.offers(&server.tenant, server.id);
             let lists: &[(&str, &str, &[u8])] = if tools {
                 &[("tool", "name", &offers.tools)]
@@ -104,6 +107,7 @@ async fn find(app: &App, caller: &Caller, search: &Search, tools: bool) -> Resul
             });
             let allowed = matches
                 .filter(|(_, key, _)| !tools || caller.may_call_tool(slug, key))
+                .filter(|(_, key, item)| app.offers_to(caller, record, offered, key, item))
                 .filter(|(_, key, item)| wanted.as_deref().is_none_or(|wanted| mentions(item, key, wanted)));
             for (shown, (kind, key, item)) in allowed.enumerate().skip(shown_before) {
                 if items.len() == limit {

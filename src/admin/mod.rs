@@ -1,4 +1,4 @@
-//! SURFACE: the REST API, `/api/v1`: servers, keys, accounts, OAuth clients, trusted issuers, tenants, bans, signing in and what came of
+//! SURFACE: the REST API, `/api/v1`: servers, keys, accounts, OAuth clients, trusted issuers, tenants, access rules, bans, signing in and what came of
 //! it, finding tools. One file per resource. Every error is a problem document; every change is in force on this replica before
 //! its answer goes out.
 
@@ -7,6 +7,8 @@ mod bans;
 mod clients;
 mod discovery;
 mod keys;
+mod policies;
+mod reports;
 mod servers;
 mod session;
 mod sign_ins;
@@ -55,9 +57,17 @@ pub fn table() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/admin/tenants", get(tenants::list).post(tenants::create)),
         ("/admin/tenants/{id}", get(tenants::read).patch(tenants::patch).delete(tenants::delete)),
         ("/admin/tenant-limits/{tenant_id}", get(tenant_limits::read).post(tenant_limits::set)),
+        ("/admin/tenant-fairness/{tenant_id}", get(reports::fairness::read)),
+        ("/admin/rate-limit-analytics", get(reports::limits::analytics)),
+        ("/admin/diagnostics/rate-limits", get(reports::limits::diagnostics)),
         ("/admin/bans", get(bans::list).post(bans::create)),
         ("/admin/bans/{address}", get(bans::read)),
         ("/admin/bans/{address}/lift", post(bans::lift)),
+        ("/admin/policies/{tenant_id}", get(policies::read).put(policies::replace)),
+        ("/admin/policies/{tenant_id}/versions", get(policies::versions)),
+        ("/admin/policies/{tenant_id}/versions/{version}", get(policies::version)),
+        ("/admin/policies/{tenant_id}/explain", post(policies::explain)),
+        ("/admin/policies/{tenant_id}/dry-run", post(policies::dry_run)),
         ("/login", post(session::login)),
         ("/logout", post(session::logout)),
         ("/me", get(session::me)),
@@ -74,12 +84,14 @@ pub fn router() -> Router<App> {
 }
 
 /// Nothing is changed for who asks for something that the path does not know, such as a dry run. What is read takes parameters,
-/// and says itself which; so does the removal of a tenant.
+/// and says itself which; so do the removal of a tenant and a change of its
+/// access rules.
 async fn without_stray_query(request: Request, next: Next) -> Response {
-    let of_tenant = |path: &MatchedPath| path.as_str().ends_with("/admin/tenants/{id}");
+    let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or_default();
     let takes = match *request.method() {
         Method::GET | Method::HEAD => true,
-        Method::DELETE => request.extensions().get::<MatchedPath>().is_some_and(of_tenant),
+        Method::DELETE => path.ends_with("/admin/tenants/{id}"),
+        Method::PUT => path.ends_with("/admin/policies/{tenant_id}"),
         _ => false,
     };
     let query = request.uri().query().filter(|query| !query.is_empty() && !takes);

@@ -14,6 +14,7 @@ use crate::access::Caller;
 use crate::app::{App, ServerStatus};
 use crate::id::ServerId;
 use crate::json;
+use crate::registry::catalog::Kind;
 use crate::registry::model::ServerSpec;
 use crate::registry::servers::{Record, masked_json, must_register};
 use crate::store::now;
@@ -109,7 +110,7 @@ pub(super) async fn list(
 ) -> Result<Json<Page<View>>, Problem> {
     let (records, next) = app.servers().list(&caller, &query.after()?, query.limit()?).await?;
     let mut items = Vec::with_capacity(records.len());
-    for record in &records {
+    for record in records.iter().filter(|record| app.shows(&caller, record)) {
         items.push(view(&app, &caller, record));
     }
     Ok(Json(Page { items, next_cursor: next.as_deref().map(cursor_after) }))
@@ -130,8 +131,14 @@ pub(super) async fn create(app: App, caller: Caller, body: Unread) -> Result<Res
     Ok(response)
 }
 
+/// The server of that slug, if the caller may see it: by visibility, scopes and access rules.
+async fn shown(app: &App, caller: &Caller, slug: &str) -> Result<Record, Problem> {
+    let record = app.servers().get(caller, slug).await?;
+    if app.shows(caller, &record) { Ok(record) } else { Err(Problem::missing("server")) }
+}
+
 pub(super) async fn read(app: App, caller: Caller, Named(slug): Named) -> Result<Response, Problem> {
-    let record = app.servers().get(&caller, &slug).await?;
+    let record = shown(&app, &caller, &slug).await?;
     Ok(answer(view(&app, &caller, &record)))
 }
 
@@ -218,7 +225,7 @@ async fn set_enabled(app: &App, caller: &Caller, slug: &str, enabled: bool) -> R
 
 /// Asks the server anew and waits for it. One that does not answer is no error of this request: the view says so.
 pub(super) async fn refresh(app: App, caller: Caller, Named(slug): Named) -> Result<Response, Problem> {
-    let record = app.servers().get(&caller, &slug).await?;
+    let record = shown(&app, &caller, &slug).await?;
     if !record.may_be_changed_by(&caller) {
         let detail = "only who registered the server or an administrator may have it asked anew";
         return Err(Problem::new(StatusCode::FORBIDDEN, "FORBIDDEN", detail));
@@ -235,14 +242,18 @@ pub(super) async fn refresh(app: App, caller: Caller, Named(slug): Named) -> Res
 
 /// The tools of a server that the caller may call, each as the server describes it.
 pub(super) async fn tools(app: App, caller: Caller, Named(slug): Named) -> Result<Json<Page<Box<RawValue>>>, Problem> {
-    let record = app.servers().get(&caller, &slug).await?;
+    let record = shown(&app, &caller, &slug).await?;
     let server = &record.server;
     if !server.may_be_used_by(&caller) {
         return Err(Problem::missing("server"));
     }
     let offers = app.offers(&server.tenant, server.id);
     let items = json::elements(&offers.tools)
-        .filter(|tool| super::discovery::text(tool, "name").is_some_and(|name| caller.may_call_tool(&slug, &name)))
+        .filter(|tool| {
+            super::discovery::text(tool, "name").is_some_and(|name| {
+                caller.may_call_tool(&slug, &name) && app.offers_to(&caller, &record, Kind::Tools, &name, tool)
+            })
+        })
         .filter_map(super::discovery::raw)
         .collect();
     Ok(Json(Page { items, next_cursor: None }))

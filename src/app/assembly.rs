@@ -31,6 +31,7 @@ use crate::mcp::legacy_sse::Channels;
 use crate::mcp::session::Sessions;
 use crate::mcp::streams::Streams;
 use crate::net::{AddressPolicy, Outbound};
+use crate::policy::observed::Observed;
 use crate::registry::live::Registry;
 use crate::store::{self, Store};
 use crate::telemetry::{Health, Metrics, Recorder, Status, Weight};
@@ -44,9 +45,6 @@ const NOTICES: usize = 1024;
 
 /// Answers of the longest kind that batches and streams of the oldest transport may hold together.
 const HELD_ANSWERS: usize = 4;
-
-/// The time that figures of refusals are of.
-const FIGURES: Duration = Duration::from_mins(5);
 
 /// Servers whose replicas are checked at the same time.
 const CHECKS: usize = 16;
@@ -116,11 +114,13 @@ pub fn assemble(
     let grants = Grants::new(store.clone(), vault.clone(), Terms::from(&settings.sign_in), &metrics);
     let tokens = TokenRing::new(issuer.as_str(), settings.limits.max_tokens, OffsetDateTime::now_utc());
     let held = Room::new(settings.limits.response_body.saturating_mul(HELD_ANSWERS));
-    let guard = Guard::new(&settings.guard, &settings.listen, FIGURES, Arc::clone(&metrics));
+    let rules = rules(&settings.rate_limits);
+    let guard = Guard::new(&settings.guard, &settings.listen, rules.window, Arc::clone(&metrics));
     Ok(App::new(Parts {
+        instance: uuid::Uuid::now_v7(),
         guard,
-        attempts: Attempts::new(&settings.sign_in),
-        limits: crate::limit::Limits::new(rules(&settings.rate_limits), settings.rate_limits.burst_factor),
+        attempts: Attempts::new(&settings.sign_in, settings.rate_limits.anonymous_rpm),
+        limits: crate::limit::Limits::new(rules, settings.rate_limits.burst_factor),
         accounts: Accounts::default(),
         clients,
         proofs: Proofs::new(Arc::clone(&metrics)),
@@ -137,6 +137,7 @@ pub fn assemble(
         issuer,
         grants,
         providers,
+        observed: Observed::default(),
         registry,
         sessions,
         channels: Channels::default(),
@@ -183,11 +184,14 @@ fn start_jobs(app: &App) {
         }
     });
     let upstreams = app.health.part("upstreams", Weight::Partial);
+    let rules = app.health.part("access rules", Weight::Partial);
+    rules.set(if app.rules_are_well() { Status::Ok } else { Status::Degraded });
     let watcher = app.clone();
     jobs.run("look at servers", Every::about(Duration::from_secs(2)), move || {
-        let (app, upstreams) = (watcher.clone(), upstreams.clone());
+        let (app, upstreams, rules) = (watcher.clone(), upstreams.clone(), rules.clone());
         async move {
             upstreams.set(if app.registry.look() { Status::Ok } else { Status::Degraded });
+            rules.set(if app.rules_are_well() { Status::Ok } else { Status::Degraded });
             Ok(())
         }
     });
@@ -259,6 +263,11 @@ fn start_jobs(app: &App) {
             app.tokens.flush_used(&app.store).await?;
             Ok(())
         }
+    });
+    let noter = app.clone();
+    jobs.run("write operations", Every::about(Duration::from_secs(10)), move || {
+        let app = noter.clone();
+        async move { Ok(app.observed.flush(&app.store).await?) }
     });
 }
 

@@ -3,11 +3,17 @@
 use time::OffsetDateTime;
 
 use super::App;
-use crate::access::{Role, role_mappings};
+use crate::access::{Memberships, Role, role_mappings};
 use crate::config::LetIn;
 use crate::grants::{Account, Home, LAPSED, Person, Refusal};
 use crate::idp::{self, OwnRules};
 use crate::store::{StoreError, micros, now};
+
+/// What a provider counts somebody among.
+fn memberships(person: &idp::Person) -> Memberships {
+    let claimed = &person.claimed;
+    Memberships::new(&claimed.groups, &claimed.names, claimed.groups_missing)
+}
 
 impl App {
     /// The account of `person`, in the role that the provider gives; made at the first time. People of Entra are of the tenant that
@@ -26,6 +32,11 @@ impl App {
             believed: only || home.named,
         };
         let account = self.grants.account_for(&home.tenant, &known, now).await?;
+        // Groups and app roles are given by each directory's own administrators: those of one that nobody named give nothing.
+        let counted = if known.believed { memberships(person) } else { Memberships::unheard() }.text();
+        if self.store.memberships(&account.tenant, account.id).await?.as_deref() != Some(&counted) {
+            self.store.set_memberships(&account.tenant, account.id, &counted, micros(now)).await?;
+        }
         if let Some(withheld) = account.withheld(role, person.directory) {
             tracing::info!(username = account.username, "{withheld}");
         }

@@ -16,8 +16,9 @@ use super::Verdict;
 use super::diff::unified;
 use super::failure::Failure;
 use super::gateway::{Gateway, Reach};
-use super::manifest::{self, Brief, Places};
-use super::screen::Screen;
+use super::manifest::{self, Brief, Manifest, Places, PolicySource};
+use super::policy::{Of, told, told_as};
+use super::screen::{Screen, clean};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -40,7 +41,10 @@ The file (of a tenant, and of what it holds, what is not named stays as it is; -
       transport: stdio
       command:
         program: npx
-        args: [-y, some-mcp-server, /srv/notes]";
+        args: [-y, some-mcp-server, /srv/notes]
+  policies:                                       # access rules of tenants
+    default:
+      file: rules.cedar                           # beside this file, or the text itself";
 
 /// Bring the registry to what a file says
 #[derive(Debug, Args)]
@@ -71,6 +75,7 @@ pub async fn run(apply: &Apply, reach: &Reach, screen: Screen) -> anyhow::Result
             .advise("name the servers that stay; if none shall, write `servers: []`")
             .into());
     }
+    let texts = policies(&manifest, &apply.file)?;
     let gateway = Gateway::find(reach)?;
     let ask = async |dry_run: bool| -> anyhow::Result<Done> {
         let wanted = json!({
@@ -86,8 +91,64 @@ pub async fn run(apply: &Apply, reach: &Reach, screen: Screen) -> anyhow::Result
     if apply.prune && !apply.yes && !apply.dry_run {
         confirm(&ask(true).await?, apply)?;
     }
-    show(&ask(apply.dry_run).await?, screen)?;
+    // First whether the rules can be read and may be written at all: then the servers, then the rules about them.
+    let mut rules = Vec::new();
+    for (tenant, text) in texts {
+        let in_force = Of { gateway: &gateway, tenant: &tenant }.in_force().await;
+        let (before, tag) = match in_force.map_err(Failure::of) {
+            Ok(in_force) => in_force,
+            // The file makes it.
+            Err(failure) if failure.status == Some(404) && manifest.makes(&tenant) => Default::default(),
+            Err(failure) => return Err(failure.into()),
+        };
+        rules.push(Rules { tenant, before, tag, text });
+    }
+    let done = ask(apply.dry_run).await?;
+    for rules in rules.iter().filter(|rules| !apply.dry_run && rules.before != rules.text) {
+        Of { gateway: &gateway, tenant: &rules.tenant }.put(&rules.text, rules.tag.clone()).await?;
+    }
+    show(&done, &rules, screen)?;
     Ok(Verdict::Fine)
+}
+
+/// The access rules of a tenant, as they are and as they shall be.
+struct Rules {
+    tenant: String,
+    before: String,
+    tag: Option<http::HeaderValue>,
+    text: String,
+}
+
+impl Rules {
+    fn diff(&self) -> String {
+        unified(&format!("change the access rules of {}", clean(&self.tenant)), &self.before, &self.text)
+    }
+}
+
+/// The access rules that the file holds or names, each read once to find its mistakes.
+fn policies(manifest: &Manifest, file: &std::path::Path) -> anyhow::Result<Vec<(String, String)>> {
+    let mut texts = Vec::new();
+    for (tenant, source) in &manifest.policies {
+        let (name, text, warnings) = match source {
+            PolicySource::Text(text) => {
+                let name = manifest.places.of(&format!("policies.{tenant}"));
+                let warnings = told_as(&name, text, |mistake| format!("{name}: {mistake}"))?;
+                (name, text.clone(), warnings)
+            }
+            PolicySource::File(path) => {
+                let path = file.parent().map_or_else(|| path.clone(), |folder| folder.join(path));
+                let name = path.display().to_string();
+                let text = read_file(&path, &name)?;
+                let warnings = told(&name, &text)?;
+                (name, text, warnings)
+            }
+        };
+        for warning in warnings {
+            super::screen::note(&format!("warning: {name}: {}", clean(&warning.to_string())));
+        }
+        texts.push((tenant.clone(), text));
+    }
+    Ok(texts)
 }
 
 /// What the gateway did, or would do.
@@ -179,7 +240,7 @@ impl Change {
     }
 }
 
-fn show(done: &Done, screen: Screen) -> anyhow::Result<()> {
+fn show(done: &Done, rules: &[Rules], screen: Screen) -> anyhow::Result<()> {
     for warning in &done.warnings {
         super::screen::note(&format!("warning: {warning}"));
     }
@@ -192,7 +253,7 @@ fn show(done: &Done, screen: Screen) -> anyhow::Result<()> {
         .changes
         .iter()
         .map(|change| json!({ "slug": change.slug, "action": change.action, "diff": plain(change.diff()) }));
-    let document = json!({
+    let mut document = json!({
         "dry_run": done.dry_run,
         "tenants": tenants.collect::<Vec<_>>(),
         "tenants_unchanged": done.tenants_unchanged,
@@ -200,8 +261,16 @@ fn show(done: &Done, screen: Screen) -> anyhow::Result<()> {
         "unchanged": done.unchanged,
         "warnings": done.warnings,
     });
+    if !rules.is_empty() {
+        let of = |rules: &Rules| {
+            let diff = anstream::adapter::strip_str(&rules.diff()).to_string();
+            json!({ "tenant_id": rules.tenant, "action": if diff.is_empty() { "none" } else { "change" }, "diff": diff })
+        };
+        document["policies"] = rules.iter().map(of).collect();
+    }
     Ok(screen.show(&document, || {
-        let diffs = done.tenants.iter().map(TenantChange::diff).chain(done.changes.iter().map(Change::diff));
+        let tenants = done.tenants.iter().map(TenantChange::diff);
+        let diffs = tenants.chain(done.changes.iter().map(Change::diff)).chain(rules.iter().map(Rules::diff));
         let mut text: String = diffs.collect();
         let actions = || done.tenants.iter().map(|one| &one.action).chain(done.changes.iter().map(|one| &one.action));
         let count = |wanted: &str| actions().filter(|action| *action == wanted).count();

@@ -1,9 +1,11 @@
-//! `gateway.yaml`: the registry as a file. `servers` is a list of `ServerSpec`, `tenants` one of `TenantSaid`; unknown fields, duplicate keys and duplicate
+//! `gateway.yaml`: the registry as a file. `servers` is a list of `ServerSpec`, `tenants` one of `TenantSaid`, `policies` the access
+//! rules of tenants; unknown fields, duplicate keys and duplicate
 //! names are refused, and every mistake is told with line and column. Values of `headers` and `env` may hold `${NAME}`, taken
 //! from the environment, so that no secret need stand in the file. No message quotes a value of the file.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -30,8 +32,26 @@ pub struct Manifest {
     pub says_which: bool,
     /// The tenants that shall be, as far as the file describes them.
     pub tenants: Vec<TenantSaid>,
+    /// The access rules that shall be in force, by tenant.
+    pub policies: BTreeMap<String, PolicySource>,
     /// Where everything stands.
     pub places: Places,
+}
+
+/// Where the rules of a tenant stand: in the file itself, or in one beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PolicySource {
+    /// The text.
+    Text(String),
+    /// The name of a file.
+    File(PathBuf),
+}
+
+impl Manifest {
+    /// Whether it describes a tenant of that id.
+    pub fn makes(&self, tenant: &str) -> bool {
+        self.tenants.iter().any(|said| said.tenant_id == tenant)
+    }
 }
 
 /// What the file holds.
@@ -40,6 +60,38 @@ pub struct Manifest {
 struct Document {
     tenants: Option<Vec<TenantSaid>>,
     servers: Option<Vec<ServerSpec>>,
+    #[serde(default)]
+    policies: BTreeMap<String, PolicySource>,
+}
+
+/// A text is the rules themselves; `file:` names where they stand.
+impl<'de> Deserialize<'de> for PolicySource {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = PolicySource;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, or `file:` with a path")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<PolicySource, E> {
+                Ok(PolicySource::Text(text.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<PolicySource, A::Error> {
+                let mut file = None;
+                while let Some(name) = map.next_key::<String>()? {
+                    if name != "file" {
+                        return Err(serde::de::Error::unknown_field(&name, &["file"]));
+                    }
+                    file = Some(PolicySource::File(map.next_value::<PathBuf>()?));
+                }
+                file.ok_or_else(|| serde::de::Error::missing_field("file"))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
 }
 
 /// Where in the file its values stand.
@@ -64,9 +116,10 @@ pub fn read(file: &str, text: &str, lookup: impl Fn(&str) -> Option<String>) -> 
         Failure::new(format!("{file} has {what}; nothing was changed")).detail(lines)
     };
     let bad = |error: Error| wrong(vec![format!("{}: {}", place(file, error.location()), explain(&error))]);
-    let said: Document = serde_saphyr::from_str_with_options(text, options()).map_err(bad)?;
-    let (says_which, mut servers) = (said.servers.is_some(), said.servers.unwrap_or_default());
-    let tenants = said.tenants.unwrap_or_default();
+    let Document { tenants, servers: said, policies } =
+        serde_saphyr::from_str_with_options(text, options()).map_err(bad)?;
+    let tenants = tenants.unwrap_or_default();
+    let (says_which, mut servers) = (said.is_some(), said.unwrap_or_default());
     let tree: Spanned<Node> = serde_saphyr::from_str_with_options(text, options()).map_err(bad)?;
     let places = Places { file: file.to_owned(), tree };
     let mut lines = Vec::new();
@@ -100,7 +153,8 @@ pub fn read(file: &str, text: &str, lookup: impl Fn(&str) -> Option<String>) -> 
             ));
         }
     }
-    if lines.is_empty() { Ok(Manifest { servers, says_which, tenants, places }) } else { Err(wrong(lines)) }
+    let read = Manifest { servers, says_which, tenants, policies, places };
+    if lines.is_empty() { Ok(read) } else { Err(wrong(lines)) }
 }
 
 fn options() -> Options {
@@ -314,6 +368,8 @@ impl Serialize for Brief {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn mistakes(text: &str) -> Vec<String> {
@@ -393,9 +449,7 @@ mod tests {
         }))
         .unwrap();
         let Value::Object(object) = serde_json::to_value(&spec).unwrap() else { panic!("an object") };
-        let mut known = FIELDS.to_vec();
-        known.sort_unstable();
-        assert_eq!(object.keys().map(String::as_str).collect::<Vec<_>>(), known);
+        assert_eq!(object.keys().map(String::as_str).collect::<BTreeSet<_>>(), BTreeSet::from(FIELDS));
         let brief = Brief::of(object);
         assert_eq!(brief.0.len(), 6, "{brief:?}");
         assert!(brief.yaml().starts_with("slug: a\n"), "{}", brief.yaml());

@@ -23,6 +23,7 @@ mod manifest;
 mod mcp;
 mod mcp_files;
 mod pages;
+mod policy;
 mod roles;
 mod sample;
 mod screen;
@@ -86,6 +87,8 @@ enum Command {
     Users(users::Users),
     /// Manage tenants: organisations that share the gateway
     Tenants(tenants::Tenants),
+    /// Say who may see and call what: the access rules of a tenant
+    Policy(Box<policy::Policy>),
     /// Register OAuth clients
     Clients(clients::Clients),
     /// Say whose assertions are taken for tokens
@@ -230,6 +233,7 @@ fn run(cli: Cli, matches: &clap::ArgMatches, dotenv: &DotEnv, screen: Screen) ->
                     Command::Keys(keys) => keys::run(keys, &gateway, screen).await,
                     Command::Users(users) => users::run(users, &gateway, screen).await,
                     Command::Tenants(tenants) => tenants::run(tenants, &gateway, screen).await,
+                    Command::Policy(policy) => policy::run(*policy, &gateway, screen).await,
                     Command::Clients(clients) => clients::run(clients, &gateway, screen).await,
                     Command::Trust(trust) => trust::run(trust, &gateway, screen).await,
                     Command::Signins(signins) => signins::run(signins, &gateway, screen).await,

@@ -20,14 +20,20 @@ pub struct Attempts {
     begun: Limits,
     passwords: Limits,
     tokens: Limits,
+    bare: Limits,
 }
 
 impl Attempts {
     /// As the settings want them.
-    pub fn new(settings: &SignIn) -> Self {
+    pub fn new(settings: &SignIn, anonymous_rpm: u32) -> Self {
         let limits = |count| Limits::new(Rate::per_minute(count), None, SOURCES);
         let failures = settings.rate_limit_failures_rpm;
-        Self { begun: limits(settings.rate_limit_sign_in_rpm), passwords: limits(failures), tokens: limits(failures) }
+        Self {
+            begun: limits(settings.rate_limit_sign_in_rpm),
+            passwords: limits(failures),
+            tokens: limits(failures),
+            bare: limits(anonymous_rpm),
+        }
     }
 
     /// One more sign-in begins.
@@ -48,6 +54,11 @@ impl Attempts {
     /// The one that was counted at `now` was right.
     pub fn was_right(&self, address: IpAddr, now: OffsetDateTime) {
         self.passwords.give_back(address, now);
+    }
+
+    /// It shows no credential where one is needed; the machine itself may do so as often as it likes.
+    pub fn shows_none(&self, address: IpAddr, now: OffsetDateTime) -> Result<(), Exceeded> {
+        if address.is_loopback() { Ok(()) } else { self.bare.take(address, now) }
     }
 
     /// The secret, code or token that it showed was wrong; or too many were.

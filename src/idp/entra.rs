@@ -229,10 +229,10 @@ impl Entra {
         })?;
         let names: Vec<String> = claims.texts("roles").into_iter().map(str::to_owned).collect();
         let groups: Vec<Uuid> = claims.texts("groups").iter().filter_map(|id| Uuid::try_parse(id).ok()).collect();
-        let claimed = Claimed { names, groups, everybody: self.roles.everybody() };
-        let role = self.role(&claimed);
         let left_out = claims.value("_claim_names").is_some_and(|names| names.get("groups").is_some())
             || claims.value("hasgroups").is_some();
+        let claimed = Claimed { names, groups, groups_missing: left_out, everybody: self.roles.everybody() };
+        let role = self.role(&claimed);
         let username = if app_only { claims.text("azp").or(claims.text("appid")) } else { None }
             .or(claims.text("preferred_username"))
             .or(claims.text("upn"))
@@ -264,7 +264,7 @@ impl Entra {
 
     /// The person, with the groups that were asked for.
     pub(super) fn with_groups(&self, known: Known, groups: Vec<Uuid>) -> Person {
-        let claimed = Claimed { groups, ..known.person.claimed };
+        let claimed = Claimed { groups, groups_missing: false, ..known.person.claimed };
         Person { role: self.role(&claimed), claimed, ..known.person }
     }
 }

@@ -164,7 +164,7 @@ pub struct Person {
     pub display_name: Option<String>,
     /// The role by the rules of the settings; none is given to who is not let in.
     pub role: Option<Role>,
-    /// What Entra said that rules go by.
+    /// What the provider said that rules go by.
     pub claimed: Claimed,
     /// Whether the person is a guest of the directory, at home in another.
     pub guest: bool,
@@ -174,11 +174,15 @@ pub struct Person {
     pub authenticated_at: Option<OffsetDateTime>,
 }
 
-/// What Entra says of somebody that roles are given by.
+/// What a provider says of somebody that roles and access rules go by.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Claimed {
-    names: Vec<String>,
-    groups: Vec<Uuid>,
+    /// App roles, or the values of the roles claim.
+    pub names: Vec<String>,
+    /// Groups that the provider counts the person among.
+    pub groups: Vec<Uuid>,
+    /// There are more groups than the provider said, and nobody asked for the rest.
+    pub groups_missing: bool,
     /// Whether the settings let everybody in.
     everybody: bool,
 }

@@ -58,7 +58,10 @@ impl Oidc {
             username: username.to_owned(),
             display_name: claims.text("name").map(str::to_owned),
             role: self.roles.role(&self.names(claims), &[]),
-            claimed: Claimed::default(),
+            claimed: Claimed {
+                names: self.names(claims).into_iter().map(str::to_owned).collect(),
+                ..Claimed::default()
+            },
             guest: false,
             app_only: false,
             authenticated_at: claims.time("auth_time"),

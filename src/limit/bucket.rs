@@ -45,11 +45,16 @@ impl Price {
 impl Bucket {
     /// Takes one token, or says how long it is until one is there.
     pub fn take(&self, price: Price, now: Nanos) -> Result<(), Nanos> {
+        self.take_leaving(price, now, 0)
+    }
+
+    /// The same for somebody who leaves what comes in the time `left` for others.
+    pub fn take_leaving(&self, price: Price, now: Nanos, left: Nanos) -> Result<(), Nanos> {
         let mut old = self.0.load(Relaxed);
         loop {
             let new = from(old, price, now) + price.token;
-            if new > now {
-                return Err(new - now);
+            if new + left > now {
+                return Err(new + left - now);
             }
             match self.0.compare_exchange_weak(old, new, Relaxed, Relaxed) {
                 Ok(_) => return Ok(()),
@@ -68,7 +73,25 @@ impl Bucket {
 
     /// How long it is until a token is there; 0 when one is. Takes none.
     pub fn wait(&self, price: Price, now: Nanos) -> Nanos {
-        (from(self.0.load(Relaxed), price, now) + price.token).saturating_sub(now)
+        self.wait_leaving(price, now, 0)
+    }
+
+    /// The same for somebody who leaves what comes in the time `left` for others.
+    pub fn wait_leaving(&self, price: Price, now: Nanos, left: Nanos) -> Nanos {
+        (from(self.0.load(Relaxed), price, now) + price.token + left).saturating_sub(now)
+    }
+
+    /// From `at` on a token costs something else: as many are there as before, or as many as are saved up now if that is fewer.
+    pub fn reprice(&self, old: Price, new: Price, at: Nanos) {
+        let mut spent = self.0.load(Relaxed);
+        while spent < at {
+            let time = u128::from(at - from(spent, old, at)) * u128::from(new.token) / u128::from(old.token.max(1));
+            let there = at.saturating_sub(Nanos::try_from(time).unwrap_or(Nanos::MAX));
+            match self.0.compare_exchange_weak(spent, there, Relaxed, Relaxed) {
+                Ok(_) => return,
+                Err(seen) => spent = seen,
+            }
+        }
     }
 
     /// Gives a token back.
@@ -78,7 +101,12 @@ impl Bucket {
 
     /// How many tokens are there.
     pub fn tokens(&self, price: Price, now: Nanos) -> u64 {
-        now.saturating_sub(from(self.0.load(Relaxed), price, now)) / price.token.max(1)
+        self.there(price, now) / price.token.max(1)
+    }
+
+    /// The time in which what is there came.
+    pub fn there(&self, price: Price, now: Nanos) -> Nanos {
+        now.saturating_sub(from(self.0.load(Relaxed), price, now))
     }
 
     /// Whether it is as a new one: nothing is lost with it.
@@ -133,6 +161,25 @@ mod tests {
     fn no_rate_at_all_never_gives_one_and_does_not_overflow() {
         let (bucket, price) = (Bucket::default(), Price::a_second(0.0, SECOND));
         bucket.take(price, START).unwrap_err();
+    }
+
+    #[test]
+    fn what_is_there_stays_when_the_rate_changes() {
+        let (slow, fast) =
+            (Price { saved: 6 * SECOND, ..Price::a_minute(60) }, Price { saved: 6 * SECOND, ..Price::a_minute(600) });
+        let bucket = Bucket::default();
+        bucket.take(slow, START).unwrap();
+        bucket.reprice(slow, fast, START);
+        assert_eq!(bucket.tokens(fast, START), 5);
+        assert_eq!(bucket.tokens(fast, START + SECOND), 15);
+        bucket.reprice(fast, slow, START + SECOND);
+        // No more than are saved up at this price.
+        assert_eq!(bucket.tokens(slow, START + SECOND), 6);
+        let never = Price::a_second(0.0, 6 * SECOND);
+        bucket.reprice(slow, never, START + SECOND);
+        bucket.take(never, START + SECOND).unwrap_err();
+        bucket.reprice(never, fast, START + SECOND);
+        assert_eq!(bucket.tokens(fast, START + SECOND), 0);
     }
 
     proptest! {

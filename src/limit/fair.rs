@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::board::{Key, Reply, Report};
+use super::board::{Key, LEASE, Reply, Report};
 use super::bucket::{Bucket, Nanos, Price, SECOND};
 use super::figures::{Closeness, Moments, Sums, seconds};
 use super::pace::Pace;
@@ -31,6 +31,8 @@ pub struct Rules {
 const AT_ONCE: u32 = 400;
 /// And no less than this, if that much is not more than comes in a minute.
 const LEAST_AT_ONCE: u32 = 4;
+/// Of what may come at once one part in this many is for those who use less than they may.
+const LEFT: u64 = 4;
 /// How much longer than under pressure a tenant's share is saved up while there is enough for all.
 const SAVED_AT_EASE: u64 = 10;
 
@@ -44,6 +46,11 @@ impl Rules {
     pub fn capacity(&self) -> f64 {
         let rpm = f64::from(self.capacity_rpm);
         ((rpm - self.at_once()) / 60.0).max(rpm / 120.0)
+    }
+
+    /// The time in which they come.
+    fn at_once_time(&self) -> Nanos {
+        Price::a_second(self.capacity() / self.at_once(), 0).token
     }
 
     /// How long a tenant that was refused anything, or could have been, saves up its share.
@@ -80,13 +87,16 @@ impl Short {
 pub struct Fair {
     pub(super) rules: Rules,
     pub(super) capacity: Bucket,
-    /// Requests a second that this process may let through.
+    /// Requests a second that this process may let through, and the time in which one comes.
     pub(super) rate: Fraction,
+    token: AtomicU64,
     /// Requests a second for each weight: at the level of the water, and as a share.
     pub(super) level: Fraction,
     pub(super) share: Fraction,
     /// How long shares are saved up.
     pub(super) saved: AtomicU64,
+    /// Which part of a tenant's own cap is here while it is not known where it is asked for.
+    pub(super) fresh: Fraction,
     /// When the parts are to be found out anew.
     pub(super) due: AtomicU64,
     /// Requests that wait for capacity.
@@ -105,20 +115,30 @@ pub(super) fn locked<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A request that waits in line for capacity; dropped when it waits no longer.
 #[derive(Debug)]
 pub struct InLine<'a> {
-    waiting: &'a AtomicU32,
+    fair: &'a Fair,
     /// When it is its turn.
     pub wait: Nanos,
 }
 
 impl Drop for InLine<'_> {
     fn drop(&mut self) {
-        self.waiting.fetch_sub(1, Relaxed);
+        self.fair.waited();
     }
 }
 
-fn give_back(share: &Share, own: Option<Price>, part: Option<Price>) {
-    own.inspect(|price| share.own.give_back(*price));
-    part.inspect(|price| share.fair.give_back(*price));
+/// What a request took of its tenant's, at which prices, and what it leaves of the capacity.
+#[derive(Debug, Clone, Copy)]
+struct Taken {
+    own: Option<Price>,
+    part: Option<Price>,
+    left: Nanos,
+}
+
+impl Taken {
+    fn give_back(self, share: &Share) {
+        self.own.inspect(|price| share.own.give_back(*price));
+        self.part.inspect(|price| share.fair.give_back(*price));
+    }
 }
 
 impl Fair {
@@ -133,9 +153,11 @@ impl Fair {
             rules,
             capacity: Bucket::default(),
             rate: Fraction::new(rules.capacity()),
+            token: AtomicU64::new(price(&rules, rules.capacity()).token),
             level: Fraction::new(f64::INFINITY),
             share: Fraction::new(rules.capacity()),
             saved: AtomicU64::new(rules.credit() * SAVED_AT_EASE),
+            fresh: Fraction::new(1.0),
             due: AtomicU64::default(),
             waiting: AtomicU32::default(),
             exhausted: AtomicBool::default(),
@@ -149,6 +171,8 @@ impl Fair {
     pub fn wanted(&self, share: &Arc<Share>, now: Nanos) {
         share.wanted.fetch_add(1, Relaxed);
         if !share.listed.swap(true, Relaxed) {
+            // It may be asked for on the other replicas as well, until it is known where.
+            share.have_own_here(self.fresh.get(), now);
             locked(&self.arrived).push(share.clone());
         }
         if now >= self.due.load(Relaxed)
@@ -160,48 +184,76 @@ impl Fair {
 
     /// Lets a request through, or says why not. A refused one costs nothing.
     pub fn take(&self, share: &Share, now: Nanos) -> Result<(), Short> {
-        let (own, part) = self.take_own(share, now)?;
-        if let Err(wait) = self.capacity.take(self.capacity_price(), now) {
-            give_back(share, own, part);
-            return Err(Short::Capacity(wait));
+        let taken = self.take_own(share, now)?;
+        if self.capacity.take_leaving(self.capacity_price(), now, taken.left).is_err() {
+            taken.give_back(share);
+            return Err(Short::Capacity(self.capacity_wait(now, taken.left)));
         }
         share.given.fetch_add(1, Relaxed);
         Ok(())
     }
 
-    /// Takes what is the tenant's: of its own cap and of its part. Returns at what prices.
-    fn take_own(&self, share: &Share, now: Nanos) -> Result<(Option<Price>, Option<Price>), Short> {
+    /// Lets a request through as the next for which there is capacity, before all who wait in line: returns how long it is until then.
+    pub fn take_next(&self, share: &Share, now: Nanos, patience: Nanos) -> Result<Nanos, Short> {
+        let taken = self.take_own(share, now)?;
+        let wait = self.capacity.reserve(self.capacity_price(), now, patience).map_err(|wait| {
+            taken.give_back(share);
+            Short::Capacity(wait)
+        })?;
+        share.given.fetch_add(1, Relaxed);
+        Ok(wait)
+    }
+
+    /// Takes what is the tenant's: of its own cap and of its part.
+    fn take_own(&self, share: &Share, now: Nanos) -> Result<Taken, Short> {
         let own = share.own_price();
-        if let Some(price) = own {
-            share.own.take(price, now).map_err(Short::Own)?;
-        }
         let part = self.rules.fair.then(|| self.price(share));
+        let left = part.map_or(0, |price| self.left(share, price, now));
+        if let Some(price) = own
+            && let Err(wait) = share.own.take(price, now)
+        {
+            let of_share = part.map_or(0, |price| share.fair.wait(price, now));
+            return Err(Short::Own(wait.max(of_share).max(self.capacity_wait(now, left))));
+        }
         if let Some(price) = part
             && let Err(wait) = share.fair.take(price, now)
         {
-            give_back(share, own, None);
-            return Err(Short::Share(wait));
+            Taken { own, part: None, left }.give_back(share);
+            return Err(Short::Share(wait.max(self.capacity_wait(now, left))));
         }
-        Ok((own, part))
+        Ok(Taken { own, part, left })
     }
 
-    /// Lets a request through as the next for which there is capacity, before all who wait in line: returns how long it is until then.
-    pub fn take_next(&self, share: &Share, now: Nanos, patience: Nanos) -> Result<Nanos, Short> {
-        let (own, part) = self.take_own(share, now)?;
-        self.capacity
-            .reserve(self.capacity_price(), now, patience)
-            .inspect(|_| _ = share.given.fetch_add(1, Relaxed))
-            .map_err(|wait| {
-                give_back(share, own, part);
-                Short::Capacity(wait)
-            })
+    /// What a tenant leaves of the capacity that is there at once, as the time in which it comes. Who uses all that it may leaves
+    /// some for the modest: else these would wait behind what others saved up.
+    fn left(&self, share: &Share, price: Price, now: Nanos) -> Nanos {
+        let capacity = self.capacity_price();
+        let used = price.saved.saturating_sub(share.fair.there(price, now)).min(price.saved / LEFT);
+        let left = u128::from(capacity.saved) * u128::from(used) / u128::from(price.saved.max(1));
+        Nanos::try_from(left).unwrap_or(Nanos::MAX).min(capacity.saved.saturating_sub(capacity.token))
+    }
+
+    /// How long it is until capacity is there, and so much is left.
+    fn capacity_wait(&self, now: Nanos, left: Nanos) -> Nanos {
+        // What was leased to others comes back within the time of a lease, if anything does.
+        if self.rate.get() > 0.0 { self.capacity.wait_leaving(self.capacity_price(), now, left) } else { LEASE }
     }
 
     /// One more request waits for capacity, which is there for the first in line in this time.
     pub fn line_up(&self, first: Nanos) -> InLine<'_> {
+        InLine { fair: self, wait: self.wait(first) }
+    }
+
+    /// The same for who says itself when it waits no longer. Returns when it is this one's turn.
+    pub fn wait(&self, first: Nanos) -> Nanos {
         let before = u64::from(self.waiting.fetch_add(1, Relaxed));
-        let wait = first.saturating_add(before.saturating_mul(self.capacity_price().token));
-        InLine { waiting: &self.waiting, wait }
+        // Without a lease it is for ever: as long as a clock can still be set forward by.
+        first.saturating_add(before.saturating_mul(self.capacity_price().token)).min(u64::MAX / 4)
+    }
+
+    /// One of these waits no longer.
+    pub fn waited(&self) {
+        self.waiting.fetch_sub(1, Relaxed);
     }
 
     /// A request was refused for good, for this reason.
@@ -218,23 +270,44 @@ impl Fair {
         }
     }
 
-    /// What this process writes on the board.
+    /// What this process writes on the board. What it no longer uses it leaves before the others hear of it.
     pub fn report(&self, replica: u128, now: Nanos) -> Report {
         let mut pace = locked(&self.pace);
         pace.tick(self, now);
-        pace.report(replica, now)
+        let report = pace.report(replica, now);
+        self.lease(report.rate.min(self.rate.get()), pace.at());
+        report
     }
 
     /// What it read there. `known` finds the tenant of a key.
     pub fn hear(&self, reply: &Reply, known: impl Fn(Key) -> Option<Arc<Share>>) {
-        self.rate.set(reply.lease);
-        locked(&self.pace).hear(self, reply, known);
+        let mut pace = locked(&self.pace);
+        self.lease(reply.lease, pace.at());
+        pace.hear(self, reply, known);
+        self.fresh.set(1.0 / f64::from(pace.replicas));
+    }
+
+    /// This process shares the capacity with others: it lets nothing through before it has heard the board, or parts from them.
+    pub fn join(&self) {
+        let pace = locked(&self.pace);
+        self.lease(0.0, pace.at());
     }
 
     /// The board is away: this process goes on with its part of the capacity by itself, one of as many parts as there were replicas.
     pub fn part_from_others(&self) {
-        let replicas = locked(&self.pace).part();
-        self.rate.set(self.rules.capacity() / f64::from(replicas));
+        let mut pace = locked(&self.pace);
+        let replicas = pace.part();
+        self.fresh.set(1.0 / f64::from(replicas));
+        self.lease(self.rules.capacity() / f64::from(replicas), pace.at());
+    }
+
+    /// From `at` on as many requests a second may pass here. What could have come at once at the old rate is no more at the new one:
+    /// else capacity that is handed to and fro would come at once each time.
+    fn lease(&self, rate: f64, at: Nanos) {
+        let (old, new) = (self.capacity_price(), price(&self.rules, rate));
+        self.rate.set(rate);
+        self.token.store(new.token, Relaxed);
+        self.capacity.reprice(old, new, at);
     }
 
     /// Replicas that share the capacity, as far as is known.
@@ -263,16 +336,18 @@ impl Fair {
     }
 
     pub(super) fn capacity_price(&self) -> Price {
-        let rate = self.rate.get();
-        // Of what may come at once each replica has as much as of the rest.
-        let at_once = self.rules.at_once() / self.rules.capacity();
-        Price::a_second(rate, Price::a_second(at_once.recip(), 0).token)
+        Price { token: self.token.load(Relaxed), saved: self.rules.at_once_time() }
     }
 
     /// How long shares are saved up while there is enough for all, or is not.
     pub(super) fn set_pressed(&self, pressed: bool) {
         let credit = self.rules.credit();
         self.saved.store(if pressed { credit } else { credit * SAVED_AT_EASE }, Relaxed);
+    }
+
+    /// Brings the figures up to the last whole second; requests do so as they come, readers when there are none.
+    pub fn settle(&self, now: Nanos) {
+        locked(&self.pace).tick(self, now);
     }
 
     /// What the tenant asked for and was given in the window before `now`.
@@ -295,3 +370,15 @@ impl Fair {
         closeness
     }
 }
+
+/// The price of capacity at so many requests a second, which are a part of the whole.
+fn price(rules: &Rules, rate: f64) -> Price {
+    // Of what may come at once each replica has as much as of the rest. Where that is less than one, a bucket holds one nevertheless,
+    // and the difference is taken off the rate, so that it is made up for within the minute.
+    let at_once = rate * rules.at_once() / rules.capacity();
+    let rate = (rate - (1.0 - at_once).max(0.0) / 60.0).max(rate / 2.0);
+    Price::a_second(rate, rules.at_once_time())
+}
+
+#[cfg(test)]
+mod tests;

@@ -163,9 +163,14 @@ mod tests {
     #[test]
     fn what_is_older_than_the_window_is_gone() {
         let mut ring = Ring::<Moments>::new();
-        for second in 0..700 {
-            ring.add(second, 300, Moments { refused: 1, ..Moments::default() });
-        }
+        let mut add = |seconds: std::ops::Range<u64>| {
+            for second in seconds {
+                ring.add(second, 300, Moments { refused: 1, ..Moments::default() });
+            }
+            ring
+        };
+        assert_eq!(add(0..690).sum(689, 300).refused, 300);
+        let ring = add(690..700);
         // The newest part is as long as it has lasted.
         assert_eq!(ring.sum(699, 300).refused, 280);
         assert_eq!(ring.sum(809, 300).refused, 190);

@@ -150,6 +150,12 @@ impl Limits {
         self.tenants.load().by_id.get(tenant).cloned()
     }
 
+    /// What is kept of all, with figures up to the last whole second.
+    pub fn settled(&self) -> Vec<Arc<Share>> {
+        self.fair.settle(self.now());
+        self.shares()
+    }
+
     /// What is kept of all.
     pub fn shares(&self) -> Vec<Arc<Share>> {
         self.tenants.load().by_id.values().cloned().collect()

@@ -7,15 +7,17 @@
     reason = "rates are estimates, and counters on the board begin again at 0 when they are full"
 )]
 
-use std::collections::HashMap;
+mod compare;
+mod others;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::board::{Asked, Key, Reply, Report};
+use self::others::Heard;
 use super::bucket::{Nanos, SECOND};
-use super::exact::{self, Wish};
+use super::exact::{Comparison, Standing};
 use super::fair::{Fair, locked};
-use super::figures::{Moments, Ring, Sums, Window};
+use super::figures::{Moments, Ring};
 use super::share::Share;
 use super::water::{Claim, level};
 
@@ -28,7 +30,10 @@ const LONG_MEMORY: f64 = 3.0;
 /// A tenant that asked for nothing for so long has no demand.
 const QUIET: Nanos = SECOND;
 /// Within as many seconds the capacity that is there at once is brought back to half.
-const BALANCE: f64 = 1.0;
+const BALANCE: f64 = 0.7;
+/// How many times its part a tenant has at one of several replicas. Where it asks next nobody knows, so that parts which are just enough
+/// together are too small where it does; the capacity's own bucket and the balance see that it is not too much.
+const AMPLE: f64 = 1.15;
 
 /// One tenant that asks for something.
 #[derive(Debug)]
@@ -42,9 +47,7 @@ struct Active {
     last: Nanos,
     /// Both counters at the last whole second.
     second: (u64, u64),
-    saved: f64,
-    /// What it is owed of its share; below 0, what it had too much.
-    owed: f64,
+    standing: Standing,
 }
 
 /// Where the other replicas stand.
@@ -72,21 +75,27 @@ pub(super) struct Pace {
     others: Others,
     /// Replicas, this one with them.
     pub(super) replicas: u32,
-    /// What each of the others had counted when it was last heard.
-    heard: HashMap<u128, HashMap<Key, (u32, u32)>>,
+    heard: Heard,
     /// Whose demand elsewhere is known.
     abroad: Vec<Arc<Share>>,
     /// Requests a second that this process could use.
     usable: f64,
     active: Vec<Active>,
+    /// Room for the claims of a tick.
+    claims: Vec<Claim>,
     at: Nanos,
     second: u64,
-    reserve: f64,
+    comparison: Comparison,
     refused: u64,
     pub(super) moments: Ring<Moments>,
 }
 
 impl Pace {
+    /// When the parts were last found.
+    pub(super) fn at(&self) -> Nanos {
+        self.at
+    }
+
     /// Finds the parts anew if that is due.
     pub(super) fn tick(&mut self, fair: &Fair, now: Nanos) {
         if now < fair.due.load(Relaxed) {
@@ -127,8 +136,7 @@ impl Pace {
                 long: 0.0,
                 last: now,
                 second,
-                saved: f64::MAX,
-                owed: 0.0,
+                standing: Standing::default(),
             });
         }
         let (fresh, long) = (1.0 - (-passed / MEMORY).exp(), 1.0 - (-passed / LONG_MEMORY).exp());
@@ -152,152 +160,36 @@ impl Pace {
         let capacity = fair.rules.capacity() / parts;
         let weights: f64 = self.active.iter().map(|active| active.share.weight()).sum();
         let share = if weights > 0.0 { capacity / weights } else { capacity };
-        let claims = self.active.iter().map(|active| {
+        // Once for each: tenants are spread over the memory, the claims are not.
+        let mut claims = std::mem::take(&mut self.claims);
+        claims.extend(self.active.iter().map(|active| {
             let weight = active.share.weight();
             let own = active.share.base_rpm().map_or(f64::INFINITY, |rpm| f64::from(rpm) / 60.0 * own_part);
             Claim { weight, most: active.everywhere().min(own).min(weight * share * active.share.burst()) }
-        });
-        let level = level(&claims, capacity * balance(fair, now));
+        }));
+        let balance = balance(fair, now);
+        let level = level(&claims.iter().copied(), capacity * balance);
         fair.share.set(share);
         fair.level.set(level);
-        fair.set_pressed(level.is_finite());
+        // Also while saved-up shares use the capacity up although all that is asked for lately would fit.
+        fair.set_pressed(level.is_finite() || balance < 1.0);
 
         let (mut all, mut here) = (0.0, 0.0);
         let replicas = if self.others == Others::Heard { f64::from(self.replicas) } else { 1.0 };
-        for (active, claim) in self.active.iter().zip(claims) {
+        for (active, claim) in self.active.iter().zip(claims.drain(..)) {
             // As if each replica were asked once a second besides, so that one that was not asked yet has something to give.
             let part = (active.long + 1.0) / (active.long + active.share.abroad_long.get() + replicas);
             let part = if replicas > 1.0 { part.min(1.0) } else { 1.0 };
-            active.share.here.set(part);
-            active.share.own_here.set(part * own_part);
+            active.share.here.set(if replicas > 1.0 { (part * AMPLE).min(1.0) } else { 1.0 });
+            active.share.have_own_here(part * own_part, now);
             all += claim.part(level);
             here += claim.part(level) * part;
         }
-        // What nobody asks for is for whoever is asked next: half of it for each alike, half where most is asked.
-        let spare = (capacity - all).max(0.0);
+        self.claims = claims;
         let busy = if all > 0.0 { here / all } else { 1.0 / replicas };
-        self.usable = here + spare * (0.5 / replicas + 0.5 * busy);
-    }
-
-    /// What this process writes on the board.
-    pub(super) fn report(&self, replica: u128, now: Nanos) -> Report {
-        let asked = self.active.iter().filter(|active| now < active.last + QUIET).map(|active| Asked {
-            tenant: active.share.key,
-            rate: active.rate as f32,
-            long: active.long as f32,
-            wanted: active.share.wanted.load(Relaxed) as u32,
-            given: active.share.given.load(Relaxed) as u32,
-        });
-        Report { replica, asked: asked.collect(), rate: self.usable }
-    }
-
-    /// Takes in what the others wrote.
-    pub(super) fn hear(&mut self, fair: &Fair, reply: &Reply, known: impl Fn(Key) -> Option<Arc<Share>>) {
-        for share in self.abroad.drain(..) {
-            share.abroad.set(0.0);
-            share.abroad_long.set(0.0);
-        }
-        self.others = Others::Heard;
-        self.replicas = u32::try_from(reply.others.len()).unwrap_or(u32::MAX - 1) + 1;
-        self.heard.retain(|replica, _| reply.others.iter().any(|(other, _)| other == replica));
-        for (replica, asked) in &reply.others {
-            let first = !self.heard.contains_key(replica);
-            let heard = self.heard.entry(*replica).or_default();
-            for asked in asked {
-                let Some(share) = known(asked.tenant) else { continue };
-                let before = heard.insert(asked.tenant, (asked.wanted, asked.given));
-                // What a replica counted before it was first heard is not of now.
-                let before = before.unwrap_or(if first { (asked.wanted, asked.given) } else { (0, 0) });
-                share.abroad_wanted.fetch_add(asked.wanted.wrapping_sub(before.0).into(), Relaxed);
-                share.abroad_given.fetch_add(asked.given.wrapping_sub(before.1).into(), Relaxed);
-                if share.abroad.get() == 0.0 {
-                    self.abroad.push(share.clone());
-                }
-                share.abroad.set(share.abroad.get() + f64::from(asked.rate));
-                share.abroad_long.set(share.abroad_long.get() + f64::from(asked.long));
-                if !share.listed.swap(true, Relaxed) {
-                    locked(&fair.arrived).push(share);
-                }
-            }
-        }
-    }
-
-    /// Goes on without the others; returns of how many replicas this is one.
-    pub(super) fn part(&mut self) -> u32 {
-        for share in self.abroad.drain(..) {
-            share.abroad.set(0.0);
-            share.abroad_long.set(0.0);
-        }
-        self.others = Others::Away;
-        self.replicas = self.replicas.max(1);
-        self.replicas
-    }
-
-    /// Compares the second that is over with what would have been exact.
-    fn compare(&mut self, fair: &Fair, second: u64) {
-        let (capacity, credit) = (fair.rules.capacity(), fair.rules.window_seconds() as f64 / 100.0);
-        let asked: Vec<(u64, u64)> = self
-            .active
-            .iter_mut()
-            .map(|active| {
-                let now = active.share.counted();
-                let before = std::mem::replace(&mut active.second, now);
-                (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1))
-            })
-            .collect();
-        let with_demand = self.active.iter().zip(&asked).filter(|(_, (wanted, _))| *wanted > 0);
-        let weights: f64 = with_demand.map(|(active, _)| active.share.weight()).sum();
-        let share = if weights > 0.0 { capacity / weights } else { capacity };
-        let mut wishes: Vec<Wish> = self
-            .active
-            .iter()
-            .zip(&asked)
-            .map(|(active, (wanted, _))| {
-                let (weight, burst) = (active.share.weight(), active.share.burst());
-                let own = active.share.base_rpm().map_or(f64::INFINITY, |rpm| f64::from(rpm) / 60.0);
-                let part = (weight * share).min(own);
-                Wish {
-                    weight,
-                    demand: *wanted as f64,
-                    share: part,
-                    most: (weight * share * burst).min(own),
-                    saved: active.saved.min(part * credit),
-                }
-            })
-            .collect();
-        let whole = capacity + self.reserve;
-        let fair_parts = exact::second(&mut wishes, whole, credit);
-        self.reserve = (whole - fair_parts.iter().sum::<f64>()).clamp(0.0, fair.rules.at_once());
-
-        let window = fair.rules.window_seconds();
-        let at = second.saturating_sub(1);
-        let mut starved = false;
-        let mut above = 0;
-        for ((active, wish), ((wanted, given), exact)) in
-            self.active.iter_mut().zip(&wishes).zip(asked.iter().zip(&fair_parts))
-        {
-            let (had, share) = (*given as f64, wish.share);
-            above += u64::from(had > share + active.owed.max(0.0) + 1.0);
-            let unmet = wanted > given;
-            active.saved = wish.saved;
-            active.owed = if unmet { active.owed + share - had } else { 0.0 };
-            active.owed = active.owed.clamp(-share * credit - 1.0, share * credit + 2.0);
-            starved |= unmet && active.owed > share * credit + 1.0;
-            if *wanted > 0 {
-                let sums = Sums { wanted: *wanted, given: *given, fair: *exact, share, lent: (had - share).max(0.0) };
-                locked(&active.share.window).get_or_insert_with(|| Box::new(Window::new())).add(at, window, sums);
-            }
-        }
-        let refused = fair.refused.load(Relaxed);
-        self.moments.add(
-            at,
-            window,
-            Moments {
-                violations: if starved { above } else { 0 },
-                exhausted: u64::from(fair.exhausted.swap(false, Relaxed)),
-                refused: refused - std::mem::replace(&mut self.refused, refused),
-            },
-        );
+        // What nobody asks for is for whoever is asked next: half of it for each alike, half where most is asked.
+        let all = all.min(capacity);
+        self.usable = all * busy + (capacity - all) * (0.5 / replicas + 0.5 * busy);
     }
 }
 

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
 use super::board::Key;
-use super::bucket::{Bucket, Price};
+use super::bucket::{Bucket, Nanos, Price};
 use super::figures::Window;
 use super::terms::Terms;
 use crate::id::TenantId;
@@ -92,8 +92,18 @@ pub struct Share {
 impl Share {
     /// That of a tenant which has not asked for anything.
     pub fn new(tenant: TenantId, terms: &Terms, burst: f64) -> Self {
+        let key = key(&tenant);
+        Self::keyed(tenant, key, terms, burst)
+    }
+
+    /// That of a tenant which there is not: simulations and measurements number theirs.
+    pub fn simulated(key: Key, terms: &Terms, burst: f64) -> Self {
+        Self::keyed(TenantId::default_tenant(), key, terms, burst)
+    }
+
+    fn keyed(tenant: TenantId, key: Key, terms: &Terms, burst: f64) -> Self {
         let share = Self {
-            key: key(&tenant),
+            key,
             abroad: Fraction::default(),
             abroad_long: Fraction::default(),
             abroad_wanted: AtomicU64::default(),
@@ -211,6 +221,15 @@ impl Share {
     pub(super) fn counted(&self) -> (u64, u64) {
         let wanted = self.wanted.load(Relaxed) + self.abroad_wanted.load(Relaxed);
         (wanted, self.given.load(Relaxed) + self.abroad_given.load(Relaxed))
+    }
+
+    /// From now on so much of its own cap is for here; what is there already stays.
+    pub(super) fn have_own_here(&self, part: f64, now: Nanos) {
+        let old = self.own_price();
+        self.own_here.set(part);
+        if let (Some(old), Some(new)) = (old, self.own_price()) {
+            self.own.reprice(old, new, now);
+        }
     }
 
     /// What a request costs of its own cap, if it has one.

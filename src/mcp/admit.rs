@@ -1,9 +1,11 @@
 //! The limits of the caller at the door of MCP: a request that goes beyond one is answered 429, as JSON-RPC, with what clients need to
 //! know when to come again (RFC 9110 section 10.2.3, draft-ietf-httpapi-ratelimit-headers).
 
+use std::time::Duration;
+
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use crate::access::Caller;
+use crate::access::{AuthError, Caller};
 use crate::json;
 use crate::limit::{Limit, Refused};
 use crate::mcp::error::Refusal;
@@ -11,7 +13,7 @@ use crate::mcp::exchange::Call;
 use crate::telemetry::Outcome;
 
 /// The JSON-RPC code of a limit that was reached.
-const RATE_LIMITED: i32 = -31_013;
+const RATE_LIMITED: i32 = -31_014;
 
 /// Lets the call through, or says which limit it has reached.
 pub(super) async fn admit(call: &mut Call) -> Result<(), Refusal> {
@@ -30,6 +32,12 @@ pub(super) async fn admit(call: &mut Call) -> Result<(), Refusal> {
             Err(refusal)
         }
     }
+}
+
+/// The same for an address that shows no credential.
+pub(super) fn without_credential(error: AuthError, seconds: u32) -> Refusal {
+    let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, RATE_LIMITED, format!("Rate limited: {error}"));
+    Refusal { retry_after: Some(Duration::from_secs(seconds.into())), ..refusal }
 }
 
 fn refusal(refused: Refused, caller: &Caller) -> Refusal {

@@ -14,7 +14,7 @@ use crate::mcp::error::{Refusal, json_response};
 use crate::protocol::era::{Era, LEGACY, Version, spoken_json};
 use crate::protocol::message::{self, Message};
 use crate::protocol::meta;
-use crate::registry::catalog::Kind;
+use crate::registry::catalog::{Item, Kind};
 use crate::registry::snapshot::{Entry, Tenant, problems_json};
 use crate::upstream::peer::Peer;
 
@@ -113,20 +113,28 @@ pub fn list(app: &App, caller: &Caller, message: &Message, kind: Kind, era: Era)
     Ok(listed(message, era, page))
 }
 
-/// The tools of one server that the caller may call, under the server's own names and on one page. For a caller whose key
-/// names tools: the server itself would list the others too.
-pub fn tools_of(entry: &Entry, caller: &Caller, message: &Message, era: Era) -> Result<Response, Refusal> {
+/// What of a kind the caller may use of one server, under the server's own names and on one page. For a caller whose key
+/// names tools, or whom rules narrow: the server itself would list the others too.
+pub fn items_of(
+    tenant: &Tenant,
+    entry: &Entry,
+    caller: &Caller,
+    message: &Message,
+    kind: Kind,
+    era: Era,
+) -> Result<Response, Refusal> {
     if message.member("cursor").is_some() {
         return Err(bad_cursor());
     }
     let mut page = Vec::with_capacity(1024);
-    page.extend_from_slice(b"\"tools\":[");
-    let allowed = entry.catalog.tools.iter().filter(|tool| caller.may_call_tool(entry.slug(), &tool.key));
-    for (at, tool) in allowed.enumerate() {
+    page.extend_from_slice(format!("\"{}\":[", kind.member()).as_bytes());
+    let in_scope = |item: &&Item| kind != Kind::Tools || caller.may_call_tool(entry.slug(), &item.key);
+    let items = entry.catalog.items(kind).iter().filter(in_scope);
+    for (at, item) in items.filter(|item| tenant.permits(caller, entry, kind.what(item))).enumerate() {
         if at > 0 {
             page.push(b',');
         }
-        page.extend_from_slice(&tool.raw);
+        page.extend_from_slice(&item.raw);
     }
     page.push(b']');
     if let Some(problem) = entry.problem() {

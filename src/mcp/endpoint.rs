@@ -15,7 +15,7 @@ use crate::mcp::exchange::{Call, accepted};
 use crate::mcp::headers::{check_modern, era_of, only, trace_of};
 use crate::mcp::record::Finish;
 use crate::mcp::session::{Reach, Session};
-use crate::mcp::{batch, early, handshake, legacy_sse, listen, notices};
+use crate::mcp::{admit, batch, early, handshake, legacy_sse, listen, notices};
 use crate::protocol::era::{Era, UNSTATED, Version};
 use crate::protocol::message::{Message, Shape};
 use crate::protocol::meta;
@@ -166,7 +166,10 @@ pub(super) async fn let_in(
     let caller = match caller::admit(&app, &headers, what, Sent { method: verb, to }, source).await {
         Ok(caller) => caller,
         Err(error) => {
-            finish.end(Outcome::Denied(error.reason()));
+            finish.end(match error {
+                AuthError::TooManyBare { .. } => Outcome::RateLimited,
+                error => Outcome::Denied(error.reason()),
+            });
             if let (AuthError::Missing, Some(visit)) = (error, visit) {
                 let detail = format!("a program called {what} without a credential and was told where to sign in");
                 app.grants.preludes().note(visit.client, Step::good("challenge", detail, now()));
@@ -214,6 +217,9 @@ fn unauthorized(app: &App, what: Opening<'_>, endpoint: &str, error: AuthError) 
     if matches!(error, AuthError::Unavailable | AuthError::ProviderAway) {
         let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, meta::INTERNAL_ERROR, error.to_string());
         return Refusal { retry_after: Some(TRY_AGAIN), ..refusal };
+    }
+    if let AuthError::TooManyBare { seconds } = error {
+        return admit::without_credential(error, seconds);
     }
     // A client takes the description only of the address that it was given (RFC 9728 section 3.3).
     let at = if [ALL, ONE].contains(&endpoint) { what.to_string() } else { what.older().to_string() };

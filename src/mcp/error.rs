@@ -3,6 +3,7 @@
 //! A request that is wrong gets 4xx. A fault behind the gateway gets 502, 503 or 504 under the modern era, and 200 under the
 //! legacy era: clients of that time take any other status for the loss of the whole connection.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -12,7 +13,9 @@ use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderName, StatusCode};
 
 use crate::fault::{Fault, Kind, Whose};
+use crate::id::Slug;
 use crate::json;
+use crate::policy::RuleName;
 use crate::protocol::era::{Era, spoken_json};
 use crate::protocol::message::{self, NoMessage};
 use crate::protocol::meta;
@@ -37,12 +40,34 @@ pub struct Refusal {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// What lies behind it, for the record: it says more than clients are told.
     pub fault: Option<Box<Fault>>,
+    /// That access rules stand behind it, for the record likewise.
+    pub denied: Option<Box<Denied>>,
+}
+
+/// What access rules refused.
+#[derive(Debug, Clone)]
+pub struct Denied {
+    /// The rule that decided; none where no rule permits it.
+    pub rule: Option<RuleName>,
+    /// At which server.
+    pub server: Slug,
+    /// What there, if the registry knows it.
+    pub name: Option<Arc<str>>,
 }
 
 impl Refusal {
     /// A refusal without data.
     pub fn new(status: StatusCode, code: i32, text: impl Into<String>) -> Self {
-        Self { status, code, text: text.into(), data: None, retry_after: None, headers: Vec::new(), fault: None }
+        Self {
+            status,
+            code,
+            text: text.into(),
+            data: None,
+            retry_after: None,
+            headers: Vec::new(),
+            fault: None,
+            denied: None,
+        }
     }
 
     /// 400 with this code.
@@ -120,6 +145,7 @@ impl Refusal {
             retry_after: fault.retry_after,
             headers: Vec::new(),
             fault: Some(Box::new(fault.clone())),
+            denied: None,
         }
     }
 

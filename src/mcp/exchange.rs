@@ -71,6 +71,9 @@ pub async fn exchange(mut call: Box<Call>) -> Response {
             if let Some(fault) = &refusal.fault {
                 call.finish.fail(fault);
             }
+            if let Some(denied) = &refusal.denied {
+                call.finish.denied(denied);
+            }
             let unknown = refusal.code == meta::METHOD_NOT_FOUND;
             let kind = if unknown { "unknown_method" } else { "bad_request" };
             call.finish.note(&refusal.text);
@@ -128,7 +131,9 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
             check_params(&call.headers, &sent, &item.mirrored)?;
         }
     }
-    if era == Era::Modern && sent.method() == "subscriptions/listen" && !has_own_stream(entry) {
+    // Where rules narrow, the server's own stream would tell of what they hide.
+    let own_stream = || has_own_stream(entry) && tenant.is_none_or(|tenant| tenant.rules().is_open());
+    if era == Era::Modern && sent.method() == "subscriptions/listen" && !own_stream() {
         return Box::pin(listen::one(call, entry)).await;
     }
 

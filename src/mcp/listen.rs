@@ -35,6 +35,7 @@ use crate::mcp::session::{Reach, Session, is_part_of};
 use crate::mcp::source::Source;
 use crate::mcp::streams::{Seat, Tenure};
 use crate::mcp::watch::Watch;
+use crate::policy::What;
 use crate::protocol::era::Era;
 use crate::protocol::level::Level;
 use crate::protocol::message::{self, Message};
@@ -193,7 +194,11 @@ pub async fn all(call: &Call) -> Result<Response, Refusal> {
 
 /// `subscriptions/listen` for a server that has no such stream itself.
 pub async fn one(call: &Call, entry: &Entry) -> Result<Response, Refusal> {
-    listen(call, move |_| Some(entry.clone())).await
+    let snapshot = call.app.registry.snapshot();
+    let tenant = snapshot.tenant(call.caller.tenant()).cloned();
+    let permits =
+        move |uri: &str| tenant.as_ref().is_some_and(|tenant| tenant.permits(&call.caller, entry, What::Resource(uri)));
+    listen(call, move |uri| permits(uri).then(|| entry.clone())).await
 }
 
 async fn listen(call: &Call, owner: impl Fn(&str) -> Option<Entry>) -> Result<Response, Refusal> {
@@ -270,7 +275,9 @@ fn watch_again(app: &App, caller: &Caller, session: &Session) {
     let mut owners: AHashMap<ServerId, (Arc<Upstream>, Vec<String>)> = AHashMap::new();
     for uri in session.watched() {
         let entry = match session.reach {
-            Reach::One(id) => tenant.entry_by_id(caller, id),
+            Reach::One(id) => {
+                tenant.entry_by_id(caller, id).filter(|entry| tenant.permits(caller, entry, What::Resource(&uri)))
+            }
             Reach::All => tenant.resource(caller, &uri),
         };
         let Some(upstream) = entry.map(|entry| &entry.upstream) else { continue };
@@ -353,7 +360,10 @@ impl Wants {
             }
             Reach::One(id) => {
                 let entry = tenant.entry_by_id(&self.caller, id);
-                self.kinds.iter().map(|kind| entry.map_or(0, |entry| entry.marks[*kind as usize])).collect()
+                // Other rules may leave other things.
+                let version = u64::try_from(tenant.rules().version()).unwrap_or_default();
+                let mark = |entry: &Entry, kind: Kind| entry.marks[kind as usize].wrapping_add(version << 32);
+                self.kinds.iter().map(|kind| entry.map_or(0, |entry| mark(entry, *kind))).collect()
             }
         }
     }
@@ -372,17 +382,21 @@ impl Wants {
             Some(session) => session.watches(&uri),
             None => self.uris.iter().any(|watched| is_part_of(&uri, watched)),
         };
-        watched && self.sees(notice.server)
+        watched && self.sees(notice.server, &uri)
     }
 
-    fn sees(&self, server: ServerId) -> bool {
+    fn sees(&self, server: ServerId, uri: &str) -> bool {
         let snapshot = self.app.registry.snapshot();
         let tenant: Option<&Arc<Tenant>> = snapshot.tenant(self.caller.tenant());
         let here = match self.reach {
             Reach::All => true,
             Reach::One(id) => id == server,
         };
-        here && tenant.is_some_and(|tenant| tenant.entry_by_id(&self.caller, server).is_some())
+        let permitted = |tenant: &Arc<Tenant>| {
+            let entry = tenant.entry_by_id(&self.caller, server);
+            entry.is_some_and(|entry| tenant.permits(&self.caller, entry, What::Resource(uri)))
+        };
+        here && tenant.is_some_and(permitted)
     }
 
     /// A notification as this listener reads it: a modern one says to which subscription it belongs.

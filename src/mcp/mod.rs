@@ -1,6 +1,7 @@
 //! SURFACE: the gateway, JSON-RPC in and JSON-RPC out. `endpoint` is the door, `exchange` the way of one call: read that first.
 
 mod admit;
+pub mod allow;
 pub mod answers;
 pub mod batch;
 pub mod bridge;

@@ -138,7 +138,7 @@ impl Ask<'_> {
     /// What a method that is not known here does, nobody knows.
     fn may_repeat(&self) -> bool {
         match self.message.method().as_ref() {
-            "tools/call" => self.item.is_some_and(|item| item.repeatable),
+            "tools/call" => self.item.is_some_and(Item::is_repeatable),
             method => READS.contains(&method),
         }
     }

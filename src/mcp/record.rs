@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::fault::{Fault, Whose};
 use crate::limit::Permit;
+use crate::mcp::error::Denied;
 use crate::telemetry::{Operation, Outcome, Recorder};
 
 /// Records its operation when dropped.
@@ -98,6 +99,16 @@ impl Finish {
             open.ended = true;
             open.operation.fail(fault);
         }
+    }
+
+    /// Access rules refused it.
+    pub fn denied(&mut self, denied: &Denied) {
+        self.fill(|operation| {
+            operation.server = Some(denied.server.clone());
+            operation.name = denied.name.clone().or(operation.name.take());
+            operation.rule.clone_from(&denied.rule);
+        });
+        self.end(Outcome::Denied("policy"));
     }
 
     /// It was given up.

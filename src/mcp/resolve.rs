@@ -10,10 +10,12 @@ use http::StatusCode;
 use crate::access::Allow;
 use crate::fault::{Fault, Kind};
 use crate::json;
+use crate::mcp::allow::allow;
 use crate::mcp::error::Refusal;
 use crate::mcp::exchange::Call;
 use crate::mcp::session::Reach;
 use crate::mcp::{answers, listen, watch};
+use crate::policy::{Hints, What};
 use crate::protocol::era::Era;
 use crate::protocol::level::{Level, NAMES};
 use crate::protocol::message::Message;
@@ -51,8 +53,15 @@ pub async fn resolve<'a>(
     match call.reach {
         Reach::All => among_all(call, tenant, message, call.era()).await,
         Reach::One(id) => {
-            let entry = tenant.and_then(|tenant| tenant.entry_by_id(&call.caller, id)).ok_or_else(gone)?;
-            at_one(call, entry, message, call.era()).await
+            let found = tenant.and_then(|tenant| Some((tenant, tenant.entry_by_id(&call.caller, id)?)));
+            let (tenant, entry) = found.ok_or_else(gone)?;
+            if !tenant.rules().is_open() {
+                if let Some(kind) = ListKind::of_method(&message.method()) {
+                    return answers::items_of(tenant, entry, &call.caller, message, kind, call.era()).map(Target::Here);
+                }
+                allow_at_one(call, tenant, entry, message)?;
+            }
+            at_one(call, tenant, entry, message, call.era()).await
         }
     }
 }
@@ -83,6 +92,8 @@ async fn among_all<'a>(
             let tenant = tenant.ok_or_else(|| Refusal::unknown(what, &exposed))?;
             let found = if what == "tool" { tenant.tool(caller, &exposed) } else { tenant.prompt(caller, &exposed) };
             let found = found.ok_or_else(|| Refusal::unknown(what, &exposed))?;
+            let is = named(what == "tool", &found.name, found.item);
+            allow(call, tenant, found.entry, is, message, found.item.is_some(), || Refusal::unknown(what, &exposed))?;
             let message = message.with_text(raw, &found.name);
             Ok(Target::Server {
                 entry: found.entry,
@@ -92,8 +103,9 @@ async fn among_all<'a>(
         }
         "resources/read" | "resources/subscribe" | "resources/unsubscribe" => {
             let uri = message.text("uri").ok_or_else(|| missing("uri"))?;
-            let entry =
-                tenant.and_then(|tenant| tenant.resource(caller, &uri)).ok_or_else(|| no_resource(&uri, era))?;
+            let found = tenant.and_then(|tenant| Some((tenant, tenant.resource(caller, &uri)?)));
+            let (tenant, entry) = found.ok_or_else(|| no_resource(&uri, era))?;
+            allow(call, tenant, entry, What::Resource(&uri), message, true, || no_resource(&uri, era))?;
             if method == "resources/read" {
                 Ok(as_is(entry))
             } else {
@@ -104,21 +116,82 @@ async fn among_all<'a>(
             let reference = message.member("ref").ok_or_else(|| missing("ref"))?;
             if let Some(raw) = json::get(reference, "name") {
                 let exposed = json::text(raw).ok_or_else(|| missing("ref.name"))?;
-                let found = tenant.and_then(|tenant| tenant.prompt(caller, &exposed));
-                let found = found.ok_or_else(|| Refusal::unknown("prompt", &exposed))?;
+                let found = tenant.and_then(|tenant| Some((tenant, tenant.prompt(caller, &exposed)?)));
+                let unknown = || Refusal::unknown("prompt", &exposed);
+                let (tenant, found) = found.ok_or_else(unknown)?;
+                allow(call, tenant, found.entry, What::Prompt(&found.name), message, found.item.is_some(), unknown)?;
                 let renamed = message.with_text(raw, &found.name);
                 return Ok(Target::Server { entry: found.entry, message: Cow::Owned(renamed), item: None });
             }
             let uri = json::get_text(reference, "uri").ok_or_else(|| missing("ref.name` or `ref.uri"))?;
-            let entry = tenant.and_then(|tenant| tenant.template(caller, &uri));
-            entry.map(as_is).ok_or_else(|| no_resource(&uri, era))
+            let found = tenant.and_then(|tenant| Some((tenant, tenant.template(caller, &uri)?)));
+            let (tenant, entry) = found.ok_or_else(|| no_resource(&uri, era))?;
+            allow(call, tenant, entry, What::Resource(&uri), message, true, || no_resource(&uri, era))?;
+            Ok(as_is(entry))
         }
         other => Err(Refusal::no_method(era, other)),
     }
 }
 
+/// A tool or prompt, as rules speak of it; of a tool that is not listed nothing is known that speaks for it.
+fn named<'a>(is_tool: bool, name: &'a str, item: Option<&Item>) -> What<'a> {
+    if is_tool { What::Tool(name, item.map_or_else(Hints::default, |item| item.hints)) } else { What::Prompt(name) }
+}
+
+/// Asks the rules about a request at a server's own endpoint, which the server itself would answer.
+fn allow_at_one(call: &Call, tenant: &Tenant, entry: &Entry, message: &Message) -> Result<(), Refusal> {
+    let era = call.era();
+    let resource = |uri: &str| {
+        let is_listed = entry.catalog.resources.iter().chain(&entry.catalog.templates).any(|item| *item.key == *uri);
+        allow(call, tenant, entry, What::Resource(uri), message, is_listed, || no_resource(uri, era))
+    };
+    let prompt = |name: &str| {
+        let is_listed = entry.catalog.prompts.iter().any(|item| *item.key == *name);
+        allow(call, tenant, entry, What::Prompt(name), message, is_listed, || Refusal::unknown("prompt", name))
+    };
+    let method = message.method();
+    match method.as_ref() {
+        "tools/call" => {
+            let name = message.text("name").ok_or_else(|| missing("name"))?;
+            let item = entry.catalog.tool(&name);
+            let tool = named(true, &name, item);
+            allow(call, tenant, entry, tool, message, item.is_some(), || Refusal::unknown("tool", &name))
+        }
+        "prompts/get" => prompt(&message.text("name").ok_or_else(|| missing("name"))?),
+        "resources/read" | "resources/subscribe" => resource(&message.text("uri").ok_or_else(|| missing("uri"))?),
+        "completion/complete" => {
+            let reference = message.member("ref").ok_or_else(|| missing("ref"))?;
+            match (json::get_text(reference, "name"), json::get_text(reference, "uri")) {
+                (Some(name), None) => prompt(&name),
+                (None, Some(uri)) => resource(&uri),
+                _ => Err(missing("ref.name` or `ref.uri")),
+            }
+        }
+        // They name nothing that rules speak of, or belong to what was decided before.
+        "initialize"
+        | "ping"
+        | "server/discover"
+        | "logging/setLevel"
+        | "resources/unsubscribe"
+        | "subscriptions/listen"
+        | "tasks/get"
+        | "tasks/result"
+        | "tasks/list"
+        | "tasks/cancel"
+        | "tasks/update" => Ok(()),
+        // What no version knows could be anything: that takes the server as a whole.
+        other => allow(call, tenant, entry, What::Server, message, false, || Refusal::no_method(era, other)),
+    }
+}
+
 /// At a server's own endpoint: everything goes to it, but for what it cannot know.
-async fn at_one<'a>(call: &Call, entry: &'a Entry, message: &'a Message, era: Era) -> Result<Target<'a>, Refusal> {
+async fn at_one<'a>(
+    call: &Call,
+    tenant: &Tenant,
+    entry: &'a Entry,
+    message: &'a Message,
+    era: Era,
+) -> Result<Target<'a>, Refusal> {
     let method = message.method();
     let to_server = |item| Ok(Target::Server { entry, message: Cow::Borrowed(message), item });
     let item = match method.as_ref() {
@@ -127,7 +200,7 @@ async fn at_one<'a>(call: &Call, entry: &'a Entry, message: &'a Message, era: Er
     };
     match method.as_ref() {
         "tools/list" if call.caller.scopes().tools != Allow::All => {
-            return answers::tools_of(entry, &call.caller, message, era).map(Target::Here);
+            return answers::items_of(tenant, entry, &call.caller, message, ListKind::Tools, era).map(Target::Here);
         }
         "server/discover" | "ping" | "logging/setLevel" | "resources/subscribe" | "resources/unsubscribe" => {}
         _ => return to_server(item),

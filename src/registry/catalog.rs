@@ -10,6 +10,7 @@ use http::HeaderName;
 
 use crate::fault::Fault;
 use crate::json;
+use crate::policy::{Hints, What};
 use crate::protocol::meta::PARAM_PREFIX;
 use crate::registry::names;
 use crate::upstream::{Told, Upstream};
@@ -91,8 +92,8 @@ pub struct Item {
     pub raw: Bytes,
     /// The parameters that travel in headers too.
     pub mirrored: Box<[Mirrored]>,
-    /// Whether it is a tool that says that calling it once more does no harm.
-    pub repeatable: bool,
+    /// What a tool says of itself; of anything else what is said of a tool that says nothing.
+    pub hints: Hints,
 }
 
 /// A tool parameter that is mirrored into a header (2026-07-28, basic/transports/streamable-http, "Custom Headers").
@@ -137,6 +138,24 @@ impl PartialEq for ByName {
 }
 
 impl Eq for ByName {}
+
+impl Item {
+    /// Whether it is a tool that says that calling it once more does no harm.
+    pub fn is_repeatable(&self) -> bool {
+        self.hints.idempotent_hint || self.hints.read_only_hint
+    }
+}
+
+impl Kind {
+    /// An item of this kind, as rules speak of it; a template is a resource by its text.
+    pub fn what(self, item: &Item) -> What<'_> {
+        match self {
+            Self::Tools => What::Tool(&item.key, item.hints),
+            Self::Resources | Self::Templates => What::Resource(&item.key),
+            Self::Prompts => What::Prompt(&item.key),
+        }
+    }
+}
 
 impl Catalog {
     /// The tool of this name.
@@ -187,8 +206,8 @@ impl Catalog {
             match mirrored {
                 Ok(mirrored) => {
                     let (key, raw) = (key.as_ref().into(), Bytes::copy_from_slice(raw));
-                    let repeatable = kind == Kind::Tools && is_repeatable(&raw);
-                    let item = Item { key, raw, mirrored, repeatable };
+                    let hints = if kind == Kind::Tools { Hints::of(&raw) } else { Hints::default() };
+                    let item = Item { key, raw, mirrored, hints };
                     self.items_mut(kind).push(item);
                 }
                 Err(problem) => self.problems.push(format!("tool `{key}` is left out: {problem}")),
@@ -267,13 +286,6 @@ impl Catalog {
         self.problems.push(format!("{} is cut after {MOST_PAGES} pages", kind.method()));
         Ok(())
     }
-}
-
-/// Whether a tool's annotations say that calling it once more does no harm.
-fn is_repeatable(tool: &[u8]) -> bool {
-    json::get(tool, "annotations").is_some_and(|hints| {
-        ["idempotentHint", "readOnlyHint"].iter().any(|hint| json::get(hints, hint) == Some(b"true"))
-    })
 }
 
 /// The annotations of a tool's input schema; the reason why the tool is invalid, if one breaks the rules.

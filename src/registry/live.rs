@@ -19,7 +19,7 @@ use crate::id::{ServerId, Slug, TenantId};
 use crate::registry::catalog::{Catalog, Kind};
 use crate::registry::keeper;
 use crate::registry::model::{Server, ServerSpec};
-use crate::registry::snapshot::{Entry, Snapshot, State};
+use crate::registry::snapshot::{AllRules, Entry, Snapshot, State};
 use crate::upstream::peer::Peer;
 use crate::upstream::way::reach_alike;
 use crate::upstream::{Ground, Upstream};
@@ -32,7 +32,8 @@ pub struct Registry {
     live: Mutex<AHashMap<ServerId, Live>>,
     /// The names of the servers that tenants have, also of those that are disabled; not those of the gateway's own tenant.
     taken: ArcSwap<AHashSet<(TenantId, Slug)>>,
-    /// Held while a snapshot is made and put in place.
+    rules: Mutex<AllRules>,
+    /// Held from looking at what is live to putting the snapshot in its place: an older look never replaces a newer one.
     publishing: Mutex<()>,
     revision: watch::Sender<u64>,
     /// Age at which a catalogue is asked for again.
@@ -116,9 +117,9 @@ pub struct Status {
 impl Registry {
     /// An empty one.
     pub fn new(ground: Arc<Ground>, ttl: Duration) -> Arc<Self> {
-        let (snapshot, live, taken, publishing, stopping) = Default::default();
+        let (snapshot, live, taken, rules, publishing, stopping) = Default::default();
         let revision = watch::Sender::new(0);
-        Arc::new(Self { ground, snapshot, live, taken, publishing, revision, ttl, stopping })
+        Arc::new(Self { ground, snapshot, live, taken, rules, publishing, revision, ttl, stopping })
     }
 
     fn lock(&self) -> MutexGuard<'_, AHashMap<ServerId, Live>> {
@@ -231,11 +232,22 @@ impl Registry {
         }
     }
 
+    /// The access rules of all tenants, as they were taken over last.
+    pub fn rules(&self) -> AllRules {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes over access rules: they are in force when the servers have been, too ([`Self::follow`]).
+    pub fn take_rules(&self, rules: AllRules) {
+        *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = rules;
+    }
+
     /// One at a time: a snapshot that was begun earlier never takes the place of one that knows more.
     fn publish(&self) {
         let _turn = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         let entries = self.lock().values().map(|live| live.entry.clone()).collect();
-        self.snapshot.store(Arc::new(Snapshot::new(entries, &self.taken.load())));
+        let rules = self.rules();
+        self.snapshot.store(Arc::new(Snapshot::new(entries, &self.taken.load(), rules)));
         self.revision.send_modify(|revision| *revision += 1);
     }
 

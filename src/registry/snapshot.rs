@@ -7,11 +7,13 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use ahash::{AHashMap, AHashSet, RandomState};
 use bytes::{BufMut as _, Bytes, BytesMut};
+use sha2::{Digest as _, Sha256};
 
 use crate::access::{Allow, Caller, Role};
 use crate::fault::Fault;
 use crate::id::{ServerId, Slug, TenantId};
 use crate::json;
+use crate::policy::{Given, Place, Rules, Thing, Verdict, What, decide};
 use crate::protocol::meta;
 use crate::registry::catalog::{Catalog, Item, Kind};
 use crate::registry::names;
@@ -36,6 +38,31 @@ pub struct Snapshot {
     tenants: AHashMap<TenantId, Arc<Tenant>>,
     /// What all others see: the servers that are offered to every tenant.
     others: Option<Arc<Tenant>>,
+    rules: AllRules,
+}
+
+/// The access rules of every tenant that has its own.
+#[derive(Debug, Clone, Default)]
+pub struct AllRules {
+    own: AHashMap<TenantId, Arc<Rules>>,
+    default: Arc<Rules>,
+}
+
+impl AllRules {
+    /// Of the tenants that have some.
+    pub fn new(own: AHashMap<TenantId, Arc<Rules>>) -> Self {
+        Self { own, default: Arc::default() }
+    }
+
+    /// A tenant's.
+    pub fn of(&self, tenant: &TenantId) -> &Arc<Rules> {
+        self.own.get(tenant).unwrap_or(&self.default)
+    }
+
+    /// Those of tenants that have their own.
+    pub fn own(&self) -> &AHashMap<TenantId, Arc<Rules>> {
+        &self.own
+    }
 }
 
 /// How a server was doing when it was last asked.
@@ -87,6 +114,12 @@ impl Entry {
         }
     }
 
+    /// As rules speak of it.
+    pub fn place(&self) -> Place<'_> {
+        let server = &self.upstream.server;
+        Place { id: server.id, revision: server.revision, slug: self.slug(), tags: &server.spec.tags }
+    }
+
     /// What whoever sees its lists should know: why they may be out of date, or are not there yet.
     pub fn problem(&self) -> Option<Cow<'static, str>> {
         match self.standing() {
@@ -106,11 +139,17 @@ pub struct Tenant {
     /// Every owner of a URI, the one that was registered first before the others; templates likewise.
     resources: AHashMap<Box<str>, Vec<u32>>,
     templates: Vec<(Template, u32)>,
-    views: RwLock<AHashMap<(Uuid, Role), Arc<View>>>,
-    lists: RwLock<AHashMap<u64, Arc<Lists>>>,
+    rules: Arc<Rules>,
+    views: RwLock<AHashMap<(Uuid, Role, Shape), Arc<View>>>,
+    lists: RwLock<AHashMap<(u64, Shape), Arc<Lists>>>,
+    /// Whether a server is there at all for who is of this shape, where rules narrow.
+    seen: RwLock<AHashMap<(Shape, u32), bool>>,
     /// A digest of what is offered, for each kind, so that listeners learn what changed.
     digests: [u64; 4],
 }
+
+/// A digest of what rules may speak of, or of what they leave; zeros where they leave everything.
+type Shape = [u8; 32];
 
 #[derive(Debug, Clone)]
 struct Owned {
@@ -141,9 +180,10 @@ pub struct Found<'a> {
 }
 
 impl Snapshot {
-    /// Puts the entries of all tenants in order. `taken` are the names of servers that tenants have, also of those that have no entry:
-    /// a server that is offered to a tenant stands back behind its own of the same name.
-    pub fn new(entries: Vec<Entry>, taken: &AHashSet<(TenantId, Slug)>) -> Self {
+    /// Puts the entries of all tenants in order, each under its tenant's rules, what others offer to it too. `taken` are the names of
+    /// servers that tenants have, also of those that have no entry: a server that is offered to a tenant stands back behind its own of
+    /// the same name.
+    pub fn new(entries: Vec<Entry>, taken: &AHashSet<(TenantId, Slug)>, rules: AllRules) -> Self {
         let mut by_tenant: AHashMap<TenantId, Vec<Entry>> = AHashMap::new();
         let (mut named, mut to_all) = (Vec::new(), Vec::new());
         for entry in entries {
@@ -156,8 +196,8 @@ impl Snapshot {
             by_tenant.entry(server.tenant.clone()).or_default().push(entry);
         }
         if !to_all.is_empty() {
-            // Who has names of its own does not see what all others see.
-            for (tenant, _) in taken {
+            // Who has names or rules of its own does not see what all others see.
+            for tenant in taken.iter().map(|(tenant, _)| tenant).chain(rules.own().keys()) {
                 by_tenant.entry(tenant.clone()).or_default();
             }
         }
@@ -172,9 +212,17 @@ impl Snapshot {
                 by_tenant.entry(tenant).or_default().push(entry);
             }
         }
-        let others = (!to_all.is_empty()).then(|| Arc::new(Tenant::new(to_all)));
-        let tenants = by_tenant.into_iter().map(|(id, entries)| (id, Arc::new(Tenant::new(entries)))).collect();
-        Self { tenants, others }
+        let others = (!to_all.is_empty()).then(|| Arc::new(Tenant::new(to_all, rules.default.clone())));
+        let of = |(id, entries)| {
+            let tenant = Tenant::new(entries, rules.of(&id).clone());
+            (id, Arc::new(tenant))
+        };
+        Self { tenants: by_tenant.into_iter().map(of).collect(), others, rules }
+    }
+
+    /// The access rules of a tenant, which has some whether it has servers or not.
+    pub fn rules(&self, id: &TenantId) -> &Arc<Rules> {
+        self.rules.of(id)
     }
 
     /// A tenant's servers and those that are offered to it; `None` when it has none.
@@ -191,7 +239,7 @@ impl Snapshot {
 }
 
 impl Tenant {
-    fn new(mut entries: Vec<Entry>) -> Self {
+    fn new(mut entries: Vec<Entry>, rules: Arc<Rules>) -> Self {
         entries.sort_by(|a, b| a.slug().cmp(b.slug()));
         let mut tenant = Self {
             tools: AHashMap::new(),
@@ -200,11 +248,14 @@ impl Tenant {
             templates: Vec::new(),
             views: RwLock::default(),
             lists: RwLock::default(),
+            seen: RwLock::default(),
             digests: [0; 4],
             entries: Vec::new(),
+            rules,
         };
         // A fixed hasher: a digest must not change when nothing else did.
         let hasher = RandomState::with_seeds(1, 2, 3, 4);
+        tenant.digests = [hasher.hash_one(tenant.rules.version()); 4];
         for (at, entry) in (0_u32..).zip(&entries) {
             for kind in Kind::ALL {
                 let digest = &mut tenant.digests[kind as usize];
@@ -240,14 +291,52 @@ impl Tenant {
     /// The server of this slug, if the caller may see it. One that may not be seen is as one that is not there.
     pub fn entry(&self, caller: &Caller, slug: &str) -> Option<&Entry> {
         let at = self.entries.binary_search_by(|entry| entry.slug().cmp(slug)).ok()?;
-        let entry = &self.entries[at];
-        sees(caller, entry).then_some(entry)
+        self.sees(caller, at).then(|| &self.entries[at])
     }
 
     /// The server of this id, if the caller may see it.
     pub fn entry_by_id(&self, caller: &Caller, id: ServerId) -> Option<&Entry> {
-        let entry = self.entries.iter().find(|entry| entry.upstream.server.id == id)?;
-        sees(caller, entry).then_some(entry)
+        let at = self.entries.iter().position(|entry| entry.upstream.server.id == id)?;
+        self.sees(caller, at).then(|| &self.entries[at])
+    }
+
+    /// The tenant's access rules.
+    pub fn rules(&self) -> &Arc<Rules> {
+        &self.rules
+    }
+
+    /// The one decision: what the rules say of something at one of these servers. Visibility and scopes are asked apart.
+    pub fn decide(&self, caller: &Caller, entry: &Entry, what: What<'_>, given: Given<'_>) -> Verdict {
+        if self.rules.is_open() {
+            return Verdict::Allowed;
+        }
+        decide(&self.rules, caller.subject(), &Thing { place: entry.place(), what }, given)
+    }
+
+    /// Whether the rules let the caller see it.
+    pub fn permits(&self, caller: &Caller, entry: &Entry, what: What<'_>) -> bool {
+        self.decide(caller, entry, what, Given::Listing) == Verdict::Allowed
+    }
+
+    /// Whether a server is there for the caller: it is visible, and the rules permit it or anything that it offers.
+    fn sees(&self, caller: &Caller, at: usize) -> bool {
+        let entry = &self.entries[at];
+        if !visible(caller, entry) || self.rules.is_open() {
+            return visible(caller, entry);
+        }
+        let key = (*caller.subject().shape(), u32::try_from(at).unwrap_or(u32::MAX));
+        if let Some(seen) = self.seen.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return *seen;
+        }
+        let offers =
+            |kind: Kind| entry.catalog.items(kind).iter().any(|item| self.permits(caller, entry, kind.what(item)));
+        let sees = self.permits(caller, entry, What::Server) || Kind::ALL.into_iter().any(offers);
+        let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() >= MOST_CALLERS {
+            seen.clear();
+        }
+        seen.insert(key, sees);
+        sees
     }
 
     /// The owner of a tool by its exposed name. A name that is not listed still finds its server by the slug in it: the
@@ -271,7 +360,7 @@ impl Tenant {
         if let Some(owned) = names.get(name) {
             let entry = &self.entries[owned.entry as usize];
             let item = &entry.catalog.items(kind)[owned.item as usize];
-            return sees(caller, entry).then_some(Found { entry, name: Cow::Borrowed(&item.key), item: Some(item) });
+            return visible(caller, entry).then_some(Found { entry, name: Cow::Borrowed(&item.key), item: Some(item) });
         }
         let (slug, rest) = names::split(name)?;
         let entry = self.entry(caller, slug)?;
@@ -283,7 +372,7 @@ impl Tenant {
     pub fn resource(&self, caller: &Caller, uri: &str) -> Option<&Entry> {
         let seen = |at: &u32| {
             let entry = &self.entries[*at as usize];
-            sees(caller, entry).then_some(entry)
+            (visible(caller, entry) && self.permits(caller, entry, What::Resource(uri))).then_some(entry)
         };
         if let Some(entry) = self.resources.get(uri).and_then(|owners| owners.iter().find_map(seen)) {
             return Some(entry);
@@ -304,7 +393,8 @@ impl Tenant {
     pub fn template(&self, caller: &Caller, text: &str) -> Option<&Entry> {
         let listed = self.templates.iter().find_map(|(template, at)| {
             let entry = &self.entries[*at as usize];
-            (template.text() == text && sees(caller, entry)).then_some(entry)
+            (template.text() == text && visible(caller, entry) && self.permits(caller, entry, What::Resource(text)))
+                .then_some(entry)
         });
         listed.or_else(|| self.resource(caller, text))
     }
@@ -312,7 +402,8 @@ impl Tenant {
     /// What differs after any list of this kind that the caller sees has changed, or was said to have.
     pub fn mark(&self, view: &View, kind: Kind) -> u64 {
         let marks = view.entries.iter().map(|at| &self.entries[*at as usize]);
-        marks.fold(0, |sum, entry| sum.wrapping_mul(31).wrapping_add(entry.marks[kind as usize]))
+        let version = u64::try_from(self.rules.version()).unwrap_or_default();
+        marks.fold(version, |sum, entry| sum.wrapping_mul(31).wrapping_add(entry.marks[kind as usize]))
     }
 
     /// What changes when a list of this kind does.
@@ -322,19 +413,21 @@ impl Tenant {
 
     /// What the caller sees, remembered for the next time.
     pub fn view(&self, caller: &Caller) -> Arc<View> {
-        let key = (caller.credential(), caller.role());
+        let shape = if self.rules.is_open() { [0; 32] } else { *caller.subject().shape() };
+        let key = (caller.credential(), caller.role(), shape);
         if let Some(view) = self.views.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return view.clone();
         }
         let entries: Box<[u32]> =
-            (0_u32..).zip(&self.entries).filter(|(_, entry)| sees(caller, entry)).map(|(at, _)| at).collect();
+            (0_u32..).zip(0..self.entries.len()).filter(|(_, at)| self.sees(caller, *at)).map(|(at, _)| at).collect();
         let signature =
             RandomState::with_seeds(1, 2, 3, 4).hash_one((&entries, tools_named(caller), caller.administers_tenant()));
+        let left = self.left(caller, &entries);
         let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
         if lists.len() >= MOST_VIEWS {
             lists.clear();
         }
-        let lists = lists.entry(signature).or_default().clone();
+        let lists = lists.entry((signature, left)).or_default().clone();
         let view = Arc::new(View { entries, lists });
         let mut views = self.views.write().unwrap_or_else(PoisonError::into_inner);
         if views.len() >= MOST_CALLERS {
@@ -342,6 +435,21 @@ impl Tenant {
         }
         views.insert(key, view.clone());
         view
+    }
+
+    /// A digest of what the rules leave to the caller of what these servers offer: who is left the same shares the lists.
+    fn left(&self, caller: &Caller, entries: &[u32]) -> Shape {
+        if self.rules.is_open() {
+            return [0; 32];
+        }
+        let mut digest = Sha256::new();
+        for entry in entries.iter().map(|at| &self.entries[*at as usize]) {
+            for kind in Kind::ALL {
+                let permits = |item: &Item| u8::from(self.permits(caller, entry, kind.what(item)));
+                digest.update(entry.catalog.items(kind).iter().map(permits).collect::<Vec<_>>());
+            }
+        }
+        digest.finalize().into()
     }
 
     /// The name under which an item is listed here, empty where it keeps its own; `None` when another of its server has that
@@ -373,7 +481,9 @@ impl Tenant {
             entries.sort_by_key(|entry| age(entry));
             for entry in entries {
                 for item in entry.catalog.items(kind) {
-                    owners.entry(&item.key).or_insert(entry);
+                    if self.permits(caller, entry, kind.what(item)) {
+                        owners.entry(&item.key).or_insert(entry);
+                    }
                 }
             }
         }
@@ -385,7 +495,9 @@ impl Tenant {
             }
             for (index, item) in entry.catalog.items(kind).iter().enumerate() {
                 let Some(name) = self.name_of(*at, kind, index, item) else { continue };
-                if kind == Kind::Tools && !caller.may_call_tool(entry.slug(), &item.key) {
+                if !self.permits(caller, entry, kind.what(item))
+                    || (kind == Kind::Tools && !caller.may_call_tool(entry.slug(), &item.key))
+                {
                     continue;
                 }
                 if let Some(owner) = owners.get(&*item.key).filter(|owner| owner.slug() != entry.slug()) {
@@ -403,7 +515,7 @@ impl Tenant {
                 count += 1;
             }
             // They name tools.
-            if caller.may_call_all_tools(entry.slug()) {
+            if self.rules.is_open() && caller.may_call_all_tools(entry.slug()) {
                 problems.extend(entry.catalog.problems.iter().map(|problem| (entry.slug(), problem.clone())));
             }
         }
@@ -437,8 +549,8 @@ fn age(entry: &Entry) -> (OffsetDateTime, ServerId) {
     (entry.upstream.server.created_at, entry.upstream.server.id)
 }
 
-/// Whether the caller may see and call the server.
-fn sees(caller: &Caller, entry: &Entry) -> bool {
+/// Whether visibility and scopes leave the server to the caller.
+fn visible(caller: &Caller, entry: &Entry) -> bool {
     entry.upstream.server.may_be_used_by(caller)
 }
 

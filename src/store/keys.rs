@@ -58,6 +58,8 @@ row! {
         pub user_role: String,
         /// How the holder stands: `active`, or why not.
         pub user_state: String,
+        /// What a provider counted the holder among.
+        pub memberships: Option<String>,
     }
 }
 
@@ -215,8 +217,9 @@ impl Store {
         after: Uuid,
         limit: i64,
     ) -> Result<Vec<HeldKeyRow>, StoreError> {
-        let text = "SELECT k.*, u.username, u.issuer, u.role AS user_role, s.state AS user_state
+        let text = "SELECT k.*, u.username, u.issuer, u.role AS user_role, s.state AS user_state, m.text AS memberships
             FROM api_keys k JOIN users u ON u.id = k.user_id JOIN standing s ON s.user_id = u.id
+            LEFT JOIN memberships m ON m.user_id = u.id
             WHERE k.tenant_id = $1 AND ($2 IS NULL OR k.user_id = $2) AND k.kind = 'key' AND k.id > $3
             ORDER BY k.id LIMIT $4";
         Ok(on!(read self, db => {
@@ -226,8 +229,9 @@ impl Store {
 
     /// Every key of every tenant with its holder: for the key ring only.
     pub async fn keys_of_all_tenants(&self) -> Result<Vec<HeldKeyRow>, StoreError> {
-        let text = "SELECT k.*, u.username, u.issuer, u.role AS user_role, s.state AS user_state
-            FROM api_keys k JOIN users u ON u.id = k.user_id JOIN standing s ON s.user_id = u.id";
+        let text = "SELECT k.*, u.username, u.issuer, u.role AS user_role, s.state AS user_state, m.text AS memberships
+            FROM api_keys k JOIN users u ON u.id = k.user_id JOIN standing s ON s.user_id = u.id
+            LEFT JOIN memberships m ON m.user_id = u.id";
         Ok(on!(read self, db => sqlx::query_as(text).fetch_all(db).await?))
     }
 

@@ -27,6 +27,8 @@ row! {
         pub state: String,
         /// `client`, `service` or `browser`.
         pub kind: String,
+        /// The client's id.
+        pub client_id: Option<String>,
         /// The client's name, for people.
         pub client_name: Option<String>,
         /// The URI that it is good for.
@@ -35,6 +37,8 @@ row! {
         pub scopes: String,
         /// Microseconds since 1970.
         pub expires_at: i64,
+        /// What a provider counted the account among.
+        pub memberships: Option<String>,
         /// Thumbprint of the key that it is bound to.
         pub jkt: Option<Vec<u8>>,
     }
@@ -52,14 +56,18 @@ row! {
         pub role: String,
         /// How it stands: `active` or why not.
         pub state: String,
+        /// Who vouches for it; none: this gateway.
+        pub issuer: Option<String>,
+        /// What that one counted it among.
+        pub memberships: Option<String>,
     }
 }
 
 const LIVE: &str =
     "SELECT t.grant_id, g.tenant_id, g.user_id, u.username, u.issuer, u.subject, u.role, s.state, g.kind,
-        g.client_name, g.resource, t.scopes, t.expires_at, t.jkt
+        g.client_id, g.client_name, g.resource, m.text AS memberships, t.scopes, t.expires_at, t.jkt
     FROM access_tokens t JOIN grants g ON g.id = t.grant_id JOIN users u ON u.id = g.user_id
-    JOIN standing s ON s.user_id = u.id
+    JOIN standing s ON s.user_id = u.id LEFT JOIN memberships m ON m.user_id = u.id
     WHERE t.hash = $1 AND t.expires_at > $2 AND g.ended_at IS NULL AND g.expires_at > $2";
 
 impl Store {
@@ -86,7 +94,8 @@ impl Store {
         for some in users.chunks(500) {
             let places = (1..=some.len()).map(|at| format!("${at}")).collect::<Vec<_>>().join(", ");
             let text = format!(
-                "SELECT u.id, u.username, u.role, s.state FROM users u JOIN standing s ON s.user_id = u.id
+                "SELECT u.id, u.username, u.role, s.state, u.issuer, m.text AS memberships
+                FROM users u JOIN standing s ON s.user_id = u.id LEFT JOIN memberships m ON m.user_id = u.id
                 WHERE u.id IN ({places})"
             );
             found.extend(on!(read self, db => {

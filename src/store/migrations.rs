@@ -11,7 +11,7 @@ macro_rules! steps {
 
 /// Each by when it was written and what it is about, which together name its file, and with its text.
 #[expect(clippy::unreadable_literal, reason = "as in the names of the files")]
-const STEPS: [(i64, &str, &str); 17] = steps![
+const STEPS: [(i64, &str, &str); 18] = steps![
     20260101000000 "registry",
     20260201000000 "sign_in",
     20260301000000 "trusted_issuers",
@@ -29,6 +29,7 @@ const STEPS: [(i64, &str, &str); 17] = steps![
     20260503000000 "retention",
     20260504000000 "data_keys",
     20260510000000 "bans",
+    20260511000000 "access_rules",
 ];
 
 /// Takes those that a database has not taken yet.

@@ -103,6 +103,7 @@ const MOVE: &str = "UPDATE counters SET value = value + 1 WHERE name = 'registry
 #[macro_use]
 mod row;
 
+pub mod access_rules;
 pub mod announcements;
 pub mod assertions;
 pub mod authorizations;
@@ -221,6 +222,11 @@ enum Db {
 const ACQUIRE: Duration = Duration::from_secs(10);
 
 impl Store {
+    /// Whether other processes may have the same database open.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.db, Db::Postgres(_))
+    }
+
     /// Opens `url` (`sqlite://PATH` or `postgres://…`) with at most `max_connections` connections (at least 1), makes the
     /// file when there is none (readable by its owner only) and brings the tables up to date.
     pub async fn connect(url: &str, max_connections: u32) -> Result<Self, StoreError> {

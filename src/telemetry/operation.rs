@@ -178,6 +178,8 @@ pub struct Operation {
     /// The tool, prompt or resource, as the registry knows it; of the REST API, the path. A tool's name that was not found is
     /// not put here: it would be a metric label of the caller's making.
     pub name: Option<Arc<str>>,
+    /// The access rule that denied it, if one did.
+    pub rule: Option<Arc<str>>,
     /// How it ended.
     pub outcome: Outcome,
     /// One sentence about the outcome, without secrets.
@@ -211,6 +213,7 @@ impl Operation {
             replica: None,
             attempts: 0,
             name: None,
+            rule: None,
             outcome: Outcome::Error { whose: Whose::Client, kind: "cancelled" },
             detail: None,
             sizes: Sizes::default(),

@@ -70,6 +70,7 @@ macro_rules! write_line {
                 upstream_version = op.upstream_version,
                 trace_id = op.trace_id.map(|id| tracing::field::display(format!("{id:032x}"))),
                 request_id = op.request_id.as_str(),
+                rule = op.rule.as_deref(),
                 detail = op.detail.as_deref().map(masked).as_deref(),
             );
         }

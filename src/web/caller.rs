@@ -117,6 +117,8 @@ fn tell(app: &App, source: Source, headers: &HeaderMap, who: &Result<Caller, Aut
     let wrong = match who {
         Ok(caller) => return app.guard.let_in(source.0, caller.user_id(), now),
         Err(AuthError::Missing) => Wrong::Bare,
+        // Counted by its status.
+        Err(AuthError::TooManyBare { .. }) => return,
         // The credential is good, or could not be looked at.
         Err(
             AuthError::LacksScope { .. }
@@ -130,6 +132,13 @@ fn tell(app: &App, source: Source, headers: &HeaderMap, who: &Result<Caller, Aut
     app.guard.refused(source.0, wrong, now);
 }
 
+/// What is said where no credential was shown.
+fn without_any(app: &App, source: Source) -> AuthError {
+    let Err(exceeded) = app.attempts.shows_none(source.0, OffsetDateTime::now_utc()) else { return AuthError::Missing };
+    app.throttled("", exceeded.limit);
+    AuthError::TooManyBare { seconds: u32::try_from(exceeded.retry_after.as_secs()).unwrap_or(60) + 1 }
+}
+
 /// The same, with the outcome counted: in metrics, and for or against where it came from.
 pub async fn admit(
     app: &App,
@@ -139,6 +148,7 @@ pub async fn admit(
     source: Source,
 ) -> Result<Caller, AuthError> {
     let who = authenticate(app, headers, what, sent).await;
+    let who = if matches!(who, Err(AuthError::Missing)) { Err(without_any(app, source)) } else { who };
     tell(app, source, headers, &who);
     let (tenant, reason) = match &who {
         Ok(caller) => (caller.tenant().as_str(), ""),

@@ -3,12 +3,14 @@
 //! client that an administrator registered for that. Only tokens of the provider that is set up are looked at, only for this
 //! gateway's audience, and they are never passed on.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use time::OffsetDateTime;
 
-use crate::access::{AuthError, Caller, Direct};
+use crate::access::{AuthError, Caller, Direct, Memberships};
 use crate::app::App;
 use crate::grants::{Account, OauthCode, Refusal};
 use crate::idp::{self, Class, ENTRA};
@@ -83,6 +85,11 @@ pub(super) async fn verify(app: &App, token: &str, now: OffsetDateTime) -> Resul
             return Err(AuthError::OfPerson);
         }
         let Shown { person, account, expires_at } = known(app, token, person, now).await?;
+        let counted = app.store.memberships(&account.tenant, account.id).await.map_err(|error| {
+            tracing::error!(%error, "an account could not be looked up");
+            AuthError::Unavailable
+        })?;
+        let memberships = Arc::new(counted.map_or_else(Memberships::unheard, |text| Memberships::read(&text)));
         let who = Direct {
             issuer: &person.issuer,
             subject: &person.subject,
@@ -91,6 +98,7 @@ pub(super) async fn verify(app: &App, token: &str, now: OffsetDateTime) -> Resul
             user: account.id,
             username: &account.username,
             role: account.role,
+            memberships: &memberships,
             expires_at,
         };
         if let Some(caller) = app.tokens.admit(token, &who, now, reloads) {

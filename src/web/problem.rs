@@ -195,6 +195,10 @@ impl Problem {
     pub fn unauthenticated(app: &App, what: Opening<'_>, error: AuthError) -> Self {
         let code = match error {
             AuthError::Missing => "UNAUTHENTICATED",
+            AuthError::TooManyBare { seconds } => {
+                return Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", error.to_string())
+                    .with_header(RETRY_AFTER, seconds.into());
+            }
             AuthError::Expired => "KEY_EXPIRED",
             AuthError::Revoked => "KEY_REVOKED",
             AuthError::Disabled => "ACCOUNT_DISABLED",

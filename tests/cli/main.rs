@@ -9,6 +9,7 @@ mod clients;
 mod commands;
 mod demo;
 mod people;
+mod policies;
 mod real;
 mod shell;
 mod sign_ins;

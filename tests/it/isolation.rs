@@ -50,6 +50,8 @@ async fn furnish(world: &World, head: &str) -> Ids {
         json!({"name": "kestrel-corp", "issuer": "https://osprey.example", "profiles": ["id_jag"], "role": "user"});
     made("POST /trusted-issuers", issuer).await;
     world.call("POST /admin/tenant-limits/kestrel", json!({"base_rpm": 4_242})).await.expect(200);
+    let rules = json!({"text": "permit(principal, action, resource); // for the osprey"});
+    world.call("PUT /admin/policies/kestrel", rules).await.expect(200);
     world.call("POST /admin/bans", json!({"address": ADDRESS, "note": "the osprey's"})).await.expect(201);
     let tenants = world.app.store.tenants("", 10).await.unwrap();
     let tenant = &tenants.iter().find(|tenant| tenant.id.as_str() == "kestrel").unwrap().id;
@@ -78,6 +80,7 @@ fn filled(path: &str, ids: &Ids) -> Vec<(String, String)> {
         ("{tenant_id}", "kestrel", "nobody"),
         ("{hint}", &ids.secret, &ids.secret),
         ("{name}", "kestrel-corp", "nobody"),
+        ("{version}", "1", "1"),
         ("{*path}", "mcp/kestrel-files", "mcp/nobody"),
         ("{address}", ADDRESS, "198.51.100.8"),
         ("{provider}", "kestrel", "nobody"),

@@ -5,6 +5,7 @@
 #[macro_use]
 mod store_databases;
 
+mod access_rules;
 mod bans;
 mod idp_entra;
 mod isolation;

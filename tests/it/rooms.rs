@@ -11,8 +11,7 @@ const ORDER: &[&[&str]] = &[
     &["store", "telemetry"],
     &["limit", "vault"],
     &["access", "jobs"],
-    // Who is banned, for administrators too.
-    &["grants", "idp", "limit::guard"],
+    &["grants", "idp", "policy"],
     // What a server is, in words that all engines share.
     &["registry::model"],
     &["balance"],
@@ -27,11 +26,14 @@ const ORDER: &[&[&str]] = &[
 ];
 
 /// Imports that break the order, each with its reason.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[(
-    "app",
-    "mcp",
-    "sessions and streams of clients are state of the process, and only the surface knows what they are",
-)];
+const EXCEPTIONS: &[(&str, &str, &str)] = &[
+    (
+        "app",
+        "mcp",
+        "sessions and streams of clients are state of the process, and only the surface knows what they are",
+    ),
+    ("limit", "access", "bans are made and lifted only for somebody who proves to administer the gateway"),
+];
 
 /// Where the web framework may be seen, and where the database.
 const AXUM: &[&str] = &["admin", "app", "mcp", "oauth", "ops", "router", "serve", "web"];
@@ -48,16 +50,13 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Rooms within rooms.
-const INNER: [(&str, &str); 2] = [("registry", "model"), ("limit", "guard")];
-
-/// The room of a file, or of an imported path: its first part, but for those within rooms.
+/// The room of a file, or of an imported path: its first part, but for the model of servers.
 fn room(path: &str) -> String {
     let first = |text: &str| text.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>();
-    let outer = first(path);
-    let rest = path.get(outer.len()..).unwrap_or_default().trim_start_matches([':', '/']);
-    let inner = INNER.iter().find(|(around, within)| *around == outer && first(rest) == *within);
-    inner.map_or(outer, |(around, within)| format!("{around}::{within}"))
+    match path.strip_prefix("registry").and_then(|rest| rest.strip_prefix("::").or(rest.strip_prefix('/'))) {
+        Some(rest) if first(rest) == "model" => "registry::model".to_owned(),
+        _ => first(path),
+    }
 }
 
 fn height(room: &str) -> usize {

@@ -101,16 +101,33 @@ pub fn rows() -> Vec<Row> {
         ("DELETE /api/v1/admin/tenants/{id}", Value::Null, [401, 403, 403, 204]),
         ("GET /api/v1/admin/tenant-limits/{tenant_id}", Value::Null, [401, 403, 403, 200]),
         ("POST /api/v1/admin/tenant-limits/{tenant_id}", json!({"base_rpm": 60}), [401, 403, 403, 200]),
+        ("GET /api/v1/admin/tenant-fairness/{tenant_id}", Value::Null, [401, 403, 403, 200]),
+        ("GET /api/v1/admin/rate-limit-analytics", Value::Null, [401, 403, 403, 200]),
+        ("GET /api/v1/admin/diagnostics/rate-limits", Value::Null, [401, 403, 403, 200]),
         ("GET /api/v1/admin/bans", Value::Null, [401, 403, 403, 200]),
         ("POST /api/v1/admin/bans", json!({"address": "192.0.2.1", "note": "x"}), [401, 403, 403, 201]),
         ("GET /api/v1/admin/bans/{address}", Value::Null, [401, 403, 403, 404]),
         ("POST /api/v1/admin/bans/{address}/lift", json!({"reason": "wrong"}), [401, 403, 403, 404]),
+        ("GET /api/v1/admin/policies/{tenant_id}", Value::Null, [401, 403, 403, 200]),
+        ("PUT /api/v1/admin/policies/{tenant_id}", rules(), [401, 403, 403, 200]),
+        ("GET /api/v1/admin/policies/{tenant_id}/versions", Value::Null, [401, 403, 403, 200]),
+        ("GET /api/v1/admin/policies/{tenant_id}/versions/{version}", Value::Null, [401, 403, 403, 200]),
+        (
+            "POST /api/v1/admin/policies/{tenant_id}/explain",
+            json!({"user": "target", "server": "files"}),
+            [401, 403, 403, 200],
+        ),
+        ("POST /api/v1/admin/policies/{tenant_id}/dry-run", rules(), [401, 403, 403, 200]),
         ("POST /api/v1/login", json!({"username": "x", "password": "y"}), [401; 4]),
         ("POST /api/v1/logout", Value::Null, [401, 204, 204, 204]),
         ("GET /api/v1/me", Value::Null, signed_in),
         ("GET /api/v1/discovery/tools", Value::Null, signed_in),
         ("GET /api/v1/discovery/resources", Value::Null, signed_in),
     ]
+}
+
+fn rules() -> Value {
+    json!({"text": "permit(principal, action, resource);"})
 }
 
 fn service(id: &str) -> Value {
@@ -133,6 +150,7 @@ fn filled(path: &str) -> String {
         .replace("{server}", "files")
         .replace("{id}", id)
         .replace("{tenant_id}", "other")
+        .replace("{version}", "0")
         .replace("{hint}", "none")
         .replace("{name}", "corp")
         .replace("{*path}", "mcp")

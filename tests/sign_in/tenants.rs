@@ -15,6 +15,9 @@ use crate::world::{World, browser};
 
 fn grace() -> Person {
     Person {
+        groups: Vec::new(),
+        app_roles: Vec::new(),
+        groups_missing: false,
         issuer: "https://login.example/realm".to_owned(),
         subject: "u-1".to_owned(),
         directory: None,
@@ -26,6 +29,29 @@ fn grace() -> Person {
         app_only: false,
         authenticated_at: None,
     }
+}
+
+#[tokio::test]
+async fn what_a_provider_counts_people_among_is_kept_for_access_rules() {
+    let world = World::start().await;
+    let group = uuid::Uuid::from_u128(0xaaaa_0000_0000_4000_8000_0000_0000_0001);
+    let kept = async |person: Person| {
+        let known = world.app.account_of(&person, Role::User, now()).await.unwrap();
+        world.app.store.memberships(&known.tenant, known.id).await.unwrap().unwrap()
+    };
+    let finance = vec!["Finance".to_owned()];
+    let first = Person { groups: vec![group], app_roles: finance.clone(), ..grace() };
+    assert_eq!(kept(first).await, format!("g {group}\nr Finance\n"));
+    assert_eq!(
+        kept(Person { app_roles: finance, ..grace() }).await,
+        "r Finance\n",
+        "who left a group is in it no more"
+    );
+    assert_eq!(
+        kept(Person { groups_missing: true, ..grace() }).await,
+        "?\n",
+        "what was not said is known to be unknown"
+    );
 }
 
 #[tokio::test]

@@ -10,8 +10,8 @@ use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::serve::{self, Running};
 use mcp_registry_gateway::store::now;
 use serde_json::json;
-pub use testkit::settings::settings;
-use testkit::sign_in::VERIFIER;
+use testkit::settings::settings;
+pub use testkit::sign_in::VERIFIER;
 use uuid::Uuid;
 
 pub use crate::door::{Answer, Door, KEY, PASSWORD, REDIRECT, browser};

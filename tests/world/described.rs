@@ -55,7 +55,7 @@ async fn other_words_for_a_server_leave_calls_sessions_and_connections_alone() {
         client.tool("echo", json!({})).await.unwrap();
         server.open_gate(true);
     };
-    let (one, two, ()) = within(async { tokio::join!(gate(&modern), gate(&client), story) }).await;
+    let (one, two, ()) = within(Box::pin(async { tokio::join!(gate(&modern), gate(&client), story) })).await;
     assert_eq!((one.text(), two.text()), ("let through", "let through"));
     assert_eq!(server.session_ids(), sessions);
     assert_eq!((server.asked("initialize").len(), server.asked("tools/list").len()), (0, 0), "nothing was begun anew");
@@ -95,7 +95,7 @@ async fn calls_finish_where_they_began_when_a_server_moves() {
             assert_eq!((new.calls("echo").len(), old.calls("echo").len()), (2, 1), "{eras:?}");
             old.open_gate(true);
         };
-        let (one, two, ()) = within(async { tokio::join!(gate(&modern), gate(&client), story) }).await;
+        let (one, two, ()) = within(Box::pin(async { tokio::join!(gate(&modern), gate(&client), story) })).await;
         assert_eq!((one.text(), two.text()), ("let through", "let through"), "{eras:?}");
         assert!(old.cancelled().is_empty(), "{eras:?}: {:?}", old.cancelled());
         assert!(old.wait_listeners(0).await, "{eras:?}: nobody listens there any more");
@@ -141,7 +141,7 @@ async fn a_disabled_server_finishes_what_runs_and_ends_what_only_listens() {
         server.open_gate(true);
         old.open_gate(true);
     };
-    let (one, two, ()) = within(async { tokio::join!(gate(&client), gate(&other), story) }).await;
+    let (one, two, ()) = within(Box::pin(async { tokio::join!(gate(&client), gate(&other), story) })).await;
     assert_eq!((one.text(), two.text()), ("let through", "let through"));
     let mut last = Value::Null;
     while let Some(message) = within(stream.message()).await.unwrap() {

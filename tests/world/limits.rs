@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use testkit::client::{Client, Reply, Request};
 use testkit::upstream::Plain;
 
-use crate::world::{World, within};
+use crate::world::{World, until, within};
 
 async fn call(client: &Client) -> Reply {
     let request = client.request("7", "tools/call", json!({"name": "echo", "arguments": {"message": "x"}}));
@@ -26,7 +26,7 @@ async fn refused(client: &Client, limit: &str, rpm: u64) -> Value {
     );
     assert_eq!(reply.header("ratelimit-reset").to_owned(), wait.to_string());
     let said: Value = serde_json::from_str(&reply.text().await.unwrap()).unwrap();
-    assert_eq!((&said["id"], &said["error"]["code"]), (&json!(7), &json!(-31013)), "{said}");
+    assert_eq!((&said["id"], &said["error"]["code"]), (&json!(7), &json!(-31014)), "{said}");
     assert_eq!(
         (&said["error"]["data"]["limit"], &said["error"]["data"]["rpm"]),
         (&json!(limit), &json!(rpm)),
@@ -138,4 +138,77 @@ async fn the_whole_gateway_has_no_more_than_its_capacity() {
         .filter(|reply| reply.status == 429)
         .all(|reply| reply.header("ratelimit-limit").to_owned() == "60");
     assert!(told);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_say_what_was_asked_for_and_given() {
+    let server = Plain::start().await.unwrap();
+    let world = World::with(&["--rate-limit-global-rpm=6000", "--tenant-fairness-window=60"]).await;
+    world.register("it", &server.url()).await;
+    let read = async |path: &str| {
+        let (status, said) = world.rest(Method::GET, &format!("/admin/{path}"), &Value::Null).await;
+        assert_eq!(status, 200, "{said}");
+        said
+    };
+    let before = read("rate-limit-analytics").await;
+    assert_eq!((&before["fairness_efficiency"], &before["jain_index"]), (&Value::Null, &Value::Null), "{before}");
+    assert_eq!(before["targets"]["fairness_efficiency"], json!({"target": ">0.99", "met": null}));
+    assert_eq!((&before["window_seconds"], &before["scope"]), (&json!(60), &json!("cluster")), "{before}");
+
+    world.rest(Method::POST, "/admin/tenant-limits/default", &json!({"base_rpm": 12, "fairness_weight": 3})).await;
+    let client = world.client("/mcp/it");
+    let calls = futures_util::future::join_all((0..20).map(|_| call(&client))).await;
+    let given = calls.iter().filter(|reply| reply.status == 200).count();
+    assert_eq!(given, 12);
+    let fairness = until(|| async {
+        let said = read("tenant-fairness/default").await;
+        (said["usage"]["requests"] == 12).then_some(said)
+    })
+    .await;
+    assert_eq!(fairness["fair_share"], json!({"ratio": 1.0, "rpm": 6000.0}), "{fairness}");
+    assert_eq!(
+        fairness["active_tenants"],
+        json!([{"tenant_id": "default", "weight": 3.0, "share": 1.0}]),
+        "{fairness}"
+    );
+    assert_eq!((&fairness["limits"]["base_rpm"], &fairness["limits"]["burst_factor"]), (&json!(12), &json!(1.5)));
+
+    let analytics = read("rate-limit-analytics").await;
+    assert_eq!(
+        analytics["hits_by_type"],
+        json!({"global": 0, "tenant": 8, "user": 0, "ip": 0, "ddos": 0}),
+        "{analytics}"
+    );
+    let throttled = json!([{"tenant_id": "default", "requests": 20, "refused": 8}]);
+    assert_eq!(analytics["top_throttled_tenants"], throttled, "{analytics}");
+    assert!(analytics["fairness_efficiency"].as_f64().unwrap() > 0.99, "{analytics}");
+    let diagnostics = read("diagnostics/rate-limits").await;
+    assert_eq!(diagnostics["tenant_fairness_violations"], 0, "{diagnostics}");
+    assert_eq!(diagnostics["global_quota_exhaustion"], 0, "the tenant's own cap is not the gateway's capacity");
+
+    let (status, said) = world.rest(Method::GET, "/admin/tenant-fairness/nobody", &Value::Null).await;
+    assert_eq!(status, 404, "{said}");
+    let (status, said) = world.rest(Method::GET, "/admin/rate-limit-analytics?scope=moon", &Value::Null).await;
+    assert_eq!(status, 422, "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_shows_no_credential_is_told_so_only_so_often() {
+    let world = World::with(&["--rate-limit-anonymous-rpm=2", "--behind-proxy=true"]).await;
+    let from = |address: &str| Client::new(&format!("{}/mcp", world.url())).header("x-forwarded-for", address);
+    let ask = async |client: &Client, path: &str| {
+        within(client.send(Request::post(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#).path(path))).await.unwrap()
+    };
+    let here = from("203.0.113.9");
+    for _ in 0..2 {
+        assert_eq!(ask(&here, "/mcp").await.status, 401);
+    }
+    let reply = ask(&here, "/mcp").await;
+    assert_eq!((reply.status.as_u16(), reply.header("retry-after")), (429, "30"));
+    assert!(reply.text().await.unwrap().contains("without a credential"));
+    let rest = within(here.send(Request::get().path("/api/v1/me"))).await.unwrap();
+    assert_eq!(rest.status, 429);
+    assert_eq!(ask(&from("203.0.113.10"), "/mcp").await.status, 401, "others are not touched");
+    let good = from("203.0.113.9").bearer(crate::world::KEY);
+    assert_eq!(within(good.send(Request::get().path("/api/v1/me"))).await.unwrap().status, 200);
 }

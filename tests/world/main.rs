@@ -18,6 +18,7 @@ mod lists;
 mod matrix;
 mod notices;
 mod offered;
+mod policies;
 mod reasons;
 mod records;
 mod replicas;

@@ -233,6 +233,32 @@ async fn what_listens_to_a_server_hears_nothing_of_it_once_the_offer_is_taken_ba
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_access_rules_of_who_calls_hold_and_not_those_of_who_offers() {
+    let server = Plain::with(Eras::Dual).await.unwrap();
+    let world = World::start().await;
+    let ada = somebody(&world, "acme", "ada", "user").await;
+    let zoe = somebody(&world, "other", "zoe", "user").await;
+    world.register_as(&json!({"slug": "search", "replicas": [{"url": server.url()}], "offered_to": "*"})).await;
+    let rule = async |tenant: &str, text: &str| {
+        let path = format!("/admin/policies/{tenant}");
+        let (status, told) = world.rest(Method::PUT, &path, &json!({"text": text})).await;
+        assert_eq!(status, 200, "{told}");
+    };
+    let shown = async |key: &str| {
+        let one = rest_of(&world, key, Method::GET, "/servers/search", &Value::Null).await.0;
+        let tools = rest_of(&world, key, Method::GET, "/servers/search/tools", &Value::Null).await;
+        let names = tools.1["items"].as_array().map_or(0, Vec::len);
+        assert_eq!((one == 200, names > 0), (one == 200, one == 200), "{tools:?}");
+        one == 200
+    };
+    let both = async || (reaches(&world, &ada).await, reaches(&world, &zoe).await);
+    rule("default", "forbid(principal, action, resource);").await;
+    assert_eq!((both().await, shown(&ada).await), ((true, true), true));
+    rule("acme", "forbid(principal, action, resource);").await;
+    assert_eq!((both().await, shown(&ada).await, shown(&zoe).await), ((false, true), false, true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_user_or_a_session_has_of_its_own_is_nobody_elses_in_another_tenant() {
     let pid = async |client: &Client| -> Value {
         let told = within(client.tool("env", json!({}))).await.unwrap();

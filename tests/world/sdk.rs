@@ -33,7 +33,8 @@ async fn the_sdk_lists_calls_and_listens_through_the_gateway() {
             let mut config = StreamableHttpClientTransportConfig::with_uri(format!("{}{path}", world.url()));
             config.auth_header = Some(KEY.to_owned());
             let transport = StreamableHttpClientTransport::from_config(config);
-            let client = within(ClientConfig::default().serve_with_lifecycle(transport, mode.clone())).await.unwrap();
+            let client =
+                within(Box::pin(ClientConfig::default().serve_with_lifecycle(transport, mode.clone()))).await.unwrap();
             let tools = within(client.list_all_tools()).await.unwrap();
             for prefix in prefixes {
                 let name = format!("{prefix}echo");

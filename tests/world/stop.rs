@@ -46,7 +46,7 @@ async fn a_running_call_finishes_and_streams_end_at_once() {
         server.open_gate(true);
         assert_eq!(within(stopping).await.unwrap(), Stopped::Clean);
     };
-    let (one, two, ()) = within(async { tokio::join!(gate(&modern), gate(&legacy), story) }).await;
+    let (one, two, ()) = within(Box::pin(async { tokio::join!(gate(&modern), gate(&legacy), story) })).await;
     assert_eq!((one.text(), two.text()), ("let through", "let through"));
 }
 

@@ -14,10 +14,12 @@ fn row() -> LiveTokenRow {
         role: "admin".to_owned(),
         state: "active".to_owned(),
         kind: "client".to_owned(),
+        client_id: None,
         client_name: None,
         resource: None,
         scopes: "mcp".to_owned(),
         expires_at: i64::MAX,
+        memberships: None,
         jkt: None,
     }
 }
@@ -52,6 +54,7 @@ async fn what_was_read_before_an_account_changed_or_a_grant_ended_is_not_kept_af
         user: Uuid::now_v7(),
         username: "ada",
         role: Role::Admin,
+        memberships: &Arc::default(),
         expires_at: now + Duration::from_mins(1),
     };
     assert!(ring.admit("another", &who, now, before).is_none() && ring.known("another", now).is_none());
@@ -89,6 +92,7 @@ fn whom_a_provider_names_sees_nothing_by_that_name() {
         user: vouched.user_id,
         username: "ada",
         role: Role::User,
+        memberships: &Arc::default(),
         expires_at: now + Duration::from_mins(1),
     };
     let caller = ring.admit("a token", &who, now, ring.reloads()).unwrap();
@@ -113,6 +117,8 @@ fn what_was_read_while_accounts_are_taken_over_is_not_judged_by_how_they_stood_b
     let (new, user) = (row(), LiveTokenRow { role: "user".to_owned(), ..changed.clone() });
     assert!(keep(&ring, "new", new, ring.reloads()) && keep(&ring, "as a user", user, ring.reloads()));
     let stands = |row: &LiveTokenRow, role: &str| StandingRow {
+        issuer: None,
+        memberships: None,
         id: row.user_id,
         username: row.username.clone(),
         role: role.to_owned(),

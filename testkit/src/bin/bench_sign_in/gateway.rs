@@ -77,7 +77,7 @@ impl Gateway {
 async fn start(program: &Path, folder: &Path, provider: &str, port: u16) -> anyhow::Result<Process> {
     Start::new(program)
         .args(["serve", "--log=error", "--oidc-role-user=*"])
-        .args(roomy(&[] as &[&str]))
+        .args(roomy(&[""; 0]))
         .arg(format!("--port={port}"))
         .arg(format!("--data-dir={}", folder.display()))
         .arg(format!("--oidc-issuer={provider}"))

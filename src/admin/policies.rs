@@ -1,0 +1,153 @@
+//! `/admin/policies`: the access rules of a tenant, their versions, and what they decide: of one question, or of what was called
+//! lately.
+
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
+use axum::response::{IntoResponse, Json, Response};
+use http::header::{ETAG, IF_MATCH};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::keys::named;
+use crate::access::{AccessError, Admin};
+use crate::app::{App, Explained, Question, Trial};
+use crate::policy::kept::{self, Author, RulesView};
+use crate::store::{StoreError, micros, now};
+use crate::web::json::{Page, Parameters, Unread};
+use crate::web::path::Named;
+use crate::web::problem::Problem;
+
+/// Longest time back for a trial, days.
+const MOST_DAYS: u16 = 366;
+/// How far back one looks that says nothing.
+const DAYS: u16 = 30;
+
+/// A set that is to be in force.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Order {
+    text: String,
+}
+
+/// Whether it is only to be looked at.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct How {
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// A set that is tried.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Try {
+    text: String,
+    days: Option<u16>,
+}
+
+/// A version without its text.
+#[derive(Debug, Serialize)]
+pub(super) struct Written {
+    version: i64,
+    in_force: bool,
+    #[serde(flatten)]
+    author: Author,
+}
+
+fn answer(view: &RulesView) -> Response {
+    let etag = HeaderValue::from_str(&format!("\"{}\"", view.version)).unwrap_or(HeaderValue::from_static("\"\""));
+    ([(ETAG, etag)], Json(view)).into_response()
+}
+
+/// The version that `If-Match` names: none without the header or with `*`.
+fn expected(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
+    let Some(value) = headers.get(IF_MATCH) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default().trim();
+    if text == "*" {
+        return Ok(None);
+    }
+    let number = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).and_then(|text| text.parse().ok());
+    number.map(Some).ok_or_else(|| stale("If-Match must be an ETag that a read of these rules gave"))
+}
+
+fn stale(detail: &str) -> Problem {
+    Problem::new(StatusCode::PRECONDITION_FAILED, "STALE", detail)
+}
+
+fn missing(error: AccessError) -> Problem {
+    named(error.into(), "tenant")
+}
+
+pub(super) async fn read(app: App, admin: Admin, Named(id): Named) -> Result<Response, Problem> {
+    let tenant = kept::tenant(&app.store, &admin, &id).await.map_err(missing)?;
+    Ok(answer(&kept::get(&app.store, &tenant).await?))
+}
+
+pub(super) async fn replace(
+    app: App,
+    admin: Admin,
+    Named(id): Named,
+    Parameters(how): Parameters<How>,
+    headers: HeaderMap,
+    body: Unread,
+) -> Result<Response, Problem> {
+    let tenant = kept::tenant(&app.store, &admin, &id).await.map_err(missing)?;
+    let expected = expected(&headers)?;
+    let Order { text } = body.read().await?;
+    if how.dry_run {
+        let (_, warnings) = kept::read(&text)?;
+        let before = kept::get(&app.store, &tenant).await?;
+        return Ok(answer(&RulesView { text, warnings, trouble: None, ..before }));
+    }
+    let put = kept::put(&app.store, &admin, &tenant, &text, expected, now()).await;
+    let view = put.map_err(|error| match error {
+        AccessError::Store(StoreError::Stale) => stale("the rules were changed meanwhile; read them again"),
+        other => other.into(),
+    })?;
+    // In force here before the answer goes out.
+    app.changed().await?;
+    Ok(answer(&view))
+}
+
+pub(super) async fn versions(app: App, admin: Admin, Named(id): Named) -> Result<Json<Page<Written>>, Problem> {
+    let tenant = kept::tenant(&app.store, &admin, &id).await.map_err(missing)?;
+    let versions = kept::history(&app.store, &tenant).await?;
+    let newest = versions.first().map(|(version, _)| *version);
+    let of = |(version, author)| Written { version, in_force: Some(version) == newest, author };
+    Ok(Json(Page { items: versions.into_iter().map(of).collect(), next_cursor: None }))
+}
+
+pub(super) async fn version(
+    app: App,
+    admin: Admin,
+    path: Result<Path<(String, String)>, PathRejection>,
+) -> Result<Json<RulesView>, Problem> {
+    let Path((id, version)) = path.map_err(|_| Problem::missing("version"))?;
+    let tenant = kept::tenant(&app.store, &admin, &id).await.map_err(missing)?;
+    let version = version.parse().map_err(|_| Problem::missing("version"))?;
+    Ok(Json(kept::version(&app.store, &tenant, version).await.map_err(|error| named(error.into(), "version"))?))
+}
+
+pub(super) async fn explain(
+    app: App,
+    admin: Admin,
+    Named(id): Named,
+    body: Unread,
+) -> Result<Json<Explained>, Problem> {
+    let tenant = kept::tenant(&app.store, &admin, &id).await.map_err(missing)?;
+    let question: Question = body.read().await?;
+    Ok(Json(app.explain(&tenant, &question).await?))
+}
+
+pub(super) async fn dry_run(app: App, admin: Admin, Named(id): Named, body: Unread) -> Result<Json<Trial>, Problem> {
+    let tenant = kept::tenant(&app.store, &admin, &id).await.map_err(missing)?;
+    let Try { text, days } = body.read().await?;
+    let days = days.unwrap_or(DAYS);
+    if !(1..=MOST_DAYS).contains(&days) {
+        return Err(Problem::field("days", format!("must be 1 to {MOST_DAYS}")));
+    }
+    let (rules, _) = kept::read(&text)?;
+    let since: OffsetDateTime = now() - time::Duration::days(days.into());
+    Ok(Json(app.try_rules(&tenant, rules, micros(since)).await?))
+}

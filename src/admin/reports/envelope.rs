@@ -1,0 +1,84 @@
+//! What every report carries around its fields: when, of which window, of whom, and whether each field that has a target meets it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::store::now;
+
+/// What a report is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::admin) enum Scope {
+    /// This process.
+    Replica,
+    /// All processes on one database.
+    Cluster,
+}
+
+/// What a reader may ask for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::admin) struct Asked {
+    /// Absent: the most that there is.
+    scope: Option<Scope>,
+}
+
+/// A target of a field.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(super) struct Target {
+    /// What it should be, `<0.01`.
+    target: &'static str,
+    /// Whether it is; unknown where nothing was measured.
+    met: Option<bool>,
+}
+
+impl Target {
+    /// Above this.
+    pub(super) fn above(target: &'static str, bound: f64, value: Option<f64>) -> Self {
+        Self { target, met: value.map(|value| value > bound) }
+    }
+
+    /// Below this.
+    pub(super) fn below(target: &'static str, bound: f64, value: Option<f64>) -> Self {
+        Self { target, met: value.map(|value| value < bound) }
+    }
+}
+
+/// A report.
+#[derive(Debug, Serialize)]
+pub(in crate::admin) struct Report<T> {
+    #[serde(with = "time::serde::rfc3339")]
+    generated_at: OffsetDateTime,
+    window_seconds: u64,
+    scope: Scope,
+    instance_id: Uuid,
+    targets: BTreeMap<&'static str, Target>,
+    #[serde(flatten)]
+    fields: T,
+}
+
+impl<T> Report<T> {
+    /// Around these fields, which are of the window of the shares.
+    pub(super) fn new(app: &App, asked: &Asked, fields: T) -> Self {
+        // One process alone has the file of SQLite; of several on one database each speaks for itself.
+        let most = if app.store.is_shared() { Scope::Replica } else { Scope::Cluster };
+        Self {
+            generated_at: now(),
+            window_seconds: app.settings.rate_limits.fairness_window_seconds.into(),
+            scope: asked.scope.filter(|scope| *scope == Scope::Replica).unwrap_or(most),
+            instance_id: app.instance,
+            targets: BTreeMap::new(),
+            fields,
+        }
+    }
+
+    /// The same with a target of this field.
+    pub(super) fn with(mut self, field: &'static str, target: Target) -> Self {
+        self.targets.insert(field, target);
+        self
+    }
+}

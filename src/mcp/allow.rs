@@ -1,0 +1,64 @@
+//! What the access rules say of one call: the same decision that made the lists. What may not be seen is answered as what is not
+//! there; what may be seen and not be called so is refused by the name of the rule.
+
+use axum::http::StatusCode;
+
+use crate::json;
+use crate::mcp::error::{Denied, Refusal};
+use crate::mcp::exchange::Call;
+use crate::policy::{Given, Thing, Verdict, What, Why};
+use crate::protocol::message::Message;
+use crate::registry::snapshot::{Entry, Tenant};
+use crate::store::{micros, now};
+
+/// The JSON-RPC code of a call that a rule refuses.
+pub const REFUSED: i32 = -31_013;
+
+/// Fails unless the rules let the caller use it as `message` asks. `unknown` is the answer where it is not there for the caller;
+/// `listed` says whether it is known to the registry, and not only a name that a client chose.
+pub fn allow(
+    call: &Call,
+    tenant: &Tenant,
+    entry: &Entry,
+    what: What<'_>,
+    message: &Message,
+    listed: bool,
+    unknown: impl FnOnce() -> Refusal,
+) -> Result<(), Refusal> {
+    let verdict = tenant.decide(&call.caller, entry, what, Given::Call(arguments(message)));
+    if listed {
+        let thing = Thing { place: entry.place(), what };
+        call.app.observed.note(call.caller.subject(), &thing, verdict == Verdict::Allowed, micros(now()));
+    }
+    let denied = |rule: &Why| Denied {
+        rule: rule.rule.clone(),
+        server: entry.upstream.server.spec.slug.clone(),
+        name: listed.then(|| what.name().into()).filter(|name: &std::sync::Arc<str>| !name.is_empty()),
+    };
+    match verdict {
+        Verdict::Allowed => Ok(()),
+        Verdict::Hidden(why) => Err(Refusal { denied: Some(Box::new(denied(&why))), ..unknown() }),
+        Verdict::Refused(why) => {
+            let mut refusal = refused(what, &why);
+            refusal.denied = Some(Box::new(denied(&why)));
+            Err(refusal)
+        }
+    }
+}
+
+/// What a call brings to what it calls. Completing an argument of something is no use of it with arguments.
+fn arguments(message: &Message) -> Option<&[u8]> {
+    matches!(message.method().as_ref(), "tools/call" | "prompts/get").then(|| message.member("arguments")).flatten()
+}
+
+fn refused(what: What<'_>, why: &Why) -> Refusal {
+    let named = what.name().chars().take(200).collect::<String>();
+    let rule = why.rule.as_deref().map_or_else(String::new, |rule| format!(" by the access rule `{rule}`"));
+    let message = why.message.as_deref().map_or_else(String::new, |message| format!(": {message}"));
+    let text = format!("The {} {named} is refused with these arguments{rule}{message}", what.kind());
+    let mut refusal = Refusal::new(StatusCode::OK, REFUSED, text);
+    let quoted = |text: Option<&str>| text.map_or_else(|| "null".to_owned(), json::quote);
+    refusal.data =
+        Some(format!("{{\"rule\":{},\"message\":{}}}", quoted(why.rule.as_deref()), quoted(why.message.as_deref())));
+    refusal
+}

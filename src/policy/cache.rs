@@ -1,0 +1,106 @@
+//! Decisions that were made by a set, by who asked and what about. A set never changes, so they hold as long as it does; another
+//! set comes with an empty memory. Looking one up takes a lock for reading of one part in sixteen, and allocates nothing.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use ahash::RandomState;
+use hashbrown::HashTable;
+
+use super::Thing;
+use super::decide::Decided;
+use crate::access::subject::Subject;
+use crate::id::ServerId;
+
+const PARTS: usize = 16;
+/// Most decisions of one part; some 200 bytes each.
+const MOST: usize = 1_024;
+/// What is called by a longer name is decided each time.
+const LONGEST: usize = 512;
+
+pub(super) struct Cache {
+    parts: [RwLock<HashTable<Entry>>; PARTS],
+    hasher: RandomState,
+}
+
+struct Entry {
+    hash: u64,
+    shape: [u8; 32],
+    server: ServerId,
+    revision: i64,
+    kind: &'static str,
+    hints: u8,
+    name: Box<str>,
+    decided: Arc<Decided>,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { parts: std::array::from_fn(|_| RwLock::default()), hasher: RandomState::new() }
+    }
+}
+
+impl Entry {
+    fn is_of(&self, subject: &Subject, thing: &Thing<'_>) -> bool {
+        self.shape == *subject.shape()
+            && self.server == thing.place.id
+            && self.revision == thing.place.revision
+            && self.kind == thing.what.kind()
+            && self.hints == hints(thing)
+            && *self.name == *thing.what.name()
+    }
+}
+
+fn hints(thing: &Thing<'_>) -> u8 {
+    thing.what.hints().map_or(0, super::Hints::bits)
+}
+
+impl Cache {
+    fn hash(&self, subject: &Subject, thing: &Thing<'_>) -> u64 {
+        let (place, what) = (&thing.place, &thing.what);
+        self.hasher.hash_one((subject.shape(), place.id, place.revision, what.kind(), hints(thing), what.name()))
+    }
+
+    fn part(&self, hash: u64) -> &RwLock<HashTable<Entry>> {
+        // The lowest bits choose the place within a part.
+        &self.parts[(hash >> 48) as usize % PARTS]
+    }
+
+    /// The decision, made by `make` at the first time.
+    pub(super) fn get(&self, subject: &Subject, thing: &Thing<'_>, make: impl FnOnce() -> Decided) -> Arc<Decided> {
+        if thing.what.name().len() > LONGEST {
+            return Arc::new(make());
+        }
+        let hash = self.hash(subject, thing);
+        let part = self.part(hash);
+        {
+            let known = part.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(entry) = known.find(hash, |entry| entry.hash == hash && entry.is_of(subject, thing)) {
+                return entry.decided.clone();
+            }
+        }
+        // With no lock held: two may decide the same at once, and come to the same.
+        let decided = Arc::new(make());
+        let entry = Entry {
+            hash,
+            shape: *subject.shape(),
+            server: thing.place.id,
+            revision: thing.place.revision,
+            kind: thing.what.kind(),
+            hints: hints(thing),
+            name: thing.what.name().into(),
+            decided: decided.clone(),
+        };
+        let mut known = part.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST {
+            known.clear();
+        }
+        if known.find(hash, |entry| entry.hash == hash && entry.is_of(subject, thing)).is_none() {
+            known.insert_unique(hash, entry, |entry| entry.hash);
+        }
+        decided
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.parts.iter().map(|part| part.read().unwrap_or_else(PoisonError::into_inner).len()).sum()
+    }
+}
