@@ -47,13 +47,14 @@ async fn health(State(app): State<App>, headers: HeaderMap) -> Response {
 fn servers(app: &App, caller: &Caller) -> Value {
     let snapshot = app.registry.snapshot();
     let entries = snapshot.tenant(caller.tenant()).map(|tenant| tenant.entries()).unwrap_or_default();
-    let seen = entries.iter().filter(|entry| {
-        let server = &entry.upstream.server;
-        caller.may_use_server(&server.tenant, entry.slug(), &server.spec.visibility)
-    });
+    let seen = entries.iter().filter(|entry| entry.upstream.server.may_be_used_by(caller));
     let one = |entry: &Entry| {
         let (state, trouble) = entry.standing();
         let said = match trouble {
+            // The whole reason quotes addresses, which concern only whose the server is.
+            Some(trouble) if entry.upstream.server.tenant != *caller.tenant() => {
+                json!({ "state": state, "reason": trouble.public() })
+            }
             Some(trouble) => json!({ "state": state, "reason": trouble.detail }),
             None => json!({ "state": state }),
         };

@@ -16,6 +16,7 @@ pub mod scopes;
 mod shared;
 pub mod subject;
 pub mod tenant_limits;
+pub mod tenant_plan;
 pub mod tenants;
 pub mod tokens;
 pub mod users;
@@ -329,6 +330,12 @@ impl Caller {
         *tenant == self.0.tenant
             && self.0.scopes.allows_server(slug)
             && (self.0.role >= Role::TenantAdmin || visibility.includes(self.0.user.0, self.given_name(), self.0.role))
+    }
+
+    /// The same of a server that another tenant offers to the caller's: nobody administers it here, and names of accounts there mean
+    /// nobody here.
+    pub fn may_use_offered(&self, slug: &str, visibility: &Visibility) -> bool {
+        self.0.scopes.allows_server(slug) && visibility.includes(self.0.user.0, None, self.0.role)
     }
 
     /// Whether the key's scopes name the tool; the server must have been allowed by [`Caller::may_use_server`].

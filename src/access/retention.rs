@@ -23,7 +23,7 @@ pub struct Retention {
 }
 
 /// The same as somebody wrote it, before it is checked, so that every mistake is told at once; what is none stays.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetentionSaid {
     audit_days: Option<Value>,

@@ -1,7 +1,7 @@
 //! Tenants, as administrators make and change them. Those of the gateway see all; those of a tenant see their own and may call
 //! it something else and say whether guests of theirs come in. To anybody else a tenant is not there.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -51,8 +51,54 @@ pub struct TenantView {
     pub updated_at: OffsetDateTime,
 }
 
+/// Whether a tenant's people come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TenantState {
+    /// They do.
+    Active,
+    /// Nobody of it comes in, and it keeps all that it has.
+    Suspended,
+}
+
+/// A tenant as whoever makes it describes it, and as it stands in a file; what is none is as usual there, and stays here.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "as in `TenantEdit`")]
+pub struct TenantSaid {
+    pub tenant_id: String,
+    pub display_name: Option<String>,
+    pub state: Option<TenantState>,
+    pub entra_tenant_ids: Option<Vec<Uuid>>,
+    pub guests: Option<bool>,
+    pub role_mappings: Option<Vec<RoleMapping>>,
+    pub rate_limits: Option<RateLimitsSaid>,
+    pub features: Option<FeaturesSaid>,
+    pub retention: Option<RetentionSaid>,
+}
+
+impl TenantSaid {
+    /// Its id, and the rest.
+    pub fn split(self) -> (String, TenantEdit) {
+        let Self { tenant_id, display_name, state, entra_tenant_ids, guests, role_mappings, rate_limits, .. } = self;
+        let (features, retention) = (self.features, self.retention);
+        let edit = TenantEdit {
+            display_name,
+            entra_tenant_ids,
+            guests,
+            state,
+            rate_limits,
+            features,
+            role_mappings,
+            retention,
+        };
+        (tenant_id, edit)
+    }
+}
+
 /// What of a tenant is to change, or to be in one that is made; what is none stays, or is as usual.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct TenantEdit {
     /// New name for people, 1 to 200 characters.
     pub display_name: Option<String>,
@@ -61,7 +107,7 @@ pub struct TenantEdit {
     /// Whether guests of its directories come in.
     pub guests: Option<bool>,
     /// Whether it is active.
-    pub active: Option<bool>,
+    pub state: Option<TenantState>,
     /// How much it may call.
     pub rate_limits: Option<RateLimitsSaid>,
     /// What is done for it beyond the rest.
@@ -74,7 +120,7 @@ pub struct TenantEdit {
 
 impl TenantEdit {
     /// Names each directory once.
-    fn sort(&mut self) {
+    pub(super) fn sort(&mut self) {
         if let Some(ids) = &mut self.entra_tenant_ids {
             ids.sort_unstable();
             ids.dedup();
@@ -84,14 +130,14 @@ impl TenantEdit {
     /// Whether only an administrator of the gateway may say it.
     fn takes_gateway(&self) -> bool {
         self.entra_tenant_ids.is_some()
-            || self.active.is_some()
+            || self.state.is_some()
             || self.rate_limits.is_some()
             || self.features.is_some()
             || self.retention.is_some()
     }
 
     /// What of the row is to change, if nothing of it is wrong; `wrong` may hold mistakes already.
-    fn checked<'a>(
+    pub(super) fn checked<'a>(
         &'a self,
         mappings: Option<&'a Value>,
         mut wrong: Vec<FieldError>,
@@ -107,12 +153,12 @@ impl TenantEdit {
             return Err(AccessError::Invalid(wrong));
         }
         let directories = self.entra_tenant_ids.as_deref();
-        let (active, guests) = (self.active, self.guests);
+        let (active, guests) = (self.state.map(|state| state == TenantState::Active), self.guests);
         Ok(TenantChange { display_name, active, guests, directories, terms, role_mappings: mappings, retention })
     }
 
     /// The column of what gives roles, if that is to change.
-    fn mappings(&self) -> Result<Option<Value>, StoreError> {
+    pub(super) fn mappings(&self) -> Result<Option<Value>, StoreError> {
         let Some(mut mappings) = self.role_mappings.clone() else { return Ok(None) };
         mappings.sort_unstable();
         mappings.dedup();
@@ -164,7 +210,7 @@ pub(super) fn seen(admin: &Admin, id: &str) -> Result<TenantId, AccessError> {
     if admin.administers_gateway() || id == *admin.tenant() { Ok(id) } else { Err(StoreError::Missing.into()) }
 }
 
-/// Makes a tenant of the id, 1 to 64 of lower-case letters, digits and single hyphens; it is active.
+/// Makes a tenant of the id, 1 to 64 of lower-case letters, digits and single hyphens.
 pub async fn create(
     store: &Store,
     admin: &Admin,
@@ -216,7 +262,7 @@ pub async fn edit(
     if edit.takes_gateway() {
         of_gateway(admin)?;
     }
-    if edit.active == Some(false) {
+    if edit.state == Some(TenantState::Suspended) {
         may_go(&id)?;
     }
     edit.sort();
@@ -261,7 +307,7 @@ async fn removable(store: &Store, admin: &Admin, id: &str) -> Result<TenantId, A
 }
 
 /// The tenant of the gateway's administrators stays.
-fn may_go(id: &TenantId) -> Result<(), AccessError> {
+pub(super) fn may_go(id: &TenantId) -> Result<(), AccessError> {
     if id.is_default() {
         let text = "the tenant `default` is that of the gateway's administrators; it cannot be suspended or removed";
         return Err(invalid("tenant_id", text));

@@ -1,4 +1,5 @@
-//! `/apply`: brings the registry to what a list of servers says, all of it or nothing. With `dry_run` it says what it would do.
+//! `/apply`: brings the registry to what lists of tenants and of servers say, all of it or nothing. With `dry_run` it says what it
+//! would do.
 
 use std::time::Duration;
 
@@ -7,12 +8,13 @@ use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
 use super::servers::FIRST_LOOK;
-use crate::access::Caller;
+use crate::access::tenants::TenantSaid;
+use crate::access::{AccessError, Admin, Caller, tenant_plan};
 use crate::app::App;
 use crate::registry::apply::{Step, StepView};
 use crate::registry::model::ServerSpec;
-use crate::registry::servers::must_register;
-use crate::store::now;
+use crate::registry::servers::{ServersError, must_register};
+use crate::store::{micros, now};
 use crate::web::json::Unread;
 use crate::web::problem::Problem;
 
@@ -21,6 +23,9 @@ use crate::web::problem::Problem;
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
     servers: Vec<ServerSpec>,
+    /// Only an administrator of the gateway names any.
+    #[serde(default)]
+    tenants: Vec<TenantSaid>,
     /// Whether servers that are not named are removed, as far as the caller may.
     #[serde(default)]
     prune: bool,
@@ -33,6 +38,8 @@ pub(super) struct Wanted {
 #[derive(Serialize)]
 pub(super) struct Done {
     dry_run: bool,
+    tenants: Vec<tenant_plan::StepView>,
+    tenants_unchanged: usize,
     changes: Vec<StepView>,
     unchanged: usize,
     warnings: Vec<String>,
@@ -40,17 +47,42 @@ pub(super) struct Done {
 
 pub(super) async fn apply(app: App, caller: Caller, body: Unread) -> Result<Json<Done>, Problem> {
     must_register(&caller)?;
-    let Wanted { servers, prune, dry_run } = body.read().await?;
-    let plan = app.servers().plan(&caller, servers, prune, now()).await?;
+    let Wanted { servers, tenants, prune, dry_run } = body.read().await?;
+    let tenants = plan_tenants(&app, &caller, tenants).await;
+    let (tenants, plan) = match (tenants, app.servers().plan(&caller, servers, prune, now()).await) {
+        (Err(AccessError::Invalid(mut errors)), Err(ServersError::Invalid(more))) => {
+            errors.extend(more);
+            return Err(Problem::fields(errors));
+        }
+        (tenants, plan) => (tenants?, plan?),
+    };
     let described: Vec<_> = plan.steps.iter().filter_map(Step::after).map(|after| &after.server.spec).collect();
-    let warnings = app.servers().warnings(&caller, &described).await?;
-    if !dry_run && !plan.steps.is_empty() {
-        app.servers().carry_out(&caller, &plan).await?;
+    let warnings = app.servers().warnings(&caller, &described, &tenants.made()).await?;
+    let changes = tenants.changes()?;
+    if dry_run {
+        if !changes.is_empty() {
+            app.store.change_tenants(&changes, micros(now()), true).await?;
+        }
+    } else if !plan.steps.is_empty() || !changes.is_empty() {
+        app.servers().carry_out(&caller, &changes, &plan, now()).await?;
         app.changed().await?;
         look(&app, &plan.steps, FIRST_LOOK).await;
     }
-    let changes = plan.steps.iter().map(Step::view).collect();
-    Ok(Json(Done { dry_run, changes, unchanged: plan.unchanged, warnings }))
+    Ok(Json(Done {
+        dry_run,
+        tenants: tenants.views()?,
+        tenants_unchanged: tenants.unchanged,
+        changes: plan.steps.iter().map(Step::view).collect(),
+        unchanged: plan.unchanged,
+        warnings,
+    }))
+}
+
+async fn plan_tenants(app: &App, caller: &Caller, wanted: Vec<TenantSaid>) -> Result<tenant_plan::Plan, AccessError> {
+    if wanted.is_empty() {
+        return Ok(tenant_plan::Plan::default());
+    }
+    tenant_plan::Plan::of(&app.store, &Admin::prove(caller)?, wanted, now()).await
 }
 
 /// Waits for new servers to say what they offer, as registering one does.

@@ -89,7 +89,7 @@ async fn find(app: &App, caller: &Caller, search: &Search, tools: bool) -> Resul
             let slug = server.spec.slug.as_str();
             let shown_before = if slug == from { std::mem::take(&mut skip) } else { 0 };
             if !server.spec.enabled
-                || !caller.may_use_server(&server.tenant, slug, &server.spec.visibility)
+                || !server.may_be_used_by(caller)
                 || search.server.as_deref().is_some_and(|only| only != slug)
                 || search.tag.as_ref().is_some_and(|tag| !server.spec.tags.contains(tag))
             {

@@ -54,12 +54,15 @@ fn view(app: &App, caller: &Caller, record: &Record) -> View {
         status.problems.clear();
     }
     if !record.may_be_changed_by(caller) {
-        for hidden in ["replicas", "command", "headers", "env", "visibility"] {
+        for hidden in ["replicas", "command", "headers", "env", "visibility", "offered_to"] {
             spec.remove(hidden);
         }
         status.replicas.clear();
         // It may quote an address.
         status.last_error = status.last_error.map(|_| "the server cannot be reached".to_owned());
+    }
+    if server.tenant != *caller.tenant() {
+        spec.insert("offered_by".to_owned(), server.tenant.as_str().into());
     }
     View {
         id: server.id,
@@ -78,7 +81,7 @@ fn answer(view: View) -> Response {
 
 /// The answer to who described the server anew.
 async fn answer_change(app: &App, caller: &Caller, record: &Record) -> Result<Response, Problem> {
-    let warnings = app.servers().warnings(caller, &[&record.server.spec]).await?;
+    let warnings = app.servers().warnings(caller, &[&record.server.spec], &[]).await?;
     Ok(answer(View { warnings, ..view(app, caller, record) }))
 }
 
@@ -241,7 +244,7 @@ pub(super) async fn refresh(app: App, caller: Caller, Named(slug): Named) -> Res
 pub(super) async fn tools(app: App, caller: Caller, Named(slug): Named) -> Result<Json<Page<Box<RawValue>>>, Problem> {
     let record = shown(&app, &caller, &slug).await?;
     let server = &record.server;
-    if !caller.may_use_server(&server.tenant, &slug, &server.spec.visibility) {
+    if !server.may_be_used_by(&caller) {
         return Err(Problem::missing("server"));
     }
     let offers = app.offers(&server.tenant, server.id);

@@ -4,55 +4,15 @@ use axum::response::{IntoResponse, Json, Response};
 use http::StatusCode;
 use http::header::LOCATION;
 use serde::Deserialize;
-use uuid::Uuid;
 
 use super::keys::named;
-use crate::access::retention::RetentionSaid;
-use crate::access::tenants::{self, TenantEdit, TenantView};
-use crate::access::{AccessError, Admin, RoleMapping};
+use crate::access::tenants::{self, TenantEdit, TenantSaid, TenantState, TenantView};
+use crate::access::{AccessError, Admin};
 use crate::app::App;
-use crate::limit::terms::{FeaturesSaid, RateLimitsSaid};
 use crate::store::now;
 use crate::web::json::{Body, Page, PageQuery, Parameters, Unread, cursor_after};
 use crate::web::path::Named;
 use crate::web::problem::Problem;
-
-/// A tenant that is asked for.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Order {
-    tenant_id: String,
-    /// Absent: the id.
-    display_name: Option<String>,
-    entra_tenant_ids: Option<Vec<Uuid>>,
-    /// Absent: yes.
-    guests: Option<bool>,
-    rate_limits: Option<RateLimitsSaid>,
-    features: Option<FeaturesSaid>,
-    role_mappings: Option<Vec<RoleMapping>>,
-    retention: Option<RetentionSaid>,
-}
-
-/// What is to change.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Change {
-    display_name: Option<String>,
-    entra_tenant_ids: Option<Vec<Uuid>>,
-    guests: Option<bool>,
-    state: Option<StateName>,
-    rate_limits: Option<RateLimitsSaid>,
-    features: Option<FeaturesSaid>,
-    role_mappings: Option<Vec<RoleMapping>>,
-    retention: Option<RetentionSaid>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum StateName {
-    Active,
-    Suspended,
-}
 
 /// How a tenant is to go.
 #[derive(Debug, Default, Deserialize)]
@@ -78,19 +38,8 @@ pub(super) async fn list(
     Ok(Json(Page { items, next_cursor }))
 }
 
-pub(super) async fn create(app: App, admin: Admin, Body(order): Body<Order>) -> Result<Response, Problem> {
-    let Order { tenant_id, display_name, entra_tenant_ids, guests, rate_limits, features, role_mappings, retention } =
-        order;
-    let about = TenantEdit {
-        display_name,
-        entra_tenant_ids,
-        guests,
-        active: None,
-        rate_limits,
-        features,
-        role_mappings,
-        retention,
-    };
+pub(super) async fn create(app: App, admin: Admin, Body(said): Body<TenantSaid>) -> Result<Response, Problem> {
+    let (tenant_id, about) = said.split();
     let view = tenants::create(&app.store, &admin, &tenant_id, about, now()).await?;
     app.changed().await?;
     let location = [(LOCATION, format!("/api/v1/admin/tenants/{}", view.tenant_id))];
@@ -103,11 +52,7 @@ pub(super) async fn read(app: App, admin: Admin, Named(id): Named) -> Result<Jso
 
 pub(super) async fn patch(app: App, admin: Admin, Named(id): Named, body: Unread) -> Result<Json<TenantView>, Problem> {
     tenants::get(&app.store, &admin, &id).await.map_err(missing)?;
-    let Change { display_name, entra_tenant_ids, guests, state, rate_limits, features, role_mappings, retention } =
-        body.read().await?;
-    let active = state.map(|state| state == StateName::Active);
-    let edit =
-        TenantEdit { display_name, entra_tenant_ids, guests, active, rate_limits, features, role_mappings, retention };
+    let edit: TenantEdit = body.read().await?;
     let view = tenants::edit(&app.store, &admin, &id, edit, now()).await.map_err(missing)?;
     app.changed().await?;
     Ok(Json(view))
@@ -132,7 +77,7 @@ pub(super) async fn delete(
         }
         tenants::purge(&app.store, &admin, &id).await.map_err(missing)?;
     } else {
-        let edit = TenantEdit { active: Some(false), ..TenantEdit::default() };
+        let edit = TenantEdit { state: Some(TenantState::Suspended), ..TenantEdit::default() };
         tenants::edit(&app.store, &admin, &id, edit, now()).await.map_err(missing)?;
     }
     app.changed().await?;

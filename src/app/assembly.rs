@@ -201,7 +201,7 @@ fn start_jobs(app: &App) {
         let app = checker.clone();
         async move {
             let snapshot = app.registry.snapshot();
-            let entries = snapshot.tenants().flat_map(|(_, tenant)| tenant.entries());
+            let entries = snapshot.entries();
             let servers: Vec<_> = entries.map(|entry| entry.upstream.clone()).collect();
             let patience = interval.min(LONGEST_CHECK);
             let checks = servers.into_iter().map(|server| async move { server.check_replicas(patience).await });

@@ -82,7 +82,7 @@ pub async fn keep(app: App) {
         }
         let snapshot = app.registry.snapshot();
         let mut before = std::mem::take(&mut kept);
-        for entry in snapshot.tenants().flat_map(|(_, tenant)| tenant.entries()) {
+        for entry in snapshot.entries() {
             let id = entry.upstream.server.id;
             let known = kept.entry(id).or_insert(before.remove(&id).unwrap_or_default());
             match keep_one(&app.store, entry, known).await {

@@ -185,12 +185,12 @@ impl App {
     /// Whether a server is there for the caller, in the registry's lists as for a call: who may change it sees it in any case.
     pub fn shows(&self, caller: &Caller, record: &Record) -> bool {
         let (server, snapshot) = (&record.server, self.registry.snapshot());
-        let rules = snapshot.rules(&server.tenant);
+        let rules = snapshot.rules(caller.tenant());
         if rules.is_open() || record.may_be_changed_by(caller) {
             return true;
         }
         if server.spec.enabled
-            && let Some(tenant) = snapshot.tenant(&server.tenant)
+            && let Some(tenant) = snapshot.tenant(caller.tenant())
         {
             return tenant.entry_by_id(caller, server.id).is_some();
         }
@@ -203,7 +203,7 @@ impl App {
     /// Whether the rules let the caller see what a server offers: `item` as the server describes it.
     pub fn offers_to(&self, caller: &Caller, record: &Record, kind: Kind, key: &str, item: &[u8]) -> bool {
         let (server, snapshot) = (&record.server, self.registry.snapshot());
-        let rules = snapshot.rules(&server.tenant);
+        let rules = snapshot.rules(caller.tenant());
         if rules.is_open() {
             return true;
         }

@@ -26,7 +26,11 @@ Examples:
   mcp-gateway apply -f gateway.yaml --prune
   mcp-gateway export | sed s/staging/live/ | mcp-gateway apply -f -
 
-The file:
+The file (of a tenant, and of what it holds, what is not named stays as it is; --prune removes none):
+  tenants:
+    - tenant_id: acme
+      entra_tenant_ids: [11111111-1111-4111-8111-111111111111]
+      rate_limits: { fairness_weight: 2 }
   servers:
     - slug: search
       replicas:
@@ -74,7 +78,9 @@ pub async fn run(apply: &Apply, reach: &Reach, screen: Screen) -> anyhow::Result
     let texts = policies(&manifest, &apply.file)?;
     let gateway = Gateway::find(reach)?;
     let ask = async |dry_run: bool| -> anyhow::Result<Done> {
-        let wanted = json!({ "servers": manifest.servers, "prune": apply.prune, "dry_run": dry_run });
+        let wanted = json!({
+            "tenants": manifest.tenants, "servers": manifest.servers, "prune": apply.prune, "dry_run": dry_run,
+        });
         let url = gateway.url(&["api", "v1", "apply"]);
         let answer = gateway.raw(Method::POST, &url, Some(serde_json::to_vec(&wanted)?), None).await?;
         if !answer.status.is_success() {
@@ -88,7 +94,13 @@ pub async fn run(apply: &Apply, reach: &Reach, screen: Screen) -> anyhow::Result
     // First whether the rules can be read and may be written at all: then the servers, then the rules about them.
     let mut rules = Vec::new();
     for (tenant, text) in texts {
-        let (before, tag) = Of { gateway: &gateway, tenant: &tenant }.in_force().await?;
+        let in_force = Of { gateway: &gateway, tenant: &tenant }.in_force().await;
+        let (before, tag) = match in_force.map_err(Failure::of) {
+            Ok(in_force) => in_force,
+            // The file makes it.
+            Err(failure) if failure.status == Some(404) && manifest.makes(&tenant) => Default::default(),
+            Err(failure) => return Err(failure.into()),
+        };
         rules.push(Rules { tenant, before, tag, text });
     }
     let done = ask(apply.dry_run).await?;
@@ -143,9 +155,28 @@ fn policies(manifest: &Manifest, file: &std::path::Path) -> anyhow::Result<Vec<(
 #[derive(Debug, Deserialize)]
 struct Done {
     dry_run: bool,
+    tenants: Vec<TenantChange>,
+    tenants_unchanged: usize,
     changes: Vec<Change>,
     unchanged: usize,
     warnings: Vec<String>,
+}
+
+/// One tenant that is not as it should be.
+#[derive(Debug, Deserialize)]
+struct TenantChange {
+    tenant_id: String,
+    action: String,
+    before: Option<Map<String, Value>>,
+    after: Map<String, Value>,
+}
+
+impl TenantChange {
+    fn diff(&self) -> String {
+        let yaml = |fields: &Map<String, Value>| Brief::tenant(fields.clone()).yaml();
+        let before = self.before.as_ref().map_or_else(String::new, yaml);
+        unified(&format!("{} tenant {}", self.action, self.tenant_id), &before, &yaml(&self.after))
+    }
 }
 
 /// One server that is not as it should be. Secrets are masked.
@@ -213,14 +244,22 @@ fn show(done: &Done, rules: &[Rules], screen: Screen) -> anyhow::Result<()> {
     for warning in &done.warnings {
         super::screen::note(&format!("warning: {warning}"));
     }
-    let plain = |change: &Change| anstream::adapter::strip_str(&change.diff()).to_string();
-    let changes: Vec<Value> = done
+    let plain = |diff: String| anstream::adapter::strip_str(&diff).to_string();
+    let tenants = done
+        .tenants
+        .iter()
+        .map(|change| json!({ "tenant_id": change.tenant_id, "action": change.action, "diff": plain(change.diff()) }));
+    let servers = done
         .changes
         .iter()
-        .map(|change| json!({ "slug": change.slug, "action": change.action, "diff": plain(change) }))
-        .collect();
+        .map(|change| json!({ "slug": change.slug, "action": change.action, "diff": plain(change.diff()) }));
     let mut document = json!({
-        "dry_run": done.dry_run, "changes": changes, "unchanged": done.unchanged, "warnings": done.warnings,
+        "dry_run": done.dry_run,
+        "tenants": tenants.collect::<Vec<_>>(),
+        "tenants_unchanged": done.tenants_unchanged,
+        "changes": servers.collect::<Vec<_>>(),
+        "unchanged": done.unchanged,
+        "warnings": done.warnings,
     });
     if !rules.is_empty() {
         let of = |rules: &Rules| {
@@ -230,9 +269,13 @@ fn show(done: &Done, rules: &[Rules], screen: Screen) -> anyhow::Result<()> {
         document["policies"] = rules.iter().map(of).collect();
     }
     Ok(screen.show(&document, || {
-        let mut text: String = done.changes.iter().map(Change::diff).chain(rules.iter().map(Rules::diff)).collect();
-        let count = |action: &str| done.changes.iter().filter(|change| change.action == action).count();
-        let (create, change, remove, same) = (count("create"), count("change"), count("remove"), done.unchanged);
+        let tenants = done.tenants.iter().map(TenantChange::diff);
+        let diffs = tenants.chain(done.changes.iter().map(Change::diff)).chain(rules.iter().map(Rules::diff));
+        let mut text: String = diffs.collect();
+        let actions = || done.tenants.iter().map(|one| &one.action).chain(done.changes.iter().map(|one| &one.action));
+        let count = |wanted: &str| actions().filter(|action| *action == wanted).count();
+        let (create, change, remove) = (count("create"), count("change"), count("remove"));
+        let same = done.unchanged + done.tenants_unchanged;
         let _ = if done.dry_run {
             write!(
                 text,

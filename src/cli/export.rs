@@ -8,9 +8,10 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::Verdict;
+use super::failure::Failure;
 use super::gateway::Gateway;
 use super::manifest::{Brief, FIELDS};
-use super::screen::Screen;
+use super::screen::{Screen, clean};
 
 /// Print the registry as a file for `apply`
 #[derive(Debug, Args)]
@@ -23,11 +24,39 @@ pub struct Export {}
 /// Prints it.
 pub async fn run(_export: &Export, gateway: &Gateway, screen: Screen) -> anyhow::Result<Verdict> {
     let mut views = gateway.all(&["servers"]).await?;
+    // What another tenant offers is not this one's to describe.
+    views.retain(|view| view.get("offered_by").is_none());
     views.sort_by_key(|view| view["slug"].as_str().unwrap_or_default().to_owned());
     let mut names = Vec::new();
     let servers: Vec<Brief> = views.iter().map(|view| Brief::of(without_secrets(fields(view), &mut names))).collect();
-    screen.show(&json!({ "servers": servers }), || yaml(&servers, &names))?;
+    let (tenants, unnamed) = tenants(gateway).await?;
+    screen.show(&json!({ "tenants": tenants, "servers": servers }), || yaml(&tenants, &unnamed, &servers, &names))?;
     Ok(Verdict::Fine)
+}
+
+/// The tenants, for whoever may apply them, and the names of those whose directories are left out: to name what the gateway wrote down
+/// by itself is for somebody to decide.
+async fn tenants(gateway: &Gateway) -> anyhow::Result<(Vec<Brief>, Vec<String>)> {
+    if gateway.get(&["me"]).await?.value["role"] != "admin" {
+        return Ok(Default::default());
+    }
+    let views = match gateway.all(&["admin", "tenants"]).await.map_err(Failure::of) {
+        Ok(views) => views,
+        // A key that may less than its holder.
+        Err(failure) if failure.status == Some(403) => return Ok(Default::default()),
+        Err(failure) => return Err(failure.into()),
+    };
+    let mut unnamed = Vec::new();
+    let brief = |view: Value| {
+        let Value::Object(mut whole) = view else { return None };
+        let assumed = whole.remove("assumed_entra_tenant_ids");
+        if assumed.as_ref().and_then(Value::as_array).is_some_and(|ids| !ids.is_empty()) {
+            whole.remove("entra_tenant_ids");
+            unnamed.extend(whole.get("tenant_id").and_then(Value::as_str).map(str::to_owned));
+        }
+        Some(Brief::tenant(whole))
+    };
+    Ok((views.into_iter().filter_map(brief).collect(), unnamed))
 }
 
 /// The part of a server's view that describes it.
@@ -55,9 +84,11 @@ fn variable(slug: &str, key: &str) -> String {
     if name.starts_with(|c: char| c.is_ascii_digit()) { format!("_{name}") } else { name }
 }
 
-fn yaml(servers: &[Brief], names: &[String]) -> String {
+fn yaml(tenants: &[Brief], unnamed: &[String], servers: &[Brief], names: &[String]) -> String {
     #[derive(Serialize)]
     struct File<'a> {
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        tenants: &'a [Brief],
         servers: &'a [Brief],
     }
     let mut out = "# The registry of an MCP gateway. Apply it with: mcp-gateway apply -f FILE\n".to_owned();
@@ -67,8 +98,12 @@ fn yaml(servers: &[Brief], names: &[String]) -> String {
             let _ = writeln!(out, "#   {name}");
         }
     }
+    for tenant in unnamed {
+        let _ =
+            writeln!(out, "# The directories of the tenant {} are left out: nobody named some of them.", clean(tenant));
+    }
     // A list of JSON values always has a YAML form.
-    out.push_str(&serde_saphyr::to_string(&File { servers }).unwrap_or_default());
+    out.push_str(&serde_saphyr::to_string(&File { tenants, servers }).unwrap_or_default());
     out
 }
 
@@ -87,12 +122,25 @@ mod tests {
         let mut names = Vec::new();
         let brief = Brief::of(without_secrets(fields(&view), &mut names));
         assert_eq!(names, ["_9_FILES_API_KEY"]);
-        let text = yaml(&[brief], &names);
+        let tenant = json!({"tenant_id": "acme", "display_name": "yes", "state": "suspended", "guests": false,
+            "entra_tenant_ids": ["11111111-1111-4111-8111-111111111111"], "role_mappings": [{"value": "*", "role": "user"}],
+            "rate_limits": {"base_rpm": null, "fairness_weight": 2.5}, "features": {"priority_support": true},
+            "retention": {"audit_days": 30}, "created_at": "x"});
+        let tenant = Brief::tenant(tenant.as_object().unwrap().clone());
+        let text = yaml(&[tenant], &["default".into()], &[brief], &names);
+        assert!(text.contains("of the tenant default are left out") && !text.contains("created_at"), "{text}");
         let read = manifest::read("f", &text, |name| (name == "_9_FILES_API_KEY").then(|| "v".into())).unwrap();
         let spec = &read.servers[0];
         assert_eq!(spec.command.as_ref().unwrap().args, ["-y", "@x/y", "", "yes", "1"]);
         assert_eq!((spec.description.as_str(), spec.tags[0].as_str()), ("a: b # c", "null"));
         assert_eq!(spec.timeouts.idle_ms, 1000);
         assert_eq!(spec.env["API-KEY"].expose(), "v");
+        let tenant = serde_json::to_value(&read.tenants[0]).unwrap();
+        assert_eq!((&tenant["display_name"], &tenant["state"]), (&json!("yes"), &json!("suspended")));
+        assert_eq!(
+            tenant["rate_limits"],
+            json!({"base_rpm": null, "fairness_weight": 2.5}),
+            "what takes away stays said"
+        );
     }
 }

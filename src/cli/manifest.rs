@@ -1,4 +1,5 @@
-//! `gateway.yaml`: the registry as a file. `servers` is a list of `ServerSpec`, `policies` the access rules of tenants; unknown fields, duplicate keys and duplicate
+//! `gateway.yaml`: the registry as a file. `servers` is a list of `ServerSpec`, `tenants` one of `TenantSaid`, `policies` the access
+//! rules of tenants; unknown fields, duplicate keys and duplicate
 //! names are refused, and every mistake is told with line and column. Values of `headers` and `env` may hold `${NAME}`, taken
 //! from the environment, so that no secret need stand in the file. No message quotes a value of the file.
 
@@ -14,6 +15,7 @@ use serde_saphyr::{Error, Location, Options, Spanned};
 use super::expand::expand;
 use super::failure::Failure;
 use super::servers::nearest;
+use crate::access::tenants::TenantSaid;
 use crate::field;
 use crate::registry::model::ServerSpec;
 use crate::secret::Secret;
@@ -28,6 +30,8 @@ pub struct Manifest {
     pub servers: Vec<ServerSpec>,
     /// Whether the file says which: one that holds nothing does not mean that none shall be.
     pub says_which: bool,
+    /// The tenants that shall be, as far as the file describes them.
+    pub tenants: Vec<TenantSaid>,
     /// The access rules that shall be in force, by tenant.
     pub policies: BTreeMap<String, PolicySource>,
     /// Where everything stands.
@@ -43,10 +47,18 @@ pub enum PolicySource {
     File(PathBuf),
 }
 
+impl Manifest {
+    /// Whether it describes a tenant of that id.
+    pub fn makes(&self, tenant: &str) -> bool {
+        self.tenants.iter().any(|said| said.tenant_id == tenant)
+    }
+}
+
 /// What the file holds.
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
+    tenants: Option<Vec<TenantSaid>>,
     servers: Option<Vec<ServerSpec>>,
     #[serde(default)]
     policies: BTreeMap<String, PolicySource>,
@@ -104,7 +116,9 @@ pub fn read(file: &str, text: &str, lookup: impl Fn(&str) -> Option<String>) -> 
         Failure::new(format!("{file} has {what}; nothing was changed")).detail(lines)
     };
     let bad = |error: Error| wrong(vec![format!("{}: {}", place(file, error.location()), explain(&error))]);
-    let Document { servers: said, policies } = serde_saphyr::from_str_with_options(text, options()).map_err(bad)?;
+    let Document { tenants, servers: said, policies } =
+        serde_saphyr::from_str_with_options(text, options()).map_err(bad)?;
+    let tenants = tenants.unwrap_or_default();
     let (says_which, mut servers) = (said.is_some(), said.unwrap_or_default());
     let tree: Spanned<Node> = serde_saphyr::from_str_with_options(text, options()).map_err(bad)?;
     let places = Places { file: file.to_owned(), tree };
@@ -128,7 +142,19 @@ pub fn read(file: &str, text: &str, lookup: impl Fn(&str) -> Option<String>) -> 
             lines.push(format!("{}: {}: {}", at(&mistake.field), mistake.field, mistake.message));
         }
     }
-    if lines.is_empty() { Ok(Manifest { servers, says_which, policies, places }) } else { Err(wrong(lines)) }
+    let mut first: HashMap<&str, usize> = HashMap::new();
+    for (index, tenant) in tenants.iter().enumerate() {
+        if let Some(earlier) = first.insert(&tenant.tenant_id, index) {
+            let line = locate(&places.tree, &format!("tenants[{earlier}].tenant_id")).line();
+            let at = places.of(&format!("tenants[{index}].tenant_id"));
+            lines.push(format!(
+                "{at}: the name `{}` is taken by the tenant at line {line}",
+                field::plain(&tenant.tenant_id)
+            ));
+        }
+    }
+    let read = Manifest { servers, says_which, tenants, policies, places };
+    if lines.is_empty() { Ok(read) } else { Err(wrong(lines)) }
 }
 
 fn options() -> Options {
@@ -261,7 +287,7 @@ impl<'de> Deserialize<'de> for Node {
 }
 
 /// The fields of a server in the order in which people write them.
-pub const FIELDS: [&str; 15] = [
+pub const FIELDS: [&str; 16] = [
     "slug",
     "title",
     "description",
@@ -273,23 +299,44 @@ pub const FIELDS: [&str; 15] = [
     "env",
     "tags",
     "visibility",
+    "offered_to",
     "timeouts",
     "protocol",
     "balance",
     "enabled",
 ];
 
-/// A server without the fields that have their default, its fields in the order of [`FIELDS`].
+/// The fields of a tenant in that order, with what is only shown.
+const TENANT_FIELDS: [&str; 10] = [
+    "tenant_id",
+    "display_name",
+    "state",
+    "entra_tenant_ids",
+    "assumed_entra_tenant_ids",
+    "guests",
+    "role_mappings",
+    "rate_limits",
+    "features",
+    "retention",
+];
+
+/// What stands in a file of a server or a tenant, its fields in the order in which people write them.
 #[derive(Debug)]
-pub struct Brief(pub Map<String, Value>);
+pub struct Brief(pub Map<String, Value>, &'static [&'static str]);
 
 impl Brief {
-    /// Leaves out of a whole description what would be the same unsaid.
+    /// A tenant, whole: what would be left out stays as it is wherever the file is applied.
+    pub fn tenant(mut whole: Map<String, Value>) -> Self {
+        whole.retain(|name, _| TENANT_FIELDS.contains(&name.as_str()));
+        Self(whole, &TENANT_FIELDS)
+    }
+
+    /// Leaves out of a whole description of a server what would be the same unsaid.
     pub fn of(mut whole: Map<String, Value>) -> Self {
         let plain = serde_json::json!({
             "title": "", "description": "", "transport": "streamable_http", "replicas": [], "command": null,
             "sharing": "shared", "headers": {}, "env": {}, "tags": [],
-            "visibility": { "everyone": true, "roles": [], "users": [] },
+            "visibility": { "everyone": true, "roles": [], "users": [] }, "offered_to": [],
             "timeouts": crate::registry::model::Timeouts::default(),
             "protocol": "auto", "balance": "round_robin", "enabled": true,
         });
@@ -297,10 +344,10 @@ impl Brief {
             whole.remove("title");
         }
         whole.retain(|name, value| plain.get(name) != Some(value));
-        Self(whole)
+        Self(whole, &FIELDS)
     }
 
-    /// As YAML, one server as it stands in a file.
+    /// As YAML, one server or tenant as it stands in a file.
     pub fn yaml(&self) -> String {
         // A map of JSON values always has a YAML form.
         serde_saphyr::to_string(self).unwrap_or_default()
@@ -310,8 +357,8 @@ impl Brief {
 impl Serialize for Brief {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for name in FIELDS {
-            if let Some(value) = self.0.get(name) {
+        for name in self.1 {
+            if let Some(value) = self.0.get(*name) {
                 map.serialize_entry(name, value)?;
             }
         }
@@ -398,13 +445,13 @@ mod tests {
     fn the_fields_are_those_of_a_server() {
         let spec: ServerSpec = serde_json::from_value(serde_json::json!({
             "slug": "a", "replicas": [{"url": "https://x"}], "command": {"program": "x"},
-            "headers": {"a": "b"}, "env": {"a": "b"}
+            "headers": {"a": "b"}, "env": {"a": "b"}, "offered_to": ["acme"]
         }))
         .unwrap();
         let Value::Object(object) = serde_json::to_value(&spec).unwrap() else { panic!("an object") };
         assert_eq!(object.keys().map(String::as_str).collect::<BTreeSet<_>>(), BTreeSet::from(FIELDS));
         let brief = Brief::of(object);
-        assert_eq!(brief.0.len(), 5, "{brief:?}");
+        assert_eq!(brief.0.len(), 6, "{brief:?}");
         assert!(brief.yaml().starts_with("slug: a\n"), "{}", brief.yaml());
     }
 }

@@ -48,6 +48,9 @@ pub struct SpecFlags {
     /// Who may see and call it: everyone, admins, role:ROLE (user, `server_owner`, `tenant_admin`, admin), `user:NAME_OR_ID`; more than once for more
     #[arg(long, value_name = "WHO")]
     visible_to: Vec<String>,
+    /// Tenant that the server is offered to, `*` for every one, or `none` to take the offer back; more than once for more
+    #[arg(long, value_name = "TENANT")]
+    offer_to: Vec<String>,
     /// Which replica gets a call
     #[arg(long, value_name = "POLICY", value_parser = PossibleValuesParser::new(["round_robin", "weighted", "least_in_flight", "random", "consistent_hash"]))]
     balance: Option<String>,
@@ -103,6 +106,12 @@ impl SpecFlags {
         }
         if !self.visible_to.is_empty() {
             fields.insert("visibility".into(), visibility(&self.visible_to)?);
+        }
+        match self.offer_to.as_slice() {
+            [] => {}
+            [one] if one == "none" => _ = fields.insert("offered_to".into(), json!([])),
+            [one] if one == "*" => _ = fields.insert("offered_to".into(), "*".into()),
+            tenants => _ = fields.insert("offered_to".into(), json!(tenants)),
         }
         let mut timeouts = Map::new();
         for (name, value) in
@@ -201,6 +210,7 @@ mod tests {
             weight: vec![3, 1],
             header: vec!["X-Team:  a:b ".into()],
             visible_to: vec!["role:user".into(), "user:ada".into()],
+            offer_to: vec!["acme".into(), "other".into()],
             timeout_idle: Some(500),
             ..SpecFlags::default()
         };
@@ -208,9 +218,14 @@ mod tests {
             "replicas": [{"url": "https://a", "weight": 3}, {"url": "https://b", "weight": 1}],
             "headers": {"X-Team": "a:b"},
             "visibility": {"everyone": false, "roles": ["user"], "users": ["ada"]},
+            "offered_to": ["acme", "other"],
             "timeouts": {"idle_ms": 500},
         });
         assert_eq!(Value::from(flags.fields().unwrap()), expected);
+        for (said, field) in [("*", json!("*")), ("none", json!([]))] {
+            let flags = SpecFlags { offer_to: vec![said.into()], ..SpecFlags::default() };
+            assert_eq!(flags.fields().unwrap()["offered_to"], field);
+        }
     }
 
     #[test]

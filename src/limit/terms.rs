@@ -110,21 +110,21 @@ pub struct Features {
 
 /// Numbers as somebody wrote them, before they are checked, so that every mistake is told at once. What is not said stays; `null`
 /// takes away what may be absent.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RateLimitsSaid {
-    #[serde(deserialize_with = "said")]
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
     base_rpm: Option<Value>,
-    #[serde(deserialize_with = "said")]
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
     fairness_weight: Option<Value>,
-    #[serde(deserialize_with = "said")]
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
     burst_factor: Option<Value>,
-    #[serde(deserialize_with = "said")]
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
     max_concurrent_requests: Option<Value>,
 }
 
 /// The rest, as somebody wrote it.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FeaturesSaid {
     enhanced_monitoring: Option<bool>,

@@ -18,6 +18,7 @@ use crate::mcp::exchange::Call;
 use crate::mcp::session::{self, Reach, Session};
 use crate::protocol::era::{Era, Version};
 use crate::protocol::{message, meta};
+use crate::registry::snapshot::Entry;
 use crate::telemetry::{Outcome, SessionTag};
 use crate::upstream::peer::Legacy;
 use crate::upstream::session::{HttpSession, Opening};
@@ -146,17 +147,21 @@ pub fn close_behind(app: &App, session: Arc<Session>) {
     let app = app.clone();
     app.tasks.clone().spawn(async move {
         let snapshot = app.registry.snapshot();
-        let Some(tenant) = snapshot.tenant(&session.tenant) else { return };
         let own = crate::upstream::channel::Who {
             session: Some(((&*session.id).into(), session.init.clone())),
             ..Default::default()
         };
-        for entry in tenant.entries() {
+        // Also those that were offered to its tenant and are not any more.
+        let could_be_reached = |entry: &&Entry| {
+            let owner = &entry.upstream.server.tenant;
+            *owner == session.tenant || owner.is_default()
+        };
+        for entry in snapshot.entries().filter(could_be_reached) {
             entry.upstream.release(&own).await;
         }
         for (id, link) in session.links() {
-            let entry = tenant.entries().iter().find(|entry| entry.upstream.server.id == id);
-            if let Some(Transport::Http(server)) = entry.map(|entry| &entry.upstream.transport) {
+            let upstream = app.registry.upstream(id);
+            if let Some(Transport::Http(server)) = upstream.as_ref().map(|upstream| &upstream.transport) {
                 link.close(server).await;
             }
         }

@@ -56,6 +56,7 @@ pub fn hear_link(app: &App, caller: &Caller, session: &Arc<Session>, server: Ser
             () = app.shutdown.cancelled() => {}
             // The next call opens a session where the server is reached now, which is listened to in its own right.
             () = upstream.closed() => {}
+            () = app.registry.unseen(&caller, server) => {}
             () = hearing => {}
         }
     });

@@ -372,7 +372,7 @@ impl Wants {
     fn wants(&self, notice: &Notice) -> bool {
         if let Some(owner) = &notice.session {
             // What comes on a session's own channel is that client's, all of it, and nobody else's.
-            return self.session.as_ref().is_some_and(|session| *session.id == **owner);
+            return self.session.as_ref().is_some_and(|session| *session.id == **owner) && self.sees(notice.server);
         }
         if notice.message.method() != "notifications/resources/updated" {
             return false;

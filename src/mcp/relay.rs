@@ -33,8 +33,8 @@ use crate::upstream::way::User;
 /// After the response a server gets this long to end its stream, so that the connection can be used again.
 const LINGER: Duration = Duration::from_millis(500);
 
-async fn either_ends(process: CancellationToken, way: impl Future<Output = ()>) {
-    tokio::select! { () = process.cancelled() => {}, () = way => {} }
+async fn first_of(process: CancellationToken, way: impl Future<Output = ()>, sight: impl Future<Output = ()>) {
+    tokio::select! { () = process.cancelled() => {}, () = way => {}, () = sight => {} }
 }
 
 /// What a relay stands on.
@@ -63,7 +63,8 @@ pub struct Relay {
     deadline: Option<Instant>,
     /// Until when it may go on. An answer gets one when it turns out to take its time.
     tenure: Option<Tenure>,
-    /// Ready when the process stops or the way to the server is closed, for a stream that would not end by itself.
+    /// Ready when the process stops, the way to the server is closed or the server is the caller's no more, for a stream that would
+    /// not end by itself.
     stop: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     seat: Option<Seat>,
     /// Keeps the session of a stream that lasts.
@@ -130,7 +131,10 @@ impl Relay {
             deadline,
         } = parts;
         let lasts = open_ended || deadline.is_none();
-        let stop = lasts.then(|| Box::pin(either_ends(app.shutdown.clone(), upstream.closed())) as Pin<Box<_>>);
+        let stop = lasts.then(|| {
+            let unseen = app.registry.unseen(&caller, upstream.server.id);
+            Box::pin(first_of(app.shutdown.clone(), upstream.closed(), unseen)) as Pin<Box<_>>
+        });
         let tenure = lasts.then(|| Tenure::new(&caller));
         let user = (!lasts).then(|| upstream.user());
         let hold = session.as_ref().filter(|_| open_ended).map(Hold::new);

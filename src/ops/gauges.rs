@@ -94,7 +94,7 @@ fn of_servers(app: &App) {
     let running = app.registry.ground.children.by_server();
     let (mut connections, mut pool) = (Values::new(), Values::new());
     let (mut breakers, mut children) = (Values::new(), Values::new());
-    for entry in snapshot.tenants().flat_map(|(_, tenant)| tenant.entries()) {
+    for entry in snapshot.entries() {
         let slug = entry.slug();
         let http: &HttpServer = match &entry.upstream.transport {
             Transport::Http(http) => http,

@@ -12,8 +12,9 @@ use crate::field::FieldError;
 use crate::registry::model::ServerSpec;
 use crate::registry::servers::{Record, Servers, ServersError, changed_record, masked_json, new_record};
 use crate::secret::Secret;
-use crate::store::StoreError;
 use crate::store::servers::ServerChange;
+use crate::store::tenants::TenantStep;
+use crate::store::{StoreError, micros};
 
 /// What brings the registry to what is wanted.
 #[derive(Debug)]
@@ -152,11 +153,15 @@ impl Servers<'_> {
         Ok(Plan { steps, unchanged })
     }
 
-    /// Makes every change of a plan, or none. `Stale` when the registry is not any more what the plan was made from.
-    pub async fn carry_out(&self, caller: &Caller, plan: &Plan) -> Result<(), ServersError> {
-        if plan.steps.is_empty() {
-            return Ok(());
-        }
+    /// Makes these changes of tenants and every change of a plan, or none. `Stale` when the registry is not any more what the plan
+    /// was made from.
+    pub async fn carry_out(
+        &self,
+        caller: &Caller,
+        tenants: &[TenantStep<'_>],
+        plan: &Plan,
+        now: OffsetDateTime,
+    ) -> Result<(), ServersError> {
         let mut rows = Vec::with_capacity(plan.steps.len());
         for step in &plan.steps {
             rows.push(match step.after() {
@@ -175,7 +180,7 @@ impl Servers<'_> {
                 (_, None) => None,
             });
         }
-        match self.store.change_servers(caller.tenant(), &changes).await {
+        match self.store.change_all(tenants, caller.tenant(), &changes, micros(now)).await {
             // Somebody else was faster.
             Err(StoreError::Taken | StoreError::Missing) => Err(ServersError::Stale),
             done => Ok(done?),

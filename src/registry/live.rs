@@ -6,15 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 use arc_swap::ArcSwap;
 use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Caller;
 use crate::balance::{ReplicaStatus, Replicas};
 use crate::fault::{Fault, Kind as FaultKind, Retry};
-use crate::id::ServerId;
+use crate::id::{ServerId, Slug, TenantId};
 use crate::registry::catalog::{Catalog, Kind};
 use crate::registry::keeper;
 use crate::registry::model::{Server, ServerSpec};
@@ -29,6 +30,8 @@ pub struct Registry {
     pub ground: Arc<Ground>,
     snapshot: ArcSwap<Snapshot>,
     live: Mutex<AHashMap<ServerId, Live>>,
+    /// The names of the servers that tenants have, also of those that are disabled; not those of the gateway's own tenant.
+    taken: ArcSwap<AHashSet<(TenantId, Slug)>>,
     rules: Mutex<AllRules>,
     /// Held from looking at what is live to putting the snapshot in its place: an older look never replaces a newer one.
     publishing: Mutex<()>,
@@ -114,8 +117,9 @@ pub struct Status {
 impl Registry {
     /// An empty one.
     pub fn new(ground: Arc<Ground>, ttl: Duration) -> Arc<Self> {
-        let (snapshot, live, rules, publishing, stopping) = Default::default();
-        Arc::new(Self { ground, snapshot, live, rules, publishing, revision: watch::Sender::new(0), ttl, stopping })
+        let (snapshot, live, taken, rules, publishing, stopping) = Default::default();
+        let revision = watch::Sender::new(0);
+        Arc::new(Self { ground, snapshot, live, taken, rules, publishing, revision, ttl, stopping })
     }
 
     fn lock(&self) -> MutexGuard<'_, AHashMap<ServerId, Live>> {
@@ -138,6 +142,9 @@ impl Registry {
     /// use any more. `remembered` is what an earlier process knew of a server.
     pub fn follow(self: &Arc<Self>, servers: Vec<Server>, remembered: &AHashMap<ServerId, Recalled>) -> Vec<ServerId> {
         let (mut retired, mut moved) = (Vec::new(), Vec::new());
+        let of_tenants = servers.iter().filter(|server| !server.tenant.is_default());
+        let taken = of_tenants.map(|server| (server.tenant.clone(), server.spec.slug.clone())).collect();
+        self.taken.store(Arc::new(taken));
         {
             let mut live = self.lock();
             let mut kept = AHashMap::with_capacity(servers.len());
@@ -213,6 +220,18 @@ impl Registry {
         self.lock().get(&id).map(|live| live.entry.upstream.clone())
     }
 
+    /// Waits until the caller may not see the server any more: it is gone or disabled, or is not for them now.
+    pub fn unseen(self: &Arc<Self>, caller: &Caller, id: ServerId) -> impl Future<Output = ()> + Send + 'static {
+        let (registry, caller, mut changes) = (self.clone(), caller.clone(), self.changes());
+        async move {
+            let sees = || {
+                let snapshot = registry.snapshot();
+                snapshot.tenant(caller.tenant()).is_some_and(|tenant| tenant.entry_by_id(&caller, id).is_some())
+            };
+            while sees() && changes.changed().await.is_ok() {}
+        }
+    }
+
     /// The access rules of all tenants, as they were taken over last.
     pub fn rules(&self) -> AllRules {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -228,7 +247,7 @@ impl Registry {
         let _turn = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         let entries = self.lock().values().map(|live| live.entry.clone()).collect();
         let rules = self.rules();
-        self.snapshot.store(Arc::new(Snapshot::new(entries, rules)));
+        self.snapshot.store(Arc::new(Snapshot::new(entries, &self.taken.load(), rules)));
         self.revision.send_modify(|revision| *revision += 1);
     }
 

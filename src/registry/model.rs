@@ -2,13 +2,17 @@
 //! `ServerSpec` is the one definition; it is checked by `check`, on the command line as in the gateway, and says every mistake
 //! at once, by field.
 
+mod offers;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use crate::access::{Role, Visibility};
+pub use offers::{MOST_OFFERS, Offers};
+
+use crate::access::{Caller, Role, Visibility};
 use crate::field::FieldError;
 use crate::id::{ServerId, Slug, TenantId};
 use crate::secret::Secret;
@@ -155,6 +159,9 @@ pub struct ServerSpec {
     /// Who may see and call it.
     #[serde(default)]
     pub visibility: Visibility,
+    /// To which other tenants it is offered; of the gateway's own tenant only.
+    #[serde(default, skip_serializing_if = "Offers::is_empty")]
+    pub offered_to: Offers,
     /// How long to wait.
     #[serde(default)]
     pub timeouts: Timeouts,
@@ -188,6 +195,21 @@ pub struct Server {
     pub created_at: OffsetDateTime,
     /// When it was last changed.
     pub updated_at: OffsetDateTime,
+}
+
+impl Server {
+    /// Whether another tenant's people may see and call it as far as it is visible to them: it is one of the gateway's own tenant, and
+    /// offered to theirs.
+    pub fn is_offered_to(&self, tenant: &TenantId) -> bool {
+        self.tenant.is_default() && self.tenant != *tenant && self.spec.offered_to.includes(tenant)
+    }
+
+    /// Whether the caller may see and call it. Allocates nothing.
+    pub fn may_be_used_by(&self, caller: &Caller) -> bool {
+        let (slug, visibility) = (self.spec.slug.as_str(), &self.spec.visibility);
+        caller.may_use_server(&self.tenant, slug, visibility)
+            || (self.is_offered_to(caller.tenant()) && caller.may_use_offered(slug, visibility))
+    }
 }
 
 impl ServerSpec {
@@ -290,6 +312,9 @@ impl ServerSpec {
                 "visibility.users".into(),
                 &format!("at most {MOST_USERS} users; a role stands for everybody who has it"),
             );
+        }
+        if self.offered_to.named().is_some_and(|named| named.len() > MOST_OFFERS) {
+            say("offered_to".into(), &format!("at most {MOST_OFFERS} tenants; \"*\" stands for every one"));
         }
         let known = Role::ALL.map(Role::as_str).join(", ");
         if self.visibility.roles.len() > Role::ALL.len() {

@@ -13,8 +13,8 @@ use uuid::Uuid;
 use crate::access::{Caller, Role, UserId};
 use crate::crypto::{Place, is_of_tenant};
 use crate::field::FieldError;
-use crate::id::{ServerId, Slug};
-use crate::registry::model::{MOST_USERS, Server, ServerSpec, TransportKind};
+use crate::id::{ServerId, Slug, TenantId};
+use crate::registry::model::{MOST_USERS, Offers, Server, ServerSpec, TransportKind};
 use crate::secret::Secret;
 use crate::store::servers::ServerRow;
 use crate::store::tenants::tenant_of;
@@ -89,6 +89,8 @@ impl Record {
     pub fn may_be_changed_by(&self, caller: &Caller) -> bool {
         caller.may_manage()
             && *caller.tenant() == self.server.tenant
+            // What people of others call, not who registered it changes, but who offered it.
+            && (self.server.spec.offered_to.is_empty() || caller.administers_gateway())
             && caller.scopes().allows_server(self.server.spec.slug.as_str())
             && (caller.role() >= Role::TenantAdmin
                 || (caller.role() >= Role::ServerOwner && self.owner == Some(caller.user_id())))
@@ -109,9 +111,7 @@ impl Record {
     }
 
     pub(super) fn may_be_seen_by(&self, caller: &Caller) -> bool {
-        let server = &self.server;
-        caller.may_use_server(&server.tenant, server.spec.slug.as_str(), &server.spec.visibility)
-            || self.may_be_changed_by(caller)
+        self.server.may_be_used_by(caller) || self.may_be_changed_by(caller)
     }
 }
 
@@ -146,7 +146,12 @@ impl Servers<'_> {
     pub async fn get(&self, caller: &Caller, slug: &str) -> Result<Record, ServersError> {
         // What is no slug is not asked for: PostgreSQL refuses some texts.
         let slug = Slug::parse(slug).map_err(|_| ServersError::Missing)?;
-        let row = self.store.server(caller.tenant(), slug.as_str()).await?.ok_or(ServersError::Missing)?;
+        let row = match self.store.server(caller.tenant(), slug.as_str()).await? {
+            Some(own) => own,
+            None => {
+                self.offered(caller, |offered| *offered == *slug.as_str()).await?.pop().ok_or(ServersError::Missing)?
+            }
+        };
         let record = self.record(row).await?;
         if record.may_be_seen_by(caller) { Ok(record) } else { Err(ServersError::Missing) }
     }
@@ -160,6 +165,13 @@ impl Servers<'_> {
         limit: u16,
     ) -> Result<(Vec<Record>, Option<String>), ServersError> {
         let mut rows = self.store.servers(caller.tenant(), after, i64::from(limit) + 1).await?;
+        // Behind more of its own than are asked for, none of these comes.
+        for offered in self.offered(caller, |slug| slug > after).await? {
+            if rows.iter().all(|own| own.slug != offered.slug) {
+                rows.push(offered);
+            }
+        }
+        rows.sort_by(|one, other| one.slug.cmp(&other.slug));
         let more = rows.len() > usize::from(limit);
         rows.truncate(limit.into());
         let next = rows.last().filter(|_| more).map(|row| row.slug.clone());
@@ -266,7 +278,13 @@ impl Servers<'_> {
 
     /// What in descriptions does no harm and may be a mistake: names of users that there are not, who may be made later, and names
     /// that a provider gave, which mean nobody. For who may know the users. One look at the database for each thousand names.
-    pub async fn warnings(&self, caller: &Caller, specs: &[&ServerSpec]) -> Result<Vec<String>, ServersError> {
+    /// `coming` are tenants that are made along with them.
+    pub async fn warnings(
+        &self,
+        caller: &Caller,
+        specs: &[&ServerSpec],
+        coming: &[&TenantId],
+    ) -> Result<Vec<String>, ServersError> {
         if !caller.administers_tenant() {
             return Ok(Vec::new());
         }
@@ -285,6 +303,14 @@ impl Servers<'_> {
                 meant.insert(id);
             }
         }
+        let mut nobody = Vec::new();
+        for spec in specs {
+            for tenant in spec.offered_to.named().unwrap_or_default() {
+                if !coming.contains(&tenant) && self.store.is_active_tenant(tenant).await?.is_none() {
+                    nobody.push(format!("{}: offered to `{tenant}`, and there is no such tenant yet", spec.slug));
+                }
+            }
+        }
         let unknown = users().filter(|(_, user)| !meant.contains(&user.to_lowercase()));
         let warn = |(spec, user): (&ServerSpec, &String)| match others.get(&user.to_lowercase()) {
             Some(id) => format!(
@@ -293,7 +319,20 @@ impl Servers<'_> {
             ),
             None => format!("{}: visible to `{user}`, and there is no such user yet", spec.slug),
         };
-        Ok(unknown.map(warn).collect())
+        Ok(unknown.map(warn).chain(nobody).collect())
+    }
+
+    /// The servers of the gateway's own tenant that are offered to the caller's and have such a slug, by slug.
+    async fn offered(&self, caller: &Caller, which: impl Fn(&str) -> bool) -> Result<Vec<ServerRow>, ServersError> {
+        if caller.tenant().is_default() {
+            return Ok(Vec::new());
+        }
+        let offered = |row: &ServerRow| {
+            let said = row.spec.0.get("offered_to").cloned().unwrap_or_default();
+            serde_json::from_value::<Offers>(said).is_ok_and(|offers| offers.includes(caller.tenant()))
+        };
+        let rows = self.store.offered_servers().await?.into_iter();
+        Ok(rows.filter(|row| which(&row.slug) && offered(row)).collect())
     }
 
     async fn changeable(&self, caller: &Caller, slug: &str, expected: Option<i64>) -> Result<Record, ServersError> {
@@ -362,6 +401,7 @@ impl Servers<'_> {
 pub(super) fn new_record(caller: &Caller, spec: ServerSpec, now: OffsetDateTime) -> Result<Record, ServersError> {
     must_register(caller)?;
     must_describe(caller, &spec)?;
+    must_offer(caller, &Offers::default(), &spec)?;
     let spec = keep_secrets(spec, None)?;
     check(&spec)?;
     let server = Server {
@@ -383,7 +423,9 @@ pub(super) fn changed_record(
     now: OffsetDateTime,
 ) -> Result<Option<Record>, ServersError> {
     must_change(caller, before)?;
-    let allowed = must_run(caller, before.server.spec.transport).and_then(|()| must_describe(caller, &spec));
+    let allowed = must_run(caller, before.server.spec.transport)
+        .and_then(|()| must_describe(caller, &spec))
+        .and_then(|()| must_offer(caller, &before.server.spec.offered_to, &spec));
     let kept = keep_secrets(spec, Some(&before.server.spec));
     // Saying what is so already takes nothing.
     if kept.as_ref().is_ok_and(|spec| *spec == before.server.spec) {
@@ -426,6 +468,14 @@ fn must_run(caller: &Caller, transport: TransportKind) -> Result<(), ServersErro
         Role::Admin,
         "a stdio server runs a program on the gateway's machine: only an administrator of the gateway may register, change or enable it",
     ))
+}
+
+/// Fails for whoever may not say to whom a server is offered.
+fn must_offer(caller: &Caller, before: &Offers, spec: &ServerSpec) -> Result<(), ServersError> {
+    if spec.offered_to == *before || caller.administers_gateway() {
+        return Ok(());
+    }
+    Err(short(caller, Role::Admin, "only an administrator of the gateway offers a server to other tenants"))
 }
 
 fn must_change(caller: &Caller, record: &Record) -> Result<(), ServersError> {

@@ -5,13 +5,13 @@
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use ahash::{AHashMap, RandomState};
+use ahash::{AHashMap, AHashSet, RandomState};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
 
 use crate::access::{Allow, Caller, Role};
 use crate::fault::Fault;
-use crate::id::{ServerId, TenantId};
+use crate::id::{ServerId, Slug, TenantId};
 use crate::json;
 use crate::policy::{Given, Place, Rules, Thing, Verdict, What, decide};
 use crate::protocol::meta;
@@ -36,6 +36,8 @@ const MOST_CALLERS: usize = 20_000;
 #[derive(Default)]
 pub struct Snapshot {
     tenants: AHashMap<TenantId, Arc<Tenant>>,
+    /// What all others see: the servers that are offered to every tenant.
+    others: Option<Arc<Tenant>>,
     rules: AllRules,
 }
 
@@ -178,17 +180,44 @@ pub struct Found<'a> {
 }
 
 impl Snapshot {
-    /// Puts the entries of all tenants in order, each under its tenant's rules.
-    pub fn new(entries: Vec<Entry>, rules: AllRules) -> Self {
+    /// Puts the entries of all tenants in order, each under its tenant's rules, what others offer to it too. `taken` are the names of
+    /// servers that tenants have, also of those that have no entry: a server that is offered to a tenant stands back behind its own of
+    /// the same name.
+    pub fn new(entries: Vec<Entry>, taken: &AHashSet<(TenantId, Slug)>, rules: AllRules) -> Self {
         let mut by_tenant: AHashMap<TenantId, Vec<Entry>> = AHashMap::new();
+        let (mut named, mut to_all) = (Vec::new(), Vec::new());
         for entry in entries {
-            by_tenant.entry(entry.upstream.server.tenant.clone()).or_default().push(entry);
+            let server = &entry.upstream.server;
+            match server.spec.offered_to.named().filter(|_| server.tenant.is_default()) {
+                Some(tenants) => named.extend(tenants.iter().map(|tenant| (tenant.clone(), entry.clone()))),
+                None if server.tenant.is_default() => to_all.push(entry.clone()),
+                None => {}
+            }
+            by_tenant.entry(server.tenant.clone()).or_default().push(entry);
         }
+        if !to_all.is_empty() {
+            // Who has names or rules of its own does not see what all others see.
+            for tenant in taken.iter().map(|(tenant, _)| tenant).chain(rules.own().keys()) {
+                by_tenant.entry(tenant.clone()).or_default();
+            }
+        }
+        let seeing: AHashSet<TenantId> =
+            named.iter().map(|(tenant, _)| tenant).chain(by_tenant.keys()).cloned().collect();
+        for tenant in &seeing {
+            named.extend(to_all.iter().map(|entry| (tenant.clone(), entry.clone())));
+        }
+        for (tenant, entry) in named {
+            let server = &entry.upstream.server;
+            if server.is_offered_to(&tenant) && !taken.contains(&(tenant.clone(), server.spec.slug.clone())) {
+                by_tenant.entry(tenant).or_default().push(entry);
+            }
+        }
+        let others = (!to_all.is_empty()).then(|| Arc::new(Tenant::new(to_all, rules.default.clone())));
         let of = |(id, entries)| {
             let tenant = Tenant::new(entries, rules.of(&id).clone());
             (id, Arc::new(tenant))
         };
-        Self { tenants: by_tenant.into_iter().map(of).collect(), rules }
+        Self { tenants: by_tenant.into_iter().map(of).collect(), others, rules }
     }
 
     /// The access rules of a tenant, which has some whether it has servers or not.
@@ -196,14 +225,16 @@ impl Snapshot {
         self.rules.of(id)
     }
 
-    /// A tenant's servers; `None` when it has none.
+    /// A tenant's servers and those that are offered to it; `None` when it has none.
     pub fn tenant(&self, id: &TenantId) -> Option<&Arc<Tenant>> {
-        self.tenants.get(id)
+        self.tenants.get(id).or(self.others.as_ref().filter(|_| !id.is_default()))
     }
 
-    /// Every tenant's servers.
-    pub fn tenants(&self) -> impl Iterator<Item = (&TenantId, &Arc<Tenant>)> {
-        self.tenants.iter()
+    /// Every server of every tenant, once.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.tenants
+            .iter()
+            .flat_map(|(id, tenant)| tenant.entries().iter().filter(move |entry| entry.upstream.server.tenant == *id))
     }
 }
 
@@ -520,8 +551,7 @@ fn age(entry: &Entry) -> (OffsetDateTime, ServerId) {
 
 /// Whether visibility and scopes leave the server to the caller.
 fn visible(caller: &Caller, entry: &Entry) -> bool {
-    let server = &entry.upstream.server;
-    caller.may_use_server(&server.tenant, server.spec.slug.as_str(), &server.spec.visibility)
+    entry.upstream.server.may_be_used_by(caller)
 }
 
 /// What tells two callers apart who see the same servers and yet different tools.

@@ -46,46 +46,77 @@ pub enum ServerChange<'a> {
     Delete(Uuid, Option<i64>),
 }
 
-const INSERT: &str = "INSERT INTO servers
+pub(super) const INSERT: &str = "INSERT INTO servers
     (id, tenant_id, owner_id, slug, spec, secrets, enabled, revision, created_at, updated_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
-const UPDATE: &str = "UPDATE servers
+pub(super) const UPDATE: &str = "UPDATE servers
     SET slug = $1, spec = $2, secrets = $3, enabled = $4, revision = $5, updated_at = $6
     WHERE tenant_id = $7 AND id = $8 AND revision = $9";
-const DELETE: &str = "DELETE FROM servers WHERE tenant_id = $1 AND id = $2 AND ($3 IS NULL OR revision = $3)";
-const REVISION: &str = "SELECT revision FROM servers WHERE tenant_id = $1 AND id = $2";
+pub(super) const DELETE: &str =
+    "DELETE FROM servers WHERE tenant_id = $1 AND id = $2 AND ($3 IS NULL OR revision = $3)";
+pub(super) const REVISION: &str = "SELECT revision FROM servers WHERE tenant_id = $1 AND id = $2";
+
+/// Servers of the first tenant that are offered to others, by slug; and perhaps some that are not, which whoever reads them sees.
+pub(super) const OFFERED: &str =
+    r#"SELECT * FROM servers WHERE tenant_id = 'default' AND CAST(spec AS TEXT) LIKE '%"offered_to"%' ORDER BY slug"#;
+
+/// Takes a tenant's name out of every offer, in the transaction `$tx`: who comes later under that name was not meant.
+macro_rules! withdraw_offers {
+    ($tx:ident, $tenant:expr, $now:expr) => {
+        let offered: Vec<$crate::store::servers::ServerRow> =
+            sqlx::query_as($crate::store::servers::OFFERED).fetch_all(&mut *$tx).await?;
+        for mut server in offered {
+            let Some(named) = server.spec.0.get_mut("offered_to").and_then(|offers| offers.as_array_mut()) else {
+                continue;
+            };
+            let before = named.len();
+            named.retain(|name| name.as_str() != Some($tenant.as_str()));
+            if named.len() < before {
+                let text = "UPDATE servers SET spec = $1, revision = revision + 1, updated_at = $2 WHERE id = $3";
+                sqlx::query(text).bind(&server.spec).bind($now).bind(server.id).execute(&mut *$tx).await?;
+            }
+        }
+    };
+}
+pub(super) use withdraw_offers;
+
+/// Makes all of these changes of a tenant's servers in the transaction `$tx`. See [`Store::change_servers`].
+macro_rules! change_servers {
+    ($tx:ident, $tenant:expr, $changes:expr) => {
+        for change in $changes {
+            use $crate::store::servers::{DELETE, INSERT, REVISION, ServerChange, UPDATE};
+            let tenant = $tenant.as_str();
+            let (id, done) = match *change {
+                ServerChange::Insert(row) => {
+                    let insert = sqlx::query(INSERT).bind(row.id).bind(tenant).bind(row.owner_id);
+                    let insert = insert.bind(&row.slug).bind(&row.spec).bind(row.secrets.as_deref());
+                    let insert = insert.bind(row.enabled).bind(row.revision);
+                    (row.id, insert.bind(row.created_at).bind(row.updated_at).execute(&mut *$tx).await?)
+                }
+                ServerChange::Update(row, expected) => {
+                    let update = sqlx::query(UPDATE).bind(&row.slug).bind(&row.spec).bind(row.secrets.as_deref());
+                    let update = update.bind(row.enabled).bind(row.revision).bind(row.updated_at);
+                    (row.id, update.bind(tenant).bind(row.id).bind(expected).execute(&mut *$tx).await?)
+                }
+                ServerChange::Delete(id, expected) => {
+                    (id, sqlx::query(DELETE).bind(tenant).bind(id).bind(expected).execute(&mut *$tx).await?)
+                }
+            };
+            if done.rows_affected() == 0 {
+                let there: Option<i64> =
+                    sqlx::query_scalar(REVISION).bind(tenant).bind(id).fetch_optional(&mut *$tx).await?;
+                return Err(if there.is_some() { StoreError::Stale } else { StoreError::Missing });
+            }
+        }
+    };
+}
+pub(super) use change_servers;
 
 impl Store {
     /// Makes all of these changes, in their order, or none. `Taken` when the tenant has a server of a slug, `Stale` when one was
     /// changed meanwhile, `Missing` when one is gone.
     pub async fn change_servers(&self, tenant: &TenantId, changes: &[ServerChange<'_>]) -> Result<(), StoreError> {
-        on!(change self, tx => {
-            for change in changes {
-                let (id, done) = match *change {
-                    ServerChange::Insert(row) => {
-                        let insert = sqlx::query(INSERT).bind(row.id).bind(tenant.as_str()).bind(row.owner_id);
-                        let insert = insert.bind(&row.slug).bind(&row.spec).bind(row.secrets.as_deref());
-                        let insert = insert.bind(row.enabled).bind(row.revision);
-                        (row.id, insert.bind(row.created_at).bind(row.updated_at).execute(&mut *tx).await?.rows_affected())
-                    }
-                    ServerChange::Update(row, expected) => {
-                        let update = sqlx::query(UPDATE).bind(&row.slug).bind(&row.spec).bind(row.secrets.as_deref());
-                        let update = update.bind(row.enabled).bind(row.revision).bind(row.updated_at);
-                        let update = update.bind(tenant.as_str()).bind(row.id).bind(expected);
-                        (row.id, update.execute(&mut *tx).await?.rows_affected())
-                    }
-                    ServerChange::Delete(id, expected) => {
-                        let delete = sqlx::query(DELETE).bind(tenant.as_str()).bind(id).bind(expected);
-                        (id, delete.execute(&mut *tx).await?.rows_affected())
-                    }
-                };
-                if done == 0 {
-                    let there: Option<i64> =
-                        sqlx::query_scalar(REVISION).bind(tenant.as_str()).bind(id).fetch_optional(&mut *tx).await?;
-                    return Err(if there.is_some() { StoreError::Stale } else { StoreError::Missing });
-                }
-            }
-        });
+        on!(change self, tx => { change_servers!(tx, tenant, changes); });
         Ok(())
     }
 
@@ -132,6 +163,11 @@ impl Store {
         Ok(on!(read self, db => {
             sqlx::query_as(text).bind(tenant.as_str()).bind(after).bind(limit).fetch_all(db).await?
         }))
+    }
+
+    /// See [`OFFERED`].
+    pub async fn offered_servers(&self) -> Result<Vec<ServerRow>, StoreError> {
+        Ok(on!(read self, db => sqlx::query_as(OFFERED).fetch_all(db).await?))
     }
 
     /// Every server of every active tenant: for the snapshot only.

@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::directories::{Directory, name_directories};
+use super::servers::{ServerChange, change_servers, withdraw_offers};
 use super::users::{ACTIVE_ADMINS, still_administered};
 use super::{Store, StoreError, at, micros, now};
 use crate::id::TenantId;
@@ -56,6 +57,56 @@ pub struct TenantChange<'a> {
     pub role_mappings: Option<&'a Value>,
     /// For how long what is recorded of it is kept.
     pub retention: RetentionChange,
+}
+
+impl Tenant {
+    /// One that is made at `now` and of which nothing is said.
+    pub fn new(id: TenantId, now: OffsetDateTime) -> Self {
+        Self {
+            display_name: id.to_string(),
+            id,
+            active: true,
+            guests: true,
+            directories: Vec::new(),
+            terms: TermsRow::default(),
+            terms_since: now,
+            role_mappings: None,
+            audit_days: 365,
+            analytics_days: 395,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+}
+
+impl TenantChange<'_> {
+    /// Makes it, but for the times.
+    pub fn onto(&self, tenant: &mut Tenant) {
+        let named = |ids: &[Uuid]| ids.iter().map(|id| Directory { id: *id, assumed: false }).collect();
+        tenant.display_name = self.display_name.map_or_else(|| tenant.display_name.clone(), str::to_owned);
+        tenant.active = self.active.unwrap_or(tenant.active);
+        tenant.guests = self.guests.unwrap_or(tenant.guests);
+        tenant.directories = self.directories.map_or_else(|| tenant.directories.clone(), named);
+        self.terms.onto(&mut tenant.terms);
+        if let Some(mappings) = self.role_mappings {
+            tenant.role_mappings = Some(mappings.clone()).filter(is_some_mapping);
+        }
+        tenant.audit_days = self.retention.audit_days.unwrap_or(tenant.audit_days);
+        tenant.analytics_days = self.retention.analytics_days.unwrap_or(tenant.analytics_days);
+    }
+}
+
+/// One change of tenants.
+#[derive(Debug, Clone, Copy)]
+pub enum TenantStep<'a> {
+    /// A new one; what is not said is as usual.
+    Insert(&'a TenantId, TenantChange<'a>),
+    /// Of one that there is.
+    Update(&'a TenantId, TenantChange<'a>),
+}
+
+fn is_some_mapping(all: &Value) -> bool {
+    all.as_array().is_some_and(|all| !all.is_empty())
 }
 
 /// For how many days what is recorded of a tenant is kept; what is none stays.
@@ -191,7 +242,7 @@ macro_rules! change_rest {
     ($tx:ident, $tenant:expr, $change:expr, $now:expr) => {{
         if let Some(mappings) = $change.role_mappings {
             let text = "UPDATE tenants SET role_mappings = $1 WHERE id = $2";
-            let mappings = Some(Json(mappings)).filter(|all| all.as_array().is_some_and(|all| !all.is_empty()));
+            let mappings = Some(Json(mappings)).filter(|all| $crate::store::tenants::is_some_mapping(all));
             sqlx::query(text).bind(mappings).bind($tenant.as_str()).execute(&mut *$tx).await?;
         }
         if $change.retention != RetentionChange::default() {
@@ -222,6 +273,59 @@ macro_rules! change_rest {
             .await?;
         }
     }};
+}
+
+/// Inserts a tenant in the transaction `$tx`; `Taken` when there is one of that name, `DirectoryHeld` when a directory is another's.
+macro_rules! insert_tenant {
+    ($tx:ident, $id:expr, $about:expr, $now:expr) => {{
+        let text = "INSERT INTO tenants (id, display_name, state, guests, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)";
+        let (name, guests) = ($about.display_name.unwrap_or($id.as_str()), $about.guests.unwrap_or(true));
+        let state = $crate::store::tenants::state($about.active.unwrap_or(true));
+        let insert = sqlx::query(text).bind($id.as_str()).bind(name).bind(state).bind(guests);
+        insert.bind($now).execute(&mut *$tx).await?;
+        name_directories!($tx, $id, $about.directories.unwrap_or_default());
+        change_rest!($tx, $id, $about, $now);
+    }};
+}
+
+/// Changes a tenant in the transaction `$tx`; `Missing` when there is none, `DirectoryHeld` when a directory is another's.
+macro_rules! update_tenant {
+    ($tx:ident, $id:expr, $change:expr, $now:expr) => {{
+        let text = "UPDATE tenants SET display_name = COALESCE($1, display_name), state = COALESCE($2, state),
+            guests = COALESCE($3, guests), updated_at = $4 WHERE id = $5";
+        let state = $change.active.map($crate::store::tenants::state);
+        let update = sqlx::query(text).bind($change.display_name).bind(state).bind($change.guests).bind($now);
+        if update.bind($id.as_str()).execute(&mut *$tx).await?.rows_affected() == 0 {
+            return Err(StoreError::Missing);
+        }
+        if let Some(directories) = $change.directories {
+            name_directories!($tx, $id, directories);
+        }
+        change_rest!($tx, $id, $change, $now);
+    }};
+}
+
+/// Makes all of these changes of tenants in the transaction `$tx`. A directory that one gives away is free before another takes it.
+macro_rules! change_tenants {
+    ($tx:ident, $steps:expr, $now:expr) => {
+        let admins: i64 = sqlx::query_scalar(ACTIVE_ADMINS).fetch_one(&mut *$tx).await?;
+        for step in $steps {
+            if let TenantStep::Update(id, TenantChange { directories: Some(_), .. }) = step {
+                sqlx::query($crate::store::directories::CLEAR).bind(id.as_str()).execute(&mut *$tx).await?;
+            }
+        }
+        for step in $steps {
+            match *step {
+                TenantStep::Insert(id, about) => insert_tenant!($tx, id, about, $now),
+                TenantStep::Update(id, change) => update_tenant!($tx, id, change, $now),
+            }
+        }
+        still_administered!($tx, admins);
+    };
+}
+
+fn state(active: bool) -> &'static str {
+    if active { "active" } else { "suspended" }
 }
 
 impl Store {
@@ -318,46 +422,42 @@ impl Store {
         Ok(tenant)
     }
 
-    /// Makes a tenant, active; what `about` does not say is as usual. `Taken` when there is one of that name, `DirectoryHeld` when a
+    /// Makes a tenant; what `about` does not say is as usual. `Taken` when there is one of that name, `DirectoryHeld` when a
     /// directory is another's.
     pub async fn insert_tenant(&self, id: &TenantId, about: TenantChange<'_>, now: i64) -> Result<(), StoreError> {
-        let text = "INSERT INTO tenants (id, display_name, state, guests, created_at, updated_at)
-            VALUES ($1, $2, 'active', $3, $4, $4)";
-        let (name, guests) = (about.display_name.unwrap_or(id.as_str()), about.guests.unwrap_or(true));
-        on!(change self, tx => {
-            let admins: i64 = sqlx::query_scalar(ACTIVE_ADMINS).fetch_one(&mut *tx).await?;
-            sqlx::query(text).bind(id.as_str()).bind(name).bind(guests).bind(now).execute(&mut *tx).await?;
-            name_directories!(tx, id, about.directories.unwrap_or_default());
-            change_rest!(tx, id, about, now);
-            still_administered!(tx, admins);
-        });
-        Ok(())
+        self.change_tenants(&[TenantStep::Insert(id, about)], now, false).await
     }
 
     /// Changes a tenant. `Missing` when there is none, `DirectoryHeld` when a directory is another's, `LastAdmin` when nobody
     /// could administer the gateway any more.
     pub async fn update_tenant(&self, id: &TenantId, change: TenantChange<'_>, now: i64) -> Result<(), StoreError> {
-        let text = "UPDATE tenants SET display_name = COALESCE($1, display_name), state = COALESCE($2, state),
-            guests = COALESCE($3, guests), updated_at = $4 WHERE id = $5";
-        let state = change.active.map(|active| if active { "active" } else { "suspended" });
+        self.change_tenants(&[TenantStep::Update(id, change)], now, false).await
+    }
+
+    /// Makes all of these changes or none; with `rehearse` none, and says what would be in the way. Fails as one alone does.
+    pub async fn change_tenants(&self, steps: &[TenantStep<'_>], now: i64, rehearse: bool) -> Result<(), StoreError> {
         on!(change self, tx => {
-            let admins: i64 = sqlx::query_scalar(ACTIVE_ADMINS).fetch_one(&mut *tx).await?;
-            let done = sqlx::query(text)
-                .bind(change.display_name)
-                .bind(state)
-                .bind(change.guests)
-                .bind(now)
-                .bind(id.as_str())
-                .execute(&mut *tx)
-                .await?;
-            if done.rows_affected() == 0 {
-                return Err(StoreError::Missing);
+            change_tenants!(tx, steps, now);
+            if rehearse {
+                // Rolled back.
+                return Ok(());
             }
-            if let Some(directories) = change.directories {
-                name_directories!(tx, id, directories);
-            }
-            change_rest!(tx, id, change, now);
-            still_administered!(tx, admins);
+        });
+        Ok(())
+    }
+
+    /// Makes all of these changes of tenants and then of the servers of `owner`, or none. Fails as the former and
+    /// [`Store::change_servers`] do.
+    pub async fn change_all(
+        &self,
+        tenants: &[TenantStep<'_>],
+        owner: &TenantId,
+        servers: &[ServerChange<'_>],
+        now: i64,
+    ) -> Result<(), StoreError> {
+        on!(change self, tx => {
+            change_tenants!(tx, tenants, now);
+            change_servers!(tx, owner, servers);
         });
         Ok(())
     }
@@ -370,7 +470,7 @@ impl Store {
         Ok(on!(read self, db => sqlx::query_as(text).bind(id.as_str()).fetch_one(db).await?))
     }
 
-    /// Removes a tenant with all that is its own. `Missing` when there is none.
+    /// Removes a tenant with all that is its own, and its name from what was offered to it. `Missing` when there is none.
     pub async fn purge_tenant(&self, id: &TenantId) -> Result<(), StoreError> {
         let own = [
             "DELETE FROM sign_in_traces WHERE tenant_id = $1",
@@ -385,6 +485,7 @@ impl Store {
             for text in own {
                 sqlx::query(text).bind(id.as_str()).execute(&mut *tx).await?;
             }
+            withdraw_offers!(tx, id, micros(now()));
             let gone = sqlx::query("DELETE FROM tenants WHERE id = $1").bind(id.as_str()).execute(&mut *tx).await?;
             if gone.rows_affected() == 0 {
                 return Err(StoreError::Missing);

@@ -8,6 +8,7 @@ mod store_databases;
 mod access_rules;
 mod bans;
 mod idp_entra;
+mod isolation;
 mod oauth_clients;
 mod rooms;
 mod routes;

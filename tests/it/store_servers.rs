@@ -67,11 +67,11 @@ on_both! {
         let named = of(json!({"everyone": false, "users": ["Grace@example.com", "nobody"]}));
         servers.create(&admin, named.clone(), now()).await.unwrap();
         assert!(matches!(servers.get(&grace, "files").await, Err(ServersError::Missing)));
-        let warned = servers.warnings(&admin, &[&named]).await.unwrap();
+        let warned = servers.warnings(&admin, &[&named], &[]).await.unwrap();
         assert!(warned.len() == 2 && warned[0].contains(&format!("use the id {}", row.id)), "{warned:?}");
         let by_id = of(json!({"everyone": false, "users": [row.id]}));
         servers.replace(&admin, "files", by_id.clone(), None, now()).await.unwrap();
-        assert!(servers.get(&grace, "files").await.is_ok() && servers.warnings(&admin, &[&by_id]).await.unwrap().is_empty());
+        assert!(servers.get(&grace, "files").await.is_ok() && servers.warnings(&admin, &[&by_id], &[]).await.unwrap().is_empty());
     }
 }
 

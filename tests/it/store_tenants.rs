@@ -6,7 +6,8 @@ use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::limit::Terms;
 use mcp_registry_gateway::store::StoreError;
 use mcp_registry_gateway::store::directories::{Directory, Lowered};
-use mcp_registry_gateway::store::tenants::{Holdings, TenantChange, TermsChange};
+use mcp_registry_gateway::store::servers::ServerChange;
+use mcp_registry_gateway::store::tenants::{Holdings, Tenant, TenantChange, TenantStep, TermsChange};
 use mcp_registry_gateway::store::users::UserChange;
 use mcp_registry_gateway::store::{Store, micros, now};
 use uuid::Uuid;
@@ -243,5 +244,42 @@ on_both! {
         let terms = Terms { weight: 0.1, base_rpm: Some(60), priority_support: true, ..Terms::default() };
         assert_eq!(all, [(acme, false, terms), (house.tenant.clone(), true, Terms::default())]);
         open.close().await;
+    }
+}
+
+on_both! {
+    async fn changes_of_tenants_and_servers_are_made_all_or_none(db) {
+        let house = House::open(db).await;
+        let (store, ours, when) = (&house.store, &house.tenant, now());
+        let gone = async |name: &str| {
+            let id = store.add_tenant(name, name).await.unwrap();
+            store.purge_tenant(&id).await.unwrap();
+            id
+        };
+        let (one, two, three) = (gone("one").await, gone("two").await, gone("three").await);
+        let of = |directories| TenantChange { directories: Some(directories), ..TenantChange::default() };
+        let made = [TenantStep::Insert(&one, of(&[FABRIKAM])), TenantStep::Insert(&two, of(&[TAILSPIN]))];
+        let held = async || {
+            let all = store.tenants("default", 10).await.unwrap();
+            all.iter().map(|tenant| tenant.directories.iter().map(|directory| directory.id).collect::<Vec<_>>()).collect::<Vec<_>>()
+        };
+        store.change_tenants(&made, micros(when), true).await.unwrap();
+        assert!(held().await.is_empty(), "that was a rehearsal");
+        store.change_tenants(&made, micros(when), false).await.unwrap();
+        assert_eq!(held().await, [[FABRIKAM], [TAILSPIN]]);
+        for rehearse in [true, false] {
+            assert!(matches!(store.change_tenants(&made, 1, rehearse).await, Err(StoreError::Taken)));
+            let taker = [TenantStep::Insert(&three, of(&[FABRIKAM]))];
+            assert!(matches!(store.change_tenants(&taker, 1, rehearse).await, Err(StoreError::DirectoryHeld { .. })));
+        }
+
+        let swap = [TenantStep::Update(&one, of(&[TAILSPIN])), TenantStep::Update(&two, of(&[FABRIKAM]))];
+        let missing = [ServerChange::Delete(Uuid::nil(), None)];
+        assert!(matches!(store.change_all(&swap, ours, &missing, 1).await, Err(StoreError::Missing)));
+        assert_eq!(held().await, [[FABRIKAM], [TAILSPIN]]);
+        store.change_all(&swap, ours, &[], 1).await.unwrap();
+        assert_eq!(held().await, [[TAILSPIN], [FABRIKAM]]);
+        store.insert_tenant(&three, TenantChange::default(), micros(when)).await.unwrap();
+        assert_eq!(store.tenant(&three).await.unwrap(), Some(Tenant::new(three, when)), "as it is planned");
     }
 }

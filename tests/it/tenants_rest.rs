@@ -79,7 +79,7 @@ on_both! {
             world.login("acme/eve").await
         };
         world.with_key(&key, "POST /servers", server("files")).await.expect(201);
-        let served = || world.app.registry.snapshot().tenants().count();
+        let served = || world.app.registry.snapshot().entries().count();
         assert_eq!(served(), 1);
         world.call("DELETE /admin/tenants/acme", Value::Null).await.expect(204);
         assert_eq!(served(), 0, "nothing of it is started or called");
@@ -100,6 +100,27 @@ on_both! {
         for call in ["DELETE /admin/tenants/default", "DELETE /admin/tenants/default?purge=true&confirm=default"] {
             world.call(call, Value::Null).await.expect(422);
         }
+    }
+}
+
+on_both! {
+    async fn a_tenant_that_is_removed_is_offered_nothing_when_another_comes_under_its_name(db) {
+        let world = World::open(db).await;
+        world.acme().await;
+        for (slug, to) in [("both", json!(["acme", "other"])), ("one", json!(["acme"])), ("all", json!("*")), ("none", json!([]))] {
+            let mut spec = server(slug);
+            spec["offered_to"] = to;
+            world.call("POST /servers", spec).await.expect(201);
+        }
+        world.call("DELETE /admin/tenants/acme?purge=true&confirm=acme", Value::Null).await.expect(204);
+        let key = world.acme().await;
+        let list = world.with_key(&key, "GET /servers", Value::Null).await.expect(200).json();
+        let seen: Vec<&Value> = list["items"].as_array().unwrap().iter().map(|server| &server["slug"]).collect();
+        assert_eq!(seen, ["all"]);
+        let both = world.call("GET /servers/both", Value::Null).await.expect(200).json();
+        assert_eq!((&both["offered_to"], &both["revision"]), (&json!(["other"]), &json!(2)));
+        assert_eq!(world.call("GET /servers/all", Value::Null).await.expect(200).json()["revision"], 1);
+        assert_eq!(world.call("GET /servers/one", Value::Null).await.expect(200).json().get("offered_to"), None);
     }
 }
 
@@ -237,7 +258,7 @@ on_both! {
         let world = world.restarted().await;
         let known = |world: &World| {
             let servers = world.app.registry.snapshot();
-            let entry = servers.tenants().flat_map(|(_, tenant)| tenant.entries()).next().map(|entry| entry.upstream.server.spec.clone());
+            let entry = servers.entries().next().map(|entry| entry.upstream.server.spec.clone());
             entry.map(|spec| spec.headers["authorization"].expose().to_owned())
         };
         assert_eq!(known(&world).as_deref(), Some("Bearer s3cret"));

@@ -35,7 +35,7 @@ async fn id_token(entra: &Entra, user: &str) -> String {
             ("redirect_uri", CALLBACK),
             ("scope", "openid profile email"),
             ("state", "s"),
-            ("code_challenge", &mcp_registry_gateway::grants::challenge_of(crate::world::VERIFIER)),
+            ("code_challenge", &mcp_registry_gateway::grants::challenge_of(testkit::sign_in::VERIFIER)),
             ("code_challenge_method", "S256"),
         ])
         .finish();
@@ -50,7 +50,7 @@ async fn id_token(entra: &Entra, user: &str) -> String {
             ("client_secret", SECRETS[0]),
             ("code", &code),
             ("redirect_uri", CALLBACK),
-            ("code_verifier", crate::world::VERIFIER),
+            ("code_verifier", testkit::sign_in::VERIFIER),
         ],
     )
     .await;

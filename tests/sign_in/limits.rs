@@ -2,10 +2,11 @@
 
 use mcp_registry_gateway::grants::TraceFilter;
 use serde_json::json;
+use testkit::sign_in::VERIFIER;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::world::{Answer, PASSWORD, VERIFIER, World};
+use crate::world::{Answer, PASSWORD, World};
 
 /// A gateway that takes a test's word for where it asks from, as it takes a proxy's.
 async fn world(limit: &str) -> World {

@@ -26,7 +26,7 @@ async fn a_replica_that_is_gone_is_seen_avoided_and_seen_again() {
         until(async || healthy(&world).await == [true, true]).await;
 
         let snapshot = world.app.registry.snapshot();
-        let upstream = snapshot.tenants().next().unwrap().1.entries()[0].upstream.clone();
+        let upstream = snapshot.entries().next().unwrap().upstream.clone();
         let Transport::Http(server) = &upstream.transport else { panic!("it was registered by URL") };
         // The one that holds the session which the gateway has with a server of the legacy era.
         let gone = upstream.own_session(server).await.map_or(0, |session| session.replica);
