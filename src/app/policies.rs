@@ -253,8 +253,10 @@ impl App {
             };
         }
         let server = &entry.upstream.server;
-        let visible = subject.role() >= Role::TenantAdmin
-            || server.spec.visibility.includes(subject.user(), subject.name(), subject.role());
+        // Nobody here administers what another tenant offers, and names mean somebody else there.
+        let own = server.tenant == *tenant;
+        let visible = (own && subject.role() >= Role::TenantAdmin)
+            || server.spec.visibility.includes(subject.user(), subject.name().filter(|_| own), subject.role());
         let in_scope = scopes.map(|scopes| match what {
             What::Tool(name, _) => scopes.allows_tool(entry.slug(), name),
             _ => scopes.allows_server(entry.slug()),

@@ -256,6 +256,11 @@ async fn the_access_rules_of_who_calls_hold_and_not_those_of_who_offers() {
     assert_eq!((both().await, shown(&ada).await), ((true, true), true));
     rule("acme", "forbid(principal, action, resource);").await;
     assert_eq!((both().await, shown(&ada).await, shown(&zoe).await), ((false, true), false, true));
+    let seen = json!({"visibility": {"everyone": false, "users": ["ada"]}});
+    assert_eq!(world.rest(Method::PATCH, "/servers/search", &seen).await.0, 200);
+    let question = json!({"user": "ada", "server": "search"});
+    let (status, told) = world.rest(Method::POST, "/admin/policies/acme/explain", &question).await;
+    assert_eq!((status, &told["visible"]), (200, &json!(false)), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
