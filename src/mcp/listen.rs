@@ -370,22 +370,22 @@ impl Wants {
 
     /// Whether a notice is of a resource that is watched or of a part of one, at a server that may be seen.
     fn wants(&self, notice: &Notice) -> bool {
+        let updated = notice.message.method() == "notifications/resources/updated";
+        let uri = updated.then(|| notice.message.text("uri")).flatten();
         if let Some(owner) = &notice.session {
-            // What comes on a session's own channel is that client's, all of it, and nobody else's.
-            return self.session.as_ref().is_some_and(|session| *session.id == **owner) && self.sees(notice.server);
+            // What comes on a session's own channel is that client's, all that it may see, and nobody else's.
+            let own = self.session.as_ref().is_some_and(|session| *session.id == **owner);
+            return own && self.sees(notice.server, uri.as_deref());
         }
-        if notice.message.method() != "notifications/resources/updated" {
-            return false;
-        }
-        let Some(uri) = notice.message.text("uri") else { return false };
+        let Some(uri) = uri else { return false };
         let watched = match &self.session {
             Some(session) => session.watches(&uri),
             None => self.uris.iter().any(|watched| is_part_of(&uri, watched)),
         };
-        watched && self.sees(notice.server, &uri)
+        watched && self.sees(notice.server, Some(&uri))
     }
 
-    fn sees(&self, server: ServerId, uri: &str) -> bool {
+    fn sees(&self, server: ServerId, uri: Option<&str>) -> bool {
         let snapshot = self.app.registry.snapshot();
         let tenant: Option<&Arc<Tenant>> = snapshot.tenant(self.caller.tenant());
         let here = match self.reach {
@@ -394,7 +394,8 @@ impl Wants {
         };
         let permitted = |tenant: &Arc<Tenant>| {
             let entry = tenant.entry_by_id(&self.caller, server);
-            entry.is_some_and(|entry| tenant.permits(&self.caller, entry, What::Resource(uri)))
+            let may = |entry| uri.is_none_or(|uri| tenant.permits(&self.caller, entry, What::Resource(uri)));
+            entry.is_some_and(may)
         };
         here && tenant.is_some_and(permitted)
     }

@@ -7,7 +7,7 @@ use http::Method;
 use mcp_registry_gateway::protocol::meta::REQUESTS;
 use serde_json::{Value, json};
 use testkit::client::{Client, Reply, Request};
-use testkit::jsonrpc::{self, MODERN};
+use testkit::jsonrpc;
 use testkit::upstream::{Eras, Plain};
 
 use crate::world::{World, shake, within};
