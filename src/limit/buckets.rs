@@ -110,9 +110,9 @@ mod tests {
         }
         assert!(buckets.len() <= SHARDS && buckets.shed() > 0, "two keys of one shard");
         assert!(through < keys.len(), "those without a bucket share one");
-        buckets.sweep(price.saved, START + 59 * SECOND);
+        buckets.sweep(price.saved, START + 29 * SECOND);
         assert!(!buckets.is_empty());
-        buckets.sweep(price.saved, START + 61 * SECOND);
+        buckets.sweep(price.saved, START + 31 * SECOND);
         assert!(buckets.is_empty());
     }
 }
