@@ -58,6 +58,10 @@ pub(super) fn check(wanted: &[RoleMapping], tenant: &TenantId, wrong: &mut Vec<F
 pub(super) fn may_set(admin: &Admin, before: &[RoleMapping], wanted: &[RoleMapping]) -> Result<(), AccessError> {
     // What a directory says of somebody gives all that the role may.
     admin.holds_all()?;
+    // There a directory makes administrators of the gateway, by these rules or, where there are none, by those of the settings.
+    if admin.tenant().is_default() && before != wanted && !admin.administers_gateway() {
+        return Err(AccessError::Forbidden("only an administrator of the gateway says who is one"));
+    }
     let above = |all: &[RoleMapping]| {
         let mut above: Vec<_> = all.iter().filter(|mapping| mapping.role > admin.role()).cloned().collect();
         above.sort_unstable();

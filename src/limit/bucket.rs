@@ -66,9 +66,18 @@ impl Bucket {
     /// Takes the next token that comes, if that is within `patience`: returns how long it is until then, or would be. Who takes one in
     /// this way goes before all who wait for one.
     pub fn reserve(&self, price: Price, now: Nanos, patience: Nanos) -> Result<Nanos, Nanos> {
-        self.take(price, now + patience)
-            .map(|()| self.0.load(Relaxed).saturating_sub(now))
-            .map_err(|wait| wait + patience)
+        let mut old = self.0.load(Relaxed);
+        loop {
+            // What is saved up by now counts, and not what would be by then.
+            let new = from(old, price, now) + price.token;
+            if new > now + patience {
+                return Err(new - now);
+            }
+            match self.0.compare_exchange_weak(old, new, Relaxed, Relaxed) {
+                Ok(_) => return Ok(new.saturating_sub(now)),
+                Err(seen) => old = seen,
+            }
+        }
     }
 
     /// How long it is until a token is there; 0 when one is. Takes none.
@@ -96,7 +105,7 @@ impl Bucket {
 
     /// Gives a token back.
     pub fn give_back(&self, price: Price) {
-        self.0.fetch_sub(price.token, Relaxed);
+        _ = self.0.fetch_update(Relaxed, Relaxed, |spent| Some(spent.saturating_sub(price.token)));
     }
 
     /// How many tokens are there.
@@ -148,6 +157,21 @@ mod tests {
         assert_eq!(bucket.wait(price, START + SECOND / 4), 3 * SECOND / 4);
         bucket.take(price, START + SECOND).unwrap();
         assert_eq!(bucket.tokens(price, START + 11 * SECOND), 10);
+    }
+
+    #[test]
+    fn who_reserves_takes_the_next_that_comes_and_no_more() {
+        let (bucket, price) = (Bucket::default(), Price { token: SECOND / 100, saved: SECOND / 10 });
+        for _ in 0..10 {
+            bucket.take(price, START).unwrap();
+        }
+        assert_eq!(bucket.reserve(price, START, SECOND / 2), Ok(SECOND / 100));
+        assert_eq!(bucket.reserve(price, START, SECOND / 2), Ok(SECOND / 50));
+        assert_eq!(bucket.wait(price, START), 3 * SECOND / 100, "others wait for two more");
+        for _ in 0..48 {
+            bucket.reserve(price, START, SECOND / 2).unwrap();
+        }
+        assert_eq!(bucket.reserve(price, START, SECOND / 2), Err(51 * SECOND / 100));
     }
 
     #[test]

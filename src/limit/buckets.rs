@@ -62,8 +62,11 @@ impl Buckets {
     }
 
     /// Gives it back.
-    pub fn give_back(&self, key: BucketKey, price: Price, now: Nanos) {
-        self.with(key, price.saved, now, |bucket| bucket.give_back(price));
+    pub fn give_back(&self, key: BucketKey, price: Price) {
+        #[expect(clippy::cast_possible_truncation, reason = "any part of a hash is as good as another")]
+        let shard = locked(&self.shards[self.state.hash_one(key) as usize % SHARDS]);
+        // One that is not there was full again, or was never its own.
+        shard.get(&key).inspect(|bucket| bucket.give_back(price));
     }
 
     /// How many there are.

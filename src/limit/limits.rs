@@ -98,6 +98,8 @@ pub struct Limits {
     fair: Fair,
     users: Buckets,
     tenants: ArcSwap<Tenants>,
+    /// That of all tenants that were made a moment ago, until the database is looked at again.
+    newcomers: Arc<Share>,
 }
 
 impl Limits {
@@ -109,6 +111,7 @@ impl Limits {
             fair: Fair::new(rules),
             users: Buckets::new(MOST_USERS),
             tenants: ArcSwap::default(),
+            newcomers: Arc::new(Share::new(TenantId::default_tenant(), &Terms::default(), burst)),
         }
     }
 
@@ -167,7 +170,7 @@ impl Limits {
         let now = self.now();
         let price = Price::a_minute(who.rpm);
         self.users.take(who.user, price, now).map_err(|wait| refused(Limit::User, who.rpm.into(), wait))?;
-        let share = self.share(who.tenant).unwrap_or_else(|| self.newcomer(who.tenant));
+        let share = self.share(who.tenant).unwrap_or_else(|| self.newcomers.clone());
         let passed = match share.enter() {
             Room::Free(permit) => match self.pass(&share, now) {
                 Ok(()) => Ok(permit),
@@ -177,15 +180,9 @@ impl Limits {
             Room::Full => Box::pin(self.later(&share)).await,
         };
         if passed.is_err() {
-            self.users.give_back(who.user, price, now);
+            self.users.give_back(who.user, price);
         }
         passed
-    }
-
-    /// A tenant that was made a moment ago, until the database is looked at again: nobody counts what it has, but all the gateway's
-    /// capacity is.
-    fn newcomer(&self, tenant: &TenantId) -> Arc<Share> {
-        Arc::new(Share::new(tenant.clone(), &Terms::default(), self.burst))
     }
 
     /// The same for what is no part of what tenants share: only the user's own limit counts.

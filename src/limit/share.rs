@@ -186,11 +186,11 @@ impl Share {
         if most == u32::MAX {
             return Room::Free(None);
         }
-        if self.at_once.fetch_add(1, Relaxed) < most {
-            return Room::Free(Some(Permit(self.clone())));
+        // Never more than may be, not even for a moment: another one would find no room where there is some.
+        match self.at_once.fetch_update(Relaxed, Relaxed, |now| (now < most).then(|| now + 1)) {
+            Ok(_) => Room::Free(Some(Permit(self.clone()))),
+            Err(_) => Room::Full,
         }
-        self.at_once.fetch_sub(1, Relaxed);
-        Room::Full
     }
 
     /// Waits until it may; full at once, if as many wait already as are served.

@@ -114,6 +114,9 @@ async fn among_all<'a>(
         }
         "completion/complete" => {
             let reference = message.member("ref").ok_or_else(|| missing("ref"))?;
+            if json::get(reference, "name").is_some() && json::get(reference, "uri").is_some() {
+                return Err(missing("ref.name` or `ref.uri"));
+            }
             if let Some(raw) = json::get(reference, "name") {
                 let exposed = json::text(raw).ok_or_else(|| missing("ref.name"))?;
                 let found = tenant.and_then(|tenant| Some((tenant, tenant.prompt(caller, &exposed)?)));

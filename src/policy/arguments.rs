@@ -9,6 +9,9 @@ use cedar_policy::pst::{BinaryOp, Clause, Expr, Literal, Template, Var};
 
 use crate::json;
 
+/// Longest text that is judged, in bytes as it is written: rules may compare it with patterns.
+const LONGEST: usize = 4096;
+
 /// The type under which a rule reads an argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum View {
@@ -104,6 +107,12 @@ impl Read {
     pub(super) fn take(&self, arguments: &[u8]) -> Result<Option<Argument>, String> {
         let Some(value) = self.find(arguments)?.filter(|value| *value != b"null") else { return Ok(None) };
         let value = match self.view {
+            View::Text if value.len() > LONGEST => {
+                return Err(format!(
+                    "the argument `{}` must be at most {LONGEST} bytes, as a rule reads it",
+                    self.path
+                ));
+            }
             View::Text => json::text(value).map(|text| Given::Text(text.into_owned())),
             View::Number => whole(value).map(Given::Number),
             View::Flag => match value {
@@ -121,6 +130,11 @@ impl Read {
         let Some(pointer) = self.path.strip_prefix('/') else { return Self::member(arguments, &self.path) };
         let mut value = arguments;
         for step in pointer.split('/') {
+            match value.first() {
+                Some(b'{') => {}
+                Some(b'n') => return Ok(None),
+                _ => return Err(format!("the argument `{}` must be inside an object", self.path)),
+            }
             let step = step.replace("~1", "/").replace("~0", "~");
             match Self::member(value, &step)? {
                 Some(inner) => value = inner,

@@ -26,7 +26,7 @@ impl Pace {
         let (sums, violations) = self.comparison.second(&fair.rules, &mut seconds);
 
         let (at, window) = (second.saturating_sub(1), fair.rules.window_seconds());
-        for (active, sums) in self.active.iter().zip(sums).filter(|(_, sums)| sums.wanted > 0) {
+        for (active, sums) in self.active.iter().zip(sums).filter(|(_, sums)| sums.wanted > 0 || sums.given > 0) {
             locked(&active.share.window).get_or_insert_with(|| Box::new(Window::new())).add(at, window, sums);
         }
         let refused = fair.refused.load(Relaxed);
