@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use ahash::AHashMap;
 use arc_swap::ArcSwap;
 
-use super::board::Key;
 use super::bucket::{Nanos, Price, SECOND};
 use super::buckets::{BucketKey, Buckets};
 use super::fair::{Fair, Rules, Short};
@@ -84,12 +83,6 @@ pub struct Who<'a> {
     pub rpm: u32,
 }
 
-#[derive(Debug, Default)]
-struct Tenants {
-    by_id: AHashMap<TenantId, Arc<Share>>,
-    by_key: AHashMap<Key, Arc<Share>>,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Limits {
@@ -97,7 +90,7 @@ pub struct Limits {
     burst: f64,
     fair: Fair,
     users: Buckets,
-    tenants: ArcSwap<Tenants>,
+    tenants: ArcSwap<AHashMap<TenantId, Arc<Share>>>,
     /// That of all tenants that were made a moment ago, until the database is looked at again.
     newcomers: Arc<Share>,
 }
@@ -133,43 +126,36 @@ impl Limits {
     /// Takes over which tenants there are, and on what terms; they hold for the next request.
     pub fn agree(&self, terms: impl IntoIterator<Item = (TenantId, Terms)>) {
         let old = self.tenants.load();
-        let mut new = Tenants::default();
+        let mut new = AHashMap::new();
         for (tenant, terms) in terms {
-            let share = match old.by_id.get(&tenant) {
+            let share = match old.get(&tenant) {
                 Some(share) => {
                     share.agree(&terms, self.burst);
                     share.clone()
                 }
                 None => Arc::new(Share::new(tenant.clone(), &terms, self.burst)),
             };
-            new.by_key.insert(share.key(), share.clone());
-            new.by_id.insert(tenant, share);
+            new.insert(tenant, share);
         }
         self.tenants.store(Arc::new(new));
     }
 
     /// What is kept of a tenant.
     pub fn share(&self, tenant: &TenantId) -> Option<Arc<Share>> {
-        self.tenants.load().by_id.get(tenant).cloned()
+        self.tenants.load().get(tenant).cloned()
     }
 
     /// What is kept of all, with figures up to the last whole second.
     pub fn settled(&self) -> Vec<Arc<Share>> {
         self.fair.settle(self.now());
-        self.shares()
-    }
-
-    /// What is kept of all.
-    pub fn shares(&self) -> Vec<Arc<Share>> {
-        self.tenants.load().by_id.values().cloned().collect()
+        self.tenants.load().values().cloned().collect()
     }
 
     /// Lets a request through, perhaps after a short wait, or says which limit it has reached. What is returned is to be kept until
     /// the request is over.
     pub async fn admit(&self, who: Who<'_>) -> Result<Option<Permit>, Refused> {
         let now = self.now();
-        let price = Price::a_minute(who.rpm);
-        self.users.take(who.user, price, now).map_err(|wait| refused(Limit::User, who.rpm.into(), wait))?;
+        let price = self.take_user(who, now)?;
         let share = self.share(who.tenant).unwrap_or_else(|| self.newcomers.clone());
         let passed = match share.enter() {
             Room::Free(permit) => match self.pass(&share, now) {
@@ -187,8 +173,14 @@ impl Limits {
 
     /// The same for what is no part of what tenants share: only the user's own limit counts.
     pub fn admit_user(&self, who: Who<'_>) -> Result<(), Refused> {
+        self.take_user(who, self.now()).map(drop)
+    }
+
+    /// Takes one of the user's own; returns at what price.
+    fn take_user(&self, who: Who<'_>, now: Nanos) -> Result<Price, Refused> {
         let price = Price::a_minute(who.rpm);
-        self.users.take(who.user, price, self.now()).map_err(|wait| refused(Limit::User, who.rpm.into(), wait))
+        self.users.take(who.user, price, now).map_err(|wait| refused(Limit::User, who.rpm.into(), wait))?;
+        Ok(price)
     }
 
     fn pass(&self, share: &Arc<Share>, now: Nanos) -> Result<(), Short> {

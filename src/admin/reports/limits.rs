@@ -8,6 +8,7 @@ use super::envelope::{Asked, Report, Target};
 use crate::access::{AccessError, Admin};
 use crate::app::App;
 use crate::id::TenantId;
+use crate::limit::figures::{Closeness, Sums};
 use crate::limit::guard::HitsByType;
 use crate::store::now;
 use crate::web::json::Parameters;
@@ -70,7 +71,11 @@ pub(in crate::admin) async fn analytics(
     Parameters(asked): Parameters<Asked>,
 ) -> Result<Json<Report<Analytics>>, Problem> {
     of_gateway(&admin)?;
-    let (closeness, guard) = (closeness(&app), app.guard.figures(now()));
+    let (all, guard) = (sums(&app), app.guard.figures(now()));
+    let mut closeness = Closeness::default();
+    for (_, sums) in &all {
+        closeness.take_in(sums);
+    }
     let (efficiency, wrongly_refused) = (closeness.efficiency(), closeness.wrongly_refused());
     let fields = Analytics {
         fairness_efficiency: efficiency,
@@ -82,7 +87,7 @@ pub(in crate::admin) async fn analytics(
             false_negative_rate: closeness.wrongly_given(),
         },
         hits_by_type: guard.hits_by_type,
-        top_throttled_tenants: throttled(&app),
+        top_throttled_tenants: throttled(all),
     };
     let report = Report::new(&app, &asked, fields)
         .with("fairness_efficiency", Target::above(">0.99", 0.99, efficiency))
@@ -96,7 +101,7 @@ pub(in crate::admin) async fn diagnostics(
     Parameters(asked): Parameters<Asked>,
 ) -> Result<Json<Report<Diagnostics>>, Problem> {
     of_gateway(&admin)?;
-    app.limits.fair().settle(app.limits.now());
+    let all = sums(&app);
     let moments = app.limits.fair().moments(app.limits.now());
     let guard = app.guard.figures(now());
     let window = app.settings.rate_limits.fairness_window_seconds;
@@ -117,7 +122,7 @@ pub(in crate::admin) async fn diagnostics(
             advice: "compare the weights of the tenants; if they are as meant, this is a defect worth reporting",
         });
     }
-    if let Some(most) = throttled(&app).into_iter().next().filter(|most| most.refused * 2 > most.requests) {
+    if let Some(most) = throttled(all).into_iter().next().filter(|most| most.refused * 2 > most.requests) {
         findings.push(Finding {
             severity: "warning",
             what: format!("The tenant `{}` asks for more than twice what it has", most.tenant_id),
@@ -143,24 +148,18 @@ pub(in crate::admin) async fn diagnostics(
     Ok(Json(Report::new(&app, &asked, fields)))
 }
 
-fn closeness(app: &App) -> crate::limit::figures::Closeness {
-    app.limits.fair().closeness(app.limits.settled().iter(), app.limits.now())
+/// What each tenant asked for and was given, up to the last whole second.
+fn sums(app: &App) -> Vec<(TenantId, Sums)> {
+    let (shares, now) = (app.limits.settled(), app.limits.now());
+    shares.iter().map(|share| (share.tenant.clone(), app.limits.fair().sums(share, now))).collect()
 }
 
 /// The tenants of which most was refused, most first.
-fn throttled(app: &App) -> Vec<Throttled> {
-    let now = app.limits.now();
-    let mut all: Vec<Throttled> = app
-        .limits
-        .settled()
-        .iter()
-        .map(|share| (share, app.limits.fair().sums(share, now)))
+fn throttled(all: Vec<(TenantId, Sums)>) -> Vec<Throttled> {
+    let mut all: Vec<Throttled> = all
+        .into_iter()
         .filter(|(_, sums)| sums.wanted > sums.given)
-        .map(|(share, sums)| Throttled {
-            tenant_id: share.tenant.clone(),
-            requests: sums.wanted,
-            refused: sums.wanted - sums.given,
-        })
+        .map(|(tenant_id, sums)| Throttled { tenant_id, requests: sums.wanted, refused: sums.wanted - sums.given })
         .collect();
     all.sort_by(|one, other| other.refused.cmp(&one.refused).then_with(|| one.tenant_id.cmp(&other.tenant_id)));
     all.truncate(TOP);
