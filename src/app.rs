@@ -9,6 +9,7 @@ mod memory;
 mod people;
 mod policies;
 pub mod preflight;
+mod sharing;
 mod signed_in;
 mod vouching;
 

@@ -6,7 +6,7 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mcp_registry_gateway::limit::board::{Board, Key, LEASE, PERIOD};
+use mcp_registry_gateway::limit::board::{Board, Key, PERIOD};
 use mcp_registry_gateway::limit::bucket::{Nanos, SECOND};
 use mcp_registry_gateway::limit::fair::{Fair, Rules, Short};
 use mcp_registry_gateway::limit::share::Share;
@@ -55,7 +55,6 @@ struct Replica {
     fair: Fair,
     shares: Vec<Arc<Share>>,
     known: HashMap<Key, Arc<Share>>,
-    heard: Nanos,
 }
 
 impl Replica {
@@ -63,7 +62,7 @@ impl Replica {
         let share = |(key, tenant): (Key, &Tenant)| Arc::new(Share::simulated(key, &terms(tenant.weight), BURST));
         let shares: Vec<_> = (0..).zip(tenants).map(share).collect();
         let known = shares.iter().map(|share| (share.key(), share.clone())).collect();
-        Self { fair: Fair::new(rules), shares, known, heard: START }
+        Self { fair: Fair::new(rules), shares, known }
     }
 }
 
@@ -127,7 +126,7 @@ impl Simulation {
         }
         for replica in 0..self.replicas.len() {
             if self.replicas.len() > 1 {
-                self.replicas[replica].fair.join();
+                self.replicas[replica].fair.join(1, START);
             }
             let offset = PERIOD * replica as u64 / self.replicas.len() as u64;
             self.at(START + offset, Event::Exchange { replica });
@@ -182,16 +181,12 @@ impl Simulation {
         if self.replicas.len() == 1 {
             return;
         }
-        let replica = &mut self.replicas[number];
         if self.plan.away.is_some_and(|away| now >= START + away) {
-            if now >= replica.heard + LEASE {
-                replica.fair.part_from_others();
-            }
             return;
         }
+        let replica = &self.replicas[number];
         let reply = self.board.exchange(replica.fair.report(number as u128, now), now);
-        replica.fair.hear(&reply, |key| replica.known.get(&key).cloned());
-        replica.heard = now;
+        replica.fair.hear(&reply, now, |key| replica.known.get(&key).cloned());
     }
 
     fn decide(&mut self, tenant: usize, replica: usize, now: Nanos, until: Nanos) {

@@ -14,8 +14,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::{Accounts, KeyRing, Proofs, TokenRing, keys};
 use crate::app::preflight::{self, Sealing};
+use crate::app::sharing::Sharing;
 use crate::app::{App, Counted, Parts, memory};
-use crate::config::{RateLimits, Settings};
+use crate::config::Settings;
 use crate::crypto::{MasterKey, Sealer};
 use crate::grants::attempts::Attempts;
 use crate::grants::client::Clients;
@@ -23,7 +24,7 @@ use crate::grants::resource::Issuer;
 use crate::grants::{Grants, Terms};
 use crate::idp::Providers;
 use crate::jobs::{Every, Jobs};
-use crate::limit::fair::Rules;
+use crate::limit::board::redis::RedisBoard;
 use crate::limit::guard::Guard;
 use crate::mcp::handshake::close_behind;
 use crate::mcp::held::Room;
@@ -56,6 +57,7 @@ const LONGEST_CHECK: Duration = Duration::from_secs(5);
 /// administrator.
 pub async fn build(settings: Settings, issuer: Issuer) -> anyhow::Result<App> {
     preflight::admin_key(&settings)?;
+    let board = preflight::redis(&settings)?;
     let seen = preflight::database_in_time(&settings).await?;
     let sealing = preflight::master_key(&settings, Some(&seen))?;
     let folder = &settings.data.data_dir;
@@ -75,6 +77,7 @@ pub async fn build(settings: Settings, issuer: Issuer) -> anyhow::Result<App> {
     app.lower_unnamed().await?;
     app.recall().await?;
     app.guard.follow(&app.store).await?;
+    share_limits(&app, board).await;
     start_jobs(&app);
     Ok(app)
 }
@@ -114,7 +117,7 @@ pub fn assemble(
     let grants = Grants::new(store.clone(), vault.clone(), Terms::from(&settings.sign_in), &metrics);
     let tokens = TokenRing::new(issuer.as_str(), settings.limits.max_tokens, OffsetDateTime::now_utc());
     let held = Room::new(settings.limits.response_body.saturating_mul(HELD_ANSWERS));
-    let rules = rules(&settings.rate_limits);
+    let rules = preflight::rules(&settings.rate_limits);
     let guard = Guard::new(&settings.guard, &settings.listen, rules.window, Arc::clone(&metrics));
     Ok(App::new(Parts {
         instance: uuid::Uuid::now_v7(),
@@ -148,11 +151,15 @@ pub fn assemble(
     }))
 }
 
-fn rules(settings: &RateLimits) -> Rules {
-    Rules {
-        capacity_rpm: settings.global_rpm,
-        window: Duration::from_secs(settings.fairness_window_seconds.into()),
-        fair: settings.fairness,
+/// Nothing is let through before it is known how much this process may let through.
+async fn share_limits(app: &App, board: Option<RedisBoard>) {
+    app.show_replicas();
+    if let Some(board) = board {
+        let sharing = Box::pin(Sharing::begin(app, board)).await;
+        app.tasks.spawn(sharing.go_on());
+    }
+    if app.store.is_shared() {
+        app.tasks.spawn(app.clone().be_here());
     }
 }
 

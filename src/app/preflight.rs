@@ -8,8 +8,10 @@ use anyhow::Context as _;
 use tokio::time::Instant;
 
 use crate::access::bootstrap::check_supplied;
-use crate::config::Settings;
+use crate::config::{RateLimits, Settings};
 use crate::crypto::{MasterKey, Sealer};
+use crate::limit::board::redis::RedisBoard;
+use crate::limit::fair::Rules;
 use crate::secret::Secret;
 use crate::store::look::Seen;
 use crate::store::{Store, StoreError};
@@ -50,6 +52,22 @@ pub(super) async fn database_in_time(settings: &Settings) -> Result<Seen, StoreE
             done => return done,
         }
     }
+}
+
+/// What all tenants live under.
+pub(super) fn rules(settings: &RateLimits) -> Rules {
+    Rules {
+        capacity_rpm: settings.global_rpm,
+        window: Duration::from_secs(settings.fairness_window_seconds.into()),
+        fair: settings.fairness,
+    }
+}
+
+/// The Redis through which replicas share their limits, where one is named. Connects to nothing.
+pub fn redis(settings: &Settings) -> anyhow::Result<Option<RedisBoard>> {
+    let Some(url) = &settings.data.redis_url else { return Ok(None) };
+    let (extra_ca, capacity) = (settings.pools.extra_ca_file.as_deref(), rules(&settings.rate_limits).capacity());
+    RedisBoard::open(url.expose(), extra_ca, capacity).map(Some).context("MREG_REDIS_URL")
 }
 
 /// The key that seals secrets.

@@ -64,6 +64,7 @@ pub async fn run(doctor: &Doctor, dotenv: &DotEnv, reach: &Reach, screen: Screen
     check_tls_files(settings, &mut found).await;
     let seen = check_database(settings, &mut found).await;
     check_master_key(settings, seen.as_ref(), &mut found);
+    check_redis(settings, &mut found).await;
     check_clock(OffsetDateTime::now_utc(), &mut found);
     check_open_files(&mut found);
     let mut reach = reach.clone();
@@ -160,6 +161,18 @@ async fn check_database(settings: &Settings, found: &mut Findings) -> Option<See
             found.say("database", Mark::Fail, error.to_string(), STOPS);
             None
         }
+    }
+}
+
+async fn check_redis(settings: &Settings, found: &mut Findings) {
+    let (check, lost) = ("redis", "each gateway goes on with its part of the limits, as long as Redis is away");
+    match preflight::redis(settings) {
+        Ok(None) => {}
+        Ok(Some(redis)) => match redis.ping().await {
+            Ok(()) => found.fine(check, "it answers"),
+            Err(error) => found.say(check, Mark::Warn, error.to_string(), lost),
+        },
+        Err(error) => found.say(check, Mark::Fail, format!("{error:#}"), STOPS),
     }
 }
 

@@ -77,6 +77,9 @@ pub struct Data {
     /// Database, sqlite:// or postgres://; a SQLite file in the data folder when absent
     #[arg(long, env = "MREG_DATABASE_URL", value_name = "URL", hide_env_values = true, value_parser = parse::secret)]
     pub database_url: Option<Secret>,
+    /// Redis through which several gateways on one PostgreSQL database share their limits, redis:// or rediss://
+    #[arg(long, env = "MREG_REDIS_URL", value_name = "URL", hide_env_values = true, value_parser = parse::secret)]
+    pub redis_url: Option<Secret>,
 }
 
 /// How the first administrator and the sealing key come to be.

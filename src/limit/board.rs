@@ -2,11 +2,18 @@
 //! the others wrote. All find the parts by the same rule from the same figures, so nobody has to hand them out; only the capacity itself
 //! is leased by the board, so that all leases together are never more than it.
 //!
+//! The buckets of users, servers and tools are kept there as well: a replica says how many tokens it let go of which, and reads how much
+//! is left of all that all of them did.
+//!
 //! One exchange for a replica every [`PERIOD`], whatever the number of requests and tenants.
+
+pub mod redis;
+mod wire;
 
 use std::collections::HashMap;
 
-use super::bucket::{Nanos, SECOND};
+use super::bucket::{Nanos, Price, SECOND};
+use super::buckets::BucketKey;
 
 /// How often a replica comes to the board.
 pub const PERIOD: Nanos = SECOND / 10;
@@ -40,15 +47,50 @@ pub struct Report {
     pub asked: Vec<Asked>,
     /// Requests a second of the capacity that it could use.
     pub rate: f64,
+    /// Tokens that it let go since it came last; more than [`MOST_TAKEN`] are for the next time.
+    pub taken: Vec<Taken>,
+    /// Whether it found the capacity used up in this second.
+    pub exhausted: bool,
+    /// What else all add up, counted since the replica began.
+    pub counts: Vec<u64>,
+}
+
+/// Most buckets that one report speaks of.
+pub const MOST_TAKEN: usize = 1000;
+
+/// Tokens taken of one bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// Which.
+    pub bucket: BucketKey,
+    /// How many; below 0 when more were given back.
+    pub count: i32,
+    /// At which price.
+    pub price: Price,
+}
+
+/// What another replica wrote.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Other {
+    /// Which replica.
+    pub replica: u128,
+    /// See [`Report`].
+    pub asked: Vec<Asked>,
+    /// See [`Report`].
+    pub exhausted: bool,
+    /// See [`Report`].
+    pub counts: Vec<u64>,
 }
 
 /// What it reads.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Reply {
     /// What the others wrote.
-    pub others: Vec<(u128, Vec<Asked>)>,
+    pub others: Vec<Other>,
     /// Requests a second that it may let through.
     pub lease: f64,
+    /// For each bucket of the report up to when it is spent, in nanoseconds from the moment of the exchange; most are below 0.
+    pub spent: Vec<i64>,
 }
 
 /// A board in the memory of this process: that of simulations and tests, which the one in Redis is compared with.
@@ -56,12 +98,13 @@ pub struct Reply {
 pub struct Board {
     capacity: f64,
     reports: HashMap<u128, (Nanos, Report)>,
+    buckets: HashMap<BucketKey, Nanos>,
 }
 
 impl Board {
     /// An empty one, for so many requests a second.
     pub fn new(capacity: f64) -> Self {
-        Self { capacity, reports: HashMap::new() }
+        Self { capacity, reports: HashMap::new(), buckets: HashMap::new() }
     }
 
     /// One replica writes and reads.
@@ -70,10 +113,27 @@ impl Board {
         let others = || self.reports.iter().filter(|(replica, _)| **replica != report.replica);
         let leased: f64 = others().map(|(_, (_, other))| other.rate).sum();
         let lease = report.rate.min(self.capacity - leased).max(0.0);
-        let reply =
-            Reply { others: others().map(|(replica, (_, other))| (*replica, other.asked.clone())).collect(), lease };
+        let read = |(replica, (_, other)): (&u128, &(Nanos, Report))| Other {
+            replica: *replica,
+            asked: other.asked.clone(),
+            exhausted: other.exhausted,
+            counts: other.counts.clone(),
+        };
+        let others = others().map(read).collect();
+        let spent = report.taken.iter().map(|taken| self.take(taken, now)).collect();
         report.rate = lease;
         self.reports.insert(report.replica, (now + LEASE, report));
-        reply
+        Reply { others, lease, spent }
+    }
+
+    fn take(&mut self, taken: &Taken, now: Nanos) -> i64 {
+        let Taken { bucket, count, price } = *taken;
+        let (saved, signed) = (price.saved.max(price.token), |time: Nanos| i64::try_from(time).unwrap_or(i64::MAX));
+        let spent = self.buckets.get(&bucket).copied().unwrap_or_default().max(now.saturating_sub(saved));
+        let more = i64::from(count).saturating_mul(signed(price.token));
+        // Who could take too much, because several replicas did not know of each other yet, owes it; but no more than a bucket.
+        let spent = spent.saturating_add_signed(more).clamp(now.saturating_sub(saved), now + saved);
+        self.buckets.insert(bucket, spent);
+        signed(spent) - signed(now)
     }
 }

@@ -128,9 +128,9 @@ impl Bucket {
         self.0.load(Relaxed)
     }
 
-    /// Spends at least up to this moment: what others took of it.
-    pub fn spend_to(&self, moment: Nanos) {
-        self.0.fetch_max(moment, Relaxed);
+    /// Its tokens are spent up to this moment, as somebody knows who counts for all.
+    pub fn set(&self, moment: Nanos) {
+        self.0.store(moment, Relaxed);
     }
 }
 

@@ -1,12 +1,16 @@
 //! Buckets by key, one for each user, server or tool that has one. A bucket that is full again is as good as none, so there are never
 //! more than were used within the time that they save up; past the cap newcomers share one.
+//!
+//! Where replicas share them, each bucket here is what was read on the board last, less what was let go here since. One that the board
+//! does not know of yet begins with a part of what it may hold, for the others may begin with it as well.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use ahash::RandomState;
 use hashbrown::HashMap;
 
+use super::board::{MOST_TAKEN, Taken};
 use super::bucket::{Bucket, Nanos, Price};
 use super::fair::locked;
 
@@ -25,53 +29,133 @@ pub struct Buckets {
     /// Where newcomers go when all are in use.
     shared: Bucket,
     shed: AtomicU64,
+    replicas: AtomicU32,
+    apart: AtomicU32,
+    /// The shard with which the next report begins.
+    next: AtomicUsize,
 }
 
-type Shard = HashMap<BucketKey, Bucket, RandomState>;
+#[derive(Debug)]
+struct Shard {
+    buckets: HashMap<BucketKey, Bucket, RandomState>,
+    /// What the board does not know of yet.
+    taken: HashMap<BucketKey, (i32, Price), RandomState>,
+}
 
 impl Buckets {
     /// None yet, and never more than about `most`.
     pub fn new(most: usize) -> Self {
         let state = RandomState::new();
-        let shard = || Mutex::new(HashMap::with_hasher(state.clone()));
+        let map = || HashMap::with_hasher(state.clone());
+        let shards =
+            (0..SHARDS).map(|_| Mutex::new(Shard { buckets: map(), taken: HashMap::with_hasher(state.clone()) }));
         Self {
-            shards: (0..SHARDS).map(|_| shard()).collect(),
+            shards: shards.collect(),
             state,
             most_in_shard: (most / SHARDS).max(1),
             shared: Bucket::default(),
             shed: AtomicU64::default(),
+            replicas: AtomicU32::new(1),
+            apart: AtomicU32::new(1),
+            next: AtomicUsize::default(),
         }
     }
 
-    fn with<T>(&self, key: BucketKey, saved: Nanos, now: Nanos, what: impl FnOnce(&Bucket) -> T) -> T {
+    /// These are from now on shared by so many replicas; with 1 they are this process's alone.
+    pub fn share_among(&self, replicas: u32) {
+        self.replicas.store(replicas.max(1), Relaxed);
+        self.apart.store(1, Relaxed);
+    }
+
+    /// The board is away: each replica goes on by itself, with its part of every rate.
+    pub fn part(&self, replicas: u32) {
+        self.replicas.store(1, Relaxed);
+        self.apart.store(replicas.max(1), Relaxed);
+        // What was let go meanwhile is forgotten, here as everywhere: all of it at once would be more than a bucket.
+        self.shards.iter().for_each(|shard| locked(shard).taken.clear());
+    }
+
+    fn shard(&self, key: BucketKey) -> &Mutex<Shard> {
         #[expect(clippy::cast_possible_truncation, reason = "any part of a hash is as good as another")]
-        let mut shard = locked(&self.shards[self.state.hash_one(key) as usize % SHARDS]);
-        if shard.len() >= self.most_in_shard && !shard.contains_key(&key) {
-            shard.retain(|_, bucket| !bucket.is_full(saved, now));
-            if shard.len() >= self.most_in_shard {
-                self.shed.fetch_add(1, Relaxed);
-                return what(&self.shared);
-            }
-        }
-        what(shard.entry(key).or_default())
+        &self.shards[self.state.hash_one(key) as usize % SHARDS]
+    }
+
+    /// What a token costs here.
+    fn price(&self, price: Price) -> Price {
+        Price { token: price.token.saturating_mul(self.apart.load(Relaxed).into()), ..price }
     }
 
     /// Takes a token of this key, or says how long it is until one is there.
     pub fn take(&self, key: BucketKey, price: Price, now: Nanos) -> Result<(), Nanos> {
-        self.with(key, price.saved, now, |bucket| bucket.take(price, now))
+        let (price, replicas) = (self.price(price), self.replicas.load(Relaxed));
+        let mut shard = locked(self.shard(key));
+        let Shard { buckets, taken } = &mut *shard;
+        if buckets.len() >= self.most_in_shard && !buckets.contains_key(&key) {
+            buckets.retain(|_, bucket| !bucket.is_full(price.saved, now));
+            if buckets.len() >= self.most_in_shard {
+                self.shed.fetch_add(1, Relaxed);
+                return self.shared.take(price, now);
+            }
+        }
+        let bucket = buckets.entry(key).or_insert_with(|| {
+            let bucket = Bucket::default();
+            if replicas > 1 {
+                bucket.set(now.saturating_sub((price.saved / u64::from(replicas)).max(price.token)));
+            }
+            bucket
+        });
+        bucket.take(price, now)?;
+        if replicas > 1 {
+            taken.entry(key).or_insert((0, price)).0 += 1;
+        }
+        Ok(())
     }
 
     /// Gives it back.
     pub fn give_back(&self, key: BucketKey, price: Price) {
-        #[expect(clippy::cast_possible_truncation, reason = "any part of a hash is as good as another")]
-        let shard = locked(&self.shards[self.state.hash_one(key) as usize % SHARDS]);
+        let price = self.price(price);
+        let mut shard = locked(self.shard(key));
         // One that is not there was full again, or was never its own.
-        shard.get(&key).inspect(|bucket| bucket.give_back(price));
+        if let Some(bucket) = shard.buckets.get(&key) {
+            bucket.give_back(price);
+            if self.replicas.load(Relaxed) > 1 {
+                shard.taken.entry(key).or_insert((0, price)).0 -= 1;
+            }
+        }
+    }
+
+    /// What the board is to be told: each of these is told once.
+    pub fn report(&self) -> Vec<Taken> {
+        let mut all = Vec::new();
+        let first = self.next.load(Relaxed);
+        for place in (first..first + SHARDS).map(|place| place % SHARDS) {
+            let mut shard = locked(&self.shards[place]);
+            if all.len() + shard.taken.len() > MOST_TAKEN && !all.is_empty() {
+                self.next.store(place, Relaxed);
+                break;
+            }
+            let room = MOST_TAKEN - all.len();
+            let told = shard.taken.extract_if(|_, _| true).take(room);
+            all.extend(told.map(|(bucket, (count, price))| Taken { bucket, count, price }));
+        }
+        all
+    }
+
+    /// Takes over what the board answered to it: up to when each is spent, by what all replicas let go.
+    pub fn hear(&self, told: &[Taken], spent: &[i64], at: Nanos) {
+        for (told, spent) in told.iter().zip(spent) {
+            let shard = locked(self.shard(told.bucket));
+            let since = shard.taken.get(&told.bucket).map_or(0, |(count, _)| i64::from(*count));
+            let since = since.saturating_mul(i64::try_from(told.price.token).unwrap_or(i64::MAX));
+            if let Some(bucket) = shard.buckets.get(&told.bucket) {
+                bucket.set(at.saturating_add_signed(spent.saturating_add(since)));
+            }
+        }
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| locked(shard).len()).sum()
+        self.shards.iter().map(|shard| locked(shard).buckets.len()).sum()
     }
 
     /// Whether there is none.
@@ -87,10 +171,10 @@ impl Buckets {
     /// Forgets those that are full again.
     pub fn sweep(&self, saved: Nanos, now: Nanos) {
         for shard in &self.shards {
-            let mut shard = locked(shard);
-            shard.retain(|_, bucket| !bucket.is_full(saved, now));
-            if shard.capacity() > 4 * shard.len() + 64 {
-                shard.shrink_to_fit();
+            let buckets = &mut locked(shard).buckets;
+            buckets.retain(|_, bucket| !bucket.is_full(saved, now));
+            if buckets.capacity() > 4 * buckets.len() + 64 {
+                buckets.shrink_to_fit();
             }
         }
     }
@@ -98,10 +182,78 @@ impl Buckets {
 
 #[cfg(test)]
 mod tests {
+    use super::super::board::{Board, Report};
     use super::super::bucket::SECOND;
     use super::*;
 
     const START: Nanos = 1 << 45;
+
+    fn exchange(board: &mut Board, buckets: &Buckets, replica: u128, now: Nanos) {
+        let taken = buckets.report();
+        let reply = board.exchange(Report { replica, taken: taken.clone(), ..Report::default() }, now);
+        buckets.hear(&taken, &reply.spent, now);
+    }
+
+    /// Whichever replica is asked, a user has what it may have; what several let go before they knew of each other is owed.
+    #[test]
+    fn replicas_let_go_as_much_as_one_would() {
+        let (mut board, price) = (Board::new(1.0), Price::a_minute(60));
+        let replicas: Vec<Buckets> = (0..3).map(|_| Buckets::new(100)).collect();
+        for buckets in &replicas {
+            buckets.share_among(3);
+        }
+        let mut passed = Vec::new();
+        for step in 0..900 {
+            let now = START + step * SECOND / 10;
+            for (buckets, replica) in replicas.iter().zip(0..) {
+                for _ in 0..5 {
+                    passed.extend(buckets.take(7, price, now).ok().map(|()| step));
+                }
+                exchange(&mut board, buckets, replica, now + SECOND / 100 * u64::try_from(replica).unwrap());
+            }
+        }
+        let within = |seconds: u64| passed.iter().filter(|step| **step < seconds * 10).count();
+        // At first what it may hold, then one a second.
+        assert!((58..=75).contains(&within(2)), "{}", within(2));
+        assert!((148..=155).contains(&within(90)), "{}", within(90));
+    }
+
+    #[test]
+    fn what_one_lets_go_or_gives_back_another_knows_when_it_is_asked_next() {
+        let (mut board, price) = (Board::new(1.0), Price::a_minute(4));
+        let (one, other) = (Buckets::new(100), Buckets::new(100));
+        for buckets in [&one, &other] {
+            buckets.share_among(2);
+        }
+        for _ in 0..2 {
+            one.take(7, price, START).unwrap();
+        }
+        assert_eq!(one.take(7, price, START), Err(15 * SECOND), "the other half may be needed elsewhere");
+        exchange(&mut board, &one, 1, START);
+        other.take(7, price, START).unwrap();
+        exchange(&mut board, &other, 2, START);
+        // Three are gone, and the fourth is where it is asked for.
+        other.take(7, price, START).unwrap();
+        exchange(&mut board, &other, 2, START);
+        assert_eq!(other.take(7, price, START), Err(15 * SECOND));
+        // This one does not know that yet; what it lets go is owed.
+        one.take(7, price, START).unwrap();
+        exchange(&mut board, &one, 1, START);
+        assert_eq!(one.take(7, price, START), Err(30 * SECOND));
+        one.give_back(7, price);
+        exchange(&mut board, &one, 1, START);
+        assert_eq!(one.take(7, price, START), Err(15 * SECOND));
+    }
+
+    #[test]
+    fn without_the_board_each_has_its_part() {
+        let (buckets, price) = (Buckets::new(100), Price::a_minute(60));
+        buckets.part(3);
+        let passed = (0..100).filter(|_| buckets.take(7, price, START).is_ok()).count();
+        assert_eq!(passed, 20);
+        assert_eq!(buckets.take(7, price, START), Err(3 * SECOND));
+        assert!(buckets.report().is_empty());
+    }
 
     #[test]
     fn each_key_has_its_own_and_what_is_full_again_makes_room() {

@@ -92,7 +92,8 @@ impl Comparison {
             standing.owed = if unmet { standing.owed + share - had } else { 0.0 };
             standing.owed = standing.owed.clamp(-share * credit - 1.0, share * credit + 2.0);
             starved |= unmet && standing.owed > share * credit + 1.0;
-            Sums { wanted: second.wanted, given: second.given, fair, share, lent: (had - share).max(0.0) }
+            let lent = (had - share).max(0.0);
+            Sums { wanted: second.wanted, given: second.given, fair, share, lent, ..Sums::default() }
         });
         let sums = sums.collect();
         (sums, if starved { above } else { 0 })

@@ -99,10 +99,13 @@ pub struct Fair {
     pub(super) fresh: Fraction,
     /// When the parts are to be found out anew.
     pub(super) due: AtomicU64,
+    /// When the lease from the board is over; never where there is no board.
+    pub(super) until: AtomicU64,
     /// Requests that wait for capacity.
     pub(super) waiting: AtomicU32,
     /// Whether the capacity was used up in this second, and how many were refused.
     pub(super) exhausted: AtomicBool,
+    pub(super) exhausted_abroad: AtomicBool,
     pub(super) refused: AtomicU64,
     pub(super) arrived: Mutex<Vec<Arc<Share>>>,
     pace: Mutex<Pace>,
@@ -159,8 +162,10 @@ impl Fair {
             saved: AtomicU64::new(rules.credit() * SAVED_AT_EASE),
             fresh: Fraction::new(1.0),
             due: AtomicU64::default(),
+            until: AtomicU64::new(Nanos::MAX),
             waiting: AtomicU32::default(),
             exhausted: AtomicBool::default(),
+            exhausted_abroad: AtomicBool::default(),
             refused: AtomicU64::default(),
             arrived: Mutex::default(),
             pace: Mutex::default(),
@@ -274,31 +279,45 @@ impl Fair {
     pub fn report(&self, replica: u128, now: Nanos) -> Report {
         let mut pace = locked(&self.pace);
         pace.tick(self, now);
-        let report = pace.report(replica, now);
+        let report = pace.report(self, replica, now);
         self.lease(report.rate.min(self.rate.get()), pace.at());
         report
     }
 
-    /// What it read there. `known` finds the tenant of a key.
-    pub fn hear(&self, reply: &Reply, known: impl Fn(Key) -> Option<Arc<Share>>) {
+    /// What it read there, having gone there at `sent`. `known` finds the tenant of a key.
+    pub fn hear(&self, reply: &Reply, sent: Nanos, known: impl Fn(Key) -> Option<Arc<Share>>) {
         let mut pace = locked(&self.pace);
+        self.until.store(sent.saturating_add(LEASE), Relaxed);
         self.lease(reply.lease, pace.at());
         pace.hear(self, reply, known);
         self.fresh.set(1.0 / f64::from(pace.replicas));
+        if reply.others.iter().any(|other| other.exhausted) {
+            self.exhausted_abroad.store(true, Relaxed);
+        }
     }
 
-    /// This process shares the capacity with others: it lets nothing through before it has heard the board, or parts from them.
-    pub fn join(&self) {
-        let pace = locked(&self.pace);
-        self.lease(0.0, pace.at());
+    /// This process shares the capacity with others, of which it knows so many, itself among them: it lets nothing through before it
+    /// has heard the board. When it does not within the time of a lease, it goes on by itself.
+    pub fn join(&self, replicas: u32, now: Nanos) {
+        let mut pace = locked(&self.pace);
+        pace.replicas = replicas.max(1);
+        self.until.store(now.saturating_add(LEASE), Relaxed);
+        self.lease(0.0, now);
+    }
+
+    /// This process is one of so many that share the capacity without a board: it goes on by itself with its part.
+    pub fn go_on_alone(&self, replicas: u32) {
+        let mut pace = locked(&self.pace);
+        pace.replicas = replicas.max(1);
+        self.part_from_others(&mut pace);
     }
 
     /// The board is away: this process goes on with its part of the capacity by itself, one of as many parts as there were replicas.
-    pub fn part_from_others(&self) {
-        let mut pace = locked(&self.pace);
-        let replicas = pace.part();
-        self.fresh.set(1.0 / f64::from(replicas));
-        self.lease(self.rules.capacity() / f64::from(replicas), pace.at());
+    pub(super) fn part_from_others(&self, pace: &mut Pace) {
+        let replicas = f64::from(pace.part());
+        self.until.store(Nanos::MAX, Relaxed);
+        self.fresh.set(1.0 / replicas);
+        self.lease(self.rules.capacity() / replicas, pace.at());
     }
 
     /// From `at` on as many requests a second may pass here. What could have come at once at the old rate is no more at the new one:
@@ -310,9 +329,14 @@ impl Fair {
         self.capacity.reprice(old, new, at);
     }
 
-    /// Replicas that share the capacity, as far as is known.
+    /// Replicas that share the capacity, this one among them, as far as is known.
     pub fn replicas(&self) -> u32 {
-        locked(&self.pace).replicas
+        locked(&self.pace).replicas.max(1)
+    }
+
+    /// Whether it goes by what the board said, or waits for its first word; else by itself.
+    pub fn is_on_board(&self) -> bool {
+        self.until.load(Relaxed) < Nanos::MAX
     }
 
     /// Whether more is asked for than there is.

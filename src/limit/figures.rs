@@ -19,6 +19,10 @@ pub struct Sums {
     pub share: f64,
     /// Let through beyond its share.
     pub lent: f64,
+    /// Asked for at this process.
+    pub wanted_here: u64,
+    /// Let through by this process.
+    pub given_here: u64,
 }
 
 impl std::ops::AddAssign for Sums {
@@ -28,6 +32,8 @@ impl std::ops::AddAssign for Sums {
         self.fair += more.fair;
         self.share += more.share;
         self.lent += more.lent;
+        self.wanted_here += more.wanted_here;
+        self.given_here += more.given_here;
     }
 }
 
@@ -81,6 +87,8 @@ pub struct Moments {
     pub violations: u64,
     /// Seconds in which a request found the capacity used up.
     pub exhausted: u64,
+    /// Those in which one at this process did.
+    pub exhausted_here: u64,
     /// Requests refused.
     pub refused: u64,
 }
@@ -89,6 +97,7 @@ impl std::ops::AddAssign for Moments {
     fn add_assign(&mut self, more: Self) {
         self.violations += more.violations;
         self.exhausted += more.exhausted;
+        self.exhausted_here += more.exhausted_here;
         self.refused += more.refused;
     }
 }

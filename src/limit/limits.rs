@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use ahash::AHashMap;
 use arc_swap::ArcSwap;
 
+use super::board::{Key, Reply, Report};
 use super::bucket::{Nanos, Price, SECOND};
 use super::buckets::{BucketKey, Buckets};
 use super::fair::{Fair, Rules, Short};
@@ -83,6 +84,17 @@ pub struct Who<'a> {
     pub rpm: u32,
 }
 
+/// What is kept of the tenants there are.
+#[derive(Debug, Default)]
+struct Tenants {
+    shares: AHashMap<TenantId, Arc<Share>>,
+    /// The same by their names on the board.
+    by_key: AHashMap<Key, Arc<Share>>,
+}
+
+/// The name on the board of all tenants that were made a moment ago.
+const NEWCOMERS: Key = 0;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Limits {
@@ -90,7 +102,7 @@ pub struct Limits {
     burst: f64,
     fair: Fair,
     users: Buckets,
-    tenants: ArcSwap<AHashMap<TenantId, Arc<Share>>>,
+    tenants: ArcSwap<Tenants>,
     /// That of all tenants that were made a moment ago, until the database is looked at again.
     newcomers: Arc<Share>,
 }
@@ -104,7 +116,7 @@ impl Limits {
             fair: Fair::new(rules),
             users: Buckets::new(MOST_USERS),
             tenants: ArcSwap::default(),
-            newcomers: Arc::new(Share::new(TenantId::default_tenant(), &Terms::default(), burst)),
+            newcomers: Arc::new(Share::simulated(NEWCOMERS, &Terms::default(), burst)),
         }
     }
 
@@ -126,29 +138,67 @@ impl Limits {
     /// Takes over which tenants there are, and on what terms; they hold for the next request.
     pub fn agree(&self, terms: impl IntoIterator<Item = (TenantId, Terms)>) {
         let old = self.tenants.load();
-        let mut new = AHashMap::new();
+        let mut new = Tenants::default();
         for (tenant, terms) in terms {
-            let share = match old.get(&tenant) {
+            let share = match old.shares.get(&tenant) {
                 Some(share) => {
                     share.agree(&terms, self.burst);
                     share.clone()
                 }
                 None => Arc::new(Share::new(tenant.clone(), &terms, self.burst)),
             };
-            new.insert(tenant, share);
+            new.by_key.insert(share.key(), share.clone());
+            new.shares.insert(tenant, share);
         }
+        new.by_key.insert(NEWCOMERS, self.newcomers.clone());
         self.tenants.store(Arc::new(new));
     }
 
     /// What is kept of a tenant.
     pub fn share(&self, tenant: &TenantId) -> Option<Arc<Share>> {
-        self.tenants.load().get(tenant).cloned()
+        self.tenants.load().shares.get(tenant).cloned()
     }
 
     /// What is kept of all, with figures up to the last whole second.
     pub fn settled(&self) -> Vec<Arc<Share>> {
         self.fair.settle(self.now());
-        self.tenants.load().values().cloned().collect()
+        self.tenants.load().shares.values().cloned().collect()
+    }
+
+    /// This process is one of so many replicas, itself among them, and will hear the others on a board.
+    pub fn join(&self, replicas: u32) {
+        self.fair.join(replicas, self.now());
+        self.users.share_among(replicas);
+    }
+
+    /// What this process writes on the board, and when it goes there.
+    pub fn report(&self, replica: u128) -> (Report, Nanos) {
+        let now = self.now();
+        (Report { taken: self.users.report(), ..self.fair.report(replica, now) }, now)
+    }
+
+    /// What it read there, having gone there at `sent` with this report.
+    pub fn hear(&self, report: &Report, reply: &Reply, sent: Nanos) {
+        let tenants = self.tenants.load();
+        self.fair.hear(reply, sent, |key| tenants.by_key.get(&key).cloned());
+        self.users.share_among(self.fair.replicas());
+        self.users.hear(&report.taken, &reply.spent, sent);
+    }
+
+    /// It could not read there. Returns whether it still goes by what it read last; if not, it goes on with its part of everything.
+    pub fn miss(&self) -> bool {
+        self.fair.settle(self.now());
+        let on_board = self.fair.is_on_board();
+        if !on_board {
+            self.users.part(self.fair.replicas());
+        }
+        on_board
+    }
+
+    /// This process is one of so many replicas that have no board: it has its part of everything.
+    pub fn part(&self, replicas: u32) {
+        self.fair.go_on_alone(replicas);
+        self.users.part(replicas);
     }
 
     /// Lets a request through, perhaps after a short wait, or says which limit it has reached. What is returned is to be kept until

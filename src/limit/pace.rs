@@ -18,7 +18,7 @@ use super::bucket::{Nanos, SECOND};
 use super::exact::{Comparison, Standing};
 use super::fair::{Fair, locked};
 use super::figures::{Moments, Ring};
-use super::share::Share;
+use super::share::{Counted, Share};
 use super::water::{Claim, level};
 
 /// How often the parts are found out anew.
@@ -45,8 +45,8 @@ struct Active {
     /// The same, over a longer time.
     long: f64,
     last: Nanos,
-    /// Both counters at the last whole second.
-    second: (u64, u64),
+    /// What was counted at the last whole second.
+    second: Counted,
     standing: Standing,
 }
 
@@ -102,6 +102,9 @@ impl Pace {
             return;
         }
         fair.due.store(now + TICK, Relaxed);
+        if now >= fair.until.load(Relaxed) {
+            fair.part_from_others(self);
+        }
         self.listen(fair, now);
         self.find_level(fair, now);
         let second = now / SECOND;
@@ -112,9 +115,9 @@ impl Pace {
         self.active.retain(|active| {
             let stays = now < active.last + QUIET
                 || active.share.abroad.get() > 0.0
-                || active.share.counted().0 != active.second.0;
+                || active.share.counted().wanted != active.second.wanted;
             if !stays {
-                *locked(&active.share.looked_at) = (active.wanted, active.second);
+                *locked(&active.share.looked_at) = active.second;
                 active.share.listed.store(false, Relaxed);
             }
             stays
@@ -128,10 +131,10 @@ impl Pace {
         let arrived = std::mem::take(&mut *locked(&fair.arrived));
         for share in arrived {
             // What it asked for before, if it did, was looked at then.
-            let (wanted, second) = *locked(&share.looked_at);
+            let second = *locked(&share.looked_at);
             self.active.push(Active {
                 share,
-                wanted,
+                wanted: second.wanted_here,
                 rate: 0.0,
                 long: 0.0,
                 last: now,

@@ -52,6 +52,17 @@ pub enum Room {
     Full,
 }
 
+/// Requests asked for and let through, since the process began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counted {
+    /// On all replicas.
+    pub wanted: u64,
+    pub given: u64,
+    /// At this one.
+    pub wanted_here: u64,
+    pub given_here: u64,
+}
+
 /// A tenant's part in the limits of this process.
 #[derive(Debug)]
 pub struct Share {
@@ -70,8 +81,8 @@ pub struct Share {
     /// How much of what the tenant asks for everywhere is asked for here, 0 to 1; and how much of its own cap is for here.
     pub(super) here: Fraction,
     pub(super) own_here: Fraction,
-    /// What was counted when it was last looked at: asked for here; asked for and given everywhere.
-    pub(super) looked_at: Mutex<(u64, (u64, u64))>,
+    /// What was counted when it was last looked at.
+    pub(super) looked_at: Mutex<Counted>,
     /// Its name on the board, and what was read there: requests a second asked for elsewhere, and how many were asked for and given.
     pub(super) key: Key,
     pub(super) abroad: Fraction,
@@ -217,10 +228,15 @@ impl Share {
         }
     }
 
-    /// Requests asked for and let through, here and elsewhere, as far as is known.
-    pub(super) fn counted(&self) -> (u64, u64) {
-        let wanted = self.wanted.load(Relaxed) + self.abroad_wanted.load(Relaxed);
-        (wanted, self.given.load(Relaxed) + self.abroad_given.load(Relaxed))
+    /// What was counted, here and, as far as is known, elsewhere.
+    pub(super) fn counted(&self) -> Counted {
+        let (wanted_here, given_here) = (self.wanted.load(Relaxed), self.given.load(Relaxed));
+        Counted {
+            wanted: wanted_here + self.abroad_wanted.load(Relaxed),
+            given: given_here + self.abroad_given.load(Relaxed),
+            wanted_here,
+            given_here,
+        }
     }
 
     /// From now on so much of its own cap is for here; what is there already stays.

@@ -99,6 +99,12 @@ list! {
     requests_refused: Counter[reason] = "mcp_requests_refused_total";
     /// What was refused because a limit of rate was reached, by whose limit it was: global, tenant, user, ip; ddos: by the address guard.
     rate_limit_hits: Counter[tenant_id, limit_type, action] = "mcp_rate_limit_hits_total";
+    /// Times that this process told the other replicas what is asked of it, and heard them, by how that ended: success, failure.
+    limit_exchanges: Counter[result] = "mcp_limit_exchanges_total";
+    /// How long such an exchange took, seconds.
+    limit_exchange_duration: Histogram[] = "mcp_limit_exchange_duration_seconds" by OVERHEAD;
+    /// Replicas that share the capacity, this one among them, as far as is known.
+    replicas: Gauge[] = "mcp_replicas";
     /// Addresses and networks that are banned now.
     guard_bans: Gauge[] = "mcp_guard_bans";
     /// Addresses and networks that the guard remembers for what came from them within the last hour.

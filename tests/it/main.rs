@@ -9,6 +9,7 @@ mod access_rules;
 mod bans;
 mod idp_entra;
 mod isolation;
+mod limits_shared;
 mod oauth_clients;
 mod rooms;
 mod routes;

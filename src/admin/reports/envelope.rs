@@ -27,6 +27,21 @@ pub(in crate::admin) struct Asked {
     scope: Option<Scope>,
 }
 
+impl Asked {
+    /// What a report is of.
+    pub(super) fn scope(&self, app: &App) -> Scope {
+        // One process alone is all there is; one that does not hear the others speaks for itself.
+        let fair = app.limits.fair();
+        let is_all = fair.is_on_board() || fair.replicas() == 1;
+        if is_all && self.scope != Some(Scope::Replica) { Scope::Cluster } else { Scope::Replica }
+    }
+
+    /// Whether figures that only all replicas together have are to be told: also by one that is alone.
+    pub(super) fn is_of_all(&self, app: &App) -> bool {
+        self.scope(app) == Scope::Cluster || app.limits.fair().replicas() == 1
+    }
+}
+
 /// A target of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct Target {
@@ -64,12 +79,10 @@ pub(in crate::admin) struct Report<T> {
 impl<T> Report<T> {
     /// Around these fields, which are of the window of the shares.
     pub(super) fn new(app: &App, asked: &Asked, fields: T) -> Self {
-        // One process alone has the file of SQLite; of several on one database each speaks for itself.
-        let most = if app.store.is_shared() { Scope::Replica } else { Scope::Cluster };
         Self {
             generated_at: now(),
             window_seconds: app.settings.rate_limits.fairness_window_seconds.into(),
-            scope: asked.scope.filter(|scope| *scope == Scope::Replica).unwrap_or(most),
+            scope: asked.scope(app),
             instance_id: app.instance,
             targets: BTreeMap::new(),
             fields,

@@ -80,8 +80,9 @@ pub(in crate::admin) async fn read(
     let weights: f64 = all.iter().map(|(_, weight, _)| weight).sum();
     let ratio = limits.fairness_weight / weights.max(limits.fairness_weight);
     let sums = all.iter().find(|(tenant, ..)| *tenant == tenant_id).map(|(.., sums)| *sums).unwrap_or_default();
+    let requests = if asked.is_of_all(&app) { sums.given } else { sums.given_here };
     #[expect(clippy::cast_precision_loss, reason = "requests of some minutes")]
-    let given = sums.given as f64;
+    let given = requests as f64;
     let allowed = sums.share * (limits.burst_factor.unwrap_or(burst) - 1.0);
     let of = |part: f64, whole: f64| (whole > 0.0).then(|| part / whole);
     let mut active_tenants: Vec<ActiveTenant> = all
@@ -97,7 +98,7 @@ pub(in crate::admin) async fn read(
     let fields = Fairness {
         tenant_id,
         fair_share: FairShare { ratio, rpm: ratio * f64::from(app.settings.rate_limits.global_rpm) },
-        usage: Usage { requests: sums.given, quota: sums.share, ratio: of(given, sums.share) },
+        usage: Usage { requests, quota: sums.share, ratio: of(given, sums.share) },
         burst: Burst { allowed, used: sums.lent, utilization: of(sums.lent, allowed) },
         active_tenants,
         limits,

@@ -9,7 +9,8 @@ use crate::access::{AccessError, Admin};
 use crate::app::App;
 use crate::id::TenantId;
 use crate::limit::figures::{Closeness, Sums};
-use crate::limit::guard::HitsByType;
+use crate::limit::guard::{Figures, HitsByType};
+use crate::limit::share::Share;
 use crate::store::now;
 use crate::web::json::Parameters;
 use crate::web::problem::Problem;
@@ -43,7 +44,8 @@ struct Throttled {
 
 #[derive(Debug, Serialize)]
 pub(in crate::admin) struct Diagnostics {
-    tenant_fairness_violations: u64,
+    /// Of all replicas together, so not of one among several.
+    tenant_fairness_violations: Option<u64>,
     global_quota_exhaustion: u64,
     ddos_blocks_prevented: u64,
     ddos_false_positives: u64,
@@ -71,10 +73,12 @@ pub(in crate::admin) async fn analytics(
     Parameters(asked): Parameters<Asked>,
 ) -> Result<Json<Report<Analytics>>, Problem> {
     of_gateway(&admin)?;
-    let (all, guard) = (sums(&app), app.guard.figures(now()));
+    let (all, guard) = (sums(&app, &asked), figures(&app, &asked));
     let mut closeness = Closeness::default();
-    for (_, sums) in &all {
-        closeness.take_in(sums);
+    if asked.is_of_all(&app) {
+        for (_, sums) in &all {
+            closeness.take_in(sums);
+        }
     }
     let (efficiency, wrongly_refused) = (closeness.efficiency(), closeness.wrongly_refused());
     let fields = Analytics {
@@ -101,24 +105,26 @@ pub(in crate::admin) async fn diagnostics(
     Parameters(asked): Parameters<Asked>,
 ) -> Result<Json<Report<Diagnostics>>, Problem> {
     of_gateway(&admin)?;
-    let all = sums(&app);
+    let (all, guard) = (sums(&app, &asked), figures(&app, &asked));
     let moments = app.limits.fair().moments(app.limits.now());
-    let guard = app.guard.figures(now());
+    let of_all = asked.is_of_all(&app);
+    let exhausted = if of_all { moments.exhausted } else { moments.exhausted_here };
+    let violations = of_all.then_some(moments.violations);
     let window = app.settings.rate_limits.fairness_window_seconds;
     let mut findings = Vec::new();
-    if moments.exhausted > 0 {
+    if exhausted > 0 {
         findings.push(Finding {
-            severity: if moments.exhausted > u64::from(window) / 2 { "critical" } else { "warning" },
+            severity: if exhausted > u64::from(window) / 2 { "critical" } else { "warning" },
             what: "The gateway's capacity was used up".into(),
-            evidence: format!("in {} of the last {window} seconds a request found none left", moments.exhausted),
+            evidence: format!("in {exhausted} of the last {window} seconds a request found none left"),
             advice: "raise MREG_RATE_LIMIT_GLOBAL_RPM if the servers behind can take more, or cap the tenants that ask most",
         });
     }
-    if moments.violations > 0 {
+    if let Some(violations) = violations.filter(|violations| *violations > 0) {
         findings.push(Finding {
             severity: "critical",
             what: "Tenants had more than their share while others were owed theirs".into(),
-            evidence: format!("{} times, counted by tenant and second", moments.violations),
+            evidence: format!("{violations} times, counted by tenant and second"),
             advice: "compare the weights of the tenants; if they are as meant, this is a defect worth reporting",
         });
     }
@@ -139,8 +145,8 @@ pub(in crate::admin) async fn diagnostics(
         });
     }
     let fields = Diagnostics {
-        tenant_fairness_violations: moments.violations,
-        global_quota_exhaustion: moments.exhausted,
+        tenant_fairness_violations: violations,
+        global_quota_exhaustion: exhausted,
         ddos_blocks_prevented: guard.ddos_blocks_prevented,
         ddos_false_positives: guard.ddos_false_positives,
         findings,
@@ -149,9 +155,17 @@ pub(in crate::admin) async fn diagnostics(
 }
 
 /// What each tenant asked for and was given, up to the last whole second.
-fn sums(app: &App) -> Vec<(TenantId, Sums)> {
-    let (shares, now) = (app.limits.settled(), app.limits.now());
-    shares.iter().map(|share| (share.tenant.clone(), app.limits.fair().sums(share, now))).collect()
+fn sums(app: &App, asked: &Asked) -> Vec<(TenantId, Sums)> {
+    let (shares, now, of_all) = (app.limits.settled(), app.limits.now(), asked.is_of_all(app));
+    let sums = |share: &Share| {
+        let sums = app.limits.fair().sums(share, now);
+        if of_all { sums } else { Sums { wanted: sums.wanted_here, given: sums.given_here, ..sums } }
+    };
+    shares.iter().map(|share| (share.tenant.clone(), sums(share))).collect()
+}
+
+fn figures(app: &App, asked: &Asked) -> Figures {
+    if asked.is_of_all(app) { app.guard.figures_of_all(now()) } else { app.guard.figures(now()) }
 }
 
 /// The tenants of which most was refused, most first.

@@ -13,7 +13,7 @@ use std::collections::BinaryHeap;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-use super::super::board::{Asked, Board, PERIOD};
+use super::super::board::{Asked, Board, Other, PERIOD};
 use super::super::terms::Terms;
 use super::super::water::{Claim, level};
 use super::*;
@@ -47,7 +47,9 @@ impl World {
         let shares = || (0..).zip(terms).map(share).collect();
         let fairs: Vec<Fair> = (0..replicas).map(|_| Fair::new(rules)).collect();
         if replicas > 1 {
-            fairs.iter().for_each(Fair::join);
+            for fair in &fairs {
+                fair.join(1, START);
+            }
         }
         Self {
             rules,
@@ -73,7 +75,7 @@ impl World {
         {
             let (fair, shares) = (&self.fairs[replica], &self.shares[replica]);
             let reply = self.board.exchange(fair.report(replica as u128, at), at);
-            fair.hear(&reply, |key| shares.get(usize::try_from(key).ok()?).cloned());
+            fair.hear(&reply, at, |key| shares.get(usize::try_from(key).ok()?).cloned());
             self.next[replica] = Some(at + PERIOD);
         }
     }
@@ -373,7 +375,7 @@ proptest! {
         let mut leases = std::collections::HashMap::new();
         for (replica, rate, step) in asks {
             now += step;
-            let reply = board.exchange(Report { replica, asked: Vec::new(), rate }, now);
+            let reply = board.exchange(Report { replica, rate, ..Report::default() }, now);
             leases.insert(replica, (now, reply.lease));
             let live: f64 = leases.values().filter(|(at, _)| now < at + LEASE).map(|(_, lease)| lease).sum();
             prop_assert!(live <= 100.0 + 1e-6, "{live}");
@@ -413,19 +415,21 @@ fn counters_that_begin_again_at_0_go_on() {
     let share = Arc::new(Share::simulated(7, &Terms::default(), BURST));
     let hear = |wanted, given| {
         let asked = Asked { tenant: 7, rate: 1.0, long: 1.0, wanted, given };
-        fair.hear(&Reply { others: vec![(1, vec![asked])], lease: 1.0 }, |_| Some(share.clone()));
+        let other = Other { replica: 1, asked: vec![asked], ..Other::default() };
+        fair.hear(&Reply { others: vec![other], lease: 1.0, ..Reply::default() }, START, |_| Some(share.clone()));
     };
     hear(u32::MAX - 1, u32::MAX);
-    assert_eq!(share.counted(), (0, 0), "what was counted before is not of now");
+    let counted = || (share.counted().wanted, share.counted().given);
+    assert_eq!(counted(), (0, 0), "what was counted before is not of now");
     hear(3, 1);
-    assert_eq!(share.counted(), (5, 2));
+    assert_eq!(counted(), (5, 2));
 }
 
 #[test]
 fn without_a_lease_a_wait_is_one_that_a_clock_can_be_set_by() {
     let fair = Fair::new(Rules { capacity_rpm: 600, window: Duration::from_mins(5), fair: true });
     let share = Arc::new(Share::simulated(7, &Terms::default(), BURST));
-    fair.hear(&Reply::default(), |_| None);
+    fair.hear(&Reply::default(), START, |_| None);
     let short = fair.take(&share, START).unwrap_err();
     assert_eq!(short, Short::Capacity(LEASE));
     for _ in 0..10 {

@@ -1,6 +1,6 @@
 //! What the guard did within the last minutes, for reports.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -78,7 +78,7 @@ pub struct HitsByType {
     pub ddos: u64,
 }
 
-/// What happened within the window, in this process.
+/// What happened within the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Figures {
     /// Requests that a ban refused.
@@ -91,44 +91,16 @@ pub struct Figures {
     pub hits_by_type: HitsByType,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Count {
-    /// Which part of time it is of.
-    part: i64,
-    events: [u64; 8],
-}
+/// How many of each kind of event there were.
+pub(super) type Events = [u64; KINDS];
+/// Kinds of events.
+const KINDS: usize = 8;
 
-/// Counts within a window.
-#[derive(Debug)]
-pub(super) struct Counts {
-    /// Milliseconds of a part.
-    width: i64,
-    parts: Mutex<[Count; PARTS]>,
-}
-
-impl Counts {
-    pub(super) fn new(window: Duration) -> Self {
-        let width = i64::try_from(window.as_millis()).unwrap_or(i64::MAX) / SPAN;
-        Self { width: width.max(1), parts: Mutex::new([Count::default(); PARTS]) }
-    }
-
-    pub(super) fn count(&self, event: Event, now: OffsetDateTime) {
-        let part = self.part(now);
-        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = &mut parts[usize::try_from(part.rem_euclid(SPAN)).unwrap_or_default()];
-        if count.part != part {
-            *count = Count { part, ..Count::default() };
-        }
-        count.events[event.place()] += 1;
-    }
-
-    pub(super) fn figures(&self, now: OffsetDateTime) -> Figures {
-        let now = self.part(now);
-        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        let within = |count: &&Count| (0..SPAN).contains(&(now - count.part));
-        let of = |event: Event| parts.iter().filter(within).map(|count| count.events[event.place()]).sum();
+impl Figures {
+    pub(super) fn of(events: &Events) -> Self {
+        let of = |event: Event| events[event.place()];
         let hits = |hit| of(Event::Hit(hit));
-        Figures {
+        Self {
             ddos_blocks_prevented: of(Event::Prevented),
             ddos_bans: of(Event::Banned),
             ddos_false_positives: of(Event::FalsePositive),
@@ -140,6 +112,68 @@ impl Counts {
                 ddos: hits(Hit::Ddos),
             },
         }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Count {
+    /// Which part of time it is of.
+    part: i64,
+    events: Events,
+}
+
+/// Counts within a window, and since they began.
+#[derive(Debug)]
+pub(super) struct Counts {
+    /// Milliseconds of a part.
+    width: i64,
+    parts: Mutex<([Count; PARTS], Events)>,
+}
+
+impl Counts {
+    pub(super) fn new(window: Duration) -> Self {
+        let width = i64::try_from(window.as_millis()).unwrap_or(i64::MAX) / SPAN;
+        Self { width: width.max(1), parts: Mutex::new(([Count::default(); PARTS], Events::default())) }
+    }
+
+    pub(super) fn count(&self, event: Event, now: OffsetDateTime) {
+        let mut events = Events::default();
+        events[event.place()] = 1;
+        self.add(&events, now);
+    }
+
+    /// Counts so many of each kind.
+    pub(super) fn add(&self, events: &[u64], now: OffsetDateTime) {
+        let part = self.part(now);
+        let (parts, ever) = &mut *self.locked();
+        let count = &mut parts[usize::try_from(part.rem_euclid(SPAN)).unwrap_or_default()];
+        if count.part != part {
+            *count = Count { part, ..Count::default() };
+        }
+        for ((within, ever), more) in count.events.iter_mut().zip(ever).zip(events) {
+            *within = within.saturating_add(*more);
+            *ever = ever.saturating_add(*more);
+        }
+    }
+
+    /// How many of each kind there were since they began.
+    pub(super) fn ever(&self) -> Vec<u64> {
+        self.locked().1.to_vec()
+    }
+
+    /// How many of each kind there were within the window.
+    pub(super) fn within(&self, now: OffsetDateTime) -> Events {
+        let now = self.part(now);
+        let (parts, _) = &*self.locked();
+        let mut all = Events::default();
+        for count in parts.iter().filter(|count| (0..SPAN).contains(&(now - count.part))) {
+            all.iter_mut().zip(count.events).for_each(|(all, more)| *all += more);
+        }
+        all
+    }
+
+    fn locked(&self) -> MutexGuard<'_, ([Count; PARTS], Events)> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn part(&self, now: OffsetDateTime) -> i64 {

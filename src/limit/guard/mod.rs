@@ -5,6 +5,7 @@
 //! It never bans this machine, networks that are allowed, nor the proxies in front; nor an address where many are known. It lets
 //! nobody in: under a ban a good credential is counted, and refused.
 
+mod abroad;
 mod bans;
 mod bounded;
 mod figures;
@@ -31,10 +32,12 @@ pub use figures::{Figures, Hit, HitsByType};
 pub use network::{parse as parse_network, written};
 pub use scores::Wrong;
 
+use self::abroad::Abroad;
 use self::bans::Bans;
 use self::figures::{Counts, Event};
 use self::scores::Scores;
 use crate::config::{Guard as Settings, Listen};
+use crate::limit::board::Other;
 use crate::store::{at, micros};
 use crate::telemetry::{Counter, Metrics};
 
@@ -54,6 +57,7 @@ struct Inner {
     scores: Scores,
     bans: Bans,
     counts: Counts,
+    abroad: Abroad,
     metrics: Arc<Metrics>,
     /// Networks whose ban is not stored as it is.
     unwritten: Mutex<HashSet<IpNet>>,
@@ -87,6 +91,7 @@ impl Guard {
             scores: Scores::new(settings.threshold, most),
             bans: Bans::new(MOST_BANS),
             counts: Counts::new(window),
+            abroad: Abroad::new(window),
             metrics,
             unwritten: Mutex::default(),
             changed: Notify::new(),
@@ -177,9 +182,26 @@ impl Guard {
         self.count(Event::Hit(whose), now);
     }
 
-    /// What happened within the window.
+    /// What happened within the window, in this process.
     pub fn figures(&self, now: OffsetDateTime) -> Figures {
-        self.0.counts.figures(now)
+        Figures::of(&self.0.counts.within(now))
+    }
+
+    /// The same for all replicas that were heard.
+    pub fn figures_of_all(&self, now: OffsetDateTime) -> Figures {
+        let mut events = self.0.counts.within(now);
+        events.iter_mut().zip(self.0.abroad.within(now)).for_each(|(all, more)| *all += more);
+        Figures::of(&events)
+    }
+
+    /// What this process counted since it began, to tell the others.
+    pub fn counted(&self) -> Vec<u64> {
+        self.0.counts.ever()
+    }
+
+    /// What the others counted since they began.
+    pub fn hear(&self, others: &[Other], now: OffsetDateTime) {
+        self.0.abroad.hear(others, now);
     }
 
     /// Forgets what is over. For a job, every minute or so.

@@ -17,22 +17,28 @@ impl Pace {
                 weight: active.share.weight(),
                 burst: active.share.burst(),
                 own: active.share.base_rpm().map_or(f64::INFINITY, |rpm| f64::from(rpm) / 60.0),
-                wanted: now.0.saturating_sub(before.0),
-                given: now.1.saturating_sub(before.1),
+                wanted: now.wanted.saturating_sub(before.wanted),
+                given: now.given.saturating_sub(before.given),
             };
-            (second, &mut active.standing)
+            let here = (now.wanted_here - before.wanted_here, now.given_here - before.given_here);
+            ((second, &mut active.standing), here)
         });
-        let mut seconds: Vec<_> = seconds.collect();
-        let (sums, violations) = self.comparison.second(&fair.rules, &mut seconds);
+        let (mut seconds, here): (Vec<_>, Vec<_>) = seconds.unzip();
+        let (mut sums, violations) = self.comparison.second(&fair.rules, &mut seconds);
+        for (sums, (wanted_here, given_here)) in sums.iter_mut().zip(here) {
+            (sums.wanted_here, sums.given_here) = (wanted_here, given_here);
+        }
 
         let (at, window) = (second.saturating_sub(1), fair.rules.window_seconds());
         for (active, sums) in self.active.iter().zip(sums).filter(|(_, sums)| sums.wanted > 0 || sums.given > 0) {
             locked(&active.share.window).get_or_insert_with(|| Box::new(Window::new())).add(at, window, sums);
         }
         let refused = fair.refused.load(Relaxed);
+        let (here, abroad) = (fair.exhausted.swap(false, Relaxed), fair.exhausted_abroad.swap(false, Relaxed));
         let moments = Moments {
             violations,
-            exhausted: u64::from(fair.exhausted.swap(false, Relaxed)),
+            exhausted: u64::from(here || abroad),
+            exhausted_here: u64::from(here),
             refused: refused - std::mem::replace(&mut self.refused, refused),
         };
         self.moments.add(at, window, moments);

@@ -49,16 +49,16 @@ struct Sum {
 impl Heard {
     fn take_in(&mut self, reply: &Reply) {
         let before = self.replicas.len();
-        self.replicas.retain(|replica, _| reply.others.iter().any(|(other, _)| other == replica));
+        self.replicas.retain(|replica, _| reply.others.iter().any(|other| other.replica == *replica));
         if self.replicas.is_empty() && before > 0 {
             // With nobody to compare them with, names are only in the way.
             *self = Self::default();
         }
-        for (replica, asked) in &reply.others {
-            let first = !self.replicas.contains_key(replica);
-            let replica = self.replicas.entry(*replica).or_default();
+        for other in &reply.others {
+            let first = !self.replicas.contains_key(&other.replica);
+            let replica = self.replicas.entry(other.replica).or_default();
             let mut next = 0;
-            for asked in asked {
+            for asked in &other.asked {
                 let place = match replica.tenants.get(next) {
                     Some(tenant) if tenant.key == asked.tenant => next,
                     _ => *replica.places.entry(asked.tenant).or_insert_with(|| {
@@ -87,7 +87,7 @@ impl Heard {
 
 impl Pace {
     /// What this process writes on the board.
-    pub(in crate::limit) fn report(&self, replica: u128, now: Nanos) -> Report {
+    pub(in crate::limit) fn report(&self, fair: &Fair, replica: u128, now: Nanos) -> Report {
         let asked = self.active.iter().filter(|active| now < active.last + QUIET).map(|active| Asked {
             tenant: active.share.key,
             rate: active.rate as f32,
@@ -95,7 +95,8 @@ impl Pace {
             wanted: active.share.wanted.load(Relaxed) as u32,
             given: active.share.given.load(Relaxed) as u32,
         });
-        Report { replica, asked: asked.collect(), rate: self.usable }
+        let exhausted = fair.exhausted.load(Relaxed);
+        Report { replica, asked: asked.collect(), rate: self.usable, exhausted, ..Report::default() }
     }
 
     /// Takes in what the others wrote.

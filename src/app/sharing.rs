@@ -1,0 +1,147 @@
+//! How replicas share the limits: ten times a second each comes to the board in Redis, where there is one. A replica that does not
+//! reach it goes on by itself with its part of everything, and says so; without a board each has its part all the time.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::App;
+use crate::limit::board::PERIOD;
+use crate::limit::board::redis::{BoardError, RedisBoard};
+use crate::store::{StoreError, micros, now};
+use crate::telemetry::{Counter, Part, Status, Weight};
+
+/// A process that has not said for so long that it is there is no longer.
+const GONE: Duration = Duration::from_secs(15);
+/// How often it says so.
+const SAID: Duration = Duration::from_secs(5);
+
+/// What comes to the board and back.
+pub(super) struct Sharing {
+    app: App,
+    board: RedisBoard,
+    part: Part,
+    /// Whether the board was there when it was last asked; none before it is asked first.
+    well: Option<bool>,
+}
+
+impl Sharing {
+    /// Joins the others and hears them once, if they can be heard: from then on requests may come.
+    pub(super) async fn begin(app: &App, board: RedisBoard) -> Self {
+        let known = if app.store.is_shared() { app.say_here().await } else { Ok(1) };
+        app.limits.join(known.unwrap_or(1));
+        let part = app.health.part("redis", Weight::Partial);
+        let mut sharing = Self { app: app.clone(), board, part, well: None };
+        loop {
+            sharing.exchange().await;
+            if sharing.well.is_some() {
+                return sharing;
+            }
+            tokio::time::sleep(Duration::from_nanos(PERIOD)).await;
+        }
+    }
+
+    /// Goes on until the process stops.
+    pub(super) async fn go_on(mut self) {
+        let mut ticks = interval(Duration::from_nanos(PERIOD));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let app = self.app.clone();
+        let rounds = async {
+            loop {
+                ticks.tick().await;
+                self.exchange().await;
+            }
+        };
+        tokio::select! {
+            () = app.shutdown.cancelled() => {}
+            () = rounds => {}
+        }
+    }
+
+    async fn exchange(&mut self) {
+        let app = &self.app;
+        let (mut report, sent) = app.limits.report(app.instance.as_u128());
+        report.counts = app.guard.counted();
+        let began = Instant::now();
+        let replied = self.board.exchange(&report).await;
+        let metrics = app.recorder.metrics();
+        let result = if replied.is_ok() { "success" } else { "failure" };
+        metrics.limit_exchanges.on([result], Counter::inc);
+        match replied {
+            Ok(reply) => {
+                metrics.limit_exchange_duration.on([], |all| all.observe(began.elapsed()));
+                app.limits.hear(&report, &reply, sent);
+                app.guard.hear(&reply.others, OffsetDateTime::now_utc());
+                self.is(Ok(()));
+            }
+            Err(error) => {
+                if !app.limits.miss() {
+                    self.is(Err(error));
+                }
+            }
+        }
+        self.app.show_replicas();
+    }
+
+    /// Says how it is, once for each time that it changes.
+    fn is(&mut self, how: Result<(), BoardError>) {
+        let well = how.is_ok();
+        if self.well.replace(well) == Some(well) {
+            return;
+        }
+        let replicas = self.app.limits.fair().replicas();
+        match how {
+            Ok(()) => tracing::info!(replicas, "the limits are shared with the other replicas through Redis"),
+            Err(error) => tracing::warn!(
+                replicas,
+                error = error.to_string(),
+                "Redis cannot be reached: until it can, this process has its part of the limits, one of as many as there are replicas"
+            ),
+        }
+        self.part.set(if well { Status::Ok } else { Status::Degraded });
+    }
+}
+
+impl App {
+    /// Says to the other processes on this database that this one is there; returns how many there are.
+    async fn say_here(&self) -> Result<u32, StoreError> {
+        let now = now();
+        self.store.is_here(self.instance, micros(now), micros(now - GONE)).await
+    }
+
+    /// Where the database may be shared: says again and again that this process is there, and takes no more than its part of the limits
+    /// while there is no board.
+    pub(super) async fn be_here(self) {
+        let rounds = async {
+            loop {
+                match self.say_here().await {
+                    Ok(replicas) if !self.limits.fair().is_on_board() => {
+                        self.limits.part(replicas);
+                        self.show_replicas();
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::warn!(
+                            error = error.to_string(),
+                            "cannot say to other replicas that this one is there"
+                        );
+                    }
+                }
+                tokio::time::sleep(SAID).await;
+            }
+        };
+        tokio::select! {
+            () = self.shutdown.cancelled() => {}
+            () = rounds => {}
+        }
+        if let Err(error) = self.store.leaves(self.instance).await {
+            tracing::debug!(error = error.to_string(), "the other replicas miss this one a little later");
+        }
+    }
+
+    pub(super) fn show_replicas(&self) {
+        let replicas = self.limits.fair().replicas();
+        self.recorder.metrics().replicas.on([], |gauge| gauge.set(replicas.into()));
+    }
+}
