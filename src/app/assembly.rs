@@ -226,6 +226,11 @@ fn start_jobs(app: &App) {
             Ok(())
         }
     });
+    let sweeper = app.clone();
+    jobs.run("sweep limits", Every::about(Duration::from_secs(30)), move || {
+        sweeper.limits.sweep();
+        async { Ok(()) }
+    });
     let ender = app.clone();
     // Half of what may pass between the end of a credential and the end of what it opened, anywhere.
     jobs.run("end credentials", Every::about(Duration::from_millis(500)), move || {

@@ -130,6 +130,11 @@ impl Limits {
         &self.users
     }
 
+    /// Forgets what is as if it had never been used. For a job, every minute or so.
+    pub fn sweep(&self) {
+        self.users.sweep(Price::a_minute(1).saved, self.now());
+    }
+
     /// Now, by the clock of the buckets.
     pub fn now(&self) -> Nanos {
         BEFORE + u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX / 2)

@@ -146,7 +146,7 @@ async fn the_board_in_redis_does_what_the_one_in_memory_does() {
             for ((spent, first), last) in reply.spent.iter().zip(&first.spent).zip(&last.spent) {
                 let unsure = i64::try_from(after - before).unwrap() + 10_000_000;
                 assert!(
-                    (first.min(last) - unsure..=first.max(last) + unsure).contains(&spent),
+                    (first.min(last) - unsure..=first.max(last) + unsure).contains(spent),
                     "{spent}: {first} to {last}"
                 );
             }
