@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::access::{AuthError, Caller};
 use crate::json;
-use crate::limit::{Limit, Refused};
+use crate::limit::{Admitted, Limit, Rates, Refused};
 use crate::mcp::error::Refusal;
 use crate::mcp::exchange::Call;
 use crate::telemetry::Outcome;
@@ -15,23 +15,33 @@ use crate::telemetry::Outcome;
 /// The JSON-RPC code of a limit that was reached.
 const RATE_LIMITED: i32 = -31_014;
 
-/// Lets the call through, or says which limit it has reached.
-pub(super) async fn admit(call: &mut Call) -> Result<(), Refusal> {
-    let caller = &call.caller;
-    match call.app.limits.admit(call.app.who(caller)).await {
-        Ok(None) => Ok(()),
-        Ok(Some(permit)) => {
-            call.finish.keep(permit);
-            Ok(())
+/// Lets the call through, or says which limit it has reached. What is returned says what it took.
+pub(super) async fn admit(call: &mut Call) -> Result<Admitted, Refusal> {
+    match call.app.limits.admit(call.app.who(&call.caller)).await {
+        Ok(mut admitted) => {
+            if let Some(permit) = admitted.permit.take() {
+                call.finish.keep(permit);
+            }
+            Ok(admitted)
         }
-        Err(refused) => {
-            call.app.throttled(caller.tenant().as_str(), refused.limit.label());
-            let refusal = refusal(refused, caller);
-            call.finish.note(&refusal.text);
-            call.finish.end(Outcome::RateLimited);
-            Err(refusal)
-        }
+        Err(refused) => Err(refuse(call, refused)),
     }
+}
+
+/// Lets the call on to a server of which only so much may be asked, or gives back what it took before. `tool` is what it calls there.
+pub(super) fn admit_at(call: &mut Call, rates: &Rates, tool: Option<&str>, admitted: Admitted) -> Result<(), Refusal> {
+    call.app.limits.admit_at(rates, tool).map_err(|refused| {
+        call.app.limits.undo(admitted);
+        refuse(call, refused)
+    })
+}
+
+fn refuse(call: &mut Call, refused: Refused) -> Refusal {
+    call.app.throttled(call.caller.tenant().as_str(), refused.limit.label());
+    let refusal = refusal(refused, &call.caller);
+    call.finish.note(&refusal.text);
+    call.finish.end(Outcome::RateLimited);
+    refusal
 }
 
 /// The same for an address that shows no credential.
@@ -46,6 +56,8 @@ fn refusal(refused: Refused, caller: &Caller) -> Refusal {
         Limit::Global => "this gateway".to_owned(),
         Limit::Tenant => format!("the tenant `{}`", caller.tenant()),
         Limit::User => "your account".to_owned(),
+        Limit::Server => "this server".to_owned(),
+        Limit::Tool => "this tool".to_owned(),
     };
     let seconds = refused.seconds();
     let what = if at_once { "served at once" } else { "a minute" };

@@ -173,7 +173,7 @@ async fn reports_say_what_was_asked_for_and_given() {
     let analytics = read("rate-limit-analytics").await;
     assert_eq!(
         analytics["hits_by_type"],
-        json!({"global": 0, "tenant": 8, "user": 0, "ip": 0, "ddos": 0}),
+        json!({"global": 0, "tenant": 8, "user": 0, "ip": 0, "ddos": 0, "server": 0, "tool": 0}),
         "{analytics}"
     );
     let throttled = json!([{"tenant_id": "default", "requests": 20, "refused": 8}]);

@@ -23,6 +23,7 @@ mod reasons;
 mod records;
 mod replicas;
 mod sdk;
+mod server_limits;
 mod sessions;
 mod shared;
 mod stop;
