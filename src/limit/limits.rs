@@ -355,6 +355,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_waits_for_others_to_end_hears_of_more_room() {
+        let most = |count| Terms { max_concurrent_requests: count, ..Terms::default() };
+        for more in [Some(4), None] {
+            let (limits, tenant) = limits(6000, most(Some(2)));
+            let _first = limits.admit(who(&tenant, 1)).await.unwrap();
+            let _second = limits.admit(who(&tenant, 2)).await.unwrap();
+            let (third, fourth, ()) =
+                tokio::join!(limits.admit(who(&tenant, 3)), limits.admit(who(&tenant, 4)), async {
+                    tokio::task::yield_now().await;
+                    limits.agree([(tenant.clone(), most(more))]);
+                });
+            assert!(third.is_ok() && fourth.is_ok(), "{more:?}: {third:?}, {fourth:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn who_gives_up_waiting_has_lost_nothing() {
         for first in [false, true] {
             let (limits, tenant) = limits(240, Terms { priority_support: first, ..Terms::default() });

@@ -142,7 +142,11 @@ impl Share {
         self.weight.set(terms.weight);
         self.burst.set(terms.burst_factor.unwrap_or(burst));
         self.base_rpm.store(terms.base_rpm.unwrap_or(0), Relaxed);
-        self.most_at_once.store(terms.max_concurrent_requests.unwrap_or(u32::MAX), Relaxed);
+        let most = terms.max_concurrent_requests.unwrap_or(u32::MAX);
+        if self.most_at_once.swap(most, Relaxed) < most {
+            // All of them look again; those for whom there is still no room go on waiting.
+            self.left.notify_waiters();
+        }
         self.first.store(terms.priority_support, Relaxed);
     }
 
