@@ -1,9 +1,9 @@
 //! The limits of the caller at the door of MCP: a request that goes beyond one is answered 429, as JSON-RPC, with what clients need to
-//! know when to come again (RFC 9110 section 10.2.3, draft-ietf-httpapi-ratelimit-headers).
+//! know when to come again (RFC 9110 section 10.2.3).
 
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::StatusCode;
 
 use crate::access::{AuthError, Caller};
 use crate::json;
@@ -11,6 +11,7 @@ use crate::limit::{Admitted, Limit, Rates, Refused};
 use crate::mcp::error::Refusal;
 use crate::mcp::exchange::Call;
 use crate::telemetry::Outcome;
+use crate::web::throttled;
 
 /// The JSON-RPC code of a limit that was reached.
 const RATE_LIMITED: i32 = -31_014;
@@ -45,9 +46,11 @@ fn refuse(call: &mut Call, refused: Refused) -> Refusal {
 }
 
 /// The same for an address that shows no credential.
-pub(super) fn without_credential(error: AuthError, seconds: u32) -> Refusal {
-    let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, RATE_LIMITED, format!("Rate limited: {error}"));
-    Refusal { retry_after: Some(Duration::from_secs(seconds.into())), ..refusal }
+pub(super) fn without_credential(error: AuthError, rpm: u32, seconds: u32) -> Refusal {
+    let mut refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, RATE_LIMITED, format!("Rate limited: {error}"));
+    refusal.retry_after = Some(Duration::from_secs(seconds.into()));
+    refusal.headers = throttled::fields("ip", rpm.into(), seconds.into()).collect();
+    refusal
 }
 
 fn refusal(refused: Refused, caller: &Caller) -> Refusal {
@@ -73,22 +76,7 @@ fn refusal(refused: Refused, caller: &Caller) -> Refusal {
     ));
     refusal.retry_after = Some(wait);
     if !at_once {
-        refusal.headers = headers(label, rpm, seconds);
+        refusal.headers = throttled::fields(label, rpm, seconds).collect();
     }
     refusal
-}
-
-/// The fields of today's draft, and those of its earlier versions, which most clients read.
-fn headers(policy: &str, rpm: u64, seconds: u64) -> Vec<(HeaderName, HeaderValue)> {
-    let fields = [
-        ("ratelimit-policy", format!("\"{policy}\";q={rpm};w=60")),
-        ("ratelimit", format!("\"{policy}\";r=0;t={seconds}")),
-        ("ratelimit-limit", rpm.to_string()),
-        ("ratelimit-remaining", "0".to_owned()),
-        ("ratelimit-reset", seconds.to_string()),
-    ];
-    let field = |(name, value): (&'static str, String)| {
-        Some((HeaderName::from_static(name), HeaderValue::try_from(value).ok()?))
-    };
-    fields.into_iter().filter_map(field).collect()
 }

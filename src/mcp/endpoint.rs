@@ -218,8 +218,8 @@ fn unauthorized(app: &App, what: Opening<'_>, endpoint: &str, error: AuthError) 
         let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, meta::INTERNAL_ERROR, error.to_string());
         return Refusal { retry_after: Some(TRY_AGAIN), ..refusal };
     }
-    if let AuthError::TooManyBare { seconds } = error {
-        return admit::without_credential(error, seconds);
+    if let AuthError::TooManyBare { rpm, seconds } = error {
+        return admit::without_credential(error, rpm, seconds);
     }
     // A client takes the description only of the address that it was given (RFC 9728 section 3.3).
     let at = if [ALL, ONE].contains(&endpoint) { what.to_string() } else { what.older().to_string() };

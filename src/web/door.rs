@@ -87,8 +87,10 @@ impl Surfaces for Router {
 }
 
 /// Headers that a page's script may read besides the safe-listed ones.
-const EXPOSED: HeaderValue =
-    HeaderValue::from_static("mcp-session-id, www-authenticate, mcp-protocol-version, x-request-id, retry-after");
+const EXPOSED: HeaderValue = HeaderValue::from_static(
+    "mcp-session-id, www-authenticate, mcp-protocol-version, x-request-id, retry-after, ratelimit, ratelimit-policy, \
+     ratelimit-limit, ratelimit-remaining, ratelimit-reset",
+);
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE, OPTIONS");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -346,7 +348,9 @@ mod tests {
         let answer = ask(&door, "POST", "/echo", &[origin], "hello").await;
         assert_eq!((answer.status().as_u16(), answer.body().as_str()), (200, "hello"));
         let exposed = answer.headers()["access-control-expose-headers"].to_str().unwrap();
-        assert!(exposed.contains("mcp-session-id") && exposed.contains("www-authenticate"), "{exposed}");
+        for name in ["mcp-session-id", "www-authenticate", "retry-after", "ratelimit", "ratelimit-reset"] {
+            assert!(exposed.split(", ").any(|exposed| exposed == name), "{exposed}");
+        }
         assert_eq!(answer.headers()["vary"], "origin");
     }
 

@@ -16,6 +16,7 @@ pub mod problem;
 pub mod proof;
 pub mod record;
 mod source;
+pub mod throttled;
 
 pub use door::{Door, Goodbye, Serving, Surfaces, Visit};
 pub use gate::{Gate, Refusal, Trust};

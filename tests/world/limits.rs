@@ -77,6 +77,11 @@ async fn the_rest_api_has_the_limit_of_the_user() {
     }
     let reply = within(client.send(Request::get())).await.unwrap();
     assert_eq!((reply.status.as_u16(), reply.header("retry-after")), (429, "30"));
+    assert_eq!(
+        ["ratelimit-policy", "ratelimit", "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"]
+            .map(|name| reply.header(name).to_owned()),
+        [r#""user";q=2;w=60"#, r#""user";r=0;t=30"#, "2", "0", "30"]
+    );
     let said: Value = serde_json::from_str(&reply.text().await.unwrap()).unwrap();
     assert_eq!(said["code"], "RATE_LIMITED", "{said}");
 }
@@ -202,9 +207,11 @@ async fn an_address_that_shows_no_credential_is_told_so_only_so_often() {
     }
     let reply = ask(&here, "/mcp").await;
     assert_eq!((reply.status.as_u16(), reply.header("retry-after")), (429, "30"));
+    let fields = ["ratelimit-policy", "ratelimit"].map(|name| reply.header(name).to_owned());
+    assert_eq!(fields, [r#""ip";q=2;w=60"#, r#""ip";r=0;t=30"#]);
     assert!(reply.text().await.unwrap().contains("without a credential"));
     let rest = within(here.send(Request::get().path("/api/v1/me"))).await.unwrap();
-    assert_eq!(rest.status, 429);
+    assert_eq!((rest.status.as_u16(), rest.header("ratelimit-policy")), (429, r#""ip";q=2;w=60"#));
     assert_eq!(ask(&from("203.0.113.10"), "/mcp").await.status, 401, "others are not touched");
     let good = from("203.0.113.9").bearer(crate::world::KEY);
     assert_eq!(within(good.send(Request::get().path("/api/v1/me"))).await.unwrap().status, 200);
