@@ -6,10 +6,14 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::access::{AuthError, Caller};
+use crate::app::App;
 use crate::json;
+use crate::limit::guard::Wrong;
 use crate::limit::{Admitted, Limit, Rates, Refused};
 use crate::mcp::error::Refusal;
 use crate::mcp::exchange::Call;
+use crate::mcp::record::Finish;
+use crate::store::now;
 use crate::telemetry::Outcome;
 use crate::web::throttled;
 
@@ -25,7 +29,7 @@ pub(super) async fn admit(call: &mut Call) -> Result<Admitted, Refusal> {
             }
             Ok(admitted)
         }
-        Err(refused) => Err(refuse(call, refused)),
+        Err(refused) => Err(refuse_call(call, refused)),
     }
 }
 
@@ -33,15 +37,27 @@ pub(super) async fn admit(call: &mut Call) -> Result<Admitted, Refusal> {
 pub(super) fn admit_at(call: &mut Call, rates: &Rates, tool: Option<&str>, admitted: Admitted) -> Result<(), Refusal> {
     call.app.limits.admit_at(rates, tool).map_err(|refused| {
         call.app.limits.undo(admitted);
-        refuse(call, refused)
+        refuse_call(call, refused)
     })
 }
 
-fn refuse(call: &mut Call, refused: Refused) -> Refusal {
-    call.app.throttled(call.caller.tenant().as_str(), refused.limit.label());
-    let refusal = refusal(refused, &call.caller);
-    call.finish.note(&refusal.text);
-    call.finish.end(Outcome::RateLimited);
+fn refuse_call(call: &mut Call, refused: Refused) -> Refusal {
+    tell_guard(call);
+    refuse(&call.app, &call.caller, &mut call.finish, refused)
+}
+
+/// An answer among others on one stream has no status, by which the guard of addresses would hear of it.
+fn tell_guard(call: &Call) {
+    if let Some(address) = call.finish.address().filter(|_| call.carried) {
+        call.app.guard.refused(address, Wrong::Throttled, now());
+    }
+}
+
+fn refuse(app: &App, caller: &Caller, finish: &mut Finish, refused: Refused) -> Refusal {
+    app.throttled(caller.tenant().as_str(), refused.limit.label());
+    let refusal = refusal(refused, caller);
+    finish.note(&refusal.text);
+    finish.end(Outcome::RateLimited);
     refusal
 }
 

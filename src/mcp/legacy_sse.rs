@@ -307,7 +307,7 @@ async fn take(channel: Arc<Channel>, mut entered: Entered, message: Message) -> 
     let shape = message.shape();
     let initialized = message.method() == "notifications/initialized";
     let mut call = entered.into_call(message, session.clone());
-    call.carried = true;
+    call.carried = is_request;
     match shape {
         Shape::Request => {
             let tasks = call.app.tasks.clone();

@@ -12,6 +12,7 @@ mod changes;
 mod channels;
 mod described;
 mod faults;
+mod guarded;
 mod isolation;
 mod limits;
 mod lists;
