@@ -28,6 +28,10 @@ const LONGEST_QUEUE: Duration = Duration::from_secs(5);
 const BEFORE: Nanos = 1 << 45;
 /// Most users, servers and tools whose buckets are not full.
 const MOST_BUCKETS: usize = 1_000_000;
+/// So many times a minute each may ask whether anybody is there.
+const FREE_PINGS: u32 = 12;
+/// What tells the bucket of a user's pings from the user's own; ids are random.
+const PINGS: BucketKey = 1;
 /// When to ask again where nobody knows when room will be.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -221,6 +225,12 @@ impl Limits {
         self.take_user(who, self.now()).map(drop)
     }
 
+    /// Lets through a question whether anybody is there, of which everybody may ask some whatever else they had. One of more than these is
+    /// a request like others.
+    pub fn admit_ping(&self, who: Who<'_>) -> bool {
+        self.buckets.take(who.user ^ PINGS, Price::a_minute(FREE_PINGS), self.now()).is_ok()
+    }
+
     /// Lets a request on to a server that takes so many, and perhaps so many calls of this tool. Where one of both has none left, the
     /// other's is not taken.
     pub fn admit_at(&self, rates: &Rates, tool: Option<&str>) -> Result<(), Refused> {
@@ -405,6 +415,21 @@ mod tests {
         }
         for _ in 0..3 {
             limits.admit_user(who(&tenant, 7)).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn who_has_had_everything_may_still_ask_whether_anybody_is_there() {
+        let (limits, tenant) = limits(6000, Terms::default());
+        for _ in 0..3 {
+            limits.admit(who(&tenant, 8)).await.unwrap();
+        }
+        assert_eq!((0..99).filter(|_| limits.admit_ping(who(&tenant, 8))).count(), 12);
+        for _ in 0..12 {
+            assert!(limits.admit_ping(who(&tenant, 6)));
+        }
+        for _ in 0..3 {
+            limits.admit_user(who(&tenant, 6)).unwrap();
         }
     }
 

@@ -20,17 +20,31 @@ use crate::web::throttled;
 /// The JSON-RPC code of a limit that was reached.
 const RATE_LIMITED: i32 = -31_014;
 
-/// Lets the call through, or says which limit it has reached. What is returned says what it took.
-pub(super) async fn admit(call: &mut Call) -> Result<Admitted, Refusal> {
+/// Lets the call through, or says which limit it has reached. What is returned says what it took: nothing, if it only asks now and then
+/// whether anybody is there. A client that heard nothing of that would take the connection for lost.
+pub(super) async fn admit(call: &mut Call) -> Result<Option<Admitted>, Refusal> {
+    if call.message.method() == "ping" && call.app.limits.admit_ping(call.app.who(&call.caller)) {
+        return Ok(None);
+    }
     match call.app.limits.admit(call.app.who(&call.caller)).await {
         Ok(mut admitted) => {
             if let Some(permit) = admitted.permit.take() {
                 call.finish.keep(permit);
             }
-            Ok(admitted)
+            Ok(Some(admitted))
         }
         Err(refused) => Err(refuse_call(call, refused)),
     }
+}
+
+/// The same for what is no call: only the user's own limit counts.
+pub(super) fn admit_user(app: &App, caller: &Caller, finish: &mut Finish) -> Result<(), Refusal> {
+    app.limits.admit_user(app.who(caller)).map_err(|refused| refuse(app, caller, finish, refused))
+}
+
+/// The same for a message that wants no answer.
+pub(super) fn admit_note(call: &mut Call) -> Result<(), Refusal> {
+    admit_user(&call.app, &call.caller, &mut call.finish).inspect_err(|_| tell_guard(call))
 }
 
 /// Lets the call on to a server of which only so much may be asked, or gives back what it took before. `tool` is what it calls there.

@@ -304,6 +304,11 @@ impl Entered {
         refusal.respond(id)
     }
 
+    /// Takes one of what the user may have, for what is no call.
+    pub(super) fn admit_user(&mut self) -> Result<(), Refusal> {
+        admit::admit_user(&self.app, &self.caller, &mut self.finish)
+    }
+
     fn note(&mut self, refusal: &Refusal) {
         self.finish.note(&refusal.text);
         self.finish.end(Outcome::Error { whose: crate::fault::Whose::Client, kind: "bad_request" });
@@ -326,6 +331,9 @@ fn modern(mut entered: Entered, message: Message) -> Next {
         Shape::Request => Next::Serve(entered.into_call(message, None)),
         // Closing the stream is how a modern client cancels; nothing else is notified over HTTP.
         Shape::Notification => {
+            if let Err(refusal) = entered.admit_user() {
+                return Next::Done(entered.refuse(&refusal, None));
+            }
             entered.finish.end(Outcome::Success);
             Next::Done(accepted())
         }
@@ -408,6 +416,9 @@ async fn get(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<&
     }
     if speaks_modern(&entered.headers) {
         return method_not_allowed(entered);
+    }
+    if let Err(refusal) = entered.admit_user() {
+        return entered.refuse(&refusal, None);
     }
     let session = match legacy_version(&entered.headers).and_then(|_| session_of(&entered)) {
         Ok(session) => session,

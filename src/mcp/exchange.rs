@@ -138,7 +138,7 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
     }
 
     // Admit at the server: last, so that a refusal shows nothing of what is hidden.
-    if let Some(rates) = entry.rates.as_deref().filter(|_| sent.method() != "ping") {
+    if let (Some(rates), Some(admitted)) = (entry.rates.as_deref(), admitted) {
         let tool = (rates.any_tool() && sent.method() == "tools/call").then(|| sent.text("name")).flatten();
         admit_at(call, rates, tool.as_deref(), admitted)?;
     }

@@ -148,13 +148,16 @@ pub async fn open_one(
 }
 
 async fn open(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<&Visit>) -> Response {
-    let entered = match enter(app, "GET", [ALL, ONE], server, headers, visit).await {
+    let mut entered = match enter(app, "GET", [ALL, ONE], server, headers, visit).await {
         Ok(entered) => entered,
         Err(refusal) => return refusal.respond(None),
     };
     if !accepts(&entered.headers, &["text/event-stream"]) {
         let text = "this URL answers with `text/event-stream` only";
         return entered.refuse(&Refusal::new(StatusCode::NOT_ACCEPTABLE, meta::INVALID_REQUEST, text), None);
+    }
+    if let Err(refusal) = entered.admit_user() {
+        return entered.refuse(&refusal, None);
     }
     let Entered { app, caller, reach, mut finish, .. } = entered;
     let seat = match app.streams.seat() {
