@@ -12,10 +12,12 @@ pub mod guard;
 pub mod limits;
 mod pace;
 pub mod rates;
+pub mod seats;
 pub mod share;
 pub mod terms;
 pub mod water;
 
 pub use limits::{Admitted, Limit, Limits, Permit, Refused, Who};
 pub use rates::Rates;
+pub use seats::{NoSeat, Seat, Seats};
 pub use terms::Terms;

@@ -61,7 +61,7 @@ pub(super) async fn take(entered: Entered, text: Bytes, endpoint: &'static str, 
         return entered.refuse(&no_batches(), None);
     }
     let (app, caller) = (entered.app.clone(), entered.caller.clone());
-    let seat = match app.streams.seat() {
+    let seat = match app.streams.seat(&caller) {
         Ok(seat) => seat,
         Err(fault) => return entered.refuse(&Refusal::full(&fault), None),
     };

@@ -426,7 +426,7 @@ async fn get(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<&
     };
     entered.finish.fill(|operation| operation.session = Some(SessionTag::of(&session.id)));
     let Entered { app, caller, headers, mut finish, .. } = entered;
-    match app.streams.seat() {
+    match app.streams.seat(&caller) {
         Ok(seat) => listen::stream(app, caller, session, &headers, finish, Some(seat)).await,
         Err(fault) => {
             finish.fail(&fault);

@@ -277,7 +277,7 @@ async fn answer(
             (source, None)
         }
     };
-    let seat = match (!call.carried).then(|| call.app.streams.seat()).transpose() {
+    let seat = match (!call.carried).then(|| call.app.streams.seat(&call.caller)).transpose() {
         Ok(seat) => seat,
         Err(fault) => {
             call.finish.fail(&fault);

@@ -160,7 +160,7 @@ async fn open(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<
         return entered.refuse(&refusal, None);
     }
     let Entered { app, caller, reach, mut finish, .. } = entered;
-    let seat = match app.streams.seat() {
+    let seat = match app.streams.seat(&caller) {
         Ok(seat) => seat,
         Err(fault) => {
             finish.fail(&fault);

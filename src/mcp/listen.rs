@@ -202,7 +202,7 @@ pub async fn one(call: &Call, entry: &Entry) -> Result<Response, Refusal> {
 }
 
 async fn listen(call: &Call, owner: impl Fn(&str) -> Option<Entry>) -> Result<Response, Refusal> {
-    let seat = call.app.streams.seat().map_err(|fault| Refusal::full(&fault))?;
+    let seat = call.app.streams.seat(&call.caller).map_err(|fault| Refusal::full(&fault))?;
     let filter = call.message.member("notifications").unwrap_or(b"{}");
     let id = call.message.id_bytes().unwrap_or_default();
     let wanted = |name: &str| json::get(filter, name) == Some(b"true");
