@@ -155,6 +155,11 @@ impl Guard {
         if before.as_ref().is_some_and(|ban| ban.holds(time)) {
             return Err(StoreError::Taken.into());
         }
+        // Before it is stored: what is stored is to hold.
+        if !self.0.bans.has_room_for(network, time) {
+            let text = "there is no room for another ban made by hand; ban networks instead of addresses, or lift some";
+            return Err(AccessError::Invalid(vec![FieldError::new("address", text)]));
+        }
         let earlier = before.map_or(0, |ban| ban.remembered(time));
         let lasts = order.duration_seconds.map_or_else(|| length(self.0.first, earlier), Duration::from_secs);
         let ban = Ban {

@@ -28,7 +28,7 @@ use crate::protocol::era::{Era, UNSTATED};
 use crate::protocol::message::{Message, NoMessage, Shape};
 use crate::protocol::meta;
 use crate::telemetry::SessionTag;
-use crate::web::Visit;
+use crate::web::{Unjudged, Visit};
 
 /// Most messages in one batch.
 const MOST: usize = 100;
@@ -104,8 +104,9 @@ pub(super) async fn take(entered: Entered, text: Bytes, endpoint: &'static str, 
     stream_response(Body::new(answers))
 }
 
-/// The answer to a message that a limit refused.
-fn refusal(response: Response) -> Option<Response> {
+/// The answer to a message that a limit refused, of which the guard of addresses was told.
+fn refusal(mut response: Response) -> Option<Response> {
+    response.extensions_mut().insert(Unjudged);
     (response.status() == StatusCode::TOO_MANY_REQUESTS).then_some(response)
 }
 

@@ -41,6 +41,7 @@ use crate::upstream::http::read_message;
 use crate::upstream::peer::Peer;
 use crate::upstream::trip::Trip;
 use crate::upstream::wire::Body as UpstreamBody;
+use crate::web::Unjudged;
 
 /// One request, admitted.
 pub struct Call {
@@ -364,7 +365,12 @@ impl Call {
             // saw.
             _ => StatusCode::OK,
         };
-        json_response(status, bytes)
+        let mut response = json_response(status, bytes);
+        if status != StatusCode::OK {
+            // What the server says of the request is no word of the gateway's about who sent it.
+            response.extensions_mut().insert(Unjudged);
+        }
+        response
     }
 
     /// The client took the request back before the server began to answer: there is nothing to answer.

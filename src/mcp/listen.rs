@@ -47,6 +47,7 @@ use crate::upstream::http::{Answer, Content};
 use crate::upstream::session::HttpSession;
 use crate::upstream::trip::Trip;
 use crate::upstream::{Notice, Transport, Upstream};
+use crate::web::Unjudged;
 
 /// Messages that wait for a slow listener; it then misses some.
 const WAITING: usize = 64;
@@ -146,6 +147,8 @@ fn not_offered(mut finish: Finish) -> Response {
     finish.end(Outcome::Success);
     let mut response = empty_response(StatusCode::METHOD_NOT_ALLOWED);
     response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST, DELETE"));
+    // It is the server that has none; clients ask to find out.
+    response.extensions_mut().insert(Unjudged);
     response
 }
 

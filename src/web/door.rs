@@ -39,6 +39,11 @@ pub struct Visit {
 #[derive(Debug, Clone, Copy)]
 pub struct Goodbye;
 
+/// An answer's extension: its status says nothing of who asked. It is that of a server which the request was passed on to, or was told
+/// to the guard of addresses before.
+#[derive(Debug, Clone, Copy)]
+pub struct Unjudged;
+
 /// The door of one process. Cheap to clone.
 #[derive(Clone)]
 pub struct Door(Arc<Parts>);
@@ -136,7 +141,9 @@ impl Door {
         let mut response = if page.is_some() && is_preflight(&request) {
             preflight(request.headers())
         } else if announces_more_than(parts.limits.request_body, request.headers()) {
-            self.too_large(request.uri().path(), &request_id)
+            let response = self.too_large(request.uri().path(), &request_id);
+            parts.surfaces.answered(client, signs_in, response.status());
+            response
         } else {
             request.extensions_mut().insert(Visit { request_id: request_id.clone(), client, peer });
             let (most, time) = (parts.limits.request_body, parts.limits.body_read_timeout);
@@ -147,8 +154,10 @@ impl Door {
                 Ok(serving) => AssertUnwindSafe(serving).catch_unwind().await,
                 Err(panic) => Err(panic),
             };
-            let response = served.unwrap_or_else(|_| broken(&request_id));
-            parts.surfaces.answered(client, signs_in, response.status());
+            let mut response = served.unwrap_or_else(|_| broken(&request_id));
+            if response.extensions_mut().remove::<Unjudged>().is_none() {
+                parts.surfaces.answered(client, signs_in, response.status());
+            }
             response
         };
         self.dress(response.headers_mut(), page, &request_id);
