@@ -3,6 +3,7 @@
 
 mod assembly;
 mod attempts;
+mod bans;
 mod guarding;
 mod issuing;
 mod memory;
@@ -54,6 +55,7 @@ use crate::telemetry::{Health, Recorder};
 use crate::vault::Vault;
 
 pub use assembly::{assemble, build};
+pub use bans::{BanOrder, BanView, LiftOrder, LiftReason};
 pub use policies::{Explained, Question, Trial, Whom};
 pub use signed_in::{Counted, SignedIn};
 

@@ -192,7 +192,7 @@ impl Simulation {
     fn decide(&mut self, tenant: usize, replica: usize, now: Nanos, until: Nanos) {
         let Replica { fair, shares, .. } = &self.replicas[replica];
         match fair.take(&shares[tenant], now) {
-            Ok(()) => self.passes(tenant, now),
+            Ok(_) => self.passes(tenant, now),
             Err(Short::Capacity(first)) => {
                 let again = now + fair.wait(first);
                 if again <= until {

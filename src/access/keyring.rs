@@ -29,6 +29,8 @@ pub enum AuthError {
         "too many requests without a credential have come from this address; show one, or try again in {seconds} s"
     )]
     TooManyBare {
+        /// How many a minute may come.
+        rpm: u32,
         /// When it is worth trying again.
         seconds: u32,
     },

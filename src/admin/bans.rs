@@ -9,8 +9,7 @@ use serde::Deserialize;
 
 use super::keys::named;
 use crate::access::{AccessError, Admin};
-use crate::app::App;
-use crate::limit::guard::orders::{BanOrder, BanView, LiftOrder, LiftReason};
+use crate::app::{App, BanOrder, BanView, LiftOrder, LiftReason};
 use crate::store::{StoreError, now};
 use crate::web::Source;
 use crate::web::json::{Body, Page, PageQuery, Parameters, Unread, bad_cursor, cursor_after};
@@ -61,7 +60,7 @@ pub(super) async fn list(
     let (limit, after) = (usize::from(page.limit()?), page.after()?);
     let after = if after.is_empty() { None } else { Some(position(&after).ok_or_else(bad_cursor)?) };
     let all = search.state == Some(Which::All);
-    let mut found = app.guard.list(&admin, all, after, limit + 1, now())?;
+    let mut found = app.bans().list(&admin, all, after, limit + 1, now())?;
     let more = found.len() > limit;
     found.truncate(limit);
     let last = found.last().filter(|_| more);
@@ -77,13 +76,13 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let Order { address, note, duration_seconds } = order;
     let order = BanOrder { address, duration_seconds, note };
-    let view = app.guard.ban_by_hand(&app.store, &admin, order, source.0, now()).await.map_err(told)?;
+    let view = app.bans().ban(&admin, order, source.0, now()).await.map_err(told)?;
     let location = format!("/api/v1/admin/bans/{}", view.address.replace('/', "-"));
     Ok((StatusCode::CREATED, [(LOCATION, location)], Json(view)).into_response())
 }
 
 pub(super) async fn read(app: App, admin: Admin, Named(address): Named) -> Result<Json<BanView>, Problem> {
-    Ok(Json(app.guard.show(&admin, &address, now()).map_err(told)?))
+    Ok(Json(app.bans().show(&admin, &address, now()).map_err(told)?))
 }
 
 pub(super) async fn lift(
@@ -92,10 +91,10 @@ pub(super) async fn lift(
     Named(address): Named,
     body: Unread,
 ) -> Result<Json<BanView>, Problem> {
-    app.guard.show(&admin, &address, now()).map_err(told)?;
+    app.bans().show(&admin, &address, now()).map_err(told)?;
     let Lift { reason, note } = body.read().await?;
     let order = LiftOrder { reason, note };
-    Ok(Json(app.guard.lift(&app.store, &admin, &address, order, now()).await.map_err(told)?))
+    Ok(Json(app.bans().lift(&admin, &address, order, now()).await.map_err(told)?))
 }
 
 /// A cursor's time and network.

@@ -117,7 +117,8 @@ mod tests {
         let view = json!({"slug": "9-files", "title": "9-files", "description": "a: b # c", "transport": "stdio", "replicas": [],
             "command": {"program": "npx", "args": ["-y", "@x/y", "", "yes", "1"]}, "env": {"API-KEY": "***"}, "headers": {},
             "sharing": "per_user", "tags": ["null"], "visibility": {"everyone": true, "roles": [], "users": []},
-            "timeouts": {"connect_ms": 5000, "idle_ms": 1000, "total_ms": 3_600_000}, "protocol": "auto",
+            "timeouts": {"connect_ms": 5000, "idle_ms": 1000, "total_ms": 3_600_000},
+            "rate_limits": {"rpm": 600, "tools": {"search": 30}}, "protocol": "auto",
             "balance": "round_robin", "enabled": true, "id": "x", "revision": 3, "status": {"state": "ready"}});
         let mut names = Vec::new();
         let brief = Brief::of(without_secrets(fields(&view), &mut names));
@@ -134,6 +135,7 @@ mod tests {
         assert_eq!(spec.command.as_ref().unwrap().args, ["-y", "@x/y", "", "yes", "1"]);
         assert_eq!((spec.description.as_str(), spec.tags[0].as_str()), ("a: b # c", "null"));
         assert_eq!(spec.timeouts.idle_ms, 1000);
+        assert_eq!((spec.rate_limits.rpm, spec.rate_limits.tools["search"]), (Some(600), 30));
         assert_eq!(spec.env["API-KEY"].expose(), "v");
         let tenant = serde_json::to_value(&read.tenants[0]).unwrap();
         assert_eq!((&tenant["display_name"], &tenant["state"]), (&json!("yes"), &json!("suspended")));

@@ -287,7 +287,7 @@ impl<'de> Deserialize<'de> for Node {
 }
 
 /// The fields of a server in the order in which people write them.
-pub const FIELDS: [&str; 16] = [
+pub const FIELDS: [&str; 17] = [
     "slug",
     "title",
     "description",
@@ -301,6 +301,7 @@ pub const FIELDS: [&str; 16] = [
     "visibility",
     "offered_to",
     "timeouts",
+    "rate_limits",
     "protocol",
     "balance",
     "enabled",
@@ -337,7 +338,7 @@ impl Brief {
             "title": "", "description": "", "transport": "streamable_http", "replicas": [], "command": null,
             "sharing": "shared", "headers": {}, "env": {}, "tags": [],
             "visibility": { "everyone": true, "roles": [], "users": [] }, "offered_to": [],
-            "timeouts": crate::registry::model::Timeouts::default(),
+            "timeouts": crate::registry::model::Timeouts::default(), "rate_limits": {},
             "protocol": "auto", "balance": "round_robin", "enabled": true,
         });
         if whole.get("title") == whole.get("slug") {
@@ -445,13 +446,14 @@ mod tests {
     fn the_fields_are_those_of_a_server() {
         let spec: ServerSpec = serde_json::from_value(serde_json::json!({
             "slug": "a", "replicas": [{"url": "https://x"}], "command": {"program": "x"},
-            "headers": {"a": "b"}, "env": {"a": "b"}, "offered_to": ["acme"]
+            "headers": {"a": "b"}, "env": {"a": "b"}, "offered_to": ["acme"],
+            "rate_limits": {"rpm": 600}
         }))
         .unwrap();
         let Value::Object(object) = serde_json::to_value(&spec).unwrap() else { panic!("an object") };
         assert_eq!(object.keys().map(String::as_str).collect::<BTreeSet<_>>(), BTreeSet::from(FIELDS));
         let brief = Brief::of(object);
-        assert_eq!(brief.0.len(), 6, "{brief:?}");
+        assert_eq!(brief.0.len(), 7, "{brief:?}");
         assert!(brief.yaml().starts_with("slug: a\n"), "{}", brief.yaml());
     }
 }

@@ -66,6 +66,12 @@ pub struct SpecFlags {
     /// Longest wait for a whole call
     #[arg(long, value_name = "TIME", value_parser = milliseconds)]
     timeout_total: Option<u64>,
+    /// Requests a minute that it takes, of all who call it, or `none` for no limit
+    #[arg(long, value_name = "N", value_parser = rpm)]
+    rpm: Option<Value>,
+    /// Calls a minute of one tool, by the name that the server gives it: search=30, or search=none; more than once for more
+    #[arg(long, value_name = "TOOL=N")]
+    tool_rpm: Vec<String>,
 }
 
 impl SpecFlags {
@@ -124,7 +130,30 @@ impl SpecFlags {
         if !timeouts.is_empty() {
             fields.insert("timeouts".into(), timeouts.into());
         }
+        let mut rate_limits = Map::new();
+        rate_limits.extend(self.rpm.clone().map(|rpm| ("rpm".to_owned(), rpm)));
+        if !self.tool_rpm.is_empty() {
+            rate_limits.insert("tools".into(), self.tool_limits()?);
+        }
+        if !rate_limits.is_empty() {
+            fields.insert("rate_limits".into(), rate_limits.into());
+        }
         Ok(fields)
+    }
+
+    fn tool_limits(&self) -> Result<Value, Failure> {
+        let mut tools = Map::new();
+        for text in &self.tool_rpm {
+            // A tool's name may hold the sign, a number does not.
+            let Some((name, limit)) = text.rsplit_once('=').filter(|(name, _)| !name.is_empty()) else {
+                return Err(Failure::usage(format!("`{text}` is not of the form --tool-rpm TOOL=N")));
+            };
+            let limit = rpm(limit).map_err(|why| Failure::usage(format!("--tool-rpm {text}: {why}")))?;
+            if tools.insert(name.to_owned(), limit).is_some() {
+                return Err(Failure::usage(format!("--tool-rpm {name} is given twice")));
+            }
+        }
+        Ok(tools.into())
     }
 
     fn replicas(&self) -> Result<Value, Failure> {
@@ -181,6 +210,14 @@ fn visibility(words: &[String]) -> Result<Value, Failure> {
     Ok(json!({ "everyone": everyone, "roles": roles, "users": users }))
 }
 
+/// A whole number, or `none`, which takes a limit away.
+fn rpm(text: &str) -> Result<Value, String> {
+    if text == "none" {
+        return Ok(Value::Null);
+    }
+    text.parse::<u32>().map(Value::from).map_err(|_| "write a whole number, or none".to_owned())
+}
+
 /// `500ms`, `5s`, `2m`, `1h` or plain milliseconds.
 fn milliseconds(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -212,6 +249,8 @@ mod tests {
             visible_to: vec!["role:user".into(), "user:ada".into()],
             offer_to: vec!["acme".into(), "other".into()],
             timeout_idle: Some(500),
+            rpm: Some(Value::Null),
+            tool_rpm: vec!["a=b=30".into(), "search=none".into()],
             ..SpecFlags::default()
         };
         let expected = json!({
@@ -220,6 +259,7 @@ mod tests {
             "visibility": {"everyone": false, "roles": ["user"], "users": ["ada"]},
             "offered_to": ["acme", "other"],
             "timeouts": {"idle_ms": 500},
+            "rate_limits": {"rpm": null, "tools": {"a=b": 30, "search": null}},
         });
         assert_eq!(Value::from(flags.fields().unwrap()), expected);
         for (said, field) in [("*", json!("*")), ("none", json!([]))] {
@@ -239,6 +279,9 @@ mod tests {
             SpecFlags { visible_to: vec!["everybody".into()], ..SpecFlags::default() },
             SpecFlags { visible_to: vec!["role:dev".into()], ..SpecFlags::default() },
             SpecFlags { env: vec!["A=1".into(), "A=2".into()], ..SpecFlags::default() },
+            SpecFlags { tool_rpm: vec!["search".into()], ..SpecFlags::default() },
+            SpecFlags { tool_rpm: vec!["search=many".into()], ..SpecFlags::default() },
+            SpecFlags { tool_rpm: vec!["search=1".into(), "search=2".into()], ..SpecFlags::default() },
         ] {
             assert_eq!(flags.fields().unwrap_err().exit, 2);
         }

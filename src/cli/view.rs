@@ -75,6 +75,7 @@ pub fn describe(view: &Value) -> String {
         format!("connect {} ms, idle {} ms, total {} ms", wait("connect_ms"), wait("idle_ms"), wait("total_ms")),
         Tone::Plain,
     );
+    add("takes", limits(&view["rate_limits"]), Tone::Plain);
     add("revision", text_at(view, "/revision"), Tone::Plain);
     add("changed", text_at(view, "/updated_at"), Tone::Plain);
     // Nothing stands in the row of headings.
@@ -83,6 +84,13 @@ pub fn describe(view: &Value) -> String {
 
 fn words(list: &Value) -> String {
     list.as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// How much a server takes; nothing where that is not limited.
+fn limits(limits: &Value) -> String {
+    let whole = limits["rpm"].as_u64().map(|rpm| format!("{rpm} requests a minute"));
+    let tools = limits["tools"].as_object().into_iter().flatten().map(|(name, rpm)| format!("{rpm} of {name}"));
+    whole.into_iter().chain(tools).collect::<Vec<_>>().join(", ")
 }
 
 fn audience(visibility: &Value) -> String {
@@ -162,12 +170,14 @@ mod tests {
         let view = json!({
             "slug": "files", "transport": "stdio", "command": {"program": "npx", "args": ["-y", "x"]},
             "env": {"TOKEN": "***"}, "tags": [], "visibility": {"everyone": false, "roles": ["dev"], "users": []},
-            "timeouts": {"connect_ms": 1, "idle_ms": 2, "total_ms": 3}, "revision": 4,
+            "timeouts": {"connect_ms": 1, "idle_ms": 2, "total_ms": 3},
+            "rate_limits": {"rpm": 600, "tools": {"search": 30}}, "revision": 4,
             "status": {"state": "unreachable", "last_error": "no \u{1b}[31mprogram"},
         });
         let text = anstream::adapter::strip_str(&describe(&view)).to_string();
         assert!(text.contains("command     npx -y x\n"), "{text}");
         assert!(text.contains("visible to  admins, role:dev\n"), "{text}");
+        assert!(text.contains("takes       600 requests a minute, 30 of search\n"), "{text}");
         assert!(text.contains("env         TOKEN: ***\n"), "{text}");
         assert!(!text.contains("tags"), "{text}");
         assert!(text.contains("no \u{fffd}[31mprogram"), "{text}");

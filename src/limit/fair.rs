@@ -129,6 +129,14 @@ impl Drop for InLine<'_> {
     }
 }
 
+/// What a request took of its tenant's and of the capacity, at which prices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spent {
+    own: Option<Price>,
+    part: Option<Price>,
+    capacity: Price,
+}
+
 /// What a request took of its tenant's, at which prices, and what it leaves of the capacity.
 #[derive(Debug, Clone, Copy)]
 struct Taken {
@@ -138,6 +146,10 @@ struct Taken {
 }
 
 impl Taken {
+    fn spent(self, capacity: Price) -> Spent {
+        Spent { own: self.own, part: self.part, capacity }
+    }
+
     fn give_back(self, share: &Share) {
         self.own.inspect(|price| share.own.give_back(*price));
         self.part.inspect(|price| share.fair.give_back(*price));
@@ -174,7 +186,7 @@ impl Fair {
 
     /// A request of this tenant has come that nothing else stands against. Said once for each, before it is tried.
     pub fn wanted(&self, share: &Arc<Share>, now: Nanos) {
-        share.wanted.fetch_add(1, Relaxed);
+        share.count_wanted();
         if !share.listed.swap(true, Relaxed) {
             // It may be asked for on the other replicas as well, until it is known where.
             share.have_own_here(self.fresh.get(), now);
@@ -188,25 +200,32 @@ impl Fair {
     }
 
     /// Lets a request through, or says why not. A refused one costs nothing.
-    pub fn take(&self, share: &Share, now: Nanos) -> Result<(), Short> {
-        let taken = self.take_own(share, now)?;
-        if self.capacity.take_leaving(self.capacity_price(), now, taken.left).is_err() {
+    pub fn take(&self, share: &Share, now: Nanos) -> Result<Spent, Short> {
+        let (taken, capacity) = (self.take_own(share, now)?, self.capacity_price());
+        if self.capacity.take_leaving(capacity, now, taken.left).is_err() {
             taken.give_back(share);
             return Err(Short::Capacity(self.capacity_wait(now, taken.left)));
         }
-        share.given.fetch_add(1, Relaxed);
-        Ok(())
+        share.count_given();
+        Ok(taken.spent(capacity))
     }
 
     /// Lets a request through as the next for which there is capacity, before all who wait in line: returns how long it is until then.
-    pub fn take_next(&self, share: &Share, now: Nanos, patience: Nanos) -> Result<Nanos, Short> {
-        let taken = self.take_own(share, now)?;
-        let wait = self.capacity.reserve(self.capacity_price(), now, patience).map_err(|wait| {
+    pub fn take_next(&self, share: &Share, now: Nanos, patience: Nanos) -> Result<(Nanos, Spent), Short> {
+        let (taken, capacity) = (self.take_own(share, now)?, self.capacity_price());
+        let wait = self.capacity.reserve(capacity, now, patience).map_err(|wait| {
             taken.give_back(share);
             Short::Capacity(wait)
         })?;
-        share.given.fetch_add(1, Relaxed);
-        Ok(wait)
+        share.count_given();
+        Ok((wait, taken.spent(capacity)))
+    }
+
+    /// A request that was let through comes to nothing for another reason: as if it had never come.
+    pub fn undo(&self, share: &Share, spent: Spent) {
+        Taken { own: spent.own, part: spent.part, left: 0 }.give_back(share);
+        self.capacity.give_back(spent.capacity);
+        share.take_back();
     }
 
     /// Takes what is the tenant's: of its own cap and of its part.

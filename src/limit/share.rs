@@ -92,6 +92,10 @@ pub struct Share {
     /// Requests asked for and let through, since the process began.
     pub(super) wanted: AtomicU64,
     pub(super) given: AtomicU64,
+    /// Those of them that came to nothing before they began. The counters never go back, for others read how much they have grown:
+    /// the next ones are not counted instead.
+    wanted_in_vain: AtomicU64,
+    given_in_vain: AtomicU64,
     /// Whether the next tick looks at it.
     pub(super) listed: AtomicBool,
     at_once: AtomicU32,
@@ -132,6 +136,8 @@ impl Share {
             looked_at: Mutex::default(),
             wanted: AtomicU64::default(),
             given: AtomicU64::default(),
+            wanted_in_vain: AtomicU64::default(),
+            given_in_vain: AtomicU64::default(),
             listed: AtomicBool::default(),
             at_once: AtomicU32::default(),
             queued: AtomicU32::default(),
@@ -147,7 +153,11 @@ impl Share {
         self.weight.set(terms.weight);
         self.burst.set(terms.burst_factor.unwrap_or(burst));
         self.base_rpm.store(terms.base_rpm.unwrap_or(0), Relaxed);
-        self.most_at_once.store(terms.max_concurrent_requests.unwrap_or(u32::MAX), Relaxed);
+        let most = terms.max_concurrent_requests.unwrap_or(u32::MAX);
+        if self.most_at_once.swap(most, Relaxed) < most {
+            // All of them look again; those for whom there is still no room go on waiting.
+            self.left.notify_waiters();
+        }
         self.first.store(terms.priority_support, Relaxed);
     }
 
@@ -176,9 +186,20 @@ impl Share {
         self.key
     }
 
-    /// One more was let through, by somebody else who decides: for judges.
+    /// One more is asked for.
+    pub(super) fn count_wanted(&self) {
+        count(&self.wanted, &self.wanted_in_vain);
+    }
+
+    /// One more was let through: also for judges, where somebody else decides.
     pub fn count_given(&self) {
-        self.given.fetch_add(1, Relaxed);
+        count(&self.given, &self.given_in_vain);
+    }
+
+    /// One that was asked for and let through counts as neither.
+    pub(super) fn take_back(&self) {
+        self.wanted_in_vain.fetch_add(1, Relaxed);
+        self.given_in_vain.fetch_add(1, Relaxed);
     }
 
     /// Requests that are being served now.
@@ -255,6 +276,15 @@ impl Share {
             token: Price::a_second(f64::from(rpm) / 60.0 * self.own_here.get(), 0).token,
             ..Price::a_minute(rpm)
         })
+    }
+}
+
+/// Counts one more, or one less of what was counted in vain.
+fn count(counter: &AtomicU64, in_vain: &AtomicU64) {
+    let makes_up =
+        in_vain.load(Relaxed) > 0 && in_vain.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok();
+    if !makes_up {
+        counter.fetch_add(1, Relaxed);
     }
 }
 

@@ -12,6 +12,7 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use http::StatusCode;
 use http_body::Frame;
 use tokio::sync::mpsc;
 
@@ -27,7 +28,7 @@ use crate::protocol::era::{Era, UNSTATED};
 use crate::protocol::message::{Message, NoMessage, Shape};
 use crate::protocol::meta;
 use crate::telemetry::SessionTag;
-use crate::web::Visit;
+use crate::web::{Unjudged, Visit};
 
 /// Most messages in one batch.
 const MOST: usize = 100;
@@ -60,13 +61,13 @@ pub(super) async fn take(entered: Entered, text: Bytes, endpoint: &'static str, 
         return entered.refuse(&no_batches(), None);
     }
     let (app, caller) = (entered.app.clone(), entered.caller.clone());
-    let seat = match app.streams.seat() {
+    let seat = match app.streams.seat(&caller) {
         Ok(seat) => seat,
         Err(fault) => return entered.refuse(&Refusal::full(&fault), None),
     };
     // The record of the POST serves its first message.
     let more = (1..messages.len()).map(|_| again(&entered, endpoint, visit.as_ref())).collect::<Vec<_>>();
-    let mut requests = Vec::new();
+    let (mut requests, mut refused) = (Vec::new(), None);
     for (message, mut entered) in messages.into_iter().zip(std::iter::once(entered).chain(more)) {
         entered.finish.fill(|operation| {
             operation.sizes.request = message.bytes().len() as u64;
@@ -79,12 +80,12 @@ pub(super) async fn take(entered: Entered, text: Bytes, endpoint: &'static str, 
         call.carried = true;
         match shape {
             Shape::Request => requests.push(call),
-            Shape::Notification => drop(notices::notification(call).await),
-            Shape::Result | Shape::Error => drop(notices::answer(call).await),
+            Shape::Notification => refused = refusal(notices::notification(call).await).or(refused),
+            Shape::Result | Shape::Error => refused = refusal(notices::answer(call).await).or(refused),
         }
     }
     if requests.is_empty() {
-        return accepted();
+        return refused.unwrap_or_else(accepted);
     }
     let (queue, receiver) = mpsc::channel(WAITING);
     let tenure = Tenure::new(&caller);
@@ -101,6 +102,12 @@ pub(super) async fn take(entered: Entered, text: Bytes, endpoint: &'static str, 
     let queue = Queue::new(receiver, keep_alive);
     let answers = Answers { work: Some(Box::pin(work)), queue, tenure, _seat: seat };
     stream_response(Body::new(answers))
+}
+
+/// The answer to a message that a limit refused, of which the guard of addresses was told.
+fn refusal(mut response: Response) -> Option<Response> {
+    response.extensions_mut().insert(Unjudged);
+    (response.status() == StatusCode::TOO_MANY_REQUESTS).then_some(response)
 }
 
 fn no_batches() -> Refusal {

@@ -218,8 +218,8 @@ fn unauthorized(app: &App, what: Opening<'_>, endpoint: &str, error: AuthError) 
         let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, meta::INTERNAL_ERROR, error.to_string());
         return Refusal { retry_after: Some(TRY_AGAIN), ..refusal };
     }
-    if let AuthError::TooManyBare { seconds } = error {
-        return admit::without_credential(error, seconds);
+    if let AuthError::TooManyBare { rpm, seconds } = error {
+        return admit::without_credential(error, rpm, seconds);
     }
     // A client takes the description only of the address that it was given (RFC 9728 section 3.3).
     let at = if [ALL, ONE].contains(&endpoint) { what.to_string() } else { what.older().to_string() };
@@ -304,6 +304,11 @@ impl Entered {
         refusal.respond(id)
     }
 
+    /// Takes one of what the user may have, for what is no call.
+    pub(super) fn admit_user(&mut self) -> Result<(), Refusal> {
+        admit::admit_user(&self.app, &self.caller, &mut self.finish)
+    }
+
     fn note(&mut self, refusal: &Refusal) {
         self.finish.note(&refusal.text);
         self.finish.end(Outcome::Error { whose: crate::fault::Whose::Client, kind: "bad_request" });
@@ -326,6 +331,9 @@ fn modern(mut entered: Entered, message: Message) -> Next {
         Shape::Request => Next::Serve(entered.into_call(message, None)),
         // Closing the stream is how a modern client cancels; nothing else is notified over HTTP.
         Shape::Notification => {
+            if let Err(refusal) = entered.admit_user() {
+                return Next::Done(entered.refuse(&refusal, None));
+            }
             entered.finish.end(Outcome::Success);
             Next::Done(accepted())
         }
@@ -409,13 +417,16 @@ async fn get(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<&
     if speaks_modern(&entered.headers) {
         return method_not_allowed(entered);
     }
+    if let Err(refusal) = entered.admit_user() {
+        return entered.refuse(&refusal, None);
+    }
     let session = match legacy_version(&entered.headers).and_then(|_| session_of(&entered)) {
         Ok(session) => session,
         Err(refusal) => return entered.refuse(&refusal, None),
     };
     entered.finish.fill(|operation| operation.session = Some(SessionTag::of(&session.id)));
     let Entered { app, caller, headers, mut finish, .. } = entered;
-    match app.streams.seat() {
+    match app.streams.seat(&caller) {
         Ok(seat) => listen::stream(app, caller, session, &headers, finish, Some(seat)).await,
         Err(fault) => {
             finish.fail(&fault);

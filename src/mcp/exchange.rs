@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::access::Caller;
 use crate::app::App;
 use crate::fault::{Fault, Kind, Retry, Whose};
-use crate::mcp::admit::admit;
+use crate::mcp::admit::{admit, admit_at};
 use crate::mcp::bridge::answer::Fix;
 use crate::mcp::bridge::flow::Flow;
 use crate::mcp::error::{Refusal, empty_response, json_response};
@@ -41,6 +41,7 @@ use crate::upstream::http::read_message;
 use crate::upstream::peer::Peer;
 use crate::upstream::trip::Trip;
 use crate::upstream::wire::Body as UpstreamBody;
+use crate::web::Unjudged;
 
 /// One request, admitted.
 pub struct Call {
@@ -85,7 +86,7 @@ pub async fn exchange(mut call: Box<Call>) -> Response {
 
 async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
     // Admit: within the limits of the user and the tenant.
-    admit(call).await?;
+    let admitted = admit(call).await?;
     let snapshot = call.app.registry.snapshot();
     let tenant = snapshot.tenant(call.caller.tenant());
 
@@ -135,6 +136,12 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
     let own_stream = || has_own_stream(entry) && tenant.is_none_or(|tenant| tenant.rules().is_open());
     if era == Era::Modern && sent.method() == "subscriptions/listen" && !own_stream() {
         return Box::pin(listen::one(call, entry)).await;
+    }
+
+    // Admit at the server: last, so that a refusal shows nothing of what is hidden.
+    if let (Some(rates), Some(admitted)) = (entry.rates.as_deref(), admitted) {
+        let tool = (rates.any_tool() && sent.method() == "tools/call").then(|| sent.text("name")).flatten();
+        admit_at(call, rates, tool.as_deref(), admitted)?;
     }
 
     // Send: replica, session, era, credential are the transport's business.
@@ -271,7 +278,7 @@ async fn answer(
             (source, None)
         }
     };
-    let seat = match (!call.carried).then(|| call.app.streams.seat()).transpose() {
+    let seat = match (!call.carried).then(|| call.app.streams.seat(&call.caller)).transpose() {
         Ok(seat) => seat,
         Err(fault) => {
             call.finish.fail(&fault);
@@ -358,7 +365,12 @@ impl Call {
             // saw.
             _ => StatusCode::OK,
         };
-        json_response(status, bytes)
+        let mut response = json_response(status, bytes);
+        if status != StatusCode::OK {
+            // What the server says of the request is no word of the gateway's about who sent it.
+            response.extensions_mut().insert(Unjudged);
+        }
+        response
     }
 
     /// The client took the request back before the server began to answer: there is nothing to answer.

@@ -85,6 +85,7 @@ async fn open(call: &mut Call) -> Result<Response, Refusal> {
         }
     };
     let opening = session::Opening {
+        account: call.caller.user_id(),
         principal: call.caller.principal().clone(),
         tenant: call.caller.tenant().clone(),
         reach: call.reach,

@@ -148,7 +148,7 @@ pub async fn open_one(
 }
 
 async fn open(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<&Visit>) -> Response {
-    let entered = match enter(app, "GET", [ALL, ONE], server, headers, visit).await {
+    let mut entered = match enter(app, "GET", [ALL, ONE], server, headers, visit).await {
         Ok(entered) => entered,
         Err(refusal) => return refusal.respond(None),
     };
@@ -156,8 +156,11 @@ async fn open(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<
         let text = "this URL answers with `text/event-stream` only";
         return entered.refuse(&Refusal::new(StatusCode::NOT_ACCEPTABLE, meta::INVALID_REQUEST, text), None);
     }
+    if let Err(refusal) = entered.admit_user() {
+        return entered.refuse(&refusal, None);
+    }
     let Entered { app, caller, reach, mut finish, .. } = entered;
-    let seat = match app.streams.seat() {
+    let seat = match app.streams.seat(&caller) {
         Ok(seat) => seat,
         Err(fault) => {
             finish.fail(&fault);
@@ -307,7 +310,7 @@ async fn take(channel: Arc<Channel>, mut entered: Entered, message: Message) -> 
     let shape = message.shape();
     let initialized = message.method() == "notifications/initialized";
     let mut call = entered.into_call(message, session.clone());
-    call.carried = true;
+    call.carried = is_request;
     match shape {
         Shape::Request => {
             let tasks = call.app.tasks.clone();

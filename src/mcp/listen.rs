@@ -47,6 +47,7 @@ use crate::upstream::http::{Answer, Content};
 use crate::upstream::session::HttpSession;
 use crate::upstream::trip::Trip;
 use crate::upstream::{Notice, Transport, Upstream};
+use crate::web::Unjudged;
 
 /// Messages that wait for a slow listener; it then misses some.
 const WAITING: usize = 64;
@@ -146,6 +147,8 @@ fn not_offered(mut finish: Finish) -> Response {
     finish.end(Outcome::Success);
     let mut response = empty_response(StatusCode::METHOD_NOT_ALLOWED);
     response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST, DELETE"));
+    // It is the server that has none; clients ask to find out.
+    response.extensions_mut().insert(Unjudged);
     response
 }
 
@@ -202,7 +205,7 @@ pub async fn one(call: &Call, entry: &Entry) -> Result<Response, Refusal> {
 }
 
 async fn listen(call: &Call, owner: impl Fn(&str) -> Option<Entry>) -> Result<Response, Refusal> {
-    let seat = call.app.streams.seat().map_err(|fault| Refusal::full(&fault))?;
+    let seat = call.app.streams.seat(&call.caller).map_err(|fault| Refusal::full(&fault))?;
     let filter = call.message.member("notifications").unwrap_or(b"{}");
     let id = call.message.id_bytes().unwrap_or_default();
     let wanted = |name: &str| json::get(filter, name) == Some(b"true");

@@ -1,4 +1,5 @@
-//! What a legacy client sends that wants no answer: notifications, and its answers to requests of servers.
+//! What a legacy client sends that wants no answer: notifications, and its answers to requests of servers. Each counts as one of the
+//! user's requests; taking back what is under way counts as none, and is never refused.
 //!
 //! No server is waited for that does not answer: what a notification sets in motion here happens at once, and servers are told
 //! beside it, several at a time. A client is held up for a moment only, so that a server which does answer hears the
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
 
+use crate::mcp::admit::admit_note;
 use crate::mcp::error::Refusal;
 use crate::mcp::exchange::{Call, accepted};
 use crate::mcp::reach::who;
@@ -31,10 +33,20 @@ const AT_ONCE: usize = 16;
 /// Takes a notification. One that means nothing here is taken all the same: nobody waits for an answer.
 pub async fn notification(mut call: Box<Call>) -> Response {
     let Some(session) = call.session.clone() else { return accepted() };
+    let taken_back = if call.message.method() == "notifications/cancelled" {
+        call.message.member("requestId").and_then(|id| session.find(id))
+    } else {
+        None
+    };
+    if taken_back.is_none()
+        && let Err(refusal) = admit_note(&mut call)
+    {
+        return refusal.respond(None);
+    }
     let own_endpoint = matches!(call.reach, Reach::One(_));
     match call.message.method().as_ref() {
         "notifications/cancelled" => {
-            if let Some(cancel) = call.message.member("requestId").and_then(|id| session.find(id)) {
+            if let Some(cancel) = taken_back {
                 // Should the server end the stream now, that is no fault of its own.
                 cancel.cancel();
                 if let Some((upstream, link)) = cancel.forward()
@@ -103,6 +115,10 @@ async fn pass_on(upstream: &Arc<Upstream>, link: &Arc<HttpSession>, message: Byt
 
 /// Takes the client's answer to a request of a server and passes it on, once, to the one that asked.
 pub async fn answer(mut call: Box<Call>) -> Response {
+    // Before it is taken from those that are waited for: a client that comes again later still finds the question.
+    if let Err(refusal) = admit_note(&mut call) {
+        return refusal.respond(None);
+    }
     let asked = call.session.as_ref().and_then(|session| session.answer(call.message.id()?));
     let Some(asked) = asked else {
         let refusal =

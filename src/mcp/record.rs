@@ -1,6 +1,7 @@
 //! The operation of one request while it is under way. Whoever finishes it says how; one that is dropped unfinished was
 //! cancelled. It is recorded exactly once, when the last byte is gone or given up.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use crate::fault::{Fault, Whose};
@@ -44,6 +45,11 @@ impl Finish {
         if let Some(open) = &mut self.open {
             change(&mut open.operation);
         }
+    }
+
+    /// Where the request came from, if that is known.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.open.as_ref()?.operation.address
     }
 
     /// Keeps this until the request is over.

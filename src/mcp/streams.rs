@@ -1,10 +1,8 @@
 //! How many event streams are open to clients, and for how long each may be. A stream holds a seat from its first byte to its
-//! drop; there are only so many seats, because a stream costs memory and a connection for as long as its client likes. And
-//! none outlives the credential that it was opened with.
+//! drop; there are only so many seats, because a stream costs memory and a connection for as long as its client likes, and no
+//! account takes all of them. None outlives the credential that it was opened with.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,6 +13,8 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::access::Caller;
 use crate::fault::{Fault, Kind};
+pub use crate::limit::Seat;
+use crate::limit::{NoSeat, Seats};
 use crate::protocol::sse;
 
 /// When it is worth trying again for a seat.
@@ -22,42 +22,37 @@ const TRY_AGAIN: Duration = Duration::from_secs(10);
 
 /// All seats of this process.
 #[derive(Debug)]
-pub struct Streams {
-    open: Arc<AtomicUsize>,
-    most: usize,
-}
-
-/// One stream's place; dropping it frees the place.
-#[derive(Debug)]
-pub struct Seat(Arc<AtomicUsize>);
+pub struct Streams(Seats);
 
 impl Streams {
     /// At most `most` at once.
     pub fn new(most: usize) -> Self {
-        Self { open: Arc::default(), most }
+        Self(Seats::new(most))
     }
 
     /// How many are open.
     pub fn open(&self) -> usize {
-        self.open.load(Relaxed)
+        self.0.taken()
     }
 
     /// Takes a seat. When there is none the fault is [`Kind::Full`] and says when to come back.
-    pub fn seat(&self) -> Result<Seat, Fault> {
-        let more = |open| (open < self.most).then_some(open + 1);
-        match self.open.fetch_update(Relaxed, Relaxed, more) {
-            Ok(_) => Ok(Seat(self.open.clone())),
-            Err(open) => {
-                let text = format!("{open} event streams are open, as many as may; close one or try again later");
-                Err(Fault { retry_after: Some(TRY_AGAIN), ..Fault::gateway(Kind::Full, text) })
-            }
-        }
+    pub fn seat(&self, caller: &Caller) -> Result<Seat, Fault> {
+        self.seat_of(caller.user_id().uuid().as_u128())
     }
-}
 
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+    fn seat_of(&self, account: u128) -> Result<Seat, Fault> {
+        self.0.take(account).map_err(|none| {
+            let text = match none {
+                NoSeat::All(open) => {
+                    format!("{open} event streams are open, as many as may; close one or try again later")
+                }
+                NoSeat::Own(open) => format!(
+                    "your account has {open} event streams open, as many as one may have while others need some; close one \
+                     or try again later"
+                ),
+            };
+            Fault { retry_after: Some(TRY_AGAIN), ..Fault::gateway(Kind::Full, text) }
+        })
     }
 }
 
@@ -135,12 +130,21 @@ mod tests {
     #[test]
     fn there_are_only_so_many_seats_and_a_dropped_one_is_free_again() {
         let streams = Streams::new(2);
-        let first = streams.seat().unwrap();
-        let _second = streams.seat().unwrap();
-        let full = streams.seat().unwrap_err();
+        let first = streams.seat_of(1).unwrap();
+        let _second = streams.seat_of(1).unwrap();
+        let full = streams.seat_of(1).unwrap_err();
         assert_eq!((full.kind, full.retry_after, streams.open()), (Kind::Full, Some(TRY_AGAIN), 2));
         drop(first);
-        assert!(streams.seat().is_ok());
+        assert!(streams.seat_of(1).is_ok());
         assert_eq!(streams.open(), 1);
+    }
+
+    #[test]
+    fn who_has_too_many_is_told_so() {
+        let streams = Streams::new(200);
+        let held: Vec<_> = (0..100).map(|_| streams.seat_of(1).unwrap()).collect();
+        let full = streams.seat_of(1).unwrap_err();
+        assert!(full.detail.starts_with("your account has 100 event streams open"), "{full}");
+        assert!(streams.seat_of(2).is_ok() && held.len() == 100);
     }
 }

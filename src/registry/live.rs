@@ -73,6 +73,7 @@ impl Live {
             // Its names at the common endpoint are others now.
             self.entry.marks.iter_mut().for_each(|mark| *mark += 1);
         }
+        self.entry.rates = server.rates().map(Arc::new);
         self.entry.upstream = Arc::new(self.entry.upstream.redescribed(Arc::new(server)));
     }
 }

@@ -3,6 +3,7 @@
 //! at once, by field.
 
 mod offers;
+mod rate_limits;
 
 use std::collections::BTreeMap;
 
@@ -11,10 +12,12 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 pub use offers::{MOST_OFFERS, Offers};
+pub use rate_limits::RateLimits;
 
 use crate::access::{Caller, Role, Visibility};
 use crate::field::FieldError;
 use crate::id::{ServerId, Slug, TenantId};
+use crate::limit::Rates;
 use crate::secret::Secret;
 
 /// How the gateway reaches a server.
@@ -165,6 +168,9 @@ pub struct ServerSpec {
     /// How long to wait.
     #[serde(default)]
     pub timeouts: Timeouts,
+    /// How much it takes, of all who call it.
+    #[serde(default, skip_serializing_if = "RateLimits::is_empty")]
+    pub rate_limits: RateLimits,
     /// Which protocol to speak.
     #[serde(default)]
     pub protocol: ProtocolPreference,
@@ -202,6 +208,11 @@ impl Server {
     /// offered to theirs.
     pub fn is_offered_to(&self, tenant: &TenantId) -> bool {
         self.tenant.is_default() && self.tenant != *tenant && self.spec.offered_to.includes(tenant)
+    }
+
+    /// What it takes, for the limiter; `None` where nothing is limited.
+    pub fn rates(&self) -> Option<Rates> {
+        self.spec.rate_limits.rates(self.id)
     }
 
     /// Whether the caller may see and call it. Allocates nothing.
@@ -298,6 +309,8 @@ impl ServerSpec {
                 say(format!("timeouts.{name}"), &format!("must be {low} to {high} milliseconds"));
             }
         }
+        found.extend(self.rate_limits.check("rate_limits"));
+        let mut say = |field: String, message: &str| found.push(FieldError::new(field, message));
         for (field, length, most) in [
             ("title", self.title.len(), 200),
             ("description", self.description.len(), 4_000),

@@ -13,6 +13,7 @@ use crate::access::{Allow, Caller, Role};
 use crate::fault::Fault;
 use crate::id::{ServerId, Slug, TenantId};
 use crate::json;
+use crate::limit::Rates;
 use crate::policy::{Given, Place, Rules, Thing, Verdict, What, decide};
 use crate::protocol::meta;
 use crate::registry::catalog::{Catalog, Item, Kind};
@@ -83,6 +84,8 @@ pub struct Entry {
     pub upstream: Arc<Upstream>,
     /// What it offers, as last heard.
     pub catalog: Arc<Catalog>,
+    /// What it takes, where that is limited.
+    pub rates: Option<Arc<Rates>>,
     /// How it was doing when it was last asked.
     pub state: State,
     /// What calls, or their absence, have shown since then.
@@ -97,7 +100,8 @@ impl Entry {
     /// Of a server that has not been asked yet.
     pub fn new(upstream: Arc<Upstream>, catalog: Arc<Catalog>, marks: [u64; 4]) -> Self {
         let user = upstream.user();
-        Self { upstream, catalog, state: State::Unknown, trouble: None, marks, _user: user }
+        let rates = upstream.server.rates().map(Arc::new);
+        Self { upstream, catalog, rates, state: State::Unknown, trouble: None, marks, _user: user }
     }
 
     /// Its slug.

@@ -135,7 +135,10 @@ fn tell(app: &App, source: Source, headers: &HeaderMap, who: &Result<Caller, Aut
 fn without_any(app: &App, source: Source) -> AuthError {
     let Err(exceeded) = app.attempts.shows_none(source.0, OffsetDateTime::now_utc()) else { return AuthError::Missing };
     app.throttled("", exceeded.limit);
-    AuthError::TooManyBare { seconds: u32::try_from(exceeded.retry_after.as_secs()).unwrap_or(60) + 1 }
+    AuthError::TooManyBare {
+        rpm: app.settings.rate_limits.anonymous_rpm,
+        seconds: u32::try_from(exceeded.retry_after.as_secs()).unwrap_or(60) + 1,
+    }
 }
 
 /// The same, with the outcome counted: in metrics, and for or against where it came from.

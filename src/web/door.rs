@@ -39,6 +39,11 @@ pub struct Visit {
 #[derive(Debug, Clone, Copy)]
 pub struct Goodbye;
 
+/// An answer's extension: its status says nothing of who asked. It is that of a server which the request was passed on to, or was told
+/// to the guard of addresses before.
+#[derive(Debug, Clone, Copy)]
+pub struct Unjudged;
+
 /// The door of one process. Cheap to clone.
 #[derive(Clone)]
 pub struct Door(Arc<Parts>);
@@ -87,8 +92,10 @@ impl Surfaces for Router {
 }
 
 /// Headers that a page's script may read besides the safe-listed ones.
-const EXPOSED: HeaderValue =
-    HeaderValue::from_static("mcp-session-id, www-authenticate, mcp-protocol-version, x-request-id, retry-after");
+const EXPOSED: HeaderValue = HeaderValue::from_static(
+    "mcp-session-id, www-authenticate, mcp-protocol-version, x-request-id, retry-after, ratelimit, ratelimit-policy, \
+     ratelimit-limit, ratelimit-remaining, ratelimit-reset",
+);
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE, OPTIONS");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -134,7 +141,9 @@ impl Door {
         let mut response = if page.is_some() && is_preflight(&request) {
             preflight(request.headers())
         } else if announces_more_than(parts.limits.request_body, request.headers()) {
-            self.too_large(request.uri().path(), &request_id)
+            let response = self.too_large(request.uri().path(), &request_id);
+            parts.surfaces.answered(client, signs_in, response.status());
+            response
         } else {
             request.extensions_mut().insert(Visit { request_id: request_id.clone(), client, peer });
             let (most, time) = (parts.limits.request_body, parts.limits.body_read_timeout);
@@ -145,8 +154,10 @@ impl Door {
                 Ok(serving) => AssertUnwindSafe(serving).catch_unwind().await,
                 Err(panic) => Err(panic),
             };
-            let response = served.unwrap_or_else(|_| broken(&request_id));
-            parts.surfaces.answered(client, signs_in, response.status());
+            let mut response = served.unwrap_or_else(|_| broken(&request_id));
+            if response.extensions_mut().remove::<Unjudged>().is_none() {
+                parts.surfaces.answered(client, signs_in, response.status());
+            }
             response
         };
         self.dress(response.headers_mut(), page, &request_id);
@@ -346,7 +357,9 @@ mod tests {
         let answer = ask(&door, "POST", "/echo", &[origin], "hello").await;
         assert_eq!((answer.status().as_u16(), answer.body().as_str()), (200, "hello"));
         let exposed = answer.headers()["access-control-expose-headers"].to_str().unwrap();
-        assert!(exposed.contains("mcp-session-id") && exposed.contains("www-authenticate"), "{exposed}");
+        for name in ["mcp-session-id", "www-authenticate", "retry-after", "ratelimit", "ratelimit-reset"] {
+            assert!(exposed.split(", ").any(|exposed| exposed == name), "{exposed}");
+        }
         assert_eq!(answer.headers()["vary"], "origin");
     }
 

@@ -16,7 +16,8 @@ pub mod problem;
 pub mod proof;
 pub mod record;
 mod source;
+pub mod throttled;
 
-pub use door::{Door, Goodbye, Serving, Surfaces, Visit};
+pub use door::{Door, Goodbye, Serving, Surfaces, Unjudged, Visit};
 pub use gate::{Gate, Refusal, Trust};
 pub use source::Source;

@@ -15,6 +15,7 @@ use crate::registry::servers::ServersError;
 use crate::store::StoreError;
 use crate::telemetry::RequestId;
 use crate::web::challenge::{challenge, insufficient_scope};
+use crate::web::throttled;
 
 /// An error as a client of the REST API sees it.
 #[derive(Debug, Clone)]
@@ -26,7 +27,7 @@ struct Inner {
     code: &'static str,
     detail: String,
     errors: Vec<FieldError>,
-    header: Option<(HeaderName, HeaderValue)>,
+    headers: Vec<(HeaderName, HeaderValue)>,
     /// The scope that would do, where only that is missing.
     lacks: Option<&'static str>,
     /// For the log only.
@@ -51,7 +52,7 @@ impl From<Refused> for Problem {
         let (rpm, seconds) = (refused.rpm, refused.seconds());
         let text =
             format!("your account has made as many requests as it may, {rpm} a minute; try again in {seconds} s");
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", text).with_header(RETRY_AFTER, seconds.into())
+        Self::throttled(text, refused.limit.label(), rpm, seconds)
     }
 }
 
@@ -59,7 +60,22 @@ impl Problem {
     /// A problem with a stable code in capitals and a sentence that says what to do.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         let detail = detail.into();
-        Self(Box::new(Inner { status, code, detail, errors: Vec::new(), header: None, lacks: None, cause: None }))
+        Self(Box::new(Inner {
+            status,
+            code,
+            detail,
+            errors: Vec::new(),
+            headers: Vec::new(),
+            lacks: None,
+            cause: None,
+        }))
+    }
+
+    /// 429 for a limit of this name, which lets so many a minute through.
+    fn throttled(detail: String, limit: &str, rpm: u64, seconds: u64) -> Self {
+        let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", detail);
+        problem.0.headers = throttled::fields(limit, rpm, seconds).collect();
+        problem.with_header(RETRY_AFTER, seconds.into())
     }
 
     /// 422 with every bad field.
@@ -98,7 +114,7 @@ impl Problem {
     /// The same with a header.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.0.header = Some((name, value));
+        self.0.headers.push((name, value));
         self
     }
 
@@ -148,9 +164,7 @@ impl Problem {
         let mut response = (self.0.status, self.document(request_id)).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some((name, value)) = self.0.header.clone() {
-            headers.insert(name, value);
-        }
+        headers.extend(self.0.headers.iter().cloned());
         response
     }
 }
@@ -195,9 +209,8 @@ impl Problem {
     pub fn unauthenticated(app: &App, what: Opening<'_>, error: AuthError) -> Self {
         let code = match error {
             AuthError::Missing => "UNAUTHENTICATED",
-            AuthError::TooManyBare { seconds } => {
-                return Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", error.to_string())
-                    .with_header(RETRY_AFTER, seconds.into());
+            AuthError::TooManyBare { rpm, seconds } => {
+                return Self::throttled(error.to_string(), "ip", rpm.into(), seconds.into());
             }
             AuthError::Expired => "KEY_EXPIRED",
             AuthError::Revoked => "KEY_REVOKED",

@@ -26,14 +26,11 @@ const ORDER: &[&[&str]] = &[
 ];
 
 /// Imports that break the order, each with its reason.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[
-    (
-        "app",
-        "mcp",
-        "sessions and streams of clients are state of the process, and only the surface knows what they are",
-    ),
-    ("limit", "access", "bans are made and lifted only for somebody who proves to administer the gateway"),
-];
+const EXCEPTIONS: &[(&str, &str, &str)] = &[(
+    "app",
+    "mcp",
+    "sessions and streams of clients are state of the process, and only the surface knows what they are",
+)];
 
 /// Where the web framework may be seen, and where the database.
 const AXUM: &[&str] = &["admin", "app", "mcp", "oauth", "ops", "router", "serve", "web"];

@@ -161,6 +161,21 @@ async fn a_server_asks_and_the_old_client_answers() {
 }
 
 #[tokio::test]
+async fn what_is_refused_on_the_stream_counts_against_its_address() {
+    let world = World::with(&["--behind-proxy", "--ddos-detection-threshold=5", "--rate-limit-admin-rpm=10"]).await;
+    let mut old = Old::open(world.client("/").header("x-forwarded-for", "192.0.2.1"), "/sse").await;
+    old.shake(json!({})).await;
+    let (mut id, mut refused) = (0, 0);
+    while old.post(&json!({ "jsonrpc": "2.0", "id": id, "method": "tools/list" })).await.status == StatusCode::ACCEPTED
+    {
+        refused += usize::from(old.next().await["error"]["code"] == -31_014);
+        id += 1;
+    }
+    // Of an address where somebody is known ten times as many are borne.
+    assert_eq!(refused, 50);
+}
+
+#[tokio::test]
 async fn an_answer_that_could_only_be_resumed_is_an_error_that_says_so() {
     let server = Plain::with(Eras::Legacy("2025-11-25".to_owned())).await.unwrap();
     let world = World::with(&[]).await;

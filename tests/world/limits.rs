@@ -39,7 +39,7 @@ async fn refused(client: &Client, limit: &str, rpm: u64) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_has_one_limit_whatever_sessions_and_keys_it_opens() {
     let server = Plain::start().await.unwrap();
-    let world = World::with(&["--rate-limit-user-rpm=6"]).await;
+    let world = World::with(&["--rate-limit-user-rpm=7"]).await;
     world.register("it", &server.url()).await;
     let ann = world.person("ann", "user").await;
     let other = world.key("ann", json!("*"), Value::Null).await;
@@ -50,7 +50,8 @@ async fn a_user_has_one_limit_whatever_sessions_and_keys_it_opens() {
     for _ in 0..5 {
         assert_eq!(call(&legacy).await.status, 200);
     }
-    refused(&legacy, "user", 6).await;
+    // Shaking hands takes two.
+    refused(&legacy, "user", 7).await;
     let again = world.client_of("/mcp/it", &ann);
     let init = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize",
         "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}}});
@@ -59,7 +60,7 @@ async fn a_user_has_one_limit_whatever_sessions_and_keys_it_opens() {
         429,
         "a new session has no new limit"
     );
-    refused(&world.client_of("/mcp", &other), "user", 6).await;
+    refused(&world.client_of("/mcp", &other), "user", 7).await;
     assert_eq!(call(&world.client_of("/mcp/it", &bob)).await.status, 200, "others are not touched");
 
     let metrics = within(world.client("/metrics").send(Request::get())).await.unwrap().text().await.unwrap();
@@ -77,6 +78,11 @@ async fn the_rest_api_has_the_limit_of_the_user() {
     }
     let reply = within(client.send(Request::get())).await.unwrap();
     assert_eq!((reply.status.as_u16(), reply.header("retry-after")), (429, "30"));
+    assert_eq!(
+        ["ratelimit-policy", "ratelimit", "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"]
+            .map(|name| reply.header(name).to_owned()),
+        [r#""user";q=2;w=60"#, r#""user";r=0;t=30"#, "2", "0", "30"]
+    );
     let said: Value = serde_json::from_str(&reply.text().await.unwrap()).unwrap();
     assert_eq!(said["code"], "RATE_LIMITED", "{said}");
 }
@@ -173,7 +179,7 @@ async fn reports_say_what_was_asked_for_and_given() {
     let analytics = read("rate-limit-analytics").await;
     assert_eq!(
         analytics["hits_by_type"],
-        json!({"global": 0, "tenant": 8, "user": 0, "ip": 0, "ddos": 0}),
+        json!({"global": 0, "tenant": 8, "user": 0, "ip": 0, "ddos": 0, "server": 0, "tool": 0}),
         "{analytics}"
     );
     let throttled = json!([{"tenant_id": "default", "requests": 20, "refused": 8}]);
@@ -202,10 +208,63 @@ async fn an_address_that_shows_no_credential_is_told_so_only_so_often() {
     }
     let reply = ask(&here, "/mcp").await;
     assert_eq!((reply.status.as_u16(), reply.header("retry-after")), (429, "30"));
+    let fields = ["ratelimit-policy", "ratelimit"].map(|name| reply.header(name).to_owned());
+    assert_eq!(fields, [r#""ip";q=2;w=60"#, r#""ip";r=0;t=30"#]);
     assert!(reply.text().await.unwrap().contains("without a credential"));
     let rest = within(here.send(Request::get().path("/api/v1/me"))).await.unwrap();
-    assert_eq!(rest.status, 429);
+    assert_eq!((rest.status.as_u16(), rest.header("ratelimit-policy")), (429, r#""ip";q=2;w=60"#));
     assert_eq!(ask(&from("203.0.113.10"), "/mcp").await.status, 401, "others are not touched");
     let good = from("203.0.113.9").bearer(crate::world::KEY);
     assert_eq!(within(good.send(Request::get().path("/api/v1/me"))).await.unwrap().status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_wants_no_answer_and_streams_have_the_limit_of_the_user_but_for_signs_of_life() {
+    let server = Plain::start().await.unwrap();
+    let world = World::with(&["--rate-limit-user-rpm=5"]).await;
+    world.register("it", &server.url()).await;
+    let key = world.person("ann", "user").await;
+    let ann = world.client_of("/mcp/it", &key);
+    // Shaking hands takes two, and the call one.
+    ann.initialize("2025-11-25").await.unwrap();
+    let call = async {
+        let gate = ann.request("7", "tools/call", json!({"name": "gate", "arguments": {}}));
+        within(ann.send(gate)).await.unwrap().finish("7").await.unwrap()
+    };
+    let story = async {
+        server.host().wait_for(|request| request.rpc() == "tools/call").await.unwrap();
+        for expected in [202, 202, 429] {
+            assert_eq!(ann.notify("notifications/roots/list_changed", json!({})).await.unwrap(), expected);
+        }
+        assert_eq!(ann.respond(&json!({"id": 9}), &json!({})).await.unwrap(), 429);
+        let stream = within(ann.listen(None)).await.unwrap();
+        assert_eq!((stream.status.as_u16(), stream.header("ratelimit-policy")), (429, r#""user";q=5;w=60"#));
+        let stream = within(ann.send(Request::get().path("/sse/it"))).await.unwrap();
+        assert_eq!((stream.status.as_u16(), stream.header("ratelimit-limit")), (429, "5"));
+        let modern = world.client_of("/mcp", &key);
+        assert_eq!(modern.notify("notifications/of/tomorrow", json!({})).await.unwrap(), 429);
+
+        for _ in 0..3 {
+            assert_eq!(within(ann.call("ping", json!({}))).await.unwrap().code(), None, "it would seem dead");
+        }
+        let cancel = async |id: Value| ann.notify("notifications/cancelled", json!({"requestId": id})).await.unwrap();
+        assert_eq!(cancel(json!("nothing")).await, 429);
+        assert_eq!(cancel(json!(7)).await, 202, "what is under way");
+    };
+    let (gone, ()) = within(Box::pin(async { tokio::join!(call, story) })).await;
+    assert!(gone.response.is_null(), "{gone:?}");
+    assert_eq!(ann.end().await.unwrap(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_which_nothing_is_taken_says_so() {
+    let world = World::with(&["--rate-limit-user-rpm=3"]).await;
+    let ann = world.client_of("/mcp", &world.person("ann", "user").await);
+    ann.initialize("2025-03-26").await.unwrap();
+    let note = json!({"jsonrpc": "2.0", "method": "notifications/of/tomorrow"});
+    for (count, expected) in [(1, 202), (2, 429)] {
+        let batch = json!(vec![note.clone(); count]).to_string();
+        let request = Request::post(batch).header("mcp-session-id", &ann.session().unwrap());
+        assert_eq!(within(ann.send(request)).await.unwrap().status, expected);
+    }
 }

@@ -55,6 +55,32 @@ async fn there_are_no_more_sessions_than_allowed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_account_leaves_sessions_to_others() {
+    let world = World::with(&["--max-sessions=128"]).await;
+    let (ann, bob) = (world.person("ann", "user").await, world.person("bob", "user").await);
+    let mut open = Vec::new();
+    for _ in 0..64 {
+        open.push(shake(world.client_of("/mcp", &ann), "2025-11-25").await);
+    }
+    let one_more = async || {
+        let client = world.client_of("/mcp", &ann);
+        let info = json!({"name": "x", "version": "1"});
+        let params = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": info});
+        let message = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params});
+        within(client.send(Request::post(message.to_string()))).await.unwrap().finish("1").await.unwrap()
+    };
+    let refused = one_more().await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (503, Some(-31009)), "{refused:?}");
+    assert!(refused.response.to_string().contains("your account holds 64 sessions"), "{refused:?}");
+    shake(world.client_of("/mcp", &bob), "2025-11-25").await;
+    // Bob's is beyond the half, of which she has had her part.
+    for client in open.drain(..2) {
+        client.end().await.unwrap();
+    }
+    assert_eq!(one_more().await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_belongs_to_the_person_and_not_to_the_key() {
     let server = Plain::start().await.unwrap();
     let world = World::start().await;

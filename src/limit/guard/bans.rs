@@ -238,21 +238,42 @@ impl Bans {
         self.read(network).get(network).cloned()
     }
 
-    /// Puts in what `make` makes of the last ban of the network; nothing where it makes nothing, or there is no room.
+    /// Puts in what `make` makes of the last ban of the network; nothing where it makes nothing, or there is no room. What was made by
+    /// hand takes the place of the one that is missed least.
     pub(super) fn put(&self, network: IpNet, make: impl FnOnce(Option<&Arc<Ban>>) -> Option<Ban>) -> Option<Arc<Ban>> {
         let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut part = self.write(&network);
-        let before = part.get(&network);
-        if before.is_none() && self.held.load(Relaxed) >= self.most {
-            return None;
-        }
-        let (new, ban) = (before.is_none(), Arc::new(make(before)?));
-        part.insert(network, Arc::clone(&ban));
-        self.lengths[family(&network)].fetch_or(length_bit(&network), Relaxed);
-        if new {
+        let before = self.get(&network);
+        let ban = Arc::new(make(before.as_ref())?);
+        if before.is_none() {
+            if self.held.load(Relaxed) >= self.most {
+                let least = (ban.reason == Reason::Hand).then(|| self.least(ban.since)).flatten()?;
+                self.write(&least).remove(&least);
+                self.held.fetch_sub(1, Relaxed);
+            }
             self.held.fetch_add(1, Relaxed);
         }
+        self.write(&network).insert(network, Arc::clone(&ban));
+        self.lengths[family(&network)].fetch_or(length_bit(&network), Relaxed);
         Some(ban)
+    }
+
+    /// Whether a ban of this network that is made by hand would hold.
+    pub(super) fn has_room_for(&self, network: &IpNet, now: i64) -> bool {
+        self.held.load(Relaxed) < self.most || self.get(network).is_some() || self.least(now).is_some()
+    }
+
+    /// Of which network the ban is missed least: one that is over, or the one that began by itself and is over first.
+    fn least(&self, now: i64) -> Option<IpNet> {
+        let mut least: Option<((bool, i64), IpNet)> = None;
+        for part in &self.parts {
+            for ban in part.read().unwrap_or_else(PoisonError::into_inner).values() {
+                let (holds, rank) = (ban.holds(now), (ban.holds(now), ban.until));
+                if (ban.reason != Reason::Hand || !holds) && least.is_none_or(|(before, _)| rank < before) {
+                    least = Some((rank, ban.network));
+                }
+            }
+        }
+        least.map(|(_, network)| network)
     }
 
     /// Forgets those that are over; how many hold.
@@ -291,5 +312,40 @@ impl Bans {
 
     fn write(&self, network: &IpNet) -> RwLockWriteGuard<'_, Part> {
         self.at(network).write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begins(bans: &Bans, address: &str, reason: Reason, hours: u64) -> bool {
+        let network = super::super::network::own(address.parse().unwrap());
+        bans.put(network, |_| Some(Ban::begin(network, reason, Duration::from_hours(hours), 0, 1))).is_some()
+    }
+
+    fn holds(bans: &Bans, address: &str) -> bool {
+        bans.of(address.parse().unwrap(), 2).is_some()
+    }
+
+    #[test]
+    fn when_there_is_no_room_a_ban_by_hand_takes_that_of_the_mildest_which_was_not() {
+        let bans = Bans::new(3);
+        for (address, reason, hours) in
+            [("192.0.2.1", Reason::Refusals, 2), ("192.0.2.2", Reason::Neighbours, 1), ("192.0.2.3", Reason::Hand, 1)]
+        {
+            assert!(begins(&bans, address, reason, hours));
+        }
+        assert!(!begins(&bans, "192.0.2.4", Reason::Refusals, 24) && !holds(&bans, "192.0.2.4"));
+        assert!(begins(&bans, "192.0.2.5", Reason::Hand, 1) && holds(&bans, "192.0.2.5"));
+        assert!(!holds(&bans, "192.0.2.2") && holds(&bans, "192.0.2.1") && holds(&bans, "192.0.2.3"));
+        assert!(begins(&bans, "192.0.2.6", Reason::Hand, 1) && !holds(&bans, "192.0.2.1"));
+        let none = super::super::network::own("192.0.2.7".parse().unwrap());
+        let known = super::super::network::own("192.0.2.3".parse().unwrap());
+        assert!(!bans.has_room_for(&none, 2) && bans.has_room_for(&known, 2));
+        assert!(!begins(&bans, "192.0.2.7", Reason::Hand, 1), "all were made by hand");
+        let later = 3 * 3_600_000_000;
+        assert!(bans.has_room_for(&none, later), "they are over");
+        assert_eq!(bans.all().len(), 3);
     }
 }

@@ -36,6 +36,10 @@ pub enum Hit {
     Ip,
     /// The guard's own.
     Ddos,
+    /// A server's.
+    Server,
+    /// A tool's.
+    Tool,
 }
 
 impl Hit {
@@ -47,6 +51,8 @@ impl Hit {
             "user" => Some(Self::User),
             "ip" => Some(Self::Ip),
             "ddos" => Some(Self::Ddos),
+            "server" => Some(Self::Server),
+            "tool" => Some(Self::Tool),
             _ => None,
         }
     }
@@ -76,6 +82,10 @@ pub struct HitsByType {
     pub ip: u64,
     /// Of the guard: bans, and credentials that were not looked at.
     pub ddos: u64,
+    /// A server's.
+    pub server: u64,
+    /// A tool's.
+    pub tool: u64,
 }
 
 /// What happened within the window.
@@ -94,7 +104,7 @@ pub struct Figures {
 /// How many of each kind of event there were.
 pub(super) type Events = [u64; KINDS];
 /// Kinds of events.
-const KINDS: usize = 8;
+const KINDS: usize = 10;
 
 impl Figures {
     pub(super) fn of(events: &Events) -> Self {
@@ -110,6 +120,8 @@ impl Figures {
                 user: hits(Hit::User),
                 ip: hits(Hit::Ip),
                 ddos: hits(Hit::Ddos),
+                server: hits(Hit::Server),
+                tool: hits(Hit::Tool),
             },
         }
     }

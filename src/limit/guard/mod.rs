@@ -1,6 +1,6 @@
 //! The address guard: who sends too much that is refused is not heard for a while. It counts refusals by address and by neighbourhood
-//! ([`scores`]), bans both ([`bans`]), keeps bans over restarts and takes over those of other processes ([`kept`]), and does what
-//! administrators say ([`orders`]). Whose address it is, proxies taken into account, others have found out.
+//! ([`scores`]), bans both ([`bans`]), keeps bans over restarts and takes over those of other processes ([`kept`]), and bans and
+//! lifts what it is told to ([`by_hand`]). Whose address it is, proxies taken into account, others have found out.
 //!
 //! It never bans this machine, networks that are allowed, nor the proxies in front; nor an address where many are known. It lets
 //! nobody in: under a ban a good credential is counted, and refused.
@@ -8,10 +8,10 @@
 mod abroad;
 mod bans;
 mod bounded;
+mod by_hand;
 mod figures;
 mod kept;
 mod network;
-pub mod orders;
 mod scores;
 #[cfg(test)]
 mod tests;
@@ -28,6 +28,7 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 pub use bans::{Ban, Lifted, Reason, length};
+pub use by_hand::NotBanned;
 pub use figures::{Figures, Hit, HitsByType};
 pub use network::{parse as parse_network, written};
 pub use scores::Wrong;

@@ -10,9 +10,10 @@ use bytes::Bytes;
 use http::HeaderValue;
 
 use super::{Reach, Session};
-use crate::access::SessionType;
+use crate::access::{SessionType, UserId};
 use crate::fault::{Fault, Kind};
 use crate::id::{Principal, TenantId};
+use crate::limit::{NoSeat, Seat, Seats};
 use crate::protocol::era::Version;
 
 /// Sessions are spread over this many locks.
@@ -20,17 +21,24 @@ const SHARDS: usize = 32;
 
 /// All sessions of this process.
 pub struct Sessions {
-    shards: [Mutex<AHashMap<Box<str>, Arc<Session>>>; SHARDS],
+    shards: [Mutex<AHashMap<Box<str>, Seated>>; SHARDS],
     hasher: ahash::RandomState,
     born: Instant,
-    open: AtomicU64,
+    seats: Seats,
     numbers: AtomicU64,
-    most: u64,
     idle: Duration,
+}
+
+/// A session and the seat that it holds until it is ended.
+struct Seated {
+    session: Arc<Session>,
+    _seat: Seat,
 }
 
 /// What a new session is made of.
 pub struct Opening {
+    /// For which account.
+    pub account: UserId,
     /// Who opens it.
     pub principal: Principal,
     /// In which tenant.
@@ -54,14 +62,13 @@ impl Sessions {
             shards: std::array::from_fn(|_| Mutex::default()),
             hasher: ahash::RandomState::new(),
             born: Instant::now(),
-            open: AtomicU64::new(0),
+            seats: Seats::new(most),
             numbers: AtomicU64::new(1),
-            most: most as u64,
             idle,
         }
     }
 
-    fn shard(&self, id: &str) -> MutexGuard<'_, AHashMap<Box<str>, Arc<Session>>> {
+    fn shard(&self, id: &str) -> MutexGuard<'_, AHashMap<Box<str>, Seated>> {
         #[expect(clippy::cast_possible_truncation, reason = "any bits will do")]
         let at = self.hasher.hash_one(id) as usize % SHARDS;
         self.shards[at].lock().unwrap_or_else(PoisonError::into_inner)
@@ -72,15 +79,15 @@ impl Sessions {
     }
 
     /// How many are open.
-    pub fn count(&self) -> u64 {
-        self.open.load(Relaxed)
+    pub fn count(&self) -> usize {
+        self.seats.taken()
     }
 
     /// Looks at each, with the time for which it was not used, to the second.
     pub fn each(&self, mut look: impl FnMut(&Session, Duration)) {
         let now = self.now();
         for shard in &self.shards {
-            for session in shard.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            for Seated { session, .. } in shard.lock().unwrap_or_else(PoisonError::into_inner).values() {
                 look(session, Duration::from_secs(now.saturating_sub(session.seen.load(Relaxed))));
             }
         }
@@ -88,14 +95,9 @@ impl Sessions {
 
     /// Opens one. Its id is 128 random bits: it cannot be guessed, and is no secret for its owner alone.
     pub fn open(&self, opening: Opening) -> Result<Arc<Session>, Fault> {
-        if self.open.load(Relaxed) >= self.most {
-            let text = format!("the gateway already holds {} sessions; end one or try again later", self.most);
-            let mut fault = Fault::gateway(Kind::Full, text);
-            fault.retry_after = Some(Duration::from_secs(10));
-            return Err(fault);
-        }
+        let seat = self.seats.take(opening.account.uuid().as_u128()).map_err(full)?;
         let id: Box<str> = format!("{:032x}", rand::random::<u128>()).into();
-        let Opening { principal, tenant, reach, version, init, answers, credential } = opening;
+        let Opening { account: _, principal, tenant, reach, version, init, answers, credential } = opening;
         let number = self.numbers.fetch_add(1, Relaxed);
         let seen = AtomicU64::new(self.now());
         let state = Mutex::default();
@@ -114,15 +116,14 @@ impl Sessions {
             errands: AtomicU64::new(0),
             state,
         });
-        self.open.fetch_add(1, Relaxed);
-        self.shard(&id).insert(id, session.clone());
+        self.shard(&id).insert(id, Seated { session: session.clone(), _seat: seat });
         Ok(session)
     }
 
     /// The session of this id if it is this principal's; a session of somebody else is as one that is not there.
     pub fn get(&self, id: &HeaderValue, principal: &Principal, tenant: &TenantId) -> Option<Arc<Session>> {
         let id = id.to_str().ok()?;
-        let session = self.shard(id).get(id).cloned()?;
+        let session = self.shard(id).get(id)?.session.clone();
         if session.principal != *principal || session.tenant != *tenant {
             return None;
         }
@@ -137,9 +138,8 @@ impl Sessions {
 
     /// Ends one; returns it for what must be closed behind it.
     pub fn end(&self, id: &str) -> Option<Arc<Session>> {
-        let session = self.shard(id).remove(id)?;
-        self.open.fetch_sub(1, Relaxed);
-        Some(session)
+        let seated = self.shard(id).remove(id)?;
+        Some(seated.session)
     }
 
     /// Takes out every session that nobody used for the idle time, and has no stream open.
@@ -147,7 +147,7 @@ impl Sessions {
         let now = self.now();
         let mut ended = Vec::new();
         for shard in &self.shards {
-            shard.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, session| {
+            shard.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, Seated { session, .. }| {
                 let idle = now.saturating_sub(session.seen.load(Relaxed)) > self.idle.as_secs();
                 let state = session.lock();
                 let quiet = session.holds.load(Relaxed) == 0
@@ -160,20 +160,27 @@ impl Sessions {
                 !(idle && quiet)
             });
         }
-        self.open.fetch_sub(ended.len() as u64, Relaxed);
         ended
     }
 
     /// Takes out all of them, at the end of the process.
     pub fn drain(&self) -> Vec<Arc<Session>> {
-        let all: Vec<_> = self
-            .shards
-            .iter()
-            .flat_map(|shard| std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner)).into_values())
-            .collect();
-        self.open.store(0, Relaxed);
-        all
+        let all = self.shards.iter();
+        let all = all
+            .flat_map(|shard| std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner)).into_values());
+        all.map(|seated| seated.session).collect()
     }
+}
+
+fn full(none: NoSeat) -> Fault {
+    let text = match none {
+        NoSeat::All(open) => format!("the gateway already holds {open} sessions; end one or try again later"),
+        NoSeat::Own(open) => format!(
+            "your account holds {open} sessions, as many as one may have while others need some; end one (DELETE with its \
+             Mcp-Session-Id) or try again later"
+        ),
+    };
+    Fault { retry_after: Some(Duration::from_secs(10)), ..Fault::gateway(Kind::Full, text) }
 }
 
 #[cfg(test)]
@@ -187,6 +194,7 @@ mod tests {
 
     fn open(sessions: &Sessions) -> Result<Arc<Session>, Fault> {
         sessions.open(Opening {
+            account: UserId(uuid::Uuid::nil()),
             principal: ada(),
             tenant: TenantId::default_tenant(),
             reach: Reach::All,

@@ -2,18 +2,17 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::bans::{Ban, Lifted, Reason, length};
-use super::figures::Event;
-use super::{Guard, network};
+use super::App;
 use crate::access::{AccessError, Admin};
 use crate::field::FieldError;
+use crate::limit::guard::{Ban, Guard, Lifted, NotBanned, Reason, parse_network, written};
 use crate::store::{Store, StoreError, at, micros};
 
 /// Longest ban that is made by hand, in seconds: a year.
@@ -99,11 +98,25 @@ pub struct LiftOrder {
     pub note: Option<String>,
 }
 
-impl Guard {
+/// What administrators see and do. Made by [`App::bans`].
+#[derive(Clone, Copy)]
+pub struct Bans<'a> {
+    guard: &'a Guard,
+    store: &'a Store,
+}
+
+impl App {
+    /// The bans of addresses, to see and change.
+    pub fn bans(&self) -> Bans<'_> {
+        Bans { guard: &self.guard, store: &self.store }
+    }
+}
+
+impl Bans<'_> {
     /// Up to `limit` bans, the newest first, those after the one that began at that time and is of that network; those that hold, or all
     /// that are remembered.
     pub fn list(
-        &self,
+        self,
         admin: &Admin,
         all: bool,
         after: Option<Place>,
@@ -112,7 +125,7 @@ impl Guard {
     ) -> Result<Vec<(BanView, Place)>, AccessError> {
         of_gateway(admin)?;
         let now = micros(now);
-        let mut bans = self.0.bans.all();
+        let mut bans = self.guard.all_bans();
         bans.retain(|ban| all || ban.holds(now));
         let place = |ban: &Ban| (std::cmp::Reverse(ban.since), ban.network);
         bans.sort_by_key(|ban| place(ban));
@@ -122,14 +135,13 @@ impl Guard {
     }
 
     /// The last ban of this network. `Missing` when none is remembered.
-    pub fn show(&self, admin: &Admin, address: &str, now: OffsetDateTime) -> Result<BanView, AccessError> {
+    pub fn show(self, admin: &Admin, address: &str, now: OffsetDateTime) -> Result<BanView, AccessError> {
         Ok(view(&*self.known(admin, address)?, micros(now)))
     }
 
     /// Bans by hand. `asking` is where the administrator is, who is not banned so.
-    pub async fn ban_by_hand(
-        &self,
-        store: &Store,
+    pub async fn ban(
+        self,
         admin: &Admin,
         order: BanOrder,
         asking: IpAddr,
@@ -137,7 +149,7 @@ impl Guard {
     ) -> Result<BanView, AccessError> {
         of_gateway(admin)?;
         let mut wrong = Vec::new();
-        let network = network::parse(&order.address).map_err(|text| FieldError::new("address", text));
+        let network = parse_network(&order.address).map_err(|text| FieldError::new("address", text));
         let network = network.and_then(|network| self.may_be_banned(network, asking).map(|()| network));
         if order.duration_seconds.is_some_and(|seconds| !(1..=LONGEST).contains(&seconds)) {
             wrong.push(FieldError::new("duration_seconds", format!("must be 1 to {LONGEST}")));
@@ -150,25 +162,22 @@ impl Guard {
             wrong.extend(network.err());
             return Err(AccessError::Invalid(wrong));
         };
-        let time = micros(now);
-        let before = self.0.bans.get(network);
-        if before.as_ref().is_some_and(|ban| ban.holds(time)) {
-            return Err(StoreError::Taken.into());
-        }
-        let earlier = before.map_or(0, |ban| ban.remembered(time));
-        let lasts = order.duration_seconds.map_or_else(|| length(self.0.first, earlier), Duration::from_secs);
-        let ban = Ban {
-            note,
-            made_by: Some(admin.username().to_owned()),
-            ..Ban::begin(*network, Reason::Hand, lasts, earlier, time)
-        };
-        Ok(view(&*self.store(store, ban).await?, time))
+        let (said, lasts) = ((note, admin.username()), order.duration_seconds.map(Duration::from_secs));
+        let made = self.guard.ban_by_hand(self.store, *network, said, lasts, now).await;
+        let ban = made.map_err(|why| match why {
+            NotBanned::Already => StoreError::Taken.into(),
+            NotBanned::Store(error) => error.into(),
+            NotBanned::Full => {
+                let text = "there is no room for another ban made by hand; ban networks instead of addresses";
+                AccessError::Invalid(vec![FieldError::new("address", text)])
+            }
+        })?;
+        Ok(view(&ban, micros(now)))
     }
 
     /// Takes a ban back. `Missing` when none is remembered, `Stale` when it was lifted before.
     pub async fn lift(
-        &self,
-        store: &Store,
+        self,
         admin: &Admin,
         address: &str,
         order: LiftOrder,
@@ -180,29 +189,20 @@ impl Guard {
         if ban.lifted.is_some() {
             return Err(StoreError::Stale.into());
         }
-        let (time, wrong) = (micros(now), order.reason == LiftReason::Wrong);
-        // What an administrator banned was no mistake of the guard's.
-        let found = wrong && ban.reason != Reason::Hand;
-        let known = ban.false_positive.load(Relaxed);
-        let lifted = Lifted { at: time, wrong, note: note.unwrap_or_default(), by: admin.username().to_owned() };
-        let lifted = Ban { lifted: Some(lifted), false_positive: AtomicBool::new(known || found), ..Ban::clone(&ban) };
-        let lifted = self.store(store, lifted).await?;
-        if found && !known {
-            self.0.counts.count(Event::FalsePositive, now);
-        }
-        Ok(view(&lifted, time))
+        let (at, wrong) = (micros(now), order.reason == LiftReason::Wrong);
+        let lifted = Lifted { at, wrong, note: note.unwrap_or_default(), by: admin.username().to_owned() };
+        Ok(view(&*self.guard.lift(self.store, &ban, lifted, now).await?, at))
     }
 
     /// The last ban of what is named; none for whoever may not see it.
-    fn known(&self, admin: &Admin, address: &str) -> Result<Arc<Ban>, AccessError> {
-        let network =
-            network::parse(address).ok().filter(|_| admin.administers_gateway()).ok_or(StoreError::Missing)?;
-        self.0.bans.get(&network).ok_or_else(|| StoreError::Missing.into())
+    fn known(self, admin: &Admin, address: &str) -> Result<Arc<Ban>, AccessError> {
+        let network = parse_network(address).ok().filter(|_| admin.administers_gateway()).ok_or(StoreError::Missing)?;
+        self.guard.last_ban(&network).ok_or_else(|| StoreError::Missing.into())
     }
 
-    fn may_be_banned(&self, network: IpNet, asking: IpAddr) -> Result<(), FieldError> {
+    fn may_be_banned(self, network: IpNet, asking: IpAddr) -> Result<(), FieldError> {
         let wrong = |text: String| Err(FieldError::new("address", text));
-        if let Some(spared) = self.0.spared.iter().find(|spared| network::overlap(spared, &network)) {
+        if let Some(spared) = self.guard.spared(&network) {
             return wrong(format!(
                 "{spared} is never banned: this machine, a trusted proxy (MREG_TRUSTED_PROXIES) or a network of \
                  MREG_DDOS_ALLOWED_NETWORKS"
@@ -233,7 +233,7 @@ fn note(text: &str) -> Result<String, &'static str> {
 fn view(ban: &Ban, now: i64) -> BanView {
     let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     BanView {
-        address: network::written(&ban.network),
+        address: written(&ban.network),
         state: ban.state(now),
         since: at(ban.since),
         until: at(ban.until),

@@ -1,0 +1,18 @@
+//! What the answer to a request says of the limit that it has reached, besides `Retry-After`: the fields of today's draft
+//! (draft-ietf-httpapi-ratelimit-headers), and those of its earlier versions, which most clients read.
+
+use http::{HeaderName, HeaderValue};
+
+/// The fields of a limit of this name, which lets so many a minute through, the next one in so many seconds.
+pub fn fields(limit: &str, rpm: u64, seconds: u64) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    let fields = [
+        ("ratelimit-policy", format!("\"{limit}\";q={rpm};w=60")),
+        ("ratelimit", format!("\"{limit}\";r=0;t={seconds}")),
+        ("ratelimit-limit", rpm.to_string()),
+        ("ratelimit-remaining", "0".to_owned()),
+        ("ratelimit-reset", seconds.to_string()),
+    ];
+    fields
+        .into_iter()
+        .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::try_from(value).ok()?)))
+}
