@@ -452,7 +452,7 @@ mod tests {
                     std::task::Poll::Ready(Err(_)) => {}
                 }
             }
-            let in_vain = share.counted().1 - others_given;
+            let in_vain = share.counted().given - others_given;
             assert!(in_vain <= 1, "those that were given up count for the next: {in_vain}");
             for _ in 0..3 {
                 limits.admit_user(one).unwrap();
