@@ -30,11 +30,7 @@ pub fn allow(
         let thing = Thing { place: entry.place(), what };
         call.app.observed.note(call.caller.subject(), &thing, verdict == Verdict::Allowed, micros(now()));
     }
-    let denied = |rule: &Why| Denied {
-        rule: rule.rule.clone(),
-        server: entry.upstream.server.spec.slug.clone(),
-        name: listed.then(|| what.name().into()).filter(|name: &std::sync::Arc<str>| !name.is_empty()),
-    };
+    let denied = |why: &Why| denied(entry, what, listed, why);
     match verdict {
         Verdict::Allowed => Ok(()),
         Verdict::Hidden(why) => Err(Refusal { denied: Some(Box::new(denied(&why))), ..unknown() }),
@@ -43,6 +39,32 @@ pub fn allow(
             refusal.denied = Some(Box::new(denied(&why)));
             Err(refusal)
         }
+    }
+}
+
+/// Fails unless what was made by a call before is still there for the caller: how it was called was decided then.
+pub fn still(
+    call: &Call,
+    tenant: &Tenant,
+    entry: &Entry,
+    what: What<'_>,
+    listed: bool,
+    unknown: impl FnOnce() -> Refusal,
+) -> Result<(), Refusal> {
+    match tenant.decide(&call.caller, entry, what, Given::Listing) {
+        Verdict::Allowed => Ok(()),
+        Verdict::Hidden(why) | Verdict::Refused(why) => {
+            Err(Refusal { denied: Some(Box::new(denied(entry, what, listed, &why))), ..unknown() })
+        }
+    }
+}
+
+fn denied(entry: &Entry, what: What<'_>, listed: bool, why: &Why) -> Denied {
+    let name = what.name();
+    Denied {
+        rule: why.rule.clone(),
+        server: entry.upstream.server.spec.slug.clone(),
+        name: (listed && !name.is_empty()).then(|| name.into()),
     }
 }
 

@@ -10,10 +10,10 @@ use crate::access::Caller;
 use crate::app::App;
 use crate::fault::{Fault, Kind};
 use crate::id::ServerId;
-use crate::mcp::reach;
 use crate::mcp::relay::note_request;
 use crate::mcp::session::{Asked, Session, Way};
 use crate::mcp::source::Source;
+use crate::mcp::{reach, tasks};
 use crate::protocol::message::{Message, Shape};
 use crate::protocol::sse;
 use crate::upstream::http::{Answer, Content};
@@ -96,7 +96,8 @@ async fn hear(
         let bytes = match message.shape() {
             Shape::Request => {
                 let id = message.id_bytes().unwrap_or_default();
-                let asked = Asked { upstream: upstream.clone(), way: Way::Http(link.clone()), id, cause: None };
+                let task = tasks::related(&message).map(Bytes::copy_from_slice);
+                let asked = Asked { upstream: upstream.clone(), way: Way::Http(link.clone()), id, cause: None, task };
                 note_request(app, session, &message, asked, true)
             }
             Shape::Notification => told(session, link, &message),
@@ -115,6 +116,7 @@ pub(super) fn told(session: &Session, link: &Arc<HttpSession>, message: &Message
     match message.method().as_ref() {
         // The gateway itself tells what changed in its lists.
         method if method.ends_with("/list_changed") => None,
+        method if tasks::is_news(method) => None,
         "notifications/resources/updated" if !session.watches(&message.text("uri")?) => None,
         "notifications/cancelled" => {
             // The client was asked under another id.

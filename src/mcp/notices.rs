@@ -16,6 +16,7 @@ use crate::mcp::error::Refusal;
 use crate::mcp::exchange::{Call, accepted};
 use crate::mcp::reach::who;
 use crate::mcp::session::{Reach, Session, Way};
+use crate::mcp::tasks;
 use crate::protocol::meta;
 use crate::telemetry::Outcome;
 use crate::upstream::session::HttpSession;
@@ -32,6 +33,11 @@ const AT_ONCE: usize = 16;
 pub async fn notification(mut call: Box<Call>) -> Response {
     let Some(session) = call.session.clone() else { return accepted() };
     let own_endpoint = matches!(call.reach, Reach::One(_));
+    let Some(message) = tasks::heard(&call) else {
+        call.finish.end(Outcome::Success);
+        return accepted();
+    };
+    call.message = message;
     match call.message.method().as_ref() {
         "notifications/cancelled" => {
             if let Some(cancel) = call.message.member("requestId").and_then(|id| session.find(id)) {
@@ -104,7 +110,8 @@ async fn pass_on(upstream: &Arc<Upstream>, link: &Arc<HttpSession>, message: Byt
 /// Takes the client's answer to a request of a server and passes it on, once, to the one that asked.
 pub async fn answer(mut call: Box<Call>) -> Response {
     let asked = call.session.as_ref().and_then(|session| session.answer(call.message.id()?));
-    let Some(asked) = asked else {
+    let answer = asked.as_ref().and_then(|asked| tasks::answered(&call.message, asked.task.as_ref()));
+    let Some((asked, answer)) = asked.zip(answer) else {
         let refusal =
             Refusal::bad(meta::INVALID_REQUEST, "no server asked a question with this id, or it was answered");
         call.finish.note(&refusal.text);
@@ -113,9 +120,9 @@ pub async fn answer(mut call: Box<Call>) -> Response {
     };
     call.finish.fill(|operation| operation.server = Some(asked.upstream.server.spec.slug.clone()));
     match asked.way {
-        Way::Http(link) => pass_on(&asked.upstream, &link, call.message.with_id(&asked.id)).await,
+        Way::Http(link) => pass_on(&asked.upstream, &link, answer.with_id(&asked.id)).await,
         Way::Mux(mux, token) => {
-            if let Err(fault) = mux.reply(token, call.message.bytes().clone()).await {
+            if let Err(fault) = mux.reply(token, answer.into_bytes()).await {
                 call.finish.fail(&fault);
             }
         }

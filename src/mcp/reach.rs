@@ -19,6 +19,7 @@ use crate::mcp::headers::{mirror_params, named_by};
 use crate::mcp::hear;
 use crate::mcp::session::{Cancel, Reach, Session};
 use crate::mcp::source::Source;
+use crate::mcp::tasks::Tie;
 use crate::mcp::withdrawal::Withdrawal;
 use crate::protocol::era::{Era, MODERN, Version};
 use crate::protocol::message::{self, Message};
@@ -58,6 +59,8 @@ pub struct Ask<'a> {
     pub upstream: &'a Arc<Upstream>,
     /// The request, names already the server's own.
     pub message: &'a Message,
+    /// What ties the tasks in its answer to the caller.
+    pub tie: Option<&'a Arc<Tie>>,
     /// The tool that is called, when it is listed.
     pub item: Option<&'a Item>,
     /// Headers of a modern client that mirror parameters of a tool that is not listed.
@@ -129,6 +132,7 @@ impl Ask<'_> {
             id: self.message.id_bytes().unwrap_or_default(),
             renumbered: None,
             token: None,
+            tie: self.tie.cloned(),
             cacheable: ListKind::of_method(&method).is_some() || method == "resources/read",
             log_level: level.map(|level| level.as_ref().into()),
         }

@@ -22,7 +22,7 @@ use crate::mcp::record::Finish;
 use crate::mcp::session::{Asked, Hold, InFlight, Session, Way};
 use crate::mcp::source::{Part, Piece, Source};
 use crate::mcp::streams::{Seat, Tenure};
-use crate::mcp::{hear, listen};
+use crate::mcp::{hear, listen, tasks};
 use crate::protocol::era::Era;
 use crate::protocol::message::{self, Message, Shape};
 use crate::protocol::{meta, sse};
@@ -412,8 +412,10 @@ impl Relay {
         };
         let session = self.session.as_ref()?;
         let cause = self.in_flight.as_ref().map(|request| request.id().clone());
-        let asked = Asked { upstream: self.upstream.clone(), way, id: theirs, cause };
-        note_request(&self.app, session, message, asked, self.tag.is_some())
+        let task = tasks::related(message).map(Bytes::copy_from_slice);
+        let asked = Asked { upstream: self.upstream.clone(), way, id: theirs, cause, task };
+        let tied = self.fix.tie.as_ref().map(|tie| tie.other(message));
+        note_request(&self.app, session, tied.as_deref().unwrap_or(message), asked, self.tag.is_some())
     }
 }
 

@@ -59,13 +59,13 @@ struct Body {
 }
 
 /// Members of a body that every message is asked for, some of them several times.
-const KNOWN: [&str; 3] = ["name", "_meta", "isError"];
+const KNOWN: [&str; 4] = ["name", "_meta", "isError", "task"];
 
 /// Names of the envelope.
 const ENVELOPE: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
 
 /// Members of `params` by which something is decided here, before a server reads them again.
-const DECIDING: [&str; 13] = [
+const DECIDING: [&str; 15] = [
     "name",
     "_meta",
     "arguments",
@@ -79,6 +79,8 @@ const DECIDING: [&str; 13] = [
     "capabilities",
     "clientInfo",
     "notifications",
+    "task",
+    "taskId",
 ];
 
 type Known = [Option<Range<usize>>; KNOWN.len()];

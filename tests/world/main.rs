@@ -26,6 +26,7 @@ mod sdk;
 mod sessions;
 mod shared;
 mod stop;
+mod tasks;
 mod untouched;
 mod uptake;
 mod visible;
