@@ -13,6 +13,7 @@ use cedar_policy::{Effect, Policy, PolicyId, PolicySet, Schema, ValidationMode, 
 
 use super::arguments::{Read, is_late, reads};
 use super::cache::Cache;
+use super::patterns::Patterns;
 use super::text::{self, Mistake};
 use super::words::Words;
 use super::{DEFAULT, RuleName, SCHEMA};
@@ -167,7 +168,7 @@ impl Compiled {
         let mut named = HashMap::new();
         let (mut open, mut forbids, mut groups_take) = (None, false, false);
         let mut names: HashMap<RuleName, usize> = HashMap::new();
-        let mut literals = HashMap::new();
+        let (mut literals, mut patterns) = (HashMap::new(), Patterns::default());
         for policy in whole.policies() {
             let pst::Policy::Static(rule) = policy.to_pst()? else { continue };
             let body = rule.body();
@@ -189,6 +190,10 @@ impl Compiled {
                     wrong.push(Mistake::about(text, &written, *nth, format!("{written}: {message}")));
                     *nth += 1;
                 }
+            }
+            if let Err(message) = patterns.take(body) {
+                let name = policy.annotation("id").unwrap_or("like");
+                wrong.push(Mistake::about(text, name, 0, format!("in the rule `{}`: {message}", name_of(policy))));
             }
             let read = match reads(body) {
                 Ok(read) => read,

@@ -7,7 +7,7 @@ use cedar_policy::{Authorizer, Decision, Effect, PolicyId, PolicySet, Response};
 
 use super::compile::{Compiled, Rule, Rules, State};
 use super::words::Wrong;
-use super::{RuleName, Thing};
+use super::{LONGEST_NAME, RuleName, Thing};
 use crate::access::subject::Subject;
 
 /// What is asked.
@@ -153,6 +153,10 @@ impl Compiled {
 
     /// What can be decided without arguments.
     fn early(&self, subject: &Subject, thing: &Thing<'_>) -> Result<Decided, Wrong> {
+        if thing.what.name().len() > LONGEST_NAME {
+            let message = format!("access rules judge no name or URI of more than {LONGEST_NAME} bytes");
+            return Ok(Decided::denied(Why { rule: None, message: Some(message.into()) }));
+        }
         if self.groups_take && subject.memberships().unknown {
             let message = "the access rules go by groups, and the identity provider has not said all the groups of this account; \
                            sign in again";

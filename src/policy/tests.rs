@@ -409,3 +409,32 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_rules_compare_is_bounded() {
+    let like = |pattern: &str| {
+        format!("permit(principal, action, resource is Tool) when {{ resource.name like \"{pattern}\" }};")
+    };
+    assert!(Rules::read(&like(&"a*".repeat(8)), 1).is_ok());
+    assert!(wrong(&like(&"a*".repeat(9)))[0].contains("8 wildcards"));
+    assert!(Rules::read(&like(&"\\*".repeat(9)), 1).is_ok(), "a star that means itself is none");
+    assert!(Rules::read(&like(&"a".repeat(1_024)), 1).is_ok());
+    assert_eq!(wrong(&like(&"a".repeat(1_025))), ["line 1, column 71: this text is longer than 1024 bytes"]);
+    let many = |count: usize| like(&"a".repeat(1_000)).repeat(count);
+    assert!(Rules::read(&many(16), 1).is_ok());
+    assert!(wrong(&many(17))[0].contains("together"));
+
+    let resources =
+        rules("permit(principal, action, resource) when { resource is Resource && resource.uri like \"a*b\" };");
+    let uri = |length: usize| format!("a{}b", "a".repeat(length - 2));
+    for (length, may) in [(2_048, true), (2_049, false)] {
+        assert_eq!(sees(&resources, &ada(), &at("git", &[], What::Resource(&uri(length)))), may, "{length}");
+    }
+    let late = rules(
+        "permit(principal, action, resource) when { context.list.hasTag(\"l\") && context.list.getTag(\"l\").contains(\"a\") };",
+    );
+    for (count, may) in [(1_000, true), (20_000, false)] {
+        let list = format!("{{\"l\":[{}]}}", vec!["\"a\""; count].join(","));
+        assert_eq!(call(&late, &tool("push", CHANGING), &list) == Verdict::Allowed, may, "{count}");
+    }
+}

@@ -13,8 +13,10 @@ use super::{MOST_RULES, MOST_TEXT};
 const DEEPEST: usize = 32;
 /// Most operators of one rule.
 const MOST_OPERATORS: usize = 200;
+/// Longest text in a rule, bytes as written: each is compared with what callers choose.
+const LONGEST_LITERAL: usize = 1_024;
 /// Most mistakes that are told at once.
-const MOST_MISTAKES: usize = 20;
+pub(super) const MOST_MISTAKES: usize = 20;
 
 /// What is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -102,7 +104,13 @@ pub(super) fn check(text: &str) -> Result<(), Mistake> {
     let (mut at, mut depth, mut operators, mut rules) = (0, 0_usize, 0, 0);
     while let Some(&byte) = bytes.get(at) {
         match byte {
-            b'"' => at = end_of_string(bytes, at),
+            b'"' => {
+                let end = end_of_string(bytes, at);
+                if end - at > LONGEST_LITERAL + 1 {
+                    return Err(Mistake::at(text, at, format!("this text is longer than {LONGEST_LITERAL} bytes")));
+                }
+                at = end;
+            }
             b'/' if bytes.get(at + 1) == Some(&b'/') => {
                 at = memchr::memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |length| at + length);
             }
