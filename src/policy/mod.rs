@@ -6,6 +6,7 @@
 //! `schema.cedarschema`.
 
 pub mod arguments;
+pub mod aside;
 mod cache;
 mod compile;
 mod decide;

@@ -438,3 +438,23 @@ fn what_rules_compare_is_bounded() {
         assert_eq!(call(&late, &tool("push", CHANGING), &list) == Verdict::Allowed, may, "{count}");
     }
 }
+
+#[tokio::test]
+async fn a_set_is_read_beside_the_thread_that_serves() {
+    let mut reading = std::pin::pin!(kept::read_aside(DEFAULT, 1));
+    assert!(futures_util::poll!(&mut reading).is_pending(), "nothing is read here");
+    assert!(reading.await.unwrap().0.is_open());
+    let texts = [DEFAULT, "permit(", DEFAULT, "permit("];
+    let read = futures_util::future::join_all(texts.map(|text| kept::read_aside(text, 1))).await;
+    assert_eq!(read.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true, false], "one after the other");
+}
+
+#[test]
+fn the_first_mistakes_are_told_in_their_order() {
+    let line = "permit(principal, action, resource) when { principal.age > 3 };\n";
+    let told = wrong(&line.repeat(200));
+    let lines: Vec<String> = (1..=20).map(|number| format!("line {number}, column")).collect();
+    assert!(told.len() == 20 && told.iter().zip(&lines).all(|(said, line)| said.starts_with(line)), "{told:?}");
+    let line = "permit(principal == User::\"ada\", action, resource);\n";
+    assert_eq!(wrong(&line.repeat(200)).len(), 20);
+}

@@ -78,7 +78,15 @@ impl Mistake {
 
 /// All that Cedar cannot read.
 pub(super) fn unreadable(text: &str, errors: &ParseErrors) -> Vec<Mistake> {
-    errors.iter().take(MOST_MISTAKES).map(|error| Mistake::of(text, error)).collect()
+    first(text, errors.iter())
+}
+
+/// The first by their places. Where one stands is told by reading up to there, so the others are not looked for.
+pub(super) fn first<'a, D: Diagnostic + 'a>(text: &str, said: impl Iterator<Item = &'a D>) -> Vec<Mistake> {
+    let place = |said: &D| said.labels().and_then(|mut labels| labels.next()).map(|label| label.offset());
+    let mut said: Vec<(Option<usize>, &D)> = said.map(|one| (place(one), one)).collect();
+    said.sort_by_key(|(place, _)| *place);
+    said.into_iter().take(MOST_MISTAKES).map(|(_, one)| Mistake::of(text, one)).collect()
 }
 
 /// At most as many as are told at once.
