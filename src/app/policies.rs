@@ -13,7 +13,9 @@ use super::App;
 use crate::access::{AccessError, Caller, Memberships, Role, Scopes, SessionType, Subject};
 use crate::field::FieldError;
 use crate::id::TenantId;
-use crate::policy::{Given, Hints, Place, RuleName, Rules, Standing, Thing, Verdict, What, aside, decide, kept};
+use crate::policy::{
+    Decided, Given, Hints, Place, RuleName, Rules, Standing, Thing, Verdict, What, aside, decide, kept,
+};
 use crate::registry::catalog::{Item, Kind};
 use crate::registry::servers::Record;
 use crate::registry::snapshot::{AllRules, Entry, Snapshot};
@@ -244,7 +246,8 @@ impl App {
         if arguments.is_some_and(|text| !text.trim_start().starts_with('{')) {
             return Err(field("arguments", "must be an object"));
         }
-        let decided = rules.standing(&subject, &thing);
+        let judged = rules.is_open() || entry.can_judge(what);
+        let decided = if judged { rules.standing(&subject, &thing) } else { Arc::new(Decided::misnamed()) };
         let (mut says, mut by, mut message) = (decided.standing, decided.rules.clone(), decided.why().message.clone());
         if let (Standing::Depends, Some(arguments)) = (says, arguments) {
             (says, by, message) = match rules.calling(&subject, &thing, arguments.as_bytes()) {

@@ -8,6 +8,7 @@ use cedar_policy::RestrictedExpression as Value;
 use cedar_policy::pst::{BinaryOp, Clause, Expr, Literal, Template, Var};
 
 use crate::json;
+use crate::protocol::disguise::same_but_for_case;
 
 /// Longest text that is judged, in bytes as it is written: rules may compare it with patterns.
 const LONGEST: usize = 4096;
@@ -155,7 +156,7 @@ impl Read {
             } else {
                 let quoted = [b"\"", written, b"\""].concat();
                 let other = json::text(&quoted).unwrap_or_default();
-                if other.to_lowercase() == name.to_lowercase() {
+                if same_but_for_case(&other, name) {
                     return Err(format!("the argument `{other}` must be written `{name}`"));
                 }
             }

@@ -85,6 +85,13 @@ impl Decided {
         Self::denied(Why { rule: None, message: Some(message.into()) })
     }
 
+    /// Of what nobody can judge by its name.
+    pub fn misnamed() -> Self {
+        let message = "the server lists nothing of this name or URI, and it may be another spelling of something that rules speak of; \
+                       write it in its plain form";
+        Self::denied(Why { rule: None, message: Some(message.into()) })
+    }
+
     /// What is to be said of it where it denies.
     pub fn why(&self) -> &Why {
         &self.why

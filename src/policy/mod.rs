@@ -13,6 +13,7 @@ mod decide;
 pub mod kept;
 pub mod observed;
 mod patterns;
+mod plain;
 mod text;
 mod words;
 

@@ -13,7 +13,8 @@ use crate::access::{Allow, Caller, Role};
 use crate::fault::Fault;
 use crate::id::{ServerId, Slug, TenantId};
 use crate::json;
-use crate::policy::{Given, Place, Rules, Thing, Verdict, What, decide};
+use crate::policy::{Decided, Given, Place, Rules, Thing, Verdict, What, decide};
+use crate::protocol::disguise::same_but_for_case;
 use crate::protocol::meta;
 use crate::registry::catalog::{Catalog, Item, Kind};
 use crate::registry::names;
@@ -118,6 +119,25 @@ impl Entry {
     pub fn place(&self) -> Place<'_> {
         let server = &self.upstream.server;
         Place { id: server.id, revision: server.revision, slug: self.slug(), tags: &server.spec.tags }
+    }
+
+    /// Whether it is clear what is meant: it is listed here, or its name is no other spelling of anything.
+    pub fn can_judge(&self, what: What<'_>) -> bool {
+        let items = |kind: Kind| self.catalog.items(kind).iter();
+        match what {
+            What::Server => true,
+            What::Tool(name, _) => {
+                self.catalog.tool(name).is_some()
+                    || what.is_plain() && !items(Kind::Tools).any(|item| same_but_for_case(&item.key, name))
+            }
+            What::Prompt(name) => {
+                what.is_plain() && !items(Kind::Prompts).any(|item| same_but_for_case(&item.key, name))
+                    || items(Kind::Prompts).any(|item| *item.key == *name)
+            }
+            What::Resource(uri) => {
+                what.is_plain() || items(Kind::Resources).chain(items(Kind::Templates)).any(|item| *item.key == *uri)
+            }
+        }
     }
 
     /// What whoever sees its lists should know: why they may be out of date, or are not there yet.
@@ -309,6 +329,9 @@ impl Tenant {
     pub fn decide(&self, caller: &Caller, entry: &Entry, what: What<'_>, given: Given<'_>) -> Verdict {
         if self.rules.is_open() {
             return Verdict::Allowed;
+        }
+        if !entry.can_judge(what) {
+            return Verdict::Hidden(Decided::misnamed().why().clone());
         }
         decide(&self.rules, caller.subject(), &Thing { place: entry.place(), what }, given)
     }

@@ -307,3 +307,44 @@ async fn who_listens_is_told_of_other_rules_and_of_nothing_that_they_hide() {
         assert_eq!(told.unwrap()["method"], "notifications/tools/list_changed", "{path}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_spelling_of_what_a_rule_names_is_not_there() {
+    let world = World::start().await;
+    let server = one(&world).await;
+    let ada = world.person("ada", "user").await;
+    let all = "permit(principal, action, resource);";
+    rule(&world, &format!("{all} forbid(principal, action, resource == Resource::\"one/stand-in://notes/7\");")).await;
+    server.script("Look", |_| testkit::upstream::Answer::text("done"));
+    server.script("l o o k", |_| testkit::upstream::Answer::text("done"));
+    server.script("peek", |_| testkit::upstream::Answer::text("done"));
+    for version in [MODERN, "2025-11-25"] {
+        for (client, prefix) in doors(&world, &ada, version).await {
+            let label = format!("{version} at {prefix}");
+            server.host().forget();
+            for (uri, may) in [
+                ("stand-in://notes/8", true),
+                ("stand-in://notes/7", false),
+                ("stand-in://notes/%37", false),
+                ("stand-in://notes/./7", false),
+                ("stand-in://notes/8/../7", false),
+                ("stand-in://notes//7", false),
+                ("STAND-IN://notes/7", false),
+                ("stand-in://NOTES/7", false),
+                ("stand-in://notes/7#x", false),
+            ] {
+                let read = within(client.call("resources/read", json!({"uri": uri}))).await.unwrap();
+                assert_eq!(read.code().is_none(), may, "{label} {uri}: {read:?}");
+            }
+            for (tool, may) in [("look", true), ("peek", true), ("Look", false), ("l o o k", false)] {
+                let called = within(client.tool(&format!("{prefix}{tool}"), json!({}))).await.unwrap();
+                assert_eq!(called.code().is_none(), may, "{label} {tool}: {called:?}");
+            }
+            let sent = server.asked("resources/read").len() + server.asked("tools/call").len();
+            assert_eq!(sent, 3, "{label}: the server never heard of the others");
+        }
+    }
+    let ask = json!({"user": "ada", "server": "one", "resource": "stand-in://notes/%37"});
+    let (_, told) = world.rest(Method::POST, "/admin/policies/default/explain", &ask).await;
+    assert_eq!((&told["decision"], &told["known"]), (&json!("denied"), &json!(false)), "{told}");
+}
