@@ -17,6 +17,7 @@ use crate::mcp::exchange::{Call, accepted};
 use crate::mcp::reach::who;
 use crate::mcp::session::{Reach, Session, Way};
 use crate::mcp::tasks;
+use crate::policy::What;
 use crate::protocol::meta;
 use crate::telemetry::Outcome;
 use crate::upstream::session::HttpSession;
@@ -58,11 +59,20 @@ pub async fn notification(mut call: Box<Call>) -> Response {
         "notifications/initialized" if own_endpoint => tell(&call, &session, false).await,
         "notifications/initialized" => {}
         "notifications/progress" | "notifications/roots/list_changed" => tell(&call, &session, true).await,
-        _ if own_endpoint => tell(&call, &session, true).await,
+        _ if may_say_anything(&call) => tell(&call, &session, true).await,
         _ => {}
     }
     call.finish.end(Outcome::Success);
     accepted()
+}
+
+/// Whether the caller may send the server of its endpoint what no version knows: that could be anything, and takes the server as a
+/// whole.
+fn may_say_anything(call: &Call) -> bool {
+    let Reach::One(id) = call.reach else { return false };
+    let snapshot = call.app.registry.snapshot();
+    let Some(tenant) = snapshot.tenant(call.caller.tenant()) else { return false };
+    tenant.entry_by_id(&call.caller, id).is_some_and(|entry| tenant.permits(&call.caller, entry, What::Server))
 }
 
 /// Passes the notification on to every session with a server that this client has, and with `channels` to the children and

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::compile::broken;
 use super::{DEFAULT, Mistake, Rules, aside};
-use crate::access::{AccessError, Admin};
+use crate::access::{AccessError, Admin, Scopes};
 use crate::field::FieldError;
 use crate::id::TenantId;
 use crate::store::access_rules::RulesRow;
@@ -173,7 +173,7 @@ pub async fn read(text: &str) -> Result<(Rules, Vec<Mistake>), AccessError> {
 ///
 /// # Errors
 ///
-/// [`AccessError::Invalid`] for rules with mistakes, [`StoreError::Stale`] when the version in force is another one.
+/// [`AccessError::Forbidden`] for who holds less than rules can give, [`AccessError::Invalid`] for rules with mistakes, [`StoreError::Stale`] when the version in force is another one.
 pub async fn put(
     store: &Store,
     admin: &Admin,
@@ -182,6 +182,11 @@ pub async fn put(
     expected: Option<i64>,
     now: OffsetDateTime,
 ) -> Result<RulesView, AccessError> {
+    if !admin.scopes().covers(&Scopes::all()) {
+        let why =
+            "access rules speak of every server and tool of the tenant; a key with narrower scopes cannot write them";
+        return Err(AccessError::Forbidden(why));
+    }
     let (_, warnings) = read(text).await?;
     // What is in force is put aside, whether it can be read or not.
     let before = RulesView::of(tenant, store.rules(tenant).await?, None);

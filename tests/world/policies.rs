@@ -348,3 +348,58 @@ async fn another_spelling_of_what_a_rule_names_is_not_there() {
     let (_, told) = world.rest(Method::POST, "/admin/policies/default/explain", &ask).await;
     assert_eq!((&told["decision"], &told["known"]), (&json!("denied"), &json!(false)), "{told}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_narrowed_key_writes_no_rules() {
+    let world = World::start().await;
+    world.user("head").await;
+    let role = json!({"role": "tenant_admin"});
+    let (status, said) = world.rest(Method::PATCH, "/users/head", &role).await;
+    assert_eq!(status, 200, "{said}");
+    for (scopes, expected) in [
+        (json!({"servers": ["one"]}), 403),
+        (json!({"servers": "*", "tools": ["one/look"]}), 403),
+        (json!({"servers": "*"}), 200),
+    ] {
+        let mut order = json!({"name": "a key", "username": "head", "role": "tenant_admin", "admin": true});
+        order.as_object_mut().unwrap().extend(scopes.as_object().unwrap().clone());
+        let (status, made) = world.rest(Method::POST, "/keys", &order).await;
+        assert_eq!(status, 201, "{made}");
+        let key = made["key"].as_str().unwrap();
+        let put = |query: &str| {
+            testkit::client::Request::new(
+                Method::PUT,
+                json!({"text": "permit(principal, action, resource);"}).to_string().into(),
+            )
+            .header("content-type", "application/json")
+            .path(&format!("/api/v1/admin/policies/default{query}"))
+        };
+        let reply = world.client_of("/", key).send(put("")).await.unwrap();
+        assert_eq!(reply.status.as_u16(), expected, "{scopes}: {}", reply.text().await.unwrap());
+        let reply = world.client_of("/", key).send(put("?dry_run=true")).await.unwrap();
+        assert_eq!(reply.status, 200, "{scopes}: reading them is no writing");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notification_that_nobody_knows_takes_the_server_as_a_whole() {
+    let world = World::start().await;
+    let server = one(&world).await;
+    let ada = world.person("ada", "user").await;
+    let client = shake(world.client_of("/mcp/one", &ada), "2025-11-25").await;
+    let [permitting, narrowing] = [
+        "permit(principal, action, resource); forbid(principal, action, resource == Tool::\"one/nothing\");",
+        "permit(principal, action, resource == Tool::\"one/look\");",
+    ];
+    for text in [narrowing, permitting] {
+        rule(&world, text).await;
+        for method in ["notifications/of/tomorrow", "notifications/roots/list_changed"] {
+            assert_eq!(within(client.notify(method, json!({}))).await.unwrap(), 202, "{method}");
+        }
+        // It is told in the order in which it was said.
+        server.wait_asked("notifications/roots/list_changed").await.unwrap();
+        let heard = server.asked("notifications/of/tomorrow").len();
+        assert_eq!(heard, usize::from(text == permitting), "{text}");
+        server.host().forget();
+    }
+}
