@@ -3,6 +3,9 @@
 
 use axum::http::StatusCode;
 
+use crate::access::Caller;
+use crate::app::App;
+use crate::id::ServerId;
 use crate::json;
 use crate::mcp::error::{Denied, Refusal};
 use crate::mcp::exchange::Call;
@@ -57,6 +60,18 @@ pub fn still(
             Err(Refusal { denied: Some(Box::new(denied(entry, what, listed, &why))), ..unknown() })
         }
     }
+}
+
+/// Whether the caller may still hear what a server says on a stream that was opened before: of a resource as long as that is there for
+/// it.
+pub fn may_hear(app: &App, caller: &Caller, server: ServerId, said: &Message) -> bool {
+    if said.method() != "notifications/resources/updated" {
+        return true;
+    }
+    let snapshot = app.registry.snapshot();
+    let Some((tenant, uri)) = snapshot.tenant(caller.tenant()).zip(said.text("uri")) else { return false };
+    let entry = tenant.entry_by_id(caller, server);
+    entry.is_some_and(|entry| tenant.permits(caller, entry, What::Resource(&uri)))
 }
 
 fn denied(entry: &Entry, what: What<'_>, listed: bool, why: &Why) -> Denied {

@@ -10,6 +10,7 @@ use crate::access::Caller;
 use crate::app::App;
 use crate::fault::{Fault, Kind};
 use crate::id::ServerId;
+use crate::mcp::allow::may_hear;
 use crate::mcp::relay::note_request;
 use crate::mcp::session::{Asked, Session, Way};
 use crate::mcp::source::Source;
@@ -32,7 +33,7 @@ pub fn hear_link(app: &App, caller: &Caller, session: &Arc<Session>, server: Ser
     app.tasks.clone().spawn(async move {
         let hearing = async {
             loop {
-                match hear(&app, &upstream, &session, &link, &outbox).await {
+                match hear(&app, &caller, &upstream, &session, &link, &outbox).await {
                     Ok(Heard::NotOffered) => return,
                     Ok(Heard::Lost) => {
                         session.lose(server, &link);
@@ -74,6 +75,7 @@ enum Heard {
 
 async fn hear(
     app: &App,
+    caller: &Caller,
     upstream: &Arc<Upstream>,
     session: &Arc<Session>,
     link: &Arc<HttpSession>,
@@ -100,6 +102,7 @@ async fn hear(
                 let asked = Asked { upstream: upstream.clone(), way: Way::Http(link.clone()), id, cause: None, task };
                 note_request(app, session, &message, asked, true)
             }
+            Shape::Notification if !may_hear(app, caller, upstream.server.id, &message) => None,
             Shape::Notification => told(session, link, &message),
             Shape::Result | Shape::Error => None,
         };

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access::Caller;
 use crate::app::App;
 use crate::fault::{Fault, Kind, Retry, Whose};
+use crate::mcp::allow::may_hear;
 use crate::mcp::bridge::answer::{ERA_CODE, ERA_MODERN, Fix};
 use crate::mcp::error::Refusal;
 use crate::mcp::reach::Back;
@@ -388,6 +389,9 @@ impl Relay {
 
     /// A notification as the client should hear it, if it should.
     fn notification(&self, message: &Message) -> Option<Bytes> {
+        if !may_hear(&self.app, &self.caller, self.upstream.server.id, message) {
+            return None;
+        }
         let bytes = self.fix.notification(message)?;
         match (&self.back, &self.session, &self.tag) {
             // Other servers speak to the same client.

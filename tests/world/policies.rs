@@ -403,3 +403,90 @@ async fn a_notification_that_nobody_knows_takes_the_server_as_a_whole() {
         server.host().forget();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_was_open_before_tells_nothing_that_other_rules_hide() {
+    let world = World::start().await;
+    let server = one(&world).await;
+    let ada = world.person("ada", "user").await;
+    let (note, secret) = ("stand-in://note", "stand-in://notes/7");
+    let wants = json!({"resourceSubscriptions": [note, secret]});
+    let mut streams = Vec::new();
+    for path in ["/mcp", "/mcp/one"] {
+        let (_, mut stream) = world.client_of(path, &ada).subscribe(wants.clone()).await.unwrap();
+        within(stream.message()).await.unwrap().unwrap();
+        streams.push((format!("modern at {path}"), stream));
+        let client = shake(world.client_of(path, &ada), "2025-11-25").await;
+        for uri in [note, secret] {
+            assert!(within(client.call("resources/subscribe", json!({"uri": uri}))).await.unwrap().code().is_none());
+        }
+        streams.push((format!("legacy at {path}"), client.listen(None).await.unwrap()));
+    }
+    // All of them hear of both.
+    for uri in [note, secret] {
+        for (_, stream) in &mut streams {
+            let telling = async {
+                loop {
+                    server.resource_changed(uri);
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
+            };
+            let hearing = async { while within(stream.message()).await.unwrap().unwrap()["params"]["uri"] != uri {} };
+            tokio::select! { () = telling => {}, () = hearing => {} }
+        }
+    }
+    rule(
+        &world,
+        &format!(
+            "permit(principal, action, resource); forbid(principal, action, resource == Resource::\"one/{secret}\");"
+        ),
+    )
+    .await;
+    for (label, stream) in &mut streams {
+        let telling = async {
+            loop {
+                server.resource_changed(secret);
+                server.resource_changed(note);
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        // What had been said before may still be on its way; then it is only of the other one.
+        let hearing = async {
+            let (mut in_a_row, mut hidden) = (0, 0);
+            while in_a_row < 5 {
+                let said = within(stream.message()).await.unwrap().unwrap();
+                let is_hidden = said["params"]["uri"] == secret;
+                in_a_row = if is_hidden { 0 } else { in_a_row + 1 };
+                hidden += usize::from(is_hidden);
+                assert!(hidden < 300, "{label}");
+            }
+        };
+        tokio::select! { () = telling => {}, () = hearing => {} }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_watched_again_after_a_lost_session_is_what_may_still_be_seen() {
+    let world = World::start().await;
+    let server = Plain::with(Eras::Legacy("2025-11-25".into())).await.unwrap();
+    world.register("one", &server.url()).await;
+    let ada = world.person("ada", "user").await;
+    let client = shake(world.client_of("/mcp/one", &ada), "2025-11-25").await;
+    let (note, secret) = ("stand-in://note", "stand-in://notes/7");
+    for uri in [note, secret] {
+        assert!(within(client.call("resources/subscribe", json!({"uri": uri}))).await.unwrap().code().is_none());
+    }
+    rule(
+        &world,
+        &format!(
+            "permit(principal, action, resource); forbid(principal, action, resource == Resource::\"one/{secret}\");"
+        ),
+    )
+    .await;
+    server.host().forget();
+    server.forget_sessions();
+    assert!(within(client.tool("echo", json!({}))).await.unwrap().code().is_none());
+    let again: Vec<Value> =
+        server.asked("resources/subscribe").iter().map(|asked| asked.json()["params"]["uri"].clone()).collect();
+    assert_eq!(again, [json!(note)]);
+}
