@@ -92,6 +92,12 @@ impl Decided {
         Self::denied(Why { rule: None, message: Some(message.into()) })
     }
 
+    /// How much memory it takes, about.
+    pub(super) fn weight(&self) -> usize {
+        let names = self.rules.len() + self.late.len();
+        size_of::<Self>() + names * size_of::<RuleName>() + self.reads.len() * size_of::<PolicyId>()
+    }
+
     /// What is to be said of it where it denies.
     pub fn why(&self) -> &Why {
         &self.why
