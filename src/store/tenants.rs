@@ -415,10 +415,10 @@ impl Store {
         Ok(on!(read self, db => sqlx::query_scalar(text).bind(id.as_str()).fetch_one(db).await?))
     }
 
-    /// Gives a tenant a key, unless it has one.
+    /// Gives a tenant a key, unless it has one; no change of the registry, as keys are looked up when they are needed.
     pub async fn set_data_key(&self, id: &TenantId, key: &[u8]) -> Result<(), StoreError> {
         let text = "UPDATE tenants SET data_key = $1 WHERE id = $2 AND data_key IS NULL";
-        on!(change self, tx => { sqlx::query(text).bind(key).bind(id.as_str()).execute(&mut *tx).await?; });
+        on!(write self, tx => { sqlx::query(text).bind(key).bind(id.as_str()).execute(&mut *tx).await?; });
         Ok(())
     }
 
