@@ -257,26 +257,31 @@ impl Servers<'_> {
     pub async fn reseal(&self) -> Result<(), ServersError> {
         self.vault.load().await?;
         for (tenant, id, spec, old) in self.store.server_secrets().await? {
-            let (tenant, server) = (&tenant, ServerId(id));
-            let Ok(spec) = serde_json::from_value::<ServerSpec>(spec) else {
-                tracing::error!(tenant_id = %tenant, %server, "its description cannot be read; its secrets are left as they are");
-                continue;
-            };
-            let row = sealed_for(server, &spec);
-            let place = Place { table: TABLE, row: &row, tenant };
-            if is_of_tenant(&old) && self.vault.open(place, &old).await.is_ok() {
-                continue;
+            // Seldom more than a look, and the start should not carry it.
+            Box::pin(self.reseal_one(&tenant, ServerId(id), spec, &old)).await?;
+        }
+        Ok(())
+    }
+
+    async fn reseal_one(&self, tenant: &TenantId, id: ServerId, spec: Value, old: &[u8]) -> Result<(), ServersError> {
+        let Ok(spec) = serde_json::from_value::<ServerSpec>(spec) else {
+            tracing::error!(tenant_id = %tenant, server = %id, "its description cannot be read; its secrets are left as they are");
+            return Ok(());
+        };
+        let row = sealed_for(id, &spec);
+        let place = Place { table: TABLE, row: &row, tenant };
+        if is_of_tenant(old) && self.vault.open(place, old).await.is_ok() {
+            return Ok(());
+        }
+        let wherever = Place { row: &id.to_string(), ..place };
+        match self.vault.open(wherever, old).await {
+            Ok(plain) => {
+                let new = self.vault.seal(place, &plain).await?;
+                self.store.reseal_server(tenant, id.0, old, &new).await?;
             }
-            let wherever = Place { row: &server.to_string(), ..place };
-            match self.vault.open(wherever, &old).await {
-                Ok(plain) => {
-                    let new = self.vault.seal(place, &plain).await?;
-                    self.store.reseal_server(tenant, id, &old, &new).await?;
-                }
-                Err(error) if error.is_of_other_key() => return Err(error.into()),
-                Err(error) => {
-                    tracing::error!(tenant_id = %tenant, %server, "its secrets are left as they are: {error}");
-                }
+            Err(error) if error.is_of_other_key() => return Err(error.into()),
+            Err(error) => {
+                tracing::error!(tenant_id = %tenant, server = %id, "its secrets are left as they are: {error}");
             }
         }
         Ok(())
