@@ -2,6 +2,8 @@
 //! hand for the next one; memory that comes back from further away is out of the processor's cache, and a thread with many
 //! connections then waits for it at every line.
 
+pub mod generations;
+
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};

@@ -76,8 +76,13 @@ impl Vault {
     ///
     /// When one was sealed under another master key: nothing would work, and nobody would know why.
     pub async fn load(&self) -> Result<(), VaultError> {
+        let known = self.0.known.load_full();
         let stored = self.0.store.data_keys().await?;
-        let known = self.0.known.load();
+        self.take(&known, stored)
+    }
+
+    /// Takes over what was read when `known` was what is known.
+    fn take(&self, known: &AHashMap<TenantId, Known>, stored: Vec<(TenantId, Vec<u8>)>) -> Result<(), VaultError> {
         let mut next = AHashMap::with_capacity(stored.len());
         for (tenant, key) in stored {
             match known.get(&tenant).filter(|known| *known.stored == *key).cloned() {
@@ -89,21 +94,36 @@ impl Vault {
                 },
             }
         }
-        self.0.known.store(Arc::new(next));
+        self.0.known.rcu(|now| {
+            let mut next = next.clone();
+            // What was looked up since then is newer than what was read.
+            let is_new =
+                |tenant: &TenantId, now: &Known| known.get(tenant).is_none_or(|known| known.stored != now.stored);
+            let new = now.iter().filter(|(tenant, now)| is_new(tenant, now));
+            next.extend(new.map(|(tenant, now)| (tenant.clone(), now.clone())));
+            next
+        });
         Ok(())
     }
 
     /// Seals for a place of its tenant, whose key is made now if there is none. `Missing` when there is no such tenant.
     pub async fn seal(&self, place: Place<'_>, plain: &[u8]) -> Result<Vec<u8>, VaultError> {
-        let sealer = if let Some(sealer) = self.look_up(place.tenant).await? {
-            sealer
-        } else {
-            let new = self.0.master.new_data_key(place.tenant)?;
-            // Of several at once, one is first.
-            self.0.store.set_data_key(place.tenant, &new).await?;
-            self.look_up(place.tenant).await?.ok_or(StoreError::Missing)?
-        };
-        Ok(sealer.seal(place, plain)?)
+        Ok(self.sealer_of(place.tenant).await?.seal(place, plain)?)
+    }
+
+    /// Makes known here what seals for the tenant, for [`Self::seal_at_once`]. `Missing` as for [`Self::seal`].
+    pub async fn prepare(&self, tenant: &TenantId) -> Result<(), VaultError> {
+        self.sealer_of(tenant).await.map(drop)
+    }
+
+    async fn sealer_of(&self, tenant: &TenantId) -> Result<Sealer, VaultError> {
+        if let Some(sealer) = self.look_up(tenant).await? {
+            return Ok(sealer);
+        }
+        let new = self.0.master.new_data_key(tenant)?;
+        // Of several at once, one is first.
+        self.0.store.set_data_key(tenant, &new).await?;
+        Ok(self.look_up(tenant).await?.ok_or(StoreError::Missing)?)
     }
 
     /// Opens what was sealed for the place, under the tenant's key or, before there was one, the master key.
@@ -119,9 +139,10 @@ impl Vault {
         }
     }
 
-    /// Seals as [`Self::seal`] does, where nobody can wait: under the master key when the tenant's is not known here.
+    /// Seals as [`Self::seal`] does, where nobody can wait: `NoTenantKey` when the tenant's is not known here. Nothing of a tenant is
+    /// sealed under the master key, which would outlast the tenant.
     pub fn seal_at_once(&self, place: Place<'_>, plain: &[u8]) -> Result<Vec<u8>, CryptoError> {
-        self.known(place.tenant).as_ref().unwrap_or(&self.0.master).seal(place, plain)
+        self.known(place.tenant).ok_or(CryptoError::NoTenantKey)?.seal(place, plain)
     }
 
     /// Opens as [`Self::open`] does, where nobody can wait: `NoTenantKey` when the tenant's is not known here.
@@ -130,6 +151,11 @@ impl Vault {
             return self.0.master.open(place, sealed);
         }
         self.known(place.tenant).ok_or(CryptoError::NoTenantKey)?.open(place, sealed)
+    }
+
+    /// Whether what seals for the tenant is known here.
+    pub fn knows(&self, tenant: &TenantId) -> bool {
+        self.0.known.load().contains_key(tenant)
     }
 
     fn known(&self, tenant: &TenantId) -> Option<Sealer> {
@@ -159,4 +185,37 @@ impl Vault {
 
 fn wrong(tenant: &TenantId, cause: CryptoError) -> VaultError {
     VaultError::Key { tenant: tenant.clone(), cause }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::MasterKey;
+
+    #[tokio::test]
+    async fn a_key_that_comes_while_keys_are_read_stays_and_nothing_is_sealed_under_another() {
+        let folder = std::env::temp_dir().join(format!("mcp-gateway-vault-{}", uuid::Uuid::now_v7()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let address = format!("sqlite://{}", folder.join("gateway.db").display());
+        let store = Store::connect(&address, 1).await.unwrap();
+        let vault = Vault::new(store.clone(), Sealer::new(&MasterKey::generate()));
+        let tenant = TenantId::default_tenant();
+        let place = Place { table: "t", row: "r", tenant: &tenant };
+        assert!(matches!(vault.seal_at_once(place, b"x"), Err(CryptoError::NoTenantKey)), "never under the master key");
+
+        let (known, stored) = (vault.0.known.load_full(), store.data_keys().await.unwrap());
+        vault.prepare(&tenant).await.unwrap();
+        vault.take(&known, stored).unwrap();
+        let sealed = vault.seal_at_once(place, b"x").unwrap();
+        assert!(is_of_tenant(&sealed));
+
+        // The key of a tenant that is gone goes, too.
+        let known = vault.0.known.load_full();
+        vault.take(&known, Vec::new()).unwrap();
+        assert!(matches!(vault.open_at_once(place, &sealed), Err(CryptoError::NoTenantKey)));
+        vault.load().await.unwrap();
+        assert_eq!(**vault.open_at_once(place, &sealed).unwrap(), *b"x");
+        store.close().await;
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

@@ -35,7 +35,8 @@ struct Step {
 
 impl Step {
     fn change(&self) -> Result<TenantStep<'_>, AccessError> {
-        let change = self.edit.checked(self.mappings.as_ref(), Vec::new())?;
+        let held = self.before.as_ref().and_then(|tenant| tenant.role_mappings.as_ref());
+        let change = self.edit.checked((self.mappings.as_ref(), held), Vec::new())?;
         let made = self.before.is_none();
         Ok(if made { TenantStep::Insert(&self.after.id, change) } else { TenantStep::Update(&self.after.id, change) })
     }
@@ -148,7 +149,7 @@ fn step(
     }
     let mappings = edit.mappings()?;
     let mut after = before.clone().unwrap_or_else(|| Tenant::new(id, now));
-    edit.checked(mappings.as_ref(), wrong)?.onto(&mut after);
+    edit.checked((mappings.as_ref(), None), wrong)?.onto(&mut after);
     Ok(Step { index, edit, mappings, before, after })
 }
 

@@ -136,10 +136,11 @@ impl TenantEdit {
             || self.retention.is_some()
     }
 
-    /// What of the row is to change, if nothing of it is wrong; `wrong` may hold mistakes already.
+    /// What of the row is to change, if nothing of it is wrong; `wrong` may hold mistakes already. With the column of what gives roles
+    /// goes the one by which it was decided that it may change.
     pub(super) fn checked<'a>(
         &'a self,
-        mappings: Option<&'a Value>,
+        (mappings, held): (Option<&'a Value>, Option<&'a Value>),
         mut wrong: Vec<FieldError>,
     ) -> Result<TenantChange<'a>, AccessError> {
         let display_name = self.display_name.as_deref().map(|name| display_name(name, &mut wrong));
@@ -154,7 +155,17 @@ impl TenantEdit {
         }
         let directories = self.entra_tenant_ids.as_deref();
         let (active, guests) = (self.state.map(|state| state == TenantState::Active), self.guests);
-        Ok(TenantChange { display_name, active, guests, directories, terms, role_mappings: mappings, retention })
+        let (role_mappings, held_role_mappings) = (mappings, held);
+        Ok(TenantChange {
+            display_name,
+            active,
+            guests,
+            directories,
+            terms,
+            role_mappings,
+            held_role_mappings,
+            retention,
+        })
     }
 
     /// The column of what gives roles, if that is to change.
@@ -227,7 +238,7 @@ pub async fn create(
         role_mappings::may_set(admin, &[], wanted)?;
     }
     let mappings = about.mappings()?;
-    let checked = about.checked(mappings.as_ref(), wrong);
+    let checked = about.checked((mappings.as_ref(), None), wrong);
     let (Ok(id), change) = (id, checked?) else { return Err(StoreError::Missing.into()) };
     store.insert_tenant(&id, change, micros(now)).await?;
     get(store, admin, id.as_str()).await
@@ -267,12 +278,14 @@ pub async fn edit(
     }
     edit.sort();
     let mut wrong = Vec::new();
+    let mut held = None;
     if let Some(wanted) = &edit.role_mappings {
         role_mappings::check(wanted, &id, &mut wrong);
-        role_mappings::may_set(admin, &role_mappings::of(store, &id).await?, wanted)?;
+        held = store.role_mappings(&id).await?;
+        role_mappings::may_set(admin, &role_mappings::read(held.clone())?, wanted)?;
     }
     let mappings = edit.mappings()?;
-    let change = edit.checked(mappings.as_ref(), wrong)?;
+    let change = edit.checked((mappings.as_ref(), held.as_ref()), wrong)?;
     store.update_tenant(&id, change, micros(now)).await?;
     get(store, admin, id.as_str()).await
 }

@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use super::keys::named;
 use crate::access::{AccessError, Admin};
 use crate::app::{App, Explained, Question, Trial};
+use crate::id::TenantId;
 use crate::policy::kept::{self, Author, RulesView};
 use crate::store::{StoreError, micros, now};
 use crate::web::json::{Page, Parameters, Unread};
@@ -79,9 +80,13 @@ fn missing(error: AccessError) -> Problem {
     named(error.into(), "tenant")
 }
 
+async fn in_force(app: &App, tenant: &TenantId) -> Result<RulesView, AccessError> {
+    kept::get(&app.store, tenant, app.registry.rules().of(tenant)).await
+}
+
 pub(super) async fn read(app: App, admin: Admin, Named(id): Named) -> Result<Response, Problem> {
     let tenant = kept::tenant(&app.store, &admin, &id).await.map_err(missing)?;
-    Ok(answer(&kept::get(&app.store, &tenant).await?))
+    Ok(answer(&in_force(&app, &tenant).await?))
 }
 
 pub(super) async fn replace(
@@ -96,8 +101,8 @@ pub(super) async fn replace(
     let expected = expected(&headers)?;
     let Order { text } = body.read().await?;
     if how.dry_run {
-        let (_, warnings) = kept::read(&text)?;
-        let before = kept::get(&app.store, &tenant).await?;
+        let (_, warnings) = kept::read(&text).await?;
+        let before = in_force(&app, &tenant).await?;
         return Ok(answer(&RulesView { text, warnings, trouble: None, ..before }));
     }
     let put = kept::put(&app.store, &admin, &tenant, &text, expected, now()).await;
@@ -147,7 +152,7 @@ pub(super) async fn dry_run(app: App, admin: Admin, Named(id): Named, body: Unre
     if !(1..=MOST_DAYS).contains(&days) {
         return Err(Problem::field("days", format!("must be 1 to {MOST_DAYS}")));
     }
-    let (rules, _) = kept::read(&text)?;
+    let (rules, _) = kept::read(&text).await?;
     let since: OffsetDateTime = now() - time::Duration::days(days.into());
     Ok(Json(app.try_rules(&tenant, rules, micros(since)).await?))
 }

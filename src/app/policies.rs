@@ -13,7 +13,9 @@ use super::App;
 use crate::access::{AccessError, Caller, Memberships, Role, Scopes, SessionType, Subject};
 use crate::field::FieldError;
 use crate::id::TenantId;
-use crate::policy::{Given, Hints, Place, RuleName, Rules, Standing, Thing, Verdict, What, decide, kept};
+use crate::policy::{
+    Decided, Given, Hints, Place, RuleName, Rules, Standing, Thing, Verdict, What, aside, decide, kept,
+};
 use crate::registry::catalog::{Item, Kind};
 use crate::registry::servers::Record;
 use crate::registry::snapshot::{AllRules, Entry, Snapshot};
@@ -172,7 +174,7 @@ impl App {
     /// Takes over the rules as stored. They are in force when the servers have been taken over as well.
     pub(super) async fn take_rules(&self) -> Result<(), StoreError> {
         let before = self.registry.rules();
-        let rules = kept::load(&self.store, before.own()).await?;
+        let rules = Box::pin(kept::load(&self.store, before.own())).await?;
         self.registry.take_rules(AllRules::new(rules));
         Ok(())
     }
@@ -244,7 +246,8 @@ impl App {
         if arguments.is_some_and(|text| !text.trim_start().starts_with('{')) {
             return Err(field("arguments", "must be an object"));
         }
-        let decided = rules.standing(&subject, &thing);
+        let judged = rules.is_open() || entry.can_judge(what);
+        let decided = if judged { rules.standing(&subject, &thing) } else { Arc::new(Decided::misnamed()) };
         let (mut says, mut by, mut message) = (decided.standing, decided.rules.clone(), decided.why().message.clone());
         if let (Standing::Depends, Some(arguments)) = (says, arguments) {
             (says, by, message) = match rules.calling(&subject, &thing, arguments.as_bytes()) {
@@ -349,8 +352,11 @@ impl App {
         let counted: AHashMap<Uuid, String> = self.store.memberships_in(tenant).await?.into_iter().collect();
         let (tenant, snapshot) = (tenant.clone(), self.registry.snapshot());
         // Thousands of decisions are not for a thread that others wait for.
-        let trying =
-            self.tasks.spawn_blocking(move || try_on(&tenant, &snapshot, &rules, &rows, &known, &counted, since));
+        let place = aside::place().await;
+        let trying = self.tasks.spawn_blocking(move || {
+            let _place = place;
+            try_on(&tenant, &snapshot, &rules, &rows, &known, &counted, since)
+        });
         Ok(trying.await.map_err(|_| StoreError::Corrupt("the trial came to no end".to_owned()))?)
     }
 }

@@ -1,6 +1,7 @@
 //! The tokens of a grant are one family: each refresh token is good once and gives the next. An answer that was lost is given
 //! again, and a token that comes back after its successors were used ends the family, because two hold it.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -11,7 +12,7 @@ use uuid::Uuid;
 
 use super::{Ended, GrantKind, Grants, OauthCode, Order, Possession, Refusal, Scope, ScopeSet, damaged};
 use crate::crypto::dpop::{BadProof, Thumbprint};
-use crate::crypto::{Place, TokenKind, hash_token, is_token, new_token};
+use crate::crypto::{CryptoError, Place, TokenKind, hash_token, is_token, new_token};
 use crate::secret::Secret;
 use crate::store::families::{Deed, NewTokens, RefreshRow, Seen};
 use crate::store::grants::GrantRow;
@@ -151,11 +152,25 @@ impl Grants {
             return Err(no_good("malformed"));
         }
         let hash = hash_token(token);
-        let decide = |seen: &Seen<RefreshRow>| match self.decide(seen, shown, now) {
-            Ok((deed, tokens)) => (deed, Ok(tokens)),
-            Err((end, refusal)) => (deed(end), Err(refusal)),
+        let unready = Mutex::new(None);
+        let decide = |seen: &Seen<RefreshRow>| {
+            // Its answer is sealed by the key of its tenant; a token that waits for that is not spent.
+            if !self.seals_for(&seen.grant) {
+                *unready.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen.grant.tenant_id.clone());
+                return (Deed::Leave, Err(damaged("the key of a tenant", &CryptoError::NoTenantKey)));
+            }
+            match self.decide(seen, shown, now) {
+                Ok((deed, tokens)) => (deed, Ok(tokens)),
+                Err((end, refusal)) => (deed(end), Err(refusal)),
+            }
         };
-        let done = self.0.store.show_refresh_token(&hash, micros(now), decide).await?;
+        let mut done = self.0.store.show_refresh_token(&hash, micros(now), decide).await?;
+        let tenant = unready.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(tenant) = tenant {
+            let prepared = self.0.vault.prepare(&tenant_of(&tenant)?).await;
+            prepared.map_err(|error| damaged("the key of a tenant", &error))?;
+            done = self.0.store.show_refresh_token(&hash, micros(now), decide).await?;
+        }
         answer(done, || no_good("unknown"))
     }
 
@@ -260,6 +275,10 @@ impl Grants {
         };
         let (expires_at, key) = (at(expires_at), possession.key);
         (new, Tokens { grant: grant.id, access, refresh, scopes, expires_at, key, trace: None })
+    }
+
+    fn seals_for(&self, grant: &GrantRow) -> bool {
+        tenant_of(&grant.tenant_id).is_ok_and(|tenant| self.0.vault.knows(&tenant))
     }
 
     fn seal_answer(&self, grant: &GrantRow, hash: &[u8], tokens: &Tokens) -> anyhow::Result<Vec<u8>> {

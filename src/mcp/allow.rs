@@ -3,6 +3,9 @@
 
 use axum::http::StatusCode;
 
+use crate::access::Caller;
+use crate::app::App;
+use crate::id::ServerId;
 use crate::json;
 use crate::mcp::error::{Denied, Refusal};
 use crate::mcp::exchange::Call;
@@ -30,11 +33,7 @@ pub fn allow(
         let thing = Thing { place: entry.place(), what };
         call.app.observed.note(call.caller.subject(), &thing, verdict == Verdict::Allowed, micros(now()));
     }
-    let denied = |rule: &Why| Denied {
-        rule: rule.rule.clone(),
-        server: entry.upstream.server.spec.slug.clone(),
-        name: listed.then(|| what.name().into()).filter(|name: &std::sync::Arc<str>| !name.is_empty()),
-    };
+    let denied = |why: &Why| denied(entry, what, listed, why);
     match verdict {
         Verdict::Allowed => Ok(()),
         Verdict::Hidden(why) => Err(Refusal { denied: Some(Box::new(denied(&why))), ..unknown() }),
@@ -43,6 +42,44 @@ pub fn allow(
             refusal.denied = Some(Box::new(denied(&why)));
             Err(refusal)
         }
+    }
+}
+
+/// Fails unless what was made by a call before is still there for the caller: how it was called was decided then.
+pub fn still(
+    call: &Call,
+    tenant: &Tenant,
+    entry: &Entry,
+    what: What<'_>,
+    listed: bool,
+    unknown: impl FnOnce() -> Refusal,
+) -> Result<(), Refusal> {
+    match tenant.decide(&call.caller, entry, what, Given::Listing) {
+        Verdict::Allowed => Ok(()),
+        Verdict::Hidden(why) | Verdict::Refused(why) => {
+            Err(Refusal { denied: Some(Box::new(denied(entry, what, listed, &why))), ..unknown() })
+        }
+    }
+}
+
+/// Whether the caller may still hear what a server says on a stream that was opened before: of a resource as long as that is there for
+/// it.
+pub fn may_hear(app: &App, caller: &Caller, server: ServerId, said: &Message) -> bool {
+    if said.method() != "notifications/resources/updated" {
+        return true;
+    }
+    let snapshot = app.registry.snapshot();
+    let Some((tenant, uri)) = snapshot.tenant(caller.tenant()).zip(said.text("uri")) else { return false };
+    let entry = tenant.entry_by_id(caller, server);
+    entry.is_some_and(|entry| tenant.permits(caller, entry, What::Resource(&uri)))
+}
+
+fn denied(entry: &Entry, what: What<'_>, listed: bool, why: &Why) -> Denied {
+    let name = what.name();
+    Denied {
+        rule: why.rule.clone(),
+        server: entry.upstream.server.spec.slug.clone(),
+        name: (listed && !name.is_empty()).then(|| name.into()),
     }
 }
 

@@ -31,6 +31,7 @@ use crate::mcp::resolve::{Target, resolve};
 use crate::mcp::session::{InFlight, Reach, Session};
 use crate::mcp::source::Source;
 use crate::mcp::streams::Tenure;
+use crate::mcp::tasks::{self, Tie};
 use crate::protocol::era::Era;
 use crate::protocol::message::Message;
 use crate::protocol::meta;
@@ -132,8 +133,15 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
             check_params(&call.headers, &sent, &item.mirrored)?;
         }
     }
-    // Where rules narrow, the server's own stream would tell of what they hide.
-    let own_stream = || has_own_stream(entry) && tenant.is_none_or(|tenant| tenant.rules().is_open());
+    let (sent, tie) = match tenant {
+        Some(tenant) => tasks::tied(call, tenant, entry, sent)?,
+        None => (sent, None),
+    };
+    // Where rules narrow, the server's own stream would tell of what they hide; and where something else is wished for than
+    // the gateway knows, nobody can say whose that is.
+    let own_stream = || {
+        has_own_stream(entry) && listen::wishes_are_known(&sent) && tenant.is_none_or(|tenant| tenant.rules().is_open())
+    };
     if era == Era::Modern && sent.method() == "subscriptions/listen" && !own_stream() {
         return Box::pin(listen::one(call, entry)).await;
     }
@@ -151,7 +159,7 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
     let deadline = (sent.method() != "subscriptions/listen").then(|| began + total);
     let trip = Trip::by(deadline.map(Instant::into_std));
     let answered = {
-        let mut sending = pin!(send(call, entry, &sent, item, in_flight, deadline, &trip));
+        let mut sending = pin!(send(call, entry, (&sent, tie.as_ref()), item, in_flight, deadline, &trip));
         match deadline {
             Some(deadline) => tokio::time::timeout_at(deadline, sending.as_mut()).await,
             None => Ok(sending.await),
@@ -183,7 +191,7 @@ fn too_late(total: Duration) -> Fault {
 async fn send(
     call: &mut Call,
     entry: &Entry,
-    sent: &Message,
+    (sent, tie): (&Message, Option<&Arc<Tie>>),
     item: Option<&Item>,
     in_flight: Option<InFlight>,
     deadline: Option<Instant>,
@@ -197,6 +205,7 @@ async fn send(
             session: call.session.as_ref(),
             upstream: &entry.upstream,
             message: sent,
+            tie,
             item,
             params: if item.is_none() && era == Era::Modern { param_headers(&call.headers) } else { Vec::new() },
             trace: trace_headers(&call.headers),

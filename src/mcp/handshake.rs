@@ -16,6 +16,7 @@ use crate::mcp::answers;
 use crate::mcp::error::{Refusal, json_response};
 use crate::mcp::exchange::Call;
 use crate::mcp::session::{self, Reach, Session};
+use crate::mcp::tasks::announced;
 use crate::protocol::era::{Era, Version};
 use crate::protocol::{message, meta};
 use crate::registry::snapshot::Entry;
@@ -128,14 +129,14 @@ async fn with_server(
                 Opening::Declined(declined) => return Ok(Err(declined)),
                 Opening::Open(link) => {
                     let Legacy { version, result } = link.legacy.clone();
-                    Agreed { version, result, link: Some(link) }
+                    Agreed { version, result: announced(result), link: Some(link) }
                 }
             }
         }
         // Newer than what was agreed with the server must not be promised.
         (Transport::Stdio(_) | Transport::Sse(_), Some(legacy)) => {
             let version = legacy.version.min(version);
-            Agreed { version, result: answers::initialize_for(&peer, version).into(), link: None }
+            Agreed { version, result: announced(answers::initialize_for(&peer, version).into()), link: None }
         }
         (_, None) => Agreed { version, result: answers::initialize_for(&peer, version).into(), link: None },
     };

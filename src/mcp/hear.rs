@@ -10,10 +10,11 @@ use crate::access::Caller;
 use crate::app::App;
 use crate::fault::{Fault, Kind};
 use crate::id::ServerId;
-use crate::mcp::reach;
+use crate::mcp::allow::may_hear;
 use crate::mcp::relay::note_request;
 use crate::mcp::session::{Asked, Session, Way};
 use crate::mcp::source::Source;
+use crate::mcp::{reach, tasks};
 use crate::protocol::message::{Message, Shape};
 use crate::protocol::sse;
 use crate::upstream::http::{Answer, Content};
@@ -32,7 +33,7 @@ pub fn hear_link(app: &App, caller: &Caller, session: &Arc<Session>, server: Ser
     app.tasks.clone().spawn(async move {
         let hearing = async {
             loop {
-                match hear(&app, &upstream, &session, &link, &outbox).await {
+                match hear(&app, &caller, &upstream, &session, &link, &outbox).await {
                     Ok(Heard::NotOffered) => return,
                     Ok(Heard::Lost) => {
                         session.lose(server, &link);
@@ -74,6 +75,7 @@ enum Heard {
 
 async fn hear(
     app: &App,
+    caller: &Caller,
     upstream: &Arc<Upstream>,
     session: &Arc<Session>,
     link: &Arc<HttpSession>,
@@ -96,9 +98,11 @@ async fn hear(
         let bytes = match message.shape() {
             Shape::Request => {
                 let id = message.id_bytes().unwrap_or_default();
-                let asked = Asked { upstream: upstream.clone(), way: Way::Http(link.clone()), id, cause: None };
+                let task = tasks::related(&message).map(Bytes::copy_from_slice);
+                let asked = Asked { upstream: upstream.clone(), way: Way::Http(link.clone()), id, cause: None, task };
                 note_request(app, session, &message, asked, true)
             }
+            Shape::Notification if !may_hear(app, caller, upstream.server.id, &message) => None,
             Shape::Notification => told(session, link, &message),
             Shape::Result | Shape::Error => None,
         };
@@ -115,6 +119,7 @@ pub(super) fn told(session: &Session, link: &Arc<HttpSession>, message: &Message
     match message.method().as_ref() {
         // The gateway itself tells what changed in its lists.
         method if method.ends_with("/list_changed") => None,
+        method if tasks::is_news(method) => None,
         "notifications/resources/updated" if !session.watches(&message.text("uri")?) => None,
         "notifications/cancelled" => {
             // The client was asked under another id.

@@ -34,6 +34,7 @@ use crate::mcp::resolve::LONGEST_URI;
 use crate::mcp::session::{Reach, Session, is_part_of};
 use crate::mcp::source::Source;
 use crate::mcp::streams::{Seat, Tenure};
+use crate::mcp::tasks;
 use crate::mcp::watch::Watch;
 use crate::policy::What;
 use crate::protocol::era::Era;
@@ -55,6 +56,9 @@ const WAITING: usize = 64;
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Most resources that one modern stream watches.
 const MOST_WATCHED: usize = 1_000;
+
+/// What a modern client may wish to hear of (2026-07-28, basic/patterns/subscriptions).
+const WISHES: [&str; 4] = ["toolsListChanged", "promptsListChanged", "resourcesListChanged", "resourceSubscriptions"];
 
 /// What a listener wants to hear.
 struct Wants {
@@ -209,10 +213,11 @@ async fn listen(call: &Call, owner: impl Fn(&str) -> Option<Entry>) -> Result<Re
     let filter = call.message.member("notifications").unwrap_or(b"{}");
     let id = call.message.id_bytes().unwrap_or_default();
     let wanted = |name: &str| json::get(filter, name) == Some(b"true");
+    let [tools, prompts, resources, _] = WISHES;
     let flags = [
-        ("toolsListChanged", vec![Kind::Tools]),
-        ("promptsListChanged", vec![Kind::Prompts]),
-        ("resourcesListChanged", vec![Kind::Resources, Kind::Templates]),
+        (tools, vec![Kind::Tools]),
+        (prompts, vec![Kind::Prompts]),
+        (resources, vec![Kind::Resources, Kind::Templates]),
     ];
     let mut honoured: Vec<String> = Vec::new();
     let mut kinds = Vec::new();
@@ -223,7 +228,7 @@ async fn listen(call: &Call, owner: impl Fn(&str) -> Option<Entry>) -> Result<Re
         }
     }
     let mut owners: AHashMap<ServerId, (Arc<Upstream>, Vec<String>)> = AHashMap::new();
-    let asked = json::elements(json::get(filter, "resourceSubscriptions").unwrap_or_default()).filter_map(json::text);
+    let asked = json::elements(json::get(filter, WISHES[3]).unwrap_or_default()).filter_map(json::text);
     // No server offers a longer one.
     for uri in asked.take(MOST_WATCHED).filter(|uri| uri.len() <= LONGEST_URI) {
         if let Some(upstream) = owner(&uri).map(|entry| entry.upstream) {
@@ -262,6 +267,12 @@ async fn listen(call: &Call, owner: impl Fn(&str) -> Option<Entry>) -> Result<Re
     call.app.tasks.spawn(feed(wants, sender));
     let tenure = Tenure::new(&call.caller);
     Ok(stream_response(Body::new(Outbox::new(&call.app, tenure, receiver, None, call.finish_later(), Some(seat)))))
+}
+
+/// Whether a client wishes for nothing that is not known here.
+pub fn wishes_are_known(message: &Message) -> bool {
+    let mut wishes = json::members(message.member("notifications").unwrap_or(b"{}"));
+    wishes.all(|(name, _)| WISHES.iter().any(|known| json::is_name(name, known)))
 }
 
 /// Makes a modern server tell of these resources as long as this legacy client listens.
@@ -378,7 +389,7 @@ impl Wants {
         if let Some(owner) = &notice.session {
             // What comes on a session's own channel is that client's, all that it may see, and nobody else's.
             let own = self.session.as_ref().is_some_and(|session| *session.id == **owner);
-            return own && self.sees(notice.server, uri.as_deref());
+            return own && !tasks::is_news(&notice.message.method()) && self.sees(notice.server, uri.as_deref());
         }
         let Some(uri) = uri else { return false };
         let watched = match &self.session {

@@ -26,5 +26,6 @@ pub mod resolve;
 pub mod session;
 pub mod source;
 pub mod streams;
+pub mod tasks;
 pub mod watch;
 pub mod withdrawal;

@@ -18,6 +18,8 @@ use crate::mcp::error::Refusal;
 use crate::mcp::exchange::{Call, accepted};
 use crate::mcp::reach::who;
 use crate::mcp::session::{Reach, Session, Way};
+use crate::mcp::tasks;
+use crate::policy::What;
 use crate::protocol::meta;
 use crate::telemetry::Outcome;
 use crate::upstream::session::HttpSession;
@@ -44,6 +46,11 @@ pub async fn notification(mut call: Box<Call>) -> Response {
         return refusal.respond(None);
     }
     let own_endpoint = matches!(call.reach, Reach::One(_));
+    let Some(message) = tasks::heard(&call) else {
+        call.finish.end(Outcome::Success);
+        return accepted();
+    };
+    call.message = message;
     match call.message.method().as_ref() {
         "notifications/cancelled" => {
             if let Some(cancel) = taken_back {
@@ -64,11 +71,20 @@ pub async fn notification(mut call: Box<Call>) -> Response {
         "notifications/initialized" if own_endpoint => tell(&call, &session, false).await,
         "notifications/initialized" => {}
         "notifications/progress" | "notifications/roots/list_changed" => tell(&call, &session, true).await,
-        _ if own_endpoint => tell(&call, &session, true).await,
+        _ if may_say_anything(&call) => tell(&call, &session, true).await,
         _ => {}
     }
     call.finish.end(Outcome::Success);
     accepted()
+}
+
+/// Whether the caller may send the server of its endpoint what no version knows: that could be anything, and takes the server as a
+/// whole.
+fn may_say_anything(call: &Call) -> bool {
+    let Reach::One(id) = call.reach else { return false };
+    let snapshot = call.app.registry.snapshot();
+    let Some(tenant) = snapshot.tenant(call.caller.tenant()) else { return false };
+    tenant.entry_by_id(&call.caller, id).is_some_and(|entry| tenant.permits(&call.caller, entry, What::Server))
 }
 
 /// Passes the notification on to every session with a server that this client has, and with `channels` to the children and
@@ -120,7 +136,8 @@ pub async fn answer(mut call: Box<Call>) -> Response {
         return refusal.respond(None);
     }
     let asked = call.session.as_ref().and_then(|session| session.answer(call.message.id()?));
-    let Some(asked) = asked else {
+    let answer = asked.as_ref().and_then(|asked| tasks::answered(&call.message, asked.task.as_ref()));
+    let Some((asked, answer)) = asked.zip(answer) else {
         let refusal =
             Refusal::bad(meta::INVALID_REQUEST, "no server asked a question with this id, or it was answered");
         call.finish.note(&refusal.text);
@@ -129,9 +146,9 @@ pub async fn answer(mut call: Box<Call>) -> Response {
     };
     call.finish.fill(|operation| operation.server = Some(asked.upstream.server.spec.slug.clone()));
     match asked.way {
-        Way::Http(link) => pass_on(&asked.upstream, &link, call.message.with_id(&asked.id)).await,
+        Way::Http(link) => pass_on(&asked.upstream, &link, answer.with_id(&asked.id)).await,
         Way::Mux(mux, token) => {
-            if let Err(fault) = mux.reply(token, call.message.bytes().clone()).await {
+            if let Err(fault) = mux.reply(token, answer.into_bytes()).await {
                 call.finish.fail(&fault);
             }
         }

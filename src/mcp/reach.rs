@@ -19,7 +19,9 @@ use crate::mcp::headers::{mirror_params, named_by};
 use crate::mcp::hear;
 use crate::mcp::session::{Cancel, Reach, Session};
 use crate::mcp::source::Source;
+use crate::mcp::tasks::Tie;
 use crate::mcp::withdrawal::Withdrawal;
+use crate::policy::What;
 use crate::protocol::era::{Era, MODERN, Version};
 use crate::protocol::message::{self, Message};
 use crate::protocol::meta;
@@ -58,6 +60,8 @@ pub struct Ask<'a> {
     pub upstream: &'a Arc<Upstream>,
     /// The request, names already the server's own.
     pub message: &'a Message,
+    /// What ties the tasks in its answer to the caller.
+    pub tie: Option<&'a Arc<Tie>>,
     /// The tool that is called, when it is listed.
     pub item: Option<&'a Item>,
     /// Headers of a modern client that mirror parameters of a tool that is not listed.
@@ -129,6 +133,7 @@ impl Ask<'_> {
             id: self.message.id_bytes().unwrap_or_default(),
             renumbered: None,
             token: None,
+            tie: self.tie.cloned(),
             cacheable: ListKind::of_method(&method).is_some() || method == "resources/read",
             log_level: level.map(|level| level.as_ref().into()),
         }
@@ -350,10 +355,14 @@ pub async fn link(
 /// The resources of this server that the client watches.
 fn watched_there(app: &App, caller: &Caller, session: &Session, upstream: &Upstream) -> Vec<String> {
     let snapshot = app.registry.snapshot();
-    let tenant = snapshot.tenant(caller.tenant());
-    let of_it = |uri: &String| {
-        let owner = tenant.and_then(|tenant| tenant.resource(caller, uri));
-        session.reach != Reach::All || owner.is_some_and(|owner| owner.upstream.server.id == upstream.server.id)
+    let Some(tenant) = snapshot.tenant(caller.tenant()) else { return Vec::new() };
+    let id = upstream.server.id;
+    let of_it = |uri: &String| match session.reach {
+        Reach::All => tenant.resource(caller, uri).is_some_and(|owner| owner.upstream.server.id == id),
+        Reach::One(_) => {
+            let entry = tenant.entry_by_id(caller, id);
+            entry.is_some_and(|entry| tenant.permits(caller, entry, What::Resource(uri)))
+        }
     };
     session.watched().into_iter().filter(of_it).collect()
 }

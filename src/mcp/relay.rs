@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access::Caller;
 use crate::app::App;
 use crate::fault::{Fault, Kind, Retry, Whose};
+use crate::mcp::allow::may_hear;
 use crate::mcp::bridge::answer::{ERA_CODE, ERA_MODERN, Fix};
 use crate::mcp::error::Refusal;
 use crate::mcp::reach::Back;
@@ -22,7 +23,7 @@ use crate::mcp::record::Finish;
 use crate::mcp::session::{Asked, Hold, InFlight, Session, Way};
 use crate::mcp::source::{Part, Piece, Source};
 use crate::mcp::streams::{Seat, Tenure};
-use crate::mcp::{hear, listen};
+use crate::mcp::{hear, listen, tasks};
 use crate::protocol::era::Era;
 use crate::protocol::message::{self, Message, Shape};
 use crate::protocol::{meta, sse};
@@ -388,6 +389,9 @@ impl Relay {
 
     /// A notification as the client should hear it, if it should.
     fn notification(&self, message: &Message) -> Option<Bytes> {
+        if !may_hear(&self.app, &self.caller, self.upstream.server.id, message) {
+            return None;
+        }
         let bytes = self.fix.notification(message)?;
         match (&self.back, &self.session, &self.tag) {
             // Other servers speak to the same client.
@@ -412,8 +416,10 @@ impl Relay {
         };
         let session = self.session.as_ref()?;
         let cause = self.in_flight.as_ref().map(|request| request.id().clone());
-        let asked = Asked { upstream: self.upstream.clone(), way, id: theirs, cause };
-        note_request(&self.app, session, message, asked, self.tag.is_some())
+        let task = tasks::related(message).map(Bytes::copy_from_slice);
+        let asked = Asked { upstream: self.upstream.clone(), way, id: theirs, cause, task };
+        let tied = self.fix.tie.as_ref().map(|tie| tie.other(message));
+        note_request(&self.app, session, tied.as_deref().unwrap_or(message), asked, self.tag.is_some())
     }
 }
 

@@ -14,7 +14,7 @@ use crate::mcp::allow::allow;
 use crate::mcp::error::Refusal;
 use crate::mcp::exchange::Call;
 use crate::mcp::session::Reach;
-use crate::mcp::{answers, listen, watch};
+use crate::mcp::{answers, listen, tasks, watch};
 use crate::policy::{Hints, What};
 use crate::protocol::era::Era;
 use crate::protocol::level::{Level, NAMES};
@@ -299,6 +299,9 @@ fn check_lengths(message: &Message) -> Result<(), Refusal> {
             let of = |member| message.member("ref").and_then(|reference| json::get(reference, member));
             check("ref.name", of("name"), LONGEST_NAME)?;
             check("ref.uri", of("uri"), LONGEST_URI)
+        }
+        "tasks/get" | "tasks/result" | "tasks/cancel" | "tasks/update" => {
+            check("taskId", message.member("taskId"), tasks::LONGEST_OURS)
         }
         _ => Ok(()),
     }

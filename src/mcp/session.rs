@@ -91,6 +91,8 @@ pub struct Asked {
     pub id: Bytes,
     /// The client's request under way that caused it, by its id; none for what came on a stream of its own.
     pub cause: Option<Bytes>,
+    /// The task that the server says it belongs to, by the server's own id as written.
+    pub task: Option<Bytes>,
 }
 
 /// How an answer gets back to a server.

@@ -8,9 +8,12 @@ use cedar_policy::RestrictedExpression as Value;
 use cedar_policy::pst::{BinaryOp, Clause, Expr, Literal, Template, Var};
 
 use crate::json;
+use crate::protocol::disguise::same_but_for_case;
 
 /// Longest text that is judged, in bytes as it is written: rules may compare it with patterns.
 const LONGEST: usize = 4096;
+/// Longest list that is judged, likewise.
+const LONGEST_LIST: usize = 64 * 1024;
 
 /// The type under which a rule reads an argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -107,12 +110,8 @@ impl Read {
     pub(super) fn take(&self, arguments: &[u8]) -> Result<Option<Argument>, String> {
         let Some(value) = self.find(arguments)?.filter(|value| *value != b"null") else { return Ok(None) };
         let value = match self.view {
-            View::Text if value.len() > LONGEST => {
-                return Err(format!(
-                    "the argument `{}` must be at most {LONGEST} bytes, as a rule reads it",
-                    self.path
-                ));
-            }
+            View::Text if value.len() > LONGEST => return Err(self.too_long(LONGEST)),
+            View::List if value.len() > LONGEST_LIST => return Err(self.too_long(LONGEST_LIST)),
             View::Text => json::text(value).map(|text| Given::Text(text.into_owned())),
             View::Number => whole(value).map(Given::Number),
             View::Flag => match value {
@@ -124,6 +123,10 @@ impl Read {
         };
         let value = value.ok_or_else(|| format!("the argument `{}` must be {}", self.path, self.view.wants()))?;
         Ok(Some(Argument { view: self.view, path: self.path.clone(), value }))
+    }
+
+    fn too_long(&self, most: usize) -> String {
+        format!("the argument `{}` must be at most {most} bytes, as a rule reads it", self.path)
     }
 
     fn find<'a>(&self, arguments: &'a [u8]) -> Result<Option<&'a [u8]>, String> {
@@ -153,7 +156,7 @@ impl Read {
             } else {
                 let quoted = [b"\"", written, b"\""].concat();
                 let other = json::text(&quoted).unwrap_or_default();
-                if other.to_lowercase() == name.to_lowercase() {
+                if same_but_for_case(&other, name) {
                     return Err(format!("the argument `{other}` must be written `{name}`"));
                 }
             }

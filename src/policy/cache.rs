@@ -12,14 +12,22 @@ use crate::access::subject::Subject;
 use crate::id::ServerId;
 
 const PARTS: usize = 16;
-/// Most decisions of one part; some 200 bytes each.
-const MOST: usize = 1_024;
+/// How much one part remembers, bytes; a decision has some 200, and more where many rules decide.
+const MOST: usize = 256 * 1_024;
 /// What is called by a longer name is decided each time.
 const LONGEST: usize = 512;
 
 pub(super) struct Cache {
-    parts: [RwLock<HashTable<Entry>>; PARTS],
+    parts: [RwLock<Part>; PARTS],
     hasher: RandomState,
+}
+
+/// Two generations, as [`Generations`](crate::reuse::generations::Generations) has them, looked up without a key in one piece.
+#[derive(Default)]
+struct Part {
+    weight: usize,
+    young: HashTable<Entry>,
+    old: HashTable<Entry>,
 }
 
 struct Entry {
@@ -50,6 +58,22 @@ impl Entry {
     }
 }
 
+impl Part {
+    fn find(&self, hash: u64, subject: &Subject, thing: &Thing<'_>) -> Option<&Entry> {
+        let is_it = |entry: &Entry| entry.hash == hash && entry.is_of(subject, thing);
+        self.young.find(hash, is_it).or_else(|| self.old.find(hash, is_it))
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        let weight = size_of::<Entry>() + entry.name.len() + entry.decided.weight();
+        if self.weight > 0 && self.weight + weight > MOST / 2 {
+            (self.old, self.weight) = (std::mem::take(&mut self.young), 0);
+        }
+        self.weight += weight;
+        self.young.insert_unique(entry.hash, entry, |entry| entry.hash);
+    }
+}
+
 fn hints(thing: &Thing<'_>) -> u8 {
     thing.what.hints().map_or(0, super::Hints::bits)
 }
@@ -60,7 +84,7 @@ impl Cache {
         self.hasher.hash_one((subject.shape(), place.id, place.revision, what.kind(), hints(thing), what.name()))
     }
 
-    fn part(&self, hash: u64) -> &RwLock<HashTable<Entry>> {
+    fn part(&self, hash: u64) -> &RwLock<Part> {
         // The lowest bits choose the place within a part.
         &self.parts[(hash >> 48) as usize % PARTS]
     }
@@ -74,7 +98,7 @@ impl Cache {
         let part = self.part(hash);
         {
             let known = part.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(entry) = known.find(hash, |entry| entry.hash == hash && entry.is_of(subject, thing)) {
+            if let Some(entry) = known.find(hash, subject, thing) {
                 return entry.decided.clone();
             }
         }
@@ -91,16 +115,14 @@ impl Cache {
             decided: decided.clone(),
         };
         let mut known = part.write().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MOST {
-            known.clear();
-        }
-        if known.find(hash, |entry| entry.hash == hash && entry.is_of(subject, thing)).is_none() {
-            known.insert_unique(hash, entry, |entry| entry.hash);
+        if known.find(hash, subject, thing).is_none() {
+            known.insert(entry);
         }
         decided
     }
 
     pub(super) fn len(&self) -> usize {
-        self.parts.iter().map(|part| part.read().unwrap_or_else(PoisonError::into_inner).len()).sum()
+        let length = |part: &Part| part.young.len() + part.old.len();
+        self.parts.iter().map(|part| length(&part.read().unwrap_or_else(PoisonError::into_inner))).sum()
     }
 }

@@ -13,7 +13,8 @@ use cedar_policy::{Effect, Policy, PolicyId, PolicySet, Schema, ValidationMode, 
 
 use super::arguments::{Read, is_late, reads};
 use super::cache::Cache;
-use super::text::{self, Mistake};
+use super::patterns::Patterns;
+use super::text::{self, MOST_MISTAKES, Mistake};
 use super::words::Words;
 use super::{DEFAULT, RuleName, SCHEMA};
 use crate::access::Role;
@@ -80,7 +81,7 @@ impl Rules {
     ///
     /// # Errors
     ///
-    /// Every mistake, by its place.
+    /// The mistakes, by their places; those that are told at once at most.
     pub fn read(text: &str, version: i64) -> Result<(Self, Vec<Mistake>), Vec<Mistake>> {
         text::check(text).map_err(|mistake| vec![mistake])?;
         // Cedar's reader goes as deep as the text; on a stack of its own, within the bounds just checked, it comes back.
@@ -101,8 +102,10 @@ impl Rules {
         }
         let (schema, _) = Schema::from_cedarschema_str(SCHEMA).map_err(|error| broken(&error))?;
         let checked = Validator::new(schema).validate(&whole, ValidationMode::Strict);
-        let mut wrong: Vec<_> = checked.validation_errors().map(|error| Mistake::of(text, error)).collect();
-        let warnings = checked.validation_warnings().map(|warning| Mistake::of(text, warning)).collect();
+        let errors: Vec<_> = checked.validation_errors().collect();
+        let warnings: Vec<_> = checked.validation_warnings().collect();
+        let mut wrong = text::first(text, errors.into_iter());
+        let warnings = text::first(text, warnings.into_iter());
         let compiled = Compiled::new(text, whole, &mut wrong);
         if !wrong.is_empty() {
             return Err(text::some(wrong));
@@ -152,7 +155,7 @@ impl Rules {
 }
 
 /// What is ours to get right.
-fn broken(error: &dyn std::fmt::Display) -> Vec<Mistake> {
+pub(super) fn broken(error: &dyn std::fmt::Display) -> Vec<Mistake> {
     vec![Mistake { line: 0, column: 0, message: format!("the rules cannot be prepared: {error}") }]
 }
 
@@ -167,8 +170,11 @@ impl Compiled {
         let mut named = HashMap::new();
         let (mut open, mut forbids, mut groups_take) = (None, false, false);
         let mut names: HashMap<RuleName, usize> = HashMap::new();
-        let mut literals = HashMap::new();
+        let (mut literals, mut patterns) = (HashMap::new(), Patterns::default());
         for policy in whole.policies() {
+            if wrong.len() >= MOST_MISTAKES {
+                break;
+            }
             let pst::Policy::Static(rule) = policy.to_pst()? else { continue };
             let body = rule.body();
             let name = name_of(policy);
@@ -189,6 +195,10 @@ impl Compiled {
                     wrong.push(Mistake::about(text, &written, *nth, format!("{written}: {message}")));
                     *nth += 1;
                 }
+            }
+            if let Err(message) = patterns.take(body) {
+                let name = policy.annotation("id").unwrap_or("like");
+                wrong.push(Mistake::about(text, name, 0, format!("in the rule `{}`: {message}", name_of(policy))));
             }
             let read = match reads(body) {
                 Ok(read) => read,

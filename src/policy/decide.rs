@@ -7,7 +7,7 @@ use cedar_policy::{Authorizer, Decision, Effect, PolicyId, PolicySet, Response};
 
 use super::compile::{Compiled, Rule, Rules, State};
 use super::words::Wrong;
-use super::{RuleName, Thing};
+use super::{LONGEST_NAME, RuleName, Thing};
 use crate::access::subject::Subject;
 
 /// What is asked.
@@ -85,6 +85,19 @@ impl Decided {
         Self::denied(Why { rule: None, message: Some(message.into()) })
     }
 
+    /// Of what nobody can judge by its name.
+    pub fn misnamed() -> Self {
+        let message = "the server lists nothing of this name or URI, and it may be another spelling of something that rules speak of; \
+                       write it in its plain form";
+        Self::denied(Why { rule: None, message: Some(message.into()) })
+    }
+
+    /// How much memory it takes, about.
+    pub(super) fn weight(&self) -> usize {
+        let names = self.rules.len() + self.late.len();
+        size_of::<Self>() + names * size_of::<RuleName>() + self.reads.len() * size_of::<PolicyId>()
+    }
+
     /// What is to be said of it where it denies.
     pub fn why(&self) -> &Why {
         &self.why
@@ -153,6 +166,10 @@ impl Compiled {
 
     /// What can be decided without arguments.
     fn early(&self, subject: &Subject, thing: &Thing<'_>) -> Result<Decided, Wrong> {
+        if thing.what.name().len() > LONGEST_NAME {
+            let message = format!("access rules judge no name or URI of more than {LONGEST_NAME} bytes");
+            return Ok(Decided::denied(Why { rule: None, message: Some(message.into()) }));
+        }
         if self.groups_take && subject.memberships().unknown {
             let message = "the access rules go by groups, and the identity provider has not said all the groups of this account; \
                            sign in again";

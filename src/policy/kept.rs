@@ -8,8 +8,9 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{DEFAULT, Mistake, Rules};
-use crate::access::{AccessError, Admin};
+use super::compile::broken;
+use super::{DEFAULT, Mistake, Rules, aside};
+use crate::access::{AccessError, Admin, Scopes};
 use crate::field::FieldError;
 use crate::id::TenantId;
 use crate::store::access_rules::RulesRow;
@@ -48,13 +49,12 @@ pub struct Author {
 }
 
 impl RulesView {
-    fn of(tenant: &TenantId, row: Option<RulesRow>) -> Self {
+    fn of(tenant: &TenantId, row: Option<RulesRow>, trouble: Option<String>) -> Self {
         let tenant_id = tenant.clone();
         let Some(row) = row else {
             let text = DEFAULT.to_owned();
             return Self { tenant_id, version: 0, text, trouble: None, author: None, warnings: Vec::new() };
         };
-        let trouble = Rules::read(&row.text, row.version).err().map(|mistakes| said(&mistakes));
         let author = Author { username: row.author, user_id: row.author_id, at: at(row.created_at) };
         Self { tenant_id, version: row.version, text: row.text, trouble, author: Some(author), warnings: Vec::new() }
     }
@@ -70,14 +70,31 @@ pub async fn load(
     for row in store.rules_of_all_tenants().await? {
         let tenant = tenant_of(&row.tenant_id)?;
         let same = before.get(&tenant).filter(|rules| rules.version() == row.version && rules.text() == row.text);
-        let rules = same.cloned().unwrap_or_else(|| Arc::new(read_again(&tenant, &row)));
+        let rules = match same {
+            Some(same) => same.clone(),
+            None => Arc::new(read_again(&tenant, &row).await),
+        };
         all.insert(tenant, rules);
     }
     Ok(all)
 }
 
-fn read_again(tenant: &TenantId, row: &RulesRow) -> Rules {
-    match Rules::read(&row.text, row.version) {
+/// Reads a set beside the threads that serve: it can take as long as a set is large.
+///
+/// # Errors
+///
+/// As [`Rules::read`].
+pub async fn read_aside(text: &str, version: i64) -> Result<(Rules, Vec<Mistake>), Vec<Mistake>> {
+    let (place, text) = (aside::place().await, text.to_owned());
+    let reading = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        Rules::read(&text, version)
+    });
+    reading.await.unwrap_or_else(|error| Err(broken(&error)))
+}
+
+async fn read_again(tenant: &TenantId, row: &RulesRow) -> Rules {
+    match read_aside(&row.text, row.version).await {
         Ok((rules, _)) => rules,
         Err(mistakes) => {
             let why = said(&mistakes);
@@ -105,17 +122,29 @@ pub async fn tenant(store: &Store, admin: &Admin, id: &str) -> Result<TenantId, 
     if store.is_active_tenant(&id).await?.is_some() { Ok(id) } else { Err(StoreError::Missing.into()) }
 }
 
-/// The rules in force.
-pub async fn get(store: &Store, tenant: &TenantId) -> Result<RulesView, AccessError> {
-    Ok(RulesView::of(tenant, store.rules(tenant).await?))
+/// The rules in force. `known` are those that were taken over last, of which it is known whether they can be read.
+pub async fn get(store: &Store, tenant: &TenantId, known: &Rules) -> Result<RulesView, AccessError> {
+    let row = store.rules(tenant).await?;
+    let trouble = match &row {
+        Some(row) if row.version == known.version() && row.text == known.text() => known.trouble().map(str::to_owned),
+        Some(row) => trouble_of(row).await,
+        None => None,
+    };
+    Ok(RulesView::of(tenant, row, trouble))
+}
+
+async fn trouble_of(row: &RulesRow) -> Option<String> {
+    read_aside(&row.text, row.version).await.err().map(|mistakes| said(&mistakes))
 }
 
 /// One version; version 0 is what a tenant has from the beginning.
 pub async fn version(store: &Store, tenant: &TenantId, version: i64) -> Result<RulesView, AccessError> {
     if version == 0 {
-        return Ok(RulesView::of(tenant, None));
+        return Ok(RulesView::of(tenant, None, None));
     }
-    Ok(RulesView::of(tenant, Some(store.rules_version(tenant, version).await?.ok_or(StoreError::Missing)?)))
+    let row = store.rules_version(tenant, version).await?.ok_or(StoreError::Missing)?;
+    let trouble = trouble_of(&row).await;
+    Ok(RulesView::of(tenant, Some(row), trouble))
 }
 
 /// The versions that are kept, the newest first, without their texts.
@@ -130,20 +159,21 @@ pub async fn history(store: &Store, tenant: &TenantId) -> Result<Vec<(i64, Autho
 ///
 /// # Errors
 ///
-/// [`AccessError::Invalid`] with every mistake, by its line and column.
-pub fn read(text: &str) -> Result<(Rules, Vec<Mistake>), AccessError> {
+/// [`AccessError::Invalid`] with the mistakes, by line and column.
+pub async fn read(text: &str) -> Result<(Rules, Vec<Mistake>), AccessError> {
     let field = |mistake: Mistake| match mistake.line {
         0 => FieldError::new("text", mistake.message),
         _ => FieldError::new(format!("text:{}:{}", mistake.line, mistake.column), mistake.message),
     };
-    Rules::read(text, 0).map_err(|mistakes| AccessError::Invalid(mistakes.into_iter().map(field).collect()))
+    let read = read_aside(text, 0).await;
+    read.map_err(|mistakes| AccessError::Invalid(mistakes.into_iter().map(field).collect()))
 }
 
 /// Puts rules in force. `expected` is the version that the author changed. A text that is in force already changes nothing.
 ///
 /// # Errors
 ///
-/// [`AccessError::Invalid`] for rules with mistakes, [`StoreError::Stale`] when the version in force is another one.
+/// [`AccessError::Forbidden`] for who holds less than rules can give, [`AccessError::Invalid`] for rules with mistakes, [`StoreError::Stale`] when the version in force is another one.
 pub async fn put(
     store: &Store,
     admin: &Admin,
@@ -152,8 +182,14 @@ pub async fn put(
     expected: Option<i64>,
     now: OffsetDateTime,
 ) -> Result<RulesView, AccessError> {
-    let (_, warnings) = read(text)?;
-    let before = get(store, tenant).await?;
+    if !admin.scopes().covers(&Scopes::all()) {
+        let why =
+            "access rules speak of every server and tool of the tenant; a key with narrower scopes cannot write them";
+        return Err(AccessError::Forbidden(why));
+    }
+    let (_, warnings) = read(text).await?;
+    // What is in force is put aside, whether it can be read or not.
+    let before = RulesView::of(tenant, store.rules(tenant).await?, None);
     if expected.is_some_and(|expected| expected != before.version) {
         return Err(StoreError::Stale.into());
     }
@@ -169,5 +205,5 @@ pub async fn put(
         created_at: micros(now),
     };
     let row = store.put_rules(tenant, &row, expected).await?;
-    Ok(RulesView { warnings, ..RulesView::of(tenant, Some(row)) })
+    Ok(RulesView { warnings, ..RulesView::of(tenant, Some(row), None) })
 }

@@ -6,11 +6,14 @@
 //! `schema.cedarschema`.
 
 pub mod arguments;
+pub mod aside;
 mod cache;
 mod compile;
 mod decide;
 pub mod kept;
 pub mod observed;
+mod patterns;
+mod plain;
 mod text;
 mod words;
 
@@ -33,6 +36,9 @@ pub const SCHEMA: &str = include_str!("schema.cedarschema");
 pub const MOST_TEXT: usize = 256 * 1024;
 /// Most rules of a set.
 pub const MOST_RULES: usize = 1_000;
+
+/// Longest name or URI that is judged, bytes; rules may compare it with patterns.
+pub const LONGEST_NAME: usize = 2_048;
 
 /// A rule by the name that people gave it (`@id`), or else its place: `rule 3`.
 pub type RuleName = Arc<str>;

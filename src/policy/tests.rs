@@ -409,3 +409,69 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_rules_compare_is_bounded() {
+    let like = |pattern: &str| {
+        format!("permit(principal, action, resource is Tool) when {{ resource.name like \"{pattern}\" }};")
+    };
+    assert!(Rules::read(&like(&"a*".repeat(8)), 1).is_ok());
+    assert!(wrong(&like(&"a*".repeat(9)))[0].contains("8 wildcards"));
+    assert!(Rules::read(&like(&"\\*".repeat(9)), 1).is_ok(), "a star that means itself is none");
+    assert!(Rules::read(&like(&"a".repeat(1_024)), 1).is_ok());
+    assert_eq!(wrong(&like(&"a".repeat(1_025))), ["line 1, column 71: this text is longer than 1024 bytes"]);
+    let many = |count: usize| like(&"a".repeat(1_000)).repeat(count);
+    assert!(Rules::read(&many(16), 1).is_ok());
+    assert!(wrong(&many(17))[0].contains("together"));
+
+    let resources =
+        rules("permit(principal, action, resource) when { resource is Resource && resource.uri like \"a*b\" };");
+    let uri = |length: usize| format!("a{}b", "a".repeat(length - 2));
+    for (length, may) in [(2_048, true), (2_049, false)] {
+        assert_eq!(sees(&resources, &ada(), &at("git", &[], What::Resource(&uri(length)))), may, "{length}");
+    }
+    let late = rules(
+        "permit(principal, action, resource) when { context.list.hasTag(\"l\") && context.list.getTag(\"l\").contains(\"a\") };",
+    );
+    for (count, may) in [(1_000, true), (20_000, false)] {
+        let list = format!("{{\"l\":[{}]}}", vec!["\"a\""; count].join(","));
+        assert_eq!(call(&late, &tool("push", CHANGING), &list) == Verdict::Allowed, may, "{count}");
+    }
+}
+
+#[tokio::test]
+async fn a_set_is_read_beside_the_thread_that_serves() {
+    let mut reading = std::pin::pin!(kept::read_aside(DEFAULT, 1));
+    assert!(futures_util::poll!(&mut reading).is_pending(), "nothing is read here");
+    assert!(reading.await.unwrap().0.is_open());
+    let texts = [DEFAULT, "permit(", DEFAULT, "permit("];
+    let read = futures_util::future::join_all(texts.map(|text| kept::read_aside(text, 1))).await;
+    assert_eq!(read.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true, false], "one after the other");
+}
+
+#[test]
+fn the_first_mistakes_are_told_in_their_order() {
+    let line = "permit(principal, action, resource) when { principal.age > 3 };\n";
+    let told = wrong(&line.repeat(200));
+    let lines: Vec<String> = (1..=20).map(|number| format!("line {number}, column")).collect();
+    assert!(told.len() == 20 && told.iter().zip(&lines).all(|(said, line)| said.starts_with(line)), "{told:?}");
+    let line = "permit(principal == User::\"ada\", action, resource);\n";
+    assert_eq!(wrong(&line.repeat(200)).len(), 20);
+}
+
+#[test]
+fn what_is_remembered_of_decisions_is_bounded_by_what_it_weighs() {
+    let many = |count: usize| {
+        let one = |number| format!("@id(\"rule {number}\") permit(principal, action, resource is Tool);");
+        rules(&(0..count).map(one).collect::<String>())
+    };
+    for (rules, count, most) in [(many(1), 20_000, 16_000), (many(200), 2_500, 1_400)] {
+        for number in 0..count {
+            assert!(sees(&rules, &ada(), &tool(&format!("t{number}"), CHANGING)));
+            assert!(rules.remembered() <= most, "{number}");
+            if number > 1_000 {
+                assert!(rules.remembered() > 300, "{number}: never all is forgotten at once");
+            }
+        }
+    }
+}

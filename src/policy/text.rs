@@ -13,8 +13,10 @@ use super::{MOST_RULES, MOST_TEXT};
 const DEEPEST: usize = 32;
 /// Most operators of one rule.
 const MOST_OPERATORS: usize = 200;
+/// Longest text in a rule, bytes as written: each is compared with what callers choose.
+const LONGEST_LITERAL: usize = 1_024;
 /// Most mistakes that are told at once.
-const MOST_MISTAKES: usize = 20;
+pub(super) const MOST_MISTAKES: usize = 20;
 
 /// What is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -76,7 +78,15 @@ impl Mistake {
 
 /// All that Cedar cannot read.
 pub(super) fn unreadable(text: &str, errors: &ParseErrors) -> Vec<Mistake> {
-    errors.iter().take(MOST_MISTAKES).map(|error| Mistake::of(text, error)).collect()
+    first(text, errors.iter())
+}
+
+/// The first by their places. Where one stands is told by reading up to there, so the others are not looked for.
+pub(super) fn first<'a, D: Diagnostic + 'a>(text: &str, said: impl Iterator<Item = &'a D>) -> Vec<Mistake> {
+    let place = |said: &D| said.labels().and_then(|mut labels| labels.next()).map(|label| label.offset());
+    let mut said: Vec<(Option<usize>, &D)> = said.map(|one| (place(one), one)).collect();
+    said.sort_by_key(|(place, _)| *place);
+    said.into_iter().take(MOST_MISTAKES).map(|(_, one)| Mistake::of(text, one)).collect()
 }
 
 /// At most as many as are told at once.
@@ -102,7 +112,13 @@ pub(super) fn check(text: &str) -> Result<(), Mistake> {
     let (mut at, mut depth, mut operators, mut rules) = (0, 0_usize, 0, 0);
     while let Some(&byte) = bytes.get(at) {
         match byte {
-            b'"' => at = end_of_string(bytes, at),
+            b'"' => {
+                let end = end_of_string(bytes, at);
+                if end - at > LONGEST_LITERAL + 1 {
+                    return Err(Mistake::at(text, at, format!("this text is longer than {LONGEST_LITERAL} bytes")));
+                }
+                at = end;
+            }
             b'/' if bytes.get(at + 1) == Some(&b'/') => {
                 at = memchr::memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |length| at + length);
             }

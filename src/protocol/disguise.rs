@@ -19,9 +19,31 @@ pub fn folds_to(mut name: &[u8], known: &str) -> bool {
     name.is_empty()
 }
 
+/// Whether two names differ in nothing but case, for any that somebody's server could fold so. Errs towards yes.
+pub fn same_but_for_case(one: &str, other: &str) -> bool {
+    fn folded(name: &str) -> impl Iterator<Item = char> {
+        name.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase)
+    }
+    folded(one).eq(folded(other))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn any_two_names_may_differ_in_case_alone() {
+        for (one, other) in [
+            ("amount", "Amount"),
+            ("acces\u{17f}", "access"),
+            ("\u{212a}ey", "key"),
+            ("\u{3c2}", "\u{3a3}"),
+            ("\u{df}", "SS"),
+        ] {
+            assert!(same_but_for_case(one, other) && same_but_for_case(other, one), "{one} {other}");
+        }
+        assert!(!same_but_for_case("amount", "amounts") && !same_but_for_case("\u{e4}", "a"));
+    }
 
     #[test]
     fn names_are_folded_as_servers_fold_them() {

@@ -59,13 +59,13 @@ struct Body {
 }
 
 /// Members of a body that every message is asked for, some of them several times.
-const KNOWN: [&str; 3] = ["name", "_meta", "isError"];
+const KNOWN: [&str; 4] = ["name", "_meta", "isError", "task"];
 
 /// Names of the envelope.
 const ENVELOPE: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
 
 /// Members of `params` by which something is decided here, before a server reads them again.
-const DECIDING: [&str; 13] = [
+const DECIDING: [&str; 15] = [
     "name",
     "_meta",
     "arguments",
@@ -79,7 +79,12 @@ const DECIDING: [&str; 13] = [
     "capabilities",
     "clientInfo",
     "notifications",
+    "task",
+    "taskId",
 ];
+
+/// The same of `ref` in `params`.
+const OF_REF: [&str; 3] = ["type", "name", "uri"];
 
 type Known = [Option<Range<usize>>; KNOWN.len()];
 
@@ -98,6 +103,8 @@ struct Parts {
     disguised: bool,
     /// The one of [`DECIDING`] as which somebody else could read a name in the member whose value is being read.
     mistakable: Option<&'static str>,
+    /// The one of [`OF_REF`] likewise, in the member of a member.
+    mistakable_inside: Option<&'static str>,
     /// The same of `params`.
     mistakable_params: Option<&'static str>,
 }
@@ -126,17 +133,30 @@ impl Listener for Parts {
             }
             1 => {
                 let name = name.spelled();
+                let inside = self.mistakable_inside.take();
+                if *name == *b"ref" && inside.is_some() {
+                    self.mistakable = inside;
+                }
                 if let Some(known) = KNOWN.iter().position(|known| *name == *known.as_bytes()) {
                     self.known[known] = Some(value);
-                } else if let Some(known) = DECIDING.into_iter().find(|known| folds_to(&name, known))
-                    && *name != *known.as_bytes()
-                {
+                } else if let Some(known) = mistaken_for(&name, &DECIDING) {
                     self.mistakable = Some(known);
+                }
+            }
+            2 => {
+                let name = name.spelled();
+                if let Some(known) = mistaken_for(&name, &OF_REF) {
+                    self.mistakable_inside = Some(known);
                 }
             }
             _ => {}
         }
     }
+}
+
+/// The one of these names that somebody else could read in the place of another.
+fn mistaken_for(name: &[u8], known: &[&'static str]) -> Option<&'static str> {
+    known.iter().copied().find(|known| folds_to(name, known)).filter(|known| *name != *known.as_bytes())
 }
 
 impl Message {
@@ -434,6 +454,16 @@ mod tests {
             assert_eq!(among(good), Ok(()), "{good}");
         }
         assert_eq!(with(r#","more":{"Name":1}"#), Ok(()));
+        for (reference, code) in [
+            (r#""ref":{"type":"ref/prompt","name":"a"}"#, Ok(())),
+            (r#""ref":{"name":"a","Name":"b"}"#, Err(meta::INVALID_REQUEST)),
+            (r#""r\u0065f":{"uri":"a:b","UR\u0049":"c:d"}"#, Err(meta::INVALID_REQUEST)),
+            (r#""ref":{"type":"ref/prompt","Type":"ref/resource","name":"a"}"#, Err(meta::INVALID_REQUEST)),
+            (r#""argument":{"Name":"a"},"ref":{"name":"a"}"#, Ok(())),
+            (r#""ref":{"name":"a","x":{"Name":"b"}}"#, Ok(())),
+        ] {
+            assert_eq!(among(reference), code, "{reference}");
+        }
     }
 
     #[test]

@@ -19,6 +19,10 @@ pub const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
 pub const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
 /// The request that opened the stream on which a notification travels.
 pub const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
+/// The task that a message belongs to (2025-11-25, basic/utilities/tasks).
+pub const RELATED_TASK: &str = "io.modelcontextprotocol/related-task";
+/// The extension by which a server of 2026-07-28 may answer a call with a task.
+pub const TASKS: &str = "io.modelcontextprotocol/tasks";
 /// What the gateway adds to a list: servers it could not ask, names that collide.
 pub const PROBLEMS: &str = "io.mcp-registry-gateway/problems";
 

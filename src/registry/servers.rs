@@ -252,25 +252,36 @@ impl Servers<'_> {
         Ok(servers)
     }
 
-    /// Seals under the keys of tenants what was sealed under the master key before there were any. Safe to do again, and by several processes at once.
+    /// Seals anew what was sealed by an older gateway: under the master key, before tenants had keys, or for a server wherever that
+    /// is. Safe to do again, and by several processes at once.
     pub async fn reseal(&self) -> Result<(), ServersError> {
         self.vault.load().await?;
+        for (tenant, id, spec, old) in self.store.server_secrets().await? {
+            // Seldom more than a look, and the start should not carry it.
+            Box::pin(self.reseal_one(&tenant, ServerId(id), spec, &old)).await?;
+        }
+        Ok(())
+    }
 
-        for (tenant, id, old) in self.store.server_secrets().await? {
-            if is_of_tenant(&old) {
-                continue;
+    async fn reseal_one(&self, tenant: &TenantId, id: ServerId, spec: Value, old: &[u8]) -> Result<(), ServersError> {
+        let Ok(spec) = serde_json::from_value::<ServerSpec>(spec) else {
+            tracing::error!(tenant_id = %tenant, server = %id, "its description cannot be read; its secrets are left as they are");
+            return Ok(());
+        };
+        let row = sealed_for(id, &spec);
+        let place = Place { table: TABLE, row: &row, tenant };
+        if is_of_tenant(old) && self.vault.open(place, old).await.is_ok() {
+            return Ok(());
+        }
+        let wherever = Place { row: &id.to_string(), ..place };
+        match self.vault.open(wherever, old).await {
+            Ok(plain) => {
+                let new = self.vault.seal(place, &plain).await?;
+                self.store.reseal_server(tenant, id.0, old, &new).await?;
             }
-            let (row, tenant) = (ServerId(id).to_string(), &tenant);
-            let place = Place { table: TABLE, row: &row, tenant };
-            match self.vault.open(place, &old).await {
-                Ok(plain) => {
-                    let new = self.vault.seal(place, &plain).await?;
-                    self.store.reseal_server(tenant, id, &old, &new).await?;
-                }
-                Err(error) if error.is_of_other_key() => return Err(error.into()),
-                Err(error) => {
-                    tracing::error!(tenant_id = %tenant, server = row, "its secrets are left as they are: {error}");
-                }
+            Err(error) if error.is_of_other_key() => return Err(error.into()),
+            Err(error) => {
+                tracing::error!(tenant_id = %tenant, server = %id, "its secrets are left as they are: {error}");
             }
         }
         Ok(())
@@ -361,7 +372,7 @@ impl Servers<'_> {
             None
         } else {
             let plain = zeroize::Zeroizing::new(serde_json::to_vec(&secrets).map_err(corrupt)?);
-            Some(self.vault.seal(Place { table: TABLE, row: &id.to_string(), tenant }, &plain).await?)
+            Some(self.vault.seal(Place { table: TABLE, row: &sealed_for(*id, spec), tenant }, &plain).await?)
         };
         Ok(ServerRow {
             id: id.0,
@@ -383,7 +394,7 @@ impl Servers<'_> {
         let id = ServerId(row.id);
         let mut spec: ServerSpec = serde_json::from_value::<ServerSpec>(row.spec.0).map_err(corrupt)?;
         if let Some(sealed) = &row.secrets {
-            let place = Place { table: TABLE, row: &id.to_string(), tenant: &tenant };
+            let place = Place { table: TABLE, row: &sealed_for(id, &spec), tenant: &tenant };
             let plain = self.vault.open(place, sealed).await?;
             // The parser's error could quote a secret.
             let secrets: Secrets = serde_json::from_slice(&plain)
@@ -540,6 +551,14 @@ fn keep_secrets(mut spec: ServerSpec, before: Option<&ServerSpec>) -> Result<Ser
         }
     }
     if found.is_empty() { Ok(spec) } else { Err(ServersError::Invalid(found)) }
+}
+
+/// For which server secrets are sealed, and where they may go: whoever can write to the database alone cannot have them sent elsewhere.
+fn sealed_for(id: ServerId, spec: &ServerSpec) -> String {
+    let started = spec.command.iter().flat_map(|command| std::iter::once(&command.program).chain(&command.args));
+    let to: Vec<&String> = started.collect();
+    let origins = origins(spec);
+    serde_json::json!([id, spec.transport, origins, to]).to_string()
 }
 
 fn origins(spec: &ServerSpec) -> BTreeSet<String> {

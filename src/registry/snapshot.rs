@@ -14,11 +14,13 @@ use crate::fault::Fault;
 use crate::id::{ServerId, Slug, TenantId};
 use crate::json;
 use crate::limit::Rates;
-use crate::policy::{Given, Place, Rules, Thing, Verdict, What, decide};
+use crate::policy::{Decided, Given, Place, Rules, Thing, Verdict, What, decide};
+use crate::protocol::disguise::same_but_for_case;
 use crate::protocol::meta;
 use crate::registry::catalog::{Catalog, Item, Kind};
 use crate::registry::names;
 use crate::registry::template::Template;
+use crate::reuse::generations::Generations;
 use crate::upstream::Upstream;
 use crate::upstream::way::User;
 use time::OffsetDateTime;
@@ -28,7 +30,7 @@ use uuid::Uuid;
 const PAGE_ITEMS: usize = 500;
 /// Most bytes on one page of a list, unless one item is larger.
 const PAGE_BYTES: usize = 512 << 10;
-/// Most different views that are kept put together for one tenant.
+/// Most different views whose lists are kept put together for one tenant.
 const MOST_VIEWS: usize = 256;
 /// Most callers whose view is remembered for one tenant.
 const MOST_CALLERS: usize = 20_000;
@@ -124,6 +126,25 @@ impl Entry {
         Place { id: server.id, revision: server.revision, slug: self.slug(), tags: &server.spec.tags }
     }
 
+    /// Whether it is clear what is meant: it is listed here, or its name is no other spelling of anything.
+    pub fn can_judge(&self, what: What<'_>) -> bool {
+        let items = |kind: Kind| self.catalog.items(kind).iter();
+        match what {
+            What::Server => true,
+            What::Tool(name, _) => {
+                self.catalog.tool(name).is_some()
+                    || what.is_plain() && !items(Kind::Tools).any(|item| same_but_for_case(&item.key, name))
+            }
+            What::Prompt(name) => {
+                what.is_plain() && !items(Kind::Prompts).any(|item| same_but_for_case(&item.key, name))
+                    || items(Kind::Prompts).any(|item| *item.key == *name)
+            }
+            What::Resource(uri) => {
+                what.is_plain() || items(Kind::Resources).chain(items(Kind::Templates)).any(|item| *item.key == *uri)
+            }
+        }
+    }
+
     /// What whoever sees its lists should know: why they may be out of date, or are not there yet.
     pub fn problem(&self) -> Option<Cow<'static, str>> {
         match self.standing() {
@@ -144,10 +165,10 @@ pub struct Tenant {
     resources: AHashMap<Box<str>, Vec<u32>>,
     templates: Vec<(Template, u32)>,
     rules: Arc<Rules>,
-    views: RwLock<AHashMap<(Uuid, Role, Shape), Arc<View>>>,
-    lists: RwLock<AHashMap<(u64, Shape), Arc<Lists>>>,
+    views: RwLock<Generations<(Uuid, Role, Shape), Arc<View>>>,
+    lists: RwLock<Generations<Sight, Arc<Lists>>>,
     /// Whether a server is there at all for who is of this shape, where rules narrow.
-    seen: RwLock<AHashMap<(Shape, u32), bool>>,
+    seen: RwLock<Generations<(Shape, u32), bool>>,
     /// A digest of what is offered, for each kind, so that listeners learn what changed.
     digests: [u64; 4],
 }
@@ -159,6 +180,16 @@ type Shape = [u8; 32];
 struct Owned {
     entry: u32,
     item: u32,
+}
+
+/// All by which the lists of callers differ. It is compared whole: a digest that somebody can aim at would show one the lists of
+/// another.
+#[derive(PartialEq, Eq, Hash)]
+struct Sight {
+    entries: Box<[u32]>,
+    tools: Option<Box<[String]>>,
+    administers: bool,
+    left: Shape,
 }
 
 /// The part of a tenant's servers that a caller sees.
@@ -250,9 +281,9 @@ impl Tenant {
             prompts: AHashMap::new(),
             resources: AHashMap::new(),
             templates: Vec::new(),
-            views: RwLock::default(),
-            lists: RwLock::default(),
-            seen: RwLock::default(),
+            views: RwLock::new(Generations::new(MOST_CALLERS)),
+            lists: RwLock::new(Generations::new(MOST_VIEWS)),
+            seen: RwLock::new(Generations::new(MOST_CALLERS)),
             digests: [0; 4],
             entries: Vec::new(),
             rules,
@@ -314,6 +345,9 @@ impl Tenant {
         if self.rules.is_open() {
             return Verdict::Allowed;
         }
+        if !entry.can_judge(what) {
+            return Verdict::Hidden(Decided::misnamed().why().clone());
+        }
         decide(&self.rules, caller.subject(), &Thing { place: entry.place(), what }, given)
     }
 
@@ -335,11 +369,7 @@ impl Tenant {
         let offers =
             |kind: Kind| entry.catalog.items(kind).iter().any(|item| self.permits(caller, entry, kind.what(item)));
         let sees = self.permits(caller, entry, What::Server) || Kind::ALL.into_iter().any(offers);
-        let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
-        if seen.len() >= MOST_CALLERS {
-            seen.clear();
-        }
-        seen.insert(key, sees);
+        self.seen.write().unwrap_or_else(PoisonError::into_inner).insert(key, sees, 1);
         sees
     }
 
@@ -424,21 +454,26 @@ impl Tenant {
         }
         let entries: Box<[u32]> =
             (0_u32..).zip(0..self.entries.len()).filter(|(_, at)| self.sees(caller, *at)).map(|(at, _)| at).collect();
-        let signature =
-            RandomState::with_seeds(1, 2, 3, 4).hash_one((&entries, tools_named(caller), caller.administers_tenant()));
-        let left = self.left(caller, &entries);
-        let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
-        if lists.len() >= MOST_VIEWS {
-            lists.clear();
-        }
-        let lists = lists.entry((signature, left)).or_default().clone();
+        let sight = Sight {
+            left: self.left(caller, &entries),
+            tools: tools_named(caller).map(Into::into),
+            administers: caller.administers_tenant(),
+            entries: entries.clone(),
+        };
+        let lists = self.lists_of(sight);
         let view = Arc::new(View { entries, lists });
-        let mut views = self.views.write().unwrap_or_else(PoisonError::into_inner);
-        if views.len() >= MOST_CALLERS {
-            views.clear();
-        }
-        views.insert(key, view.clone());
+        self.views.write().unwrap_or_else(PoisonError::into_inner).insert(key, view.clone(), 1);
         view
+    }
+
+    fn lists_of(&self, sight: Sight) -> Arc<Lists> {
+        let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = lists.get(&sight) {
+            return known.clone();
+        }
+        let new = Arc::<Lists>::default();
+        lists.insert(sight, new.clone(), 1);
+        new
     }
 
     /// A digest of what the rules leave to the caller of what these servers offer: who is left the same shares the lists.

@@ -141,11 +141,12 @@ impl Store {
         Ok(on!(read self, db => sqlx::query_as(text).bind(tenant.as_str()).bind(slug).fetch_optional(db).await?))
     }
 
-    /// The sealed secrets of every server, of every tenant.
-    pub async fn server_secrets(&self) -> Result<Vec<(TenantId, Uuid, Vec<u8>)>, StoreError> {
-        let text = "SELECT tenant_id, id, secrets FROM servers WHERE secrets IS NOT NULL";
-        let rows: Vec<(String, Uuid, Vec<u8>)> = on!(read self, db => sqlx::query_as(text).fetch_all(db).await?);
-        rows.into_iter().map(|(tenant, id, secrets)| Ok((tenant_of(&tenant)?, id, secrets))).collect()
+    /// The sealed secrets of every server, of every tenant, with its description.
+    pub async fn server_secrets(&self) -> Result<Vec<(TenantId, Uuid, serde_json::Value, Vec<u8>)>, StoreError> {
+        type Row = (String, Uuid, Json<serde_json::Value>, Vec<u8>);
+        let text = "SELECT tenant_id, id, spec, secrets FROM servers WHERE secrets IS NOT NULL";
+        let rows: Vec<Row> = on!(read self, db => sqlx::query_as(text).fetch_all(db).await?);
+        rows.into_iter().map(|(tenant, id, Json(spec), secrets)| Ok((tenant_of(&tenant)?, id, spec, secrets))).collect()
     }
 
     /// Puts the same secrets, sealed anew, in the place of `old`, unless others have taken it; no change of the server.

@@ -55,6 +55,8 @@ pub struct TenantChange<'a> {
     pub terms: TermsChange,
     /// Which app roles and groups give which role from now on, an array; if it is empty, the settings say so.
     pub role_mappings: Option<&'a Value>,
+    /// Which did when it was decided that this may change; `Stale` if others do by now.
+    pub held_role_mappings: Option<&'a Value>,
     /// For how long what is recorded of it is kept.
     pub retention: RetentionChange,
 }
@@ -241,6 +243,12 @@ macro_rules! select {
 macro_rules! change_rest {
     ($tx:ident, $tenant:expr, $change:expr, $now:expr) => {{
         if let Some(mappings) = $change.role_mappings {
+            // Its row is this transaction's already: nobody changes it in between.
+            let text = "SELECT role_mappings FROM tenants WHERE id = $1";
+            let held: Option<Json<Value>> = sqlx::query_scalar(text).bind($tenant.as_str()).fetch_one(&mut *$tx).await?;
+            if held.as_ref().map(|Json(held)| held) != $change.held_role_mappings {
+                return Err(StoreError::Stale);
+            }
             let text = "UPDATE tenants SET role_mappings = $1 WHERE id = $2";
             let mappings = Some(Json(mappings)).filter(|all| $crate::store::tenants::is_some_mapping(all));
             sqlx::query(text).bind(mappings).bind($tenant.as_str()).execute(&mut *$tx).await?;
@@ -407,10 +415,10 @@ impl Store {
         Ok(on!(read self, db => sqlx::query_scalar(text).bind(id.as_str()).fetch_one(db).await?))
     }
 
-    /// Gives a tenant a key, unless it has one.
+    /// Gives a tenant a key, unless it has one; no change of the registry, as keys are looked up when they are needed.
     pub async fn set_data_key(&self, id: &TenantId, key: &[u8]) -> Result<(), StoreError> {
         let text = "UPDATE tenants SET data_key = $1 WHERE id = $2 AND data_key IS NULL";
-        on!(change self, tx => { sqlx::query(text).bind(key).bind(id.as_str()).execute(&mut *tx).await?; });
+        on!(write self, tx => { sqlx::query(text).bind(key).bind(id.as_str()).execute(&mut *tx).await?; });
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use mcp_registry_gateway::crypto::{MasterKey, Place, Sealer, is_of_tenant};
 use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::registry::model::ServerSpec;
 use mcp_registry_gateway::registry::servers::{Servers, ServersError, masked, masked_json};
+use mcp_registry_gateway::store::servers::ServerRow;
 use mcp_registry_gateway::store::users::UserRow;
 use mcp_registry_gateway::store::{Store, StoreError, now};
 use mcp_registry_gateway::vault::Vault;
@@ -111,21 +112,55 @@ on_both! {
 
         let id = made.server.id.to_string();
         let place = Place { table: "servers.secrets", row: &id, tenant: &tenant };
-        let old = master.seal(place, &vault.open(place, &sealed).await.unwrap()).unwrap();
-        store.reseal_server(&tenant, made.server.id.0, &sealed, &old).await.unwrap();
+        let plain = json!({"headers": {"authorization": "Bearer s3cret"}, "env": {}}).to_string();
         let other = Vault::new(store.clone(), master.clone());
         let servers = Servers { store: &store, vault: &other };
-        assert_eq!(servers.load_all().await.unwrap(), std::slice::from_ref(&made.server), "it is read as before");
-        for _ in 0..2 {
-            servers.reseal().await.unwrap();
-            let row = stored().await;
-            assert!(is_of_tenant(&row.secrets.unwrap()) && row.revision == 1);
+        for old in [master.seal(place, plain.as_bytes()).unwrap(), vault.seal(place, plain.as_bytes()).await.unwrap()] {
+            store.reseal_server(&tenant, made.server.id.0, &stored().await.secrets.unwrap(), &old).await.unwrap();
+            for _ in 0..2 {
+                servers.reseal().await.unwrap();
+                let row = stored().await;
+                assert!(is_of_tenant(&row.secrets.unwrap()) && row.revision == 1);
+            }
+            assert_eq!(servers.load_all().await.unwrap(), std::slice::from_ref(&made.server));
         }
-        assert_eq!(servers.load_all().await.unwrap(), std::slice::from_ref(&made.server));
 
         let stranger = Vault::new(store.clone(), Sealer::new(&MasterKey::generate()));
         let error = Servers { store: &store, vault: &stranger }.reseal().await.unwrap_err().to_string();
         assert!(error.contains("`default`") && error.contains("another master key"), "{error}");
+    }
+}
+
+on_both! {
+    async fn secrets_go_where_they_were_given_for_whatever_the_database_says(db) {
+        let store = db.open().await;
+        let admin = admin(&store).await;
+        let (tenant, vault) = (TenantId::default_tenant(), Vault::new(store.clone(), Sealer::new(&MasterKey::generate())));
+        let servers = Servers { store: &store, vault: &vault };
+        let made = servers.create(&admin, files(), now()).await.unwrap();
+        let good = store.server(&tenant, "files").await.unwrap().unwrap();
+        for (member, elsewhere) in [
+            ("replicas", json!([{"url": "https://elsewhere.example/mcp"}])),
+            ("replicas", json!([good.spec.0["replicas"][0], {"url": "https://elsewhere.example/mcp"}])),
+            ("transport", json!("sse")),
+        ] {
+            let mut row = good.clone();
+            row.spec.0[member] = elsewhere;
+            row.revision += 1;
+            store.update_server(&tenant, &row, row.revision - 1).await.unwrap();
+            assert!(servers.load_all().await.unwrap().is_empty(), "{member}");
+            servers.reseal().await.unwrap();
+            assert!(servers.load_all().await.unwrap().is_empty(), "{member}: nor after the next start");
+            let back = ServerRow { revision: row.revision + 1, ..good.clone() };
+            store.update_server(&tenant, &back, row.revision).await.unwrap();
+            assert_eq!(servers.load_all().await.unwrap()[0].spec, made.server.spec);
+            store.update_server(&tenant, &good, back.revision).await.unwrap();
+        }
+        let mut titled = good.clone();
+        titled.spec.0["title"] = json!("Files");
+        titled.revision += 1;
+        store.update_server(&tenant, &titled, good.revision).await.unwrap();
+        assert_eq!(servers.load_all().await.unwrap()[0].spec.headers, made.server.spec.headers, "the rest does not matter");
     }
 }
 
@@ -136,18 +171,18 @@ on_both! {
         let vault = Vault::new(store.clone(), Sealer::new(&MasterKey::generate()));
         let place = Place { table: "servers.secrets", row: "1", tenant: &acme };
         let sealed = vault.seal(place, b"s3cret").await.unwrap();
-        let fallback = Vault::new(store.clone(), vault.master().clone());
-        assert!(!is_of_tenant(&fallback.seal_at_once(place, b"x").unwrap()), "where nobody can wait");
-        assert_eq!(**fallback.open(place, &sealed).await.unwrap(), *b"s3cret");
-        assert!(is_of_tenant(&fallback.seal_at_once(place, b"x").unwrap()));
+        let another = Vault::new(store.clone(), vault.master().clone());
+        assert!(another.seal_at_once(place, b"x").is_err(), "nothing is sealed under the master key");
+        assert_eq!(**another.open(place, &sealed).await.unwrap(), *b"s3cret");
+        assert!(is_of_tenant(&another.seal_at_once(place, b"x").unwrap()));
 
         store.purge_tenant(&acme).await.unwrap();
         assert!(matches!(store.data_key(&acme).await, Err(StoreError::Missing)));
         vault.load().await.unwrap();
         assert!(vault.open(place, &sealed).await.is_err() && vault.seal(place, b"x").await.is_err());
         store.add_tenant("acme", "Acme").await.unwrap();
-        let new = fallback.seal(place, b"x").await.unwrap();
-        assert!(fallback.open(place, &sealed).await.is_err(), "another one of the name has another key, at once");
+        let new = another.seal(place, b"x").await.unwrap();
+        assert!(another.open(place, &sealed).await.is_err(), "another one of the name has another key, at once");
         assert_eq!(**vault.open(place, &new).await.unwrap(), *b"x");
     }
 }

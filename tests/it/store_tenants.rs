@@ -283,3 +283,24 @@ on_both! {
         assert_eq!(store.tenant(&three).await.unwrap(), Some(Tenant::new(three, when)), "as it is planned");
     }
 }
+
+on_both! {
+    async fn what_gives_roles_changes_only_from_what_was_decided_on(db) {
+        let house = House::open(db).await;
+        let (store, acme) = (&house.store, house.store.add_tenant("acme", "Acme").await.unwrap());
+        let of = |role: &str| serde_json::json!([{"value": "Mcp.Ops", "role": role}]);
+        let (user, owner, none) = (of("user"), of("server_owner"), serde_json::json!([]));
+        let put = async |held: Option<&serde_json::Value>, wanted: &serde_json::Value| {
+            let change = TenantChange { role_mappings: Some(wanted), held_role_mappings: held, ..TenantChange::default() };
+            store.update_tenant(&acme, change, micros(now())).await
+        };
+        put(None, &user).await.unwrap();
+        // Somebody else read before, when there were none, and decided by that.
+        assert!(matches!(put(None, &owner).await, Err(StoreError::Stale)));
+        assert_eq!(store.role_mappings(&acme).await.unwrap(), Some(user.clone()));
+        put(Some(&user), &owner).await.unwrap();
+        assert!(matches!(put(Some(&user), &none).await, Err(StoreError::Stale)));
+        put(Some(&owner), &none).await.unwrap();
+        assert_eq!(store.role_mappings(&acme).await.unwrap(), None);
+    }
+}

@@ -28,6 +28,7 @@ mod server_limits;
 mod sessions;
 mod shared;
 mod stop;
+mod tasks;
 mod untouched;
 mod uptake;
 mod visible;

@@ -307,3 +307,186 @@ async fn who_listens_is_told_of_other_rules_and_of_nothing_that_they_hide() {
         assert_eq!(told.unwrap()["method"], "notifications/tools/list_changed", "{path}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_spelling_of_what_a_rule_names_is_not_there() {
+    let world = World::start().await;
+    let server = one(&world).await;
+    let ada = world.person("ada", "user").await;
+    let all = "permit(principal, action, resource);";
+    rule(&world, &format!("{all} forbid(principal, action, resource == Resource::\"one/stand-in://notes/7\");")).await;
+    server.script("Look", |_| testkit::upstream::Answer::text("done"));
+    server.script("l o o k", |_| testkit::upstream::Answer::text("done"));
+    server.script("peek", |_| testkit::upstream::Answer::text("done"));
+    for version in [MODERN, "2025-11-25"] {
+        for (client, prefix) in doors(&world, &ada, version).await {
+            let label = format!("{version} at {prefix}");
+            server.host().forget();
+            for (uri, may) in [
+                ("stand-in://notes/8", true),
+                ("stand-in://notes/7", false),
+                ("stand-in://notes/%37", false),
+                ("stand-in://notes/./7", false),
+                ("stand-in://notes/8/../7", false),
+                ("stand-in://notes//7", false),
+                ("STAND-IN://notes/7", false),
+                ("stand-in://NOTES/7", false),
+                ("stand-in://notes/7#x", false),
+            ] {
+                let read = within(client.call("resources/read", json!({"uri": uri}))).await.unwrap();
+                assert_eq!(read.code().is_none(), may, "{label} {uri}: {read:?}");
+            }
+            for (tool, may) in [("look", true), ("peek", true), ("Look", false), ("l o o k", false)] {
+                let called = within(client.tool(&format!("{prefix}{tool}"), json!({}))).await.unwrap();
+                assert_eq!(called.code().is_none(), may, "{label} {tool}: {called:?}");
+            }
+            let sent = server.asked("resources/read").len() + server.asked("tools/call").len();
+            assert_eq!(sent, 3, "{label}: the server never heard of the others");
+        }
+    }
+    let ask = json!({"user": "ada", "server": "one", "resource": "stand-in://notes/%37"});
+    let (_, told) = world.rest(Method::POST, "/admin/policies/default/explain", &ask).await;
+    assert_eq!((&told["decision"], &told["known"]), (&json!("denied"), &json!(false)), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_narrowed_key_writes_no_rules() {
+    let world = World::start().await;
+    world.user("head").await;
+    let role = json!({"role": "tenant_admin"});
+    let (status, said) = world.rest(Method::PATCH, "/users/head", &role).await;
+    assert_eq!(status, 200, "{said}");
+    for (scopes, expected) in [
+        (json!({"servers": ["one"]}), 403),
+        (json!({"servers": "*", "tools": ["one/look"]}), 403),
+        (json!({"servers": "*"}), 200),
+    ] {
+        let mut order = json!({"name": "a key", "username": "head", "role": "tenant_admin", "admin": true});
+        order.as_object_mut().unwrap().extend(scopes.as_object().unwrap().clone());
+        let (status, made) = world.rest(Method::POST, "/keys", &order).await;
+        assert_eq!(status, 201, "{made}");
+        let key = made["key"].as_str().unwrap();
+        let put = |query: &str| {
+            testkit::client::Request::new(
+                Method::PUT,
+                json!({"text": "permit(principal, action, resource);"}).to_string().into(),
+            )
+            .header("content-type", "application/json")
+            .path(&format!("/api/v1/admin/policies/default{query}"))
+        };
+        let reply = world.client_of("/", key).send(put("")).await.unwrap();
+        assert_eq!(reply.status.as_u16(), expected, "{scopes}: {}", reply.text().await.unwrap());
+        let reply = world.client_of("/", key).send(put("?dry_run=true")).await.unwrap();
+        assert_eq!(reply.status, 200, "{scopes}: reading them is no writing");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notification_that_nobody_knows_takes_the_server_as_a_whole() {
+    let world = World::start().await;
+    let server = one(&world).await;
+    let ada = world.person("ada", "user").await;
+    let client = shake(world.client_of("/mcp/one", &ada), "2025-11-25").await;
+    let [permitting, narrowing] = [
+        "permit(principal, action, resource); forbid(principal, action, resource == Tool::\"one/nothing\");",
+        "permit(principal, action, resource == Tool::\"one/look\");",
+    ];
+    for text in [narrowing, permitting] {
+        rule(&world, text).await;
+        for method in ["notifications/of/tomorrow", "notifications/roots/list_changed"] {
+            assert_eq!(within(client.notify(method, json!({}))).await.unwrap(), 202, "{method}");
+        }
+        // It is told in the order in which it was said.
+        server.wait_asked("notifications/roots/list_changed").await.unwrap();
+        let heard = server.asked("notifications/of/tomorrow").len();
+        assert_eq!(heard, usize::from(text == permitting), "{text}");
+        server.host().forget();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_was_open_before_tells_nothing_that_other_rules_hide() {
+    let world = World::start().await;
+    let server = one(&world).await;
+    let ada = world.person("ada", "user").await;
+    let (note, secret) = ("stand-in://note", "stand-in://notes/7");
+    let wants = json!({"resourceSubscriptions": [note, secret]});
+    let mut streams = Vec::new();
+    for path in ["/mcp", "/mcp/one"] {
+        let (_, mut stream) = world.client_of(path, &ada).subscribe(wants.clone()).await.unwrap();
+        within(stream.message()).await.unwrap().unwrap();
+        streams.push((format!("modern at {path}"), stream));
+        let client = shake(world.client_of(path, &ada), "2025-11-25").await;
+        for uri in [note, secret] {
+            assert!(within(client.call("resources/subscribe", json!({"uri": uri}))).await.unwrap().code().is_none());
+        }
+        streams.push((format!("legacy at {path}"), client.listen(None).await.unwrap()));
+    }
+    // All of them hear of both.
+    for uri in [note, secret] {
+        for (_, stream) in &mut streams {
+            let telling = async {
+                loop {
+                    server.resource_changed(uri);
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
+            };
+            let hearing = async { while within(stream.message()).await.unwrap().unwrap()["params"]["uri"] != uri {} };
+            tokio::select! { () = telling => {}, () = hearing => {} }
+        }
+    }
+    rule(
+        &world,
+        &format!(
+            "permit(principal, action, resource); forbid(principal, action, resource == Resource::\"one/{secret}\");"
+        ),
+    )
+    .await;
+    for (label, stream) in &mut streams {
+        let telling = async {
+            loop {
+                server.resource_changed(secret);
+                server.resource_changed(note);
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        // What had been said before may still be on its way; then it is only of the other one.
+        let hearing = async {
+            let (mut in_a_row, mut hidden) = (0, 0);
+            while in_a_row < 5 {
+                let said = within(stream.message()).await.unwrap().unwrap();
+                let is_hidden = said["params"]["uri"] == secret;
+                in_a_row = if is_hidden { 0 } else { in_a_row + 1 };
+                hidden += usize::from(is_hidden);
+                assert!(hidden < 300, "{label}");
+            }
+        };
+        tokio::select! { () = telling => {}, () = hearing => {} }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_watched_again_after_a_lost_session_is_what_may_still_be_seen() {
+    let world = World::start().await;
+    let server = Plain::with(Eras::Legacy("2025-11-25".into())).await.unwrap();
+    world.register("one", &server.url()).await;
+    let ada = world.person("ada", "user").await;
+    let client = shake(world.client_of("/mcp/one", &ada), "2025-11-25").await;
+    let (note, secret) = ("stand-in://note", "stand-in://notes/7");
+    for uri in [note, secret] {
+        assert!(within(client.call("resources/subscribe", json!({"uri": uri}))).await.unwrap().code().is_none());
+    }
+    rule(
+        &world,
+        &format!(
+            "permit(principal, action, resource); forbid(principal, action, resource == Resource::\"one/{secret}\");"
+        ),
+    )
+    .await;
+    server.host().forget();
+    server.forget_sessions();
+    assert!(within(client.tool("echo", json!({}))).await.unwrap().code().is_none());
+    let again: Vec<Value> =
+        server.asked("resources/subscribe").iter().map(|asked| asked.json()["params"]["uri"].clone()).collect();
+    assert_eq!(again, [json!(note)]);
+}

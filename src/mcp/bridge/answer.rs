@@ -1,10 +1,14 @@
 //! Answers on their way back to the client: the client's own id and progress token again, and what its era demands.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::fault::{Fault, Kind as FaultKind, Retry};
 use crate::json;
 use crate::mcp::bridge::request::insert;
+use crate::mcp::tasks::{self, LONGEST_THEIRS, Tie};
 use crate::protocol::era::Era;
 use crate::protocol::level::Level;
 use crate::protocol::message::{self, Message, Shape};
@@ -24,6 +28,8 @@ pub struct Fix {
     pub renumbered: Option<Bytes>,
     /// The client's progress token, where the server saw another.
     pub token: Option<Bytes>,
+    /// What ties the tasks in the answer to the caller, where there may be some.
+    pub tie: Option<Arc<Tie>>,
     /// Whether results of this method say how long they may be kept (2026-07-28, server/utilities/caching).
     pub cacheable: bool,
     /// Least severe log message of a legacy server that the client wants, where that is not the server's to know. Its era
@@ -34,8 +40,8 @@ pub struct Fix {
 impl Fix {
     /// No change, between ends of one era.
     pub fn nothing(era: Era) -> Self {
-        let (id, token, log_level) = Default::default();
-        Self { client: era, server: era, id, renumbered: None, token, cacheable: false, log_level }
+        let (id, token, tie, log_level) = Default::default();
+        Self { client: era, server: era, id, renumbered: None, token, tie, cacheable: false, log_level }
     }
 
     /// Whether messages pass as they are.
@@ -81,6 +87,12 @@ impl Fix {
         }
         let failed = response.member("isError") == Some(b"true");
         let outcome = if failed { Outcome::ToolError } else { Outcome::Success };
+        let tied = self.tie.as_ref().map_or(Ok(Cow::Borrowed(response)), |tie| tie.result(response));
+        let Ok(response) = tied.as_deref() else {
+            let text = format!("the server names its task in more than {LONGEST_THEIRS} bytes");
+            let error = message::error(Some(&self.id), meta::INTERNAL_ERROR, &text, None);
+            return (error, Outcome::Error { whose: crate::fault::Whose::Upstream, kind: "garbage" });
+        };
         if self.is_nothing() {
             return (response.bytes().clone(), outcome);
         }
@@ -144,6 +156,11 @@ impl Fix {
 
     /// The notification as the client should see it; `None` if it should not.
     pub fn notification(&self, notification: &Message) -> Option<Bytes> {
+        let tied = self.tie.as_ref().map(|tie| tie.other(notification));
+        if tasks::is_news(&notification.method()) && !self.tie.as_ref().is_some_and(|tie| tie.is_about(notification)) {
+            return None;
+        }
+        let notification = tied.as_deref().unwrap_or(notification);
         match (notification.method().as_ref(), &self.token) {
             ("notifications/progress", Some(token)) => {
                 let held = notification.member("progressToken")?;
@@ -193,7 +210,7 @@ mod tests {
     fn fix(client: Era, server: Era) -> Fix {
         let id = Bytes::from_static(b"\"mine\"");
         let renumbered = ((client, server) == (Era::Modern, Era::Legacy)).then(|| Bytes::from_static(b"7"));
-        Fix { client, server, id, renumbered, token: None, cacheable: true, log_level: None }
+        Fix { client, server, id, renumbered, token: None, tie: None, cacheable: true, log_level: None }
     }
 
     #[test]

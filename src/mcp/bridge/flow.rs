@@ -391,7 +391,7 @@ mod tests {
 
     fn fix(client: Era, server: Era, cacheable: bool) -> Fix {
         let renumbered = ((client, server) == (Era::Modern, Era::Legacy)).then(|| Bytes::from_static(b"7"));
-        Fix { client, server, id: "\"mine\"".into(), renumbered, token: None, cacheable, log_level: None }
+        Fix { client, server, id: "\"mine\"".into(), renumbered, token: None, tie: None, cacheable, log_level: None }
     }
 
     /// What comes out when the text is cut there, and how it ended.

@@ -263,7 +263,11 @@ impl Core {
                     Ok(message) => return message,
                     Err(error) => Err(error),
                 },
-                _ => core.simple(&exchange),
+                method => match tools::scripted(&core, &exchange, method).await {
+                    Some(Ok(message)) => return message,
+                    Some(Err(error)) => Err(error),
+                    None => core.simple(&exchange),
+                },
             };
             Some(match outcome {
                 Ok(result) => jsonrpc::result(&exchange.id, &result.to_string()).into(),

@@ -87,7 +87,7 @@ impl Plain {
         self
     }
 
-    /// Lets a test answer the calls of one tool. The tool is not listed by this.
+    /// Lets a test answer the calls of one tool, which is not listed by this, or the requests of one method.
     pub fn script(&self, tool: &str, answer: impl Fn(&Call) -> Answer + Send + Sync + 'static) -> &Self {
         lock(&self.engine.core.scripts).insert(tool.to_owned(), Arc::new(answer));
         self

@@ -57,19 +57,8 @@ pub(crate) async fn call(core: &Core, exchange: &Exchange) -> Result<Option<Mess
     let (name, arguments) = (exchange.params["name"].as_str().unwrap_or_default(), &exchange.params["arguments"]);
     let number = |key: &str| arguments[key].as_u64();
     let pause = async || sleep(Duration::from_millis(number("ms").unwrap_or(0))).await;
-    let script = lock(&core.scripts).get(name).cloned();
-    if let Some(script) = script {
-        let call = Call {
-            params: exchange.params.clone(),
-            headers: exchange.headers.clone(),
-            modern: exchange.modern,
-            session: exchange.session.clone(),
-        };
-        return match script(&call) {
-            Answer::Result(result) => Ok(Some(jsonrpc::result(&exchange.id, &result).into())),
-            Answer::Error(code, message, data) => Err((code, message, data)),
-            Answer::Nothing => std::future::pending().await,
-        };
+    if let Some(answer) = scripted(core, exchange, name).await {
+        return answer;
     }
     let text = |text: &str| json!({ "content": [{ "type": "text", "text": text }] });
     let mut result = match name {
@@ -125,6 +114,26 @@ pub(crate) async fn call(core: &Core, exchange: &Exchange) -> Result<Option<Mess
         result["resultType"] = "complete".into();
     }
     Ok(Some(jsonrpc::result(&exchange.id, &result.to_string()).into()))
+}
+
+/// What a test answers to this request, if it does: the tool of this name is called, or the method of this name is.
+pub(crate) async fn scripted(
+    core: &Core,
+    exchange: &Exchange,
+    name: &str,
+) -> Option<Result<Option<Message>, RpcError>> {
+    let script = lock(&core.scripts).get(name).cloned()?;
+    let call = Call {
+        params: exchange.params.clone(),
+        headers: exchange.headers.clone(),
+        modern: exchange.modern,
+        session: exchange.session.clone(),
+    };
+    Some(match script(&call) {
+        Answer::Result(result) => Ok(Some(jsonrpc::result(&exchange.id, &result).into())),
+        Answer::Error(code, message, data) => Err((code, message, data)),
+        Answer::Nothing => std::future::pending().await,
+    })
 }
 
 fn big(exchange: &Exchange, bytes: u64) -> Message {
