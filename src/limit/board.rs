@@ -10,7 +10,7 @@
 pub mod redis;
 mod wire;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::bucket::{Nanos, Price, SECOND};
 use super::buckets::BucketKey;
@@ -30,7 +30,7 @@ pub struct Asked {
     pub tenant: Key,
     /// Requests a second, lately.
     pub rate: f32,
-    /// The same over a longer time: by it the tenant's part is split among replicas.
+    /// The same over a longer time: by the sum of these the tenant's part is split anew when a replica goes.
     pub long: f32,
     /// Asked for and let through since the replica began; they begin again at 0 when they are full.
     pub wanted: u32,
@@ -97,14 +97,15 @@ pub struct Reply {
 #[derive(Debug)]
 pub struct Board {
     capacity: f64,
-    reports: HashMap<u128, (Nanos, Report)>,
+    /// In one order always: sums of rates differ by it in the last digit.
+    reports: BTreeMap<u128, (Nanos, Report)>,
     buckets: HashMap<BucketKey, Nanos>,
 }
 
 impl Board {
     /// An empty one, for so many requests a second.
     pub fn new(capacity: f64) -> Self {
-        Self { capacity, reports: HashMap::new(), buckets: HashMap::new() }
+        Self { capacity, reports: BTreeMap::new(), buckets: HashMap::new() }
     }
 
     /// One replica writes and reads.

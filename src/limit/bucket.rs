@@ -31,14 +31,18 @@ impl Price {
 
     /// That of `rate` tokens a second.
     pub fn a_second(rate: f64, saved: Nanos) -> Self {
+        let time = 1e9 / rate;
+        // As far away as a number goes that others are added to.
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "the cast saturates: never, or at once"
         )]
-        let token = (1e9 / rate).ceil() as u64;
-        // As far away as a number goes that others are added to.
-        Self { token: token.min(u64::MAX / 4), saved }
+        let token = (time as u64).min(u64::MAX / 4);
+        // Rounded up; where that is an instruction of its own is not known when this is compiled, and a call takes longer.
+        #[expect(clippy::cast_precision_loss, reason = "a whole number of a float is one")]
+        let more = u64::from((token as f64) < time);
+        Self { token: token + more, saved }
     }
 }
 
@@ -123,6 +127,11 @@ impl Bucket {
         self.0.load(Relaxed) <= now.saturating_sub(saved)
     }
 
+    /// Keeps at most what comes in this time.
+    pub fn keep(&self, time: Nanos, now: Nanos) {
+        self.0.fetch_max(now.saturating_sub(time), Relaxed);
+    }
+
     /// The moment up to which its tokens are spent.
     pub fn spent(&self) -> Nanos {
         self.0.load(Relaxed)
@@ -179,6 +188,12 @@ mod tests {
         let (bucket, price) = (Bucket::default(), Price { token: 10 * SECOND, saved: SECOND });
         bucket.take(price, START).unwrap();
         assert_eq!(bucket.take(price, START), Err(10 * SECOND));
+    }
+
+    #[test]
+    fn a_token_costs_the_next_whole_nanosecond() {
+        let token = |rate| Price::a_second(rate, 0).token;
+        assert_eq!([token(1.0), token(1000.0), token(3.0)], [SECOND, SECOND / 1000, SECOND / 3 + 1]);
     }
 
     #[test]

@@ -46,6 +46,13 @@ pub struct Standing {
     owed: f64,
 }
 
+impl Standing {
+    /// What it may make up for: of its share, unused.
+    pub(super) fn saved(&self) -> f64 {
+        self.saved
+    }
+}
+
 impl Default for Standing {
     /// That of one which has asked for nothing: it has all that can be saved up.
     fn default() -> Self {

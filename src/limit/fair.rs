@@ -35,6 +35,8 @@ const LEAST_AT_ONCE: u32 = 4;
 const LEFT: u64 = 4;
 /// How much longer than under pressure a tenant's share is saved up while there is enough for all.
 const SAVED_AT_EASE: u64 = 10;
+/// A tenant's bucket has room for so many requests besides: when they come, and at which replica, is chance.
+const ROOM: u64 = 2;
 
 impl Rules {
     /// Requests of a minute's capacity that may come at once.
@@ -375,7 +377,8 @@ impl Fair {
     }
 
     fn price(&self, share: &Share) -> Price {
-        Price::a_second(self.part(share), self.saved.load(Relaxed))
+        let price = Price::a_second(self.part(share), self.saved.load(Relaxed));
+        Price { saved: price.saved + ROOM * price.token, ..price }
     }
 
     pub(super) fn capacity_price(&self) -> Price {

@@ -44,6 +44,9 @@ struct Active {
     rate: f64,
     /// The same, over a longer time.
     long: f64,
+    /// The same elsewhere, from what was counted there: also of replicas that do not name the tenant in this moment.
+    abroad_long: f64,
+    abroad_wanted: u64,
     last: Nanos,
     /// What was counted at the last whole second.
     second: Counted,
@@ -75,6 +78,8 @@ pub(super) struct Pace {
     others: Others,
     /// Replicas, this one with them.
     pub(super) replicas: u32,
+    /// How many there were at the last tick.
+    replicas_before: u32,
     heard: Heard,
     /// Whose demand elsewhere is known.
     abroad: Vec<Arc<Share>>,
@@ -110,6 +115,7 @@ impl Pace {
         let second = now / SECOND;
         if second > self.second {
             self.compare(fair, second);
+            self.take_back(fair, now);
             self.second = second;
         }
         self.active.retain(|active| {
@@ -137,12 +143,15 @@ impl Pace {
                 wanted: second.wanted_here,
                 rate: 0.0,
                 long: 0.0,
+                abroad_long: 0.0,
+                abroad_wanted: second.wanted - second.wanted_here,
                 last: now,
                 second,
                 standing: Standing::default(),
             });
         }
         let (fresh, long) = (1.0 - (-passed / MEMORY).exp(), 1.0 - (-passed / LONG_MEMORY).exp());
+        let fewer = self.replicas < std::mem::replace(&mut self.replicas_before, self.replicas);
         for active in &mut self.active {
             let wanted = active.share.wanted.load(Relaxed);
             let asked = wanted - active.wanted;
@@ -152,6 +161,13 @@ impl Pace {
             let rate = asked as f64 / passed;
             active.rate += (rate - active.rate) * fresh;
             active.long += (rate - active.long) * long;
+            let abroad = active.share.abroad_wanted.load(Relaxed);
+            let asked = abroad - std::mem::replace(&mut active.abroad_wanted, abroad);
+            active.abroad_long += (asked as f64 / passed - active.abroad_long) * long;
+            if fewer {
+                // What was asked of one that is gone is asked of the others from now on.
+                active.abroad_long = active.abroad_long.min(active.share.abroad_long.get());
+            }
         }
     }
 
@@ -181,7 +197,7 @@ impl Pace {
         let replicas = if self.others == Others::Heard { f64::from(self.replicas) } else { 1.0 };
         for (active, claim) in self.active.iter().zip(claims.drain(..)) {
             // As if each replica were asked once a second besides, so that one that was not asked yet has something to give.
-            let part = (active.long + 1.0) / (active.long + active.share.abroad_long.get() + replicas);
+            let part = (active.long + 1.0) / (active.long + active.abroad_long + replicas);
             let part = if replicas > 1.0 { part.min(1.0) } else { 1.0 };
             active.share.here.set(if replicas > 1.0 { (part * AMPLE).min(1.0) } else { 1.0 });
             active.share.have_own_here(part * own_part, now);

@@ -399,6 +399,36 @@ fn what_was_lent_is_back_within_a_second() {
 }
 
 #[test]
+fn what_a_tenant_leaves_of_its_share_is_saved_up_and_not_what_it_was_lent() {
+    let mut world = World::new(60_000, 1, &[weight(1.0), weight(1.0), weight(1.0)]);
+    let share = world.rules.capacity() / 3.0;
+    world.run(&[0.5 * share, 1.2 * share, 9.0 * share], 0..20, |_, _| {});
+    let (fair, shares) = (&world.fairs[0], &world.shares[0]);
+    let tokens = |tenant: usize| {
+        let share = &shares[tenant];
+        share.fair.tokens(fair.price(share), START + 20 * SECOND) as f64
+    };
+    assert!(tokens(0) > 2.5 * share, "{} of {share}", tokens(0));
+    assert!(tokens(1) < 0.5 * share, "{} of {share}", tokens(1));
+}
+
+/// Too seldom to be named on the board all the time.
+#[test]
+fn the_parts_of_tenants_that_ask_each_replica_seldom_are_one_together() {
+    let (tenants, replicas) = (100, 5);
+    let mut world = World::new(6000, replicas, &vec![weight(1.0); tenants]);
+    for number in 0..20 * 2 * tenants {
+        let at = START + number as Nanos * SECOND / (2 * tenants as Nanos);
+        // Anywhere, but the same each time.
+        let replica = number.wrapping_mul(0x9e37_79b9) >> 16;
+        _ = world.ask(number % tenants, replica % replicas, at);
+    }
+    let parts = world.shares.iter().flatten().map(|share| share.own_here.get());
+    let mean = parts.sum::<f64>() / tenants as f64;
+    assert!((0.95..1.05).contains(&mean), "{mean}");
+}
+
+#[test]
 fn a_dead_replica_s_part_is_free_after_its_lease() {
     let mut world = World::new(60_000, 3, &[weight(1.0), weight(1.0)]);
     let rates = [1500.0, 1500.0];

@@ -1,8 +1,9 @@
-//! Compares, once a second, what was given with what would have been exact.
+//! Compares, once a second, what was given with what would have been exact, and takes back what was lent and not used.
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::Pace;
+use super::{Active, Others, Pace};
+use crate::limit::bucket::{Nanos, Price};
 use crate::limit::exact::Second;
 use crate::limit::fair::{Fair, locked};
 use crate::limit::figures::{Moments, Window};
@@ -42,5 +43,20 @@ impl Pace {
             refused: refused - std::mem::replace(&mut self.refused, refused),
         };
         self.moments.add(at, window, moments);
+    }
+
+    /// A tenant saves up what it leaves of its share, and not what it was lent: else those who ask for a little less than they may have
+    /// would have more than that, at the cost of those who ask for more. It keeps besides about as much as what comes in a second differs
+    /// by chance.
+    pub(super) fn take_back(&self, fair: &Fair, now: Nanos) {
+        // A replica by itself does not know what its tenants had elsewhere; and with enough for all it is at nobody's cost.
+        if self.others == Others::Away || !fair.is_pressed() {
+            return;
+        }
+        for Active { share, standing, .. } in &self.active {
+            let (part, here) = (fair.part(share), share.here.get());
+            let kept = standing.saved() * here + (part / here).sqrt();
+            share.fair.keep(Price::a_second(part / kept, 0).token, now);
+        }
     }
 }
