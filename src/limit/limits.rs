@@ -117,6 +117,13 @@ pub struct Admitted {
     pub permit: Option<Permit>,
 }
 
+impl Admitted {
+    /// Whether each tool of its tenant is measured apart.
+    pub fn measures_tools(&self) -> bool {
+        self.share.measures_tools()
+    }
+}
+
 /// Does something when it is dropped, unless it is called off.
 struct Unless<F: FnOnce()>(Option<F>);
 

@@ -74,6 +74,7 @@ pub struct Share {
     base_rpm: AtomicU32,
     most_at_once: AtomicU32,
     first: AtomicBool,
+    tools_apart: AtomicBool,
     /// Its part of the capacity.
     pub(super) fair: Bucket,
     /// Its own cap.
@@ -129,6 +130,7 @@ impl Share {
             base_rpm: AtomicU32::default(),
             most_at_once: AtomicU32::default(),
             first: AtomicBool::default(),
+            tools_apart: AtomicBool::default(),
             fair: Bucket::default(),
             own: Bucket::default(),
             here: Fraction::new(1.0),
@@ -159,6 +161,7 @@ impl Share {
             self.left.notify_waiters();
         }
         self.first.store(terms.priority_support, Relaxed);
+        self.tools_apart.store(terms.enhanced_monitoring, Relaxed);
     }
 
     /// Its weight, above 0.
@@ -179,6 +182,11 @@ impl Share {
     /// Whether its waiting requests go before those of others.
     pub fn goes_first(&self) -> bool {
         self.first.load(Relaxed)
+    }
+
+    /// Whether each of its tools is measured apart.
+    pub fn measures_tools(&self) -> bool {
+        self.tools_apart.load(Relaxed)
     }
 
     /// Its name on the board.

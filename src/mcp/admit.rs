@@ -31,6 +31,7 @@ pub(super) async fn admit(call: &mut Call) -> Result<Option<Admitted>, Refusal> 
             if let Some(permit) = admitted.permit.take() {
                 call.finish.keep(permit);
             }
+            call.finish.fill(|operation| operation.tool_apart = admitted.measures_tools());
             Ok(Some(admitted))
         }
         Err(refused) => Err(refuse_call(call, refused)),

@@ -83,7 +83,7 @@ list! {
     gateway_overhead: Histogram[tenant_id, method] = "mcp_gateway_overhead_seconds" by OVERHEAD;
     /// Tool calls by how they ended: success, tool_error, error, denied, rate_limited.
     tool_calls: Counter[tenant_id, server, tool, result] = "mcp_tool_calls_total";
-    /// Time of a tool call as its user sees it, seconds.
+    /// Time of a tool call as its user sees it, seconds; the tool is empty unless the tenant has enhanced_monitoring.
     tool_usage: Histogram[tenant_id, server, tool] = "mcp_tool_usage_duration_seconds" by TOOL;
     /// Errors by type and by whose they are: client, gateway, upstream.
     errors: Counter[tenant_id, error_type, context] = "mcp_errors_total";
@@ -156,7 +156,8 @@ impl Metrics {
         if method == "tools/call" {
             let tool = operation.name.as_deref().unwrap_or_default();
             self.tool_calls.on([tenant, server, tool, status], Counter::inc);
-            self.tool_usage.on([tenant, server, tool], |all| all.observe(times.total));
+            let apart = if operation.tool_apart { tool } else { "" };
+            self.tool_usage.on([tenant, server, apart], |all| all.observe(times.total));
         }
         if let Outcome::Error { whose, kind } = operation.outcome {
             self.errors.on([tenant, kind, context(whose)], Counter::inc);

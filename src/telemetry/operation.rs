@@ -178,6 +178,8 @@ pub struct Operation {
     /// The tool, prompt or resource, as the registry knows it; of the REST API, the path. A tool's name that was not found is
     /// not put here: it would be a metric label of the caller's making.
     pub name: Option<Arc<str>>,
+    /// Whether its tenant has each of its tools measured apart.
+    pub tool_apart: bool,
     /// The access rule that denied it, if one did.
     pub rule: Option<Arc<str>>,
     /// How it ended.
@@ -213,6 +215,7 @@ impl Operation {
             replica: None,
             attempts: 0,
             name: None,
+            tool_apart: false,
             rule: None,
             outcome: Outcome::Error { whose: Whose::Client, kind: "cancelled" },
             detail: None,

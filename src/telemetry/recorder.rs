@@ -148,12 +148,17 @@ mod tests {
         list.method = "tools/list".into();
         list.finish(Outcome::Success);
         recorder.record(&list);
+        let mut apart = call();
+        apart.tool_apart = true;
+        apart.finish(Outcome::ToolError);
+        recorder.record(&apart);
         assert_eq!(metrics.tool_calls.with(["default", "files", "read", "success"]).get(), 1);
         assert_eq!(metrics.tool_calls.with(["default", "files", "read", "error"]).get(), 1);
         assert_eq!(metrics.errors.with(["default", "timeout", "upstream"]).get(), 1);
-        assert_eq!(metrics.tool_usage.with(["default", "files", "read"]).count(), 2);
+        assert_eq!(metrics.tool_usage.with(["default", "files", ""]).count(), 2);
+        assert_eq!(metrics.tool_usage.with(["default", "files", "read"]).count(), 1);
         assert_eq!(metrics.request_duration.with(["default", "tools/list", "files", "success"]).count(), 1);
-        assert_eq!(metrics.gateway_overhead.with(["default", "tools/call"]).count(), 2);
+        assert_eq!(metrics.gateway_overhead.with(["default", "tools/call"]).count(), 3);
     }
 
     #[test]

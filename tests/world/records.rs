@@ -159,6 +159,25 @@ async fn calls_are_counted_by_server_tool_and_outcome() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_tool_is_measured_apart_only_for_a_tenant_that_has_it_so() {
+    let server = Plain::start().await.unwrap();
+    let world = World::start().await;
+    world.register("it", &server.url()).await;
+    let used = |tool: &str| {
+        format!("mcp_tool_usage_duration_seconds_count{{tenant_id=\"default\",server=\"it\",tool=\"{tool}\"}}")
+    };
+    for (apart, each, all) in [(true, 1, 0), (false, 1, 1), (true, 2, 1)] {
+        let change = json!({"features": {"enhanced_monitoring": apart}});
+        let (status, said) = world.rest(Method::PATCH, "/admin/tenants/default", &change).await;
+        assert_eq!(status, 200, "{said}");
+        let call = json!({"name": "echo", "arguments": {"message": "x"}});
+        world.client("/mcp/it").call("tools/call", call).await.unwrap();
+        until_metric(&world, &used("echo"), each).await;
+        until_metric(&world, &used(""), all).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_is_let_in_but_may_not_is_told_so_by_the_challenge() {
     let world = World::start().await;
     for (name, role, scope) in [("ada", "user", false), ("bob", "tenant_admin", true)] {
