@@ -443,6 +443,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_goes_first_passes_before_those_who_waited_already() {
+        let (limits, _) = limits(600, Terms::default());
+        let [one, first] = ["one", "first"].map(|name| TenantId::parse(name).unwrap());
+        let terms = |priority_support| Terms { priority_support, ..Terms::default() };
+        limits.agree([(one.clone(), terms(false)), (first.clone(), terms(true))]);
+        let mut waiting = loop {
+            while limits.fair.capacity.take(limits.fair.capacity_price(), limits.now()).is_ok() {}
+            let mut waiting = Box::pin(limits.admit(Who { rpm: 1000, ..who(&one, 1) }));
+            if futures_util::poll!(&mut waiting).is_pending() {
+                break waiting;
+            }
+            // Some capacity came in between.
+        };
+        tokio::select! {
+            biased;
+            admitted = limits.admit(who(&first, 2)) => assert!(admitted.is_ok(), "{admitted:?}"),
+            admitted = &mut waiting => panic!("it was not before: {admitted:?}"),
+        }
+        waiting.await.unwrap();
+    }
+
+    #[tokio::test]
     async fn who_gives_up_waiting_has_lost_nothing() {
         for first in [false, true] {
             let (limits, tenant) = limits(240, Terms { priority_support: first, ..Terms::default() });
