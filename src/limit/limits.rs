@@ -464,6 +464,35 @@ mod tests {
         waiting.await.unwrap();
     }
 
+    #[test]
+    fn where_shares_are_not_fair_a_tenant_takes_what_is_there() {
+        let limits = Limits::new(Rules { capacity_rpm: 6000, window: Duration::from_mins(5), fair: false }, 1.5);
+        let [heavy, light] = ["heavy", "light"].map(|name| TenantId::parse(name).unwrap());
+        let capped = Terms { weight: 1000.0, base_rpm: Some(60), ..Terms::default() };
+        limits.agree([(heavy.clone(), capped), (light.clone(), Terms { weight: 0.01, ..Terms::default() })]);
+        let [heavy, light] = [heavy, light].map(|tenant| limits.share(&tenant).unwrap());
+        let (began, mut capped, mut taken) = (limits.now(), 0, 0);
+        for step in 0..6000 {
+            let now = began + step * SECOND / 100;
+            for _ in 0..3 {
+                match limits.pass(&light, now) {
+                    Ok(_) => taken += 1,
+                    Err(short) => {
+                        assert!(matches!(short, Short::Capacity(_)), "{short:?}");
+                        assert_eq!(limits.refuse(&light, short).limit, Limit::Global);
+                    }
+                }
+            }
+            match limits.pass(&heavy, now) {
+                Ok(_) => capped += 1,
+                Err(short @ Short::Own(_)) => assert_eq!(limits.refuse(&heavy, short).rpm, 60),
+                Err(short) => assert!(matches!(short, Short::Capacity(_)), "{short:?}"),
+            }
+        }
+        assert!(capped <= 120, "what it may hold, and what comes in a minute: {capped}");
+        assert!((5900..=6000).contains(&(taken + capped)), "the capacity, and no more: {taken} and {capped}");
+    }
+
     #[tokio::test]
     async fn who_gives_up_waiting_has_lost_nothing() {
         for first in [false, true] {
