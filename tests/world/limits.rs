@@ -131,6 +131,35 @@ async fn a_tenant_has_so_many_served_at_once_and_gives_each_place_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_finds_no_place_even_in_line_is_told_of_no_rate() {
+    let server = Plain::start().await.unwrap();
+    let world = World::start().await;
+    world.register("it", &server.url()).await;
+    world.rest(Method::POST, "/admin/tenant-limits/default", &json!({"max_concurrent_requests": 1})).await;
+    let client = world.client("/mcp/it");
+    let gate = client.request("8", "tools/call", json!({"name": "gate", "arguments": {}}));
+    let held = async { within(client.send(gate)).await.unwrap().finish("8").await.unwrap() };
+    let story = async {
+        server.host().wait_for(|request| request.rpc() == "tools/call").await.unwrap();
+        // One of both is in line, the other one finds no place there.
+        let both = [Box::pin(call(&client)), Box::pin(call(&client))];
+        let (reply, _, waiting) = futures_util::future::select_all(both).await;
+        assert_eq!((reply.status.as_u16(), reply.header("retry-after")), (429, "1"));
+        let rates = ["ratelimit-policy", "ratelimit", "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"];
+        assert_eq!(rates.map(|name| reply.headers.contains_key(name)), [false; 5]);
+        let said: Value = serde_json::from_str(&reply.text().await.unwrap()).unwrap();
+        let data = json!({"limit": "tenant", "rpm": null, "retryAfterMs": 1000});
+        assert_eq!((&said["error"]["code"], &said["error"]["data"]), (&json!(-31014), &data), "{said}");
+        assert!(said["error"]["message"].as_str().unwrap().contains("1 requests served at once"), "{said}");
+        server.open_gate(true);
+        waiting
+    };
+    let (gone, mut waiting) = within(Box::pin(async { tokio::join!(held, story) })).await;
+    assert_eq!(gone.code(), None, "{gone:?}");
+    assert_eq!(waiting.remove(0).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_whole_gateway_has_no_more_than_its_capacity() {
     let server = Plain::start().await.unwrap();
     let world = World::with(&["--rate-limit-global-rpm=60"]).await;
