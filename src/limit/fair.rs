@@ -367,8 +367,13 @@ impl Fair {
 
     /// Requests a second that the tenant may have now at this process.
     pub fn part(&self, share: &Share) -> f64 {
+        self.part_everywhere(share) * share.here.get()
+    }
+
+    /// Requests a second that it may have now on all replicas that this one hears.
+    pub fn part_everywhere(&self, share: &Share) -> f64 {
         let burst = share.burst() * self.share.get();
-        share.weight() * self.level.get().min(burst) * share.here.get()
+        share.weight() * self.level.get().min(burst)
     }
 
     /// Requests a second that are the tenant's due on all replicas while it asks for as many.

@@ -380,7 +380,7 @@ impl Limits {
             Short::Capacity(wait) => refused(Limit::Global, self.fair.rules().capacity_rpm.into(), wait),
             Short::Own(wait) => refused(Limit::Tenant, share.base_rpm().unwrap_or_default().into(), wait),
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate, at least 0")]
-            Short::Share(wait) => refused(Limit::Tenant, (self.fair.part(share) * 60.0) as u64, wait),
+            Short::Share(wait) => refused(Limit::Tenant, (self.fair.part_everywhere(share) * 60.0) as u64, wait),
         }
     }
 }
@@ -491,6 +491,15 @@ mod tests {
         }
         assert!(capped <= 120, "what it may hold, and what comes in a minute: {capped}");
         assert!((5900..=6000).contains(&(taken + capped)), "the capacity, and no more: {taken} and {capped}");
+    }
+
+    #[test]
+    fn who_had_its_share_is_told_of_it_on_all_replicas() {
+        let (limits, tenant) = limits(6000, Terms { burst_factor: Some(1.0), ..Terms::default() });
+        let share = limits.share(&tenant).unwrap();
+        let whole = limits.refuse(&share, Short::Share(SECOND)).rpm;
+        share.here.set(0.25);
+        assert_eq!((limits.refuse(&share, Short::Share(SECOND)).rpm, whole), (5985, 5985));
     }
 
     #[tokio::test]
