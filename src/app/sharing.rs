@@ -28,9 +28,8 @@ pub(super) struct Sharing {
 
 impl Sharing {
     /// Joins the others and hears them once, if they can be heard: from then on requests may come.
-    pub(super) async fn begin(app: &App, board: RedisBoard) -> Self {
-        let known = if app.store.is_shared() { app.say_here().await } else { Ok(1) };
-        app.limits.join(known.unwrap_or(1));
+    pub(super) async fn begin(app: &App, board: RedisBoard, replicas: u32) -> Self {
+        app.limits.join(replicas);
         let part = app.health.part("redis", Weight::Partial);
         let mut sharing = Self { app: app.clone(), board, part, well: None };
         loop {
@@ -76,7 +75,7 @@ impl Sharing {
                 self.is(Ok(()));
             }
             Err(error) => {
-                if !app.limits.miss() {
+                if !app.limits.miss(&report) {
                     self.is(Err(error));
                 }
             }
@@ -105,7 +104,7 @@ impl Sharing {
 
 impl App {
     /// Says to the other processes on this database that this one is there; returns how many there are.
-    async fn say_here(&self) -> Result<u32, StoreError> {
+    pub(super) async fn say_here(&self) -> Result<u32, StoreError> {
         let now = now();
         self.store.is_here(self.instance, micros(now), micros(now - GONE)).await
     }
@@ -115,6 +114,7 @@ impl App {
     pub(super) async fn be_here(self) {
         let rounds = async {
             loop {
+                tokio::time::sleep(SAID).await;
                 match self.say_here().await {
                     Ok(replicas) if !self.limits.fair().is_on_board() => {
                         self.limits.part(replicas);
@@ -128,7 +128,6 @@ impl App {
                         );
                     }
                 }
-                tokio::time::sleep(SAID).await;
             }
         };
         tokio::select! {

@@ -141,6 +141,13 @@ impl Buckets {
         all
     }
 
+    /// The board may not have heard this: it is told again. What it did hear then counts twice, rather than not at all.
+    pub fn keep(&self, told: &[Taken]) {
+        for Taken { bucket, count, price } in told {
+            locked(self.shard(*bucket)).taken.entry(*bucket).or_insert((0, *price)).0 += count;
+        }
+    }
+
     /// Takes over what the board answered to it: up to when each is spent, by what all replicas let go.
     pub fn hear(&self, told: &[Taken], spent: &[i64], at: Nanos) {
         for (told, spent) in told.iter().zip(spent) {

@@ -233,11 +233,14 @@ impl Limits {
         self.buckets.hear(&report.taken, &reply.spent, sent);
     }
 
-    /// It could not read there. Returns whether it still goes by what it read last; if not, it goes on with its part of everything.
-    pub fn miss(&self) -> bool {
+    /// It came there with this report and read nothing. Returns whether it still goes by what it read last; if not, it goes on with its
+    /// part of everything.
+    pub fn miss(&self, report: &Report) -> bool {
         self.fair.settle(self.now());
         let on_board = self.fair.is_on_board();
-        if !on_board {
+        if on_board {
+            self.buckets.keep(&report.taken);
+        } else {
             self.buckets.part(self.fair.replicas());
         }
         on_board

@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngSeed, TestRunner};
 use serde_json::{Value, json};
-use testkit::client::Client;
+use testkit::client::{Client, Request};
 use testkit::process::{Process, Start};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -196,6 +196,7 @@ struct Gateway {
     app: App,
     running: Running,
     client: Client,
+    key: String,
 }
 
 impl Gateway {
@@ -208,7 +209,7 @@ impl Gateway {
         let settings = Settings::from_args(args.collect::<Vec<_>>(), &DotEnv::default()).unwrap();
         let (app, running) = serve::start(settings).await.unwrap();
         let client = Client::new(&format!("http://{}/mcp", running.address())).bearer(key);
-        Self { app, running, client }
+        Self { app, running, client, key: key.to_owned() }
     }
 
     /// Whether one request passes; else the error.
@@ -220,7 +221,20 @@ impl Gateway {
     /// The status that `/health` shows for Redis.
     async fn health(&self) -> Value {
         let client = Client::new(&format!("http://{}/health", self.running.address()));
-        let reply = client.send(testkit::client::Request::get()).await.unwrap();
+        let reply = client.send(Request::get()).await.unwrap();
+        serde_json::from_slice::<Value>(&reply.bytes().await.unwrap()).unwrap()
+    }
+
+    /// A report of an administrator.
+    async fn report(&self, path: &str) -> Value {
+        self.rest("GET", path, Value::Null).await
+    }
+
+    async fn rest(&self, method: &str, path: &str, body: Value) -> Value {
+        let client = Client::new(&format!("http://{}/api/v1/admin/{path}", self.running.address())).bearer(&self.key);
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let request = Request::new(method.parse().unwrap(), body.into()).header("content-type", "application/json");
+        let reply = client.send(request).await.unwrap();
         serde_json::from_slice::<Value>(&reply.bytes().await.unwrap()).unwrap()
     }
 
@@ -261,15 +275,25 @@ impl Two {
         [&self.one, &self.other]
     }
 
-    /// Asks both, as fast as they answer, for so long; returns how many passed, and in what time.
     async fn press(&self, time: Duration) -> (f64, f64) {
-        let (began, mut passed) = (Instant::now(), 0.0);
-        while began.elapsed() < time {
-            let (one, other) = tokio::join!(self.one.ask(), self.other.ask());
-            passed += f64::from(u8::from(one.is_ok()) + u8::from(other.is_ok()));
-        }
-        (passed, began.elapsed().as_secs_f64())
+        press(self.each(), time).await
     }
+}
+
+/// Asks both, as fast as they answer, for so long; returns how many passed, and in what time.
+async fn press([one, other]: [&Gateway; 2], time: Duration) -> (f64, f64) {
+    let (began, mut passed) = (Instant::now(), 0.0);
+    while began.elapsed() < time {
+        let (one, other) = tokio::join!(one.ask(), other.ask());
+        passed += f64::from(u8::from(one.is_ok()) + u8::from(other.is_ok()));
+    }
+    (passed, began.elapsed().as_secs_f64())
+}
+
+/// That two gateways let through about as much as one.
+fn as_much_as_one((passed, seconds): (f64, f64), when: &str) {
+    assert!(passed <= 20.0 * seconds + 8.0, "{passed} in {seconds} s {when}");
+    assert!(passed >= 20.0 * seconds * 0.8 - 4.0, "{passed} in {seconds} s {when}");
 }
 
 impl Drop for Two {
@@ -285,11 +309,7 @@ const CAPACITY: &[&str] = &["--rate-limit-global-rpm=1200", "--rate-limit-admin-
 #[tokio::test]
 async fn two_gateways_let_through_as_much_as_one_with_redis_and_without() {
     let Some(mut two) = Two::start(CAPACITY).await else { return };
-    let within = |(passed, seconds): (f64, f64), when: &str| {
-        assert!(passed <= 20.0 * seconds + 8.0, "{passed} in {seconds} s {when}");
-        assert!(passed >= 20.0 * seconds * 0.8 - 4.0, "{passed} in {seconds} s {when}");
-    };
-    within(two.press(Duration::from_secs(4)).await, "with Redis");
+    as_much_as_one(two.press(Duration::from_secs(4)).await, "with Redis");
     let health = two.one.health().await;
     assert_eq!((&health["status"], &health["components"]["redis"]), (&json!("ok"), &json!("ok")), "{health}");
 
@@ -298,7 +318,7 @@ async fn two_gateways_let_through_as_much_as_one_with_redis_and_without() {
         gateway.until("it goes on by itself", |app| !app.limits.fair().is_on_board()).await;
         assert_eq!(gateway.app.limits.fair().replicas(), 2);
     }
-    within(two.press(Duration::from_secs(4)).await, "without Redis");
+    as_much_as_one(two.press(Duration::from_secs(4)).await, "without Redis");
     two.one
         .until("health says so", |app| app.health.look().1["redis"] != mcp_registry_gateway::telemetry::Status::Ok)
         .await;
@@ -317,7 +337,7 @@ async fn two_gateways_let_through_as_much_as_one_with_redis_and_without() {
             })
             .await;
     }
-    within(two.press(Duration::from_secs(4)).await, "when Redis is back");
+    as_much_as_one(two.press(Duration::from_secs(4)).await, "when Redis is back");
     two.one
         .until("health says so", |app| app.health.look().1["redis"] == mcp_registry_gateway::telemetry::Status::Ok)
         .await;
@@ -346,12 +366,13 @@ async fn without_redis_from_the_start_each_has_its_part() {
     let key = new_api_key();
     // One knows of Redis, which is not there; the other does not.
     let away = format!("--redis-url=redis+unix://{}/nothing.sock", folder.display());
-    let one = Gateway::start(&database, &folder.join("one"), key.expose(), &[CAPACITY[0], &away]).await;
+    let one = Gateway::start(&database, &folder.join("one"), key.expose(), &[CAPACITY[0], CAPACITY[1], &away]).await;
     let other = Gateway::start(&database, &folder.join("other"), key.expose(), CAPACITY).await;
     for gateway in [&one, &other] {
         gateway.until("both know of each other", |app| app.limits.fair().replicas() == 2).await;
         assert!(!gateway.app.limits.fair().is_on_board());
     }
+    as_much_as_one(press([&one, &other], Duration::from_secs(4)).await, "without Redis from the start");
     assert_eq!(one.health().await["components"]["redis"], "degraded");
     one.app.shutdown.cancel();
     one.app.tasks.close();
@@ -359,4 +380,63 @@ async fn without_redis_from_the_start_each_has_its_part() {
     other.until("it is alone", |app| app.limits.fair().replicas() == 1).await;
     other.app.shutdown.cancel();
     let _ = std::fs::remove_dir_all(&folder);
+}
+
+#[tokio::test]
+async fn reports_are_of_both_or_of_one_and_what_one_is_told_holds_at_the_other() {
+    let Some(two) = Two::start(CAPACITY).await else { return };
+    let (passed, _) = two.press(Duration::from_secs(3)).await;
+    // What is told is up to the last whole second.
+    sleep(Duration::from_millis(1500)).await;
+    let mut refused = 0;
+    for gateway in two.each() {
+        let fairness = gateway.report("tenant-fairness/default").await;
+        assert_eq!(
+            (&fairness["scope"], fairness["usage"]["requests"].as_f64()),
+            (&json!("cluster"), Some(passed)),
+            "{fairness}"
+        );
+        let analytics = gateway.report("rate-limit-analytics").await;
+        assert!(analytics["fairness_efficiency"].as_f64() > Some(0.8), "{analytics}");
+        refused = analytics["top_throttled_tenants"][0]["refused"].as_u64().unwrap();
+        let diagnostics = gateway.report("diagnostics/rate-limits").await;
+        assert_eq!(
+            (&diagnostics["scope"], &diagnostics["tenant_fairness_violations"]),
+            (&json!("cluster"), &json!(0)),
+            "{diagnostics}"
+        );
+        assert!(diagnostics["global_quota_exhaustion"].as_u64() > Some(0), "{diagnostics}");
+    }
+    let (mut given, mut hits) = (0.0, 0);
+    for gateway in two.each() {
+        let fairness = gateway.report("tenant-fairness/default?scope=replica").await;
+        assert_eq!((&fairness["scope"], &fairness["usage"]["quota"]), (&json!("replica"), &Value::Null), "{fairness}");
+        given += fairness["usage"]["requests"].as_f64().unwrap();
+        let analytics = gateway.report("rate-limit-analytics?scope=replica").await;
+        assert_eq!(analytics["fairness_efficiency"], Value::Null, "{analytics}");
+        hits += analytics["top_throttled_tenants"][0]["refused"].as_u64().unwrap();
+        let diagnostics = gateway.report("diagnostics/rate-limits?scope=replica").await;
+        assert_eq!(diagnostics["tenant_fairness_violations"], Value::Null, "{diagnostics}");
+    }
+    assert_eq!((given, hits), (passed, refused), "both together are all");
+
+    let said = two.one.rest("POST", "tenant-limits/default", json!({"base_rpm": 77})).await;
+    assert_eq!(said["limits"]["base_rpm"], 77, "{said}");
+    let tenant = mcp_registry_gateway::id::TenantId::default_tenant();
+    two.other
+        .until("the cap holds at the other", |app| app.limits.share(&tenant).unwrap().base_rpm() == Some(77))
+        .await;
+}
+
+on_both! {
+    async fn who_is_there_is_counted_until_it_leaves_or_is_silent(db) {
+        let store = db.open().await;
+        let [one, other] = [1, 2].map(uuid::Uuid::from_u128);
+        assert_eq!(store.is_here(one, 100, 50).await.unwrap(), 1);
+        assert_eq!(store.is_here(other, 120, 70).await.unwrap(), 2);
+        assert_eq!(store.is_here(other, 160, 110).await.unwrap(), 1, "the first has been silent");
+        assert_eq!(store.is_here(one, 170, 120).await.unwrap(), 2);
+        store.leaves(other).await.unwrap();
+        assert_eq!(store.is_here(one, 180, 130).await.unwrap(), 1);
+    }
 }
