@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::App;
 use crate::limit::board::PERIOD;
 use crate::limit::board::redis::{BoardError, RedisBoard};
-use crate::store::{StoreError, micros, now};
+use crate::store::StoreError;
 use crate::telemetry::{Counter, Part, Status, Weight};
 
 /// A process that has not said for so long that it is there is no longer.
@@ -105,8 +105,7 @@ impl Sharing {
 impl App {
     /// Says to the other processes on this database that this one is there; returns how many there are.
     pub(super) async fn say_here(&self) -> Result<u32, StoreError> {
-        let now = now();
-        self.store.is_here(self.instance, micros(now), micros(now - GONE)).await
+        self.store.is_here(self.instance, GONE).await
     }
 
     /// Where the database may be shared: says again and again that this process is there, and takes no more than its part of the limits

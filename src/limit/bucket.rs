@@ -132,6 +132,11 @@ impl Bucket {
         self.0.fetch_max(now.saturating_sub(time), Relaxed);
     }
 
+    /// The moment up to which its tokens are spent.
+    pub fn spent(&self) -> Nanos {
+        self.0.load(Relaxed)
+    }
+
     /// Its tokens are spent up to this moment, as somebody knows who counts for all.
     pub fn set(&self, moment: Nanos) {
         self.0.store(moment, Relaxed);

@@ -216,7 +216,7 @@ impl Limits {
     /// This process is one of so many replicas, itself among them, and will hear the others on a board.
     pub fn join(&self, replicas: u32) {
         self.fair.join(replicas, self.now());
-        self.buckets.share_among(replicas);
+        self.buckets.share_among(replicas, self.now());
     }
 
     /// What this process writes on the board, and when it goes there.
@@ -229,7 +229,7 @@ impl Limits {
     pub fn hear(&self, report: &Report, reply: &Reply, sent: Nanos) {
         let tenants = self.tenants.load();
         self.fair.hear(reply, sent, |key| tenants.by_key.get(&key).cloned());
-        self.buckets.share_among(self.fair.replicas());
+        self.buckets.share_among(self.fair.replicas(), sent);
         self.buckets.hear(&report.taken, &reply.spent, sent);
     }
 

@@ -161,22 +161,37 @@ async fn the_board_in_redis_does_what_the_one_in_memory_does() {
 }
 
 #[tokio::test]
+#[expect(clippy::cast_precision_loss, reason = "a moment of today in microseconds")]
 async fn what_others_write_into_redis_breaks_nothing() {
     let Some(redis) = Redis::start().await else { return };
     let mut board = RedisBoard::open(&redis.url(), None, 100.0).unwrap();
     let report = Report { replica: 1, rate: 50.0, ..Report::default() };
     board.exchange(&report).await.unwrap();
     let mut other = redis::Client::open(redis.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
-    let until = f64::MAX.to_be_bytes();
-    let alien: Vec<u8> = until.iter().chain(&10_f64.to_be_bytes()).chain(b"\x63whatever").copied().collect();
-    for (field, value) in [("x", b"y".to_vec()), ("2", alien), ("not a number", [until, 20_f64.to_be_bytes()].concat())]
-    {
+    let (soon, never) = (clock(&mut other).await as f64 / 1000.0 + 900_000.0, f64::MAX);
+    let lease = |until: f64, rate: f64, rest: &[u8]| [&until.to_be_bytes()[..], &rate.to_be_bytes(), rest].concat();
+    for (field, value) in [
+        ("x", b"y".to_vec()),
+        ("2", lease(soon, 10.0, b"\x63whatever")),
+        ("not a number", lease(soon, 20.0, b"")),
+        ("for ever", lease(never, 100.0, b"")),
+        ("less than nothing", lease(soon, -50.0, b"")),
+        ("no number", lease(soon, f64::NAN, b"")),
+    ] {
         redis::cmd("HSET").arg("{mcp-gateway}:board").arg(field).arg(value).exec_async(&mut other).await.unwrap();
     }
-    let reply = board.exchange(&Report { rate: 100.0, ..report }).await.unwrap();
+    redis::cmd("SET")
+        .arg(format!("{{mcp-gateway}}:bucket:{:032x}", 9))
+        .arg("nonsense")
+        .exec_async(&mut other)
+        .await
+        .unwrap();
+    let taken = vec![Taken { bucket: 9, count: 1, price: Price::a_minute(60) }];
+    let reply = board.exchange(&Report { rate: 100.0, taken, ..report }).await.unwrap();
     // Leases count whoever holds them; what cannot be read is not.
     assert_eq!((reply.lease, reply.others.len()), (70.0, 1));
     assert!(reply.others[0].asked.is_empty());
+    assert!((-59_000_100_000..-58_900_000_000).contains(&reply.spent[0]), "one of a full bucket: {:?}", reply.spent);
 }
 
 #[test]
@@ -414,7 +429,7 @@ async fn reports_are_of_both_or_of_one_and_what_one_is_told_holds_at_the_other()
         given += fairness["usage"]["requests"].as_f64().unwrap();
         let analytics = gateway.report("rate-limit-analytics?scope=replica").await;
         assert_eq!(analytics["fairness_efficiency"], Value::Null, "{analytics}");
-        hits += analytics["top_throttled_tenants"][0]["refused"].as_u64().unwrap();
+        hits += analytics["top_throttled_tenants"][0]["refused"].as_u64().unwrap_or_default();
         let diagnostics = gateway.report("diagnostics/rate-limits?scope=replica").await;
         assert_eq!(diagnostics["tenant_fairness_violations"], Value::Null, "{diagnostics}");
     }
@@ -432,11 +447,13 @@ on_both! {
     async fn who_is_there_is_counted_until_it_leaves_or_is_silent(db) {
         let store = db.open().await;
         let [one, other] = [1, 2].map(uuid::Uuid::from_u128);
-        assert_eq!(store.is_here(one, 100, 50).await.unwrap(), 1);
-        assert_eq!(store.is_here(other, 120, 70).await.unwrap(), 2);
-        assert_eq!(store.is_here(other, 160, 110).await.unwrap(), 1, "the first has been silent");
-        assert_eq!(store.is_here(one, 170, 120).await.unwrap(), 2);
+        let (long, short) = (Duration::from_mins(10), Duration::from_millis(20));
+        assert_eq!(store.is_here(one, long).await.unwrap(), 1);
+        assert_eq!(store.is_here(other, long).await.unwrap(), 2);
+        sleep(2 * short).await;
+        assert_eq!(store.is_here(other, short).await.unwrap(), 1, "the first has been silent");
+        assert_eq!(store.is_here(one, long).await.unwrap(), 2);
         store.leaves(other).await.unwrap();
-        assert_eq!(store.is_here(one, 180, 130).await.unwrap(), 1);
+        assert_eq!(store.is_here(one, long).await.unwrap(), 1);
     }
 }
