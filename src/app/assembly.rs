@@ -80,7 +80,7 @@ pub async fn build(settings: Settings, issuer: Issuer) -> anyhow::Result<App> {
     app.lower_unnamed().await?;
     app.recall().await?;
     app.guard.follow(&app.store).await?;
-    share_limits(&app, board).await?;
+    Box::pin(share_limits(&app, board)).await?;
     start_jobs(&app);
     Ok(app)
 }
@@ -159,7 +159,7 @@ async fn share_limits(app: &App, board: Option<RedisBoard>) -> Result<(), StoreE
     let replicas = if app.store.is_shared() { app.say_here().await? } else { 1 };
     match board {
         Some(board) => {
-            let sharing = Box::pin(Sharing::begin(app, board, replicas)).await;
+            let sharing = Sharing::begin(app, board, replicas).await;
             app.tasks.spawn(sharing.go_on());
         }
         None => app.limits.part(replicas),
