@@ -34,7 +34,7 @@ use crate::mcp::streams::Streams;
 use crate::net::{AddressPolicy, Outbound};
 use crate::policy::observed::Observed;
 use crate::registry::live::Registry;
-use crate::store::{self, Store};
+use crate::store::{self, Store, StoreError};
 use crate::telemetry::{Health, Metrics, Recorder, Status, Weight};
 use crate::upstream::Ground;
 use crate::upstream::http::Limits;
@@ -46,6 +46,9 @@ const NOTICES: usize = 1024;
 
 /// Answers of the longest kind that batches and streams of the oldest transport may hold together.
 const HELD_ANSWERS: usize = 4;
+
+/// How often a process looks for what others changed: limits hold everywhere within a second.
+const LOOK: Duration = Duration::from_millis(800);
 
 /// Servers whose replicas are checked at the same time.
 const CHECKS: usize = 16;
@@ -77,7 +80,7 @@ pub async fn build(settings: Settings, issuer: Issuer) -> anyhow::Result<App> {
     app.lower_unnamed().await?;
     app.recall().await?;
     app.guard.follow(&app.store).await?;
-    share_limits(&app, board).await;
+    Box::pin(share_limits(&app, board)).await?;
     start_jobs(&app);
     Ok(app)
 }
@@ -152,15 +155,20 @@ pub fn assemble(
 }
 
 /// Nothing is let through before it is known how much this process may let through.
-async fn share_limits(app: &App, board: Option<RedisBoard>) {
-    app.show_replicas();
-    if let Some(board) = board {
-        let sharing = Box::pin(Sharing::begin(app, board)).await;
-        app.tasks.spawn(sharing.go_on());
+async fn share_limits(app: &App, board: Option<RedisBoard>) -> Result<(), StoreError> {
+    let replicas = if app.store.is_shared() { app.say_here().await? } else { 1 };
+    match board {
+        Some(board) => {
+            let sharing = Sharing::begin(app, board, replicas).await;
+            app.tasks.spawn(sharing.go_on());
+        }
+        None => app.limits.part(replicas),
     }
+    app.show_replicas();
     if app.store.is_shared() {
         app.tasks.spawn(app.clone().be_here());
     }
+    Ok(())
 }
 
 fn start_jobs(app: &App) {
@@ -181,7 +189,7 @@ fn start_jobs(app: &App) {
     app.tasks.spawn(async move { listener.hear_changes().await });
     let follower = app.clone();
     // Another process, or somebody with a database shell, may have changed what this one serves from memory, unheard.
-    jobs.run("follow", Every::about(Duration::from_secs(2)), move || {
+    jobs.run("follow", Every::about(LOOK), move || {
         let (app, database) = (follower.clone(), database.clone());
         async move {
             let bans = app.guard.follow(&app.store).await;

@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::App;
 use crate::limit::board::PERIOD;
 use crate::limit::board::redis::{BoardError, RedisBoard};
-use crate::store::{StoreError, micros, now};
+use crate::store::StoreError;
 use crate::telemetry::{Counter, Part, Status, Weight};
 
 /// A process that has not said for so long that it is there is no longer.
@@ -28,9 +28,8 @@ pub(super) struct Sharing {
 
 impl Sharing {
     /// Joins the others and hears them once, if they can be heard: from then on requests may come.
-    pub(super) async fn begin(app: &App, board: RedisBoard) -> Self {
-        let known = if app.store.is_shared() { app.say_here().await } else { Ok(1) };
-        app.limits.join(known.unwrap_or(1));
+    pub(super) async fn begin(app: &App, board: RedisBoard, replicas: u32) -> Self {
+        app.limits.join(replicas);
         let part = app.health.part("redis", Weight::Partial);
         let mut sharing = Self { app: app.clone(), board, part, well: None };
         loop {
@@ -76,7 +75,7 @@ impl Sharing {
                 self.is(Ok(()));
             }
             Err(error) => {
-                if !app.limits.miss() {
+                if !app.limits.miss(&report) {
                     self.is(Err(error));
                 }
             }
@@ -105,9 +104,8 @@ impl Sharing {
 
 impl App {
     /// Says to the other processes on this database that this one is there; returns how many there are.
-    async fn say_here(&self) -> Result<u32, StoreError> {
-        let now = now();
-        self.store.is_here(self.instance, micros(now), micros(now - GONE)).await
+    pub(super) async fn say_here(&self) -> Result<u32, StoreError> {
+        self.store.is_here(self.instance, GONE).await
     }
 
     /// Where the database may be shared: says again and again that this process is there, and takes no more than its part of the limits
@@ -115,6 +113,7 @@ impl App {
     pub(super) async fn be_here(self) {
         let rounds = async {
             loop {
+                tokio::time::sleep(SAID).await;
                 match self.say_here().await {
                     Ok(replicas) if !self.limits.fair().is_on_board() => {
                         self.limits.part(replicas);
@@ -128,7 +127,6 @@ impl App {
                         );
                     }
                 }
-                tokio::time::sleep(SAID).await;
             }
         };
         tokio::select! {

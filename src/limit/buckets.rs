@@ -1,8 +1,8 @@
 //! Buckets by key, one for each user, server or tool that has one. A bucket that is full again is as good as none, so there are never
 //! more than were used within the time that they save up; past the cap newcomers share one.
 //!
-//! Where replicas share them, each bucket here is what was read on the board last, less what was let go here since. One that the board
-//! does not know of yet begins with a part of what it may hold, for the others may begin with it as well.
+//! Where replicas share them, each bucket here is what was read on the board last, less what was let go here since. One of which the
+//! board was not asked lately has no more than a part of what it may hold, for the others may have let the rest go.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -11,7 +11,7 @@ use ahash::RandomState;
 use hashbrown::HashMap;
 
 use super::board::{MOST_TAKEN, Taken};
-use super::bucket::{Bucket, Nanos, Price};
+use super::bucket::{Bucket, Nanos, Price, SECOND};
 use super::fair::locked;
 
 /// A user, server or tool: a random id, or something as hard to meet twice.
@@ -30,14 +30,28 @@ pub struct Buckets {
     shared: Bucket,
     shed: AtomicU64,
     replicas: AtomicU32,
+    /// How many times the price is paid here, of late and before.
     apart: AtomicU32,
+    apart_before: AtomicU32,
+    /// Since when they are shared.
+    since: AtomicU64,
     /// The shard with which the next report begins.
     next: AtomicUsize,
 }
 
+#[derive(Debug, Default)]
+struct Kept {
+    bucket: Bucket,
+    /// When the board told of it last, or it was cut down because it did not.
+    heard: Nanos,
+}
+
+/// What was heard of a bucket holds for so long.
+const FRESH: Nanos = SECOND;
+
 #[derive(Debug)]
 struct Shard {
-    buckets: HashMap<BucketKey, Bucket, RandomState>,
+    buckets: HashMap<BucketKey, Kept, RandomState>,
     /// What the board does not know of yet.
     taken: HashMap<BucketKey, (i32, Price), RandomState>,
 }
@@ -57,14 +71,20 @@ impl Buckets {
             shed: AtomicU64::default(),
             replicas: AtomicU32::new(1),
             apart: AtomicU32::new(1),
+            apart_before: AtomicU32::new(1),
+            since: AtomicU64::default(),
             next: AtomicUsize::default(),
         }
     }
 
     /// These are from now on shared by so many replicas; with 1 they are this process's alone.
-    pub fn share_among(&self, replicas: u32) {
-        self.replicas.store(replicas.max(1), Relaxed);
+    pub fn share_among(&self, replicas: u32, now: Nanos) {
+        if replicas > 1 && self.replicas.load(Relaxed) == 1 {
+            self.apart_before.store(self.apart.load(Relaxed), Relaxed);
+            self.since.store(now, Relaxed);
+        }
         self.apart.store(1, Relaxed);
+        self.replicas.store(replicas.max(1), Relaxed);
     }
 
     /// The board is away: each replica goes on by itself, with its part of every rate.
@@ -91,24 +111,35 @@ impl Buckets {
         let mut shard = locked(self.shard(key));
         let Shard { buckets, taken } = &mut *shard;
         if buckets.len() >= self.most_in_shard && !buckets.contains_key(&key) {
-            buckets.retain(|_, bucket| !bucket.is_full(price.saved, now));
+            let saved = self.longest_saved(price.saved);
+            buckets.retain(|_, kept| !kept.bucket.is_full(saved, now));
             if buckets.len() >= self.most_in_shard {
                 self.shed.fetch_add(1, Relaxed);
                 return self.shared.take(price, now);
             }
         }
-        let bucket = buckets.entry(key).or_insert_with(|| {
-            let bucket = Bucket::default();
-            if replicas > 1 {
-                bucket.set(now.saturating_sub((price.saved / u64::from(replicas)).max(price.token)));
+        let kept = buckets.entry(key).or_default();
+        if replicas > 1 && kept.heard < self.since.load(Relaxed).max(now.saturating_sub(FRESH)) {
+            if kept.heard < self.since.load(Relaxed) {
+                // What was let go before there were others is for them to know.
+                let used = price.saved.saturating_sub(kept.bucket.there(price, now)).div_ceil(price.token.max(1));
+                let used = used / u64::from(self.apart_before.load(Relaxed));
+                taken.insert(key, (i32::try_from(used).unwrap_or(i32::MAX), price));
             }
-            bucket
-        });
-        bucket.take(price, now)?;
+            let part = (price.saved / u64::from(replicas)).max(price.token);
+            kept.bucket.set(kept.bucket.spent().max(now.saturating_sub(part)));
+            kept.heard = now;
+        }
+        kept.bucket.take(price, now)?;
         if replicas > 1 {
             taken.entry(key).or_insert((0, price)).0 += 1;
         }
         Ok(())
+    }
+
+    /// In so much time each bucket is full again, whatever a token of it costs.
+    fn longest_saved(&self, saved: Nanos) -> Nanos {
+        saved.saturating_mul(self.apart.load(Relaxed).into())
     }
 
     /// Gives it back.
@@ -116,8 +147,8 @@ impl Buckets {
         let price = self.price(price);
         let mut shard = locked(self.shard(key));
         // One that is not there was full again, or was never its own.
-        if let Some(bucket) = shard.buckets.get(&key) {
-            bucket.give_back(price);
+        if let Some(kept) = shard.buckets.get(&key) {
+            kept.bucket.give_back(price);
             if self.replicas.load(Relaxed) > 1 {
                 shard.taken.entry(key).or_insert((0, price)).0 -= 1;
             }
@@ -141,14 +172,22 @@ impl Buckets {
         all
     }
 
+    /// The board may not have heard this: it is told again. What it did hear then counts twice, rather than not at all.
+    pub fn keep(&self, told: &[Taken]) {
+        for Taken { bucket, count, price } in told {
+            locked(self.shard(*bucket)).taken.entry(*bucket).or_insert((0, *price)).0 += count;
+        }
+    }
+
     /// Takes over what the board answered to it: up to when each is spent, by what all replicas let go.
     pub fn hear(&self, told: &[Taken], spent: &[i64], at: Nanos) {
         for (told, spent) in told.iter().zip(spent) {
-            let shard = locked(self.shard(told.bucket));
+            let mut shard = locked(self.shard(told.bucket));
             let since = shard.taken.get(&told.bucket).map_or(0, |(count, _)| i64::from(*count));
             let since = since.saturating_mul(i64::try_from(told.price.token).unwrap_or(i64::MAX));
-            if let Some(bucket) = shard.buckets.get(&told.bucket) {
-                bucket.set(at.saturating_add_signed(spent.saturating_add(since)));
+            if let Some(kept) = shard.buckets.get_mut(&told.bucket) {
+                kept.bucket.set(at.saturating_add_signed(spent.saturating_add(since)));
+                kept.heard = at;
             }
         }
     }
@@ -170,9 +209,10 @@ impl Buckets {
 
     /// Forgets those that are full again.
     pub fn sweep(&self, saved: Nanos, now: Nanos) {
+        let saved = self.longest_saved(saved);
         for shard in &self.shards {
             let buckets = &mut locked(shard).buckets;
-            buckets.retain(|_, bucket| !bucket.is_full(saved, now));
+            buckets.retain(|_, kept| !kept.bucket.is_full(saved, now));
             if buckets.capacity() > 4 * buckets.len() + 64 {
                 buckets.shrink_to_fit();
             }
@@ -200,7 +240,7 @@ mod tests {
         let (mut board, price) = (Board::new(1.0), Price::a_minute(60));
         let replicas: Vec<Buckets> = (0..3).map(|_| Buckets::new(100)).collect();
         for buckets in &replicas {
-            buckets.share_among(3);
+            buckets.share_among(3, START - SECOND);
         }
         let mut passed = Vec::new();
         for step in 0..900 {
@@ -223,7 +263,7 @@ mod tests {
         let (mut board, price) = (Board::new(1.0), Price::a_minute(4));
         let (one, other) = (Buckets::new(100), Buckets::new(100));
         for buckets in [&one, &other] {
-            buckets.share_among(2);
+            buckets.share_among(2, START - SECOND);
         }
         for _ in 0..2 {
             one.take(7, price, START).unwrap();
@@ -243,6 +283,56 @@ mod tests {
         one.give_back(7, price);
         exchange(&mut board, &one, 1, START);
         assert_eq!(one.take(7, price, START), Err(15 * SECOND));
+    }
+
+    /// Each is asked only once in a minute, and then for all that it has: what the others let go it does not know.
+    #[test]
+    fn who_comes_to_all_replicas_after_a_rest_has_no_more_than_twice_what_one_has() {
+        let (mut board, price) = (Board::new(1.0), Price::a_minute(60));
+        let replicas: Vec<Buckets> = (0..10).map(|_| Buckets::new(100)).collect();
+        let mut passed = 0;
+        for minute in 0..10 {
+            let now = START + minute * 60 * SECOND;
+            for (buckets, replica) in replicas.iter().zip(0..) {
+                buckets.share_among(10, START - SECOND);
+                passed += (0..100).filter(|_| buckets.take(7, price, now).is_ok()).count();
+                if minute % 2 == 0 {
+                    exchange(&mut board, buckets, replica, now);
+                }
+            }
+            for (buckets, replica) in replicas.iter().zip(0..) {
+                exchange(&mut board, buckets, replica, now + SECOND / 10);
+            }
+        }
+        assert!((500..=720).contains(&passed), "{passed} in ten minutes");
+    }
+
+    #[test]
+    fn what_was_let_go_alone_is_known_when_others_come() {
+        let (mut board, price) = (Board::new(1.0), Price::a_minute(60));
+        let (one, other) = (Buckets::new(100), Buckets::new(100));
+        for _ in 0..50 {
+            one.take(7, price, START).unwrap();
+        }
+        for buckets in [&one, &other] {
+            buckets.share_among(2, START + 1);
+        }
+        one.take(7, price, START + 2).unwrap();
+        exchange(&mut board, &one, 1, START + 2);
+        other.take(7, price, START + 2).unwrap();
+        exchange(&mut board, &other, 2, START + 2);
+        let left = (0..100).filter(|_| other.take(7, price, START + 2).is_ok()).count();
+        assert_eq!(left, 8);
+    }
+
+    #[test]
+    fn without_the_board_few_a_minute_are_few_after_a_sweep() {
+        let (buckets, price) = (Buckets::new(100), Price::a_minute(1));
+        buckets.part(5);
+        buckets.take(7, price, START).unwrap();
+        buckets.sweep(price.saved, START + 100 * SECOND);
+        buckets.take(7, price, START + 100 * SECOND).unwrap_err();
+        buckets.take(7, price, START + 300 * SECOND).unwrap();
     }
 
     #[test]

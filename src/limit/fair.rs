@@ -105,10 +105,9 @@ pub struct Fair {
     pub(super) until: AtomicU64,
     /// Requests that wait for capacity.
     pub(super) waiting: AtomicU32,
-    /// Whether the capacity was used up in this second, and how many were refused.
+    /// Whether the capacity was used up in this second, here and elsewhere.
     pub(super) exhausted: AtomicBool,
     pub(super) exhausted_abroad: AtomicBool,
-    pub(super) refused: AtomicU64,
     pub(super) arrived: Mutex<Vec<Arc<Share>>>,
     pace: Mutex<Pace>,
 }
@@ -180,7 +179,6 @@ impl Fair {
             waiting: AtomicU32::default(),
             exhausted: AtomicBool::default(),
             exhausted_abroad: AtomicBool::default(),
-            refused: AtomicU64::default(),
             arrived: Mutex::default(),
             pace: Mutex::default(),
         }
@@ -284,7 +282,6 @@ impl Fair {
 
     /// A request was refused for good, for this reason.
     pub fn refuse(&self, short: Short) {
-        self.refused.fetch_add(1, Relaxed);
         let of_capacity = match short {
             Short::Capacity(_) => true,
             // There is a level only while there is not enough for all.

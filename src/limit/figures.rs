@@ -89,8 +89,6 @@ pub struct Moments {
     pub exhausted: u64,
     /// Those in which one at this process did.
     pub exhausted_here: u64,
-    /// Requests refused.
-    pub refused: u64,
 }
 
 impl std::ops::AddAssign for Moments {
@@ -98,7 +96,6 @@ impl std::ops::AddAssign for Moments {
         self.violations += more.violations;
         self.exhausted += more.exhausted;
         self.exhausted_here += more.exhausted_here;
-        self.refused += more.refused;
     }
 }
 
@@ -174,16 +171,16 @@ mod tests {
         let mut ring = Ring::<Moments>::new();
         let mut add = |seconds: std::ops::Range<u64>| {
             for second in seconds {
-                ring.add(second, 300, Moments { refused: 1, ..Moments::default() });
+                ring.add(second, 300, Moments { exhausted: 1, ..Moments::default() });
             }
             ring
         };
-        assert_eq!(add(0..690).sum(689, 300).refused, 300);
+        assert_eq!(add(0..690).sum(689, 300).exhausted, 300);
         let ring = add(690..700);
         // The newest part is as long as it has lasted.
-        assert_eq!(ring.sum(699, 300).refused, 280);
-        assert_eq!(ring.sum(809, 300).refused, 190);
-        assert_eq!(ring.sum(2000, 300).refused, 0);
+        assert_eq!(ring.sum(699, 300).exhausted, 280);
+        assert_eq!(ring.sum(809, 300).exhausted, 190);
+        assert_eq!(ring.sum(2000, 300).exhausted, 0);
     }
 
     #[test]

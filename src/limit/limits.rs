@@ -223,7 +223,7 @@ impl Limits {
     /// This process is one of so many replicas, itself among them, and will hear the others on a board.
     pub fn join(&self, replicas: u32) {
         self.fair.join(replicas, self.now());
-        self.buckets.share_among(replicas);
+        self.buckets.share_among(replicas, self.now());
     }
 
     /// What this process writes on the board, and when it goes there.
@@ -236,15 +236,18 @@ impl Limits {
     pub fn hear(&self, report: &Report, reply: &Reply, sent: Nanos) {
         let tenants = self.tenants.load();
         self.fair.hear(reply, sent, |key| tenants.by_key.get(&key).cloned());
-        self.buckets.share_among(self.fair.replicas());
+        self.buckets.share_among(self.fair.replicas(), sent);
         self.buckets.hear(&report.taken, &reply.spent, sent);
     }
 
-    /// It could not read there. Returns whether it still goes by what it read last; if not, it goes on with its part of everything.
-    pub fn miss(&self) -> bool {
+    /// It came there with this report and read nothing. Returns whether it still goes by what it read last; if not, it goes on with its
+    /// part of everything.
+    pub fn miss(&self, report: &Report) -> bool {
         self.fair.settle(self.now());
         let on_board = self.fair.is_on_board();
-        if !on_board {
+        if on_board {
+            self.buckets.keep(&report.taken);
+        } else {
             self.buckets.part(self.fair.replicas());
         }
         on_board

@@ -91,7 +91,6 @@ pub(super) struct Pace {
     at: Nanos,
     second: u64,
     comparison: Comparison,
-    refused: u64,
     pub(super) moments: Ring<Moments>,
 }
 

@@ -137,10 +137,11 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
         Some(tenant) => tasks::tied(call, tenant, entry, sent)?,
         None => (sent, None),
     };
-    // Where rules narrow, the server's own stream would tell of what they hide; and where something else is wished for than
-    // the gateway knows, nobody can say whose that is.
+    // Where rules narrow, the server's own stream would tell of what they hide; and of tasks, of anybody's.
     let own_stream = || {
-        has_own_stream(entry) && listen::wishes_are_known(&sent) && tenant.is_none_or(|tenant| tenant.rules().is_open())
+        has_own_stream(entry)
+            && !listen::wishes_for_tasks(&sent)
+            && tenant.is_none_or(|tenant| tenant.rules().is_open())
     };
     if era == Era::Modern && sent.method() == "subscriptions/listen" && !own_stream() {
         return Box::pin(listen::one(call, entry)).await;

@@ -2,6 +2,7 @@
 //! endpoint the server's stream is passed on where it has one of the client's era; everywhere else the gateway tells what
 //! changed in the registry and what servers said of resources that the client watches.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,7 @@ use crate::mcp::streams::{Seat, Tenure};
 use crate::mcp::tasks;
 use crate::mcp::watch::Watch;
 use crate::policy::What;
+use crate::protocol::disguise::folds_to;
 use crate::protocol::era::Era;
 use crate::protocol::level::Level;
 use crate::protocol::message::{self, Message};
@@ -269,10 +271,11 @@ async fn listen(call: &Call, owner: impl Fn(&str) -> Option<Entry>) -> Result<Re
     Ok(stream_response(Body::new(Outbox::new(&call.app, tenure, receiver, None, call.finish_later(), Some(seat)))))
 }
 
-/// Whether a client wishes for nothing that is not known here.
-pub fn wishes_are_known(message: &Message) -> bool {
+/// Whether a client wishes to hear of tasks (the extension `io.modelcontextprotocol/tasks`), by a name that a server could read so.
+pub fn wishes_for_tasks(message: &Message) -> bool {
+    let spelled = |name: &[u8]| json::text(&[b"\"", name, b"\""].concat()).map(Cow::into_owned);
     let mut wishes = json::members(message.member("notifications").unwrap_or(b"{}"));
-    wishes.all(|(name, _)| WISHES.iter().any(|known| json::is_name(name, known)))
+    wishes.any(|(name, _)| spelled(name).is_some_and(|name| folds_to(name.as_bytes(), "taskIds")))
 }
 
 /// Makes a modern server tell of these resources as long as this legacy client listens.

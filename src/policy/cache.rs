@@ -126,3 +126,41 @@ impl Cache {
         self.parts.iter().map(|part| length(&part.read().unwrap_or_else(PoisonError::into_inner))).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::super::{Hints, Place, RuleName, What};
+    use super::*;
+    use crate::access::{Memberships, Role, SessionType};
+    use crate::id::TenantId;
+
+    #[test]
+    fn it_is_bounded_by_what_it_weighs_and_never_forgets_all_at_once() {
+        let (tenant, client, memberships) =
+            (TenantId::default_tenant(), Arc::from("cli"), Arc::new(Memberships::default()));
+        let ada = Subject::new(&tenant, Uuid::nil(), None, Role::User, &client, SessionType::OAuth, &memberships);
+        let name: RuleName = "rule".into();
+        for (rules, count) in [(1, 40_000), (1_000, 2_000)] {
+            let cache = Cache::default();
+            let heavy = size_of::<RuleName>() * rules;
+            for number in 0..count {
+                let name_of_tool = format!("t{number}");
+                let place = Place { id: ServerId(Uuid::nil()), revision: 1, slug: "s", tags: &[] };
+                let thing = Thing { place, what: What::Tool(&name_of_tool, Hints::default()) };
+                let make = || {
+                    let mut decided = Decided::misnamed();
+                    decided.rules = vec![name.clone(); rules];
+                    decided
+                };
+                let made = cache.get(&ada, &thing, make);
+                let again = cache.get(&ada, &thing, || unreachable!("it was made a moment ago"));
+                assert!(Arc::ptr_eq(&made, &again));
+                assert!(cache.len() * heavy <= PARTS * MOST, "{number}");
+                assert!(number < 1_000 || cache.len() > 100, "{number}");
+            }
+            assert!(cache.len() < count / 2);
+        }
+    }
+}

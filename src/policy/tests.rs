@@ -458,20 +458,3 @@ fn the_first_mistakes_are_told_in_their_order() {
     let line = "permit(principal == User::\"ada\", action, resource);\n";
     assert_eq!(wrong(&line.repeat(200)).len(), 20);
 }
-
-#[test]
-fn what_is_remembered_of_decisions_is_bounded_by_what_it_weighs() {
-    let many = |count: usize| {
-        let one = |number| format!("@id(\"rule {number}\") permit(principal, action, resource is Tool);");
-        rules(&(0..count).map(one).collect::<String>())
-    };
-    for (rules, count, most) in [(many(1), 20_000, 16_000), (many(200), 2_500, 1_400)] {
-        for number in 0..count {
-            assert!(sees(&rules, &ada(), &tool(&format!("t{number}"), CHANGING)));
-            assert!(rules.remembered() <= most, "{number}");
-            if number > 1_000 {
-                assert!(rules.remembered() > 300, "{number}: never all is forgotten at once");
-            }
-        }
-    }
-}

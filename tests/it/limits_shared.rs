@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngSeed, TestRunner};
 use serde_json::{Value, json};
-use testkit::client::Client;
+use testkit::client::{Client, Request};
 use testkit::process::{Process, Start};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -161,22 +161,37 @@ async fn the_board_in_redis_does_what_the_one_in_memory_does() {
 }
 
 #[tokio::test]
+#[expect(clippy::cast_precision_loss, reason = "a moment of today in microseconds")]
 async fn what_others_write_into_redis_breaks_nothing() {
     let Some(redis) = Redis::start().await else { return };
     let mut board = RedisBoard::open(&redis.url(), None, 100.0).unwrap();
     let report = Report { replica: 1, rate: 50.0, ..Report::default() };
     board.exchange(&report).await.unwrap();
     let mut other = redis::Client::open(redis.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
-    let until = f64::MAX.to_be_bytes();
-    let alien: Vec<u8> = until.iter().chain(&10_f64.to_be_bytes()).chain(b"\x63whatever").copied().collect();
-    for (field, value) in [("x", b"y".to_vec()), ("2", alien), ("not a number", [until, 20_f64.to_be_bytes()].concat())]
-    {
+    let (soon, never) = (clock(&mut other).await as f64 / 1000.0 + 900_000.0, f64::MAX);
+    let lease = |until: f64, rate: f64, rest: &[u8]| [&until.to_be_bytes()[..], &rate.to_be_bytes(), rest].concat();
+    for (field, value) in [
+        ("x", b"y".to_vec()),
+        ("2", lease(soon, 10.0, b"\x63whatever")),
+        ("not a number", lease(soon, 20.0, b"")),
+        ("for ever", lease(never, 100.0, b"")),
+        ("less than nothing", lease(soon, -50.0, b"")),
+        ("no number", lease(soon, f64::NAN, b"")),
+    ] {
         redis::cmd("HSET").arg("{mcp-gateway}:board").arg(field).arg(value).exec_async(&mut other).await.unwrap();
     }
-    let reply = board.exchange(&Report { rate: 100.0, ..report }).await.unwrap();
+    redis::cmd("SET")
+        .arg(format!("{{mcp-gateway}}:bucket:{:032x}", 9))
+        .arg("nonsense")
+        .exec_async(&mut other)
+        .await
+        .unwrap();
+    let taken = vec![Taken { bucket: 9, count: 1, price: Price::a_minute(60) }];
+    let reply = board.exchange(&Report { rate: 100.0, taken, ..report }).await.unwrap();
     // Leases count whoever holds them; what cannot be read is not.
     assert_eq!((reply.lease, reply.others.len()), (70.0, 1));
     assert!(reply.others[0].asked.is_empty());
+    assert!((-59_000_100_000..-58_900_000_000).contains(&reply.spent[0]), "one of a full bucket: {:?}", reply.spent);
 }
 
 #[test]
@@ -196,6 +211,7 @@ struct Gateway {
     app: App,
     running: Running,
     client: Client,
+    key: String,
 }
 
 impl Gateway {
@@ -208,7 +224,7 @@ impl Gateway {
         let settings = Settings::from_args(args.collect::<Vec<_>>(), &DotEnv::default()).unwrap();
         let (app, running) = serve::start(settings).await.unwrap();
         let client = Client::new(&format!("http://{}/mcp", running.address())).bearer(key);
-        Self { app, running, client }
+        Self { app, running, client, key: key.to_owned() }
     }
 
     /// Whether one request passes; else the error.
@@ -220,7 +236,20 @@ impl Gateway {
     /// The status that `/health` shows for Redis.
     async fn health(&self) -> Value {
         let client = Client::new(&format!("http://{}/health", self.running.address()));
-        let reply = client.send(testkit::client::Request::get()).await.unwrap();
+        let reply = client.send(Request::get()).await.unwrap();
+        serde_json::from_slice::<Value>(&reply.bytes().await.unwrap()).unwrap()
+    }
+
+    /// A report of an administrator.
+    async fn report(&self, path: &str) -> Value {
+        self.rest("GET", path, Value::Null).await
+    }
+
+    async fn rest(&self, method: &str, path: &str, body: Value) -> Value {
+        let client = Client::new(&format!("http://{}/api/v1/admin/{path}", self.running.address())).bearer(&self.key);
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let request = Request::new(method.parse().unwrap(), body.into()).header("content-type", "application/json");
+        let reply = client.send(request).await.unwrap();
         serde_json::from_slice::<Value>(&reply.bytes().await.unwrap()).unwrap()
     }
 
@@ -261,15 +290,25 @@ impl Two {
         [&self.one, &self.other]
     }
 
-    /// Asks both, as fast as they answer, for so long; returns how many passed, and in what time.
     async fn press(&self, time: Duration) -> (f64, f64) {
-        let (began, mut passed) = (Instant::now(), 0.0);
-        while began.elapsed() < time {
-            let (one, other) = tokio::join!(self.one.ask(), self.other.ask());
-            passed += f64::from(u8::from(one.is_ok()) + u8::from(other.is_ok()));
-        }
-        (passed, began.elapsed().as_secs_f64())
+        press(self.each(), time).await
     }
+}
+
+/// Asks both, as fast as they answer, for so long; returns how many passed, and in what time.
+async fn press([one, other]: [&Gateway; 2], time: Duration) -> (f64, f64) {
+    let (began, mut passed) = (Instant::now(), 0.0);
+    while began.elapsed() < time {
+        let (one, other) = tokio::join!(one.ask(), other.ask());
+        passed += f64::from(u8::from(one.is_ok()) + u8::from(other.is_ok()));
+    }
+    (passed, began.elapsed().as_secs_f64())
+}
+
+/// That two gateways let through about as much as one.
+fn as_much_as_one((passed, seconds): (f64, f64), when: &str) {
+    assert!(passed <= 20.0 * seconds + 8.0, "{passed} in {seconds} s {when}");
+    assert!(passed >= 20.0 * seconds * 0.8 - 4.0, "{passed} in {seconds} s {when}");
 }
 
 impl Drop for Two {
@@ -285,11 +324,7 @@ const CAPACITY: &[&str] = &["--rate-limit-global-rpm=1200", "--rate-limit-admin-
 #[tokio::test]
 async fn two_gateways_let_through_as_much_as_one_with_redis_and_without() {
     let Some(mut two) = Two::start(CAPACITY).await else { return };
-    let within = |(passed, seconds): (f64, f64), when: &str| {
-        assert!(passed <= 20.0 * seconds + 8.0, "{passed} in {seconds} s {when}");
-        assert!(passed >= 20.0 * seconds * 0.8 - 4.0, "{passed} in {seconds} s {when}");
-    };
-    within(two.press(Duration::from_secs(4)).await, "with Redis");
+    as_much_as_one(two.press(Duration::from_secs(4)).await, "with Redis");
     let health = two.one.health().await;
     assert_eq!((&health["status"], &health["components"]["redis"]), (&json!("ok"), &json!("ok")), "{health}");
 
@@ -298,7 +333,7 @@ async fn two_gateways_let_through_as_much_as_one_with_redis_and_without() {
         gateway.until("it goes on by itself", |app| !app.limits.fair().is_on_board()).await;
         assert_eq!(gateway.app.limits.fair().replicas(), 2);
     }
-    within(two.press(Duration::from_secs(4)).await, "without Redis");
+    as_much_as_one(two.press(Duration::from_secs(4)).await, "without Redis");
     two.one
         .until("health says so", |app| app.health.look().1["redis"] != mcp_registry_gateway::telemetry::Status::Ok)
         .await;
@@ -317,7 +352,7 @@ async fn two_gateways_let_through_as_much_as_one_with_redis_and_without() {
             })
             .await;
     }
-    within(two.press(Duration::from_secs(4)).await, "when Redis is back");
+    as_much_as_one(two.press(Duration::from_secs(4)).await, "when Redis is back");
     two.one
         .until("health says so", |app| app.health.look().1["redis"] == mcp_registry_gateway::telemetry::Status::Ok)
         .await;
@@ -346,12 +381,13 @@ async fn without_redis_from_the_start_each_has_its_part() {
     let key = new_api_key();
     // One knows of Redis, which is not there; the other does not.
     let away = format!("--redis-url=redis+unix://{}/nothing.sock", folder.display());
-    let one = Gateway::start(&database, &folder.join("one"), key.expose(), &[CAPACITY[0], &away]).await;
+    let one = Gateway::start(&database, &folder.join("one"), key.expose(), &[CAPACITY[0], CAPACITY[1], &away]).await;
     let other = Gateway::start(&database, &folder.join("other"), key.expose(), CAPACITY).await;
     for gateway in [&one, &other] {
         gateway.until("both know of each other", |app| app.limits.fair().replicas() == 2).await;
         assert!(!gateway.app.limits.fair().is_on_board());
     }
+    as_much_as_one(press([&one, &other], Duration::from_secs(4)).await, "without Redis from the start");
     assert_eq!(one.health().await["components"]["redis"], "degraded");
     one.app.shutdown.cancel();
     one.app.tasks.close();
@@ -359,4 +395,65 @@ async fn without_redis_from_the_start_each_has_its_part() {
     other.until("it is alone", |app| app.limits.fair().replicas() == 1).await;
     other.app.shutdown.cancel();
     let _ = std::fs::remove_dir_all(&folder);
+}
+
+#[tokio::test]
+async fn reports_are_of_both_or_of_one_and_what_one_is_told_holds_at_the_other() {
+    let Some(two) = Two::start(CAPACITY).await else { return };
+    let (passed, _) = two.press(Duration::from_secs(3)).await;
+    // What is told is up to the last whole second.
+    sleep(Duration::from_millis(1500)).await;
+    let mut refused = 0;
+    for gateway in two.each() {
+        let fairness = gateway.report("tenant-fairness/default").await;
+        assert_eq!(
+            (&fairness["scope"], fairness["usage"]["requests"].as_f64()),
+            (&json!("cluster"), Some(passed)),
+            "{fairness}"
+        );
+        let analytics = gateway.report("rate-limit-analytics").await;
+        assert!(analytics["fairness_efficiency"].as_f64() > Some(0.8), "{analytics}");
+        refused = analytics["top_throttled_tenants"][0]["refused"].as_u64().unwrap();
+        let diagnostics = gateway.report("diagnostics/rate-limits").await;
+        assert_eq!(
+            (&diagnostics["scope"], &diagnostics["tenant_fairness_violations"]),
+            (&json!("cluster"), &json!(0)),
+            "{diagnostics}"
+        );
+        assert!(diagnostics["global_quota_exhaustion"].as_u64() > Some(0), "{diagnostics}");
+    }
+    let (mut given, mut hits) = (0.0, 0);
+    for gateway in two.each() {
+        let fairness = gateway.report("tenant-fairness/default?scope=replica").await;
+        assert_eq!((&fairness["scope"], &fairness["usage"]["quota"]), (&json!("replica"), &Value::Null), "{fairness}");
+        given += fairness["usage"]["requests"].as_f64().unwrap();
+        let analytics = gateway.report("rate-limit-analytics?scope=replica").await;
+        assert_eq!(analytics["fairness_efficiency"], Value::Null, "{analytics}");
+        hits += analytics["top_throttled_tenants"][0]["refused"].as_u64().unwrap_or_default();
+        let diagnostics = gateway.report("diagnostics/rate-limits?scope=replica").await;
+        assert_eq!(diagnostics["tenant_fairness_violations"], Value::Null, "{diagnostics}");
+    }
+    assert_eq!((given, hits), (passed, refused), "both together are all");
+
+    let said = two.one.rest("POST", "tenant-limits/default", json!({"base_rpm": 77})).await;
+    assert_eq!(said["limits"]["base_rpm"], 77, "{said}");
+    let tenant = mcp_registry_gateway::id::TenantId::default_tenant();
+    two.other
+        .until("the cap holds at the other", |app| app.limits.share(&tenant).unwrap().base_rpm() == Some(77))
+        .await;
+}
+
+on_both! {
+    async fn who_is_there_is_counted_until_it_leaves_or_is_silent(db) {
+        let store = db.open().await;
+        let [one, other] = [1, 2].map(uuid::Uuid::from_u128);
+        let (long, short) = (Duration::from_mins(10), Duration::from_millis(20));
+        assert_eq!(store.is_here(one, long).await.unwrap(), 1);
+        assert_eq!(store.is_here(other, long).await.unwrap(), 2);
+        sleep(2 * short).await;
+        assert_eq!(store.is_here(other, short).await.unwrap(), 1, "the first has been silent");
+        assert_eq!(store.is_here(one, long).await.unwrap(), 2);
+        store.leaves(other).await.unwrap();
+        assert_eq!(store.is_here(one, long).await.unwrap(), 1);
+    }
 }

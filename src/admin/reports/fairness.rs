@@ -37,17 +37,17 @@ struct FairShare {
 struct Usage {
     /// Let through.
     requests: u64,
-    /// Its share of the seconds in which it asked for something.
-    quota: f64,
+    /// Its share of the seconds in which it asked for something; like what follows, of all replicas together or of none.
+    quota: Option<f64>,
     ratio: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
 struct Burst {
     /// Requests beyond its share that it could have had.
-    allowed: f64,
+    allowed: Option<f64>,
     /// That it had.
-    used: f64,
+    used: Option<f64>,
     utilization: Option<f64>,
 }
 
@@ -80,11 +80,13 @@ pub(in crate::admin) async fn read(
     let weights: f64 = all.iter().map(|(_, weight, _)| weight).sum();
     let ratio = limits.fairness_weight / weights.max(limits.fairness_weight);
     let sums = all.iter().find(|(tenant, ..)| *tenant == tenant_id).map(|(.., sums)| *sums).unwrap_or_default();
-    let requests = if asked.is_of_all(&app) { sums.given } else { sums.given_here };
+    let of_all = asked.is_of_all(&app);
+    let requests = if of_all { sums.given } else { sums.given_here };
     #[expect(clippy::cast_precision_loss, reason = "requests of some minutes")]
     let given = requests as f64;
     let allowed = sums.share * (limits.burst_factor.unwrap_or(burst) - 1.0);
-    let of = |part: f64, whole: f64| (whole > 0.0).then(|| part / whole);
+    let told = |figure: f64| of_all.then_some(figure);
+    let of = |part: f64, whole: f64| (of_all && whole > 0.0).then(|| part / whole);
     let mut active_tenants: Vec<ActiveTenant> = all
         .into_iter()
         .filter(|(.., sums)| sums.wanted > 0)
@@ -98,8 +100,8 @@ pub(in crate::admin) async fn read(
     let fields = Fairness {
         tenant_id,
         fair_share: FairShare { ratio, rpm: ratio * f64::from(app.settings.rate_limits.global_rpm) },
-        usage: Usage { requests, quota: sums.share, ratio: of(given, sums.share) },
-        burst: Burst { allowed, used: sums.lent, utilization: of(sums.lent, allowed) },
+        usage: Usage { requests, quota: told(sums.share), ratio: of(given, sums.share) },
+        burst: Burst { allowed: told(allowed), used: told(sums.lent), utilization: of(sums.lent, allowed) },
         active_tenants,
         limits,
     };

@@ -12,8 +12,9 @@ for i = 1, #reports, 2 do
     redis.call('HDEL', KEYS[1], reports[i])
   elseif reports[i] ~= replica then
     local until_, lease, body = struct.unpack('>dd', reports[i + 1])
-    if until_ > now then
-      leased = leased + lease
+    -- What ends later than a lease can was written by a clock that was set back since, or by somebody else.
+    if until_ > now and until_ <= now + lease_time and lease >= 0 then
+      leased = leased + math.min(lease, capacity)
       others[#others + 1] = reports[i]
       others[#others + 1] = string.sub(reports[i + 1], body)
     else
@@ -29,7 +30,11 @@ local spent = {}
 for i = 2, #KEYS do
   local at = 3 * i
   local count, token, saved = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-  local moment = math.max(tonumber(redis.call('GET', KEYS[i]) or 0), now - saved) + count * token
+  local moment = tonumber(redis.call('GET', KEYS[i]) or 0) or 0
+  if not (moment <= now + saved) then
+    moment = now
+  end
+  moment = math.max(moment, now - saved) + count * token
   moment = math.min(math.max(moment, now - saved), now + saved)
   local left = math.ceil((moment + saved - now) / 1000)
   if left > 0 then

@@ -453,6 +453,8 @@ fn counters_that_begin_again_at_0_go_on() {
     assert_eq!(counted(), (0, 0), "what was counted before is not of now");
     hear(3, 1);
     assert_eq!(counted(), (5, 2));
+    hear(1, 0);
+    assert_eq!(counted(), (5, 2), "of a tenant that was made anew");
 }
 
 #[test]

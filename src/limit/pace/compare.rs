@@ -34,14 +34,8 @@ impl Pace {
         for (active, sums) in self.active.iter().zip(sums).filter(|(_, sums)| sums.wanted > 0 || sums.given > 0) {
             locked(&active.share.window).get_or_insert_with(|| Box::new(Window::new())).add(at, window, sums);
         }
-        let refused = fair.refused.load(Relaxed);
         let (here, abroad) = (fair.exhausted.swap(false, Relaxed), fair.exhausted_abroad.swap(false, Relaxed));
-        let moments = Moments {
-            violations,
-            exhausted: u64::from(here || abroad),
-            exhausted_here: u64::from(here),
-            refused: refused - std::mem::replace(&mut self.refused, refused),
-        };
+        let moments = Moments { violations, exhausted: u64::from(here || abroad), exhausted_here: u64::from(here) };
         self.moments.add(at, window, moments);
     }
 

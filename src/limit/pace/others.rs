@@ -46,6 +46,12 @@ struct Sum {
     given: u64,
 }
 
+/// By how much a counter has grown, which begins again at 0 when it is full. One that is far behind is another one: nothing is known of it.
+fn grown(before: &mut u32, now: u32) -> u64 {
+    let more = now.wrapping_sub(std::mem::replace(before, now));
+    if more < u32::MAX / 2 { more.into() } else { 0 }
+}
+
 impl Heard {
     fn take_in(&mut self, reply: &Reply) {
         let before = self.replicas.len();
@@ -78,8 +84,8 @@ impl Heard {
                 sum.named = true;
                 sum.rate += f64::from(asked.rate);
                 sum.long += f64::from(asked.long);
-                sum.wanted += u64::from(asked.wanted.wrapping_sub(std::mem::replace(&mut tenant.wanted, asked.wanted)));
-                sum.given += u64::from(asked.given.wrapping_sub(std::mem::replace(&mut tenant.given, asked.given)));
+                sum.wanted += grown(&mut tenant.wanted, asked.wanted);
+                sum.given += grown(&mut tenant.given, asked.given);
             }
         }
     }
