@@ -97,7 +97,7 @@ list! {
     connections_cut: Counter[reason] = "mcp_connections_cut_total";
     /// Requests refused before they reached a surface: foreign host or origin, too large a head or body.
     requests_refused: Counter[reason] = "mcp_requests_refused_total";
-    /// What was refused because a limit of rate was reached, by whose limit it was: global, tenant, user, ip; ddos: by the address guard.
+    /// What was refused because a limit of rate was reached, by whose limit it was: global, tenant, user, ip, server, tool; ddos: by the address guard.
     rate_limit_hits: Counter[tenant_id, limit_type, action] = "mcp_rate_limit_hits_total";
     /// Times that this process told the other replicas what is asked of it, and heard them, by how that ended: success, failure.
     limit_exchanges: Counter[result] = "mcp_limit_exchanges_total";
@@ -170,7 +170,7 @@ impl Metrics {
         self.auth_events.on([tenant, method, result, reason], Counter::inc);
     }
 
-    /// Counts one refusal because a limit was reached: `global`, `tenant`, `user` or `ip`; the tenant is empty where there is none.
+    /// Counts one refusal because a limit was reached, by whose it was; the tenant is empty where there is none.
     pub fn throttled(&self, tenant: &str, limit: &str) {
         self.rate_limit_hits.on([tenant, limit, "throttled"], Counter::inc);
     }
