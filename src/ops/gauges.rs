@@ -47,6 +47,9 @@ pub async fn collect(app: &App) {
     let (metrics, now) = (app.recorder.metrics(), time::OffsetDateTime::now_utc());
     metrics.guard_bans.with([]).set(i64::try_from(app.guard.banned(now)).unwrap_or(i64::MAX));
     metrics.guard_entries.with([]).set(i64::try_from(app.guard.entries()).unwrap_or(i64::MAX));
+    let buckets = app.limits.buckets();
+    metrics.limit_buckets.with([]).set(i64::try_from(buckets.len()).unwrap_or(i64::MAX));
+    metrics.limit_buckets_shed.with([]).follow(buckets.shed());
     let database = &app.recorder.metrics().database_connections;
     for (state, count) in app.store.connections() {
         database.with([state]).set(i64::try_from(count).unwrap_or(i64::MAX));

@@ -47,6 +47,11 @@ impl Counter {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
+    /// As many as somebody else counted, who only counts up.
+    pub fn follow(&self, count: u64) {
+        self.0.fetch_max(count, Ordering::Relaxed);
+    }
+
     /// The count.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -307,6 +312,15 @@ mod tests {
         family.forget(|[server]| server == "old");
         family.on(["new"], Counter::inc);
         assert_eq!((family.with(["new"]).get(), family.folded()), (1, 0));
+    }
+
+    #[test]
+    fn what_somebody_else_counts_never_goes_back() {
+        let counter = Counter::default();
+        for (count, shown) in [(0, 0), (7, 7), (5, 7), (9, 9)] {
+            counter.follow(count);
+            assert_eq!(counter.get(), shown);
+        }
     }
 
     #[test]

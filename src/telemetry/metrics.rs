@@ -99,6 +99,10 @@ list! {
     requests_refused: Counter[reason] = "mcp_requests_refused_total";
     /// What was refused because a limit of rate was reached, by whose limit it was: global, tenant, user, ip, server, tool; ddos: by the address guard.
     rate_limit_hits: Counter[tenant_id, limit_type, action] = "mcp_rate_limit_hits_total";
+    /// Users, servers and tools that this process counts for because they do not have all that they may at once.
+    limit_buckets: Gauge[] = "mcp_limit_buckets";
+    /// Requests of users, servers and tools for which there was no room, so that they shared what one of them has.
+    limit_buckets_shed: Counter[] = "mcp_limit_buckets_shed_total";
     /// Times that this process told the other replicas what is asked of it, and heard them, by how that ended: success, failure.
     limit_exchanges: Counter[result] = "mcp_limit_exchanges_total";
     /// How long such an exchange took, seconds.

@@ -66,6 +66,10 @@ async fn a_user_has_one_limit_whatever_sessions_and_keys_it_opens() {
     let metrics = within(world.client("/metrics").send(Request::get())).await.unwrap().text().await.unwrap();
     let line = r#"mcp_rate_limit_hits_total{tenant_id="default",limit_type="user",action="throttled"} 3"#;
     assert!(metrics.contains(line), "{metrics}");
+    let held = world.app().limits.buckets().len();
+    assert!(held >= 2, "ann's and bob's, at least: {held}");
+    let lines = [format!("\nmcp_limit_buckets {held}\n"), "\nmcp_limit_buckets_shed_total 0\n".to_owned()];
+    assert!(lines.iter().all(|line| metrics.contains(line)), "{metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
