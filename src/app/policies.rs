@@ -239,14 +239,14 @@ impl App {
                 ));
             }
         };
-        let item = kind.and_then(|kind| item(entry, kind, name));
+        let item = kind.and_then(|kind| entry.catalog.item(kind, name));
         let what = kind.map_or(What::Server, |kind| what(kind, name, item));
         let thing = Thing { place: entry.place(), what };
         let arguments = question.arguments.as_deref().map(RawValue::get);
         if arguments.is_some_and(|text| !text.trim_start().starts_with('{')) {
             return Err(field("arguments", "must be an object"));
         }
-        let judged = rules.is_open() || entry.can_judge(what);
+        let judged = rules.is_open() || entry.catalog.can_judge(what);
         let decided = if judged { rules.standing(&subject, &thing) } else { Arc::new(Decided::misnamed()) };
         let (mut says, mut by, mut message) = (decided.standing, decided.rules.clone(), decided.why().message.clone());
         if let (Standing::Depends, Some(arguments)) = (says, arguments) {
@@ -393,7 +393,7 @@ fn try_on(
             gone += 1;
             continue;
         };
-        let thing = Thing { place: entry.place(), what: what(kind, &row.name, item(entry, kind, &row.name)) };
+        let thing = Thing { place: entry.place(), what: what(kind, &row.name, entry.catalog.item(kind, &row.name)) };
         let (now, then) = (in_force.standing(&subject, &thing), rules.standing(&subject, &thing));
         if now.standing == then.standing {
             unchanged += 1;
@@ -442,13 +442,6 @@ fn subject(
 
 fn entry<'a>(snapshot: &'a Snapshot, tenant: &TenantId, slug: &str) -> Option<&'a Entry> {
     snapshot.tenant(tenant)?.entries().iter().find(|entry| entry.slug() == slug)
-}
-
-fn item<'a>(entry: &'a Entry, kind: Kind, name: &str) -> Option<&'a Item> {
-    match kind {
-        Kind::Tools => entry.catalog.tool(name),
-        kind => entry.catalog.items(kind).iter().find(|item| *item.key == *name),
-    }
 }
 
 fn what<'a>(kind: Kind, name: &'a str, item: Option<&Item>) -> What<'a> {

@@ -130,7 +130,7 @@ pub fn items_of(
     page.extend_from_slice(format!("\"{}\":[", kind.member()).as_bytes());
     let in_scope = |item: &&Item| kind != Kind::Tools || caller.may_call_tool(entry.slug(), &item.key);
     let items = entry.catalog.items(kind).iter().filter(in_scope);
-    for (at, item) in items.filter(|item| tenant.permits(caller, entry, kind.what(item))).enumerate() {
+    for (at, item) in items.filter(|item| tenant.permits_item(caller, entry, kind, item)).enumerate() {
         if at > 0 {
             page.push(b',');
         }

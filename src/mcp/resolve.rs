@@ -145,18 +145,18 @@ fn named<'a>(is_tool: bool, name: &'a str, item: Option<&Item>) -> What<'a> {
 fn allow_at_one(call: &Call, tenant: &Tenant, entry: &Entry, message: &Message) -> Result<(), Refusal> {
     let era = call.era();
     let resource = |uri: &str| {
-        let is_listed = entry.catalog.resources.iter().chain(&entry.catalog.templates).any(|item| *item.key == *uri);
-        allow(call, tenant, entry, What::Resource(uri), message, is_listed, || no_resource(uri, era))
+        let what = What::Resource(uri);
+        allow(call, tenant, entry, what, message, entry.catalog.lists(what), || no_resource(uri, era))
     };
     let prompt = |name: &str| {
-        let is_listed = entry.catalog.prompts.iter().any(|item| *item.key == *name);
-        allow(call, tenant, entry, What::Prompt(name), message, is_listed, || Refusal::unknown("prompt", name))
+        let what = What::Prompt(name);
+        allow(call, tenant, entry, what, message, entry.catalog.lists(what), || Refusal::unknown("prompt", name))
     };
     let method = message.method();
     match method.as_ref() {
         "tools/call" => {
             let name = message.text("name").ok_or_else(|| missing("name"))?;
-            let item = entry.catalog.tool(&name);
+            let item = entry.catalog.item(ListKind::Tools, &name);
             let tool = named(true, &name, item);
             allow(call, tenant, entry, tool, message, item.is_some(), || Refusal::unknown("tool", &name))
         }
@@ -198,7 +198,7 @@ async fn at_one<'a>(
     let method = message.method();
     let to_server = |item| Ok(Target::Server { entry, message: Cow::Borrowed(message), item });
     let item = match method.as_ref() {
-        "tools/call" => message.text("name").and_then(|name| entry.catalog.tool(&name)),
+        "tools/call" => message.text("name").and_then(|name| entry.catalog.item(ListKind::Tools, &name)),
         _ => None,
     };
     match method.as_ref() {

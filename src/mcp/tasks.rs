@@ -24,6 +24,7 @@ use crate::policy::{Hints, What};
 use crate::protocol::era::Era;
 use crate::protocol::message::Message;
 use crate::protocol::meta;
+use crate::registry::catalog::Kind;
 use crate::registry::snapshot::{Entry, Tenant};
 
 /// Longest id that a server gives a task, bytes; a UUID has 36.
@@ -165,7 +166,7 @@ pub fn tied<'a>(
         let ours = json::text(part).unwrap_or_default();
         let unknown = || Refusal::unknown("task", &ours);
         let (tool, theirs) = seal.open(&ours).ok_or_else(unknown)?;
-        let item = entry.catalog.tool(&tool);
+        let item = entry.catalog.item(Kind::Tools, &tool);
         let what = What::Tool(&tool, item.map_or_else(Hints::default, |item| item.hints));
         still(call, tenant, entry, what, item.is_some(), unknown)?;
         if call.caller.may_call_tool(entry.slug(), &tool) { Ok((tool, theirs, ours.into())) } else { Err(unknown()) }

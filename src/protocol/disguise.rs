@@ -21,10 +21,12 @@ pub fn folds_to(mut name: &[u8], known: &str) -> bool {
 
 /// Whether two names differ in nothing but case, for any that somebody's server could fold so. Errs towards yes.
 pub fn same_but_for_case(one: &str, other: &str) -> bool {
-    fn folded(name: &str) -> impl Iterator<Item = char> {
-        name.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase)
-    }
     folded(one).eq(folded(other))
+}
+
+/// A name without its case.
+pub fn folded(name: &str) -> impl Iterator<Item = char> {
+    name.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase)
 }
 
 #[cfg(test)]

@@ -2,15 +2,17 @@
 //! read that routing and checking need. Asking for it pages through the lists, within bounds.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 use std::sync::{Arc, OnceLock};
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet, RandomState};
 use bytes::Bytes;
 use http::HeaderName;
 
 use crate::fault::Fault;
 use crate::json;
 use crate::policy::{Hints, What};
+use crate::protocol::disguise::folded;
 use crate::protocol::meta::PARAM_PREFIX;
 use crate::registry::names;
 use crate::upstream::{Told, Upstream};
@@ -118,26 +120,50 @@ pub struct Catalog {
     pub prompts: Vec<Item>,
     /// What could not be kept, and why.
     pub problems: Vec<String>,
-    by_name: ByName,
+    indexes: Indexes,
 }
 
-/// Where each tool stands in its list, found out when the first is looked for. Two lists that are the same have the same.
+/// An index of each kind, made when something is first looked for. Two lists that are the same have the same.
 #[derive(Debug, Default)]
-struct ByName(OnceLock<AHashMap<Arc<str>, usize>>);
+struct Indexes([OnceLock<Index>; 4]);
 
-impl Clone for ByName {
+/// Where everything stands in its list: rules ask that about every item of every list, and about whatever clients name.
+#[derive(Debug)]
+struct Index {
+    places: AHashMap<Arc<str>, usize>,
+    /// Hashes of all names without their case.
+    folded: AHashSet<u64>,
+    hasher: RandomState,
+}
+
+impl Clone for Indexes {
     fn clone(&self) -> Self {
         Self::default()
     }
 }
 
-impl PartialEq for ByName {
+impl PartialEq for Indexes {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-impl Eq for ByName {}
+impl Eq for Indexes {}
+
+impl Index {
+    fn new(items: &[Item]) -> Self {
+        let hasher = RandomState::new();
+        let places = items.iter().enumerate().map(|(at, item)| (item.key.clone(), at)).collect();
+        let folded = items.iter().map(|item| without_case(&hasher, &item.key)).collect();
+        Self { places, folded, hasher }
+    }
+}
+
+fn without_case(hasher: &RandomState, name: &str) -> u64 {
+    let mut state = hasher.build_hasher();
+    folded(name).for_each(|letter| letter.hash(&mut state));
+    state.finish()
+}
 
 impl Item {
     /// Whether it is a tool that says that calling it once more does no harm.
@@ -158,10 +184,40 @@ impl Kind {
 }
 
 impl Catalog {
-    /// The tool of this name.
-    pub fn tool(&self, name: &str) -> Option<&Item> {
-        let all = || self.tools.iter().enumerate().map(|(at, item)| (item.key.clone(), at)).collect();
-        self.tools.get(*self.by_name.0.get_or_init(all).get(name)?)
+    /// The item of this kind and name.
+    pub fn item(&self, kind: Kind, name: &str) -> Option<&Item> {
+        self.items(kind).get(*self.index(kind).places.get(name)?)
+    }
+
+    /// Whether it is listed here. A template is a resource by its text.
+    pub fn lists(&self, what: What<'_>) -> bool {
+        match what {
+            What::Server => true,
+            What::Tool(name, _) => self.item(Kind::Tools, name).is_some(),
+            What::Prompt(name) => self.item(Kind::Prompts, name).is_some(),
+            What::Resource(uri) => {
+                [Kind::Resources, Kind::Templates].iter().any(|kind| self.item(*kind, uri).is_some())
+            }
+        }
+    }
+
+    /// Whether it is clear what is meant: it is listed here, or its name is no other spelling of anything.
+    pub fn can_judge(&self, what: What<'_>) -> bool {
+        let is_alike = |kind: Kind, name: &str| {
+            let index = self.index(kind);
+            index.folded.contains(&without_case(&index.hasher, name))
+        };
+        self.lists(what)
+            || what.is_plain()
+                && match what {
+                    What::Server | What::Resource(_) => true,
+                    What::Tool(name, _) => !is_alike(Kind::Tools, name),
+                    What::Prompt(name) => !is_alike(Kind::Prompts, name),
+                }
+    }
+
+    fn index(&self, kind: Kind) -> &Index {
+        self.indexes.0[kind as usize].get_or_init(|| Index::new(self.items(kind)))
     }
 
     /// Whether nothing is known.
@@ -181,7 +237,7 @@ impl Catalog {
 
     /// Room for the items of a kind.
     pub fn items_mut(&mut self, kind: Kind) -> &mut Vec<Item> {
-        self.by_name = ByName::default();
+        self.indexes.0[kind as usize].take();
         match kind {
             Kind::Tools => &mut self.tools,
             Kind::Resources => &mut self.resources,
@@ -372,6 +428,47 @@ mod tests {
         assert_eq!(keys, ["a", "b"]);
         assert_eq!(catalog.tools[0].raw, r#"{"name":"a","x":1.0}"#);
         assert_eq!(catalog.problems.len(), 2);
+    }
+
+    #[test]
+    fn what_is_listed_is_found_at_once_however_much_is_listed() {
+        let mut catalog = Catalog::default();
+        for kind in Kind::ALL {
+            // What is plain is clear without a look at the list.
+            let braces = if matches!(kind, Kind::Resources | Kind::Templates) { "{of}" } else { "" };
+            let item = |number: usize| format!(r#"{{"{}":"x:Name{braces}/{number}"}}"#, kind.key());
+            catalog.take_in(kind, format!("[{}]", (0..MOST_ITEMS).map(item).collect::<Vec<_>>().join(",")).as_bytes());
+            assert_eq!(catalog.items(kind).len(), MOST_ITEMS);
+            assert!(catalog.items(kind).iter().all(|item| catalog.can_judge(kind.what(item))), "{kind:?}");
+        }
+        for number in 0..1_000 {
+            let (alike, new) = (format!("x:name/{number}"), format!("y:name/{number}"));
+            for (name, clear) in [(&alike, false), (&new, true)] {
+                for what in [What::Tool(name, Hints::default()), What::Prompt(name)] {
+                    assert_eq!(catalog.can_judge(what), clear, "{what:?}");
+                }
+            }
+            let unclear = format!("x:Name{{else}}/{number}");
+            assert!(!catalog.can_judge(What::Resource(&unclear)));
+        }
+    }
+
+    #[test]
+    fn a_name_that_differs_from_a_listed_one_in_case_alone_cannot_be_judged() {
+        let mut catalog = Catalog::default();
+        for kind in [Kind::Tools, Kind::Prompts] {
+            catalog.take_in(kind, br#"[{"name":"Look"},{"name":"l o o k"}]"#);
+        }
+        let judged = |name| {
+            let (tool, prompt) = (What::Tool(name, Hints::default()), What::Prompt(name));
+            assert_eq!(catalog.can_judge(tool), catalog.can_judge(prompt), "{name}");
+            catalog.can_judge(tool)
+        };
+        assert!(judged("Look") && judged("l o o k") && judged("peek"));
+        assert!(!judged("look") && !judged("LOOK") && !judged("p e e k"));
+        // One that comes later counts as well.
+        catalog.take_in(Kind::Tools, br#"[{"name":"PEEK"}]"#);
+        assert!(!catalog.can_judge(What::Tool("peek", Hints::default())));
     }
 
     #[test]

@@ -15,7 +15,6 @@ use crate::id::{ServerId, Slug, TenantId};
 use crate::json;
 use crate::limit::Rates;
 use crate::policy::{Decided, Given, Place, Rules, Thing, Verdict, What, decide};
-use crate::protocol::disguise::same_but_for_case;
 use crate::protocol::meta;
 use crate::registry::catalog::{Catalog, Item, Kind};
 use crate::registry::names;
@@ -124,25 +123,6 @@ impl Entry {
     pub fn place(&self) -> Place<'_> {
         let server = &self.upstream.server;
         Place { id: server.id, revision: server.revision, slug: self.slug(), tags: &server.spec.tags }
-    }
-
-    /// Whether it is clear what is meant: it is listed here, or its name is no other spelling of anything.
-    pub fn can_judge(&self, what: What<'_>) -> bool {
-        let items = |kind: Kind| self.catalog.items(kind).iter();
-        match what {
-            What::Server => true,
-            What::Tool(name, _) => {
-                self.catalog.tool(name).is_some()
-                    || what.is_plain() && !items(Kind::Tools).any(|item| same_but_for_case(&item.key, name))
-            }
-            What::Prompt(name) => {
-                what.is_plain() && !items(Kind::Prompts).any(|item| same_but_for_case(&item.key, name))
-                    || items(Kind::Prompts).any(|item| *item.key == *name)
-            }
-            What::Resource(uri) => {
-                what.is_plain() || items(Kind::Resources).chain(items(Kind::Templates)).any(|item| *item.key == *uri)
-            }
-        }
     }
 
     /// What whoever sees its lists should know: why they may be out of date, or are not there yet.
@@ -345,7 +325,7 @@ impl Tenant {
         if self.rules.is_open() {
             return Verdict::Allowed;
         }
-        if !entry.can_judge(what) {
+        if !entry.catalog.can_judge(what) {
             return Verdict::Hidden(Decided::misnamed().why().clone());
         }
         decide(&self.rules, caller.subject(), &Thing { place: entry.place(), what }, given)
@@ -354,6 +334,12 @@ impl Tenant {
     /// Whether the rules let the caller see it.
     pub fn permits(&self, caller: &Caller, entry: &Entry, what: What<'_>) -> bool {
         self.decide(caller, entry, what, Given::Listing) == Verdict::Allowed
+    }
+
+    /// Whether the rules let the caller see this item of the server's list, which means what it says.
+    pub fn permits_item(&self, caller: &Caller, entry: &Entry, kind: Kind, item: &Item) -> bool {
+        let thing = Thing { place: entry.place(), what: kind.what(item) };
+        decide(&self.rules, caller.subject(), &thing, Given::Listing) == Verdict::Allowed
     }
 
     /// Whether a server is there for the caller: it is visible, and the rules permit it or anything that it offers.
@@ -367,7 +353,7 @@ impl Tenant {
             return *seen;
         }
         let offers =
-            |kind: Kind| entry.catalog.items(kind).iter().any(|item| self.permits(caller, entry, kind.what(item)));
+            |kind: Kind| entry.catalog.items(kind).iter().any(|item| self.permits_item(caller, entry, kind, item));
         let sees = self.permits(caller, entry, What::Server) || Kind::ALL.into_iter().any(offers);
         self.seen.write().unwrap_or_else(PoisonError::into_inner).insert(key, sees, 1);
         sees
@@ -412,10 +398,11 @@ impl Tenant {
             return Some(entry);
         }
         let mut best: Option<(usize, &Entry)> = None;
-        for (template, at) in &self.templates {
-            if let Some(fit) = template.fits(uri)
+        // Each owner's stand together: the rules are asked once about each, however many of its templates fit.
+        for own in self.templates.chunk_by(|(_, one), (_, other)| one == other) {
+            if let Some(fit) = own.iter().filter_map(|(template, _)| template.fits(uri)).max()
                 && best.is_none_or(|(before, _)| fit > before)
-                && let Some(entry) = seen(at)
+                && let Some(entry) = own.first().and_then(|(_, at)| seen(at))
             {
                 best = Some((fit, entry));
             }
@@ -484,7 +471,7 @@ impl Tenant {
         let mut digest = Sha256::new();
         for entry in entries.iter().map(|at| &self.entries[*at as usize]) {
             for kind in Kind::ALL {
-                let permits = |item: &Item| u8::from(self.permits(caller, entry, kind.what(item)));
+                let permits = |item: &Item| u8::from(self.permits_item(caller, entry, kind, item));
                 digest.update(entry.catalog.items(kind).iter().map(permits).collect::<Vec<_>>());
             }
         }
@@ -520,7 +507,7 @@ impl Tenant {
             entries.sort_by_key(|entry| age(entry));
             for entry in entries {
                 for item in entry.catalog.items(kind) {
-                    if self.permits(caller, entry, kind.what(item)) {
+                    if self.permits_item(caller, entry, kind, item) {
                         owners.entry(&item.key).or_insert(entry);
                     }
                 }
@@ -534,7 +521,7 @@ impl Tenant {
             }
             for (index, item) in entry.catalog.items(kind).iter().enumerate() {
                 let Some(name) = self.name_of(*at, kind, index, item) else { continue };
-                if !self.permits(caller, entry, kind.what(item))
+                if !self.permits_item(caller, entry, kind, item)
                     || (kind == Kind::Tools && !caller.may_call_tool(entry.slug(), &item.key))
                 {
                     continue;
