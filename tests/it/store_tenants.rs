@@ -242,7 +242,8 @@ on_both! {
         let mut all = Terms::of_all(&open).await.unwrap();
         all.sort_by(|one, other| one.0.cmp(&other.0));
         let terms = Terms { weight: 0.1, base_rpm: Some(60), priority_support: true, ..Terms::default() };
-        assert_eq!(all, [(acme, false, terms), (house.tenant.clone(), true, Terms::default())]);
+        let first = Terms { enhanced_monitoring: true, ..Terms::default() };
+        assert_eq!(all, [(acme, false, terms), (house.tenant.clone(), true, first)]);
         open.close().await;
     }
 }
