@@ -6,15 +6,14 @@ use http::StatusCode;
 use time::OffsetDateTime;
 
 use super::App;
-use crate::limit::guard::{Hit, Wrong};
+use crate::limit::Limit;
+use crate::limit::guard::Wrong;
 
 impl App {
     /// Counts one refusal because a limit was reached, by whose it was; the tenant is empty where there is none.
-    pub fn throttled(&self, tenant: &str, limit: &str) {
-        self.recorder.metrics().throttled(tenant, limit);
-        if let Some(whose) = Hit::parse(limit) {
-            self.guard.hit(whose, OffsetDateTime::now_utc());
-        }
+    pub fn throttled(&self, tenant: &str, limit: Limit) {
+        self.recorder.metrics().throttled(tenant, limit.label());
+        self.guard.hit(limit, OffsetDateTime::now_utc());
     }
 
     /// A request from there was answered so. Each is counted once: credentials that are no good where they are looked at, among them all

@@ -19,6 +19,7 @@ use super::rate::{Exceeded, Limits, Network, Rate};
 use super::{SOURCES, kept};
 use crate::config::PrivateHost;
 use crate::fault::Kind;
+use crate::limit::Limit;
 use crate::net::{AddressPolicy, Bounds, Outbound};
 
 /// How long one fetch may take.
@@ -128,7 +129,7 @@ impl Fetcher {
         if let Chosen::ByStranger(address) = chosen {
             for network in Network::all_of(address) {
                 let most = PER_SOURCE.saturating_mul(network.share() as usize);
-                let waits = Exceeded { limit: "ip", retry_after: TIME };
+                let waits = Exceeded { limit: Limit::Ip, retry_after: TIME };
                 entered.take(Place::Source(network), most).map_err(|Full| FetchError::TooMany(waits))?;
             }
         }

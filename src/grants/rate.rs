@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use crate::limit::Limit;
+
 /// A bucket: so many at once, and one more after each pause.
 #[derive(Debug, Clone, Copy)]
 pub struct Rate {
@@ -29,8 +31,8 @@ impl Rate {
 /// A limit is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exceeded {
-    /// Whose: `ip` of one source, `global` of all together; the label in metrics.
-    pub limit: &'static str,
+    /// Whose: of one source, or of all together.
+    pub limit: Limit,
     /// After what time it is worth trying again.
     pub retry_after: Duration,
 }
@@ -86,7 +88,8 @@ impl Limits {
         // All of them are asked before anything is taken from one.
         self.each(&state, networks.clone(), now)?;
         if let Some(rate) = self.all {
-            state.all = state.all.taken(rate, now).map_err(|retry_after| Exceeded { limit: "global", retry_after })?;
+            state.all =
+                state.all.taken(rate, now).map_err(|retry_after| Exceeded { limit: Limit::Global, retry_after })?;
         }
         for network in networks {
             let Ok(bucket) = self.bucket(&state, network).taken(self.rate(network), now) else { continue };
@@ -138,7 +141,7 @@ impl Limits {
         now: OffsetDateTime,
     ) -> Result<(), Exceeded> {
         let asked = |network| self.bucket(state, network).taken(self.rate(network), now).map(drop);
-        networks.try_for_each(asked).map_err(|retry_after| Exceeded { limit: "ip", retry_after })
+        networks.try_for_each(asked).map_err(|retry_after| Exceeded { limit: Limit::Ip, retry_after })
     }
 
     fn bucket(&self, state: &State, network: Network) -> Bucket {
@@ -228,7 +231,7 @@ mod tests {
     }
 
     fn after(seconds: u64) -> Result<(), Exceeded> {
-        Err(Exceeded { limit: "ip", retry_after: Duration::from_secs(seconds) })
+        Err(Exceeded { limit: Limit::Ip, retry_after: Duration::from_secs(seconds) })
     }
 
     #[test]
@@ -263,7 +266,7 @@ mod tests {
         };
         assert_eq!(taken(&limits, 1, NOW), 12, "as four networks, of ten thousand");
         assert_eq!(limits.sources(), 12 + 1);
-        assert_eq!(limits.check(ip("2001:db8:1:ffff::1"), NOW).unwrap_err().limit, "ip");
+        assert_eq!(limits.check(ip("2001:db8:1:ffff::1"), NOW).unwrap_err().limit, Limit::Ip);
         assert_eq!(taken(&limits, 1, NOW + Duration::from_secs(10)), 4, "and so it goes on");
         assert_eq!(taken(&limits, 2, NOW), 12, "others are not held back");
         assert!(limits.take(ip("2001:db8:1::1"), NOW + Duration::from_mins(5)).is_ok());
@@ -277,7 +280,7 @@ mod tests {
         let limits = Limits::new(SLOW, Some(Rate { burst: 5, pause: Duration::from_secs(1) }), 10);
         let taken = (1..=20).filter(|n| limits.take(ip(&format!("192.0.2.{n}")), NOW).is_ok()).count();
         assert_eq!(taken, 5);
-        assert_eq!(limits.take(ip("192.0.2.9"), NOW).unwrap_err().limit, "global");
+        assert_eq!(limits.take(ip("192.0.2.9"), NOW).unwrap_err().limit, Limit::Global);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use super::rates::{Rate, Rates};
 pub use super::share::Permit;
 use super::share::{Room, Share};
 use super::terms::Terms;
+use super::whose::Limit;
 use crate::id::TenantId;
 
 /// How long a request waits for capacity.
@@ -36,38 +37,10 @@ const PINGS: BucketKey = 1;
 /// When to ask again where nobody knows when room will be.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Which limit was reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Limit {
-    /// The gateway's capacity.
-    Global,
-    /// The tenant's part of it, its own cap, or what it may have served at once.
-    Tenant,
-    /// The user's own.
-    User,
-    /// What a server takes of all who call it.
-    Server,
-    /// What one of its tools takes.
-    Tool,
-}
-
-impl Limit {
-    /// The label `limit_type` of metrics, and the name in answers.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Global => "global",
-            Self::Tenant => "tenant",
-            Self::User => "user",
-            Self::Server => "server",
-            Self::Tool => "tool",
-        }
-    }
-}
-
 /// A request that is refused because a limit was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused {
-    /// Which.
+    /// Whose.
     pub limit: Limit,
     /// How many requests a minute it lets through.
     pub rpm: u64,

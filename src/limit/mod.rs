@@ -16,8 +16,10 @@ pub mod seats;
 pub mod share;
 pub mod terms;
 pub mod water;
+mod whose;
 
-pub use limits::{Admitted, Limit, Limits, Permit, Refused, Who};
+pub use limits::{Admitted, Limits, Permit, Refused, Who};
 pub use rates::Rates;
 pub use seats::{NoSeat, Seat, Seats};
 pub use terms::Terms;
+pub use whose::Limit;

@@ -69,7 +69,7 @@ fn tell_guard(call: &Call) {
 }
 
 fn refuse(app: &App, caller: &Caller, finish: &mut Finish, refused: Refused) -> Refusal {
-    app.throttled(caller.tenant().as_str(), refused.limit.label());
+    app.throttled(caller.tenant().as_str(), refused.limit);
     let refusal = refusal(refused, caller);
     finish.note(&refusal.text);
     finish.end(Outcome::RateLimited);
@@ -80,7 +80,7 @@ fn refuse(app: &App, caller: &Caller, finish: &mut Finish, refused: Refused) -> 
 pub(super) fn without_credential(error: AuthError, rpm: u32, seconds: u32) -> Refusal {
     let mut refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, RATE_LIMITED, format!("Rate limited: {error}"));
     refusal.retry_after = Some(Duration::from_secs(seconds.into()));
-    refusal.headers = throttled::fields("ip", rpm.into(), seconds.into()).collect();
+    refusal.headers = throttled::fields(Limit::Ip, rpm.into(), seconds.into()).collect();
     refusal
 }
 
@@ -90,6 +90,7 @@ fn refusal(refused: Refused, caller: &Caller) -> Refusal {
         Limit::Global => "this gateway".to_owned(),
         Limit::Tenant => format!("the tenant `{}`", caller.tenant()),
         Limit::User => "your account".to_owned(),
+        Limit::Ip | Limit::Ddos => "your address".to_owned(),
         Limit::Server => "this server".to_owned(),
         Limit::Tool => "this tool".to_owned(),
     };
@@ -98,16 +99,15 @@ fn refusal(refused: Refused, caller: &Caller) -> Refusal {
     let text =
         format!("Rate limited: {whose} has had what it may have now, {rpm} requests {what}; try again in {seconds} s");
     let mut refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, RATE_LIMITED, text);
-    let label = limit.label();
     refusal.data = Some(format!(
         "{{\"limit\":{},\"rpm\":{},\"retryAfterMs\":{}}}",
-        json::quote(label),
+        json::quote(limit.label()),
         if at_once { "null".to_owned() } else { rpm.to_string() },
         wait.as_millis()
     ));
     refusal.retry_after = Some(wait);
     if !at_once {
-        refusal.headers = throttled::fields(label, rpm, seconds).collect();
+        refusal.headers = throttled::fields(limit, rpm, seconds).collect();
     }
     refusal
 }

@@ -94,6 +94,7 @@ fn denied(error: AuthenticateError) -> Denied {
 mod tests {
     use super::*;
     use crate::grants::rate::Exceeded;
+    use crate::limit::Limit;
     use crate::store::StoreError;
 
     #[test]
@@ -101,7 +102,7 @@ mod tests {
         let away = ClientError::Unreachable { temporary: true, detail: "it does not answer".to_owned() };
         assert!(denied(AuthenticateError::Unavailable(away)).is_wrong());
         assert!(denied(AuthenticateError::Stranger).is_wrong());
-        let exceeded = Exceeded { limit: "ip", retry_after: Duration::from_secs(5) };
+        let exceeded = Exceeded { limit: Limit::Ip, retry_after: Duration::from_secs(5) };
         for ours in [ClientError::Store(StoreError::Stale), ClientError::Busy, ClientError::TooMany(exceeded)] {
             assert!(!denied(AuthenticateError::Unavailable(ours)).is_wrong());
         }

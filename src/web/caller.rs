@@ -189,7 +189,7 @@ impl FromRequestParts<App> for Caller {
             trail.leave(&caller);
         }
         app.limits.admit_user(app.who(&caller)).map_err(|refused| {
-            app.throttled(caller.tenant().as_str(), refused.limit.label());
+            app.throttled(caller.tenant().as_str(), refused.limit);
             Problem::from(refused)
         })?;
         Ok(caller)

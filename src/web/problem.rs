@@ -10,7 +10,7 @@ use crate::access::{AccessError, AuthError, Opening};
 use crate::app::App;
 use crate::field::FieldError;
 use crate::grants::{OauthCode, Refusal, Scope};
-use crate::limit::Refused;
+use crate::limit::{Limit, Refused};
 use crate::registry::servers::ServersError;
 use crate::store::StoreError;
 use crate::telemetry::RequestId;
@@ -52,7 +52,7 @@ impl From<Refused> for Problem {
         let (rpm, seconds) = (refused.rpm, refused.seconds());
         let text =
             format!("your account has made as many requests as it may, {rpm} a minute; try again in {seconds} s");
-        Self::throttled(text, refused.limit.label(), rpm, seconds)
+        Self::throttled(text, refused.limit, rpm, seconds)
     }
 }
 
@@ -71,8 +71,8 @@ impl Problem {
         }))
     }
 
-    /// 429 for a limit of this name, which lets so many a minute through.
-    fn throttled(detail: String, limit: &str, rpm: u64, seconds: u64) -> Self {
+    /// 429 for a limit which lets so many a minute through.
+    fn throttled(detail: String, limit: Limit, rpm: u64, seconds: u64) -> Self {
         let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", detail);
         problem.0.headers = throttled::fields(limit, rpm, seconds).collect();
         problem.with_header(RETRY_AFTER, seconds.into())
@@ -210,7 +210,7 @@ impl Problem {
         let code = match error {
             AuthError::Missing => "UNAUTHENTICATED",
             AuthError::TooManyBare { rpm, seconds } => {
-                return Self::throttled(error.to_string(), "ip", rpm.into(), seconds.into());
+                return Self::throttled(error.to_string(), Limit::Ip, rpm.into(), seconds.into());
             }
             AuthError::Expired => "KEY_EXPIRED",
             AuthError::Revoked => "KEY_REVOKED",

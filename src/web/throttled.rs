@@ -3,8 +3,11 @@
 
 use http::{HeaderName, HeaderValue};
 
-/// The fields of a limit of this name, which lets so many a minute through, the next one in so many seconds.
-pub fn fields(limit: &str, rpm: u64, seconds: u64) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+use crate::limit::Limit;
+
+/// The fields of a limit which lets so many a minute through, the next one in so many seconds.
+pub fn fields(limit: Limit, rpm: u64, seconds: u64) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    let limit = limit.label();
     let fields = [
         ("ratelimit-policy", format!("\"{limit}\";q={rpm};w=60")),
         ("ratelimit", format!("\"{limit}\";r=0;t={seconds}")),

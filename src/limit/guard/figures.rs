@@ -6,9 +6,10 @@ use std::time::Duration;
 use serde::Serialize;
 use time::OffsetDateTime;
 
+use crate::limit::Limit;
+
 /// Parts of the window: what is told is older than it by one of them at most.
-const PARTS: usize = 60;
-const SPAN: i64 = 60;
+const PARTS: u8 = 60;
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,42 +21,7 @@ pub(super) enum Event {
     /// A ban turned out to be wrong.
     FalsePositive,
     /// A limit was reached.
-    Hit(Hit),
-}
-
-/// Whose limit was reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hit {
-    /// The whole gateway's.
-    Global,
-    /// A tenant's.
-    Tenant,
-    /// A user's.
-    User,
-    /// An address'.
-    Ip,
-    /// The guard's own.
-    Ddos,
-    /// A server's.
-    Server,
-    /// A tool's.
-    Tool,
-}
-
-impl Hit {
-    /// The one that metrics call so.
-    pub fn parse(label: &str) -> Option<Self> {
-        match label {
-            "global" => Some(Self::Global),
-            "tenant" => Some(Self::Tenant),
-            "user" => Some(Self::User),
-            "ip" => Some(Self::Ip),
-            "ddos" => Some(Self::Ddos),
-            "server" => Some(Self::Server),
-            "tool" => Some(Self::Tool),
-            _ => None,
-        }
-    }
+    Hit(Limit),
 }
 
 impl Event {
@@ -64,7 +30,7 @@ impl Event {
             Self::Prevented => 0,
             Self::Banned => 1,
             Self::FalsePositive => 2,
-            Self::Hit(hit) => 3 + hit as usize,
+            Self::Hit(limit) => 3 + limit as usize,
         }
     }
 }
@@ -109,19 +75,19 @@ const KINDS: usize = 10;
 impl Figures {
     pub(super) fn of(events: &Events) -> Self {
         let of = |event: Event| events[event.place()];
-        let hits = |hit| of(Event::Hit(hit));
+        let hits = |limit| of(Event::Hit(limit));
         Self {
             ddos_blocks_prevented: of(Event::Prevented),
             ddos_bans: of(Event::Banned),
             ddos_false_positives: of(Event::FalsePositive),
             hits_by_type: HitsByType {
-                global: hits(Hit::Global),
-                tenant: hits(Hit::Tenant),
-                user: hits(Hit::User),
-                ip: hits(Hit::Ip),
-                ddos: hits(Hit::Ddos),
-                server: hits(Hit::Server),
-                tool: hits(Hit::Tool),
+                global: hits(Limit::Global),
+                tenant: hits(Limit::Tenant),
+                user: hits(Limit::User),
+                ip: hits(Limit::Ip),
+                ddos: hits(Limit::Ddos),
+                server: hits(Limit::Server),
+                tool: hits(Limit::Tool),
             },
         }
     }
@@ -139,13 +105,13 @@ struct Count {
 pub(super) struct Counts {
     /// Milliseconds of a part.
     width: i64,
-    parts: Mutex<([Count; PARTS], Events)>,
+    parts: Mutex<([Count; PARTS as usize], Events)>,
 }
 
 impl Counts {
     pub(super) fn new(window: Duration) -> Self {
-        let width = i64::try_from(window.as_millis()).unwrap_or(i64::MAX) / SPAN;
-        Self { width: width.max(1), parts: Mutex::new(([Count::default(); PARTS], Events::default())) }
+        let width = i64::try_from(window.as_millis()).unwrap_or(i64::MAX) / i64::from(PARTS);
+        Self { width: width.max(1), parts: Mutex::new(([Count::default(); PARTS as usize], Events::default())) }
     }
 
     pub(super) fn count(&self, event: Event, now: OffsetDateTime) {
@@ -158,7 +124,7 @@ impl Counts {
     pub(super) fn add(&self, events: &[u64], now: OffsetDateTime) {
         let part = self.part(now);
         let (parts, ever) = &mut *self.locked();
-        let count = &mut parts[usize::try_from(part.rem_euclid(SPAN)).unwrap_or_default()];
+        let count = &mut parts[usize::try_from(part.rem_euclid(PARTS.into())).unwrap_or_default()];
         if count.part != part {
             *count = Count { part, ..Count::default() };
         }
@@ -178,17 +144,38 @@ impl Counts {
         let now = self.part(now);
         let (parts, _) = &*self.locked();
         let mut all = Events::default();
-        for count in parts.iter().filter(|count| (0..SPAN).contains(&(now - count.part))) {
+        for count in parts.iter().filter(|count| (0..PARTS.into()).contains(&(now - count.part))) {
             all.iter_mut().zip(count.events).for_each(|(all, more)| *all += more);
         }
         all
     }
 
-    fn locked(&self) -> MutexGuard<'_, ([Count; PARTS], Events)> {
+    fn locked(&self) -> MutexGuard<'_, ([Count; PARTS as usize], Events)> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn part(&self, now: OffsetDateTime) -> i64 {
         i64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX) / self.width
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_limit_is_counted_under_its_own_name() {
+        let now = OffsetDateTime::UNIX_EPOCH;
+        let all =
+            [Limit::Global, Limit::Tenant, Limit::User, Limit::Ip, Limit::Ddos, Limit::Server, Limit::Tool].into_iter();
+        let counts = Counts::new(Duration::from_mins(5));
+        for (limit, times) in all.clone().zip(1..) {
+            (0..times).for_each(|_| counts.count(Event::Hit(limit), now));
+        }
+        let hits = serde_json::to_value(Figures::of(&counts.within(now)).hits_by_type).unwrap();
+        assert_eq!(hits.as_object().unwrap().len(), all.len());
+        for (limit, times) in all.zip(1..) {
+            assert_eq!(hits[limit.label()], times, "{hits}");
+        }
     }
 }

@@ -29,7 +29,7 @@ use tokio::sync::Notify;
 
 pub use bans::{Ban, Lifted, Reason, length};
 pub use by_hand::NotBanned;
-pub use figures::{Figures, Hit, HitsByType};
+pub use figures::{Figures, HitsByType};
 pub use network::{parse as parse_network, written};
 pub use scores::Wrong;
 
@@ -38,6 +38,7 @@ use self::bans::Bans;
 use self::figures::{Counts, Event};
 use self::scores::Scores;
 use crate::config::{Guard as Settings, Listen};
+use crate::limit::Limit;
 use crate::limit::board::Other;
 use crate::store::{at, micros};
 use crate::telemetry::{Counter, Metrics};
@@ -110,9 +111,9 @@ impl Guard {
     /// Counts a request that the ban refuses.
     pub fn bars(&self, ban: &Ban, now: OffsetDateTime) -> Barred {
         ban.prevented.fetch_add(1, Relaxed);
-        self.0.metrics.rate_limit_hits.on(["", "ddos", "banned"], Counter::inc);
+        self.0.metrics.rate_limit_hits.on(["", Limit::Ddos.label(), "banned"], Counter::inc);
         self.count(Event::Prevented, now);
-        self.count(Event::Hit(Hit::Ddos), now);
+        self.count(Event::Hit(Limit::Ddos), now);
         Barred { retry_after: rest(ban, now), banned: true }
     }
 
@@ -141,8 +142,8 @@ impl Guard {
             return None;
         }
         let wait = self.0.scores.holds_back(address.to_canonical(), self.fingerprint(shown), now)?;
-        self.0.metrics.rate_limit_hits.on(["", "ddos", "throttled"], Counter::inc);
-        self.count(Event::Hit(Hit::Ddos), now);
+        self.0.metrics.rate_limit_hits.on(["", Limit::Ddos.label(), "throttled"], Counter::inc);
+        self.count(Event::Hit(Limit::Ddos), now);
         self.refused(address, Wrong::Throttled, now);
         Some(Barred { retry_after: wait, banned: false })
     }
@@ -179,7 +180,7 @@ impl Guard {
     }
 
     /// A limit was reached, anybody's: for the figures.
-    pub fn hit(&self, whose: Hit, now: OffsetDateTime) {
+    pub fn hit(&self, whose: Limit, now: OffsetDateTime) {
         self.count(Event::Hit(whose), now);
     }
 

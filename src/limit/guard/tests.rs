@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use time::macros::datetime;
 
 use super::scores::{BAD_NEIGHBOURS, LOOKS, MANY, PATIENCE};
-use super::{Guard, Hit, Reason, Wrong, length};
+use super::{Guard, Limit, Reason, Wrong, length};
 use crate::config::{DotEnv, Settings};
 use crate::telemetry::Metrics;
 
@@ -219,7 +219,7 @@ fn a_ban_is_wrong_once_and_looked_at_seldom() {
     (0..3).for_each(|_| guard.was_good(&ban, NOW));
     assert!(!ban.may_look(at + 10_000_000), "what is known is known");
     (0..5).for_each(|_| _ = guard.bars(&ban, NOW));
-    guard.hit(Hit::Tenant, NOW);
+    guard.hit(Limit::Tenant, NOW);
     let figures = guard.figures(NOW + Duration::from_secs(299));
     assert_eq!((figures.ddos_bans, figures.ddos_false_positives, figures.ddos_blocks_prevented), (1, 1, 5));
     assert_eq!((figures.hits_by_type.ddos, figures.hits_by_type.tenant, figures.hits_by_type.ip), (5, 1, 0));
