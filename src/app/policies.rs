@@ -14,7 +14,7 @@ use crate::access::{AccessError, Caller, Memberships, Role, Scopes, SessionType,
 use crate::field::FieldError;
 use crate::id::TenantId;
 use crate::policy::{
-    Decided, Given, Hints, Place, RuleName, Rules, Standing, Thing, Verdict, What, aside, decide, kept,
+    Decided, Given, Hints, Place, RuleName, Rules, Standing, Thing, Verdict, What, aside, decide, decide_shorter, kept,
 };
 use crate::registry::catalog::{Item, Kind};
 use crate::registry::servers::Record;
@@ -241,13 +241,13 @@ impl App {
         };
         let item = kind.and_then(|kind| entry.catalog.item(kind, name));
         let what = kind.map_or(What::Server, |kind| what(kind, name, item));
-        let thing = Thing { place: entry.place(), what };
         let arguments = question.arguments.as_deref().map(RawValue::get);
         if arguments.is_some_and(|text| !text.trim_start().starts_with('{')) {
             return Err(field("arguments", "must be an object"));
         }
-        let judged = rules.is_open() || entry.catalog.can_judge(what);
-        let decided = if judged { rules.standing(&subject, &thing) } else { Arc::new(Decided::misnamed()) };
+        let given = arguments.map_or(Given::Listing, |text| Given::Call(Some(text.as_bytes())));
+        let (shorter, decided) = standing(rules, &subject, entry, what, given);
+        let thing = Thing { place: entry.place(), what: shorter.as_deref().map_or(what, What::Resource) };
         let (mut says, mut by, mut message) = (decided.standing, decided.rules.clone(), decided.why().message.clone());
         if let (Standing::Depends, Some(arguments)) = (says, arguments) {
             (says, by, message) = match rules.calling(&subject, &thing, arguments.as_bytes()) {
@@ -393,8 +393,9 @@ fn try_on(
             gone += 1;
             continue;
         };
-        let thing = Thing { place: entry.place(), what: what(kind, &row.name, entry.catalog.item(kind, &row.name)) };
-        let (now, then) = (in_force.standing(&subject, &thing), rules.standing(&subject, &thing));
+        let what = what(kind, &row.name, entry.catalog.item(kind, &row.name));
+        let by = |rules| standing(rules, &subject, entry, what, Given::Listing).1;
+        let (now, then) = (by(in_force), by(rules));
         if now.standing == then.standing {
             unchanged += 1;
             continue;
@@ -442,6 +443,27 @@ fn subject(
 
 fn entry<'a>(snapshot: &'a Snapshot, tenant: &TenantId, slug: &str) -> Option<&'a Entry> {
     snapshot.tenant(tenant)?.entries().iter().find(|entry| entry.slug() == slug)
+}
+
+/// How somebody stands to something, listed or not; with the shorter URI by which that is decided, if there is one.
+fn standing(
+    rules: &Rules,
+    subject: &Subject,
+    entry: &Entry,
+    what: What<'_>,
+    given: Given<'_>,
+) -> (Option<String>, Arc<Decided>) {
+    let thing = Thing { place: entry.place(), what };
+    if rules.is_open() || entry.catalog.lists(what) {
+        return (None, rules.standing(subject, &thing));
+    }
+    if !entry.catalog.is_clear(what) {
+        return (None, Arc::new(Decided::misnamed()));
+    }
+    let shorter = decide_shorter(rules, subject, &thing, given).map(|(uri, _)| uri);
+    let thing = Thing { what: shorter.as_deref().map_or(what, What::Resource), ..thing };
+    let decided = rules.standing(subject, &thing);
+    (shorter, decided)
 }
 
 fn what<'a>(kind: Kind, name: &'a str, item: Option<&Item>) -> What<'a> {

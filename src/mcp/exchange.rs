@@ -3,6 +3,7 @@
 //! `tools/call` reads nothing but the snapshot and touches no database. Each step either goes on or ends in an error that
 //! says whose fault it is; whichever way it ends, exactly one operation is recorded.
 
+use std::borrow::Cow;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,7 @@ use crate::mcp::session::{InFlight, Reach, Session};
 use crate::mcp::source::Source;
 use crate::mcp::streams::Tenure;
 use crate::mcp::tasks::{self, Tie};
+use crate::mcp::watch;
 use crate::protocol::era::Era;
 use crate::protocol::message::Message;
 use crate::protocol::meta;
@@ -109,12 +111,13 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
     };
     let Some(target) = target else { return Ok(call.taken_back()) };
     let target = target?;
-    let (entry, sent, item) = match target {
+    let (entry, sent, item, wishes) = match target {
         Target::Here(response) => {
             call.finish.end(Outcome::Success);
             return Ok(response);
         }
-        Target::Server { entry, message, item } => (entry, message, item),
+        Target::Server { entry, message, item } => (entry, message, item, false),
+        Target::Wish(entry) => (entry, Cow::Borrowed(&message), None, true),
     };
     call.finish.fill(|operation| operation.server = Some(entry.upstream.server.spec.slug.clone()));
 
@@ -151,6 +154,16 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
     if let (Some(rates), Some(admitted)) = (entry.rates.as_deref(), admitted) {
         let tool = (rates.any_tool() && sent.method() == "tools/call").then(|| sent.text("name")).flatten();
         admit_at(call, rates, tool.as_deref(), admitted)?;
+    }
+    if wishes {
+        let mut wishing = Box::pin(watch::wish(call, entry, &sent));
+        let answer = unless_taken_back(in_flight.as_ref(), wishing.as_mut()).await;
+        drop(wishing);
+        let Some(answer) = answer else { return Ok(call.taken_back()) };
+        if let Some(response) = answer? {
+            call.finish.end(Outcome::Success);
+            return Ok(response);
+        }
     }
 
     // Send: replica, session, era, credential are the transport's business.
@@ -316,7 +329,8 @@ async fn long(
 ) -> Result<Response, Refusal> {
     let limit = call.app.settings.limits.response_body;
     let (mut flow, mut out) = (Flow::new(fix.clone()), Vec::new());
-    if flow.push(&head, &mut out).is_ok() {
+    // What may name a task is read whole: the server's own id of it does not pass.
+    if fix.tie.is_none() && flow.push(&head, &mut out).is_ok() {
         let (finish, left) = (call.finish.hand_over(), limit.saturating_sub(head.len()));
         let tenure = Tenure::new(&call.caller);
         let course = Course { user: entry.upstream.user(), attempt, in_flight, finish, tenure };

@@ -1,5 +1,5 @@
 //! What a legacy client sends that wants no answer: notifications, and its answers to requests of servers. Each counts as one of the
-//! user's requests; taking back what is under way counts as none, and is never refused.
+//! user's requests; taking back what is under way counts as none the first time, and is then never refused.
 //!
 //! No server is waited for that does not answer: what a notification sets in motion here happens at once, and servers are told
 //! beside it, several at a time. A client is held up for a moment only, so that a server which does answer hears the
@@ -35,11 +35,13 @@ const AT_ONCE: usize = 16;
 /// Takes a notification. One that means nothing here is taken all the same: nobody waits for an answer.
 pub async fn notification(mut call: Box<Call>) -> Response {
     let Some(session) = call.session.clone() else { return accepted() };
-    let taken_back = if call.message.method() == "notifications/cancelled" {
+    let under_way = if call.message.method() == "notifications/cancelled" {
         call.message.member("requestId").and_then(|id| session.find(id))
     } else {
         None
     };
+    // Should the server end the stream now, that is no fault of its own.
+    let taken_back = under_way.filter(|cancel| cancel.cancel());
     if taken_back.is_none()
         && let Err(refusal) = admit_note(&mut call)
     {
@@ -53,18 +55,14 @@ pub async fn notification(mut call: Box<Call>) -> Response {
     call.message = message;
     match call.message.method().as_ref() {
         "notifications/cancelled" => {
-            if let Some(cancel) = taken_back {
-                // Should the server end the stream now, that is no fault of its own.
-                cancel.cancel();
-                if let Some((upstream, link)) = cancel.forward()
-                    && let Some(errand) = session.errand()
-                {
-                    let message = call.message.bytes().clone();
-                    call.app.tasks.spawn(async move {
-                        let _errand = errand;
-                        pass_on(&upstream, &link, message).await;
-                    });
-                }
+            if let Some((upstream, link)) = taken_back.and_then(|cancel| cancel.forward())
+                && let Some(errand) = session.errand()
+            {
+                let message = call.message.bytes().clone();
+                call.app.tasks.spawn(async move {
+                    let _errand = errand;
+                    pass_on(&upstream, &link, message).await;
+                });
             }
         }
         // The handshake with servers is confirmed when it is made, but for the one that the client made itself.

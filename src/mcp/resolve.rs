@@ -8,7 +8,6 @@ use axum::response::Response;
 use http::StatusCode;
 
 use crate::access::Allow;
-use crate::fault::{Fault, Kind};
 use crate::json;
 use crate::mcp::allow::allow;
 use crate::mcp::error::Refusal;
@@ -39,6 +38,8 @@ pub enum Target<'a> {
         /// The tool that it calls, if it is listed.
         item: Option<&'a Item>,
     },
+    /// To a server, as it is, over a channel that others may share: what it wants there may be nothing new to the server.
+    Wish(&'a Entry),
     /// Nowhere: the gateway answers.
     Here(Response),
 }
@@ -225,10 +226,7 @@ async fn at_one<'a>(
             if let (Some(session), Some(params), Ok(())) = (&call.session, message.body(), names_level(message)) {
                 session.set_level(params);
             }
-            match Box::pin(watch::wish(call, entry, message)).await? {
-                Some(answer) => Ok(Target::Here(answer)),
-                None => to_server(None),
-            }
+            Ok(Target::Wish(entry))
         }
         ("resources/subscribe" | "resources/unsubscribe", Era::Legacy, _) => match message.text("uri") {
             Some(uri) => Box::pin(subscribe(call, entry, message, &uri)).await,
@@ -241,22 +239,16 @@ async fn at_one<'a>(
 /// Begins or ends watching a resource for a legacy client. A modern server knows no such request: the gateway watches there
 /// itself, as long as the client listens.
 async fn subscribe<'a>(call: &Call, entry: &'a Entry, message: &'a Message, uri: &str) -> Result<Target<'a>, Refusal> {
-    let begins = message.method() == "resources/subscribe";
-    let as_is = Target::Server { entry, message: Cow::Borrowed(message), item: None };
-    let Some(session) = &call.session else { return Ok(as_is) };
-    if !session.watch(uri, begins) {
-        let fault = Fault::gateway(Kind::Full, "this session watches as many resources as it may");
-        return Err(Refusal::of(&fault, entry.slug(), Era::Legacy));
-    }
+    let Some(session) = &call.session else {
+        return Ok(Target::Server { entry, message: Cow::Borrowed(message), item: None });
+    };
     let peer = entry.upstream.peer_for(Era::Legacy).await;
     let peer = peer.map_err(|fault| Refusal::of(&fault, entry.slug(), Era::Legacy))?;
     if peer.era_for(Era::Legacy) == Era::Legacy {
-        return Ok(match watch::wish(call, entry, message).await? {
-            Some(answer) => Target::Here(answer),
-            None => as_is,
-        });
+        return Ok(Target::Wish(entry));
     }
-    if begins {
+    watch::note(session, entry, message)?;
+    if message.method() == "resources/subscribe" {
         listen::watch_for(&call.app, session, &entry.upstream, vec![uri.to_owned()]);
     }
     Ok(Target::Here(answers::here(message, "{}")))

@@ -114,10 +114,11 @@ pub struct Cancel {
 }
 
 impl Cancel {
-    /// Cancels. From now on the end of the request is the client's wish, whatever the server does.
-    pub fn cancel(&self) {
-        self.set.store(true, Relaxed);
+    /// Cancels, and says whether nobody had before. From now on the end of the request is the client's wish, whatever the server does.
+    pub fn cancel(&self) -> bool {
+        let first = !self.set.swap(true, Relaxed);
         self.waker.wake();
+        first
     }
 
     /// Ready once cancelled.
@@ -144,9 +145,9 @@ impl Cancel {
         *self.forward.lock().unwrap_or_else(PoisonError::into_inner) = Some((upstream.clone(), session.clone()));
     }
 
-    /// Where the notification itself goes.
+    /// Where the notification itself goes, once.
     pub fn forward(&self) -> Option<(Arc<Upstream>, Arc<HttpSession>)> {
-        self.forward.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.forward.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -354,7 +355,14 @@ pub fn is_part_of(uri: &str, whole: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_part_of;
+    use super::{Cancel, is_part_of};
+
+    #[test]
+    fn a_request_is_taken_back_once() {
+        let cancel = Cancel::default();
+        assert!(cancel.cancel() && cancel.is_set());
+        assert!(!cancel.cancel() && cancel.is_set(), "as often as the client says so");
+    }
 
     #[test]
     fn a_part_of_a_resource_begins_where_a_name_ends() {

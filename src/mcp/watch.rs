@@ -12,11 +12,12 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::app::App;
-use crate::fault::Fault;
+use crate::fault::{Fault, Kind};
 use crate::json;
 use crate::mcp::error::{Refusal, json_response};
 use crate::mcp::exchange::Call;
 use crate::mcp::reach::who;
+use crate::mcp::session::Session;
 use crate::protocol::era::Era;
 use crate::protocol::message::{Message, Shape};
 use crate::registry::snapshot::Entry;
@@ -133,9 +134,24 @@ impl Watch {
     }
 }
 
+/// Notes in a session that it watches the resource that `message` names, or no more.
+pub fn note(session: &Session, entry: &Entry, message: &Message) -> Result<(), Refusal> {
+    let begins = match message.method().as_ref() {
+        "resources/subscribe" => true,
+        "resources/unsubscribe" => false,
+        _ => return Ok(()),
+    };
+    if message.text("uri").is_none_or(|uri| session.watch(&uri, begins)) {
+        return Ok(());
+    }
+    let fault = Fault::gateway(Kind::Full, "this session watches as many resources as it may");
+    Err(Refusal::of(&fault, entry.slug(), Era::Legacy))
+}
+
 /// Does what a legacy session wants of a server over a channel; `None` where the request is the server's own to answer.
 pub async fn wish(call: &Call, entry: &Entry, message: &Message) -> Result<Option<Response>, Refusal> {
     let Some(session) = &call.session else { return Ok(None) };
+    note(session, entry, message)?;
     let who = who(&call.caller, Some(session));
     let origin = Origin { session: session.number, answers: session.answers };
     let answer = entry.upstream.wish(&who, &Arc::from(&*session.id), origin, message).await;

@@ -7,7 +7,7 @@ use cedar_policy::{Authorizer, Decision, Effect, PolicyId, PolicySet, Response};
 
 use super::compile::{Compiled, Rule, Rules, State};
 use super::words::Wrong;
-use super::{LONGEST_NAME, RuleName, Thing};
+use super::{LONGEST_NAME, RuleName, Thing, What};
 use crate::access::subject::Subject;
 
 /// What is asked.
@@ -122,6 +122,22 @@ pub fn decide(rules: &Rules, subject: &Subject, thing: &Thing<'_>, given: Given<
             }
         }
     }
+}
+
+/// A shorter URI under which a rule takes `thing` away, and what comes of it: of what is listed nowhere, only the server knows whether
+/// it is the same. Where no rule permits the shorter one, that takes nothing away.
+pub fn decide_shorter(
+    rules: &Rules,
+    subject: &Subject,
+    thing: &Thing<'_>,
+    given: Given<'_>,
+) -> Option<(String, Verdict)> {
+    thing.what.shorter().into_iter().find_map(|uri| {
+        let verdict = decide(rules, subject, &Thing { what: What::Resource(&uri), ..*thing }, given);
+        let by_rule = |why: &Why| why.rule.is_some();
+        let taken = matches!(&verdict, Verdict::Hidden(why) | Verdict::Refused(why) if by_rule(why));
+        taken.then_some((uri, verdict))
+    })
 }
 
 impl Rules {

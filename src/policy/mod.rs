@@ -22,7 +22,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 pub use compile::Rules;
-pub use decide::{Decided, Given, Standing, Verdict, Why, decide};
+pub use decide::{Decided, Given, Standing, Verdict, Why, decide, decide_shorter};
 pub use text::Mistake;
 
 use crate::id::ServerId;

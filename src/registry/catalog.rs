@@ -201,19 +201,19 @@ impl Catalog {
         }
     }
 
-    /// Whether it is clear what is meant: it is listed here, or its name is no other spelling of anything.
-    pub fn can_judge(&self, what: What<'_>) -> bool {
+    /// Whether it is clear what is meant by something that is not listed: its name is no other spelling of anything.
+    pub fn is_clear(&self, what: What<'_>) -> bool {
         let is_alike = |kind: Kind, name: &str| {
             let index = self.index(kind);
             index.folded.contains(&without_case(&index.hasher, name))
         };
-        self.lists(what)
-            || what.is_plain()
-                && match what {
-                    What::Server | What::Resource(_) => true,
-                    What::Tool(name, _) => !is_alike(Kind::Tools, name),
-                    What::Prompt(name) => !is_alike(Kind::Prompts, name),
-                }
+        what.is_plain()
+            && match what {
+                What::Server => true,
+                What::Resource(uri) => !self.lists(What::Resource(&format!("{uri}/"))),
+                What::Tool(name, _) => !is_alike(Kind::Tools, name),
+                What::Prompt(name) => !is_alike(Kind::Prompts, name),
+            }
     }
 
     fn index(&self, kind: Kind) -> &Index {
@@ -439,17 +439,18 @@ mod tests {
             let item = |number: usize| format!(r#"{{"{}":"x:Name{braces}/{number}"}}"#, kind.key());
             catalog.take_in(kind, format!("[{}]", (0..MOST_ITEMS).map(item).collect::<Vec<_>>().join(",")).as_bytes());
             assert_eq!(catalog.items(kind).len(), MOST_ITEMS);
-            assert!(catalog.items(kind).iter().all(|item| catalog.can_judge(kind.what(item))), "{kind:?}");
+            assert!(catalog.items(kind).iter().all(|item| catalog.lists(kind.what(item))), "{kind:?}");
         }
         for number in 0..1_000 {
             let (alike, new) = (format!("x:name/{number}"), format!("y:name/{number}"));
             for (name, clear) in [(&alike, false), (&new, true)] {
                 for what in [What::Tool(name, Hints::default()), What::Prompt(name)] {
-                    assert_eq!(catalog.can_judge(what), clear, "{what:?}");
+                    assert!(!catalog.lists(what));
+                    assert_eq!(catalog.is_clear(what), clear, "{what:?}");
                 }
             }
             let unclear = format!("x:Name{{else}}/{number}");
-            assert!(!catalog.can_judge(What::Resource(&unclear)));
+            assert!(!catalog.lists(What::Resource(&unclear)) && !catalog.is_clear(What::Resource(&unclear)));
         }
     }
 
@@ -461,14 +462,25 @@ mod tests {
         }
         let judged = |name| {
             let (tool, prompt) = (What::Tool(name, Hints::default()), What::Prompt(name));
-            assert_eq!(catalog.can_judge(tool), catalog.can_judge(prompt), "{name}");
-            catalog.can_judge(tool)
+            assert_eq!(catalog.is_clear(tool), catalog.is_clear(prompt), "{name}");
+            catalog.is_clear(tool)
         };
-        assert!(judged("Look") && judged("l o o k") && judged("peek"));
+        assert!(judged("peek"));
         assert!(!judged("look") && !judged("LOOK") && !judged("p e e k"));
         // One that comes later counts as well.
         catalog.take_in(Kind::Tools, br#"[{"name":"PEEK"}]"#);
-        assert!(!catalog.can_judge(What::Tool("peek", Hints::default())));
+        assert!(!catalog.is_clear(What::Tool("peek", Hints::default())));
+    }
+
+    #[test]
+    fn a_uri_that_is_listed_with_a_slash_behind_it_cannot_be_judged_without() {
+        let mut catalog = Catalog::default();
+        catalog.take_in(Kind::Resources, br#"[{"uri":"notes://a/"},{"uri":"https://h:443"}]"#);
+        assert!(!catalog.is_clear(What::Resource("notes://a")));
+        for listed in ["notes://a/", "https://h:443"] {
+            assert!(catalog.lists(What::Resource(listed)), "whatever its form");
+        }
+        assert!(catalog.is_clear(What::Resource("notes://a/?x=1")) && catalog.is_clear(What::Resource("notes://b")));
     }
 
     #[test]

@@ -557,8 +557,14 @@ fn keep_secrets(mut spec: ServerSpec, before: Option<&ServerSpec>) -> Result<Ser
 fn sealed_for(id: ServerId, spec: &ServerSpec) -> String {
     let started = spec.command.iter().flat_map(|command| std::iter::once(&command.program).chain(&command.args));
     let to: Vec<&String> = started.collect();
-    let origins = origins(spec);
-    serde_json::json!([id, spec.transport, origins, to]).to_string()
+    let mut all = serde_json::json!([id, spec.transport, origins(spec), to]);
+    // What a program does depends on where it is started: `node server.js` is another server elsewhere.
+    if let (Some(folder), Some(list)) =
+        (spec.command.as_ref().and_then(|command| command.cwd.as_ref()), all.as_array_mut())
+    {
+        list.push(folder.as_str().into());
+    }
+    all.to_string()
 }
 
 fn origins(spec: &ServerSpec) -> BTreeSet<String> {

@@ -14,7 +14,7 @@ use crate::fault::Fault;
 use crate::id::{ServerId, Slug, TenantId};
 use crate::json;
 use crate::limit::Rates;
-use crate::policy::{Decided, Given, Place, Rules, Thing, Verdict, What, decide};
+use crate::policy::{Decided, Given, Place, Rules, Thing, Verdict, What, decide, decide_shorter};
 use crate::protocol::meta;
 use crate::registry::catalog::{Catalog, Item, Kind};
 use crate::registry::names;
@@ -325,10 +325,16 @@ impl Tenant {
         if self.rules.is_open() {
             return Verdict::Allowed;
         }
-        if !entry.catalog.can_judge(what) {
-            return Verdict::Hidden(Decided::misnamed().why().clone());
+        let (thing, subject) = (Thing { place: entry.place(), what }, caller.subject());
+        if !entry.catalog.lists(what) {
+            if !entry.catalog.is_clear(what) {
+                return Verdict::Hidden(Decided::misnamed().why().clone());
+            }
+            if let Some((_, verdict)) = decide_shorter(&self.rules, subject, &thing, given) {
+                return verdict;
+            }
         }
-        decide(&self.rules, caller.subject(), &Thing { place: entry.place(), what }, given)
+        decide(&self.rules, subject, &thing, given)
     }
 
     /// Whether the rules let the caller see it.

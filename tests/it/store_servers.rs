@@ -156,11 +156,25 @@ on_both! {
             assert_eq!(servers.load_all().await.unwrap()[0].spec, made.server.spec);
             store.update_server(&tenant, &good, back.revision).await.unwrap();
         }
+        // The same program started in another folder is another one.
+        let command = json!({"program": "/bin/true", "args": ["server.js"], "cwd": "/srv/one"});
+        let child = json!({"slug": "child", "transport": "stdio", "command": command, "env": {"TOKEN": "s3cret"}});
+        servers.create(&admin, spec(child), now()).await.unwrap();
+        let child = store.server(&tenant, "child").await.unwrap().unwrap();
+        let loaded = async || servers.load_all().await.unwrap().iter().any(|server| server.spec.slug.as_str() == "child");
+        assert!(loaded().await);
+        for (revision, folder) in [(2, json!("/srv/other")), (3, Value::Null)] {
+            let mut row = ServerRow { revision, ..child.clone() };
+            row.spec.0["command"]["cwd"] = folder;
+            store.update_server(&tenant, &row, revision - 1).await.unwrap();
+            assert!(!loaded().await);
+        }
         let mut titled = good.clone();
         titled.spec.0["title"] = json!("Files");
         titled.revision += 1;
         store.update_server(&tenant, &titled, good.revision).await.unwrap();
-        assert_eq!(servers.load_all().await.unwrap()[0].spec.headers, made.server.spec.headers, "the rest does not matter");
+        let loaded = servers.load_all().await.unwrap();
+        assert_eq!(loaded[0].spec.headers, made.server.spec.headers, "the rest does not matter");
     }
 }
 

@@ -6,10 +6,14 @@ use std::time::Duration;
 use mcp_registry_gateway::access::{AuthError, KeyRing, Opening};
 use mcp_registry_gateway::app::{assemble, build};
 use mcp_registry_gateway::grants::{End, EndReason, Ids};
+use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::store::now;
+use mcp_registry_gateway::store::users::UserRow;
 use mcp_registry_gateway::web::caller::authenticate;
 use mcp_registry_gateway::web::proof::Sent;
 use serde_json::json;
+use testkit::client::Client;
+use testkit::upstream::{Answer, Eras, Plain};
 
 use crate::world::{KEY, World};
 
@@ -189,4 +193,50 @@ async fn a_client_of_the_older_transport_is_led_to_the_description_of_its_own_ad
     world.send("GET", "/sse", &headers, "").await.expect(406);
     let keys = world.send("GET", "/oauth/keys", &[], "").await.expect(200).json();
     assert_eq!(keys, serde_json::json!({"keys": []}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_belongs_to_the_account_whichever_credential_it_comes_with() {
+    let mut world = World::start().await;
+    let row = UserRow {
+        id: uuid::Uuid::now_v7(),
+        username: "grace".into(),
+        role: "user".into(),
+        state: "active".into(),
+        issuer: Some("https://login.example.com".into()),
+        subject: Some("1".into()),
+        ..UserRow::default()
+    };
+    world.app.store.insert_person(&TenantId::default_tenant(), &row).await.unwrap();
+    let server = Plain::with(Eras::Legacy("2025-11-25".into())).await.unwrap();
+    server.set(|settings| {
+        settings.capabilities["tasks"] = json!({"requests": {"tools": {"call": {}}}});
+        settings.tools = vec![json!({"name": "work", "inputSchema": {"type": "object"}})];
+    });
+    let task = json!({"taskId": "7", "status": "working", "ttl": 60_000});
+    let begun = json!({"task": task});
+    server.script("work", move |_| Answer::Result(begun.to_string()));
+    server.script("tasks/get", move |_| Answer::Result(task.to_string()));
+    let spec = json!({"slug": "jobs", "replicas": [{"url": server.url()}]});
+    world.rest("POST", "/servers", spec).await.expect(201);
+    let key_of = async |name: &str| {
+        let order = json!({"name": "all", "username": name, "role": "user", "servers": "*"});
+        let made = world.rest("POST", "/keys", order).await.expect(201).json();
+        made["key"].as_str().unwrap().to_owned()
+    };
+    let (key, another) = (key_of("grace").await, key_of("ada").await);
+    world.user = row.id;
+    let token = world.tokens("/mcp/jobs", "mcp").await.0;
+    let client = async |credential: &str| {
+        let client = Client::new(&format!("{}/mcp/jobs", world.url)).bearer(credential);
+        client.initialize("2025-11-25").await.unwrap();
+        client
+    };
+    let (by_key, by_token, other) = (client(&key).await, client(&token).await, client(&another).await);
+    for (one, two) in [(&by_key, &by_token), (&by_token, &by_key)] {
+        let begun = one.call("tools/call", json!({"name": "work", "arguments": {}, "task": {}})).await.unwrap();
+        let ask = json!({"taskId": begun.result()["task"]["taskId"]});
+        assert_eq!(two.call("tasks/get", ask.clone()).await.unwrap().code(), None);
+        assert_eq!(other.call("tasks/get", ask).await.unwrap().code(), Some(-32602));
+    }
 }

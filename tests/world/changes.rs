@@ -231,7 +231,8 @@ async fn what_servers_say_at_the_same_moment_is_all_read_afterwards() {
         });
         let snapshot = registry.snapshot();
         let entries = snapshot.entries();
-        let read: BTreeSet<_> = entries.filter(|entry| entry.catalog.tool(&tool).is_some()).map(Entry::slug).collect();
+        let read: BTreeSet<_> =
+            entries.filter(|entry| entry.catalog.item(Kind::Tools, &tool).is_some()).map(Entry::slug).collect();
         assert_eq!(read, BTreeSet::from(["one", "two"]), "round {round}");
     }
 }

@@ -332,6 +332,10 @@ async fn another_spelling_of_what_a_rule_names_is_not_there() {
                 ("STAND-IN://notes/7", false),
                 ("stand-in://NOTES/7", false),
                 ("stand-in://notes/7#x", false),
+                ("stand-in://notes/7?", false),
+                ("stand-in://notes/7?x=1", false),
+                ("stand-in://notes/7/", false),
+                ("stand-in://notes/7/?x=1", false),
             ] {
                 let read = within(client.call("resources/read", json!({"uri": uri}))).await.unwrap();
                 assert_eq!(read.code().is_none(), may, "{label} {uri}: {read:?}");
@@ -344,9 +348,11 @@ async fn another_spelling_of_what_a_rule_names_is_not_there() {
             assert_eq!(sent, 3, "{label}: the server never heard of the others");
         }
     }
-    let ask = json!({"user": "ada", "server": "one", "resource": "stand-in://notes/%37"});
-    let (_, told) = world.rest(Method::POST, "/admin/policies/default/explain", &ask).await;
-    assert_eq!((&told["decision"], &told["known"]), (&json!("denied"), &json!(false)), "{told}");
+    for uri in ["stand-in://notes/%37", "stand-in://notes/7?x=1"] {
+        let ask = json!({"user": "ada", "server": "one", "resource": uri});
+        let (_, told) = world.rest(Method::POST, "/admin/policies/default/explain", &ask).await;
+        assert_eq!((&told["decision"], &told["known"]), (&json!("denied"), &json!(false)), "{told}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

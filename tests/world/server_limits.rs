@@ -5,7 +5,7 @@ use mcp_registry_gateway::id::TenantId;
 use serde_json::{Value, json};
 use testkit::client::{Client, Outcome, Request};
 use testkit::jsonrpc::MODERN;
-use testkit::upstream::{Eras, Plain};
+use testkit::upstream::{Eras, LegacySse, Plain};
 
 use crate::world::{World, shake, within};
 
@@ -135,4 +135,27 @@ async fn limits_that_are_none_are_told_by_field() {
     assert_eq!((status, fields), (422, vec!["rate_limits.rpm", "rate_limits.tools.find"]), "{said}");
     let (status, said) = world.rest(Method::POST, "/servers", &spec(json!({"burst": 3}))).await;
     assert_eq!((status, &said["errors"][0]["field"]), (422, &json!("rate_limits.burst")), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wanted_over_a_shared_channel_counts_like_every_request() {
+    let world = World::start().await;
+    let server = LegacySse::start().await.unwrap();
+    let spec =
+        json!({"slug": "it", "transport": "sse", "replicas": [{"url": server.url()}], "rate_limits": {"rpm": 2}});
+    world.register_as(&spec).await;
+    let client = shake(world.client("/mcp/it"), "2025-11-25").await;
+    let count = || server.asked("resources/subscribe").len() + server.asked("logging/setLevel").len();
+    let before = count();
+    let mut codes = Vec::new();
+    for number in 0..5 {
+        let (method, params) = match number % 2 {
+            0 => ("resources/subscribe", json!({"uri": format!("stand-in://notes/{number}")})),
+            _ => ("logging/setLevel", json!({"level": if number == 1 { "info" } else { "error" }})),
+        };
+        codes.push(within(client.call(method, params)).await.unwrap().code());
+    }
+    assert!(codes.iter().filter(|code| **code != Some(-31014)).count() <= 2, "{codes:?}");
+    assert_eq!(codes.last(), Some(&Some(-31014)), "{codes:?}");
+    assert!(count() - before <= 2, "the server never heard of the others");
 }

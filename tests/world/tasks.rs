@@ -130,6 +130,31 @@ async fn a_task_is_there_for_who_had_it_made_and_for_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_long_result_does_not_tell_the_server_s_own_id_of_its_task() {
+    let world = World::start().await;
+    let server = jobs(&world).await;
+    let long = "x".repeat(400 << 10);
+    let content = json!([{"type": "text", "text": long}]);
+    let of_legacy = content.clone();
+    server.script("tasks/result", move |_| {
+        Answer::Result(json!({"content": of_legacy, "_meta": {RELATED: {"taskId": THEIRS}}}).to_string())
+    });
+    server.script("tasks/get", move |_| {
+        let task =
+            json!({"taskId": THEIRS, "status": "completed", "resultType": "complete", "result": {"content": content}});
+        Answer::Result(task.to_string())
+    });
+    let ada = world.person("ada", "user").await;
+    for (version, method) in [(LEGACY, "tasks/result"), (MODERN, "tasks/get")] {
+        let own = client(&world, &ada, version).await;
+        let ours = begin(&own).await;
+        let done = ask(&own, method, &ours).await;
+        let told = done.response.to_string();
+        assert!(told.contains(&long) && told.contains(&ours) && !told.contains(THEIRS), "{method}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_task_goes_with_the_tool_that_made_it() {
     let world = World::start().await;
     let _server = jobs(&world).await;

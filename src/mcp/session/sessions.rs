@@ -237,7 +237,7 @@ mod tests {
         let session = open(&sessions).unwrap();
         let request = session.begin(Bytes::from_static(b"1")).unwrap();
         assert!(session.find(b"1").is_some());
-        session.find(b"1").unwrap().cancel();
+        assert!(session.find(b"1").unwrap().cancel());
         assert!(request.cancel.is_set());
         drop(request);
         assert!(session.find(b"1").is_none());
