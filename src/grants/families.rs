@@ -1,7 +1,6 @@
 //! The tokens of a grant are one family: each refresh token is good once and gives the next. An answer that was lost is given
 //! again, and a token that comes back after its successors were used ends the family, because two hold it.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -152,25 +151,27 @@ impl Grants {
             return Err(no_good("malformed"));
         }
         let hash = hash_token(token);
-        let unready = Mutex::new(None);
+        // It is told or, where the key is not there by which its answer would be sealed, whose key that is: a token that waits for it
+        // is not spent.
         let decide = |seen: &Seen<RefreshRow>| {
-            // Its answer is sealed by the key of its tenant; a token that waits for that is not spent.
             if !self.seals_for(&seen.grant) {
-                *unready.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen.grant.tenant_id.clone());
-                return (Deed::Leave, Err(damaged("the key of a tenant", &CryptoError::NoTenantKey)));
+                return (Deed::Leave, Err(seen.grant.tenant_id.clone()));
             }
-            match self.decide(seen, shown, now) {
+            let (deed, told) = match self.decide(seen, shown, now) {
                 Ok((deed, tokens)) => (deed, Ok(tokens)),
                 Err((end, refusal)) => (deed(end), Err(refusal)),
-            }
+            };
+            (deed, Ok(told))
         };
         let mut done = self.0.store.show_refresh_token(&hash, micros(now), decide).await?;
-        let tenant = unready.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(tenant) = tenant {
-            let prepared = self.0.vault.prepare(&tenant_of(&tenant)?).await;
+        if let Some((Err(tenant), _)) = &done {
+            let prepared = self.0.vault.prepare(&tenant_of(tenant)?).await;
             prepared.map_err(|error| damaged("the key of a tenant", &error))?;
             done = self.0.store.show_refresh_token(&hash, micros(now), decide).await?;
         }
+        let done = done.map(|(told, ended)| {
+            (told.unwrap_or_else(|_| Err(damaged("the key of a tenant", &CryptoError::NoTenantKey))), ended)
+        });
         answer(done, || no_good("unknown"))
     }
 

@@ -22,7 +22,8 @@ pub(super) struct Cache {
     hasher: RandomState,
 }
 
-/// Two generations, as [`Generations`](crate::reuse::generations::Generations) has them, looked up without a key in one piece.
+/// Two generations, as [`Generations`](crate::reuse::generations::Generations) has them, bounded by weight and looked up without a key in
+/// one piece.
 #[derive(Default)]
 struct Part {
     weight: usize,

@@ -361,7 +361,7 @@ impl Tenant {
         let offers =
             |kind: Kind| entry.catalog.items(kind).iter().any(|item| self.permits_item(caller, entry, kind, item));
         let sees = self.permits(caller, entry, What::Server) || Kind::ALL.into_iter().any(offers);
-        self.seen.write().unwrap_or_else(PoisonError::into_inner).insert(key, sees, 1);
+        self.seen.write().unwrap_or_else(PoisonError::into_inner).insert(key, sees);
         sees
     }
 
@@ -455,7 +455,7 @@ impl Tenant {
         };
         let lists = self.lists_of(sight);
         let view = Arc::new(View { entries, lists });
-        self.views.write().unwrap_or_else(PoisonError::into_inner).insert(key, view.clone(), 1);
+        self.views.write().unwrap_or_else(PoisonError::into_inner).insert(key, view.clone());
         view
     }
 
@@ -465,7 +465,7 @@ impl Tenant {
             return known.clone();
         }
         let new = Arc::<Lists>::default();
-        lists.insert(sight, new.clone(), 1);
+        lists.insert(sight, new.clone());
         new
     }
 
