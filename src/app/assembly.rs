@@ -176,10 +176,7 @@ fn start_jobs(app: &App) {
     app.tasks.spawn(memory::keep(app.clone()));
     let noter = app.clone();
     app.tasks.spawn(async move {
-        tokio::select! {
-            () = noter.shutdown.cancelled() => {}
-            () = noter.grants.keep_writing_traces() => {}
-        }
+        noter.shutdown.run_until_cancelled(noter.grants.keep_writing_traces()).await;
     });
 
     guard_jobs(app, &jobs);
@@ -295,10 +292,7 @@ fn start_jobs(app: &App) {
 fn guard_jobs(app: &App, jobs: &Jobs) {
     let writer = app.clone();
     app.tasks.spawn(async move {
-        tokio::select! {
-            () = writer.shutdown.cancelled() => {}
-            () = writer.guard.keep_writing(&writer.store) => {}
-        }
+        writer.shutdown.run_until_cancelled(writer.guard.keep_writing(&writer.store)).await;
     });
     let sweeper = app.guard.clone();
     jobs.run("sweep the guard", Every::about(Duration::from_secs(30)), move || {

@@ -52,10 +52,7 @@ impl Sharing {
                 self.exchange().await;
             }
         };
-        tokio::select! {
-            () = app.shutdown.cancelled() => {}
-            () = rounds => {}
-        }
+        app.shutdown.run_until_cancelled(rounds).await;
     }
 
     async fn exchange(&mut self) {
@@ -129,10 +126,7 @@ impl App {
                 }
             }
         };
-        tokio::select! {
-            () = self.shutdown.cancelled() => {}
-            () = rounds => {}
-        }
+        self.shutdown.run_until_cancelled(rounds).await;
         if let Err(error) = self.store.leaves(self.instance).await {
             tracing::debug!(error = error.to_string(), "the other replicas miss this one a little later");
         }
