@@ -1,5 +1,6 @@
 //! Users who ask by the clock, whatever they are told, over connections that they keep; and a record of each request and its answer.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +15,8 @@ use crate::world::{Tenant, USERS};
 
 /// Every so many requests of a user one asks for the list of tools instead.
 const LISTS: u64 = 6;
+/// Until then every tenant that asks for too much has used up what it had saved.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +100,24 @@ impl Load {
     pub fn sent_in(&self, time: &Range<Duration>) -> Vec<Asked> {
         let asked = self.common.asked.lock().unwrap_or_else(PoisonError::into_inner);
         asked.iter().filter(|asked| time.contains(&asked.sent)).copied().collect()
+    }
+
+    /// Waits until each of these tenants was refused by its own limit: until then it uses what it has saved up. Returns when that was.
+    pub async fn refused(&self, tenants: impl IntoIterator<Item = usize>, since: Duration) -> Duration {
+        let mut left: BTreeSet<usize> = tenants.into_iter().collect();
+        loop {
+            let now = self.now();
+            for asked in self.sent_in(&(since..now)) {
+                if asked.became == Became::Refused("tenant") {
+                    left.remove(&asked.tenant);
+                }
+            }
+            if left.is_empty() {
+                return now;
+            }
+            assert!(now < since + PATIENCE, "never refused since {since:?}: {left:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// How many turns users let pass because they were not ready by then.

@@ -118,6 +118,11 @@ impl Comparison {
     }
 }
 
+/// Tenants that ask for more than they have.
+fn greedy() -> impl Iterator<Item = usize> {
+    (0..TENANTS).filter(|number| terms(*number).asks > 1.0)
+}
+
 /// Tenants that ask for more than they have and have no cap, of the weight in this place.
 fn hungry(weight: usize) -> impl Fn(usize) -> bool {
     move |number| number % WEIGHTS.len() == weight && number / WEIGHTS.len() >= 8
@@ -147,7 +152,8 @@ async fn sixty_tenants_have_what_they_are_due_and_nothing_of_each_other() {
     let mut load = Load::start(&world.url, &tenants, |tenant| tenant.terms.asks * share(tenant.terms.weight));
 
     // By then is used up what each may make up for at first, and for the same reason none has a minute's worth of its cap left.
-    let time = seconds(6)..seconds(36);
+    let even = load.refused(greedy(), seconds(1)).await;
+    let time = even..even + seconds(30);
     load.until(time.end + seconds(1)).await;
     let steady = Comparison::new(&load, &tenants, &time, |_| false);
     steady.holds("30 s of load", |_| true);
@@ -178,10 +184,11 @@ async fn sixty_tenants_have_what_they_are_due_and_nothing_of_each_other() {
     let gone = load.now();
     world.start_again().await;
     let up = load.now();
-    load.until(up + Duration::from_millis(10_500)).await;
+    // A new process knows nothing of what was used up: shares may be made up for, and a minute's worth of a cap is there again.
+    let even = load.refused(greedy(), up).await;
+    load.until(even + Duration::from_millis(5500)).await;
     is_capped(&load, small, &tenants[small], gone);
-    // A new process knows nothing of what was used up: for 5 s shares may be made up for, and a minute's worth of a cap is there again.
-    let again = Comparison::new(&load, &tenants, &(up + seconds(5)..up + seconds(10)), |_| true);
+    let again = Comparison::new(&load, &tenants, &(even..even + seconds(5)), |_| true);
     again.holds("after a restart", |number| number != small);
     let limits = world.limits(&tenants[small]).await;
     assert_eq!((&limits["base_rpm"], &limits["fairness_weight"]), (&json!(6), &json!(4.0)));
