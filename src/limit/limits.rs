@@ -403,6 +403,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn of_what_may_be_served_at_once_each_gateway_has_its_part_and_never_none() {
+        let (limits, tenant) =
+            limits(6000, Terms { max_concurrent_requests: Some(4), base_rpm: Some(600), ..Terms::default() });
+        limits.part(2);
+        let _first = limits.admit(who(&tenant, 1)).await.unwrap();
+        let _second = limits.admit(who(&tenant, 2)).await.unwrap();
+        let share = limits.share(&tenant).unwrap();
+        assert!(matches!(share.enter(), Room::Full), "half of it is for here");
+        share.have_own_here(0.75, limits.now());
+        let Room::Free(third) = share.enter() else { panic!("more is asked for here than elsewhere") };
+        assert!(matches!(share.enter(), Room::Full));
+        drop((third, _first, _second));
+        share.have_own_here(0.01, limits.now());
+        let Room::Free(_only) = share.enter() else { panic!("one may be served wherever it is") };
+        assert!(matches!(share.enter(), Room::Full));
+    }
+
+    #[tokio::test]
     async fn who_waits_for_others_to_end_hears_of_more_room() {
         let most = |count| Terms { max_concurrent_requests: count, ..Terms::default() };
         for more in [Some(4), None] {
