@@ -31,6 +31,9 @@ const LONG_MEMORY: f64 = 3.0;
 const QUIET: Nanos = SECOND;
 /// Within as many seconds the capacity that is there at once is brought back to half.
 const BALANCE: f64 = 0.7;
+/// Or within the time in which so many come, if that is longer: one request more or less would swing the parts to and fro, at the cost of
+/// whoever asks just when they are low, and that is who asks most.
+const SLOWEST: f64 = 50.0;
 /// How many times its part a tenant has at one of several replicas. Where it asks next nobody knows, so that parts which are just enough
 /// together are too small where it does; the capacity's own bucket and the balance see that it is not too much.
 const AMPLE: f64 = 1.15;
@@ -226,5 +229,5 @@ fn balance(fair: &Fair, now: Nanos) -> f64 {
     let (rate, price) = (fair.rate.get(), fair.capacity_price());
     let there = fair.capacity.tokens(price, now) as f64 - f64::from(fair.waiting.load(Relaxed));
     let half = rate / fair.rules.capacity() * fair.rules.at_once() / 2.0;
-    if rate > 0.0 { (1.0 + (there - half) / (rate * BALANCE)).clamp(0.5, 1.5) } else { 1.0 }
+    if rate > 0.0 { (1.0 + (there - half) / (rate * BALANCE).max(SLOWEST)).clamp(0.5, 1.5) } else { 1.0 }
 }
