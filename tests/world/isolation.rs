@@ -275,7 +275,7 @@ async fn a_tenant_that_is_suspended_or_erased_is_cut_off_at_once() {
             server.open_gate(true);
         };
         let (held, ()) = within(Box::pin(async { tokio::join!(held, story) })).await;
-        println!("HELD {held:?}");
+        assert_eq!(held.unwrap(), 200, "what had begun");
         change(Method::PATCH, "/admin/tenants/kestrel", json!({"state": "active"})).await;
     }
     assert_eq!(world.client_of("/mcp", &key).call("tools/list", json!({})).await.unwrap().status, 401);
