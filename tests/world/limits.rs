@@ -73,6 +73,23 @@ async fn a_user_has_one_limit_whatever_sessions_and_keys_it_opens() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_comes_again_when_it_was_told_to_is_served() {
+    let server = Plain::start().await.unwrap();
+    let world = World::with(&["--rate-limit-user-rpm=40"]).await;
+    world.register("it", &server.url()).await;
+    for (limit, rpm, cap) in [("user", 40, Value::Null), ("tenant", 30, json!(30))] {
+        world.rest(Method::POST, "/admin/tenant-limits/default", &json!({"base_rpm": cap})).await;
+        let client = world.client_of("/mcp/it", &world.person(limit, "user").await);
+        while call(&client).await.status == 200 {}
+        for _ in 0..2 {
+            let told = refused(&client, limit, rpm).await["error"]["data"]["retryAfterMs"].as_u64().unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(told + 1)).await;
+            assert_eq!(call(&client).await.status, 200, "{limit}: told to wait {told} ms");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_rest_api_has_the_limit_of_the_user() {
     let world = World::with(&["--rate-limit-user-rpm=2"]).await;
     let ann = world.person("ann", "user").await;
