@@ -10,6 +10,7 @@ mod memory;
 mod people;
 mod policies;
 pub mod preflight;
+mod refreshing;
 mod sharing;
 mod signed_in;
 mod vouching;

@@ -1,7 +1,7 @@
 //! With Entra behind the gateway (its stand-in): its own access tokens shown directly, and what becomes of sessions when it is
 //! asked again about people.
 
-use mcp_registry_gateway::grants::{CodeTerms, LoginState, NewLogin, Order, ScopeSet, challenge_of};
+use mcp_registry_gateway::grants::{CodeTerms, GivenTokens, LoginState, NewLogin, Order, ScopeSet, challenge_of};
 use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::idp::{ENTRA, Hints, OIDC};
 use mcp_registry_gateway::store::now;
@@ -156,8 +156,10 @@ pub async fn signed_in(world: &World, entra: &Entra, user: &str) -> (String, Uui
     let person = signed_in.person;
     let account = world.app.account_of(&person, person.role.unwrap(), now()).await.unwrap();
     let (tenant, earlier) = (account.tenant.clone(), now() - time::Duration::hours(1));
-    let tokens = serde_json::to_vec(&signed_in.tokens.unwrap()).unwrap();
-    let login = NewLogin { tenant: &tenant, user: account.id, provider: name, tokens: Some(&tokens) };
+    let tokens = signed_in.tokens.unwrap();
+    let text = serde_json::to_vec(&tokens).unwrap();
+    let given = GivenTokens { text: &text, expires_at: tokens.expires_at };
+    let login = NewLogin { tenant: &tenant, user: account.id, provider: name, tokens: Some(given) };
     let login = world.app.grants.keep_login(&login, earlier).await.unwrap();
     let order = Order {
         tenant,

@@ -1,7 +1,7 @@
 //! What a client or the provider wants of a sign-in at Entra: anew, another account, more proof.
 
 use http::Method;
-use mcp_registry_gateway::grants::{LoginState, NewLogin};
+use mcp_registry_gateway::grants::{Kind, LoginState, NewLogin, NotVouched};
 use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::idp::ENTRA;
 use mcp_registry_gateway::store::now;
@@ -71,7 +71,9 @@ async fn parked(world: &World, entra: &Entra, who: &str, claims: &str) {
     let login = NewLogin { tenant: &tenant, user, provider: ENTRA, tokens: None };
     let id = grants.keep_login(&login, now()).await.unwrap();
     let state = LoginState::NeedsInteraction;
-    grants.login_refused(&tenant, id, state, "AADSTS50076", Some(claims), now()).await.unwrap();
+    let said =
+        NotVouched { state, reason: "AADSTS50076", claims: Some(claims), kind: Kind::OnDemand, code: "AADSTS50076" };
+    grants.login_refused(&tenant, id, &said, now()).await.unwrap();
     assert_eq!(wanted(world, who).await.as_deref(), Some(claims));
 }
 

@@ -1,0 +1,109 @@
+//! Providers are asked again about everybody for whom that is due: one job for all, several questions at a time, and of several
+//! processes one asks about each (the lease is in the database, `grants::logins_due`).
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use time::OffsetDateTime;
+
+use super::App;
+use crate::grants::{ALONE, Login, Refusal};
+use crate::idp::Provider;
+use crate::store::now;
+
+/// Questions that a provider is asked at the same time.
+const AT_ONCE: usize = 16;
+/// Logins that are taken at a time: enough that one slow answer keeps nobody else waiting.
+const TAKEN: u16 = 64;
+/// Questions without an answer after which a provider is left alone till the next run: one alone may have been unlucky.
+const UNHEARD: u32 = 2;
+/// When it is looked again where nobody is due.
+const LATER: Duration = Duration::from_mins(1);
+
+/// How a batch went.
+#[derive(Default)]
+struct Batch {
+    taken: usize,
+    heard: usize,
+    /// What the database did not take.
+    lost: Option<Refusal>,
+}
+
+impl App {
+    /// Asks again about everybody for whom that is due and whose sessions were used in the last days; says when somebody is due
+    /// again. For a job.
+    pub async fn refresh_all(&self) -> Result<Duration, Refusal> {
+        self.grants.wake_used(now()).await?;
+        let (mut wait, mut due) = (LATER, 0);
+        for provider in self.providers.names() {
+            self.grants.rest_unused(provider.name, now()).await?;
+            due += self.grants.count_due(provider.name, now()).await?;
+            wait = wait.min(self.refresh_at(provider.name).await?);
+        }
+        self.recorder.metrics().token_refresh_queue.with([]).set(due);
+        Ok(wait)
+    }
+
+    /// Asks one provider about those who are due; says when somebody is again.
+    async fn refresh_at(&self, name: &str) -> Result<Duration, Refusal> {
+        let Some(provider) = self.providers.get(name) else { return Ok(LATER) };
+        let mut unheard = 0;
+        // One question first, and if it is answered, all: a provider that is ill, that throttles or that refuses the gateway itself is not
+        // pressed by everybody who is due.
+        let mut limit = 1;
+        while unheard < UNHEARD && provider.pause().is_none() {
+            let batch = self.refresh_some(provider, name, limit).await;
+            if let Some(lost) = batch.lost {
+                return Err(lost);
+            }
+            if batch.taken == 0 {
+                let next = self.grants.next_due(name).await?;
+                return Ok(next.map_or(LATER, |next| (next - now()).try_into().unwrap_or_default()));
+            }
+            (limit, unheard) = if batch.heard > 0 { (TAKEN, 0) } else { (1, unheard + 1) };
+        }
+        Ok(LATER)
+    }
+
+    async fn refresh_some(&self, provider: &Provider, name: &str, limit: u16) -> Batch {
+        let begun = now();
+        let due = match self.grants.logins_due(name, limit, begun).await {
+            Ok(due) => due,
+            Err(lost) => return Batch { lost: Some(lost), ..Batch::default() },
+        };
+        let mut batch = Batch { taken: due.len(), ..Batch::default() };
+        let mut waiting = due.into_iter();
+        let mut asked = futures_util::stream::FuturesUnordered::new();
+        loop {
+            while asked.len() < AT_ONCE
+                && let Some(login) = waiting.next()
+            {
+                // Those whom it is not asked about are due as before; nobody is asked about whose answer could not be written.
+                if batch.lost.is_some() {
+                    self.give_back_later(login);
+                } else if provider.pause().is_some() || now() - begun > ALONE / 2 {
+                    self.give_back(login).await;
+                } else {
+                    asked.push(self.refresh_one(login, begun));
+                }
+            }
+            match asked.next().await {
+                Some(Ok(heard)) => batch.heard += usize::from(heard),
+                Some(Err(lost)) => batch.lost = Some(lost),
+                None => return batch,
+            }
+        }
+    }
+
+    /// Whether the provider said something, be it that sessions end; an error of the database.
+    async fn refresh_one(&self, login: Login, now: OffsetDateTime) -> Result<bool, Refusal> {
+        let (id, kind) = (login.id, self.grants.terms().schedule.kind(login.life, now));
+        match self.asking(login, kind).await {
+            Err(refusal) if !refusal.is_of_database() => {
+                tracing::info!(login = %id, reason = refusal.reason, detail = refusal.detail, "sessions ended");
+                Ok(true)
+            }
+            heard => heard,
+        }
+    }
+}
