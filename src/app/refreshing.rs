@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use time::OffsetDateTime;
+use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use super::App;
-use crate::grants::{ALONE, Login, Refusal};
-use crate::idp::Provider;
+use crate::grants::{ALONE, Credential, CredentialState, Kind, Login, RefreshResult, Refusal};
+use crate::id::TenantId;
+use crate::idp::{Provider, ProviderTokens};
 use crate::store::now;
 
 /// Questions that a provider is asked at the same time.
@@ -19,6 +22,21 @@ const TAKEN: u16 = 64;
 const UNHEARD: u32 = 2;
 /// When it is looked again where nobody is due.
 const LATER: Duration = Duration::from_mins(1);
+
+/// What became of a refresh that an administrator wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Forced {
+    /// The providers gave new tokens.
+    Done,
+    /// There is nothing to refresh.
+    Nothing,
+    /// Somebody else is at it.
+    UnderWay,
+    /// A provider wants to be left alone for so long.
+    Paused(Duration),
+    /// A provider did not give new ones: its error code, or what was wrong in one word.
+    Failed(String),
+}
 
 /// How a batch went.
 #[derive(Default)]
@@ -93,6 +111,43 @@ impl App {
                 None => return batch,
             }
         }
+    }
+
+    /// Refreshes what providers gave for an account, now, and waits for it. The first that fails is told, after all were asked about.
+    pub async fn refresh_now(&self, tenant: &TenantId, user: Uuid) -> Result<Forced, Refusal> {
+        let live = |one: &Credential| !matches!(one.state, CredentialState::None | CredentialState::ReauthRequired);
+        let (mut done, mut failed) = (0, None);
+        for one in self.grants.credentials(tenant, user, now()).await?.into_iter().filter(live) {
+            let Some(provider) = self.providers.get(&one.provider) else { continue };
+            if let Some(left) = provider.pause() {
+                failed = failed.or(Some(Forced::Paused(left)));
+                continue;
+            }
+            let Some(login) = self.grants.login_now(tenant, one.id, now()).await? else {
+                failed = failed.or(Some(Forced::UnderWay));
+                continue;
+            };
+            match self.asking(login, Kind::Forced).await {
+                Err(refusal) if refusal.is_of_database() => return Err(refusal),
+                _ => {}
+            }
+            let after = self.grants.credentials(tenant, user, now()).await?;
+            let last = after.into_iter().find(|other| other.id == one.id).map(|one| one.last).unwrap_or_default();
+            if last.last_result.as_deref() == Some(RefreshResult::Success.as_str()) {
+                done += 1;
+            } else {
+                failed = failed.or(Some(Forced::Failed(last.last_code.unwrap_or_default())));
+            }
+        }
+        Ok(failed.unwrap_or(if done > 0 { Forced::Done } else { Forced::Nothing }))
+    }
+
+    /// What the tokens are good for that are kept of a sign-in.
+    pub async fn scopes_of(&self, tenant: &TenantId, credential: &Credential) -> Result<Vec<String>, Refusal> {
+        let login = self.grants.login(tenant, credential.id).await?;
+        let tokens = login.and_then(|login| login.tokens);
+        let read = |text: Zeroizing<Vec<u8>>| serde_json::from_slice::<ProviderTokens>(&text).ok();
+        Ok(tokens.and_then(read).map(|tokens| tokens.scopes).unwrap_or_default())
     }
 
     /// Whether the provider said something, be it that sessions end; an error of the database.

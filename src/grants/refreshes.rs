@@ -27,24 +27,46 @@ const RESTED_AT_ONCE: i64 = 500;
 const MOST_SHOWN: i64 = 500;
 /// How long counts are kept.
 pub(super) const COUNTS_KEPT: Duration = Duration::days(35);
+/// How many hours a process knows what it did itself.
+const OWN_KEPT: i64 = 25;
 const HOUR: i64 = 3_600_000_000;
 
 type Of = (TenantId, i64, Kind, RefreshResult);
 
-/// What came out since it was last written: how often, and with how many tries beyond the first. There are at most twelve entries for
-/// each tenant and hour.
+/// How often something came out, and with how many tries beyond the first. There are at most twelve entries for each tenant and hour.
+type Counts = AHashMap<Of, (i64, i64)>;
+
+/// What came out in this process.
 #[derive(Debug, Default)]
-pub(super) struct Tally(Mutex<AHashMap<Of, (i64, i64)>>);
+pub(super) struct Tally {
+    /// Since it was last written.
+    unwritten: Mutex<Counts>,
+    /// In the last day.
+    own: Mutex<Counts>,
+}
+
+fn lock(counts: &Mutex<Counts>) -> MutexGuard<'_, Counts> {
+    counts.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn add(counts: &Mutex<Counts>, of: Of, (count, retries): (i64, i64)) {
+    let mut counts = lock(counts);
+    let entry = counts.entry(of).or_default();
+    (entry.0, entry.1) = (entry.0 + count, entry.1 + retries);
+}
 
 impl Tally {
-    fn lock(&self) -> MutexGuard<'_, AHashMap<Of, (i64, i64)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn add(&self, of: Of, count: i64, retries: i64) {
-        let mut all = self.lock();
-        let entry = all.entry(of).or_default();
-        (entry.0, entry.1) = (entry.0 + count, entry.1 + retries);
+    /// What this process did from that hour on, by kind and result.
+    fn sums(&self, tenant: Option<&TenantId>, from: i64) -> Vec<RefreshSum> {
+        let own = lock(&self.own);
+        let of = |(of, _): &(&Of, _)| of.1 >= from && tenant.is_none_or(|tenant| of.0 == *tenant);
+        let sum = |(of, counts): (&Of, &(i64, i64))| RefreshSum {
+            kind: of.2.as_str().to_owned(),
+            result: of.3.as_str().to_owned(),
+            count: counts.0,
+            retries: counts.1,
+        };
+        own.iter().filter(of).map(sum).collect()
     }
 }
 
@@ -165,12 +187,17 @@ impl Grants {
         retries: u32,
         now: OffsetDateTime,
     ) {
-        self.0.refreshes.add((tenant.clone(), hour(now), kind, result), 1, retries.into());
+        let (of, one) = ((tenant.clone(), hour(now), kind, result), (1, retries.into()));
+        add(&self.0.refreshes.own, of.clone(), one);
+        add(&self.0.refreshes.unwritten, of, one);
     }
 
     /// Writes what was counted. What the database does not take is written the next time.
     pub async fn flush_refreshes(&self) -> Result<(), Refusal> {
-        let taken = std::mem::take(&mut *self.0.refreshes.lock());
+        let tally = &self.0.refreshes;
+        let oldest = hour(OffsetDateTime::now_utc()) - OWN_KEPT;
+        lock(&tally.own).retain(|of, _| of.1 >= oldest);
+        let taken = std::mem::take(&mut *lock(&tally.unwritten));
         if taken.is_empty() {
             return Ok(());
         }
@@ -188,24 +215,27 @@ impl Grants {
             (&a.tenant_id, a.hour, &a.kind, &a.result).cmp(&(&b.tenant_id, b.hour, &b.kind, &b.result))
         });
         if let Err(error) = self.0.store.count_refreshes(&rows).await {
-            for (of, (count, retries)) in taken {
-                self.0.refreshes.add(of, count, retries);
+            for (of, counts) in taken {
+                add(&tally.unwritten, of, counts);
             }
             return Err(error.into());
         }
         Ok(())
     }
 
-    /// How refreshes came out in the last `hours` hours and the part of this one, and what there is to do: of one tenant or of all.
+    /// How refreshes came out in the last `hours` hours and the part of this one, and what there is to do: of one tenant or of all, and
+    /// in this process or in all.
     pub async fn refresh_figures(
         &self,
         tenant: Option<&TenantId>,
+        here: bool,
         hours: i64,
         now: OffsetDateTime,
     ) -> Result<Figures, Refusal> {
         self.flush_refreshes().await?;
         let from = hour(now) - hours;
-        let sums = self.0.store.refresh_sums(tenant, from).await?;
+        let sums =
+            if here { self.0.refreshes.sums(tenant, from) } else { self.0.store.refresh_sums(tenant, from).await? };
         let queue = self.0.store.refresh_queue(tenant, micros(now)).await?;
         Ok(Figures { since: at(from * HOUR), sums, queue })
     }

@@ -218,6 +218,8 @@ impl Problem {
             AuthError::Suspended => "TENANT_SUSPENDED",
             AuthError::Malformed | AuthError::Unknown => "INVALID_KEY",
             AuthError::EndedToken | AuthError::WrongKind | AuthError::Foreign | AuthError::OfPerson => "INVALID_TOKEN",
+            AuthError::ComeBack => "SIGN_IN_AGAIN",
+            AuthError::Gone => "NOT_LET_IN",
             AuthError::WrongResource => "WRONG_RESOURCE",
             AuthError::Bound | AuthError::NotBound | AuthError::Proof(_) => "INVALID_PROOF",
             AuthError::NotLetIn => "NOT_LET_IN",

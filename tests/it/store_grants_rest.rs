@@ -346,7 +346,7 @@ on_both! {
         let end = End { reason: EndReason::Error, detail: "provider" };
         assert_eq!(grants.end(tenant, Ids::Login(id), end, house.after(906)).await.unwrap().len(), 1);
         grants.sweep(house.after(4_000)).await.unwrap();
-        let queue = grants.refresh_figures(Some(tenant), 0, house.now).await.unwrap().queue;
+        let queue = grants.refresh_figures(Some(tenant), false, 0, house.now).await.unwrap().queue;
         assert_eq!((queue.watched, queue.parked), (0, 1), "the person has not come back");
         let new = NewLogin { tokens: Some(given(b"another", 3_600)), ..new };
         grants.keep_login(&new, house.after(4_001)).await.unwrap();
