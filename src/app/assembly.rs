@@ -323,7 +323,9 @@ fn sign_in_jobs(app: &App, jobs: &Jobs) {
         let asker = app.clone();
         jobs.run_when_due("ask providers", LOOK_FOR_DUE, move || {
             let app = asker.clone();
-            async move { Ok(app.refresh_all().await?) }
+            // Of its own, so that who stops the process waits until everybody who was taken has been asked about or given back.
+            let run = app.tasks.clone().spawn(async move { app.refresh_all().await });
+            async move { Ok(run.await??) }
         });
     }
     let counter = app.clone();

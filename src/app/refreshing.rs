@@ -54,7 +54,6 @@ impl App {
         self.grants.wake_used(now()).await?;
         let (mut wait, mut due) = (LATER, 0);
         for provider in self.providers.names() {
-            self.grants.rest_unused(provider.name, now()).await?;
             due += self.grants.count_due(provider.name, now()).await?;
             wait = wait.min(self.refresh_at(provider.name).await?);
         }
@@ -69,7 +68,7 @@ impl App {
         // One question first, and if it is answered, all: a provider that is ill, that throttles or that refuses the gateway itself is not
         // pressed by everybody who is due.
         let mut limit = 1;
-        while unheard < UNHEARD && provider.pause().is_none() {
+        while unheard < UNHEARD && provider.pause().is_none() && !self.shutdown.is_cancelled() {
             let batch = self.refresh_some(provider, name, limit).await;
             if let Some(lost) = batch.lost {
                 return Err(lost);
@@ -85,7 +84,11 @@ impl App {
 
     async fn refresh_some(&self, provider: &Provider, name: &str, limit: u16) -> Batch {
         let begun = now();
-        let due = match self.grants.logins_due(name, limit, begun).await {
+        let due = match self.grants.rest_unused(name, begun).await {
+            Ok(()) => self.grants.logins_due(name, limit, begun).await,
+            Err(lost) => Err(lost),
+        };
+        let due = match due {
             Ok(due) => due,
             Err(lost) => return Batch { lost: Some(lost), ..Batch::default() },
         };
@@ -99,7 +102,7 @@ impl App {
                 // Those whom it is not asked about are due as before; nobody is asked about whose answer could not be written.
                 if batch.lost.is_some() {
                     self.give_back_later(login);
-                } else if provider.pause().is_some() || now() - begun > ALONE / 2 {
+                } else if provider.pause().is_some() || now() - begun > ALONE / 2 || self.shutdown.is_cancelled() {
                     self.give_back(login).await;
                 } else {
                     asked.push(self.refresh_one(login, begun));

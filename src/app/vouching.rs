@@ -130,7 +130,7 @@ impl App {
             Err(error) => return self.not_vouched(login, kind, &error, now).await,
         }
         self.grants.login_checked(&login.tenant, login.id, kind, now).await?;
-        self.came_out(login, kind, RefreshResult::Success, login.failures, now);
+        self.came_out(login, kind, RefreshResult::Success, now);
         Ok(true)
     }
 
@@ -171,8 +171,7 @@ impl App {
                 let unanswered = again(failures, schedule.pause(failures, *retry_after, luck()));
                 self.grants.login_unanswered(&login.tenant, login.id, &unanswered, now).await?;
                 if schedule.is_given_up(failures) {
-                    let retries = login.failures.min(schedule.max_retries);
-                    self.came_out(login, kind, RefreshResult::Failure, retries, now);
+                    self.came_out(login, kind, RefreshResult::Failure, now);
                 }
                 return Ok(false);
             }
@@ -180,13 +179,13 @@ impl App {
                 tracing::warn!(class, code, trace, login = %login.id, "a provider was asked too often: {error}");
                 let unanswered = again(login.failures, LONGEST_PAUSE);
                 self.grants.login_unanswered(&login.tenant, login.id, &unanswered, now).await?;
-                self.came_out(login, kind, RefreshResult::Failure, 0, now);
+                self.came_out(login, kind, RefreshResult::Failure, now);
                 return Ok(true);
             }
             Class::OurCredential | Class::Configuration => {
                 tracing::error!(class, code, trace, login = %login.id, "a provider does not answer us: {error}");
                 self.grants.login_unanswered(&login.tenant, login.id, &again(login.failures, SOON), now).await?;
-                self.came_out(login, kind, RefreshResult::Failure, 0, now);
+                self.came_out(login, kind, RefreshResult::Failure, now);
                 return Ok(false);
             }
             Class::NeedsInteraction { claims: None } | Class::Dead if may_be_our_fault(login, number, now) => {
@@ -210,8 +209,10 @@ impl App {
         Err(self.end_login(login, detail, &said, now).await?)
     }
 
-    /// Counts how a refresh came out, after so many tries beyond the first.
-    fn came_out(&self, login: &Login, kind: Kind, result: RefreshResult, retries: u32, now: OffsetDateTime) {
+    /// Counts how a refresh came out, with the tries that it took. Those of one that was given up are counted with that.
+    fn came_out(&self, login: &Login, kind: Kind, result: RefreshResult, now: OffsetDateTime) {
+        let given_up = self.grants.terms().schedule.is_given_up(login.failures);
+        let retries = if given_up { 0 } else { login.failures };
         self.grants.count_refresh(&login.tenant, kind, result, retries, now);
         let labels = [login.tenant.as_str(), kind.as_str(), result.as_str()];
         self.recorder.metrics().token_refresh.on(labels, Counter::inc);
@@ -239,7 +240,7 @@ impl App {
         self.end_sessions(&login.tenant, which, End { reason: EndReason::Error, detail }).await?;
         // Last of all: if something fails before, the login is due again, and the provider says the same again.
         self.grants.login_refused(&login.tenant, login.id, said, now).await?;
-        self.came_out(login, said.kind, RefreshResult::ReauthRequired, login.failures, now);
+        self.came_out(login, said.kind, RefreshResult::ReauthRequired, now);
         let text = if said.state == LoginState::NeedsInteraction {
             "the identity provider wants to see the person again; sign in again"
         } else {

@@ -21,8 +21,8 @@ use crate::store::{at, at_opt, micros};
 const USED_WITHIN: Duration = Duration::days(7);
 /// How far back it is looked who used what: uses are written half a minute late, and later by a process that lost its database.
 const LOOK_BACK: Duration = Duration::minutes(10);
-/// Logins that are put to rest in one transaction.
-const RESTED_AT_ONCE: i64 = 500;
+/// Logins of which it is looked in one transaction whether anybody used them.
+const LOOKED_AT: i64 = 500;
 /// Most logins of one account that are shown.
 const MOST_SHOWN: i64 = 500;
 /// How long counts are kept.
@@ -160,11 +160,10 @@ impl Grants {
         Ok(self.0.store.wake_used_logins(micros(now - LOOK_BACK), recheck).await?)
     }
 
-    /// Who is due at a provider and did not use anything for days is due no more. For a job.
+    /// Of those who have been due at a provider for longest nobody is left afterwards who did not use anything for days. For a job.
     pub async fn rest_unused(&self, provider: &str, now: OffsetDateTime) -> Result<(), Refusal> {
         let since = micros(now - USED_WITHIN);
-        let store = &self.0.store;
-        while store.rest_unused_logins(provider, since, micros(now), RESTED_AT_ONCE).await? == RESTED_AT_ONCE as u64 {}
+        while self.0.store.rest_unused_logins(provider, since, micros(now), LOOKED_AT).await? > 0 {}
         Ok(())
     }
 

@@ -129,23 +129,25 @@ impl Store {
         }))
     }
 
-    /// Up to `limit` of a provider that are due, and that nobody used since `since`, are not due any more until somebody does; says
-    /// how many.
+    /// Those among the first `window` of a provider that are due that nobody used since `since` are not due any more until somebody does;
+    /// says how many.
     pub async fn rest_unused_logins(
         &self,
         provider: &str,
         since: i64,
         now: i64,
-        limit: i64,
+        window: i64,
     ) -> Result<u64, StoreError> {
         let text = concat!(
             "UPDATE logins SET due_at = NULL WHERE id IN
-            (SELECT l.id FROM logins l WHERE l.provider = $2 AND l.due_at <= $3 AND l.ask_after <= $3 AND NOT ",
+            (SELECT l.id FROM (SELECT id, tenant_id, user_id FROM logins
+                WHERE provider = $2 AND due_at <= $3 AND ask_after <= $3 ORDER BY due_at LIMIT $4) l
+             WHERE NOT ",
             used_since!(),
-            " ORDER BY l.due_at LIMIT $4)"
+            ")"
         );
         Ok(on!(alone self, db => {
-            let query = sqlx::query(text).bind(since).bind(provider).bind(now).bind(limit);
+            let query = sqlx::query(text).bind(since).bind(provider).bind(now).bind(window);
             query.execute(db).await?.rows_affected()
         }))
     }

@@ -144,7 +144,7 @@ fn issuer(name: &str) -> Value {
 /// Something that is there, in place of what a path leaves open.
 fn filled(path: &str) -> String {
     let id = match path {
-        path if path.contains("/users/") => "target",
+        path if path.contains("/users/") || path.contains("{user_id}") => "target",
         path if path.contains("/oauth-clients/") => "bot",
         path if path.contains("/tenants/") => "other",
         _ => "00000000-0000-7000-8000-000000000000",
@@ -153,6 +153,7 @@ fn filled(path: &str) -> String {
     path.replace("{slug}", "files")
         .replace("{server}", "files")
         .replace("{id}", id)
+        .replace("{user_id}", id)
         .replace("{tenant_id}", tenant)
         .replace("{version}", "0")
         .replace("{hint}", "none")

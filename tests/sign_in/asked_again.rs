@@ -107,7 +107,7 @@ async fn a_guest_who_was_not_written_down_as_one_has_no_key_left_either() {
     world.get("/api/v1/me", &key).await.expect(401);
 }
 
-async fn raw(world: &World) -> SqliteConnection {
+pub async fn raw(world: &World) -> SqliteConnection {
     let file = world.app.settings.data.data_dir.join("gateway.sqlite");
     SqliteConnection::connect(&format!("sqlite://{}", file.display())).await.unwrap()
 }

@@ -1,0 +1,113 @@
+//! Several gateways on one database refresh what the provider (Entra's stand-in) gave: each login once between them, and what came of it
+//! is known to all.
+
+use mcp_registry_gateway::grants::{GivenTokens, GrantKind, Issue, NewLogin, Order, ScopeSet};
+use mcp_registry_gateway::id::TenantId;
+use mcp_registry_gateway::idp::{ENTRA, Hints};
+use mcp_registry_gateway::store::now;
+use serde_json::Value;
+use testkit::browser::Browser;
+use testkit::entra::{CONTOSO, Entra, GATEWAY, SECRETS};
+use url::Url;
+use uuid::Uuid;
+
+use crate::store_databases::Database;
+use crate::store_rest::World;
+
+const CALLBACK: &str = "http://127.0.0.1:9/oauth/callback/entra";
+const BOB: &str = "bob@contoso.onmicrosoft.com";
+
+async fn gateway(entra: &Entra, database: &Database) -> World {
+    let (prefix, graph) = (entra.v1_issuer_prefix(), entra.graph_url());
+    let mut args =
+        vec!["--azure-tenant-id", CONTOSO, "--azure-client-id", GATEWAY, "--azure-client-secret", SECRETS[0]];
+    args.extend(["--azure-authority", entra.base_url(), "--azure-v1-issuer-prefix", &prefix]);
+    args.extend(["--azure-graph-url", &graph]);
+    World::with(database, &args).await
+}
+
+/// Bob signs in, an hour ago, and uses it now.
+async fn signed_in(world: &World, entra: &Entra) -> Uuid {
+    let (provider, callback) = (world.app.providers.get(ENTRA).unwrap(), Url::parse(CALLBACK).unwrap());
+    let leg = provider.begin(&callback, &Hints::default()).await.unwrap();
+    let mut browser = Browser::new().stop_at(CALLBACK);
+    let page = browser.open(leg.url.as_str()).await.unwrap();
+    let code = entra.sign_in(&mut browser, page, BOB).await.unwrap().param("code").unwrap();
+    let signed_in = provider.finish(&callback, &code, &leg.nonce, &leg.verifier, now()).await.unwrap();
+    let (person, tokens) = (signed_in.person, signed_in.tokens.unwrap());
+    let account = world.app.account_of(&person, person.role.unwrap(), now()).await.unwrap();
+    let text = serde_json::to_vec(&tokens).unwrap();
+    let given = GivenTokens { text: &text, expires_at: tokens.expires_at };
+    let login = NewLogin { tenant: &account.tenant, user: account.id, provider: ENTRA, tokens: Some(given) };
+    let login = world.app.grants.keep_login(&login, now() - time::Duration::hours(1)).await.unwrap();
+    let order = Order {
+        tenant: account.tenant.clone(),
+        user: account.id,
+        client_id: "client".to_owned(),
+        client_name: None,
+        resource: "http://127.0.0.1:8001/mcp".to_owned(),
+        scopes: ScopeSet::ALL,
+        login_method: ENTRA.to_owned(),
+        login: Some(login),
+    };
+    world.app.grants.issue(&order, Issue::alone(GrantKind::Client), now()).await.unwrap();
+    login
+}
+
+async fn refreshes(entra: &Entra) -> usize {
+    let asked = entra.log("/token").await.unwrap();
+    asked.iter().filter(|line| line["grant_type"] == "refresh_token").count()
+}
+
+async fn status(world: &World, query: &str) -> Value {
+    world.call(&format!("GET /admin/token-refresh-status{query}"), Value::Null).await.expect(200).json()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_gateways_one_asks_about_each_and_both_know_what_came_of_it() {
+    let Some(entra) = Entra::start(&[CALLBACK]).await.unwrap() else { return };
+    let Some(database) = Database::postgresql().await else { return };
+    let one = gateway(&entra, &database).await;
+    let other = one.beside(&database).await;
+    let tenant = TenantId::default_tenant();
+    let mut logins = Vec::new();
+    for _ in 0..6 {
+        logins.push(signed_in(&one, &entra).await);
+    }
+    let before = status(&one, "").await;
+    assert!(before["success_rate"].is_null() && before["average_retries"].is_null(), "{before}");
+    assert_eq!(
+        (&before["targets"]["success_rate"]["met"], &before["active_monitoring_tasks"]),
+        (&Value::Null, &6.into())
+    );
+
+    let (due, of_two) = (logins[0], logins[1]);
+    let asked = refreshes(&entra).await;
+    let all = tokio::join!(
+        one.app.refresh_all(),
+        other.app.refresh_all(),
+        one.app.vouch(&tenant, due, now()),
+        other.app.vouch(&tenant, due, now()),
+        other.app.vouch(&tenant, of_two, now()),
+    );
+    assert!(all.0.is_ok() && all.1.is_ok() && all.2.is_ok() && all.3.is_ok() && all.4.is_ok(), "{all:?}");
+    assert_eq!(refreshes(&entra).await - asked, 6, "each once");
+    for login in logins {
+        let kept = one.app.grants.login(&tenant, login).await.unwrap().unwrap();
+        assert!(now() - kept.checked_at < time::Duration::minutes(1));
+    }
+
+    let (own, others) = (status(&one, "?scope=replica").await, status(&other, "?scope=replica").await);
+    let count = |report: &Value| report["successful_refreshes"].as_i64().unwrap();
+    assert_eq!((count(&own) + count(&others), &own["scope"]), (6, &"replica".into()));
+    // What both have written is told by a third that begins only then.
+    let later = one.restarted().await;
+    let told = status(&later, "").await;
+    assert_eq!((count(&told), &told["failed_refreshes"], &told["scope"]), (6, &0.into(), &"cluster".into()));
+    assert_eq!((&told["success_rate"], &told["targets"]["success_rate"]["met"]), (&1.0.into(), &true.into()));
+    assert_eq!(
+        (&told["average_retries"], &told["queue_depth"], &told["reauth_required"]),
+        (&0.0.into(), &0.into(), &0.into())
+    );
+    assert!(told["next_due_at"].is_string() && told["window_seconds"].as_u64().unwrap() >= 23 * 3_600, "{told}");
+}
