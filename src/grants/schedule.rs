@@ -14,7 +14,7 @@ const JITTER: f64 = 0.1;
 const PAUSE_JITTER: f64 = 0.5;
 /// Pauses after the first failure in a row, the second and so on; the last is kept to.
 const PAUSES: [Duration; 4] =
-    [Duration::from_secs(30), Duration::from_secs(60), Duration::from_secs(120), Duration::from_secs(300)];
+    [Duration::from_secs(30), Duration::from_mins(1), Duration::from_mins(2), Duration::from_mins(5)];
 /// However short a provider's tokens live, it is not asked more often than this without need.
 const LEAST: Duration = Duration::from_secs(30);
 /// However long a provider wants to be left alone.

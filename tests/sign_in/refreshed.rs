@@ -6,13 +6,16 @@ use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::idp::{ENTRA, ProviderTokens};
 use mcp_registry_gateway::store::now;
 use serde_json::{Value, json};
-use sqlx::Executor as _;
-use testkit::entra::Entra;
+use sqlx::{Connection as _, Executor as _, SqliteConnection};
+use testkit::entra::{Entra, SECRETS};
+use testkit::sign_in::with_provider;
 use time::Duration;
 use uuid::Uuid;
 
 use crate::asked_again::raw;
-use crate::entra::{ALICE, BOB, CALLBACK, behind, signed_in};
+use crate::door::{REDIRECT, browser};
+use crate::entra::{ALICE, BOB, CALLBACK, azure, behind, comes_back, signed_in};
+use crate::process::Gateway;
 use crate::world::World;
 
 const TESS: &str = "tess@contoso.onmicrosoft.com";
@@ -276,4 +279,57 @@ async fn what_a_crash_has_cost_ends_after_an_hour_if_the_person_does_not_come() 
     world.app.refresh_all().await.unwrap();
     assert_ne!(state(&world, login).await, LoginState::Active);
     assert_eq!(world.refresh(&refresh, &[]).await.error(), (400, "invalid_grant".to_owned()));
+}
+
+/// Waits until this is so.
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let seen = async {
+        while !is_so().await {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), seen).await.expect(what);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_is_killed_while_the_provider_answers_has_lost_no_session_when_it_is_back() {
+    let Some(entra) = Entra::start(&[]).await.unwrap() else { return };
+    let own = azure(&entra);
+    let args: Vec<&str> = own.iter().map(String::as_str).collect();
+    let secrets = [("MREG_AZURE_CLIENT_SECRET", SECRETS[0])];
+    let mut gateway = Gateway::start(&args, &secrets).await;
+    comes_back(&entra, &gateway.door, ENTRA).await;
+    gateway.door.client = gateway.registered(&json!({"redirect_uris": [REDIRECT], "client_name": "A client"})).await;
+    let mut person = browser();
+    let consent = gateway.consent(&mut person, &[]).await;
+    let end = with_provider(&mut person, &consent, ENTRA, &entra, BOB).await.unwrap();
+    let given = gateway.redeem(&end.param("code").unwrap()).await.expect(200).json();
+
+    entra.post("/_sim/config", json!({"rotation": "strict"})).await.unwrap();
+    fault(&entra, 1, json!({"latency_ms": 1_500})).await;
+    let (asked, tokens) = (refreshes(&entra).await, entra.given().await.unwrap().len());
+    let path = format!("/admin/force-token-refresh/{BOB}");
+    tokio::select! {
+        _ = gateway.rest("POST", &path, json!(null)) => panic!("it was answered"),
+        () = until("the question is there", async || refreshes(&entra).await > asked) => {}
+    }
+    // Whoever uses it when the gateway is back has it asked about.
+    let again: Vec<&str> = args.iter().copied().chain(["--identity-recheck-interval=1ms"]).collect();
+    gateway.kill_and_start(&again, &secrets).await;
+    until("the provider answers nobody", async || entra.given().await.unwrap().len() > tokens).await;
+    let seen = gateway.rest("GET", &format!("/admin/user-token-status/{BOB}"), json!(null)).await.expect(200).json();
+    assert_eq!(seen["credentials"][0]["state"], "refreshing", "{seen}");
+
+    // Five minutes later.
+    let file = gateway.folder.join("data/gateway.sqlite");
+    let mut raw = SqliteConnection::connect(&format!("sqlite://{}", file.display())).await.unwrap();
+    raw.execute("UPDATE logins SET ask_after = 0, due_at = 0").await.unwrap();
+    let given = gateway.refresh(given["refresh_token"].as_str().unwrap(), &[]).await.expect(200).json();
+    assert_eq!(refreshes(&entra).await - asked, 2, "the question was put again");
+    let shown = gateway.get("/mcp", given["access_token"].as_str().unwrap()).await;
+    assert_ne!(shown.status, 401, "{}", shown.text);
+    let seen = gateway.rest("GET", &format!("/admin/user-token-status/{BOB}"), json!(null)).await.expect(200).json();
+    assert_eq!(seen["credentials"][0]["state"], "failing", "{seen}");
+    gateway.refresh(given["refresh_token"].as_str().unwrap(), &[]).await.expect(200);
+    assert_eq!(refreshes(&entra).await - asked, 2, "and what is spent is not shown again and again");
 }

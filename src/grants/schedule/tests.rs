@@ -78,6 +78,14 @@ impl Dice {
     fn luck(&mut self) -> f64 {
         self.roll() * 2.0 - 1.0
     }
+
+    /// Of tokens that come now: Entra's live 60 to 90 minutes.
+    fn life(&mut self, issued_at: OffsetDateTime) -> Life {
+        Life {
+            issued_at,
+            expires_at: issued_at + time::Duration::minutes(60) + time::Duration::minutes(30) * self.roll(),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -96,9 +104,9 @@ fn days(people: usize, days: i64, mut fails: impl FnMut(i64, &mut Dice) -> bool)
     let (mut dice, mut counts, mut due) = (Dice(0x9e37_79b9_7f4a_7c15), Counts::default(), BinaryHeap::new());
     let mut lives = vec![(life(0), 0_u32); people];
     for (person, (life, _)) in lives.iter_mut().enumerate() {
-        // All of them sign in within the same hour; Entra's tokens live 60 to 90 minutes.
-        let signed_in = (dice.roll() * 3_600.0) as i64;
-        *life = Life { issued_at: at(signed_in), expires_at: at(signed_in + 3_600 + (dice.roll() * 1_800.0) as i64) };
+        // All of them sign in within the same hour.
+        let signed_in = at(0) + time::Duration::hours(1) * dice.roll();
+        *life = dice.life(signed_in);
         due.push(Reverse((TERMS.due(*life, dice.luck()), person)));
     }
     while let Some(Reverse((now, person))) = due.pop() {
@@ -122,8 +130,7 @@ fn days(people: usize, days: i64, mut fails: impl FnMut(i64, &mut Dice) -> bool)
         counts.retries += f64::from(*failures);
         counts.without += (now - life.expires_at).max(time::Duration::ZERO).as_seconds_f64();
         *failures = 0;
-        *life =
-            Life { issued_at: now, expires_at: now + time::Duration::seconds(3_600 + (dice.roll() * 1_800.0) as i64) };
+        *life = dice.life(now);
         due.push(Reverse((TERMS.due(*life, dice.luck()), person)));
     }
     counts
