@@ -116,7 +116,8 @@ impl App {
         }
     }
 
-    /// Refreshes what providers gave for an account, now, and waits for it. The first that fails is told, after all were asked about.
+    /// Refreshes what providers gave for an account, now, and waits for it. The first that fails is told; the others are asked about all
+    /// the same, unless a provider does not answer.
     pub async fn refresh_now(&self, tenant: &TenantId, user: Uuid) -> Result<Forced, Refusal> {
         let live = |one: &Credential| !matches!(one.state, CredentialState::None | CredentialState::ReauthRequired);
         let (mut done, mut failed) = (0, None);
@@ -130,16 +131,19 @@ impl App {
                 failed = failed.or(Some(Forced::UnderWay));
                 continue;
             };
-            match self.asking(login, Kind::Forced).await {
+            let heard = match self.asking(login, Kind::Forced).await {
                 Err(refusal) if refusal.is_of_database() => return Err(refusal),
-                _ => {}
-            }
+                heard => heard.unwrap_or(true),
+            };
             let after = self.grants.credentials(tenant, user, now()).await?;
             let last = after.into_iter().find(|other| other.id == one.id).map(|one| one.last).unwrap_or_default();
             if last.last_result.as_deref() == Some(RefreshResult::Success.as_str()) {
                 done += 1;
             } else {
                 failed = failed.or(Some(Forced::Failed(last.last_code.unwrap_or_default())));
+            }
+            if !heard {
+                break;
             }
         }
         Ok(failed.unwrap_or(if done > 0 { Forced::Done } else { Forced::Nothing }))

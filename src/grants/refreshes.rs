@@ -24,7 +24,7 @@ const LOOK_BACK: Duration = Duration::minutes(10);
 /// Logins of which it is looked in one transaction whether anybody used them.
 const LOOKED_AT: i64 = 500;
 /// Most logins of one account that are shown.
-const MOST_SHOWN: i64 = 500;
+const MOST_SHOWN: i64 = 100;
 /// How long counts are kept.
 pub(super) const COUNTS_KEPT: Duration = Duration::days(35);
 /// How many hours a process knows what it did itself.

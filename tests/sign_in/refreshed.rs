@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::asked_again::raw;
 use crate::door::{REDIRECT, browser};
-use crate::entra::{ALICE, BOB, CALLBACK, azure, behind, comes_back, signed_in};
+use crate::entra::{ALICE, BOB, CALLBACK, azure, behind_with, comes_back, signed_in};
 use crate::process::Gateway;
 use crate::world::World;
 
@@ -23,6 +23,11 @@ const OWEN: &str = "owen@contoso.onmicrosoft.com";
 
 fn default() -> TenantId {
     TenantId::default_tenant()
+}
+
+/// A gateway that refreshes nothing by itself while the test does.
+async fn quiet(entra: &Entra) -> World {
+    behind_with(entra, &[&format!("--azure-client-secret={}", SECRETS[0]), "--background-token-refresh=false"]).await
 }
 
 async fn refreshes(entra: &Entra) -> usize {
@@ -56,7 +61,7 @@ async fn force(world: &World, user: &str) -> crate::door::Answer {
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_who_come_at_once_when_the_providers_token_has_ended_make_one_refresh() {
     let Some(entra) = Entra::start(&[CALLBACK]).await.unwrap() else { return };
-    let world = behind(&entra).await;
+    let world = quiet(&entra).await;
     entra.post("/_sim/config", json!({"accessTokenTTL": 1, "rotation": "strict"})).await.unwrap();
     let (refresh, login) = signed_in(&world, &entra, BOB).await;
     let before = refreshes(&entra).await;
@@ -72,7 +77,7 @@ async fn fifty_who_come_at_once_when_the_providers_token_has_ended_make_one_refr
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_that_throttles_is_asked_once_and_nobody_is_signed_out() {
     let Some(entra) = Entra::start(&[CALLBACK]).await.unwrap() else { return };
-    let world = behind(&entra).await;
+    let world = quiet(&entra).await;
     let mut sessions = Vec::new();
     for _ in 0..12 {
         sessions.push(signed_in(&world, &entra, BOB).await);
@@ -99,7 +104,7 @@ async fn a_provider_that_throttles_is_asked_once_and_nobody_is_signed_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_that_is_ill_for_long_shows_as_failing_and_ends_nothing() {
     let Some(entra) = Entra::start(&[CALLBACK]).await.unwrap() else { return };
-    let world = behind(&entra).await;
+    let world = quiet(&entra).await;
     let (refresh, login) = signed_in(&world, &entra, BOB).await;
     fault(&entra, -1, json!({"status": 503})).await;
     for failures in 1..=6_u32 {
@@ -138,7 +143,7 @@ async fn a_provider_that_is_ill_for_long_shows_as_failing_and_ends_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_must_come_back_is_told_why_and_nobody_else_is_touched() {
     let Some(entra) = Entra::start(&[CALLBACK]).await.unwrap() else { return };
-    let world = behind(&entra).await;
+    let world = quiet(&entra).await;
     let mut sessions = Vec::new();
     for person in [ALICE, BOB, TESS, OWEN] {
         let (refresh, login) = signed_in(&world, &entra, person).await;
@@ -194,7 +199,7 @@ async fn who_must_come_back_is_told_why_and_nobody_else_is_touched() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_administrator_of_a_tenant_sees_and_refreshes_nobody_elses() {
     let Some(entra) = Entra::start(&[CALLBACK]).await.unwrap() else { return };
-    let world = behind(&entra).await;
+    let world = quiet(&entra).await;
     signed_in(&world, &entra, BOB).await;
     let bob = world.rest("GET", &format!("/users/{BOB}"), json!(null)).await.expect(200).json()["id"].clone();
     let bob = bob.as_str().unwrap();
@@ -232,7 +237,7 @@ async fn crash_in_between(world: &World, login: Uuid) {
 async fn a_crash_before_an_answer_is_stored_costs_no_session() {
     let Some(entra) = Entra::start(&[CALLBACK]).await.unwrap() else { return };
     for (strict, shown) in [("entra", "valid"), ("strict", "failing")] {
-        let world = behind(&entra).await;
+        let world = quiet(&entra).await;
         entra.post("/_sim/config", json!({ "rotation": strict })).await.unwrap();
         let (refresh, login) = signed_in(&world, &entra, BOB).await;
         crash_in_between(&world, login).await;
@@ -269,7 +274,7 @@ async fn a_crash_before_an_answer_is_stored_costs_no_session() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_crash_has_cost_ends_after_an_hour_if_the_person_does_not_come() {
     let Some(entra) = Entra::start(&[CALLBACK]).await.unwrap() else { return };
-    let world = behind(&entra).await;
+    let world = quiet(&entra).await;
     entra.post("/_sim/config", json!({"rotation": "strict"})).await.unwrap();
     let (refresh, login) = signed_in(&world, &entra, BOB).await;
     crash_in_between(&world, login).await;
