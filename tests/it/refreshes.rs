@@ -1,7 +1,7 @@
 //! Several gateways on one database refresh what the provider (Entra's stand-in) gave: each login once between them, and what came of it
 //! is known to all.
 
-use mcp_registry_gateway::grants::{GivenTokens, GrantKind, Issue, NewLogin, Order, ScopeSet};
+use mcp_registry_gateway::grants::{GivenTokens, GrantKind, Issue, Kind, NewLogin, Order, RefreshResult, ScopeSet};
 use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::idp::{ENTRA, Hints};
 use mcp_registry_gateway::store::now;
@@ -12,6 +12,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::store_databases::Database;
+use crate::store_grants::House;
 use crate::store_rest::World;
 
 const CALLBACK: &str = "http://127.0.0.1:9/oauth/callback/entra";
@@ -110,4 +111,32 @@ async fn of_two_gateways_one_asks_about_each_and_both_know_what_came_of_it() {
         (&0.0.into(), &0.into(), &0.into())
     );
     assert!(told["next_due_at"].is_string() && told["window_seconds"].as_u64().unwrap() >= 23 * 3_600, "{told}");
+}
+
+on_both! {
+    async fn how_refreshes_came_out_is_counted_by_tenant_and_hour_and_forgotten_after_weeks(db) {
+        let house = House::open(db).await;
+        let (grants, ghost) = (&house.grants, TenantId::parse("ghost").unwrap());
+        let (proactive, success) = (Kind::Proactive, RefreshResult::Success);
+        let ago = |hours| house.now - time::Duration::hours(hours);
+        for (tenant, retries, hours) in [(&house.tenant, 2, 0), (&house.tenant, 1, 1), (&house.tenant, 0, 30), (&ghost, 5, 0)] {
+            grants.count_refresh(tenant, proactive, success, retries, ago(hours));
+        }
+        grants.count_refresh(&house.tenant, Kind::Emergency, RefreshResult::Failure, 4, ago(24 * 36));
+        let sums = async |here, hours| {
+            let told = grants.refresh_figures(Some(&house.tenant), here, hours, house.now).await.unwrap().sums;
+            told.into_iter().map(|sum| (sum.kind, sum.count, sum.retries)).collect::<Vec<_>>()
+        };
+        assert_eq!(sums(false, 23).await, [("proactive".to_owned(), 2, 3)]);
+        grants.count_refresh(&house.tenant, proactive, success, 0, house.now);
+        assert_eq!(sums(false, 23).await, [("proactive".to_owned(), 3, 3)], "what comes later is added");
+        assert_eq!(sums(false, 47).await, [("proactive".to_owned(), 4, 3)]);
+        let all = grants.refresh_figures(None, false, 23, house.now).await.unwrap().sums;
+        assert_eq!(all.iter().map(|sum| sum.count).sum::<i64>(), 3, "a tenant that is gone has none");
+        assert_eq!(sums(false, 24 * 40).await.len(), 2);
+        grants.sweep(house.now).await.unwrap();
+        assert_eq!(sums(false, 24 * 40).await, [("proactive".to_owned(), 4, 3)]);
+        let own: i64 = sums(true, 23).await.iter().map(|(_, count, _)| count).sum();
+        assert_eq!(own, 3, "of this process");
+    }
 }
