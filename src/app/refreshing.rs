@@ -1,7 +1,7 @@
 //! Providers are asked again about everybody for whom that is due: one job for all, several questions at a time, and of several
 //! processes one asks about each (the lease is in the database, `grants::logins_due`).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use time::OffsetDateTime;
@@ -20,6 +20,8 @@ const AT_ONCE: usize = 16;
 const TAKEN: u16 = 64;
 /// Questions without an answer after which a provider is left alone till the next run: one alone may have been unlucky.
 const UNHEARD: u32 = 2;
+/// How long a run lasts where somebody is due all the time: between runs it is looked who used what.
+const RUN: Duration = Duration::from_mins(1);
 /// When it is looked again where nobody is due.
 const LATER: Duration = Duration::from_mins(1);
 
@@ -52,19 +54,21 @@ impl App {
     /// again. For a job.
     pub async fn refresh_all(&self) -> Result<Duration, Refusal> {
         self.grants.wake_used(now()).await?;
-        let (mut wait, mut due) = (LATER, 0);
-        for provider in self.providers.names() {
+        let (providers, mut due) = (self.providers.names(), 0);
+        for provider in &providers {
             due += self.grants.count_due(provider.name, now()).await?;
-            wait = wait.min(self.refresh_at(provider.name).await?);
         }
         self.recorder.metrics().token_refresh_queue.with([]).set(due);
-        Ok(wait)
+        // None waits for another that is slow.
+        let runs =
+            futures_util::future::join_all(providers.iter().map(|provider| self.refresh_at(provider.name))).await;
+        runs.into_iter().try_fold(LATER, |wait, next| Ok(wait.min(next?)))
     }
 
     /// Asks one provider about those who are due; says when somebody is again.
     async fn refresh_at(&self, name: &str) -> Result<Duration, Refusal> {
         let Some(provider) = self.providers.get(name) else { return Ok(LATER) };
-        let mut unheard = 0;
+        let (begun, mut unheard) = (Instant::now(), 0);
         // One question first, and if it is answered, all: a provider that is ill, that throttles or that refuses the gateway itself is not
         // pressed by everybody who is due.
         let mut limit = 1;
@@ -72,6 +76,9 @@ impl App {
             let batch = self.refresh_some(provider, name, limit).await;
             if let Some(lost) = batch.lost {
                 return Err(lost);
+            }
+            if begun.elapsed() >= RUN {
+                return Ok(Duration::ZERO);
             }
             if batch.taken == 0 {
                 let next = self.grants.next_due(name).await?;
