@@ -230,9 +230,12 @@ impl Grants {
 
     /// The provider cannot be asked with what is kept: nobody asks before somebody uses what rests on it, once its word is old.
     pub async fn login_is_mute(&self, tenant: &TenantId, id: Uuid, now: OffsetDateTime) -> Result<(), Refusal> {
-        let mut row = self.login_row(tenant, id).await?;
+        self.mute(self.login_row(tenant, id).await?, now).await
+    }
+
+    async fn mute(&self, mut row: LoginRow, now: OffsetDateTime) -> Result<(), Refusal> {
         (row.checked_at, row.ask_after, row.due_at) = (micros(now), 0, None);
-        Ok(self.0.store.update_login_row(tenant, &row).await?)
+        Ok(self.0.store.update_login_row(&tenant_of(&row.tenant_id)?, &row).await?)
     }
 
     /// Nobody asks, and the login is due again at `then`, and not before.
@@ -318,20 +321,29 @@ impl Grants {
         }
     }
 
-    /// Up to `limit` logins at a provider that are due. For five minutes nobody else gets them ([`ALONE`]). One that cannot be opened
-    /// is left out and logged.
+    /// Up to `limit` logins at a provider that are due, none only if nobody is. For five minutes nobody else gets them ([`ALONE`]). One
+    /// that cannot be opened is logged and not asked about.
     pub async fn logins_due(&self, provider: &str, limit: u16, now: OffsetDateTime) -> Result<Vec<Login>, Refusal> {
         let until = micros(now + ALONE);
-        let rows = self.0.store.claim_due_logins(provider, micros(now), until, limit.into()).await?;
-        let mut logins = Vec::with_capacity(rows.len());
-        for row in rows {
-            let id = row.id;
-            match self.open_login(row).await {
-                Ok(login) => logins.push(login),
-                Err(error) => tracing::error!(login = %id, error = error.detail, "left out"),
+        loop {
+            let rows = self.0.store.claim_due_logins(provider, micros(now), until, limit.into()).await?;
+            let (taken, mut logins) = (rows.len(), Vec::with_capacity(rows.len()));
+            for row in rows {
+                match self.open_login(row.clone()).await {
+                    Ok(login) => logins.push(login),
+                    Err(error) if error.is_of_database() => {
+                        tracing::warn!(login = %row.id, error = error.detail, "left out")
+                    }
+                    Err(error) => {
+                        tracing::error!(login = %row.id, error = error.detail, "nobody asks about what cannot be opened");
+                        self.mute(row, now).await?;
+                    }
+                }
+            }
+            if taken == 0 || !logins.is_empty() {
+                return Ok(logins);
             }
         }
-        Ok(logins)
     }
 
     async fn login_row(&self, tenant: &TenantId, id: Uuid) -> Result<LoginRow, Refusal> {

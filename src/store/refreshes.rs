@@ -64,12 +64,19 @@ macro_rules! used_since {
     };
 }
 
+/// Of which logins a provider can be asked.
+macro_rules! askable {
+    () => {
+        "state = 'active' AND tokens IS NOT NULL"
+    };
+}
+
 /// Sets who is asked about, until `$1`, from `$2` on. One that was being asked about before was cut off.
 macro_rules! claim {
     () => {
         "UPDATE logins SET ask_after = $1, due_at = $1, asking = TRUE,
             cut_off_at = CASE WHEN asking AND cut_off_at IS NULL THEN $2 ELSE cut_off_at END
-        WHERE state = 'active' AND tokens IS NOT NULL"
+        WHERE "
     };
 }
 
@@ -84,8 +91,11 @@ impl Store {
         now: i64,
         until: i64,
     ) -> Result<Option<LoginRow>, StoreError> {
-        let text =
-            concat!(claim!(), " AND ask_after <= $2 AND tenant_id = $3 AND id = $4 AND checked_at = $5 RETURNING *");
+        let text = concat!(
+            claim!(),
+            askable!(),
+            " AND ask_after <= $2 AND tenant_id = $3 AND id = $4 AND checked_at = $5 RETURNING *"
+        );
         Ok(on!(alone self, db => {
             let query = sqlx::query_as(text).bind(until).bind(now).bind(tenant.as_str()).bind(id).bind(seen);
             query.fetch_all(db).await?.pop()
@@ -100,7 +110,11 @@ impl Store {
         now: i64,
         until: i64,
     ) -> Result<Option<LoginRow>, StoreError> {
-        let text = concat!(claim!(), " AND (NOT asking OR ask_after <= $2) AND tenant_id = $3 AND id = $4 RETURNING *");
+        let text = concat!(
+            claim!(),
+            askable!(),
+            " AND (NOT asking OR ask_after <= $2) AND tenant_id = $3 AND id = $4 RETURNING *"
+        );
         Ok(on!(alone self, db => {
             let query = sqlx::query_as(text).bind(until).bind(now).bind(tenant.as_str()).bind(id);
             query.fetch_all(db).await?.pop()
@@ -118,9 +132,11 @@ impl Store {
     ) -> Result<Vec<LoginRow>, StoreError> {
         let text = concat!(
             claim!(),
+            askable!(),
             " AND due_at <= $2 AND ask_after <= $2 AND id IN
-            (SELECT l.id FROM logins l WHERE l.provider = $3 AND l.due_at <= $2 AND l.ask_after <= $2
-             ORDER BY l.due_at LIMIT $4)
+            (SELECT id FROM logins WHERE provider = $3 AND due_at <= $2 AND ask_after <= $2 AND ",
+            askable!(),
+            " ORDER BY due_at LIMIT $4)
             RETURNING *"
         );
         Ok(on!(brief self, tx => {
@@ -141,7 +157,9 @@ impl Store {
         let text = concat!(
             "UPDATE logins SET due_at = NULL WHERE id IN
             (SELECT l.id FROM (SELECT id, tenant_id, user_id FROM logins
-                WHERE provider = $2 AND due_at <= $3 AND ask_after <= $3 ORDER BY due_at LIMIT $4) l
+                WHERE provider = $2 AND due_at <= $3 AND ask_after <= $3 AND ",
+            askable!(),
+            " ORDER BY due_at LIMIT $4) l
              WHERE NOT ",
             used_since!(),
             ")"
@@ -168,31 +186,37 @@ impl Store {
 
     /// Nobody asks about one before `until`, when it is due; and nobody is asking.
     pub async fn ask_login_after(&self, tenant: &TenantId, id: Uuid, until: i64) -> Result<(), StoreError> {
-        let text = "UPDATE logins SET ask_after = $1, due_at = $1, asking = FALSE WHERE tenant_id = $2 AND id = $3";
+        let text = concat!(
+            "UPDATE logins SET ask_after = $1, due_at = $1, asking = FALSE WHERE tenant_id = $2 AND id = $3 AND ",
+            askable!()
+        );
         on!(alone self, db => { sqlx::query(text).bind(until).bind(tenant.as_str()).bind(id).execute(db).await?; });
         Ok(())
     }
 
     /// When the next one of a provider is due; microseconds since 1970.
     pub async fn next_login_due(&self, provider: &str) -> Result<Option<i64>, StoreError> {
-        let text = "SELECT MIN(due_at) FROM logins WHERE provider = $1 AND due_at IS NOT NULL";
+        let text =
+            concat!("SELECT MIN(due_at) FROM logins WHERE provider = $1 AND due_at IS NOT NULL AND ", askable!());
         Ok(on!(read self, db => sqlx::query_scalar(text).bind(provider).fetch_one(db).await?))
     }
 
     /// How many of a provider are due.
     pub async fn count_due_logins(&self, provider: &str, now: i64) -> Result<i64, StoreError> {
-        let text = "SELECT COUNT(*) FROM logins WHERE provider = $1 AND due_at <= $2";
+        let text = concat!("SELECT COUNT(*) FROM logins WHERE provider = $1 AND due_at <= $2 AND ", askable!());
         Ok(on!(read self, db => sqlx::query_scalar(text).bind(provider).bind(now).fetch_one(db).await?))
     }
 
     /// What there is to do, for one tenant or all.
     pub async fn refresh_queue(&self, tenant: Option<&TenantId>, now: i64) -> Result<RefreshQueue, StoreError> {
-        let text =
+        let text = concat!(
             "SELECT COUNT(*) AS watched, COUNT(CASE WHEN due_at <= $1 THEN 1 END) AS due, MIN(due_at) AS next_at,
                 (SELECT COUNT(*) FROM logins l WHERE l.state <> 'active' AND ($2 IS NULL OR l.tenant_id = $2)
                  AND NOT EXISTS (SELECT 1 FROM logins n WHERE n.tenant_id = l.tenant_id AND n.user_id = l.user_id
                     AND n.provider = l.provider AND n.created_at > l.created_at)) AS parked
-            FROM logins WHERE due_at IS NOT NULL AND ($2 IS NULL OR tenant_id = $2)";
+            FROM logins WHERE due_at IS NOT NULL AND ($2 IS NULL OR tenant_id = $2) AND ",
+            askable!()
+        );
         let tenant = tenant.map(TenantId::as_str);
         Ok(on!(read self, db => sqlx::query_as(text).bind(now).bind(tenant).fetch_one(db).await?))
     }

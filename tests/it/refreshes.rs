@@ -114,6 +114,34 @@ async fn of_two_gateways_one_asks_about_each_and_both_know_what_came_of_it() {
 }
 
 on_both! {
+    async fn who_cannot_be_asked_about_keeps_nobody_from_being_asked_about(db) {
+        let house = House::open(db).await;
+        let (grants, tenant) = (&house.grants, &house.tenant);
+        let given = GivenTokens { text: b"upstream", expires_at: house.after(60) };
+        let new = NewLogin { tenant, user: house.user, provider: ENTRA, tokens: Some(given) };
+        let mut ids = Vec::new();
+        for _ in 0..4 {
+            ids.push(grants.keep_login(&new, house.now).await.unwrap());
+        }
+        // The first two ended at a moment when somebody still made them due, the third cannot be opened.
+        for id in &ids[..3] {
+            let mut row = house.store.login_row(tenant, *id).await.unwrap().unwrap();
+            row.due_at = Some(1);
+            if *id == ids[2] {
+                row.tokens = Some(b"sealed by nobody".to_vec());
+            } else {
+                row.state = "dead".to_owned();
+            }
+            house.store.update_login_row(tenant, &row).await.unwrap();
+        }
+        let due = grants.logins_due(ENTRA, 1, house.after(60)).await.unwrap();
+        assert_eq!(due.iter().map(|login| login.id).collect::<Vec<_>>(), [ids[3]]);
+        assert_eq!(grants.next_due(ENTRA).await.unwrap(), Some(house.after(60 + 300)), "only that one is waited for");
+        assert_eq!(grants.count_due(ENTRA, house.after(60)).await.unwrap(), 0);
+    }
+}
+
+on_both! {
     async fn how_refreshes_came_out_is_counted_by_tenant_and_hour_and_forgotten_after_weeks(db) {
         let house = House::open(db).await;
         let grants = &house.grants;
