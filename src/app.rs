@@ -10,6 +10,7 @@ mod memory;
 mod people;
 mod policies;
 pub mod preflight;
+mod refreshing;
 mod sharing;
 mod signed_in;
 mod vouching;
@@ -57,6 +58,7 @@ use crate::vault::Vault;
 pub use assembly::{assemble, build};
 pub use bans::{BanOrder, BanView, LiftOrder, LiftReason};
 pub use policies::{Explained, Question, Trial, Whom};
+pub use refreshing::Forced;
 pub use signed_in::{Counted, SignedIn};
 
 /// Pause before the database is asked again to say when something changes.

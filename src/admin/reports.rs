@@ -3,3 +3,4 @@
 mod envelope;
 pub(super) mod fairness;
 pub(super) mod limits;
+pub(super) mod tokens;

@@ -50,6 +50,9 @@ const HELD_ANSWERS: usize = 4;
 /// How often a process looks for what others changed: limits hold everywhere within a second.
 const LOOK: Duration = Duration::from_millis(800);
 
+/// How often it is looked at the latest about whom providers are to be asked: what other processes made due, and who came back.
+const LOOK_FOR_DUE: Duration = Duration::from_secs(20);
+
 /// Servers whose replicas are checked at the same time.
 const CHECKS: usize = 16;
 /// A replica that has not answered a check by then is not well.
@@ -117,7 +120,7 @@ pub fn assemble(
     let sessions = Sessions::new(settings.limits.max_sessions, settings.limits.session_idle_timeout);
     let streams = Streams::new(settings.limits.max_streams);
     let vault = Vault::new(store.clone(), sealer.clone());
-    let grants = Grants::new(store.clone(), vault.clone(), Terms::from(&settings.sign_in), &metrics);
+    let grants = Grants::new(store.clone(), vault.clone(), Terms::new(&settings.sign_in, &settings.refresh), &metrics);
     let tokens = TokenRing::new(issuer.as_str(), settings.limits.max_tokens, OffsetDateTime::now_utc());
     let held = Room::new(settings.limits.response_body.saturating_mul(HELD_ANSWERS));
     let rules = preflight::rules(&settings.rate_limits);
@@ -317,10 +320,19 @@ fn sign_in_jobs(app: &App, jobs: &Jobs) {
         let providers = renewer.clone();
         async move { Ok(providers.refresh_keys().await?) }
     });
-    let asker = app.clone();
-    jobs.run("ask providers", Every::about(Duration::from_secs(20)), move || {
-        let app = asker.clone();
-        async move { Ok(app.vouch_for_all().await?) }
+    if app.settings.refresh.background {
+        let asker = app.clone();
+        jobs.run_when_due("ask providers", LOOK_FOR_DUE, move || {
+            let app = asker.clone();
+            // Of its own, so that who stops the process waits until everybody who was taken has been asked about or given back.
+            let run = app.tasks.clone().spawn(async move { app.refresh_all().await });
+            async move { Ok(run.await??) }
+        });
+    }
+    let counter = app.clone();
+    jobs.run("count refreshes", Every::about(Duration::from_secs(10)), move || {
+        let app = counter.clone();
+        async move { Ok(app.grants.flush_refreshes().await?) }
     });
     let sign_in = app.health.part("sign-in", Weight::Partial);
     let watcher = app.clone();

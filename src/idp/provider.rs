@@ -181,6 +181,14 @@ impl Provider {
         inner.keys.refresh(&inner.http, &about.value.jwks_uri, now).await
     }
 
+    /// For which resource its access tokens are, where that is known: other providers than Entra do not say.
+    pub fn audience(&self) -> Option<&str> {
+        match &self.0.rules {
+            Rules::Entra(entra) => Some(entra.resource()),
+            Rules::Oidc(_) => None,
+        }
+    }
+
     /// How long the provider wants to be left alone still, if it said so (429).
     pub fn pause(&self) -> Option<Duration> {
         self.0.tokens.pause(Instant::now())

@@ -120,6 +120,7 @@ pub mod look;
 mod migrations;
 pub mod oauth_clients;
 pub mod people;
+pub mod refreshes;
 pub mod replicas;
 pub mod servers;
 mod sqlite;

@@ -91,6 +91,10 @@ list! {
     auth_events: Counter[tenant_id, method, result, reason] = "mcp_auth_events_total";
     /// Interactive sign-ins, by hour of the day, UTC.
     user_logins: Counter[tenant_id, login_method, hour] = "mcp_user_logins_total";
+    /// Refreshes of what identity providers gave for people, by why they were asked (proactive, emergency, forced, on_demand) and how that came out, retries included: success, failure, reauth_required.
+    token_refresh: Counter[tenant_id, kind, result] = "mcp_token_refresh_total";
+    /// Logins that are due for a refresh, of all processes on the database; as this one last saw it.
+    token_refresh_queue: Gauge[] = "mcp_token_refresh_queue";
     /// Open connections: of clients, and to upstreams.
     active_connections: Gauge[side, server] = "mcp_active_connections";
     /// Client connections that were refused or cut off, and why.

@@ -38,6 +38,11 @@ impl Asked {
         }
     }
 
+    /// Whether one process alone is asked for.
+    pub(super) fn is_of_one(&self) -> bool {
+        self.scope == Some(Scope::Replica)
+    }
+
     /// Whether figures that only all replicas together have are to be told: also by one that is alone.
     pub(super) fn is_of_all(&self, app: &App) -> bool {
         self.scope(app) == Scope::Cluster || app.limits.fair().is_alone()
@@ -79,6 +84,13 @@ pub(in crate::admin) struct Report<T> {
 }
 
 impl<T> Report<T> {
+    /// Around these fields, which are of so many seconds and of what the database holds, and so of all processes on it, unless one alone is
+    /// asked for.
+    pub(super) fn over(app: &App, asked: &Asked, window_seconds: u64, fields: T) -> Self {
+        let scope = asked.scope.unwrap_or(Scope::Cluster);
+        Self { window_seconds, scope, ..Self::new(app, asked, fields) }
+    }
+
     /// Around these fields, which are of the window of the shares.
     pub(super) fn new(app: &App, asked: &Asked, fields: T) -> Self {
         Self {
