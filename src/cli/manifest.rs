@@ -1,6 +1,6 @@
 //! `gateway.yaml`: the registry as a file. `servers` is a list of `ServerSpec`, `tenants` one of `TenantSaid`, `policies` the access
 //! rules of tenants; unknown fields, duplicate keys and duplicate
-//! names are refused, and every mistake is told with line and column. Values of `headers` and `env` may hold `${NAME}`, taken
+//! names are refused, and every mistake is told with line and column. Values of `headers` and `env`, and secrets of `auth`, may hold `${NAME}`, taken
 //! from the environment, so that no secret need stand in the file. No message quotes a value of the file.
 
 use std::collections::{BTreeMap, HashMap};
@@ -132,6 +132,14 @@ pub fn read(file: &str, text: &str, lookup: impl Fn(&str) -> Option<String>) -> 
         }
         for (field, values) in [("headers", &mut spec.headers), ("env", &mut spec.env)] {
             for (name, value) in values.iter_mut() {
+                match expand(value.expose(), &lookup) {
+                    Ok(text) => *value = Secret::new(text),
+                    Err(why) => lines.push(format!("{}: {why}", at(&format!("{field}.{name}")))),
+                }
+            }
+        }
+        for (field, auth) in spec.auths_mut() {
+            for (name, value) in auth.secrets() {
                 match expand(value.expose(), &lookup) {
                     Ok(text) => *value = Secret::new(text),
                     Err(why) => lines.push(format!("{}: {why}", at(&format!("{field}.{name}")))),
@@ -287,7 +295,7 @@ impl<'de> Deserialize<'de> for Node {
 }
 
 /// The fields of a server in the order in which people write them.
-pub const FIELDS: [&str; 17] = [
+pub const FIELDS: [&str; 19] = [
     "slug",
     "title",
     "description",
@@ -297,6 +305,8 @@ pub const FIELDS: [&str; 17] = [
     "sharing",
     "headers",
     "env",
+    "auth",
+    "discovery_auth",
     "tags",
     "visibility",
     "offered_to",
