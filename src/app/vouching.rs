@@ -25,6 +25,8 @@ const LATEST: Duration = Duration::from_mins(15);
 const PATIENCE: Duration = Duration::from_secs(8);
 /// A provider's tokens, as they are sealed.
 type Kept = Zeroizing<Vec<u8>>;
+/// What a client is told whose person the provider wants to see again.
+const SEE_AGAIN: &str = "the identity provider wants to see the person again; sign in again";
 /// What Entra says of an account that an administrator disabled.
 const DISABLED: &str = "AADSTS50057";
 
@@ -32,6 +34,9 @@ impl App {
     /// Asks the provider behind a login again, if that is due. `invalid_grant` when the person has to sign in again; then what
     /// rests on the login has ended. A provider that takes its time is not waited for: its word counts when it comes.
     pub async fn vouch(&self, tenant: &TenantId, login: Uuid, now: OffsetDateTime) -> Result<(), Refusal> {
+        if self.grants.wants_person(tenant, login).await? {
+            return Err(Refusal::new(OauthCode::InvalidGrant, "needs_interaction", SEE_AGAIN));
+        }
         let Some(login) = self.grants.login_due(tenant, login, now).await? else { return Ok(()) };
         tokio::time::timeout(PATIENCE, self.asking(login)).await.map_or(Ok(()), |heard| heard.map(|_| ()))
     }
@@ -81,7 +86,7 @@ impl App {
 
     /// Asks, on its own: what a provider gives in place of the old tokens is kept even if nobody waits any longer, and what the
     /// database did not take is made up for.
-    async fn asking(&self, login: Login) -> Result<bool, Refusal> {
+    pub(super) async fn asking(&self, login: Login) -> Result<bool, Refusal> {
         let (app, id) = (self.clone(), login.id);
         let asking = self.tasks.spawn(async move {
             let mut unkept = None;
@@ -219,7 +224,7 @@ impl App {
         // Last of all: if something fails before, the login is due again, and the provider says the same again.
         self.grants.login_refused(&login.tenant, login.id, state, reason, claims, now).await?;
         let text = if state == LoginState::NeedsInteraction {
-            "the identity provider wants to see the person again; sign in again"
+            SEE_AGAIN
         } else {
             "the identity provider does not let the person in any longer; sign in again"
         };

@@ -118,6 +118,39 @@ impl Grants {
         }
     }
 
+    /// The login that a live grant rests on.
+    pub async fn login_of_grant(&self, tenant: &TenantId, grant: Uuid) -> Result<Option<Login>, Refusal> {
+        match self.0.store.login_row_of_grant(tenant, grant).await? {
+            Some(row) => self.open_login(row).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The login for who asks the provider about it now, whenever it was last asked; none while another asks. For five minutes nobody
+    /// else gets it ([`ALONE`]).
+    pub async fn login_to_ask(&self, login: &Login, now: OffsetDateTime) -> Result<Option<Login>, Refusal> {
+        let (tenant, id) = (&login.tenant, login.id);
+        let (seen, until) = (micros(login.checked_at), micros(now + ALONE));
+        if !self.0.store.claim_login(tenant, id, seen, micros(now), until).await? {
+            return Ok(None);
+        }
+        self.login(tenant, id).await
+    }
+
+    /// Something behind the gateway wants to see of the person what the next sign-in brings. The login goes on, and its sessions.
+    pub async fn park_claims(&self, login: &Login, claims: &str) -> Result<(), Refusal> {
+        // Cut claims would be no claims.
+        if claims.len() <= KEPT {
+            self.0.store.park_claims(&login.tenant, login.id, claims).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the person is to sign in again before anything is given anew on this login.
+    pub async fn wants_person(&self, tenant: &TenantId, id: Uuid) -> Result<bool, Refusal> {
+        Ok(self.0.store.login_row(tenant, id).await?.is_some_and(|row| row.claims.is_some()))
+    }
+
     /// These tokens take the place of the ones that were kept. It is due as before.
     pub async fn login_renewed(&self, tenant: &TenantId, id: Uuid, tokens: &[u8]) -> Result<(), Refusal> {
         let sealed = self.seal_login(tenant, id, tokens).await?;
@@ -132,11 +165,11 @@ impl Grants {
         Ok(self.0.store.renew_login_from(&login.tenant, login.id, old, &sealed).await?)
     }
 
-    /// The provider vouched again.
+    /// The provider vouched again. What it or another wants to see at the next sign-in stays.
     pub async fn login_checked(&self, tenant: &TenantId, id: Uuid, now: OffsetDateTime) -> Result<(), Refusal> {
         let mut row = self.login_row(tenant, id).await?;
         LoginState::Active.as_str().clone_into(&mut row.state);
-        (row.reason, row.claims, row.checked_at, row.ask_after) = (None, None, micros(now), 0);
+        (row.reason, row.checked_at, row.ask_after) = (None, micros(now), 0);
         Ok(self.0.store.update_login_row(tenant, &row).await?)
     }
 

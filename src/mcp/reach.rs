@@ -148,6 +148,11 @@ impl Ask<'_> {
         }
     }
 
+    /// A message in this session, in the name of who asks.
+    fn in_session(&self, session: &HttpSession, message: Bytes) -> Outgoing {
+        Outgoing { whose: Some(self.caller.clone()), ..session.outgoing(message, self.trace.clone()) }
+    }
+
     /// The message in the modern era, with the headers that mirror it.
     fn modern(&self) -> Outgoing {
         let message = match self.session {
@@ -162,7 +167,7 @@ impl Ask<'_> {
             None => headers.extend(self.params.iter().cloned()),
         }
         headers.extend(self.trace.iter().cloned());
-        Outgoing { message, version: Some(MODERN), headers, ..Outgoing::default() }
+        Outgoing { message, version: Some(MODERN), headers, whose: Some(self.caller.clone()), ..Outgoing::default() }
     }
 }
 
@@ -273,7 +278,9 @@ async fn in_session(ask: &Ask<'_>, server: &HttpServer, session: &Arc<Session>) 
         if let Some(cancel) = ask.cancel {
             cancel.forward_to(ask.upstream, &link);
         }
-        let answer = link.post(ask.trip, server, ask.message.bytes().clone(), ask.trace.clone()).await;
+        link.used_by(ask.caller);
+        let outgoing = ask.in_session(&link, ask.message.bytes().clone());
+        let answer = server.send(ask.trip, link.replica, Method::POST, &outgoing).await;
         if again && link.is_over(&answer, server) {
             session.lose(ask.upstream.server.id, &link);
             again = false;
@@ -294,14 +301,15 @@ async fn in_session_with(ask: &Ask<'_>, server: &HttpServer, mut place: InFlight
     let replica = place.index();
     let mut again = true;
     loop {
-        let (link, taken) = ask.upstream.own_session_with(server, ask.trip, place).await?;
+        let (link, taken) = ask.upstream.own_session_with(server, ask.trip, Some(ask.caller), place).await?;
+        link.used_by(ask.caller);
         let number = link.number();
         let (bytes, token) = to_legacy(ask.message, Some(number));
         let id = Bytes::from(number.to_string());
         let fix = Fix { renumbered: Some(id.clone()), token, ..ask.fix(Era::Legacy) };
         // From here on a client that goes away takes its request back, whether the answer has begun or not.
         let mut withdrawal = Withdrawal::new(ask.app, ask.upstream, &link, &id);
-        let answer = server.send_with(taken, Method::POST, &link.outgoing(bytes, ask.trace.clone())).await;
+        let answer = server.send_with(taken, Method::POST, &ask.in_session(&link, bytes)).await;
         if answer.is_err() {
             withdrawal.answered();
         }
@@ -330,7 +338,7 @@ pub async fn link(
 ) -> Result<Arc<HttpSession>, Fault> {
     let cell = session.link(upstream.server.id);
     let open = || async {
-        let opening = HttpSession::open(server, &trip.beside(), caller_key(caller.principal()), &session.init).await?;
+        let opening = HttpSession::open(server, &trip.beside(), caller, &session.init).await?;
         let opened = opening.session()?;
         opened.confirm(server).await?;
         if let Some(level) = session.level() {

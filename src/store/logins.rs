@@ -65,6 +65,13 @@ impl Store {
         Ok(on!(read self, db => sqlx::query_as(text).bind(tenant.as_str()).bind(id).fetch_optional(db).await?))
     }
 
+    /// The one that a live grant rests on.
+    pub async fn login_row_of_grant(&self, tenant: &TenantId, grant: Uuid) -> Result<Option<LoginRow>, StoreError> {
+        let text = "SELECT l.* FROM logins l JOIN grants g ON g.login_id = l.id AND g.tenant_id = l.tenant_id
+            WHERE g.tenant_id = $1 AND g.id = $2 AND g.ended_at IS NULL AND l.user_id = g.user_id";
+        Ok(on!(read self, db => sqlx::query_as(text).bind(tenant.as_str()).bind(grant).fetch_optional(db).await?))
+    }
+
     /// Writes what a check found: tokens, state, reason, claims and times. `Missing` when it is gone.
     pub async fn update_login_row(&self, tenant: &TenantId, row: &LoginRow) -> Result<(), StoreError> {
         let text =
@@ -176,10 +183,19 @@ impl Store {
         provider: &str,
     ) -> Result<Option<String>, StoreError> {
         let text = "SELECT claims FROM logins WHERE tenant_id = $1 AND user_id = $2 AND provider = $3
-            AND state = 'needs_interaction' AND claims IS NOT NULL ORDER BY checked_at DESC, id DESC LIMIT 1";
+            AND claims IS NOT NULL ORDER BY checked_at DESC, id DESC LIMIT 1";
         Ok(on!(read self, db => {
             sqlx::query_scalar(text).bind(tenant.as_str()).bind(user).bind(provider).fetch_optional(db).await?
         }))
+    }
+
+    /// Notes what a provider wants to see of an account at its next sign-in there; nothing else changes.
+    pub async fn park_claims(&self, tenant: &TenantId, id: Uuid, claims: &str) -> Result<(), StoreError> {
+        let text = "UPDATE logins SET claims = $1 WHERE tenant_id = $2 AND id = $3";
+        on!(write self, tx => {
+            sqlx::query(text).bind(claims).bind(tenant.as_str()).bind(id).execute(&mut *tx).await?;
+        });
+        Ok(())
     }
 
     /// The provider has seen what it wanted of an account.

@@ -122,6 +122,7 @@ pub mod oauth_clients;
 pub mod people;
 pub mod replicas;
 pub mod servers;
+pub mod signing_keys;
 mod sqlite;
 pub mod tenants;
 pub mod traces;

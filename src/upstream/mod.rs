@@ -3,6 +3,7 @@
 
 pub mod channel;
 pub mod check;
+pub mod credentials;
 pub mod events;
 pub mod http;
 pub mod legacy_sse;
@@ -33,6 +34,7 @@ use crate::protocol::era::{Era, MODERN};
 use crate::protocol::message::{self, Message, Shape};
 use crate::registry::model::{ProtocolPreference, Server, TransportKind};
 use channel::{StdioServer, Who};
+use credentials::Credentials;
 use http::{HttpServer, Limits, Outgoing, garbage};
 use legacy_sse::SseServer;
 use mux::Mux;
@@ -55,6 +57,8 @@ pub struct Ground {
     pub outbound: Arc<Outbound>,
     /// Bounds on what comes back.
     pub limits: Limits,
+    /// What is shown to servers.
+    pub credentials: Credentials,
     /// Stdio children.
     pub children: Pool<Peer>,
     /// What servers say by themselves.
@@ -112,12 +116,10 @@ impl Upstream {
             Transport::Stdio(_) => None,
         });
         let transport = match server.spec.transport {
-            TransportKind::StreamableHttp => {
-                Transport::Http(HttpServer::new(&server, &ground.outbound, ground.limits, before)?)
-            }
+            TransportKind::StreamableHttp => Transport::Http(HttpServer::new(&server, ground, before)?),
             TransportKind::Stdio => Transport::Stdio(StdioServer::new(server.clone())),
             TransportKind::Sse => {
-                let http = HttpServer::new(&server, &ground.outbound, ground.limits, before)?;
+                let http = HttpServer::new(&server, ground, before)?;
                 Transport::Sse(SseServer::new(server.clone(), http))
             }
         };
@@ -276,7 +278,7 @@ impl Upstream {
 
     async fn probe_legacy(&self, server: &HttpServer) -> Result<Legacy, Fault> {
         // What an older session said may be what is to be found wrong.
-        self.own.lose_all();
+        self.own.lose_gateways();
         Ok(self.own_session(server).await?.legacy.clone())
     }
 
