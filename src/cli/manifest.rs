@@ -457,13 +457,14 @@ mod tests {
         let spec: ServerSpec = serde_json::from_value(serde_json::json!({
             "slug": "a", "replicas": [{"url": "https://x"}], "command": {"program": "x"},
             "headers": {"a": "b"}, "env": {"a": "b"}, "offered_to": ["acme"],
+            "auth": {"kind": "identity"}, "discovery_auth": {"kind": "client_credentials"},
             "rate_limits": {"rpm": 600}
         }))
         .unwrap();
         let Value::Object(object) = serde_json::to_value(&spec).unwrap() else { panic!("an object") };
         assert_eq!(object.keys().map(String::as_str).collect::<BTreeSet<_>>(), BTreeSet::from(FIELDS));
         let brief = Brief::of(object);
-        assert_eq!(brief.0.len(), 7, "{brief:?}");
+        assert_eq!(brief.0.len(), 9, "{brief:?}");
         assert!(brief.yaml().starts_with("slug: a\n"), "{}", brief.yaml());
     }
 }

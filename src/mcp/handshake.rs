@@ -121,7 +121,7 @@ async fn with_server(
     init: &Bytes,
 ) -> Result<Result<Agreed, message::Message>, Fault> {
     call.finish.wait();
-    let peer = upstream.peer_for(Era::Legacy).await?;
+    let peer = upstream.peer_for(Era::Legacy, Some(&call.caller)).await?;
     let agreed = match (&upstream.transport, &peer.legacy) {
         (Transport::Http(server), Some(_)) => {
             match HttpSession::open(server, &Trip::default(), &call.caller, init).await? {

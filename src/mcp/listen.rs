@@ -179,7 +179,7 @@ async fn server_stream(
     };
     let Some(entry) = entry else { return Ok(None) };
     let Transport::Http(server) = &entry.upstream.transport else { return Ok(None) };
-    if entry.upstream.peer_for(Era::Legacy).await?.era_for(Era::Legacy) != Era::Legacy {
+    if entry.upstream.peer_for(Era::Legacy, Some(caller)).await?.era_for(Era::Legacy) != Era::Legacy {
         return Ok(None);
     }
     let trip = Trip::default();

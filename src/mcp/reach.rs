@@ -235,7 +235,7 @@ pub fn who(caller: &Caller, session: Option<&Arc<Session>>) -> Who {
 /// In the era that the server is known to speak. When the answer looks as if it did not speak that any more, nothing was acted
 /// on: it is asked what it speaks, and gets the request once more if that has changed.
 async fn over_http(ask: &Ask<'_>, server: &HttpServer) -> Result<Reached, Fault> {
-    let peer = ask.upstream.peer_for(ask.era()).await?;
+    let peer = ask.upstream.peer_for(ask.era(), Some(ask.caller)).await?;
     let era = peer.era_for(ask.era());
     let mut tried = spoken(ask, server, era).await;
     let came = match &tried {

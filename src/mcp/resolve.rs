@@ -210,7 +210,7 @@ async fn at_one<'a>(
         _ => return to_server(item),
     }
     // Between ends of one era, on a session of one's own, the server answers everything itself.
-    let peer = match entry.upstream.peer_for(era).await {
+    let peer = match entry.upstream.peer_for(era, Some(&call.caller)).await {
         Ok(peer) => peer,
         Err(fault) => return Err(Refusal::of(&fault, entry.slug(), era)),
     };
@@ -242,7 +242,7 @@ async fn subscribe<'a>(call: &Call, entry: &'a Entry, message: &'a Message, uri:
     let Some(session) = &call.session else {
         return Ok(Target::Server { entry, message: Cow::Borrowed(message), item: None });
     };
-    let peer = entry.upstream.peer_for(Era::Legacy).await;
+    let peer = entry.upstream.peer_for(Era::Legacy, Some(&call.caller)).await;
     let peer = peer.map_err(|fault| Refusal::of(&fault, entry.slug(), Era::Legacy))?;
     if peer.era_for(Era::Legacy) == Era::Legacy {
         return Ok(Target::Wish(entry));

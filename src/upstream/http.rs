@@ -257,7 +257,10 @@ impl HttpServer {
             let mut request = Some(Self::request(place, &method, outgoing, shown.as_deref()));
             place.wire.send(&mut request, patience).await?
         };
-        if let Some(refused) = shown.filter(|_| reply.status == StatusCode::UNAUTHORIZED)
+        let refused = reply.status == StatusCode::UNAUTHORIZED;
+        if let Some(taken) = shown.as_ref().filter(|_| !refused) {
+            taken.was_taken();
+        } else if let Some(refused) = shown
             && let Some(other) = Box::pin(self.instead(&refused, &reply.headers, outgoing)).await?
         {
             // Nothing was acted on: it was not let in.
@@ -271,6 +274,11 @@ impl HttpServer {
     /// For whom is what a request in this name opens at the server.
     pub fn holder(&self, whose: Option<&Caller>) -> Holder {
         self.plan.as_ref().map_or(Holder::Gateway, |plan| plan.holder(whose))
+    }
+
+    /// Whether the gateway itself has nothing to show, but people have.
+    pub fn is_for_people_only(&self) -> bool {
+        self.plan.as_ref().is_some_and(|plan| plan.is_for_people_only())
     }
 
     async fn to_show(&self, key: Key, outgoing: &Outgoing) -> Result<Arc<Shown>, Fault> {

@@ -24,6 +24,8 @@ pub const MOST: usize = 100_000;
 const AFTER_FAILURE: Duration = Duration::from_secs(10);
 /// However long it says.
 const LONGEST: Duration = Duration::from_mins(5);
+/// How long after something was got because a server refused what was there, it is not got for that reason again.
+const AFTER_REFUSAL: Duration = Duration::from_secs(10);
 /// How long what is not used any more is kept, after it was got.
 const UNUSED: Duration = Duration::from_mins(10);
 
@@ -94,6 +96,8 @@ pub struct Slot {
     /// Whether it was used since it was got.
     used: AtomicBool,
     made: Instant,
+    /// When it was last got because a server refused what was there, and what that was.
+    forced: std::sync::Mutex<Option<(Instant, Weak<Shown>)>>,
     turn: Mutex<Turn>,
 }
 
@@ -133,6 +137,23 @@ impl Slot {
     /// What is there and good.
     pub(super) fn good(&self, now: Instant) -> Option<Arc<Shown>> {
         self.current.load_full().filter(|shown| shown.is_good(now))
+    }
+
+    /// Whether something may be got in the place of what a server refused: once for all whom it refuses, and not again and again.
+    pub(super) fn may_replace(&self, refused: &Arc<Shown>, now: Instant) -> bool {
+        if self.current.load().as_ref().is_none_or(|current| !Arc::ptr_eq(current, refused)) {
+            return true;
+        }
+        let mut forced = self.forced.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*forced {
+            // Somebody is at it: what they get is for all.
+            Some((_, before)) if std::ptr::eq(before.as_ptr(), Arc::as_ptr(refused)) => true,
+            Some((last, _)) if now.duration_since(*last) < AFTER_REFUSAL => false,
+            _ => {
+                *forced = Some((now, Arc::downgrade(refused)));
+                true
+            }
+        }
     }
 
     /// What is got by one at a time: another than `refused`, if somebody got that meanwhile, else what `get` gives. A failure is
@@ -228,6 +249,7 @@ impl Kept {
                 current: ArcSwapOption::empty(),
                 used: AtomicBool::new(false),
                 made: now,
+                forced: std::sync::Mutex::default(),
                 turn: Mutex::default(),
             })
         };
@@ -283,3 +305,6 @@ impl Slot {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

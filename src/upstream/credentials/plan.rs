@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::header::HeaderName;
 use url::Url;
@@ -18,8 +18,6 @@ use crate::idp::{Client, ClientPlace};
 use crate::registry::model::{Auth, AuthKind, ClientAuth, Server, SubjectToken};
 use crate::store::now;
 
-/// What a server refuses that was got so lately is not got anew: it would refuse that, too.
-const FRESH: Duration = Duration::from_secs(10);
 /// Kinds of tokens (RFC 8693 section 3).
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
@@ -114,6 +112,11 @@ impl Plan {
         &self.slug
     }
 
+    /// Whether the gateway itself has nothing to show, but people have.
+    pub fn is_for_people_only(&self) -> bool {
+        self.personal && matches!(self.own, Source::Nothing)
+    }
+
     /// For whom what is shown for this caller, or for the gateway, is. What one holder opened at the server is no other's.
     pub fn holder(&self, caller: Option<&Caller>) -> Holder {
         match caller {
@@ -148,8 +151,8 @@ impl Plan {
         self.in_background(slot, None, None).await
     }
 
-    /// The server refuses what was shown (401): what to show in its place, once, if there is something. `claims` are what the server
-    /// wants to see in a token.
+    /// The server refuses what was shown (401): what to show in its place, once, if there is something. What it never took it would
+    /// refuse again, unless it says what it wants to see in a token: `claims`.
     pub async fn instead(
         self: &Arc<Self>,
         refused: &Arc<Shown>,
@@ -158,11 +161,14 @@ impl Plan {
     ) -> Result<Option<Arc<Shown>>, Fault> {
         let holder = self.holder(caller);
         if matches!(self.source(&holder), Source::Nothing | Source::Fixed(_))
-            || (claims.is_none() && refused.since.elapsed() < FRESH)
+            || (claims.is_none() && !refused.is_taken())
         {
             return Ok(None);
         }
         let slot = self.engine.0.kept.slot(&Key { plan: self.number, holder }, self, caller.filter(|_| self.personal));
+        if !slot.may_replace(refused, Instant::now()) {
+            return Ok(None);
+        }
         self.in_background(slot, Some(refused.clone()), claims).await.map(Some)
     }
 
@@ -192,7 +198,7 @@ impl Plan {
         let source = if own { &self.own } else { &self.calls };
         let (kind, got) = match source {
             Source::Nothing => return Ok(Shown::fixed(Vec::new())),
-            Source::Fixed(shown) => return Ok(Shown::clone(shown)),
+            Source::Fixed(shown) => return Ok(Shown::fixed(shown.headers.clone())),
             Source::Word(word) => return word.shown(&self.engine, caller.as_ref(), now()),
             Source::Client(client) => {
                 ("client_credentials", client.token(&[("grant_type", "client_credentials")]).await)

@@ -1,5 +1,6 @@
 //! What is shown with a request, and for how long it is good.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
@@ -15,14 +16,13 @@ const RENEW: (u32, Duration) = (10, Duration::from_mins(5));
 const SPARE: (u32, Duration) = (20, Duration::from_secs(10));
 
 /// See the module.
-#[derive(Clone)]
 pub struct Shown {
     /// The headers that it fills.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The member of `_meta` that it fills, with its value, JSON.
     pub meta: Option<(&'static str, Box<str>)>,
-    /// When it was got.
-    pub since: Instant,
+    /// Whether a server has taken it: then a refusal says that it is not good any more.
+    taken: AtomicBool,
     /// Until when it is shown, and from when on it is to be renewed; none for what has no end.
     times: Option<(Instant, Instant)>,
 }
@@ -39,13 +39,13 @@ impl std::fmt::Debug for Shown {
 impl Shown {
     /// What is good for ever.
     pub fn fixed(headers: Vec<(HeaderName, HeaderValue)>) -> Self {
-        Self { headers, meta: None, since: Instant::now(), times: None }
+        Self { headers, meta: None, taken: AtomicBool::new(false), times: None }
     }
 
     /// What is good for so long, from `since` on.
     pub fn lasting(self, life: Duration, since: Instant) -> Self {
         let before = |(part, most): (u32, Duration)| since + (life - (life / part).min(most));
-        Self { since, times: Some((before(SPARE), before(RENEW))), ..self }
+        Self { times: Some((before(SPARE), before(RENEW))), ..self }
     }
 
     /// A token in the header `Authorization`.
@@ -53,6 +53,18 @@ impl Shown {
         let life = Duration::try_from(token.expires_at - now).unwrap_or_default();
         let value = Zeroizing::new(format!("Bearer {}", token.token.expose()));
         Ok(Self::fixed(vec![(AUTHORIZATION, sensitive(&value)?)]).lasting(life, Instant::now()))
+    }
+
+    /// A server has let in who showed it.
+    pub fn was_taken(&self) {
+        if !self.is_taken() {
+            self.taken.store(true, Relaxed);
+        }
+    }
+
+    /// Whether a server ever has.
+    pub(super) fn is_taken(&self) -> bool {
+        self.taken.load(Relaxed)
     }
 
     /// Whether it is shown still.
