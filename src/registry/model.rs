@@ -293,6 +293,10 @@ impl ServerSpec {
                 }
             }
         }
+        if self.transport != TransportKind::Stdio {
+            found.extend(auth::check_headers("headers", &self.headers));
+        }
+        let mut say = |field: String, message: &str| found.push(FieldError::new(field, message));
         let t = &self.timeouts;
         for (name, value, low, high) in [
             ("connect_ms", t.connect_ms, 10, 60_000),
@@ -302,9 +306,6 @@ impl ServerSpec {
             if !(low..=high).contains(&value) {
                 say(format!("timeouts.{name}"), &format!("must be {low} to {high} milliseconds"));
             }
-        }
-        if self.transport != TransportKind::Stdio {
-            found.extend(auth::check_headers("headers", &self.headers));
         }
         found.extend(self.check_auth());
         found.extend(self.rate_limits.check("rate_limits"));

@@ -11,7 +11,7 @@ use testkit::jsonrpc::MODERN;
 use testkit::upstream::{Eras, Plain};
 
 use crate::entra::{house, whole};
-use crate::world::{KEY, World};
+use crate::world::{KEY, World, new_browser};
 
 const ORDERS: &str = "api://orders";
 const PAYROLL: &str = "api://55555555-5555-4555-8555-555555555555";
@@ -32,6 +32,16 @@ async fn server(world: &World, slug: &str, audience: &str) -> Plain {
 
 async fn signed_in(world: &World, entra: &Entra, name: &str) -> Tokens {
     let end = whole(world, entra, &format!("{name}@contoso.onmicrosoft.com")).await;
+    world.redeem(&world.client_id, &end).await
+}
+
+/// Signed in for one server alone.
+async fn signed_in_at(world: &World, entra: &Entra, name: &str, slug: &str) -> Tokens {
+    let mut browser = new_browser();
+    let resource = world.url(&format!("/mcp/{slug}"));
+    let consent = browser.open(&world.authorize(&[("resource", &resource)])).await.unwrap();
+    let page = browser.submit(&consent, "decision", &[("decision", "allow:entra")]).await.unwrap();
+    let end = entra.sign_in(&mut browser, page, &format!("{name}@contoso.onmicrosoft.com")).await.unwrap();
     world.redeem(&world.client_id, &end).await
 }
 
@@ -80,7 +90,7 @@ async fn each_person_comes_with_a_token_of_their_own_for_the_application_behind(
     assert!(own.iter().all(|asked| asked.header("authorization") == "Bearer catalogue"));
 
     let by_key = call(&world, KEY, "orders").await;
-    assert_eq!(by_key.code(), Some(-31_013), "{by_key:?}");
+    assert_eq!(by_key.code(), Some(-31_015), "{by_key:?}");
     assert!(by_key.response.to_string().contains("which an API key does not say; sign in instead"), "{by_key:?}");
 }
 
@@ -110,7 +120,7 @@ async fn where_nobody_has_agreed_the_caller_is_told_to_what_and_stays_signed_in(
     entra.post("/_sim/faults", fault).await.unwrap();
     for _ in 0..10 {
         let refused = call(&world, tokens.access.expose(), "orders").await;
-        assert_eq!(refused.code(), Some(-31_013), "{refused:?}");
+        assert_eq!(refused.code(), Some(-31_015), "{refused:?}");
         let text = refused.response["error"]["message"].as_str().unwrap();
         assert!(text.starts_with("orders: nobody has agreed that the gateway uses `api://orders`"), "{text}");
         assert!(!text.contains("AADSTS"), "{text}");
@@ -127,18 +137,10 @@ async fn who_has_to_show_more_signs_in_again_and_nothing_else_ends() {
     let _orders = server(&world, "orders", ORDERS).await;
     let before = signed_in(&world, &entra, "alice").await;
     let refused = call(&world, before.access.expose(), "payroll").await;
-    assert_eq!((refused.status.as_u16(), refused.code()), (401, Some(-31_014)), "{refused:?}");
-    let client = Client::new(&world.running.url()).bearer(before.access.expose());
-    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
-        "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}}});
-    let request = Request::post(body.to_string())
-        .header("content-type", "application/json")
-        .header("accept", "application/json, text/event-stream")
-        .path("/mcp/payroll");
-    let reply = client.send(request).await.unwrap();
-    let challenge = reply.header("www-authenticate").to_owned();
-    assert_eq!(reply.status.as_u16(), 401);
-    assert!(challenge.contains("error=\"invalid_token\"") && challenge.contains("/mcp/payroll\""), "{challenge}");
+    assert_eq!((refused.status.as_u16(), refused.code()), (401, Some(-31_016)), "{refused:?}");
+    let challenge = refused.headers["www-authenticate"].to_str().unwrap().to_owned();
+    assert!(challenge.contains("error=\"invalid_token\", error_description=\"sign in again"), "{challenge}");
+    assert!(challenge.contains("/.well-known/oauth-protected-resource/mcp\""), "{challenge}");
     // A refresh would give nothing new: the client sends the person to sign in. What they have goes on.
     let (status, answer) = refresh(&world, &before).await;
     assert!(status == 400 && answer.contains("invalid_grant"), "{status} {answer}");
@@ -166,7 +168,7 @@ async fn a_server_that_lets_in_people_only_is_used_at_its_own_endpoint_by_each()
         assert_eq!((&made["status"]["state"], &made["status"]["tools"]), (&json!("ready"), &json!(0)), "{made}");
         assert!(made["status"]["problems"][0].as_str().unwrap().contains("discovery_auth"), "{made}");
         for name in ["alice", "bob"] {
-            let tokens = signed_in(&world, &entra, name).await;
+            let tokens = signed_in_at(&world, &entra, name, slug).await;
             for version in [MODERN, "2025-11-25"] {
                 let url = format!("{}/mcp/{slug}", world.running.url());
                 let client = Client::new(&url).bearer(tokens.access.expose());

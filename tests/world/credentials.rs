@@ -216,7 +216,7 @@ async fn a_refusal_at_the_authorization_server_is_told_without_secrets_and_not_r
     for _ in 0..20 {
         let refused = within(client.tool("echo", json!({}))).await.unwrap();
         let text = refused.response["error"]["message"].as_str().unwrap().to_owned();
-        assert_eq!(refused.code(), Some(-31_013), "{refused:?}");
+        assert_eq!(refused.code(), Some(-31_015), "{refused:?}");
         assert!(text.starts_with("a: the gateway is not given access to the server"), "{text}");
         assert!(!refused.response.to_string().contains("invalid_client"), "{refused:?}");
     }

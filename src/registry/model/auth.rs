@@ -394,6 +394,12 @@ impl ServerSpec {
         if self.transport == TransportKind::Sse && self.auth.is_personal() {
             say("auth.kind", "people share a stream of HTTP with SSE: only `client_credentials` goes with `sse`");
         }
+        if self.transport == TransportKind::Sse && self.discovery_auth.kind != AuthKind::None {
+            say(
+                "discovery_auth.kind",
+                "calls and the gateway's own questions share a stream of HTTP with SSE: leave it out",
+            );
+        }
         if !matches!(self.discovery_auth.kind, AuthKind::None | AuthKind::Headers | AuthKind::ClientCredentials) {
             say("discovery_auth.kind", "the gateway asks in its own name: use `headers` or `client_credentials`");
         }
@@ -447,6 +453,7 @@ mod tests {
             (json!({"auth": {"kind": "headers", "headers": {"a": "b"}}}), vec!["auth.kind"]),
             (json!({"auth": {"kind": "identity"}, "transport": "sse"}), vec!["auth.kind"]),
             (json!({"discovery_auth": {"kind": "identity"}}), vec!["discovery_auth.kind"]),
+            (json!({"transport": "sse", "discovery_auth": client}), vec!["discovery_auth.kind"]),
             (
                 json!({"auth": {"kind": "identity"}, "transport": "stdio", "replicas": [], "command": {"program": "x"}}),
                 vec!["auth"],
