@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench upstream_credentials`
 
-#![allow(clippy::unwrap_used, missing_docs, reason = "a measurement")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a measurement")]
 
 use std::hint::black_box;
 use std::sync::Arc;

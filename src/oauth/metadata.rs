@@ -71,6 +71,7 @@ struct ServerMetadata<'a> {
 /// What clients demand of a document that they find where OpenID Connect has one (OpenID Connect Discovery 1.0 section 3), though
 /// they read it as the other. It says the truth: no ID tokens are issued.
 #[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "as the specification calls them")]
 struct OpenId {
     subject_types_supported: [&'static str; 1],
     id_token_signing_alg_values_supported: [&'static str; 0],
@@ -117,7 +118,7 @@ pub(super) async fn server(app: App, Source(source): Source, uri: Uri) -> Respon
     let read = "the program read what the authorization server says of itself";
     app.grants.preludes().note(source, Step::good("metadata", read, now()));
     let issuer = &app.issuer;
-    let openid = uri.path().starts_with(open::OPENID).then(|| OpenId {
+    let openid = uri.path().starts_with(open::OPENID).then_some(OpenId {
         subject_types_supported: ["public"],
         id_token_signing_alg_values_supported: [],
         request_uri_parameter_supported: false,

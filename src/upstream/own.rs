@@ -202,3 +202,28 @@ impl Upstream {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::access::Role;
+    use crate::id::TenantId;
+
+    #[test]
+    fn where_there_is_no_room_for_another_who_has_not_come_for_longest_gives_way() {
+        let person = |number: usize| Holder::Person {
+            tenant: TenantId::default_tenant(),
+            user: Uuid::from_u128(number as u128),
+            credential: Uuid::nil(),
+            role: Role::User,
+        };
+        let own = OwnSessions::new(2);
+        assert!((0..MOST).all(|number| own.of(&person(number)).1.is_none()));
+        assert!(own.open(&person(0), 0).is_none(), "that is a use, whether something is open or not");
+        assert!(own.of(&person(MOST)).1.is_some_and(|places| places.len() == 2));
+        assert!(own.lock().contains_key(&person(0)) && !own.lock().contains_key(&person(1)));
+        assert!(own.of(&Holder::Gateway).1.is_none() && own.lock().len() == MOST);
+    }
+}

@@ -281,9 +281,8 @@ impl Auth {
             say("client_secret", "is empty".into());
         }
         match self.kind {
-            AuthKind::None | AuthKind::Identity => {}
             AuthKind::Headers if self.headers.is_empty() => say("headers", "give at least one header".into()),
-            AuthKind::Headers => {}
+            AuthKind::None | AuthKind::Identity | AuthKind::Headers => {}
             AuthKind::OnBehalfOf => {
                 if self.audience.is_none() && self.scopes.is_empty() {
                     say("audience", "name the application behind the server: its App ID URI or its id".into());
@@ -419,7 +418,7 @@ mod tests {
 
     use super::*;
 
-    fn mistakes(changes: Value) -> Vec<String> {
+    fn mistakes(changes: &Value) -> Vec<String> {
         let mut spec = json!({"slug": "a", "replicas": [{"url": "https://a.example/mcp"}]});
         spec.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         let spec: ServerSpec = serde_json::from_value(spec).unwrap();
@@ -439,7 +438,7 @@ mod tests {
             json!({"auth": {"kind": "token_exchange", "token_endpoint": "http://127.0.0.1/token", "client_id": "g", "subject": "provider"}}),
             json!({"transport": "sse", "auth": client}),
         ] {
-            assert_eq!(mistakes(good.clone()), [""; 0], "{good}");
+            assert_eq!(mistakes(&good), [""; 0], "{good}");
         }
         for (bad, fields) in [
             (json!({"auth": {"kind": "none", "client_id": "g"}}), vec!["auth.client_id"]),
@@ -459,7 +458,7 @@ mod tests {
                 vec!["auth"],
             ),
         ] {
-            assert_eq!(mistakes(bad.clone()), fields, "{bad}");
+            assert_eq!(mistakes(&bad), fields, "{bad}");
         }
         assert!(serde_json::from_value::<Auth>(json!({"kind": "identity", "signature": "x"})).is_err());
     }

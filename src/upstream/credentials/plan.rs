@@ -174,7 +174,7 @@ impl Plan {
 
     /// Gets anew what is there.
     pub(super) async fn renew(self: &Arc<Self>, slot: &Arc<Slot>, before: Option<&Arc<Shown>>) -> Result<(), Fault> {
-        slot.get(before, self.fetch(slot.caller(), slot.is_own(), None)).await.map(drop)
+        slot.get(before, Box::pin(self.fetch(slot.caller(), slot.is_own(), None))).await.map(drop)
     }
 
     async fn in_background(
@@ -184,10 +184,9 @@ impl Plan {
         claims: Option<String>,
     ) -> Result<Arc<Shown>, Fault> {
         let plan = self.clone();
-        let getting =
-            self.engine.0.tasks.spawn(async move {
-                slot.get(refused.as_ref(), plan.fetch(slot.caller(), slot.is_own(), claims)).await
-            });
+        let getting = self.engine.0.tasks.spawn(async move {
+            slot.get(refused.as_ref(), Box::pin(plan.fetch(slot.caller(), slot.is_own(), claims))).await
+        });
         getting.await.unwrap_or_else(|error| {
             tracing::error!(server = %self.slug, "getting a credential failed; this is a bug of the gateway: {error}");
             Err(Fault::gateway(Kind::NoCredential, "getting a credential failed"))
@@ -260,7 +259,8 @@ impl Source {
             AuthKind::Identity => Self::Word(Arc::new(Word::new(server, auth)?)),
             AuthKind::ClientCredentials => Self::Client(AsClient::new(engine, auth)?),
             AuthKind::OnBehalfOf => {
-                let whole = || auth.audience.iter().map(|audience| format!("{audience}/.default")).collect();
+                let whole =
+                    || auth.audience.as_deref().map(|audience| format!("{audience}/.default")).unwrap_or_default();
                 Self::Behalf(if auth.scopes.is_empty() { whole() } else { auth.scopes.join(" ") }.into())
             }
             AuthKind::TokenExchange => {

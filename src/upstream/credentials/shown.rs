@@ -43,8 +43,9 @@ impl Shown {
     }
 
     /// What is good for so long, from `since` on.
+    #[must_use]
     pub fn lasting(self, life: Duration, since: Instant) -> Self {
-        let before = |(part, most): (u32, Duration)| since + (life - (life / part).min(most));
+        let before = |(part, most): (u32, Duration)| since + life.saturating_sub((life / part).min(most));
         Self { times: Some((before(SPARE), before(RENEW))), ..self }
     }
 

@@ -161,7 +161,7 @@ mod tests {
         one.follow(later + AHEAD + AFTER).await.unwrap();
         assert_eq!(kids(&one).len(), 2, "what the first signed last is not old enough");
         one.follow(later + AHEAD + AFTER + Duration::from_secs(1)).await.unwrap();
-        assert_eq!(kids(&one), [second.clone()]);
+        assert_eq!(kids(&one), std::slice::from_ref(&second));
 
         let stranger = Signer::new(store.clone(), Sealer::new(&MasterKey::generate()));
         stranger.follow(later + AHEAD).await.unwrap();
