@@ -66,7 +66,7 @@ impl App {
             match provider.on_behalf_of(issuer, &token, scopes, claims, now()).await {
                 Ok(given) => return Ok(given),
                 Err(error) if error.code.as_deref() == Some(ENDED) && !renewed => renewed = true,
-                Err(error) => return Err(self.not_given(&login, &error, scopes, claims).await),
+                Err(error) => return Err(self.not_given(&login, &error, scopes).await),
             }
         }
     }
@@ -127,7 +127,7 @@ impl App {
     }
 
     /// What the caller is told when no token is given for the application behind the server.
-    async fn not_given(&self, login: &Login, error: &IdpError, scopes: &str, claims: Option<&str>) -> Fault {
+    async fn not_given(&self, login: &Login, error: &IdpError, scopes: &str) -> Fault {
         let code = error.code.as_deref().unwrap_or(error.class.label());
         let detail = format!("no token on behalf of the person ({code}): {error}");
         tracing::info!(login = %login.id, class = error.class.label(), code, trace = error.trace_id, "{detail}");
@@ -135,7 +135,8 @@ impl App {
             scopes.split(' ').next().and_then(|scope| scope.rsplit_once('/')).map_or(scopes, |(app, _)| app);
         match &error.class {
             Class::NeedsInteraction { claims: wanted } => {
-                if let Some(wanted) = wanted.as_deref().or(claims)
+                // Only what the provider itself wrote: a server's own words could be anything, and nobody could meet them.
+                if let Some(wanted) = wanted.as_deref()
                     && let Err(error) = self.grants.park_claims(login, wanted).await
                 {
                     tracing::error!(login = %login.id, error = error.detail, "what a sign-in is to show could not be noted");

@@ -84,6 +84,8 @@ pub struct Login {
 pub const ALONE: Duration = Duration::from_mins(5);
 /// Longest error and claims of a provider that are kept, in characters.
 const KEPT: usize = 8_000;
+/// Longest claims that a server makes an address longer by, bytes.
+const LONGEST_PARKED: usize = 2_000;
 
 impl Grants {
     /// Keeps a login.
@@ -139,16 +141,23 @@ impl Grants {
 
     /// Something behind the gateway wants to see of the person what the next sign-in brings. The login goes on, and its sessions.
     pub async fn park_claims(&self, login: &Login, claims: &str) -> Result<(), Refusal> {
-        // Cut claims would be no claims.
-        if claims.len() <= KEPT {
+        // Cut claims would be no claims, and an address that is too long none either.
+        if claims.len() <= LONGEST_PARKED {
             self.0.store.park_claims(&login.tenant, login.id, claims).await?;
         }
         Ok(())
     }
 
-    /// Whether the person is to sign in again before anything is given anew on this login.
+    /// Whether the person is to sign in again before anything is given anew on this login. Said once of each thing that is wanted: who
+    /// does not come, or cannot show it, goes on without.
     pub async fn wants_person(&self, tenant: &TenantId, id: Uuid) -> Result<bool, Refusal> {
-        Ok(self.0.store.login_row(tenant, id).await?.is_some_and(|row| row.claims.is_some()))
+        let wanted = self.0.store.login_row(tenant, id).await?.is_some_and(|row| row.claims.is_some());
+        Ok(wanted && self.0.store.tell_of_claims(tenant, id).await?)
+    }
+
+    /// The provider is asked now for what a server wants to see of an account.
+    pub async fn claims_are_tried(&self, tenant: &TenantId, user: Uuid, provider: &str) -> Result<(), Refusal> {
+        Ok(self.0.store.try_claims(tenant, user, provider).await?)
     }
 
     /// These tokens take the place of the ones that were kept. It is due as before.
@@ -169,7 +178,8 @@ impl Grants {
     pub async fn login_checked(&self, tenant: &TenantId, id: Uuid, now: OffsetDateTime) -> Result<(), Refusal> {
         let mut row = self.login_row(tenant, id).await?;
         LoginState::Active.as_str().clone_into(&mut row.state);
-        (row.reason, row.checked_at, row.ask_after) = (None, micros(now), 0);
+        (row.checked_at, row.ask_after) = (micros(now), 0);
+        row.reason = row.reason.filter(|_| row.claims.is_some());
         Ok(self.0.store.update_login_row(tenant, &row).await?)
     }
 

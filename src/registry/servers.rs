@@ -510,9 +510,9 @@ fn must_run(caller: &Caller, spec: &ServerSpec) -> Result<(), ServersError> {
     let why = if spec.transport == TransportKind::Stdio {
         "a stdio server runs a program on the gateway's machine: only an administrator of the gateway may register, change or enable it"
     } else if spec.auth.hands_on_tokens() {
-        "the server gets tokens of people's identity provider: only an administrator of the gateway may register, change or enable it"
+        "the server gets tokens that are given for people: only an administrator of the gateway may register, change or enable it"
     } else if spec.vouches_elsewhere() {
-        "the gateway's word about people would be for another place than the server: only an administrator of the gateway may name it as `auth.audience`"
+        "the gateway's word about people would be for another place than each replica of the server: only an administrator of the gateway may say so"
     } else {
         return Ok(());
     };
@@ -600,7 +600,10 @@ fn keep_secrets(mut spec: ServerSpec, before: Option<&ServerSpec>) -> Result<Ser
     for (at, (name, auth)) in spec.auths_mut().into_iter().enumerate() {
         let stored = stored.map(|auths| auths[at].1);
         let elsewhere = stored.is_some_and(|stored| stored.secret_goes_to() != auth.secret_goes_to());
-        let elsewhere = elsewhere.then_some("it is for another authorization server");
+        let otherwise = stored.is_some_and(|stored| stored.secret_asks_for() != auth.secret_asks_for());
+        let elsewhere = elsewhere
+            .then_some("it is for another authorization server")
+            .or(otherwise.then_some("something else is asked for with it"));
         for (key, value) in auth.secrets() {
             let elsewhere = elsewhere.filter(|_| key == "client_secret");
             let stored = stored.and_then(|stored| stored.secret(&key));

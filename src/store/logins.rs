@@ -191,9 +191,30 @@ impl Store {
 
     /// Notes what a provider wants to see of an account at its next sign-in there; nothing else changes.
     pub async fn park_claims(&self, tenant: &TenantId, id: Uuid, claims: &str) -> Result<(), StoreError> {
-        let text = "UPDATE logins SET claims = $1 WHERE tenant_id = $2 AND id = $3";
+        let text = "UPDATE logins SET claims = $1, reason = CASE WHEN claims = $1 THEN reason END
+            WHERE tenant_id = $2 AND id = $3 AND state = 'active'";
         on!(write self, tx => {
             sqlx::query(text).bind(claims).bind(tenant.as_str()).bind(id).execute(&mut *tx).await?;
+        });
+        Ok(())
+    }
+
+    /// Whether something is wanted at the next sign-in of whom nobody has told so yet on this active login; from now on somebody has.
+    pub async fn tell_of_claims(&self, tenant: &TenantId, id: Uuid) -> Result<bool, StoreError> {
+        let text = "UPDATE logins SET reason = 'told'
+            WHERE tenant_id = $1 AND id = $2 AND state = 'active' AND claims IS NOT NULL AND reason IS NULL";
+        let done = on!(alone self, db => {
+            sqlx::query(text).bind(tenant.as_str()).bind(id).execute(db).await?.rows_affected()
+        });
+        Ok(done > 0)
+    }
+
+    /// What is wanted of an account whose sessions go on is asked for now, and that once: who cannot show it comes in all the same.
+    pub async fn try_claims(&self, tenant: &TenantId, user: Uuid, provider: &str) -> Result<(), StoreError> {
+        let text = "UPDATE logins SET claims = NULL, reason = NULL
+            WHERE tenant_id = $1 AND user_id = $2 AND provider = $3 AND state = 'active' AND claims IS NOT NULL";
+        on!(write self, tx => {
+            sqlx::query(text).bind(tenant.as_str()).bind(user).bind(provider).execute(&mut *tx).await?;
         });
         Ok(())
     }

@@ -185,16 +185,20 @@ impl Auth {
         }
     }
 
-    /// Whether tokens of people that others gave the gateway leave it for a place that is named here. That takes an administrator of
-    /// the gateway, to whom they were entrusted.
+    /// Whether tokens that others give for people come to the server. That takes an administrator of the gateway, to whom the people
+    /// are entrusted: also what is given for the gateway's own word about them may be good elsewhere.
     pub fn hands_on_tokens(&self) -> bool {
-        self.kind == AuthKind::OnBehalfOf
-            || (self.kind == AuthKind::TokenExchange && self.subject == Some(SubjectToken::Provider))
+        matches!(self.kind, AuthKind::OnBehalfOf | AuthKind::TokenExchange)
     }
 
     /// Where its secret may go.
     pub fn secret_goes_to(&self) -> [Option<&str>; 2] {
         [self.issuer.as_deref(), self.token_endpoint.as_deref()]
+    }
+
+    /// What its secret is used for: as whom the gateway comes, and what it asks for.
+    pub fn secret_asks_for(&self) -> ([Option<&str>; 3], &[String]) {
+        ([self.client_id.as_deref(), self.audience.as_deref(), self.resource.as_deref()], &self.scopes)
     }
 
     /// Its secrets, each with its name below the field.
@@ -366,12 +370,18 @@ impl ServerSpec {
 
     /// Whether the gateway's word for people may be for others than this server: whoever gets it could show it there.
     pub fn vouches_elsewhere(&self) -> bool {
-        let Some(audience) = self.auth.audience.as_deref().filter(|_| self.auth.kind == AuthKind::Identity) else {
+        if self.auth.kind != AuthKind::Identity {
             return false;
-        };
-        let origin = |text: &str| Url::parse(text).ok().map(|url| url.origin()).filter(url::Origin::is_tuple);
-        let Some(audience) = origin(audience) else { return true };
-        !self.replicas.iter().all(|replica| origin(&replica.url).as_ref() == Some(&audience))
+        }
+        let place = |text: &str| Url::parse(text).ok();
+        let audience = self.word_is_for().and_then(place);
+        // Others may live behind the same host, and each replica reads the word.
+        audience.is_none() || !self.replicas.iter().all(|replica| place(&replica.url) == audience)
+    }
+
+    /// For whom the gateway's word is.
+    pub fn word_is_for(&self) -> Option<&str> {
+        self.auth.audience.as_deref().or_else(|| self.replicas.first().map(|replica| replica.url.as_str()))
     }
 
     /// The mistakes in both.
@@ -465,12 +475,20 @@ mod tests {
 
     #[test]
     fn a_word_for_another_place_is_told_from_one_for_the_server() {
-        let spec = |audience: Value| {
+        let to = |audience: Value, urls: &[&str]| {
             let auth = json!({"kind": "identity", "audience": audience});
-            let spec = json!({"slug": "a", "auth": auth, "replicas": [{"url": "https://a.example/mcp"}]});
+            let replicas: Vec<Value> = urls.iter().map(|url| json!({"url": url})).collect();
+            let spec = json!({"slug": "a", "auth": auth, "replicas": replicas});
             serde_json::from_value::<ServerSpec>(spec).unwrap().vouches_elsewhere()
         };
-        assert!(!spec(Value::Null) && !spec("https://a.example".into()));
+        let spec = |audience: Value| to(audience, &["https://a.example/mcp"]);
+        assert!(!spec(Value::Null) && !spec("https://a.example/mcp".into()));
         assert!(spec("https://payroll.example/mcp".into()) && spec("payroll".into()) && spec("urn:payroll".into()));
+        assert!(
+            spec("https://a.example/payroll/mcp".into()) && spec("https://a.example".into()),
+            "another on its host"
+        );
+        let both = ["https://payroll.example/mcp", "https://a.example/mcp"];
+        assert!(to(Value::Null, &both) && to(both[0].into(), &both), "each replica reads the word for the first");
     }
 }

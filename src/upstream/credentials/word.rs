@@ -60,11 +60,10 @@ struct Principal<'a> {
 
 impl Word {
     pub(super) fn new(server: &Server, auth: &Auth) -> Result<Self, Fault> {
-        let own = server.spec.replicas.first().map(|replica| replica.url.as_str());
         let header = auth.header.as_deref().map(|name| HeaderName::from_bytes(name.as_bytes())).transpose();
         let header = header.map_err(|_| Fault::gateway(Kind::Setup, "the header of `auth` cannot be sent"))?;
         Ok(Self {
-            audience: auth.audience.as_deref().or(own).unwrap_or_default().into(),
+            audience: auth.audience.as_deref().or(server.spec.word_is_for()).unwrap_or_default().into(),
             tenant: server.tenant.clone(),
             claims: auth.claims.iter().copied().collect(),
             header: (!auth.meta).then_some(header.unwrap_or(AUTHORIZATION)),
