@@ -600,7 +600,7 @@ fn keep_secrets(mut spec: ServerSpec, before: Option<&ServerSpec>) -> Result<Ser
     for (at, (name, auth)) in spec.auths_mut().into_iter().enumerate() {
         let stored = stored.map(|auths| auths[at].1);
         let elsewhere = stored.is_some_and(|stored| stored.secret_goes_to() != auth.secret_goes_to());
-        let otherwise = stored.is_some_and(|stored| stored.secret_asks_for() != auth.secret_asks_for());
+        let otherwise = stored.is_some_and(|stored| auth.asks_for_more_than(stored));
         let elsewhere = elsewhere
             .then_some("it is for another authorization server")
             .or(otherwise.then_some("something else is asked for with it"));

@@ -335,6 +335,16 @@ on_both! {
         grants.park_claims(&login, "{}").await.unwrap();
         grants.login_checked(tenant, id, house.after(5)).await.unwrap();
         assert!(grants.wants_person(tenant, id).await.unwrap(), "that the provider vouches does not meet it");
+        grants.login_checked(tenant, id, house.after(5)).await.unwrap();
+        grants.park_claims(&login, "{}").await.unwrap();
+        assert!(!grants.wants_person(tenant, id).await.unwrap(), "it is said once, however often it is wanted");
+        grants.park_claims(&login, "{\"more\":1}").await.unwrap();
+        assert!(grants.wants_person(tenant, id).await.unwrap(), "something else is wanted");
+        grants.park_claims(&login, &"x".repeat(2_001)).await.unwrap();
+        assert!(!grants.wants_person(tenant, id).await.unwrap(), "what no address can hold is left out");
+        grants.claims_are_tried(tenant, house.user, "entra").await.unwrap();
+        assert!(grants.parked_claims(tenant, house.user, "entra").await.unwrap().is_none(), "it is asked for once");
+        grants.park_claims(&login, "{}").await.unwrap();
         let kept = grants.login(tenant, id).await.unwrap().unwrap();
         assert_eq!((kept.state, kept.tokens.is_some()), (LoginState::Active, true));
         assert_eq!(grants.parked_claims(tenant, house.user, "entra").await.unwrap().as_deref(), Some("{}"));

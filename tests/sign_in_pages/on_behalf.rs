@@ -10,7 +10,7 @@ use testkit::entra::{CONTOSO, Entra};
 use testkit::jsonrpc::MODERN;
 use testkit::upstream::{Eras, Plain};
 
-use crate::entra::{house, whole};
+use crate::entra::{house, leave, whole};
 use crate::world::{KEY, World, new_browser};
 
 const ORDERS: &str = "api://orders";
@@ -152,6 +152,29 @@ async fn who_has_to_show_more_signs_in_again_and_nothing_else_ends() {
     assert_eq!(payroll.calls("echo").len(), 1);
     assert_eq!(refresh(&world, &after).await.0, 200);
     assert_eq!(refresh(&world, &before).await.0, 200, "it was met");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_cannot_show_what_one_server_wants_is_asked_once_and_comes_in_all_the_same() {
+    let Some((world, entra)) = house(CONTOSO, &[]).await else { return };
+    let _payroll = server(&world, "payroll", PAYROLL).await;
+    let _orders = server(&world, "orders", ORDERS).await;
+    let before = signed_in(&world, &entra, "alice").await;
+    assert_eq!(call(&world, before.access.expose(), "payroll").await.code(), Some(-31_016));
+    let (status, answer) = refresh(&world, &before).await;
+    assert!(status == 400 && answer.contains("invalid_grant"), "{status} {answer}");
+    assert_eq!(refresh(&world, &before).await.0, 200, "it was said");
+
+    // Entra knows the person, and lets nobody in who is asked for more.
+    let mut browser = new_browser();
+    let page = leave(&world, &mut browser).await;
+    let fault = json!({"match": {"endpoint": "authorize"}, "times": 1, "action": {"aadsts": 53003}});
+    entra.post("/_sim/faults", fault).await.unwrap();
+    let page = entra.sign_in(&mut browser, page, "alice@contoso.onmicrosoft.com").await.unwrap();
+    assert!(!page.stopped && page.url.as_str().contains("claims="), "{}", page.url);
+    let after = signed_in(&world, &entra, "alice").await;
+    assert!(call(&world, after.access.expose(), "orders").await.result().is_object());
+    assert_eq!(refresh(&world, &after).await.0, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

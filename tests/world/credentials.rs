@@ -312,10 +312,15 @@ async fn secrets_stay_where_they_were_given_for_and_tokens_of_people_with_admini
         let world = &world;
         async move { world.rest(Method::PATCH, "/servers/a", &body).await }
     };
-    let (status, _) = patch(json!({"auth": {"scopes": ["read", "write"]}})).await;
-    assert_eq!(status, 200, "what it asks for may change");
+    let (status, _) = patch(json!({"auth": {"client_auth": "post"}})).await;
+    assert_eq!(status, 200, "how it is shown there may change");
     for moved in [
         json!({"auth": {"issuer": "https://elsewhere.example"}}),
+        json!({"auth": {"scopes": ["read", "write"]}}),
+        json!({"auth": {"scopes": null}}),
+        json!({"auth": {"audience": "payroll"}}),
+        json!({"auth": {"resource": "https://payroll.example"}}),
+        json!({"auth": {"client_id": "other"}}),
         json!({"replicas": [{"url": "https://elsewhere.example/mcp"}]}),
     ] {
         let (status, problem) = patch(moved.clone()).await;
@@ -330,7 +335,11 @@ async fn secrets_stay_where_they_were_given_for_and_tokens_of_people_with_admini
 
     let owner = world.person("olga", "server_owner").await;
     let register = |auth: Value| {
-        let body = json!({"slug": "mine", "replicas": [{"url": "https://mine.example/mcp"}], "auth": auth}).to_string();
+        let replicas = match auth["audience"] == "https://mine.example/mcp" {
+            true => json!([{"url": "https://mine.example/mcp"}, {"url": "https://mine.example/other"}]),
+            false => json!([{"url": "https://mine.example/mcp"}]),
+        };
+        let body = json!({"slug": "mine", "replicas": replicas, "auth": auth}).to_string();
         let request = Request::post(body).header("content-type", "application/json").path("/api/v1/servers");
         let client = world.client_of("/", &owner);
         async move { client.send(request).await.unwrap().status.as_u16() }
@@ -338,7 +347,10 @@ async fn secrets_stay_where_they_were_given_for_and_tokens_of_people_with_admini
     for taken in [
         json!({"kind": "on_behalf_of", "audience": "https://graph.microsoft.com"}),
         json!({"kind": "token_exchange", "issuer": "https://mine.example", "client_id": "x", "subject": "provider"}),
+        json!({"kind": "token_exchange", "issuer": "https://mine.example", "client_id": "x"}),
         json!({"kind": "identity", "audience": "https://payroll.example/mcp"}),
+        json!({"kind": "identity", "audience": "https://mine.example/payroll"}),
+        json!({"kind": "identity", "audience": "https://mine.example/mcp"}),
     ] {
         assert_eq!(register(taken.clone()).await, 403, "{taken}");
     }

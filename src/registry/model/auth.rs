@@ -196,9 +196,12 @@ impl Auth {
         [self.issuer.as_deref(), self.token_endpoint.as_deref()]
     }
 
-    /// What its secret is used for: as whom the gateway comes, and what it asks for.
-    pub fn secret_asks_for(&self) -> ([Option<&str>; 3], &[String]) {
-        ([self.client_id.as_deref(), self.audience.as_deref(), self.resource.as_deref()], &self.scopes)
+    /// Whether its secret is used for something else than with `before`: as another client, for another place, or for more. To ask for
+    /// no scopes is to ask for whatever the authorization server gives.
+    pub fn asks_for_more_than(&self, before: &Self) -> bool {
+        let place = |auth: &Self| [&auth.client_id, &auth.audience, &auth.resource].map(Clone::clone);
+        let more = !self.scopes.iter().all(|scope| before.scopes.contains(scope));
+        place(self) != place(before) || more || (self.scopes.is_empty() && !before.scopes.is_empty())
     }
 
     /// Its secrets, each with its name below the field.
