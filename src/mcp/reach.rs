@@ -48,6 +48,9 @@ const READS: [&str; 9] = [
     "completion/complete",
 ];
 
+/// How often a session with a server is opened anew because another caller's is in its place.
+const TRIES: u8 = 3;
+
 /// One request on its way.
 pub struct Ask<'a> {
     /// The process.
@@ -327,8 +330,35 @@ async fn in_session_with(ask: &Ask<'_>, server: &HttpServer, mut place: InFlight
     }
 }
 
-/// The session with a server that belongs to a client's session; opened with the client's own parameters when there is none.
+/// The session with a server that belongs to a client's session, opened for whom this caller is at the server: who comes with less than
+/// whoever opened it does not use what was opened with more.
 pub async fn link(
+    app: &App,
+    trip: &Trip,
+    caller: &Caller,
+    session: &Arc<Session>,
+    upstream: &Arc<Upstream>,
+    server: &HttpServer,
+) -> Result<Arc<HttpSession>, Fault> {
+    let mut tries = 0;
+    loop {
+        let link = linked(app, trip, caller, session, upstream, server).await?;
+        if link.holder == server.holder(Some(caller)) {
+            return Ok(link);
+        }
+        session.lose(upstream.server.id, &link);
+        upstream.end_unless_used(link);
+        tries += 1;
+        if tries == TRIES {
+            let told =
+                "the session is used with different credentials at the same time; use one, or a session for each";
+            return Err(Fault::client(Kind::NoCredential, told).telling(told));
+        }
+    }
+}
+
+/// The one that there is, for whomever; opened with the client's own parameters when there is none.
+async fn linked(
     app: &App,
     trip: &Trip,
     caller: &Caller,

@@ -190,6 +190,14 @@ impl Upstream {
         }
     }
 
+    /// Ends a session that nobody gets any more, unless it is in use still: then the server forgets it in its own time.
+    pub fn end_unless_used(&self, session: Arc<HttpSession>) {
+        if Arc::strong_count(&session) == 1 {
+            let place = Place { open: ArcSwapOption::new(Some(session)), ..Place::default() };
+            self.close_behind([place].into());
+        }
+    }
+
     /// Ends sessions for which there is no room any more.
     fn close_behind(&self, places: Places) {
         let way = self.way.clone();

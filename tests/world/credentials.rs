@@ -110,6 +110,35 @@ async fn a_server_hears_who_calls_in_every_request_and_session_and_nobody_is_tak
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_opened_at_a_server_with_more_is_not_used_with_less() {
+    let world = World::start().await;
+    let server = Plain::with(Eras::Legacy("2025-11-25".into())).await.unwrap();
+    let auth = json!({"kind": "identity", "claims": ["role"]});
+    world.register_as(&json!({"slug": "a", "replicas": [{"url": server.url()}], "auth": auth})).await;
+    let more = world.person("head", "tenant_admin").await;
+    let order = json!({"name": "less", "username": "head", "role": "user", "servers": "*"});
+    let (status, less) = world.rest(Method::POST, "/keys", &order).await;
+    assert_eq!(status, 201, "{less}");
+    for path in ["/mcp", "/mcp/a"] {
+        let tool = if path == "/mcp" { "a__echo" } else { "echo" };
+        let [more, less] = [&more, less["key"].as_str().unwrap()].map(|key| world.client_of(path, key));
+        let more = crate::world::shake(more, "2025-11-25").await;
+        let less = crate::world::shake(less, "2025-11-25").await;
+        less.set_session(more.session().as_deref());
+        for client in [&more, &less, &more, &less] {
+            let called = within(client.tool(tool, json!({}))).await.unwrap();
+            assert!(called.result().is_object(), "{called:?}");
+        }
+    }
+    let mut roles: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for call in server.calls("echo") {
+        let role = claims(&call, "authorization")["role"].as_str().unwrap().to_owned();
+        roles.entry(call.header("mcp-session-id").to_owned()).or_default().insert(role);
+    }
+    assert!(roles.len() > 2 && roles.values().all(|roles| roles.len() == 1), "{roles:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_word_goes_into_the_header_or_the_member_that_was_chosen() {
     let world = World::start().await;
     let ann = world.person("ann", "user").await;
