@@ -4,6 +4,7 @@
 mod assembly;
 mod attempts;
 mod bans;
+mod entrusted;
 mod guarding;
 mod issuing;
 mod memory;

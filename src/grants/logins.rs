@@ -137,6 +137,8 @@ pub const ALONE: Duration = Duration::from_mins(5);
 const KEPT: usize = 8_000;
 /// The same of an error code.
 const KEPT_CODE: usize = 100;
+/// Longest claims that a server makes an address longer by, bytes.
+const LONGEST_PARKED: usize = 2_000;
 
 impl Grants {
     /// Keeps a login. Sessions of the account that rest on what the same provider gave before, and that may be lost because a question
@@ -186,6 +188,46 @@ impl Grants {
         }
     }
 
+    /// The login that a live grant rests on.
+    pub async fn login_of_grant(&self, tenant: &TenantId, grant: Uuid) -> Result<Option<Login>, Refusal> {
+        match self.0.store.login_row_of_grant(tenant, grant).await? {
+            Some(row) => self.open_login(row).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The login for who asks the provider about it now, whenever it was last asked; none while another asks. For five minutes nobody
+    /// else gets it ([`ALONE`]).
+    pub async fn login_to_ask(&self, login: &Login, now: OffsetDateTime) -> Result<Option<Login>, Refusal> {
+        let (tenant, id) = (&login.tenant, login.id);
+        let (seen, until) = (micros(login.checked_at), micros(now + ALONE));
+        if !self.0.store.claim_login(tenant, id, seen, micros(now), until).await? {
+            return Ok(None);
+        }
+        self.login(tenant, id).await
+    }
+
+    /// Something behind the gateway wants to see of the person what the next sign-in brings. The login goes on, and its sessions.
+    pub async fn park_claims(&self, login: &Login, claims: &str) -> Result<(), Refusal> {
+        // Cut claims would be no claims, and an address that is too long none either.
+        if claims.len() <= LONGEST_PARKED {
+            self.0.store.park_claims(&login.tenant, login.id, claims).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the person is to sign in again before anything is given anew on this login. Said once of each thing that is wanted: who
+    /// does not come, or cannot show it, goes on without.
+    pub async fn wants_person(&self, tenant: &TenantId, id: Uuid) -> Result<bool, Refusal> {
+        let wanted = self.0.store.login_row(tenant, id).await?.is_some_and(|row| row.claims.is_some());
+        Ok(wanted && self.0.store.tell_of_claims(tenant, id).await?)
+    }
+
+    /// The provider is asked now for what a server wants to see of an account.
+    pub async fn claims_are_tried(&self, tenant: &TenantId, user: Uuid, provider: &str) -> Result<(), Refusal> {
+        Ok(self.0.store.try_claims(tenant, user, provider).await?)
+    }
+
     /// These tokens take the place of the ones that were kept. It is due as before.
     pub async fn login_renewed(
         &self,
@@ -211,7 +253,7 @@ impl Grants {
         Ok(self.0.store.renew_login_from(&login.tenant, login.id, old, &sealed, tokens.life(now)).await?)
     }
 
-    /// The provider vouched again.
+    /// The provider vouched again. What it or another wants to see at the next sign-in stays.
     pub async fn login_checked(
         &self,
         tenant: &TenantId,
@@ -221,7 +263,8 @@ impl Grants {
     ) -> Result<(), Refusal> {
         let mut row = self.login_row(tenant, id).await?;
         LoginState::Active.as_str().clone_into(&mut row.state);
-        (row.reason, row.claims, row.checked_at, row.ask_after) = (None, None, micros(now), 0);
+        (row.checked_at, row.ask_after) = (micros(now), 0);
+        row.reason = row.reason.filter(|_| row.claims.is_some());
         (row.failures, row.cut_off_at) = (0, None);
         row.due_at = Some(self.due(LifeColumns { issued_at: row.issued_at, expires_at: row.expires_at }));
         row.last = last(kind, RefreshResult::Success, None, now);

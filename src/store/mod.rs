@@ -123,6 +123,7 @@ pub mod people;
 pub mod refreshes;
 pub mod replicas;
 pub mod servers;
+pub mod signing_keys;
 mod sqlite;
 pub mod tenants;
 pub mod traces;

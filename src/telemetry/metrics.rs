@@ -139,6 +139,12 @@ list! {
     streams: Gauge[] = "mcp_gateway_streams";
     /// Connections of the upstream pools: in_use, idle.
     upstream_pool: Gauge[server, replica, state] = "mcp_upstream_pool_connections";
+    /// Credentials for upstream servers that are kept: tokens and the gateway's own words about who calls.
+    upstream_credentials: Gauge[] = "mcp_upstream_credentials";
+    /// Those of them that gave way because there were too many.
+    upstream_credentials_shed: Counter[] = "mcp_upstream_credentials_shed_total";
+    /// Tokens for upstream servers that were asked for, by kind (client_credentials, on_behalf_of, token_exchange) and by how that ended: success, failure.
+    upstream_credential_requests: Counter[kind, result] = "mcp_upstream_credential_requests_total";
     /// Circuit breakers: 0 closed, 1 half open, 2 open.
     breaker_state: Gauge[server, replica] = "mcp_upstream_breaker_state";
     /// Connections to the database: in_use, idle, and the limit of both.
