@@ -9,6 +9,7 @@ mod issuing;
 mod memory;
 mod people;
 mod policies;
+mod pools;
 pub mod preflight;
 mod sharing;
 mod signed_in;

@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
@@ -16,6 +16,7 @@ use crate::access::{Accounts, KeyRing, Proofs, TokenRing, keys};
 use crate::app::preflight::{self, Sealing};
 use crate::app::sharing::Sharing;
 use crate::app::{App, Counted, Parts, memory};
+use crate::balance::Scaling;
 use crate::config::Settings;
 use crate::crypto::{MasterKey, Sealer};
 use crate::grants::attempts::Attempts;
@@ -107,7 +108,7 @@ pub fn assemble(
     let clients = Clients::new(&settings.clients, &store, &sealer, &outbound);
     let ground = Arc::new(Ground {
         outbound: Arc::new(outbound),
-        limits: Limits { message: settings.limits.response_body, in_flight: settings.pools.max_pool_size },
+        limits: Limits { message: settings.limits.response_body, pool: Scaling::from(&settings.pools) },
         children: stdio::pool::Pool::new(children, tasks.clone()),
         notices: broadcast::channel(NOTICES).0,
         learned: tokio::sync::Notify::new(),
@@ -206,6 +207,12 @@ fn start_jobs(app: &App) {
             rules.set(if app.rules_are_well() { Status::Ok } else { Status::Degraded });
             Ok(())
         }
+    });
+    let settler = app.clone();
+    let second = Every { jitter: 0.0, ..Every::about(Duration::from_secs(1)) };
+    jobs.run("size pools", second, move || {
+        settler.settle_pools(Instant::now());
+        async { Ok(()) }
     });
     let checker = app.clone();
     let interval = app.settings.limits.health_check_interval;
