@@ -2,4 +2,9 @@
 
 mod envelope;
 pub(super) mod fairness;
+mod finding;
 pub(super) mod limits;
+pub(super) mod network;
+pub(super) mod pools;
+pub(super) mod resources;
+mod upstreams;

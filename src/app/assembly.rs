@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::access::{Accounts, KeyRing, Proofs, TokenRing, keys};
 use crate::app::preflight::{self, Sealing};
 use crate::app::sharing::Sharing;
-use crate::app::{App, Counted, Parts, memory};
+use crate::app::{App, Counted, DatabaseWaits, Parts, memory};
 use crate::balance::Scaling;
 use crate::config::Settings;
 use crate::crypto::{MasterKey, Sealer};
@@ -134,6 +134,7 @@ pub fn assemble(
         recorder: Recorder::new(metrics),
         followed: tokio::sync::Mutex::default(),
         counted: Counted::default(),
+        database_waits: DatabaseWaits::default(),
         health: Health::default(),
         settings: Arc::new(settings),
         store,
@@ -213,6 +214,14 @@ fn start_jobs(app: &App) {
     jobs.run("size pools", second, move || {
         settler.settle_pools(Instant::now());
         async { Ok(()) }
+    });
+    let waiter = app.clone();
+    jobs.run("wait for the database", Every::about(Duration::from_secs(1)), move || {
+        let app = waiter.clone();
+        async move {
+            app.wait_for_database().await;
+            Ok(())
+        }
     });
     let checker = app.clone();
     let interval = app.settings.limits.health_check_interval;

@@ -151,6 +151,11 @@ impl Advice {
         }
     }
 
+    /// Whether the limit should grow, and may not.
+    pub fn is_at_most(&self) -> bool {
+        matches!(self.why, Why::AtMost(_))
+    }
+
     /// In one sentence, without a name or an address.
     pub fn reason(&self) -> String {
         let percent = |part: f64| format!("{:.0} %", part * 100.0);
