@@ -424,3 +424,6 @@ impl http_body::Body for Body {
         self.incoming.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+//! Reports of pools: what they say, and to whom.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::store_databases::Database;
+use crate::store_rest::{World, server};
+
+const REPORTS: [&str; 3] = ["connection-pool-status", "diagnostics/resources", "diagnostics/network"];
+
+impl World {
+    async fn report(&self, key: &str, path: &str) -> Value {
+        self.with_key(key, &format!("GET /admin/{path}"), Value::Null).await.expect(200).json()
+    }
+
+    /// So many seconds pass, as far as pools go.
+    fn seconds(&self, count: u64) {
+        let now = Instant::now();
+        (1..=count).for_each(|second| self.app.settle_pools(now + Duration::from_secs(second)));
+    }
+}
+
+/// The servers of a list, in its order, and whether it says where they are.
+fn servers(list: &Value) -> Vec<(String, bool)> {
+    let one = |entry: &Value| {
+        assert_eq!(entry.get("url").is_some(), entry.get("tenant_id").is_some(), "{entry}");
+        (entry["server"].as_str().unwrap().to_owned(), entry.get("url").is_some())
+    };
+    list.as_array().unwrap().iter().map(one).collect()
+}
+
+fn named(names: &[(&str, bool)]) -> Vec<(String, bool)> {
+    names.iter().map(|(name, located)| ((*name).to_owned(), *located)).collect()
+}
+
+on_both! {
+    async fn administrators_of_a_tenant_see_their_servers_and_those_offered_to_them_without_addresses(db) {
+        let world = World::open(db).await;
+        let eve = world.acme().await;
+        let mut offered = server("offered");
+        offered["offered_to"] = json!(["acme"]);
+        world.call("POST /servers", offered).await.expect(201);
+        world.call("POST /servers", server("hidden")).await.expect(201);
+        world.with_key(&eve, "POST /servers", server("own")).await.expect(201);
+        let status = world.report(&eve, REPORTS[0]).await;
+        assert_eq!(servers(&status["pools"]), named(&[("offered", false), ("own", true)]), "{status}");
+        assert_eq!(status.get("database"), None, "{status}");
+        let network = world.report(&eve, REPORTS[2]).await;
+        assert_eq!(servers(&network["upstreams"]), named(&[("offered", false), ("own", true)]), "{network}");
+        world.seconds(70);
+        for path in REPORTS {
+            let report = world.report(&eve, path).await.to_string();
+            assert!(!report.contains("hidden") && !report.contains("offered.example"), "{path}: {report}");
+        }
+        let all = world.report(&world.admin, REPORTS[0]).await;
+        assert_eq!(servers(&all["pools"]), named(&[("own", true), ("hidden", true), ("offered", true)]), "{all}");
+        assert!(number(&all["database"]["limit"]) >= 1.0, "{all}");
+        let all = world.report(&world.admin, REPORTS[2]).await;
+        assert_eq!(all["upstreams"].as_array().unwrap().len(), 3, "{all}");
+    }
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("no number: {value}"))
+}
+
+#[tokio::test]
+async fn what_was_not_measured_is_null_and_what_is_advised_has_a_reason() {
+    let database = Database::sqlite();
+    let world = World::with(&database, &["--pool-scaling=false"]).await;
+    world.call("POST /servers", server("files")).await.expect(201);
+    for path in REPORTS {
+        for scope in ["", "?scope=cluster", "?scope=replica"] {
+            let report = world.report(&world.admin, &format!("{path}{scope}")).await;
+            let of = if scope.ends_with("replica") { "replica" } else { "cluster" };
+            assert_eq!((&report["scope"], &report["window_seconds"]), (&json!(of), &json!(300)), "one is all there is");
+            for field in ["pool_utilization", "connection_reuse_rate", "ssl_handshake_time", "azure_oauth_latency"] {
+                assert!(report[field].is_null(), "{path}: {report}");
+            }
+            assert_eq!(report["targets"]["connection_reuse_rate"], json!({"target": ">0.9", "met": null}));
+        }
+        world.with_key(&world.admin, &format!("GET /admin/{path}?window=9"), Value::Null).await.expect(422);
+    }
+    let first = world.report(&world.admin, REPORTS[0]).await;
+    assert_eq!((&first["mode"], &first["limit"]), (&json!("advise"), &json!(100)), "{first}");
+    assert_eq!(first["scaling_recommendations"], json!([]), "nothing was looked at yet");
+    world.seconds(70);
+    let report = world.report(&world.admin, REPORTS[1]).await;
+    let advice = &report["scaling_recommendations"][0];
+    assert_eq!((&advice["server"], &advice["action"]), (&json!("files"), &json!("shrink")), "{report}");
+    assert_eq!((&advice["from"], &advice["to"]), (&json!(100), &json!(66)), "{report}");
+    assert!(advice["reason"].as_str().is_some_and(|reason| reason.contains("under 30 %")), "{report}");
+    assert!(number(&report["pool_utilization"]) < 0.3, "{report}");
+    // That nobody is there to be connected to may be found besides.
+    let finding = report["findings"].as_array().unwrap().iter().find(|finding| finding["severity"] == "info").unwrap();
+    assert!(finding["what"].as_str().is_some_and(|what| what.contains("`files`") && what.contains("66")), "{report}");
+    assert_eq!(world.report(&world.admin, REPORTS[0]).await["limit"], 100, "advice alone moves nothing");
+}
