@@ -157,7 +157,6 @@ impl Window {
     /// Takes in what was measured up to now.
     pub(super) fn take_in(&mut self, figures: &Figures, now: Instant) {
         let number = self.number(now);
-        #[expect(clippy::cast_possible_truncation, reason = "it is below the number of slots")]
         let slot = &mut self.slots[(number % SLOTS) as usize];
         if slot.0 != number {
             *slot = (number, Figures::default());

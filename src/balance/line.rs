@@ -238,10 +238,13 @@ mod tests {
                 let before = lines.taken();
                 let context = Context::from_waker(Waker::noop());
                 match step {
-                    0 | 1 => match lines.take(now) {
-                        true => holding += 1,
-                        false => _ = in_line.insert(lines.join(size, now)),
-                    },
+                    0 | 1 => {
+                        if lines.take(now) {
+                            holding += 1;
+                        } else {
+                            in_line.insert(lines.join(size, now));
+                        }
+                    }
                     2 if holding > 0 => {
                         holding -= 1;
                         lines.give_back(size, now);

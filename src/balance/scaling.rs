@@ -13,7 +13,7 @@ use crate::config;
 /// A limit that is used less than this may shrink.
 const QUIET: f64 = 0.3;
 /// After so long.
-const QUIET_FOR: Duration = Duration::from_secs(60);
+const QUIET_FOR: Duration = Duration::from_mins(1);
 /// Nothing is measured to be used more than this, however full it is.
 const FULL: f64 = 0.99;
 

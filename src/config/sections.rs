@@ -201,10 +201,10 @@ pub struct RateLimits {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Pools")]
 pub struct Pools {
-    /// Let the limit of requests in flight to each upstream replica follow the load; off: it is MREG_FASTMCP_MAX_POOL_SIZE
+    /// Let the limit of requests in flight to each upstream replica follow the load; off: it is the highest one
     #[arg(id = "adaptive_pools", long = "adaptive-pools", env = "MREG_FASTMCP_ENABLE_ADAPTIVE_CONNECTION_POOLING", default_value = "true", value_name = "BOOL", action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub adaptive: bool,
-    /// Change limits; off: they are MREG_FASTMCP_MAX_POOL_SIZE, and it is only reported what they should be
+    /// Change limits; off: they are the highest one, and it is only reported what they should be
     #[arg(id = "pool_scaling", long = "pool-scaling", env = "MREG_FASTMCP_CONNECTION_POOL_SCALING_ENABLED", default_value = "true", value_name = "BOOL", action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub scaling: bool,
     /// Lowest limit of requests in flight to one upstream replica, where it begins

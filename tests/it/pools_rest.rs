@@ -2,7 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use http::Method;
+use mcp_registry_gateway::config::{DotEnv, Settings};
+use mcp_registry_gateway::crypto::new_api_key;
+use mcp_registry_gateway::serve;
 use serde_json::{Value, json};
+use testkit::client::{Client, Request};
+use testkit::settings::settings;
+use testkit::upstream::Plain;
 
 use crate::store_databases::Database;
 use crate::store_rest::{World, server};
@@ -96,4 +103,47 @@ async fn what_was_not_measured_is_null_and_what_is_advised_has_a_reason() {
     let finding = report["findings"].as_array().unwrap().iter().find(|finding| finding["severity"] == "info").unwrap();
     assert!(finding["what"].as_str().is_some_and(|what| what.contains("`files`") && what.contains("66")), "{report}");
     assert_eq!(world.report(&world.admin, REPORTS[0]).await["limit"], 100, "advice alone moves nothing");
+}
+
+on_both! {
+    async fn no_connection_to_the_database_is_held_while_a_server_is_waited_for(db) {
+        let upstream = Plain::start().await.unwrap();
+        let folder = std::env::temp_dir().join(format!("mcp-gateway-pools-{}", uuid::Uuid::now_v7()));
+        let key = new_api_key().expose().to_owned();
+        // One is all there is: whoever waited with it in hand would keep everybody else from it.
+        let args = settings(&folder, &key, &["--database-pool-size=1".to_owned(), format!("--database-url={}", db.url)]);
+        let (_app, running) = serve::start(Settings::from_args(args, &DotEnv::default()).unwrap()).await.unwrap();
+        let client = |path: &str, key: &str| Client::new(&format!("{}{path}", running.url())).bearer(key);
+        let rest = async |method: Method, path: &str, body: Value| {
+            let body = if body.is_null() { String::new() } else { body.to_string() };
+            let request = Request::new(method, body.into()).header("content-type", "application/json");
+            let reply = client(&format!("/api/v1{path}"), &key).send(request).await.unwrap();
+            assert!(reply.status.is_success(), "{path}: {}", reply.status);
+            serde_json::from_slice::<Value>(&reply.bytes().await.unwrap()).unwrap()
+        };
+        rest(Method::POST, "/servers", json!({"slug": "it", "replicas": [{"url": upstream.url()}]})).await;
+        let held: Vec<_> = (0..20)
+            .map(|_| {
+                let client = client("/mcp/it", &key);
+                tokio::spawn(async move { client.tool("gate", json!({})).await.unwrap() })
+            })
+            .collect();
+        assert!(upstream.wait_in_flight(20).await);
+        for round in 0..5 {
+            let name = format!("user{round}");
+            rest(Method::POST, "/users", json!({"username": name})).await;
+            let order = json!({"name": "a key", "username": name, "servers": ["it"], "tools": ["*"]});
+            let made = rest(Method::POST, "/keys", order).await;
+            let called = client("/mcp/it", made["key"].as_str().unwrap()).tool("echo", json!({})).await.unwrap();
+            assert!(called.result().is_object(), "{called:?}");
+        }
+        assert_eq!(upstream.in_flight(), 20);
+        let database = rest(Method::GET, "/admin/connection-pool-status", Value::Null).await["database"].take();
+        assert_eq!((&database["limit"], &database["size"]), (&json!(1), &json!(1)), "{database}");
+        upstream.open_gate(true);
+        for call in held {
+            assert!(call.await.unwrap().result().is_object());
+        }
+        let _ = std::fs::remove_dir_all(&folder);
+    }
 }

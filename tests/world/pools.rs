@@ -173,31 +173,3 @@ async fn what_is_told_of_a_pool_is_what_the_server_saw() {
     assert_eq!(network["upstreams"][0]["connection_reuse_rate"], pool["connection_reuse_rate"], "{network}");
     assert_eq!(network["targets"]["ssl_handshake_time"], json!({"target": "<50", "met": null}), "{network}");
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn no_connection_to_the_database_is_held_while_a_server_is_waited_for() {
-    let server = Plain::start().await.unwrap();
-    let world = World::with(&["--database-pool-size=1", "--min-pool-size=20"]).await;
-    world.register("it", &server.url()).await;
-    let calls: Vec<_> = (0..20)
-        .map(|_| {
-            let client = world.client("/mcp/it");
-            tokio::spawn(async move { client.tool("gate", json!({})).await.unwrap() })
-        })
-        .collect();
-    assert!(server.wait_in_flight(20).await);
-    // One is all there is; each of these takes it, and some write.
-    for round in 0..5 {
-        world.user(&format!("user{round}")).await;
-        let key = world.key(&format!("user{round}"), json!(["it"]), json!(["*"])).await;
-        assert_eq!(world.client_of("/mcp/it", &key).tool("echo", json!({})).await.unwrap().code(), None);
-        assert_eq!(world.rest(Method::GET, "/users", &Value::Null).await.0, 200);
-    }
-    assert_eq!(server.in_flight(), 20);
-    let database = report(&world, "/admin/connection-pool-status").await["database"].take();
-    assert_eq!((&database["limit"], &database["size"]), (&json!(1), &json!(1)), "{database}");
-    server.open_gate(true);
-    for call in calls {
-        assert!(call.await.unwrap().result().is_object());
-    }
-}

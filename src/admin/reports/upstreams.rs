@@ -69,7 +69,9 @@ pub(super) fn seen(app: &App, admin: &Admin) -> Vec<Seen> {
 /// The sum of all figures.
 pub(super) fn sum(all: &[Seen]) -> Figures {
     let mut sum = Figures::default();
-    all.iter().for_each(|seen| sum += &seen.status.figures);
+    for seen in all {
+        sum += &seen.status.figures;
+    }
     sum
 }
 
