@@ -20,11 +20,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use breaker::{BreakerState, LastFault};
-pub use figures::{Figures, WINDOW};
+pub use figures::{Figures, Tally, WINDOW};
 pub use order::{MAX_REPLICAS, Order, stable_hash};
 pub use pool::PoolStatus;
 pub use room::Room;
-pub use scaling::{Advice, Mode, Scaling};
+pub use scaling::{Advice, Mode, Scaling, Why};
 pub use sockets::{Dial, Sockets};
 
 use crate::fault::{Fault, Kind, Retry};

@@ -129,6 +129,7 @@ mod tests {
 
         let again = replicas(2, Some(&replicas_), now);
         assert_eq!((again.pools(now)[0].limit, again.pools(now)[0].in_flight), (4, 2));
+        assert!(Arc::ptr_eq(&again.sockets(0), &replicas_.sockets(0)), "what old and new connections do is one count");
         drop(held);
         for _ in 0..62 {
             now += second;

@@ -155,3 +155,112 @@ fn of_database(database: &Database) -> Option<Finding> {
         advice: "raise MREG_DATABASE_POOL_SIZE if the database can take more, or see what makes it slow",
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::upstreams::Which;
+    use super::*;
+    use crate::balance::{Figures, PoolStatus, Tally, Why};
+
+    fn seen(figures: Figures, why: Why) -> Seen {
+        let advice = Some(Advice { from: 100, to: 100, why });
+        let (limit, in_flight, waiting, in_use) = (100, 0, 0, 0);
+        let status = PoolStatus { url: "http://a/".into(), limit, in_flight, waiting, in_use, figures, advice };
+        let which = Which { tenant_id: None, server: "files".into(), replica: 1, url: None };
+        Seen { which, status, idle: 0 }
+    }
+
+    /// How bad, and what, of each finding.
+    fn found(figures: Figures, why: Why) -> Vec<String> {
+        let all = of_replica(&seen(figures, why), Mode::Adapt).into_iter();
+        all.map(|finding| format!("{}: {} ({})", finding.severity, finding.what, finding.evidence)).collect()
+    }
+
+    fn times(count: u64, ms: u64) -> Tally {
+        Tally { count, sum: Duration::from_millis(count * ms) }
+    }
+
+    #[test]
+    fn nothing_is_found_where_nothing_is_measured_or_all_is_well() {
+        assert_eq!(found(Figures::default(), Why::Fits(0.0)), Vec::<String>::new());
+        let well = Figures {
+            over: Duration::from_secs(300),
+            held: 79.0,
+            offered: 100.0,
+            entered: 1000,
+            waited: times(10, 90),
+            fresh: 99,
+            reused: 901,
+            dials: [99, 0, 0, 9],
+            connect: times(99, 24),
+            tls: times(99, 25),
+            ..Figures::default()
+        };
+        assert_eq!(found(well, Why::Fits(0.79)), Vec::<String>::new());
+        let few = Figures { fresh: 19, reused: 0, ..Figures::default() };
+        assert_eq!(found(few, Why::Fits(0.0)), Vec::<String>::new(), "so few requests say nothing of reuse");
+    }
+
+    #[test]
+    fn each_figure_out_of_line_is_found_with_what_it_rests_on() {
+        let busy = Figures { held: 95.0, offered: 100.0, waited: times(50, 200), turned_away: 3, ..Figures::default() };
+        assert_eq!(
+            found(busy, Why::AtMost(0.99)),
+            [
+                "critical: Replica 1 of `files` turned requests away because too many waited already (3 in the last 300 seconds, at a limit of 100 in flight)",
+                "critical: Replica 1 of `files` is as busy as it may be, and requests wait (100 may be in flight, and 50 waited in the last 300 seconds)",
+                "warning: Replica 1 of `files` keeps requests waiting for their turn (200 ms on average, 50 requests waited)",
+            ]
+        );
+        let full = Figures { held: 80.0, offered: 100.0, ..Figures::default() };
+        assert_eq!(
+            found(full, Why::Fits(0.8)),
+            [
+                "warning: Replica 1 of `files` has little room left (80 % of its limit was in use over the last 300 seconds)"
+            ]
+        );
+        let far = Figures {
+            fresh: 10,
+            reused: 10,
+            dials: [10, 6, 4, 0],
+            connect: times(10, 20),
+            tls: times(10, 60),
+            ..Figures::default()
+        };
+        assert_eq!(
+            found(far, Why::Fits(0.1)),
+            [
+                "warning: Replica 1 of `files` cannot be connected to in time (30 % of 20 attempts took longer than they may)",
+                "warning: Replica 1 of `files` cannot be connected to (4 of 20 attempts failed)",
+                "warning: Replica 1 of `files` takes long to connect to (80 ms on average of 10 connections, 60 ms of TLS)",
+                "warning: Replica 1 of `files` seldom lets a connection be used again (50 % of 20 requests went out on a connection that was open)",
+            ]
+        );
+        let gone = Figures { dials: [0, 0, 5, 0], ..Figures::default() };
+        assert_eq!(
+            found(gone, Why::Fits(0.0)),
+            ["critical: Replica 1 of `files` cannot be connected to (5 of 5 attempts failed)"]
+        );
+    }
+
+    #[test]
+    fn connections_to_the_database_are_found_wanting_by_how_long_they_are_waited_for() {
+        let database = |average_wait: Option<f64>| Database {
+            size: 10,
+            in_use: 10,
+            idle: 0,
+            limit: 10,
+            average_wait,
+            longest_wait: average_wait.map(|wait| wait * 2.0),
+        };
+        assert!(of_database(&database(None)).is_none() && of_database(&database(Some(9.9))).is_none());
+        let found = of_database(&database(Some(150.0))).unwrap();
+        assert_eq!(
+            (found.severity, found.evidence.as_str()),
+            ("critical", "150 ms on average, 300 ms at most; 10 of 10 are in use")
+        );
+        assert_eq!(of_database(&database(Some(10.0))).unwrap().severity, "warning");
+    }
+}

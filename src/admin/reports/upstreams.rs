@@ -18,13 +18,13 @@ use crate::registry::snapshot::Entry;
 pub(super) struct Which {
     /// Absent for one that is offered from elsewhere, as is the URL.
     #[serde(skip_serializing_if = "Option::is_none")]
-    tenant_id: Option<TenantId>,
+    pub(super) tenant_id: Option<TenantId>,
     /// Its short name.
     pub(super) server: String,
     /// Its place in the description of the server.
     pub(super) replica: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
-    url: Option<Arc<str>>,
+    pub(super) url: Option<Arc<str>>,
 }
 
 /// One replica.
