@@ -159,16 +159,17 @@ pub fn assemble(
 /// Nothing is let through before it is known how much this process may let through.
 async fn share_limits(app: &App, board: Option<RedisBoard>) -> Result<(), StoreError> {
     let replicas = if app.store.is_shared() { app.say_here().await? } else { 1 };
+    let fewer = Arc::default();
     match board {
         Some(board) => {
-            let sharing = Sharing::begin(app, board, replicas).await;
+            let sharing = Sharing::begin(app, board, replicas, &fewer).await;
             app.tasks.spawn(sharing.go_on());
         }
         None => app.limits.part(replicas),
     }
     app.show_replicas();
     if app.store.is_shared() {
-        app.tasks.spawn(app.clone().be_here());
+        app.tasks.spawn(app.clone().be_here(fewer));
     }
     Ok(())
 }

@@ -32,9 +32,11 @@ impl Asked {
     /// What a report is of.
     pub(super) fn scope(&self, app: &App) -> Scope {
         // One process alone is all there is; one that does not hear the others speaks for itself.
-        let fair = app.limits.fair();
-        let is_all = fair.is_on_board() || fair.replicas() == 1;
-        if is_all && self.scope != Some(Scope::Replica) { Scope::Cluster } else { Scope::Replica }
+        if app.limits.fair().hears_all() && self.scope != Some(Scope::Replica) {
+            Scope::Cluster
+        } else {
+            Scope::Replica
+        }
     }
 
     /// What a report of this process's own figures is of: of all there is, if it is alone.
@@ -45,7 +47,7 @@ impl Asked {
 
     /// Whether figures that only all replicas together have are to be told: also by one that is alone.
     pub(super) fn is_of_all(&self, app: &App) -> bool {
-        self.scope(app) == Scope::Cluster || app.limits.fair().replicas() == 1
+        self.scope(app) == Scope::Cluster || app.limits.fair().is_alone()
     }
 }
 

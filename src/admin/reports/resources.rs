@@ -13,8 +13,8 @@ use crate::balance::{Advice, Mode, Scaling, WINDOW};
 use crate::web::json::Parameters;
 use crate::web::problem::Problem;
 
-/// Fewer requests say nothing of how connections are used again, and fewer dials nothing of how they end.
-const ENOUGH: u64 = 20;
+/// Fewer requests in the window say nothing of how connections are used again: they may be further apart than these rest.
+const ENOUGH: u64 = 100;
 
 /// See `docs/operations.md`.
 #[derive(Debug, Serialize)]
@@ -199,7 +199,7 @@ mod tests {
             ..Figures::default()
         };
         assert_eq!(found(well, Why::Fits(0.79)), Vec::<String>::new());
-        let few = Figures { fresh: 19, reused: 0, ..Figures::default() };
+        let few = Figures { fresh: 99, reused: 0, ..Figures::default() };
         assert_eq!(found(few, Why::Fits(0.0)), Vec::<String>::new(), "so few requests say nothing of reuse");
     }
 
@@ -222,8 +222,8 @@ mod tests {
             ]
         );
         let far = Figures {
-            fresh: 10,
-            reused: 10,
+            fresh: 50,
+            reused: 50,
             dials: [10, 6, 4, 0],
             connect: times(10, 20),
             tls: times(10, 60),
@@ -235,7 +235,7 @@ mod tests {
                 "warning: Replica 1 of `files` cannot be connected to in time (30 % of 20 attempts took longer than they may)",
                 "warning: Replica 1 of `files` cannot be connected to (4 of 20 attempts failed)",
                 "warning: Replica 1 of `files` takes long to connect to (80 ms on average of 10 connections, 60 ms of TLS)",
-                "warning: Replica 1 of `files` seldom lets a connection be used again (50 % of 20 requests went out on a connection that was open)",
+                "warning: Replica 1 of `files` seldom lets a connection be used again (50 % of 100 requests went out on a connection that was open)",
             ]
         );
         let gone = Figures { dials: [0, 0, 5, 0], ..Figures::default() };
