@@ -139,3 +139,28 @@ async fn attempts_to_connect_are_counted_by_how_they_end() {
     drop(sending);
     assert_eq!((left.figures().connection_timeouts(), left.dials("given_up")), (None, 1));
 }
+
+#[tokio::test]
+async fn a_tls_handshake_is_measured_apart() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let slow = Duration::from_millis(30);
+    let server = tokio::spawn(async move {
+        let stream = listener.accept().await.unwrap().0;
+        // The connection stands, and its handshake takes its time.
+        sleep(slow).await;
+        let mut stream = crate::net::tests::acceptor().accept(stream).await.unwrap();
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+    });
+    let here = Arc::new(move |_: &str, port| Ok(vec![(std::net::Ipv4Addr::LOCALHOST, port).into()]));
+    let authority = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/net/testdata/ca.pem");
+    let outbound = Outbound::with_resolver(AddressPolicy::ADMIN, Some(authority), here);
+    let world = World::new(&format!("https://upstream.test:{port}/"), outbound, LONG);
+    assert_eq!(world.send().await.unwrap(), "{}");
+    server.await.unwrap();
+    let figures = world.figures();
+    assert_eq!((figures.connect.count, figures.tls.count), (1, 1));
+    assert!(figures.tls.sum >= slow && figures.handshake() < figures.connection_latency(), "{figures:?}");
+    assert_eq!(world.metrics.upstream_tls.with(["it", "0"]).count(), 1);
+}
