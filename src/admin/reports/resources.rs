@@ -186,7 +186,7 @@ mod tests {
     fn nothing_is_found_where_nothing_is_measured_or_all_is_well() {
         assert_eq!(found(Figures::default(), Why::Fits(0.0)), Vec::<String>::new());
         let well = Figures {
-            over: Duration::from_secs(300),
+            over: Duration::from_mins(5),
             held: 79.0,
             offered: 100.0,
             entered: 1000,
