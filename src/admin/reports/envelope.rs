@@ -41,7 +41,7 @@ impl Asked {
 
     /// What a report of this process's own figures is of: of all there is, if it is alone.
     fn scope_of_own(&self, app: &App) -> Scope {
-        let alone = app.limits.fair().replicas() == 1;
+        let alone = app.limits.fair().is_alone();
         if alone && self.scope != Some(Scope::Replica) { Scope::Cluster } else { Scope::Replica }
     }
 
