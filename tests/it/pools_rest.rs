@@ -30,11 +30,27 @@ impl World {
 
 /// The servers of a list, in its order, and whether it says where they are.
 fn servers(list: &Value) -> Vec<(String, bool)> {
-    let one = |entry: &Value| {
-        assert_eq!(entry.get("url").is_some(), entry.get("tenant_id").is_some(), "{entry}");
-        (entry["server"].as_str().unwrap().to_owned(), entry.get("url").is_some())
-    };
+    let one = |entry: &Value| (entry["server"].as_str().unwrap().to_owned(), entry.get("url").is_some());
     list.as_array().unwrap().iter().map(one).collect()
+}
+
+/// Whether numbers of requests are told of a replica.
+fn counted(pool: &Value) -> bool {
+    let counts = [
+        "limit",
+        "in_flight",
+        "waiting",
+        "in_use",
+        "idle",
+        "requests",
+        "dials",
+        "waited",
+        "turned_away",
+        "average_in_flight",
+    ];
+    let told = counts.map(|count| pool.get(count).is_some());
+    assert!(told.iter().all(|one| *one == told[0]), "all or none: {pool}");
+    told[0]
 }
 
 fn named(names: &[(&str, bool)]) -> Vec<(String, bool)> {
@@ -53,18 +69,77 @@ on_both! {
         let status = world.report(&eve, REPORTS[0]).await;
         assert_eq!(servers(&status["pools"]), named(&[("offered", false), ("own", true)]), "{status}");
         assert_eq!(status.get("database"), None, "{status}");
+        assert_eq!((counted(&status["pools"][0]), counted(&status["pools"][1])), (false, true), "{status}");
+        assert_eq!(status["limit"], status["pools"][1]["limit"], "others' servers are not in the sum: {status}");
         let network = world.report(&eve, REPORTS[2]).await;
         assert_eq!(servers(&network["upstreams"]), named(&[("offered", false), ("own", true)]), "{network}");
         world.seconds(70);
         for path in REPORTS {
-            let report = world.report(&eve, path).await.to_string();
-            assert!(!report.contains("hidden") && !report.contains("offered.example"), "{path}: {report}");
+            let report = world.report(&eve, path).await;
+            let text = report.to_string();
+            assert!(!text.contains("hidden") && !text.contains("offered.example"), "{path}: {text}");
+            for list in ["scaling_recommendations", "findings"] {
+                assert!(!report[list].to_string().contains("offered"), "{path}: {text}");
+            }
         }
         let all = world.report(&world.admin, REPORTS[0]).await;
-        assert_eq!(servers(&all["pools"]), named(&[("own", true), ("hidden", true), ("offered", true)]), "{all}");
+        let known = named(&[("own", false), ("hidden", true), ("offered", true)]);
+        assert_eq!(servers(&all["pools"]), known, "where a tenant's server is, its tenant knows: {all}");
+        assert!(all["pools"].as_array().unwrap().iter().all(counted), "{all}");
         assert!(number(&all["database"]["limit"]) >= 1.0, "{all}");
         let all = world.report(&world.admin, REPORTS[2]).await;
         assert_eq!(all["upstreams"].as_array().unwrap().len(), 3, "{all}");
+    }
+}
+
+on_both! {
+    async fn who_administers_the_gateways_own_tenant_alone_does_not_see_where_offered_servers_are(db) {
+        let world = World::open(db).await;
+        let ann = world.person("ann", "tenant_admin", json!({"servers": "*", "tools": "*", "admin": true})).await;
+        let mut offered = server("offered");
+        offered["offered_to"] = json!(["acme"]);
+        world.acme().await;
+        world.call("POST /servers", offered).await.expect(201);
+        world.call("POST /servers", server("own")).await.expect(201);
+        let status = world.report(&ann, REPORTS[0]).await;
+        assert_eq!(servers(&status["pools"]), named(&[("offered", false), ("own", true)]), "{status}");
+        assert_eq!((counted(&status["pools"][0]), counted(&status["pools"][1])), (false, true), "{status}");
+        assert_eq!(status.get("database"), None, "{status}");
+        world.seconds(70);
+        for path in REPORTS {
+            let report = world.report(&ann, path).await.to_string();
+            assert!(!report.contains("offered.example"), "{path}: {report}");
+        }
+    }
+}
+
+on_both! {
+    async fn a_key_sees_the_servers_that_its_scopes_name(db) {
+        let world = World::open(db).await;
+        world.call("POST /servers", server("files")).await.expect(201);
+        world.call("POST /servers", server("secret")).await.expect(201);
+        world.seconds(70);
+        for (name, role) in [("ann", "tenant_admin"), ("bob", "admin")] {
+            let key = world.person(name, role, json!({"servers": ["files"], "tools": "*", "admin": true})).await;
+            let status = world.report(&key, REPORTS[0]).await;
+            assert_eq!(servers(&status["pools"]), named(&[("files", true)]), "{status}");
+            assert_eq!(status["limit"], status["pools"][0]["limit"], "{status}");
+            for path in REPORTS {
+                let report = world.report(&key, path).await.to_string();
+                assert!(!report.contains("secret"), "{path}: {report}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn figures_of_one_of_several_replicas_say_so() {
+    let world = World::open(&Database::sqlite()).await;
+    assert_eq!(world.report(&world.admin, REPORTS[0]).await["scope"], "cluster");
+    // One that serves beside it and is not heard.
+    world.app.limits.fair().miss(1);
+    for path in REPORTS {
+        assert_eq!(world.report(&world.admin, path).await["scope"], "replica", "{path}");
     }
 }
 

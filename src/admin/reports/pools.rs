@@ -47,10 +47,20 @@ struct Load {
 struct Pool {
     #[serde(flatten)]
     which: Which,
-    #[serde(flatten)]
-    load: Load,
     /// How much of the window was measured.
     measured_seconds: f64,
+    /// Absent where other tenants' requests are among them.
+    #[serde(flatten)]
+    counts: Option<Counts>,
+    #[serde(flatten)]
+    measured: Measured,
+}
+
+/// Numbers of requests and connections.
+#[derive(Debug, Serialize)]
+struct Counts {
+    #[serde(flatten)]
+    load: Load,
     average_in_flight: Option<f64>,
     /// Requests that went out.
     requests: u64,
@@ -60,8 +70,6 @@ struct Pool {
     waited: u64,
     /// Requests that found no room to wait.
     turned_away: u64,
-    #[serde(flatten)]
-    measured: Measured,
 }
 
 /// Of the database.
@@ -95,18 +103,27 @@ impl From<&Seen> for Load {
     }
 }
 
-impl From<&Seen> for Pool {
+impl From<&Seen> for Counts {
     fn from(seen: &Seen) -> Self {
         let figures = &seen.status.figures;
         Self {
-            which: seen.which.clone(),
             load: Load::from(seen),
-            measured_seconds: figures.over.as_secs_f64(),
             average_in_flight: figures.average_in_flight(),
             requests: figures.fresh + figures.reused,
             dials: figures.dialled(),
             waited: figures.waited.count,
             turned_away: figures.turned_away,
+        }
+    }
+}
+
+impl From<&Seen> for Pool {
+    fn from(seen: &Seen) -> Self {
+        let figures = &seen.status.figures;
+        Self {
+            which: seen.which.clone(),
+            measured_seconds: figures.over.as_secs_f64(),
+            counts: seen.counted.then(|| Counts::from(seen)),
             measured: Measured::from(figures),
         }
     }
@@ -119,7 +136,7 @@ pub(in crate::admin) async fn read(
 ) -> Result<Json<Report<Status>>, Problem> {
     let seen = upstreams::seen(&app, &admin);
     let mut load = Load::default();
-    for one in seen.iter().map(Load::from) {
+    for one in seen.iter().filter(|seen| seen.counted).map(Load::from) {
         load.limit += one.limit;
         load.in_flight += one.in_flight;
         load.waiting += one.waiting;

@@ -32,7 +32,8 @@ pub(in crate::admin) async fn read(
 ) -> Result<Json<Report<Resources>>, Problem> {
     let seen = upstreams::seen(&app, &admin);
     let mode = Scaling::from(&app.settings.pools).mode;
-    let mut findings: Vec<Finding> = seen.iter().flat_map(|seen| of_replica(seen, mode)).collect();
+    let mut findings: Vec<Finding> =
+        seen.iter().filter(|seen| seen.counted).flat_map(|seen| of_replica(seen, mode)).collect();
     if admin.administers_gateway() {
         findings.extend(of_database(&Database::of(&app)));
     }
@@ -169,7 +170,7 @@ mod tests {
         let (limit, in_flight, waiting, in_use) = (100, 0, 0, 0);
         let status = PoolStatus { url: "http://a/".into(), limit, in_flight, waiting, in_use, figures, advice };
         let which = Which { tenant_id: None, server: "files".into(), replica: 1, url: None };
-        Seen { which, status, idle: 0 }
+        Seen { which, counted: true, status, idle: 0 }
     }
 
     /// How bad, and what, of each finding.

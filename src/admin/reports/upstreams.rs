@@ -1,5 +1,6 @@
 //! The places and connections of upstream replicas, as far as an administrator may see them: an administrator of the gateway all,
-//! one of a tenant those of its tenant, and those that are offered to it, without saying whose or where they are.
+//! one of a tenant those of its tenant. Of a server that is used by other tenants too it sees ratios and times only: numbers of
+//! requests would tell what the others do. The scopes of the key hold for everybody.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,13 +17,14 @@ use crate::registry::snapshot::Entry;
 /// Which replica something is of.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Which {
-    /// Absent for one that is offered from elsewhere, as is the URL.
+    /// Absent for one that is offered from elsewhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tenant_id: Option<TenantId>,
     /// Its short name.
     pub(super) server: String,
     /// Its place in the description of the server.
     pub(super) replica: usize,
+    /// Only for who may read the description of the server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) url: Option<Arc<str>>,
 }
@@ -30,6 +32,8 @@ pub(super) struct Which {
 /// One replica.
 pub(super) struct Seen {
     pub(super) which: Which,
+    /// Whether numbers of requests may be told, and what is made of them.
+    pub(super) counted: bool,
     pub(super) status: PoolStatus,
     /// Connections at rest.
     pub(super) idle: usize,
@@ -42,19 +46,20 @@ pub(super) fn seen(app: &App, admin: &Admin) -> Vec<Seen> {
     let take = |entry: &Entry| {
         let Some(http) = entry.upstream.http() else { return };
         let server = &entry.upstream.server;
-        let own = admin.administers_gateway() || server.tenant == *admin.tenant();
+        let (own, above) = (server.tenant == *admin.tenant(), admin.administers_gateway());
+        let counted = above || (own && server.spec.offered_to.is_empty());
         for (replica, (status, wire)) in http.balance().pools(now).into_iter().zip(http.wires()).enumerate() {
             let which = Which {
-                tenant_id: own.then(|| server.tenant.clone()),
+                tenant_id: (own || above).then(|| server.tenant.clone()),
                 server: entry.slug().to_owned(),
                 replica,
-                url: own.then(|| Arc::clone(&status.url)),
+                url: (own && counted).then(|| Arc::clone(&status.url)),
             };
-            all.push(Seen { which, status, idle: wire.resting() });
+            all.push(Seen { which, counted, status, idle: wire.resting() });
         }
     };
     if admin.administers_gateway() {
-        snapshot.entries().for_each(take);
+        snapshot.entries().filter(|entry| admin.scopes().allows_server(entry.slug())).for_each(take);
     } else {
         let entries = snapshot.tenant(admin.tenant()).map(|tenant| tenant.entries()).unwrap_or_default();
         entries.iter().filter(|entry| entry.upstream.server.may_be_used_by(admin)).for_each(take);
@@ -66,10 +71,10 @@ pub(super) fn seen(app: &App, admin: &Admin) -> Vec<Seen> {
     all
 }
 
-/// The sum of all figures.
+/// The sum of all figures that may be counted.
 pub(super) fn sum(all: &[Seen]) -> Figures {
     let mut sum = Figures::default();
-    for seen in all {
+    for seen in all.iter().filter(|seen| seen.counted) {
         sum += &seen.status.figures;
     }
     sum
@@ -129,8 +134,9 @@ impl Recommendation {
         Self { which: which.clone(), action, from: advice.from, to: advice.to, reason }
     }
 
-    /// For each replica that was looked at.
+    /// For each replica that was looked at and may be counted.
     pub(super) fn all(seen: &[Seen]) -> Vec<Self> {
-        seen.iter().filter_map(|seen| Some(Self::new(&seen.which, seen.status.advice.as_ref()?))).collect()
+        let counted = seen.iter().filter(|seen| seen.counted);
+        counted.filter_map(|seen| Some(Self::new(&seen.which, seen.status.advice.as_ref()?))).collect()
     }
 }
