@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
@@ -16,7 +16,8 @@ use crate::access::{Accounts, KeyRing, Proofs, TokenRing, keys};
 use crate::app::entrusted::Entrusted;
 use crate::app::preflight::{self, Sealing};
 use crate::app::sharing::Sharing;
-use crate::app::{App, Counted, Parts, memory};
+use crate::app::{App, Counted, DatabaseWaits, Parts, memory};
+use crate::balance::Scaling;
 use crate::config::Settings;
 use crate::crypto::{MasterKey, Sealer};
 use crate::grants::attempts::Attempts;
@@ -117,7 +118,7 @@ pub fn assemble(
     let ground = Arc::new(Ground {
         credentials,
         outbound: Arc::new(outbound),
-        limits: Limits { message: settings.limits.response_body, in_flight: settings.pools.max_pool_size },
+        limits: Limits { message: settings.limits.response_body, pool: Scaling::from(&settings.pools) },
         children: stdio::pool::Pool::new(children, tasks.clone()),
         notices: broadcast::channel(NOTICES).0,
         learned: tokio::sync::Notify::new(),
@@ -143,6 +144,7 @@ pub fn assemble(
         recorder: Recorder::new(metrics),
         followed: tokio::sync::Mutex::default(),
         counted: Counted::default(),
+        database_waits: DatabaseWaits::default(),
         health: Health::default(),
         settings: Arc::new(settings),
         store,
@@ -218,6 +220,20 @@ fn start_jobs(app: &App) {
         async move {
             upstreams.set(if app.registry.look() { Status::Ok } else { Status::Degraded });
             rules.set(if app.rules_are_well() { Status::Ok } else { Status::Degraded });
+            Ok(())
+        }
+    });
+    let settler = app.clone();
+    let second = Every { jitter: 0.0, ..Every::about(Duration::from_secs(1)) };
+    jobs.run("size pools", second, move || {
+        settler.settle_pools(Instant::now());
+        async { Ok(()) }
+    });
+    let waiter = app.clone();
+    jobs.run("wait for the database", Every::about(Duration::from_secs(1)), move || {
+        let app = waiter.clone();
+        async move {
+            app.wait_for_database().await;
             Ok(())
         }
     });

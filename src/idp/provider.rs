@@ -37,7 +37,7 @@ pub struct Provider(Arc<Inner>);
 pub(super) struct Inner {
     pub(super) name: &'static str,
     pub(super) title: String,
-    http: Http,
+    pub(super) http: Http,
     described: Described,
     keys: KeyStore,
     tokens: TokenEndpoint,

@@ -264,6 +264,13 @@ impl Store {
         [("in_use", open.saturating_sub(idle)), ("idle", idle), ("limit", most)]
     }
 
+    /// How long it takes now until there is a connection, or it is plain that there will be none. It is given back at once.
+    pub async fn wait_for_connection(&self) -> Duration {
+        let began = std::time::Instant::now();
+        on!(read self, db => db.acquire().await.map(drop).unwrap_or_default());
+        began.elapsed()
+    }
+
     /// Waits for what runs and closes every connection.
     pub async fn close(&self) {
         if let Db::Sqlite(db) = &self.db {
