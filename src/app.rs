@@ -60,8 +60,8 @@ use crate::vault::Vault;
 pub use assembly::{assemble, build};
 pub use bans::{BanOrder, BanView, LiftOrder, LiftReason};
 pub use policies::{Explained, Question, Trial, Whom};
-pub use refreshing::Forced;
 pub use pools::DatabaseWaits;
+pub use refreshing::Forced;
 pub use signed_in::{Counted, SignedIn};
 
 /// Pause before the database is asked again to say when something changes.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{App, Parts};
 use crate::access::Caller;
 use crate::fault::{Fault, Kind};
-use crate::grants::{Login, LoginState, Refusal};
+use crate::grants::{Kind as RefreshKind, Login, LoginState, Refusal};
 use crate::idp::{AccessToken, Class, IdpError, ProviderTokens};
 use crate::secret::Secret;
 use crate::store::now;
@@ -103,7 +103,7 @@ impl App {
             }
             match self.grants.login_to_ask(&login, now()).await.map_err(|error| unread(&error))? {
                 // Whatever comes of it is stored before this is read again.
-                Some(login) => match self.asking(login).await {
+                Some(login) => match self.asking(login, RefreshKind::OnDemand).await {
                     Ok(true) => (anew, asked) = (false, true),
                     Ok(false) => return Err(later(None, "the identity provider could not be asked")),
                     Err(refusal) if refusal.is_of_database() => return Err(unread(&refusal)),

@@ -201,10 +201,10 @@ impl Grants {
     pub async fn login_to_ask(&self, login: &Login, now: OffsetDateTime) -> Result<Option<Login>, Refusal> {
         let (tenant, id) = (&login.tenant, login.id);
         let (seen, until) = (micros(login.checked_at), micros(now + ALONE));
-        if !self.0.store.claim_login(tenant, id, seen, micros(now), until).await? {
-            return Ok(None);
+        match self.0.store.claim_login(tenant, id, seen, micros(now), until).await? {
+            Some(row) => self.open_login(row).await.map(Some),
+            None => Ok(None),
         }
-        self.login(tenant, id).await
     }
 
     /// Something behind the gateway wants to see of the person what the next sign-in brings. The login goes on, and its sessions.

@@ -359,7 +359,8 @@ on_both! {
     async fn what_the_next_sign_in_must_show_waits_for_it_and_ends_nothing(db) {
         let house = House::open(db).await;
         let (grants, tenant) = (&house.grants, &house.tenant);
-        let new = NewLogin { tenant, user: house.user, provider: "entra", tokens: Some(b"upstream") };
+        let tokens = GivenTokens { text: b"upstream", expires_at: house.after(3600) };
+        let new = NewLogin { tenant, user: house.user, provider: "entra", tokens: Some(tokens) };
         let id = grants.keep_login(&new, house.now).await.unwrap();
         let order = mcp_registry_gateway::grants::Order { login: Some(id), ..house.order("mcp") };
         let grant = grants.issue(&order, Issue::alone(GrantKind::Service), house.now).await.unwrap().grant;
@@ -369,14 +370,14 @@ on_both! {
 
         assert!(grants.login_to_ask(&login, house.after(1)).await.unwrap().is_some(), "whenever it was asked about");
         assert!(grants.login_to_ask(&login, house.after(2)).await.unwrap().is_none(), "one asks");
-        grants.login_checked(tenant, id, house.after(3)).await.unwrap();
+        grants.login_checked(tenant, id, Kind::OnDemand, house.after(3)).await.unwrap();
         assert!(grants.login_to_ask(&login, house.after(4)).await.unwrap().is_none(), "somebody has asked since it was read");
 
         assert!(!grants.wants_person(tenant, id).await.unwrap());
         grants.park_claims(&login, "{}").await.unwrap();
-        grants.login_checked(tenant, id, house.after(5)).await.unwrap();
+        grants.login_checked(tenant, id, Kind::OnDemand, house.after(5)).await.unwrap();
         assert!(grants.wants_person(tenant, id).await.unwrap(), "that the provider vouches does not meet it");
-        grants.login_checked(tenant, id, house.after(5)).await.unwrap();
+        grants.login_checked(tenant, id, Kind::OnDemand, house.after(5)).await.unwrap();
         grants.park_claims(&login, "{}").await.unwrap();
         assert!(!grants.wants_person(tenant, id).await.unwrap(), "it is said once, however often it is wanted");
         grants.park_claims(&login, "{\"more\":1}").await.unwrap();
