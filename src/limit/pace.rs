@@ -131,7 +131,8 @@ impl Pace {
         self.active.retain(|active| {
             let stays = now < active.last + QUIET
                 || active.share.abroad.get() > 0.0
-                || active.share.counted().wanted != active.second.wanted;
+                // Also what was asked for in one second, waited, and was given in the next.
+                || active.share.counted() != active.second;
             if !stays {
                 *locked(&active.share.looked_at) = active.second;
                 active.share.listed.store(false, Relaxed);
