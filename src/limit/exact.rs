@@ -104,7 +104,8 @@ impl Comparison {
             let (had, share, unmet) = (second.given as f64, wish.share, second.wanted > second.given);
             above += u64::from(had > share + standing.owed.max(0.0) + 1.0);
             (standing.saved, standing.own) = (wish.saved, standing.own - fair);
-            standing.owed = if unmet { standing.owed + share - had } else { 0.0 };
+            // What is owed under a greater weight is no more under a smaller one.
+            standing.owed = if unmet { standing.owed.min(share * credit) + share - had } else { 0.0 };
             standing.owed = standing.owed.clamp(-share * credit - 1.0, share * credit + 2.0);
             starved |= unmet && standing.owed > share * credit + 1.0;
             let (lent, lendable) = ((had - share).max(0.0), wish.most - share);
