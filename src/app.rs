@@ -4,6 +4,7 @@
 mod assembly;
 mod attempts;
 mod bans;
+mod entrusted;
 mod guarding;
 mod issuing;
 mod memory;
@@ -11,6 +12,7 @@ mod people;
 mod policies;
 mod pools;
 pub mod preflight;
+mod refreshing;
 mod sharing;
 mod signed_in;
 mod vouching;
@@ -59,6 +61,7 @@ pub use assembly::{assemble, build};
 pub use bans::{BanOrder, BanView, LiftOrder, LiftReason};
 pub use policies::{Explained, Question, Trial, Whom};
 pub use pools::DatabaseWaits;
+pub use refreshing::Forced;
 pub use signed_in::{Counted, SignedIn};
 
 /// Pause before the database is asked again to say when something changes.

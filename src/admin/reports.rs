@@ -7,4 +7,5 @@ pub(super) mod limits;
 pub(super) mod network;
 pub(super) mod pools;
 pub(super) mod resources;
+pub(super) mod tokens;
 mod upstreams;

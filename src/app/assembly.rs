@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::{Accounts, KeyRing, Proofs, TokenRing, keys};
+use crate::app::entrusted::Entrusted;
 use crate::app::preflight::{self, Sealing};
 use crate::app::sharing::Sharing;
 use crate::app::{App, Counted, DatabaseWaits, Parts, memory};
@@ -38,6 +39,8 @@ use crate::registry::live::Registry;
 use crate::store::{self, Store, StoreError};
 use crate::telemetry::{Health, Metrics, Recorder, Status, Weight};
 use crate::upstream::Ground;
+use crate::upstream::credentials::Credentials;
+use crate::upstream::credentials::signer::Signer;
 use crate::upstream::http::Limits;
 use crate::upstream::stdio;
 use crate::vault::Vault;
@@ -50,6 +53,9 @@ const HELD_ANSWERS: usize = 4;
 
 /// How often a process looks for what others changed: limits hold everywhere within a second.
 const LOOK: Duration = Duration::from_millis(800);
+
+/// How often it is looked at the latest about whom providers are to be asked: what other processes made due, and who came back.
+const LOOK_FOR_DUE: Duration = Duration::from_secs(20);
 
 /// Servers whose replicas are checked at the same time.
 const CHECKS: usize = 16;
@@ -79,6 +85,7 @@ pub async fn build(settings: Settings, issuer: Issuer) -> anyhow::Result<App> {
     let app = assemble(settings, issuer, store, Sealer::new(&master), KeyRing::empty())?;
     app.servers().reseal().await.context("the key that seals secrets")?;
     app.lower_unnamed().await?;
+    app.registry.ground.credentials.signer().follow(store::now()).await?;
     app.recall().await?;
     app.guard.follow(&app.store).await?;
     Box::pin(share_limits(&app, board)).await?;
@@ -106,7 +113,10 @@ pub fn assemble(
     let outbound = Outbound::new(AddressPolicy::ADMIN, settings.pools.extra_ca_file.clone());
     let providers = Providers::new(&settings.azure, &settings.oidc, &outbound)?;
     let clients = Clients::new(&settings.clients, &store, &sealer, &outbound);
+    let signer = Signer::new(store.clone(), sealer.clone());
+    let credentials = Credentials::new(&outbound, signer, issuer.as_str(), &metrics, &tasks);
     let ground = Arc::new(Ground {
+        credentials,
         outbound: Arc::new(outbound),
         limits: Limits { message: settings.limits.response_body, pool: Scaling::from(&settings.pools) },
         children: stdio::pool::Pool::new(children, tasks.clone()),
@@ -118,12 +128,12 @@ pub fn assemble(
     let sessions = Sessions::new(settings.limits.max_sessions, settings.limits.session_idle_timeout);
     let streams = Streams::new(settings.limits.max_streams);
     let vault = Vault::new(store.clone(), sealer.clone());
-    let grants = Grants::new(store.clone(), vault.clone(), Terms::from(&settings.sign_in), &metrics);
+    let grants = Grants::new(store.clone(), vault.clone(), Terms::new(&settings.sign_in, &settings.refresh), &metrics);
     let tokens = TokenRing::new(issuer.as_str(), settings.limits.max_tokens, OffsetDateTime::now_utc());
     let held = Room::new(settings.limits.response_body.saturating_mul(HELD_ANSWERS));
     let rules = preflight::rules(&settings.rate_limits);
     let guard = Guard::new(&settings.guard, &settings.listen, rules.window, Arc::clone(&metrics));
-    Ok(App::new(Parts {
+    let app = App::new(Parts {
         instance: uuid::Uuid::now_v7(),
         guard,
         attempts: Attempts::new(&settings.sign_in, settings.rate_limits.anonymous_rpm),
@@ -153,7 +163,9 @@ pub fn assemble(
         held,
         tasks,
         shutdown,
-    }))
+    });
+    app.registry.ground.credentials.ask(Entrusted::to(&app));
+    Ok(app)
 }
 
 /// Nothing is let through before it is known how much this process may let through.
@@ -183,6 +195,7 @@ fn start_jobs(app: &App) {
     });
 
     guard_jobs(app, &jobs);
+    credential_jobs(app, &jobs);
 
     let database = app.health.part("database", Weight::Vital);
     let listener = app.clone();
@@ -305,6 +318,23 @@ fn start_jobs(app: &App) {
     });
 }
 
+/// What keeps what is shown to servers ready.
+fn credential_jobs(app: &App, jobs: &Jobs) {
+    let renewer = app.registry.ground.credentials.clone();
+    jobs.run("renew credentials", Every::about(Duration::from_secs(10)), move || {
+        let credentials = renewer.clone();
+        async move {
+            credentials.renew().await;
+            Ok(())
+        }
+    });
+    let signer = app.registry.ground.credentials.signer().clone();
+    jobs.run("look at signing keys", Every::about(Duration::from_secs(30)), move || {
+        let signer = signer.clone();
+        async move { Ok(signer.follow(store::now()).await?) }
+    });
+}
+
 /// What keeps bans and forgets what is over.
 fn guard_jobs(app: &App, jobs: &Jobs) {
     let writer = app.clone();
@@ -333,10 +363,19 @@ fn sign_in_jobs(app: &App, jobs: &Jobs) {
         let providers = renewer.clone();
         async move { Ok(providers.refresh_keys().await?) }
     });
-    let asker = app.clone();
-    jobs.run("ask providers", Every::about(Duration::from_secs(20)), move || {
-        let app = asker.clone();
-        async move { Ok(app.vouch_for_all().await?) }
+    if app.settings.refresh.background {
+        let asker = app.clone();
+        jobs.run_when_due("ask providers", LOOK_FOR_DUE, move || {
+            let app = asker.clone();
+            // Of its own, so that who stops the process waits until everybody who was taken has been asked about or given back.
+            let run = app.tasks.clone().spawn(async move { app.refresh_all().await });
+            async move { Ok(run.await??) }
+        });
+    }
+    let counter = app.clone();
+    jobs.run("count refreshes", Every::about(Duration::from_secs(10)), move || {
+        let app = counter.clone();
+        async move { Ok(app.grants.flush_refreshes().await?) }
     });
     let sign_in = app.health.part("sign-in", Weight::Partial);
     let watcher = app.clone();

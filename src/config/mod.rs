@@ -10,6 +10,7 @@ mod environment;
 mod guard;
 mod identity;
 mod parse;
+mod refresh;
 mod sections;
 mod sign_in;
 
@@ -19,6 +20,7 @@ pub use environment::{DotEnv, Unknown, check_names};
 pub use guard::Guard;
 pub use identity::{AllowedTenant, Azure, AzureTenant, LetIn, Oidc};
 pub use parse::{BURST_FACTORS, is_guarded, is_loopback, life};
+pub use refresh::Refresh;
 pub use sections::{Access, Data, Limits, Listen, Log, LogFormat, Metrics, Pools, RateLimits};
 pub use sign_in::SignIn;
 
@@ -39,6 +41,9 @@ pub struct Settings {
     /// How people sign in and what programs get for it.
     #[command(flatten)]
     pub sign_in: SignIn,
+    /// When the tokens of identity providers are refreshed.
+    #[command(flatten)]
+    pub refresh: Refresh,
     /// Sign-in with Microsoft Entra ID.
     #[command(flatten)]
     pub azure: Azure,
@@ -137,6 +142,7 @@ impl Settings {
             ));
         }
         self.sign_in.check(&mut wrong);
+        self.refresh.check(&mut wrong);
         self.azure.check(&mut wrong);
         self.oidc.check(&mut wrong);
         if wrong.is_empty() { Ok(()) } else { Err(SettingsError::Conflict(wrong)) }

@@ -84,13 +84,30 @@ impl Entra {
 
     /// What is asked for at sign-in.
     pub(super) fn scopes(&self) -> String {
-        let uri = &self.audiences[1];
-        format!("openid profile offline_access {uri}/{}", self.scope)
+        format!("openid profile offline_access {}/{}", self.resource(), self.scope)
+    }
+
+    /// The gateway's own, for which its access tokens are.
+    pub(super) fn resource(&self) -> &str {
+        &self.audiences[1]
     }
 
     /// The issuer of version 2.0 for a directory, which also names its people here.
     fn issuer(&self, directory: Uuid) -> String {
         format!("{}/{directory}/v2.0", self.authority)
+    }
+
+    /// Where a person's own directory, the one of this issuer, gives tokens: the endpoint of many directories does not know whose the
+    /// person is. `known` is the endpoint of the discovery document.
+    pub(super) fn tokens_of(&self, issuer: &str, known: &Url) -> Result<Url, IdpError> {
+        let directory = self
+            .directory_of(issuer)
+            .ok_or_else(|| IdpError::configuration("Entra gives tokens on behalf of its own people only"))?;
+        let mut own = known.clone();
+        if self.tenant == AzureTenant::Organizations {
+            own.set_path(&known.path().replacen("/organizations/", &format!("/{directory}/"), 1));
+        }
+        Ok(own)
     }
 
     /// Refuses a discovery document of another issuer.

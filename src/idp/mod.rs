@@ -5,6 +5,7 @@
 pub mod aadsts;
 pub mod check;
 mod classify;
+mod client;
 mod credential;
 mod discovery;
 mod endpoint;
@@ -32,6 +33,7 @@ use time::OffsetDateTime;
 use url::Url;
 use uuid::Uuid;
 
+pub use client::{Client, Place as ClientPlace};
 pub use error::{Class, IdpError};
 pub use provider::Provider;
 
@@ -238,6 +240,15 @@ pub struct Rechecked {
     pub tokens: ProviderTokens,
     /// Who it is now, with the role of now; none if the provider did not say.
     pub person: Result<Option<Person>, IdpError>,
+}
+
+/// An access token and when it ends.
+#[derive(Debug, Clone)]
+pub struct AccessToken {
+    /// It: opaque, whatever it looks like.
+    pub token: Secret,
+    /// When it ends.
+    pub expires_at: OffsetDateTime,
 }
 
 /// A provider's tokens for a person. Serialising writes them: the caller seals that.

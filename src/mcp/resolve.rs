@@ -233,7 +233,7 @@ async fn at_one<'a>(
         _ => return to_server(item),
     }
     // Between ends of one era, on a session of one's own, the server answers everything itself.
-    let peer = match entry.upstream.peer_for(era).await {
+    let peer = match entry.upstream.peer_for(era, Some(&call.caller)).await {
         Ok(peer) => peer,
         Err(fault) => return Err(Refusal::of(&fault, entry.slug(), era)),
     };

@@ -51,6 +51,9 @@ pub async fn collect(app: &App) {
     let buckets = app.limits.buckets();
     metrics.limit_buckets.with([]).set(i64::try_from(buckets.len()).unwrap_or(i64::MAX));
     metrics.limit_buckets_shed.with([]).follow(buckets.shed());
+    let credentials = app.registry.ground.credentials.kept();
+    metrics.upstream_credentials.with([]).set(i64::try_from(credentials.len()).unwrap_or(i64::MAX));
+    metrics.upstream_credentials_shed.with([]).follow(credentials.shed());
     let database = &app.recorder.metrics().database_connections;
     for (state, count) in app.store.connections() {
         database.with([state]).set(i64::try_from(count).unwrap_or(i64::MAX));

@@ -111,6 +111,10 @@ list! {
     auth_events: Counter[tenant_id, method, result, reason] = "mcp_auth_events_total";
     /// Interactive sign-ins, by hour of the day, UTC.
     user_logins: Counter[tenant_id, login_method, hour] = "mcp_user_logins_total";
+    /// Refreshes of what identity providers gave for people, by why they were asked (proactive, emergency, forced, on_demand) and how that came out, retries included: success, failure, reauth_required.
+    token_refresh: Counter[tenant_id, kind, result] = "mcp_token_refresh_total";
+    /// Logins that are due for a refresh, of all processes on the database; as this one last saw it.
+    token_refresh_queue: Gauge[] = "mcp_token_refresh_queue";
     /// Open connections: of clients, and to upstreams.
     active_connections: Gauge[side, server] = "mcp_active_connections";
     /// Client connections that were refused or cut off, and why.
@@ -155,6 +159,12 @@ list! {
     streams: Gauge[] = "mcp_gateway_streams";
     /// Connections of the upstream pools: in_use, idle.
     upstream_pool: Gauge[server, replica, state] = "mcp_upstream_pool_connections";
+    /// Credentials for upstream servers that are kept: tokens and the gateway's own words about who calls.
+    upstream_credentials: Gauge[] = "mcp_upstream_credentials";
+    /// Those of them that gave way because there were too many.
+    upstream_credentials_shed: Counter[] = "mcp_upstream_credentials_shed_total";
+    /// Tokens for upstream servers that were asked for, by kind (client_credentials, on_behalf_of, token_exchange) and by how that ended: success, failure.
+    upstream_credential_requests: Counter[kind, result] = "mcp_upstream_credential_requests_total";
     /// Requests that one replica may have in flight now.
     upstream_limit: Gauge[server, replica] = "mcp_upstream_pool_limit";
     /// Requests to one replica: in_flight, waiting for their turn.

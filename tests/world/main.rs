@@ -10,6 +10,7 @@ mod batches;
 mod breaker;
 mod changes;
 mod channels;
+mod credentials;
 mod described;
 mod faults;
 mod guarded;

@@ -39,6 +39,11 @@ impl Asked {
         }
     }
 
+    /// Whether one process alone is asked for.
+    pub(super) fn is_of_one(&self) -> bool {
+        self.scope == Some(Scope::Replica)
+    }
+
     /// What a report of this process's own figures is of: of all there is, if it is alone.
     fn scope_of_own(&self, app: &App) -> Scope {
         let alone = app.limits.fair().is_alone();
@@ -86,6 +91,13 @@ pub(in crate::admin) struct Report<T> {
 }
 
 impl<T> Report<T> {
+    /// Around these fields, which are of so many seconds and of what the database holds, and so of all processes on it, unless one alone is
+    /// asked for.
+    pub(super) fn over(app: &App, asked: &Asked, window_seconds: u64, fields: T) -> Self {
+        let scope = asked.scope.unwrap_or(Scope::Cluster);
+        Self { window_seconds, scope, ..Self::new(app, asked, fields) }
+    }
+
     /// Around these fields, which are of the window of the shares.
     pub(super) fn new(app: &App, asked: &Asked, fields: T) -> Self {
         let window_seconds = app.settings.rate_limits.fairness_window_seconds.into();

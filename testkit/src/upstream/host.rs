@@ -211,6 +211,17 @@ impl Host {
         Ok(Self { address, accepting: accepting.abort_handle(), counts, drops })
     }
 
+    /// Listens on a free port of 127.0.0.1 and answers with JSON.
+    pub(crate) async fn serve(
+        answer: impl Fn(&Request<Bytes>) -> (u16, Value) + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        Self::start(0, move |request, _| {
+            let (status, body) = answer(&request);
+            std::future::ready(reply(status, "application/json", body.to_string()))
+        })
+        .await
+    }
+
     /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
