@@ -51,7 +51,7 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// Time to resolve the name; zero for an address.
     pub resolve_time: Duration,
-    /// Time of the TCP handshake with `peer`.
+    /// Time to a TCP connection, also with addresses that were tried before `peer` in vain.
     pub connect_time: Duration,
     /// Time of the TLS handshake.
     pub tls_time: Option<Duration>,
@@ -104,6 +104,7 @@ impl Outbound {
             TargetHost::Address(_) => Duration::ZERO,
         };
 
+        let dialled = Instant::now();
         let mut last = None;
         for (index, peer) in addresses.iter().enumerate() {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -112,10 +113,9 @@ impl Outbound {
             }
             let sharers = u32::try_from(addresses.len() - index).unwrap_or(1);
             let share = (left / sharers).max(LEAST_SHARE);
-            let started = Instant::now();
-            match timeout_at(deadline.min(started + share), dial(*peer)).await {
+            match timeout_at(deadline.min(Instant::now() + share), dial(*peer)).await {
                 Ok(Ok(stream)) => {
-                    let connect_time = started.elapsed();
+                    let connect_time = dialled.elapsed();
                     let secured = timeout_at(deadline, self.secure(target, stream)).await;
                     let (stream, tls_time) = secured.map_err(|_| late())??;
                     return Ok(Connection { stream, peer: *peer, resolve_time, connect_time, tls_time });

@@ -50,6 +50,8 @@ pub struct Figures {
     pub waited: Tally,
     /// Those that found no room to wait either.
     pub turned_away: u64,
+    /// How long the limit should have grown and might not; of several replicas, added up.
+    pub pressed: Duration,
     /// Requests that went out on a new connection.
     pub fresh: u64,
     /// Those that went out on one that had carried another before.
@@ -70,6 +72,7 @@ impl AddAssign<&Self> for Figures {
         self.entered += other.entered;
         self.waited += (other.waited.count, other.waited.sum);
         self.turned_away += other.turned_away;
+        self.pressed += other.pressed;
         self.fresh += other.fresh;
         self.reused += other.reused;
         self.dials.iter_mut().zip(other.dials).for_each(|(sum, count)| *sum += count);
@@ -79,9 +82,9 @@ impl AddAssign<&Self> for Figures {
 }
 
 impl Figures {
-    /// Places taken, as a fraction of all, on average over the time.
+    /// Places taken, as a fraction of all, on average over the time. After a limit was lowered more may be taken than there are.
     pub fn utilization(&self) -> Option<f64> {
-        (self.offered > 0.0).then(|| self.held / self.offered)
+        (self.offered > 0.0).then(|| (self.held / self.offered).min(1.0))
     }
 
     /// Requests in flight, on average over the time.
@@ -213,6 +216,8 @@ mod tests {
         let all =
             [figures.utilization(), figures.average_in_flight(), figures.connection_timeouts(), figures.reuse_rate()];
         assert_eq!(all, [Some(0.3), Some(3.0), Some(0.2), Some(0.95)], "who gave up says nothing of the connection");
+        let over = Figures { held: 101.0, ..figures };
+        assert_eq!(over.utilization(), Some(1.0), "all is all");
         let times = [figures.connection_latency(), figures.connection_wait(), figures.handshake()];
         assert_eq!(times, [Some(1_500.0), Some(50.0), Some(2_000.0)]);
     }

@@ -85,6 +85,7 @@ impl Lines {
             self.taken += 1;
             woken.extend(self.call(ticket));
         }
+        self.meter.reach(self.taken);
         woken
     }
 

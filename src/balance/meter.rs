@@ -44,8 +44,13 @@ impl Meter {
 
     /// So many are taken from now on, one more than before.
     pub(super) fn enter(&mut self, taken: usize) {
-        self.peak = self.peak.max(taken);
+        self.reach(taken);
         self.entered += 1;
+    }
+
+    /// So many are taken from now on.
+    pub(super) fn reach(&mut self, taken: usize) {
+        self.peak = self.peak.max(taken);
     }
 
     /// Somebody could not be let in at once.

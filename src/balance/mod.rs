@@ -365,6 +365,11 @@ impl InFlight {
         self.due = until;
     }
 
+    /// When the answer is due.
+    pub fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
     /// The answer has begun, and is passed on as fast as the client reads: from now on being late must be reported, because it
     /// may be the client who is slow.
     pub fn begun(&mut self) {

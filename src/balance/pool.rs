@@ -47,10 +47,14 @@ impl Known {
         let advice = {
             let mut ledger = self.ledger.0.lock().unwrap_or_else(PoisonError::into_inner);
             let (window, judge) = &mut *ledger;
-            window.take_in(&figures, now);
             let utilization = figures.utilization().unwrap_or(f64::NAN);
             let seen = Seen { over: reading.over, limit, utilization, peak: reading.peak, waited: reading.waited };
-            judge.judge(scaling, seen)
+            let advice = judge.judge(scaling, seen);
+            if advice.is_at_most() {
+                figures.pressed = reading.over;
+            }
+            window.take_in(&figures, now);
+            advice
         };
         if scaling.mode == Mode::Adapt && advice.to != advice.from {
             self.places.resize(advice.to, now);
@@ -97,6 +101,8 @@ impl Replicas {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::task::{Context, Wake};
     use std::time::Duration;
 
     use super::super::Room;
@@ -131,14 +137,67 @@ mod tests {
         assert_eq!((again.pools(now)[0].limit, again.pools(now)[0].in_flight), (4, 2));
         assert!(Arc::ptr_eq(&again.sockets(0), &replicas_.sockets(0)), "what old and new connections do is one count");
         drop(held);
-        for _ in 0..62 {
-            now += second;
-            again.settle(&SCALING, &metrics, "it", now);
-        }
-        let pool = again.pools(now).remove(0);
+        let mut after = |seconds| {
+            for _ in 0..seconds {
+                now += second;
+                again.settle(&SCALING, &metrics, "it", now);
+            }
+            again.pools(now).remove(0)
+        };
+        let pool = after(62);
+        assert_eq!((pool.limit, pool.in_flight), (3, 0), "three were in flight at once in that minute: {pool:?}");
+        let pool = after(60);
         assert_eq!((pool.limit, pool.in_flight), (2, 0), "{pool:?}");
         assert_eq!(metrics.upstream_wait.with(["it", "0"]).count(), 3, "two did not wait, and one did");
         assert_eq!(pool.figures.waited.count, 1);
+    }
+
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_woken_once_when_the_limit_grows() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let (replicas, metrics) = (replicas(2, None, start), Metrics::new(100));
+        let _held: Vec<_> = (0..2).map(|_| replicas.enter(0, start).unwrap()).collect();
+        let mut waiting: Vec<_> =
+            (0..3).map(|_| (Box::pin(replicas.enter_in_turn(0, None)), Arc::<Woken>::default())).collect();
+        for (turn, woken) in &mut waiting {
+            let waker = Arc::clone(woken).into();
+            assert!(turn.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        replicas.settle(&SCALING, &metrics, "it", Instant::now() + second);
+        let woken: Vec<_> = waiting.iter().map(|(_, woken)| woken.0.load(Relaxed)).collect();
+        assert_eq!(woken, [1, 1, 0], "two more places are there");
+    }
+
+    #[tokio::test]
+    async fn a_limit_that_cannot_grow_is_remembered_for_the_window() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let (replicas, metrics) = (replicas(8, None, start), Metrics::new(100));
+        let held: Vec<_> = (0..8).map(|_| replicas.enter(0, start).unwrap()).collect();
+        let mut waiting = Box::pin(replicas.enter_in_turn(0, None));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        let mut now = Instant::now();
+        for _ in 0..3 {
+            now += second;
+            replicas.settle(&SCALING, &metrics, "it", now);
+        }
+        drop((waiting, held));
+        now += second;
+        replicas.settle(&SCALING, &metrics, "it", now);
+        let later = now + second;
+        replicas.settle(&SCALING, &metrics, "it", later);
+        let pool = replicas.pools(later).remove(0);
+        assert!(!pool.advice.unwrap().is_at_most(), "that was before: {pool:?}");
+        assert!((3..=5).contains(&pool.figures.pressed.as_secs()), "{pool:?}");
     }
 
     #[test]

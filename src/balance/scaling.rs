@@ -3,8 +3,8 @@
 //!
 //! A limit grows when the places were taken for more than the threshold of the second and somebody waited all the same: either
 //! alone says nothing, full without a queue is just right, and a queue beside free places was a short burst. It shrinks after a
-//! minute in which it was hardly used, and never below what was in flight at once in that minute: nobody who did not wait before
-//! waits because of it, so a load that stays the same never lets it grow again after it shrank.
+//! minute in which it was hardly used, and never below what was in flight at once in that minute: the load of that minute would not
+//! have waited, so one that stays the same never lets it grow again after it shrank.
 
 use std::time::Duration;
 
@@ -78,22 +78,25 @@ impl Scaling {
     }
 
     fn above(&self, limit: usize) -> usize {
-        scaled(limit, self.factor, f64::ceil).max(limit.saturating_add(1)).min(self.most)
+        scaled(limit, self.factor, 1.0, f64::ceil).max(limit.saturating_add(1)).min(self.most)
     }
 
     fn below(&self, limit: usize) -> usize {
-        scaled(limit, 1.0 / self.factor, f64::floor).min(limit.saturating_sub(1)).max(self.least)
+        scaled(limit, 1.0, self.factor, f64::floor).min(limit.saturating_sub(1)).max(self.least)
     }
 }
 
+/// What misses a whole number by no more than floats do is that number: 100 times 1.1 is 110.
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "limits are small positive numbers, and a float that is too large becomes the largest"
 )]
-fn scaled(limit: usize, by: f64, round: fn(f64) -> f64) -> usize {
-    round(limit as f64 * by) as usize
+fn scaled(limit: usize, times: f64, over: f64, round: fn(f64) -> f64) -> usize {
+    let exact = limit as f64 * times / over;
+    let whole = exact.round();
+    (if (exact - whole).abs() < 1e-6 { whole } else { round(exact) }) as usize
 }
 
 /// What was seen of a replica's places in one second.
@@ -287,6 +290,15 @@ mod tests {
         let down = follow(&scaling(), 100, 600, |limit, _| steady(limit, 1));
         assert_eq!((down[58], down[59], down[118], down[119]), (100, 66, 66, 44));
         assert_eq!(down.last(), Some(&10));
+    }
+
+    #[test]
+    fn a_step_is_as_large_as_its_factor_says() {
+        let of = |factor, limit| {
+            let scaling = Scaling { least: 1, most: 1000, factor, ..scaling() };
+            (scaling.above(limit), scaling.below(limit))
+        };
+        assert_eq!((of(1.1, 100), of(1.1, 110), of(1.4, 70), of(1.5, 15)), ((110, 90), (121, 100), (98, 50), (23, 10)));
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub async fn run(gateway: &Gateway, screen: Screen) -> anyhow::Result<Verdict> {
 fn table(report: &Value) -> String {
     let mut table = Table::new(&[
         "SERVER",
+        "TENANT",
         "REPLICA",
         "LIMIT",
         "IN FLIGHT",
@@ -33,10 +34,11 @@ fn table(report: &Value) -> String {
         let advice = advice.iter().find(of).map(should).unwrap_or_default();
         table.row([
             (text_at(pool, "/server"), Tone::Plain),
+            (text_at(pool, "/tenant_id"), Tone::Plain),
             (text_at(pool, "/replica"), Tone::Plain),
             (text_at(pool, "/limit"), Tone::Plain),
             (text_at(pool, "/in_flight"), Tone::Plain),
-            (text_at(pool, "/waiting"), if pool["waiting"] == 0 { Tone::Plain } else { Tone::Warn }),
+            (text_at(pool, "/waiting"), tone(&pool["waiting"], |waiting| waiting == 0.0)),
             (percent(&pool["pool_utilization"]), tone(&pool["pool_utilization"], |used| used < 0.8)),
             (millis(&pool["avg_connection_wait_time"]), tone(&pool["avg_connection_wait_time"], |wait| wait < 100.0)),
             (millis(&pool["avg_connection_latency"]), tone(&pool["avg_connection_latency"], |took| took < 50.0)),

@@ -35,6 +35,12 @@ impl Http {
         Self { outbound: outbound.under(AddressPolicy::ADMIN), time: TIME, tokens: Arc::default() }
     }
 
+    /// The same for another provider: it measures by itself.
+    #[must_use]
+    pub(super) fn apart(&self) -> Self {
+        Self { tokens: Arc::default(), ..self.clone() }
+    }
+
     #[cfg(test)]
     pub(super) fn within(outbound: &Outbound, time: Duration) -> Self {
         Self { time, ..Self::new(outbound) }
@@ -62,7 +68,7 @@ impl Http {
         self.send(url, Request::new(Bytes::new()), most).await
     }
 
-    /// What half of the answers of token endpoints took at most, lately.
+    /// What half of the questions to the token endpoint took at most, lately.
     pub(super) fn token_latency(&self, now: Instant) -> Option<Duration> {
         self.tokens.median(now)
     }
@@ -79,9 +85,11 @@ impl Http {
         if let Some(authorization) = authorization {
             request.headers_mut().insert(AUTHORIZATION, authorization);
         }
-        let answer = self.send(url, request, most).await?;
-        self.tokens.note(answer.took, Instant::now());
-        Ok(answer)
+        let began = Instant::now();
+        let answer = self.send(url, request, most).await;
+        // Who waits for an answer in vain waits too.
+        self.tokens.note(began.elapsed(), Instant::now());
+        answer
     }
 
     /// Posts JSON under a bearer token; the answer may have any status.

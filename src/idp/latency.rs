@@ -1,10 +1,10 @@
-//! How fast token endpoints answer: the last few hundred answers, of which those of the last minutes count.
+//! How fast a token endpoint answers, or fails to: the last few hundred questions, of which those of the last minutes count.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Most answers that are remembered.
+/// Most questions that are remembered.
 const MOST: usize = 512;
 /// For how long one counts.
 const WINDOW: Duration = Duration::from_mins(5);
@@ -14,7 +14,7 @@ const WINDOW: Duration = Duration::from_mins(5);
 pub(super) struct Latency(Mutex<VecDeque<(Instant, Duration)>>);
 
 impl Latency {
-    /// An answer came now, after so long.
+    /// A question has ended now, after so long.
     pub(super) fn note(&self, took: Duration, now: Instant) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() == MOST {
@@ -23,7 +23,7 @@ impl Latency {
         all.push_back((now, took));
     }
 
-    /// What half of the answers took at most; none without an answer.
+    /// What half of the questions took at most; none without one.
     pub(super) fn median(&self, now: Instant) -> Option<Duration> {
         let mut took: Vec<Duration> = {
             let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -82,7 +82,7 @@ impl Providers {
                 }
             };
             let title = "Microsoft Entra ID".to_owned();
-            providers.push(Provider::new(ENTRA, title, http.clone(), client.to_string(), credential, rules)?);
+            providers.push(Provider::new(ENTRA, title, http.apart(), client.to_string(), credential, rules)?);
         }
         if let (Some(issuer), Some(client)) = (&oidc.issuer, &oidc.client_id) {
             let rules = Rules::Oidc(oidc::Oidc::new(oidc, issuer.clone(), client.clone()));
@@ -90,7 +90,7 @@ impl Providers {
                 Some(secret) => Credential::secrets([secret.clone()]),
                 None => Credential::Nothing,
             };
-            providers.push(Provider::new(OIDC, oidc.name.clone(), http.clone(), client.clone(), credential, rules)?);
+            providers.push(Provider::new(OIDC, oidc.name.clone(), http.apart(), client.clone(), credential, rules)?);
         }
         Ok(Self(providers.into()))
     }
@@ -101,9 +101,9 @@ impl Providers {
         each.map(|provider| ProviderInfo { name: provider.name, title: provider.title.clone() }).collect()
     }
 
-    /// What half of the answers of token endpoints took at most, over the last five minutes; none where none was asked.
+    /// What half of the questions to Entra's token endpoint took at most, over the last five minutes; none where none was asked.
     pub fn token_latency(&self) -> Option<Duration> {
-        self.0.first()?.inner().http.token_latency(Instant::now())
+        self.get(ENTRA)?.inner().http.token_latency(Instant::now())
     }
 
     /// The provider of that name.

@@ -113,6 +113,23 @@ async fn of_several_addresses_the_allowed_ones_are_tried_in_order() {
 }
 
 #[tokio::test]
+async fn the_time_to_connect_counts_addresses_that_swallow_packets() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let full = socket.listen(1).unwrap();
+    let address = full.local_addr().unwrap();
+    // Nobody accepts: when the backlog is full, whoever comes is not answered.
+    let mut held = Vec::new();
+    while let Ok(stream) = tokio::time::timeout(Duration::from_millis(100), TcpStream::connect(address)).await {
+        held.push(stream.unwrap());
+    }
+    let _listener = TcpListener::bind(("127.0.0.1", address.port())).await.unwrap();
+    let outbound = dialler(AddressPolicy::ADMIN, &["127.0.0.2", "127.0.0.1"]);
+    let connection = outbound.connect(&target("http", "many.test", address.port()), SOON).await.unwrap();
+    assert!(connection.connect_time >= LEAST_SHARE, "{connection:?}");
+}
+
+#[tokio::test]
 async fn a_fault_says_host_and_reason() {
     let (listener, port) = listener().await;
     drop(listener);

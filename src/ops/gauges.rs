@@ -132,7 +132,7 @@ fn of_servers(app: &App) {
     pool.show(&metrics.upstream_pool, |_| true);
     limits.show(&metrics.upstream_limit, |_| true);
     load.show(&metrics.upstream_load, |_| true);
-    // Counted once a second, by replica; those of one that is gone go with it.
+    // Counted once a second, by replica; those of one that is gone go with it, when somebody next looks.
     let gone = |server: &str, replica: &str| server != OTHER && !limits.has([server, replica]);
     for family in [&metrics.upstream_wait, &metrics.upstream_connect, &metrics.upstream_tls] {
         family.forget(|[server, replica]| gone(server, replica));

@@ -25,6 +25,11 @@ impl EventStream {
         self.body.be_patient();
     }
 
+    /// Reads on to the end, if that is near.
+    pub async fn finish(self) {
+        self.body.finish().await;
+    }
+
     /// The next event; `None` at the end. Nothing is lost when nobody waits for it any more.
     pub async fn event(&mut self) -> Option<Result<sse::Event, Fault>> {
         loop {

@@ -239,7 +239,7 @@ impl HttpServer {
 
     /// Sends to the replica on which this is a place.
     pub async fn send_with(&self, mut attempt: InFlight, method: Method, outgoing: &Outgoing) -> Result<Answer, Fault> {
-        match self.send_there(attempt.index(), method, outgoing).await {
+        match self.send_there(attempt.index(), method, outgoing, attempt.due()).await {
             Ok((status, content, session)) => Ok(Answer { status, content, attempt, session }),
             Err(fault) => {
                 attempt.report(Err(&fault), Instant::now());
@@ -253,6 +253,7 @@ impl HttpServer {
         replica: usize,
         method: Method,
         outgoing: &Outgoing,
+        until: Option<Instant>,
     ) -> Result<(StatusCode, Content, Option<HeaderValue>), Fault> {
         let Some(place) = self.replicas.get(replica) else {
             return Err(Fault::gateway(Kind::Setup, "the replica is gone"));
@@ -266,7 +267,7 @@ impl HttpServer {
         };
         let mut reply = {
             let mut request = Some(Self::request(place, &method, outgoing, shown.as_deref()));
-            place.wire.send(&mut request, patience).await?
+            place.wire.send(&mut request, patience, until).await?
         };
         let refused = reply.status == StatusCode::UNAUTHORIZED;
         if let Some(taken) = shown.as_ref().filter(|_| !refused) {
@@ -277,7 +278,7 @@ impl HttpServer {
             // Nothing was acted on: it was not let in.
             drop(reply);
             let mut request = Some(Self::request(place, &method, outgoing, Some(&other)));
-            reply = place.wire.send(&mut request, patience).await?;
+            reply = place.wire.send(&mut request, patience, until).await?;
         }
         self.classify(reply).await.map_err(|fault| self.explained(fault, outgoing))
     }
@@ -363,7 +364,10 @@ impl HttpServer {
         match code {
             200..300 if events => Ok((status, Content::Events(body), session)),
             200..300 if json => Ok((status, Content::Json(body), session)),
-            202 | 204 => Ok((status, Content::Empty, session)),
+            202 | 204 => {
+                Box::pin(body.finish()).await;
+                Ok((status, Content::Empty, session))
+            }
             200..300 => {
                 let kind_text = String::from_utf8_lossy(kind).chars().take(60).collect::<String>();
                 let start = Box::pin(peek(body)).await;
@@ -416,13 +420,13 @@ impl HttpServer {
         method: Method,
         outgoing: &Outgoing,
     ) -> Result<(Option<Message>, Option<HeaderValue>), Fault> {
-        let (_, content, session) = self.send_there(replica, method, outgoing).await?;
+        let (_, content, session) = self.send_there(replica, method, outgoing, None).await?;
         Ok((self.read(content).await?, session))
     }
 
     /// The same, with the answer not yet read: for what is a part of an exchange of which the breaker hears as a whole.
     pub async fn send_beside(&self, replica: usize, method: Method, outgoing: &Outgoing) -> Result<Content, Fault> {
-        self.send_there(replica, method, outgoing).await.map(|(_, content, _)| content)
+        self.send_there(replica, method, outgoing, None).await.map(|(_, content, _)| content)
     }
 }
 
@@ -476,6 +480,7 @@ async fn first_response(mut events: EventStream) -> Result<Message, Fault> {
     while let Some(data) = events.data().await {
         let message = read_message(data?)?;
         if matches!(message.shape(), Shape::Result | Shape::Error) {
+            Box::pin(events.finish()).await;
             return Ok(message);
         }
     }

@@ -32,6 +32,10 @@ const REST_MARGIN: Duration = Duration::from_secs(1);
 
 /// Pieces up to this size are copied out of the read buffer.
 const SMALL: usize = 2048;
+/// How much is read of an answer that nobody needs, to keep its connection.
+const LEFT_OVER: usize = 64 * 1024;
+/// For how long.
+const LEFT_OVER_TIME: Duration = Duration::from_millis(100);
 /// Longer than any process runs.
 const FOREVER: Duration = Duration::from_hours(8760);
 
@@ -100,13 +104,7 @@ impl Wire {
         for shard in &self.idle {
             let over: Vec<Idle> = {
                 let mut idle = shard.lock().unwrap_or_else(PoisonError::into_inner);
-                // The one at the bottom has rested longest.
-                if idle.first().is_none_or(|oldest| oldest.until > now) {
-                    continue;
-                }
-                let (over, rest) = std::mem::take(&mut *idle).into_iter().partition(|one| one.until <= now);
-                *idle = rest;
-                over
+                idle.extract_if(.., |one| one.until <= now).collect()
             };
             // Closing takes the kernel, and nobody waits for it.
             drop(over);
@@ -114,18 +112,20 @@ impl Wire {
     }
 
     /// Sends `request` and returns the answer once its head is there. `patience` bounds the wait for the head and then for
-    /// each further piece of the body. The request is lent, and taken: a future has room for its arguments twice.
+    /// each further piece of the body; whoever sends it waits `until` then and may simply stop waiting. The request is lent, and
+    /// taken: a future has room for its arguments twice.
     pub async fn send(
         self: &Arc<Self>,
         request: &mut Option<Request<Full<Bytes>>>,
         patience: Duration,
+        until: Option<Instant>,
     ) -> Result<Reply, Fault> {
         // A resting connection may have been closed from the other side just now. As long as not a byte of the request was
         // written, the next one is tried; each turn uses up one connection, so this ends.
         loop {
             let mut link = match self.take() {
                 Some(link) => link,
-                None => Box::pin(self.connect()).await?,
+                None => Box::pin(self.connect(until)).await?,
             };
             let fresh = link.fresh;
             let mut in_use = InUse::new(self, fresh);
@@ -178,11 +178,13 @@ impl Wire {
         }
     }
 
-    async fn connect(&self) -> Result<Link, Fault> {
+    async fn connect(&self, until: Option<Instant>) -> Result<Link, Fault> {
         let within = Duration::from_millis(self.connect_timeout.load(Relaxed));
-        let mut dialling = Dialling { sockets: &self.sockets, began: Instant::now(), outcome: Dial::GivenUp };
-        let connected = self.outbound.connect(&self.target, within).await.inspect_err(|_| dialling.failed(within))?;
-        dialling.outcome = Dial::Connected;
+        let outcome = Some(Dial::GivenUp);
+        let mut dialling = Dialling { sockets: &self.sockets, began: Instant::now(), until, outcome };
+        let connected = self.outbound.connect(&self.target, within).await;
+        let connected = connected.inspect_err(|fault| dialling.failed(fault, within))?;
+        dialling.outcome = Some(Dial::Connected);
         self.sockets.opened(connected.connect_time, connected.tls_time);
         let (sender, driver) = http1::Builder::new()
             .handshake(TokioIo::new(connected.stream))
@@ -255,19 +257,29 @@ fn describe(error: &hyper::Error) -> String {
 struct Dialling<'a> {
     sockets: &'a Sockets,
     began: Instant,
-    outcome: Dial,
+    /// Nobody waits for it longer.
+    until: Option<Instant>,
+    /// None where there was nothing to attempt: an address that this gateway does not call says nothing of the network.
+    outcome: Option<Dial>,
 }
 
 impl Dialling<'_> {
     /// Nothing else takes as long as it may than that it may not take longer.
-    fn failed(&mut self, within: Duration) {
-        self.outcome = if self.began.elapsed() >= within { Dial::TimedOut } else { Dial::Failed };
+    fn failed(&mut self, fault: &Fault, within: Duration) {
+        let late = self.began.elapsed() >= within;
+        self.outcome = match fault.kind {
+            Kind::Setup => None,
+            _ if late => Some(Dial::TimedOut),
+            _ => Some(Dial::Failed),
+        };
     }
 }
 
 impl Drop for Dialling<'_> {
     fn drop(&mut self) {
-        self.sockets.dialled(self.outcome);
+        let Some(outcome) = self.outcome else { return };
+        let late = outcome == Dial::GivenUp && self.until.is_some_and(|until| until <= Instant::now());
+        self.sockets.dialled(if late { Dial::TimedOut } else { outcome });
     }
 }
 
@@ -330,6 +342,22 @@ impl Body {
     pub fn be_patient(&mut self) {
         self.patience = FOREVER;
         self.timer = None;
+    }
+
+    /// Reads what is left although nobody needs it, because a connection with an unread answer can only be closed. A server that
+    /// takes long over it, or says much, loses the connection.
+    pub async fn finish(mut self) {
+        let read = async {
+            let mut left = LEFT_OVER;
+            while let Some(Ok(piece)) = self.chunk().await {
+                match left.checked_sub(piece.len()) {
+                    Some(less) => left = less,
+                    None => return,
+                }
+            }
+        };
+        // Nothing is lost but the connection.
+        _ = tokio::time::timeout(LEFT_OVER_TIME, read).await;
     }
 
     /// The whole body, at most `limit` bytes of it.

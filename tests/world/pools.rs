@@ -1,5 +1,6 @@
 //! Limits that follow the load, and what is told of connections, against what a server of the test's own saw of them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -106,6 +107,21 @@ fn agrees(pool: &Value, server: &Plain) {
     let reuse = 1.0 - connections as f64 / requests as f64;
     assert!((number(&pool["connection_reuse_rate"]) - reuse).abs() < 1e-9, "{pool}, not {reuse}");
     assert!(held(pool) >= busy.as_secs_f64(), "a place is held for as long as the server works: {pool}, {busy:?}");
+}
+
+#[tokio::test]
+async fn what_is_accepted_without_an_answer_does_not_cost_its_connection() {
+    let server = Plain::with(Eras::Legacy("2025-11-25".into())).await.unwrap();
+    let world = World::start().await;
+    world.register("it", &server.url()).await;
+    for _ in 0..10 {
+        let client = world.client_at("/mcp/it", "2025-11-25").await;
+        assert!(client.tool("echo", json!({"text": "a"})).await.unwrap().result().is_object());
+    }
+    let posts: Vec<_> = server.host().requests().into_iter().filter(|request| request.method == Method::POST).collect();
+    let accepted = posts.iter().filter(|request| request.rpc() == "notifications/initialized").count();
+    let connections: BTreeSet<_> = posts.iter().map(|request| request.connection).collect();
+    assert!(accepted >= 10 && connections.len() < 5, "{} for {accepted} of {}", connections.len(), posts.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,7 @@ use crate::web::problem::Problem;
 /// See `docs/operations.md`.
 #[derive(Debug, Serialize)]
 pub(in crate::admin) struct Network {
-    /// What half of the answers of the identity provider's token endpoint took at most, milliseconds.
+    /// What half of the questions to Entra's token endpoint took at most, milliseconds.
     azure_oauth_latency: Option<f64>,
     connection_reuse_rate: Option<f64>,
     ssl_handshake_time: Option<f64>,

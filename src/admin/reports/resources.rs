@@ -1,5 +1,7 @@
 //! `/admin/diagnostics/resources`: what the figures of upstream pools and of the database say, and what to do.
 
+use std::time::Duration;
+
 use axum::response::Json;
 use serde::Serialize;
 
@@ -9,12 +11,16 @@ use super::pools::Database;
 use super::upstreams::{self, Measured, Recommendation, Seen};
 use crate::access::Admin;
 use crate::app::App;
-use crate::balance::{Advice, Mode, Scaling, WINDOW};
+use crate::balance::{Advice, Figures, Mode, Scaling, WINDOW};
 use crate::web::json::Parameters;
 use crate::web::problem::Problem;
 
 /// Fewer requests in the window say nothing of how connections are used again: they may be further apart than these rest.
 const ENOUGH: u64 = 100;
+/// Fewer attempts to connect say nothing of the way there.
+const ENOUGH_DIALS: u64 = 5;
+/// A limit that was too low for longer than this was no passing load.
+const PASSING: Duration = Duration::from_secs(30);
 
 /// See `docs/operations.md`.
 #[derive(Debug, Serialize)]
@@ -61,11 +67,14 @@ fn of_replica(seen: &Seen, mode: Mode) -> Vec<Finding> {
             "add replicas, or raise MREG_FASTMCP_MAX_POOL_SIZE if the server can take more at once",
         );
     }
-    if seen.status.advice.is_some_and(|advice| advice.is_at_most()) {
+    if !figures.pressed.is_zero() {
+        let (pressed, waited) = (figures.pressed.as_secs_f64(), figures.waited.count);
         say(
-            "critical",
-            "is as busy as it may be, and requests wait",
-            format!("{limit} may be in flight, and {} waited in the last {window} seconds", figures.waited.count),
+            if figures.pressed > PASSING { "critical" } else { "warning" },
+            "was as busy as it may be, and requests waited",
+            format!(
+                "for {pressed:.0} of the last {window} seconds, in which {waited} waited; {limit} may be in flight"
+            ),
             "add replicas, or raise MREG_FASTMCP_MAX_POOL_SIZE if the server can take more at once",
         );
     } else if let Some(used) = measured.pool_utilization.filter(|used| *used >= 0.8) {
@@ -106,12 +115,29 @@ fn should(advice: &Advice) -> String {
 fn of_connections(say: &mut impl FnMut(&'static str, &str, String, &'static str), seen: &Seen, measured: &Measured) {
     let figures = &seen.status.figures;
     let dials = figures.dialled();
+    if dials >= ENOUGH_DIALS {
+        of_dials(say, figures, measured);
+    }
+    let requests = figures.fresh + figures.reused;
+    if let Some(rate) = measured.connection_reuse_rate.filter(|rate| *rate <= 0.9 && requests >= ENOUGH) {
+        say(
+            "warning",
+            "seldom lets a connection be used again",
+            format!("{:.0} % of {requests} requests went out on a connection that was open", rate * 100.0),
+            "let the server keep connections open, and say for how long (Keep-Alive: timeout=60); calls that are cancelled close theirs",
+        );
+    }
+}
+
+/// What there is to say of attempts to connect.
+fn of_dials(say: &mut impl FnMut(&'static str, &str, String, &'static str), figures: &Figures, measured: &Measured) {
+    let dials = figures.dialled();
     if let Some(ratio) = measured.connection_timeouts.filter(|ratio| *ratio >= 0.01) {
         say(
             if ratio >= 0.5 { "critical" } else { "warning" },
             "cannot be connected to in time",
             format!("{:.0} % of {dials} attempts took longer than they may", ratio * 100.0),
-            "look for a firewall that drops packets or a server that accepts too slowly; `timeouts.connect_ms` of the server is the bound",
+            "look for a firewall that drops packets or a server that accepts too slowly; `timeouts.connect_ms` of the server is the bound, or what a call had left",
         );
     }
     if figures.failed() > 0 {
@@ -129,15 +155,6 @@ fn of_connections(say: &mut impl FnMut(&'static str, &str, String, &'static str)
             "takes long to connect to",
             format!("{latency:.0} ms on average of {} connections{tls}", figures.connect.count),
             "bring gateway and server closer together, or see what makes the server slow to accept",
-        );
-    }
-    let requests = figures.fresh + figures.reused;
-    if let Some(rate) = measured.connection_reuse_rate.filter(|rate| *rate <= 0.9 && requests >= ENOUGH) {
-        say(
-            "warning",
-            "seldom lets a connection be used again",
-            format!("{:.0} % of {requests} requests went out on a connection that was open", rate * 100.0),
-            "let the server keep connections open, and say for how long (Keep-Alive: timeout=60); calls that are cancelled close theirs",
         );
     }
 }
@@ -159,14 +176,12 @@ fn of_database(database: &Database) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::super::upstreams::Which;
     use super::*;
-    use crate::balance::{Figures, PoolStatus, Tally, Why};
+    use crate::balance::{PoolStatus, Tally, Why};
 
-    fn seen(figures: Figures, why: Why) -> Seen {
-        let advice = Some(Advice { from: 100, to: 100, why });
+    fn seen(figures: Figures) -> Seen {
+        let advice = Some(Advice { from: 100, to: 100, why: Why::Fits(0.1) });
         let (limit, in_flight, waiting, in_use) = (100, 0, 0, 0);
         let status = PoolStatus { url: "http://a/".into(), limit, in_flight, waiting, in_use, figures, advice };
         let which = Which { tenant_id: None, server: "files".into(), replica: 1, url: None };
@@ -174,8 +189,8 @@ mod tests {
     }
 
     /// How bad, and what, of each finding.
-    fn found(figures: Figures, why: Why) -> Vec<String> {
-        let all = of_replica(&seen(figures, why), Mode::Adapt).into_iter();
+    fn found(figures: Figures) -> Vec<String> {
+        let all = of_replica(&seen(figures), Mode::Adapt).into_iter();
         all.map(|finding| format!("{}: {} ({})", finding.severity, finding.what, finding.evidence)).collect()
     }
 
@@ -185,7 +200,7 @@ mod tests {
 
     #[test]
     fn nothing_is_found_where_nothing_is_measured_or_all_is_well() {
-        assert_eq!(found(Figures::default(), Why::Fits(0.0)), Vec::<String>::new());
+        assert_eq!(found(Figures::default()), Vec::<String>::new());
         let well = Figures {
             over: Duration::from_mins(5),
             held: 79.0,
@@ -199,25 +214,39 @@ mod tests {
             tls: times(99, 25),
             ..Figures::default()
         };
-        assert_eq!(found(well, Why::Fits(0.79)), Vec::<String>::new());
-        let few = Figures { fresh: 99, reused: 0, ..Figures::default() };
-        assert_eq!(found(few, Why::Fits(0.0)), Vec::<String>::new(), "so few requests say nothing of reuse");
+        assert_eq!(found(well), Vec::<String>::new());
+        let few = Figures { fresh: 99, dials: [1, 1, 2, 0], connect: times(1, 900), ..Figures::default() };
+        assert_eq!(
+            found(few),
+            Vec::<String>::new(),
+            "so few requests say nothing of reuse, and so few attempts nothing of the way"
+        );
     }
 
     #[test]
     fn each_figure_out_of_line_is_found_with_what_it_rests_on() {
-        let busy = Figures { held: 95.0, offered: 100.0, waited: times(50, 200), turned_away: 3, ..Figures::default() };
+        let pressed = Duration::from_secs(31);
+        let busy = Figures {
+            held: 9.0,
+            offered: 100.0,
+            waited: times(50, 200),
+            turned_away: 3,
+            pressed,
+            ..Figures::default()
+        };
         assert_eq!(
-            found(busy, Why::AtMost(0.99)),
+            found(busy),
             [
                 "critical: Replica 1 of `files` turned requests away because too many waited already (3 in the last 300 seconds, at a limit of 100 in flight)",
-                "critical: Replica 1 of `files` is as busy as it may be, and requests wait (100 may be in flight, and 50 waited in the last 300 seconds)",
+                "critical: Replica 1 of `files` was as busy as it may be, and requests waited (for 31 of the last 300 seconds, in which 50 waited; 100 may be in flight)",
                 "warning: Replica 1 of `files` keeps requests waiting for their turn (200 ms on average, 50 requests waited)",
             ]
         );
+        let passing = Figures { pressed: Duration::from_secs(30), ..Figures::default() };
+        assert!(found(passing)[0].starts_with("warning: Replica 1 of `files` was as busy as it may be"));
         let full = Figures { held: 80.0, offered: 100.0, ..Figures::default() };
         assert_eq!(
-            found(full, Why::Fits(0.8)),
+            found(full),
             [
                 "warning: Replica 1 of `files` has little room left (80 % of its limit was in use over the last 300 seconds)"
             ]
@@ -231,7 +260,7 @@ mod tests {
             ..Figures::default()
         };
         assert_eq!(
-            found(far, Why::Fits(0.1)),
+            found(far),
             [
                 "warning: Replica 1 of `files` cannot be connected to in time (30 % of 20 attempts took longer than they may)",
                 "warning: Replica 1 of `files` cannot be connected to (4 of 20 attempts failed)",
@@ -240,10 +269,7 @@ mod tests {
             ]
         );
         let gone = Figures { dials: [0, 0, 5, 0], ..Figures::default() };
-        assert_eq!(
-            found(gone, Why::Fits(0.0)),
-            ["critical: Replica 1 of `files` cannot be connected to (5 of 5 attempts failed)"]
-        );
+        assert_eq!(found(gone), ["critical: Replica 1 of `files` cannot be connected to (5 of 5 attempts failed)"]);
     }
 
     #[test]

@@ -68,6 +68,27 @@ async fn a_code_is_redeemed_with_verifier_secret_and_an_id_of_the_request() {
 }
 
 #[tokio::test]
+async fn what_the_token_endpoint_takes_is_measured_whatever_it_answers() {
+    let slow = std::time::Duration::from_millis(30);
+    let late = |reply: Reply| {
+        move |_: &Asked| {
+            std::thread::sleep(slow);
+            reply.clone()
+        }
+    };
+    for reply in [Reply::json(400, &json!({"error": "invalid_grant"})), Reply::Drop] {
+        let world = World::entra().await;
+        world.fake.on(&world.token_path(), late(reply.clone()));
+        world.redeem().await.unwrap_err();
+        assert!(world.providers.token_latency().unwrap() >= slow);
+        let other = World::oidc(&["--oidc-role-user", "*"], Signer::rsa("first")).await;
+        other.fake.on(&other.token_path(), late(reply));
+        other.redeem().await.unwrap_err();
+        assert_eq!((asked(&other).len(), other.providers.token_latency()), (1, None), "another one is not Entra");
+    }
+}
+
+#[tokio::test]
 async fn a_refresh_says_who_it_is_now_and_keeps_the_newest_token() {
     let world = World::entra().await;
     let claims = with(world.id_claims(), json!({"roles": ["Mcp.Admin"]}));

@@ -31,7 +31,7 @@ impl World {
 
     async fn send(&self) -> Result<Bytes, Fault> {
         let mut request = Some(Request::new(Full::new(Bytes::from_static(b"{}"))));
-        self.wire.send(&mut request, LONG).await?.body.collect(1024).await
+        self.wire.send(&mut request, LONG, None).await?.body.collect(1024).await
     }
 
     fn figures(&self) -> Figures {
@@ -96,6 +96,30 @@ async fn a_connection_that_was_closed_meanwhile_carried_no_request() {
 }
 
 #[tokio::test]
+async fn an_answer_that_nobody_needs_is_read_out_if_it_ends_soon() {
+    for (answer, kept) in [
+        ("202 Accepted\r\ncontent-length: 0\r\n\r\n".to_owned(), 1),
+        ("202 Accepted\r\ntransfer-encoding: chunked\r\n\r\n8\r\nAccepted\r\n0\r\n\r\n".to_owned(), 1),
+        ("202 Accepted\r\ntransfer-encoding: chunked\r\n\r\n8\r\nAccepted\r\n".to_owned(), 0),
+        (format!("200 OK\r\ncontent-length: 99999\r\n\r\n{}", "a".repeat(99_999)), 0),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let world = World::to(listener.local_addr().unwrap());
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            while stream.read(&mut [0; 4096]).await.is_ok_and(|read| read > 0) {
+                // What is not wanted is not taken.
+                _ = stream.write_all(format!("HTTP/1.1 {answer}").as_bytes()).await;
+            }
+        });
+        let mut request = Some(Request::new(Full::new(Bytes::from_static(b"{}"))));
+        world.wire.send(&mut request, LONG, None).await.unwrap().body.finish().await;
+        assert_eq!(world.wire.resting(), kept);
+        server.abort();
+    }
+}
+
+#[tokio::test]
 async fn a_request_that_is_given_up_was_sent_all_the_same() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let world = World::to(listener.local_addr().unwrap());
@@ -138,6 +162,47 @@ async fn attempts_to_connect_are_counted_by_how_they_end() {
     assert!(futures_util::poll!(&mut sending).is_pending());
     drop(sending);
     assert_eq!((left.figures().connection_timeouts(), left.dials("given_up")), (None, 1));
+
+    // The call has no time left for as long as a connection may take.
+    let due = World::new("http://name.example/", outbound(), LONG);
+    let (until, mut request) = (Instant::now() + Duration::from_millis(20), Some(Request::new(Full::default())));
+    let sending = due.wire.send(&mut request, LONG, Some(until));
+    assert!(tokio::time::timeout_at(until.into(), sending).await.is_err());
+    assert_eq!((due.figures().connection_timeouts(), due.dials("timeout"), due.dials("given_up")), (Some(1.0), 1, 0));
+
+    let forbidden = World::new("http://169.254.169.254/", Outbound::new(AddressPolicy::ADMIN, None), LONG);
+    assert_eq!(forbidden.send().await.unwrap_err().kind, Kind::Setup);
+    assert_eq!((forbidden.figures().dialled(), forbidden.dials("failure")), (0, 0), "nothing was tried");
+}
+
+#[tokio::test]
+async fn connections_that_rested_too_long_are_closed_wherever_they_lie() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let world = World::to(listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        let mut streams = Vec::new();
+        for keep_alive in ["keep-alive: timeout=60\r\n", ""] {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+            let answer = format!("HTTP/1.1 200 OK\r\n{keep_alive}content-length: 2\r\n\r\n{{}}");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            streams.push(stream);
+        }
+        streams
+    });
+    let mut replies = Vec::new();
+    for _ in 0..2 {
+        let mut request = Some(Request::new(Full::new(Bytes::from_static(b"{}"))));
+        replies.push(world.wire.send(&mut request, LONG, None).await.unwrap());
+    }
+    // The one that may rest long lies at the bottom.
+    for reply in replies {
+        reply.body.collect(9).await.unwrap();
+    }
+    let _streams = server.await.unwrap();
+    assert_eq!(world.wire.resting(), 2);
+    world.wire.sweep(Instant::now() + Duration::from_secs(10));
+    assert_eq!(world.wire.resting(), 1);
 }
 
 #[tokio::test]
