@@ -20,8 +20,10 @@ use crate::id::TenantId;
 const SHARDS: usize = 16;
 /// Most that are kept.
 pub const MOST: usize = 100_000;
-/// How long what failed is not tried again, unless it says when.
+/// How long what failed for a while is not tried again, unless it says when: no sooner, however soon it says.
 const AFTER_FAILURE: Duration = Duration::from_secs(10);
+/// The same of what somebody must mend first.
+const UNTIL_MENDED: Duration = Duration::from_mins(2);
 /// However long it says.
 const LONGEST: Duration = Duration::from_mins(5);
 /// How long after something was got because a server refused what was there, it is not got for that reason again.
@@ -95,6 +97,8 @@ pub struct Slot {
     current: ArcSwapOption<Shown>,
     /// Whether it was used since it was got.
     used: AtomicBool,
+    /// Whether it could not be got the last time until somebody mends something: it is not renewed ahead then, but when it is wanted.
+    stuck: AtomicBool,
     made: Instant,
     /// When it was last got because a server refused what was there, and what that was.
     forced: std::sync::Mutex<Option<(Instant, Weak<Shown>)>>,
@@ -177,11 +181,13 @@ impl Slot {
                 let shown = Arc::new(shown);
                 self.current.store(Some(Arc::clone(&shown)));
                 self.used.store(false, Relaxed);
+                self.stuck.store(false, Relaxed);
                 turn.failed = None;
                 Ok(shown)
             }
             Err(fault) => {
-                let pause = fault.retry_after.unwrap_or(AFTER_FAILURE).min(LONGEST);
+                let pause = fault.retry_after.unwrap_or(UNTIL_MENDED).clamp(AFTER_FAILURE, LONGEST);
+                self.stuck.store(fault.retry_after.is_none(), Relaxed);
                 turn.failed = Some((Instant::now() + pause, fault.clone()));
                 Err(fault)
             }
@@ -248,6 +254,7 @@ impl Kept {
                 own: key.holder == Holder::Gateway,
                 current: ArcSwapOption::empty(),
                 used: AtomicBool::new(false),
+                stuck: AtomicBool::new(false),
                 made: now,
                 forced: std::sync::Mutex::default(),
                 turn: Mutex::default(),
@@ -267,7 +274,8 @@ impl Kept {
             shard.retain(|_, slot| !slot.is_over(now));
             held += shard.len();
             let ends = |slot: &&Arc<Slot>| {
-                slot.used.load(Relaxed) && slot.current.load().as_ref().is_some_and(|shown| shown.is_due(now))
+                let wanted = slot.used.load(Relaxed) && !slot.stuck.load(Relaxed);
+                wanted && slot.current.load().as_ref().is_some_and(|shown| shown.is_due(now))
             };
             due.extend(
                 shard
