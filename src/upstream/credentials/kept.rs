@@ -61,6 +61,15 @@ impl Holder {
             role: caller.role(),
         }
     }
+
+    /// Whether both are one account, by whatever credential.
+    pub fn is_of_account_of(&self, other: &Self) -> bool {
+        let account = |holder: &Self| match holder {
+            Self::Person { tenant, user, .. } => Some((tenant.clone(), *user)),
+            Self::Gateway | Self::Calls => None,
+        };
+        account(self).is_some_and(|own| account(other) == Some(own))
+    }
 }
 
 /// What something was got for: a server as it is set up, with everything that its description says of credentials; and for whom.
