@@ -158,6 +158,7 @@ impl Upstream {
         if let Some(session) = open.min_by_key(|session| session.replica) {
             return Ok(session);
         }
+        server.prepare(None).await?;
         let trip = Trip::default();
         Box::pin(server.walk(&trip, order, true, |place| self.own_session_with(server, &trip, None, place)))
             .await
