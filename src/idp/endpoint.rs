@@ -71,7 +71,7 @@ pub(super) struct Place<'a> {
 /// One client at one authority.
 pub(super) struct TokenEndpoint {
     pub(super) client: String,
-    pub(super) credential: Credential,
+    pub(super) credential: Arc<Credential>,
     /// What cannot be done when the credential is refused.
     without: &'static str,
     pause: Pause,
@@ -79,8 +79,14 @@ pub(super) struct TokenEndpoint {
 }
 
 impl TokenEndpoint {
-    pub(super) fn new(client: String, credential: Credential, without: &'static str) -> Self {
-        Self { client, credential, without, pause: Pause::default(), refused: ArcSwapOption::empty() }
+    pub(super) fn new(client: String, credential: impl Into<Arc<Credential>>, without: &'static str) -> Self {
+        Self {
+            client,
+            credential: credential.into(),
+            without,
+            pause: Pause::default(),
+            refused: ArcSwapOption::empty(),
+        }
     }
 
     /// Why the provider refuses the gateway's own credential, if it did the last time.

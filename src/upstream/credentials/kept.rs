@@ -28,6 +28,8 @@ const UNTIL_MENDED: Duration = Duration::from_mins(2);
 const LONGEST: Duration = Duration::from_mins(5);
 /// How long after something was got because a server refused what was there, it is not got for that reason again.
 const AFTER_REFUSAL: Duration = Duration::from_secs(10);
+/// The same of a server that goes on refusing what is got anew: twice as long each time, and no longer than this.
+const AFTER_REFUSALS: Duration = Duration::from_mins(10);
 /// How long what is not used any more is kept, after it was got.
 const UNUSED: Duration = Duration::from_mins(10);
 
@@ -109,9 +111,18 @@ pub struct Slot {
     /// Whether it could not be got the last time until somebody mends something: it is not renewed ahead then, but when it is wanted.
     stuck: AtomicBool,
     made: Instant,
-    /// When it was last got because a server refused what was there, and what that was.
-    forced: std::sync::Mutex<Option<(Instant, Weak<Shown>)>>,
+    /// When it was last got because a server refused what was there.
+    forced: std::sync::Mutex<Option<Forced>>,
     turn: Mutex<Turn>,
+}
+
+/// That it was got because a server refused what was there.
+struct Forced {
+    at: Instant,
+    /// What was refused.
+    refused: Weak<Shown>,
+    /// How long it is not got again for that reason.
+    pause: Duration,
 }
 
 /// Held by who gets it.
@@ -158,15 +169,15 @@ impl Slot {
             return true;
         }
         let mut forced = self.forced.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*forced {
+        let pause = match &*forced {
             // Somebody is at it: what they get is for all.
-            Some((_, before)) if std::ptr::eq(before.as_ptr(), Arc::as_ptr(refused)) => true,
-            Some((last, _)) if now.duration_since(*last) < AFTER_REFUSAL => false,
-            _ => {
-                *forced = Some((now, Arc::downgrade(refused)));
-                true
-            }
-        }
+            Some(last) if std::ptr::eq(last.refused.as_ptr(), Arc::as_ptr(refused)) => return true,
+            Some(last) if now.duration_since(last.at) < last.pause => return false,
+            Some(last) if now.duration_since(last.at) < last.pause * 2 => (last.pause * 2).min(AFTER_REFUSALS),
+            _ => AFTER_REFUSAL,
+        };
+        *forced = Some(Forced { at: now, refused: Arc::downgrade(refused), pause });
+        true
     }
 
     /// What is got by one at a time: another than `refused`, if somebody got that meanwhile, else what `get` gives. A failure is

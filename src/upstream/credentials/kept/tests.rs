@@ -239,3 +239,21 @@ async fn one_gets_it_for_all_and_what_failed_is_not_tried_again_at_once() {
     assert!(!slot.may_replace(&third, now + AFTER_REFUSAL / 2), "not again and again");
     assert!(slot.may_replace(&third, now + AFTER_REFUSAL));
 }
+
+#[tokio::test]
+async fn a_server_that_goes_on_refusing_is_got_something_for_less_and_less_often() {
+    let (slot, mut now) = (slot(), Instant::now());
+    let mut refused = slot.get(None, std::future::ready(Ok(Shown::fixed(Vec::new())))).await.unwrap();
+    let mut pauses = Vec::new();
+    for _ in 0..9 {
+        assert!(slot.may_replace(&refused, now));
+        refused = slot.get(Some(&refused), std::future::ready(Ok(Shown::fixed(Vec::new())))).await.unwrap();
+        let pause = slot.forced.lock().unwrap().as_ref().unwrap().pause;
+        assert!(!slot.may_replace(&refused, now + pause - Duration::from_millis(1)));
+        now += pause;
+        pauses.push(pause.as_secs());
+    }
+    assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 600, 600, 600]);
+    assert!(slot.may_replace(&refused, now + AFTER_REFUSALS), "it was content for long");
+    assert_eq!(slot.forced.lock().unwrap().as_ref().unwrap().pause, AFTER_REFUSAL);
+}
