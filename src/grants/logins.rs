@@ -77,6 +77,8 @@ pub struct Login {
     pub claims: Option<String>,
     /// When the provider last answered.
     pub checked_at: OffsetDateTime,
+    /// Before when nobody else asks it: who does has the login alone, or it could not be asked.
+    pub ask_after: OffsetDateTime,
 }
 
 /// For how long whoever asks about a login has it alone: longer than asking takes. Afterwards it is due again, whatever became
@@ -281,6 +283,7 @@ impl Grants {
             reason: row.reason,
             claims: row.claims,
             checked_at: at(row.checked_at),
+            ask_after: at(row.ask_after),
             tenant,
         })
     }

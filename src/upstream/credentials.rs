@@ -46,8 +46,8 @@ pub trait People: Send + Sync {
         claims: Option<String>,
     ) -> BoxFuture<'static, Result<AccessToken, Fault>>;
 
-    /// The access token that the caller's provider gave.
-    fn access_token(&self, caller: Caller) -> BoxFuture<'static, Result<Secret, Fault>>;
+    /// The access token that the caller's provider gave, if it is the one of this name.
+    fn access_token(&self, caller: Caller, provider: String) -> BoxFuture<'static, Result<Secret, Fault>>;
 }
 
 /// See the module. Cheap to clone; clones are one.
