@@ -1,4 +1,4 @@
-//! What the fair limiter costs: a decision, among few tenants and many, from two threads at once; finding the parts of 10,000 tenants
+//! What the fair limiter costs: a decision, among few tenants and many, from two threads at once; all that a request passes; finding the parts of 10,000 tenants
 //! that all ask, ten times a second and at the turn of a second; and the memory of a tenant.
 //!
 //! `cargo bench --bench limits`
@@ -10,10 +10,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use futures_util::FutureExt as _;
+use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::limit::bucket::{Nanos, SECOND};
 use mcp_registry_gateway::limit::fair::{Fair, Rules};
 use mcp_registry_gateway::limit::share::Share;
 use mcp_registry_gateway::limit::terms::Terms;
+use mcp_registry_gateway::limit::{Limits, Who};
 
 const THREADS: u64 = 2;
 const TICK: Nanos = SECOND / 10;
@@ -53,6 +56,41 @@ fn decisions(criterion: &mut Criterion) {
             });
         });
     }
+    group.finish();
+}
+
+/// All that a request passes: its user's bucket, its tenant's terms and share, the capacity; a million users in turn.
+fn admissions(criterion: &mut Criterion) {
+    const USERS: u128 = 1_000_000;
+    let rules = Rules { capacity_rpm: 600_000_000, window: Duration::from_mins(5), fair: true };
+    let (limits, tenant) = (Limits::new(rules, 1.5), TenantId::default_tenant());
+    limits.agree([(tenant.clone(), Terms::default())]);
+    let admit = |number: u128| {
+        // As random as the ids of accounts are.
+        let user = number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        let who = Who { tenant: &tenant, user, rpm: 1_000 };
+        _ = black_box(limits.admit(who).now_or_never());
+    };
+    let before = resident();
+    (0..USERS).for_each(admit);
+    if let Some((before, after)) = before.zip(resident()) {
+        eprintln!("limits/memory of a user, among {USERS}: {} bytes", u128::from(after.saturating_sub(before)) / USERS);
+    }
+    let mut group = criterion.benchmark_group("limits");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("admission of a million users, two threads", |bencher| {
+        bencher.iter_custom(|count| {
+            let began = Instant::now();
+            std::thread::scope(|scope| {
+                for thread in 0..THREADS {
+                    let admit = &admit;
+                    scope
+                        .spawn(move || (0..count).for_each(|number| admit(u128::from(number * 7919 + thread) % USERS)));
+                }
+            });
+            began.elapsed()
+        });
+    });
     group.finish();
 }
 
@@ -107,5 +145,5 @@ fn resident() -> Option<u64> {
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 
-criterion_group!(benches, memory, decisions, ticks);
+criterion_group!(benches, memory, decisions, admissions, ticks);
 criterion_main!(benches);

@@ -201,6 +201,9 @@ async fn end(app: App) {
     if let Err(error) = app.tokens.flush_used(&app.store).await {
         tracing::warn!("when sessions were last used could not be stored: {error}");
     }
+    if let Err(error) = app.grants.flush_refreshes().await {
+        tracing::warn!("how the last refreshes came out could not be stored: {error}");
+    }
     if let Err(error) = app.observed.flush(&app.store).await {
         tracing::warn!("what was called last could not be stored: {error}");
     }

@@ -48,7 +48,7 @@ impl Judge {
     pub fn second(&mut self, tenants: &[Tenant]) {
         let seconds = tenants.iter().zip(&mut self.counted).map(|(tenant, counted)| {
             let (wanted, given) = std::mem::take(counted);
-            Second { weight: tenant.weight, burst: self.burst, own: f64::INFINITY, wanted, given }
+            Second { weight: tenant.weight, burst: self.burst, own: None, wanted, given }
         });
         let mut seconds: Vec<_> = seconds.zip(&mut self.standings).collect();
         let (sums, violations) = self.comparison.second(&self.rules, &mut seconds);

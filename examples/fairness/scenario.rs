@@ -136,7 +136,7 @@ impl Case {
         match self.effort() {
             0..5_000 => 130,
             5_000..=100_000 => 62,
-            _ if self.kind == Kind::Return => 40,
+            _ if self.kind == Kind::Return => 120,
             _ => 25,
         }
     }

@@ -58,6 +58,14 @@ pub enum AuthError {
     /// No such token, or it has ended.
     #[error("the access token is not known here, has expired or was revoked; refresh it or sign in again")]
     EndedToken,
+    /// A token that has ended because the identity provider wants to see its person.
+    #[error("the access ended because the identity provider wants to see the person again: sign in again")]
+    ComeBack,
+    /// A token that has ended because the identity provider does not let its person in.
+    #[error(
+        "the access ended because the identity provider does not let the person in any longer: sign in again, or ask an administrator"
+    )]
+    Gone,
     /// A token for another resource (RFC 8707).
     #[error("the access token is for another resource of this gateway; ask for one for this URL")]
     WrongResource,
@@ -114,6 +122,8 @@ impl AuthError {
             Self::Suspended => "suspended",
             Self::WrongKind => "wrong_kind",
             Self::EndedToken => "ended_token",
+            Self::ComeBack => "come_back",
+            Self::Gone => "gone",
             Self::WrongResource => "wrong_resource",
             Self::LacksScope { .. } => "lacks_scope",
             Self::Bound => "bound_token",
@@ -125,6 +135,17 @@ impl AuthError {
             Self::ProviderAway => "provider_away",
             Self::Unavailable => "unavailable",
         }
+    }
+}
+
+/// Why tokens are no good of a grant that ended so: what an identity provider said of the person is told, and everything else is one.
+pub(super) fn ended(reason: &str, detail: &str) -> AuthError {
+    match (reason, detail) {
+        ("error", "needs_interaction" | "consent_missing" | "forged" | "dead") => AuthError::ComeBack,
+        ("error", "disabled" | "no_role" | "refused" | "other_tenant" | "unknown_directory" | "guest") => {
+            AuthError::Gone
+        }
+        _ => AuthError::EndedToken,
     }
 }
 

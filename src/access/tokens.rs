@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use super::keyring::barred;
+use super::keyring::{barred, ended};
 use super::shared::Shared;
 use super::{Allow, AuthError, Caller, Identity, Memberships, Role, Scopes, SessionType, Shown, UserId};
 use crate::crypto::{TokenKind, hash_token, is_token};
@@ -58,7 +58,8 @@ struct Inner {
     shards: [RwLock<Shard>; SHARDS],
     most: usize,
     held: AtomicUsize,
-    unknown: Mutex<HashMap<Hash, i64, ahash::RandomState>>,
+    /// Until when they are remembered, and what is told of them.
+    unknown: Mutex<HashMap<Hash, (i64, AuthError), ahash::RandomState>>,
     texts: Shared<Arc<str>>,
     tenants: Shared<TenantId>,
     scopes: Shared<Arc<Scopes>>,
@@ -134,8 +135,8 @@ impl TokenRing {
         }
         let hash = hash_token(token);
         let at = micros(now);
-        if self.unknown().get(&hash).is_some_and(|until| *until > at) {
-            return Err(AuthError::EndedToken);
+        if let Some((_, error)) = self.unknown().get(&hash).filter(|(until, _)| *until > at) {
+            return Err(*error);
         }
         let Ok(_turn) = self.0.readers.acquire().await else { return Err(AuthError::Unavailable) };
         // Somebody before in the queue may have read the same.
@@ -149,8 +150,13 @@ impl TokenRing {
                 AuthError::Unavailable
             })?;
             let Some(row) = row else {
-                self.remember_unknown(hash, at);
-                return Err(AuthError::EndedToken);
+                let end = store.end_of_access_token(&hash).await.map_err(|error| {
+                    tracing::error!(%error, "why an access token ended could not be looked up");
+                    AuthError::Unavailable
+                })?;
+                let error = end.map_or(AuthError::EndedToken, |(reason, detail)| ended(&reason, &detail));
+                self.remember_unknown(hash, at, error);
+                return Err(error);
             };
             if let Some(error) = barred(&row.state) {
                 return Err(error);
@@ -421,18 +427,18 @@ impl TokenRing {
         self.0.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remember_unknown(&self, hash: Hash, now: i64) {
+    fn remember_unknown(&self, hash: Hash, now: i64, error: AuthError) {
         let mut unknown = self.unknown();
         if unknown.len() >= MOST_UNKNOWN {
-            unknown.retain(|_, until| *until > now);
+            unknown.retain(|_, (until, _)| *until > now);
             if unknown.len() >= MOST_UNKNOWN {
                 unknown.clear();
             }
         }
-        unknown.insert(hash, now + UNKNOWN_FOR);
+        unknown.insert(hash, (now + UNKNOWN_FOR, error));
     }
 
-    fn unknown(&self) -> MutexGuard<'_, HashMap<Hash, i64, ahash::RandomState>> {
+    fn unknown(&self) -> MutexGuard<'_, HashMap<Hash, (i64, AuthError), ahash::RandomState>> {
         self.0.unknown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

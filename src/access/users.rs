@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::accounts::{Count, check_password, new_id};
 use super::{AccessError, Accounts, Admin, Caller, Role, UserId, invalid, tenants};
+use crate::id::TenantId;
 use crate::secret::Secret;
 use crate::store::users::{UserChange, UserRow};
 use crate::store::{Store, StoreError, at, micros};
@@ -127,6 +128,18 @@ pub async fn find(store: &Store, caller: &Caller, id_or_name: &str) -> Result<Uu
     Admin::prove(caller)?;
     let name = parse_username(&name).map_err(|_| StoreError::Missing)?;
     Ok(store.user_named(caller.tenant(), &name).await?.ok_or(StoreError::Missing)?.id)
+}
+
+/// Where an account is, by id or name: of the administrator's own tenant, and by id of any for who administers the gateway. Nobody else
+/// learns that there is one.
+pub async fn place(store: &Store, admin: &Admin, id_or_name: &str) -> Result<(TenantId, Uuid), AccessError> {
+    let id = find(store, admin, id_or_name).await?;
+    let tenant = match store.user(admin.tenant(), id).await? {
+        Some(_) => Some(admin.tenant().clone()),
+        None if admin.administers_gateway() => store.tenant_of_user(id).await?,
+        None => None,
+    };
+    Ok((tenant.ok_or(StoreError::Missing)?, id))
 }
 
 /// One account: for the tenant's administrators, and each for itself.

@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
@@ -16,7 +16,8 @@ use crate::access::{Accounts, KeyRing, Proofs, TokenRing, keys};
 use crate::app::entrusted::Entrusted;
 use crate::app::preflight::{self, Sealing};
 use crate::app::sharing::Sharing;
-use crate::app::{App, Counted, Parts, memory};
+use crate::app::{App, Counted, DatabaseWaits, Parts, memory};
+use crate::balance::Scaling;
 use crate::config::Settings;
 use crate::crypto::{MasterKey, Sealer};
 use crate::grants::attempts::Attempts;
@@ -52,6 +53,9 @@ const HELD_ANSWERS: usize = 4;
 
 /// How often a process looks for what others changed: limits hold everywhere within a second.
 const LOOK: Duration = Duration::from_millis(800);
+
+/// How often it is looked at the latest about whom providers are to be asked: what other processes made due, and who came back.
+const LOOK_FOR_DUE: Duration = Duration::from_secs(20);
 
 /// Servers whose replicas are checked at the same time.
 const CHECKS: usize = 16;
@@ -114,7 +118,7 @@ pub fn assemble(
     let ground = Arc::new(Ground {
         credentials,
         outbound: Arc::new(outbound),
-        limits: Limits { message: settings.limits.response_body, in_flight: settings.pools.max_pool_size },
+        limits: Limits { message: settings.limits.response_body, pool: Scaling::from(&settings.pools) },
         children: stdio::pool::Pool::new(children, tasks.clone()),
         notices: broadcast::channel(NOTICES).0,
         learned: tokio::sync::Notify::new(),
@@ -124,7 +128,7 @@ pub fn assemble(
     let sessions = Sessions::new(settings.limits.max_sessions, settings.limits.session_idle_timeout);
     let streams = Streams::new(settings.limits.max_streams);
     let vault = Vault::new(store.clone(), sealer.clone());
-    let grants = Grants::new(store.clone(), vault.clone(), Terms::from(&settings.sign_in), &metrics);
+    let grants = Grants::new(store.clone(), vault.clone(), Terms::new(&settings.sign_in, &settings.refresh), &metrics);
     let tokens = TokenRing::new(issuer.as_str(), settings.limits.max_tokens, OffsetDateTime::now_utc());
     let held = Room::new(settings.limits.response_body.saturating_mul(HELD_ANSWERS));
     let rules = preflight::rules(&settings.rate_limits);
@@ -140,6 +144,7 @@ pub fn assemble(
         recorder: Recorder::new(metrics),
         followed: tokio::sync::Mutex::default(),
         counted: Counted::default(),
+        database_waits: DatabaseWaits::default(),
         health: Health::default(),
         settings: Arc::new(settings),
         store,
@@ -166,16 +171,17 @@ pub fn assemble(
 /// Nothing is let through before it is known how much this process may let through.
 async fn share_limits(app: &App, board: Option<RedisBoard>) -> Result<(), StoreError> {
     let replicas = if app.store.is_shared() { app.say_here().await? } else { 1 };
+    let fewer = Arc::default();
     match board {
         Some(board) => {
-            let sharing = Sharing::begin(app, board, replicas).await;
+            let sharing = Sharing::begin(app, board, replicas, &fewer).await;
             app.tasks.spawn(sharing.go_on());
         }
         None => app.limits.part(replicas),
     }
     app.show_replicas();
     if app.store.is_shared() {
-        app.tasks.spawn(app.clone().be_here());
+        app.tasks.spawn(app.clone().be_here(fewer));
     }
     Ok(())
 }
@@ -214,6 +220,20 @@ fn start_jobs(app: &App) {
         async move {
             upstreams.set(if app.registry.look() { Status::Ok } else { Status::Degraded });
             rules.set(if app.rules_are_well() { Status::Ok } else { Status::Degraded });
+            Ok(())
+        }
+    });
+    let settler = app.clone();
+    let second = Every { jitter: 0.0, ..Every::about(Duration::from_secs(1)) };
+    jobs.run("size pools", second, move || {
+        settler.settle_pools(Instant::now());
+        async { Ok(()) }
+    });
+    let waiter = app.clone();
+    jobs.run("wait for the database", Every::about(Duration::from_secs(1)), move || {
+        let app = waiter.clone();
+        async move {
+            app.wait_for_database().await;
             Ok(())
         }
     });
@@ -343,10 +363,19 @@ fn sign_in_jobs(app: &App, jobs: &Jobs) {
         let providers = renewer.clone();
         async move { Ok(providers.refresh_keys().await?) }
     });
-    let asker = app.clone();
-    jobs.run("ask providers", Every::about(Duration::from_secs(20)), move || {
-        let app = asker.clone();
-        async move { Ok(app.vouch_for_all().await?) }
+    if app.settings.refresh.background {
+        let asker = app.clone();
+        jobs.run_when_due("ask providers", LOOK_FOR_DUE, move || {
+            let app = asker.clone();
+            // Of its own, so that who stops the process waits until everybody who was taken has been asked about or given back.
+            let run = app.tasks.clone().spawn(async move { app.refresh_all().await });
+            async move { Ok(run.await??) }
+        });
+    }
+    let counter = app.clone();
+    jobs.run("count refreshes", Every::about(Duration::from_secs(10)), move || {
+        let app = counter.clone();
+        async move { Ok(app.grants.flush_refreshes().await?) }
     });
     let sign_in = app.health.part("sign-in", Weight::Partial);
     let watcher = app.clone();

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{App, Parts};
 use crate::access::Caller;
 use crate::fault::{Fault, Kind};
-use crate::grants::{ALONE, Login, LoginState, Refusal};
+use crate::grants::{ALONE, Kind as RefreshKind, Login, LoginState, Refusal};
 use crate::idp::{AccessToken, Class, IdpError, ProviderTokens};
 use crate::secret::Secret;
 use crate::store::now;
@@ -117,7 +117,7 @@ impl App {
             }
             match self.grants.login_to_ask(&login, now()).await.map_err(|error| unread(&error))? {
                 // Whatever comes of it is stored before this is read again.
-                Some(login) => match self.asking(login).await {
+                Some(login) => match self.asking(login, RefreshKind::OnDemand).await {
                     Ok(true) => (anew, asked) = (false, true),
                     Ok(false) => return Err(later(None, "the identity provider could not be asked")),
                     Err(refusal) if refusal.is_of_database() => return Err(unread(&refusal)),
@@ -126,7 +126,7 @@ impl App {
                 None if waited.elapsed() > PATIENCE => {
                     return Err(later(None, "another is asking the identity provider"));
                 }
-                None if !is_being_asked(&login, now()) => {
+                None if !is_being_asked(login.ask_after, now()) => {
                     let wait = Duration::try_from(login.ask_after - now()).ok();
                     return Err(later(wait, "the identity provider could not be asked a moment ago"));
                 }
@@ -179,8 +179,8 @@ impl App {
 
 /// Whether somebody began just now to ask the provider about the login, and may come back with something soon. Otherwise it could not be
 /// asked, and is not due yet.
-fn is_being_asked(login: &Login, now: OffsetDateTime) -> bool {
-    login.ask_after > now + (ALONE - PATIENCE) || login.ask_after <= now
+fn is_being_asked(ask_after: OffsetDateTime, now: OffsetDateTime) -> bool {
+    ask_after > now + (ALONE - PATIENCE) || ask_after <= now
 }
 
 fn lack(kind: Kind, detail: impl Into<String>) -> Fault {
@@ -203,30 +203,12 @@ fn unread(error: &Refusal) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
-    use crate::id::TenantId;
 
     #[test]
     fn who_asks_just_now_is_waited_for_and_nobody_else() {
         let now = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
-        let asked = |after: Duration| {
-            let login = Login {
-                id: Uuid::nil(),
-                tenant: TenantId::default_tenant(),
-                user: Uuid::nil(),
-                provider: "entra".to_owned(),
-                tokens: None,
-                sealed: None,
-                state: LoginState::Active,
-                reason: None,
-                claims: None,
-                checked_at: now,
-                ask_after: now + after,
-            };
-            is_being_asked(&login, now)
-        };
+        let asked = |after: Duration| is_being_asked(now + after, now);
         assert!(asked(ALONE) && asked(ALONE - PATIENCE / 2) && asked(Duration::ZERO));
         assert!(!asked(ALONE - PATIENCE) && !asked(Duration::from_secs(30)), "it could not be asked");
     }

@@ -1,10 +1,12 @@
 //! How replicas share the limits: ten times a second each comes to the board in Redis, where there is one. A replica that does not
 //! reach it goes on by itself with its part of everything, and says so; without a board each has its part all the time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use time::OffsetDateTime;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::sync::Notify;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::App;
 use crate::limit::board::PERIOD;
@@ -16,22 +18,27 @@ use crate::telemetry::{Counter, Part, Status, Weight};
 const GONE: Duration = Duration::from_secs(15);
 /// How often it says so.
 const SAID: Duration = Duration::from_secs(5);
+/// How often it looks while some serve that cannot be heard.
+const LOOKED: Duration = Duration::from_secs(1);
 
 /// What comes to the board and back.
 pub(super) struct Sharing {
     app: App,
     board: RedisBoard,
     part: Part,
+    /// Replicas that were heard last, itself among them; rung when they become fewer.
+    replicas: u32,
+    fewer: Arc<Notify>,
     /// Whether the board was there when it was last asked; none before it is asked first.
     well: Option<bool>,
 }
 
 impl Sharing {
     /// Joins the others and hears them once, if they can be heard: from then on requests may come.
-    pub(super) async fn begin(app: &App, board: RedisBoard, replicas: u32) -> Self {
+    pub(super) async fn begin(app: &App, board: RedisBoard, replicas: u32, fewer: &Arc<Notify>) -> Self {
         app.limits.join(replicas);
         let part = app.health.part("redis", Weight::Partial);
-        let mut sharing = Self { app: app.clone(), board, part, well: None };
+        let mut sharing = Self { app: app.clone(), board, part, replicas, fewer: fewer.clone(), well: None };
         loop {
             sharing.exchange().await;
             if sharing.well.is_some() {
@@ -69,6 +76,10 @@ impl Sharing {
                 metrics.limit_exchange_duration.on([], |all| all.observe(began.elapsed()));
                 app.limits.hear(&report, &reply, sent);
                 app.guard.hear(&reply.others, OffsetDateTime::now_utc());
+                let now = app.limits.fair().replicas();
+                if now < std::mem::replace(&mut self.replicas, now) {
+                    self.fewer.notify_one();
+                }
                 self.is(Ok(()));
             }
             Err(error) => {
@@ -106,17 +117,16 @@ impl App {
     }
 
     /// Where the database may be shared: says again and again that this process is there, and takes no more than its part of the limits
-    /// while there is no board.
-    pub(super) async fn be_here(self) {
+    /// while there is no board. Who leaves the board and serves on has only lost its way there, and takes its part by itself: that is
+    /// looked for when there are `fewer`.
+    pub(super) async fn be_here(self, fewer: Arc<Notify>) {
         let rounds = async {
+            let mut in_doubt = true;
             loop {
-                tokio::time::sleep(SAID).await;
+                let wait = if in_doubt { LOOKED } else { SAID };
+                in_doubt |= timeout(wait, fewer.notified()).await.is_ok();
                 match self.say_here().await {
-                    Ok(replicas) if !self.limits.fair().is_on_board() => {
-                        self.limits.part(replicas);
-                        self.show_replicas();
-                    }
-                    Ok(_) => {}
+                    Ok(replicas) => in_doubt = self.are_here(replicas, in_doubt),
                     Err(error) => {
                         tracing::warn!(
                             error = error.to_string(),
@@ -130,6 +140,20 @@ impl App {
         if let Err(error) = self.store.leaves(self.instance).await {
             tracing::debug!(error = error.to_string(), "the other replicas miss this one a little later");
         }
+    }
+
+    /// So many serve from the database. Returns whether it is in doubt how much is for this one.
+    fn are_here(&self, replicas: u32, in_doubt: bool) -> bool {
+        let fair = self.limits.fair();
+        if !fair.is_on_board() {
+            self.limits.part(replicas);
+            self.show_replicas();
+            return true;
+        }
+        // One that has just begun is in the database before it is on the board: only who left the board is missed.
+        let missing = if in_doubt { replicas.saturating_sub(fair.replicas()) } else { 0 };
+        fair.miss(missing);
+        missing > 0
     }
 
     pub(super) fn show_replicas(&self) {

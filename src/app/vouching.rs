@@ -10,25 +10,40 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::App;
-use crate::grants::{ALONE, End, EndReason, Ids, Login, LoginState, OauthCode, Refusal};
+use crate::grants::{
+    End, EndReason, GivenTokens, Ids, Kind, LONGEST_PAUSE, Login, LoginState, NotVouched, OauthCode, RefreshResult,
+    Refusal, Unanswered, luck,
+};
 use crate::id::TenantId;
 use crate::idp::{Class, IdpError, Person, ProviderTokens, Rechecked};
-use crate::store::now;
-use crate::telemetry::Status;
+use crate::store::{self, now};
+use crate::telemetry::{Counter, Status};
 
-/// Logins that the job asks about at a time.
-const AT_ONCE: u16 = 20;
-/// When somebody is asked about again who could not be asked about, unless the provider says when; and the latest.
+/// When somebody is asked about again whom no answer was about: the provider refused the gateway itself.
 const SOON: Duration = Duration::from_secs(30);
-const LATEST: Duration = Duration::from_mins(15);
 /// How long somebody who refreshes waits for the provider.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// A provider's tokens, as they are sealed.
-type Kept = Zeroizing<Vec<u8>>;
 /// What a client is told whose person the provider wants to see again.
 const SEE_AGAIN: &str = "the identity provider wants to see the person again; sign in again";
 /// What Entra says of an account that an administrator disabled.
 const DISABLED: &str = "AADSTS50057";
+/// What Entra says of a token of which it says no more.
+const NO_MORE_SAID: &str = "AADSTS70000";
+/// For how long sessions go on whose provider may only refuse what it has replaced already, because a question was cut off: no longer
+/// than an access token of its own would have been good.
+const STRANDED: Duration = Duration::from_hours(1);
+
+/// A provider's tokens that are not stored yet.
+struct Kept {
+    text: Zeroizing<Vec<u8>>,
+    expires_at: OffsetDateTime,
+}
+
+impl Kept {
+    fn given(&self) -> GivenTokens<'_> {
+        GivenTokens { text: &self.text, expires_at: self.expires_at }
+    }
+}
 
 impl App {
     /// Asks the provider behind a login again, if that is due. `invalid_grant` when the person has to sign in again; then what
@@ -38,59 +53,18 @@ impl App {
             return Err(Refusal::new(OauthCode::InvalidGrant, "needs_interaction", SEE_AGAIN));
         }
         let Some(login) = self.grants.login_due(tenant, login, now).await? else { return Ok(()) };
-        tokio::time::timeout(PATIENCE, self.asking(login)).await.map_or(Ok(()), |heard| heard.map(|_| ()))
-    }
-
-    /// Asks again about everybody for whom that is due and whose sessions were used since. For a job.
-    pub async fn vouch_for_all(&self) -> Result<(), Refusal> {
-        for provider in self.providers.names() {
-            while self.vouch_for_some(provider.name).await? {}
-        }
-        Ok(())
-    }
-
-    /// Asks one provider about some of them. `false` when nobody is left, or it cannot be asked now.
-    async fn vouch_for_some(&self, name: &str) -> Result<bool, Refusal> {
-        let begun = now();
-        let away = || self.providers.get(name).is_none_or(|provider| provider.pause().is_some());
-        if away() {
-            return Ok(false);
-        }
-        let due = self.grants.logins_due(name, AT_ONCE, begun).await?;
-        // It goes on while a batch is full and something comes of it: what fails is due again later, behind the others.
-        let (full, mut heard) = (due.len() >= usize::from(AT_ONCE), due.is_empty());
-        let mut lost = None;
-        for login in due {
-            let id = login.id;
-            // Those that it was not asked about are due as before; nobody is asked about whose answer could not be written.
-            if lost.is_some() {
-                self.make_up(login, None);
-                continue;
-            }
-            if away() || now() - begun > ALONE / 2 {
-                heard = false;
-                self.give_back(login).await;
-                continue;
-            }
-            match self.asking(login).await {
-                Ok(said) => heard |= said,
-                Err(refusal) if refusal.is_of_database() => lost = Some(refusal),
-                Err(refusal) => {
-                    heard = true;
-                    tracing::info!(login = %id, reason = refusal.reason, detail = refusal.detail, "sessions ended");
-                }
-            }
-        }
-        lost.map_or(Ok(full && heard), Err)
+        tokio::time::timeout(PATIENCE, self.asking(login, Kind::OnDemand))
+            .await
+            .map_or(Ok(()), |heard| heard.map(|_| ()))
     }
 
     /// Asks, on its own: what a provider gives in place of the old tokens is kept even if nobody waits any longer, and what the
     /// database did not take is made up for.
-    pub(super) async fn asking(&self, login: Login) -> Result<bool, Refusal> {
+    pub(super) async fn asking(&self, login: Login, kind: Kind) -> Result<bool, Refusal> {
         let (app, id) = (self.clone(), login.id);
         let asking = self.tasks.spawn(async move {
             let mut unkept = None;
-            let heard = Box::pin(app.ask_again(&login, &mut unkept, now())).await;
+            let heard = Box::pin(app.ask_again(&login, kind, &mut unkept, now())).await;
             if heard.as_ref().is_err_and(Refusal::is_of_database) {
                 app.make_up(login, unkept);
             }
@@ -111,52 +85,66 @@ impl App {
 
     /// Whether the provider could be asked; the refusal when it does not vouch. `unkept` are new tokens as long as they are not
     /// stored.
-    async fn ask_again(&self, login: &Login, unkept: &mut Option<Kept>, now: OffsetDateTime) -> Result<bool, Refusal> {
+    async fn ask_again(
+        &self,
+        login: &Login,
+        kind: Kind,
+        unkept: &mut Option<Kept>,
+        now: OffsetDateTime,
+    ) -> Result<bool, Refusal> {
         let (Some(provider), Some(tokens)) = (self.providers.get(&login.provider), &login.tokens) else {
+            self.grants.login_is_mute(&login.tenant, login.id, now).await?;
             return Ok(true);
         };
+        // Nobody is asked about then, so nobody's question has failed.
+        if let Some(left) = provider.pause() {
+            self.grants.ask_login_after(&login.tenant, login.id, now + left).await?;
+            return Ok(false);
+        }
         let tokens: ProviderTokens = match serde_json::from_slice(tokens) {
             Ok(tokens) => tokens,
             Err(error) => {
                 // As of a provider that gave no refresh token: who cannot be asked about stays to the end of the session.
                 tracing::warn!(login = %login.id, "what is kept of a login cannot be asked with: {error}");
-                self.grants.login_checked(&login.tenant, login.id, now).await?;
+                self.grants.login_is_mute(&login.tenant, login.id, now).await?;
                 return Ok(true);
             }
         };
         match provider.recheck(&tokens, now).await {
-            Ok(vouched) => self.vouched(login, vouched, unkept, now).await,
-            Err(error) => self.not_vouched(login, error, now).await,
+            Ok(vouched) => self.vouched(login, kind, vouched, unkept, now).await,
+            Err(error) => self.not_vouched(login, kind, &error, now).await,
         }
     }
 
     async fn vouched(
         &self,
         login: &Login,
+        kind: Kind,
         vouched: Rechecked,
         unkept: &mut Option<Kept>,
         now: OffsetDateTime,
     ) -> Result<bool, Refusal> {
-        let tokens = unkept.insert(Zeroizing::new(serde_json::to_vec(&vouched.tokens).unwrap_or_default()));
+        let text = Zeroizing::new(serde_json::to_vec(&vouched.tokens).unwrap_or_default());
+        let tokens = unkept.insert(Kept { text, expires_at: vouched.tokens.expires_at });
         // First of all: the old ones may be of no use any more, whatever follows.
-        self.grants.login_renewed(&login.tenant, login.id, tokens).await?;
+        self.grants.login_renewed(&login.tenant, login.id, tokens.given(), now).await?;
         *unkept = None;
         match vouched.person {
-            Ok(Some(person)) => self.stands(login, &person, now).await?,
+            Ok(Some(person)) => self.stands(login, kind, &person, now).await?,
             Ok(None) => {}
-            Err(error) => return self.not_vouched(login, error, now).await,
+            Err(error) => return self.not_vouched(login, kind, &error, now).await,
         }
-        self.grants.login_checked(&login.tenant, login.id, now).await?;
+        self.grants.login_checked(&login.tenant, login.id, kind, now).await?;
+        self.came_out(login, kind, RefreshResult::Success, now);
         Ok(true)
     }
 
     /// What the provider says of a person is in force from now on; the refusal when it lets nobody in.
-    async fn stands(&self, login: &Login, person: &Person, now: OffsetDateTime) -> Result<(), Refusal> {
+    async fn stands(&self, login: &Login, kind: Kind, person: &Person, now: OffsetDateTime) -> Result<(), Refusal> {
+        let gone = |code, reason| NotVouched { state: LoginState::Dead, reason, claims: None, kind, code };
         let known = match self.role_of(person).await {
             Ok(Some(role)) => self.account_of(person, role, now).await,
-            Ok(None) => {
-                return Err(self.end_login(login, LoginState::Dead, "no_role", "no role is left", None, now).await?);
-            }
+            Ok(None) => return Err(self.end_login(login, "no_role", &gone("no_role", "no role is left"), now).await?),
             Err(refusal) => Err(refusal),
         };
         match known {
@@ -164,39 +152,75 @@ impl App {
             Ok(_) => Ok(self.changed().await?),
             Err(refusal) if refusal.code == OauthCode::AccessDenied => {
                 let why = refusal.reason;
-                Err(self.end_login(login, LoginState::Dead, why, refusal.text, None, now).await?)
+                Err(self.end_login(login, why, &gone(why, refusal.text), now).await?)
             }
             Err(refusal) => Err(refusal),
         }
     }
 
-    async fn not_vouched(&self, login: &Login, error: IdpError, now: OffsetDateTime) -> Result<bool, Refusal> {
-        let (class, code, trace) = (error.class.label(), error.code.as_deref(), error.trace_id.as_deref());
+    async fn not_vouched(
+        &self,
+        login: &Login,
+        kind: Kind,
+        error: &IdpError,
+        now: OffsetDateTime,
+    ) -> Result<bool, Refusal> {
+        let (class, number, trace) = (error.class.label(), error.code.as_deref(), error.trace_id.as_deref());
+        let code = number.unwrap_or(class);
+        let schedule = self.grants.terms().schedule;
+        let again = |failures, wait| Unanswered { failures, again_at: store::now() + wait, kind, code };
         let (state, claims) = match &error.class {
             Class::Temporary { retry_after } => {
                 tracing::warn!(class, code, trace, login = %login.id, "a provider cannot be asked: {error}");
-                return self.ask_later(login, retry_after.unwrap_or(SOON)).await.map(|()| false);
+                let failures = login.failures.saturating_add(1);
+                let unanswered = again(failures, schedule.pause(failures, *retry_after, luck()));
+                self.grants.login_unanswered(&login.tenant, login.id, &unanswered, now).await?;
+                if schedule.is_given_up(failures) {
+                    self.came_out(login, kind, RefreshResult::Failure, now);
+                }
+                return Ok(false);
             }
             Class::Loop => {
                 tracing::warn!(class, code, trace, login = %login.id, "a provider was asked too often: {error}");
-                return self.ask_later(login, LATEST).await.map(|()| true);
+                let unanswered = again(login.failures, LONGEST_PAUSE);
+                self.grants.login_unanswered(&login.tenant, login.id, &unanswered, now).await?;
+                self.came_out(login, kind, RefreshResult::Failure, now);
+                return Ok(true);
             }
             Class::OurCredential | Class::Configuration => {
                 tracing::error!(class, code, trace, login = %login.id, "a provider does not answer us: {error}");
-                return self.ask_later(login, SOON).await.map(|()| false);
+                self.grants.login_unanswered(&login.tenant, login.id, &again(login.failures, SOON), now).await?;
+                self.came_out(login, kind, RefreshResult::Failure, now);
+                return Ok(false);
+            }
+            Class::NeedsInteraction { claims: None } | Class::Dead if may_be_our_fault(login, number, now) => {
+                tracing::warn!(
+                    class, code, trace, login = %login.id,
+                    "a provider may have replaced what is kept of a login when a question was cut off; its sessions go on for an hour"
+                );
+                let until = login.cut_off_at.unwrap_or(now) + STRANDED;
+                let unanswered = Unanswered { failures: login.failures, again_at: until, kind, code };
+                self.grants.login_unanswered(&login.tenant, login.id, &unanswered, now).await?;
+                return Ok(true);
             }
             Class::NeedsInteraction { claims } => (LoginState::NeedsInteraction, claims.as_deref()),
             Class::ConsentMissing | Class::Forged => (LoginState::NeedsInteraction, None),
             Class::Dead | Class::Refused => (LoginState::Dead, None),
         };
         tracing::info!(class, code, trace, login = %login.id, "a provider does not vouch any longer: {error}");
-        let detail = if code == Some(DISABLED) { "disabled" } else { class };
-        let reason = format!("{} {error}", error.code.as_deref().unwrap_or(class));
-        Err(self.end_login(login, state, detail, &reason, claims, now).await?)
+        let detail = if number == Some(DISABLED) { "disabled" } else { class };
+        let reason = format!("{code} {error}");
+        let said = NotVouched { state, reason: &reason, claims, kind, code };
+        Err(self.end_login(login, detail, &said, now).await?)
     }
 
-    async fn ask_later(&self, login: &Login, wait: Duration) -> Result<(), Refusal> {
-        self.grants.ask_login_after(&login.tenant, login.id, now() + wait.clamp(SOON, LATEST)).await
+    /// Counts how a refresh came out, with the tries that it took. Those of one that was given up are counted with that.
+    fn came_out(&self, login: &Login, kind: Kind, result: RefreshResult, now: OffsetDateTime) {
+        let given_up = self.grants.terms().schedule.is_given_up(login.failures);
+        let retries = if given_up { 0 } else { login.failures };
+        self.grants.count_refresh(&login.tenant, kind, result, retries, now);
+        let labels = [login.tenant.as_str(), kind.as_str(), result.as_str()];
+        self.recorder.metrics().token_refresh.on(labels, Counter::inc);
     }
 
     /// Ends what rests on a login, and of somebody who may not come in at all, everything; and notes the provider's word. What
@@ -204,10 +228,8 @@ impl App {
     async fn end_login(
         &self,
         login: &Login,
-        state: LoginState,
         detail: &'static str,
-        reason: &str,
-        claims: Option<&str>,
+        said: &NotVouched<'_>,
         now: OffsetDateTime,
     ) -> Result<Refusal, Refusal> {
         let all = matches!(detail, "disabled" | "no_role" | "refused" | "other_tenant" | "unknown_directory" | "guest");
@@ -222,12 +244,19 @@ impl App {
         }
         self.end_sessions(&login.tenant, which, End { reason: EndReason::Error, detail }).await?;
         // Last of all: if something fails before, the login is due again, and the provider says the same again.
-        self.grants.login_refused(&login.tenant, login.id, state, reason, claims, now).await?;
-        let text = if state == LoginState::NeedsInteraction {
+        self.grants.login_refused(&login.tenant, login.id, said, now).await?;
+        self.came_out(login, said.kind, RefreshResult::ReauthRequired, now);
+        let text = if said.state == LoginState::NeedsInteraction {
             SEE_AGAIN
         } else {
             "the identity provider does not let the person in any longer; sign in again"
         };
-        Ok(Refusal::new(OauthCode::InvalidGrant, detail, text).because(reason))
+        Ok(Refusal::new(OauthCode::InvalidGrant, detail, text).because(said.reason))
     }
+}
+
+/// Whether a refusal that says no more than that the token is no good may be because a question was cut off before its answer was
+/// stored, and the provider takes each token once.
+fn may_be_our_fault(login: &Login, number: Option<&str>, now: OffsetDateTime) -> bool {
+    number.is_none_or(|number| number == NO_MORE_SAID) && login.cut_off_at.is_some_and(|at| now < at + STRANDED)
 }

@@ -356,9 +356,12 @@ fn tried(trial: &Value) -> String {
             (list(&change["rules"]), Tone::Dim),
         ]);
     }
+    let operations = match &trial["operations"] {
+        one if *one == 1 => "1 operation".to_owned(),
+        many => format!("{many} operations"),
+    };
     let rest = format!(
-        "{} operations since {}: {} would be decided otherwise, {} as now, {} of accounts or servers that are gone\n",
-        trial["operations"],
+        "{operations} since {}: {} would be decided otherwise, {} as now, {} of accounts or servers that are gone\n",
         text_at(trial, "/since"),
         trial["changed"],
         trial["unchanged"],

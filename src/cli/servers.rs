@@ -12,6 +12,7 @@ use super::Verdict;
 use super::call::{self, Call};
 use super::failure::Failure;
 use super::gateway::Gateway;
+use super::pools;
 use super::screen::{Screen, Table, Tone, shorten, text_at};
 use super::spec_flags::SpecFlags;
 use super::view::{describe, left_out, place, remark, state_tone, summary, without_tools};
@@ -131,6 +132,9 @@ enum Action {
         #[arg(value_parser = slug)]
         slug: Slug,
     },
+    /// Show how many requests each replica may have in flight, how busy it is, and how its connections do
+    #[command(after_help = "Examples:\n  mcp-gateway servers pools\n  mcp-gateway servers pools --json")]
+    Pools,
     /// Call a tool through the gateway
     #[command(after_help = call::EXAMPLES)]
     Call(Call),
@@ -165,6 +169,7 @@ pub async fn run(servers: Servers, gateway: &Gateway, screen: Screen) -> anyhow:
             each(&slugs, "refreshed", gateway, screen, Deed::Act("refresh")).await
         }
         Action::Tools { slug } => tools(&slug, gateway, screen).await,
+        Action::Pools => pools::run(gateway, screen).await,
         Action::Call(call) => call::run(&call, gateway, screen).await,
     }
 }

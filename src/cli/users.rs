@@ -55,6 +55,20 @@ enum Action {
         /// Which user
         name: String,
     },
+    /// Show what identity providers gave for a user, and when it is refreshed; never a token
+    #[command(
+        after_help = "Examples:\n  mcp-gateway users tokens ada@example.com\n  mcp-gateway users tokens ada@example.com --json"
+    )]
+    Tokens {
+        /// Which user
+        name: String,
+    },
+    /// Ask the identity provider about a user now, and refresh what it gave
+    #[command(after_help = "Examples:\n  mcp-gateway users refresh ada@example.com")]
+    Refresh {
+        /// Which user
+        name: String,
+    },
     /// Give a user another role
     #[command(after_help = "Examples:\n  mcp-gateway users role ada server_owner")]
     Role {
@@ -126,6 +140,14 @@ pub async fn run(users: Users, gateway: &Gateway, screen: Screen) -> anyhow::Res
             let view = change(gateway, &name, &json!({ "state": "active" })).await?;
             told(view, "enabled", &name, None, screen)?;
         }
+        Action::Tokens { name } => {
+            let view = gateway.get(&["admin", "user-token-status", &name]).await;
+            show_tokens(&view.map_err(|error| unknown(error, WHAT, &name))?.value, screen)?;
+        }
+        Action::Refresh { name } => {
+            let view = gateway.act(&["admin", "force-token-refresh", &name]).await;
+            show_tokens(&view.map_err(|error| unknown(error, WHAT, &name))?, screen)?;
+        }
         Action::Role { name, role } => {
             let view = change(gateway, &name, &json!({ "role": role })).await?;
             told(view, &format!("gave the role {role} to"), &name, None, screen)?;
@@ -141,6 +163,29 @@ pub async fn run(users: Users, gateway: &Gateway, screen: Screen) -> anyhow::Res
         }
     }
     Ok(Verdict::Fine)
+}
+
+fn show_tokens(view: &Value, screen: Screen) -> std::io::Result<()> {
+    screen.show(view, || {
+        let mut table = Table::new(&["PROVIDER", "STATE", "ENDS", "REFRESHED NEXT", "LAST", "ERROR"]);
+        for one in view["credentials"].as_array().into_iter().flatten() {
+            let state = text_at(one, "/state");
+            let tone = match state.as_str() {
+                "valid" | "due" | "refreshing" => Tone::Good,
+                "none" => Tone::Dim,
+                _ => Tone::Bad,
+            };
+            table.row([
+                (text_at(one, "/provider"), Tone::Plain),
+                (state, tone),
+                (text_at(one, "/expires_at"), Tone::Plain),
+                (text_at(one, "/refresh_due_at"), Tone::Plain),
+                (text_at(one, "/last_refresh/result"), Tone::Plain),
+                (text_at(one, "/last_refresh/error_code"), Tone::Dim),
+            ]);
+        }
+        table.render("no identity provider gave anything for this user")
+    })
 }
 
 async fn change(gateway: &Gateway, name: &str, body: &Value) -> anyhow::Result<Value> {

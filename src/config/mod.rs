@@ -10,6 +10,7 @@ mod environment;
 mod guard;
 mod identity;
 mod parse;
+mod refresh;
 mod sections;
 mod sign_in;
 
@@ -19,6 +20,7 @@ pub use environment::{DotEnv, Unknown, check_names};
 pub use guard::Guard;
 pub use identity::{AllowedTenant, Azure, AzureTenant, LetIn, Oidc};
 pub use parse::{BURST_FACTORS, is_guarded, is_loopback, life};
+pub use refresh::Refresh;
 pub use sections::{Access, Data, Limits, Listen, Log, LogFormat, Metrics, Pools, RateLimits};
 pub use sign_in::SignIn;
 
@@ -39,6 +41,9 @@ pub struct Settings {
     /// How people sign in and what programs get for it.
     #[command(flatten)]
     pub sign_in: SignIn,
+    /// When the tokens of identity providers are refreshed.
+    #[command(flatten)]
+    pub refresh: Refresh,
     /// Sign-in with Microsoft Entra ID.
     #[command(flatten)]
     pub azure: Azure,
@@ -137,6 +142,7 @@ impl Settings {
             ));
         }
         self.sign_in.check(&mut wrong);
+        self.refresh.check(&mut wrong);
         self.azure.check(&mut wrong);
         self.oidc.check(&mut wrong);
         if wrong.is_empty() { Ok(()) } else { Err(SettingsError::Conflict(wrong)) }
@@ -211,6 +217,15 @@ mod tests {
         for wrong in ["0.9", "10.5", "NaN", "inf", "x"] {
             let error = settings(&["--tenant-burst-factor", wrong]).unwrap_err().to_string();
             assert!(error.contains("--tenant-burst-factor") && error.contains("1 to 10"), "{error}");
+        }
+        for (flag, wrong, right) in [
+            ("--pool-scaling-factor", ["1", "10.1", "NaN"], "above 1, at most 10"),
+            ("--pool-utilization-threshold", ["0.05", "1.1", "much"], "0.1 to 1"),
+        ] {
+            for wrong in wrong {
+                let error = settings(&[flag, wrong]).unwrap_err().to_string();
+                assert!(error.contains(flag) && error.contains(right), "{error}");
+            }
         }
         let error = settings(&["--shutdown-grace", "soon"]).unwrap_err().to_string();
         assert!(error.contains("--shutdown-grace") && error.contains("30s"), "{error}");

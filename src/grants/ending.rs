@@ -2,7 +2,7 @@
 //! is told to the other processes on the database.
 
 use serde::Serialize;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use super::{GrantView, Grants, OauthCode, Refusal};
@@ -101,6 +101,10 @@ pub const MOST_AT_ONCE: i64 = 2_000;
 /// Most sessions of browsers at our own pages that an account has; the oldest gives way.
 pub const MOST_IN_BROWSERS: i64 = 50;
 
+/// For how long it is shown that a client has to be signed in to anew, and how many of those at most.
+const PARTED_SHOWN: Duration = Duration::days(7);
+const MOST_PARTED: i64 = 50;
+
 impl Grants {
     /// Ends what is live of them; what has ended already, or is not there, is left out of the answer.
     pub async fn end(
@@ -164,6 +168,23 @@ impl Grants {
         }
         let end = End { reason: EndReason::Logout, detail: "revoked" };
         self.end(&tenant_of(&grant.tenant_id)?, Ids::One(grant.id, None), end, now).await
+    }
+
+    /// What clients had of an account in the last week until its provider wanted to see the person, each once with its end; clients that
+    /// have been let in anew are left out.
+    pub async fn parted(
+        &self,
+        tenant: &TenantId,
+        user: Uuid,
+        now: OffsetDateTime,
+    ) -> Result<Vec<(GrantView, OffsetDateTime)>, Refusal> {
+        let rows = self.0.store.parted_grants(tenant, user, micros(now - PARTED_SHOWN), MOST_PARTED).await?;
+        let mut seen = std::collections::HashSet::new();
+        let last = rows.into_iter().filter(|row| seen.insert(row.client_id.clone()));
+        Ok(last
+            .map(|row| (row.ended_at.unwrap_or_default(), row))
+            .map(|(end, row)| (GrantView::of(row), at(end)))
+            .collect())
     }
 
     /// The live grants of an account, newest use first, at most 500.

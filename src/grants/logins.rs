@@ -7,12 +7,13 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use super::schedule::{Kind, Life, RefreshResult, luck};
 use super::{Grants, Refusal, damaged};
 use crate::crypto::Place;
 use crate::id::TenantId;
-use crate::store::logins::LoginRow;
+use crate::store::logins::{LastRefresh, LifeColumns, LoginRow};
 use crate::store::tenants::tenant_of;
-use crate::store::{StoreError, at, micros};
+use crate::store::{StoreError, at, at_opt, micros};
 use crate::vault::VaultError;
 
 /// Whether a provider still vouches.
@@ -50,8 +51,24 @@ pub struct NewLogin<'a> {
     pub user: Uuid,
     /// The provider's name.
     pub provider: &'a str,
-    /// The provider's tokens, as bytes of the caller's making; sealed here.
-    pub tokens: Option<&'a [u8]>,
+    /// The provider's tokens.
+    pub tokens: Option<GivenTokens<'a>>,
+}
+
+/// What a provider gave.
+#[derive(Debug, Clone, Copy)]
+pub struct GivenTokens<'a> {
+    /// As bytes of the caller's making; sealed here.
+    pub text: &'a [u8],
+    /// When the access token among them ends.
+    pub expires_at: OffsetDateTime,
+}
+
+impl GivenTokens<'_> {
+    /// How long they live that came at this time.
+    fn life(&self, issued_at: OffsetDateTime) -> LifeColumns {
+        LifeColumns { issued_at: micros(issued_at), expires_at: micros(self.expires_at.max(issued_at)) }
+    }
 }
 
 /// A login as it is kept.
@@ -79,6 +96,40 @@ pub struct Login {
     pub checked_at: OffsetDateTime,
     /// Before when nobody else asks it: who does has the login alone, or it could not be asked.
     pub ask_after: OffsetDateTime,
+    /// How long the tokens live.
+    pub life: Life,
+    /// Questions in a row that came to nothing.
+    pub failures: u32,
+    /// When it was seen that a question was cut off, if the provider has not answered well since.
+    pub cut_off_at: Option<OffsetDateTime>,
+}
+
+/// What a provider said that does not vouch.
+#[derive(Debug, Clone, Copy)]
+pub struct NotVouched<'a> {
+    /// How the login stands now.
+    pub state: LoginState,
+    /// Why, in the provider's words.
+    pub reason: &'a str,
+    /// What it wants to see at the next sign-in.
+    pub claims: Option<&'a str>,
+    /// Why it was asked.
+    pub kind: Kind,
+    /// Its error code.
+    pub code: &'a str,
+}
+
+/// A question that came to nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Unanswered<'a> {
+    /// How many in a row it makes.
+    pub failures: u32,
+    /// When it is put again, and not before.
+    pub again_at: OffsetDateTime,
+    /// Why it was put.
+    pub kind: Kind,
+    /// The provider's error code, or what was wrong in one word.
+    pub code: &'a str,
 }
 
 /// For how long whoever asks about a login has it alone: longer than asking takes. Afterwards it is due again, whatever became
@@ -86,17 +137,21 @@ pub struct Login {
 pub const ALONE: Duration = Duration::from_mins(5);
 /// Longest error and claims of a provider that are kept, in characters.
 const KEPT: usize = 8_000;
+/// The same of an error code.
+const KEPT_CODE: usize = 100;
 /// Longest claims that a server makes an address longer by, bytes.
 const LONGEST_PARKED: usize = 2_000;
 
 impl Grants {
-    /// Keeps a login.
+    /// Keeps a login. Sessions of the account that rest on what the same provider gave before, and that may be lost because a question
+    /// was cut off, rest on this one from now on.
     pub async fn keep_login(&self, login: &NewLogin<'_>, now: OffsetDateTime) -> Result<Uuid, Refusal> {
         let id = Uuid::now_v7();
         let tokens = match login.tokens {
-            Some(tokens) => Some(self.seal_login(login.tenant, id, tokens).await?),
+            Some(tokens) => Some(self.seal_login(login.tenant, id, tokens.text).await?),
             None => None,
         };
+        let life = login.tokens.map(|tokens| tokens.life(now));
         let row = LoginRow {
             id,
             tenant_id: login.tenant.as_str().to_owned(),
@@ -109,9 +164,22 @@ impl Grants {
             created_at: micros(now),
             checked_at: micros(now),
             ask_after: 0,
+            issued_at: life.map_or(micros(now), |life| life.issued_at),
+            expires_at: life.map_or(0, |life| life.expires_at),
+            due_at: life.map(|life| self.due(life)),
+            asking: false,
+            cut_off_at: None,
+            failures: 0,
+            last: LastRefresh::default(),
         };
         self.0.store.insert_login_row(login.tenant, &row).await?;
+        self.0.store.adopt_grants(login.tenant, &row).await?;
         Ok(id)
+    }
+
+    /// When tokens of this life are due, with luck.
+    fn due(&self, life: LifeColumns) -> i64 {
+        micros(self.0.terms.schedule.due(life_of(life.issued_at, life.expires_at), luck()))
     }
 
     /// A login, whatever its state.
@@ -135,10 +203,10 @@ impl Grants {
     pub async fn login_to_ask(&self, login: &Login, now: OffsetDateTime) -> Result<Option<Login>, Refusal> {
         let (tenant, id) = (&login.tenant, login.id);
         let (seen, until) = (micros(login.checked_at), micros(now + ALONE));
-        if !self.0.store.claim_login(tenant, id, seen, micros(now), until).await? {
-            return Ok(None);
+        match self.0.store.claim_login(tenant, id, seen, micros(now), until).await? {
+            Some(row) => self.open_login(row).await.map(Some),
+            None => Ok(None),
         }
-        self.login(tenant, id).await
     }
 
     /// Something behind the gateway wants to see of the person what the next sign-in brings. The login goes on, and its sessions.
@@ -163,31 +231,77 @@ impl Grants {
     }
 
     /// These tokens take the place of the ones that were kept. It is due as before.
-    pub async fn login_renewed(&self, tenant: &TenantId, id: Uuid, tokens: &[u8]) -> Result<(), Refusal> {
-        let sealed = self.seal_login(tenant, id, tokens).await?;
-        Ok(self.0.store.renew_login(tenant, id, &sealed).await?)
+    pub async fn login_renewed(
+        &self,
+        tenant: &TenantId,
+        id: Uuid,
+        tokens: GivenTokens<'_>,
+        now: OffsetDateTime,
+    ) -> Result<(), Refusal> {
+        let sealed = self.seal_login(tenant, id, tokens.text).await?;
+        Ok(self.0.store.renew_login(tenant, id, &sealed, tokens.life(now)).await?)
     }
 
     /// The same, late: of a login as it was read before the provider was asked. Nothing changes when others took the place of its
     /// tokens meanwhile, or it has ended; says whether.
-    pub async fn login_renewed_late(&self, login: &Login, tokens: &[u8]) -> Result<bool, Refusal> {
+    pub async fn login_renewed_late(
+        &self,
+        login: &Login,
+        tokens: GivenTokens<'_>,
+        now: OffsetDateTime,
+    ) -> Result<bool, Refusal> {
         let Some(old) = &login.sealed else { return Ok(false) };
-        let sealed = self.seal_login(&login.tenant, login.id, tokens).await?;
-        Ok(self.0.store.renew_login_from(&login.tenant, login.id, old, &sealed).await?)
+        let sealed = self.seal_login(&login.tenant, login.id, tokens.text).await?;
+        Ok(self.0.store.renew_login_from(&login.tenant, login.id, old, &sealed, tokens.life(now)).await?)
     }
 
     /// The provider vouched again. What it or another wants to see at the next sign-in stays.
-    pub async fn login_checked(&self, tenant: &TenantId, id: Uuid, now: OffsetDateTime) -> Result<(), Refusal> {
+    pub async fn login_checked(
+        &self,
+        tenant: &TenantId,
+        id: Uuid,
+        kind: Kind,
+        now: OffsetDateTime,
+    ) -> Result<(), Refusal> {
         let mut row = self.login_row(tenant, id).await?;
         LoginState::Active.as_str().clone_into(&mut row.state);
         (row.checked_at, row.ask_after) = (micros(now), 0);
         row.reason = row.reason.filter(|_| row.claims.is_some());
+        (row.failures, row.cut_off_at) = (0, None);
+        row.due_at = Some(self.due(LifeColumns { issued_at: row.issued_at, expires_at: row.expires_at }));
+        row.last = last(kind, RefreshResult::Success, None, now);
         Ok(self.0.store.update_login_row(tenant, &row).await?)
     }
 
-    /// The provider could not be asked: the login is due again at `then`, and not before.
+    /// The provider cannot be asked with what is kept: nobody asks before somebody uses what rests on it, once its word is old.
+    pub async fn login_is_mute(&self, tenant: &TenantId, id: Uuid, now: OffsetDateTime) -> Result<(), Refusal> {
+        self.mute(self.login_row(tenant, id).await?, now).await
+    }
+
+    async fn mute(&self, mut row: LoginRow, now: OffsetDateTime) -> Result<(), Refusal> {
+        (row.checked_at, row.ask_after, row.due_at) = (micros(now), 0, None);
+        Ok(self.0.store.update_login_row(&tenant_of(&row.tenant_id)?, &row).await?)
+    }
+
+    /// Nobody asks, and the login is due again at `then`, and not before.
     pub async fn ask_login_after(&self, tenant: &TenantId, id: Uuid, then: OffsetDateTime) -> Result<(), Refusal> {
         Ok(self.0.store.ask_login_after(tenant, id, micros(then)).await?)
+    }
+
+    /// The provider could not be asked.
+    pub async fn login_unanswered(
+        &self,
+        tenant: &TenantId,
+        id: Uuid,
+        unanswered: &Unanswered<'_>,
+        now: OffsetDateTime,
+    ) -> Result<(), Refusal> {
+        let mut row = self.login_row(tenant, id).await?;
+        row.failures = unanswered.failures.into();
+        row.ask_after = micros(unanswered.again_at);
+        row.due_at = Some(row.ask_after);
+        row.last = last(unanswered.kind, RefreshResult::Failure, Some(unanswered.code), now);
+        Ok(self.0.store.update_login_row(tenant, &row).await?)
     }
 
     /// The provider wants the person back, or does not vouch any longer. The tokens are of no use any more and go.
@@ -195,20 +309,19 @@ impl Grants {
         &self,
         tenant: &TenantId,
         id: Uuid,
-        state: LoginState,
-        reason: &str,
-        claims: Option<&str>,
+        said: &NotVouched<'_>,
         now: OffsetDateTime,
     ) -> Result<(), Refusal> {
         let mut row = self.login_row(tenant, id).await?;
-        if state != LoginState::Active {
-            row.tokens = None;
+        if said.state != LoginState::Active {
+            (row.tokens, row.due_at) = (None, None);
         }
-        state.as_str().clone_into(&mut row.state);
-        row.reason = Some(reason.chars().take(KEPT).collect());
+        said.state.as_str().clone_into(&mut row.state);
+        row.reason = Some(said.reason.chars().take(KEPT).collect());
         // Cut claims would be no claims.
-        row.claims = claims.filter(|claims| claims.len() <= KEPT).map(ToOwned::to_owned);
+        row.claims = said.claims.filter(|claims| claims.len() <= KEPT).map(ToOwned::to_owned);
         row.checked_at = micros(now);
+        row.last = last(said.kind, RefreshResult::ReauthRequired, Some(said.code), now);
         Ok(self.0.store.update_login_row(tenant, &row).await?)
     }
 
@@ -227,34 +340,55 @@ impl Grants {
         Ok(self.0.store.clear_claims(tenant, user, provider).await?)
     }
 
-    /// A login if it was not checked within the time of the terms. For five minutes nobody else gets it ([`ALONE`]).
+    /// A login that somebody uses, if its provider's word is older than the terms allow, or its tokens are to be refreshed. For five
+    /// minutes nobody else gets it ([`ALONE`]).
     pub async fn login_due(&self, tenant: &TenantId, id: Uuid, now: OffsetDateTime) -> Result<Option<Login>, Refusal> {
         let row = self.0.store.login_row(tenant, id).await?;
-        let before = micros(now - self.0.terms.recheck);
+        let schedule = self.0.terms.schedule;
         let due = |row: &LoginRow| {
-            row.state == LoginState::Active.as_str() && row.tokens.is_some() && row.checked_at < before
+            row.state == LoginState::Active.as_str()
+                && row.tokens.is_some()
+                && schedule.is_due_when_used(life_of(row.issued_at, row.expires_at), at(row.checked_at), now)
         };
         let Some(row) = row.filter(due) else { return Ok(None) };
-        if !self.0.store.claim_login(tenant, id, row.checked_at, micros(now), micros(now + ALONE)).await? {
-            return Ok(None);
+        let until = micros(now + ALONE);
+        match self.0.store.claim_login(tenant, id, row.checked_at, micros(now), until).await? {
+            Some(row) => self.open_login(row).await.map(Some),
+            None => Ok(None),
         }
-        self.open_login(row).await.map(Some)
     }
 
-    /// Up to `limit` logins at a provider that were not checked within the time of the terms and whose grants were used since. For
-    /// five minutes nobody else gets them ([`ALONE`]). One that cannot be opened is left out and logged.
+    /// A login, whether or not it is due; none while another asks about it, or if nobody can.
+    pub async fn login_now(&self, tenant: &TenantId, id: Uuid, now: OffsetDateTime) -> Result<Option<Login>, Refusal> {
+        match self.0.store.claim_login_now(tenant, id, micros(now), micros(now + ALONE)).await? {
+            Some(row) => self.open_login(row).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Up to `limit` logins at a provider that are due, none only if nobody is. For five minutes nobody else gets them ([`ALONE`]). One
+    /// that cannot be opened is logged and not asked about.
     pub async fn logins_due(&self, provider: &str, limit: u16, now: OffsetDateTime) -> Result<Vec<Login>, Refusal> {
-        let (before, until) = (micros(now - self.0.terms.recheck), micros(now + ALONE));
-        let rows = self.0.store.claim_due_logins(provider, before, micros(now), until, limit.into()).await?;
-        let mut logins = Vec::with_capacity(rows.len());
-        for row in rows {
-            let id = row.id;
-            match self.open_login(row).await {
-                Ok(login) => logins.push(login),
-                Err(error) => tracing::error!(login = %id, error = error.detail, "left out"),
+        let until = micros(now + ALONE);
+        loop {
+            let rows = self.0.store.claim_due_logins(provider, micros(now), until, limit.into()).await?;
+            let (taken, mut logins) = (rows.len(), Vec::with_capacity(rows.len()));
+            for row in rows {
+                match self.open_login(row.clone()).await {
+                    Ok(login) => logins.push(login),
+                    Err(error) if error.is_of_database() => {
+                        tracing::warn!(login = %row.id, error = error.detail, "left out")
+                    }
+                    Err(error) => {
+                        tracing::error!(login = %row.id, error = error.detail, "nobody asks about what cannot be opened");
+                        self.mute(row, now).await?;
+                    }
+                }
+            }
+            if taken == 0 || !logins.is_empty() {
+                return Ok(logins);
             }
         }
-        Ok(logins)
     }
 
     async fn login_row(&self, tenant: &TenantId, id: Uuid) -> Result<LoginRow, Refusal> {
@@ -284,8 +418,24 @@ impl Grants {
             claims: row.claims,
             checked_at: at(row.checked_at),
             ask_after: at(row.ask_after),
+            life: life_of(row.issued_at, row.expires_at),
+            failures: u32::try_from(row.failures).unwrap_or_default(),
+            cut_off_at: at_opt(row.cut_off_at),
             tenant,
         })
+    }
+}
+
+pub(super) fn life_of(issued_at: i64, expires_at: i64) -> Life {
+    Life { issued_at: at(issued_at), expires_at: at(expires_at) }
+}
+
+fn last(kind: Kind, result: RefreshResult, code: Option<&str>, now: OffsetDateTime) -> LastRefresh {
+    LastRefresh {
+        last_at: Some(micros(now)),
+        last_kind: Some(kind.as_str().to_owned()),
+        last_result: Some(result.as_str().to_owned()),
+        last_code: code.map(|code| code.chars().take(KEPT_CODE).collect()),
     }
 }
 

@@ -29,9 +29,11 @@ mod possession;
 mod preludes;
 pub mod rate;
 pub mod redirect;
+mod refreshes;
 pub mod registered;
 mod request;
 pub mod resource;
+mod schedule;
 pub mod scope;
 mod sessions;
 mod sweep;
@@ -53,19 +55,22 @@ pub use ending::{End, EndReason, Ended, Ids, MOST_AT_ONCE, MOST_GRANTS, MOST_IN_
 pub use error::{DETAILS, OauthCode, Refusal};
 pub use exchange::{Exchangeable, bad_subject};
 pub use families::{Issue, REFRESH_GRACE, Refresh, Tokens};
-pub use logins::{ALONE, Login, LoginState, NewLogin};
+pub use logins::{ALONE, GivenTokens, Login, LoginState, NewLogin, NotVouched, Unanswered};
 pub use people::{Account, Home, LAPSED, Person};
 pub use possession::Possession;
 pub use preludes::Preludes;
+pub use refreshes::{Credential, CredentialState, Figures};
 pub use request::{Arrived, Leg, Prompt, Request};
+pub use schedule::{Kind, LONGEST_PAUSE, Life, RefreshResult, Schedule, luck};
 pub use scope::{BadScope, Scope, ScopeSet};
 pub use sessions::{BROWSER_SESSION_LASTS, BrowserSession};
 pub use sweep::Swept;
 pub use traces::{Awaited, Outcome, Step, Trace, TraceFilter, TraceNote, awaited, redact, shown_client};
 
+use refreshes::Tally;
 use traces::Unwritten;
 
-use crate::config::SignIn;
+use crate::config::{Refresh as RefreshSettings, SignIn};
 use crate::crypto::new_api_key;
 use crate::id::TenantId;
 use crate::secret::Secret;
@@ -87,17 +92,18 @@ pub struct Terms {
     pub grant: Duration,
     /// A grant that nobody uses.
     pub grant_idle: Duration,
-    /// The provider's word for a person, before it is asked again.
-    pub recheck: Duration,
+    /// The provider's word for a person, and its tokens, before it is asked again.
+    pub schedule: Schedule,
 }
 
-impl From<&SignIn> for Terms {
-    fn from(settings: &SignIn) -> Self {
+impl Terms {
+    /// As the settings say.
+    pub fn new(settings: &SignIn, refresh: &RefreshSettings) -> Self {
         Self {
             access_token: settings.access_token_lifetime,
             grant: settings.grant_lifetime,
             grant_idle: settings.grant_idle_timeout,
-            recheck: settings.identity_recheck_interval,
+            schedule: Schedule::new(settings, refresh),
         }
     }
 }
@@ -113,13 +119,21 @@ struct Parts {
     terms: Terms,
     preludes: Preludes,
     unwritten: Unwritten,
+    refreshes: Tally,
 }
 
 impl Grants {
     /// Over `store`, sealing with `vault`. What cannot be noted of sign-ins is counted in `metrics`.
     pub fn new(store: Store, vault: Vault, terms: Terms, metrics: &Metrics) -> Self {
         let unwritten = Unwritten::new(metrics);
-        Self(Arc::new(Parts { store, vault, terms, preludes: Preludes::default(), unwritten }))
+        Self(Arc::new(Parts {
+            store,
+            vault,
+            terms,
+            preludes: Preludes::default(),
+            unwritten,
+            refreshes: Tally::default(),
+        }))
     }
 
     /// How long what it gives is good.

@@ -2,6 +2,7 @@
 
 use time::{Duration, OffsetDateTime};
 
+use super::refreshes::{COUNTS_KEPT, hour};
 use super::{Ended, Grants, REFRESH_GRACE, Refusal};
 use crate::store::grants::{BATCH, GrantRow};
 use crate::store::micros;
@@ -64,6 +65,7 @@ impl Grants {
                 .await?,
             store.purge_grants(micros(now - ENDED_KEPT)).await?,
             store.purge_logins(micros(now - LOGIN_WAITS), micros(now - PARKED_KEPT)).await?,
+            store.purge_refreshes(hour(now - COUNTS_KEPT)).await?,
             store.purge_traces(micros(now - TRACES_KEPT), MOST_TRACES, MOST_OF_NOBODY).await?,
         ];
         for count in gone {

@@ -84,8 +84,12 @@ impl Entra {
 
     /// What is asked for at sign-in.
     pub(super) fn scopes(&self) -> String {
-        let uri = &self.audiences[1];
-        format!("openid profile offline_access {uri}/{}", self.scope)
+        format!("openid profile offline_access {}/{}", self.resource(), self.scope)
+    }
+
+    /// The gateway's own, for which its access tokens are.
+    pub(super) fn resource(&self) -> &str {
+        &self.audiences[1]
     }
 
     /// The issuer of version 2.0 for a directory, which also names its people here.

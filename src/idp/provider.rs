@@ -40,7 +40,7 @@ pub struct Provider(Arc<Inner>);
 pub(super) struct Inner {
     pub(super) name: &'static str,
     pub(super) title: String,
-    http: Http,
+    pub(super) http: Http,
     described: Described,
     keys: KeyStore,
     tokens: TokenEndpoint,
@@ -216,6 +216,14 @@ impl Provider {
         let (inner, now) = (&*self.0, Instant::now());
         let about = inner.about(now).await?;
         inner.keys.refresh(&inner.http, &about.value.jwks_uri, now).await
+    }
+
+    /// For which resource its access tokens are, where that is known: other providers than Entra do not say.
+    pub fn audience(&self) -> Option<&str> {
+        match &self.0.rules {
+            Rules::Entra(entra) => Some(entra.resource()),
+            Rules::Oidc(_) => None,
+        }
     }
 
     /// How long the provider wants to be left alone still, if it said so (429).

@@ -36,6 +36,9 @@ impl Every {
     }
 }
 
+/// Between runs of a job that always finds something due.
+const SHORTEST: Duration = Duration::from_secs(1);
+
 /// Runs jobs. Cheap to clone.
 #[derive(Clone)]
 pub struct Jobs {
@@ -57,6 +60,32 @@ impl Jobs {
         F: FnMut() -> Fut + Send + 'static,
         Fut: Future<Output = anyhow::Result<()>> + Send,
     {
+        self.repeat(name, every, move || {
+            let run = job();
+            async move { run.await.map(|()| every.pause()) }
+        });
+    }
+
+    /// The same of a job that says when it has something to do again: in `most` at the latest, and never within a second. First in
+    /// `most`.
+    pub fn run_when_due<F, Fut>(&self, name: &'static str, most: Duration, mut job: F)
+    where
+        F: FnMut() -> Fut + Send + 'static,
+        Fut: Future<Output = anyhow::Result<Duration>> + Send,
+    {
+        let every = Every::about(most);
+        self.repeat(name, every, move || {
+            let run = job();
+            async move { run.await.map(|wait| wait.max(SHORTEST).min(every.pause())) }
+        });
+    }
+
+    /// Runs `job`, and again after the pause that it says; after one of `every` where it came to nothing.
+    fn repeat<F, Fut>(&self, name: &'static str, every: Every, mut job: F)
+    where
+        F: FnMut() -> Fut + Send + 'static,
+        Fut: Future<Output = anyhow::Result<Duration>> + Send,
+    {
         let Self { tasks, shutdown, metrics } = self.clone();
         tasks.spawn(async move {
             let rounds = async {
@@ -66,8 +95,12 @@ impl Jobs {
                 loop {
                     // The job is built inside, so that a panic while building is caught as well.
                     let run = AssertUnwindSafe(async { job().await }).catch_unwind().await;
+                    let mut pause = None;
                     let result = match run {
-                        Ok(Ok(())) => "success",
+                        Ok(Ok(next)) => {
+                            pause = Some(next);
+                            "success"
+                        }
                         Ok(Err(error)) => {
                             tracing::warn!(job = name, error = format!("{error:#}"), "job failed");
                             "failure"
@@ -78,7 +111,7 @@ impl Jobs {
                         }
                     };
                     metrics.job_runs.on([name, result], Counter::inc);
-                    tokio::time::sleep(every.pause()).await;
+                    tokio::time::sleep(pause.unwrap_or_else(|| every.pause())).await;
                 }
             };
             tokio::select! {

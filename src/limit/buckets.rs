@@ -119,22 +119,33 @@ impl Buckets {
             }
         }
         let kept = buckets.entry(key).or_default();
-        if replicas > 1 && kept.heard < self.since.load(Relaxed).max(now.saturating_sub(FRESH)) {
-            if kept.heard < self.since.load(Relaxed) {
-                // What was let go before there were others is for them to know.
-                let used = price.saved.saturating_sub(kept.bucket.there(price, now)).div_ceil(price.token.max(1));
-                let used = used / u64::from(self.apart_before.load(Relaxed));
-                taken.insert(key, (i32::try_from(used).unwrap_or(i32::MAX), price));
-            }
-            let part = (price.saved / u64::from(replicas)).max(price.token);
-            kept.bucket.set(kept.bucket.spent().max(now.saturating_sub(part)));
-            kept.heard = now;
+        if replicas > 1
+            && let Some(used) = self.catch_up(kept, price, replicas, now)
+        {
+            taken.insert(key, (used, price));
         }
         kept.bucket.take(price, now)?;
         if replicas > 1 {
             taken.entry(key).or_insert((0, price)).0 += 1;
         }
         Ok(())
+    }
+
+    /// A bucket of which nothing was heard lately has no more than this replica's part. Returns what was let go of it before there were
+    /// others, which is for them to know.
+    fn catch_up(&self, kept: &mut Kept, price: Price, replicas: u32, now: Nanos) -> Option<i32> {
+        let since = self.since.load(Relaxed);
+        if kept.heard >= since.max(now.saturating_sub(FRESH)) {
+            return None;
+        }
+        let untold = (kept.heard < since).then(|| {
+            let used = price.saved.saturating_sub(kept.bucket.there(price, now)).div_ceil(price.token.max(1));
+            i32::try_from(used / u64::from(self.apart_before.load(Relaxed))).unwrap_or(i32::MAX)
+        });
+        let part = (price.saved / u64::from(replicas)).max(price.token);
+        kept.bucket.set(kept.bucket.spent().max(now.saturating_sub(part)));
+        kept.heard = now;
+        untold
     }
 
     /// In so much time each bucket is full again, whatever a token of it costs.

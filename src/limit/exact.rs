@@ -30,8 +30,8 @@ pub struct Second {
     pub weight: f64,
     /// How many times its share it may have.
     pub burst: f64,
-    /// Requests a second that its own cap allows; infinite without one.
-    pub own: f64,
+    /// Requests a minute that its own cap allows, of which as many may come at once.
+    pub own: Option<f64>,
     /// Requests asked for.
     pub wanted: u64,
     /// Requests let through.
@@ -42,11 +42,18 @@ pub struct Second {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Standing {
     saved: f64,
+    /// What is left of its own cap.
+    own: f64,
     /// What it is owed of its share; below 0, what it had too much.
     owed: f64,
 }
 
 impl Standing {
+    /// That of one which has so many requests left of its own cap.
+    pub(super) fn with_own(own: f64) -> Self {
+        Self { own, ..Self::default() }
+    }
+
     /// What it may make up for: of its share, unused.
     pub(super) fn saved(&self) -> f64 {
         self.saved
@@ -56,7 +63,7 @@ impl Standing {
 impl Default for Standing {
     /// That of one which has asked for nothing: it has all that can be saved up.
     fn default() -> Self {
-        Self { saved: f64::MAX, owed: 0.0 }
+        Self { saved: f64::MAX, own: f64::MAX, owed: 0.0 }
     }
 }
 
@@ -76,17 +83,18 @@ impl Comparison {
         let weights: f64 =
             tenants.iter().filter(|(second, _)| second.wanted > 0).map(|(second, _)| second.weight).sum();
         let unit = if weights > 0.0 { capacity / weights } else { capacity };
-        let wish = |(second, standing): &(Second, &mut Standing)| {
-            let share = (second.weight * unit).min(second.own);
+        let wish = |(second, standing): &mut (Second, &mut Standing)| {
+            standing.own = second.own.map_or(f64::MAX, |rpm| (standing.own + rpm / 60.0).min(rpm));
+            let share = (second.weight * unit).min(standing.own);
             Wish {
                 weight: second.weight,
-                demand: second.wanted as f64,
+                demand: (second.wanted as f64).min(standing.own),
                 share,
-                most: (second.weight * unit * second.burst).min(second.own),
+                most: (second.weight * unit * second.burst).min(standing.own),
                 saved: standing.saved.min(share * credit),
             }
         };
-        let mut wishes: Vec<Wish> = tenants.iter().map(wish).collect();
+        let mut wishes: Vec<Wish> = tenants.iter_mut().map(wish).collect();
         let whole = capacity + self.reserve;
         let fair = self::second(&mut wishes, whole, credit);
         self.reserve = (whole - fair.iter().sum::<f64>()).clamp(0.0, rules.at_once());
@@ -95,12 +103,13 @@ impl Comparison {
         let sums = tenants.iter_mut().zip(&wishes).zip(fair).map(|(((second, standing), wish), fair)| {
             let (had, share, unmet) = (second.given as f64, wish.share, second.wanted > second.given);
             above += u64::from(had > share + standing.owed.max(0.0) + 1.0);
-            standing.saved = wish.saved;
-            standing.owed = if unmet { standing.owed + share - had } else { 0.0 };
+            (standing.saved, standing.own) = (wish.saved, standing.own - fair);
+            // What is owed under a greater weight is no more under a smaller one.
+            standing.owed = if unmet { standing.owed.min(share * credit) + share - had } else { 0.0 };
             standing.owed = standing.owed.clamp(-share * credit - 1.0, share * credit + 2.0);
             starved |= unmet && standing.owed > share * credit + 1.0;
-            let lent = (had - share).max(0.0);
-            Sums { wanted: second.wanted, given: second.given, fair, share, lent, ..Sums::default() }
+            let (lent, lendable) = ((had - share).max(0.0), wish.most - share);
+            Sums { wanted: second.wanted, given: second.given, fair, share, lent, lendable, ..Sums::default() }
         });
         let sums = sums.collect();
         (sums, if starved { above } else { 0 })
@@ -130,6 +139,8 @@ pub fn second(wishes: &mut [Wish], capacity: f64, credit: f64) -> Vec<f64> {
 #[cfg(test)]
 #[expect(clippy::float_cmp, reason = "sums and halves of small whole numbers are exact")]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn wish(demand: f64, saved: f64) -> Wish {
@@ -148,6 +159,40 @@ mod tests {
         let mut wishes = [wish(100.0, 0.0), wish(1.0, 29.0)];
         assert_eq!(second(&mut wishes, 20.0, 3.0), [15.0, 1.0]);
         assert_eq!(wishes[1].saved, 30.0);
+    }
+
+    /// One second of tenants of equal weight that ask for so much and are given so much, of a capacity of 20.
+    fn compare(comparison: &mut Comparison, standings: &mut [Standing], counts: &[(u64, u64)]) -> (Vec<Sums>, u64) {
+        let rules = Rules { capacity_rpm: 1_200, window: Duration::from_mins(5), fair: true };
+        let second = |(wanted, given)| Second { weight: 1.0, burst: 1.5, own: None, wanted, given };
+        let mut tenants: Vec<_> = counts.iter().copied().map(second).zip(standings).collect();
+        comparison.second(&rules, &mut tenants)
+    }
+
+    #[test]
+    fn who_has_too_much_while_another_is_owed_more_than_it_may_save_up_is_counted() {
+        let (mut comparison, mut standings) = (Comparison::default(), [Standing::default(); 2]);
+        let mut counted = |counts| compare(&mut comparison, &mut standings, &[counts, (30, 20)]).1;
+        // Each is due ten a second; three seconds of that and one request may be owed.
+        let violations: Vec<u64> = (0..6).map(|_| counted((30, 0))).collect();
+        assert_eq!(violations, [0, 0, 0, 1, 1, 1]);
+        assert_eq!(counted((30, 30)), 0, "it has it now");
+        assert_eq!((0..9).map(|_| counted((0, 0))).sum::<u64>(), 0, "nobody is owed what it does not ask for");
+    }
+
+    #[test]
+    fn of_its_own_cap_a_minute_s_worth_may_come_at_once() {
+        let (rules, mut standing) =
+            (Rules { capacity_rpm: 60_000, window: Duration::from_mins(5), fair: true }, Standing::default());
+        let mut comparison = Comparison::default();
+        let mut second = |wanted, given| {
+            let second = Second { weight: 1.0, burst: 1.5, own: Some(60.0), wanted, given };
+            comparison.second(&rules, &mut [(second, &mut standing)]).0[0]
+        };
+        let first = second(100, 60);
+        assert_eq!((first.fair, first.share, first.lent, first.lendable), (60.0, 60.0, 0.0, 0.0));
+        assert_eq!(second(100, 1).fair, 1.0);
+        assert_eq!((second(0, 0).fair, second(0, 0).fair, second(100, 3).fair), (0.0, 0.0, 3.0));
     }
 
     #[test]

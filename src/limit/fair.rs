@@ -306,9 +306,10 @@ impl Fair {
     pub fn hear(&self, reply: &Reply, sent: Nanos, known: impl Fn(Key) -> Option<Arc<Share>>) {
         let mut pace = locked(&self.pace);
         self.until.store(sent.saturating_add(LEASE), Relaxed);
-        self.lease(reply.lease, pace.at());
         pace.hear(self, reply, known);
-        self.fresh.set(1.0 / f64::from(pace.replicas));
+        let part = pace.heard_part();
+        self.lease(reply.lease * part, pace.at());
+        self.fresh.set(part / f64::from(pace.replicas));
         if reply.others.iter().any(|other| other.exhausted) {
             self.exhausted_abroad.store(true, Relaxed);
         }
@@ -350,6 +351,23 @@ impl Fair {
     /// Replicas that share the capacity, this one among them, as far as is known.
     pub fn replicas(&self) -> u32 {
         locked(&self.pace).replicas.max(1)
+    }
+
+    /// So many replicas serve and are not on the board: their part is left to them, for they go on by themselves.
+    pub fn miss(&self, replicas: u32) {
+        locked(&self.pace).missing = replicas;
+    }
+
+    /// Whether what it knows is of all replicas.
+    pub fn hears_all(&self) -> bool {
+        let pace = locked(&self.pace);
+        (self.is_on_board() || pace.replicas <= 1) && pace.missing == 0
+    }
+
+    /// Whether it is the only one.
+    pub fn is_alone(&self) -> bool {
+        let pace = locked(&self.pace);
+        pace.replicas <= 1 && pace.missing == 0
     }
 
     /// Whether it goes by what the board said, or waits for its first word; else by itself.

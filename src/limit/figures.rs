@@ -19,6 +19,8 @@ pub struct Sums {
     pub share: f64,
     /// Let through beyond its share.
     pub lent: f64,
+    /// What could have been: as far as its burst and its own cap allow.
+    pub lendable: f64,
     /// Asked for at this process.
     pub wanted_here: u64,
     /// Let through by this process.
@@ -32,6 +34,7 @@ impl std::ops::AddAssign for Sums {
         self.fair += more.fair;
         self.share += more.share;
         self.lent += more.lent;
+        self.lendable += more.lendable;
         self.wanted_here += more.wanted_here;
         self.given_here += more.given_here;
     }

@@ -31,6 +31,9 @@ const LONG_MEMORY: f64 = 3.0;
 const QUIET: Nanos = SECOND;
 /// Within as many seconds the capacity that is there at once is brought back to half.
 const BALANCE: f64 = 0.7;
+/// Or within the time in which so many come, if that is longer: one request more or less would swing the parts to and fro, at the cost of
+/// whoever asks just when they are low, and that is who asks most.
+const SLOWEST: f64 = 50.0;
 /// How many times its part a tenant has at one of several replicas. Where it asks next nobody knows, so that parts which are just enough
 /// together are too small where it does; the capacity's own bucket and the balance see that it is not too much.
 const AMPLE: f64 = 1.15;
@@ -80,6 +83,8 @@ pub(super) struct Pace {
     pub(super) replicas: u32,
     /// How many there were at the last tick.
     replicas_before: u32,
+    /// Those that serve and cannot be heard.
+    pub(super) missing: u32,
     heard: Heard,
     /// Whose demand elsewhere is known.
     abroad: Vec<Arc<Share>>,
@@ -98,6 +103,12 @@ impl Pace {
     /// When the parts were last found.
     pub(super) fn at(&self) -> Nanos {
         self.at
+    }
+
+    /// Which part of everything those have that hear each other: the rest is for those that cannot be heard.
+    pub(super) fn heard_part(&self) -> f64 {
+        let heard = f64::from(self.replicas.max(1));
+        heard / (heard + f64::from(self.missing))
     }
 
     /// Finds the parts anew if that is due.
@@ -137,7 +148,9 @@ impl Pace {
         for share in arrived {
             // What it asked for before, if it did, was looked at then.
             let second = *locked(&share.looked_at);
+            let given = share.counted().given_here - second.given_here;
             self.active.push(Active {
+                standing: Standing::with_own(share.own_left(now) + given as f64),
                 share,
                 wanted: second.wanted_here,
                 rate: 0.0,
@@ -146,7 +159,6 @@ impl Pace {
                 abroad_wanted: second.wanted - second.wanted_here,
                 last: now,
                 second,
-                standing: Standing::default(),
             });
         }
         let (fresh, long) = (1.0 - (-passed / MEMORY).exp(), 1.0 - (-passed / LONG_MEMORY).exp());
@@ -171,11 +183,11 @@ impl Pace {
     }
 
     fn find_level(&mut self, fair: &Fair, now: Nanos) {
-        let (parts, own_part) = match self.others {
-            Others::None | Others::Heard => (1.0, 1.0),
-            Others::Away => (f64::from(self.replicas), 1.0 / f64::from(self.replicas)),
+        let own_part = match self.others {
+            Others::None | Others::Heard => self.heard_part(),
+            Others::Away => 1.0 / f64::from(self.replicas),
         };
-        let capacity = fair.rules.capacity() / parts;
+        let capacity = fair.rules.capacity() * own_part;
         let weights: f64 = self.active.iter().map(|active| active.share.weight()).sum();
         let share = if weights > 0.0 { capacity / weights } else { capacity };
         // Once for each: tenants are spread over the memory, the claims are not.
@@ -217,5 +229,5 @@ fn balance(fair: &Fair, now: Nanos) -> f64 {
     let (rate, price) = (fair.rate.get(), fair.capacity_price());
     let there = fair.capacity.tokens(price, now) as f64 - f64::from(fair.waiting.load(Relaxed));
     let half = rate / fair.rules.capacity() * fair.rules.at_once() / 2.0;
-    if rate > 0.0 { (1.0 + (there - half) / (rate * BALANCE)).clamp(0.5, 1.5) } else { 1.0 }
+    if rate > 0.0 { (1.0 + (there - half) / (rate * BALANCE).max(SLOWEST)).clamp(0.5, 1.5) } else { 1.0 }
 }

@@ -72,14 +72,16 @@ pub struct Share {
     burst: Fraction,
     /// Requests a minute at most; 0: as many as its share has.
     base_rpm: AtomicU32,
+    /// Requests served at once, everywhere and here.
     most_at_once: AtomicU32,
+    most_here: AtomicU32,
     first: AtomicBool,
     tools_apart: AtomicBool,
     /// Its part of the capacity.
     pub(super) fair: Bucket,
     /// Its own cap.
     pub(super) own: Bucket,
-    /// How much of what the tenant asks for everywhere is asked for here, 0 to 1; and how much of its own cap is for here.
+    /// How much of what the tenant asks for everywhere is asked for here, 0 to 1; and how much of its own caps is for here.
     pub(super) here: Fraction,
     pub(super) own_here: Fraction,
     /// What was counted when it was last looked at.
@@ -129,6 +131,7 @@ impl Share {
             burst: Fraction::default(),
             base_rpm: AtomicU32::default(),
             most_at_once: AtomicU32::default(),
+            most_here: AtomicU32::default(),
             first: AtomicBool::default(),
             tools_apart: AtomicBool::default(),
             fair: Bucket::default(),
@@ -155,11 +158,8 @@ impl Share {
         self.weight.set(terms.weight);
         self.burst.set(terms.burst_factor.unwrap_or(burst));
         self.base_rpm.store(terms.base_rpm.unwrap_or(0), Relaxed);
-        let most = terms.max_concurrent_requests.unwrap_or(u32::MAX);
-        if self.most_at_once.swap(most, Relaxed) < most {
-            // All of them look again; those for whom there is still no room go on waiting.
-            self.left.notify_waiters();
-        }
+        self.most_at_once.store(terms.max_concurrent_requests.unwrap_or(u32::MAX), Relaxed);
+        self.find_most_here();
         self.first.store(terms.priority_support, Relaxed);
         self.tools_apart.store(terms.enhanced_monitoring, Relaxed);
     }
@@ -215,14 +215,29 @@ impl Share {
         self.at_once.load(Relaxed)
     }
 
-    /// Requests that may be served at once.
+    /// Requests that may be served at once, on all replicas together.
     pub fn most_at_once(&self) -> u32 {
         self.most_at_once.load(Relaxed)
     }
 
+    /// Finds anew how many of them may be here: as much of them as of the cap, and never none.
+    fn find_most_here(&self) {
+        let most = self.most_at_once();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a part of a number of the same kind"
+        )]
+        let here = if most == u32::MAX { most } else { (f64::from(most) * self.own_here.get()).max(1.0) as u32 };
+        if self.most_here.swap(here, Relaxed) < here {
+            // All of them look again; those for whom there is still no room go on waiting.
+            self.left.notify_waiters();
+        }
+    }
+
     /// One more request is to be served.
     pub fn enter(self: &Arc<Self>) -> Room {
-        let most = self.most_at_once();
+        let most = self.most_here.load(Relaxed);
         if most == u32::MAX {
             return Room::Free(None);
         }
@@ -243,7 +258,7 @@ impl Share {
         }
         let before = self.queued.fetch_add(1, Relaxed);
         let _queued = Queued(&self.queued);
-        if before >= self.most_at_once() {
+        if before >= self.most_here.load(Relaxed) {
             return Room::Full;
         }
         loop {
@@ -268,13 +283,21 @@ impl Share {
         }
     }
 
-    /// From now on so much of its own cap is for here; what is there already stays.
+    /// From now on so much of its own caps is for here; what is there already stays.
     pub(super) fn have_own_here(&self, part: f64, now: Nanos) {
         let old = self.own_price();
         self.own_here.set(part);
+        self.find_most_here();
         if let (Some(old), Some(new)) = (old, self.own_price()) {
             self.own.reprice(old, new, now);
         }
+    }
+
+    /// Requests left of its own cap now, on all replicas if it is asked for elsewhere as it is here.
+    #[expect(clippy::cast_precision_loss, reason = "moments of some minutes")]
+    pub(super) fn own_left(&self, now: Nanos) -> f64 {
+        let left = |price: Price| self.own.there(price, now) as f64 / price.token as f64 / self.own_here.get();
+        self.own_price().map_or(f64::MAX, left)
     }
 
     /// What a request costs of its own cap, if it has one.

@@ -30,8 +30,7 @@ pub fn allow(
 ) -> Result<(), Refusal> {
     let verdict = tenant.decide(&call.caller, entry, what, Given::Call(arguments(message)));
     if listed {
-        let thing = Thing { place: entry.place(), what };
-        call.app.observed.note(call.caller.subject(), &thing, verdict == Verdict::Allowed, micros(now()));
+        observe(call, entry, what, verdict == Verdict::Allowed);
     }
     let denied = |why: &Why| denied(entry, what, listed, why);
     match verdict {
@@ -43,6 +42,12 @@ pub fn allow(
             Err(refusal)
         }
     }
+}
+
+/// Counts what is asked for, for rules that are tried later.
+pub fn observe(call: &Call, entry: &Entry, what: What<'_>, allowed: bool) {
+    let thing = Thing { place: entry.place(), what };
+    call.app.observed.note(call.caller.subject(), &thing, allowed, micros(now()));
 }
 
 /// Fails unless what was made by a call before is still there for the caller: how it was called was decided then.

@@ -2,6 +2,7 @@
 //! URL. It lets the caller in, reads the envelope, finds the session, and hands requests to `exchange`.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -228,7 +229,12 @@ fn unauthorized(app: &App, what: Opening<'_>, endpoint: &str, error: AuthError) 
         refusal.headers.push((WWW_AUTHENTICATE, insufficient_scope(app, at, what.scope(), bound)));
         return refusal;
     }
-    let mut refusal = Refusal::new(StatusCode::UNAUTHORIZED, meta::INVALID_REQUEST, format!("Unauthorized: {error}"));
+    let mut text = format!("Unauthorized: {error}");
+    // People read this where their program cannot sign in by itself.
+    if matches!(error, AuthError::ComeBack | AuthError::Gone) {
+        _ = write!(text, " (what acts for you is at {}/access)", app.issuer.as_str().trim_end_matches('/'));
+    }
+    let mut refusal = Refusal::new(StatusCode::UNAUTHORIZED, meta::INVALID_REQUEST, text);
     refusal.headers.push((WWW_AUTHENTICATE, challenge(app, what, at, error)));
     refusal
 }

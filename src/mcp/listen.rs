@@ -35,7 +35,7 @@ use crate::mcp::session::{Reach, Session, is_part_of};
 use crate::mcp::source::Source;
 use crate::mcp::streams::{Seat, Tenure};
 use crate::mcp::tasks;
-use crate::mcp::watch::Watch;
+use crate::mcp::watch::{self, Watch};
 use crate::policy::What;
 use crate::protocol::disguise::folds_to;
 use crate::protocol::era::Era;
@@ -278,13 +278,6 @@ pub fn wishes_for_tasks(message: &Message) -> bool {
     wishes.any(|(name, _)| spelled(name).is_some_and(|name| folds_to(name.as_bytes(), "taskIds")))
 }
 
-/// Makes a modern server tell of these resources as long as this legacy client listens.
-pub fn watch_for(app: &App, session: &Session, upstream: &Arc<Upstream>, uris: Vec<String>) {
-    if let Some(outbox) = session.outbox() {
-        app.tasks.spawn(Watch::new(upstream.clone(), uris).keep(app.clone(), outbox));
-    }
-}
-
 /// What the client asked to watch before it began to listen.
 fn watch_again(app: &App, caller: &Caller, session: &Session) {
     let snapshot = app.registry.snapshot();
@@ -303,7 +296,7 @@ fn watch_again(app: &App, caller: &Caller, session: &Session) {
         }
     }
     for (_, (upstream, uris)) in owners {
-        watch_for(app, session, &upstream, uris);
+        watch::watch_for(app, session, &upstream, uris);
     }
 }
 
@@ -430,16 +423,18 @@ impl Wants {
 }
 
 /// Passes a `logging/setLevel` on to every session with a server that this client has, and to the children and streams that
-/// serve it, now or later.
+/// serve it, now or later. A server that has had as much as it takes for now is not told until a session with it is opened anew.
 pub fn pass_level_on(call: &Call, session: &Arc<Session>, params: &[u8]) {
     let message = message::call(Some(b"\"mcpg-level\""), "logging/setLevel", params);
     let snapshot = call.app.registry.snapshot();
     let Some(tenant) = snapshot.tenant(call.caller.tenant()) else { return };
+    let takes =
+        |entry: &Entry| entry.rates.as_deref().is_none_or(|rates| call.app.limits.admit_at(rates, None).is_ok());
     if let Some(level) = json::get_text(params, "level").and_then(|level| Level::parse(&level)) {
         let who = reach::who(&call.caller, Some(session));
         let seen = |entry: &&Entry| tenant.entry_by_id(&call.caller, entry.upstream.server.id).is_some();
         for entry in tenant.entries().iter().filter(seen) {
-            if matches!(entry.upstream.transport, Transport::Http(_)) {
+            if matches!(entry.upstream.transport, Transport::Http(_)) || !takes(entry) {
                 continue;
             }
             let (upstream, who, holder) = (entry.upstream.clone(), who.clone(), Arc::from(&*session.id));
@@ -447,7 +442,7 @@ pub fn pass_level_on(call: &Call, session: &Arc<Session>, params: &[u8]) {
         }
     }
     for (id, link) in session.links() {
-        let Some(entry) = tenant.entry_by_id(&call.caller, id) else { continue };
+        let Some(entry) = tenant.entry_by_id(&call.caller, id).filter(|entry| takes(entry)) else { continue };
         let (upstream, message) = (entry.upstream.clone(), message.clone());
         call.app.tasks.spawn(async move {
             if let Transport::Http(server) = &upstream.transport {

@@ -9,11 +9,11 @@ use http::StatusCode;
 
 use crate::access::Allow;
 use crate::json;
-use crate::mcp::allow::allow;
+use crate::mcp::allow::{allow, observe};
 use crate::mcp::error::Refusal;
 use crate::mcp::exchange::Call;
 use crate::mcp::session::Reach;
-use crate::mcp::{answers, listen, tasks, watch};
+use crate::mcp::{answers, listen, tasks};
 use crate::policy::{Hints, What};
 use crate::protocol::era::Era;
 use crate::protocol::level::{Level, NAMES};
@@ -56,7 +56,9 @@ pub async fn resolve<'a>(
         Reach::One(id) => {
             let found = tenant.and_then(|tenant| Some((tenant, tenant.entry_by_id(&call.caller, id)?)));
             let (tenant, entry) = found.ok_or_else(gone)?;
-            if !tenant.rules().is_open() {
+            if tenant.rules().is_open() {
+                observe_at_one(call, entry, message);
+            } else {
                 if let Some(kind) = ListKind::of_method(&message.method()) {
                     return answers::items_of(tenant, entry, &call.caller, message, kind, call.era()).map(Target::Here);
                 }
@@ -107,11 +109,7 @@ async fn among_all<'a>(
             let found = tenant.and_then(|tenant| Some((tenant, tenant.resource(caller, &uri)?)));
             let (tenant, entry) = found.ok_or_else(|| no_resource(&uri, era))?;
             allow(call, tenant, entry, What::Resource(&uri), message, true, || no_resource(&uri, era))?;
-            if method == "resources/read" {
-                Ok(as_is(entry))
-            } else {
-                Box::pin(subscribe(call, entry, message, &uri)).await
-            }
+            if method == "resources/read" { Ok(as_is(entry)) } else { Ok(subscribe(call, entry, message)) }
         }
         "completion/complete" => {
             let reference = message.member("ref").ok_or_else(|| missing("ref"))?;
@@ -140,6 +138,31 @@ async fn among_all<'a>(
 /// A tool or prompt, as rules speak of it; of a tool that is not listed nothing is known that speaks for it.
 fn named<'a>(is_tool: bool, name: &'a str, item: Option<&Item>) -> What<'a> {
     if is_tool { What::Tool(name, item.map_or_else(Hints::default, |item| item.hints)) } else { What::Prompt(name) }
+}
+
+/// Counts a request at a server's own endpoint where nobody wrote rules, for those that are tried later.
+fn observe_at_one(call: &Call, entry: &Entry, message: &Message) {
+    let seen = |what: What<'_>| observe(call, entry, what, true);
+    match message.method().as_ref() {
+        "tools/call" => {
+            if let Some(name) = message.text("name")
+                && let Some(item) = entry.catalog.item(ListKind::Tools, &name)
+            {
+                seen(What::Tool(&name, item.hints));
+            }
+        }
+        "prompts/get" => {
+            if let Some(name) = message.text("name").filter(|name| entry.catalog.lists(What::Prompt(name))) {
+                seen(What::Prompt(&name));
+            }
+        }
+        "resources/read" | "resources/subscribe" => {
+            if let Some(uri) = message.text("uri").filter(|uri| entry.catalog.lists(What::Resource(uri))) {
+                seen(What::Resource(&uri));
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Asks the rules about a request at a server's own endpoint, which the server itself would answer.
@@ -229,29 +252,19 @@ async fn at_one<'a>(
             Ok(Target::Wish(entry))
         }
         ("resources/subscribe" | "resources/unsubscribe", Era::Legacy, _) => match message.text("uri") {
-            Some(uri) => Box::pin(subscribe(call, entry, message, &uri)).await,
+            Some(_) => Ok(subscribe(call, entry, message)),
             None => to_server(None),
         },
         _ => to_server(item),
     }
 }
 
-/// Begins or ends watching a resource for a legacy client. A modern server knows no such request: the gateway watches there
-/// itself, as long as the client listens.
-async fn subscribe<'a>(call: &Call, entry: &'a Entry, message: &'a Message, uri: &str) -> Result<Target<'a>, Refusal> {
-    let Some(session) = &call.session else {
-        return Ok(Target::Server { entry, message: Cow::Borrowed(message), item: None });
-    };
-    let peer = entry.upstream.peer_for(Era::Legacy, Some(&call.caller)).await;
-    let peer = peer.map_err(|fault| Refusal::of(&fault, entry.slug(), Era::Legacy))?;
-    if peer.era_for(Era::Legacy) == Era::Legacy {
-        return Ok(Target::Wish(entry));
+/// Begins or ends watching a resource for a legacy client.
+fn subscribe<'a>(call: &Call, entry: &'a Entry, message: &'a Message) -> Target<'a> {
+    match &call.session {
+        Some(_) => Target::Wish(entry),
+        None => Target::Server { entry, message: Cow::Borrowed(message), item: None },
     }
-    watch::note(session, entry, message)?;
-    if message.method() == "resources/subscribe" {
-        listen::watch_for(&call.app, session, &entry.upstream, vec![uri.to_owned()]);
-    }
-    Ok(Target::Here(answers::here(message, "{}")))
 }
 
 fn set_level<'a>(call: &Call, message: &'a Message) -> Result<Target<'a>, Refusal> {

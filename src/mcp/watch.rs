@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use crate::app::App;
 use crate::fault::{Fault, Kind};
 use crate::json;
+use crate::mcp::answers;
 use crate::mcp::error::{Refusal, json_response};
 use crate::mcp::exchange::Call;
 use crate::mcp::reach::who;
@@ -134,6 +135,13 @@ impl Watch {
     }
 }
 
+/// Makes a modern server tell of these resources as long as this legacy client listens.
+pub fn watch_for(app: &App, session: &Session, upstream: &Arc<Upstream>, uris: Vec<String>) {
+    if let Some(outbox) = session.outbox() {
+        app.tasks.spawn(Watch::new(upstream.clone(), uris).keep(app.clone(), outbox));
+    }
+}
+
 /// Notes in a session that it watches the resource that `message` names, or no more.
 pub fn note(session: &Session, entry: &Entry, message: &Message) -> Result<(), Refusal> {
     let begins = match message.method().as_ref() {
@@ -148,10 +156,22 @@ pub fn note(session: &Session, entry: &Entry, message: &Message) -> Result<(), R
     Err(Refusal::of(&fault, entry.slug(), Era::Legacy))
 }
 
-/// Does what a legacy session wants of a server over a channel; `None` where the request is the server's own to answer.
+/// Does what a legacy session wants of a server: over a channel, or by watching for it; `None` where the request is the server's own to
+/// answer.
 pub async fn wish(call: &Call, entry: &Entry, message: &Message) -> Result<Option<Response>, Refusal> {
     let Some(session) = &call.session else { return Ok(None) };
     note(session, entry, message)?;
+    if let Some(uri) = message.text("uri") {
+        let peer = entry.upstream.peer_for(Era::Legacy, Some(&call.caller)).await;
+        let peer = peer.map_err(|fault| Refusal::of(&fault, entry.slug(), Era::Legacy))?;
+        // A modern server knows no such request: the gateway watches there itself, as long as the client listens.
+        if peer.era_for(Era::Legacy) == Era::Modern {
+            if message.method() == "resources/subscribe" {
+                watch_for(&call.app, session, &entry.upstream, vec![uri.into_owned()]);
+            }
+            return Ok(Some(answers::here(message, "{}")));
+        }
+    }
     let who = who(&call.caller, Some(session));
     let origin = Origin { session: session.number, answers: session.answers };
     let answer = entry.upstream.wish(&who, &Arc::from(&*session.id), origin, message).await;

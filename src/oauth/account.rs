@@ -41,6 +41,13 @@ struct Row {
     here: bool,
 }
 
+/// A program that was signed out because the identity provider wants to see the person.
+struct Parted {
+    name: String,
+    provider: String,
+    when: String,
+}
+
 #[derive(Template)]
 #[template(path = "access.html")]
 struct Page<'a> {
@@ -51,6 +58,8 @@ struct Page<'a> {
     role: &'static str,
     method: String,
     programs: Vec<Row>,
+    /// Programs that have to be signed in to anew.
+    parted: Vec<Parted>,
     browsers: Vec<Row>,
     keys: Vec<Row>,
     /// What is not asked again.
@@ -98,6 +107,8 @@ async fn look(visitor: &Visitor) -> Result<Response, Failure> {
     let BrowserSession { account, grant, login_method, .. } = &session.about;
     let grants = app.grants.of_user(&account.tenant, account.id, now()).await;
     let grants = grants.map_err(|refusal| Failure::of_refusal(&refusal))?;
+    let parted = app.grants.parted(&account.tenant, account.id, now()).await;
+    let parted = parted.map_err(|refusal| Failure::of_refusal(&refusal))?;
     let keys = app.store.keys(&account.tenant, Some(account.id), Uuid::nil(), MOST_KEYS).await;
     let keys = keys.map_err(|error| Failure::of_refusal(&error.into()))?;
     let allowed = app.grants.consents_of(&account.tenant, account.id).await;
@@ -112,6 +123,7 @@ async fn look(visitor: &Visitor) -> Result<Response, Failure> {
         role: role_in_words(account.role),
         method: method_in_words(visitor, login_method),
         programs: programs.into_iter().map(row).collect(),
+        parted: parted.into_iter().map(|(view, end)| parted_of(visitor, view, end)).collect(),
         browsers: browsers.into_iter().map(row).collect(),
         keys: keys.into_iter().filter(is_live).map(key_row).collect(),
         allowed: allowed.into_iter().map(|row| allowed_row(visitor, row)).collect(),
@@ -154,6 +166,11 @@ fn row_of(visitor: &Visitor, view: GrantView, own: Uuid) -> Row {
         ends: shown(view.expires_at),
         here: view.id == own,
     }
+}
+
+fn parted_of(visitor: &Visitor, view: GrantView, end: OffsetDateTime) -> Parted {
+    let name = view.client_name.or(view.client_id).unwrap_or_default();
+    Parted { name, provider: title_of(&visitor.app, &view.login_method), when: shown(end) }
 }
 
 fn may(scope: Scope) -> &'static str {

@@ -19,7 +19,7 @@ use super::prompt::is_anew;
 use super::sign_in::title_of;
 use super::trail::{Trail, told};
 use super::visitor::Visitor;
-use crate::grants::{Account, NewLogin, OauthCode, Prompt, Refusal, Step, TraceNote, UnderWay};
+use crate::grants::{Account, GivenTokens, NewLogin, OauthCode, Prompt, Refusal, Step, TraceNote, UnderWay};
 use crate::id::TenantId;
 use crate::idp::{Class, IdpError, Person, Provider, SignedIn};
 use crate::store::now;
@@ -238,7 +238,8 @@ async fn keep(
         let text = "the gateway failed; its log says why";
         Refusal::new(OauthCode::ServerError, "internal", text).because(error.to_string())
     })?;
-    let login = NewLogin { tenant: &account.tenant, user: account.id, provider, tokens: Some(&text) };
+    let given = GivenTokens { text: &text, expires_at: tokens.expires_at };
+    let login = NewLogin { tenant: &account.tenant, user: account.id, provider, tokens: Some(given) };
     visitor.app.grants.keep_login(&login, now()).await.map(Some)
 }
 

@@ -333,6 +333,26 @@ impl Store {
         }))
     }
 
+    /// Up to `limit` grants of an account to clients that ended later than `since` because a provider wants to see the person, the last
+    /// first. Clients that have been let in anew are left out.
+    pub async fn parted_grants(
+        &self,
+        tenant: &TenantId,
+        user: Uuid,
+        since: i64,
+        limit: i64,
+    ) -> Result<Vec<GrantRow>, StoreError> {
+        let text = "SELECT g.* FROM grants g WHERE g.tenant_id = $1 AND g.user_id = $2 AND g.kind = 'client'
+            AND g.ended_at > $3 AND g.end_reason = 'error'
+            AND g.end_detail IN ('needs_interaction', 'consent_missing', 'forged', 'dead')
+            AND NOT EXISTS (SELECT 1 FROM grants n WHERE n.tenant_id = g.tenant_id AND n.user_id = g.user_id
+                AND n.client_id = g.client_id AND n.ended_at IS NULL)
+            ORDER BY g.ended_at DESC, g.id DESC LIMIT $4";
+        Ok(on!(read self, db => {
+            sqlx::query_as(text).bind(tenant.as_str()).bind(user).bind(since).bind(limit).fetch_all(db).await?
+        }))
+    }
+
     /// How many are live, by tenant and kind, and how many of those were used since `since`.
     pub async fn count_live_grants(&self, now: i64, since: i64) -> Result<Vec<(String, String, i64, i64)>, StoreError> {
         let text = "SELECT tenant_id, kind, COUNT(*), COUNT(CASE WHEN last_used_at > $2 THEN 1 END) FROM grants

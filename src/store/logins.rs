@@ -9,6 +9,10 @@ row! {
     /// A row of `logins`.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct LoginRow {
+        rows {
+            /// How the provider was last asked.
+            pub last: LastRefresh,
+        }
         /// UUID version 7.
         pub id: Uuid,
         /// Whose it is.
@@ -31,15 +35,51 @@ row! {
         pub checked_at: i64,
         /// Before when nobody asks; microseconds since 1970.
         pub ask_after: i64,
+        /// When the tokens came; microseconds since 1970.
+        pub issued_at: i64,
+        /// When the access token among them ends; microseconds since 1970.
+        pub expires_at: i64,
+        /// When the provider is to be asked next by itself; microseconds since 1970.
+        pub due_at: Option<i64>,
+        /// Whether somebody asks, until `ask_after` at most.
+        pub asking: bool,
+        /// When it was seen that somebody who asked was cut off; microseconds since 1970.
+        pub cut_off_at: Option<i64>,
+        /// Questions in a row that came to nothing.
+        pub failures: i64,
     }
+}
+
+row! {
+    /// How a provider was last asked.
+    #[derive(Debug, Clone, Default, PartialEq, Eq)]
+    pub struct LastRefresh {
+        /// When; microseconds since 1970.
+        pub last_at: Option<i64>,
+        /// Why.
+        pub last_kind: Option<String>,
+        /// How that came out.
+        pub last_result: Option<String>,
+        /// The provider's error code.
+        pub last_code: Option<String>,
+    }
+}
+
+/// How long a provider's tokens live, as columns; microseconds since 1970.
+#[derive(Debug, Clone, Copy)]
+pub struct LifeColumns {
+    /// When they came.
+    pub issued_at: i64,
+    /// When they end.
+    pub expires_at: i64,
 }
 
 impl Store {
     /// Inserts one. `Missing` when the tenant has no such account.
     pub async fn insert_login_row(&self, tenant: &TenantId, row: &LoginRow) -> Result<(), StoreError> {
         let text = "INSERT INTO logins (id, tenant_id, user_id, provider, tokens, state, reason, claims, created_at,
-                checked_at, ask_after)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+                checked_at, ask_after, issued_at, expires_at, due_at)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
         on!(alone self, db => {
             sqlx::query(text)
                 .bind(row.id)
@@ -53,6 +93,9 @@ impl Store {
                 .bind(row.created_at)
                 .bind(row.checked_at)
                 .bind(row.ask_after)
+                .bind(row.issued_at)
+                .bind(row.expires_at)
+                .bind(row.due_at)
                 .execute(db)
                 .await?;
         });
@@ -72,11 +115,14 @@ impl Store {
         Ok(on!(read self, db => sqlx::query_as(text).bind(tenant.as_str()).bind(grant).fetch_optional(db).await?))
     }
 
-    /// Writes what a check found: tokens, state, reason, claims and times. `Missing` when it is gone.
+    /// Writes what a check found: all but whose it is, when the tokens came and when they end. Nobody asks any longer. `Missing` when it
+    /// is gone.
     pub async fn update_login_row(&self, tenant: &TenantId, row: &LoginRow) -> Result<(), StoreError> {
         let text =
-            "UPDATE logins SET tokens = $1, state = $2, reason = $3, claims = $4, checked_at = $5, ask_after = $6
-            WHERE tenant_id = $7 AND id = $8";
+            "UPDATE logins SET tokens = $1, state = $2, reason = $3, claims = $4, checked_at = $5, ask_after = $6,
+                due_at = $7, asking = FALSE, cut_off_at = $8, failures = $9, last_at = $10, last_kind = $11,
+                last_result = $12, last_code = $13
+            WHERE tenant_id = $14 AND id = $15";
         let done = on!(write self, tx => {
             sqlx::query(text)
                 .bind(row.tokens.as_deref())
@@ -85,6 +131,13 @@ impl Store {
                 .bind(row.claims.as_deref())
                 .bind(row.checked_at)
                 .bind(row.ask_after)
+                .bind(row.due_at)
+                .bind(row.cut_off_at)
+                .bind(row.failures)
+                .bind(row.last.last_at)
+                .bind(row.last.last_kind.as_deref())
+                .bind(row.last.last_result.as_deref())
+                .bind(row.last.last_code.as_deref())
                 .bind(tenant.as_str())
                 .bind(row.id)
                 .execute(&mut *tx)
@@ -94,65 +147,19 @@ impl Store {
         if done == 0 { Err(StoreError::Missing) } else { Ok(()) }
     }
 
-    /// Nobody else asks about an active one, that was last checked at `seen`, between `now` and `until`. `false` when another
-    /// asks, or has asked.
-    pub async fn claim_login(
+    /// Writes the tokens of one with their life, and nothing else. `Missing` when it is gone.
+    pub async fn renew_login(
         &self,
         tenant: &TenantId,
         id: Uuid,
-        seen: i64,
-        now: i64,
-        until: i64,
-    ) -> Result<bool, StoreError> {
-        let text = "UPDATE logins SET ask_after = $1
-            WHERE tenant_id = $2 AND id = $3 AND state = 'active' AND checked_at = $4 AND ask_after <= $5";
-        let done = on!(alone self, db => {
-            let query = sqlx::query(text).bind(until).bind(tenant.as_str()).bind(id).bind(seen).bind(now);
-            query.execute(db).await?.rows_affected()
-        });
-        Ok(done > 0)
-    }
-
-    /// Up to `limit` active ones of a provider, of every tenant, that were checked before `before` and whose grants, or whose
-    /// account's keys, were used since, the longest waiting first. Nobody else asks about them between `now` and `until`: of
-    /// several processes, one gets each.
-    pub async fn claim_due_logins(
-        &self,
-        provider: &str,
-        before: i64,
-        now: i64,
-        until: i64,
-        limit: i64,
-    ) -> Result<Vec<LoginRow>, StoreError> {
-        let text = "UPDATE logins SET ask_after = $1
-            WHERE state = 'active' AND tokens IS NOT NULL AND checked_at < $2 AND ask_after <= $3 AND id IN
-            (SELECT l.id FROM logins l WHERE l.state = 'active' AND l.tokens IS NOT NULL AND l.checked_at < $2
-             AND l.ask_after <= $3 AND l.provider = $4
-             AND (EXISTS (SELECT 1 FROM grants g
-                    WHERE g.login_id = l.id AND g.ended_at IS NULL AND g.last_used_at > l.checked_at)
-                OR EXISTS (SELECT 1 FROM api_keys k WHERE k.tenant_id = l.tenant_id AND k.user_id = l.user_id
-                    AND k.revoked_at IS NULL AND k.last_used_at > l.checked_at))
-             ORDER BY CASE WHEN l.ask_after > l.checked_at THEN l.ask_after ELSE l.checked_at END LIMIT $5)
-            RETURNING *";
-        Ok(on!(brief self, tx => {
-            let query = sqlx::query_as(text).bind(until).bind(before).bind(now).bind(provider).bind(limit);
-            query.fetch_all(&mut *tx).await?
-        }))
-    }
-
-    /// Nobody asks about one before `until`.
-    pub async fn ask_login_after(&self, tenant: &TenantId, id: Uuid, until: i64) -> Result<(), StoreError> {
-        let text = "UPDATE logins SET ask_after = $1 WHERE tenant_id = $2 AND id = $3";
-        on!(alone self, db => { sqlx::query(text).bind(until).bind(tenant.as_str()).bind(id).execute(db).await?; });
-        Ok(())
-    }
-
-    /// Writes the tokens of one, and nothing else. `Missing` when it is gone.
-    pub async fn renew_login(&self, tenant: &TenantId, id: Uuid, tokens: &[u8]) -> Result<(), StoreError> {
-        let text = "UPDATE logins SET tokens = $1 WHERE tenant_id = $2 AND id = $3 AND state = 'active'";
+        tokens: &[u8],
+        life: LifeColumns,
+    ) -> Result<(), StoreError> {
+        let text = "UPDATE logins SET tokens = $1, issued_at = $2, expires_at = $3
+            WHERE tenant_id = $4 AND id = $5 AND state = 'active'";
         let done = on!(write self, tx => {
-            let query = sqlx::query(text).bind(tokens).bind(tenant.as_str()).bind(id);
-            query.execute(&mut *tx).await?.rows_affected()
+            let query = sqlx::query(text).bind(tokens).bind(life.issued_at).bind(life.expires_at);
+            query.bind(tenant.as_str()).bind(id).execute(&mut *tx).await?.rows_affected()
         });
         if done == 0 { Err(StoreError::Missing) } else { Ok(()) }
     }
@@ -165,14 +172,47 @@ impl Store {
         id: Uuid,
         old: &[u8],
         tokens: &[u8],
+        life: LifeColumns,
     ) -> Result<bool, StoreError> {
-        let text = "UPDATE logins SET tokens = $1
-            WHERE tenant_id = $2 AND id = $3 AND state = 'active' AND tokens = $4";
+        let text = "UPDATE logins SET tokens = $1, issued_at = $2, expires_at = $3
+            WHERE tenant_id = $4 AND id = $5 AND state = 'active' AND tokens = $6";
         let done = on!(write self, tx => {
-            let query = sqlx::query(text).bind(tokens).bind(tenant.as_str()).bind(id).bind(old);
-            query.execute(&mut *tx).await?.rows_affected()
+            let query = sqlx::query(text).bind(tokens).bind(life.issued_at).bind(life.expires_at);
+            query.bind(tenant.as_str()).bind(id).bind(old).execute(&mut *tx).await?.rows_affected()
         });
         Ok(done > 0)
+    }
+
+    /// Sessions that rest on what an account was given by a provider, and of which a question was cut off, rest on this one from now on,
+    /// which the provider gave since.
+    pub async fn adopt_grants(&self, tenant: &TenantId, login: &LoginRow) -> Result<(), StoreError> {
+        // Seldom is there one, and looking makes nobody wait.
+        let any = "SELECT id FROM logins WHERE tenant_id = $1 AND user_id = $2 AND provider = $3 AND id <> $4
+            AND state = 'active' AND cut_off_at IS NOT NULL LIMIT 1";
+        let first: Option<Uuid> = on!(read self, db => {
+            let query = sqlx::query_scalar(any).bind(tenant.as_str()).bind(login.user_id).bind(&login.provider);
+            query.bind(login.id).fetch_optional(db).await?
+        });
+        if first.is_none() {
+            return Ok(());
+        }
+        let text = "UPDATE grants SET login_id = $1 WHERE ended_at IS NULL AND login_id IN
+            (SELECT id FROM logins WHERE tenant_id = $2 AND user_id = $3 AND provider = $4 AND id <> $1
+             AND state = 'active' AND cut_off_at IS NOT NULL)";
+        on!(alone self, db => {
+            let query = sqlx::query(text).bind(login.id).bind(tenant.as_str()).bind(login.user_id).bind(&login.provider);
+            query.execute(db).await?;
+        });
+        Ok(())
+    }
+
+    /// Those of an account, the newest first.
+    pub async fn logins_of(&self, tenant: &TenantId, user: Uuid, limit: i64) -> Result<Vec<LoginRow>, StoreError> {
+        let text =
+            "SELECT * FROM logins WHERE tenant_id = $1 AND user_id = $2 ORDER BY created_at DESC, id DESC LIMIT $3";
+        Ok(on!(read self, db => {
+            sqlx::query_as(text).bind(tenant.as_str()).bind(user).bind(limit).fetch_all(db).await?
+        }))
     }
 
     /// What a provider last wanted to see of an account at its next sign-in there, if that has not come yet.
@@ -230,12 +270,15 @@ impl Store {
     }
 
     /// Removes up to 1,000 that were made before `before` and that no live grant rests on; says how many. One that says what the
-    /// provider wants to see stays until `parked`, and the newest by which the holder of API keys can be asked about as long as
-    /// there are any.
+    /// provider wants to see stays until `parked`, as does one that says that the person must come back, until the person has; and the
+    /// newest by which the holder of API keys can be asked about as long as there are any.
     pub async fn purge_logins(&self, before: i64, parked: i64) -> Result<u64, StoreError> {
         let text = "DELETE FROM logins WHERE id IN
             (SELECT l.id FROM logins l WHERE l.created_at < $1 AND (l.claims IS NULL OR l.checked_at < $2)
              AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.login_id = l.id AND g.ended_at IS NULL)
+             AND (l.state = 'active' OR l.checked_at < $2
+                OR EXISTS (SELECT 1 FROM logins n WHERE n.tenant_id = l.tenant_id AND n.user_id = l.user_id
+                    AND n.provider = l.provider AND n.created_at > l.created_at))
              AND NOT (l.state = 'active' AND l.tokens IS NOT NULL
                 AND EXISTS (SELECT 1 FROM api_keys k WHERE k.tenant_id = l.tenant_id AND k.user_id = l.user_id
                     AND k.revoked_at IS NULL)

@@ -486,6 +486,7 @@ impl Store {
             "DELETE FROM oauth_clients WHERE tenant_id = $1",
             "DELETE FROM trusted_issuers WHERE tenant_id = $1",
             "DELETE FROM servers WHERE tenant_id = $1",
+            "DELETE FROM refreshes WHERE tenant_id = $1",
             // With their keys, grants, logins and consents.
             "DELETE FROM users WHERE tenant_id = $1",
         ];

@@ -4,6 +4,7 @@ use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use super::keys::END_LOGINS;
+use super::tenants::tenant_of;
 use super::{Store, StoreError};
 use crate::id::TenantId;
 
@@ -201,6 +202,13 @@ impl Store {
             sqlx::query_scalar(STANDS).bind(tenant.as_str()).bind(id).fetch_one(db).await?
         });
         Ok(stands > 0)
+    }
+
+    /// Whose tenant's the user of that id is.
+    pub async fn tenant_of_user(&self, id: Uuid) -> Result<Option<TenantId>, StoreError> {
+        let text = "SELECT tenant_id FROM users WHERE id = $1";
+        let tenant: Option<String> = on!(read self, db => sqlx::query_scalar(text).bind(id).fetch_optional(db).await?);
+        tenant.as_deref().map(tenant_of).transpose()
     }
 
     /// The user of that id.

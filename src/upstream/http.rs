@@ -15,7 +15,7 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::Full;
 
 use crate::access::Caller;
-use crate::balance::{InFlight, Replicas, Room};
+use crate::balance::{InFlight, Replicas, Room, Scaling};
 use crate::fault::{Fault, Kind, Retry};
 use crate::net::Target;
 use crate::protocol::era::{Era, MODERN, Version};
@@ -23,6 +23,7 @@ use crate::protocol::members::with_meta;
 use crate::protocol::message::{Message, Shape};
 use crate::protocol::meta;
 use crate::registry::model::{Server, ServerSpec};
+use crate::telemetry::Metrics;
 use crate::upstream::Ground;
 use crate::upstream::channel::wanted::Wanted;
 use crate::upstream::credentials::{Holder, Key, Plan, Shown};
@@ -36,15 +37,15 @@ use crate::upstream::wire::{Body, Reply, Wire};
 pub struct Limits {
     /// One JSON answer or one event, bytes.
     pub message: usize,
-    /// Requests in flight to one replica, and connections to it at rest.
-    pub in_flight: usize,
+    /// Requests in flight to one replica, and, as many as there may be of these, connections to it at rest.
+    pub pool: Scaling,
 }
 
 /// Headers that a request usually has room for.
 const HEADERS: usize = 16;
 /// Longest challenge that is read, bytes.
 const LONGEST_CHALLENGE: usize = 16 << 10;
-/// How many requests may wait for each that may be in flight.
+/// How many requests may wait for each that may ever be in flight.
 const QUEUE: usize = 10;
 /// How long a request waits for its turn where as many are in flight as may.
 const TURN: Duration = Duration::from_secs(10);
@@ -135,8 +136,12 @@ impl HttpServer {
             value.set_sensitive(true);
             headers.insert(header, value);
         }
+        let Scaling { most, .. } = limits.pool;
+        // The queue is as long however low the limit is: what comes before it has grown is not lost.
+        let room = Room { most: limits.pool.first(), queue: most.saturating_mul(QUEUE), patience: TURN };
+        let balance = Replicas::new(&spec.replicas, spec.balance, room, previous.map(Self::balance), Instant::now());
         let mut replicas = Vec::with_capacity(spec.replicas.len());
-        for replica in &spec.replicas {
+        for (index, replica) in spec.replicas.iter().enumerate() {
             let target = Target::parse(&replica.url)?;
             let uri: http::Uri = replica.url.parse().map_err(|error| setup(format!("bad URL: {error}")))?;
             let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
@@ -145,11 +150,9 @@ impl HttpServer {
             let mut own = HeaderMap::with_capacity(HEADERS);
             own.insert(HOST, host);
             own.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
-            let wire = Arc::new(Wire::new(target, outbound.clone(), connect, limits.in_flight));
+            let wire = Arc::new(Wire::new(target, outbound.clone(), connect, most, balance.sockets(index)));
             replicas.push(Place { wire, path, headers: own });
         }
-        let room = Room { most: limits.in_flight, queue: limits.in_flight.saturating_mul(QUEUE), patience: TURN };
-        let balance = Replicas::new(&spec.replicas, spec.balance, room, previous.map(Self::balance), Instant::now());
         let (patience, wanted) = (AtomicU64::new(spec.timeouts.idle_ms), Wanted::default());
         Ok(Self { replicas, balance, patience, limits, wanted, plan })
     }
@@ -166,6 +169,14 @@ impl HttpServer {
     /// Breakers and loads, for status pages.
     pub fn balance(&self) -> &Replicas {
         &self.balance
+    }
+
+    /// To be called once a second: limits follow the load, and connections that have rested too long are closed.
+    pub fn settle(&self, server: &str, metrics: &Metrics, now: Instant) {
+        self.balance.settle(&self.limits.pool, metrics, server, now);
+        for place in &self.replicas {
+            place.wire.sweep(now);
+        }
     }
 
     /// The connections of each replica, for status pages.

@@ -161,6 +161,8 @@ pub async fn admit(
         Err(
             AuthError::WrongKind
             | AuthError::EndedToken
+            | AuthError::ComeBack
+            | AuthError::Gone
             | AuthError::WrongResource
             | AuthError::LacksScope { .. }
             | AuthError::Bound

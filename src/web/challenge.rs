@@ -36,8 +36,15 @@ pub fn challenge(app: &App, what: Opening<'_>, at: impl Display, error: AuthErro
     if of_proof {
         text.push_str(", ");
         algorithms(&mut text);
-    } else if matches!(error, AuthError::Missing | AuthError::Bound | AuthError::EndedToken | AuthError::WrongResource)
-    {
+    } else if matches!(
+        error,
+        AuthError::Missing
+            | AuthError::Bound
+            | AuthError::EndedToken
+            | AuthError::ComeBack
+            | AuthError::Gone
+            | AuthError::WrongResource
+    ) {
         text.push_str(", DPoP ");
         algorithms(&mut text);
     }

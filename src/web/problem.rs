@@ -218,9 +218,10 @@ impl Problem {
             AuthError::Suspended => "TENANT_SUSPENDED",
             AuthError::Malformed | AuthError::Unknown => "INVALID_KEY",
             AuthError::EndedToken | AuthError::WrongKind | AuthError::Foreign | AuthError::OfPerson => "INVALID_TOKEN",
+            AuthError::ComeBack => "SIGN_IN_AGAIN",
             AuthError::WrongResource => "WRONG_RESOURCE",
             AuthError::Bound | AuthError::NotBound | AuthError::Proof(_) => "INVALID_PROOF",
-            AuthError::NotLetIn => "NOT_LET_IN",
+            AuthError::Gone | AuthError::NotLetIn => "NOT_LET_IN",
             AuthError::LacksScope { bound } => {
                 let value = insufficient_scope(app, what, what.scope(), bound);
                 return Self::new(StatusCode::FORBIDDEN, "INSUFFICIENT_SCOPE", error.to_string())

@@ -59,3 +59,17 @@ async fn keys_are_made_for_others_listed_with_their_state_and_ended() {
     assert_eq!(row[1..7], ["ci", "ada", "user", "tools", "*/add", "revoked"], "{table}");
     assert!(gateway.run_as(&key, &["status"]).await.expect(1).err.contains("401"));
 }
+
+#[tokio::test]
+async fn of_somebody_without_a_provider_there_is_nothing_to_show_or_refresh() {
+    let gateway = Real::start().await;
+    gateway.run(&["users", "add", "ada"]).await.expect(0);
+    let shown = gateway.run(&["users", "tokens", "ada"]).await.expect(0).out;
+    assert!(shown.contains("no identity provider gave anything"), "{shown}");
+    let shown = gateway.run(&["users", "tokens", "ada", "--json"]).await.expect(0).json();
+    assert_eq!((&shown["credentials"], &shown["tenant_id"]), (&json!([]), &json!("default")));
+    let refused = gateway.run(&["users", "refresh", "ada"]).await.expect(1).err;
+    assert!(refused.contains("the person has to sign in"), "{refused}");
+    let unknown = gateway.run(&["users", "tokens", "bob"]).await.expect(1).err;
+    assert!(unknown.contains("there is no user `bob`"), "{unknown}");
+}

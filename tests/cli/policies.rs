@@ -7,6 +7,40 @@ use crate::real::Real;
 const RULES: &str = "@id(\"all\")\npermit(principal, action, resource);\n";
 
 #[tokio::test]
+async fn what_was_called_is_explained_and_tried_on_other_rules() {
+    let gateway = Real::start().await;
+    gateway.sample("tools").await;
+    let explain = async |more: &[&str]| {
+        let command = [&["policy", "explain", "--user", "admin", "--tool", "tools/add"], more].concat();
+        gateway.run(&command).await.expect(0)
+    };
+    let told = explain(&[]).await.out;
+    assert!(told.starts_with("allowed\nrules: allowed (default)\n") && told.contains("shown in lists: yes"), "{told}");
+    gateway.run(&["servers", "call", "tools", "add", "a=2", "b=40"]).await.expect(0);
+    gateway.run(&["servers", "call", "tools", "add", "a=2", "b=41"]).await.expect(0);
+
+    let rules = gateway.folder.join("rules.cedar").display().to_string();
+    let narrow = "@id(\"no-add\")\nforbid(principal, action, resource is Tool) when { resource.name == \"add\" };\n";
+    std::fs::write(&rules, format!("{RULES}{narrow}")).unwrap();
+    let tried = gateway.run(&["policy", "dry-run", "-f", &rules]).await.expect(0).out;
+    let change = "admin  tool tools/add  allowed  denied  2      no-add\n1 operation ";
+    assert!(tried.contains(change), "what was called before anybody wrote rules: {tried}");
+    assert_eq!(explain(&["--json"]).await.json()["decision"], "allowed", "it was only tried");
+
+    gateway.run(&["policy", "edit", "-f", &rules]).await.expect(0);
+    let told = explain(&["--json"]).await.json();
+    assert_eq!(
+        (&told["decision"], &told["listed"], &told["rules"]),
+        (&json!("denied"), &json!(false), &json!(["no-add"])),
+        "{told}"
+    );
+    let refused = gateway.run(&["servers", "call", "tools", "add", "a=2", "b=40"]).await.expect(1).err;
+    assert!(refused.contains("Unknown tool: add"), "{refused}");
+    let none = gateway.run(&["policy", "dry-run", "-f", &rules]).await.expect(0).out;
+    assert!(none.contains("0 would be decided otherwise") || none.contains("nothing would change"), "{none}");
+}
+
+#[tokio::test]
 async fn rules_are_checked_put_in_force_looked_at_and_taken_back() {
     let gateway = Real::start().await;
     let folder = std::env::temp_dir().join(format!("mcp-gateway-policy-{}", uuid::Uuid::now_v7()));

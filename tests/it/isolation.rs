@@ -6,6 +6,7 @@ use http_body_util::BodyExt as _;
 use mcp_registry_gateway::grants::{Step, TraceNote};
 use mcp_registry_gateway::router;
 use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, SqliteConnection};
 
 use crate::routes::{rows, send};
 use crate::store_databases::Database;
@@ -64,10 +65,11 @@ async fn furnish(world: &World, head: &str) -> Ids {
 /// A path with the other tenant's things in its open places, and the same with things that nobody has; once for each way of naming them.
 fn filled(path: &str, ids: &Ids) -> Vec<(String, String)> {
     const NOBODYS: &str = "01900000-0000-7000-8000-000000000000";
+    let path = &path.replace("{user_id}", "{id}");
     let under = |part: &str| path.contains(part);
-    let id: Vec<(&str, &str)> = match path {
+    let id: Vec<(&str, &str)> = match path.as_str() {
         path if !path.contains("{id}") => vec![("", "")],
-        _ if under("/users/") => vec![("kestrel-ann", "nobody"), (&ids.user, NOBODYS)],
+        _ if under("/users/") || under("-token-") => vec![("kestrel-ann", "nobody"), (&ids.user, NOBODYS)],
         _ if under("/oauth-clients/") => vec![("kestrel-bot", "nobody")],
         _ if under("/keys/") => vec![(&ids.key, NOBODYS)],
         _ if under("/tenants/") => vec![("kestrel", "nobody")],
@@ -139,7 +141,7 @@ async fn inventory(world: &World, head: &str) -> Vec<String> {
 #[tokio::test]
 async fn no_call_of_any_role_tells_of_another_tenant_or_touches_it() {
     let database = Database::sqlite();
-    let world = World::open(&database).await;
+    let world = World::with(&database, &["--rate-limit-user-rpm=10000"]).await;
     let theirs = tenant(&world, "kestrel", "osprey Ltd").await;
     let ids = furnish(&world, &theirs).await;
     let before = inventory(&world, &theirs).await;
@@ -291,4 +293,62 @@ async fn what_is_asked_for_by_name_is_answered_as_what_nobody_has() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(tried > 100, "{tried}");
+}
+
+/// Tables whose rows are of a tenant.
+async fn tables_of_tenants(connection: &mut SqliteConnection) -> Vec<String> {
+    let text = "SELECT m.name FROM sqlite_master m JOIN pragma_table_info(m.name) c ON c.name = 'tenant_id'
+        WHERE m.type = 'table' ORDER BY m.name";
+    sqlx::query_scalar(text).fetch_all(connection).await.unwrap()
+}
+
+async fn rows_of_kestrel(connection: &mut SqliteConnection, table: &str) -> i64 {
+    let text = AssertSqlSafe(format!("SELECT count(*) FROM {table} WHERE tenant_id = 'kestrel'"));
+    sqlx::query_scalar(text).fetch_one(connection).await.unwrap()
+}
+
+/// A row of the tenant's, of its first account and server where it is of any; what else it holds is anything.
+async fn put_a_row(connection: &mut SqliteConnection, table: &str) {
+    let columns: Vec<(String, String)> =
+        sqlx::query_as("SELECT name, type FROM pragma_table_info($1) WHERE \"notnull\" = 1 AND dflt_value IS NULL")
+            .bind(table)
+            .fetch_all(&mut *connection)
+            .await
+            .unwrap();
+    let value = |(name, kind): &(String, String)| match (name.as_str(), kind.as_str()) {
+        ("tenant_id", _) => "'kestrel'".to_owned(),
+        ("user_id", _) => "(SELECT id FROM users WHERE tenant_id = 'kestrel' LIMIT 1)".to_owned(),
+        ("server_id", _) => "(SELECT id FROM servers WHERE tenant_id = 'kestrel' LIMIT 1)".to_owned(),
+        ("client_id", _) => "'kestrel-bot'".to_owned(),
+        (_, "UUID" | "BYTEA") => "randomblob(16)".to_owned(),
+        (_, "TEXT" | "JSONB") => "'{}'".to_owned(),
+        _ => "1".to_owned(),
+    };
+    let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
+    let values: Vec<String> = columns.iter().map(value).collect();
+    let text = format!("INSERT INTO {table} ({}) VALUES ({})", names.join(", "), values.join(", "));
+    connection.execute(AssertSqlSafe(text)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tenant_that_is_erased_leaves_nothing_in_any_table() {
+    let database = Database::sqlite();
+    let world = World::open(&database).await;
+    let head = tenant(&world, "kestrel", "osprey Ltd").await;
+    furnish(&world, &head).await;
+    inventory(&world, &head).await;
+    let mut connection = SqliteConnection::connect(&database.url).await.unwrap();
+    connection.execute("PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON").await.unwrap();
+    let tables = tables_of_tenants(&mut connection).await;
+    assert!(tables.len() > 12, "{tables:?}");
+    for table in &tables {
+        if rows_of_kestrel(&mut connection, table).await == 0 {
+            put_a_row(&mut connection, table).await;
+        }
+        assert!(rows_of_kestrel(&mut connection, table).await > 0, "{table}");
+    }
+    world.call("DELETE /admin/tenants/kestrel?purge=true&confirm=kestrel", Value::Null).await.expect(204);
+    for table in &tables {
+        assert_eq!(rows_of_kestrel(&mut connection, table).await, 0, "{table} remembers a tenant that is erased");
+    }
 }

@@ -104,6 +104,12 @@ pub fn rows() -> Vec<Row> {
         ("GET /api/v1/admin/tenant-fairness/{tenant_id}", Value::Null, [401, 403, 403, 200]),
         ("GET /api/v1/admin/rate-limit-analytics", Value::Null, [401, 403, 403, 200]),
         ("GET /api/v1/admin/diagnostics/rate-limits", Value::Null, [401, 403, 403, 200]),
+        ("GET /api/v1/admin/token-refresh-status", Value::Null, [401, 403, 403, 200]),
+        ("GET /api/v1/admin/user-token-status/{user_id}", Value::Null, [401, 403, 403, 200]),
+        ("POST /api/v1/admin/force-token-refresh/{user_id}", Value::Null, [401, 403, 403, 409]),
+        ("GET /api/v1/admin/connection-pool-status", Value::Null, [401, 403, 403, 200]),
+        ("GET /api/v1/admin/diagnostics/resources", Value::Null, [401, 403, 403, 200]),
+        ("GET /api/v1/admin/diagnostics/network", Value::Null, [401, 403, 403, 200]),
         ("GET /api/v1/admin/bans", Value::Null, [401, 403, 403, 200]),
         ("POST /api/v1/admin/bans", json!({"address": "192.0.2.1", "note": "x"}), [401, 403, 403, 201]),
         ("GET /api/v1/admin/bans/{address}", Value::Null, [401, 403, 403, 404]),
@@ -141,7 +147,7 @@ fn issuer(name: &str) -> Value {
 /// Something that is there, in place of what a path leaves open.
 fn filled(path: &str) -> String {
     let id = match path {
-        path if path.contains("/users/") => "target",
+        path if path.contains("/users/") || path.contains("{user_id}") => "target",
         path if path.contains("/oauth-clients/") => "bot",
         path if path.contains("/tenants/") => "other",
         _ => "00000000-0000-7000-8000-000000000000",
@@ -150,6 +156,7 @@ fn filled(path: &str) -> String {
     path.replace("{slug}", "files")
         .replace("{server}", "files")
         .replace("{id}", id)
+        .replace("{user_id}", id)
         .replace("{tenant_id}", tenant)
         .replace("{version}", "0")
         .replace("{hint}", "none")

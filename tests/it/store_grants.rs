@@ -6,7 +6,7 @@ use mcp_registry_gateway::crypto::{MasterKey, Sealer, TokenKind, hash_token, is_
 use mcp_registry_gateway::grants::redirect::{RedirectUri, Schemes};
 use mcp_registry_gateway::grants::{
     CodeTerms, End, EndReason, GrantKind, Grants, Ids, Issue, Made, OauthCode, Order, Possession, Redemption, Refresh,
-    Refusal, Scope, ScopeSet, Terms, Tokens, challenge_of,
+    Refusal, Schedule, Scope, ScopeSet, Terms, Tokens, challenge_of,
 };
 use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::secret::Secret;
@@ -37,7 +37,12 @@ pub fn terms() -> Terms {
         access_token: Duration::from_mins(15),
         grant: Duration::from_hours(90 * 24),
         grant_idle: Duration::from_hours(30 * 24),
-        recheck: Duration::from_mins(15),
+        schedule: Schedule {
+            recheck: Duration::from_mins(15),
+            proactive: Duration::from_mins(10),
+            margin: Duration::from_mins(5),
+            max_retries: 4,
+        },
     }
 }
 

@@ -7,8 +7,9 @@ use std::time::Duration;
 use mcp_registry_gateway::access::Role;
 use mcp_registry_gateway::crypto::{MasterKey, Sealer};
 use mcp_registry_gateway::grants::{
-    Arrived, Begun, Consent, End, EndReason, GrantKind, Grants, Ids, Issue, Leg, LoginState, NewLogin, OauthCode,
-    Outcome, Person, Prompt, Refusal, Request, ScopeSet, Step, TraceFilter, TraceNote, challenge_of,
+    Arrived, Begun, Consent, CredentialState, End, EndReason, GivenTokens, GrantKind, Grants, Ids, Issue, Kind, Leg,
+    LoginState, NewLogin, NotVouched, OauthCode, Outcome, Person, Prompt, Refusal, Request, ScopeSet, Step,
+    TraceFilter, TraceNote, Unanswered, challenge_of,
 };
 use mcp_registry_gateway::secret::Secret;
 use mcp_registry_gateway::store::authorizations::{AuthorizationRow, Inserted, Room};
@@ -267,7 +268,8 @@ on_both! {
     async fn what_a_provider_gave_is_sealed_and_asked_about_when_it_was_used(db) {
         let house = House::open(db).await;
         let (grants, tenant) = (&house.grants, &house.tenant);
-        let new = NewLogin { tenant, user: house.user, provider: "entra", tokens: Some(b"upstream") };
+        let given = |text, seconds| GivenTokens { text, expires_at: house.after(seconds) };
+        let new = NewLogin { tenant, user: house.user, provider: "entra", tokens: Some(given(b"upstream", 3_600)) };
         let id = grants.keep_login(&new, house.now).await.unwrap();
         let row = house.store.login_row(tenant, id).await.unwrap().unwrap();
         assert!(!row.tokens.unwrap().windows(8).any(|part| part == b"upstream"));
@@ -276,40 +278,79 @@ on_both! {
 
         let order = mcp_registry_gateway::grants::Order { login: Some(id), ..house.order("mcp") };
         let tokens = grants.issue(&order, Issue::alone(GrantKind::Service), house.now).await.unwrap();
-        assert!(grants.logins_due("entra", 10, house.after(899)).await.unwrap().is_empty(), "it is early");
-        assert!(grants.logins_due("entra", 10, house.after(901)).await.unwrap().is_empty(), "nobody used it");
-        house.was_used(&tokens.access, 100).await;
-        let due = grants.logins_due("entra", 10, house.after(901)).await.unwrap();
-        assert_eq!((due.len(), due[0].id, due[0].tokens.as_ref().unwrap().as_slice()), (1, id, &b"upstream"[..]));
-        let again = async |at| grants.logins_due("entra", 10, house.after(at)).await.unwrap().len();
-        assert_eq!((again(902).await, again(1_200).await), (0, 0), "one asks");
+        let due = async |at: u64| {
+            grants.wake_used(house.after(at)).await.unwrap();
+            grants.logins_due("entra", 10, house.after(at)).await.unwrap()
+        };
+        assert!(due(899).await.is_empty(), "it is early");
+        assert!(due(901).await.is_empty(), "nobody used it");
+        house.was_used(&tokens.access, 400).await;
+        assert!(due(899).await.is_empty(), "the word is young");
+        assert_eq!(grants.next_due("entra").await.unwrap(), Some(house.after(900)));
+        let asked = due(901).await;
+        assert_eq!((asked.len(), asked[0].id, asked[0].tokens.as_ref().unwrap().as_slice()), (1, id, &b"upstream"[..]));
+        assert_eq!((due(902).await.len(), due(1_200).await.len()), (0, 0), "one asks");
+        assert!(grants.login_now(tenant, id, house.after(1_200)).await.unwrap().is_none(), "whoever wants it");
         assert_eq!(grants.logins_due("oidc", 10, house.after(1_201)).await.unwrap().len(), 0);
-        assert_eq!(again(1_201).await, 1, "whoever asked has gone");
+        let again = due(1_201).await;
+        assert_eq!((again.len(), again[0].cut_off_at), (1, Some(house.after(1_201))), "whoever asked has gone");
         grants.ask_login_after(tenant, id, house.after(1_400)).await.unwrap();
         assert!(grants.login_due(tenant, id, house.after(1_399)).await.unwrap().is_none());
-        assert_eq!((again(1_399).await, again(1_400).await), (0, 1), "it could not be asked");
+        assert_eq!((due(1_399).await.len(), due(1_400).await.len()), (0, 1), "it could not be asked");
+        grants.ask_login_after(tenant, id, house.after(9_000)).await.unwrap();
+        assert!(grants.login_now(tenant, id, house.after(1_401)).await.unwrap().is_some(), "who wants it now has it");
 
         let asked = grants.login(tenant, id).await.unwrap().unwrap();
-        assert!(grants.login_renewed_late(&asked, b"late").await.unwrap());
+        let at = house.after(1_500);
+        assert!(grants.login_renewed_late(&asked, given(b"late", 5_000), at).await.unwrap());
         assert_eq!(grants.login(tenant, id).await.unwrap().unwrap().tokens.unwrap().as_slice(), b"late");
-        assert!(!grants.login_renewed_late(&asked, b"too late").await.unwrap(), "others took their place");
-        grants.login_renewed(tenant, id, b"renewed").await.unwrap();
-        assert!(grants.login_due(tenant, id, house.after(1_700)).await.unwrap().is_some(), "that alone is no answer");
-        grants.login_checked(tenant, id, house.after(903)).await.unwrap();
-        assert_eq!((again(1_700).await, grants.login(tenant, id).await.unwrap().unwrap().state), (0, LoginState::Active));
+        let late = grants.login_renewed_late(&asked, given(b"too late", 5_000), at).await;
+        assert!(!late.unwrap(), "others took their place");
+        grants.login_renewed(tenant, id, given(b"renewed", 4_503), house.after(903)).await.unwrap();
+        assert!(grants.login_due(tenant, id, house.after(1_702)).await.unwrap().is_some(), "that alone is no answer");
+        grants.login_checked(tenant, id, Kind::OnDemand, house.after(903)).await.unwrap();
+        assert_eq!((due(1_703).await.len(), grants.login(tenant, id).await.unwrap().unwrap().state), (0, LoginState::Active));
         let login = grants.login(tenant, id).await.unwrap().unwrap();
         assert_eq!((login.tokens.unwrap().as_slice(), login.checked_at), (&b"renewed"[..], house.after(903)));
+        assert_eq!((login.life.expires_at, login.cut_off_at), (house.after(4_503), None));
+
+        // Nobody used it for longer than its provider's word is good, but in the last days: ten minutes before its end, as luck has it.
+        assert_eq!((due(903 + 2_939).await.len(), due(903 + 3_061).await.len()), (0, 1));
+        grants.ask_login_after(tenant, id, house.after(4_000)).await.unwrap();
+        grants.rest_unused("entra", house.after(400 + 7 * 86_400 - 1)).await.unwrap();
+        assert!(grants.next_due("entra").await.unwrap().is_some());
+        grants.rest_unused("entra", house.after(400 + 7 * 86_400 + 1)).await.unwrap();
+        assert_eq!(grants.next_due("entra").await.unwrap(), None, "who does not come is not asked about");
+        house.store.touch_grants(&[(tokens.grant, micros(house.after(500_000)))]).await.unwrap();
+        grants.wake_used(house.after(500_030)).await.unwrap();
+        assert_eq!(grants.next_due("entra").await.unwrap(), Some(house.after(4_000)), "and who comes back is, at once");
+
+        let unanswered = Unanswered { failures: 5, again_at: house.after(600_000), kind: Kind::Emergency, code: "temporary" };
+        grants.login_unanswered(tenant, id, &unanswered, house.after(500_040)).await.unwrap();
+        grants.wake_used(house.after(500_050)).await.unwrap();
+        assert_eq!(grants.next_due("entra").await.unwrap(), Some(house.after(600_000)), "not before its time");
+        let shown = grants.credentials(tenant, house.user, house.after(500_050)).await.unwrap();
+        assert_eq!((shown[0].state, shown[0].last.last_code.as_deref()), (CredentialState::Failing, Some("temporary")));
+
         let (state, asked) = (LoginState::NeedsInteraction, grants.login(tenant, id).await.unwrap().unwrap());
-        grants.login_refused(tenant, id, state, "AADSTS50076", Some("{}"), house.after(904)).await.unwrap();
+        let said = NotVouched { state, reason: "AADSTS50076", claims: Some("{}"), kind: Kind::Forced, code: "AADSTS50076" };
+        grants.login_refused(tenant, id, &said, house.after(904)).await.unwrap();
         let login = grants.login(tenant, id).await.unwrap().unwrap();
         assert_eq!((login.state, login.claims.as_deref(), login.tokens.is_some()), (state, Some("{}"), false));
-        assert!(!grants.login_renewed_late(&asked, b"too late").await.unwrap(), "it has ended");
-        grants.login_refused(tenant, id, LoginState::Dead, "AADSTS50057", None, house.after(905)).await.unwrap();
+        assert!(!grants.login_renewed_late(&asked, given(b"too late", 5_000), at).await.unwrap(), "it has ended");
+        let dead = NotVouched { state: LoginState::Dead, claims: None, ..said };
+        grants.login_refused(tenant, id, &dead, house.after(905)).await.unwrap();
         assert!(grants.login(tenant, id).await.unwrap().unwrap().tokens.is_none());
+        assert_eq!(grants.next_due("entra").await.unwrap(), None);
 
         let end = End { reason: EndReason::Error, detail: "provider" };
         assert_eq!(grants.end(tenant, Ids::Login(id), end, house.after(906)).await.unwrap().len(), 1);
         grants.sweep(house.after(4_000)).await.unwrap();
+        let queue = grants.refresh_figures(Some(tenant), false, 0, house.now).await.unwrap().queue;
+        assert_eq!((queue.watched, queue.parked), (0, 1), "the person has not come back");
+        let new = NewLogin { tokens: Some(given(b"another", 3_600)), ..new };
+        grants.keep_login(&new, house.after(4_001)).await.unwrap();
+        grants.sweep(house.after(4_002)).await.unwrap();
         assert!(grants.login(tenant, id).await.unwrap().is_none(), "nothing rests on it");
     }
 }
@@ -318,7 +359,8 @@ on_both! {
     async fn what_the_next_sign_in_must_show_waits_for_it_and_ends_nothing(db) {
         let house = House::open(db).await;
         let (grants, tenant) = (&house.grants, &house.tenant);
-        let new = NewLogin { tenant, user: house.user, provider: "entra", tokens: Some(b"upstream") };
+        let tokens = GivenTokens { text: b"upstream", expires_at: house.after(3600) };
+        let new = NewLogin { tenant, user: house.user, provider: "entra", tokens: Some(tokens) };
         let id = grants.keep_login(&new, house.now).await.unwrap();
         let order = mcp_registry_gateway::grants::Order { login: Some(id), ..house.order("mcp") };
         let grant = grants.issue(&order, Issue::alone(GrantKind::Service), house.now).await.unwrap().grant;
@@ -328,14 +370,14 @@ on_both! {
 
         assert!(grants.login_to_ask(&login, house.after(1)).await.unwrap().is_some(), "whenever it was asked about");
         assert!(grants.login_to_ask(&login, house.after(2)).await.unwrap().is_none(), "one asks");
-        grants.login_checked(tenant, id, house.after(3)).await.unwrap();
+        grants.login_checked(tenant, id, Kind::OnDemand, house.after(3)).await.unwrap();
         assert!(grants.login_to_ask(&login, house.after(4)).await.unwrap().is_none(), "somebody has asked since it was read");
 
         assert!(!grants.wants_person(tenant, id).await.unwrap());
         grants.park_claims(&login, "{}").await.unwrap();
-        grants.login_checked(tenant, id, house.after(5)).await.unwrap();
+        grants.login_checked(tenant, id, Kind::OnDemand, house.after(5)).await.unwrap();
         assert!(grants.wants_person(tenant, id).await.unwrap(), "that the provider vouches does not meet it");
-        grants.login_checked(tenant, id, house.after(5)).await.unwrap();
+        grants.login_checked(tenant, id, Kind::OnDemand, house.after(5)).await.unwrap();
         grants.park_claims(&login, "{}").await.unwrap();
         assert!(!grants.wants_person(tenant, id).await.unwrap(), "it is said once, however often it is wanted");
         grants.park_claims(&login, "{\"more\":1}").await.unwrap();

@@ -1,7 +1,7 @@
 //! With Entra behind the gateway (its stand-in): its own access tokens shown directly, and what becomes of sessions when it is
 //! asked again about people.
 
-use mcp_registry_gateway::grants::{CodeTerms, LoginState, NewLogin, Order, ScopeSet, challenge_of};
+use mcp_registry_gateway::grants::{CodeTerms, GivenTokens, LoginState, NewLogin, Order, ScopeSet, challenge_of};
 use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::idp::{ENTRA, Hints, OIDC};
 use mcp_registry_gateway::store::now;
@@ -20,15 +20,20 @@ pub const ALICE: &str = "alice@contoso.onmicrosoft.com";
 pub const BOB: &str = "bob@contoso.onmicrosoft.com";
 pub const CALLBACK: &str = "http://127.0.0.1:8080/oauth/callback/entra";
 
-/// A gateway in front of this stand-in for one directory, with this credential or more settings.
-pub async fn behind_with(entra: &Entra, more: &[&str]) -> World {
-    let own = [
+/// The settings of a gateway in front of this stand-in for one directory, but for the credential.
+pub fn azure(entra: &Entra) -> [String; 5] {
+    [
         format!("--azure-tenant-id={CONTOSO}"),
         format!("--azure-client-id={GATEWAY}"),
         format!("--azure-authority={}", entra.base_url()),
         format!("--azure-v1-issuer-prefix={}", entra.v1_issuer_prefix()),
         format!("--azure-graph-url={}", entra.graph_url()),
-    ];
+    ]
+}
+
+/// A gateway in front of this stand-in for one directory, with this credential or more settings.
+pub async fn behind_with(entra: &Entra, more: &[&str]) -> World {
+    let own = azure(entra);
     World::with(&own.iter().map(String::as_str).chain(more.iter().copied()).collect::<Vec<_>>()).await
 }
 
@@ -156,8 +161,10 @@ pub async fn signed_in(world: &World, entra: &Entra, user: &str) -> (String, Uui
     let person = signed_in.person;
     let account = world.app.account_of(&person, person.role.unwrap(), now()).await.unwrap();
     let (tenant, earlier) = (account.tenant.clone(), now() - time::Duration::hours(1));
-    let tokens = serde_json::to_vec(&signed_in.tokens.unwrap()).unwrap();
-    let login = NewLogin { tenant: &tenant, user: account.id, provider: name, tokens: Some(&tokens) };
+    let tokens = signed_in.tokens.unwrap();
+    let text = serde_json::to_vec(&tokens).unwrap();
+    let given = GivenTokens { text: &text, expires_at: tokens.expires_at };
+    let login = NewLogin { tenant: &tenant, user: account.id, provider: name, tokens: Some(given) };
     let login = world.app.grants.keep_login(&login, earlier).await.unwrap();
     let order = Order {
         tenant,
@@ -178,12 +185,12 @@ pub async fn signed_in(world: &World, entra: &Entra, user: &str) -> (String, Uui
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_that_is_ill_ends_no_session_and_one_that_says_no_does() {
-    ill_or_no(ENTRA).await;
+    Box::pin(ill_or_no(ENTRA)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_provider_that_is_ill_ends_no_session_and_one_that_says_no_does() {
-    ill_or_no(OIDC).await;
+    Box::pin(ill_or_no(OIDC)).await;
 }
 
 async fn ill_or_no(provider: &str) {

@@ -1,7 +1,7 @@
 //! The gateway as a process of its own, as operators run it.
 
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mcp_registry_gateway::store::Store;
@@ -26,12 +26,16 @@ impl Gateway {
     pub async fn start(args: &[&str], secrets: &[(&str, &str)]) -> Self {
         let folder = std::env::temp_dir().join(format!("mcp-gateway-process-{}", Uuid::now_v7()));
         std::fs::create_dir(&folder).unwrap();
-        let start = Start::new(BINARY).args(["serve", "--port=0", "--data-dir=data"]).args(args).folder(&folder);
-        let start = secrets.iter().fold(start, |start, (name, value)| start.env(name, value));
-        let start = start.env("MREG_BOOTSTRAP_ADMIN_KEY", KEY).copies_in(&folder).ready("listening on");
-        let process = start.start().await.unwrap();
+        let process = launch(&folder, 0, args, secrets).await;
         let url = process.url().unwrap().trim_end_matches('/').trim_end_matches("/mcp").to_owned();
         Self { door: Door::at(url), process, folder }
+    }
+
+    /// Kills it, and starts it anew where it was.
+    pub async fn kill_and_start(&mut self, args: &[&str], secrets: &[(&str, &str)]) {
+        self.process.kill_and_wait().await.unwrap();
+        let port = url::Url::parse(&self.door.url).unwrap().port().unwrap();
+        self.process = launch(&self.folder, port, args, secrets).await;
     }
 
     /// What lies in the data folder, names and contents, but for the two files that are there to keep a key: the one that seals,
@@ -49,6 +53,14 @@ impl Gateway {
         // Nothing says this: the wait is over when both outputs are read to their end.
         assert_eq!(self.process.line("\0").await, None);
     }
+}
+
+async fn launch(folder: &Path, port: u16, args: &[&str], secrets: &[(&str, &str)]) -> Process {
+    let port = format!("--port={port}");
+    let start = Start::new(BINARY).args(["serve", &port, "--data-dir=data"]).args(args).folder(folder);
+    let start = secrets.iter().fold(start, |start, (name, value)| start.env(name, value));
+    let start = start.env("MREG_BOOTSTRAP_ADMIN_KEY", KEY).copies_in(folder).ready("listening on");
+    start.start().await.unwrap()
 }
 
 impl Deref for Gateway {

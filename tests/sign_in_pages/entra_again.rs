@@ -1,7 +1,8 @@
 //! What a client or the provider wants of a sign-in at Entra: anew, another account, more proof.
 
 use http::Method;
-use mcp_registry_gateway::grants::{LoginState, NewLogin};
+use mcp_registry_gateway::app::Forced;
+use mcp_registry_gateway::grants::{Kind, LoginState, NewLogin, NotVouched};
 use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::idp::ENTRA;
 use mcp_registry_gateway::store::now;
@@ -71,7 +72,9 @@ async fn parked(world: &World, entra: &Entra, who: &str, claims: &str) {
     let login = NewLogin { tenant: &tenant, user, provider: ENTRA, tokens: None };
     let id = grants.keep_login(&login, now()).await.unwrap();
     let state = LoginState::NeedsInteraction;
-    grants.login_refused(&tenant, id, state, "AADSTS50076", Some(claims), now()).await.unwrap();
+    let said =
+        NotVouched { state, reason: "AADSTS50076", claims: Some(claims), kind: Kind::OnDemand, code: "AADSTS50076" };
+    grants.login_refused(&tenant, id, &said, now()).await.unwrap();
     assert_eq!(wanted(world, who).await.as_deref(), Some(claims));
 }
 
@@ -162,4 +165,27 @@ async fn a_challenge_at_the_end_of_a_sign_in_is_answered_by_one_more_try_and_no_
             assert!(page.text().contains("AADSTS50076"), "{}", page.text());
         }
     }
+}
+
+#[tokio::test]
+async fn programs_that_entra_wants_to_see_somebody_again_for_are_shown_until_the_person_comes_back() {
+    let Some((world, entra)) = house(CONTOSO, &[]).await else { return };
+    let end = whole(&world, &entra, BOB).await;
+    let token = world.redeem(&world.client_id, &end).await.access;
+    let (tenant, bob) = (TenantId::default_tenant(), account(&world, BOB).await);
+    entra.post(&format!("/_sim/users/{BOB}/revoke"), json!({})).await.unwrap();
+    let forced = world.app.refresh_now(&tenant, bob).await.unwrap();
+    assert!(matches!(forced, Forced::Failed(_)), "{forced:?}");
+    let refused = world.app.tokens.find(&world.app.store, token.expose(), now()).await.unwrap_err();
+    assert_eq!(refused.reason(), "come_back");
+    let mut browser = new_browser();
+    let page = browser.open(&world.url("/access")).await.unwrap();
+    let page = browser.submit(&page, "provider", &[("provider", "entra")]).await.unwrap();
+    let page = entra.sign_in(&mut browser, page, BOB).await.unwrap();
+    for shown in ["Signed out", "Editor", "sign in again from each", "Microsoft Entra ID ended it at"] {
+        assert!(page.text().contains(shown), "{shown}: {}", page.text());
+    }
+    assert!(whole(&world, &entra, BOB).await.stopped);
+    let page = browser.open(&world.url("/access")).await.unwrap();
+    assert!(page.url.path() == "/access" && !page.text().contains("Signed out"), "{}", page.text());
 }

@@ -240,3 +240,43 @@ async fn nothing_that_a_server_says_or_asks_comes_to_another_tenant() {
         assert!(before.is_empty(), "{before:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_that_is_suspended_or_erased_is_cut_off_at_once() {
+    let server = Plain::with(Eras::Dual).await.unwrap();
+    let world = World::start().await;
+    let key = somebody(&world, "kestrel", "tenant_admin").await;
+    register(&world, &key, "files", &server).await;
+    let other = somebody(&world, "beta", "tenant_admin").await;
+    register(&world, &other, "files", &server).await;
+    let change = async |method: Method, path: &str, body: Value| world.rest(method, path, &body).await.0;
+    for (ending, status) in
+        [("/admin/tenants/kestrel", 204), ("/admin/tenants/kestrel?purge=true&confirm=kestrel", 204)]
+    {
+        let own = shake(world.client_of("/mcp/files", &key), LEGACY).await;
+        let modern = world.client_of("/mcp", &key);
+        let mut stream = within(own.listen(None)).await.unwrap();
+        assert_eq!((stream.status.as_u16(), own.tool("echo", json!({})).await.unwrap().code()), (200, None));
+        server.open_gate(false);
+        let held = async {
+            let gate = own.request("9", "tools/call", json!({"name": "gate", "arguments": {}}));
+            within(own.send(gate)).await.map(|reply| reply.status.as_u16())
+        };
+        let story = async {
+            server.wait_in_flight(1).await;
+            assert_eq!(change(Method::DELETE, ending, Value::Null).await, status);
+            while let Ok(Some(_)) = within(stream.message()).await {}
+            server.host().forget();
+            let calls =
+                [own.tool("echo", json!({})).await.unwrap(), modern.tool("files__echo", json!({})).await.unwrap()];
+            assert!(calls.iter().all(|call| call.status == 401), "{calls:?}");
+            assert_eq!(world.client_of("/mcp/files", &other).tool("echo", json!({})).await.unwrap().code(), None);
+            assert_eq!(server.calls("echo").len(), 1, "that of the other tenant");
+            server.open_gate(true);
+        };
+        let (held, ()) = within(Box::pin(async { tokio::join!(held, story) })).await;
+        assert_eq!(held.unwrap(), 200, "what had begun");
+        change(Method::PATCH, "/admin/tenants/kestrel", json!({"state": "active"})).await;
+    }
+    assert_eq!(world.client_of("/mcp", &key).call("tools/list", json!({})).await.unwrap().status, 401);
+}

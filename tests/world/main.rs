@@ -21,6 +21,7 @@ mod matrix;
 mod notices;
 mod offered;
 mod policies;
+mod pools;
 mod reasons;
 mod records;
 mod replicas;

@@ -1,6 +1,7 @@
 //! What every report carries around its fields: when, of which window, of whom, and whether each field that has a target meets it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -31,14 +32,27 @@ impl Asked {
     /// What a report is of.
     pub(super) fn scope(&self, app: &App) -> Scope {
         // One process alone is all there is; one that does not hear the others speaks for itself.
-        let fair = app.limits.fair();
-        let is_all = fair.is_on_board() || fair.replicas() == 1;
-        if is_all && self.scope != Some(Scope::Replica) { Scope::Cluster } else { Scope::Replica }
+        if app.limits.fair().hears_all() && self.scope != Some(Scope::Replica) {
+            Scope::Cluster
+        } else {
+            Scope::Replica
+        }
+    }
+
+    /// Whether one process alone is asked for.
+    pub(super) fn is_of_one(&self) -> bool {
+        self.scope == Some(Scope::Replica)
+    }
+
+    /// What a report of this process's own figures is of: of all there is, if it is alone.
+    fn scope_of_own(&self, app: &App) -> Scope {
+        let alone = app.limits.fair().is_alone();
+        if alone && self.scope != Some(Scope::Replica) { Scope::Cluster } else { Scope::Replica }
     }
 
     /// Whether figures that only all replicas together have are to be told: also by one that is alone.
     pub(super) fn is_of_all(&self, app: &App) -> bool {
-        self.scope(app) == Scope::Cluster || app.limits.fair().replicas() == 1
+        self.scope(app) == Scope::Cluster || app.limits.fair().is_alone()
     }
 }
 
@@ -77,16 +91,27 @@ pub(in crate::admin) struct Report<T> {
 }
 
 impl<T> Report<T> {
+    /// Around these fields, which are of so many seconds and of what the database holds, and so of all processes on it, unless one alone is
+    /// asked for.
+    pub(super) fn over(app: &App, asked: &Asked, window_seconds: u64, fields: T) -> Self {
+        let scope = asked.scope.unwrap_or(Scope::Cluster);
+        Self { window_seconds, scope, ..Self::new(app, asked, fields) }
+    }
+
     /// Around these fields, which are of the window of the shares.
     pub(super) fn new(app: &App, asked: &Asked, fields: T) -> Self {
-        Self {
-            generated_at: now(),
-            window_seconds: app.settings.rate_limits.fairness_window_seconds.into(),
-            scope: asked.scope(app),
-            instance_id: app.instance,
-            targets: BTreeMap::new(),
-            fields,
-        }
+        let window_seconds = app.settings.rate_limits.fairness_window_seconds.into();
+        Self::of(app, asked.scope(app), window_seconds, fields)
+    }
+
+    /// Around these fields, which only this process has measured, over this time.
+    pub(super) fn of_own(app: &App, asked: &Asked, window: Duration, fields: T) -> Self {
+        Self::of(app, asked.scope_of_own(app), window.as_secs(), fields)
+    }
+
+    fn of(app: &App, scope: Scope, window_seconds: u64, fields: T) -> Self {
+        let (generated_at, instance_id, targets) = (now(), app.instance, BTreeMap::new());
+        Self { generated_at, window_seconds, scope, instance_id, targets, fields }
     }
 
     /// The same with a target of this field.

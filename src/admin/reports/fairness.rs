@@ -30,6 +30,7 @@ pub(in crate::admin) struct Fairness {
 #[derive(Debug, Serialize)]
 struct FairShare {
     ratio: f64,
+    /// No more than its own cap.
     rpm: f64,
 }
 
@@ -84,7 +85,6 @@ pub(in crate::admin) async fn read(
     let requests = if of_all { sums.given } else { sums.given_here };
     #[expect(clippy::cast_precision_loss, reason = "requests of some minutes")]
     let given = requests as f64;
-    let allowed = sums.share * (limits.burst_factor.unwrap_or(burst) - 1.0);
     let told = |figure: f64| of_all.then_some(figure);
     let of = |part: f64, whole: f64| (of_all && whole > 0.0).then(|| part / whole);
     let mut active_tenants: Vec<ActiveTenant> = all
@@ -97,11 +97,12 @@ pub(in crate::admin) async fn read(
         })
         .collect();
     active_tenants.sort_by(|one, other| other.share.total_cmp(&one.share).then(one.tenant_id.cmp(&other.tenant_id)));
+    let rpm = ratio * f64::from(app.settings.rate_limits.global_rpm);
     let fields = Fairness {
         tenant_id,
-        fair_share: FairShare { ratio, rpm: ratio * f64::from(app.settings.rate_limits.global_rpm) },
+        fair_share: FairShare { ratio, rpm: limits.base_rpm.map_or(rpm, |cap| rpm.min(cap.into())) },
         usage: Usage { requests, quota: told(sums.share), ratio: of(given, sums.share) },
-        burst: Burst { allowed: told(allowed), used: told(sums.lent), utilization: of(sums.lent, allowed) },
+        burst: Burst { allowed: told(sums.lendable), used: told(sums.lent), utilization: of(sums.lent, sums.lendable) },
         active_tenants,
         limits,
     };

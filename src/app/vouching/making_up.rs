@@ -18,10 +18,15 @@ const AT_MOST: Duration = Duration::from_hours(1);
 
 impl App {
     /// A login that was not asked about is due as before.
-    pub(super) async fn give_back(&self, login: Login) {
+    pub(in crate::app) async fn give_back(&self, login: Login) {
         if self.make_due(&login).await.is_err() {
             self.make_up(login, None);
         }
+    }
+
+    /// The same in the background, of one of several that were not asked about since the database failed.
+    pub(in crate::app) fn give_back_later(&self, login: Login) {
+        self.make_up(login, None);
     }
 
     /// Tries in the background until the database has `tokens`, if there are any, or newer ones, and the login is due. There are
@@ -48,7 +53,7 @@ impl App {
     async fn settle(&self, login: &Login, tokens: Option<&Kept>, begun: Instant) -> Result<(), Refusal> {
         if let Some(tokens) = tokens {
             // Another process may have asked since, with what was there. Then its answer is the newer one, and stays.
-            self.grants.login_renewed_late(login, tokens).await?;
+            self.grants.login_renewed_late(login, tokens.given(), now()).await?;
         }
         // Later it is due by itself, and another may be asking.
         if begun.elapsed() < ALONE / 2 { self.make_due(login).await } else { Ok(()) }

@@ -17,7 +17,7 @@ impl Pace {
             let second = Second {
                 weight: active.share.weight(),
                 burst: active.share.burst(),
-                own: active.share.base_rpm().map_or(f64::INFINITY, |rpm| f64::from(rpm) / 60.0),
+                own: active.share.base_rpm().map(f64::from),
                 wanted: now.wanted.saturating_sub(before.wanted),
                 given: now.given.saturating_sub(before.given),
             };

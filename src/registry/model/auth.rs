@@ -467,7 +467,9 @@ mod tests {
             json!({"auth": {"kind": "identity", "meta": true}, "headers": {"Authorization": "Bearer x"}}),
             json!({"auth": client, "discovery_auth": {"kind": "headers", "headers": {"Authorization": "Bearer x"}}}),
             json!({"auth": {"kind": "on_behalf_of", "audience": "api://orders"}, "discovery_auth": client}),
-            json!({"auth": {"kind": "token_exchange", "token_endpoint": "http://127.0.0.1/token", "client_id": "g", "subject": "provider"}}),
+            json!({"auth": {"kind": "token_exchange", "token_endpoint": "http://127.0.0.1/token", "client_id": "g", "subject": "provider", "provider": "entra"}}),
+            json!({"replicas": [{"url": "http://127.0.0.1/mcp"}], "auth": {"kind": "identity"}}),
+            json!({"replicas": [{"url": "http://a.example/mcp"}], "auth": client}),
             json!({"transport": "sse", "auth": client}),
         ] {
             assert_eq!(mistakes(&good), [""; 0], "{good}");
@@ -493,6 +495,24 @@ mod tests {
             assert_eq!(mistakes(&bad), fields, "{bad}");
         }
         assert!(serde_json::from_value::<Auth>(json!({"kind": "identity", "signature": "x"})).is_err());
+    }
+
+    #[test]
+    fn what_is_for_people_goes_over_https_and_an_exchange_is_of_one_provider() {
+        let plain = json!([{"url": "https://a.example/mcp"}, {"url": "http://a.example/mcp"}]);
+        for auth in [json!({"kind": "identity"}), json!({"kind": "on_behalf_of", "audience": "api://orders"})] {
+            assert_eq!(mistakes(&json!({"auth": auth, "replicas": plain})), ["replicas"], "{auth}");
+        }
+        let exchange = |more: Value| {
+            let mut auth = json!({"kind": "token_exchange", "issuer": "https://as.example", "client_id": "g"});
+            auth.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            mistakes(&json!({ "auth": auth }))
+        };
+        assert!(
+            exchange(json!({})).is_empty() && exchange(json!({"subject": "provider", "provider": "oidc"})).is_empty()
+        );
+        assert_eq!(exchange(json!({"subject": "provider"})), ["auth.provider"]);
+        assert_eq!(exchange(json!({"subject": "identity", "provider": "oidc"})), ["auth.provider"]);
     }
 
     #[test]

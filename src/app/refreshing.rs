@@ -1,0 +1,178 @@
+//! Providers are asked again about everybody for whom that is due: one job for all, several questions at a time, and of several
+//! processes one asks about each (the lease is in the database, `grants::logins_due`).
+
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use time::OffsetDateTime;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::App;
+use crate::grants::{ALONE, Credential, CredentialState, Kind, Login, RefreshResult, Refusal};
+use crate::id::TenantId;
+use crate::idp::{Provider, ProviderTokens};
+use crate::store::now;
+
+/// Questions that a provider is asked at the same time.
+const AT_ONCE: usize = 16;
+/// Logins that are taken at a time: enough that one slow answer keeps nobody else waiting.
+const TAKEN: u16 = 64;
+/// Questions without an answer after which a provider is left alone till the next run: one alone may have been unlucky.
+const UNHEARD: u32 = 2;
+/// How long a run lasts where somebody is due all the time: between runs it is looked who used what.
+const RUN: Duration = Duration::from_mins(1);
+/// When it is looked again where nobody is due.
+const LATER: Duration = Duration::from_mins(1);
+
+/// What became of a refresh that an administrator wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Forced {
+    /// The providers gave new tokens.
+    Done,
+    /// There is nothing to refresh.
+    Nothing,
+    /// Somebody else is at it.
+    UnderWay,
+    /// A provider wants to be left alone for so long.
+    Paused(Duration),
+    /// A provider did not give new ones: its error code, or what was wrong in one word.
+    Failed(String),
+}
+
+/// How a batch went.
+#[derive(Default)]
+struct Batch {
+    taken: usize,
+    heard: usize,
+    /// What the database did not take.
+    lost: Option<Refusal>,
+}
+
+impl App {
+    /// Asks again about everybody for whom that is due and whose sessions were used in the last days; says when somebody is due
+    /// again. For a job.
+    pub async fn refresh_all(&self) -> Result<Duration, Refusal> {
+        self.grants.wake_used(now()).await?;
+        let (providers, mut due) = (self.providers.names(), 0);
+        for provider in &providers {
+            due += self.grants.count_due(provider.name, now()).await?;
+        }
+        self.recorder.metrics().token_refresh_queue.with([]).set(due);
+        // None waits for another that is slow.
+        let runs =
+            futures_util::future::join_all(providers.iter().map(|provider| self.refresh_at(provider.name))).await;
+        runs.into_iter().try_fold(LATER, |wait, next| Ok(wait.min(next?)))
+    }
+
+    /// Asks one provider about those who are due; says when somebody is again.
+    async fn refresh_at(&self, name: &str) -> Result<Duration, Refusal> {
+        let Some(provider) = self.providers.get(name) else { return Ok(LATER) };
+        let (begun, mut unheard) = (Instant::now(), 0);
+        // One question first, and if it is answered, all: a provider that is ill, that throttles or that refuses the gateway itself is not
+        // pressed by everybody who is due.
+        let mut limit = 1;
+        while unheard < UNHEARD && provider.pause().is_none() && !self.shutdown.is_cancelled() {
+            let batch = self.refresh_some(provider, name, limit).await;
+            if let Some(lost) = batch.lost {
+                return Err(lost);
+            }
+            if begun.elapsed() >= RUN {
+                return Ok(Duration::ZERO);
+            }
+            if batch.taken == 0 {
+                let next = self.grants.next_due(name).await?;
+                return Ok(next.map_or(LATER, |next| (next - now()).try_into().unwrap_or_default()));
+            }
+            (limit, unheard) = if batch.heard > 0 { (TAKEN, 0) } else { (1, unheard + 1) };
+        }
+        Ok(LATER)
+    }
+
+    async fn refresh_some(&self, provider: &Provider, name: &str, limit: u16) -> Batch {
+        let begun = now();
+        let due = match self.grants.rest_unused(name, begun).await {
+            Ok(()) => self.grants.logins_due(name, limit, begun).await,
+            Err(lost) => Err(lost),
+        };
+        let due = match due {
+            Ok(due) => due,
+            Err(lost) => return Batch { lost: Some(lost), ..Batch::default() },
+        };
+        let mut batch = Batch { taken: due.len(), ..Batch::default() };
+        let mut waiting = due.into_iter();
+        let mut asked = futures_util::stream::FuturesUnordered::new();
+        loop {
+            while asked.len() < AT_ONCE
+                && let Some(login) = waiting.next()
+            {
+                // Those whom it is not asked about are due as before; nobody is asked about whose answer could not be written.
+                if batch.lost.is_some() {
+                    self.give_back_later(login);
+                } else if provider.pause().is_some() || now() - begun > ALONE / 2 || self.shutdown.is_cancelled() {
+                    self.give_back(login).await;
+                } else {
+                    asked.push(self.refresh_one(login, begun));
+                }
+            }
+            match asked.next().await {
+                Some(Ok(heard)) => batch.heard += usize::from(heard),
+                Some(Err(lost)) => batch.lost = Some(lost),
+                None => return batch,
+            }
+        }
+    }
+
+    /// Refreshes what providers gave for an account, now, and waits for it. The first that fails is told; the others are asked about all
+    /// the same, unless a provider does not answer.
+    pub async fn refresh_now(&self, tenant: &TenantId, user: Uuid) -> Result<Forced, Refusal> {
+        let live = |one: &Credential| !matches!(one.state, CredentialState::None | CredentialState::ReauthRequired);
+        let (mut done, mut failed) = (0, None);
+        for one in self.grants.credentials(tenant, user, now()).await?.into_iter().filter(live) {
+            let Some(provider) = self.providers.get(&one.provider) else { continue };
+            if let Some(left) = provider.pause() {
+                failed = failed.or(Some(Forced::Paused(left)));
+                continue;
+            }
+            let Some(login) = self.grants.login_now(tenant, one.id, now()).await? else {
+                failed = failed.or(Some(Forced::UnderWay));
+                continue;
+            };
+            let heard = match self.asking(login, Kind::Forced).await {
+                Err(refusal) if refusal.is_of_database() => return Err(refusal),
+                heard => heard.unwrap_or(true),
+            };
+            let after = self.grants.credentials(tenant, user, now()).await?;
+            let last = after.into_iter().find(|other| other.id == one.id).map(|one| one.last).unwrap_or_default();
+            if last.last_result.as_deref() == Some(RefreshResult::Success.as_str()) {
+                done += 1;
+            } else {
+                failed = failed.or(Some(Forced::Failed(last.last_code.unwrap_or_default())));
+            }
+            if !heard {
+                break;
+            }
+        }
+        Ok(failed.unwrap_or(if done > 0 { Forced::Done } else { Forced::Nothing }))
+    }
+
+    /// What the tokens are good for that are kept of a sign-in.
+    pub async fn scopes_of(&self, tenant: &TenantId, credential: &Credential) -> Result<Vec<String>, Refusal> {
+        let login = self.grants.login(tenant, credential.id).await?;
+        let tokens = login.and_then(|login| login.tokens);
+        let read = |text: Zeroizing<Vec<u8>>| serde_json::from_slice::<ProviderTokens>(&text).ok();
+        Ok(tokens.and_then(read).map(|tokens| tokens.scopes).unwrap_or_default())
+    }
+
+    /// Whether the provider said something, be it that sessions end; an error of the database.
+    async fn refresh_one(&self, login: Login, now: OffsetDateTime) -> Result<bool, Refusal> {
+        let (id, kind) = (login.id, self.grants.terms().schedule.kind(login.life, now));
+        match self.asking(login, kind).await {
+            Err(refusal) if !refusal.is_of_database() => {
+                tracing::info!(login = %id, reason = refusal.reason, detail = refusal.detail, "sessions ended");
+                Ok(true)
+            }
+            heard => heard,
+        }
+    }
+}

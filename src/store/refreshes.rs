@@ -1,0 +1,252 @@
+//! When identity providers are asked again: what is due and who asks; and how that came out, by hours. `logins` holds what they gave.
+
+use uuid::Uuid;
+
+use super::logins::LoginRow;
+use super::{Store, StoreError};
+use crate::id::TenantId;
+
+row! {
+    /// A row of `refreshes`.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct RefreshCount {
+        /// Whose.
+        pub tenant_id: String,
+        /// Hours since 1970.
+        pub hour: i64,
+        /// Why the provider was asked.
+        pub kind: String,
+        /// How it came out.
+        pub result: String,
+        /// How often.
+        pub count: i64,
+        /// Tries beyond the first.
+        pub retries: i64,
+    }
+}
+
+row! {
+    /// How refreshes came out, by kind and result.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct RefreshSum {
+        /// Why the provider was asked.
+        pub kind: String,
+        /// How it came out.
+        pub result: String,
+        /// How often.
+        pub count: i64,
+        /// Tries beyond the first.
+        pub retries: i64,
+    }
+}
+
+row! {
+    /// What there is to do.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct RefreshQueue {
+        /// Logins that will be due.
+        pub watched: i64,
+        /// Those that are due.
+        pub due: i64,
+        /// When the next one is; microseconds since 1970.
+        pub next_at: Option<i64>,
+        /// Those whose people must come back, and have not.
+        pub parked: i64,
+    }
+}
+
+/// When somebody used what rests on a login `l` later than `$1`: a grant, or a key of the same account.
+macro_rules! used_since {
+    () => {
+        "(EXISTS (SELECT 1 FROM grants g WHERE g.login_id = l.id AND g.ended_at IS NULL AND g.last_used_at > $1)
+          OR EXISTS (SELECT 1 FROM api_keys k WHERE k.tenant_id = l.tenant_id AND k.user_id = l.user_id
+             AND k.revoked_at IS NULL AND k.last_used_at > $1))"
+    };
+}
+
+/// Of which logins a provider can be asked.
+macro_rules! askable {
+    () => {
+        "state = 'active' AND tokens IS NOT NULL"
+    };
+}
+
+/// Sets who is asked about, until `$1`, from `$2` on. One that was being asked about before was cut off.
+macro_rules! claim {
+    () => {
+        "UPDATE logins SET ask_after = $1, due_at = $1, asking = TRUE,
+            cut_off_at = CASE WHEN asking AND cut_off_at IS NULL THEN $2 ELSE cut_off_at END
+        WHERE "
+    };
+}
+
+impl Store {
+    /// Nobody else asks about an active one, that was last checked at `seen`, between `now` and `until`. None when another asks,
+    /// or has asked.
+    pub async fn claim_login(
+        &self,
+        tenant: &TenantId,
+        id: Uuid,
+        seen: i64,
+        now: i64,
+        until: i64,
+    ) -> Result<Option<LoginRow>, StoreError> {
+        let text = concat!(
+            claim!(),
+            askable!(),
+            " AND ask_after <= $2 AND tenant_id = $3 AND id = $4 AND checked_at = $5 RETURNING *"
+        );
+        Ok(on!(alone self, db => {
+            let query = sqlx::query_as(text).bind(until).bind(now).bind(tenant.as_str()).bind(id).bind(seen);
+            query.fetch_all(db).await?.pop()
+        }))
+    }
+
+    /// The same, however lately it was asked about: none only while another asks.
+    pub async fn claim_login_now(
+        &self,
+        tenant: &TenantId,
+        id: Uuid,
+        now: i64,
+        until: i64,
+    ) -> Result<Option<LoginRow>, StoreError> {
+        let text = concat!(
+            claim!(),
+            askable!(),
+            " AND (NOT asking OR ask_after <= $2) AND tenant_id = $3 AND id = $4 RETURNING *"
+        );
+        Ok(on!(alone self, db => {
+            let query = sqlx::query_as(text).bind(until).bind(now).bind(tenant.as_str()).bind(id);
+            query.fetch_all(db).await?.pop()
+        }))
+    }
+
+    /// Up to `limit` of a provider, of every tenant, that are due, the longest waiting first. Nobody else asks about them between
+    /// `now` and `until`: of several processes, one gets each.
+    pub async fn claim_due_logins(
+        &self,
+        provider: &str,
+        now: i64,
+        until: i64,
+        limit: i64,
+    ) -> Result<Vec<LoginRow>, StoreError> {
+        let text = concat!(
+            claim!(),
+            askable!(),
+            " AND due_at <= $2 AND ask_after <= $2 AND id IN
+            (SELECT id FROM logins WHERE provider = $3 AND due_at <= $2 AND ask_after <= $2 AND ",
+            askable!(),
+            " ORDER BY due_at LIMIT $4)
+            RETURNING *"
+        );
+        Ok(on!(brief self, tx => {
+            let query = sqlx::query_as(text).bind(until).bind(now).bind(provider).bind(limit);
+            query.fetch_all(&mut *tx).await?
+        }))
+    }
+
+    /// Those among the first `window` of a provider that are due that nobody used since `since` are not due any more until somebody does;
+    /// says how many.
+    pub async fn rest_unused_logins(
+        &self,
+        provider: &str,
+        since: i64,
+        now: i64,
+        window: i64,
+    ) -> Result<u64, StoreError> {
+        let text = concat!(
+            "UPDATE logins SET due_at = NULL WHERE id IN
+            (SELECT l.id FROM (SELECT id, tenant_id, user_id FROM logins
+                WHERE provider = $2 AND due_at <= $3 AND ask_after <= $3 AND ",
+            askable!(),
+            " ORDER BY due_at LIMIT $4) l
+             WHERE NOT ",
+            used_since!(),
+            ")"
+        );
+        Ok(on!(alone self, db => {
+            let query = sqlx::query(text).bind(since).bind(provider).bind(now).bind(window);
+            query.execute(db).await?.rows_affected()
+        }))
+    }
+
+    /// Those that somebody used later than `since`, and since they were checked, are due `recheck` microseconds after that, or when
+    /// they may be asked about again, if they were not due before.
+    pub async fn wake_used_logins(&self, since: i64, recheck: i64) -> Result<u64, StoreError> {
+        let text =
+            "UPDATE logins SET due_at = CASE WHEN checked_at + $2 > ask_after THEN checked_at + $2 ELSE ask_after END
+            WHERE state = 'active' AND tokens IS NOT NULL
+            AND (due_at IS NULL OR (due_at > checked_at + $2 AND due_at > ask_after)) AND id IN
+            (SELECT l.id FROM grants g JOIN logins l ON l.id = g.login_id
+             WHERE g.ended_at IS NULL AND g.last_used_at > $1 AND g.last_used_at > l.checked_at
+             UNION SELECT l.id FROM api_keys k JOIN logins l ON l.tenant_id = k.tenant_id AND l.user_id = k.user_id
+             WHERE k.revoked_at IS NULL AND k.last_used_at > $1 AND k.last_used_at > l.checked_at)";
+        Ok(on!(alone self, db => sqlx::query(text).bind(since).bind(recheck).execute(db).await?.rows_affected()))
+    }
+
+    /// Nobody asks about one before `until`, when it is due; and nobody is asking.
+    pub async fn ask_login_after(&self, tenant: &TenantId, id: Uuid, until: i64) -> Result<(), StoreError> {
+        let text = concat!(
+            "UPDATE logins SET ask_after = $1, due_at = $1, asking = FALSE WHERE tenant_id = $2 AND id = $3 AND ",
+            askable!()
+        );
+        on!(alone self, db => { sqlx::query(text).bind(until).bind(tenant.as_str()).bind(id).execute(db).await?; });
+        Ok(())
+    }
+
+    /// When the next one of a provider is due; microseconds since 1970.
+    pub async fn next_login_due(&self, provider: &str) -> Result<Option<i64>, StoreError> {
+        let text =
+            concat!("SELECT MIN(due_at) FROM logins WHERE provider = $1 AND due_at IS NOT NULL AND ", askable!());
+        Ok(on!(read self, db => sqlx::query_scalar(text).bind(provider).fetch_one(db).await?))
+    }
+
+    /// How many of a provider are due.
+    pub async fn count_due_logins(&self, provider: &str, now: i64) -> Result<i64, StoreError> {
+        let text = concat!("SELECT COUNT(*) FROM logins WHERE provider = $1 AND due_at <= $2 AND ", askable!());
+        Ok(on!(read self, db => sqlx::query_scalar(text).bind(provider).bind(now).fetch_one(db).await?))
+    }
+
+    /// What there is to do, for one tenant or all.
+    pub async fn refresh_queue(&self, tenant: Option<&TenantId>, now: i64) -> Result<RefreshQueue, StoreError> {
+        let text = concat!(
+            "SELECT COUNT(*) AS watched, COUNT(CASE WHEN due_at <= $1 THEN 1 END) AS due, MIN(due_at) AS next_at,
+                (SELECT COUNT(*) FROM logins l WHERE l.state <> 'active' AND ($2 IS NULL OR l.tenant_id = $2)
+                 AND NOT EXISTS (SELECT 1 FROM logins n WHERE n.tenant_id = l.tenant_id AND n.user_id = l.user_id
+                    AND n.provider = l.provider AND n.created_at > l.created_at)) AS parked
+            FROM logins WHERE due_at IS NOT NULL AND ($2 IS NULL OR tenant_id = $2) AND ",
+            askable!()
+        );
+        let tenant = tenant.map(TenantId::as_str);
+        Ok(on!(read self, db => sqlx::query_as(text).bind(now).bind(tenant).fetch_one(db).await?))
+    }
+
+    /// Adds to how refreshes came out. What is of a tenant that is gone is left out.
+    pub async fn count_refreshes(&self, rows: &[RefreshCount]) -> Result<(), StoreError> {
+        let text = "INSERT INTO refreshes (tenant_id, hour, kind, result, count, retries)
+            SELECT id, $2, $3, $4, $5, $6 FROM tenants WHERE id = $1
+            ON CONFLICT (tenant_id, hour, kind, result) DO UPDATE SET
+            count = refreshes.count + excluded.count, retries = refreshes.retries + excluded.retries";
+        on!(brief self, tx => {
+            for row in rows {
+                let query = sqlx::query(text).bind(&row.tenant_id).bind(row.hour).bind(&row.kind).bind(&row.result);
+                query.bind(row.count).bind(row.retries).execute(&mut *tx).await?;
+            }
+        });
+        Ok(())
+    }
+
+    /// How refreshes came out from that hour on, for one tenant or all.
+    pub async fn refresh_sums(&self, tenant: Option<&TenantId>, from: i64) -> Result<Vec<RefreshSum>, StoreError> {
+        let text = "SELECT kind, result, CAST(SUM(count) AS BIGINT) AS count, CAST(SUM(retries) AS BIGINT) AS retries
+            FROM refreshes WHERE hour >= $1 AND ($2 IS NULL OR tenant_id = $2) GROUP BY kind, result";
+        let tenant = tenant.map(TenantId::as_str);
+        Ok(on!(read self, db => sqlx::query_as(text).bind(from).bind(tenant).fetch_all(db).await?))
+    }
+
+    /// Removes what came out before that hour; says how many rows.
+    pub async fn purge_refreshes(&self, before: i64) -> Result<u64, StoreError> {
+        let text = "DELETE FROM refreshes WHERE hour < $1";
+        Ok(on!(alone self, db => sqlx::query(text).bind(before).execute(db).await?.rows_affected()))
+    }
+}
