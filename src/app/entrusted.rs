@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::{App, Parts};
 use crate::access::Caller;
 use crate::fault::{Fault, Kind};
-use crate::grants::{Kind as RefreshKind, Login, LoginState, Refusal};
+use crate::grants::{ALONE, Kind as RefreshKind, Login, LoginState, Refusal};
 use crate::idp::{AccessToken, Class, IdpError, ProviderTokens};
 use crate::secret::Secret;
 use crate::store::now;
@@ -50,9 +51,19 @@ impl People for Entrusted {
         async move { app?.on_behalf_of(&caller, &scopes, claims.as_deref()).await }.boxed()
     }
 
-    fn access_token(&self, caller: Caller) -> BoxFuture<'static, Result<Secret, Fault>> {
+    fn access_token(&self, caller: Caller, provider: String) -> BoxFuture<'static, Result<Secret, Fault>> {
         let app = self.app();
-        async move { Ok(app?.entrusted(&caller, false).await?.1) }.boxed()
+        let other = move |login: &Login| {
+            let text =
+                format!("the person signed in with `{}`, and the server wants a token of `{provider}`", login.provider);
+            let told = "the server knows people of another identity provider than the one with which you signed in";
+            if login.provider == provider { Ok(()) } else { Err(lack(Kind::NoCredential, text).telling(told)) }
+        };
+        async move {
+            let (login, token) = app?.entrusted(&caller, false).await?;
+            other(&login).map(|()| token)
+        }
+        .boxed()
     }
 }
 
@@ -82,12 +93,15 @@ impl App {
         let (mut anew, mut asked) = (anew, false);
         loop {
             let found = self.grants.login_of_grant(caller.tenant(), grant).await.map_err(|error| unread(&error))?;
-            let login =
-                found.ok_or_else(|| lack(Kind::SignIn, "the session rests on no sign-in at an identity provider"))?;
+            // To sign in again helps only who has signed in so: a service would be sent round and round.
+            let login = found.ok_or_else(|| {
+                let told = "the server wants to see who you are at your identity provider, with which you are not signed in here";
+                lack(Kind::NoCredential, "the session rests on no sign-in at an identity provider").telling(told)
+            })?;
             let (LoginState::Active, Some(kept)) = (login.state, &login.tokens) else {
-                return Err(lack(
-                    Kind::SignIn,
-                    "the identity provider gave nothing that lasts, or does not vouch any longer",
+                let detail = "the identity provider gave nothing that lasts, or does not vouch any longer";
+                return Err(lack(Kind::NoCredential, detail).telling(
+                    "your identity provider gave the gateway nothing with which it could come to the server for you",
                 ));
             };
             let tokens: ProviderTokens = serde_json::from_slice(kept)
@@ -111,6 +125,10 @@ impl App {
                 },
                 None if waited.elapsed() > PATIENCE => {
                     return Err(later(None, "another is asking the identity provider"));
+                }
+                None if !is_being_asked(login.ask_after, now()) => {
+                    let wait = Duration::try_from(login.ask_after - now()).ok();
+                    return Err(later(wait, "the identity provider could not be asked a moment ago"));
                 }
                 None => {
                     tokio::time::sleep(LOOK).await;
@@ -159,6 +177,12 @@ impl App {
     }
 }
 
+/// Whether somebody began just now to ask the provider about the login, and may come back with something soon. Otherwise it could not be
+/// asked, and is not due yet.
+fn is_being_asked(ask_after: OffsetDateTime, now: OffsetDateTime) -> bool {
+    ask_after > now + (ALONE - PATIENCE) || ask_after <= now
+}
+
 fn lack(kind: Kind, detail: impl Into<String>) -> Fault {
     let whose = if kind == Kind::SignIn { Fault::client } else { Fault::gateway };
     whose(kind, detail)
@@ -175,4 +199,17 @@ fn gone(login: &Login) -> Fault {
 
 fn unread(error: &Refusal) -> Fault {
     later(None, format!("what a sign-in gave could not be read: {}", error.detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_just_now_is_waited_for_and_nobody_else() {
+        let now = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
+        let asked = |after: Duration| is_being_asked(now + after, now);
+        assert!(asked(ALONE) && asked(ALONE - PATIENCE / 2) && asked(Duration::ZERO));
+        assert!(!asked(ALONE - PATIENCE) && !asked(Duration::from_secs(30)), "it could not be asked");
+    }
 }

@@ -56,9 +56,10 @@ impl SigningKey {
         &self.public
     }
 
-    /// A signed text with these claims (RFC 7519).
-    pub fn sign(&self, claims: &impl Serialize) -> Result<Secret, CryptoError> {
-        let header = Header { kid: Some(self.id.clone()), ..Header::new(Algorithm::ES256) };
+    /// A signed text of this type with these claims (RFC 7519; RFC 8725 section 3.11: what it is for nobody takes it for another).
+    pub fn sign(&self, kind: &str, claims: &impl Serialize) -> Result<Secret, CryptoError> {
+        let (typ, kid) = (Some(kind.to_owned()), Some(self.id.clone()));
+        let header = Header { typ, kid, ..Header::new(Algorithm::ES256) };
         jsonwebtoken::encode(&header, claims, &self.key).map(Secret::new).map_err(|_| CryptoError::Damaged)
     }
 }
@@ -74,9 +75,10 @@ mod tests {
     fn what_it_signs_is_verified_with_what_it_publishes() {
         let key = SigningKey::read(&SigningKey::generate().unwrap()).unwrap();
         let other = SigningKey::read(&SigningKey::generate().unwrap()).unwrap();
-        let signed = key.sign(&json!({ "sub": "ann", "aud": "x", "exp": u32::MAX })).unwrap();
+        let signed = key.sign("x+jwt", &json!({ "sub": "ann", "aud": "x", "exp": u32::MAX })).unwrap();
         let set = KeySet::read(&[key.public().clone()]);
-        let kid = jsonwebtoken::decode_header(signed.expose()).unwrap().kid;
+        let Header { kid, typ, .. } = jsonwebtoken::decode_header(signed.expose()).unwrap();
+        assert_eq!(typ.as_deref(), Some("x+jwt"));
         let public = set.of(kid.as_deref(), Algorithm::ES256).next().unwrap();
         let mut rules = Validation::new(Algorithm::ES256);
         rules.set_audience(&["x"]);

@@ -94,6 +94,8 @@ pub struct Login {
     pub claims: Option<String>,
     /// When the provider last answered.
     pub checked_at: OffsetDateTime,
+    /// Before when nobody else asks it: who does has the login alone, or it could not be asked.
+    pub ask_after: OffsetDateTime,
     /// How long the tokens live.
     pub life: Life,
     /// Questions in a row that came to nothing.
@@ -415,6 +417,7 @@ impl Grants {
             reason: row.reason,
             claims: row.claims,
             checked_at: at(row.checked_at),
+            ask_after: at(row.ask_after),
             life: life_of(row.issued_at, row.expires_at),
             failures: u32::try_from(row.failures).unwrap_or_default(),
             cut_off_at: at_opt(row.cut_off_at),

@@ -49,7 +49,19 @@ impl Body {
 
 /// What a failed answer of a provider's endpoint means.
 pub(super) fn classify(answer: &Answer, now: OffsetDateTime) -> IdpError {
-    let body = Body::read(&answer.body);
+    classify_hiding(answer, &[], now)
+}
+
+/// The same without these texts, which an answer may repeat: they are taken out before anything is cut, or a part of one would be left.
+pub(super) fn classify_hiding(answer: &Answer, hidden: &[&str], now: OffsetDateTime) -> IdpError {
+    let mut body = Body::read(&answer.body);
+    for text in [&mut body.error, &mut body.error_description].into_iter().chain(&mut body.trace_id) {
+        for hidden in hidden {
+            if text.contains(hidden) {
+                *text = text.replace(hidden, "***");
+            }
+        }
+    }
     let trace = body.trace_id.clone().or_else(|| {
         let id = answer.headers.get("x-ms-request-id")?.to_str().ok()?;
         Some(shown(id))

@@ -37,6 +37,14 @@ pub enum Place {
     Issuer(Url),
 }
 
+/// A token endpoint as it was found: what is made for it goes nowhere else.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Where it is.
+    pub url: Url,
+    secret_in_body: bool,
+}
+
 /// See the module.
 pub struct Client {
     http: Http,
@@ -64,25 +72,26 @@ impl Client {
         Self { http: Http::new(outbound), place, metadata: Kept::default(), tokens, in_body }
     }
 
-    /// Where tokens are.
-    pub async fn endpoint(&self) -> Result<Url, IdpError> {
-        Ok(match &self.place {
-            Place::Endpoint(url) => url.clone(),
-            Place::Issuer(issuer) => self.metadata(issuer).await?.value.token_endpoint.clone(),
-        })
-    }
-
-    /// A token for what is shown: the fields of a grant.
-    pub async fn token(&self, grant: &[(&str, &str)], now: OffsetDateTime) -> Result<AccessToken, IdpError> {
-        let about;
+    /// Where tokens are now.
+    pub async fn endpoint(&self) -> Result<Endpoint, IdpError> {
         let (url, said) = match &self.place {
-            Place::Endpoint(url) => (url, false),
+            Place::Endpoint(url) => (url.clone(), false),
             Place::Issuer(issuer) => {
-                about = self.metadata(issuer).await?;
-                (&about.value.token_endpoint, takes_secret_in_body(&about.value.token_endpoint_auth_methods_supported))
+                let about = &self.metadata(issuer).await?.value;
+                (about.token_endpoint.clone(), takes_secret_in_body(&about.token_endpoint_auth_methods_supported))
             }
         };
-        let at = At { url, secret_in_body: self.in_body.unwrap_or(said) };
+        Ok(Endpoint { url, secret_in_body: self.in_body.unwrap_or(said) })
+    }
+
+    /// A token for what is shown there: the fields of a grant.
+    pub async fn token(
+        &self,
+        at: &Endpoint,
+        grant: &[(&str, &str)],
+        now: OffsetDateTime,
+    ) -> Result<AccessToken, IdpError> {
+        let at = At { url: &at.url, secret_in_body: at.secret_in_body };
         self.tokens.ask(&self.http, at, grant, now).await?.access(now)
     }
 

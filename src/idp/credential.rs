@@ -54,6 +54,12 @@ impl Credential {
         Self::Secrets { secrets: secrets.into_iter().collect(), taken: AtomicUsize::new(0) }
     }
 
+    /// The secrets, for who must not repeat them.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
+        let secrets = if let Self::Secrets { secrets, .. } = self { &secrets[..] } else { &[] };
+        secrets.iter().map(Secret::expose)
+    }
+
     /// How many proofs there are to try, at least one.
     pub(super) fn len(&self) -> usize {
         if let Self::Secrets { secrets, .. } = self { secrets.len().max(1) } else { 1 }

@@ -12,7 +12,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::AccessToken;
-use super::classify::classify;
+use super::classify::{classify_hiding, shown};
 use super::credential::Credential;
 use super::error::{Class, IdpError};
 use super::http::Http;
@@ -21,8 +21,13 @@ use crate::secret::Secret;
 
 /// Largest answer, bytes.
 const MOST: usize = 256 << 10;
+/// What was sent and is shorter is no secret, and could be a part of any sentence.
+const SHORT: usize = 12;
 /// The codes that say that this secret is wrong or has expired, so that another may be right.
 const OTHER_SECRET: [&str; 2] = ["AADSTS7000215", "AADSTS7000222"];
+
+/// What an exchange may give that is an access token (RFC 8693 section 3).
+const ACCESS: [&str; 2] = ["urn:ietf:params:oauth:token-type:access_token", "urn:ietf:params:oauth:token-type:jwt"];
 
 /// What a token endpoint gives (RFC 6749 section 5.1, OpenID Connect Core 1.0 section 3.1.3.3).
 #[derive(Deserialize)]
@@ -31,6 +36,9 @@ pub(super) struct Given {
     pub(super) refresh_token: Option<Secret>,
     pub(super) id_token: Option<Secret>,
     expires_in: Option<Lifetime>,
+    token_type: Option<String>,
+    /// Of an exchange (RFC 8693 section 2.2.1).
+    issued_token_type: Option<String>,
     pub(super) scope: Option<String>,
 }
 
@@ -45,6 +53,16 @@ enum Lifetime {
 impl Given {
     /// The access token, which every answer must hold.
     pub(super) fn access(self, now: OffsetDateTime) -> Result<AccessToken, IdpError> {
+        // What is shown otherwise than as a bearer token is of no use, and what is no access token must not be shown at all.
+        let other = |said: &Option<String>, known: &[&str]| {
+            said.as_ref()
+                .filter(|said| !known.iter().any(|known| said.eq_ignore_ascii_case(known)))
+                .map(|said| shown(said))
+        };
+        if let Some(kind) = other(&self.token_type, &["Bearer"]).or(other(&self.issued_token_type, &ACCESS)) {
+            let text = format!("the token endpoint gave a token of the kind `{kind}`, which is no bearer access token");
+            return Err(IdpError::configuration(text));
+        }
         let expires_at = self.expires_at(now);
         let token = self.access_token.ok_or_else(|| IdpError::temporary("the token endpoint gave no access token"))?;
         Ok(AccessToken { token, expires_at })
@@ -71,7 +89,7 @@ pub(super) struct Place<'a> {
 /// One client at one authority.
 pub(super) struct TokenEndpoint {
     pub(super) client: String,
-    pub(super) credential: Credential,
+    pub(super) credential: Arc<Credential>,
     /// What cannot be done when the credential is refused.
     without: &'static str,
     pause: Pause,
@@ -79,8 +97,14 @@ pub(super) struct TokenEndpoint {
 }
 
 impl TokenEndpoint {
-    pub(super) fn new(client: String, credential: Credential, without: &'static str) -> Self {
-        Self { client, credential, without, pause: Pause::default(), refused: ArcSwapOption::empty() }
+    pub(super) fn new(client: String, credential: impl Into<Arc<Credential>>, without: &'static str) -> Self {
+        Self {
+            client,
+            credential: credential.into(),
+            without,
+            pause: Pause::default(),
+            refused: ArcSwapOption::empty(),
+        }
     }
 
     /// Why the provider refuses the gateway's own credential, if it did the last time.
@@ -147,14 +171,12 @@ impl TokenEndpoint {
                 IdpError::temporary("the answer of the identity provider's token endpoint cannot be read")
             });
         }
-        let mut error = classify(&answer, now);
+        let sent = grant.iter().map(|(_, value)| *value).chain(proof.fields.iter().map(|(_, value)| value.expose()));
+        let sent = sent.chain(self.credential.texts()).filter(|value| value.len() >= SHORT);
+        let mut error = classify_hiding(&answer, &sent.collect::<Vec<_>>(), now);
         if answer.status == StatusCode::TOO_MANY_REQUESTS {
             let retry_after = Some(self.pause.begin(Instant::now(), answer.retry_after(now)));
             error.class = Class::Temporary { retry_after };
-        }
-        let sent = grant.iter().map(|(_, value)| *value).chain(proof.fields.iter().map(|(_, value)| value.expose()));
-        for value in sent.filter(|value| value.len() >= 12) {
-            error.detail = error.detail.replace(value, "***");
         }
         Err(error)
     }

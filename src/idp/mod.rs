@@ -33,7 +33,7 @@ use time::OffsetDateTime;
 use url::Url;
 use uuid::Uuid;
 
-pub use client::{Client, Place as ClientPlace};
+pub use client::{Client, Endpoint, Place as ClientPlace};
 pub use error::{Class, IdpError};
 pub use provider::Provider;
 

@@ -1,7 +1,8 @@
 //! One identity provider: sends a browser there, redeems what comes back, asks later whether the person may still come in,
 //! and verifies access tokens. It is the only part of the room that knows the order of these steps.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -29,6 +30,8 @@ use crate::secret::Secret;
 
 /// The grant of an assertion (RFC 7523 section 2.1).
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+/// Of how many directories it is remembered at most whether they are to be left alone.
+const MOST_DIRECTORIES: usize = 1_000;
 
 /// See the module. Clones share what was fetched.
 #[derive(Clone)]
@@ -41,6 +44,8 @@ pub(super) struct Inner {
     described: Described,
     keys: KeyStore,
     tokens: TokenEndpoint,
+    /// The same for tokens on behalf of people, of each directory by itself: what is refused there stops no sign-in.
+    behalf: Mutex<HashMap<Url, Arc<TokenEndpoint>>>,
     rules: Rules,
 }
 
@@ -64,7 +69,8 @@ impl Provider {
             Rules::Oidc(oidc) => Described::at(&oidc.issuer)?,
         };
         let tokens = TokenEndpoint::new(client, credential, "nobody can sign in");
-        Ok(Self(Arc::new(Inner { name, title, http, described, keys: KeyStore::default(), tokens, rules })))
+        let (keys, behalf) = (KeyStore::default(), Mutex::default());
+        Ok(Self(Arc::new(Inner { name, title, http, described, keys, tokens, behalf, rules })))
     }
 
     pub(super) fn inner(&self) -> &Inner {
@@ -172,7 +178,7 @@ impl Provider {
             ("requested_token_use", "on_behalf_of"),
         ];
         grant.extend(claims.map(|claims| ("claims", claims)));
-        let given = inner.tokens.ask(&inner.http, Place { url: &url, ..place }, &grant, now).await?;
+        let given = inner.on_behalf_at(&url).ask(&inner.http, Place { url: &url, ..place }, &grant, now).await?;
         given.access(now)
     }
 
@@ -232,6 +238,23 @@ impl Provider {
 }
 
 impl Inner {
+    /// Where the directory of this token endpoint gives tokens on behalf of its people.
+    fn on_behalf_at(&self, url: &Url) -> Arc<TokenEndpoint> {
+        let mut all = self.behalf.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = all.get(url) {
+            return Arc::clone(known);
+        }
+        if all.len() >= MOST_DIRECTORIES {
+            // They are asked, and say it again.
+            all.clear();
+        }
+        let (client, credential) = (self.tokens.client.clone(), Arc::clone(&self.tokens.credential));
+        let new =
+            Arc::new(TokenEndpoint::new(client, credential, "no call reaches the servers that want to see people"));
+        all.insert(url.clone(), Arc::clone(&new));
+        new
+    }
+
     /// Whether people who sign in with it are people of this issuer.
     pub(super) fn is_of(&self, issuer: &str) -> bool {
         match &self.rules {

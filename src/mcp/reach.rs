@@ -296,6 +296,7 @@ async fn in_session(ask: &Ask<'_>, server: &HttpServer, session: &Arc<Session>) 
 
 /// In one of the gateway's own sessions, under a number of its own: with the replica that the policy says, or the next.
 async fn in_shared_session(ask: &Ask<'_>, server: &HttpServer) -> Result<Reached, Fault> {
+    server.prepare(Some(ask.caller)).await?;
     let order = server.order(caller_key(ask.caller.principal()))?;
     server.walk(ask.trip, order, ask.may_repeat(), |place| in_session_with(ask, server, place)).await
 }

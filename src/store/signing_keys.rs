@@ -35,11 +35,11 @@ impl Store {
         Ok(())
     }
 
-    /// Removes those that were replaced by one made before `before`.
-    pub async fn purge_signing_keys(&self, before: i64) -> Result<(), StoreError> {
-        let text = "DELETE FROM signing_keys
-            WHERE created_at < (SELECT max(created_at) FROM signing_keys WHERE created_at < $1)";
-        on!(write self, tx => { sqlx::query(text).bind(before).execute(&mut *tx).await?; });
+    /// Removes one.
+    pub async fn remove_signing_key(&self, id: Uuid) -> Result<(), StoreError> {
+        on!(write self, tx => {
+            sqlx::query("DELETE FROM signing_keys WHERE id = $1").bind(id).execute(&mut *tx).await?;
+        });
         Ok(())
     }
 }

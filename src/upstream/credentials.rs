@@ -11,6 +11,7 @@ pub mod signer;
 mod word;
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
@@ -30,6 +31,10 @@ use crate::telemetry::Metrics;
 
 /// How many are renewed at once.
 const RENEWERS: usize = 8;
+/// When an authorization server that is ill is asked again, where it does not say.
+const SOON: Duration = Duration::from_secs(10);
+/// When one that was asked too often is.
+const LATER: Duration = Duration::from_mins(5);
 
 /// What only the application can get: it stands on what people's providers gave for them.
 pub trait People: Send + Sync {
@@ -41,8 +46,8 @@ pub trait People: Send + Sync {
         claims: Option<String>,
     ) -> BoxFuture<'static, Result<AccessToken, Fault>>;
 
-    /// The access token that the caller's provider gave.
-    fn access_token(&self, caller: Caller) -> BoxFuture<'static, Result<Secret, Fault>>;
+    /// The access token that the caller's provider gave, if it is the one of this name.
+    fn access_token(&self, caller: Caller, provider: String) -> BoxFuture<'static, Result<Secret, Fault>>;
 }
 
 /// See the module. Cheap to clone; clones are one.
@@ -113,8 +118,9 @@ fn of_client(error: &IdpError) -> Fault {
     match error.class {
         Class::Temporary { retry_after } => {
             let told = "the authorization server that the gateway asks for access does not answer now; try again";
-            Fault { retry_after, ..fault }.telling(told)
+            Fault { retry_after: retry_after.or(Some(SOON)), ..fault }.telling(told)
         }
+        Class::Loop => Fault { retry_after: Some(LATER), ..fault },
         _ => fault.telling("the gateway is not given access to the server; an administrator must mend its credential"),
     }
 }

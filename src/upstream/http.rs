@@ -199,9 +199,23 @@ impl HttpServer {
         self.limits
     }
 
+    /// Gets what is to be shown in this name, if it is not there: before a place on a replica is taken, which would be held meanwhile, and
+    /// would tell of the replica what is no fault of its own.
+    pub async fn prepare(&self, whose: Option<&Caller>) -> Result<(), Fault> {
+        match &self.plan {
+            Some(plan) => match plan.ready(whose) {
+                // Boxed, as all that is seldom: a call's future is as large as the largest thing that it might wait for.
+                Err(key) => Box::pin(plan.get(key, whose)).await.map(drop),
+                Ok(_) => Ok(()),
+            },
+            None => Ok(()),
+        }
+    }
+
     /// POSTs to the first replica of the caller's order that takes it. `again` allows another replica after one that may
     /// have acted on the message.
     pub async fn post(&self, trip: &Trip, caller: u64, again: bool, outgoing: &Outgoing) -> Result<Answer, Fault> {
+        self.prepare(outgoing.whose.as_ref()).await?;
         let order = self.order(caller)?;
         self.walk(trip, order, again, |place| self.send_with(place, Method::POST, outgoing)).await
     }
@@ -213,6 +227,7 @@ impl HttpServer {
         outgoing: &Outgoing,
         beside_the_point: impl Fn(&Fault) -> bool,
     ) -> Result<Message, Fault> {
+        self.prepare(outgoing.whose.as_ref()).await?;
         let (trip, order, unheard) = (Trip::default(), self.order(caller)?, &beside_the_point);
         self.walk(&trip, order, true, |mut place| async move {
             let asked = self.ask_one(place.index(), Method::POST, outgoing).await;
@@ -233,6 +248,7 @@ impl HttpServer {
         method: Method,
         outgoing: &Outgoing,
     ) -> Result<Answer, Fault> {
+        self.prepare(outgoing.whose.as_ref()).await?;
         let place = self.place(trip, replica).await?;
         self.send_with(place, method, outgoing).await
     }
@@ -262,7 +278,7 @@ impl HttpServer {
         let shown = match self.plan.as_ref().map(|plan| plan.ready(outgoing.whose.as_ref())) {
             None | Some(Ok(None)) => None,
             Some(Ok(ready)) => ready,
-            // Boxed, as all that is seldom: a call's future is as large as the largest thing that it might wait for.
+            // It has ended since it was prepared, or this goes to a replica whatever its places say.
             Some(Err(key)) => Some(Box::pin(self.to_show(key, outgoing)).await?),
         };
         let mut reply = {

@@ -212,6 +212,7 @@ impl Upstream {
     }
 
     async fn learn(&self, whose: Option<&Caller>) -> Result<Arc<Peer>, Fault> {
+        self.prepare_to_learn(whose).await;
         let _one = self.learning.lock().await;
         if let Some(peer) = self.peer.load_full() {
             return Ok(peer);
@@ -242,7 +243,18 @@ impl Upstream {
         Box::pin(self.learn_legacy(server, &peer, whose)).await
     }
 
+    /// Gets what may have to be shown in this name before the lock is held for which everybody waits. What comes of it is seen when it
+    /// is wanted.
+    async fn prepare_to_learn(&self, whose: Option<&Caller>) {
+        if let Transport::Http(server) = &self.transport
+            && server.is_for_people_only()
+        {
+            let _ = server.prepare(whose).await;
+        }
+    }
+
     async fn learn_legacy(&self, server: &HttpServer, peer: &Peer, whose: Option<&Caller>) -> Result<Arc<Peer>, Fault> {
+        self.prepare_to_learn(whose).await;
         let _one = self.learning.lock().await;
         if let Some(peer) = self.peer.load_full().filter(|peer| peer.asked) {
             return Ok(peer);
@@ -293,6 +305,7 @@ impl Upstream {
 
     async fn probe_legacy(&self, server: &HttpServer, whose: Option<&Caller>) -> Result<Legacy, Fault> {
         if let Some(caller) = whose {
+            server.prepare(whose).await?;
             let (trip, order) = (Trip::default(), server.order(caller_key(caller.principal()))?);
             let opening = server.walk(&trip, order, true, |place| self.own_session_with(server, &trip, whose, place));
             return Ok(Box::pin(opening).await?.0.legacy.clone());

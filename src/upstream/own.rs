@@ -20,6 +20,8 @@ use crate::upstream::{SELF, Transport, Upstream, peer};
 
 /// Most holders of sessions of their own with one server.
 const MOST: usize = 1_000;
+/// Most of them that are of one account: many keys of one push out nobody else.
+const MOST_OF_ACCOUNT: usize = 20;
 
 /// One place for each replica: for the gateway, and for everybody else who comes to the server with something else to show.
 pub(super) struct OwnSessions {
@@ -34,6 +36,15 @@ type Places = Arc<[Place]>;
 struct Used {
     places: Places,
     at: u64,
+}
+
+impl Used {
+    /// Whether nobody opens or uses one of them now. It stays so while the map is held.
+    fn is_idle(&self) -> bool {
+        // The one in its place, and the one that is looked at here.
+        let idle = |place: &Place| place.open.load_full().is_none_or(|open| Arc::strong_count(&open) == 2);
+        Arc::strong_count(&self.places) == 1 && self.places.iter().all(idle)
+    }
 }
 
 #[derive(Default)]
@@ -57,23 +68,42 @@ impl OwnSessions {
         self.others.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Those of this holder, and those of whoever had to give way: who has not come for longest.
-    fn of(&self, holder: &Holder) -> (Places, Option<Places>) {
+    /// Those of this holder, and those of whoever had to give way: of the same account, if that has as many as it may, else of all, who
+    /// has not come for longest and is not served now.
+    fn of(&self, holder: &Holder) -> Result<(Places, Option<Places>), Fault> {
         if *holder == Holder::Gateway {
-            return (self.gateway.clone(), None);
+            return Ok((self.gateway.clone(), None));
         }
         let at = self.uses.fetch_add(1, Relaxed);
         let mut others = self.lock();
         if let Some(used) = others.get_mut(holder) {
             used.at = at;
-            return (used.places.clone(), None);
+            return Ok((used.places.clone(), None));
         }
-        let longest =
-            (others.len() >= MOST).then(|| others.iter().min_by_key(|(_, used)| used.at).map(|(of, _)| of.clone()));
-        let gone = longest.flatten().and_then(|longest| others.remove(&longest)).map(|used| used.places);
+        let own = others.keys().filter(|other| other.is_of_account_of(holder)).count() >= MOST_OF_ACCOUNT;
+        let gone = if own || others.len() >= MOST {
+            let may = |other: &Holder, used: &Used| (!own || other.is_of_account_of(holder)) && used.is_idle();
+            let idle = others.iter().filter(|(other, used)| may(other, used));
+            let longest = idle.min_by_key(|(_, used)| used.at).map(|(other, _)| other.clone());
+            let longest = longest.ok_or_else(|| {
+                let whose = if own { "your account has" } else { "the gateway has" };
+                Fault::gateway(Kind::Full, format!("{whose} as many sessions with the server as may be; try again"))
+            })?;
+            others.remove(&longest).map(|used| used.places)
+        } else {
+            None
+        };
         let new = places(self.gateway.len());
         others.insert(holder.clone(), Used { places: new.clone(), at });
-        (new, gone)
+        Ok((new, gone))
+    }
+
+    /// Those of this holder, if there are any; that is no use of them.
+    fn known(&self, holder: &Holder) -> Option<Places> {
+        if *holder == Holder::Gateway {
+            return Some(self.gateway.clone());
+        }
+        self.lock().get(holder).map(|used| used.places.clone())
     }
 
     /// The session with a replica that is open for this holder.
@@ -128,6 +158,7 @@ impl Upstream {
         if let Some(session) = open.min_by_key(|session| session.replica) {
             return Ok(session);
         }
+        server.prepare(None).await?;
         let trip = Trip::default();
         Box::pin(server.walk(&trip, order, true, |place| self.own_session_with(server, &trip, None, place)))
             .await
@@ -162,7 +193,7 @@ impl Upstream {
         replica: usize,
     ) -> Result<Arc<HttpSession>, Fault> {
         let gone = || Fault::gateway(Kind::Setup, "the replica is gone");
-        let (places, given_up) = self.own.of(holder);
+        let (places, given_up) = self.own.of(holder)?;
         if let Some(given_up) = given_up {
             self.close_behind(given_up);
         }
@@ -182,7 +213,8 @@ impl Upstream {
 
     /// Drops this one of the gateway's own sessions: the server does not know it any more.
     pub fn lose_own_session(&self, lost: &Arc<HttpSession>) {
-        if let Some(place) = self.own.of(&lost.holder).0.get(lost.replica) {
+        let places = self.own.known(&lost.holder);
+        if let Some(place) = places.as_ref().and_then(|places| places.get(lost.replica)) {
             let held = place.open.load();
             if held.as_ref().is_some_and(|session| Arc::ptr_eq(session, lost)) {
                 place.open.compare_and_swap(&*held, None);
@@ -219,19 +251,45 @@ mod tests {
     use crate::access::Role;
     use crate::id::TenantId;
 
+    fn person(user: usize, credential: usize) -> Holder {
+        Holder::Person {
+            tenant: TenantId::default_tenant(),
+            user: Uuid::from_u128(user as u128),
+            credential: Uuid::from_u128(credential as u128),
+            role: Role::User,
+        }
+    }
+
+    /// Whether there was room, and somebody gave way.
+    fn came(own: &OwnSessions, holder: &Holder) -> Option<bool> {
+        own.of(holder).ok().map(|(_, gone)| gone.is_some())
+    }
+
     #[test]
     fn where_there_is_no_room_for_another_who_has_not_come_for_longest_gives_way() {
-        let person = |number: usize| Holder::Person {
-            tenant: TenantId::default_tenant(),
-            user: Uuid::from_u128(number as u128),
-            credential: Uuid::nil(),
-            role: Role::User,
-        };
         let own = OwnSessions::new(2);
-        assert!((0..MOST).all(|number| own.of(&person(number)).1.is_none()));
-        assert!(own.open(&person(0), 0).is_none(), "that is a use, whether something is open or not");
-        assert!(own.of(&person(MOST)).1.is_some_and(|places| places.len() == 2));
-        assert!(own.lock().contains_key(&person(0)) && !own.lock().contains_key(&person(1)));
-        assert!(own.of(&Holder::Gateway).1.is_none() && own.lock().len() == MOST);
+        assert!((0..MOST).all(|number| came(&own, &person(number, 0)) == Some(false)));
+        assert!(own.open(&person(0, 0), 0).is_none(), "that is a use, whether something is open or not");
+        assert_eq!(came(&own, &person(MOST, 0)), Some(true));
+        assert!(own.lock().contains_key(&person(0, 0)) && !own.lock().contains_key(&person(1, 0)));
+        assert_eq!(came(&own, &Holder::Gateway), Some(false));
+        assert!(own.known(&person(1, 0)).is_none() && own.lock().len() == MOST, "who is looked for takes no room");
+    }
+
+    #[test]
+    fn one_account_pushes_out_nobody_but_itself_and_who_is_served_stays() {
+        let own = OwnSessions::new(1);
+        assert_eq!(came(&own, &person(0, 0)), Some(false));
+        assert!((0..MOST_OF_ACCOUNT).all(|number| came(&own, &person(1, number)) == Some(false)));
+        let served = own.known(&person(1, 0));
+        assert_eq!(came(&own, &person(1, 100)), Some(true));
+        assert!(own.lock().contains_key(&person(0, 0)), "of somebody else, and older");
+        assert!(own.lock().contains_key(&person(1, 0)) && !own.lock().contains_key(&person(1, 1)));
+        drop(served);
+        let held: Vec<_> = own.lock().values().map(|used| used.places.clone()).collect();
+        assert_eq!(came(&own, &person(1, 101)), None, "all of them are in use");
+        assert_eq!(came(&own, &person(2, 0)), Some(false), "others have room");
+        drop(held);
+        assert_eq!(came(&own, &person(1, 101)), Some(true));
     }
 }

@@ -79,6 +79,7 @@ impl AuthKind {
                 "resource",
                 "audience",
                 "subject",
+                "provider",
             ],
         }
     }
@@ -150,6 +151,9 @@ pub struct Auth {
     /// What is exchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<SubjectToken>,
+    /// Whose access token, where that is exchanged: no other provider's goes there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
     /// The header of the gateway's word; `Authorization` where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub header: Option<String>,
@@ -199,7 +203,7 @@ impl Auth {
     /// Whether its secret is used for something else than with `before`: as another client, for another place, or for more. To ask for
     /// no scopes is to ask for whatever the authorization server gives.
     pub fn asks_for_more_than(&self, before: &Self) -> bool {
-        let place = |auth: &Self| [&auth.client_id, &auth.audience, &auth.resource].map(Clone::clone);
+        let place = |auth: &Self| [&auth.client_id, &auth.audience, &auth.resource, &auth.provider].map(Clone::clone);
         let more = !self.scopes.iter().all(|scope| before.scopes.contains(scope));
         place(self) != place(before) || more || (self.scopes.is_empty() && !before.scopes.is_empty())
     }
@@ -236,6 +240,7 @@ impl Auth {
             ("resource", self.resource.is_some()),
             ("audience", self.audience.is_some()),
             ("subject", self.subject.is_some()),
+            ("provider", self.provider.is_some()),
             ("header", self.header.is_some()),
             ("meta", self.meta),
             ("claims", !self.claims.is_empty()),
@@ -261,6 +266,7 @@ impl Auth {
             ("client_id", &self.client_id),
             ("resource", &self.resource),
             ("audience", &self.audience),
+            ("provider", &self.provider),
         ];
         for (field, text) in texts.iter().filter_map(|(field, text)| Some((field, text.as_deref()?))) {
             if text.is_empty() || text.len() > LONGEST || text.contains(|letter: char| letter.is_control()) {
@@ -308,6 +314,14 @@ impl Auth {
                     say("client_secret", "give the secret by which the authorization server knows the gateway".into());
                 }
             }
+        }
+        if self.kind == AuthKind::TokenExchange
+            && (self.subject == Some(SubjectToken::Provider)) != self.provider.is_some()
+        {
+            say(
+                "provider",
+                "name the identity provider whose tokens are exchanged with `subject: provider`, and only then".into(),
+            );
         }
         if self.meta && self.header.is_some() {
             say("header", "the word goes into `_meta`: give `header` or `meta`, not both".into());
@@ -412,6 +426,11 @@ impl ServerSpec {
                 "calls and the gateway's own questions share a stream of HTTP with SSE: leave it out",
             );
         }
+        if self.auth.is_personal()
+            && !self.replicas.iter().filter_map(|replica| Url::parse(&replica.url).ok()).all(|url| is_guarded(&url))
+        {
+            say("replicas", "what is shown for people goes to https URLs only (http on a loopback address)");
+        }
         if !matches!(self.discovery_auth.kind, AuthKind::None | AuthKind::Headers | AuthKind::ClientCredentials) {
             say("discovery_auth.kind", "the gateway asks in its own name: use `headers` or `client_credentials`");
         }
@@ -448,7 +467,9 @@ mod tests {
             json!({"auth": {"kind": "identity", "meta": true}, "headers": {"Authorization": "Bearer x"}}),
             json!({"auth": client, "discovery_auth": {"kind": "headers", "headers": {"Authorization": "Bearer x"}}}),
             json!({"auth": {"kind": "on_behalf_of", "audience": "api://orders"}, "discovery_auth": client}),
-            json!({"auth": {"kind": "token_exchange", "token_endpoint": "http://127.0.0.1/token", "client_id": "g", "subject": "provider"}}),
+            json!({"auth": {"kind": "token_exchange", "token_endpoint": "http://127.0.0.1/token", "client_id": "g", "subject": "provider", "provider": "entra"}}),
+            json!({"replicas": [{"url": "http://127.0.0.1/mcp"}], "auth": {"kind": "identity"}}),
+            json!({"replicas": [{"url": "http://a.example/mcp"}], "auth": client}),
             json!({"transport": "sse", "auth": client}),
         ] {
             assert_eq!(mistakes(&good), [""; 0], "{good}");
@@ -474,6 +495,24 @@ mod tests {
             assert_eq!(mistakes(&bad), fields, "{bad}");
         }
         assert!(serde_json::from_value::<Auth>(json!({"kind": "identity", "signature": "x"})).is_err());
+    }
+
+    #[test]
+    fn what_is_for_people_goes_over_https_and_an_exchange_is_of_one_provider() {
+        let plain = json!([{"url": "https://a.example/mcp"}, {"url": "http://a.example/mcp"}]);
+        for auth in [json!({"kind": "identity"}), json!({"kind": "on_behalf_of", "audience": "api://orders"})] {
+            assert_eq!(mistakes(&json!({"auth": auth, "replicas": plain})), ["replicas"], "{auth}");
+        }
+        let exchange = |more: Value| {
+            let mut auth = json!({"kind": "token_exchange", "issuer": "https://as.example", "client_id": "g"});
+            auth.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            mistakes(&json!({ "auth": auth }))
+        };
+        assert!(
+            exchange(json!({})).is_empty() && exchange(json!({"subject": "provider", "provider": "oidc"})).is_empty()
+        );
+        assert_eq!(exchange(json!({"subject": "provider"})), ["auth.provider"]);
+        assert_eq!(exchange(json!({"subject": "identity", "provider": "oidc"})), ["auth.provider"]);
     }
 
     #[test]

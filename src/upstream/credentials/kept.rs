@@ -20,12 +20,16 @@ use crate::id::TenantId;
 const SHARDS: usize = 16;
 /// Most that are kept.
 pub const MOST: usize = 100_000;
-/// How long what failed is not tried again, unless it says when.
+/// How long what failed for a while is not tried again, unless it says when: no sooner, however soon it says.
 const AFTER_FAILURE: Duration = Duration::from_secs(10);
+/// The same of what somebody must mend first.
+const UNTIL_MENDED: Duration = Duration::from_mins(2);
 /// However long it says.
 const LONGEST: Duration = Duration::from_mins(5);
 /// How long after something was got because a server refused what was there, it is not got for that reason again.
 const AFTER_REFUSAL: Duration = Duration::from_secs(10);
+/// The same of a server that goes on refusing what is got anew: twice as long each time, and no longer than this.
+const AFTER_REFUSALS: Duration = Duration::from_mins(10);
 /// How long what is not used any more is kept, after it was got.
 const UNUSED: Duration = Duration::from_mins(10);
 
@@ -58,6 +62,15 @@ impl Holder {
             credential: caller.credential(),
             role: caller.role(),
         }
+    }
+
+    /// Whether both are one account, by whatever credential.
+    pub fn is_of_account_of(&self, other: &Self) -> bool {
+        let account = |holder: &Self| match holder {
+            Self::Person { tenant, user, .. } => Some((tenant.clone(), *user)),
+            Self::Gateway | Self::Calls => None,
+        };
+        account(self).is_some_and(|own| account(other) == Some(own))
     }
 }
 
@@ -95,10 +108,21 @@ pub struct Slot {
     current: ArcSwapOption<Shown>,
     /// Whether it was used since it was got.
     used: AtomicBool,
+    /// Whether it could not be got the last time until somebody mends something: it is not renewed ahead then, but when it is wanted.
+    stuck: AtomicBool,
     made: Instant,
-    /// When it was last got because a server refused what was there, and what that was.
-    forced: std::sync::Mutex<Option<(Instant, Weak<Shown>)>>,
+    /// When it was last got because a server refused what was there.
+    forced: std::sync::Mutex<Option<Forced>>,
     turn: Mutex<Turn>,
+}
+
+/// That it was got because a server refused what was there.
+struct Forced {
+    at: Instant,
+    /// What was refused.
+    refused: Weak<Shown>,
+    /// How long it is not got again for that reason.
+    pause: Duration,
 }
 
 /// Held by who gets it.
@@ -145,15 +169,15 @@ impl Slot {
             return true;
         }
         let mut forced = self.forced.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*forced {
+        let pause = match &*forced {
             // Somebody is at it: what they get is for all.
-            Some((_, before)) if std::ptr::eq(before.as_ptr(), Arc::as_ptr(refused)) => true,
-            Some((last, _)) if now.duration_since(*last) < AFTER_REFUSAL => false,
-            _ => {
-                *forced = Some((now, Arc::downgrade(refused)));
-                true
-            }
-        }
+            Some(last) if std::ptr::eq(last.refused.as_ptr(), Arc::as_ptr(refused)) => return true,
+            Some(last) if now.duration_since(last.at) < last.pause => return false,
+            Some(last) if now.duration_since(last.at) < last.pause * 2 => (last.pause * 2).min(AFTER_REFUSALS),
+            _ => AFTER_REFUSAL,
+        };
+        *forced = Some(Forced { at: now, refused: Arc::downgrade(refused), pause });
+        true
     }
 
     /// What is got by one at a time: another than `refused`, if somebody got that meanwhile, else what `get` gives. A failure is
@@ -177,11 +201,13 @@ impl Slot {
                 let shown = Arc::new(shown);
                 self.current.store(Some(Arc::clone(&shown)));
                 self.used.store(false, Relaxed);
+                self.stuck.store(false, Relaxed);
                 turn.failed = None;
                 Ok(shown)
             }
             Err(fault) => {
-                let pause = fault.retry_after.unwrap_or(AFTER_FAILURE).min(LONGEST);
+                let pause = fault.retry_after.unwrap_or(UNTIL_MENDED).clamp(AFTER_FAILURE, LONGEST);
+                self.stuck.store(fault.retry_after.is_none(), Relaxed);
                 turn.failed = Some((Instant::now() + pause, fault.clone()));
                 Err(fault)
             }
@@ -248,6 +274,7 @@ impl Kept {
                 own: key.holder == Holder::Gateway,
                 current: ArcSwapOption::empty(),
                 used: AtomicBool::new(false),
+                stuck: AtomicBool::new(false),
                 made: now,
                 forced: std::sync::Mutex::default(),
                 turn: Mutex::default(),
@@ -267,7 +294,8 @@ impl Kept {
             shard.retain(|_, slot| !slot.is_over(now));
             held += shard.len();
             let ends = |slot: &&Arc<Slot>| {
-                slot.used.load(Relaxed) && slot.current.load().as_ref().is_some_and(|shown| shown.is_due(now))
+                let wanted = slot.used.load(Relaxed) && !slot.stuck.load(Relaxed);
+                wanted && slot.current.load().as_ref().is_some_and(|shown| shown.is_due(now))
             };
             due.extend(
                 shard

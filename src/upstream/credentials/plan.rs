@@ -14,7 +14,7 @@ use super::{Credentials, of_client};
 use crate::access::Caller;
 use crate::fault::{Fault, Kind};
 use crate::id::Slug;
-use crate::idp::{Client, ClientPlace};
+use crate::idp::{Client, ClientPlace, Endpoint};
 use crate::registry::model::{Auth, AuthKind, ClientAuth, Server, SubjectToken};
 use crate::store::now;
 
@@ -49,7 +49,16 @@ enum Source {
     /// A token that Entra ID gives for the person, with these scopes.
     Behalf(Arc<str>),
     /// A token in exchange for this one.
-    Exchange(Arc<AsClient>, Arc<Word>, SubjectToken),
+    Exchange(Arc<AsClient>, Subject),
+}
+
+/// What is exchanged.
+#[derive(Clone)]
+enum Subject {
+    /// The gateway's word.
+    Word(Arc<Word>),
+    /// The access token of the provider of this name.
+    Provider(Arc<str>),
 }
 
 /// The gateway as a client somewhere, and what it asks for.
@@ -77,13 +86,17 @@ impl AsClient {
         Ok(Arc::new(Self { client, scopes: auth.scopes.join(" "), fields }))
     }
 
-    async fn token(&self, grant: &[(&str, &str)]) -> Result<Shown, Fault> {
+    async fn endpoint(&self) -> Result<Endpoint, Fault> {
+        self.client.endpoint().await.map_err(|error| of_client(&error))
+    }
+
+    async fn token(&self, at: &Endpoint, grant: &[(&str, &str)]) -> Result<Shown, Fault> {
         let mut grant = grant.to_vec();
         if !self.scopes.is_empty() {
             grant.push(("scope", &self.scopes));
         }
         grant.extend(self.fields.iter().map(|(name, value)| (*name, value.as_str())));
-        let token = self.client.token(&grant, now()).await.map_err(|error| of_client(&error))?;
+        let token = self.client.token(at, &grant, now()).await.map_err(|error| of_client(&error))?;
         Shown::bearer(&token, now())
     }
 }
@@ -200,12 +213,14 @@ impl Plan {
             Source::Fixed(shown) => return Ok(Shown::fixed(shown.headers.clone())),
             Source::Word(word) => return word.shown(&self.engine, caller.as_ref(), now()),
             Source::Client(client) => {
-                ("client_credentials", client.token(&[("grant_type", "client_credentials")]).await)
+                let got = match client.endpoint().await {
+                    Ok(at) => client.token(&at, &[("grant_type", "client_credentials")]).await,
+                    Err(fault) => Err(fault),
+                };
+                ("client_credentials", got)
             }
             Source::Behalf(scopes) => ("on_behalf_of", self.on_behalf_of(caller, scopes, claims).await),
-            Source::Exchange(client, word, subject) => {
-                ("token_exchange", self.exchange(caller, client, word, *subject).await)
-            }
+            Source::Exchange(client, subject) => ("token_exchange", self.exchange(caller, client, subject).await),
         };
         self.engine.count(kind, got.is_ok());
         got.inspect_err(|fault| {
@@ -219,20 +234,14 @@ impl Plan {
         Shown::bearer(&token, now())
     }
 
-    async fn exchange(
-        &self,
-        caller: Option<Caller>,
-        client: &AsClient,
-        word: &Word,
-        subject: SubjectToken,
-    ) -> Result<Shown, Fault> {
+    async fn exchange(&self, caller: Option<Caller>, client: &AsClient, subject: &Subject) -> Result<Shown, Fault> {
         let caller = caller.ok_or_else(nobody)?;
+        let at = client.endpoint().await?;
         let (token, kind) = match subject {
-            SubjectToken::Identity => {
-                let reader = client.client.endpoint().await.map_err(|error| of_client(&error))?;
-                (word.sign(&self.engine, Some(&caller), reader.as_str(), now())?, JWT)
+            Subject::Word(word) => (word.sign(&self.engine, Some(&caller), at.url.as_str(), now())?, JWT),
+            Subject::Provider(name) => {
+                (self.engine.people()?.access_token(caller, name.to_string()).await?, ACCESS_TOKEN)
             }
-            SubjectToken::Provider => (self.engine.people()?.access_token(caller).await?, ACCESS_TOKEN),
         };
         let grant = [
             ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
@@ -240,7 +249,7 @@ impl Plan {
             ("subject_token_type", kind),
             ("requested_token_type", ACCESS_TOKEN),
         ];
-        client.token(&grant).await
+        client.token(&at, &grant).await
     }
 }
 
@@ -264,8 +273,13 @@ impl Source {
                 Self::Behalf(if auth.scopes.is_empty() { whole() } else { auth.scopes.join(" ") }.into())
             }
             AuthKind::TokenExchange => {
-                let subject = auth.subject.unwrap_or(SubjectToken::Identity);
-                Self::Exchange(AsClient::new(engine, auth)?, Arc::new(Word::new(server, auth)?), subject)
+                let subject = match auth.subject {
+                    Some(SubjectToken::Provider) => {
+                        Subject::Provider(auth.provider.as_deref().unwrap_or_default().into())
+                    }
+                    Some(SubjectToken::Identity) | None => Subject::Word(Arc::new(Word::new(server, auth)?)),
+                };
+                Self::Exchange(AsClient::new(engine, auth)?, subject)
             }
         })
     }

@@ -14,6 +14,8 @@ use crate::idp::AccessToken;
 const RENEW: (u32, Duration) = (10, Duration::from_mins(5));
 /// The same when it is not shown any more: it must be good still when it arrives.
 const SPARE: (u32, Duration) = (20, Duration::from_secs(10));
+/// A token that lives shorter is none: it would be asked for with nearly every call.
+const SHORTEST: Duration = Duration::from_secs(30);
 
 /// See the module.
 pub struct Shown {
@@ -52,6 +54,11 @@ impl Shown {
     /// A token in the header `Authorization`.
     pub fn bearer(token: &AccessToken, now: OffsetDateTime) -> Result<Self, Fault> {
         let life = Duration::try_from(token.expires_at - now).unwrap_or_default();
+        if life < SHORTEST {
+            let text =
+                format!("a token was given that ends within {} seconds, which is too soon to use it", life.as_secs());
+            return Err(Fault::gateway(Kind::NoCredential, text));
+        }
         let value = Zeroizing::new(format!("Bearer {}", token.token.expose()));
         Ok(Self::fixed(vec![(AUTHORIZATION, sensitive(&value)?)]).lasting(life, Instant::now()))
     }
@@ -104,6 +111,17 @@ mod tests {
         assert!(!Shown::fixed(Vec::new()).lasting(Duration::ZERO, now).is_good(now));
         let fixed = Shown::fixed(Vec::new());
         assert!(fixed.is_good(now + Duration::from_hours(9_999)) && !fixed.is_due(now + Duration::from_hours(9_999)));
+    }
+
+    #[test]
+    fn what_ends_within_seconds_is_as_good_as_nothing() {
+        let now = OffsetDateTime::now_utc();
+        let token = |life: i64| AccessToken {
+            token: crate::secret::Secret::new("t".to_owned()),
+            expires_at: now + time::Duration::seconds(life),
+        };
+        assert!([-5, 0, 1, 29].into_iter().all(|life| Shown::bearer(&token(life), now).is_err()));
+        assert!(Shown::bearer(&token(30), now).is_ok());
     }
 
     #[test]

@@ -24,6 +24,9 @@ pub const AHEAD: Duration = Duration::from_hours(1);
 /// How long a key is published after another took its place: longer than anything is good that it signed.
 const AFTER: Duration = Duration::from_hours(24);
 
+/// What a word of the gateway says that it is.
+pub const TYPE: &str = "mcp-identity+jwt";
+
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
 pub enum SignerError {
@@ -70,7 +73,7 @@ impl Signer {
     pub async fn follow(&self, now: OffsetDateTime) -> Result<(), SignerError> {
         let Inner { store, master, keys } = &*self.0;
         let mut all = self.read().await?;
-        let newest = all.last().map(|(made, _)| *made);
+        let newest = all.last().map(|(made, ..)| *made);
         if newest.is_none_or(|made| made + LIFE <= now) {
             let id = Uuid::now_v7();
             let sealed = master.seal(place(&id.to_string(), &TenantId::default_tenant()), &SigningKey::generate()?)?;
@@ -79,21 +82,23 @@ impl Signer {
             store.add_signing_key(&SigningKeyRow { id, sealed, created_at: micros(now) }, unless).await?;
             all = self.read().await?;
         }
-        if all.len() > 1 {
-            store.purge_signing_keys(micros(now - AHEAD - AFTER)).await?;
-            all = self.read().await?;
+        // Only by keys that open: one of a stranger to the master key takes nobody's place.
+        let successor = all.iter().rposition(|(made, _, _)| *made + AHEAD + AFTER < now);
+        for (_, id, _) in all.drain(..successor.unwrap_or_default()) {
+            store.remove_signing_key(id).await?;
         }
+        let all = all.into_iter().map(|(made, _, key)| (made, key)).collect();
         keys.store(Arc::new(Keys { all }));
         Ok(())
     }
 
     /// The keys that there are and that open.
-    async fn read(&self) -> Result<Vec<(OffsetDateTime, Arc<SigningKey>)>, SignerError> {
+    async fn read(&self) -> Result<Vec<(OffsetDateTime, Uuid, Arc<SigningKey>)>, SignerError> {
         let mut all = Vec::new();
         for row in self.0.store.signing_keys().await? {
             let opened = self.0.master.open(place(&row.id.to_string(), &TenantId::default_tenant()), &row.sealed);
             match opened.and_then(|plain| SigningKey::read(&plain)) {
-                Ok(key) => all.push((at(row.created_at), Arc::new(key))),
+                Ok(key) => all.push((at(row.created_at), row.id, Arc::new(key))),
                 Err(error) => tracing::error!(key = %row.id, "a key that the gateway signs with is left out: {error}"),
             }
         }
@@ -102,7 +107,7 @@ impl Signer {
 
     /// A signed text with these claims; none before a key is known.
     pub fn sign(&self, claims: &impl Serialize, now: OffsetDateTime) -> Option<Secret> {
-        self.0.keys.load().current(now)?.sign(claims).ok()
+        self.0.keys.load().current(now)?.sign(TYPE, claims).ok()
     }
 
     /// What it is verified with (RFC 7517 section 5).
@@ -166,6 +171,10 @@ mod tests {
         let stranger = Signer::new(store.clone(), Sealer::new(&MasterKey::generate()));
         stranger.follow(later + AHEAD).await.unwrap();
         assert!(!kids(&stranger).contains(&second), "it is sealed");
+        let much = later + AHEAD + AHEAD + AFTER + Duration::from_secs(9);
+        stranger.follow(much).await.unwrap();
+        one.follow(much).await.unwrap();
+        assert_eq!(kids(&one), std::slice::from_ref(&second), "what does not open takes nobody's place");
         store.close().await;
         std::fs::remove_dir_all(&folder).unwrap();
     }

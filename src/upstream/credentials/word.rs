@@ -8,8 +8,8 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::Credentials;
 use super::shown::{Shown, sensitive};
+use super::{Credentials, SOON};
 use crate::access::Caller;
 use crate::fault::{Fault, Kind};
 use crate::id::TenantId;
@@ -116,7 +116,10 @@ impl Word {
                 .map(Caller::principal)
                 .map(|principal| Principal { iss: &principal.issuer, sub: &principal.subject }),
         };
-        let none = || Fault::gateway(Kind::NoCredential, "the gateway has no key to sign with; see its log");
+        let none = || {
+            let fault = Fault::gateway(Kind::NoCredential, "the gateway has no key to sign with; see its log");
+            Fault { retry_after: Some(SOON), ..fault }
+        };
         engine.0.signer.sign(&claims, now).ok_or_else(none)
     }
 }

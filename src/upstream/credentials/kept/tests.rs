@@ -156,6 +156,10 @@ fn what_is_for_a_server_or_a_session_that_is_gone_is_forgotten() {
         assert!(plan.ready(Some(&caller)).is_ok());
     }
     assert_eq!(kept.due(soon).len(), 3);
+    for shard in &kept.shards {
+        shard.read().unwrap().values().for_each(|slot| slot.stuck.store(true, Relaxed));
+    }
+    assert!(kept.due(soon).is_empty(), "what somebody must mend is not asked for ahead");
     world.plans.truncate(1);
     world.credentials.kept().due(Instant::now());
     assert_eq!(world.credentials.kept().len(), 2, "of the server that is there");
@@ -164,18 +168,43 @@ fn what_is_for_a_server_or_a_session_that_is_gone_is_forgotten() {
     assert_eq!(world.credentials.kept().len(), 1, "the gateway's own");
 }
 
-#[tokio::test]
-async fn one_gets_it_for_all_and_what_failed_is_not_tried_again_at_once() {
-    let slot = Slot {
+fn slot() -> Slot {
+    Slot {
         plan: Weak::new(),
         caller: None,
         own: true,
         current: ArcSwapOption::empty(),
         used: AtomicBool::new(false),
+        stuck: AtomicBool::new(false),
         made: Instant::now(),
         forced: std::sync::Mutex::default(),
         turn: Mutex::default(),
-    };
+    }
+}
+
+#[tokio::test]
+async fn what_failed_waits_longer_when_somebody_must_mend_it_and_is_not_renewed_ahead() {
+    for (said, least, stuck) in [
+        (Some(Duration::ZERO), AFTER_FAILURE, false),
+        (Some(Duration::from_mins(1)), Duration::from_mins(1), false),
+        (Some(Duration::from_hours(9)), LONGEST, false),
+        (None, UNTIL_MENDED, true),
+    ] {
+        let (slot, begun) = (slot(), Instant::now());
+        let fault = Fault { retry_after: said, ..Fault::gateway(crate::fault::Kind::NoCredential, "no") };
+        assert!(slot.get(None, std::future::ready(Err(fault))).await.is_err());
+        let until = slot.turn.lock().await.failed.as_ref().unwrap().0;
+        assert!(until >= begun + least && until <= Instant::now() + least, "{said:?}");
+        assert_eq!(slot.stuck.load(Relaxed), stuck, "{said:?}");
+        slot.turn.lock().await.failed = None;
+        let give = std::future::ready(Ok(Shown::fixed(Vec::new())));
+        assert!(slot.get(None, give).await.is_ok() && !slot.stuck.load(Relaxed));
+    }
+}
+
+#[tokio::test]
+async fn one_gets_it_for_all_and_what_failed_is_not_tried_again_at_once() {
+    let slot = slot();
     let asked = AtomicU64::new(0);
     let fail = || async {
         asked.fetch_add(1, Relaxed);
@@ -209,4 +238,22 @@ async fn one_gets_it_for_all_and_what_failed_is_not_tried_again_at_once() {
     let third = slot.get(Some(&second), give()).await.unwrap();
     assert!(!slot.may_replace(&third, now + AFTER_REFUSAL / 2), "not again and again");
     assert!(slot.may_replace(&third, now + AFTER_REFUSAL));
+}
+
+#[tokio::test]
+async fn a_server_that_goes_on_refusing_is_got_something_for_less_and_less_often() {
+    let (slot, mut now) = (slot(), Instant::now());
+    let mut refused = slot.get(None, std::future::ready(Ok(Shown::fixed(Vec::new())))).await.unwrap();
+    let mut pauses = Vec::new();
+    for _ in 0..9 {
+        assert!(slot.may_replace(&refused, now));
+        refused = slot.get(Some(&refused), std::future::ready(Ok(Shown::fixed(Vec::new())))).await.unwrap();
+        let pause = slot.forced.lock().unwrap().as_ref().unwrap().pause;
+        assert!(!slot.may_replace(&refused, now + pause - Duration::from_millis(1)));
+        now += pause;
+        pauses.push(pause.as_secs());
+    }
+    assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 600, 600, 600]);
+    assert!(slot.may_replace(&refused, now + AFTER_REFUSALS), "it was content for long");
+    assert_eq!(slot.forced.lock().unwrap().as_ref().unwrap().pause, AFTER_REFUSAL);
 }
