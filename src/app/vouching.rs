@@ -19,8 +19,6 @@ use crate::idp::{Class, IdpError, Person, ProviderTokens, Rechecked};
 use crate::store::{self, now};
 use crate::telemetry::{Counter, Status};
 
-/// When somebody is asked about again whom no answer was about: the provider refused the gateway itself.
-const SOON: Duration = Duration::from_secs(30);
 /// How long somebody who refreshes waits for the provider.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// What Entra says of an account that an administrator disabled.
@@ -30,6 +28,19 @@ const NO_MORE_SAID: &str = "AADSTS70000";
 /// For how long sessions go on whose provider may only refuse what it has replaced already, because a question was cut off: no longer
 /// than an access token of its own would have been good.
 const STRANDED: Duration = Duration::from_hours(1);
+
+/// What became of a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// There are new tokens, and the provider vouches.
+    Good,
+    /// The provider answered, and nothing came of it: its error code, or what was wrong in one word.
+    Heard(String),
+    /// It did not answer, or refused the gateway itself: the same.
+    Unheard(String),
+    /// It was not asked, or the question has become another's.
+    NotAsked,
+}
 
 /// A provider's tokens that are not stored yet.
 struct Kept {
@@ -55,7 +66,7 @@ impl App {
 
     /// Asks, on its own: what a provider gives in place of the old tokens is kept even if nobody waits any longer, and what the
     /// database did not take is made up for.
-    pub(super) async fn asking(&self, login: Login, kind: Kind) -> Result<bool, Refusal> {
+    pub(super) async fn asking(&self, login: Login, kind: Kind) -> Result<Answer, Refusal> {
         let (app, id) = (self.clone(), login.id);
         let asking = self.tasks.spawn(async move {
             let mut unkept = None;
@@ -67,7 +78,7 @@ impl App {
         });
         asking.await.unwrap_or_else(|error| {
             tracing::error!(login = %id, "asking a provider failed; this is a bug of the gateway: {error}");
-            Ok(false)
+            Ok(Answer::NotAsked)
         })
     }
 
@@ -78,7 +89,7 @@ impl App {
         if names.iter().any(|provider| refused(provider.name)) { Status::Degraded } else { Status::Ok }
     }
 
-    /// Whether the provider could be asked; the refusal when it does not vouch. `unkept` are new tokens as long as they are not
+    /// What became of asking; the refusal when the provider does not vouch. `unkept` are new tokens as long as they are not
     /// stored.
     async fn ask_again(
         &self,
@@ -86,15 +97,15 @@ impl App {
         kind: Kind,
         unkept: &mut Option<Kept>,
         now: OffsetDateTime,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<Answer, Refusal> {
         let (Some(provider), Some(tokens)) = (self.providers.get(&login.provider), &login.tokens) else {
             self.grants.login_is_mute(&login.tenant, login.id, now).await?;
-            return Ok(true);
+            return Ok(Answer::NotAsked);
         };
         // Nobody is asked about then, so nobody's question has failed.
         if let Some(left) = provider.pause() {
             self.grants.ask_login_after(&login.tenant, login.id, now + left).await?;
-            return Ok(false);
+            return Ok(Answer::NotAsked);
         }
         let tokens: ProviderTokens = match serde_json::from_slice(tokens) {
             Ok(tokens) => tokens,
@@ -102,7 +113,7 @@ impl App {
                 // As of a provider that gave no refresh token: who cannot be asked about stays to the end of the session.
                 tracing::warn!(login = %login.id, "what is kept of a login cannot be asked with: {error}");
                 self.grants.login_is_mute(&login.tenant, login.id, now).await?;
-                return Ok(true);
+                return Ok(Answer::NotAsked);
             }
         };
         match provider.recheck(&tokens, now).await {
@@ -118,7 +129,7 @@ impl App {
         vouched: Rechecked,
         unkept: &mut Option<Kept>,
         now: OffsetDateTime,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<Answer, Refusal> {
         let text = Zeroizing::new(serde_json::to_vec(&vouched.tokens).unwrap_or_default());
         let tokens = unkept.insert(Kept { text, expires_at: vouched.tokens.expires_at });
         // First of all: the old ones may be of no use any more, whatever follows.
@@ -127,11 +138,17 @@ impl App {
         match vouched.person {
             Ok(Some(person)) => self.stands(login, kind, &person, now).await?,
             Ok(None) => {}
-            Err(error) => return self.not_vouched(login, kind, &error, now).await,
+            // Its token endpoint has answered, whatever else is away.
+            Err(error) => {
+                return Ok(match self.not_vouched(login, kind, &error, now).await? {
+                    Answer::Unheard(code) => Answer::Heard(code),
+                    answer => answer,
+                });
+            }
         }
         self.grants.login_checked(&login.tenant, login.id, kind, now).await?;
         self.came_out(login, kind, RefreshResult::Success, now);
-        Ok(true)
+        Ok(Answer::Good)
     }
 
     /// What the provider says of a person is in force from now on; the refusal when it lets nobody in.
@@ -159,34 +176,32 @@ impl App {
         kind: Kind,
         error: &IdpError,
         now: OffsetDateTime,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<Answer, Refusal> {
         let (class, number, trace) = (error.class.label(), error.code.as_deref(), error.trace_id.as_deref());
         let code = number.unwrap_or(class);
         let schedule = self.grants.terms().schedule;
         let again = |failures, wait| Unanswered { failures, again_at: store::now() + wait, kind, code };
         let (state, claims) = match &error.class {
-            Class::Temporary { retry_after } => {
+            Class::Temporary { .. } | Class::OurCredential | Class::Configuration => {
+                let asked = match error.class {
+                    Class::Temporary { retry_after } => retry_after,
+                    _ => None,
+                };
                 tracing::warn!(class, code, trace, login = %login.id, "a provider cannot be asked: {error}");
                 let failures = login.failures.saturating_add(1);
-                let unanswered = again(failures, schedule.pause(failures, *retry_after, luck()));
+                let unanswered = again(failures, schedule.pause(failures, asked, luck()));
                 self.grants.login_unanswered(&login.tenant, login.id, &unanswered, now).await?;
-                if schedule.is_given_up(failures) {
+                if !login.has_failed && schedule.has_failed(failures, login.life, now) {
                     self.came_out(login, kind, RefreshResult::Failure, now);
                 }
-                return Ok(false);
+                return Ok(Answer::Unheard(code.to_owned()));
             }
             Class::Loop => {
                 tracing::warn!(class, code, trace, login = %login.id, "a provider was asked too often: {error}");
                 let unanswered = again(login.failures, LONGEST_PAUSE);
                 self.grants.login_unanswered(&login.tenant, login.id, &unanswered, now).await?;
                 self.came_out(login, kind, RefreshResult::Failure, now);
-                return Ok(true);
-            }
-            Class::OurCredential | Class::Configuration => {
-                tracing::error!(class, code, trace, login = %login.id, "a provider does not answer us: {error}");
-                self.grants.login_unanswered(&login.tenant, login.id, &again(login.failures, SOON), now).await?;
-                self.came_out(login, kind, RefreshResult::Failure, now);
-                return Ok(false);
+                return Ok(Answer::Heard(code.to_owned()));
             }
             Class::NeedsInteraction { claims: None } | Class::Dead if may_be_our_fault(login, number, now) => {
                 tracing::warn!(
@@ -196,7 +211,7 @@ impl App {
                 let until = login.cut_off_at.unwrap_or(now) + STRANDED;
                 let unanswered = Unanswered { failures: login.failures, again_at: until, kind, code };
                 self.grants.login_unanswered(&login.tenant, login.id, &unanswered, now).await?;
-                return Ok(true);
+                return Ok(Answer::Heard(code.to_owned()));
             }
             Class::NeedsInteraction { claims } => (LoginState::NeedsInteraction, claims.as_deref()),
             Class::ConsentMissing | Class::Forged => (LoginState::NeedsInteraction, None),
@@ -209,10 +224,9 @@ impl App {
         Err(self.end_login(login, detail, &said, now).await?)
     }
 
-    /// Counts how a refresh came out, with the tries that it took. Those of one that was given up are counted with that.
+    /// Counts how a refresh came out, with the tries that it took. Those of one that has failed before were counted with that.
     fn came_out(&self, login: &Login, kind: Kind, result: RefreshResult, now: OffsetDateTime) {
-        let given_up = self.grants.terms().schedule.is_given_up(login.failures);
-        let retries = if given_up { 0 } else { login.failures };
+        let retries = if login.has_failed { 0 } else { login.failures };
         self.grants.count_refresh(&login.tenant, kind, result, retries, now);
         let labels = [login.tenant.as_str(), kind.as_str(), result.as_str()];
         self.recorder.metrics().token_refresh.on(labels, Counter::inc);

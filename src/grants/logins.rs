@@ -98,6 +98,8 @@ pub struct Login {
     pub life: Life,
     /// Questions in a row that came to nothing.
     pub failures: u32,
+    /// Whether the refresh counts as failed by them.
+    pub has_failed: bool,
     /// When it was seen that a question was cut off, if the provider has not answered well since.
     pub cut_off_at: Option<OffsetDateTime>,
 }
@@ -321,12 +323,18 @@ impl Grants {
         }
     }
 
-    /// Up to `limit` logins at a provider that are due, none only if nobody is. For five minutes nobody else gets them ([`ALONE`]). One
-    /// that cannot be opened is logged and not asked about.
-    pub async fn logins_due(&self, provider: &str, limit: u16, now: OffsetDateTime) -> Result<Vec<Login>, Refusal> {
+    /// Up to `limit` logins at a provider that are due, but of tenants that are left out; none only if nobody is. For five minutes nobody
+    /// else gets them ([`ALONE`]). One that cannot be opened is logged and not asked about.
+    pub async fn logins_due(
+        &self,
+        provider: &str,
+        left_out: &[TenantId],
+        limit: u16,
+        now: OffsetDateTime,
+    ) -> Result<Vec<Login>, Refusal> {
         let until = micros(now + ALONE);
         loop {
-            let rows = self.0.store.claim_due_logins(provider, micros(now), until, limit.into()).await?;
+            let rows = self.0.store.claim_due_logins(provider, left_out, micros(now), until, limit.into()).await?;
             let (taken, mut logins) = (rows.len(), Vec::with_capacity(rows.len()));
             for row in rows {
                 match self.open_login(row.clone()).await {
@@ -362,6 +370,9 @@ impl Grants {
             Some(sealed) => Some(self.0.vault.open(place(&id, &tenant), sealed).await.map_err(unsealed)?),
             None => None,
         };
+        let (life, failures) =
+            (life_of(row.issued_at, row.expires_at), u32::try_from(row.failures).unwrap_or_default());
+        let last_at = at(row.last.last_at.unwrap_or_default());
         Ok(Login {
             id: row.id,
             user: row.user_id,
@@ -372,8 +383,9 @@ impl Grants {
             reason: row.reason,
             claims: row.claims,
             checked_at: at(row.checked_at),
-            life: life_of(row.issued_at, row.expires_at),
-            failures: u32::try_from(row.failures).unwrap_or_default(),
+            life,
+            failures,
+            has_failed: self.0.terms.schedule.has_failed(failures, life, last_at),
             cut_off_at: at_opt(row.cut_off_at),
             tenant,
         })

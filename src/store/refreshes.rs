@@ -121,28 +121,38 @@ impl Store {
         }))
     }
 
-    /// Up to `limit` of a provider, of every tenant, that are due, the longest waiting first. Nobody else asks about them between
-    /// `now` and `until`: of several processes, one gets each.
+    /// Up to `limit` of a provider that are due, of every tenant but those that are left out; the longest waiting first, and behind them
+    /// those of which a question has failed. Nobody else asks about them between `now` and `until`: of several processes, one gets each.
     pub async fn claim_due_logins(
         &self,
         provider: &str,
+        left_out: &[TenantId],
         now: i64,
         until: i64,
         limit: i64,
     ) -> Result<Vec<LoginRow>, StoreError> {
-        let text = concat!(
-            claim!(),
-            askable!(),
-            " AND due_at <= $2 AND ask_after <= $2 AND id IN
-            (SELECT id FROM logins WHERE provider = $3 AND due_at <= $2 AND ask_after <= $2 AND ",
-            askable!(),
-            " ORDER BY due_at LIMIT $4)
-            RETURNING *"
-        );
-        Ok(on!(brief self, tx => {
-            let query = sqlx::query_as(text).bind(until).bind(now).bind(provider).bind(limit);
-            query.fetch_all(&mut *tx).await?
-        }))
+        let places: String = (5..).take(left_out.len()).map(|at| format!(" AND tenant_id <> ${at}")).collect();
+        let mut rows: Vec<LoginRow> = Vec::new();
+        for failed in ["failures = 0", "failures > 0"] {
+            let left = limit - i64::try_from(rows.len()).unwrap_or(limit);
+            if left <= 0 {
+                break;
+            }
+            let (claim, askable) = (claim!(), askable!());
+            let text = format!(
+                "{claim} {askable} AND due_at <= $2 AND ask_after <= $2 AND id IN
+                (SELECT id FROM logins WHERE provider = $3 AND {failed} AND due_at <= $2 AND ask_after <= $2
+                 AND {askable}{places} ORDER BY due_at LIMIT $4)
+                RETURNING *"
+            );
+            let some: Vec<LoginRow> = on!(brief self, tx => {
+                let query = sqlx::query_as(sqlx::AssertSqlSafe(text)).bind(until).bind(now).bind(provider).bind(left);
+                let query = left_out.iter().fold(query, |query, tenant| query.bind(tenant.as_str()));
+                query.fetch_all(&mut *tx).await?
+            });
+            rows.extend(some);
+        }
+        Ok(rows)
     }
 
     /// Those among the first `window` of a provider that are due that nobody used since `since` are not due any more until somebody does;

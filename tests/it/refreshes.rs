@@ -134,7 +134,7 @@ on_both! {
             }
             house.store.update_login_row(tenant, &row).await.unwrap();
         }
-        let due = grants.logins_due(ENTRA, 1, house.after(60)).await.unwrap();
+        let due = grants.logins_due(ENTRA, &[], 1, house.after(60)).await.unwrap();
         assert_eq!(due.iter().map(|login| login.id).collect::<Vec<_>>(), [ids[3]]);
         assert_eq!(grants.next_due(ENTRA).await.unwrap(), Some(house.after(60 + 300)), "only that one is waited for");
         assert_eq!(grants.count_due(ENTRA, house.after(60)).await.unwrap(), 0);

@@ -280,7 +280,7 @@ on_both! {
         let tokens = grants.issue(&order, Issue::alone(GrantKind::Service), house.now).await.unwrap();
         let due = async |at: u64| {
             grants.wake_used(house.after(at)).await.unwrap();
-            grants.logins_due("entra", 10, house.after(at)).await.unwrap()
+            grants.logins_due("entra", &[], 10, house.after(at)).await.unwrap()
         };
         assert!(due(899).await.is_empty(), "it is early");
         assert!(due(901).await.is_empty(), "nobody used it");
@@ -291,7 +291,7 @@ on_both! {
         assert_eq!((asked.len(), asked[0].id, asked[0].tokens.as_ref().unwrap().as_slice()), (1, id, &b"upstream"[..]));
         assert_eq!((due(902).await.len(), due(1_200).await.len()), (0, 0), "one asks");
         assert!(grants.login_now(tenant, id, house.after(1_200)).await.unwrap().is_none(), "whoever wants it");
-        assert_eq!(grants.logins_due("oidc", 10, house.after(1_201)).await.unwrap().len(), 0);
+        assert_eq!(grants.logins_due("oidc", &[], 10, house.after(1_201)).await.unwrap().len(), 0);
         let again = due(1_201).await;
         assert_eq!((again.len(), again[0].cut_off_at), (1, Some(house.after(1_201))), "whoever asked has gone");
         grants.ask_login_after(tenant, id, house.after(1_400)).await.unwrap();
