@@ -3,8 +3,10 @@ ALTER TABLE logins ADD COLUMN issued_at  BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE logins ADD COLUMN expires_at BIGINT NOT NULL DEFAULT 0;
 -- When the provider is to be asked next; null: not before somebody uses what rests on it.
 ALTER TABLE logins ADD COLUMN due_at     BIGINT;
--- Whether somebody asks, until ask_after at most; it stays true when who asked was cut off.
+-- Whether somebody has it alone to ask, until ask_after at most; and whether the provider has been asked since then. Both stay true when
+-- who asked was cut off.
 ALTER TABLE logins ADD COLUMN asking     BOOLEAN NOT NULL DEFAULT FALSE;
+ALTER TABLE logins ADD COLUMN sent       BOOLEAN NOT NULL DEFAULT FALSE;
 -- When it was seen that somebody who asked was cut off, until the provider answers well.
 ALTER TABLE logins ADD COLUMN cut_off_at BIGINT;
 -- Questions in a row that came to nothing.

@@ -15,7 +15,7 @@ use crate::grants::{
     Refusal, Unanswered, luck,
 };
 use crate::id::TenantId;
-use crate::idp::{Class, IdpError, Person, ProviderTokens, Rechecked};
+use crate::idp::{Class, IdpError, Person, Provider, ProviderTokens, Renewed};
 use crate::store::{self, now};
 use crate::telemetry::{Counter, Status};
 
@@ -66,11 +66,11 @@ impl App {
 
     /// Asks, on its own: what a provider gives in place of the old tokens is kept even if nobody waits any longer, and what the
     /// database did not take is made up for.
-    pub(super) async fn asking(&self, login: Login, kind: Kind) -> Result<Answer, Refusal> {
+    pub(super) async fn asking(&self, mut login: Login, kind: Kind) -> Result<Answer, Refusal> {
         let (app, id) = (self.clone(), login.id);
         let asking = self.tasks.spawn(async move {
             let mut unkept = None;
-            let heard = Box::pin(app.ask_again(&login, kind, &mut unkept, now())).await;
+            let heard = Box::pin(app.ask_again(&mut login, kind, &mut unkept, now())).await;
             if heard.as_ref().is_err_and(Refusal::is_of_database) {
                 app.make_up(login, unkept);
             }
@@ -93,18 +93,18 @@ impl App {
     /// stored.
     async fn ask_again(
         &self,
-        login: &Login,
+        login: &mut Login,
         kind: Kind,
         unkept: &mut Option<Kept>,
         now: OffsetDateTime,
     ) -> Result<Answer, Refusal> {
         let (Some(provider), Some(tokens)) = (self.providers.get(&login.provider), &login.tokens) else {
-            self.grants.login_is_mute(&login.tenant, login.id, now).await?;
+            self.grants.login_is_mute(login, now).await?;
             return Ok(Answer::NotAsked);
         };
         // Nobody is asked about then, so nobody's question has failed.
         if let Some(left) = provider.pause() {
-            self.grants.ask_login_after(&login.tenant, login.id, now + left).await?;
+            self.grants.ask_login_after(login, now + left).await?;
             return Ok(Answer::NotAsked);
         }
         let tokens: ProviderTokens = match serde_json::from_slice(tokens) {
@@ -112,31 +112,44 @@ impl App {
             Err(error) => {
                 // As of a provider that gave no refresh token: who cannot be asked about stays to the end of the session.
                 tracing::warn!(login = %login.id, "what is kept of a login cannot be asked with: {error}");
-                self.grants.login_is_mute(&login.tenant, login.id, now).await?;
+                self.grants.login_is_mute(login, now).await?;
                 return Ok(Answer::NotAsked);
             }
         };
-        match provider.recheck(&tokens, now).await {
-            Ok(vouched) => self.vouched(login, kind, vouched, unkept, now).await,
+        if !self.grants.hold_login(login, now).await? {
+            return Ok(Answer::NotAsked);
+        }
+        match provider.refresh(&tokens, now).await {
+            Ok(renewed) => self.renewed(login, kind, provider, renewed, unkept, now).await,
             Err(error) => self.not_vouched(login, kind, &error, now).await,
         }
     }
 
-    async fn vouched(
+    async fn renewed(
         &self,
-        login: &Login,
+        login: &mut Login,
         kind: Kind,
-        vouched: Rechecked,
+        provider: &Provider,
+        mut renewed: Renewed,
         unkept: &mut Option<Kept>,
         now: OffsetDateTime,
     ) -> Result<Answer, Refusal> {
-        let text = Zeroizing::new(serde_json::to_vec(&vouched.tokens).unwrap_or_default());
-        let tokens = unkept.insert(Kept { text, expires_at: vouched.tokens.expires_at });
         // First of all: the old ones may be of no use any more, whatever follows.
-        self.grants.login_renewed(&login.tenant, login.id, tokens.given(), now).await?;
-        *unkept = None;
-        match vouched.person {
-            Ok(Some(person)) => self.stands(login, kind, &person, now).await?,
+        if !self.keep(login, &renewed.tokens, unkept, now).await? {
+            return Ok(Answer::NotAsked);
+        }
+        let kept = renewed.tokens.refresh.clone();
+        let person = provider.who(&mut renewed, now).await;
+        // To ask for groups takes another refresh, which may have replaced what was kept.
+        if renewed.tokens.refresh.expose() != kept.expose() && !self.keep(login, &renewed.tokens, unkept, now).await? {
+            return Ok(Answer::NotAsked);
+        }
+        match person {
+            Ok(Some(person)) => {
+                if !self.stands(login, kind, &person, now).await? {
+                    return Ok(Answer::NotAsked);
+                }
+            }
             Ok(None) => {}
             // Its token endpoint has answered, whatever else is away.
             Err(error) => {
@@ -146,25 +159,50 @@ impl App {
                 });
             }
         }
-        self.grants.login_checked(&login.tenant, login.id, kind, now).await?;
+        if !self.grants.login_checked(login, kind, now).await? {
+            return Ok(Answer::NotAsked);
+        }
         self.came_out(login, kind, RefreshResult::Success, now);
         Ok(Answer::Good)
     }
 
-    /// What the provider says of a person is in force from now on; the refusal when it lets nobody in.
-    async fn stands(&self, login: &Login, kind: Kind, person: &Person, now: OffsetDateTime) -> Result<(), Refusal> {
+    /// Stores new tokens; says whether. They are `unkept` until then.
+    async fn keep(
+        &self,
+        login: &mut Login,
+        tokens: &ProviderTokens,
+        unkept: &mut Option<Kept>,
+        now: OffsetDateTime,
+    ) -> Result<bool, Refusal> {
+        let text = Zeroizing::new(serde_json::to_vec(tokens).unwrap_or_default());
+        let tokens = unkept.insert(Kept { text, expires_at: tokens.expires_at });
+        let taken = self.grants.login_renewed(login, tokens.given(), now).await?;
+        *unkept = None;
+        Ok(taken)
+    }
+
+    /// What the provider says of a person is in force from now on; the refusal when it lets nobody in. Whether the login is still ours.
+    async fn stands(
+        &self,
+        login: &mut Login,
+        kind: Kind,
+        person: &Person,
+        now: OffsetDateTime,
+    ) -> Result<bool, Refusal> {
         let gone = |code, reason| NotVouched { state: LoginState::Dead, reason, claims: None, kind, code };
         let known = match self.role_of(person).await {
             Ok(Some(role)) => self.account_of(person, role, now).await,
-            Ok(None) => return Err(self.end_login(login, "no_role", &gone("no_role", "no role is left"), now).await?),
+            Ok(None) => {
+                return self.end_login(login, "no_role", &gone("no_role", "no role is left"), now).await;
+            }
             Err(refusal) => Err(refusal),
         };
         match known {
             // Another role is in force before the next token goes out.
-            Ok(_) => Ok(self.changed().await?),
+            Ok(_) => self.changed().await.map(|()| true).map_err(Into::into),
             Err(refusal) if refusal.code == OauthCode::AccessDenied => {
                 let why = refusal.reason;
-                Err(self.end_login(login, why, &gone(why, refusal.text), now).await?)
+                self.end_login(login, why, &gone(why, refusal.text), now).await
             }
             Err(refusal) => Err(refusal),
         }
@@ -172,7 +210,7 @@ impl App {
 
     async fn not_vouched(
         &self,
-        login: &Login,
+        login: &mut Login,
         kind: Kind,
         error: &IdpError,
         now: OffsetDateTime,
@@ -190,8 +228,8 @@ impl App {
                 tracing::warn!(class, code, trace, login = %login.id, "a provider cannot be asked: {error}");
                 let failures = login.failures.saturating_add(1);
                 let unanswered = again(failures, schedule.pause(failures, asked, luck()));
-                self.grants.login_unanswered(&login.tenant, login.id, &unanswered, now).await?;
-                if !login.has_failed && schedule.has_failed(failures, login.life, now) {
+                let noted = self.grants.login_unanswered(login, &unanswered, now).await?;
+                if noted && !login.has_failed && schedule.has_failed(failures, login.life, now) {
                     self.came_out(login, kind, RefreshResult::Failure, now);
                 }
                 return Ok(Answer::Unheard(code.to_owned()));
@@ -199,8 +237,9 @@ impl App {
             Class::Loop => {
                 tracing::warn!(class, code, trace, login = %login.id, "a provider was asked too often: {error}");
                 let unanswered = again(login.failures, LONGEST_PAUSE);
-                self.grants.login_unanswered(&login.tenant, login.id, &unanswered, now).await?;
-                self.came_out(login, kind, RefreshResult::Failure, now);
+                if self.grants.login_unanswered(login, &unanswered, now).await? {
+                    self.came_out(login, kind, RefreshResult::Failure, now);
+                }
                 return Ok(Answer::Heard(code.to_owned()));
             }
             Class::NeedsInteraction { claims: None } | Class::Dead if may_be_our_fault(login, number, now) => {
@@ -210,7 +249,7 @@ impl App {
                 );
                 let until = login.cut_off_at.unwrap_or(now) + STRANDED;
                 let unanswered = Unanswered { failures: login.failures, again_at: until, kind, code };
-                self.grants.login_unanswered(&login.tenant, login.id, &unanswered, now).await?;
+                self.grants.login_unanswered(login, &unanswered, now).await?;
                 return Ok(Answer::Heard(code.to_owned()));
             }
             Class::NeedsInteraction { claims } => (LoginState::NeedsInteraction, claims.as_deref()),
@@ -221,7 +260,7 @@ impl App {
         let detail = if number == Some(DISABLED) { "disabled" } else { class };
         let reason = format!("{code} {error}");
         let said = NotVouched { state, reason: &reason, claims, kind, code };
-        Err(self.end_login(login, detail, &said, now).await?)
+        self.end_login(login, detail, &said, now).await.map(|_| Answer::NotAsked)
     }
 
     /// Counts how a refresh came out, with the tries that it took. Those of one that has failed before were counted with that.
@@ -232,15 +271,18 @@ impl App {
         self.recorder.metrics().token_refresh.on(labels, Counter::inc);
     }
 
-    /// Ends what rests on a login, and of somebody who may not come in at all, everything; and notes the provider's word. What
-    /// the client is told.
+    /// Ends what rests on a login, and of somebody who may not come in at all, everything; and notes the provider's word: the refusal of
+    /// which the client is told. None, and `false`, when somebody else got the login since: then it is that one's to say.
     async fn end_login(
         &self,
-        login: &Login,
+        login: &mut Login,
         detail: &'static str,
         said: &NotVouched<'_>,
         now: OffsetDateTime,
-    ) -> Result<Refusal, Refusal> {
+    ) -> Result<bool, Refusal> {
+        if !self.grants.hold_login(login, store::now()).await? {
+            return Ok(false);
+        }
         let all = matches!(detail, "disabled" | "no_role" | "refused" | "other_tenant" | "unknown_directory" | "guest");
         let which = if all { Ids::User(login.user) } else { Ids::Login(login.id) };
         // Keys are no sessions, and what a provider says of a person holds for them too.
@@ -253,14 +295,14 @@ impl App {
         }
         self.end_sessions(&login.tenant, which, End { reason: EndReason::Error, detail }).await?;
         // Last of all: if something fails before, the login is due again, and the provider says the same again.
-        self.grants.login_refused(&login.tenant, login.id, said, now).await?;
+        self.grants.login_refused(login, said, now).await?;
         self.came_out(login, said.kind, RefreshResult::ReauthRequired, now);
         let text = if said.state == LoginState::NeedsInteraction {
             "the identity provider wants to see the person again; sign in again"
         } else {
             "the identity provider does not let the person in any longer; sign in again"
         };
-        Ok(Refusal::new(OauthCode::InvalidGrant, detail, text).because(said.reason))
+        Err(Refusal::new(OauthCode::InvalidGrant, detail, text).because(said.reason))
     }
 }
 

@@ -11,7 +11,7 @@ use super::schedule::{Kind, Life, RefreshResult, luck};
 use super::{Grants, Refusal, damaged};
 use crate::crypto::Place;
 use crate::id::TenantId;
-use crate::store::logins::{LastRefresh, LifeColumns, LoginRow};
+use crate::store::logins::{Claim, LastRefresh, LifeColumns, LoginRow};
 use crate::store::tenants::tenant_of;
 use crate::store::{StoreError, at, at_opt, micros};
 use crate::vault::VaultError;
@@ -84,8 +84,10 @@ pub struct Login {
     pub provider: String,
     /// The provider's tokens.
     pub tokens: Option<Zeroizing<Vec<u8>>>,
-    /// The same as they are stored: by them it is seen later whether others took their place.
-    pub sealed: Option<Vec<u8>>,
+    /// The same as they are stored, and until when who got it to ask about has it alone: by these it is seen later whether somebody else
+    /// got it since.
+    sealed: Option<Vec<u8>>,
+    until: OffsetDateTime,
     /// Whether the provider still vouches.
     pub state: LoginState,
     /// Why it does not: its error, never a token.
@@ -102,6 +104,12 @@ pub struct Login {
     pub has_failed: bool,
     /// When it was seen that a question was cut off, if the provider has not answered well since.
     pub cut_off_at: Option<OffsetDateTime>,
+}
+
+impl Login {
+    fn claim(&self) -> Claim<'_> {
+        Claim { until: micros(self.until), tokens: self.sealed.as_deref() }
+    }
 }
 
 /// What a provider said that does not vouch.
@@ -166,6 +174,7 @@ impl Grants {
             expires_at: life.map_or(0, |life| life.expires_at),
             due_at: life.map(|life| self.due(life)),
             asking: false,
+            sent: false,
             cut_off_at: None,
             failures: 0,
             last: LastRefresh::default(),
@@ -188,90 +197,88 @@ impl Grants {
         }
     }
 
-    /// These tokens take the place of the ones that were kept. It is due as before.
-    pub async fn login_renewed(
-        &self,
-        tenant: &TenantId,
-        id: Uuid,
-        tokens: GivenTokens<'_>,
-        now: OffsetDateTime,
-    ) -> Result<(), Refusal> {
-        let sealed = self.seal_login(tenant, id, tokens.text).await?;
-        Ok(self.0.store.renew_login(tenant, id, &sealed, tokens.life(now)).await?)
+    /// Whoever got a login to ask about asks now, or ends what rests on it, and has it for five more minutes ([`ALONE`]); says whether.
+    /// Somebody else may have got it since.
+    pub async fn hold_login(&self, login: &mut Login, now: OffsetDateTime) -> Result<bool, Refusal> {
+        let (was, until) = (micros(login.until), now + ALONE);
+        let held = self.0.store.hold_login(&login.tenant, login.id, was, micros(until)).await?;
+        if held {
+            login.until = at(micros(until));
+        }
+        Ok(held)
     }
 
-    /// The same, late: of a login as it was read before the provider was asked. Nothing changes when others took the place of its
-    /// tokens meanwhile, or it has ended; says whether.
-    pub async fn login_renewed_late(
+    /// These tokens take the place of the ones that were kept, and it is due as before; says whether. Nothing changes when somebody else
+    /// got the login since and others took their place, or it has ended.
+    pub async fn login_renewed(
         &self,
-        login: &Login,
+        login: &mut Login,
         tokens: GivenTokens<'_>,
         now: OffsetDateTime,
     ) -> Result<bool, Refusal> {
-        let Some(old) = &login.sealed else { return Ok(false) };
         let sealed = self.seal_login(&login.tenant, login.id, tokens.text).await?;
-        Ok(self.0.store.renew_login_from(&login.tenant, login.id, old, &sealed, tokens.life(now)).await?)
+        let life = tokens.life(now);
+        let taken = self.0.store.renew_login(&login.tenant, login.id, login.claim(), &sealed, life).await?;
+        if taken {
+            login.sealed = Some(sealed);
+        }
+        Ok(taken)
     }
 
-    /// The provider vouched again.
-    pub async fn login_checked(
-        &self,
-        tenant: &TenantId,
-        id: Uuid,
-        kind: Kind,
-        now: OffsetDateTime,
-    ) -> Result<(), Refusal> {
-        let mut row = self.login_row(tenant, id).await?;
+    /// The provider vouched again. Says whether: somebody else may have got the login since.
+    pub async fn login_checked(&self, login: &Login, kind: Kind, now: OffsetDateTime) -> Result<bool, Refusal> {
+        let mut row = self.login_row(&login.tenant, login.id).await?;
         LoginState::Active.as_str().clone_into(&mut row.state);
         (row.reason, row.claims, row.checked_at, row.ask_after) = (None, None, micros(now), 0);
         (row.failures, row.cut_off_at) = (0, None);
         row.due_at = Some(self.due(LifeColumns { issued_at: row.issued_at, expires_at: row.expires_at }));
         row.last = last(kind, RefreshResult::Success, None, now);
-        Ok(self.0.store.update_login_row(tenant, &row).await?)
+        Ok(self.0.store.update_login_row(&login.tenant, &row, login.claim()).await?)
     }
 
     /// The provider cannot be asked with what is kept: nobody asks before somebody uses what rests on it, once its word is old.
-    pub async fn login_is_mute(&self, tenant: &TenantId, id: Uuid, now: OffsetDateTime) -> Result<(), Refusal> {
-        self.mute(self.login_row(tenant, id).await?, now).await
+    pub async fn login_is_mute(&self, login: &Login, now: OffsetDateTime) -> Result<(), Refusal> {
+        self.mute(self.login_row(&login.tenant, login.id).await?, login.claim(), now).await
     }
 
-    async fn mute(&self, mut row: LoginRow, now: OffsetDateTime) -> Result<(), Refusal> {
+    async fn mute(&self, mut row: LoginRow, claim: Claim<'_>, now: OffsetDateTime) -> Result<(), Refusal> {
         (row.checked_at, row.ask_after, row.due_at) = (micros(now), 0, None);
-        Ok(self.0.store.update_login_row(&tenant_of(&row.tenant_id)?, &row).await?)
+        self.0.store.update_login_row(&tenant_of(&row.tenant_id)?, &row, claim).await?;
+        Ok(())
     }
 
     /// Nobody asks, and the login is due again at `then`, and not before.
-    pub async fn ask_login_after(&self, tenant: &TenantId, id: Uuid, then: OffsetDateTime) -> Result<(), Refusal> {
-        Ok(self.0.store.ask_login_after(tenant, id, micros(then)).await?)
+    pub async fn ask_login_after(&self, login: &Login, then: OffsetDateTime) -> Result<(), Refusal> {
+        let was = micros(login.until);
+        Ok(self.0.store.ask_login_after(&login.tenant, login.id, was, micros(then)).await?)
     }
 
-    /// The provider could not be asked.
+    /// The provider could not be asked. Says whether that was noted: somebody else may have got the login since.
     pub async fn login_unanswered(
         &self,
-        tenant: &TenantId,
-        id: Uuid,
+        login: &Login,
         unanswered: &Unanswered<'_>,
         now: OffsetDateTime,
-    ) -> Result<(), Refusal> {
-        let mut row = self.login_row(tenant, id).await?;
+    ) -> Result<bool, Refusal> {
+        let mut row = self.login_row(&login.tenant, login.id).await?;
         row.failures = unanswered.failures.into();
         row.ask_after = micros(unanswered.again_at);
         row.due_at = Some(row.ask_after);
         row.last = last(unanswered.kind, RefreshResult::Failure, Some(unanswered.code), now);
-        Ok(self.0.store.update_login_row(tenant, &row).await?)
+        Ok(self.0.store.update_login_row(&login.tenant, &row, login.claim()).await?)
     }
 
-    /// The provider wants the person back, or does not vouch any longer. The tokens are of no use any more and go.
+    /// The provider wants the person back, or does not vouch any longer. The tokens are of no use any more and go. Says whether: somebody
+    /// else may have got the login since, or other tokens.
     pub async fn login_refused(
         &self,
-        tenant: &TenantId,
-        id: Uuid,
+        login: &Login,
         said: &NotVouched<'_>,
         now: OffsetDateTime,
-    ) -> Result<(), Refusal> {
-        let mut row = self.login_row(tenant, id).await?;
+    ) -> Result<bool, Refusal> {
+        let mut row = self.login_row(&login.tenant, login.id).await?;
         if said.state != LoginState::Active {
-            (row.tokens, row.due_at) = (None, None);
+            row.due_at = None;
         }
         said.state.as_str().clone_into(&mut row.state);
         row.reason = Some(said.reason.chars().take(KEPT).collect());
@@ -279,7 +286,7 @@ impl Grants {
         row.claims = said.claims.filter(|claims| claims.len() <= KEPT).map(ToOwned::to_owned);
         row.checked_at = micros(now);
         row.last = last(said.kind, RefreshResult::ReauthRequired, Some(said.code), now);
-        Ok(self.0.store.update_login_row(tenant, &row).await?)
+        Ok(self.0.store.update_login_row(&login.tenant, &row, login.claim()).await?)
     }
 
     /// What a provider wants to see of an account at its next sign-in there.
@@ -344,7 +351,8 @@ impl Grants {
                     }
                     Err(error) => {
                         tracing::error!(login = %row.id, error = error.detail, "nobody asks about what cannot be opened");
-                        self.mute(row, now).await?;
+                        let (until, tokens) = (row.ask_after, row.tokens.clone());
+                        self.mute(row, Claim { until, tokens: tokens.as_deref() }, now).await?;
                     }
                 }
             }
@@ -379,6 +387,7 @@ impl Grants {
             provider: row.provider,
             tokens,
             sealed: row.tokens,
+            until: at(row.ask_after),
             state: LoginState::parse(&row.state).ok_or_else(|| damaged("a login's state", &row.state))?,
             reason: row.reason,
             claims: row.claims,

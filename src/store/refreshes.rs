@@ -71,11 +71,11 @@ macro_rules! askable {
     };
 }
 
-/// Sets who is asked about, until `$1`, from `$2` on. One that was being asked about before was cut off.
+/// Sets who is asked about, until `$1`, from `$2` on. A question about them that was under way is cut off.
 macro_rules! claim {
     () => {
-        "UPDATE logins SET ask_after = $1, due_at = $1, asking = TRUE,
-            cut_off_at = CASE WHEN asking AND cut_off_at IS NULL THEN $2 ELSE cut_off_at END
+        "UPDATE logins SET ask_after = $1, due_at = $1, asking = TRUE, sent = FALSE,
+            cut_off_at = CASE WHEN sent AND cut_off_at IS NULL THEN $2 ELSE cut_off_at END
         WHERE "
     };
 }
@@ -194,13 +194,31 @@ impl Store {
         Ok(on!(alone self, db => sqlx::query(text).bind(since).bind(recheck).execute(db).await?.rows_affected()))
     }
 
-    /// Nobody asks about one before `until`, when it is due; and nobody is asking.
-    pub async fn ask_login_after(&self, tenant: &TenantId, id: Uuid, until: i64) -> Result<(), StoreError> {
+    /// Whoever got one to ask about until `was` has it until `until`, and the provider is asked now; says whether. Somebody else may have
+    /// got it since.
+    pub async fn hold_login(&self, tenant: &TenantId, id: Uuid, was: i64, until: i64) -> Result<bool, StoreError> {
         let text = concat!(
-            "UPDATE logins SET ask_after = $1, due_at = $1, asking = FALSE WHERE tenant_id = $2 AND id = $3 AND ",
+            "UPDATE logins SET ask_after = $1, due_at = $1, asking = TRUE, sent = TRUE
+            WHERE tenant_id = $2 AND id = $3 AND ask_after = $4 AND ",
             askable!()
         );
-        on!(alone self, db => { sqlx::query(text).bind(until).bind(tenant.as_str()).bind(id).execute(db).await?; });
+        let done = on!(alone self, db => {
+            sqlx::query(text).bind(until).bind(tenant.as_str()).bind(id).bind(was).execute(db).await?.rows_affected()
+        });
+        Ok(done > 0)
+    }
+
+    /// Nobody asks about one before `until`, when it is due; and nobody is asking. Nothing changes when somebody else got it since that had
+    /// it until `was`.
+    pub async fn ask_login_after(&self, tenant: &TenantId, id: Uuid, was: i64, until: i64) -> Result<(), StoreError> {
+        let text = concat!(
+            "UPDATE logins SET ask_after = $1, due_at = $1, asking = FALSE, sent = FALSE
+            WHERE tenant_id = $2 AND id = $3 AND ask_after = $4 AND ",
+            askable!()
+        );
+        on!(alone self, db => {
+            sqlx::query(text).bind(until).bind(tenant.as_str()).bind(id).bind(was).execute(db).await?;
+        });
         Ok(())
     }
 

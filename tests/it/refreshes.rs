@@ -4,6 +4,7 @@
 use mcp_registry_gateway::grants::{GivenTokens, GrantKind, Issue, Kind, NewLogin, Order, RefreshResult, ScopeSet};
 use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::idp::{ENTRA, Hints};
+use mcp_registry_gateway::store::logins::{Claim, LifeColumns};
 use mcp_registry_gateway::store::now;
 use serde_json::Value;
 use testkit::browser::Browser;
@@ -126,13 +127,16 @@ on_both! {
         // The first two ended at a moment when somebody still made them due, the third cannot be opened.
         for id in &ids[..3] {
             let mut row = house.store.login_row(tenant, *id).await.unwrap().unwrap();
+            let sealed = row.tokens.clone();
+            let claim = Claim { until: 0, tokens: sealed.as_deref() };
             row.due_at = Some(1);
             if *id == ids[2] {
-                row.tokens = Some(b"sealed by nobody".to_vec());
+                let life = LifeColumns { issued_at: row.issued_at, expires_at: row.expires_at };
+                assert!(house.store.renew_login(tenant, *id, claim, b"sealed by nobody", life).await.unwrap());
             } else {
                 row.state = "dead".to_owned();
             }
-            house.store.update_login_row(tenant, &row).await.unwrap();
+            assert!(house.store.update_login_row(tenant, &row, claim).await.unwrap());
         }
         let due = grants.logins_due(ENTRA, &[], 1, house.after(60)).await.unwrap();
         assert_eq!(due.iter().map(|login| login.id).collect::<Vec<_>>(), [ids[3]]);

@@ -286,7 +286,8 @@ async fn an_administrator_of_a_tenant_sees_and_refreshes_nobody_elses() {
 /// As after a crash between the provider's answer and its being stored: somebody has asked, the provider has replaced what is kept, and
 /// nobody is there any more who knows with what.
 async fn crash_in_between(world: &World, login: Uuid) {
-    let claimed = world.app.grants.login_now(&default(), login, now()).await.unwrap().unwrap();
+    let mut claimed = world.app.grants.login_now(&default(), login, now()).await.unwrap().unwrap();
+    assert!(world.app.grants.hold_login(&mut claimed, now()).await.unwrap());
     let tokens: ProviderTokens = serde_json::from_slice(claimed.tokens.as_ref().unwrap()).unwrap();
     world.app.providers.get(ENTRA).unwrap().recheck(&tokens, now()).await.unwrap();
 }
