@@ -9,6 +9,8 @@ ALTER TABLE logins ADD COLUMN asking     BOOLEAN NOT NULL DEFAULT FALSE;
 ALTER TABLE logins ADD COLUMN sent       BOOLEAN NOT NULL DEFAULT FALSE;
 -- When it was seen that somebody who asked was cut off, until the provider answers well.
 ALTER TABLE logins ADD COLUMN cut_off_at BIGINT;
+-- Before when not even an administrator has the provider asked.
+ALTER TABLE logins ADD COLUMN not_before BIGINT NOT NULL DEFAULT 0;
 -- Questions in a row that came to nothing.
 ALTER TABLE logins ADD COLUMN failures   BIGINT NOT NULL DEFAULT 0;
 -- The last question: when, why it was asked, how it came out, and the provider's error code.

@@ -150,7 +150,7 @@ impl TokenRing {
                 AuthError::Unavailable
             })?;
             let Some(row) = row else {
-                let end = store.end_of_access_token(&hash).await.map_err(|error| {
+                let end = store.end_of_access_token(&hash, at).await.map_err(|error| {
                     tracing::error!(%error, "why an access token ended could not be looked up");
                     AuthError::Unavailable
                 })?;

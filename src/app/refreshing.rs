@@ -40,6 +40,8 @@ pub enum Forced {
     Nothing,
     /// Somebody else is at it.
     UnderWay,
+    /// It was refreshed a moment ago, or the provider wants to be left alone about it: for so long.
+    TooSoon(Duration),
     /// A provider wants to be left alone for so long.
     Paused(Duration),
     /// A provider did not give new ones: its error code, or what was wrong in one word.
@@ -173,10 +175,20 @@ impl App {
     pub async fn refresh_now(&self, tenant: &TenantId, user: Uuid) -> Result<Forced, Refusal> {
         let live = |one: &Credential| !matches!(one.state, CredentialState::None | CredentialState::ReauthRequired);
         let (mut done, mut failed) = (0, None);
-        for one in self.grants.credentials(tenant, user, now()).await?.into_iter().filter(live) {
+        let all = self.grants.credentials(tenant, user, now()).await?;
+        // One at a time for each account.
+        if all.iter().any(|one| one.state == CredentialState::Refreshing) {
+            return Ok(Forced::UnderWay);
+        }
+        for one in all.into_iter().filter(live) {
             let Some(provider) = self.providers.get(&one.provider) else { continue };
             if let Some(left) = provider.pause() {
                 failed = failed.or(Some(Forced::Paused(left)));
+                continue;
+            }
+            let wait = Duration::try_from(one.not_before - now()).unwrap_or_default();
+            if !wait.is_zero() {
+                failed = failed.or(Some(Forced::TooSoon(wait)));
                 continue;
             }
             let Some(login) = self.grants.login_now(tenant, one.id, now()).await? else {
@@ -190,7 +202,9 @@ impl App {
                     failed = failed.or(Some(Forced::Failed(code)));
                     break;
                 }
-                Ok(Answer::NotAsked) => failed = failed.or(Some(Forced::UnderWay)),
+                Ok(Answer::NotAsked) => {
+                    failed = failed.or(Some(provider.pause().map_or(Forced::UnderWay, Forced::Paused)));
+                }
                 Err(refusal) if refusal.is_of_database() => return Err(refusal),
                 Err(refusal) => {
                     failed = failed.or(Some(Forced::Failed(self.code_of(tenant, user, one.id, &refusal).await?)))
@@ -206,12 +220,13 @@ impl App {
         Ok(kept.and_then(|one| one.last.last_code).unwrap_or_else(|| refusal.reason.to_owned()))
     }
 
-    /// What the tokens are good for that are kept of a sign-in.
-    pub async fn scopes_of(&self, tenant: &TenantId, credential: &Credential) -> Result<Vec<String>, Refusal> {
+    /// What a provider gave at a sign-in, as far as it is kept and can be read. What it says itself of its end is so, whatever was guessed
+    /// of what was kept before that was noted.
+    pub async fn kept_of(&self, tenant: &TenantId, credential: &Credential) -> Result<Option<ProviderTokens>, Refusal> {
         let login = self.grants.login(tenant, credential.id).await?;
         let tokens = login.and_then(|login| login.tokens);
         let read = |text: Zeroizing<Vec<u8>>| serde_json::from_slice::<ProviderTokens>(&text).ok();
-        Ok(tokens.and_then(read).map(|tokens| tokens.scopes).unwrap_or_default())
+        Ok(tokens.and_then(read))
     }
 
     /// Whose question it was and what became of it; an error of the database.

@@ -218,7 +218,8 @@ impl App {
         let (class, number, trace) = (error.class.label(), error.code.as_deref(), error.trace_id.as_deref());
         let code = number.unwrap_or(class);
         let schedule = self.grants.terms().schedule;
-        let again = |failures, wait| Unanswered { failures, again_at: store::now() + wait, kind, code };
+        let again =
+            |failures, wait, is_firm| Unanswered { failures, again_at: store::now() + wait, is_firm, kind, code };
         let (state, claims) = match &error.class {
             Class::Temporary { .. } | Class::OurCredential | Class::Configuration => {
                 let asked = match error.class {
@@ -227,7 +228,7 @@ impl App {
                 };
                 tracing::warn!(class, code, trace, login = %login.id, "a provider cannot be asked: {error}");
                 let failures = login.failures.saturating_add(1);
-                let unanswered = again(failures, schedule.pause(failures, asked, luck()));
+                let unanswered = again(failures, schedule.pause(failures, asked, luck()), asked.is_some());
                 let noted = self.grants.login_unanswered(login, &unanswered, now).await?;
                 if noted && !login.has_failed && schedule.has_failed(failures, login.life, now) {
                     self.came_out(login, kind, RefreshResult::Failure, now);
@@ -236,7 +237,7 @@ impl App {
             }
             Class::Loop => {
                 tracing::warn!(class, code, trace, login = %login.id, "a provider was asked too often: {error}");
-                let unanswered = again(login.failures, LONGEST_PAUSE);
+                let unanswered = again(login.failures, LONGEST_PAUSE, true);
                 if self.grants.login_unanswered(login, &unanswered, now).await? {
                     self.came_out(login, kind, RefreshResult::Failure, now);
                 }
@@ -248,7 +249,7 @@ impl App {
                     "a provider may have replaced what is kept of a login when a question was cut off; its sessions go on for an hour"
                 );
                 let until = login.cut_off_at.unwrap_or(now) + STRANDED;
-                let unanswered = Unanswered { failures: login.failures, again_at: until, kind, code };
+                let unanswered = Unanswered { failures: login.failures, again_at: until, is_firm: true, kind, code };
                 self.grants.login_unanswered(login, &unanswered, now).await?;
                 return Ok(Answer::Heard(code.to_owned()));
             }

@@ -134,6 +134,8 @@ pub struct Unanswered<'a> {
     pub failures: u32,
     /// When it is put again, and not before.
     pub again_at: OffsetDateTime,
+    /// Whether an administrator does not have it put before either.
+    pub is_firm: bool,
     /// Why it was put.
     pub kind: Kind,
     /// The provider's error code, or what was wrong in one word.
@@ -143,6 +145,8 @@ pub struct Unanswered<'a> {
 /// For how long whoever asks about a login has it alone: longer than asking takes. Afterwards it is due again, whatever became
 /// of who asked.
 pub const ALONE: Duration = Duration::from_mins(5);
+/// An administrator does not have a provider asked about a login more often than this.
+const BETWEEN_FORCED: Duration = Duration::from_secs(30);
 /// Longest error and claims of a provider that are kept, in characters.
 const KEPT: usize = 8_000;
 /// The same of an error code.
@@ -176,6 +180,7 @@ impl Grants {
             asking: false,
             sent: false,
             cut_off_at: None,
+            not_before: 0,
             failures: 0,
             last: LastRefresh::default(),
         };
@@ -231,6 +236,7 @@ impl Grants {
         LoginState::Active.as_str().clone_into(&mut row.state);
         (row.reason, row.claims, row.checked_at, row.ask_after) = (None, None, micros(now), 0);
         (row.failures, row.cut_off_at) = (0, None);
+        row.not_before = micros(now + BETWEEN_FORCED);
         row.due_at = Some(self.due(LifeColumns { issued_at: row.issued_at, expires_at: row.expires_at }));
         row.last = last(kind, RefreshResult::Success, None, now);
         Ok(self.0.store.update_login_row(&login.tenant, &row, login.claim()).await?)
@@ -264,6 +270,7 @@ impl Grants {
         row.failures = unanswered.failures.into();
         row.ask_after = micros(unanswered.again_at);
         row.due_at = Some(row.ask_after);
+        row.not_before = if unanswered.is_firm { row.ask_after } else { micros(now + BETWEEN_FORCED) };
         row.last = last(unanswered.kind, RefreshResult::Failure, Some(unanswered.code), now);
         Ok(self.0.store.update_login_row(&login.tenant, &row, login.claim()).await?)
     }
@@ -322,7 +329,8 @@ impl Grants {
         }
     }
 
-    /// A login, whether or not it is due; none while another asks about it, or if nobody can.
+    /// A login, whether or not it is due; none while another asks about it, within half a minute of the last question, before the time
+    /// that a provider named, or if nobody can ask.
     pub async fn login_now(&self, tenant: &TenantId, id: Uuid, now: OffsetDateTime) -> Result<Option<Login>, Refusal> {
         match self.0.store.claim_login_now(tenant, id, micros(now), micros(now + ALONE)).await? {
             Some(row) => self.open_login(row).await.map(Some),

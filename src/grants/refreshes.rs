@@ -70,6 +70,21 @@ impl Tally {
     }
 }
 
+/// What is being written. What is left of it when it is dropped, because the database failed or nobody waits any longer, is written the
+/// next time.
+struct Taken<'a> {
+    tally: &'a Tally,
+    counts: Counts,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        for (of, counts) in self.counts.drain() {
+            add(&self.tally.unwritten, of, counts);
+        }
+    }
+}
+
 /// The hour of a time, in hours since 1970.
 pub(super) fn hour(time: OffsetDateTime) -> i64 {
     micros(time).div_euclid(HOUR)
@@ -96,8 +111,6 @@ pub enum CredentialState {
     Due,
     /// Being refreshed.
     Refreshing,
-    /// The provider could not be asked, as often as it was tried; it is tried on.
-    Failing,
     /// The person must come back.
     ReauthRequired,
     /// The provider gave nothing to ask with.
@@ -113,6 +126,10 @@ pub struct Credential {
     pub provider: String,
     /// How it stands.
     pub state: CredentialState,
+    /// Whether the provider could not be asked, as often as it is tried, or a question was cut off; it is tried on.
+    pub failing: bool,
+    /// Before when not even an administrator has the provider asked.
+    pub not_before: OffsetDateTime,
     /// When the access token ends.
     pub expires_at: Option<OffsetDateTime>,
     /// When it is refreshed.
@@ -131,8 +148,6 @@ impl Credential {
             CredentialState::None
         } else if asks {
             CredentialState::Refreshing
-        } else if schedule.is_given_up(failures) || row.cut_off_at.is_some() {
-            CredentialState::Failing
         } else if row.due_at.is_some_and(|due| due <= micros(now))
             || schedule.kind(life_of(row.issued_at, row.expires_at), now) == Kind::Emergency
         {
@@ -145,6 +160,8 @@ impl Credential {
             id: row.id,
             provider: row.provider.clone(),
             state,
+            failing: has_tokens && (schedule.is_given_up(failures) || row.cut_off_at.is_some()),
+            not_before: at(row.not_before),
             expires_at: has_tokens.then(|| at(row.expires_at)),
             // While somebody asks it is when another would.
             due_at: at_opt(row.due_at.filter(|_| has_tokens && !asks)),
@@ -196,8 +213,8 @@ impl Grants {
         let tally = &self.0.refreshes;
         let oldest = hour(OffsetDateTime::now_utc()) - OWN_KEPT;
         lock(&tally.own).retain(|of, _| of.1 >= oldest);
-        let taken = std::mem::take(&mut *lock(&tally.unwritten));
-        if taken.is_empty() {
+        let mut taken = Taken { tally, counts: std::mem::take(&mut *lock(&tally.unwritten)) };
+        if taken.counts.is_empty() {
             return Ok(());
         }
         let row = |((tenant, hour, kind, result), (count, retries)): (&Of, &(i64, i64))| RefreshCount {
@@ -208,17 +225,13 @@ impl Grants {
             count: *count,
             retries: *retries,
         };
-        let mut rows: Vec<RefreshCount> = taken.iter().map(row).collect();
+        let mut rows: Vec<RefreshCount> = taken.counts.iter().map(row).collect();
         // In one order, so that two processes that write the same rows do not wait for each other.
         rows.sort_by(|a, b| {
             (&a.tenant_id, a.hour, &a.kind, &a.result).cmp(&(&b.tenant_id, b.hour, &b.kind, &b.result))
         });
-        if let Err(error) = self.0.store.count_refreshes(&rows).await {
-            for (of, counts) in taken {
-                add(&tally.unwritten, of, counts);
-            }
-            return Err(error.into());
-        }
+        self.0.store.count_refreshes(&rows).await?;
+        taken.counts.clear();
         Ok(())
     }
 

@@ -88,12 +88,13 @@ impl Store {
         }))
     }
 
-    /// Why the grant of the access token of this hash ended, in the two words that are stored; none of one that has not, or of which
-    /// nothing is known.
-    pub async fn end_of_access_token(&self, hash: &[u8; 32]) -> Result<Option<(String, String)>, StoreError> {
+    /// Why the grant of the access token of this hash ended, in the two words that are stored, if it would be good at `now` otherwise: who
+    /// shows one that was spent before learns nothing. None of one that is bound to a key, of which no proof was asked.
+    pub async fn end_of_access_token(&self, hash: &[u8; 32], now: i64) -> Result<Option<(String, String)>, StoreError> {
         let text = "SELECT g.end_reason, g.end_detail FROM access_tokens t JOIN grants g ON g.id = t.grant_id
-            WHERE t.hash = $1 AND g.end_reason IS NOT NULL AND g.end_detail IS NOT NULL";
-        Ok(on!(read self, db => sqlx::query_as(text).bind(hash.as_slice()).fetch_optional(db).await?))
+            WHERE t.hash = $1 AND t.expires_at > g.ended_at AND t.expires_at > $2 AND t.jkt IS NULL
+            AND g.end_reason IS NOT NULL AND g.end_detail IS NOT NULL";
+        Ok(on!(read self, db => sqlx::query_as(text).bind(hash.as_slice()).bind(now).fetch_optional(db).await?))
     }
 
     /// How these accounts stand; those that are gone are left out.

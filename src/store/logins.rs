@@ -47,6 +47,8 @@ row! {
         pub sent: bool,
         /// When it was seen that somebody who asked was cut off; microseconds since 1970.
         pub cut_off_at: Option<i64>,
+        /// Before when not even an administrator has the provider asked; microseconds since 1970.
+        pub not_before: i64,
         /// Questions in a row that came to nothing.
         pub failures: i64,
     }
@@ -130,7 +132,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let text = "UPDATE logins SET tokens = CASE WHEN $1 = 'active' THEN tokens END, state = $1, reason = $2, claims = $3,
                 checked_at = $4, ask_after = $5, due_at = $6, asking = FALSE, sent = FALSE, cut_off_at = $7, failures = $8,
-                last_at = $9, last_kind = $10, last_result = $11, last_code = $12
+                last_at = $9, last_kind = $10, last_result = $11, last_code = $12, not_before = $17
             WHERE tenant_id = $13 AND id = $14 AND ask_after = $15
             AND ($1 = 'active' OR tokens IS NOT DISTINCT FROM $16)";
         let done = on!(write self, tx => {
@@ -151,6 +153,7 @@ impl Store {
                 .bind(row.id)
                 .bind(claim.until)
                 .bind(claim.tokens)
+                .bind(row.not_before)
                 .execute(&mut *tx)
                 .await?
                 .rows_affected()

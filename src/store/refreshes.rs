@@ -102,7 +102,7 @@ impl Store {
         }))
     }
 
-    /// The same, however lately it was asked about: none only while another asks.
+    /// The same, however lately it was asked about: none only while another asks, and before its time.
     pub async fn claim_login_now(
         &self,
         tenant: &TenantId,
@@ -113,7 +113,7 @@ impl Store {
         let text = concat!(
             claim!(),
             askable!(),
-            " AND (NOT asking OR ask_after <= $2) AND tenant_id = $3 AND id = $4 RETURNING *"
+            " AND (NOT asking OR ask_after <= $2) AND not_before <= $2 AND tenant_id = $3 AND id = $4 RETURNING *"
         );
         Ok(on!(alone self, db => {
             let query = sqlx::query_as(text).bind(until).bind(now).bind(tenant.as_str()).bind(id);
@@ -131,6 +131,8 @@ impl Store {
         until: i64,
         limit: i64,
     ) -> Result<Vec<LoginRow>, StoreError> {
+        // Of several processes that ask at the same moment each takes others, and none waits.
+        let skip = if self.is_shared() { " FOR UPDATE SKIP LOCKED" } else { "" };
         let places: String = (5..).take(left_out.len()).map(|at| format!(" AND tenant_id <> ${at}")).collect();
         let mut rows: Vec<LoginRow> = Vec::new();
         for failed in ["failures = 0", "failures > 0"] {
@@ -142,7 +144,7 @@ impl Store {
             let text = format!(
                 "{claim} {askable} AND due_at <= $2 AND ask_after <= $2 AND id IN
                 (SELECT id FROM logins WHERE provider = $3 AND {failed} AND due_at <= $2 AND ask_after <= $2
-                 AND {askable}{places} ORDER BY due_at LIMIT $4)
+                 AND {askable}{places} ORDER BY due_at LIMIT $4{skip})
                 RETURNING *"
             );
             let some: Vec<LoginRow> = on!(brief self, tx => {

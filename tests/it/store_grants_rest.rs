@@ -7,9 +7,9 @@ use std::time::Duration;
 use mcp_registry_gateway::access::Role;
 use mcp_registry_gateway::crypto::{MasterKey, Sealer};
 use mcp_registry_gateway::grants::{
-    Arrived, Begun, Consent, CredentialState, End, EndReason, GivenTokens, GrantKind, Grants, Ids, Issue, Kind, Leg,
-    LoginState, NewLogin, NotVouched, OauthCode, Outcome, Person, Prompt, Refusal, Request, ScopeSet, Step,
-    TraceFilter, TraceNote, Unanswered, challenge_of,
+    Arrived, Begun, Consent, End, EndReason, GivenTokens, GrantKind, Grants, Ids, Issue, Kind, Leg, LoginState,
+    NewLogin, NotVouched, OauthCode, Outcome, Person, Prompt, Refusal, Request, ScopeSet, Step, TraceFilter, TraceNote,
+    Unanswered, challenge_of,
 };
 use mcp_registry_gateway::secret::Secret;
 use mcp_registry_gateway::store::authorizations::{AuthorizationRow, Inserted, Room};
@@ -312,7 +312,7 @@ on_both! {
         assert_eq!(login().await.tokens.unwrap().as_slice(), b"late");
         assert!(grants.login_renewed(&mut asked, given(b"renewed", 4_503), house.after(903)).await.unwrap());
         assert!(!grants.login_renewed(&mut later, given(b"too late", 5_000), at).await.unwrap(), "others took their place");
-        let word = Unanswered { failures: 1, again_at: at, kind: Kind::Forced, code: "temporary" };
+        let word = Unanswered { failures: 1, again_at: at, is_firm: false, kind: Kind::Forced, code: "temporary" };
         let ends = NotVouched { state: LoginState::Dead, reason: "late", claims: None, kind: Kind::Forced, code: "late" };
         for late in [&mut late, &mut later] {
             assert!(!grants.hold_login(late, at).await.unwrap(), "it is another's question now");
@@ -341,12 +341,13 @@ on_both! {
         grants.wake_used(house.after(500_030)).await.unwrap();
         assert_eq!(grants.next_due("entra").await.unwrap(), Some(house.after(4_000)), "and who comes back is, at once");
 
-        let unanswered = Unanswered { failures: 5, again_at: house.after(600_000), kind: Kind::Emergency, code: "temporary" };
+        let unanswered = Unanswered { failures: 5, again_at: house.after(600_000), is_firm: true, kind: Kind::Emergency, code: "temporary" };
         assert!(grants.login_unanswered(&login().await, &unanswered, house.after(500_040)).await.unwrap());
         grants.wake_used(house.after(500_050)).await.unwrap();
         assert_eq!(grants.next_due("entra").await.unwrap(), Some(house.after(600_000)), "not before its time");
+        assert!(grants.login_now(tenant, id, house.after(599_999)).await.unwrap().is_none(), "nor for an administrator");
         let shown = grants.credentials(tenant, house.user, house.after(500_050)).await.unwrap();
-        assert_eq!((shown[0].state, shown[0].last.last_code.as_deref()), (CredentialState::Failing, Some("temporary")));
+        assert_eq!((shown[0].failing, shown[0].last.last_code.as_deref()), (true, Some("temporary")));
 
         let (state, mut asked) = (LoginState::NeedsInteraction, login().await);
         let said = NotVouched { state, reason: "AADSTS50076", claims: Some("{}"), kind: Kind::Forced, code: "AADSTS50076" };
