@@ -29,8 +29,6 @@ CREATE INDEX logins_by_due ON logins (provider, due_at, tenant_id) WHERE due_at 
 -- Those of which no question has failed are asked about first.
 CREATE INDEX logins_by_due_well ON logins (provider, due_at) WHERE due_at IS NOT NULL AND failures = 0;
 CREATE INDEX logins_parked ON logins (tenant_id) WHERE state <> 'active';
--- Who used a key of late.
-CREATE INDEX api_keys_by_use ON api_keys (last_used_at) WHERE revoked_at IS NULL;
 
 -- How refreshes came out, by the hour in which they did.
 CREATE TABLE refreshes (

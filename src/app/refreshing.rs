@@ -98,7 +98,6 @@ impl App {
     /// Asks again about everybody for whom that is due and whose sessions were used in the last days; says when somebody is due
     /// again. For a job.
     pub async fn refresh_all(&self) -> Result<Duration, Refusal> {
-        self.grants.wake_used(now()).await?;
         let (providers, mut due) = (self.providers.names(), 0);
         for provider in &providers {
             due += self.grants.count_due(provider.name, now()).await?;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::logins::life_of;
 use super::schedule::{Kind, RefreshResult, Schedule};
-use super::{Grants, LoginState, Refusal};
+use super::{Grants, LoginState, Refusal, damaged};
 use crate::id::TenantId;
 use crate::store::logins::{LastRefresh, LoginRow};
 use crate::store::refreshes::{RefreshCount, RefreshQueue, RefreshSum};
@@ -19,8 +19,6 @@ use crate::store::{at, at_opt, micros};
 /// Whose grants nobody used for so long is not asked about until somebody does: who comes once a week is never sent back to sign in by
 /// a provider whose refresh tokens end after days without use, and nobody is asked about who has gone.
 const USED_WITHIN: Duration = Duration::days(7);
-/// How far back it is looked who used what: uses are written half a minute late, and later by a process that lost its database.
-const LOOK_BACK: Duration = Duration::minutes(10);
 /// Logins of which it is looked in one transaction whether anybody used them.
 const LOOKED_AT: i64 = 500;
 /// Most logins of one account that are shown.
@@ -41,6 +39,8 @@ type Counts = AHashMap<Of, (i64, i64)>;
 pub(super) struct Tally {
     /// Since it was last written.
     unwritten: Mutex<Counts>,
+    /// Held by who writes.
+    writing: tokio::sync::Mutex<()>,
     /// In the last day.
     own: Mutex<Counts>,
 }
@@ -67,21 +67,6 @@ impl Tally {
             retries: counts.1,
         };
         own.iter().filter(of).map(sum).collect()
-    }
-}
-
-/// What is being written. What is left of it when it is dropped, because the database failed or nobody waits any longer, is written the
-/// next time.
-struct Taken<'a> {
-    tally: &'a Tally,
-    counts: Counts,
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        for (of, counts) in self.counts.drain() {
-            add(&self.tally.unwritten, of, counts);
-        }
     }
 }
 
@@ -171,12 +156,6 @@ impl Credential {
 }
 
 impl Grants {
-    /// Whoever used what rests on a provider's word that was given before that is due when that word is old. For a job.
-    pub async fn wake_used(&self, now: OffsetDateTime) -> Result<u64, Refusal> {
-        let recheck = i64::try_from(self.0.terms.schedule.recheck.as_micros()).unwrap_or(i64::MAX / 4);
-        Ok(self.0.store.wake_used_logins(micros(now - LOOK_BACK), recheck).await?)
-    }
-
     /// Of those who have been due at a provider for longest nobody is left afterwards who did not use anything for days. For a job.
     pub async fn rest_unused(&self, provider: &str, now: OffsetDateTime) -> Result<(), Refusal> {
         let since = micros(now - USED_WITHIN);
@@ -208,13 +187,21 @@ impl Grants {
         add(&self.0.refreshes.unwritten, of, one);
     }
 
-    /// Writes what was counted. What the database does not take is written the next time.
+    /// Writes what was counted. What the database does not take is written the next time. It is written to the end also if nobody waits
+    /// any longer, or it would not be known whether it is.
     pub async fn flush_refreshes(&self) -> Result<(), Refusal> {
+        let grants = self.clone();
+        let written = tokio::spawn(async move { grants.write_refreshes().await }).await;
+        written.unwrap_or_else(|error| Err(damaged("counts of refreshes", &error)))
+    }
+
+    async fn write_refreshes(&self) -> Result<(), Refusal> {
         let tally = &self.0.refreshes;
+        let _turn = tally.writing.lock().await;
         let oldest = hour(OffsetDateTime::now_utc()) - OWN_KEPT;
         lock(&tally.own).retain(|of, _| of.1 >= oldest);
-        let mut taken = Taken { tally, counts: std::mem::take(&mut *lock(&tally.unwritten)) };
-        if taken.counts.is_empty() {
+        let taken = std::mem::take(&mut *lock(&tally.unwritten));
+        if taken.is_empty() {
             return Ok(());
         }
         let row = |((tenant, hour, kind, result), (count, retries)): (&Of, &(i64, i64))| RefreshCount {
@@ -225,13 +212,17 @@ impl Grants {
             count: *count,
             retries: *retries,
         };
-        let mut rows: Vec<RefreshCount> = taken.counts.iter().map(row).collect();
+        let mut rows: Vec<RefreshCount> = taken.iter().map(row).collect();
         // In one order, so that two processes that write the same rows do not wait for each other.
         rows.sort_by(|a, b| {
             (&a.tenant_id, a.hour, &a.kind, &a.result).cmp(&(&b.tenant_id, b.hour, &b.kind, &b.result))
         });
-        self.0.store.count_refreshes(&rows).await?;
-        taken.counts.clear();
+        if let Err(error) = self.0.store.count_refreshes(&rows).await {
+            for (of, counts) in taken {
+                add(&tally.unwritten, of, counts);
+            }
+            return Err(error.into());
+        }
         Ok(())
     }
 

@@ -1,9 +1,12 @@
 //! What authentication must know of an access token: the token's own life, its grant, and the account behind it. How tokens
 //! come to be and end is told beside the grants.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
-use super::{Store, StoreError};
+use super::refreshes::wake;
+use super::{Store, StoreError, micros_of};
 
 row! {
     /// An access token that is good, with what stands behind it.
@@ -115,12 +118,15 @@ impl Store {
         Ok(found)
     }
 
-    /// Notes when grants were last used: each with its time in microseconds since 1970.
-    pub async fn touch_grants(&self, used: &[(Uuid, i64)]) -> Result<(), StoreError> {
+    /// Notes when grants were last used: each with its time in microseconds since 1970. What a provider gave for who uses them is due when
+    /// its word is older than `recheck`.
+    pub async fn touch_grants(&self, used: &[(Uuid, i64)], recheck: Duration) -> Result<(), StoreError> {
         let text = "UPDATE grants SET last_used_at = $1 WHERE id = $2 AND last_used_at < $1 AND ended_at IS NULL";
+        let login = wake!("SELECT g.login_id FROM grants g WHERE g.id = $2 AND g.ended_at IS NULL");
         on!(brief self, tx => {
             for (grant, at) in used {
                 sqlx::query(text).bind(at).bind(grant).execute(&mut *tx).await?;
+                sqlx::query(login).bind(at).bind(grant).bind(micros_of(recheck)).execute(&mut *tx).await?;
             }
         });
         Ok(())

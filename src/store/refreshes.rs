@@ -71,6 +71,21 @@ macro_rules! askable {
     };
 }
 
+/// The login that this query names is due, if it was used at `$1` and its provider's word was given before, when that word is `$3`
+/// microseconds old or when it may be asked about again; if it was not due before.
+macro_rules! wake {
+    ($of:literal) => {
+        concat!(
+            "UPDATE logins SET due_at = CASE WHEN checked_at + $3 > ask_after THEN checked_at + $3 ELSE ask_after END
+            WHERE id = (",
+            $of,
+            ") AND state = 'active' AND tokens IS NOT NULL AND checked_at < $1
+            AND (due_at IS NULL OR (due_at > checked_at + $3 AND due_at > ask_after))"
+        )
+    };
+}
+pub(super) use wake;
+
 /// Sets who is asked about, until `$1`, from `$2` on. A question about them that was under way is cut off.
 macro_rules! claim {
     () => {
@@ -180,20 +195,6 @@ impl Store {
             let query = sqlx::query(text).bind(since).bind(provider).bind(now).bind(window);
             query.execute(db).await?.rows_affected()
         }))
-    }
-
-    /// Those that somebody used later than `since`, and since they were checked, are due `recheck` microseconds after that, or when
-    /// they may be asked about again, if they were not due before.
-    pub async fn wake_used_logins(&self, since: i64, recheck: i64) -> Result<u64, StoreError> {
-        let text =
-            "UPDATE logins SET due_at = CASE WHEN checked_at + $2 > ask_after THEN checked_at + $2 ELSE ask_after END
-            WHERE state = 'active' AND tokens IS NOT NULL
-            AND (due_at IS NULL OR (due_at > checked_at + $2 AND due_at > ask_after)) AND id IN
-            (SELECT l.id FROM grants g JOIN logins l ON l.id = g.login_id
-             WHERE g.ended_at IS NULL AND g.last_used_at > $1 AND g.last_used_at > l.checked_at
-             UNION SELECT l.id FROM api_keys k JOIN logins l ON l.tenant_id = k.tenant_id AND l.user_id = k.user_id
-             WHERE k.revoked_at IS NULL AND k.last_used_at > $1 AND k.last_used_at > l.checked_at)";
-        Ok(on!(alone self, db => sqlx::query(text).bind(since).bind(recheck).execute(db).await?.rows_affected()))
     }
 
     /// Whoever got one to ask about until `was` has it until `until`, and the provider is asked now; says whether. Somebody else may have

@@ -56,7 +56,9 @@ async fn signed_in(world: &World, entra: &Entra) -> Uuid {
         login_method: ENTRA.to_owned(),
         login: Some(login),
     };
-    world.app.grants.issue(&order, Issue::alone(GrantKind::Client), now()).await.unwrap();
+    let given = world.app.grants.issue(&order, Issue::alone(GrantKind::Client), now()).await.unwrap();
+    let used = [(given.grant, micros(now()) + 1)];
+    world.app.store.touch_grants(&used, crate::store_grants::RECHECK).await.unwrap();
     login
 }
 

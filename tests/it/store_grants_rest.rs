@@ -19,7 +19,7 @@ use mcp_registry_gateway::telemetry::{Counter, Metrics};
 use mcp_registry_gateway::vault::Vault;
 use uuid::Uuid;
 
-use crate::store_grants::{House, RESOURCE, VERIFIER, terms};
+use crate::store_grants::{House, RECHECK, RESOURCE, VERIFIER, terms};
 
 fn request() -> Request {
     Request {
@@ -281,7 +281,6 @@ on_both! {
         let login = async || grants.login(tenant, id).await.unwrap().unwrap();
         let ask_after = async |at: u64| grants.ask_login_after(&login().await, house.after(at)).await.unwrap();
         let due = async |at: u64| {
-            grants.wake_used(house.after(at)).await.unwrap();
             grants.logins_due("entra", &[], 10, house.after(at)).await.unwrap()
         };
         assert!(due(899).await.is_empty(), "it is early");
@@ -337,13 +336,13 @@ on_both! {
         assert!(grants.next_due("entra").await.unwrap().is_some());
         grants.rest_unused("entra", house.after(400 + 7 * 86_400 + 1)).await.unwrap();
         assert_eq!(grants.next_due("entra").await.unwrap(), None, "who does not come is not asked about");
-        house.store.touch_grants(&[(tokens.grant, micros(house.after(500_000)))]).await.unwrap();
-        grants.wake_used(house.after(500_030)).await.unwrap();
+        let use_again = async |at: u64| house.store.touch_grants(&[(tokens.grant, micros(house.after(at)))], RECHECK).await.unwrap();
+        use_again(500_000).await;
         assert_eq!(grants.next_due("entra").await.unwrap(), Some(house.after(4_000)), "and who comes back is, at once");
 
         let unanswered = Unanswered { failures: 5, again_at: house.after(600_000), is_firm: true, kind: Kind::Emergency, code: "temporary" };
         assert!(grants.login_unanswered(&login().await, &unanswered, house.after(500_040)).await.unwrap());
-        grants.wake_used(house.after(500_050)).await.unwrap();
+        use_again(500_050).await;
         assert_eq!(grants.next_due("entra").await.unwrap(), Some(house.after(600_000)), "not before its time");
         assert!(grants.login_now(tenant, id, house.after(599_999)).await.unwrap().is_none(), "nor for an administrator");
         let shown = grants.credentials(tenant, house.user, house.after(500_050)).await.unwrap();
