@@ -19,9 +19,11 @@ ALTER TABLE logins ADD COLUMN last_kind   TEXT;
 ALTER TABLE logins ADD COLUMN last_result TEXT;
 ALTER TABLE logins ADD COLUMN last_code   TEXT;
 
--- What was kept before does not say when it ends but inside of what is sealed: an hour is what most providers give.
+-- What was kept before does not say when it ends but inside of what is sealed: an hour is what most providers give. Fractions of seconds
+-- spread them over half an hour, so that not everybody is asked about at once.
 UPDATE logins SET issued_at = checked_at, expires_at = checked_at + 3600000000;
-UPDATE logins SET due_at = CASE WHEN ask_after > checked_at + 3000000000 THEN ask_after ELSE checked_at + 3000000000 END
+UPDATE logins SET due_at = CASE WHEN ask_after > checked_at + 3000000000 THEN ask_after
+    ELSE checked_at + 3000000000 - (checked_at % 1000000) * 1800 END
 WHERE state = 'active' AND tokens IS NOT NULL;
 
 DROP INDEX logins_by_check;

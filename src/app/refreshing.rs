@@ -26,7 +26,7 @@ const UNHEARD: usize = 2;
 const UNHEARD_OF_ALL: usize = 8;
 /// Most tenants that are left alone in one run.
 const LEFT_ALONE: usize = 32;
-/// How long a run lasts where somebody is due all the time: between runs it is looked who used what.
+/// How long a run lasts where somebody is due all the time: after it, those who were left alone are tried again.
 const RUN: Duration = Duration::from_mins(1);
 /// When it is looked again where nobody is due.
 const LATER: Duration = Duration::from_mins(1);

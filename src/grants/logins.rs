@@ -185,7 +185,9 @@ impl Grants {
             last: LastRefresh::default(),
         };
         self.0.store.insert_login_row(login.tenant, &row).await?;
-        self.0.store.adopt_grants(login.tenant, &row).await?;
+        if row.tokens.is_some() {
+            self.0.store.adopt_grants(login.tenant, &row).await?;
+        }
         Ok(id)
     }
 

@@ -181,12 +181,12 @@ impl Store {
         Ok(done > 0)
     }
 
-    /// Sessions that rest on what an account was given by a provider, and of which a question was cut off, rest on this one from now on,
-    /// which the provider gave since.
+    /// Sessions that rest on what an account was given by a provider, and of which a question was cut off or may be, since it is under way,
+    /// rest on this one from now on, which the provider gave since.
     pub async fn adopt_grants(&self, tenant: &TenantId, login: &LoginRow) -> Result<(), StoreError> {
         // Seldom is there one, and looking makes nobody wait.
         let any = "SELECT id FROM logins WHERE tenant_id = $1 AND user_id = $2 AND provider = $3 AND id <> $4
-            AND state = 'active' AND cut_off_at IS NOT NULL LIMIT 1";
+            AND state = 'active' AND (cut_off_at IS NOT NULL OR sent) LIMIT 1";
         let first: Option<Uuid> = on!(read self, db => {
             let query = sqlx::query_scalar(any).bind(tenant.as_str()).bind(login.user_id).bind(&login.provider);
             query.bind(login.id).fetch_optional(db).await?
@@ -196,7 +196,7 @@ impl Store {
         }
         let text = "UPDATE grants SET login_id = $1 WHERE ended_at IS NULL AND login_id IN
             (SELECT id FROM logins WHERE tenant_id = $2 AND user_id = $3 AND provider = $4 AND id <> $1
-             AND state = 'active' AND cut_off_at IS NOT NULL)";
+             AND state = 'active' AND (cut_off_at IS NOT NULL OR sent))";
         on!(alone self, db => {
             let query = sqlx::query(text).bind(login.id).bind(tenant.as_str()).bind(login.user_id).bind(&login.provider);
             query.execute(db).await?;

@@ -344,6 +344,20 @@ async fn a_crash_before_an_answer_is_stored_costs_no_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_signs_in_again_before_a_crash_is_seen_keeps_every_session() {
+    let Some(entra) = Entra::start(&[CALLBACK]).await.unwrap() else { return };
+    let world = quiet(&entra).await;
+    entra.post("/_sim/config", json!({"rotation": "strict"})).await.unwrap();
+    let (refresh, login) = signed_in(&world, &entra, BOB).await;
+    crash_in_between(&world, login).await;
+    let (_, fresh) = signed_in(&world, &entra, BOB).await;
+    raw(&world).await.execute("UPDATE logins SET cut_off_at = 1, ask_after = 0, due_at = 0 WHERE sent").await.unwrap();
+    world.app.refresh_all().await.unwrap();
+    assert_eq!(state(&world, fresh).await, LoginState::Active);
+    world.refresh(&refresh, &[]).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_crash_has_cost_ends_after_an_hour_if_the_person_does_not_come() {
     let Some(entra) = Entra::start(&[CALLBACK]).await.unwrap() else { return };
     let world = quiet(&entra).await;
