@@ -4,11 +4,13 @@
 mod assembly;
 mod attempts;
 mod bans;
+mod entrusted;
 mod guarding;
 mod issuing;
 mod memory;
 mod people;
 mod policies;
+mod pools;
 pub mod preflight;
 mod refreshing;
 mod sharing;
@@ -58,6 +60,7 @@ use crate::vault::Vault;
 pub use assembly::{assemble, build};
 pub use bans::{BanOrder, BanView, LiftOrder, LiftReason};
 pub use policies::{Explained, Question, Trial, Whom};
+pub use pools::DatabaseWaits;
 pub use refreshing::Forced;
 pub use signed_in::{Counted, SignedIn};
 
@@ -120,6 +123,8 @@ pub struct Parts {
     pub followed: tokio::sync::Mutex<Option<i64>>,
     /// How many sessions there were when somebody last looked.
     pub counted: Counted,
+    /// How long connections to the database were waited for.
+    pub database_waits: DatabaseWaits,
     /// How the parts are.
     pub health: Health,
     /// Owns everything that runs on its own, so that the end can wait for it.

@@ -5,6 +5,7 @@
 mod data_key;
 pub mod dpop;
 pub mod jwk;
+pub mod signing;
 mod token;
 
 pub use data_key::is_of_tenant;

@@ -42,6 +42,10 @@ pub enum Kind {
     Era,
     /// A setting of the server makes the call impossible (bad URL, missing program).
     Setup,
+    /// There is nothing to show the server in the caller's name.
+    NoCredential,
+    /// The same, and the caller can change that by signing in again.
+    SignIn,
 }
 
 /// Whether the same call may be tried elsewhere.
@@ -67,26 +71,44 @@ pub struct Fault {
     pub detail: String,
     /// When it is worth coming back, if known.
     pub retry_after: Option<Duration>,
+    /// What users get in place of the sentence of its kind: what to do, in words that tell no more than they may know.
+    pub told: Option<Box<str>>,
 }
 
 impl Fault {
     /// A fault of the upstream.
     pub fn upstream(kind: Kind, retry: Retry, detail: impl Into<String>) -> Self {
-        Self { whose: Whose::Upstream, kind, retry, detail: detail.into(), retry_after: None }
+        Self { whose: Whose::Upstream, kind, retry, detail: detail.into(), retry_after: None, told: None }
     }
 
     /// A fault of this gateway.
     pub fn gateway(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { whose: Whose::Gateway, kind, retry: Retry::NotSent, detail: detail.into(), retry_after: None }
+        Self {
+            whose: Whose::Gateway,
+            kind,
+            retry: Retry::NotSent,
+            detail: detail.into(),
+            retry_after: None,
+            told: None,
+        }
     }
 
     /// A fault of the caller.
     pub fn client(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { whose: Whose::Client, kind, retry: Retry::NotSent, detail: detail.into(), retry_after: None }
+        Self { whose: Whose::Client, kind, retry: Retry::NotSent, detail: detail.into(), retry_after: None, told: None }
+    }
+
+    /// The same with this for users.
+    #[must_use]
+    pub fn telling(self, told: impl Into<Box<str>>) -> Self {
+        Self { told: Some(told.into()), ..self }
     }
 
     /// One sentence for whoever calls: what kind of thing went wrong, without where the server is or what it wrote.
-    pub fn public(&self) -> Cow<'static, str> {
+    pub fn public(&self) -> Cow<'_, str> {
+        if let Some(told) = &self.told {
+            return Cow::Borrowed(told);
+        }
         Cow::Borrowed(match self.kind {
             Kind::Unreachable => "the server cannot be reached",
             Kind::Dropped => "the server ended or broke off before its answer was whole",
@@ -102,6 +124,8 @@ impl Fault {
             Kind::Refused => "the server refuses the gateway's credential; an administrator must renew it",
             Kind::BreakerOpen => "the server failed several times in a row and is left alone for a while",
             Kind::Setup => "the server is not set up so that it can be called; an administrator must mend it",
+            Kind::NoCredential => "the gateway has nothing to show the server in your name; ask an administrator",
+            Kind::SignIn => "the server wants to see you sign in again",
             // Our own words about ourselves and the caller.
             Kind::Full | Kind::Cancelled | Kind::Era => return self.detail.clone().into(),
         })
@@ -109,7 +133,9 @@ impl Fault {
 
     /// Whether the call may be tried on another replica; `again` says that doing it twice does no harm.
     pub fn may_go_on(&self, again: bool) -> bool {
-        self.retry == Retry::NotSent || (again && self.counts_against_replica())
+        // What the gateway has not, it has for none of them.
+        !matches!(self.kind, Kind::NoCredential | Kind::SignIn)
+            && (self.retry == Retry::NotSent || (again && self.counts_against_replica()))
     }
 
     /// Whether a circuit breaker counts this against the replica: failures of transport and 5xx do, a refusal of ours does not.
@@ -139,6 +165,8 @@ impl Kind {
             Self::Cancelled => "cancelled",
             Self::Era => "era",
             Self::Setup => "setup",
+            Self::NoCredential => "no_credential",
+            Self::SignIn => "sign_in",
         }
     }
 }

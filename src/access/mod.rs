@@ -200,6 +200,11 @@ impl Caller {
         (self.0.role, &self.0.scopes, &self.0.memberships) == (other.0.role, &other.0.scopes, &other.0.memberships)
     }
 
+    /// Whether both came by the same credential, read at the same time.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Who it is, whatever the credential; sessions are bound to this.
     pub fn principal(&self) -> &Principal {
         &self.0.principal

@@ -54,7 +54,17 @@ fn view(app: &App, caller: &Caller, record: &Record) -> View {
         status.problems.clear();
     }
     if !record.may_be_changed_by(caller) {
-        for hidden in ["replicas", "command", "headers", "env", "visibility", "offered_to", "rate_limits"] {
+        for hidden in [
+            "replicas",
+            "command",
+            "headers",
+            "env",
+            "auth",
+            "discovery_auth",
+            "visibility",
+            "offered_to",
+            "rate_limits",
+        ] {
             spec.remove(hidden);
         }
         status.replicas.clear();

@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
@@ -13,9 +13,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::{Accounts, KeyRing, Proofs, TokenRing, keys};
+use crate::app::entrusted::Entrusted;
 use crate::app::preflight::{self, Sealing};
 use crate::app::sharing::Sharing;
-use crate::app::{App, Counted, Parts, memory};
+use crate::app::{App, Counted, DatabaseWaits, Parts, memory};
+use crate::balance::Scaling;
 use crate::config::Settings;
 use crate::crypto::{MasterKey, Sealer};
 use crate::grants::attempts::Attempts;
@@ -37,6 +39,8 @@ use crate::registry::live::Registry;
 use crate::store::{self, Store, StoreError};
 use crate::telemetry::{Health, Metrics, Recorder, Status, Weight};
 use crate::upstream::Ground;
+use crate::upstream::credentials::Credentials;
+use crate::upstream::credentials::signer::Signer;
 use crate::upstream::http::Limits;
 use crate::upstream::stdio;
 use crate::vault::Vault;
@@ -81,6 +85,7 @@ pub async fn build(settings: Settings, issuer: Issuer) -> anyhow::Result<App> {
     let app = assemble(settings, issuer, store, Sealer::new(&master), KeyRing::empty())?;
     app.servers().reseal().await.context("the key that seals secrets")?;
     app.lower_unnamed().await?;
+    app.registry.ground.credentials.signer().follow(store::now()).await?;
     app.recall().await?;
     app.guard.follow(&app.store).await?;
     Box::pin(share_limits(&app, board)).await?;
@@ -108,9 +113,12 @@ pub fn assemble(
     let outbound = Outbound::new(AddressPolicy::ADMIN, settings.pools.extra_ca_file.clone());
     let providers = Providers::new(&settings.azure, &settings.oidc, &outbound)?;
     let clients = Clients::new(&settings.clients, &store, &sealer, &outbound);
+    let signer = Signer::new(store.clone(), sealer.clone());
+    let credentials = Credentials::new(&outbound, signer, issuer.as_str(), &metrics, &tasks);
     let ground = Arc::new(Ground {
+        credentials,
         outbound: Arc::new(outbound),
-        limits: Limits { message: settings.limits.response_body, in_flight: settings.pools.max_pool_size },
+        limits: Limits { message: settings.limits.response_body, pool: Scaling::from(&settings.pools) },
         children: stdio::pool::Pool::new(children, tasks.clone()),
         notices: broadcast::channel(NOTICES).0,
         learned: tokio::sync::Notify::new(),
@@ -125,7 +133,7 @@ pub fn assemble(
     let held = Room::new(settings.limits.response_body.saturating_mul(HELD_ANSWERS));
     let rules = preflight::rules(&settings.rate_limits);
     let guard = Guard::new(&settings.guard, &settings.listen, rules.window, Arc::clone(&metrics));
-    Ok(App::new(Parts {
+    let app = App::new(Parts {
         instance: uuid::Uuid::now_v7(),
         guard,
         attempts: Attempts::new(&settings.sign_in, settings.rate_limits.anonymous_rpm),
@@ -136,6 +144,7 @@ pub fn assemble(
         recorder: Recorder::new(metrics),
         followed: tokio::sync::Mutex::default(),
         counted: Counted::default(),
+        database_waits: DatabaseWaits::default(),
         health: Health::default(),
         settings: Arc::new(settings),
         store,
@@ -154,7 +163,9 @@ pub fn assemble(
         held,
         tasks,
         shutdown,
-    }))
+    });
+    app.registry.ground.credentials.ask(Entrusted::to(&app));
+    Ok(app)
 }
 
 /// Nothing is let through before it is known how much this process may let through.
@@ -184,6 +195,7 @@ fn start_jobs(app: &App) {
     });
 
     guard_jobs(app, &jobs);
+    credential_jobs(app, &jobs);
 
     let database = app.health.part("database", Weight::Vital);
     let listener = app.clone();
@@ -208,6 +220,20 @@ fn start_jobs(app: &App) {
         async move {
             upstreams.set(if app.registry.look() { Status::Ok } else { Status::Degraded });
             rules.set(if app.rules_are_well() { Status::Ok } else { Status::Degraded });
+            Ok(())
+        }
+    });
+    let settler = app.clone();
+    let second = Every { jitter: 0.0, ..Every::about(Duration::from_secs(1)) };
+    jobs.run("size pools", second, move || {
+        settler.settle_pools(Instant::now());
+        async { Ok(()) }
+    });
+    let waiter = app.clone();
+    jobs.run("wait for the database", Every::about(Duration::from_secs(1)), move || {
+        let app = waiter.clone();
+        async move {
+            app.wait_for_database().await;
             Ok(())
         }
     });
@@ -289,6 +315,23 @@ fn start_jobs(app: &App) {
     jobs.run("write operations", Every::about(Duration::from_secs(10)), move || {
         let app = noter.clone();
         async move { Ok(app.observed.flush(&app.store).await?) }
+    });
+}
+
+/// What keeps what is shown to servers ready.
+fn credential_jobs(app: &App, jobs: &Jobs) {
+    let renewer = app.registry.ground.credentials.clone();
+    jobs.run("renew credentials", Every::about(Duration::from_secs(10)), move || {
+        let credentials = renewer.clone();
+        async move {
+            credentials.renew().await;
+            Ok(())
+        }
+    });
+    let signer = app.registry.ground.credentials.signer().clone();
+    jobs.run("look at signing keys", Every::about(Duration::from_secs(30)), move || {
+        let signer = signer.clone();
+        async move { Ok(signer.follow(store::now()).await?) }
     });
 }
 

@@ -21,6 +21,8 @@ use crate::telemetry::{Counter, Status};
 
 /// How long somebody who refreshes waits for the provider.
 const PATIENCE: Duration = Duration::from_secs(8);
+/// What a client is told whose person the provider wants to see again.
+const SEE_AGAIN: &str = "the identity provider wants to see the person again; sign in again";
 /// What Entra says of an account that an administrator disabled.
 const DISABLED: &str = "AADSTS50057";
 /// What Entra says of a token of which it says no more.
@@ -58,6 +60,9 @@ impl App {
     /// Asks the provider behind a login again, if that is due. `invalid_grant` when the person has to sign in again; then what
     /// rests on the login has ended. A provider that takes its time is not waited for: its word counts when it comes.
     pub async fn vouch(&self, tenant: &TenantId, login: Uuid, now: OffsetDateTime) -> Result<(), Refusal> {
+        if self.grants.wants_person(tenant, login).await? {
+            return Err(Refusal::new(OauthCode::InvalidGrant, "needs_interaction", SEE_AGAIN));
+        }
         let Some(login) = self.grants.login_due(tenant, login, now).await? else { return Ok(()) };
         tokio::time::timeout(PATIENCE, self.asking(login, Kind::OnDemand))
             .await
@@ -299,7 +304,7 @@ impl App {
         self.grants.login_refused(login, said, now).await?;
         self.came_out(login, said.kind, RefreshResult::ReauthRequired, now);
         let text = if said.state == LoginState::NeedsInteraction {
-            "the identity provider wants to see the person again; sign in again"
+            SEE_AGAIN
         } else {
             "the identity provider does not let the person in any longer; sign in again"
         };

@@ -1,27 +1,37 @@
 //! ENGINE: which replica of a server gets a call, and what is known about each of them: calls under way, circuit breaker,
-//! active health. `order` says whom to try in which order, `enter` takes a place on one of them and returns the guard that
+//! active health, how much of its places is used and what was measured at its connections. `order` says whom to try in which order, `enter` takes a place on one of them and returns the guard that
 //! the call reports to and that gives the place back when it is dropped, however the call ends.
 //!
 //! Nothing here sends, or allocates on the way of a call that goes well; nothing waits but `enter_in_turn`, which looks at the
 //! clock itself. Everywhere else the clock is passed in.
 
 mod breaker;
+mod figures;
 mod line;
+mod meter;
 mod order;
+mod pool;
 mod room;
+mod scaling;
+mod sockets;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use breaker::{BreakerState, LastFault};
+pub use figures::{Figures, Tally, WINDOW};
 pub use order::{MAX_REPLICAS, Order, stable_hash};
+pub use pool::PoolStatus;
 pub use room::Room;
+pub use scaling::{Advice, Mode, Scaling, Why};
+pub use sockets::{Dial, Sockets};
 
 use crate::fault::{Fault, Kind, Retry};
 use crate::id::Principal;
 use crate::registry::model::{Policy, Replica};
 use breaker::{Breaker, Outcome, Pass};
+use pool::Ledger;
 use room::Places;
 
 /// The key of a caller for [`Replicas::order`], the same on every machine and after every start.
@@ -69,6 +79,8 @@ struct Known {
     occurrence: usize,
     hash: u64,
     places: Places,
+    sockets: Arc<Sockets>,
+    ledger: Ledger,
     breaker: Breaker,
     health: Mutex<Option<Health>>,
     /// `health`, for the hot path.
@@ -101,7 +113,7 @@ pub struct Replicas {
 
 impl Replicas {
     /// The replicas of a server: at most [`MAX_REPLICAS`], more are left out; each has so much `room`. What `previous` knew about a replica with the
-    /// same URL is kept: calls under way, breaker, health.
+    /// same URL is kept: calls under way, breaker, health, its limit and figures.
     pub fn new(replicas: &[Replica], policy: Policy, room: Room, previous: Option<&Self>, now: Instant) -> Self {
         let mut members: Vec<Member> = Vec::with_capacity(replicas.len().min(MAX_REPLICAS));
         for replica in replicas.iter().take(MAX_REPLICAS) {
@@ -204,7 +216,7 @@ impl Replicas {
     /// are under way as may: go on with the next one.
     pub fn enter(&self, index: usize, now: Instant) -> Option<InFlight> {
         let known = &self.members.get(index)?.known;
-        known.places.take().then(|| InFlight::new(known, index)).and_then(|place| place.admitted(now))
+        known.places.take(now).then(|| InFlight::new(known, index)).and_then(|place| place.admitted(now))
     }
 
     /// Takes a place on this replica and no other, waiting for its turn if need be. `until` is when the call must have been
@@ -299,7 +311,9 @@ impl Known {
             url: url.into(),
             occurrence,
             hash: stable_hash(&[url, &occurrence.to_string()]),
-            places: Places::new(room),
+            places: Places::new(room, now),
+            sockets: Arc::default(),
+            ledger: Ledger::new(now),
             breaker: Breaker::new(now),
             health: Mutex::new(None),
             unhealthy: AtomicBool::new(false),
@@ -359,8 +373,12 @@ impl InFlight {
 
     /// Gives the place back before the end: for a stream that lasts, which is no load.
     pub fn rest(&mut self) {
+        self.give_back(Instant::now());
+    }
+
+    fn give_back(&mut self, now: Instant) {
         if std::mem::replace(&mut self.placed, false) {
-            self.known.places.free();
+            self.known.places.free(now);
         }
     }
 
@@ -382,8 +400,8 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.rest();
         let now = Instant::now();
+        self.give_back(now);
         if self.due.is_some_and(|due| due <= now) {
             let fault =
                 Fault::upstream(Kind::Timeout, Retry::MaybeSent, "no answer within the server's bound for one call");

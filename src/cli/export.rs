@@ -67,11 +67,23 @@ pub fn fields(view: &Value) -> Map<String, Value> {
 
 fn without_secrets(mut fields: Map<String, Value>, names: &mut Vec<String>) -> Map<String, Value> {
     let slug = fields.get("slug").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let mut hide = |key: &str, value: &mut Value| {
+        let name = variable(&slug, key);
+        *value = format!("${{{name}}}").into();
+        names.push(name);
+    };
     for field in ["headers", "env"] {
         for (key, value) in fields.get_mut(field).and_then(Value::as_object_mut).into_iter().flatten() {
-            let name = variable(&slug, key);
-            *value = format!("${{{name}}}").into();
-            names.push(name);
+            hide(key, value);
+        }
+    }
+    for field in ["auth", "discovery_auth"] {
+        let Some(auth) = fields.get_mut(field).and_then(Value::as_object_mut) else { continue };
+        if let Some(secret) = auth.get_mut("client_secret") {
+            hide(&format!("{field}_client_secret"), secret);
+        }
+        for (key, value) in auth.get_mut("headers").and_then(Value::as_object_mut).into_iter().flatten() {
+            hide(&format!("{field}_{key}"), value);
         }
     }
     fields
@@ -111,6 +123,23 @@ fn yaml(tenants: &[Brief], unnamed: &[String], servers: &[Brief], names: &[Strin
 mod tests {
     use super::*;
     use crate::cli::manifest;
+
+    #[test]
+    fn secrets_of_credentials_are_left_to_the_environment_too() {
+        let client =
+            json!({"kind": "client_credentials", "issuer": "https://as", "client_id": "g", "client_secret": "***"});
+        let own = json!({"kind": "headers", "headers": {"X-Key": "***"}});
+        let view = json!({"slug": "a", "replicas": [{"url": "https://a"}], "auth": client, "discovery_auth": own});
+        let mut names = Vec::new();
+        let brief = Brief::of(without_secrets(fields(&view), &mut names));
+        assert_eq!(names, ["A_AUTH_CLIENT_SECRET", "A_DISCOVERY_AUTH_X_KEY"]);
+        let text = yaml(&[], &[], &[brief], &names);
+        let read =
+            manifest::read("f", &text, |name| names.iter().any(|known| known == name).then(|| "v".into())).unwrap();
+        let spec = &read.servers[0];
+        assert_eq!(spec.auth.client_secret.as_ref().unwrap().expose(), "v");
+        assert_eq!(spec.discovery_auth.headers["X-Key"].expose(), "v");
+    }
 
     #[test]
     fn what_is_exported_can_be_applied_again() {

@@ -1,6 +1,6 @@
 //! `gateway.yaml`: the registry as a file. `servers` is a list of `ServerSpec`, `tenants` one of `TenantSaid`, `policies` the access
 //! rules of tenants; unknown fields, duplicate keys and duplicate
-//! names are refused, and every mistake is told with line and column. Values of `headers` and `env` may hold `${NAME}`, taken
+//! names are refused, and every mistake is told with line and column. Values of `headers` and `env`, and secrets of `auth`, may hold `${NAME}`, taken
 //! from the environment, so that no secret need stand in the file. No message quotes a value of the file.
 
 use std::collections::{BTreeMap, HashMap};
@@ -132,6 +132,14 @@ pub fn read(file: &str, text: &str, lookup: impl Fn(&str) -> Option<String>) -> 
         }
         for (field, values) in [("headers", &mut spec.headers), ("env", &mut spec.env)] {
             for (name, value) in values.iter_mut() {
+                match expand(value.expose(), &lookup) {
+                    Ok(text) => *value = Secret::new(text),
+                    Err(why) => lines.push(format!("{}: {why}", at(&format!("{field}.{name}")))),
+                }
+            }
+        }
+        for (field, auth) in spec.auths_mut() {
+            for (name, value) in auth.secrets() {
                 match expand(value.expose(), &lookup) {
                     Ok(text) => *value = Secret::new(text),
                     Err(why) => lines.push(format!("{}: {why}", at(&format!("{field}.{name}")))),
@@ -287,7 +295,7 @@ impl<'de> Deserialize<'de> for Node {
 }
 
 /// The fields of a server in the order in which people write them.
-pub const FIELDS: [&str; 17] = [
+pub const FIELDS: [&str; 19] = [
     "slug",
     "title",
     "description",
@@ -297,6 +305,8 @@ pub const FIELDS: [&str; 17] = [
     "sharing",
     "headers",
     "env",
+    "auth",
+    "discovery_auth",
     "tags",
     "visibility",
     "offered_to",
@@ -447,13 +457,14 @@ mod tests {
         let spec: ServerSpec = serde_json::from_value(serde_json::json!({
             "slug": "a", "replicas": [{"url": "https://x"}], "command": {"program": "x"},
             "headers": {"a": "b"}, "env": {"a": "b"}, "offered_to": ["acme"],
+            "auth": {"kind": "identity"}, "discovery_auth": {"kind": "client_credentials"},
             "rate_limits": {"rpm": 600}
         }))
         .unwrap();
         let Value::Object(object) = serde_json::to_value(&spec).unwrap() else { panic!("an object") };
         assert_eq!(object.keys().map(String::as_str).collect::<BTreeSet<_>>(), BTreeSet::from(FIELDS));
         let brief = Brief::of(object);
-        assert_eq!(brief.0.len(), 7, "{brief:?}");
+        assert_eq!(brief.0.len(), 9, "{brief:?}");
         assert!(brief.yaml().starts_with("slug: a\n"), "{}", brief.yaml());
     }
 }

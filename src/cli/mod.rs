@@ -24,6 +24,7 @@ mod mcp;
 mod mcp_files;
 mod pages;
 mod policy;
+mod pools;
 mod roles;
 mod sample;
 mod screen;

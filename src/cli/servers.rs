@@ -12,6 +12,7 @@ use super::Verdict;
 use super::call::{self, Call};
 use super::failure::Failure;
 use super::gateway::Gateway;
+use super::pools;
 use super::screen::{Screen, Table, Tone, shorten, text_at};
 use super::spec_flags::SpecFlags;
 use super::view::{describe, left_out, place, remark, state_tone, summary, without_tools};
@@ -32,13 +33,16 @@ Examples:
       --header 'Authorization: Bearer ${SEARCH_TOKEN}'
   mcp-gateway servers add two --balance weighted \\
       --url https://a.example.com/mcp --weight 3 --url https://b.example.com/mcp --weight 1
+  mcp-gateway servers add orders --url https://orders.example.com/mcp \\
+      --auth kind=on_behalf_of --auth audience=api://orders
   mcp-gateway servers add old --url https://example.com/sse --transport sse \\
       --visible-to role:server_owner --visible-to user:ada
   mcp-gateway servers add files --env LOG=debug --sharing per_user -- npx -y some-mcp-server ~/notes";
 
 const EDIT: &str = "\
 What is not named stays as it is. --url, --tag and --visible-to replace all earlier ones; --header
-and --env replace those of the same name and keep the others. With --url a program becomes a server
+and --env replace those of the same name and keep the others, --auth the fields that are named, or
+all of them with another kind. With --url a program becomes a server
 at that URL, with `-- COMMAND` the other way about; its environment or its headers stay behind.
 
 Examples:
@@ -128,6 +132,9 @@ enum Action {
         #[arg(value_parser = slug)]
         slug: Slug,
     },
+    /// Show how many requests each replica may have in flight, how busy it is, and how its connections do
+    #[command(after_help = "Examples:\n  mcp-gateway servers pools\n  mcp-gateway servers pools --json")]
+    Pools,
     /// Call a tool through the gateway
     #[command(after_help = call::EXAMPLES)]
     Call(Call),
@@ -162,6 +169,7 @@ pub async fn run(servers: Servers, gateway: &Gateway, screen: Screen) -> anyhow:
             each(&slugs, "refreshed", gateway, screen, Deed::Act("refresh")).await
         }
         Action::Tools { slug } => tools(&slug, gateway, screen).await,
+        Action::Pools => pools::run(gateway, screen).await,
         Action::Call(call) => call::run(&call, gateway, screen).await,
     }
 }
@@ -289,7 +297,13 @@ fn moved(patch: &mut Map<String, Value>, view: &Value) {
     let is_program = view["transport"] == "stdio";
     let to_program = patch.get("command").is_some_and(|command| command.get("program").is_some());
     let left_behind: &[(&str, Value)] = match (is_program, to_program, patch.contains_key("replicas")) {
-        (false, true, _) => &[("replicas", json!([])), ("balance", Value::Null), ("headers", Value::Null)],
+        (false, true, _) => &[
+            ("replicas", json!([])),
+            ("balance", Value::Null),
+            ("headers", Value::Null),
+            ("auth", Value::Null),
+            ("discovery_auth", Value::Null),
+        ],
         (true, false, true) => &[
             ("command", Value::Null),
             ("sharing", Value::Null),
@@ -303,6 +317,15 @@ fn moved(patch: &mut Map<String, Value>, view: &Value) {
     }
     if to_program && patch.get("transport") == Some(&view["transport"]) {
         patch.remove("transport");
+    }
+    for field in ["auth", "discovery_auth"] {
+        let Some(auth) = patch.get_mut(field).and_then(Value::as_object_mut) else { continue };
+        // Another kind has other fields.
+        if auth.get("kind").is_some_and(|kind| *kind != view[field]["kind"]) {
+            for name in view[field].as_object().into_iter().flatten().map(|(name, _)| name) {
+                auth.entry(name).or_insert(Value::Null);
+            }
+        }
     }
 }
 

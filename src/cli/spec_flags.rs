@@ -24,6 +24,12 @@ pub struct SpecFlags {
     /// Header sent with every request, sealed at rest; ${NAME} takes a value from the environment
     #[arg(long, value_name = "NAME: VALUE", help_heading = "HTTP server")]
     header: Vec<String>,
+    /// How the gateway proves in whose name a call is made, field by field: `kind=identity`, `client_secret=${SECRET}`, `scopes=a b`
+    #[arg(long, value_name = "FIELD=VALUE", help_heading = "HTTP server")]
+    auth: Vec<String>,
+    /// The same for what the gateway itself asks: `kind=client_credentials`, or `kind=headers` and `headers.NAME=VALUE`
+    #[arg(long, value_name = "FIELD=VALUE", help_heading = "HTTP server")]
+    discovery_auth: Vec<String>,
     /// Environment variable of the program, sealed at rest; ${NAME} takes a value from the environment
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Program")]
     env: Vec<String>,
@@ -103,6 +109,11 @@ impl SpecFlags {
         }
         if !self.header.is_empty() {
             fields.insert("headers".into(), pairs(&self.header, ':', "--header 'Name: value'")?);
+        }
+        for (name, texts) in [("auth", &self.auth), ("discovery_auth", &self.discovery_auth)] {
+            if !texts.is_empty() {
+                fields.insert(name.into(), credential(texts)?);
+            }
         }
         if !self.env.is_empty() {
             fields.insert("env".into(), pairs(&self.env, '=', "--env NAME=value")?);
@@ -187,6 +198,27 @@ fn pairs(texts: &[String], by: char, form: &str) -> Result<Value, Failure> {
     Ok(object.into())
 }
 
+/// `FIELD=VALUE` texts as one of the fields `auth` and `discovery_auth`.
+fn credential(texts: &[String]) -> Result<Value, Failure> {
+    let Value::Object(said) = pairs(texts, '=', "FIELD=VALUE")? else { return Ok(Value::Null) };
+    let mut fields = Map::new();
+    for (name, value) in said {
+        let text = value.as_str().unwrap_or_default();
+        if let Some(header) = name.strip_prefix("headers.") {
+            let headers = fields.entry("headers").or_insert_with(|| json!({}));
+            headers[header] = value;
+            continue;
+        }
+        let value = match name.as_str() {
+            "scopes" | "claims" => json!(text.split_ascii_whitespace().collect::<Vec<_>>()),
+            "meta" => (text == "true").into(),
+            _ => value,
+        };
+        fields.insert(name, value);
+    }
+    Ok(fields.into())
+}
+
 /// `everyone`, `admins`, `role:R` and `user:U` as the `visibility` field.
 fn visibility(words: &[String]) -> Result<Value, Failure> {
     let (mut everyone, mut roles, mut users) = (false, Vec::new(), Vec::new());
@@ -246,6 +278,8 @@ mod tests {
             url: vec!["https://a".into(), "https://b".into()],
             weight: vec![3, 1],
             header: vec!["X-Team:  a:b ".into()],
+            auth: vec!["kind=client_credentials".into(), "client_secret=a=b".into(), "scopes=x y".into()],
+            discovery_auth: vec!["kind=headers".into(), "headers.X-Key=k".into()],
             visible_to: vec!["role:user".into(), "user:ada".into()],
             offer_to: vec!["acme".into(), "other".into()],
             timeout_idle: Some(500),
@@ -256,6 +290,8 @@ mod tests {
         let expected = json!({
             "replicas": [{"url": "https://a", "weight": 3}, {"url": "https://b", "weight": 1}],
             "headers": {"X-Team": "a:b"},
+            "auth": {"kind": "client_credentials", "client_secret": "a=b", "scopes": ["x", "y"]},
+            "discovery_auth": {"kind": "headers", "headers": {"X-Key": "k"}},
             "visibility": {"everyone": false, "roles": ["user"], "users": ["ada"]},
             "offered_to": ["acme", "other"],
             "timeouts": {"idle_ms": 500},

@@ -67,6 +67,11 @@ pub fn describe(view: &Value) -> String {
             add(name, format!("{key}: {}", value.as_str().unwrap_or("***")), Tone::Plain);
         }
     }
+    for (name, field) in [("auth", "auth"), ("asks with", "discovery_auth")] {
+        for (key, value) in view[field].as_object().into_iter().flatten() {
+            add(name, format!("{key}: {}", setting(value)), Tone::Plain);
+        }
+    }
     add("tags", words(&view["tags"]), Tone::Plain);
     add("visible to", audience(&view["visibility"]), Tone::Plain);
     let wait = |name: &str| text_at(view, &format!("/timeouts/{name}"));
@@ -80,6 +85,16 @@ pub fn describe(view: &Value) -> String {
     add("changed", text_at(view, "/updated_at"), Tone::Plain);
     // Nothing stands in the row of headings.
     table.render("").lines().skip(1).fold(String::new(), |text, line| text + line + "\n")
+}
+
+/// A value of a credential, in a row.
+fn setting(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(_) => words(value),
+        Value::Object(members) => members.keys().map(|name| format!("{name}: ***")).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
 }
 
 fn words(list: &Value) -> String {

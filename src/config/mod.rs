@@ -218,6 +218,15 @@ mod tests {
             let error = settings(&["--tenant-burst-factor", wrong]).unwrap_err().to_string();
             assert!(error.contains("--tenant-burst-factor") && error.contains("1 to 10"), "{error}");
         }
+        for (flag, wrong, right) in [
+            ("--pool-scaling-factor", ["1", "10.1", "NaN"], "above 1, at most 10"),
+            ("--pool-utilization-threshold", ["0.05", "1.1", "much"], "0.1 to 1"),
+        ] {
+            for wrong in wrong {
+                let error = settings(&[flag, wrong]).unwrap_err().to_string();
+                assert!(error.contains(flag) && error.contains(right), "{error}");
+            }
+        }
         let error = settings(&["--shutdown-grace", "soon"]).unwrap_err().to_string();
         assert!(error.contains("--shutdown-grace") && error.contains("30s"), "{error}");
     }

@@ -62,6 +62,18 @@ pub(super) fn burst_factor(text: &str) -> Result<f64, String> {
     factor.ok_or_else(|| "give a number from 1 to 10, such as 1.5".to_owned())
 }
 
+/// A factor by which something grows: above 1, at most 10.
+pub(super) fn growth_factor(text: &str) -> Result<f64, String> {
+    let factor = text.trim().parse().ok().filter(|factor| *factor > 1.0 && *factor <= 10.0);
+    factor.ok_or_else(|| "give a number above 1, at most 10, such as 1.5".to_owned())
+}
+
+/// A fraction of what there is, a tenth at least.
+pub(super) fn threshold(text: &str) -> Result<f64, String> {
+    let threshold = text.trim().parse().ok().filter(|threshold| (0.1..=1.0).contains(threshold));
+    threshold.ok_or_else(|| "give a fraction from 0.1 to 1, such as 0.8".to_owned())
+}
+
 /// A text for people: 1 to 2,000 characters, none of them a control character but line breaks.
 pub(super) fn notice(text: &str) -> Result<String, String> {
     let text = text.trim();

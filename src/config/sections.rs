@@ -201,12 +201,24 @@ pub struct RateLimits {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Pools")]
 pub struct Pools {
-    /// Lowest that the bound on requests in flight to one upstream replica may become; it does not move yet
+    /// Let the limit of requests in flight to each upstream replica follow the load; off: it is the highest one
+    #[arg(id = "adaptive_pools", long = "adaptive-pools", env = "MREG_FASTMCP_ENABLE_ADAPTIVE_CONNECTION_POOLING", default_value = "true", value_name = "BOOL", action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
+    pub adaptive: bool,
+    /// Change limits; off: they are the highest one, and it is only reported what they should be
+    #[arg(id = "pool_scaling", long = "pool-scaling", env = "MREG_FASTMCP_CONNECTION_POOL_SCALING_ENABLED", default_value = "true", value_name = "BOOL", action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
+    pub scaling: bool,
+    /// Lowest limit of requests in flight to one upstream replica, where it begins
     #[arg(long, env = "MREG_FASTMCP_MIN_POOL_SIZE", default_value_t = 10, value_name = "COUNT", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
     pub min_pool_size: usize,
-    /// Most requests in flight to one upstream replica; ten times as many wait up to 10 s for their turn
+    /// Highest limit of requests in flight to one upstream replica; ten times as many wait up to 10 s for their turn
     #[arg(long, env = "MREG_FASTMCP_MAX_POOL_SIZE", default_value_t = 100, value_name = "COUNT", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
     pub max_pool_size: usize,
+    /// How many times as high, or as low, a limit becomes in one step; above 1, at most 10
+    #[arg(id = "pool_scaling_factor", long = "pool-scaling-factor", env = "MREG_FASTMCP_POOL_SCALING_FACTOR", default_value_t = 1.5, value_name = "FACTOR", value_parser = parse::growth_factor)]
+    pub scaling_factor: f64,
+    /// Part of a limit, 0.1 to 1, above which it grows when requests wait; it shrinks under 0.3
+    #[arg(id = "pool_utilization_threshold", long = "pool-utilization-threshold", env = "MREG_FASTMCP_POOL_UTILIZATION_THRESHOLD", default_value_t = 0.8, value_name = "FRACTION", value_parser = parse::threshold)]
+    pub utilization_threshold: f64,
     /// Most connections to the database
     #[arg(long, env = "MREG_DATABASE_POOL_SIZE", default_value_t = 10, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub database_pool_size: u32,

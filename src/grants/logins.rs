@@ -86,7 +86,7 @@ pub struct Login {
     pub tokens: Option<Zeroizing<Vec<u8>>>,
     /// The same as they are stored, and until when who got it to ask about has it alone: by these it is seen later whether somebody else
     /// got it since.
-    sealed: Option<Vec<u8>>,
+    pub sealed: Option<Vec<u8>>,
     until: OffsetDateTime,
     /// Whether the provider still vouches.
     pub state: LoginState,
@@ -151,6 +151,8 @@ const BETWEEN_FORCED: Duration = Duration::from_secs(30);
 const KEPT: usize = 8_000;
 /// The same of an error code.
 const KEPT_CODE: usize = 100;
+/// Longest claims that a server makes an address longer by, bytes.
+const LONGEST_PARKED: usize = 2_000;
 
 impl Grants {
     /// Keeps a login. Sessions of the account that rest on what the same provider gave before, and that may be lost because a question
@@ -204,6 +206,46 @@ impl Grants {
         }
     }
 
+    /// The login that a live grant rests on.
+    pub async fn login_of_grant(&self, tenant: &TenantId, grant: Uuid) -> Result<Option<Login>, Refusal> {
+        match self.0.store.login_row_of_grant(tenant, grant).await? {
+            Some(row) => self.open_login(row).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The login for who asks the provider about it now, whenever it was last asked; none while another asks. For five minutes nobody
+    /// else gets it ([`ALONE`]).
+    pub async fn login_to_ask(&self, login: &Login, now: OffsetDateTime) -> Result<Option<Login>, Refusal> {
+        let (tenant, id) = (&login.tenant, login.id);
+        let (seen, until) = (micros(login.checked_at), micros(now + ALONE));
+        match self.0.store.claim_login(tenant, id, seen, micros(now), until).await? {
+            Some(row) => self.open_login(row).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Something behind the gateway wants to see of the person what the next sign-in brings. The login goes on, and its sessions.
+    pub async fn park_claims(&self, login: &Login, claims: &str) -> Result<(), Refusal> {
+        // Cut claims would be no claims, and an address that is too long none either.
+        if claims.len() <= LONGEST_PARKED {
+            self.0.store.park_claims(&login.tenant, login.id, claims).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the person is to sign in again before anything is given anew on this login. Said once of each thing that is wanted: who
+    /// does not come, or cannot show it, goes on without.
+    pub async fn wants_person(&self, tenant: &TenantId, id: Uuid) -> Result<bool, Refusal> {
+        let wanted = self.0.store.login_row(tenant, id).await?.is_some_and(|row| row.claims.is_some());
+        Ok(wanted && self.0.store.tell_of_claims(tenant, id).await?)
+    }
+
+    /// The provider is asked now for what a server wants to see of an account.
+    pub async fn claims_are_tried(&self, tenant: &TenantId, user: Uuid, provider: &str) -> Result<(), Refusal> {
+        Ok(self.0.store.try_claims(tenant, user, provider).await?)
+    }
+
     /// Whoever got a login to ask about asks now, or ends what rests on it, and has it for five more minutes ([`ALONE`]); says whether.
     /// Somebody else may have got it since.
     pub async fn hold_login(&self, login: &mut Login, now: OffsetDateTime) -> Result<bool, Refusal> {
@@ -232,11 +274,13 @@ impl Grants {
         Ok(taken)
     }
 
-    /// The provider vouched again. Says whether: somebody else may have got the login since.
+    /// The provider vouched again. What it or another wants to see at the next sign-in stays. Says whether: somebody else may have got the
+    /// login since.
     pub async fn login_checked(&self, login: &Login, kind: Kind, now: OffsetDateTime) -> Result<bool, Refusal> {
         let mut row = self.login_row(&login.tenant, login.id).await?;
         LoginState::Active.as_str().clone_into(&mut row.state);
-        (row.reason, row.claims, row.checked_at, row.ask_after) = (None, None, micros(now), 0);
+        (row.checked_at, row.ask_after) = (micros(now), 0);
+        row.reason = row.reason.filter(|_| row.claims.is_some());
         (row.failures, row.cut_off_at) = (0, None);
         row.not_before = micros(now + BETWEEN_FORCED);
         row.due_at = Some(self.due(LifeColumns { issued_at: row.issued_at, expires_at: row.expires_at }));

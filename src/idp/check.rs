@@ -209,10 +209,10 @@ async fn token(asked: &Asked<'_>, home: &AzureTenant, showing: &Showing, resourc
     let entra = Entra::new(asked.azure, home.clone(), asked.client);
     let described = Described::at(&entra.base())?;
     let about = described.get(&asked.http, std::time::Instant::now(), |issuer| entra.check_issuer(issuer)).await?;
-    let endpoint = TokenEndpoint::new(asked.client.to_string(), showing.credential());
+    let endpoint = TokenEndpoint::new(asked.client.to_string(), showing.credential(), "nobody can sign in");
     let scope = format!("{resource}/.default");
     let grant = [("grant_type", "client_credentials"), ("scope", scope.as_str())];
-    endpoint.ask(&asked.http, &about.value, &grant, asked.now).await
+    endpoint.ask(&asked.http, about.value.tokens(), &grant, asked.now).await
 }
 
 /// The version of tokens for the gateway, by one that was made for it.

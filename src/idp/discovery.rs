@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use url::Url;
 
+use super::endpoint::Place;
 use super::error::IdpError;
 use super::http::Http;
 use super::kept::{Aged, Kept};
@@ -43,10 +44,17 @@ impl Discovery {
         Ok(found)
     }
 
-    /// Whether the token endpoint takes the client's secret in the body; if it says nothing, in a header (section 3).
-    pub(super) fn secret_in_body(&self) -> bool {
-        self.token_endpoint_auth_methods_supported.iter().any(|method| method == "client_secret_post")
+    /// Where tokens are.
+    pub(super) fn tokens(&self) -> Place<'_> {
+        let secret_in_body = takes_secret_in_body(&self.token_endpoint_auth_methods_supported);
+        Place { url: &self.token_endpoint, secret_in_body }
     }
+}
+
+/// Whether a token endpoint takes the client's secret in the body, by the methods that it names; if it says nothing, in a header
+/// (OpenID Connect Discovery 1.0 section 3, RFC 8414 section 2).
+pub(super) fn takes_secret_in_body(methods: &[String]) -> bool {
+    methods.iter().any(|method| method == "client_secret_post")
 }
 
 /// The document of one provider.

@@ -8,11 +8,12 @@ use arc_swap::ArcSwapOption;
 use http::StatusCode;
 use serde::Deserialize;
 use time::OffsetDateTime;
+use url::Url;
 use zeroize::Zeroizing;
 
+use super::AccessToken;
 use super::classify::classify;
 use super::credential::Credential;
-use super::discovery::Discovery;
 use super::error::{Class, IdpError};
 use super::http::Http;
 use super::pause::Pause;
@@ -42,6 +43,13 @@ enum Lifetime {
 }
 
 impl Given {
+    /// The access token, which every answer must hold.
+    pub(super) fn access(self, now: OffsetDateTime) -> Result<AccessToken, IdpError> {
+        let expires_at = self.expires_at(now);
+        let token = self.access_token.ok_or_else(|| IdpError::temporary("the token endpoint gave no access token"))?;
+        Ok(AccessToken { token, expires_at })
+    }
+
     /// When the access token ends; an hour from now where the provider does not say.
     pub(super) fn expires_at(&self, now: OffsetDateTime) -> OffsetDateTime {
         let seconds = match &self.expires_in {
@@ -53,17 +61,26 @@ impl Given {
     }
 }
 
+/// Where tokens are, and how a secret goes there.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) url: &'a Url,
+    pub(super) secret_in_body: bool,
+}
+
 /// One client at one authority.
 pub(super) struct TokenEndpoint {
     pub(super) client: String,
     pub(super) credential: Credential,
+    /// What cannot be done when the credential is refused.
+    without: &'static str,
     pause: Pause,
     refused: ArcSwapOption<IdpError>,
 }
 
 impl TokenEndpoint {
-    pub(super) fn new(client: String, credential: Credential) -> Self {
-        Self { client, credential, pause: Pause::default(), refused: ArcSwapOption::empty() }
+    pub(super) fn new(client: String, credential: Credential, without: &'static str) -> Self {
+        Self { client, credential, without, pause: Pause::default(), refused: ArcSwapOption::empty() }
     }
 
     /// Why the provider refuses the gateway's own credential, if it did the last time.
@@ -80,7 +97,7 @@ impl TokenEndpoint {
     pub(super) async fn ask(
         &self,
         http: &Http,
-        about: &Discovery,
+        place: Place<'_>,
         grant: &[(&str, &str)],
         now: OffsetDateTime,
     ) -> Result<Given, IdpError> {
@@ -90,7 +107,7 @@ impl TokenEndpoint {
         }
         let mut attempt = 0;
         loop {
-            let outcome = self.try_once(http, about, grant, attempt, now).await;
+            let outcome = self.try_once(http, place, grant, attempt, now).await;
             match &outcome {
                 Ok(_) => self.credential.was_taken(attempt),
                 Err(error) => {
@@ -109,13 +126,13 @@ impl TokenEndpoint {
     async fn try_once(
         &self,
         http: &Http,
-        about: &Discovery,
+        place: Place<'_>,
         grant: &[(&str, &str)],
         attempt: usize,
         now: OffsetDateTime,
     ) -> Result<Given, IdpError> {
-        let url = &about.token_endpoint;
-        let proof = self.credential.prove(attempt, &self.client, url, about.secret_in_body(), now).await?;
+        let Place { url, secret_in_body } = place;
+        let proof = self.credential.prove(attempt, &self.client, url, secret_in_body, now).await?;
         // Within braces: what writes the form cannot be carried from thread to thread while the answer is waited for.
         let form = {
             let mut form = url::form_urlencoded::Serializer::new(String::new());
@@ -151,7 +168,8 @@ impl TokenEndpoint {
                         code = error.code.as_deref(),
                         trace_id = error.trace_id.as_deref(),
                         error = error.detail,
-                        "the identity provider refuses the gateway's credential: nobody can sign in until it is mended"
+                        "the identity provider refuses the gateway's credential: {} until it is mended",
+                        self.without
                     );
                 }
                 self.refused.store(Some(Arc::new(error.clone())));

@@ -97,6 +97,19 @@ impl Entra {
         format!("{}/{directory}/v2.0", self.authority)
     }
 
+    /// Where a person's own directory, the one of this issuer, gives tokens: the endpoint of many directories does not know whose the
+    /// person is. `known` is the endpoint of the discovery document.
+    pub(super) fn tokens_of(&self, issuer: &str, known: &Url) -> Result<Url, IdpError> {
+        let directory = self
+            .directory_of(issuer)
+            .ok_or_else(|| IdpError::configuration("Entra gives tokens on behalf of its own people only"))?;
+        let mut own = known.clone();
+        if self.tenant == AzureTenant::Organizations {
+            own.set_path(&known.path().replacen("/organizations/", &format!("/{directory}/"), 1));
+        }
+        Ok(own)
+    }
+
     /// Refuses a discovery document of another issuer.
     pub(super) fn check_issuer(&self, found: &str) -> Result<(), IdpError> {
         let right = match &self.tenant {

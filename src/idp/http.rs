@@ -1,7 +1,8 @@
 //! The few requests that a provider is asked: bounded in size and time, never redirected, under the policy for addresses that
 //! an administrator chose. Each carries an id of its own, by which the provider's operators find it.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
@@ -13,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::classify::classify;
 use super::error::{Class, IdpError};
+use super::latency::Latency;
 use crate::fault::{Fault, Kind};
 use crate::net::{AddressPolicy, Answer, Bounds, Outbound};
 use crate::secret::Secret;
@@ -20,16 +22,17 @@ use crate::secret::Secret;
 const TIME: Duration = Duration::from_secs(10);
 const REQUEST_ID: HeaderName = HeaderName::from_static("client-request-id");
 
-/// See the module. Clones share the dialler.
+/// See the module. Clones share the dialler, and what was measured.
 #[derive(Clone)]
 pub(super) struct Http {
     outbound: Outbound,
     time: Duration,
+    tokens: Arc<Latency>,
 }
 
 impl Http {
     pub(super) fn new(outbound: &Outbound) -> Self {
-        Self { outbound: outbound.under(AddressPolicy::ADMIN), time: TIME }
+        Self { outbound: outbound.under(AddressPolicy::ADMIN), time: TIME, tokens: Arc::default() }
     }
 
     #[cfg(test)]
@@ -59,7 +62,12 @@ impl Http {
         self.send(url, Request::new(Bytes::new()), most).await
     }
 
-    /// Posts a form; the answer may have any status.
+    /// What half of the answers of token endpoints took at most, lately.
+    pub(super) fn token_latency(&self, now: Instant) -> Option<Duration> {
+        self.tokens.median(now)
+    }
+
+    /// Posts a form to a token endpoint; the answer may have any status.
     pub(super) async fn form(
         &self,
         url: &Url,
@@ -71,7 +79,9 @@ impl Http {
         if let Some(authorization) = authorization {
             request.headers_mut().insert(AUTHORIZATION, authorization);
         }
-        self.send(url, request, most).await
+        let answer = self.send(url, request, most).await?;
+        self.tokens.note(answer.took, Instant::now());
+        Ok(answer)
     }
 
     /// Posts JSON under a bearer token; the answer may have any status.

@@ -5,6 +5,7 @@
 pub mod aadsts;
 pub mod check;
 mod classify;
+mod client;
 mod credential;
 mod discovery;
 mod endpoint;
@@ -15,6 +16,7 @@ mod http;
 mod jwt;
 mod kept;
 mod keys;
+mod latency;
 mod oidc;
 mod pause;
 mod provider;
@@ -23,6 +25,7 @@ mod roles;
 mod tests;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
 use serde::{Deserialize, Serialize};
@@ -30,6 +33,7 @@ use time::OffsetDateTime;
 use url::Url;
 use uuid::Uuid;
 
+pub use client::{Client, Place as ClientPlace};
 pub use error::{Class, IdpError};
 pub use provider::Provider;
 
@@ -95,6 +99,11 @@ impl Providers {
     pub fn names(&self) -> Vec<ProviderInfo> {
         let each = self.0.iter().map(Provider::inner);
         each.map(|provider| ProviderInfo { name: provider.name, title: provider.title.clone() }).collect()
+    }
+
+    /// What half of the answers of token endpoints took at most, over the last five minutes; none where none was asked.
+    pub fn token_latency(&self) -> Option<Duration> {
+        self.0.first()?.inner().http.token_latency(Instant::now())
     }
 
     /// The provider of that name.
@@ -240,6 +249,15 @@ pub struct Rechecked {
     pub tokens: ProviderTokens,
     /// Who it is now, with the role of now; none if the provider did not say.
     pub person: Result<Option<Person>, IdpError>,
+}
+
+/// An access token and when it ends.
+#[derive(Debug, Clone)]
+pub struct AccessToken {
+    /// It: opaque, whatever it looks like.
+    pub token: Secret,
+    /// When it ends.
+    pub expires_at: OffsetDateTime,
 }
 
 /// A provider's tokens for a person. Serialising writes them: the caller seals that.

@@ -14,7 +14,7 @@ use url::Url;
 use super::classify::at_callback;
 use super::credential::Credential;
 use super::discovery::{Described, Discovery};
-use super::endpoint::{Given, TokenEndpoint};
+use super::endpoint::{Given, Place, TokenEndpoint};
 use super::entra::{self, Entra, Known};
 use super::error::IdpError;
 use super::graph;
@@ -23,9 +23,12 @@ use super::jwt::{Claims, Expected, Unverified};
 use super::kept::Aged;
 use super::keys::KeyStore;
 use super::oidc::{self, Oidc};
-use super::{Hints, Leg, OwnRules, Person, ProviderTokens, Rechecked, Renewed, SignedIn};
+use super::{AccessToken, Hints, Leg, OwnRules, Person, ProviderTokens, Rechecked, Renewed, SignedIn};
 use crate::crypto::jwk::PublicKey;
 use crate::secret::Secret;
+
+/// The grant of an assertion (RFC 7523 section 2.1).
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
 /// See the module. Clones share what was fetched.
 #[derive(Clone)]
@@ -34,7 +37,7 @@ pub struct Provider(Arc<Inner>);
 pub(super) struct Inner {
     pub(super) name: &'static str,
     pub(super) title: String,
-    http: Http,
+    pub(super) http: Http,
     described: Described,
     keys: KeyStore,
     tokens: TokenEndpoint,
@@ -60,7 +63,7 @@ impl Provider {
             Rules::Entra(entra) => Described::at(&entra.base())?,
             Rules::Oidc(oidc) => Described::at(&oidc.issuer)?,
         };
-        let tokens = TokenEndpoint::new(client, credential);
+        let tokens = TokenEndpoint::new(client, credential, "nobody can sign in");
         Ok(Self(Arc::new(Inner { name, title, http, described, keys: KeyStore::default(), tokens, rules })))
     }
 
@@ -119,7 +122,7 @@ impl Provider {
             ("code_verifier", verifier.expose()),
             ("scope", &scopes),
         ];
-        let given = inner.tokens.ask(&inner.http, &about.value, &grant, now).await?;
+        let given = inner.tokens.ask(&inner.http, about.value.tokens(), &grant, now).await?;
         let token = given.id_token.as_ref().ok_or_else(|| {
             IdpError::configuration("the identity provider gave no ID token: it is asked for with the scope `openid`")
         })?;
@@ -154,6 +157,34 @@ impl Provider {
         let mut renewed = self.refresh(tokens, now).await?;
         let person = self.who(&mut renewed, now).await;
         Ok(Rechecked { tokens: renewed.tokens, person })
+    }
+
+    /// A token of the person for another application. `assertion` is the person's access token for the gateway, which the directory of
+    /// this issuer gave; `claims` are what the other application wants to see in the token.
+    pub async fn on_behalf_of(
+        &self,
+        issuer: &str,
+        assertion: &Secret,
+        scopes: &str,
+        claims: Option<&str>,
+        now: OffsetDateTime,
+    ) -> Result<AccessToken, IdpError> {
+        let inner = &*self.0;
+        let Rules::Entra(entra) = &inner.rules else {
+            return Err(IdpError::configuration("only Microsoft Entra ID gives tokens on behalf of people"));
+        };
+        let about = inner.about(Instant::now()).await?;
+        let place = about.value.tokens();
+        let url = entra.tokens_of(issuer, place.url)?;
+        let mut grant = vec![
+            ("grant_type", JWT_BEARER),
+            ("assertion", assertion.expose()),
+            ("scope", scopes),
+            ("requested_token_use", "on_behalf_of"),
+        ];
+        grant.extend(claims.map(|claims| ("claims", claims)));
+        let given = inner.tokens.ask(&inner.http, Place { url: &url, ..place }, &grant, now).await?;
+        given.access(now)
     }
 
     /// Verifies an access token that the provider made for the gateway. Only Entra's can be: other providers' tokens have
@@ -243,7 +274,7 @@ impl Inner {
         now: OffsetDateTime,
     ) -> Result<Given, IdpError> {
         let grant = [("grant_type", "refresh_token"), ("refresh_token", token.expose()), ("scope", scopes)];
-        self.tokens.ask(&self.http, about, &grant, now).await
+        self.tokens.ask(&self.http, about.tokens(), &grant, now).await
     }
 
     fn tokens_of(&self, given: Given, refresh: Secret, subject: &str, now: OffsetDateTime) -> ProviderTokens {

@@ -126,6 +126,8 @@ impl Refusal {
             Kind::Cancelled => (-31_010, StatusCode::OK),
             Kind::Era => (-31_011, StatusCode::OK),
             Kind::Setup => (-31_012, StatusCode::BAD_GATEWAY),
+            Kind::NoCredential => (-31_015, StatusCode::BAD_GATEWAY),
+            Kind::SignIn => (-31_016, StatusCode::UNAUTHORIZED),
         };
         let whose = match fault.whose {
             Whose::Client => "client",

@@ -11,11 +11,11 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
-use crate::access::Caller;
+use crate::access::{Caller, Opening};
 use crate::app::App;
 use crate::fault::{Fault, Kind, Retry, Whose};
 use crate::mcp::admit::{admit, admit_at};
@@ -45,6 +45,7 @@ use crate::upstream::peer::Peer;
 use crate::upstream::trip::Trip;
 use crate::upstream::wire::Body as UpstreamBody;
 use crate::web::Unjudged;
+use crate::web::challenge::sign_in_again;
 
 /// One request, admitted.
 pub struct Call {
@@ -82,7 +83,7 @@ pub async fn exchange(mut call: Box<Call>) -> Response {
             let kind = if unknown { "unknown_method" } else { "bad_request" };
             call.finish.note(&refusal.text);
             call.finish.end(Outcome::Error { whose: Whose::Client, kind });
-            refusal.respond(call.message.id())
+            call.refuse(&refusal)
         }
     }
 }
@@ -366,6 +367,24 @@ impl Call {
         self.finish.waited();
         self.finish.fail(fault);
         Refusal::of(fault, entry.slug(), self.era())
+    }
+
+    /// The answer to who is refused. Whoever has to sign in again before a server lets them in is told how, in whatever era.
+    pub fn refuse(&self, refusal: &Refusal) -> Response {
+        let mut response = refusal.respond(self.message.id());
+        if refusal.fault.as_ref().is_some_and(|fault| fault.kind == Kind::SignIn) {
+            let snapshot = self.app.registry.snapshot();
+            let entry = match self.reach {
+                Reach::All => None,
+                Reach::One(id) => snapshot.tenant(self.caller.tenant()).and_then(|of| of.entry_by_id(&self.caller, id)),
+            };
+            let what = Opening::of(entry.map(Entry::slug));
+            *response.status_mut() = StatusCode::UNAUTHORIZED;
+            response.headers_mut().insert(WWW_AUTHENTICATE, sign_in_again(&self.app, what));
+            // The caller came with a good credential.
+            response.extensions_mut().insert(Unjudged);
+        }
+        response
     }
 
     /// A record for the stream that this request opens; the request itself is done.

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 
 use crate::app::App;
-use crate::balance::caller_key;
 use crate::fault::Fault;
 use crate::json;
 use crate::mcp::admit::admit;
@@ -44,7 +43,7 @@ pub async fn initialize(mut call: Box<Call>) -> Response {
         Err(refusal) => {
             call.finish.note(&refusal.text);
             call.finish.end(Outcome::Error { whose: crate::fault::Whose::Client, kind: "bad_request" });
-            refusal.respond(call.message.id())
+            call.refuse(&refusal)
         }
     }
 }
@@ -122,10 +121,10 @@ async fn with_server(
     init: &Bytes,
 ) -> Result<Result<Agreed, message::Message>, Fault> {
     call.finish.wait();
-    let peer = upstream.peer_for(Era::Legacy).await?;
+    let peer = upstream.peer_for(Era::Legacy, Some(&call.caller)).await?;
     let agreed = match (&upstream.transport, &peer.legacy) {
         (Transport::Http(server), Some(_)) => {
-            match HttpSession::open(server, &Trip::default(), caller_key(call.caller.principal()), init).await? {
+            match HttpSession::open(server, &Trip::default(), &call.caller, init).await? {
                 Opening::Declined(declined) => return Ok(Err(declined)),
                 Opening::Open(link) => {
                     let Legacy { version, result } = link.legacy.clone();

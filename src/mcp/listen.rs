@@ -23,7 +23,6 @@ use crate::fault::{Fault, Kind as FaultKind};
 use crate::id::ServerId;
 use crate::json;
 use crate::mcp::bridge::answer::Fix;
-use crate::mcp::bridge::request::with_meta;
 use crate::mcp::error::{Refusal, empty_response};
 use crate::mcp::exchange::{Call, stream_response};
 use crate::mcp::hear::hear_link;
@@ -41,6 +40,7 @@ use crate::policy::What;
 use crate::protocol::disguise::folds_to;
 use crate::protocol::era::Era;
 use crate::protocol::level::Level;
+use crate::protocol::members::with_meta;
 use crate::protocol::message::{self, Message};
 use crate::protocol::{meta, sse};
 use crate::registry::catalog::Kind;
@@ -179,7 +179,7 @@ async fn server_stream(
     };
     let Some(entry) = entry else { return Ok(None) };
     let Transport::Http(server) = &entry.upstream.transport else { return Ok(None) };
-    if entry.upstream.peer_for(Era::Legacy).await?.era_for(Era::Legacy) != Era::Legacy {
+    if entry.upstream.peer_for(Era::Legacy, Some(caller)).await?.era_for(Era::Legacy) != Era::Legacy {
         return Ok(None);
     }
     let trip = Trip::default();

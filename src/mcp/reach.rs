@@ -48,6 +48,9 @@ const READS: [&str; 9] = [
     "completion/complete",
 ];
 
+/// How often a session with a server is opened anew because another caller's is in its place.
+const TRIES: u8 = 3;
+
 /// One request on its way.
 pub struct Ask<'a> {
     /// The process.
@@ -148,6 +151,11 @@ impl Ask<'_> {
         }
     }
 
+    /// A message in this session, in the name of who asks.
+    fn in_session(&self, session: &HttpSession, message: Bytes) -> Outgoing {
+        Outgoing { whose: Some(self.caller.clone()), ..session.outgoing(message, self.trace.clone()) }
+    }
+
     /// The message in the modern era, with the headers that mirror it.
     fn modern(&self) -> Outgoing {
         let message = match self.session {
@@ -162,7 +170,7 @@ impl Ask<'_> {
             None => headers.extend(self.params.iter().cloned()),
         }
         headers.extend(self.trace.iter().cloned());
-        Outgoing { message, version: Some(MODERN), headers, ..Outgoing::default() }
+        Outgoing { message, version: Some(MODERN), headers, whose: Some(self.caller.clone()), ..Outgoing::default() }
     }
 }
 
@@ -230,7 +238,7 @@ pub fn who(caller: &Caller, session: Option<&Arc<Session>>) -> Who {
 /// In the era that the server is known to speak. When the answer looks as if it did not speak that any more, nothing was acted
 /// on: it is asked what it speaks, and gets the request once more if that has changed.
 async fn over_http(ask: &Ask<'_>, server: &HttpServer) -> Result<Reached, Fault> {
-    let peer = ask.upstream.peer_for(ask.era()).await?;
+    let peer = ask.upstream.peer_for(ask.era(), Some(ask.caller)).await?;
     let era = peer.era_for(ask.era());
     let mut tried = spoken(ask, server, era).await;
     let came = match &tried {
@@ -273,7 +281,9 @@ async fn in_session(ask: &Ask<'_>, server: &HttpServer, session: &Arc<Session>) 
         if let Some(cancel) = ask.cancel {
             cancel.forward_to(ask.upstream, &link);
         }
-        let answer = link.post(ask.trip, server, ask.message.bytes().clone(), ask.trace.clone()).await;
+        link.used_by(ask.caller);
+        let outgoing = ask.in_session(&link, ask.message.bytes().clone());
+        let answer = server.send(ask.trip, link.replica, Method::POST, &outgoing).await;
         if again && link.is_over(&answer, server) {
             session.lose(ask.upstream.server.id, &link);
             again = false;
@@ -294,14 +304,15 @@ async fn in_session_with(ask: &Ask<'_>, server: &HttpServer, mut place: InFlight
     let replica = place.index();
     let mut again = true;
     loop {
-        let (link, taken) = ask.upstream.own_session_with(server, ask.trip, place).await?;
+        let (link, taken) = ask.upstream.own_session_with(server, ask.trip, Some(ask.caller), place).await?;
+        link.used_by(ask.caller);
         let number = link.number();
         let (bytes, token) = to_legacy(ask.message, Some(number));
         let id = Bytes::from(number.to_string());
         let fix = Fix { renumbered: Some(id.clone()), token, ..ask.fix(Era::Legacy) };
         // From here on a client that goes away takes its request back, whether the answer has begun or not.
         let mut withdrawal = Withdrawal::new(ask.app, ask.upstream, &link, &id);
-        let answer = server.send_with(taken, Method::POST, &link.outgoing(bytes, ask.trace.clone())).await;
+        let answer = server.send_with(taken, Method::POST, &ask.in_session(&link, bytes)).await;
         if answer.is_err() {
             withdrawal.answered();
         }
@@ -319,8 +330,35 @@ async fn in_session_with(ask: &Ask<'_>, server: &HttpServer, mut place: InFlight
     }
 }
 
-/// The session with a server that belongs to a client's session; opened with the client's own parameters when there is none.
+/// The session with a server that belongs to a client's session, opened for whom this caller is at the server: who comes with less than
+/// whoever opened it does not use what was opened with more.
 pub async fn link(
+    app: &App,
+    trip: &Trip,
+    caller: &Caller,
+    session: &Arc<Session>,
+    upstream: &Arc<Upstream>,
+    server: &HttpServer,
+) -> Result<Arc<HttpSession>, Fault> {
+    let mut tries = 0;
+    loop {
+        let link = linked(app, trip, caller, session, upstream, server).await?;
+        if link.holder == server.holder(Some(caller)) {
+            return Ok(link);
+        }
+        session.lose(upstream.server.id, &link);
+        upstream.end_unless_used(link);
+        tries += 1;
+        if tries == TRIES {
+            let told =
+                "the session is used with different credentials at the same time; use one, or a session for each";
+            return Err(Fault::client(Kind::NoCredential, told).telling(told));
+        }
+    }
+}
+
+/// The one that there is, for whomever; opened with the client's own parameters when there is none.
+async fn linked(
     app: &App,
     trip: &Trip,
     caller: &Caller,
@@ -330,7 +368,7 @@ pub async fn link(
 ) -> Result<Arc<HttpSession>, Fault> {
     let cell = session.link(upstream.server.id);
     let open = || async {
-        let opening = HttpSession::open(server, &trip.beside(), caller_key(caller.principal()), &session.init).await?;
+        let opening = HttpSession::open(server, &trip.beside(), caller, &session.init).await?;
         let opened = opening.session()?;
         opened.confirm(server).await?;
         if let Some(level) = session.level() {

@@ -152,12 +152,14 @@ fn observe_at_one(call: &Call, entry: &Entry, message: &Message) {
             }
         }
         "prompts/get" => {
-            let name = message.text("name").filter(|name| entry.catalog.lists(What::Prompt(name)));
-            name.iter().for_each(|name| seen(What::Prompt(name)));
+            if let Some(name) = message.text("name").filter(|name| entry.catalog.lists(What::Prompt(name))) {
+                seen(What::Prompt(&name));
+            }
         }
         "resources/read" | "resources/subscribe" => {
-            let uri = message.text("uri").filter(|uri| entry.catalog.lists(What::Resource(uri)));
-            uri.iter().for_each(|uri| seen(What::Resource(uri)));
+            if let Some(uri) = message.text("uri").filter(|uri| entry.catalog.lists(What::Resource(uri))) {
+                seen(What::Resource(&uri));
+            }
         }
         _ => {}
     }
@@ -231,7 +233,7 @@ async fn at_one<'a>(
         _ => return to_server(item),
     }
     // Between ends of one era, on a session of one's own, the server answers everything itself.
-    let peer = match entry.upstream.peer_for(era).await {
+    let peer = match entry.upstream.peer_for(era, Some(&call.caller)).await {
         Ok(peer) => peer,
         Err(fault) => return Err(Refusal::of(&fault, entry.slug(), era)),
     };

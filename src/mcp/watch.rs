@@ -162,7 +162,7 @@ pub async fn wish(call: &Call, entry: &Entry, message: &Message) -> Result<Optio
     let Some(session) = &call.session else { return Ok(None) };
     note(session, entry, message)?;
     if let Some(uri) = message.text("uri") {
-        let peer = entry.upstream.peer_for(Era::Legacy).await;
+        let peer = entry.upstream.peer_for(Era::Legacy, Some(&call.caller)).await;
         let peer = peer.map_err(|fault| Refusal::of(&fault, entry.slug(), Era::Legacy))?;
         // A modern server knows no such request: the gateway watches there itself, as long as the client listens.
         if peer.era_for(Era::Legacy) == Era::Modern {

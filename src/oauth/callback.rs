@@ -139,6 +139,7 @@ async fn back(
             app.grants.claims_were_met(&account.tenant, account.id, name).await.map_err(refuse)?;
         }
         Some(claims) => {
+            app.grants.claims_are_tried(&account.tenant, account.id, name).await.map_err(refuse)?;
             let along = Along { claims: Some(claims), login_hint: Some(signed_in.person.username), ..Along::default() };
             return once_more(visitor, under, &trail, name, along).await;
         }

@@ -78,7 +78,12 @@ async fn of_session(visitor: &Visitor, provider: &str, along: Along) -> Along {
     let Ok(Some(session)) = grants.session(cookie, now()).await else { return along };
     let account = session.account;
     match grants.parked_claims(&account.tenant, account.id, provider).await {
-        Ok(Some(claims)) => Along { claims: Some(claims), login_hint: Some(account.username), ..along },
+        Ok(Some(claims)) => {
+            if let Err(error) = grants.claims_are_tried(&account.tenant, account.id, provider).await {
+                tracing::error!(error = error.detail, "what a sign-in was asked to show is asked for again");
+            }
+            Along { claims: Some(claims), login_hint: Some(account.username), ..along }
+        }
         _ => along,
     }
 }

@@ -47,6 +47,7 @@ struct ServerMetadata<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     registration_endpoint: Option<String>,
     revocation_endpoint: String,
+    jwks_uri: String,
     scopes_supported: Vec<&'static str>,
     response_types_supported: [&'static str; 1],
     response_modes_supported: [&'static str; 1],
@@ -68,10 +69,10 @@ struct ServerMetadata<'a> {
 }
 
 /// What clients demand of a document that they find where OpenID Connect has one (OpenID Connect Discovery 1.0 section 3), though
-/// they read it as the other. It says the truth: no ID tokens are issued, and nothing is signed.
+/// they read it as the other. It says the truth: no ID tokens are issued.
 #[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "as the specification calls them")]
 struct OpenId {
-    jwks_uri: String,
     subject_types_supported: [&'static str; 1],
     id_token_signing_alg_values_supported: [&'static str; 0],
     /// Said, as what is not said is `true`.
@@ -117,8 +118,7 @@ pub(super) async fn server(app: App, Source(source): Source, uri: Uri) -> Respon
     let read = "the program read what the authorization server says of itself";
     app.grants.preludes().note(source, Step::good("metadata", read, now()));
     let issuer = &app.issuer;
-    let openid = uri.path().starts_with(open::OPENID).then(|| OpenId {
-        jwks_uri: issuer.join(open::KEYS),
+    let openid = uri.path().starts_with(open::OPENID).then_some(OpenId {
         subject_types_supported: ["public"],
         id_token_signing_alg_values_supported: [],
         request_uri_parameter_supported: false,
@@ -131,6 +131,7 @@ pub(super) async fn server(app: App, Source(source): Source, uri: Uri) -> Respon
         token_endpoint: issuer.join(open::TOKEN),
         registration_endpoint: app.clients.dynamic().is_offered().then(|| issuer.join(open::REGISTER)),
         revocation_endpoint: issuer.join(open::REVOKE),
+        jwks_uri: issuer.join(open::KEYS),
         scopes_supported: words(ScopeSet::ALL),
         response_types_supported: ["code"],
         response_modes_supported: ["query"],
@@ -149,9 +150,9 @@ pub(super) async fn server(app: App, Source(source): Source, uri: Uri) -> Respon
     })
 }
 
-/// The keys that tokens are signed with (RFC 7517 section 5): none, they are random.
-pub(super) async fn keys() -> Response {
-    answer(&serde_json::json!({ "keys": [] }))
+/// The keys that the gateway's word about who calls is signed with (RFC 7517 section 5). Tokens are random, and not signed.
+pub(super) async fn keys(app: App) -> Response {
+    answer(&app.registry.ground.credentials.signer().published())
 }
 
 fn words(scopes: ScopeSet) -> Vec<&'static str> {

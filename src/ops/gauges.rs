@@ -2,14 +2,11 @@
 //! a server that was removed, a tenant without sessions, has no series any more.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crate::app::{App, SignedIn};
 use crate::balance::BreakerState;
-use crate::telemetry::{Family, Gauge};
-use crate::upstream::Transport;
-use crate::upstream::http::HttpServer;
+use crate::telemetry::{Family, Gauge, OTHER};
 
 /// A session or user seen within this time is active.
 const ACTIVE: Duration = Duration::from_mins(5);
@@ -30,12 +27,16 @@ impl<const N: usize> Values<N> {
         *self.at(labels) += i64::try_from(value).unwrap_or(i64::MAX);
     }
 
+    fn has(&self, labels: [&str; N]) -> bool {
+        self.0.contains_key(&labels.map(str::to_owned))
+    }
+
     /// Shows these values and no other series of those that are `ours` to set.
     fn show(&self, family: &Family<Gauge, N>, ours: impl Fn([&str; N]) -> bool) {
         for (labels, value) in &self.0 {
             family.with(std::array::from_fn(|at| labels[at].as_str())).set(*value);
         }
-        family.forget(|labels| ours(labels) && !self.0.contains_key(&labels.map(str::to_owned)));
+        family.forget(|labels| ours(labels) && !self.has(labels));
     }
 }
 
@@ -50,6 +51,9 @@ pub async fn collect(app: &App) {
     let buckets = app.limits.buckets();
     metrics.limit_buckets.with([]).set(i64::try_from(buckets.len()).unwrap_or(i64::MAX));
     metrics.limit_buckets_shed.with([]).follow(buckets.shed());
+    let credentials = app.registry.ground.credentials.kept();
+    metrics.upstream_credentials.with([]).set(i64::try_from(credentials.len()).unwrap_or(i64::MAX));
+    metrics.upstream_credentials_shed.with([]).follow(credentials.shed());
     let database = &app.recorder.metrics().database_connections;
     for (state, count) in app.store.connections() {
         database.with([state]).set(i64::try_from(count).unwrap_or(i64::MAX));
@@ -96,23 +100,22 @@ fn of_servers(app: &App) {
     let (metrics, snapshot) = (app.recorder.metrics(), app.registry.snapshot());
     let running = app.registry.ground.children.by_server();
     let (mut connections, mut pool) = (Values::new(), Values::new());
+    let (mut limits, mut load) = (Values::new(), Values::new());
     let (mut breakers, mut children) = (Values::new(), Values::new());
     for entry in snapshot.entries() {
         let slug = entry.slug();
-        let http: &HttpServer = match &entry.upstream.transport {
-            Transport::Http(http) => http,
-            Transport::Sse(server) => server.http(),
-            Transport::Stdio(_) => {
-                children.add([slug], running.get(&entry.upstream.server.id).copied().unwrap_or_default());
-                continue;
-            }
+        let Some(http) = entry.upstream.http() else {
+            children.add([slug], running.get(&entry.upstream.server.id).copied().unwrap_or_default());
+            continue;
         };
-        for (replica, wire) in http.wires().enumerate() {
-            let replica = replica.to_string();
-            let (in_use, idle) = (wire.stats.in_use.load(Relaxed), wire.resting());
+        for (replica, (status, wire)) in http.balance().pools(Instant::now()).iter().zip(http.wires()).enumerate() {
+            let (replica, in_use, idle) = (replica.to_string(), status.in_use, wire.resting());
             connections.add(["upstream", slug], in_use + idle);
             pool.add([slug, &replica, "in_use"], in_use);
             pool.add([slug, &replica, "idle"], idle);
+            limits.add([slug, &replica], status.limit);
+            load.add([slug, &replica, "in_flight"], status.in_flight);
+            load.add([slug, &replica, "waiting"], status.waiting);
         }
         for (replica, status) in http.balance().status(Instant::now()).iter().enumerate() {
             let state = match status.breaker {
@@ -127,6 +130,17 @@ fn of_servers(app: &App) {
     // Those of clients are counted by the listener.
     connections.show(&metrics.active_connections, |[side, _]| side == "upstream");
     pool.show(&metrics.upstream_pool, |_| true);
+    limits.show(&metrics.upstream_limit, |_| true);
+    load.show(&metrics.upstream_load, |_| true);
+    // Counted once a second, by replica; those of one that is gone go with it.
+    let gone = |server: &str, replica: &str| server != OTHER && !limits.has([server, replica]);
+    for family in [&metrics.upstream_wait, &metrics.upstream_connect, &metrics.upstream_tls] {
+        family.forget(|[server, replica]| gone(server, replica));
+    }
+    for family in [&metrics.upstream_requests, &metrics.upstream_dials, &metrics.upstream_resizes] {
+        family.forget(|[server, replica, _]| gone(server, replica));
+    }
+    metrics.upstream_turned_away.forget(|[server, replica]| gone(server, replica));
     breakers.show(&metrics.breaker_state, |_| true);
     children.show(&metrics.stdio_children, |_| true);
 }

@@ -4,6 +4,7 @@
 pub mod disguise;
 pub mod era;
 pub mod level;
+pub mod members;
 pub mod message;
 pub mod meta;
 pub mod sse;

@@ -81,7 +81,14 @@ fn changed_secrets(before: &ServerSpec, after: &ServerSpec) -> Vec<String> {
         let changed = after.iter().filter(|(name, value)| before.get(*name).is_some_and(|old| old != *value));
         changed.map(|(name, _)| format!("{field}.{name}")).collect::<Vec<_>>()
     };
-    [other("headers", &before.headers, &after.headers), other("env", &before.env, &after.env)].concat()
+    let mut changed =
+        [other("headers", &before.headers, &after.headers), other("env", &before.env, &after.env)].concat();
+    for ((field, before), (_, after)) in before.auths().into_iter().zip(after.clone().auths_mut()) {
+        let secrets = after.secrets();
+        let secrets = secrets.filter(|(name, value)| before.secret(name).is_some_and(|old| *old != **value));
+        changed.extend(secrets.map(|(name, _)| format!("{field}.{name}")));
+    }
+    changed
 }
 
 impl Servers<'_> {

@@ -184,6 +184,13 @@ impl Kind {
 }
 
 impl Catalog {
+    /// Of a server that shows its lists to people and not to the gateway: a person's own lists are nobody else's.
+    pub fn hidden() -> Self {
+        let problem =
+            "it shows its lists to people only, at its own endpoint; with `discovery_auth` the gateway can read them";
+        Self { problems: vec![problem.to_owned()], ..Self::default() }
+    }
+
     /// The item of this kind and name.
     pub fn item(&self, kind: Kind, name: &str) -> Option<&Item> {
         self.items(kind).get(*self.index(kind).places.get(name)?)

@@ -59,7 +59,11 @@ async fn ask_again_and_again(registry: &Registry, upstream: &Arc<Upstream>, keep
         // What it is called and how long it may take can have changed.
         let described = registry.upstream(upstream.server.id);
         let asked = described.as_ref().filter(|now| now.shares_way(upstream)).unwrap_or(upstream);
-        let result = Catalog::ask(asked).await;
+        let result = match Catalog::ask(asked).await {
+            // It is there, and shows nothing to anybody but people, each at the server's own endpoint.
+            Err(fault) if is_for_others(asked, &fault) => Ok(Catalog::hidden()),
+            result => result,
+        };
         if let Err(fault) = &result {
             tracing::warn!(server = %asked.server.spec.slug, kind = fault.kind.label(), "the server could not be asked: {fault}");
             if matches!(fault.kind, FaultKind::Garbage | FaultKind::Refused | FaultKind::Status(_)) {
@@ -146,7 +150,10 @@ async fn listen(upstream: &Arc<Upstream>) {
 type Opened = (Voice, Option<Arc<HttpSession>>);
 
 async fn open(upstream: &Arc<Upstream>, server: &HttpServer) -> Result<Option<Opened>, Fault> {
-    let peer = upstream.peer().await?;
+    let peer = match upstream.peer().await {
+        Err(fault) if is_for_others(upstream, &fault) => return Ok(None),
+        peer => peer?,
+    };
     let notifies = [["tools", "listChanged"], ["prompts", "listChanged"], ["resources", "listChanged"]];
     let subscribes = peer.can(&["resources", "subscribe"]);
     if !subscribes && !notifies.iter().any(|path| peer.can(path)) {
@@ -170,8 +177,15 @@ async fn open(upstream: &Arc<Upstream>, server: &HttpServer) -> Result<Option<Op
     };
     match voice {
         Err(fault) if matches!(fault.kind, FaultKind::Status(405 | 404 | 400)) => Ok(None),
+        Err(fault) if is_for_others(upstream, &fault) => Ok(None),
         voice => Ok(voice?.map(|voice| (voice, held))),
     }
+}
+
+/// Whether a server refuses the gateway because it lets in people only.
+fn is_for_others(upstream: &Upstream, fault: &Fault) -> bool {
+    let people = matches!(&upstream.transport, Transport::Http(server) if server.is_for_people_only());
+    people && fault.kind == FaultKind::Refused
 }
 
 /// Nobody stands behind the gateway's own session who could be asked.

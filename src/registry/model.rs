@@ -2,6 +2,7 @@
 //! `ServerSpec` is the one definition; it is checked by `check`, on the command line as in the gateway, and says every mistake
 //! at once, by field.
 
+mod auth;
 mod offers;
 mod rate_limits;
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
 
+pub use auth::{Auth, AuthKind, ClientAuth, IdentityClaim, SubjectToken};
 pub use offers::{MOST_OFFERS, Offers};
 pub use rate_limits::RateLimits;
 
@@ -153,6 +155,12 @@ pub struct ServerSpec {
     /// Headers sent with every request, sealed at rest, masked when read.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, Secret>,
+    /// How the gateway proves in whose name a call is made.
+    #[serde(default, skip_serializing_if = "Auth::is_none")]
+    pub auth: Auth,
+    /// The same for what the gateway itself asks: catalogue and checks. Where it is none, they go with what calls have in common.
+    #[serde(default, skip_serializing_if = "Auth::is_none")]
+    pub discovery_auth: Auth,
     /// The child's environment, sealed at rest, masked when read.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, Secret>,
@@ -284,21 +292,11 @@ impl ServerSpec {
                     say(format!("replicas[{index}].weight"), "a weight is 1 to 1000");
                 }
             }
-            let mut names = BTreeMap::new();
-            for (name, value) in &self.headers {
-                if let Some(other) = names.insert(name.to_ascii_lowercase(), name) {
-                    let message =
-                        format!("the same header as `{other}`: its name may be written in any case, but once");
-                    say(format!("headers.{name}"), &message);
-                } else if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
-                    say(format!("headers.{name}"), "not a valid header name");
-                } else if is_reserved_header(name) {
-                    say(format!("headers.{name}"), "the gateway sets this header itself");
-                } else if http::HeaderValue::from_str(value.expose()).is_err() {
-                    say(format!("headers.{name}"), "the value holds a character that no header may hold");
-                }
-            }
         }
+        if self.transport != TransportKind::Stdio {
+            found.extend(auth::check_headers("headers", &self.headers));
+        }
+        let mut say = |field: String, message: &str| found.push(FieldError::new(field, message));
         let t = &self.timeouts;
         for (name, value, low, high) in [
             ("connect_ms", t.connect_ms, 10, 60_000),
@@ -309,6 +307,7 @@ impl ServerSpec {
                 say(format!("timeouts.{name}"), &format!("must be {low} to {high} milliseconds"));
             }
         }
+        found.extend(self.check_auth());
         found.extend(self.rate_limits.check("rate_limits"));
         let mut say = |field: String, message: &str| found.push(FieldError::new(field, message));
         for (field, length, most) in [
@@ -338,7 +337,8 @@ impl ServerSpec {
                 say(format!("visibility.roles[{index}]"), &format!("there is no such role; use {known}"));
             }
         }
-        let open = Self { headers: BTreeMap::new(), env: BTreeMap::new(), ..self.clone() };
+        let (auth, discovery_auth) = (self.auth.bare(), self.discovery_auth.bare());
+        let open = Self { headers: BTreeMap::new(), env: BTreeMap::new(), auth, discovery_auth, ..self.clone() };
         for (field, value) in serde_json::to_value(open).ok().as_ref().and_then(Value::as_object).into_iter().flatten()
         {
             if holds_nul(value) && !found.iter().any(|mistake| mistake.field.starts_with(field.as_str())) {

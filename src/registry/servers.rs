@@ -129,6 +129,39 @@ pub struct Servers<'a> {
 struct Secrets {
     headers: BTreeMap<String, Secret>,
     env: BTreeMap<String, Secret>,
+    /// Those of `auth` and of `discovery_auth`, `auth.client_secret`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    auth: BTreeMap<String, Secret>,
+}
+
+impl Secrets {
+    /// Takes them out of a description.
+    fn of(spec: &mut ServerSpec) -> Self {
+        let mut auth = BTreeMap::new();
+        for (field, part) in spec.auths_mut() {
+            auth.extend(part.secrets().map(|(name, secret)| (format!("{field}.{name}"), secret.clone())));
+            *part = part.bare();
+        }
+        Self { headers: std::mem::take(&mut spec.headers), env: std::mem::take(&mut spec.env), auth }
+    }
+
+    /// Puts them back.
+    fn into(self, spec: &mut ServerSpec) {
+        (spec.headers, spec.env) = (self.headers, self.env);
+        for (name, secret) in self.auth {
+            for (field, part) in spec.auths_mut() {
+                let Some(name) = name.strip_prefix(field).and_then(|rest| rest.strip_prefix('.')) else { continue };
+                match name.strip_prefix("headers.") {
+                    Some(header) => _ = part.headers.insert(header.to_owned(), secret.clone()),
+                    None => part.client_secret = Some(secret.clone()),
+                }
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.headers.is_empty() && self.env.is_empty() && self.auth.is_empty()
+    }
 }
 
 impl Servers<'_> {
@@ -205,7 +238,7 @@ impl Servers<'_> {
     /// The server of that slug, for whoever may describe it anew: asked before what the caller says of it is read.
     pub async fn to_describe(&self, caller: &Caller, slug: &str) -> Result<Record, ServersError> {
         let record = self.changeable(caller, slug, None).await?;
-        must_run(caller, record.server.spec.transport)?;
+        must_run(caller, &record.server.spec)?;
         Ok(record)
     }
 
@@ -220,7 +253,7 @@ impl Servers<'_> {
     ) -> Result<Record, ServersError> {
         let before = self.changeable(caller, slug, None).await?;
         if enabled {
-            must_run(caller, before.server.spec.transport)?;
+            must_run(caller, &before.server.spec)?;
         }
         if before.server.spec.enabled == enabled {
             return Ok(before);
@@ -366,9 +399,9 @@ impl Servers<'_> {
     pub(super) async fn row(&self, record: &Record) -> Result<ServerRow, ServersError> {
         let Server { id, tenant, spec, revision, created_at, updated_at } = &record.server;
         let mut open = spec.clone();
-        let secrets = Secrets { headers: std::mem::take(&mut open.headers), env: std::mem::take(&mut open.env) };
+        let secrets = Secrets::of(&mut open);
         let corrupt = |error: serde_json::Error| ServersError::Store(StoreError::Corrupt(error.to_string()));
-        let sealed = if secrets.headers.is_empty() && secrets.env.is_empty() {
+        let sealed = if secrets.is_empty() {
             None
         } else {
             let plain = zeroize::Zeroizing::new(serde_json::to_vec(&secrets).map_err(corrupt)?);
@@ -399,7 +432,7 @@ impl Servers<'_> {
             // The parser's error could quote a secret.
             let secrets: Secrets = serde_json::from_slice(&plain)
                 .map_err(|_| ServersError::Store(StoreError::Corrupt("sealed secrets".into())))?;
-            (spec.headers, spec.env) = (secrets.headers, secrets.env);
+            secrets.into(&mut spec);
         }
         spec.enabled = row.enabled;
         let (created_at, updated_at) = (at(row.created_at), at(row.updated_at));
@@ -434,7 +467,7 @@ pub(super) fn changed_record(
     now: OffsetDateTime,
 ) -> Result<Option<Record>, ServersError> {
     must_change(caller, before)?;
-    let allowed = must_run(caller, before.server.spec.transport)
+    let allowed = must_run(caller, &before.server.spec)
         .and_then(|()| must_describe(caller, &spec))
         .and_then(|()| must_offer(caller, &before.server.spec.offered_to, &spec));
     let kept = keep_secrets(spec, Some(&before.server.spec));
@@ -466,19 +499,24 @@ fn must_describe(caller: &Caller, spec: &ServerSpec) -> Result<(), ServersError>
     if !caller.scopes().allows_server(spec.slug.as_str()) {
         return Err(ServersError::Forbidden("the key's scopes do not name this server"));
     }
-    must_run(caller, spec.transport)
+    must_run(caller, spec)
 }
 
-/// Fails for whoever may not say what runs on the gateway's machine, and when.
-fn must_run(caller: &Caller, transport: TransportKind) -> Result<(), ServersError> {
-    if transport != TransportKind::Stdio || caller.administers_gateway() {
+/// Fails for whoever may not say what runs on the gateway's machine, or where go what others entrusted to the gateway, and when.
+fn must_run(caller: &Caller, spec: &ServerSpec) -> Result<(), ServersError> {
+    if caller.administers_gateway() {
         return Ok(());
     }
-    Err(short(
-        caller,
-        Role::Admin,
-        "a stdio server runs a program on the gateway's machine: only an administrator of the gateway may register, change or enable it",
-    ))
+    let why = if spec.transport == TransportKind::Stdio {
+        "a stdio server runs a program on the gateway's machine: only an administrator of the gateway may register, change or enable it"
+    } else if spec.auth.hands_on_tokens() {
+        "the server gets tokens that are given for people: only an administrator of the gateway may register, change or enable it"
+    } else if spec.vouches_elsewhere() {
+        "the gateway's word about people would be for another place than each replica of the server: only an administrator of the gateway may say so"
+    } else {
+        return Ok(());
+    };
+    Err(short(caller, Role::Admin, why))
 }
 
 /// Fails for whoever may not say to whom a server is offered.
@@ -514,6 +552,9 @@ pub fn masked(spec: &ServerSpec) -> ServerSpec {
     for value in spec.headers.values_mut().chain(spec.env.values_mut()) {
         *value = Secret::new(MASK);
     }
+    for (_, auth) in spec.auths_mut() {
+        auth.secrets().for_each(|(_, value)| *value = Secret::new(MASK));
+    }
     spec
 }
 
@@ -527,27 +568,46 @@ fn check(spec: &ServerSpec) -> Result<(), ServersError> {
     if found.is_empty() { Ok(()) } else { Err(ServersError::Invalid(found)) }
 }
 
-/// Puts the stored secrets where `spec` says [`MASK`]. A server that moves to another host does not take them along:
-/// whoever may change the URL could otherwise read them there.
+/// Puts the stored secrets where `spec` says [`MASK`]. A server that moves to another host does not take them along, nor does the
+/// secret of a client go to another authorization server: whoever may change the URL could otherwise read them there.
 fn keep_secrets(mut spec: ServerSpec, before: Option<&ServerSpec>) -> Result<ServerSpec, ServersError> {
     let mut found = Vec::new();
     let known = before.map(origins).unwrap_or_default();
     let moves = before.is_some() && origins(&spec).iter().any(|origin| !known.contains(origin));
+    let mut keep = |field: String, value: &mut Secret, stored: Option<&Secret>, moves: Option<&str>| {
+        if value.expose() != MASK {
+            return;
+        }
+        let message = match (stored, moves) {
+            (Some(_), Some(why)) => format!("give the value again: {why}, and stored secrets stay behind"),
+            (Some(old), None) => {
+                *value = old.clone();
+                return;
+            }
+            (None, _) => "`***` stands for a stored value, and there is none; give the value".to_owned(),
+        };
+        found.push(FieldError::new(field, message));
+    };
+    let moved = moves.then_some("the server moves to another host");
     let empty = BTreeMap::new();
     let stored = [before.map_or(&empty, |spec| &spec.headers), before.map_or(&empty, |spec| &spec.env)];
     for ((name, wanted), stored) in [("headers", &mut spec.headers), ("env", &mut spec.env)].into_iter().zip(stored) {
-        for (key, value) in wanted.iter_mut().filter(|(_, value)| value.expose() == MASK) {
-            let message = match stored.get(key) {
-                Some(_) if moves => {
-                    "give the value again: the server moves to another host, and stored secrets stay behind"
-                }
-                Some(old) => {
-                    *value = old.clone();
-                    continue;
-                }
-                None => "`***` stands for a stored value, and there is none; give the value",
-            };
-            found.push(FieldError::new(format!("{name}.{key}"), message));
+        for (key, value) in wanted {
+            keep(format!("{name}.{key}"), value, stored.get(key), moved);
+        }
+    }
+    let stored = before.map(ServerSpec::auths);
+    for (at, (name, auth)) in spec.auths_mut().into_iter().enumerate() {
+        let stored = stored.map(|auths| auths[at].1);
+        let elsewhere = stored.is_some_and(|stored| stored.secret_goes_to() != auth.secret_goes_to());
+        let otherwise = stored.is_some_and(|stored| auth.asks_for_more_than(stored));
+        let elsewhere = elsewhere
+            .then_some("it is for another authorization server")
+            .or(otherwise.then_some("something else is asked for with it"));
+        for (key, value) in auth.secrets() {
+            let elsewhere = elsewhere.filter(|_| key == "client_secret");
+            let stored = stored.and_then(|stored| stored.secret(&key));
+            keep(format!("{name}.{key}"), value, stored, moved.or(elsewhere));
         }
     }
     if found.is_empty() { Ok(spec) } else { Err(ServersError::Invalid(found)) }
@@ -558,11 +618,13 @@ fn sealed_for(id: ServerId, spec: &ServerSpec) -> String {
     let started = spec.command.iter().flat_map(|command| std::iter::once(&command.program).chain(&command.args));
     let to: Vec<&String> = started.collect();
     let mut all = serde_json::json!([id, spec.transport, origins(spec), to]);
-    // What a program does depends on where it is started: `node server.js` is another server elsewhere.
-    if let (Some(folder), Some(list)) =
-        (spec.command.as_ref().and_then(|command| command.cwd.as_ref()), all.as_array_mut())
-    {
-        list.push(folder.as_str().into());
+    if let Some(list) = all.as_array_mut() {
+        // What a program does depends on where it is started: `node server.js` is another server elsewhere.
+        list.extend(spec.command.as_ref().and_then(|command| command.cwd.as_deref()).map(Value::from));
+        let asked: Vec<_> = spec.auths().map(|(_, auth)| auth.secret_goes_to()).into();
+        if asked.iter().flatten().any(Option::is_some) {
+            list.push(serde_json::json!(asked));
+        }
     }
     all.to_string()
 }

@@ -126,7 +126,7 @@ impl Entry {
     }
 
     /// What whoever sees its lists should know: why they may be out of date, or are not there yet.
-    pub fn problem(&self) -> Option<Cow<'static, str>> {
+    pub fn problem(&self) -> Option<Cow<'_, str>> {
         match self.standing() {
             (_, Some(trouble)) => Some(trouble.public()),
             ("unknown", _) if self.catalog.is_empty() => Some("the server has not answered yet".into()),

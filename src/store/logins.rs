@@ -122,6 +122,13 @@ impl Store {
         Ok(on!(read self, db => sqlx::query_as(text).bind(tenant.as_str()).bind(id).fetch_optional(db).await?))
     }
 
+    /// The one that a live grant rests on.
+    pub async fn login_row_of_grant(&self, tenant: &TenantId, grant: Uuid) -> Result<Option<LoginRow>, StoreError> {
+        let text = "SELECT l.* FROM logins l JOIN grants g ON g.login_id = l.id AND g.tenant_id = l.tenant_id
+            WHERE g.tenant_id = $1 AND g.id = $2 AND g.ended_at IS NULL AND l.user_id = g.user_id";
+        Ok(on!(read self, db => sqlx::query_as(text).bind(tenant.as_str()).bind(grant).fetch_optional(db).await?))
+    }
+
     /// Writes what a check found: all but whose it is, its tokens and their life; the tokens go if it is not active any more. Nobody asks
     /// any longer. Says whether: nothing changes when somebody else got it since, or of the end of one that has other tokens.
     pub async fn update_login_row(
@@ -221,10 +228,40 @@ impl Store {
         provider: &str,
     ) -> Result<Option<String>, StoreError> {
         let text = "SELECT claims FROM logins WHERE tenant_id = $1 AND user_id = $2 AND provider = $3
-            AND state = 'needs_interaction' AND claims IS NOT NULL ORDER BY checked_at DESC, id DESC LIMIT 1";
+            AND claims IS NOT NULL ORDER BY checked_at DESC, id DESC LIMIT 1";
         Ok(on!(read self, db => {
             sqlx::query_scalar(text).bind(tenant.as_str()).bind(user).bind(provider).fetch_optional(db).await?
         }))
+    }
+
+    /// Notes what a provider wants to see of an account at its next sign-in there; nothing else changes.
+    pub async fn park_claims(&self, tenant: &TenantId, id: Uuid, claims: &str) -> Result<(), StoreError> {
+        let text = "UPDATE logins SET claims = $1, reason = CASE WHEN claims = $1 THEN reason END
+            WHERE tenant_id = $2 AND id = $3 AND state = 'active'";
+        on!(write self, tx => {
+            sqlx::query(text).bind(claims).bind(tenant.as_str()).bind(id).execute(&mut *tx).await?;
+        });
+        Ok(())
+    }
+
+    /// Whether something is wanted at the next sign-in of whom nobody has told so yet on this active login; from now on somebody has.
+    pub async fn tell_of_claims(&self, tenant: &TenantId, id: Uuid) -> Result<bool, StoreError> {
+        let text = "UPDATE logins SET reason = 'told'
+            WHERE tenant_id = $1 AND id = $2 AND state = 'active' AND claims IS NOT NULL AND reason IS NULL";
+        let done = on!(alone self, db => {
+            sqlx::query(text).bind(tenant.as_str()).bind(id).execute(db).await?.rows_affected()
+        });
+        Ok(done > 0)
+    }
+
+    /// What is wanted of an account whose sessions go on is asked for now, and that once: who cannot show it comes in all the same.
+    pub async fn try_claims(&self, tenant: &TenantId, user: Uuid, provider: &str) -> Result<(), StoreError> {
+        let text = "UPDATE logins SET claims = NULL, reason = NULL
+            WHERE tenant_id = $1 AND user_id = $2 AND provider = $3 AND state = 'active' AND claims IS NOT NULL";
+        on!(write self, tx => {
+            sqlx::query(text).bind(tenant.as_str()).bind(user).bind(provider).execute(&mut *tx).await?;
+        });
+        Ok(())
     }
 
     /// The provider has seen what it wanted of an account.

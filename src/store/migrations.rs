@@ -11,7 +11,7 @@ macro_rules! steps {
 
 /// Each by when it was written and what it is about, which together name its file, and with its text.
 #[expect(clippy::unreadable_literal, reason = "as in the names of the files")]
-const STEPS: [(i64, &str, &str); 21] = steps![
+const STEPS: [(i64, &str, &str); 22] = steps![
     20260101000000 "registry",
     20260201000000 "sign_in",
     20260301000000 "trusted_issuers",
@@ -32,6 +32,7 @@ const STEPS: [(i64, &str, &str); 21] = steps![
     20260511000000 "access_rules",
     20260512000000 "replicas",
     20260515000000 "tools_apart",
+    20260520000000 "signing_keys",
     20260601000000 "token_refresh",
 ];
 

@@ -123,6 +123,7 @@ pub mod people;
 pub mod refreshes;
 pub mod replicas;
 pub mod servers;
+pub mod signing_keys;
 mod sqlite;
 pub mod tenants;
 pub mod traces;
@@ -261,6 +262,13 @@ impl Store {
         let (open, idle, most) =
             on!(read self, db => (db.size() as usize, db.num_idle(), db.options().get_max_connections() as usize));
         [("in_use", open.saturating_sub(idle)), ("idle", idle), ("limit", most)]
+    }
+
+    /// How long it takes now until there is a connection, or it is plain that there will be none. It is given back at once.
+    pub async fn wait_for_connection(&self) -> Duration {
+        let began = std::time::Instant::now();
+        on!(read self, db => db.acquire().await.map(drop).unwrap_or_default());
+        began.elapsed()
     }
 
     /// Waits for what runs and closes every connection.

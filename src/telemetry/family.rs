@@ -125,12 +125,36 @@ pub struct Histogram {
 }
 
 impl Histogram {
+    /// One that belongs to no family: for what is counted elsewhere and poured into one from time to time.
+    pub fn over(bounds: &'static [u64]) -> Self {
+        let buckets = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
+        Self { bounds, buckets, sum_nanos: AtomicU64::new(0) }
+    }
+
     /// Counts one time.
     pub fn observe(&self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let slot = self.bounds.iter().position(|bound| nanos <= *bound).unwrap_or(self.bounds.len());
         self.buckets[slot].fetch_add(1, Ordering::Relaxed);
         self.sum_nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// Counts so many times of no length.
+    pub fn observe_none(&self, count: u64) {
+        self.buckets[0].fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Moves what was counted here over to one with the same bounds. Returns how many times that were, and their sum.
+    pub fn pour_into(&self, other: &Self) -> (u64, Duration) {
+        let mut count = 0;
+        for (from, to) in self.buckets.iter().zip(&other.buckets) {
+            let some = from.swap(0, Ordering::Relaxed);
+            to.fetch_add(some, Ordering::Relaxed);
+            count += some;
+        }
+        let nanos = self.sum_nanos.swap(0, Ordering::Relaxed);
+        other.sum_nanos.fetch_add(nanos, Ordering::Relaxed);
+        (count, Duration::from_nanos(nanos))
     }
 
     /// How many times were counted.
@@ -143,8 +167,7 @@ impl Instrument for Histogram {
     const KIND: Kind = Kind::Histogram;
 
     fn make(spec: &Spec) -> Self {
-        let buckets = (0..=spec.bounds.len()).map(|_| AtomicU64::new(0)).collect();
-        Self { bounds: spec.bounds, buckets, sum_nanos: AtomicU64::new(0) }
+        Self::over(spec.bounds)
     }
 
     fn show(&self, spec: &Spec, labels: &[(&str, &str)], page: &mut Page) {
@@ -330,6 +353,17 @@ mod tests {
         assert_eq!(gauge.get(), 1);
         drop(held);
         assert_eq!(gauge.get(), 0);
+    }
+
+    #[test]
+    fn what_is_poured_over_is_counted_once() {
+        const BOUNDS: &[u64] = &[1_000_000];
+        let (from, to) = (Histogram::over(BOUNDS), Histogram::over(BOUNDS));
+        from.observe(Duration::from_secs(1));
+        from.observe_none(2);
+        assert_eq!(from.pour_into(&to), (3, Duration::from_secs(1)));
+        assert_eq!(from.pour_into(&to), (0, Duration::ZERO));
+        assert_eq!((from.count(), to.count()), (0, 3));
     }
 
     #[test]

@@ -32,6 +32,26 @@ const OVERHEAD: &[u64] =
 /// 0.1 to 60 s, as the operators' dashboards expect.
 const TOOL: &[u64] = &[100 * MS, 500 * MS, 1_000 * MS, 2_000 * MS, 5_000 * MS, 10_000 * MS, 30_000 * MS, 60_000 * MS];
 
+/// 0.1 ms to 10 s: what it takes to come to a connection.
+pub const POOL: &[u64] = &[
+    MS / 10,
+    MS / 4,
+    MS / 2,
+    MS,
+    5 * MS / 2,
+    5 * MS,
+    10 * MS,
+    25 * MS,
+    50 * MS,
+    100 * MS,
+    250 * MS,
+    500 * MS,
+    1_000 * MS,
+    2_500 * MS,
+    5_000 * MS,
+    10_000 * MS,
+];
+
 /// 1 minute to 8 hours.
 const SESSION: &[u64] = &[
     60_000 * MS,
@@ -139,6 +159,30 @@ list! {
     streams: Gauge[] = "mcp_gateway_streams";
     /// Connections of the upstream pools: in_use, idle.
     upstream_pool: Gauge[server, replica, state] = "mcp_upstream_pool_connections";
+    /// Credentials for upstream servers that are kept: tokens and the gateway's own words about who calls.
+    upstream_credentials: Gauge[] = "mcp_upstream_credentials";
+    /// Those of them that gave way because there were too many.
+    upstream_credentials_shed: Counter[] = "mcp_upstream_credentials_shed_total";
+    /// Tokens for upstream servers that were asked for, by kind (client_credentials, on_behalf_of, token_exchange) and by how that ended: success, failure.
+    upstream_credential_requests: Counter[kind, result] = "mcp_upstream_credential_requests_total";
+    /// Requests that one replica may have in flight now.
+    upstream_limit: Gauge[server, replica] = "mcp_upstream_pool_limit";
+    /// Requests to one replica: in_flight, waiting for their turn.
+    upstream_load: Gauge[server, replica, state] = "mcp_upstream_pool_requests";
+    /// Changes of the limit of one replica: grow, shrink.
+    upstream_resizes: Counter[server, replica, action] = "mcp_upstream_pool_resizes_total";
+    /// How long requests waited for their turn, also those that did not wait or gave up, seconds.
+    upstream_wait: Histogram[server, replica] = "mcp_upstream_pool_wait_seconds" by POOL;
+    /// Requests that found no room to wait for their turn.
+    upstream_turned_away: Counter[server, replica] = "mcp_upstream_pool_turned_away_total";
+    /// Requests by the connection that they went out on: new, reused.
+    upstream_requests: Counter[server, replica, connection] = "mcp_upstream_requests_total";
+    /// Connections that were to be opened, by how that ended: connected, timeout, failure, given_up.
+    upstream_dials: Counter[server, replica, result] = "mcp_upstream_dials_total";
+    /// TCP handshakes with one replica, seconds.
+    upstream_connect: Histogram[server, replica] = "mcp_upstream_connect_seconds" by POOL;
+    /// TLS handshakes with one replica, seconds.
+    upstream_tls: Histogram[server, replica] = "mcp_upstream_tls_seconds" by POOL;
     /// Circuit breakers: 0 closed, 1 half open, 2 open.
     breaker_state: Gauge[server, replica] = "mcp_upstream_breaker_state";
     /// Connections to the database: in_use, idle, and the limit of both.

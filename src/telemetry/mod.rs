@@ -13,8 +13,8 @@ mod process;
 mod recorder;
 
 pub use exposition::Format;
-pub use family::{Counter, Family, Gauge, Held, Histogram};
+pub use family::{Counter, Family, Gauge, Held, Histogram, OTHER};
 pub use health::{Health, Part, Status, Weight};
-pub use metrics::Metrics;
+pub use metrics::{Metrics, POOL};
 pub use operation::{Operation, Outcome, RequestId, SessionTag, Sizes, Times};
 pub use recorder::Recorder;

@@ -24,9 +24,14 @@ impl Upstream {
 
     /// What is known of its replicas; none for a child process.
     pub fn balance(&self) -> Option<&Replicas> {
+        self.http().map(HttpServer::balance)
+    }
+
+    /// How it is reached over HTTP; none for a child process.
+    pub fn http(&self) -> Option<&HttpServer> {
         match &self.transport {
-            Transport::Http(server) => Some(server.balance()),
-            Transport::Sse(server) => Some(server.http().balance()),
+            Transport::Http(server) => Some(server),
+            Transport::Sse(server) => Some(server.http()),
             Transport::Stdio(_) => None,
         }
     }

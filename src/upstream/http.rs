@@ -6,20 +6,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT, WWW_AUTHENTICATE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::Full;
 
-use crate::balance::{InFlight, Replicas, Room};
+use crate::access::Caller;
+use crate::balance::{InFlight, Replicas, Room, Scaling};
 use crate::fault::{Fault, Kind, Retry};
-use crate::net::{Outbound, Target};
+use crate::net::Target;
 use crate::protocol::era::{Era, MODERN, Version};
+use crate::protocol::members::with_meta;
 use crate::protocol::message::{Message, Shape};
 use crate::protocol::meta;
 use crate::registry::model::{Server, ServerSpec};
+use crate::telemetry::Metrics;
+use crate::upstream::Ground;
 use crate::upstream::channel::wanted::Wanted;
+use crate::upstream::credentials::{Holder, Key, Plan, Shown};
 use crate::upstream::events::EventStream;
 use crate::upstream::peer::modern_request;
 use crate::upstream::trip::Trip;
@@ -30,13 +37,15 @@ use crate::upstream::wire::{Body, Reply, Wire};
 pub struct Limits {
     /// One JSON answer or one event, bytes.
     pub message: usize,
-    /// Requests in flight to one replica, and connections to it at rest.
-    pub in_flight: usize,
+    /// Requests in flight to one replica, and, as many as there may be of these, connections to it at rest.
+    pub pool: Scaling,
 }
 
 /// Headers that a request usually has room for.
 const HEADERS: usize = 16;
-/// How many requests may wait for each that may be in flight.
+/// Longest challenge that is read, bytes.
+const LONGEST_CHALLENGE: usize = 16 << 10;
+/// How many requests may wait for each that may ever be in flight.
 const QUEUE: usize = 10;
 /// How long a request waits for its turn where as many are in flight as may.
 const TURN: Duration = Duration::from_secs(10);
@@ -50,6 +59,8 @@ pub struct HttpServer {
     limits: Limits,
     /// What the gateway's own session is wanted to tell of.
     pub(super) wanted: Wanted,
+    /// What requests show besides; none where their headers say all.
+    plan: Option<Arc<Plan>>,
 }
 
 struct Place {
@@ -72,6 +83,8 @@ pub struct Outgoing {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Where to, if not to the registered path.
     pub path: Option<PathAndQuery>,
+    /// In whose name; none: the gateway's own.
+    pub whose: Option<Caller>,
 }
 
 /// An answer, by kind. `attempt` is told how it ended.
@@ -106,12 +119,9 @@ impl Outgoing {
 
 impl HttpServer {
     /// Sets up the replicas; nothing is contacted. What `previous` knew of a replica with the same URL is kept.
-    pub fn new(
-        server: &Server,
-        outbound: &Arc<Outbound>,
-        limits: Limits,
-        previous: Option<&Self>,
-    ) -> Result<Self, Fault> {
+    pub fn new(server: &Server, ground: &Ground, previous: Option<&Self>) -> Result<Self, Fault> {
+        let Ground { outbound, limits, credentials, .. } = ground;
+        let (limits, plan) = (*limits, Plan::of(server, credentials)?);
         let setup = |text: String| Fault::gateway(Kind::Setup, text);
         let spec = &server.spec;
         let connect = Duration::from_millis(spec.timeouts.connect_ms);
@@ -126,8 +136,12 @@ impl HttpServer {
             value.set_sensitive(true);
             headers.insert(header, value);
         }
+        let Scaling { most, .. } = limits.pool;
+        // The queue is as long however low the limit is: what comes before it has grown is not lost.
+        let room = Room { most: limits.pool.first(), queue: most.saturating_mul(QUEUE), patience: TURN };
+        let balance = Replicas::new(&spec.replicas, spec.balance, room, previous.map(Self::balance), Instant::now());
         let mut replicas = Vec::with_capacity(spec.replicas.len());
-        for replica in &spec.replicas {
+        for (index, replica) in spec.replicas.iter().enumerate() {
             let target = Target::parse(&replica.url)?;
             let uri: http::Uri = replica.url.parse().map_err(|error| setup(format!("bad URL: {error}")))?;
             let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
@@ -136,13 +150,11 @@ impl HttpServer {
             let mut own = HeaderMap::with_capacity(HEADERS);
             own.insert(HOST, host);
             own.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
-            let wire = Arc::new(Wire::new(target, outbound.clone(), connect, limits.in_flight));
+            let wire = Arc::new(Wire::new(target, outbound.clone(), connect, most, balance.sockets(index)));
             replicas.push(Place { wire, path, headers: own });
         }
-        let room = Room { most: limits.in_flight, queue: limits.in_flight.saturating_mul(QUEUE), patience: TURN };
-        let balance = Replicas::new(&spec.replicas, spec.balance, room, previous.map(Self::balance), Instant::now());
         let (patience, wanted) = (AtomicU64::new(spec.timeouts.idle_ms), Wanted::default());
-        Ok(Self { replicas, balance, patience, limits, wanted })
+        Ok(Self { replicas, balance, patience, limits, wanted, plan })
     }
 
     /// Takes over timeouts and policy of a description that is otherwise the same, for calls from now on.
@@ -157,6 +169,14 @@ impl HttpServer {
     /// Breakers and loads, for status pages.
     pub fn balance(&self) -> &Replicas {
         &self.balance
+    }
+
+    /// To be called once a second: limits follow the load, and connections that have rested too long are closed.
+    pub fn settle(&self, server: &str, metrics: &Metrics, now: Instant) {
+        self.balance.settle(&self.limits.pool, metrics, server, now);
+        for place in &self.replicas {
+            place.wire.sweep(now);
+        }
     }
 
     /// The connections of each replica, for status pages.
@@ -238,15 +258,75 @@ impl HttpServer {
             return Err(Fault::gateway(Kind::Setup, "the replica is gone"));
         };
         let patience = Duration::from_millis(self.patience.load(Relaxed));
-        let reply = {
-            let mut request = Some(Self::request(place, method, outgoing));
+        let shown = match self.plan.as_ref().map(|plan| plan.ready(outgoing.whose.as_ref())) {
+            None | Some(Ok(None)) => None,
+            Some(Ok(ready)) => ready,
+            // Boxed, as all that is seldom: a call's future is as large as the largest thing that it might wait for.
+            Some(Err(key)) => Some(Box::pin(self.to_show(key, outgoing)).await?),
+        };
+        let mut reply = {
+            let mut request = Some(Self::request(place, &method, outgoing, shown.as_deref()));
             place.wire.send(&mut request, patience).await?
         };
-        self.classify(reply).await
+        let refused = reply.status == StatusCode::UNAUTHORIZED;
+        if let Some(taken) = shown.as_ref().filter(|_| !refused) {
+            taken.was_taken();
+        } else if let Some(refused) = shown
+            && let Some(other) = Box::pin(self.instead(&refused, &reply.headers, outgoing)).await?
+        {
+            // Nothing was acted on: it was not let in.
+            drop(reply);
+            let mut request = Some(Self::request(place, &method, outgoing, Some(&other)));
+            reply = place.wire.send(&mut request, patience).await?;
+        }
+        self.classify(reply).await.map_err(|fault| self.explained(fault, outgoing))
     }
 
-    fn request(place: &Place, method: Method, outgoing: &Outgoing) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(outgoing.message.clone()));
+    /// For whom is what a request in this name opens at the server.
+    pub fn holder(&self, whose: Option<&Caller>) -> Holder {
+        self.plan.as_ref().map_or(Holder::Gateway, |plan| plan.holder(whose))
+    }
+
+    /// Whether the gateway itself has nothing to show, but people have.
+    pub fn is_for_people_only(&self) -> bool {
+        self.plan.as_ref().is_some_and(|plan| plan.is_for_people_only())
+    }
+
+    async fn to_show(&self, key: Key, outgoing: &Outgoing) -> Result<Arc<Shown>, Fault> {
+        let Some(plan) = &self.plan else { return Err(Fault::gateway(Kind::NoCredential, "nothing is to be shown")) };
+        plan.get(key, outgoing.whose.as_ref()).await
+    }
+
+    async fn instead(
+        &self,
+        refused: &Arc<Shown>,
+        headers: &HeaderMap,
+        outgoing: &Outgoing,
+    ) -> Result<Option<Arc<Shown>>, Fault> {
+        let Some(plan) = &self.plan else { return Ok(None) };
+        plan.instead(refused, outgoing.whose.as_ref(), wanted_claims(headers)).await
+    }
+
+    /// A refusal of whoever it was that came.
+    fn explained(&self, fault: Fault, outgoing: &Outgoing) -> Fault {
+        if fault.kind != Kind::Refused || self.plan.is_none() {
+            return fault;
+        }
+        match &outgoing.whose {
+            Some(caller) if self.holder(Some(caller)) != Holder::Gateway => fault
+                .telling("the server does not let you in with what the gateway shows it for you; ask an administrator"),
+            Some(_) => fault,
+            None => {
+                let detail = format!("{}; the gateway's own questions go with `discovery_auth`", fault.detail);
+                Fault { detail, ..fault }
+            }
+        }
+    }
+
+    fn request(place: &Place, method: &Method, outgoing: &Outgoing, shown: Option<&Shown>) -> Request<Full<Bytes>> {
+        let meta = shown.and_then(|shown| shown.meta.as_ref());
+        let message = meta.map_or_else(|| outgoing.message.clone(), |(name, value)| telling(outgoing, name, value));
+        let mut request = Request::new(Full::new(message));
         let mut uri = http::uri::Parts::default();
         uri.path_and_query = Some(outgoing.path.as_ref().unwrap_or(&place.path).clone());
         *request.uri_mut() = http::Uri::from_parts(uri).unwrap_or_default();
@@ -261,11 +341,14 @@ impl HttpServer {
         for (name, value) in &outgoing.headers {
             headers.insert(name, value.clone());
         }
-        if method == Method::GET {
+        for (name, value) in shown.iter().flat_map(|shown| &shown.headers) {
+            headers.insert(name, value.clone());
+        }
+        if *method == Method::GET {
             headers.remove(CONTENT_TYPE);
             headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         }
-        *request.method_mut() = method;
+        *request.method_mut() = method.clone();
         request
     }
 
@@ -341,6 +424,27 @@ impl HttpServer {
     pub async fn send_beside(&self, replica: usize, method: Method, outgoing: &Outgoing) -> Result<Content, Fault> {
         self.send_there(replica, method, outgoing).await.map(|(_, content, _)| content)
     }
+}
+
+/// The message with one more member in its `_meta`; an answer has none.
+fn telling(outgoing: &Outgoing, name: &str, value: &str) -> Bytes {
+    match Message::parse(outgoing.message.clone()) {
+        Ok(message) if matches!(message.shape(), Shape::Request | Shape::Notification) => {
+            with_meta(&message, &[(name, value.as_bytes())])
+        }
+        _ => outgoing.message.clone(),
+    }
+}
+
+/// What a server wants to see in a token, JSON, if it says so as Entra's do (continuous access evaluation, "claims challenge").
+fn wanted_claims(headers: &HeaderMap) -> Option<String> {
+    let said = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+    let mut said =
+        said.filter(|text| text.len() <= LONGEST_CHALLENGE && text.contains("error=\"insufficient_claims\""));
+    let encoded = said.find_map(|text| text.split_once("claims=\"").and_then(|(_, rest)| rest.split('"').next()))?;
+    let encoded = encoded.trim_end_matches('=').replace('+', "-").replace('/', "_");
+    let claims = String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()?;
+    serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&claims).is_ok().then_some(claims)
 }
 
 /// The first words of an answer that is none, so that a person sees what sort of page it was.

@@ -3,6 +3,7 @@
 
 pub mod channel;
 pub mod check;
+pub mod credentials;
 pub mod events;
 pub mod http;
 pub mod legacy_sse;
@@ -25,7 +26,8 @@ use bytes::Bytes;
 use tokio::sync::{Notify, broadcast};
 use tokio_util::task::TaskTracker;
 
-use crate::balance::InFlight;
+use crate::access::Caller;
+use crate::balance::{InFlight, caller_key};
 use crate::fault::{Fault, Kind, Retry};
 use crate::json;
 use crate::net::Outbound;
@@ -33,6 +35,7 @@ use crate::protocol::era::{Era, MODERN};
 use crate::protocol::message::{self, Message, Shape};
 use crate::registry::model::{ProtocolPreference, Server, TransportKind};
 use channel::{StdioServer, Who};
+use credentials::Credentials;
 use http::{HttpServer, Limits, Outgoing, garbage};
 use legacy_sse::SseServer;
 use mux::Mux;
@@ -55,6 +58,8 @@ pub struct Ground {
     pub outbound: Arc<Outbound>,
     /// Bounds on what comes back.
     pub limits: Limits,
+    /// What is shown to servers.
+    pub credentials: Credentials,
     /// Stdio children.
     pub children: Pool<Peer>,
     /// What servers say by themselves.
@@ -112,12 +117,10 @@ impl Upstream {
             Transport::Stdio(_) => None,
         });
         let transport = match server.spec.transport {
-            TransportKind::StreamableHttp => {
-                Transport::Http(HttpServer::new(&server, &ground.outbound, ground.limits, before)?)
-            }
+            TransportKind::StreamableHttp => Transport::Http(HttpServer::new(&server, ground, before)?),
             TransportKind::Stdio => Transport::Stdio(StdioServer::new(server.clone())),
             TransportKind::Sse => {
-                let http = HttpServer::new(&server, &ground.outbound, ground.limits, before)?;
+                let http = HttpServer::new(&server, ground, before)?;
                 Transport::Sse(SseServer::new(server.clone(), http))
             }
         };
@@ -155,7 +158,7 @@ impl Upstream {
     /// since. Returns whether it speaks of itself differently now; nothing changes when it cannot be asked.
     pub async fn confirm(&self) -> bool {
         if let (Transport::Http(server), Some(before)) = (&self.transport, self.known())
-            && let Ok(now) = self.ask_what_it_speaks(server).await
+            && let Ok(now) = self.ask_what_it_speaks(server, None).await
         {
             let asked = now.asked || before.asked;
             let legacy = now.legacy.or_else(|| before.legacy.clone().filter(|_| !now.asked));
@@ -176,7 +179,7 @@ impl Upstream {
         if !self.give_up(doubted) {
             return None;
         }
-        let peer = self.peer_for(client).await.ok()?;
+        let peer = self.peer_for(client, None).await.ok()?;
         peer.differs_for(client, doubted).then_some(peer)
     }
 
@@ -196,21 +199,31 @@ impl Upstream {
 
     /// What it speaks: remembered, or found out now.
     pub async fn peer(&self) -> Result<Arc<Peer>, Fault> {
+        self.peer_as(None).await
+    }
+
+    /// The same; a server that lets nobody in but people is asked in the name of this one.
+    async fn peer_as(&self, whose: Option<&Caller>) -> Result<Arc<Peer>, Fault> {
         match self.peer.load_full() {
             Some(peer) => Ok(peer),
             // Boxed, as all that is seldom: a call's future is as large as the largest thing that it might wait for.
-            None => Box::pin(self.learn()).await,
+            None => Box::pin(self.learn(whose)).await,
         }
     }
 
-    async fn learn(&self) -> Result<Arc<Peer>, Fault> {
+    async fn learn(&self, whose: Option<&Caller>) -> Result<Arc<Peer>, Fault> {
         let _one = self.learning.lock().await;
         if let Some(peer) = self.peer.load_full() {
             return Ok(peer);
         }
         self.check_open()?;
         let peer = Arc::new(match &self.transport {
-            Transport::Http(server) => self.ask_what_it_speaks(server).await?,
+            Transport::Http(server) => match self.ask_what_it_speaks(server, None).await {
+                Err(fault) if fault.kind == Kind::Refused && whose.is_some() && server.is_for_people_only() => {
+                    self.ask_what_it_speaks(server, whose).await?.in_common()
+                }
+                asked => asked?,
+            },
             Transport::Stdio(server) => server.link(&self.ground, &Who::default(), false).await?.handshake.clone(),
             Transport::Sse(server) => {
                 server.link(&self.ground, &Trip::default(), &Who::default()).await?.0.peer.clone()
@@ -220,37 +233,41 @@ impl Upstream {
         Ok(peer)
     }
 
-    /// What it speaks, known well enough for a client of this era.
-    pub async fn peer_for(&self, client: Era) -> Result<Arc<Peer>, Fault> {
-        let peer = self.peer().await?;
+    /// What it speaks, known well enough for a client of this era, in whose name it may be asked.
+    pub async fn peer_for(&self, client: Era, whose: Option<&Caller>) -> Result<Arc<Peer>, Fault> {
+        let peer = self.peer_as(whose).await?;
         let (Era::Legacy, false, Transport::Http(server)) = (client, peer.asked, &self.transport) else {
             return Ok(peer);
         };
-        Box::pin(self.learn_legacy(server, &peer)).await
+        Box::pin(self.learn_legacy(server, &peer, whose)).await
     }
 
-    async fn learn_legacy(&self, server: &HttpServer, peer: &Peer) -> Result<Arc<Peer>, Fault> {
+    async fn learn_legacy(&self, server: &HttpServer, peer: &Peer, whose: Option<&Caller>) -> Result<Arc<Peer>, Fault> {
         let _one = self.learning.lock().await;
         if let Some(peer) = self.peer.load_full().filter(|peer| peer.asked) {
             return Ok(peer);
         }
-        let legacy = self.probe_legacy(server).await.ok();
+        let whose = whose.filter(|_| server.is_for_people_only());
+        let mut legacy = self.probe_legacy(server, whose).await.ok();
+        if whose.is_some() {
+            legacy = legacy.map(Legacy::in_common);
+        }
         let peer = Arc::new(Peer { legacy, modern: peer.modern.clone(), asked: true });
         self.learned(&peer);
         Ok(peer)
     }
 
-    async fn ask_what_it_speaks(&self, server: &HttpServer) -> Result<Peer, Fault> {
+    async fn ask_what_it_speaks(&self, server: &HttpServer, whose: Option<&Caller>) -> Result<Peer, Fault> {
         let preference = &self.server.spec.protocol;
         let or_handshake = *preference != ProtocolPreference::Modern;
         let asked = match preference {
             ProtocolPreference::Legacy => Ok(None),
-            ProtocolPreference::Auto | ProtocolPreference::Modern => probe_modern(server, or_handshake).await,
+            ProtocolPreference::Auto | ProtocolPreference::Modern => probe_modern(server, or_handshake, whose).await,
         };
         let modern = match asked {
             // It broke over a question that it does not know. What is known of it is not given up for that.
             Err(fault) if or_handshake && stumbled(&fault) && self.known().is_none() => {
-                let legacy = self.probe_legacy(server).await.map_err(|other| Fault {
+                let legacy = self.probe_legacy(server, whose).await.map_err(|other| Fault {
                     detail: format!("to server/discover: {fault}; to initialize: {other}"),
                     ..fault
                 })?;
@@ -267,16 +284,21 @@ impl Upstream {
         if modern.as_deref().is_some_and(|discover| !Peer::names_legacy(discover)) {
             return Ok(Peer { legacy: None, modern, asked: false });
         }
-        match self.probe_legacy(server).await {
+        match self.probe_legacy(server, whose).await {
             Ok(legacy) => Ok(Peer { legacy: Some(legacy), modern, asked: true }),
             Err(_) if modern.is_some() => Ok(Peer { legacy: None, modern, asked: true }),
             Err(fault) => Err(fault),
         }
     }
 
-    async fn probe_legacy(&self, server: &HttpServer) -> Result<Legacy, Fault> {
+    async fn probe_legacy(&self, server: &HttpServer, whose: Option<&Caller>) -> Result<Legacy, Fault> {
+        if let Some(caller) = whose {
+            let (trip, order) = (Trip::default(), server.order(caller_key(caller.principal()))?);
+            let opening = server.walk(&trip, order, true, |place| self.own_session_with(server, &trip, whose, place));
+            return Ok(Box::pin(opening).await?.0.legacy.clone());
+        }
         // What an older session said may be what is to be found wrong.
-        self.own.lose_all();
+        self.own.lose_gateways();
         Ok(self.own_session(server).await?.legacy.clone())
     }
 
@@ -409,8 +431,8 @@ impl Upstream {
 
 /// Asks whether it is modern. Where a handshake is to come if it is not, the breaker hears nothing of an answer, however odd,
 /// that says no more than that.
-async fn probe_modern(server: &HttpServer, or_handshake: bool) -> Result<Option<Bytes>, Fault> {
-    let outgoing = Outgoing::modern("mcpg-discover", "server/discover", "{}");
+async fn probe_modern(server: &HttpServer, or_handshake: bool, whose: Option<&Caller>) -> Result<Option<Bytes>, Fault> {
+    let outgoing = Outgoing { whose: whose.cloned(), ..Outgoing::modern("mcpg-discover", "server/discover", "{}") };
     let beside_the_point = |fault: &Fault| or_handshake && (no_such_question(fault) || stumbled(fault));
     match server.sound(SELF, &outgoing, beside_the_point).await {
         Ok(message) => peer::read_probe(&message).modern(),

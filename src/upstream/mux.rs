@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 
 use self::queue::{Budget, Queue};
 use super::pipe::{Closed, Pipe};
-use crate::fault::{Fault, Kind, Retry, Whose};
+use crate::fault::{Fault, Kind, Retry};
 
 /// What one mux may hold.
 #[derive(Debug, Clone)]
@@ -379,13 +379,8 @@ fn not_sent(fault: Fault) -> Fault {
 
 /// Too slow a reader: ours to bound, and the call may have had its effect.
 fn slow_reader() -> Fault {
-    Fault {
-        whose: Whose::Gateway,
-        kind: Kind::Full,
-        retry: Retry::MaybeSent,
-        detail: "the caller read too slowly and more of the answer was waiting than the gateway keeps".into(),
-        retry_after: None,
-    }
+    let text = "the caller read too slowly and more of the answer was waiting than the gateway keeps";
+    Fault { retry: Retry::MaybeSent, ..Fault::gateway(Kind::Full, text) }
 }
 
 /// One call under way: a stream of its events. Dropping it before its response tells the peer that it is cancelled.

@@ -30,6 +30,21 @@ pub struct Legacy {
     pub result: Bytes,
 }
 
+impl Legacy {
+    /// See [`Peer::in_common`].
+    #[must_use]
+    pub fn in_common(self) -> Self {
+        Self { result: common(&self.result, "protocolVersion"), ..self }
+    }
+}
+
+/// The members of an answer that say how it is spoken to.
+fn common(answer: &[u8], versions: &str) -> Bytes {
+    let member = |name: &str| Some(format!("\"{name}\":{}", String::from_utf8_lossy(json::get(answer, name)?)));
+    let members: Vec<String> = [versions, "capabilities"].into_iter().filter_map(member).collect();
+    format!("{{{}}}", members.join(",")).into()
+}
+
 impl Peer {
     /// The era to speak to it for a client of era `client`: the client's own where the server has it, else the other.
     pub fn era_for(&self, client: Era) -> Era {
@@ -52,6 +67,13 @@ impl Peer {
         json::elements(json::get(discover, "supportedVersions").unwrap_or_default())
             .filter_map(json::text)
             .any(|version| Version::parse(&version).is_some_and(|version| version.era() == Era::Legacy))
+    }
+
+    /// What of it is no matter of who asked: versions and capabilities. The rest may be for one person.
+    #[must_use]
+    pub fn in_common(self) -> Self {
+        let modern = self.modern.map(|discover| common(&discover, "supportedVersions"));
+        Self { legacy: self.legacy.map(Legacy::in_common), modern, asked: self.asked }
     }
 
     /// What an earlier process learned, from the answers it kept; `None` when nothing of it is of use today. An empty answer to
@@ -266,6 +288,22 @@ mod tests {
         ] {
             assert_eq!(Peer::recalled(discover, initialize), None);
         }
+    }
+
+    #[test]
+    fn what_was_said_to_one_person_alone_is_not_kept() {
+        let result = br#"{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"instructions":"for Ann","serverInfo":{"name":"s"}}"#;
+        let discover = br#"{"supportedVersions":["2026-07-28"],"instructions":"for Ann","capabilities":{"tools":{}}}"#;
+        let peer =
+            Peer { legacy: read_initialize(result).ok(), modern: Some(Bytes::from_static(discover)), asked: true };
+        let common = peer.clone().in_common();
+        assert_eq!(common.version(), peer.version());
+        assert!(common.can(&["tools"]) && !common.can(&["prompts"]));
+        assert_eq!(
+            common.modern.as_deref(),
+            Some(&br#"{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{}}}"#[..])
+        );
+        assert_eq!(common.legacy.unwrap().result, r#"{"protocolVersion":"2025-06-18","capabilities":{"tools":{}}}"#);
     }
 
     #[test]

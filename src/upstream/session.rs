@@ -5,12 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
 
+use crate::access::Caller;
+use crate::balance::caller_key;
 use crate::fault::{Fault, Kind, Retry};
 use crate::protocol::era::Version;
 use crate::protocol::message::{self, Message, Shape};
+use crate::upstream::credentials::Holder;
 use crate::upstream::http::{Answer, HttpServer, Outgoing, garbage};
 use crate::upstream::peer::{Legacy, declined, read_initialize};
 use crate::upstream::trip::Trip;
@@ -28,6 +32,10 @@ pub struct HttpSession {
     pub id: Option<HeaderValue>,
     /// What was agreed.
     pub legacy: Legacy,
+    /// For whom it was opened: for nobody else is anything sent in it.
+    pub holder: Holder,
+    /// In whose name, as they came last; none for the gateway.
+    whose: Option<ArcSwap<Caller>>,
     /// Numbers for requests, where several clients share the session.
     next: AtomicU64,
 }
@@ -52,30 +60,47 @@ impl Opening {
 
 impl HttpSession {
     /// Sends `initialize` with these parameters to a replica of the caller's order.
-    pub async fn open(server: &HttpServer, trip: &Trip, caller: u64, params: &[u8]) -> Result<Opening, Fault> {
-        let answer = server.post(trip, caller, true, &Self::hello(params)).await?;
-        Self::opened(server, answer).await
+    pub async fn open(server: &HttpServer, trip: &Trip, caller: &Caller, params: &[u8]) -> Result<Opening, Fault> {
+        let hello = Self::hello(params, Some(caller));
+        let answer = server.post(trip, caller_key(caller.principal()), true, &hello).await?;
+        Self::opened(server, answer, hello.whose).await
     }
 
-    /// The same with this replica and no other.
-    pub async fn open_at(server: &HttpServer, trip: &Trip, replica: usize, params: &[u8]) -> Result<Opening, Fault> {
-        let answer = server.send(trip, replica, Method::POST, &Self::hello(params)).await?;
-        Self::opened(server, answer).await
+    /// The same with this replica and no other, for a caller or for the gateway itself.
+    pub async fn open_at(
+        server: &HttpServer,
+        trip: &Trip,
+        replica: usize,
+        whose: Option<&Caller>,
+        params: &[u8],
+    ) -> Result<Opening, Fault> {
+        let hello = Self::hello(params, whose);
+        let answer = server.send(trip, replica, Method::POST, &hello).await?;
+        Self::opened(server, answer, hello.whose).await
     }
 
-    fn hello(params: &[u8]) -> Outgoing {
+    fn hello(params: &[u8], whose: Option<&Caller>) -> Outgoing {
         let message = message::call(Some(b"\"mcpg-initialize\""), "initialize", params);
-        Outgoing { message, ..Outgoing::default() }
+        Outgoing { message, whose: whose.cloned(), ..Outgoing::default() }
     }
 
-    async fn opened(server: &HttpServer, answer: Answer) -> Result<Opening, Fault> {
+    async fn opened(server: &HttpServer, answer: Answer, whose: Option<Caller>) -> Result<Opening, Fault> {
         let (replica, id) = (answer.attempt.index(), answer.session.clone());
         let response = server.response(answer).await?;
         if response.shape() == Shape::Error {
             return Ok(Opening::Declined(response));
         }
         let legacy = read_initialize(response.body().unwrap_or_default()).map_err(garbage)?;
-        Ok(Opening::Open(Arc::new(Self { replica, id, legacy, next: AtomicU64::new(1) })))
+        let holder = server.holder(whose.as_ref());
+        let (whose, next) = (whose.map(ArcSwap::from_pointee), AtomicU64::new(1));
+        Ok(Opening::Open(Arc::new(Self { replica, id, legacy, holder, whose, next })))
+    }
+
+    /// Notes who uses it: what is sent in it later and by nobody in particular goes in their name.
+    pub fn used_by(&self, caller: &Caller) {
+        if let Some(whose) = self.whose.as_ref().filter(|whose| !whose.load().is(caller)) {
+            whose.store(Arc::new(caller.clone()));
+        }
     }
 
     /// Tells the server that the handshake is done.
@@ -154,6 +179,8 @@ impl HttpSession {
 
     /// A message in this session.
     pub fn outgoing(&self, message: Bytes, headers: Vec<(HeaderName, HeaderValue)>) -> Outgoing {
-        Outgoing { message, version: Some(self.legacy.version), session: self.id.clone(), headers, path: None }
+        let whose = self.whose.as_ref().map(|whose| Caller::clone(&whose.load()));
+        let version = Some(self.legacy.version);
+        Outgoing { message, version, session: self.id.clone(), headers, path: None, whose }
     }
 }

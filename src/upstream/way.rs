@@ -128,8 +128,9 @@ impl Upstream {
 /// Whether both descriptions reach a server in the same way: everything but names, audience, timeouts and policy.
 pub fn reach_alike(one: &ServerSpec, other: &ServerSpec) -> bool {
     let way = |spec: &ServerSpec| {
-        let ServerSpec { transport, replicas, command, sharing, headers, env, protocol, .. } = spec.clone();
-        (transport, replicas, command, sharing, headers, env, protocol)
+        let ServerSpec { transport, replicas, command, sharing, headers, env, auth, discovery_auth, protocol, .. } =
+            spec.clone();
+        (transport, replicas, command, sharing, (headers, env), (auth, discovery_auth), protocol)
     };
     way(one) == way(other)
 }

@@ -6,7 +6,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -20,6 +20,7 @@ use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::time::{Sleep, sleep};
 
+use crate::balance::{Dial, Sockets};
 use crate::fault::{Fault, Kind, Retry};
 use crate::id;
 use crate::net::{Outbound, Stream, Target};
@@ -50,23 +51,8 @@ pub struct Wire {
     /// Connections at rest, by the thread that opened them: its runtime is the one that hears of them.
     idle: [Mutex<Vec<Idle>>; SHARDS],
     most_idle: usize,
-    /// What was measured here.
-    pub stats: WireStats,
-}
-
-/// Counters of one [`Wire`]; they only grow, but for `in_use`.
-#[derive(Debug, Default)]
-pub struct WireStats {
-    /// Connections made.
-    pub connects: AtomicU64,
-    /// Calls that went out on a connection already open.
-    pub reuses: AtomicU64,
-    /// Connections that could not be made.
-    pub failures: AtomicU64,
-    /// Time spent making connections, TLS included, microseconds.
-    pub connect_micros: AtomicU64,
-    /// Connections that carry a call now.
-    pub in_use: AtomicUsize,
+    /// Where what happens here is counted; of the replica, whose wire may be replaced.
+    sockets: Arc<Sockets>,
 }
 
 struct Idle {
@@ -82,10 +68,16 @@ struct Link {
 
 impl Wire {
     /// No connection is made before the first call.
-    pub fn new(target: Target, outbound: Arc<Outbound>, connect_timeout: Duration, most_idle: usize) -> Self {
+    pub fn new(
+        target: Target,
+        outbound: Arc<Outbound>,
+        connect_timeout: Duration,
+        most_idle: usize,
+        sockets: Arc<Sockets>,
+    ) -> Self {
         let idle = std::array::from_fn(|_| Mutex::default());
         let connect_timeout = AtomicU64::new(millis(connect_timeout));
-        Self { target, outbound, connect_timeout, idle, most_idle, stats: WireStats::default() }
+        Self { target, outbound, connect_timeout, idle, most_idle, sockets }
     }
 
     /// New connections may take this long from now on.
@@ -103,6 +95,24 @@ impl Wire {
         self.idle.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
     }
 
+    /// Closes connections that have rested too long to be used again. The thread that they belong to may not come by for long.
+    pub fn sweep(&self, now: Instant) {
+        for shard in &self.idle {
+            let over: Vec<Idle> = {
+                let mut idle = shard.lock().unwrap_or_else(PoisonError::into_inner);
+                // The one at the bottom has rested longest.
+                if idle.first().is_none_or(|oldest| oldest.until > now) {
+                    continue;
+                }
+                let (over, rest) = std::mem::take(&mut *idle).into_iter().partition(|one| one.until <= now);
+                *idle = rest;
+                over
+            };
+            // Closing takes the kernel, and nobody waits for it.
+            drop(over);
+        }
+    }
+
     /// Sends `request` and returns the answer once its head is there. `patience` bounds the wait for the head and then for
     /// each further piece of the body. The request is lent, and taken: a future has room for its arguments twice.
     pub async fn send(
@@ -118,20 +128,24 @@ impl Wire {
                 None => Box::pin(self.connect()).await?,
             };
             let fresh = link.fresh;
-            let in_use = InUse::new(self);
+            let mut in_use = InUse::new(self, fresh);
             match tokio::time::timeout(patience, link.round_trip(request)).await {
                 Err(_) => {
                     let text = format!("no answer within {} ms", patience.as_millis());
                     return Err(Fault::upstream(Kind::Timeout, Retry::MaybeSent, text));
                 }
                 Ok(Ok(response)) => {
+                    in_use.sent();
                     let (head, incoming) = response.into_parts();
                     let rest = rest_of(&head.headers);
                     let body = Body { incoming, link: Some(link), in_use, patience, timer: None, rest };
                     return Ok(Reply { status: head.status, headers: head.headers, body });
                 }
-                Ok(Err(_)) if !fresh && request.is_some() => {}
+                Ok(Err(_)) if !fresh && request.is_some() => in_use.unsent(),
                 Ok(Err(error)) => {
+                    if request.is_some() {
+                        in_use.unsent();
+                    }
                     let retry = if request.is_some() { Retry::NotSent } else { Retry::MaybeSent };
                     return Err(Fault::upstream(
                         Kind::Dropped,
@@ -159,7 +173,6 @@ impl Wire {
             }
             let mut link = idle.link;
             if link.is_open() {
-                self.stats.reuses.fetch_add(1, Relaxed);
                 return Some(link);
             }
         }
@@ -167,12 +180,10 @@ impl Wire {
 
     async fn connect(&self) -> Result<Link, Fault> {
         let within = Duration::from_millis(self.connect_timeout.load(Relaxed));
-        let connected = self.outbound.connect(&self.target, within).await.inspect_err(|_| {
-            self.stats.failures.fetch_add(1, Relaxed);
-        })?;
-        let spent = connected.connect_time + connected.tls_time.unwrap_or_default();
-        self.stats.connects.fetch_add(1, Relaxed);
-        self.stats.connect_micros.fetch_add(u64::try_from(spent.as_micros()).unwrap_or(u64::MAX), Relaxed);
+        let mut dialling = Dialling { sockets: &self.sockets, began: Instant::now(), outcome: Dial::GivenUp };
+        let connected = self.outbound.connect(&self.target, within).await.inspect_err(|_| dialling.failed(within))?;
+        dialling.outcome = Dial::Connected;
+        self.sockets.opened(connected.connect_time, connected.tls_time);
         let (sender, driver) = http1::Builder::new()
             .handshake(TokioIo::new(connected.stream))
             .await
@@ -240,19 +251,57 @@ fn describe(error: &hyper::Error) -> String {
     text
 }
 
-/// Counts a connection as in use until dropped.
-struct InUse(Arc<Wire>);
+/// An attempt to open a connection, counted by how it ended when that is known or nobody waits for it any more.
+struct Dialling<'a> {
+    sockets: &'a Sockets,
+    began: Instant,
+    outcome: Dial,
+}
+
+impl Dialling<'_> {
+    /// Nothing else takes as long as it may than that it may not take longer.
+    fn failed(&mut self, within: Duration) {
+        self.outcome = if self.began.elapsed() >= within { Dial::TimedOut } else { Dial::Failed };
+    }
+}
+
+impl Drop for Dialling<'_> {
+    fn drop(&mut self) {
+        self.sockets.dialled(self.outcome);
+    }
+}
+
+/// Counts a connection as in use until dropped, and the request that went out on it once.
+struct InUse {
+    wire: Arc<Wire>,
+    fresh: bool,
+    counted: bool,
+}
 
 impl InUse {
-    fn new(wire: &Arc<Wire>) -> Self {
-        wire.stats.in_use.fetch_add(1, Relaxed);
-        Self(wire.clone())
+    fn new(wire: &Arc<Wire>, fresh: bool) -> Self {
+        wire.sockets.enter();
+        Self { wire: Arc::clone(wire), fresh, counted: false }
+    }
+
+    /// The request was sent.
+    fn sent(&mut self) {
+        if !std::mem::replace(&mut self.counted, true) {
+            self.wire.sockets.sent(self.fresh);
+        }
+    }
+
+    /// Not a byte of it was.
+    fn unsent(&mut self) {
+        self.counted = true;
     }
 }
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        self.0.stats.in_use.fetch_sub(1, Relaxed);
+        // Given up, or unanswered in time: the other side has it all the same.
+        self.sent();
+        self.wire.sockets.leave();
     }
 }
 
@@ -337,7 +386,7 @@ impl Body {
                         && link.driver.as_mut().poll(context).is_pending()
                         && link.sender.is_ready()
                     {
-                        self.in_use.0.give_back(link, self.rest);
+                        self.in_use.wire.give_back(link, self.rest);
                     }
                     return Poll::Ready(None);
                 }
@@ -375,3 +424,6 @@ impl http_body::Body for Body {
         self.incoming.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests;

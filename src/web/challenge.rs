@@ -64,6 +64,16 @@ pub fn insufficient_scope(app: &App, at: impl Display, needed: &str, bound: bool
     HeaderValue::from_str(&text).unwrap_or(PLAIN)
 }
 
+/// The value of `WWW-Authenticate` for a caller of this resource whose credential is good, and who has to show more of themselves all the
+/// same: the client gets nothing new by refreshing, and sends the person to sign in.
+pub fn sign_in_again(app: &App, what: Opening<'_>) -> HeaderValue {
+    let said = "sign in again: the identity provider wants to see you";
+    let mut text = format!("Bearer realm=\"mcp-gateway\", error=\"invalid_token\", error_description=\"{said}\"");
+    point_at(app, what, &mut text);
+    _ = write!(text, ", scope=\"{}\"", what.scope());
+    HeaderValue::from_str(&text).unwrap_or(PLAIN)
+}
+
 const PLAIN: HeaderValue = HeaderValue::from_static("Bearer realm=\"mcp-gateway\"");
 
 fn point_at(app: &App, at: impl Display, text: &mut String) {

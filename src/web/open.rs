@@ -14,7 +14,7 @@ pub const TOKEN: &str = "/oauth/token";
 pub const REVOKE: &str = "/oauth/revoke";
 /// The registration endpoint (RFC 7591 section 3).
 pub const REGISTER: &str = "/oauth/register";
-/// The keys that tokens are signed with (RFC 7517 section 5).
+/// The keys that the gateway signs with (RFC 7517 section 5).
 pub const KEYS: &str = "/oauth/keys";
 
 /// Which pages may read an answer: all, without credentials of the browser.

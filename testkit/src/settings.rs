@@ -3,14 +3,15 @@
 use std::path::Path;
 
 /// A tested gateway is asked more in a second than people ask in minutes; those that are tested for their limits name them.
-const ROOMY: [&str; 4] = [
+const ROOMY: [&str; 5] = [
+    "--min-pool-size=100",
     "--rate-limit-global-rpm=10000000",
     "--rate-limit-admin-rpm=10000000",
     "--rate-limit-server-owner-rpm=10000000",
     "--rate-limit-user-rpm=10000000",
 ];
 
-/// A free port, this data folder and first key, limits of rate that no test reaches, and `args`, which go before.
+/// A free port, this data folder and first key, limits that no test reaches, and `args`, which go before.
 pub fn settings(folder: &Path, key: &str, args: &[impl AsRef<str>]) -> Vec<String> {
     let mut all =
         vec!["--port=0".into(), format!("--data-dir={}", folder.display()), format!("--bootstrap-admin-key={key}")];

@@ -95,6 +95,10 @@ async fn a_server_that_cannot_be_reached_is_kept_and_said_so() {
     let ran = gateway.run(&["servers", "refresh", "away", "--json"]).await.expect(1);
     assert_eq!(ran.json()["items"][0]["result"], "not_refreshed");
     assert!(gateway.run(&["servers", "tools", "away"]).await.out.contains("the server cannot be reached: "));
+    let pools = gateway.run(&["servers", "pools"]).await.expect(0).out;
+    assert!(pools.contains("IN FLIGHT") && pools.lines().any(|line| line.starts_with("away ")), "{pools}");
+    let pool = gateway.run(&["servers", "pools", "--json"]).await.expect(0).json()["pools"][0].take();
+    assert_eq!((&pool["server"], &pool["limit"]), (&json!("away"), &json!(10)), "{pool}");
     let checks = gateway.run(&["doctor", "--json"]).await.expect(1).json();
     let of = |name: &str| checks["checks"].as_array().unwrap().iter().find(|one| one["check"] == name).cloned();
     assert_eq!(of("server away").unwrap()["result"], "fail", "{checks}");

@@ -371,7 +371,7 @@ async fn two_gateways_let_through_as_much_as_one_with_redis_and_without() {
 }
 
 /// A way to a socket that can be cut while the socket stays.
-async fn way_to(socket: PathBuf, at: &Path) -> tokio::task::JoinHandle<()> {
+fn way_to(socket: PathBuf, at: &Path) -> tokio::task::JoinHandle<()> {
     let listener = tokio::net::UnixListener::bind(at).unwrap();
     tokio::spawn(async move {
         let mut open = tokio::task::JoinSet::new();
@@ -388,7 +388,7 @@ async fn who_alone_loses_redis_takes_its_part_and_the_others_leave_it() {
     let folder = std::env::temp_dir().join(format!("mcp-gateway-test-{}", uuid::Uuid::now_v7()));
     std::fs::create_dir_all(&folder).unwrap();
     let key = new_api_key();
-    let way = way_to(redis.socket(), &folder.join("way.sock")).await;
+    let way = way_to(redis.socket(), &folder.join("way.sock"));
     let through = format!("--redis-url=redis+unix://{}", folder.join("way.sock").display());
     let straight = format!("--redis-url={}", redis.url());
     let start = async |name, url: &str| {

@@ -11,6 +11,7 @@ mod idp_entra;
 mod isolation;
 mod limits_shared;
 mod oauth_clients;
+mod pools_rest;
 mod refreshes;
 mod rooms;
 mod routes;

@@ -372,6 +372,50 @@ on_both! {
 }
 
 on_both! {
+    async fn what_the_next_sign_in_must_show_waits_for_it_and_ends_nothing(db) {
+        let house = House::open(db).await;
+        let (grants, tenant) = (&house.grants, &house.tenant);
+        let tokens = GivenTokens { text: b"upstream", expires_at: house.after(3600) };
+        let new = NewLogin { tenant, user: house.user, provider: "entra", tokens: Some(tokens) };
+        let id = grants.keep_login(&new, house.now).await.unwrap();
+        let order = mcp_registry_gateway::grants::Order { login: Some(id), ..house.order("mcp") };
+        let grant = grants.issue(&order, Issue::alone(GrantKind::Service), house.now).await.unwrap().grant;
+        let login = grants.login_of_grant(tenant, grant).await.unwrap().unwrap();
+        assert_eq!((login.id, login.tokens.as_ref().unwrap().as_slice()), (id, &b"upstream"[..]));
+        assert!(grants.login_of_grant(tenant, Uuid::now_v7()).await.unwrap().is_none());
+
+        assert!(grants.login_to_ask(&login, house.after(1)).await.unwrap().is_some(), "whenever it was asked about");
+        assert!(grants.login_to_ask(&login, house.after(2)).await.unwrap().is_none(), "one asks");
+        grants.login_checked(tenant, id, Kind::OnDemand, house.after(3)).await.unwrap();
+        assert!(grants.login_to_ask(&login, house.after(4)).await.unwrap().is_none(), "somebody has asked since it was read");
+
+        assert!(!grants.wants_person(tenant, id).await.unwrap());
+        grants.park_claims(&login, "{}").await.unwrap();
+        grants.login_checked(tenant, id, Kind::OnDemand, house.after(5)).await.unwrap();
+        assert!(grants.wants_person(tenant, id).await.unwrap(), "that the provider vouches does not meet it");
+        grants.login_checked(tenant, id, Kind::OnDemand, house.after(5)).await.unwrap();
+        grants.park_claims(&login, "{}").await.unwrap();
+        assert!(!grants.wants_person(tenant, id).await.unwrap(), "it is said once, however often it is wanted");
+        grants.park_claims(&login, "{\"more\":1}").await.unwrap();
+        assert!(grants.wants_person(tenant, id).await.unwrap(), "something else is wanted");
+        grants.park_claims(&login, &"x".repeat(2_001)).await.unwrap();
+        assert!(!grants.wants_person(tenant, id).await.unwrap(), "what no address can hold is left out");
+        grants.claims_are_tried(tenant, house.user, "entra").await.unwrap();
+        assert!(grants.parked_claims(tenant, house.user, "entra").await.unwrap().is_none(), "it is asked for once");
+        grants.park_claims(&login, "{}").await.unwrap();
+        let kept = grants.login(tenant, id).await.unwrap().unwrap();
+        assert_eq!((kept.state, kept.tokens.is_some()), (LoginState::Active, true));
+        assert_eq!(grants.parked_claims(tenant, house.user, "entra").await.unwrap().as_deref(), Some("{}"));
+        grants.claims_were_met(tenant, house.user, "entra").await.unwrap();
+        assert!(!grants.wants_person(tenant, id).await.unwrap());
+
+        let end = End { reason: EndReason::Logout, detail: "revoked" };
+        grants.end(tenant, Ids::Login(id), end, house.after(6)).await.unwrap();
+        assert!(grants.login_of_grant(tenant, grant).await.unwrap().is_none(), "the session has ended");
+    }
+}
+
+on_both! {
     async fn what_was_agreed_to_is_remembered_for_exactly_that(db) {
         let house = House::open(db).await;
         let consent = Consent {

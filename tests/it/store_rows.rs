@@ -3,6 +3,7 @@
 use mcp_registry_gateway::id::{ServerId, TenantId};
 use mcp_registry_gateway::store::catalogs::{CatalogRow, MemoryRow};
 use mcp_registry_gateway::store::servers::ServerRow;
+use mcp_registry_gateway::store::signing_keys::SigningKeyRow;
 use mcp_registry_gateway::store::users::{UserChange, UserRow};
 use mcp_registry_gateway::store::{Json, Store, StoreError, at, micros, now};
 use serde_json::json;
@@ -293,5 +294,27 @@ async fn an_address_of_no_database_is_refused_without_repeating_it() {
     for address in ["mysql://root:hunter2@localhost/x", "hunter2", "postgres://u:hunter2@localhost:nope/x"] {
         let error = Store::connect(address, 1).await.unwrap_err().to_string();
         assert!(!error.contains("hunter2"), "{error}");
+    }
+}
+
+on_both! {
+    async fn a_key_to_sign_with_is_made_by_one_and_goes_when_another_has_taken_its_place(db) {
+        let store = db.open().await;
+        let row = |created_at| SigningKeyRow { id: Uuid::now_v7(), sealed: vec![1, 0, 255], created_at };
+        let kept = async || {
+            let rows = store.signing_keys().await.unwrap();
+            rows.iter().map(|row| row.created_at).collect::<Vec<_>>()
+        };
+        store.add_signing_key(&row(100), 50).await.unwrap();
+        store.add_signing_key(&row(101), 50).await.unwrap();
+        assert_eq!(kept().await, [100], "another was first");
+        store.add_signing_key(&row(200), 150).await.unwrap();
+        assert_eq!(kept().await, [100, 200]);
+        store.purge_signing_keys(200).await.unwrap();
+        assert_eq!(kept().await, [100, 200], "the other is not old enough");
+        store.purge_signing_keys(201).await.unwrap();
+        assert_eq!(kept().await, [200], "the last one stays");
+        store.purge_signing_keys(999).await.unwrap();
+        assert_eq!(store.signing_keys().await.unwrap()[0].sealed, [1, 0, 255]);
     }
 }

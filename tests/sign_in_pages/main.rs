@@ -10,6 +10,7 @@ mod entra_again;
 mod entra_tenants;
 mod local;
 mod looks;
+mod on_behalf;
 mod remembered;
 mod resources;
 mod traced;

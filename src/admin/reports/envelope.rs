@@ -1,6 +1,7 @@
 //! What every report carries around its fields: when, of which window, of whom, and whether each field that has a target meets it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -41,6 +42,12 @@ impl Asked {
     /// Whether one process alone is asked for.
     pub(super) fn is_of_one(&self) -> bool {
         self.scope == Some(Scope::Replica)
+    }
+
+    /// What a report of this process's own figures is of: of all there is, if it is alone.
+    fn scope_of_own(&self, app: &App) -> Scope {
+        let alone = app.limits.fair().is_alone();
+        if alone && self.scope != Some(Scope::Replica) { Scope::Cluster } else { Scope::Replica }
     }
 
     /// Whether figures that only all replicas together have are to be told: also by one that is alone.
@@ -93,14 +100,18 @@ impl<T> Report<T> {
 
     /// Around these fields, which are of the window of the shares.
     pub(super) fn new(app: &App, asked: &Asked, fields: T) -> Self {
-        Self {
-            generated_at: now(),
-            window_seconds: app.settings.rate_limits.fairness_window_seconds.into(),
-            scope: asked.scope(app),
-            instance_id: app.instance,
-            targets: BTreeMap::new(),
-            fields,
-        }
+        let window_seconds = app.settings.rate_limits.fairness_window_seconds.into();
+        Self::of(app, asked.scope(app), window_seconds, fields)
+    }
+
+    /// Around these fields, which only this process has measured, over this time.
+    pub(super) fn of_own(app: &App, asked: &Asked, window: Duration, fields: T) -> Self {
+        Self::of(app, asked.scope_of_own(app), window.as_secs(), fields)
+    }
+
+    fn of(app: &App, scope: Scope, window_seconds: u64, fields: T) -> Self {
+        let (generated_at, instance_id, targets) = (now(), app.instance, BTreeMap::new());
+        Self { generated_at, window_seconds, scope, instance_id, targets, fields }
     }
 
     /// The same with a target of this field.

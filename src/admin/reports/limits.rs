@@ -5,6 +5,7 @@ use axum::response::Json;
 use serde::Serialize;
 
 use super::envelope::{Asked, Report, Target};
+use super::finding::Finding;
 use crate::access::{AccessError, Admin};
 use crate::app::App;
 use crate::id::TenantId;
@@ -50,14 +51,6 @@ pub(in crate::admin) struct Diagnostics {
     ddos_blocks_prevented: u64,
     ddos_false_positives: u64,
     findings: Vec<Finding>,
-}
-
-#[derive(Debug, Serialize)]
-struct Finding {
-    severity: &'static str,
-    what: String,
-    evidence: String,
-    advice: &'static str,
 }
 
 fn of_gateway(admin: &Admin) -> Result<(), Problem> {

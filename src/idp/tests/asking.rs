@@ -49,7 +49,9 @@ async fn the_browser_is_sent_with_a_challenge_a_nonce_and_a_state_of_its_own() {
 #[tokio::test]
 async fn a_code_is_redeemed_with_verifier_secret_and_an_id_of_the_request() {
     let world = World::entra().await;
+    assert_eq!(world.providers.token_latency(), None, "nothing was asked");
     world.sign_in(&world.signer.sign(&world.id_claims())).await.unwrap();
+    assert!(world.providers.token_latency().is_some());
     let asked = &asked(&world)[0];
     for (name, value) in [
         ("grant_type", "authorization_code"),

@@ -40,14 +40,14 @@ async fn of_what_may_be_served_at_once_each_gateway_has_its_part_and_never_none(
     let (limits, tenant) =
         limits(6000, Terms { max_concurrent_requests: Some(4), base_rpm: Some(600), ..Terms::default() });
     limits.part(2);
-    let _first = limits.admit(who(&tenant, 1)).await.unwrap();
-    let _second = limits.admit(who(&tenant, 2)).await.unwrap();
+    let first = limits.admit(who(&tenant, 1)).await.unwrap();
+    let second = limits.admit(who(&tenant, 2)).await.unwrap();
     let share = limits.share(&tenant).unwrap();
     assert!(matches!(share.enter(), Room::Full), "half of it is for here");
     share.have_own_here(0.75, limits.now());
     let Room::Free(third) = share.enter() else { panic!("more is asked for here than elsewhere") };
     assert!(matches!(share.enter(), Room::Full));
-    drop((third, _first, _second));
+    drop((third, first, second));
     share.have_own_here(0.01, limits.now());
     let Room::Free(_only) = share.enter() else { panic!("one may be served wherever it is") };
     assert!(matches!(share.enter(), Room::Full));

@@ -7,10 +7,10 @@ use bytes::Bytes;
 
 use crate::fault::{Fault, Kind as FaultKind, Retry};
 use crate::json;
-use crate::mcp::bridge::request::insert;
 use crate::mcp::tasks::{self, LONGEST_THEIRS, Tie};
 use crate::protocol::era::Era;
 use crate::protocol::level::Level;
+use crate::protocol::members::insert;
 use crate::protocol::message::{self, Message, Shape};
 use crate::protocol::meta;
 use crate::telemetry::Outcome;

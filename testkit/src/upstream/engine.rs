@@ -29,12 +29,16 @@ use super::{
 };
 use crate::jsonrpc::{self, Envelope, META_CAPABILITIES, META_SUBSCRIPTION, META_VERSION, MODERN};
 
+/// Looks at the headers of a request: `WWW-Authenticate` of the refusal, or none for who may come in.
+pub(crate) type Door = Arc<dyn Fn(&http::HeaderMap) -> Option<String> + Send + Sync>;
+
 /// The transport: envelope, headers, sessions, streams.
 pub(crate) struct Engine {
     pub(crate) core: Arc<Core>,
     pub(crate) form: Mutex<ReplyForm>,
     pub(crate) sessions: AtomicBool,
     pub(crate) bearer: Mutex<Option<String>>,
+    pub(crate) door: Mutex<Option<Door>>,
     /// Streams that were closed before their answer, by the id of their last event.
     parked: Mutex<HashMap<String, UnboundedReceiver<Message>>>,
     /// Calls that outlive the connection they came over: the legacy era's.
@@ -48,6 +52,7 @@ impl Engine {
             form: Mutex::default(),
             sessions: AtomicBool::new(true),
             bearer: Mutex::default(),
+            door: Mutex::default(),
             parked: Mutex::default(),
             tasks: Mutex::default(),
         }
@@ -57,6 +62,14 @@ impl Engine {
         let (head, body) = request.into_parts();
         if head.uri.path() != "/mcp" {
             return reply(404, "text/plain", "not here");
+        }
+        let door = lock(&self.door).clone();
+        if let Some(challenge) = door.and_then(|door| door(&head.headers)) {
+            let mut refused = reply(401, "text/plain", "who are you?");
+            if let Ok(challenge) = challenge.parse() {
+                refused.headers_mut().insert(http::header::WWW_AUTHENTICATE, challenge);
+            }
+            return refused;
         }
         let token = lock(&self.bearer).clone();
         if let Some(token) = token

@@ -9,11 +9,11 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -44,6 +44,7 @@ pub struct Recorded {
     pub body: Bytes,
     /// The number of the connection it came over, from 1.
     pub connection: usize,
+    took: Arc<OnceLock<Duration>>,
 }
 
 impl Recorded {
@@ -55,6 +56,11 @@ impl Recorded {
     /// The JSON-RPC method, or an empty text.
     pub fn rpc(&self) -> String {
         self.json()["method"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// How long it was worked on, from its last byte to the last one of its answer; `None` while it is.
+    pub fn took(&self) -> Option<Duration> {
+        self.took.get().copied()
     }
 
     /// A header, or an empty text.
@@ -72,6 +78,39 @@ impl Body for Pipe {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         self.0.poll_recv(cx).map(|next| next.map(|bytes| bytes.map(Frame::data)))
+    }
+}
+
+/// A body that says when it ends, or nobody wants it any more.
+struct Timed<B> {
+    body: B,
+    began: Instant,
+    took: Arc<OnceLock<Duration>>,
+}
+
+impl<B> Drop for Timed<B> {
+    fn drop(&mut self) {
+        _ = self.took.set(self.began.elapsed());
+    }
+}
+
+impl<B: Body + Unpin> Body for Timed<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -172,6 +211,17 @@ impl Host {
         Ok(Self { address, accepting: accepting.abort_handle(), counts, drops })
     }
 
+    /// Listens on a free port of 127.0.0.1 and answers with JSON.
+    pub(crate) async fn serve(
+        answer: impl Fn(&Request<Bytes>) -> (u16, Value) + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        Self::start(0, move |request, _| {
+            let (status, body) = answer(&request);
+            std::future::ready(reply(status, "application/json", body.to_string()))
+        })
+        .await
+    }
+
     /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -243,15 +293,18 @@ async fn serve<H, F>(
         async move {
             let (head, body) = request.into_parts();
             let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+            let (began, took) = (Instant::now(), Arc::default());
             counts.requests.lock().unwrap_or_else(PoisonError::into_inner).push(Recorded {
                 method: head.method.clone(),
                 path: head.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
                 headers: head.headers.clone(),
                 body: body.clone(),
                 connection: number,
+                took: Arc::clone(&took),
             });
             counts.pulse.tick();
-            Ok::<_, Infallible>(handler(Request::from_parts(head, body), wire).await)
+            let reply = handler(Request::from_parts(head, body), wire).await;
+            Ok::<_, Infallible>(reply.map(|body| Timed { body, began, took }))
         }
     });
     let mut connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);

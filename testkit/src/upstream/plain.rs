@@ -81,6 +81,12 @@ impl Plain {
         self
     }
 
+    /// Lets in whom `door` does not refuse: it gives `WWW-Authenticate` for who gets 401.
+    pub fn door(&self, door: impl Fn(&http::HeaderMap) -> Option<String> + Send + Sync + 'static) -> &Self {
+        *lock(&self.engine.door) = Some(Arc::new(door));
+        self
+    }
+
     /// Speaks these eras from now on, as after an upgrade of the server.
     pub fn eras(&self, eras: Eras) -> &Self {
         *lock(&self.engine.core.eras) = eras;

@@ -1,0 +1,276 @@
+//! How one server wants to be shown in whose name the gateway comes, made of its description once; and how that is got.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+use http::header::HeaderName;
+use url::Url;
+
+use super::kept::{Holder, Key, Slot};
+use super::shown::{Shown, sensitive};
+use super::word::Word;
+use super::{Credentials, of_client};
+use crate::access::Caller;
+use crate::fault::{Fault, Kind};
+use crate::id::Slug;
+use crate::idp::{Client, ClientPlace};
+use crate::registry::model::{Auth, AuthKind, ClientAuth, Server, SubjectToken};
+use crate::store::now;
+
+/// Kinds of tokens (RFC 8693 section 3).
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+
+/// See the module.
+pub struct Plan {
+    number: u64,
+    slug: Slug,
+    engine: Credentials,
+    calls: Source,
+    own: Source,
+    /// Whether each person comes with something of their own.
+    personal: bool,
+    /// Whether calls come with something else than the gateway itself.
+    apart: bool,
+}
+
+/// Where something to show comes from.
+#[derive(Clone)]
+enum Source {
+    /// Nothing is shown.
+    Nothing,
+    /// It stands in the description.
+    Fixed(Arc<Shown>),
+    /// The gateway says it.
+    Word(Arc<Word>),
+    /// A token that the gateway has as a client.
+    Client(Arc<AsClient>),
+    /// A token that Entra ID gives for the person, with these scopes.
+    Behalf(Arc<str>),
+    /// A token in exchange for this one.
+    Exchange(Arc<AsClient>, Arc<Word>, SubjectToken),
+}
+
+/// The gateway as a client somewhere, and what it asks for.
+struct AsClient {
+    client: Client,
+    scopes: String,
+    /// Further fields.
+    fields: Vec<(&'static str, String)>,
+}
+
+impl AsClient {
+    fn new(engine: &Credentials, auth: &Auth) -> Result<Arc<Self>, Fault> {
+        let setup = |text: &str| Fault::gateway(Kind::Setup, format!("its credential: {text}"));
+        let url = |text: &str| Url::parse(text).map_err(|_| setup("the authorization server is named by no URL"));
+        let place = match (&auth.token_endpoint, &auth.issuer) {
+            (Some(endpoint), _) => ClientPlace::Endpoint(url(endpoint)?),
+            (None, Some(issuer)) => ClientPlace::Issuer(url(issuer)?),
+            (None, None) => return Err(setup("no authorization server is named")),
+        };
+        let in_body = auth.client_auth.map(|how| how == ClientAuth::Post);
+        let id = auth.client_id.clone().unwrap_or_default();
+        let said = [("audience", &auth.audience), ("resource", &auth.resource)];
+        let fields = said.into_iter().filter_map(|(name, text)| Some((name, text.clone()?))).collect();
+        let client = Client::new(&engine.0.outbound, place, id, auth.client_secret.clone(), in_body);
+        Ok(Arc::new(Self { client, scopes: auth.scopes.join(" "), fields }))
+    }
+
+    async fn token(&self, grant: &[(&str, &str)]) -> Result<Shown, Fault> {
+        let mut grant = grant.to_vec();
+        if !self.scopes.is_empty() {
+            grant.push(("scope", &self.scopes));
+        }
+        grant.extend(self.fields.iter().map(|(name, value)| (*name, value.as_str())));
+        let token = self.client.token(&grant, now()).await.map_err(|error| of_client(&error))?;
+        Shown::bearer(&token, now())
+    }
+}
+
+impl Plan {
+    /// None for a server that wants nothing shown but what stands in its headers.
+    pub fn of(server: &Server, engine: &Credentials) -> Result<Option<Arc<Self>>, Fault> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let (auth, own) = (&server.spec.auth, &server.spec.discovery_auth);
+        if auth.kind == AuthKind::None && own.kind == AuthKind::None {
+            return Ok(None);
+        }
+        let calls = Source::of(server, auth, engine)?;
+        let (own, apart) = match (own.kind, &calls) {
+            // The gateway has no person's token, and asks with none.
+            (AuthKind::None, Source::Behalf(_) | Source::Exchange(..)) => (Source::Nothing, true),
+            (AuthKind::None, calls) => (calls.clone(), false),
+            _ => (Source::of(server, own, engine)?, true),
+        };
+        let (number, slug, personal) = (NEXT.fetch_add(1, Relaxed), server.spec.slug.clone(), auth.is_personal());
+        Ok(Some(Arc::new(Self { number, slug, engine: engine.clone(), calls, own, personal, apart })))
+    }
+
+    /// What the server is called.
+    pub fn slug(&self) -> &Slug {
+        &self.slug
+    }
+
+    /// Whether the gateway itself has nothing to show, but people have.
+    pub fn is_for_people_only(&self) -> bool {
+        self.personal && matches!(self.own, Source::Nothing)
+    }
+
+    /// For whom what is shown for this caller, or for the gateway, is. What one holder opened at the server is no other's.
+    pub fn holder(&self, caller: Option<&Caller>) -> Holder {
+        match caller {
+            Some(caller) if self.personal => Holder::of(caller),
+            Some(_) if self.apart => Holder::Calls,
+            _ => Holder::Gateway,
+        }
+    }
+
+    fn source(&self, holder: &Holder) -> &Source {
+        if *holder == Holder::Gateway { &self.own } else { &self.calls }
+    }
+
+    /// What is there to be shown for the caller, or for the gateway: `Ok(None)` where nothing is shown, `Err` with its key where it has
+    /// to be got.
+    pub fn ready(&self, caller: Option<&Caller>) -> Result<Option<Arc<Shown>>, Key> {
+        let holder = self.holder(caller);
+        match self.source(&holder) {
+            Source::Nothing => Ok(None),
+            Source::Fixed(shown) => Ok(Some(shown.clone())),
+            _ => {
+                let key = Key { plan: self.number, holder };
+                let good = self.engine.0.kept.good(&key, caller.filter(|_| self.personal), Instant::now());
+                good.map(Some).ok_or(key)
+            }
+        }
+    }
+
+    /// Gets what is not ready. It is got whether the caller waits for it or not.
+    pub async fn get(self: &Arc<Self>, key: Key, caller: Option<&Caller>) -> Result<Arc<Shown>, Fault> {
+        let slot = self.engine.0.kept.slot(&key, self, caller.filter(|_| self.personal));
+        self.in_background(slot, None, None).await
+    }
+
+    /// The server refuses what was shown (401): what to show in its place, once, if there is something. What it never took it would
+    /// refuse again, unless it says what it wants to see in a token: `claims`.
+    pub async fn instead(
+        self: &Arc<Self>,
+        refused: &Arc<Shown>,
+        caller: Option<&Caller>,
+        claims: Option<String>,
+    ) -> Result<Option<Arc<Shown>>, Fault> {
+        let holder = self.holder(caller);
+        if matches!(self.source(&holder), Source::Nothing | Source::Fixed(_))
+            || (claims.is_none() && !refused.is_taken())
+        {
+            return Ok(None);
+        }
+        let slot = self.engine.0.kept.slot(&Key { plan: self.number, holder }, self, caller.filter(|_| self.personal));
+        if !slot.may_replace(refused, Instant::now()) {
+            return Ok(None);
+        }
+        self.in_background(slot, Some(refused.clone()), claims).await.map(Some)
+    }
+
+    /// Gets anew what is there.
+    pub(super) async fn renew(self: &Arc<Self>, slot: &Arc<Slot>, before: Option<&Arc<Shown>>) -> Result<(), Fault> {
+        slot.get(before, Box::pin(self.fetch(slot.caller(), slot.is_own(), None))).await.map(drop)
+    }
+
+    async fn in_background(
+        self: &Arc<Self>,
+        slot: Arc<Slot>,
+        refused: Option<Arc<Shown>>,
+        claims: Option<String>,
+    ) -> Result<Arc<Shown>, Fault> {
+        let plan = self.clone();
+        let getting = self.engine.0.tasks.spawn(async move {
+            slot.get(refused.as_ref(), Box::pin(plan.fetch(slot.caller(), slot.is_own(), claims))).await
+        });
+        getting.await.unwrap_or_else(|error| {
+            tracing::error!(server = %self.slug, "getting a credential failed; this is a bug of the gateway: {error}");
+            Err(Fault::gateway(Kind::NoCredential, "getting a credential failed"))
+        })
+    }
+
+    async fn fetch(&self, caller: Option<Caller>, own: bool, claims: Option<String>) -> Result<Shown, Fault> {
+        let source = if own { &self.own } else { &self.calls };
+        let (kind, got) = match source {
+            Source::Nothing => return Ok(Shown::fixed(Vec::new())),
+            Source::Fixed(shown) => return Ok(Shown::fixed(shown.headers.clone())),
+            Source::Word(word) => return word.shown(&self.engine, caller.as_ref(), now()),
+            Source::Client(client) => {
+                ("client_credentials", client.token(&[("grant_type", "client_credentials")]).await)
+            }
+            Source::Behalf(scopes) => ("on_behalf_of", self.on_behalf_of(caller, scopes, claims).await),
+            Source::Exchange(client, word, subject) => {
+                ("token_exchange", self.exchange(caller, client, word, *subject).await)
+            }
+        };
+        self.engine.count(kind, got.is_ok());
+        got.inspect_err(|fault| {
+            tracing::warn!(server = %self.slug, credential = kind, kind = fault.kind.label(), "nothing to show the server: {fault}");
+        })
+    }
+
+    async fn on_behalf_of(&self, caller: Option<Caller>, scopes: &str, claims: Option<String>) -> Result<Shown, Fault> {
+        let caller = caller.ok_or_else(nobody)?;
+        let token = self.engine.people()?.on_behalf_of(caller, scopes.to_owned(), claims).await?;
+        Shown::bearer(&token, now())
+    }
+
+    async fn exchange(
+        &self,
+        caller: Option<Caller>,
+        client: &AsClient,
+        word: &Word,
+        subject: SubjectToken,
+    ) -> Result<Shown, Fault> {
+        let caller = caller.ok_or_else(nobody)?;
+        let (token, kind) = match subject {
+            SubjectToken::Identity => {
+                let reader = client.client.endpoint().await.map_err(|error| of_client(&error))?;
+                (word.sign(&self.engine, Some(&caller), reader.as_str(), now())?, JWT)
+            }
+            SubjectToken::Provider => (self.engine.people()?.access_token(caller).await?, ACCESS_TOKEN),
+        };
+        let grant = [
+            ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+            ("subject_token", token.expose()),
+            ("subject_token_type", kind),
+            ("requested_token_type", ACCESS_TOKEN),
+        ];
+        client.token(&grant).await
+    }
+}
+
+impl Source {
+    fn of(server: &Server, auth: &Auth, engine: &Credentials) -> Result<Self, Fault> {
+        Ok(match auth.kind {
+            AuthKind::None => Self::Nothing,
+            AuthKind::Headers => {
+                let bad = |_| Fault::gateway(Kind::Setup, "a header of `discovery_auth` cannot be sent");
+                let mut headers = Vec::with_capacity(auth.headers.len());
+                for (name, value) in &auth.headers {
+                    headers.push((HeaderName::from_bytes(name.as_bytes()).map_err(bad)?, sensitive(value.expose())?));
+                }
+                Self::Fixed(Arc::new(Shown::fixed(headers)))
+            }
+            AuthKind::Identity => Self::Word(Arc::new(Word::new(server, auth)?)),
+            AuthKind::ClientCredentials => Self::Client(AsClient::new(engine, auth)?),
+            AuthKind::OnBehalfOf => {
+                let whole =
+                    || auth.audience.as_deref().map(|audience| format!("{audience}/.default")).unwrap_or_default();
+                Self::Behalf(if auth.scopes.is_empty() { whole() } else { auth.scopes.join(" ") }.into())
+            }
+            AuthKind::TokenExchange => {
+                let subject = auth.subject.unwrap_or(SubjectToken::Identity);
+                Self::Exchange(AsClient::new(engine, auth)?, Arc::new(Word::new(server, auth)?), subject)
+            }
+        })
+    }
+}
+
+fn nobody() -> Fault {
+    Fault::gateway(Kind::NoCredential, "the gateway itself has no person's token")
+}

@@ -1,0 +1,421 @@
+//! What the gateway shows servers, and for whom: seen by the servers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::future::join_all;
+use http::Method;
+use jsonwebtoken::{Algorithm, Validation};
+use mcp_registry_gateway::crypto::jwk::KeySet;
+use serde_json::{Value, json};
+use testkit::authorization::Authorization;
+use testkit::client::{Client, Request};
+use testkit::jsonrpc::MODERN;
+use testkit::upstream::{Eras, Plain, Recorded};
+
+use crate::world::{World, within};
+
+const SECRET: &str = "a-client-secret-of-the-gateway";
+
+/// What a word of the gateway says, verified with the keys that it publishes.
+async fn said(world: &World, word: &str, audience: &str) -> Value {
+    let reply = Client::new(world.url()).send(Request::get().path("/oauth/keys")).await.unwrap();
+    let keys: Value = serde_json::from_str(&reply.text().await.unwrap()).unwrap();
+    let keys = KeySet::read(keys["keys"].as_array().unwrap());
+    let kid = jsonwebtoken::decode_header(word).unwrap().kid;
+    let key = keys.of(kid.as_deref(), Algorithm::ES256).next().expect("it is signed with a published key");
+    let mut rules = Validation::new(Algorithm::ES256);
+    rules.set_audience(&[audience]);
+    rules.set_issuer(&[world.url()]);
+    jsonwebtoken::decode::<Value>(word, &key.decoding, &rules).unwrap().claims
+}
+
+/// The claims of a word, unverified; null where there is none.
+fn claims(request: &Recorded, header: &str) -> Value {
+    let word = request.header(header).trim_start_matches("Bearer ").to_owned();
+    let part = word.split('.').nth(1).unwrap_or_default().to_owned();
+    URL_SAFE_NO_PAD.decode(part).ok().and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default()
+}
+
+async fn id_of(world: &World, name: &str) -> String {
+    let (_, user) = world.rest(Method::GET, &format!("/users/{name}"), &Value::Null).await;
+    user["id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_hears_who_calls_in_every_request_and_session_and_nobody_is_taken_for_another() {
+    let world = World::start().await;
+    let people: Vec<(String, String)> = vec![
+        ("ann".into(), world.person("ann", "user").await),
+        ("bob".into(), world.person("bob", "user").await),
+        ("head".into(), world.person("head", "tenant_admin").await),
+    ];
+    let mut ids = BTreeMap::new();
+    for (name, _) in &people {
+        ids.insert(name.clone(), id_of(&world, name).await);
+    }
+    for (at, eras) in [Eras::Legacy("2025-11-25".into()), Eras::Modern, Eras::Dual].into_iter().enumerate() {
+        let server = Plain::with(eras.clone()).await.unwrap();
+        let slug = format!("s{at}");
+        let auth = json!({"kind": "identity", "claims": ["role", "name"]});
+        let spec = json!({"slug": slug, "replicas": [{"url": server.url()}], "auth": auth});
+        assert_eq!(world.register_as(&spec).await["status"]["state"], "ready");
+        // Everybody at once, again and again, in both eras, at the common endpoint and at the server's own.
+        let calls = people.iter().flat_map(|(name, key)| {
+            [("/mcp".to_owned(), format!("{slug}__echo")), (format!("/mcp/{slug}"), "echo".to_owned())]
+                .into_iter()
+                .flat_map(move |(path, tool)| {
+                    [MODERN, "2025-11-25"].map(|version| (name, key, path.clone(), tool.clone(), version))
+                })
+        });
+        let world = &world;
+        join_all(calls.map(|(name, key, path, tool, version)| async move {
+            let client = crate::world::shake(world.client_of(&path, key), version).await;
+            for _ in 0..5 {
+                let called = within(client.tool(&tool, json!({"who": name}))).await.unwrap();
+                assert!(called.result().is_object(), "{called:?}");
+            }
+        }))
+        .await;
+        let mut sessions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for request in server.host().requests() {
+            let claims = claims(&request, "authorization");
+            let subject = claims["sub"].as_str().unwrap_or_else(|| panic!("nobody: {request:?}")).to_owned();
+            assert!(!format!("{:?}", request.headers).contains("mcpg_"), "what a client shows goes no further");
+            if let Some(who) = request.json()["params"]["arguments"]["who"].as_str() {
+                assert_eq!(subject, ids[who], "{who}: {claims}");
+                assert_eq!(claims["preferred_username"], who);
+                assert_eq!(claims["role"], if who == "head" { "tenant_admin" } else { "user" });
+            }
+            if !request.header("mcp-session-id").is_empty() {
+                sessions.entry(request.header("mcp-session-id").to_owned()).or_default().insert(subject);
+            }
+        }
+        assert!(sessions.values().all(|who| who.len() == 1), "a session is one person's: {sessions:?}");
+        assert_eq!(sessions.is_empty(), matches!(eras, Eras::Modern), "{eras:?}");
+        let own =
+            server.asked("tools/list").into_iter().find(|asked| claims(asked, "authorization")["sub"] == "gateway");
+        assert!(own.is_some(), "the gateway asks in its own name");
+        let one = &server.calls("echo")[0];
+        let word = one.header("authorization").trim_start_matches("Bearer ").to_owned();
+        let said = said(world, &word, &server.url()).await;
+        assert_eq!(
+            (&said["tenant"], said["exp"].as_i64().unwrap() - said["iat"].as_i64().unwrap()),
+            (&json!("default"), 300)
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_opened_at_a_server_with_more_is_not_used_with_less() {
+    let world = World::start().await;
+    let server = Plain::with(Eras::Legacy("2025-11-25".into())).await.unwrap();
+    let auth = json!({"kind": "identity", "claims": ["role"]});
+    world.register_as(&json!({"slug": "a", "replicas": [{"url": server.url()}], "auth": auth})).await;
+    let more = world.person("head", "tenant_admin").await;
+    let order = json!({"name": "less", "username": "head", "role": "user", "servers": "*"});
+    let (status, less) = world.rest(Method::POST, "/keys", &order).await;
+    assert_eq!(status, 201, "{less}");
+    for path in ["/mcp", "/mcp/a"] {
+        let tool = if path == "/mcp" { "a__echo" } else { "echo" };
+        let [more, less] = [&more, less["key"].as_str().unwrap()].map(|key| world.client_of(path, key));
+        let more = crate::world::shake(more, "2025-11-25").await;
+        let less = crate::world::shake(less, "2025-11-25").await;
+        less.set_session(more.session().as_deref());
+        for client in [&more, &less, &more, &less] {
+            let called = within(client.tool(tool, json!({}))).await.unwrap();
+            assert!(called.result().is_object(), "{called:?}");
+        }
+    }
+    let mut roles: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for call in server.calls("echo") {
+        let role = claims(&call, "authorization")["role"].as_str().unwrap().to_owned();
+        roles.entry(call.header("mcp-session-id").to_owned()).or_default().insert(role);
+    }
+    assert!(roles.len() > 2 && roles.values().all(|roles| roles.len() == 1), "{roles:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_word_goes_into_the_header_or_the_member_that_was_chosen() {
+    let world = World::start().await;
+    let ann = world.person("ann", "user").await;
+    for (slug, auth) in [
+        ("own", json!({"kind": "identity", "header": "X-Caller"})),
+        ("meta", json!({"kind": "identity", "meta": true})),
+    ] {
+        let server = Plain::with(Eras::Dual).await.unwrap();
+        let spec = json!({"slug": slug, "replicas": [{"url": server.url()}], "auth": auth, "headers": {"Authorization": "Bearer shared"}});
+        world.register_as(&spec).await;
+        let client = world.client_of("/mcp", &ann);
+        let called = within(client.tool(&format!("{slug}__echo"), json!({}))).await.unwrap();
+        assert!(called.result().is_object(), "{called:?}");
+        let call = &server.calls("echo")[0];
+        assert_eq!(call.header("authorization"), "Bearer shared");
+        let word = match slug {
+            "own" => call.header("x-caller").to_owned(),
+            _ => call.json()["params"]["_meta"]["io.mcp-registry-gateway/identity"].as_str().unwrap().to_owned(),
+        };
+        assert_eq!(said(&world, &word, &server.url()).await["sub"], id_of(&world, "ann").await);
+    }
+}
+
+/// How a client at `issuer` is described.
+fn as_client(issuer: &Authorization, kind: &str) -> Value {
+    json!({"kind": kind, "issuer": issuer.issuer(), "client_id": "gateway", "client_secret": SECRET, "scopes": ["read"]})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_got_once_for_many_and_again_when_the_server_refuses_it() {
+    let issuer = Authorization::start().await.unwrap();
+    let server = Plain::with(Eras::Dual).await.unwrap();
+    server.bearer("token-1");
+    let world = World::start().await;
+    let spec =
+        json!({"slug": "a", "replicas": [{"url": server.url()}], "auth": as_client(&issuer, "client_credentials")});
+    let made = world.register_as(&spec).await;
+    assert_eq!(made["status"]["state"], "ready", "{made}");
+    assert_eq!(made["auth"]["client_secret"], "***");
+    let client = world.client("/mcp");
+    let call = || async { within(client.tool("a__echo", json!({}))).await.unwrap() };
+    let all = join_all((0..50).map(|_| call())).await;
+    assert!(all.iter().all(|called| called.result().is_object()));
+    let asked = issuer.asked();
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    let form = |name: &str| asked[0].get(name).map(String::as_str);
+    assert_eq!(form("grant_type"), Some("client_credentials"));
+    assert_eq!((form("client_secret"), form("scope")), (Some(SECRET), Some("read")));
+
+    // It is revoked there. Of many who hear of it, one gets another.
+    server.bearer("token-2");
+    let all = join_all((0..50).map(|_| call())).await;
+    assert!(all.iter().all(|called| called.result().is_object()), "{all:?}");
+    assert_eq!(issuer.asked().len(), 2);
+    // A server that goes on refusing does not make the gateway ask again and again.
+    server.bearer("token-7");
+    for _ in 0..10 {
+        let refused = call().await;
+        assert_eq!((refused.code(), issuer.asked().len()), (Some(-31_007), 2), "{refused:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_server_wants_to_see_in_a_token_is_asked_for_at_once() {
+    let issuer = Authorization::start().await.unwrap();
+    let server = Plain::with(Eras::Modern).await.unwrap();
+    let world = World::start().await;
+    let spec =
+        json!({"slug": "a", "replicas": [{"url": server.url()}], "auth": as_client(&issuer, "client_credentials")});
+    world.register_as(&spec).await;
+    let client = world.client("/mcp/a");
+    within(client.tool("echo", json!({}))).await.unwrap();
+    let before = issuer.asked().len();
+    let claims = URL_SAFE_NO_PAD.encode(r#"{"access_token":{"nbf":{"essential":true}}}"#);
+    let refusals = Arc::new(AtomicUsize::new(0));
+    let counted = refusals.clone();
+    server.door(move |headers| {
+        let old = headers.get("authorization").is_some_and(|value| value == "Bearer token-1");
+        old.then(|| counted.fetch_add(1, Relaxed));
+        old.then(|| format!("Bearer error=\"insufficient_claims\", claims=\"{claims}\""))
+    });
+    let called = within(client.tool("echo", json!({"n": 2}))).await.unwrap();
+    assert!(called.result().is_object(), "{called:?}");
+    assert_eq!((issuer.asked().len(), refusals.load(Relaxed)), (before + 1, 1));
+    assert_eq!(server.calls("echo").last().unwrap().header("authorization"), "Bearer token-2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_at_the_authorization_server_is_told_without_secrets_and_not_repeated_at_once() {
+    let issuer = Authorization::start().await.unwrap();
+    issuer.answer(|form| {
+        let secret = form.get("client_secret").cloned().unwrap_or_default();
+        (401, json!({"error": "invalid_client", "error_description": format!("no: {secret}")}))
+    });
+    let server = Plain::with(Eras::Dual).await.unwrap();
+    let world = World::start().await;
+    let ann = world.person("ann", "user").await;
+    let spec =
+        json!({"slug": "a", "replicas": [{"url": server.url()}], "auth": as_client(&issuer, "client_credentials")});
+    let made = world.register_as(&spec).await;
+    let reason = made["status"]["last_error"].as_str().unwrap();
+    assert!(reason.contains("invalid_client") && !reason.contains(SECRET), "{reason}");
+    let client = world.client_of("/mcp/a", &ann);
+    for _ in 0..20 {
+        let refused = within(client.tool("echo", json!({}))).await.unwrap();
+        let text = refused.response["error"]["message"].as_str().unwrap().to_owned();
+        assert_eq!(refused.code(), Some(-31_015), "{refused:?}");
+        assert!(text.starts_with("a: the gateway is not given access to the server"), "{text}");
+        assert!(!refused.response.to_string().contains("invalid_client"), "{refused:?}");
+    }
+    assert!(issuer.asked().len() < 5, "{}", issuer.asked().len());
+    assert!(server.host().requests().is_empty(), "nothing is sent without it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateways_own_questions_go_with_what_they_were_given() {
+    let issuer = Authorization::start().await.unwrap();
+    for eras in [Eras::Legacy("2025-11-25".into()), Eras::Dual] {
+        let server = Plain::with(eras.clone()).await.unwrap();
+        let world = World::start().await;
+        let ann = world.person("ann", "user").await;
+        let spec = json!({
+            "slug": "a", "replicas": [{"url": server.url()}],
+            "auth": as_client(&issuer, "token_exchange"),
+            "discovery_auth": {"kind": "headers", "headers": {"Authorization": "Bearer catalogue", "X-Own": "1"}},
+        });
+        let made = world.register_as(&spec).await;
+        assert_eq!(
+            (&made["status"]["state"], &made["discovery_auth"]["headers"]["X-Own"]),
+            (&json!("ready"), &json!("***"))
+        );
+        for version in [MODERN, "2025-11-25"] {
+            let client = crate::world::shake(world.client_of("/mcp", &ann), version).await;
+            assert!(within(client.tool("a__echo", json!({}))).await.unwrap().result().is_object());
+        }
+        let (mut own, mut calls) = (BTreeSet::new(), BTreeSet::new());
+        for request in server.host().requests() {
+            let shown = (request.header("authorization").to_owned(), request.header("mcp-session-id").to_owned());
+            let is_own = request.header("x-own") == "1";
+            assert_eq!(is_own, shown.0 == "Bearer catalogue", "{request:?}");
+            assert!(request.rpc() != "tools/call" || !is_own, "{request:?}");
+            if !shown.1.is_empty() {
+                if is_own {
+                    own.insert(shown.1)
+                } else {
+                    calls.insert(shown.1)
+                };
+            }
+        }
+        assert!(own.is_disjoint(&calls), "no session is used with both: {own:?} {calls:?}");
+        let exchanged = issuer.asked();
+        let form = exchanged.last().unwrap();
+        assert_eq!(form["grant_type"], "urn:ietf:params:oauth:grant-type:token-exchange");
+        let word = said(&world, &form["subject_token"], &format!("{}/token", issuer.issuer())).await;
+        assert_eq!(word["sub"], id_of(&world, "ann").await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_person_has_a_token_of_their_own_by_exchange() {
+    let issuer = Authorization::start().await.unwrap();
+    issuer.answer(|form| {
+        let part = form["subject_token"].split('.').nth(1).unwrap_or_default().to_owned();
+        let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();
+        let token = format!("for-{}", claims["sub"].as_str().unwrap());
+        (200, json!({"access_token": token, "token_type": "Bearer", "expires_in": 600}))
+    });
+    let server = Plain::with(Eras::Dual).await.unwrap();
+    let world = World::start().await;
+    let own = json!({"kind": "headers", "headers": {"Authorization": "Bearer catalogue"}});
+    let spec = json!({"slug": "a", "replicas": [{"url": server.url()}], "auth": as_client(&issuer, "token_exchange"), "discovery_auth": own});
+    world.register_as(&spec).await;
+    let mut keys = Vec::new();
+    for name in ["ann", "bob", "cid"] {
+        keys.push((name, world.person(name, "user").await, id_of(&world, name).await));
+    }
+    let world = &world;
+    join_all(keys.iter().flat_map(|(name, key, _)| (0..10).map(move |_| (name, key))).map(|(name, key)| async move {
+        let called = within(world.client_of("/mcp/a", key).tool("echo", json!({"who": name}))).await.unwrap();
+        assert!(called.result().is_object(), "{called:?}");
+    }))
+    .await;
+    for call in server.calls("echo") {
+        let who = call.json()["params"]["arguments"]["who"].as_str().unwrap().to_owned();
+        let (_, _, id) = keys.iter().find(|(name, ..)| **name == *who).unwrap();
+        assert_eq!(call.header("authorization"), format!("Bearer for-{id}"), "{who}");
+    }
+    assert_eq!(issuer.asked().len(), 3, "one for each");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_stay_where_they_were_given_for_and_tokens_of_people_with_administrators() {
+    let issuer = Authorization::start().await.unwrap();
+    let server = Plain::with(Eras::Modern).await.unwrap();
+    let world = World::start().await;
+    let spec =
+        json!({"slug": "a", "replicas": [{"url": server.url()}], "auth": as_client(&issuer, "client_credentials")});
+    world.register_as(&spec).await;
+    let patch = |body: Value| {
+        let world = &world;
+        async move { world.rest(Method::PATCH, "/servers/a", &body).await }
+    };
+    let (status, _) = patch(json!({"auth": {"client_auth": "post"}})).await;
+    assert_eq!(status, 200, "how it is shown there may change");
+    for moved in [
+        json!({"auth": {"issuer": "https://elsewhere.example"}}),
+        json!({"auth": {"scopes": ["read", "write"]}}),
+        json!({"auth": {"scopes": null}}),
+        json!({"auth": {"audience": "payroll"}}),
+        json!({"auth": {"resource": "https://payroll.example"}}),
+        json!({"auth": {"client_id": "other"}}),
+        json!({"replicas": [{"url": "https://elsewhere.example/mcp"}]}),
+    ] {
+        let (status, problem) = patch(moved.clone()).await;
+        assert_eq!(status, 422, "{moved} {problem}");
+        assert!(
+            problem.to_string().contains("auth.client_secret") && problem.to_string().contains("give the value again"),
+            "{problem}"
+        );
+    }
+    let (_, listed) = world.rest(Method::GET, "/servers/a", &Value::Null).await;
+    assert!(!listed.to_string().contains(SECRET));
+
+    let owner = world.person("olga", "server_owner").await;
+    let register = |auth: Value| {
+        let replicas = match auth["audience"] == "https://mine.example/mcp" {
+            true => json!([{"url": "https://mine.example/mcp"}, {"url": "https://mine.example/other"}]),
+            false => json!([{"url": "https://mine.example/mcp"}]),
+        };
+        let body = json!({"slug": "mine", "replicas": replicas, "auth": auth}).to_string();
+        let request = Request::post(body).header("content-type", "application/json").path("/api/v1/servers");
+        let client = world.client_of("/", &owner);
+        async move { client.send(request).await.unwrap().status.as_u16() }
+    };
+    for taken in [
+        json!({"kind": "on_behalf_of", "audience": "https://graph.microsoft.com"}),
+        json!({"kind": "token_exchange", "issuer": "https://mine.example", "client_id": "x", "subject": "provider"}),
+        json!({"kind": "token_exchange", "issuer": "https://mine.example", "client_id": "x"}),
+        json!({"kind": "identity", "audience": "https://payroll.example/mcp"}),
+        json!({"kind": "identity", "audience": "https://mine.example/payroll"}),
+        json!({"kind": "identity", "audience": "https://mine.example/mcp"}),
+    ] {
+        assert_eq!(register(taken.clone()).await, 403, "{taken}");
+    }
+    assert_eq!(register(json!({"kind": "identity"})).await, 201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_token_and_no_word_stands_in_what_the_process_says() {
+    let issuer = Authorization::start().await.unwrap();
+    let servers = [Plain::with(Eras::Dual).await.unwrap(), Plain::with(Eras::Dual).await.unwrap()];
+    let mut world = World::process(&["--log", "trace"]).await;
+    for (server, (slug, auth)) in
+        servers.iter().zip([("word", json!({"kind": "identity"})), ("token", as_client(&issuer, "client_credentials"))])
+    {
+        let spec = json!({"slug": slug, "replicas": [{"url": server.url()}], "auth": auth});
+        assert_eq!(world.register_as(&spec).await["status"]["state"], "ready");
+        let client = world.client("/mcp");
+        within(client.tool(&format!("{slug}__echo"), json!({}))).await.unwrap();
+        server.door(|_| Some("Bearer error=\"invalid_token\"".to_owned()));
+        within(client.tool(&format!("{slug}__echo"), json!({}))).await.unwrap();
+    }
+    issuer
+        .answer(|form| (400, json!({"error": "invalid_request", "error_description": form["client_secret"].clone()})));
+    let spec = json!({"slug": "bad", "replicas": [{"url": servers[1].url()}], "auth": as_client(&issuer, "client_credentials")});
+    world.register_as(&spec).await;
+    let shown: BTreeSet<String> = servers
+        .iter()
+        .flat_map(|server| server.host().requests())
+        .map(|request| request.header("authorization").trim_start_matches("Bearer ").to_owned())
+        .filter(|shown| shown.len() >= 7)
+        .collect();
+    assert!(shown.len() >= 2, "{shown:?}");
+    let process = world.the_process();
+    let said = process.stdout().join("\n") + &process.stderr().join("\n");
+    assert!(said.contains("listening on"));
+    for secret in shown.iter().map(String::as_str).chain([SECRET]) {
+        assert!(!said.contains(secret), "{secret}");
+    }
+}
