@@ -386,14 +386,17 @@ on_both! {
 
         assert!(grants.login_to_ask(&login, house.after(1)).await.unwrap().is_some(), "whenever it was asked about");
         assert!(grants.login_to_ask(&login, house.after(2)).await.unwrap().is_none(), "one asks");
-        grants.login_checked(tenant, id, Kind::OnDemand, house.after(3)).await.unwrap();
+        let login = grants.login(tenant, id).await.unwrap().unwrap();
+        assert!(grants.login_checked(&login, Kind::OnDemand, house.after(3)).await.unwrap());
         assert!(grants.login_to_ask(&login, house.after(4)).await.unwrap().is_none(), "somebody has asked since it was read");
 
         assert!(!grants.wants_person(tenant, id).await.unwrap());
         grants.park_claims(&login, "{}").await.unwrap();
-        grants.login_checked(tenant, id, Kind::OnDemand, house.after(5)).await.unwrap();
+        let login = grants.login(tenant, id).await.unwrap().unwrap();
+        assert!(grants.login_checked(&login, Kind::OnDemand, house.after(5)).await.unwrap());
         assert!(grants.wants_person(tenant, id).await.unwrap(), "that the provider vouches does not meet it");
-        grants.login_checked(tenant, id, Kind::OnDemand, house.after(5)).await.unwrap();
+        let login = grants.login(tenant, id).await.unwrap().unwrap();
+        assert!(grants.login_checked(&login, Kind::OnDemand, house.after(5)).await.unwrap());
         grants.park_claims(&login, "{}").await.unwrap();
         assert!(!grants.wants_person(tenant, id).await.unwrap(), "it is said once, however often it is wanted");
         grants.park_claims(&login, "{\"more\":1}").await.unwrap();
