@@ -195,10 +195,10 @@ async fn end(app: App) {
     if let Err(error) = app.guard.write(&app.store).await {
         tracing::warn!("the last bans could not be stored: {error}");
     }
-    if let Err(error) = app.keyring.flush_used(&app.store).await {
+    if let Err(error) = app.keyring.flush_used(&app.store, app.grants.terms().schedule.recheck).await {
         tracing::warn!("when keys were last used could not be stored: {error}");
     }
-    if let Err(error) = app.tokens.flush_used(&app.store).await {
+    if let Err(error) = app.tokens.flush_used(&app.store, app.grants.terms().schedule.recheck).await {
         tracing::warn!("when sessions were last used could not be stored: {error}");
     }
     if let Err(error) = app.grants.flush_refreshes().await {

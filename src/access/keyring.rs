@@ -267,7 +267,7 @@ impl KeyRing {
 
     /// Writes to the store when keys were last used, as far as it is not written yet; says how many keys. For a job, every
     /// minute or so, and for the graceful stop.
-    pub async fn flush_used(&self, store: &Store) -> Result<usize, StoreError> {
+    pub async fn flush_used(&self, store: &Store, recheck: Duration) -> Result<usize, StoreError> {
         let due: Vec<(Arc<Used>, i64)> = self
             .keys
             .load()
@@ -277,7 +277,7 @@ impl KeyRing {
             .collect();
         for batch in due.chunks(500) {
             let rows: Vec<(Uuid, i64)> = batch.iter().map(|(used, last)| (used.key, *last)).collect();
-            store.touch_keys(&rows).await?;
+            store.touch_keys(&rows, recheck).await?;
             for (used, last) in batch {
                 used.stored.fetch_max(*last, Ordering::Relaxed);
             }

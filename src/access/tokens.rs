@@ -150,7 +150,7 @@ impl TokenRing {
                 AuthError::Unavailable
             })?;
             let Some(row) = row else {
-                let end = store.end_of_access_token(&hash).await.map_err(|error| {
+                let end = store.end_of_access_token(&hash, at).await.map_err(|error| {
                     tracing::error!(%error, "why an access token ended could not be looked up");
                     AuthError::Unavailable
                 })?;
@@ -260,7 +260,7 @@ impl TokenRing {
 
     /// Writes to the store when grants were last used, as far as it is not written yet; says how many. For a job, every half
     /// minute or so, and for the graceful stop.
-    pub async fn flush_used(&self, store: &Store) -> Result<usize, StoreError> {
+    pub async fn flush_used(&self, store: &Store, recheck: Duration) -> Result<usize, StoreError> {
         let mut due: Vec<(Hash, (Uuid, i64))> = Vec::new();
         for shard in &self.0.shards {
             let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
@@ -271,7 +271,7 @@ impl TokenRing {
         }
         for some in due.chunks(500) {
             let rows: Vec<(Uuid, i64)> = some.iter().map(|(_, row)| *row).collect();
-            store.touch_grants(&rows).await?;
+            store.touch_grants(&rows, recheck).await?;
             for (hash, (_, used)) in some {
                 if let Some(entry) = self.read(hash).get(hash) {
                     entry.stored.fetch_max(*used, Relaxed);

@@ -306,8 +306,8 @@ fn start_jobs(app: &App) {
     jobs.run("flush use", Every::about(Duration::from_secs(30)), move || {
         let app = flusher.clone();
         async move {
-            app.keyring.flush_used(&app.store).await?;
-            app.tokens.flush_used(&app.store).await?;
+            app.keyring.flush_used(&app.store, app.grants.terms().schedule.recheck).await?;
+            app.tokens.flush_used(&app.store, app.grants.terms().schedule.recheck).await?;
             Ok(())
         }
     });

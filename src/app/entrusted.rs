@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
+use super::vouching::Answer;
 use super::{App, Parts};
 use crate::access::Caller;
 use crate::fault::{Fault, Kind};
@@ -118,16 +119,18 @@ impl App {
             match self.grants.login_to_ask(&login, now()).await.map_err(|error| unread(&error))? {
                 // Whatever comes of it is stored before this is read again.
                 Some(login) => match self.asking(login, RefreshKind::OnDemand).await {
-                    Ok(true) => (anew, asked) = (false, true),
-                    Ok(false) => return Err(later(None, "the identity provider could not be asked")),
+                    Ok(Answer::Good | Answer::Heard(_)) => (anew, asked) = (false, true),
+                    Ok(Answer::Unheard(_) | Answer::NotAsked) => {
+                        return Err(later(None, "the identity provider could not be asked"));
+                    }
                     Err(refusal) if refusal.is_of_database() => return Err(unread(&refusal)),
                     Err(refusal) => return Err(lack(Kind::SignIn, refusal.detail)),
                 },
                 None if waited.elapsed() > PATIENCE => {
                     return Err(later(None, "another is asking the identity provider"));
                 }
-                None if !is_being_asked(login.ask_after, now()) => {
-                    let wait = Duration::try_from(login.ask_after - now()).ok();
+                None if !is_being_asked(login.until, now()) => {
+                    let wait = Duration::try_from(login.until - now()).ok();
                     return Err(later(wait, "the identity provider could not be asked a moment ago"));
                 }
                 None => {
@@ -180,7 +183,7 @@ impl App {
 /// Whether somebody began just now to ask the provider about the login, and may come back with something soon. Otherwise it could not be
 /// asked, and is not due yet.
 fn is_being_asked(ask_after: OffsetDateTime, now: OffsetDateTime) -> bool {
-    ask_after > now + (ALONE - PATIENCE) || ask_after <= now
+    ask_after > now + ALONE - PATIENCE || ask_after <= now
 }
 
 fn lack(kind: Kind, detail: impl Into<String>) -> Fault {
@@ -209,7 +212,7 @@ mod tests {
     fn who_asks_just_now_is_waited_for_and_nobody_else() {
         let now = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
         let asked = |after: Duration| is_being_asked(now + after, now);
-        assert!(asked(ALONE) && asked(ALONE - PATIENCE / 2) && asked(Duration::ZERO));
-        assert!(!asked(ALONE - PATIENCE) && !asked(Duration::from_secs(30)), "it could not be asked");
+        assert!(asked(ALONE) && asked(ALONE.saturating_sub(PATIENCE / 2)) && asked(Duration::ZERO));
+        assert!(!asked(ALONE.saturating_sub(PATIENCE)) && !asked(Duration::from_secs(30)), "it could not be asked");
     }
 }

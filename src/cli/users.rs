@@ -169,7 +169,8 @@ fn show_tokens(view: &Value, screen: Screen) -> std::io::Result<()> {
     screen.show(view, || {
         let mut table = Table::new(&["PROVIDER", "STATE", "ENDS", "REFRESHED NEXT", "LAST", "ERROR"]);
         for one in view["credentials"].as_array().into_iter().flatten() {
-            let state = text_at(one, "/state");
+            let failing = one["failing"] == true;
+            let state = if failing { "failing".to_owned() } else { text_at(one, "/state") };
             let tone = match state.as_str() {
                 "valid" | "due" | "refreshing" => Tone::Good,
                 "none" => Tone::Dim,

@@ -11,7 +11,7 @@ use super::schedule::{Kind, Life, RefreshResult, luck};
 use super::{Grants, Refusal, damaged};
 use crate::crypto::Place;
 use crate::id::TenantId;
-use crate::store::logins::{LastRefresh, LifeColumns, LoginRow};
+use crate::store::logins::{Claim, LastRefresh, LifeColumns, LoginRow};
 use crate::store::tenants::tenant_of;
 use crate::store::{StoreError, at, at_opt, micros};
 use crate::vault::VaultError;
@@ -84,8 +84,10 @@ pub struct Login {
     pub provider: String,
     /// The provider's tokens.
     pub tokens: Option<Zeroizing<Vec<u8>>>,
-    /// The same as they are stored: by them it is seen later whether others took their place.
+    /// The same as they are stored: by them, and by `until`, it is seen later whether somebody else got it since.
     pub sealed: Option<Vec<u8>>,
+    /// Until when who got it to ask about has it alone; or before when nobody asks, because it could not be asked.
+    pub until: OffsetDateTime,
     /// Whether the provider still vouches.
     pub state: LoginState,
     /// Why it does not: its error, never a token.
@@ -94,14 +96,20 @@ pub struct Login {
     pub claims: Option<String>,
     /// When the provider last answered.
     pub checked_at: OffsetDateTime,
-    /// Before when nobody else asks it: who does has the login alone, or it could not be asked.
-    pub ask_after: OffsetDateTime,
     /// How long the tokens live.
     pub life: Life,
     /// Questions in a row that came to nothing.
     pub failures: u32,
+    /// Whether the refresh counts as failed by them.
+    pub has_failed: bool,
     /// When it was seen that a question was cut off, if the provider has not answered well since.
     pub cut_off_at: Option<OffsetDateTime>,
+}
+
+impl Login {
+    fn claim(&self) -> Claim<'_> {
+        Claim { until: micros(self.until), tokens: self.sealed.as_deref() }
+    }
 }
 
 /// What a provider said that does not vouch.
@@ -126,6 +134,8 @@ pub struct Unanswered<'a> {
     pub failures: u32,
     /// When it is put again, and not before.
     pub again_at: OffsetDateTime,
+    /// Whether an administrator does not have it put before either.
+    pub is_firm: bool,
     /// Why it was put.
     pub kind: Kind,
     /// The provider's error code, or what was wrong in one word.
@@ -135,6 +145,8 @@ pub struct Unanswered<'a> {
 /// For how long whoever asks about a login has it alone: longer than asking takes. Afterwards it is due again, whatever became
 /// of who asked.
 pub const ALONE: Duration = Duration::from_mins(5);
+/// An administrator does not have a provider asked about a login more often than this.
+const BETWEEN_FORCED: Duration = Duration::from_secs(30);
 /// Longest error and claims of a provider that are kept, in characters.
 const KEPT: usize = 8_000;
 /// The same of an error code.
@@ -168,12 +180,16 @@ impl Grants {
             expires_at: life.map_or(0, |life| life.expires_at),
             due_at: life.map(|life| self.due(life)),
             asking: false,
+            sent: false,
             cut_off_at: None,
+            not_before: 0,
             failures: 0,
             last: LastRefresh::default(),
         };
         self.0.store.insert_login_row(login.tenant, &row).await?;
-        self.0.store.adopt_grants(login.tenant, &row).await?;
+        if row.tokens.is_some() {
+            self.0.store.adopt_grants(login.tenant, &row).await?;
+        }
         Ok(id)
     }
 
@@ -230,91 +246,92 @@ impl Grants {
         Ok(self.0.store.try_claims(tenant, user, provider).await?)
     }
 
-    /// These tokens take the place of the ones that were kept. It is due as before.
-    pub async fn login_renewed(
-        &self,
-        tenant: &TenantId,
-        id: Uuid,
-        tokens: GivenTokens<'_>,
-        now: OffsetDateTime,
-    ) -> Result<(), Refusal> {
-        let sealed = self.seal_login(tenant, id, tokens.text).await?;
-        Ok(self.0.store.renew_login(tenant, id, &sealed, tokens.life(now)).await?)
+    /// Whoever got a login to ask about asks now, or ends what rests on it, and has it for five more minutes ([`ALONE`]); says whether.
+    /// Somebody else may have got it since.
+    pub async fn hold_login(&self, login: &mut Login, now: OffsetDateTime) -> Result<bool, Refusal> {
+        let (was, until) = (micros(login.until), now + ALONE);
+        let held = self.0.store.hold_login(&login.tenant, login.id, was, micros(until)).await?;
+        if held {
+            login.until = at(micros(until));
+        }
+        Ok(held)
     }
 
-    /// The same, late: of a login as it was read before the provider was asked. Nothing changes when others took the place of its
-    /// tokens meanwhile, or it has ended; says whether.
-    pub async fn login_renewed_late(
+    /// These tokens take the place of the ones that were kept, and it is due as before; says whether. Nothing changes when somebody else
+    /// got the login since and others took their place, or it has ended.
+    pub async fn login_renewed(
         &self,
-        login: &Login,
+        login: &mut Login,
         tokens: GivenTokens<'_>,
         now: OffsetDateTime,
     ) -> Result<bool, Refusal> {
-        let Some(old) = &login.sealed else { return Ok(false) };
         let sealed = self.seal_login(&login.tenant, login.id, tokens.text).await?;
-        Ok(self.0.store.renew_login_from(&login.tenant, login.id, old, &sealed, tokens.life(now)).await?)
+        let life = tokens.life(now);
+        let taken = self.0.store.renew_login(&login.tenant, login.id, login.claim(), &sealed, life).await?;
+        if taken {
+            login.sealed = Some(sealed);
+        }
+        Ok(taken)
     }
 
-    /// The provider vouched again. What it or another wants to see at the next sign-in stays.
-    pub async fn login_checked(
-        &self,
-        tenant: &TenantId,
-        id: Uuid,
-        kind: Kind,
-        now: OffsetDateTime,
-    ) -> Result<(), Refusal> {
-        let mut row = self.login_row(tenant, id).await?;
+    /// The provider vouched again. What it or another wants to see at the next sign-in stays. Says whether: somebody else may have got the
+    /// login since.
+    pub async fn login_checked(&self, login: &Login, kind: Kind, now: OffsetDateTime) -> Result<bool, Refusal> {
+        let mut row = self.login_row(&login.tenant, login.id).await?;
         LoginState::Active.as_str().clone_into(&mut row.state);
         (row.checked_at, row.ask_after) = (micros(now), 0);
         row.reason = row.reason.filter(|_| row.claims.is_some());
         (row.failures, row.cut_off_at) = (0, None);
+        row.not_before = micros(now + BETWEEN_FORCED);
         row.due_at = Some(self.due(LifeColumns { issued_at: row.issued_at, expires_at: row.expires_at }));
         row.last = last(kind, RefreshResult::Success, None, now);
-        Ok(self.0.store.update_login_row(tenant, &row).await?)
+        Ok(self.0.store.update_login_row(&login.tenant, &row, login.claim()).await?)
     }
 
     /// The provider cannot be asked with what is kept: nobody asks before somebody uses what rests on it, once its word is old.
-    pub async fn login_is_mute(&self, tenant: &TenantId, id: Uuid, now: OffsetDateTime) -> Result<(), Refusal> {
-        self.mute(self.login_row(tenant, id).await?, now).await
+    pub async fn login_is_mute(&self, login: &Login, now: OffsetDateTime) -> Result<(), Refusal> {
+        self.mute(self.login_row(&login.tenant, login.id).await?, login.claim(), now).await
     }
 
-    async fn mute(&self, mut row: LoginRow, now: OffsetDateTime) -> Result<(), Refusal> {
+    async fn mute(&self, mut row: LoginRow, claim: Claim<'_>, now: OffsetDateTime) -> Result<(), Refusal> {
         (row.checked_at, row.ask_after, row.due_at) = (micros(now), 0, None);
-        Ok(self.0.store.update_login_row(&tenant_of(&row.tenant_id)?, &row).await?)
+        self.0.store.update_login_row(&tenant_of(&row.tenant_id)?, &row, claim).await?;
+        Ok(())
     }
 
     /// Nobody asks, and the login is due again at `then`, and not before.
-    pub async fn ask_login_after(&self, tenant: &TenantId, id: Uuid, then: OffsetDateTime) -> Result<(), Refusal> {
-        Ok(self.0.store.ask_login_after(tenant, id, micros(then)).await?)
+    pub async fn ask_login_after(&self, login: &Login, then: OffsetDateTime) -> Result<(), Refusal> {
+        let was = micros(login.until);
+        Ok(self.0.store.ask_login_after(&login.tenant, login.id, was, micros(then)).await?)
     }
 
-    /// The provider could not be asked.
+    /// The provider could not be asked. Says whether that was noted: somebody else may have got the login since.
     pub async fn login_unanswered(
         &self,
-        tenant: &TenantId,
-        id: Uuid,
+        login: &Login,
         unanswered: &Unanswered<'_>,
         now: OffsetDateTime,
-    ) -> Result<(), Refusal> {
-        let mut row = self.login_row(tenant, id).await?;
+    ) -> Result<bool, Refusal> {
+        let mut row = self.login_row(&login.tenant, login.id).await?;
         row.failures = unanswered.failures.into();
         row.ask_after = micros(unanswered.again_at);
         row.due_at = Some(row.ask_after);
+        row.not_before = if unanswered.is_firm { row.ask_after } else { micros(now + BETWEEN_FORCED) };
         row.last = last(unanswered.kind, RefreshResult::Failure, Some(unanswered.code), now);
-        Ok(self.0.store.update_login_row(tenant, &row).await?)
+        Ok(self.0.store.update_login_row(&login.tenant, &row, login.claim()).await?)
     }
 
-    /// The provider wants the person back, or does not vouch any longer. The tokens are of no use any more and go.
+    /// The provider wants the person back, or does not vouch any longer. The tokens are of no use any more and go. Says whether: somebody
+    /// else may have got the login since, or other tokens.
     pub async fn login_refused(
         &self,
-        tenant: &TenantId,
-        id: Uuid,
+        login: &Login,
         said: &NotVouched<'_>,
         now: OffsetDateTime,
-    ) -> Result<(), Refusal> {
-        let mut row = self.login_row(tenant, id).await?;
+    ) -> Result<bool, Refusal> {
+        let mut row = self.login_row(&login.tenant, login.id).await?;
         if said.state != LoginState::Active {
-            (row.tokens, row.due_at) = (None, None);
+            row.due_at = None;
         }
         said.state.as_str().clone_into(&mut row.state);
         row.reason = Some(said.reason.chars().take(KEPT).collect());
@@ -322,7 +339,7 @@ impl Grants {
         row.claims = said.claims.filter(|claims| claims.len() <= KEPT).map(ToOwned::to_owned);
         row.checked_at = micros(now);
         row.last = last(said.kind, RefreshResult::ReauthRequired, Some(said.code), now);
-        Ok(self.0.store.update_login_row(tenant, &row).await?)
+        Ok(self.0.store.update_login_row(&login.tenant, &row, login.claim()).await?)
     }
 
     /// What a provider wants to see of an account at its next sign-in there.
@@ -358,7 +375,8 @@ impl Grants {
         }
     }
 
-    /// A login, whether or not it is due; none while another asks about it, or if nobody can.
+    /// A login, whether or not it is due; none while another asks about it, within half a minute of the last question, before the time
+    /// that a provider named, or if nobody can ask.
     pub async fn login_now(&self, tenant: &TenantId, id: Uuid, now: OffsetDateTime) -> Result<Option<Login>, Refusal> {
         match self.0.store.claim_login_now(tenant, id, micros(now), micros(now + ALONE)).await? {
             Some(row) => self.open_login(row).await.map(Some),
@@ -366,22 +384,29 @@ impl Grants {
         }
     }
 
-    /// Up to `limit` logins at a provider that are due, none only if nobody is. For five minutes nobody else gets them ([`ALONE`]). One
-    /// that cannot be opened is logged and not asked about.
-    pub async fn logins_due(&self, provider: &str, limit: u16, now: OffsetDateTime) -> Result<Vec<Login>, Refusal> {
+    /// Up to `limit` logins at a provider that are due, but of tenants that are left out; none only if nobody is. For five minutes nobody
+    /// else gets them ([`ALONE`]). One that cannot be opened is logged and not asked about.
+    pub async fn logins_due(
+        &self,
+        provider: &str,
+        left_out: &[TenantId],
+        limit: u16,
+        now: OffsetDateTime,
+    ) -> Result<Vec<Login>, Refusal> {
         let until = micros(now + ALONE);
         loop {
-            let rows = self.0.store.claim_due_logins(provider, micros(now), until, limit.into()).await?;
+            let rows = self.0.store.claim_due_logins(provider, left_out, micros(now), until, limit.into()).await?;
             let (taken, mut logins) = (rows.len(), Vec::with_capacity(rows.len()));
             for row in rows {
                 match self.open_login(row.clone()).await {
                     Ok(login) => logins.push(login),
                     Err(error) if error.is_of_database() => {
-                        tracing::warn!(login = %row.id, error = error.detail, "left out")
+                        tracing::warn!(login = %row.id, error = error.detail, "left out");
                     }
                     Err(error) => {
                         tracing::error!(login = %row.id, error = error.detail, "nobody asks about what cannot be opened");
-                        self.mute(row, now).await?;
+                        let (until, tokens) = (row.ask_after, row.tokens.clone());
+                        self.mute(row, Claim { until, tokens: tokens.as_deref() }, now).await?;
                     }
                 }
             }
@@ -407,19 +432,23 @@ impl Grants {
             Some(sealed) => Some(self.0.vault.open(place(&id, &tenant), sealed).await.map_err(unsealed)?),
             None => None,
         };
+        let (life, failures) =
+            (life_of(row.issued_at, row.expires_at), u32::try_from(row.failures).unwrap_or_default());
+        let last_at = at(row.last.last_at.unwrap_or_default());
         Ok(Login {
             id: row.id,
             user: row.user_id,
             provider: row.provider,
             tokens,
             sealed: row.tokens,
+            until: at(row.ask_after),
             state: LoginState::parse(&row.state).ok_or_else(|| damaged("a login's state", &row.state))?,
             reason: row.reason,
             claims: row.claims,
             checked_at: at(row.checked_at),
-            ask_after: at(row.ask_after),
-            life: life_of(row.issued_at, row.expires_at),
-            failures: u32::try_from(row.failures).unwrap_or_default(),
+            life,
+            failures,
+            has_failed: self.0.terms.schedule.has_failed(failures, life, last_at),
             cut_off_at: at_opt(row.cut_off_at),
             tenant,
         })

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::logins::life_of;
 use super::schedule::{Kind, RefreshResult, Schedule};
-use super::{Grants, LoginState, Refusal};
+use super::{Grants, LoginState, Refusal, damaged};
 use crate::id::TenantId;
 use crate::store::logins::{LastRefresh, LoginRow};
 use crate::store::refreshes::{RefreshCount, RefreshQueue, RefreshSum};
@@ -19,8 +19,6 @@ use crate::store::{at, at_opt, micros};
 /// Whose grants nobody used for so long is not asked about until somebody does: who comes once a week is never sent back to sign in by
 /// a provider whose refresh tokens end after days without use, and nobody is asked about who has gone.
 const USED_WITHIN: Duration = Duration::days(7);
-/// How far back it is looked who used what: uses are written half a minute late, and later by a process that lost its database.
-const LOOK_BACK: Duration = Duration::minutes(10);
 /// Logins of which it is looked in one transaction whether anybody used them.
 const LOOKED_AT: i64 = 500;
 /// Most logins of one account that are shown.
@@ -41,6 +39,8 @@ type Counts = AHashMap<Of, (i64, i64)>;
 pub(super) struct Tally {
     /// Since it was last written.
     unwritten: Mutex<Counts>,
+    /// Held by who writes.
+    writing: tokio::sync::Mutex<()>,
     /// In the last day.
     own: Mutex<Counts>,
 }
@@ -96,8 +96,6 @@ pub enum CredentialState {
     Due,
     /// Being refreshed.
     Refreshing,
-    /// The provider could not be asked, as often as it was tried; it is tried on.
-    Failing,
     /// The person must come back.
     ReauthRequired,
     /// The provider gave nothing to ask with.
@@ -113,6 +111,10 @@ pub struct Credential {
     pub provider: String,
     /// How it stands.
     pub state: CredentialState,
+    /// Whether the provider could not be asked, as often as it is tried, or a question was cut off; it is tried on.
+    pub failing: bool,
+    /// Before when not even an administrator has the provider asked.
+    pub not_before: OffsetDateTime,
     /// When the access token ends.
     pub expires_at: Option<OffsetDateTime>,
     /// When it is refreshed.
@@ -131,8 +133,6 @@ impl Credential {
             CredentialState::None
         } else if asks {
             CredentialState::Refreshing
-        } else if schedule.is_given_up(failures) || row.cut_off_at.is_some() {
-            CredentialState::Failing
         } else if row.due_at.is_some_and(|due| due <= micros(now))
             || schedule.kind(life_of(row.issued_at, row.expires_at), now) == Kind::Emergency
         {
@@ -145,6 +145,8 @@ impl Credential {
             id: row.id,
             provider: row.provider.clone(),
             state,
+            failing: has_tokens && (schedule.is_given_up(failures) || row.cut_off_at.is_some()),
+            not_before: at(row.not_before),
             expires_at: has_tokens.then(|| at(row.expires_at)),
             // While somebody asks it is when another would.
             due_at: at_opt(row.due_at.filter(|_| has_tokens && !asks)),
@@ -154,12 +156,6 @@ impl Credential {
 }
 
 impl Grants {
-    /// Whoever used what rests on a provider's word that was given before that is due when that word is old. For a job.
-    pub async fn wake_used(&self, now: OffsetDateTime) -> Result<u64, Refusal> {
-        let recheck = i64::try_from(self.0.terms.schedule.recheck.as_micros()).unwrap_or(i64::MAX / 4);
-        Ok(self.0.store.wake_used_logins(micros(now - LOOK_BACK), recheck).await?)
-    }
-
     /// Of those who have been due at a provider for longest nobody is left afterwards who did not use anything for days. For a job.
     pub async fn rest_unused(&self, provider: &str, now: OffsetDateTime) -> Result<(), Refusal> {
         let since = micros(now - USED_WITHIN);
@@ -191,9 +187,17 @@ impl Grants {
         add(&self.0.refreshes.unwritten, of, one);
     }
 
-    /// Writes what was counted. What the database does not take is written the next time.
+    /// Writes what was counted. What the database does not take is written the next time. It is written to the end also if nobody waits
+    /// any longer, or it would not be known whether it is.
     pub async fn flush_refreshes(&self) -> Result<(), Refusal> {
+        let grants = self.clone();
+        let written = tokio::spawn(async move { grants.write_refreshes().await }).await;
+        written.unwrap_or_else(|error| Err(damaged("counts of refreshes", &error)))
+    }
+
+    async fn write_refreshes(&self) -> Result<(), Refusal> {
         let tally = &self.0.refreshes;
+        let _turn = tally.writing.lock().await;
         let oldest = hour(OffsetDateTime::now_utc()) - OWN_KEPT;
         lock(&tally.own).retain(|of, _| of.1 >= oldest);
         let taken = std::mem::take(&mut *lock(&tally.unwritten));

@@ -138,9 +138,15 @@ impl Schedule {
         usual.max(asked.unwrap_or_default()).min(LONGEST_PAUSE)
     }
 
-    /// Whether so many failures in a row are as many as are tried: the refresh counts as failed. It is tried on at the longest pause.
+    /// Whether so many failures in a row are more than are tried. It is tried on at the longest pause.
     pub fn is_given_up(&self, failures: u32) -> bool {
         failures > self.max_retries
+    }
+
+    /// Whether a refresh counts as failed with the last of so many failures in a row, at this time: it was given up, or the tokens have
+    /// ended meanwhile. In a long outage few are asked about so often that they are given up.
+    pub fn has_failed(&self, failures: u32, life: Life, last_at: OffsetDateTime) -> bool {
+        failures > 0 && (self.is_given_up(failures) || life.expires_at <= last_at)
     }
 }
 

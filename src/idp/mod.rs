@@ -235,6 +235,15 @@ pub struct SignedIn {
 
 /// What a provider answered to a refresh.
 #[derive(Debug)]
+pub struct Renewed {
+    /// What takes the place of the old tokens.
+    pub tokens: ProviderTokens,
+    /// What says who it is.
+    pub(super) id_token: Option<Secret>,
+}
+
+/// The same, and who it is.
+#[derive(Debug)]
 pub struct Rechecked {
     /// What takes the place of the old tokens, also where it could not be found out who it is.
     pub tokens: ProviderTokens,

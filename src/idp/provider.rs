@@ -24,7 +24,7 @@ use super::jwt::{Claims, Expected, Unverified};
 use super::kept::Aged;
 use super::keys::KeyStore;
 use super::oidc::{self, Oidc};
-use super::{AccessToken, Hints, Leg, OwnRules, Person, ProviderTokens, Rechecked, SignedIn};
+use super::{AccessToken, Hints, Leg, OwnRules, Person, ProviderTokens, Rechecked, Renewed, SignedIn};
 use crate::crypto::jwk::PublicKey;
 use crate::secret::Secret;
 
@@ -138,20 +138,31 @@ impl Provider {
         Ok(SignedIn { person, tokens })
     }
 
-    /// Refreshes the tokens: whether the person may still come in, and as who. The tokens given back take the place of the
-    /// old, whatever became of the rest: some providers take the old ones only once.
-    pub async fn recheck(&self, tokens: &ProviderTokens, now: OffsetDateTime) -> Result<Rechecked, IdpError> {
+    /// Refreshes the tokens. Those given back take the place of the old, whatever becomes of the rest, and are to be stored before anything
+    /// else is done with them: some providers take the old ones only once.
+    pub async fn refresh(&self, tokens: &ProviderTokens, now: OffsetDateTime) -> Result<Renewed, IdpError> {
         let inner = &*self.0;
         let about = inner.about(Instant::now()).await?;
         let given = inner.refresh(&about.value, &tokens.refresh, &inner.scopes(), now).await?;
         let id_token = given.id_token.clone();
         let refresh = given.refresh_token.clone().unwrap_or_else(|| tokens.refresh.clone());
-        let mut tokens = inner.tokens_of(given, refresh, &tokens.subject, now);
-        let person = match &id_token {
-            Some(token) => inner.person_again(&about.value, token, &mut tokens, now).await.map(Some),
-            None => Ok(None),
-        };
-        Ok(Rechecked { tokens, person })
+        Ok(Renewed { tokens: inner.tokens_of(given, refresh, &tokens.subject, now), id_token })
+    }
+
+    /// Whether the person may still come in, and as who, by the answer to a refresh; none if the provider did not say. The refresh token
+    /// may be another one afterwards, also if nothing comes of it.
+    pub async fn who(&self, renewed: &mut Renewed, now: OffsetDateTime) -> Result<Option<Person>, IdpError> {
+        let Some(token) = &renewed.id_token else { return Ok(None) };
+        let inner = &*self.0;
+        let about = inner.about(Instant::now()).await?;
+        inner.person_again(&about.value, token, &mut renewed.tokens, now).await.map(Some)
+    }
+
+    /// Both, where nothing is lost if the tokens are.
+    pub async fn recheck(&self, tokens: &ProviderTokens, now: OffsetDateTime) -> Result<Rechecked, IdpError> {
+        let mut renewed = self.refresh(tokens, now).await?;
+        let person = self.who(&mut renewed, now).await;
+        Ok(Rechecked { tokens: renewed.tokens, person })
     }
 
     /// A token of the person for another application. `assertion` is the person's access token for the gateway, which the directory of

@@ -1,12 +1,15 @@
 //! API keys: only their SHA-256 is kept. Keys that signing in made live here too, with an end of hours.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use super::refreshes::wake;
 use super::users::{UserRow, insert_user};
-use super::{Store, StoreError};
+use super::{Store, StoreError, micros_of};
 use crate::id::TenantId;
 
 row! {
@@ -235,13 +238,20 @@ impl Store {
         Ok(on!(read self, db => sqlx::query_as(text).fetch_all(db).await?))
     }
 
-    /// Notes when keys were last used (id, microseconds), in one transaction.
-    pub async fn touch_keys(&self, used: &[(Uuid, i64)]) -> Result<(), StoreError> {
+    /// Notes when keys were last used (id, microseconds), in one transaction. What a provider gave last for their holders is due when its
+    /// word is older than `recheck`.
+    pub async fn touch_keys(&self, used: &[(Uuid, i64)], recheck: Duration) -> Result<(), StoreError> {
         let text =
             "UPDATE api_keys SET last_used_at = $1 WHERE id = $2 AND (last_used_at IS NULL OR last_used_at < $1)";
+        let login = wake!(
+            "SELECT l.id FROM api_keys k JOIN logins l ON l.tenant_id = k.tenant_id AND l.user_id = k.user_id
+             WHERE k.id = $2 AND k.revoked_at IS NULL AND l.state = 'active' AND l.tokens IS NOT NULL
+             ORDER BY l.created_at DESC, l.id DESC LIMIT 1"
+        );
         on!(write self, tx => {
             for (id, at) in used {
                 sqlx::query(text).bind(at).bind(id).execute(&mut *tx).await?;
+                sqlx::query(login).bind(at).bind(id).bind(micros_of(recheck)).execute(&mut *tx).await?;
             }
         });
         Ok(())

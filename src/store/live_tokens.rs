@@ -1,9 +1,12 @@
 //! What authentication must know of an access token: the token's own life, its grant, and the account behind it. How tokens
 //! come to be and end is told beside the grants.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
-use super::{Store, StoreError};
+use super::refreshes::wake;
+use super::{Store, StoreError, micros_of};
 
 row! {
     /// An access token that is good, with what stands behind it.
@@ -88,12 +91,13 @@ impl Store {
         }))
     }
 
-    /// Why the grant of the access token of this hash ended, in the two words that are stored; none of one that has not, or of which
-    /// nothing is known.
-    pub async fn end_of_access_token(&self, hash: &[u8; 32]) -> Result<Option<(String, String)>, StoreError> {
+    /// Why the grant of the access token of this hash ended, in the two words that are stored, if it would be good at `now` otherwise: who
+    /// shows one that was spent before learns nothing. None of one that is bound to a key, of which no proof was asked.
+    pub async fn end_of_access_token(&self, hash: &[u8; 32], now: i64) -> Result<Option<(String, String)>, StoreError> {
         let text = "SELECT g.end_reason, g.end_detail FROM access_tokens t JOIN grants g ON g.id = t.grant_id
-            WHERE t.hash = $1 AND g.end_reason IS NOT NULL AND g.end_detail IS NOT NULL";
-        Ok(on!(read self, db => sqlx::query_as(text).bind(hash.as_slice()).fetch_optional(db).await?))
+            WHERE t.hash = $1 AND t.expires_at > g.ended_at AND t.expires_at > $2 AND t.jkt IS NULL
+            AND g.end_reason IS NOT NULL AND g.end_detail IS NOT NULL";
+        Ok(on!(read self, db => sqlx::query_as(text).bind(hash.as_slice()).bind(now).fetch_optional(db).await?))
     }
 
     /// How these accounts stand; those that are gone are left out.
@@ -114,12 +118,15 @@ impl Store {
         Ok(found)
     }
 
-    /// Notes when grants were last used: each with its time in microseconds since 1970.
-    pub async fn touch_grants(&self, used: &[(Uuid, i64)]) -> Result<(), StoreError> {
+    /// Notes when grants were last used: each with its time in microseconds since 1970. What a provider gave for who uses them is due when
+    /// its word is older than `recheck`.
+    pub async fn touch_grants(&self, used: &[(Uuid, i64)], recheck: Duration) -> Result<(), StoreError> {
         let text = "UPDATE grants SET last_used_at = $1 WHERE id = $2 AND last_used_at < $1 AND ended_at IS NULL";
+        let login = wake!("SELECT g.login_id FROM grants g WHERE g.id = $2 AND g.ended_at IS NULL");
         on!(brief self, tx => {
             for (grant, at) in used {
                 sqlx::query(text).bind(at).bind(grant).execute(&mut *tx).await?;
+                sqlx::query(login).bind(at).bind(grant).bind(micros_of(recheck)).execute(&mut *tx).await?;
             }
         });
         Ok(())

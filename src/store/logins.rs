@@ -41,10 +41,14 @@ row! {
         pub expires_at: i64,
         /// When the provider is to be asked next by itself; microseconds since 1970.
         pub due_at: Option<i64>,
-        /// Whether somebody asks, until `ask_after` at most.
+        /// Whether somebody has it alone to ask, until `ask_after` at most.
         pub asking: bool,
+        /// Whether the provider has been asked since then.
+        pub sent: bool,
         /// When it was seen that somebody who asked was cut off; microseconds since 1970.
         pub cut_off_at: Option<i64>,
+        /// Before when not even an administrator has the provider asked; microseconds since 1970.
+        pub not_before: i64,
         /// Questions in a row that came to nothing.
         pub failures: i64,
     }
@@ -63,6 +67,16 @@ row! {
         /// The provider's error code.
         pub last_code: Option<String>,
     }
+}
+
+/// How a login was when somebody got it to ask about, or kept it last: what is written of an answer is written as long as nobody else
+/// got it since.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim<'a> {
+    /// `ask_after`.
+    pub until: i64,
+    /// `tokens`.
+    pub tokens: Option<&'a [u8]>,
 }
 
 /// How long a provider's tokens live, as columns; microseconds since 1970.
@@ -115,17 +129,21 @@ impl Store {
         Ok(on!(read self, db => sqlx::query_as(text).bind(tenant.as_str()).bind(grant).fetch_optional(db).await?))
     }
 
-    /// Writes what a check found: all but whose it is, when the tokens came and when they end. Nobody asks any longer. `Missing` when it
-    /// is gone.
-    pub async fn update_login_row(&self, tenant: &TenantId, row: &LoginRow) -> Result<(), StoreError> {
-        let text =
-            "UPDATE logins SET tokens = $1, state = $2, reason = $3, claims = $4, checked_at = $5, ask_after = $6,
-                due_at = $7, asking = FALSE, cut_off_at = $8, failures = $9, last_at = $10, last_kind = $11,
-                last_result = $12, last_code = $13
-            WHERE tenant_id = $14 AND id = $15";
+    /// Writes what a check found: all but whose it is, its tokens and their life; the tokens go if it is not active any more. Nobody asks
+    /// any longer. Says whether: nothing changes when somebody else got it since, or of the end of one that has other tokens.
+    pub async fn update_login_row(
+        &self,
+        tenant: &TenantId,
+        row: &LoginRow,
+        claim: Claim<'_>,
+    ) -> Result<bool, StoreError> {
+        let text = "UPDATE logins SET tokens = CASE WHEN $1 = 'active' THEN tokens END, state = $1, reason = $2, claims = $3,
+                checked_at = $4, ask_after = $5, due_at = $6, asking = FALSE, sent = FALSE, cut_off_at = $7, failures = $8,
+                last_at = $9, last_kind = $10, last_result = $11, last_code = $12, not_before = $17
+            WHERE tenant_id = $13 AND id = $14 AND ask_after = $15
+            AND ($1 = 'active' OR tokens IS NOT DISTINCT FROM $16)";
         let done = on!(write self, tx => {
             sqlx::query(text)
-                .bind(row.tokens.as_deref())
                 .bind(&row.state)
                 .bind(row.reason.as_deref())
                 .bind(row.claims.as_deref())
@@ -140,55 +158,42 @@ impl Store {
                 .bind(row.last.last_code.as_deref())
                 .bind(tenant.as_str())
                 .bind(row.id)
+                .bind(claim.until)
+                .bind(claim.tokens)
+                .bind(row.not_before)
                 .execute(&mut *tx)
                 .await?
                 .rows_affected()
         });
-        if done == 0 { Err(StoreError::Missing) } else { Ok(()) }
+        Ok(done > 0)
     }
 
-    /// Writes the tokens of one with their life, and nothing else. `Missing` when it is gone.
+    /// Writes the tokens of an active one with their life, and nothing else; says whether. Nothing changes when somebody else got it
+    /// since and its tokens are others by now.
     pub async fn renew_login(
         &self,
         tenant: &TenantId,
         id: Uuid,
-        tokens: &[u8],
-        life: LifeColumns,
-    ) -> Result<(), StoreError> {
-        let text = "UPDATE logins SET tokens = $1, issued_at = $2, expires_at = $3
-            WHERE tenant_id = $4 AND id = $5 AND state = 'active'";
-        let done = on!(write self, tx => {
-            let query = sqlx::query(text).bind(tokens).bind(life.issued_at).bind(life.expires_at);
-            query.bind(tenant.as_str()).bind(id).execute(&mut *tx).await?.rows_affected()
-        });
-        if done == 0 { Err(StoreError::Missing) } else { Ok(()) }
-    }
-
-    /// The same as long as those that it has are `old`, sealed as they were read; says whether. Others may have taken their place,
-    /// or the login has ended.
-    pub async fn renew_login_from(
-        &self,
-        tenant: &TenantId,
-        id: Uuid,
-        old: &[u8],
+        claim: Claim<'_>,
         tokens: &[u8],
         life: LifeColumns,
     ) -> Result<bool, StoreError> {
         let text = "UPDATE logins SET tokens = $1, issued_at = $2, expires_at = $3
-            WHERE tenant_id = $4 AND id = $5 AND state = 'active' AND tokens = $6";
+            WHERE tenant_id = $4 AND id = $5 AND state = 'active' AND (ask_after = $6 OR tokens = $7)";
         let done = on!(write self, tx => {
             let query = sqlx::query(text).bind(tokens).bind(life.issued_at).bind(life.expires_at);
-            query.bind(tenant.as_str()).bind(id).bind(old).execute(&mut *tx).await?.rows_affected()
+            let query = query.bind(tenant.as_str()).bind(id).bind(claim.until).bind(claim.tokens);
+            query.execute(&mut *tx).await?.rows_affected()
         });
         Ok(done > 0)
     }
 
-    /// Sessions that rest on what an account was given by a provider, and of which a question was cut off, rest on this one from now on,
-    /// which the provider gave since.
+    /// Sessions that rest on what an account was given by a provider, and of which a question was cut off or may be, since it is under way,
+    /// rest on this one from now on, which the provider gave since.
     pub async fn adopt_grants(&self, tenant: &TenantId, login: &LoginRow) -> Result<(), StoreError> {
         // Seldom is there one, and looking makes nobody wait.
         let any = "SELECT id FROM logins WHERE tenant_id = $1 AND user_id = $2 AND provider = $3 AND id <> $4
-            AND state = 'active' AND cut_off_at IS NOT NULL LIMIT 1";
+            AND state = 'active' AND (cut_off_at IS NOT NULL OR sent) LIMIT 1";
         let first: Option<Uuid> = on!(read self, db => {
             let query = sqlx::query_scalar(any).bind(tenant.as_str()).bind(login.user_id).bind(&login.provider);
             query.bind(login.id).fetch_optional(db).await?
@@ -198,7 +203,7 @@ impl Store {
         }
         let text = "UPDATE grants SET login_id = $1 WHERE ended_at IS NULL AND login_id IN
             (SELECT id FROM logins WHERE tenant_id = $2 AND user_id = $3 AND provider = $4 AND id <> $1
-             AND state = 'active' AND cut_off_at IS NOT NULL)";
+             AND state = 'active' AND (cut_off_at IS NOT NULL OR sent))";
         on!(alone self, db => {
             let query = sqlx::query(text).bind(login.id).bind(tenant.as_str()).bind(login.user_id).bind(&login.provider);
             query.execute(db).await?;

@@ -71,11 +71,26 @@ macro_rules! askable {
     };
 }
 
-/// Sets who is asked about, until `$1`, from `$2` on. One that was being asked about before was cut off.
+/// The login that this query names is due, if it was used at `$1` and its provider's word was given before, when that word is `$3`
+/// microseconds old or when it may be asked about again; if it was not due before.
+macro_rules! wake {
+    ($of:literal) => {
+        concat!(
+            "UPDATE logins SET due_at = CASE WHEN checked_at + $3 > ask_after THEN checked_at + $3 ELSE ask_after END
+            WHERE id = (",
+            $of,
+            ") AND state = 'active' AND tokens IS NOT NULL AND checked_at < $1
+            AND (due_at IS NULL OR (due_at > checked_at + $3 AND due_at > ask_after))"
+        )
+    };
+}
+pub(super) use wake;
+
+/// Sets who is asked about, until `$1`, from `$2` on. A question about them that was under way is cut off.
 macro_rules! claim {
     () => {
-        "UPDATE logins SET ask_after = $1, due_at = $1, asking = TRUE,
-            cut_off_at = CASE WHEN asking AND cut_off_at IS NULL THEN $2 ELSE cut_off_at END
+        "UPDATE logins SET ask_after = $1, due_at = $1, asking = TRUE, sent = FALSE,
+            cut_off_at = CASE WHEN sent AND cut_off_at IS NULL THEN $2 ELSE cut_off_at END
         WHERE "
     };
 }
@@ -102,7 +117,7 @@ impl Store {
         }))
     }
 
-    /// The same, however lately it was asked about: none only while another asks.
+    /// The same, however lately it was asked about: none only while another asks, and before its time.
     pub async fn claim_login_now(
         &self,
         tenant: &TenantId,
@@ -113,7 +128,7 @@ impl Store {
         let text = concat!(
             claim!(),
             askable!(),
-            " AND (NOT asking OR ask_after <= $2) AND tenant_id = $3 AND id = $4 RETURNING *"
+            " AND (NOT asking OR ask_after <= $2) AND not_before <= $2 AND tenant_id = $3 AND id = $4 RETURNING *"
         );
         Ok(on!(alone self, db => {
             let query = sqlx::query_as(text).bind(until).bind(now).bind(tenant.as_str()).bind(id);
@@ -121,28 +136,41 @@ impl Store {
         }))
     }
 
-    /// Up to `limit` of a provider, of every tenant, that are due, the longest waiting first. Nobody else asks about them between
-    /// `now` and `until`: of several processes, one gets each.
+    /// Up to `limit` of a provider that are due, of every tenant but those that are left out; the longest waiting first, and behind them
+    /// those of which a question has failed. Nobody else asks about them between `now` and `until`: of several processes, one gets each.
     pub async fn claim_due_logins(
         &self,
         provider: &str,
+        left_out: &[TenantId],
         now: i64,
         until: i64,
         limit: i64,
     ) -> Result<Vec<LoginRow>, StoreError> {
-        let text = concat!(
-            claim!(),
-            askable!(),
-            " AND due_at <= $2 AND ask_after <= $2 AND id IN
-            (SELECT id FROM logins WHERE provider = $3 AND due_at <= $2 AND ask_after <= $2 AND ",
-            askable!(),
-            " ORDER BY due_at LIMIT $4)
-            RETURNING *"
-        );
-        Ok(on!(brief self, tx => {
-            let query = sqlx::query_as(text).bind(until).bind(now).bind(provider).bind(limit);
-            query.fetch_all(&mut *tx).await?
-        }))
+        // Of several processes that ask at the same moment each takes others, and none waits.
+        let skip = if self.is_shared() { " FOR UPDATE SKIP LOCKED" } else { "" };
+        let places: String =
+            (5..5 + left_out.len()).fold(String::new(), |text, at| text + &format!(" AND tenant_id <> ${at}"));
+        let mut rows: Vec<LoginRow> = Vec::new();
+        for failed in ["failures = 0", "failures > 0"] {
+            let left = limit - i64::try_from(rows.len()).unwrap_or(limit);
+            if left <= 0 {
+                break;
+            }
+            let (claim, askable) = (claim!(), askable!());
+            let text = format!(
+                "{claim} {askable} AND due_at <= $2 AND ask_after <= $2 AND id IN
+                (SELECT id FROM logins WHERE provider = $3 AND {failed} AND due_at <= $2 AND ask_after <= $2
+                 AND {askable}{places} ORDER BY due_at LIMIT $4{skip})
+                RETURNING *"
+            );
+            let some: Vec<LoginRow> = on!(brief self, tx => {
+                let query = sqlx::query_as(sqlx::AssertSqlSafe(text)).bind(until).bind(now).bind(provider).bind(left);
+                let query = left_out.iter().fold(query, |query, tenant| query.bind(tenant.as_str()));
+                query.fetch_all(&mut *tx).await?
+            });
+            rows.extend(some);
+        }
+        Ok(rows)
     }
 
     /// Those among the first `window` of a provider that are due that nobody used since `since` are not due any more until somebody does;
@@ -170,27 +198,31 @@ impl Store {
         }))
     }
 
-    /// Those that somebody used later than `since`, and since they were checked, are due `recheck` microseconds after that, or when
-    /// they may be asked about again, if they were not due before.
-    pub async fn wake_used_logins(&self, since: i64, recheck: i64) -> Result<u64, StoreError> {
-        let text =
-            "UPDATE logins SET due_at = CASE WHEN checked_at + $2 > ask_after THEN checked_at + $2 ELSE ask_after END
-            WHERE state = 'active' AND tokens IS NOT NULL
-            AND (due_at IS NULL OR (due_at > checked_at + $2 AND due_at > ask_after)) AND id IN
-            (SELECT l.id FROM grants g JOIN logins l ON l.id = g.login_id
-             WHERE g.ended_at IS NULL AND g.last_used_at > $1 AND g.last_used_at > l.checked_at
-             UNION SELECT l.id FROM api_keys k JOIN logins l ON l.tenant_id = k.tenant_id AND l.user_id = k.user_id
-             WHERE k.revoked_at IS NULL AND k.last_used_at > $1 AND k.last_used_at > l.checked_at)";
-        Ok(on!(alone self, db => sqlx::query(text).bind(since).bind(recheck).execute(db).await?.rows_affected()))
-    }
-
-    /// Nobody asks about one before `until`, when it is due; and nobody is asking.
-    pub async fn ask_login_after(&self, tenant: &TenantId, id: Uuid, until: i64) -> Result<(), StoreError> {
+    /// Whoever got one to ask about until `was` has it until `until`, and the provider is asked now; says whether. Somebody else may have
+    /// got it since.
+    pub async fn hold_login(&self, tenant: &TenantId, id: Uuid, was: i64, until: i64) -> Result<bool, StoreError> {
         let text = concat!(
-            "UPDATE logins SET ask_after = $1, due_at = $1, asking = FALSE WHERE tenant_id = $2 AND id = $3 AND ",
+            "UPDATE logins SET ask_after = $1, due_at = $1, asking = TRUE, sent = TRUE
+            WHERE tenant_id = $2 AND id = $3 AND ask_after = $4 AND ",
             askable!()
         );
-        on!(alone self, db => { sqlx::query(text).bind(until).bind(tenant.as_str()).bind(id).execute(db).await?; });
+        let done = on!(alone self, db => {
+            sqlx::query(text).bind(until).bind(tenant.as_str()).bind(id).bind(was).execute(db).await?.rows_affected()
+        });
+        Ok(done > 0)
+    }
+
+    /// Nobody asks about one before `until`, when it is due; and nobody is asking. Nothing changes when somebody else got it since that had
+    /// it until `was`.
+    pub async fn ask_login_after(&self, tenant: &TenantId, id: Uuid, was: i64, until: i64) -> Result<(), StoreError> {
+        let text = concat!(
+            "UPDATE logins SET ask_after = $1, due_at = $1, asking = FALSE, sent = FALSE
+            WHERE tenant_id = $2 AND id = $3 AND ask_after = $4 AND ",
+            askable!()
+        );
+        on!(alone self, db => {
+            sqlx::query(text).bind(until).bind(tenant.as_str()).bind(id).bind(was).execute(db).await?;
+        });
         Ok(())
     }
 

@@ -28,6 +28,8 @@ struct Inner {
     detail: String,
     errors: Vec<FieldError>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// Another's own code, where that is why.
+    error_code: Option<String>,
     /// The scope that would do, where only that is missing.
     lacks: Option<&'static str>,
     /// For the log only.
@@ -45,6 +47,8 @@ struct Document<'a> {
     request_id: Option<&'a str>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_code: Option<&'a str>,
 }
 
 impl From<Refused> for Problem {
@@ -66,6 +70,7 @@ impl Problem {
             detail,
             errors: Vec::new(),
             headers: Vec::new(),
+            error_code: None,
             lacks: None,
             cause: None,
         }))
@@ -111,6 +116,13 @@ impl Problem {
         self
     }
 
+    /// The same with the code of somebody else who is why, such as an identity provider's.
+    #[must_use]
+    pub fn with_error_code(mut self, code: String) -> Self {
+        self.0.error_code = Some(code);
+        self
+    }
+
     /// The same with a header.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -148,6 +160,7 @@ impl Problem {
             code: self.0.code,
             request_id,
             errors: &self.0.errors,
+            error_code: self.0.error_code.as_deref(),
         };
         serde_json::to_vec(&document).unwrap_or_default()
     }

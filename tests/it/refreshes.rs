@@ -1,10 +1,15 @@
 //! Several gateways on one database refresh what the provider (Entra's stand-in) gave: each login once between them, and what came of it
 //! is known to all.
 
-use mcp_registry_gateway::grants::{GivenTokens, GrantKind, Issue, Kind, NewLogin, Order, RefreshResult, ScopeSet};
+use mcp_registry_gateway::crypto::hash_token;
+use mcp_registry_gateway::grants::{
+    End, EndReason, GivenTokens, GrantKind, Ids, Issue, Kind, NewLogin, Order, RefreshResult, ScopeSet,
+};
 use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::idp::{ENTRA, Hints};
-use mcp_registry_gateway::store::now;
+use mcp_registry_gateway::secret::Secret;
+use mcp_registry_gateway::store::logins::{Claim, LifeColumns};
+use mcp_registry_gateway::store::{micros, now};
 use serde_json::Value;
 use testkit::browser::Browser;
 use testkit::entra::{CONTOSO, Entra, GATEWAY, SECRETS};
@@ -51,7 +56,9 @@ async fn signed_in(world: &World, entra: &Entra) -> Uuid {
         login_method: ENTRA.to_owned(),
         login: Some(login),
     };
-    world.app.grants.issue(&order, Issue::alone(GrantKind::Client), now()).await.unwrap();
+    let given = world.app.grants.issue(&order, Issue::alone(GrantKind::Client), now()).await.unwrap();
+    let used = [(given.grant, micros(now()) + 1)];
+    world.app.store.touch_grants(&used, crate::store_grants::RECHECK).await.unwrap();
     login
 }
 
@@ -126,18 +133,59 @@ on_both! {
         // The first two ended at a moment when somebody still made them due, the third cannot be opened.
         for id in &ids[..3] {
             let mut row = house.store.login_row(tenant, *id).await.unwrap().unwrap();
+            let sealed = row.tokens.clone();
+            let claim = Claim { until: 0, tokens: sealed.as_deref() };
             row.due_at = Some(1);
             if *id == ids[2] {
-                row.tokens = Some(b"sealed by nobody".to_vec());
+                let life = LifeColumns { issued_at: row.issued_at, expires_at: row.expires_at };
+                assert!(house.store.renew_login(tenant, *id, claim, b"sealed by nobody", life).await.unwrap());
             } else {
                 row.state = "dead".to_owned();
             }
-            house.store.update_login_row(tenant, &row).await.unwrap();
+            assert!(house.store.update_login_row(tenant, &row, claim).await.unwrap());
         }
-        let due = grants.logins_due(ENTRA, 1, house.after(60)).await.unwrap();
+        let due = grants.logins_due(ENTRA, &[], 1, house.after(60)).await.unwrap();
         assert_eq!(due.iter().map(|login| login.id).collect::<Vec<_>>(), [ids[3]]);
         assert_eq!(grants.next_due(ENTRA).await.unwrap(), Some(house.after(60 + 300)), "only that one is waited for");
         assert_eq!(grants.count_due(ENTRA, house.after(60)).await.unwrap(), 0);
+    }
+}
+
+on_both! {
+    async fn why_a_token_ended_is_told_as_long_as_it_would_be_good(db) {
+        let house = House::open(db).await;
+        let (first, hash) = (house.tokens("mcp").await, |access: &Secret| hash_token(access.expose()));
+        let end = End { reason: EndReason::Error, detail: "needs_interaction" };
+        let ended = first.expires_at + time::Duration::SECOND;
+        house.grants.end(&house.tenant, Ids::One(first.grant, None), end, ended).await.unwrap();
+        let told = async |access: &Secret, at| {
+            let why = house.store.end_of_access_token(&hash(access), micros(at)).await.unwrap();
+            why.map(|(_, detail)| detail)
+        };
+        assert_eq!(told(&first.access, house.after(1)).await, None, "it had ended before");
+        let third = house.tokens("mcp").await;
+        house.grants.end(&house.tenant, Ids::One(third.grant, None), end, house.after(1)).await.unwrap();
+        assert_eq!(told(&third.access, third.expires_at - time::Duration::SECOND).await.as_deref(), Some("needs_interaction"));
+        assert_eq!(told(&third.access, third.expires_at).await, None, "it would be good no longer");
+    }
+}
+
+on_both! {
+    async fn whoever_gives_up_counting_refreshes_loses_none(db) {
+        let house = House::open(db).await;
+        for polls in 0..6 {
+            house.grants.count_refresh(&house.tenant, Kind::Proactive, RefreshResult::Success, 0, house.now);
+            let mut writing = Box::pin(house.grants.flush_refreshes());
+            for _ in 0..polls {
+                if futures_util::poll!(&mut writing).is_ready() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+            drop(writing);
+        }
+        let told = house.grants.refresh_figures(Some(&house.tenant), false, 23, house.now).await.unwrap().sums;
+        assert_eq!(told.iter().map(|sum| sum.count).sum::<i64>(), 6);
     }
 }
 

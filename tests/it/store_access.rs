@@ -244,12 +244,12 @@ on_both! {
             ring.authenticate(key.expose(), start + Duration::seconds(second)).unwrap();
         }
         ring.reload(&store).await.unwrap();
-        assert_eq!(ring.flush_used(&store).await.unwrap(), 1, "a reload forgets no use");
-        assert_eq!(ring.flush_used(&store).await.unwrap(), 0);
+        assert_eq!(ring.flush_used(&store, std::time::Duration::ZERO).await.unwrap(), 1, "a reload forgets no use");
+        assert_eq!(ring.flush_used(&store, std::time::Duration::ZERO).await.unwrap(), 0);
         let caller = ring.authenticate(key.expose(), start).unwrap();
         let seen = keys::list(&store, &caller, None, 10, now()).await.unwrap();
         assert_eq!(seen[0].last_used_at, Some(start + Duration::seconds(4)));
-        assert_eq!(ring.flush_used(&store).await.unwrap(), 0, "an earlier use is no news");
+        assert_eq!(ring.flush_used(&store, std::time::Duration::ZERO).await.unwrap(), 0, "an earlier use is no news");
     }
 }
 

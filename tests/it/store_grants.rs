@@ -21,6 +21,8 @@ use crate::store_databases::Database;
 
 pub const VERIFIER: &str = "a-verifier-of-more-than-forty-three-characters";
 const REDIRECT: &str = "http://127.0.0.1:7777/callback";
+/// How old a provider's word is that is asked for again.
+pub const RECHECK: Duration = Duration::from_mins(15);
 pub const RESOURCE: &str = "https://gateway.example.com/mcp";
 
 /// An authorization server with one account on a database.
@@ -113,7 +115,7 @@ impl House {
         let (hash, at) = (hash_token(access.expose()), micros(self.after(seconds)));
         // One that is no longer good is not used by being shown.
         if let Some(shown) = self.store.show_access_token(&hash, at).await.unwrap() {
-            self.store.touch_grants(&[(shown.grant_id, at)]).await.unwrap();
+            self.store.touch_grants(&[(shown.grant_id, at)], RECHECK).await.unwrap();
         }
     }
 }

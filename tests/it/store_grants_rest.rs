@@ -7,9 +7,9 @@ use std::time::Duration;
 use mcp_registry_gateway::access::Role;
 use mcp_registry_gateway::crypto::{MasterKey, Sealer};
 use mcp_registry_gateway::grants::{
-    Arrived, Begun, Consent, CredentialState, End, EndReason, GivenTokens, GrantKind, Grants, Ids, Issue, Kind, Leg,
-    LoginState, NewLogin, NotVouched, OauthCode, Outcome, Person, Prompt, Refusal, Request, ScopeSet, Step,
-    TraceFilter, TraceNote, Unanswered, challenge_of,
+    Arrived, Begun, Consent, End, EndReason, GivenTokens, GrantKind, Grants, Ids, Issue, Kind, Leg, LoginState,
+    NewLogin, NotVouched, OauthCode, Outcome, Person, Prompt, Refusal, Request, ScopeSet, Step, TraceFilter, TraceNote,
+    Unanswered, challenge_of,
 };
 use mcp_registry_gateway::secret::Secret;
 use mcp_registry_gateway::store::authorizations::{AuthorizationRow, Inserted, Room};
@@ -19,7 +19,7 @@ use mcp_registry_gateway::telemetry::{Counter, Metrics};
 use mcp_registry_gateway::vault::Vault;
 use uuid::Uuid;
 
-use crate::store_grants::{House, RESOURCE, VERIFIER, terms};
+use crate::store_grants::{House, RECHECK, RESOURCE, VERIFIER, terms};
 
 fn request() -> Request {
     Request {
@@ -278,9 +278,10 @@ on_both! {
 
         let order = mcp_registry_gateway::grants::Order { login: Some(id), ..house.order("mcp") };
         let tokens = grants.issue(&order, Issue::alone(GrantKind::Service), house.now).await.unwrap();
+        let login = async || grants.login(tenant, id).await.unwrap().unwrap();
+        let ask_after = async |at: u64| grants.ask_login_after(&login().await, house.after(at)).await.unwrap();
         let due = async |at: u64| {
-            grants.wake_used(house.after(at)).await.unwrap();
-            grants.logins_due("entra", 10, house.after(at)).await.unwrap()
+            grants.logins_due("entra", &[], 10, house.after(at)).await.unwrap()
         };
         assert!(due(899).await.is_empty(), "it is early");
         assert!(due(901).await.is_empty(), "nobody used it");
@@ -291,55 +292,70 @@ on_both! {
         assert_eq!((asked.len(), asked[0].id, asked[0].tokens.as_ref().unwrap().as_slice()), (1, id, &b"upstream"[..]));
         assert_eq!((due(902).await.len(), due(1_200).await.len()), (0, 0), "one asks");
         assert!(grants.login_now(tenant, id, house.after(1_200)).await.unwrap().is_none(), "whoever wants it");
-        assert_eq!(grants.logins_due("oidc", 10, house.after(1_201)).await.unwrap().len(), 0);
-        let again = due(1_201).await;
-        assert_eq!((again.len(), again[0].cut_off_at), (1, Some(house.after(1_201))), "whoever asked has gone");
-        grants.ask_login_after(tenant, id, house.after(1_400)).await.unwrap();
+        assert_eq!(grants.logins_due("oidc", &[], 10, house.after(1_201)).await.unwrap().len(), 0);
+        let mut again = due(1_201).await;
+        assert_eq!((again.len(), again[0].cut_off_at), (1, None), "whoever wanted to ask has gone");
+        assert!(grants.hold_login(&mut again[0], house.after(1_202)).await.unwrap());
+        let again = due(1_502).await;
+        assert_eq!((again.len(), again[0].cut_off_at), (1, Some(house.after(1_502))), "whoever asked has gone");
+        ask_after(1_400).await;
         assert!(grants.login_due(tenant, id, house.after(1_399)).await.unwrap().is_none());
         assert_eq!((due(1_399).await.len(), due(1_400).await.len()), (0, 1), "it could not be asked");
-        grants.ask_login_after(tenant, id, house.after(9_000)).await.unwrap();
+        ask_after(9_000).await;
         assert!(grants.login_now(tenant, id, house.after(1_401)).await.unwrap().is_some(), "who wants it now has it");
 
-        let asked = grants.login(tenant, id).await.unwrap().unwrap();
-        let at = house.after(1_500);
-        assert!(grants.login_renewed_late(&asked, given(b"late", 5_000), at).await.unwrap());
-        assert_eq!(grants.login(tenant, id).await.unwrap().unwrap().tokens.unwrap().as_slice(), b"late");
-        let late = grants.login_renewed_late(&asked, given(b"too late", 5_000), at).await;
-        assert!(!late.unwrap(), "others took their place");
-        grants.login_renewed(tenant, id, given(b"renewed", 4_503), house.after(903)).await.unwrap();
-        assert!(grants.login_due(tenant, id, house.after(1_702)).await.unwrap().is_some(), "that alone is no answer");
-        grants.login_checked(tenant, id, Kind::OnDemand, house.after(903)).await.unwrap();
+        let (mut late, mut later) = (login().await, login().await);
+        let mut asked = grants.login_due(tenant, id, house.after(1_702)).await.unwrap().unwrap();
+        let at = house.after(1_710);
+        assert!(grants.login_renewed(&mut late, given(b"late", 5_000), at).await.unwrap(), "nobody has newer ones");
+        assert_eq!(login().await.tokens.unwrap().as_slice(), b"late");
+        assert!(grants.login_renewed(&mut asked, given(b"renewed", 4_503), house.after(903)).await.unwrap());
+        assert!(!grants.login_renewed(&mut later, given(b"too late", 5_000), at).await.unwrap(), "others took their place");
+        let word = Unanswered { failures: 1, again_at: at, is_firm: false, kind: Kind::Forced, code: "temporary" };
+        let ends = NotVouched { state: LoginState::Dead, reason: "late", claims: None, kind: Kind::Forced, code: "late" };
+        for late in [&mut late, &mut later] {
+            assert!(!grants.hold_login(late, at).await.unwrap(), "it is another's question now");
+            assert!(!grants.login_checked(late, Kind::Forced, at).await.unwrap());
+            assert!(!grants.login_unanswered(late, &word, at).await.unwrap());
+            assert!(!grants.login_refused(late, &ends, at).await.unwrap());
+            grants.ask_login_after(late, at).await.unwrap();
+            grants.login_is_mute(late, at).await.unwrap();
+        }
+        assert_eq!((login().await.state, login().await.failures), (LoginState::Active, 0));
+        assert!(grants.login_now(tenant, id, house.after(2_001)).await.unwrap().is_none(), "who asks has it alone");
+        assert!(grants.login_checked(&asked, Kind::OnDemand, house.after(903)).await.unwrap());
         assert_eq!((due(1_703).await.len(), grants.login(tenant, id).await.unwrap().unwrap().state), (0, LoginState::Active));
-        let login = grants.login(tenant, id).await.unwrap().unwrap();
-        assert_eq!((login.tokens.unwrap().as_slice(), login.checked_at), (&b"renewed"[..], house.after(903)));
-        assert_eq!((login.life.expires_at, login.cut_off_at), (house.after(4_503), None));
+        let kept = login().await;
+        assert_eq!((kept.tokens.unwrap().as_slice(), kept.checked_at), (&b"renewed"[..], house.after(903)));
+        assert_eq!((kept.life.expires_at, kept.cut_off_at), (house.after(4_503), None));
 
         // Nobody used it for longer than its provider's word is good, but in the last days: ten minutes before its end, as luck has it.
         assert_eq!((due(903 + 2_939).await.len(), due(903 + 3_061).await.len()), (0, 1));
-        grants.ask_login_after(tenant, id, house.after(4_000)).await.unwrap();
+        ask_after(4_000).await;
         grants.rest_unused("entra", house.after(400 + 7 * 86_400 - 1)).await.unwrap();
         assert!(grants.next_due("entra").await.unwrap().is_some());
         grants.rest_unused("entra", house.after(400 + 7 * 86_400 + 1)).await.unwrap();
         assert_eq!(grants.next_due("entra").await.unwrap(), None, "who does not come is not asked about");
-        house.store.touch_grants(&[(tokens.grant, micros(house.after(500_000)))]).await.unwrap();
-        grants.wake_used(house.after(500_030)).await.unwrap();
+        let use_again = async |at: u64| house.store.touch_grants(&[(tokens.grant, micros(house.after(at)))], RECHECK).await.unwrap();
+        use_again(500_000).await;
         assert_eq!(grants.next_due("entra").await.unwrap(), Some(house.after(4_000)), "and who comes back is, at once");
 
-        let unanswered = Unanswered { failures: 5, again_at: house.after(600_000), kind: Kind::Emergency, code: "temporary" };
-        grants.login_unanswered(tenant, id, &unanswered, house.after(500_040)).await.unwrap();
-        grants.wake_used(house.after(500_050)).await.unwrap();
+        let unanswered = Unanswered { failures: 5, again_at: house.after(600_000), is_firm: true, kind: Kind::Emergency, code: "temporary" };
+        assert!(grants.login_unanswered(&login().await, &unanswered, house.after(500_040)).await.unwrap());
+        use_again(500_050).await;
         assert_eq!(grants.next_due("entra").await.unwrap(), Some(house.after(600_000)), "not before its time");
+        assert!(grants.login_now(tenant, id, house.after(599_999)).await.unwrap().is_none(), "nor for an administrator");
         let shown = grants.credentials(tenant, house.user, house.after(500_050)).await.unwrap();
-        assert_eq!((shown[0].state, shown[0].last.last_code.as_deref()), (CredentialState::Failing, Some("temporary")));
+        assert_eq!((shown[0].failing, shown[0].last.last_code.as_deref()), (true, Some("temporary")));
 
-        let (state, asked) = (LoginState::NeedsInteraction, grants.login(tenant, id).await.unwrap().unwrap());
+        let (state, mut asked) = (LoginState::NeedsInteraction, login().await);
         let said = NotVouched { state, reason: "AADSTS50076", claims: Some("{}"), kind: Kind::Forced, code: "AADSTS50076" };
-        grants.login_refused(tenant, id, &said, house.after(904)).await.unwrap();
-        let login = grants.login(tenant, id).await.unwrap().unwrap();
-        assert_eq!((login.state, login.claims.as_deref(), login.tokens.is_some()), (state, Some("{}"), false));
-        assert!(!grants.login_renewed_late(&asked, given(b"too late", 5_000), at).await.unwrap(), "it has ended");
+        assert!(grants.login_refused(&login().await, &said, house.after(904)).await.unwrap());
+        let ended = login().await;
+        assert_eq!((ended.state, ended.claims.as_deref(), ended.tokens.is_some()), (state, Some("{}"), false));
+        assert!(!grants.login_renewed(&mut asked, given(b"too late", 5_000), at).await.unwrap(), "it has ended");
         let dead = NotVouched { state: LoginState::Dead, claims: None, ..said };
-        grants.login_refused(tenant, id, &dead, house.after(905)).await.unwrap();
+        assert!(grants.login_refused(&login().await, &dead, house.after(905)).await.unwrap());
         assert!(grants.login(tenant, id).await.unwrap().unwrap().tokens.is_none());
         assert_eq!(grants.next_due("entra").await.unwrap(), None);
 
@@ -370,14 +386,17 @@ on_both! {
 
         assert!(grants.login_to_ask(&login, house.after(1)).await.unwrap().is_some(), "whenever it was asked about");
         assert!(grants.login_to_ask(&login, house.after(2)).await.unwrap().is_none(), "one asks");
-        grants.login_checked(tenant, id, Kind::OnDemand, house.after(3)).await.unwrap();
+        let login = grants.login(tenant, id).await.unwrap().unwrap();
+        assert!(grants.login_checked(&login, Kind::OnDemand, house.after(3)).await.unwrap());
         assert!(grants.login_to_ask(&login, house.after(4)).await.unwrap().is_none(), "somebody has asked since it was read");
 
         assert!(!grants.wants_person(tenant, id).await.unwrap());
         grants.park_claims(&login, "{}").await.unwrap();
-        grants.login_checked(tenant, id, Kind::OnDemand, house.after(5)).await.unwrap();
+        let login = grants.login(tenant, id).await.unwrap().unwrap();
+        assert!(grants.login_checked(&login, Kind::OnDemand, house.after(5)).await.unwrap());
         assert!(grants.wants_person(tenant, id).await.unwrap(), "that the provider vouches does not meet it");
-        grants.login_checked(tenant, id, Kind::OnDemand, house.after(5)).await.unwrap();
+        let login = grants.login(tenant, id).await.unwrap().unwrap();
+        assert!(grants.login_checked(&login, Kind::OnDemand, house.after(5)).await.unwrap());
         grants.park_claims(&login, "{}").await.unwrap();
         assert!(!grants.wants_person(tenant, id).await.unwrap(), "it is said once, however often it is wanted");
         grants.park_claims(&login, "{\"more\":1}").await.unwrap();

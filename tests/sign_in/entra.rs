@@ -180,6 +180,10 @@ pub async fn signed_in(world: &World, entra: &Entra, user: &str) -> (String, Uui
         CodeTerms { redirect_uri: REDIRECT.to_owned(), code_challenge: challenge_of(VERIFIER), key: None, trace: None };
     let code = world.app.grants.grant(&order, &terms, now()).await.unwrap().code;
     let given = world.redeem(code.expose()).await.expect(200).json();
+    // And uses it.
+    world.get("/api/v1/me", given["access_token"].as_str().unwrap()).await.expect(200);
+    let recheck = world.app.grants.terms().schedule.recheck;
+    world.app.tokens.flush_used(&world.app.store, recheck).await.unwrap();
     (given["refresh_token"].as_str().unwrap().to_owned(), login)
 }
 

@@ -74,7 +74,8 @@ async fn parked(world: &World, entra: &Entra, who: &str, claims: &str) {
     let state = LoginState::NeedsInteraction;
     let said =
         NotVouched { state, reason: "AADSTS50076", claims: Some(claims), kind: Kind::OnDemand, code: "AADSTS50076" };
-    grants.login_refused(&tenant, id, &said, now()).await.unwrap();
+    let login = grants.login(&tenant, id).await.unwrap().unwrap();
+    assert!(grants.login_refused(&login, &said, now()).await.unwrap());
     assert_eq!(wanted(world, who).await.as_deref(), Some(claims));
 }
 

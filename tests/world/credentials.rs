@@ -367,10 +367,9 @@ async fn secrets_stay_where_they_were_given_for_and_tokens_of_people_with_admini
 
     let owner = world.person("olga", "server_owner").await;
     let register = |auth: Value| {
-        let replicas = match auth["audience"] == "https://mine.example/mcp" {
-            true => json!([{"url": "https://mine.example/mcp"}, {"url": "https://mine.example/other"}]),
-            false => json!([{"url": "https://mine.example/mcp"}]),
-        };
+        let two = auth["audience"] == "https://mine.example/mcp";
+        let urls = &["https://mine.example/mcp", "https://mine.example/other"][..if two { 2 } else { 1 }];
+        let replicas: Vec<Value> = urls.iter().map(|url| json!({ "url": url })).collect();
         let body = json!({"slug": "mine", "replicas": replicas, "auth": auth}).to_string();
         let request = Request::post(body).header("content-type", "application/json").path("/api/v1/servers");
         let client = world.client_of("/", &owner);

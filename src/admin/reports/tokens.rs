@@ -1,6 +1,8 @@
 //! `/admin/token-refresh-status`, `/admin/user-token-status` and `/admin/force-token-refresh`: how well what identity providers gave for
 //! people is kept fresh, how that of one account stands, and a refresh at once. Administrators of a tenant see what is the tenant's.
 
+use std::time::Duration;
+
 use axum::response::Json;
 use http::StatusCode;
 use http::header::RETRY_AFTER;
@@ -114,6 +116,8 @@ struct View {
     refresh_due_at: Option<OffsetDateTime>,
     last_refresh: Option<Last>,
     state: CredentialState,
+    /// The provider could not be asked, as often as it is tried; it is tried on.
+    failing: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -128,9 +132,11 @@ struct Last {
 async fn report(app: &App, asked: &Asked, tenant: TenantId, user: Uuid) -> Result<Json<Report<OfUser>>, Problem> {
     let mut credentials = Vec::new();
     for credential in app.grants.credentials(&tenant, user, now()).await? {
-        let scopes = app.scopes_of(&tenant, &credential).await?;
+        let kept = app.kept_of(&tenant, &credential).await?;
         let audience = app.providers.get(&credential.provider).and_then(|provider| provider.audience());
-        let Credential { provider, state, expires_at, due_at, last, .. } = credential.clone();
+        let Credential { provider, state, failing, expires_at, due_at: refresh_due_at, last, .. } = credential;
+        let expires_at = kept.as_ref().map(|kept| kept.expires_at).or(expires_at);
+        let scopes = kept.map(|kept| kept.scopes).unwrap_or_default();
         let last_refresh = at_opt(last.last_at).map(|at| Last {
             at,
             kind: last.last_kind,
@@ -138,7 +144,7 @@ async fn report(app: &App, asked: &Asked, tenant: TenantId, user: Uuid) -> Resul
             error_code: last.last_code,
         });
         let audience = audience.map(str::to_owned);
-        credentials.push(View { provider, audience, scopes, expires_at, refresh_due_at: due_at, last_refresh, state });
+        credentials.push(View { provider, audience, scopes, expires_at, refresh_due_at, last_refresh, state, failing });
     }
     Ok(Json(Report::over(app, asked, 0, OfUser { user_id: user, tenant_id: tenant, credentials })))
 }
@@ -155,12 +161,11 @@ pub(in crate::admin) async fn of_user(
 
 pub(in crate::admin) async fn force(app: App, admin: Admin, Named(id): Named) -> Result<Json<Report<OfUser>>, Problem> {
     let (tenant, user) = place(&app, &admin, &id).await?;
+    let outcome = app.refresh_now(&tenant, user).await?;
     let by = admin.username();
-    match app.refresh_now(&tenant, user).await? {
-        Forced::Done => {
-            tracing::info!(%user, %tenant, by, "an administrator had an account's provider tokens refreshed");
-            report(&app, &Asked::default(), tenant, user).await
-        }
+    tracing::info!(%user, %tenant, by, ?outcome, "an administrator wanted an account's provider tokens refreshed");
+    match outcome {
+        Forced::Done => report(&app, &Asked::default(), tenant, user).await,
         Forced::Nothing => Err(Problem::new(
             StatusCode::CONFLICT,
             "NOTHING_TO_REFRESH",
@@ -171,20 +176,25 @@ pub(in crate::admin) async fn force(app: App, admin: Admin, Named(id): Named) ->
             "REFRESH_UNDER_WAY",
             "it is being refreshed at this moment; read /api/v1/admin/user-token-status for what comes of it",
         )),
-        Forced::Paused(left) => {
-            let seconds = left.as_secs() + 1;
-            let text =
-                format!("the identity provider wants to be left alone for {seconds} seconds (429); try again then");
-            let problem = Problem::new(StatusCode::FAILED_DEPENDENCY, "PROVIDER_THROTTLES", text);
-            Err(problem.with_header(RETRY_AFTER, seconds.into()))
-        }
+        Forced::TooSoon(left) => Err(later(StatusCode::CONFLICT, "REFRESHED_LATELY", left, |seconds| {
+            format!(
+                "the identity provider was asked about it a moment ago, or will not answer yet; try again in {seconds} seconds"
+            )
+        })),
+        Forced::Paused(left) => Err(later(StatusCode::FAILED_DEPENDENCY, "PROVIDER_THROTTLES", left, |seconds| {
+            format!("the identity provider wants to be left alone for {seconds} seconds (429); try again then")
+        })),
         Forced::Failed(code) => {
-            tracing::info!(%user, %tenant, by, code, "an administrator could not have an account's provider tokens refreshed");
             let advice = explain(&code).map_or_else(String::new, |known| format!(": {} {}", known.what, known.advice));
             let text = format!("the identity provider did not refresh it ({code}){advice}");
-            Err(Problem::new(StatusCode::FAILED_DEPENDENCY, "REFRESH_FAILED", text))
+            Err(Problem::new(StatusCode::FAILED_DEPENDENCY, "REFRESH_FAILED", text).with_error_code(code))
         }
     }
+}
+
+fn later(status: StatusCode, code: &'static str, left: Duration, text: impl Fn(u64) -> String) -> Problem {
+    let seconds = left.as_secs() + 1;
+    Problem::new(status, code, text(seconds)).with_header(RETRY_AFTER, seconds.into())
 }
 
 async fn place(app: &App, admin: &Admin, id: &str) -> Result<(TenantId, Uuid), Problem> {

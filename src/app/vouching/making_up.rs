@@ -31,12 +31,12 @@ impl App {
 
     /// Tries in the background until the database has `tokens`, if there are any, or newer ones, and the login is due. There are
     /// never more of these than logins were being asked about when the database went away: without it nobody is asked about.
-    pub(super) fn make_up(&self, login: Login, tokens: Option<Kept>) {
+    pub(super) fn make_up(&self, mut login: Login, tokens: Option<Kept>) {
         let app = self.clone();
-        self.tasks.spawn(async move { app.try_on(&login, tokens.as_ref()).await });
+        self.tasks.spawn(async move { app.try_on(&mut login, tokens.as_ref()).await });
     }
 
-    async fn try_on(&self, login: &Login, tokens: Option<&Kept>) {
+    async fn try_on(&self, login: &mut Login, tokens: Option<&Kept>) {
         let begun = Instant::now();
         let (mut pause, mut last) = (FIRST, false);
         while let Err(refusal) = self.settle(login, tokens, begun).await {
@@ -50,16 +50,16 @@ impl App {
         }
     }
 
-    async fn settle(&self, login: &Login, tokens: Option<&Kept>, begun: Instant) -> Result<(), Refusal> {
+    async fn settle(&self, login: &mut Login, tokens: Option<&Kept>, begun: Instant) -> Result<(), Refusal> {
         if let Some(tokens) = tokens {
             // Another process may have asked since, with what was there. Then its answer is the newer one, and stays.
-            self.grants.login_renewed_late(login, tokens.given(), now()).await?;
+            self.grants.login_renewed(login, tokens.given(), now()).await?;
         }
         // Later it is due by itself, and another may be asking.
         if begun.elapsed() < ALONE / 2 { self.make_due(login).await } else { Ok(()) }
     }
 
     async fn make_due(&self, login: &Login) -> Result<(), Refusal> {
-        self.grants.ask_login_after(&login.tenant, login.id, now()).await
+        self.grants.ask_login_after(login, now()).await
     }
 }

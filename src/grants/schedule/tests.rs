@@ -61,6 +61,8 @@ fn pauses_grow_to_a_bound_and_are_never_shorter_than_was_asked_for() {
     let asked = |seconds| TERMS.pause(1, Some(Duration::from_secs(seconds)), 0.0).as_secs();
     assert_eq!((asked(5), asked(200), asked(86_400)), (30, 200, 900));
     assert_eq!([1, 4, 5, 6].map(|failures| TERMS.is_given_up(failures)), [false, false, true, true]);
+    let failed = |failures, seconds| TERMS.has_failed(failures, life(3_600), at(seconds));
+    assert_eq!([failed(0, 9_000), failed(1, 3_599), failed(1, 3_600), failed(5, 10)], [false, false, true, true]);
 }
 
 /// Numbers that are the same in each run (xorshift).
@@ -102,8 +104,8 @@ struct Counts {
 /// What becomes of so many people in so many days, if `fails` says at which time which question fails.
 fn days(people: usize, days: i64, mut fails: impl FnMut(i64, &mut Dice) -> bool) -> Counts {
     let (mut dice, mut counts, mut due) = (Dice(0x9e37_79b9_7f4a_7c15), Counts::default(), BinaryHeap::new());
-    let mut lives = vec![(life(0), 0_u32); people];
-    for (person, (life, _)) in lives.iter_mut().enumerate() {
+    let mut lives = vec![(life(0), 0_u32, false); people];
+    for (person, (life, ..)) in lives.iter_mut().enumerate() {
         // All of them sign in within the same hour.
         let signed_in = at(0) + time::Duration::hours(1) * dice.roll();
         *life = dice.life(signed_in);
@@ -113,10 +115,11 @@ fn days(people: usize, days: i64, mut fails: impl FnMut(i64, &mut Dice) -> bool)
         if now > at(days * 86_400) {
             return counts;
         }
-        let (life, failures) = &mut lives[person];
+        let (life, failures, counted) = &mut lives[person];
         if fails(now.unix_timestamp(), &mut dice) {
             *failures += 1;
-            if TERMS.is_given_up(*failures) {
+            let failed = TERMS.has_failed(*failures, *life, now);
+            if failed && !std::mem::replace(counted, failed) {
                 counts.failure += 1.0;
             }
             due.push(Reverse((now + TERMS.pause(*failures, None, dice.luck()), person)));
@@ -129,7 +132,7 @@ fn days(people: usize, days: i64, mut fails: impl FnMut(i64, &mut Dice) -> bool)
         counts.success += 1.0;
         counts.retries += f64::from(*failures);
         counts.without += (now - life.expires_at).max(time::Duration::ZERO).as_seconds_f64();
-        *failures = 0;
+        (*failures, *counted) = (0, false);
         *life = dice.life(now);
         due.push(Reverse((TERMS.due(*life, dice.luck()), person)));
     }
