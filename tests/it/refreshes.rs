@@ -140,7 +140,7 @@ on_both! {
                 let life = LifeColumns { issued_at: row.issued_at, expires_at: row.expires_at };
                 assert!(house.store.renew_login(tenant, *id, claim, b"sealed by nobody", life).await.unwrap());
             } else {
-                row.state = "dead".to_owned();
+                "dead".clone_into(&mut row.state);
             }
             assert!(house.store.update_login_row(tenant, &row, claim).await.unwrap());
         }
