@@ -123,7 +123,8 @@ impl App {
         let rounds = async {
             let mut in_doubt = true;
             loop {
-                let wait = if in_doubt { LOOKED } else { SAID };
+                // Without a board there is nobody to be heard, and a doubt waits for it.
+                let wait = if in_doubt && self.limits.fair().is_on_board() { LOOKED } else { SAID };
                 in_doubt |= timeout(wait, fewer.notified()).await.is_ok();
                 match self.say_here().await {
                     Ok(replicas) => in_doubt = self.are_here(replicas, in_doubt),
