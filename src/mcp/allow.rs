@@ -2,6 +2,7 @@
 //! there; what may be seen and not be called so is refused by the name of the rule.
 
 use axum::http::StatusCode;
+use time::OffsetDateTime;
 
 use crate::access::Caller;
 use crate::app::App;
@@ -12,7 +13,7 @@ use crate::mcp::exchange::Call;
 use crate::policy::{Given, Thing, Verdict, What, Why};
 use crate::protocol::message::Message;
 use crate::registry::snapshot::{Entry, Tenant};
-use crate::store::{micros, now};
+use crate::store::micros;
 
 /// The JSON-RPC code of a call that a rule refuses.
 pub const REFUSED: i32 = -31_013;
@@ -47,7 +48,7 @@ pub fn allow(
 /// Counts what is asked for, for rules that are tried later.
 pub fn observe(call: &Call, entry: &Entry, what: What<'_>, allowed: bool) {
     let thing = Thing { place: entry.place(), what };
-    call.app.observed.note(call.caller.subject(), &thing, allowed, micros(now()));
+    call.app.observed.note(call.caller.subject(), &thing, allowed, micros(OffsetDateTime::now_utc()));
 }
 
 /// Fails unless what was made by a call before is still there for the caller: how it was called was decided then.

@@ -3,7 +3,13 @@
 //! ours would be another message to them.
 
 /// Whether `name`, spelled out, and `known`, which is ASCII, differ in nothing but case.
-pub fn folds_to(mut name: &[u8], known: &str) -> bool {
+#[inline]
+pub fn folds_to(name: &[u8], known: &str) -> bool {
+    // What folds to a letter, and is none, is longer than it.
+    if name.len() <= known.len() { name.eq_ignore_ascii_case(known.as_bytes()) } else { shrinks_to(name, known) }
+}
+
+fn shrinks_to(mut name: &[u8], known: &str) -> bool {
     for wanted in known.bytes() {
         let (letter, length) = match name {
             [0xc5, 0xbf, ..] => (b's', 2),

@@ -48,6 +48,8 @@ pub struct Message {
     shape: Shape,
     id: Option<Range<usize>>,
     method: Range<usize>,
+    /// The method, if it is one of [`meta::REQUESTS`] in plain letters.
+    request: Option<&'static str>,
     body: Option<Body>,
 }
 
@@ -56,10 +58,14 @@ pub struct Message {
 struct Body {
     whole: Range<usize>,
     known: Known,
+    meta: KnownMeta,
 }
 
 /// Members of a body that every message is asked for, some of them several times.
 const KNOWN: [&str; 4] = ["name", "_meta", "isError", "task"];
+
+/// The same of `_meta` in a body.
+const KNOWN_META: [&str; 4] = [meta::PROTOCOL_VERSION, meta::CLIENT_CAPABILITIES, meta::RELATED_TASK, meta::LOG_LEVEL];
 
 /// Names of the envelope.
 const ENVELOPE: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
@@ -86,7 +92,26 @@ const DECIDING: [&str; 15] = [
 /// The same of `ref` in `params`.
 const OF_REF: [&str; 3] = ["type", "name", "uri"];
 
-type Known = [Option<Range<usize>>; KNOWN.len()];
+type Known = [Spot; KNOWN.len()];
+type KnownMeta = [Spot; KNOWN_META.len()];
+
+/// Where a value stands; empty if it is not there. Messages are moved often, and none is as long as these could tell.
+#[derive(Debug, Clone, Copy, Default)]
+struct Spot {
+    start: u32,
+    end: u32,
+}
+
+impl Spot {
+    fn of(range: Range<usize>) -> Self {
+        let short = |at| u32::try_from(at).unwrap_or(u32::MAX);
+        Self { start: short(range.start), end: short(range.end) }
+    }
+
+    fn range(self) -> Option<Range<usize>> {
+        (self.end > 0).then_some(self.start as usize..self.end as usize)
+    }
+}
 
 /// What is found while a text is checked.
 #[derive(Default)]
@@ -99,6 +124,10 @@ struct Parts {
     error: Option<Body>,
     /// Those of the member whose value is being read.
     known: Known,
+    /// Those of its `_meta`.
+    meta: KnownMeta,
+    /// Those of the member of a member whose value is being read.
+    inside: KnownMeta,
     /// There is a name that only differs in case or escapes from one of ours, and could be read as it by somebody else.
     disguised: bool,
     /// The one of [`DECIDING`] as which somebody else could read a name in the member whose value is being read.
@@ -113,18 +142,19 @@ impl Listener for Parts {
     fn member(&mut self, depth: usize, name: Name<'_>, value: Range<usize>) {
         match depth {
             0 => {
-                let known = std::mem::take(&mut self.known);
+                let (known, meta) = (std::mem::take(&mut self.known), std::mem::take(&mut self.meta));
+                let body = Body { whole: value, known, meta };
                 let mistakable = self.mistakable.take();
                 match name.written {
-                    b"jsonrpc" => self.version = Some(value),
-                    b"id" => self.id = Some(value),
-                    b"method" => self.method = Some(value),
+                    b"jsonrpc" => self.version = Some(body.whole),
+                    b"id" => self.id = Some(body.whole),
+                    b"method" => self.method = Some(body.whole),
                     b"params" => {
-                        self.params = Some(Body { whole: value, known });
+                        self.params = Some(body);
                         self.mistakable_params = mistakable;
                     }
-                    b"result" => self.result = Some(Body { whole: value, known }),
-                    b"error" => self.error = Some(Body { whole: value, known }),
+                    b"result" => self.result = Some(body),
+                    b"error" => self.error = Some(body),
                     _ => {
                         let name = name.spelled();
                         self.disguised |= ENVELOPE.iter().any(|known| folds_to(&name, known));
@@ -133,25 +163,35 @@ impl Listener for Parts {
             }
             1 => {
                 let name = name.spelled();
-                let inside = self.mistakable_inside.take();
+                let (inside, found) = (self.mistakable_inside.take(), std::mem::take(&mut self.inside));
+                if *name == *b"_meta" {
+                    self.meta = found;
+                }
                 if *name == *b"ref" && inside.is_some() {
                     self.mistakable = inside;
                 }
                 if let Some(known) = KNOWN.iter().position(|known| *name == *known.as_bytes()) {
-                    self.known[known] = Some(value);
+                    self.known[known] = Spot::of(value);
                 } else if let Some(known) = mistaken_for(&name, &DECIDING) {
                     self.mistakable = Some(known);
                 }
             }
             2 => {
                 let name = name.spelled();
-                if let Some(known) = mistaken_for(&name, &OF_REF) {
+                if let Some(known) = KNOWN_META.iter().position(|known| *name == *known.as_bytes()) {
+                    self.inside[known] = Spot::of(value);
+                } else if let Some(known) = mistaken_for(&name, &OF_REF) {
                     self.mistakable_inside = Some(known);
                 }
             }
             _ => {}
         }
     }
+}
+
+/// Whether `written` is `text` between quotes.
+fn is_quoted(written: &[u8], text: &str) -> bool {
+    written.len() == text.len() + 2 && &written[1..=text.len()] == text.as_bytes()
 }
 
 /// The one of these names that somebody else could read in the place of another.
@@ -191,6 +231,9 @@ impl Message {
 
     fn of(parts: Parts, bytes: Bytes) -> Result<Self, NoMessage> {
         let invalid = |text: &str| Err(NoMessage { code: meta::INVALID_REQUEST, text: text.to_owned() });
+        if u32::try_from(bytes.len()).is_err() {
+            return invalid("a message is shorter than 4 GiB");
+        }
         match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
             Some(b'{') => {}
             Some(b'[') => return invalid("batches are not part of the protocol here; send each message by itself"),
@@ -235,7 +278,9 @@ impl Message {
             Shape::Result => result,
             Shape::Error => error,
         };
-        Ok(Self { bytes, shape, id, method, body })
+        let written = &bytes[method.clone()];
+        let request = meta::REQUESTS.into_iter().find(|known| is_quoted(written, known));
+        Ok(Self { bytes, shape, id, method, request, body })
     }
 
     /// What it is.
@@ -265,7 +310,10 @@ impl Message {
 
     /// The method; empty for a response.
     pub fn method(&self) -> Cow<'_, str> {
-        json::text(&self.bytes[self.method.clone()]).unwrap_or_default()
+        match self.request {
+            Some(known) => Cow::Borrowed(known),
+            None => json::text(&self.bytes[self.method.clone()]).unwrap_or_default(),
+        }
     }
 
     /// `params`, `result` or `error`, as written.
@@ -277,7 +325,7 @@ impl Message {
     pub fn member(&self, name: &str) -> Option<&[u8]> {
         let body = self.body.as_ref()?;
         match KNOWN.iter().position(|known| *known == name) {
-            Some(known) => body.known[known].clone().map(|range| &self.bytes[range]),
+            Some(known) => body.known[known].range().map(|range| &self.bytes[range]),
             None => json::get(&self.bytes[body.whole.clone()], name),
         }
     }
@@ -289,7 +337,10 @@ impl Message {
 
     /// A member of `_meta` in `params` or `result`.
     pub fn meta(&self, name: &str) -> Option<&[u8]> {
-        json::get(self.member("_meta")?, name)
+        match KNOWN_META.iter().position(|known| *known == name) {
+            Some(known) => self.body.as_ref()?.meta[known].range().map(|range| &self.bytes[range]),
+            None => json::get(self.member("_meta")?, name),
+        }
     }
 
     /// The numeric code of an error.
@@ -314,10 +365,15 @@ impl Message {
         let moved = |at: usize| if at >= old.end { at - old.len() + new.len() } else { at };
         let mut message = self.clone();
         message.bytes = json::splice(&self.bytes, &[(old.clone(), new.as_bytes())]);
-        let body = message.body.iter_mut();
-        let in_body = body.flat_map(|body| std::iter::once(&mut body.whole).chain(body.known.iter_mut().flatten()));
-        for range in message.id.iter_mut().chain([&mut message.method]).chain(in_body) {
-            *range = moved(range.start)..moved(range.end);
+        let moved = |range: Range<usize>| moved(range.start)..moved(range.end);
+        for range in message.id.iter_mut().chain([&mut message.method]) {
+            *range = moved(range.clone());
+        }
+        if let Some(body) = &mut message.body {
+            body.whole = moved(body.whole.clone());
+            for spot in body.known.iter_mut().chain(&mut body.meta) {
+                *spot = spot.range().map_or(*spot, |range| Spot::of(moved(range)));
+            }
         }
         message
     }
@@ -474,6 +530,23 @@ mod tests {
         let name = message.member("name").unwrap();
         let changed = message.splice(&[(message.id().unwrap(), b"7"), (name, b"\"b\"")]);
         assert_eq!(changed, text.replace("1.0,", "7,").replace("\"a\"", "\"b\""));
+    }
+
+    #[test]
+    fn members_of_meta_are_those_of_the_body_however_they_are_written() {
+        let (version, task) = (meta::PROTOCOL_VERSION, meta::RELATED_TASK);
+        let escaped = version.replace("protocol", r"\u0070rotocol");
+        let no = format!(r#"{{"{version}":"no","{task}":"no"}}"#);
+        for (name, held) in [("_meta", version), (r"_m\u0065ta", version), ("_meta", escaped.as_str())] {
+            let text = format!(
+                r#"{{"jsonrpc":"2.0","id":1,"x":{{"_meta":{no}}},"method":"tools/call","params":{{"y":{no},"{name}":{{"z":{no},"{held}":"yes"}},"w":{no}}},"v":{{"_meta":{no}}}}}"#
+            );
+            let message = parse(&text).unwrap();
+            assert_eq!(message.meta(version), Some(&b"\"yes\""[..]), "{text}");
+            assert_eq!(message.meta(task), None, "{text}");
+        }
+        let bare = parse(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"a","params":{{"y":{no}}}}}"#)).unwrap();
+        assert_eq!((bare.meta(version), bare.meta(task)), (None, None));
     }
 
     #[test]

@@ -301,7 +301,7 @@ async fn open_postgres(url: &str, most: u32) -> Result<PgPool, StoreError> {
 
 /// Microseconds since 1970; what a column of time holds.
 pub fn micros(time: OffsetDateTime) -> i64 {
-    i64::try_from(time.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX)
+    time.unix_timestamp() * 1_000_000 + i64::from(time.microsecond())
 }
 
 /// A span as columns hold times.
