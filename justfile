@@ -23,6 +23,12 @@ run *ARGS="demo":
 bench *ARGS:
     bench/run.sh {{ARGS}}
 
+# Count the instructions of a call, function by function; needs valgrind. `just instructions --to OLD` compares two builds
+instructions *ARGS:
+    cargo build --release --bin mcp-gateway
+    cargo build --release --package testkit --bin bench_upstream
+    python3 bench/instructions.py target/release/mcp-gateway {{ARGS}}
+
 # Measure signing in, live tokens and a flood of registrations
 bench-sign-in *ARGS:
     cargo build --release --bin mcp-gateway

@@ -191,11 +191,11 @@ class Gateway:
         # All limits are asked; none is reached.
         self.env |= {f"MREG_RATE_LIMIT_{whose}_RPM": "10000000" for whose in ["GLOBAL", "ADMIN", "USER"]}
 
-    def start(self):
+    def start(self, seconds=20):
         """Starts it; returns the milliseconds from the start of the program to the first answer."""
         began = time.monotonic()
         self.child = self.processes.start("gateway", [str(self.program), "serve"], self.env)
-        self.processes.until_answers(self.child, self.port, "/health/live")
+        self.processes.until_answers(self.child, self.port, "/health/live", seconds)
         return (time.monotonic() - began) * 1000
 
     def stop(self):
