@@ -2,7 +2,7 @@
 // others; and what they need running: oidc-provider as that authorization server, three such servers, one that Entra's stand-in
 // protects, and a gateway of their own.
 import { deepStrictEqual as same, ok } from 'node:assert';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { freePort, here, node24, python, run, start, untilHttp } from '../procs.mjs';
 import { startClientHost } from '../sign_in/client_host.mjs';
@@ -17,7 +17,7 @@ const SERVERS = {
 };
 const ERAS = ['legacy', '2026-07-28'];
 
-/** What runs, once it does: {gateway, key, env, folder, issuer, servers: {name: {url, hand}}}. */
+/** What runs, once it does: {gateway, key, env, folder, issuer, servers: {name: {url, hand}}, other: another gateway}. */
 let running;
 
 const json = async (url, body) => {
@@ -26,7 +26,7 @@ const json = async (url, body) => {
   return response.json();
 };
 
-export async function startProtected({ gatewayBin, work, wanted }) {
+export async function startProtected({ gatewayBin, work, other, wanted }) {
   if (!wanted) return;
   const folder = join(work, 'protected');
   mkdirSync(folder, { recursive: true });
@@ -49,16 +49,20 @@ export async function startProtected({ gatewayBin, work, wanted }) {
     const hand = (path, body) => json(`http://127.0.0.1:${of.port}/_test/${path}`, body);
     servers[name] = { url, hand };
   }));
-  running = { gatewayBin, gateway, key, env, folder, issuer, servers };
+  running = { gatewayBin, gateway, key, env, folder, issuer, servers, other };
 }
 
-/** Registers a protected server under this name. */
-async function register(slug, of, auth) {
-  const { gatewayBin, env, folder, servers } = running;
-  const fields = Object.entries(auth).flatMap(([name, value]) => ['--auth', `${name}=${value}`]);
-  const { code, output } = await run(gatewayBin, ['servers', 'add', slug, '--json', '--url', servers[of].url, ...fields], { env, cwd: folder, seconds: 30 });
-  if (code !== 0) throw new Error(`servers add ${slug}: ${output.slice(-600)}`);
+/** What an administrator types, at the gateway of `env`. */
+async function administer(args, env = running.env) {
+  const { code, output } = await run(running.gatewayBin, args, { env, cwd: running.folder, seconds: 30 });
+  if (code !== 0) throw new Error(`${args.slice(0, 3).join(' ')}: ${output.slice(-600)}`);
 }
+
+/** Registers the server at a URL under this name. */
+const register = (slug, url, auth) => administer(['servers', 'add', slug, '--json', '--url', url, ...Object.entries(auth).flatMap(([name, value]) => ['--auth', `${name}=${value}`])]);
+
+/** How the gateway proves that it is this client. */
+const proof = client => ({ client_id: client, ...(secretOf(client) ? { client_secret: secretOf(client) } : { client_auth: 'private_key_jwt' }) });
 
 const hand = (path, body) => json(`${running.issuer}/_test/${path}`, body);
 const names = async client => (await client.listTools()).tools.map(({ name }) => name).sort();
@@ -72,8 +76,8 @@ async function refused(work, pattern) {
  * taken back. */
 async function asClient(server, client) {
   const { gateway, key, issuer, servers: { [server]: { url, hand: at } } } = running;
-  const slug = `${server}-${client}`, secret = secretOf(client);
-  await register(slug, server, { kind: 'client_credentials', issuer, client_id: client, ...(secret ? { client_secret: secret } : { client_auth: 'private_key_jwt' }), scopes: READ, resource: url });
+  const slug = `${server}-${client}`;
+  await register(slug, url, { kind: 'client_credentials', issuer, ...proof(client), scopes: READ, resource: url });
   for (const era of ERAS) {
     await withKey(gateway, key, slug, async one => {
       same(await told(one, 'whoami'), { sub: client, client, scopes: [READ] });
@@ -101,17 +105,35 @@ async function asPeople(slug, subjectOf) {
   return { ok: true, note: 'Alice and Bob, in both eras' };
 }
 
-async function exchanged(server) {
+/** The authorization server gives tokens for what the gateway signed about them. */
+async function byWord(server, kind, client) {
   const { issuer, servers: { [server]: { url, hand: at } } } = running;
-  const slug = `${server}-exchange`;
-  await register(slug, server, { kind: 'token_exchange', issuer, client_id: 'gateway-post', client_secret: secretOf('gateway-post'), scopes: READ, resource: url, claims: 'name' });
+  const slug = `${server}-${kind.replace('_', '-')}`;
+  await register(slug, url, { kind, issuer, ...proof(client), scopes: READ, resource: url, claims: 'name' });
   const outcome = await asPeople(slug, name => name);
   if (server === 'v1') same(await at('strayed'), { strayed: 0 });
   return outcome;
 }
 
+/** Another gateway is the authorization server, and believes this one about people. */
+async function introduced() {
+  const { gateway, other } = running, slug = 'introduced', resource = `${other.origin}/mcp/weird`;
+  // It fetches keys by https only.
+  const keys = join(running.folder, 'keys.json');
+  writeFileSync(keys, JSON.stringify(await json(`${gateway}/oauth/keys`)));
+  await administer(['trust', 'add', 'first', '--issuer', gateway, '--jwks', keys, '--role', 'user', '--json'], other.env);
+  await administer(['clients', 'add', 'first-gateway', '--kind', 'confidential', '--grant', 'jwt-bearer', '--scope', 'mcp', '--jwks', keys, '--json'], other.env);
+  await register(slug, resource, { kind: 'id_jag', issuer: other.origin, client_id: 'first-gateway', client_auth: 'private_key_jwt', scopes: 'mcp', claims: 'name' });
+  const people = ['alice', 'bob'].map(name => new Person(gateway, name));
+  await Promise.all(people.map(person => person.at(slug, async one => ok((await names(one)).length > 0))));
+  const response = await fetch(`${other.origin}/api/v1/users`, { headers: { authorization: `Bearer ${other.key}` } });
+  const found = JSON.stringify(await response.json());
+  for (const { name } of people) ok(found.includes(`${name}@contoso`), `${name} has no account there: ${found.slice(0, 400)}`);
+  return { ok: true, note: 'Alice and Bob have accounts there' };
+}
+
 async function onBehalf() {
-  await register('orders', 'orders', { kind: 'on_behalf_of', audience: 'api://orders' });
+  await register('orders', running.servers.orders.url, { kind: 'on_behalf_of', audience: 'api://orders' });
   const outcome = await asPeople('orders', name => `${name}@contoso.onmicrosoft.com`);
   const person = new Person(running.gateway, 'alice');
   await person.at('orders', one => refused(() => told(one, 'write'), /let you in/i));
@@ -124,8 +146,10 @@ async function onBehalf() {
 /** Adds the steps to the gate's. */
 export function planProtected(step) {
   for (const server of Object.keys(SERVERS)) {
-    for (const client of ['gateway-basic', 'gateway-post']) step(`protected ${server} client_credentials ${client}`, () => asClient(server, client), { uses: ['protected'] });
-    step(`protected ${server} token_exchange`, () => exchanged(server), { uses: ['protected'] });
+    for (const client of ['gateway-basic', 'gateway-post', 'gateway-key']) step(`protected ${server} client_credentials ${client}`, () => asClient(server, client), { uses: ['protected'] });
+    step(`protected ${server} token_exchange`, () => byWord(server, 'token_exchange', 'gateway-post'), { uses: ['protected'] });
+    step(`protected ${server} id_jag`, () => byWord(server, 'id_jag', 'gateway-key'), { uses: ['protected'] });
   }
+  step('protected by another gateway, id_jag', introduced, { uses: ['protected'] });
   step('protected by the stand-in, on_behalf_of', onBehalf, { uses: ['protected'] });
 }
