@@ -55,7 +55,8 @@ impl App {
             }
         }
         let gone = |server: &str, replica: &str| {
-            let there = || replicas.get(server).zip(replica.parse().ok()).is_some_and(|(most, at): (_, usize)| at < *most);
+            let there =
+                || replicas.get(server).zip(replica.parse().ok()).is_some_and(|(most, at): (_, usize)| at < *most);
             server != OTHER && !there()
         };
         for family in [&metrics.upstream_wait, &metrics.upstream_connect, &metrics.upstream_tls] {

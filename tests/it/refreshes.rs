@@ -3,7 +3,8 @@
 
 use mcp_registry_gateway::crypto::hash_token;
 use mcp_registry_gateway::grants::{
-    End, EndReason, GivenTokens, GrantKind, Ids, Issue, Kind, NewLogin, Order, RefreshResult, ScopeSet,
+    CodeTerms, End, EndReason, GivenTokens, GrantKind, Ids, Issue, Kind, NewLogin, Order, Possession, Redemption,
+    RefreshResult, ScopeSet, challenge_of,
 };
 use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::idp::{ENTRA, Hints};
@@ -17,7 +18,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::store_databases::Database;
-use crate::store_grants::House;
+use crate::store_grants::{House, REDIRECT, VERIFIER, redemption};
 use crate::store_rest::World;
 
 const CALLBACK: &str = "http://127.0.0.1:9/oauth/callback/entra";

@@ -396,8 +396,7 @@ async fn secrets_stay_where_they_were_given_for_and_tokens_of_people_with_admini
         assert_eq!(register(taken.clone()).await, 403, "{taken}");
     }
     let body = json!({"slug": "mine", "replicas": [{"url": "https://mine.example/mcp"}], "discovery_auth": signed});
-    let request =
-        Request::post(body.to_string()).header("content-type", "application/json").path("/api/v1/servers");
+    let request = Request::post(body.to_string()).header("content-type", "application/json").path("/api/v1/servers");
     let reply = world.client_of("/", &owner).send(request).await.unwrap();
     assert_eq!(reply.status, 403, "there is no secret that only one tenant knows");
     assert_eq!(register(json!({"kind": "identity"})).await, 201);
@@ -515,8 +514,7 @@ async fn the_gateway_vouches_for_each_person_to_the_authorization_server_of_one_
         let form = issuer.asked().pop().unwrap();
         assert_eq!(form["grant_type"], "urn:ietf:params:oauth:grant-type:jwt-bearer");
         assert_eq!((&*form["client_secret"], &*form["scope"]), (SECRET, "read"));
-        let said =
-            verified(&world, &form["assertion"], "oauth-id-jag+jwt", world.url(), &issuer.issuer()).await;
+        let said = verified(&world, &form["assertion"], "oauth-id-jag+jwt", world.url(), &issuer.issuer()).await;
         assert_eq!(said["sub"], id_of(&world, name).await);
         assert_eq!(
             (&said["client_id"], &said["resource"], &said["scope"]),

@@ -21,7 +21,8 @@ const LONGEST: usize = 2_048;
 /// Most headers of the gateway's own questions.
 const MOST_HEADERS: usize = 32;
 /// What says how the gateway gets a token as a client.
-const CLIENT: &[&str] = &["issuer", "token_endpoint", "client_id", "client_secret", "client_auth", "scopes", "resource"];
+const CLIENT: &[&str] =
+    &["issuer", "token_endpoint", "client_id", "client_secret", "client_auth", "scopes", "resource"];
 
 /// With what the gateway comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]

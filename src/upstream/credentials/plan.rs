@@ -85,8 +85,7 @@ impl AsClient {
         let id: Box<str> = auth.client_id.as_deref().unwrap_or_default().into();
         let said = [("audience", &auth.audience), ("resource", &auth.resource)];
         let fields = said.into_iter().filter_map(|(name, text)| Some((name, text.clone()?))).collect();
-        let mut client =
-            Client::new(&engine.0.outbound, place, id.clone().into(), auth.client_secret.clone(), in_body);
+        let mut client = Client::new(&engine.0.outbound, place, id.clone().into(), auth.client_secret.clone(), in_body);
         if auth.signs_as_client() {
             let signer = engine.signer().clone();
             client = client.signing(Box::new(move |kind, claims, now| signer.sign(kind, claims, now)));
@@ -274,8 +273,7 @@ impl Plan {
         let scope = Some(&*client.scopes).filter(|scopes| !scopes.is_empty());
         let grant = Grant { client_id: &client.id, resource, scope };
         let assertion = word.vouch(&self.engine, &caller, &at.audience, grant, now())?;
-        let grant =
-            [("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"), ("assertion", assertion.expose())];
+        let grant = [("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"), ("assertion", assertion.expose())];
         client.token(&at, &grant).await
     }
 }
