@@ -286,17 +286,15 @@ impl HttpServer {
             let mut request = Some(Self::request(place, &method, outgoing, shown.as_deref()));
             place.wire.send(&mut request, patience, until).await?
         };
-        if let Some(shown) = shown {
-            if reply.status != StatusCode::UNAUTHORIZED {
-                shown.was_taken();
-            } else {
-                // Nothing was acted on: it was not let in.
-                let Some(other) = Box::pin(self.instead(&shown, reply, outgoing, held)).await? else {
-                    return Err(self.explained(refused(StatusCode::UNAUTHORIZED), outgoing));
-                };
-                let mut request = Some(Self::request(place, &method, outgoing, Some(&other)));
-                reply = place.wire.send(&mut request, patience, until).await?;
-            }
+        let refused = reply.status == StatusCode::UNAUTHORIZED;
+        if let Some(taken) = shown.as_ref().filter(|_| !refused) {
+            taken.was_taken();
+        } else if let Some(refused) = shown
+            && let Some(other) = Box::pin(self.instead(&refused, &mut reply, outgoing, held)).await?
+        {
+            // Nothing was acted on: it was not let in.
+            let mut request = Some(Self::request(place, &method, outgoing, Some(&other)));
+            reply = place.wire.send(&mut request, patience, until).await?;
         }
         self.classify(reply).await.map_err(|fault| self.explained(fault, outgoing))
     }
@@ -319,15 +317,14 @@ impl HttpServer {
     /// What to show in the place of what this answer refuses, if there is something.
     async fn instead(
         &self,
-        shown: &Arc<Shown>,
-        answer: Reply,
+        refused: &Arc<Shown>,
+        answer: &mut Reply,
         outgoing: &Outgoing,
         held: Option<&mut InFlight>,
     ) -> Result<Option<Arc<Shown>>, Fault> {
-        let wanted = wanted_claims(&answer.headers);
         answer.body.finish().await;
         let Some(plan) = &self.plan else { return Ok(None) };
-        aside(held, plan.instead(shown, outgoing.whose.as_ref(), wanted)).await
+        aside(held, plan.instead(refused, outgoing.whose.as_ref(), wanted_claims(&answer.headers))).await
     }
 
     /// A refusal of whoever it was that came.
@@ -376,7 +373,7 @@ impl HttpServer {
     }
 
     async fn classify(&self, reply: Reply) -> Result<(StatusCode, Content, Option<HeaderValue>), Fault> {
-        let Reply { status, mut headers, body } = reply;
+        let Reply { status, mut headers, mut body } = reply;
         let session = headers.remove(&meta::SESSION_HEADER);
         let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
         let json = meta::is_type(kind, b"application/json");
@@ -397,7 +394,7 @@ impl HttpServer {
             }
             401 | 403 => {
                 Box::pin(body.finish()).await;
-                Err(refused(status))
+                fault(Kind::Refused, format!("the server refused the gateway's credential (HTTP {code})"))
             }
             // A client error with a JSON-RPC body is an answer: unknown session, wrong version, unknown method.
             400..500 if json && code != 429 => Ok((status, Content::Json(body), session)),
@@ -469,12 +466,6 @@ async fn aside<T>(
         held.resume(due).await?;
     }
     Ok(given)
-}
-
-/// The server let nobody in with what was shown.
-fn refused(status: StatusCode) -> Fault {
-    let text = format!("the server refused the gateway's credential (HTTP {})", status.as_u16());
-    Fault::upstream(Kind::Refused, Retry::MaybeSent, text)
 }
 
 /// The message with one more member in its `_meta`; an answer has none.
