@@ -4,8 +4,11 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use ahash::AHashMap;
+
 use super::App;
 use crate::balance::WINDOW;
+use crate::telemetry::OTHER;
 
 /// Most waits that are remembered: one a second.
 const MOST: usize = 300;
@@ -38,14 +41,31 @@ impl DatabaseWaits {
 }
 
 impl App {
-    /// To be called once a second: what was measured is told, and limits follow the load.
+    /// To be called once a second: what was measured is told, and limits follow the load. What was counted of a replica that is gone
+    /// goes with it.
     pub fn settle_pools(&self, now: Instant) {
-        let metrics = self.recorder.metrics();
-        for entry in self.registry.snapshot().entries() {
+        let (metrics, snapshot) = (self.recorder.metrics(), self.registry.snapshot());
+        // Two tenants may call a server the same.
+        let mut replicas: AHashMap<&str, usize> = AHashMap::new();
+        for entry in snapshot.entries() {
             if let Some(http) = entry.upstream.http() {
                 http.settle(entry.slug(), metrics, now);
+                let most = replicas.entry(entry.slug()).or_default();
+                *most = http.balance().len().max(*most);
             }
         }
+        let gone = |server: &str, replica: &str| {
+            let there =
+                || replicas.get(server).zip(replica.parse().ok()).is_some_and(|(most, at): (_, usize)| at < *most);
+            server != OTHER && !there()
+        };
+        for family in [&metrics.upstream_wait, &metrics.upstream_connect, &metrics.upstream_tls] {
+            family.forget(|[server, replica]| gone(server, replica));
+        }
+        for family in [&metrics.upstream_requests, &metrics.upstream_dials, &metrics.upstream_resizes] {
+            family.forget(|[server, replica, _]| gone(server, replica));
+        }
+        metrics.upstream_turned_away.forget(|[server, replica]| gone(server, replica));
     }
 
     /// To be called once a second.

@@ -381,6 +381,21 @@ impl InFlight {
         self.give_back(Instant::now());
     }
 
+    /// Gives the place back for as long as somebody else is waited for; [`resume`](Self::resume) with the answer. A call that is given up
+    /// meanwhile says nothing about the replica, however late it is.
+    pub fn pause(&mut self) -> Option<Instant> {
+        self.rest();
+        self.due.take()
+    }
+
+    /// Takes a place again, in turn, for a call that must be answered by `due`.
+    pub async fn resume(&mut self, due: Option<Instant>) -> Result<(), Fault> {
+        self.known.places.take_in_turn(due).await?;
+        self.placed = true;
+        self.due = due;
+        Ok(())
+    }
+
     fn give_back(&mut self, now: Instant) {
         if std::mem::replace(&mut self.placed, false) {
             self.known.places.free(now);

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::expand::from_environment;
 use super::failure::Failure;
 use crate::access::Role;
+use crate::registry::model::AuthKind;
 
 /// What a server is.
 #[derive(Debug, Default, Args)]
@@ -200,6 +201,12 @@ fn pairs(texts: &[String], by: char, form: &str) -> Result<Value, Failure> {
 
 /// `FIELD=VALUE` texts as one of the fields `auth` and `discovery_auth`.
 fn credential(texts: &[String]) -> Result<Value, Failure> {
+    // Only a kind is quoted: anything else might be a secret.
+    let is_kind = |text: &&String| serde_json::from_value::<AuthKind>(json!(text)).is_ok();
+    if let Some(kind) = texts.iter().find(is_kind) {
+        let failure = Failure::usage(format!("`{kind}` is not of the form FIELD=VALUE"));
+        return Err(failure.advise(format!("write kind={kind}")));
+    }
     let Value::Object(said) = pairs(texts, '=', "FIELD=VALUE")? else { return Ok(Value::Null) };
     let mut fields = Map::new();
     for (name, value) in said {
@@ -310,6 +317,9 @@ mod tests {
         let failure = flags.fields().unwrap_err();
         assert_eq!(failure.exit, 2);
         assert!(!failure.what.contains("s3cret"), "{}", failure.what);
+        let said = |text: &str| SpecFlags { auth: vec![text.into()], ..SpecFlags::default() }.fields().unwrap_err();
+        assert_eq!(said("identity").advice.as_deref(), Some("write kind=identity"));
+        assert!(!format!("{:?}", said("s3cret")).contains("s3cret"));
         for flags in [
             SpecFlags { url: vec!["a".into(), "b".into()], weight: vec![1], ..SpecFlags::default() },
             SpecFlags { visible_to: vec!["everybody".into()], ..SpecFlags::default() },

@@ -10,7 +10,7 @@ use url::Url;
 
 use super::AccessToken;
 use super::classify::shown;
-use super::credential::Credential;
+use super::credential::{Credential, Sign};
 use super::discovery::takes_secret_in_body;
 use super::endpoint::{Place as At, TokenEndpoint};
 use super::error::{Class, IdpError};
@@ -42,6 +42,9 @@ pub enum Place {
 pub struct Endpoint {
     /// Where it is.
     pub url: Url,
+    /// By what name the authorization server knows what is for it alone: its issuer, or the endpoint where only that is known
+    /// (draft-ietf-oauth-rfc7523bis: an assertion for an endpoint could be passed on by whoever names another's as its own).
+    pub audience: String,
     secret_in_body: bool,
 }
 
@@ -72,16 +75,24 @@ impl Client {
         Self { http: Http::new(outbound), place, metadata: Kept::default(), tokens, in_body }
     }
 
+    /// It proves who it is by what this signs.
+    #[must_use]
+    pub fn signing(mut self, sign: Sign) -> Self {
+        self.tokens.credential = Credential::Key(sign).into();
+        self
+    }
+
     /// Where tokens are now.
     pub async fn endpoint(&self) -> Result<Endpoint, IdpError> {
-        let (url, said) = match &self.place {
-            Place::Endpoint(url) => (url.clone(), false),
+        let (url, audience, said) = match &self.place {
+            Place::Endpoint(url) => (url.clone(), url.to_string(), false),
             Place::Issuer(issuer) => {
                 let about = &self.metadata(issuer).await?.value;
-                (about.token_endpoint.clone(), takes_secret_in_body(&about.token_endpoint_auth_methods_supported))
+                let said = takes_secret_in_body(&about.token_endpoint_auth_methods_supported);
+                (about.token_endpoint.clone(), about.issuer.clone(), said)
             }
         };
-        Ok(Endpoint { url, secret_in_body: self.in_body.unwrap_or(said) })
+        Ok(Endpoint { url, audience, secret_in_body: self.in_body.unwrap_or(said) })
     }
 
     /// A token for what is shown there: the fields of a grant.
@@ -91,7 +102,7 @@ impl Client {
         grant: &[(&str, &str)],
         now: OffsetDateTime,
     ) -> Result<AccessToken, IdpError> {
-        let at = At { url: &at.url, secret_in_body: at.secret_in_body };
+        let at = At { url: &at.url, secret_in_body: at.secret_in_body, audience: &at.audience };
         self.tokens.ask(&self.http, at, grant, now).await?.access(now)
     }
 

@@ -10,14 +10,14 @@ use http::HeaderValue;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use tokio::io::AsyncReadExt as _;
-use url::Url;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use super::endpoint::Place;
 use super::error::{Class, IdpError};
 use crate::secret::Secret;
 
@@ -27,8 +27,13 @@ const LIFETIME: i64 = 300;
 const MOST: u64 = 64 << 10;
 const BY_JWT: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
+/// What a client assertion says that it is (draft-ietf-oauth-rfc7523bis): nobody takes another text of the same key for one.
+const TYPE: &str = "client-authentication+jwt";
+
+/// Signs a text of this type with these claims, by a key that others know as the gateway's; none where there is no key.
+pub type Sign = Box<dyn Fn(&str, &Value, OffsetDateTime) -> Option<Secret> + Send + Sync>;
+
 /// What the gateway has to show.
-#[derive(Debug)]
 pub(super) enum Credential {
     /// Nothing: a public client.
     Nothing,
@@ -38,6 +43,20 @@ pub(super) enum Credential {
     Certificate(PathBuf),
     /// A file with a token of the platform.
     Federated(PathBuf),
+    /// The gateway's own key.
+    Key(Sign),
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "Nothing",
+            Self::Secrets { .. } => "Secrets",
+            Self::Certificate(_) => "Certificate",
+            Self::Federated(_) => "Federated",
+            Self::Key(_) => "Key",
+        })
+    }
 }
 
 /// What goes along with a request to the token endpoint.
@@ -65,13 +84,12 @@ impl Credential {
         if let Self::Secrets { secrets, .. } = self { secrets.len().max(1) } else { 1 }
     }
 
-    /// The proof to show at this attempt, counted from 0.
+    /// The proof to show there at this attempt, counted from 0.
     pub(super) async fn prove(
         &self,
         attempt: usize,
         client: &str,
-        endpoint: &Url,
-        secret_in_body: bool,
+        at: Place<'_>,
         now: OffsetDateTime,
     ) -> Result<Proof, IdpError> {
         let assertion = |assertion: Secret| Proof {
@@ -83,14 +101,14 @@ impl Credential {
             Self::Secrets { secrets, taken } => {
                 let which = (taken.load(Ordering::Relaxed) + attempt) % secrets.len().max(1);
                 let Some(secret) = secrets.get(which) else { return Ok(Proof::default()) };
-                if secret_in_body {
+                if at.secret_in_body {
                     return Ok(Proof { fields: vec![("client_secret", secret.clone())], header: None });
                 }
                 Ok(Proof { fields: Vec::new(), header: Some(basic(client, secret)?) })
             }
             Self::Certificate(path) => {
                 let pem = read(path).await?;
-                sign(&pem, client, endpoint, now)
+                sign(&pem, client, at.audience, now)
                     .map(assertion)
                     .ok_or_else(|| ours(path, "holds no certificate with an RSA key that can sign"))
             }
@@ -102,6 +120,9 @@ impl Credential {
                 }
                 Ok(assertion(Secret::new(token)))
             }
+            Self::Key(sign) => sign(TYPE, &claims(client, at.audience, now), now)
+                .map(assertion)
+                .ok_or_else(|| IdpError::temporary("the gateway has no key to sign with; see its log")),
         }
     }
 
@@ -139,8 +160,22 @@ fn basic(client: &str, secret: &Secret) -> Result<HeaderValue, IdpError> {
     Ok(header)
 }
 
+/// What a client says that proves who it is (RFC 7523 section 3).
+fn claims(client: &str, audience: &str, now: OffsetDateTime) -> Value {
+    let now = now.unix_timestamp();
+    json!({
+        "aud": audience,
+        "iss": client,
+        "sub": client,
+        "jti": Uuid::from_bytes(crate::crypto::random_bytes()).to_string(),
+        "iat": now,
+        "nbf": now,
+        "exp": now + LIFETIME,
+    })
+}
+
 /// The assertion that Entra takes for a certificate: PS256, named by its SHA-256 thumbprint.
-fn sign(pem: &[u8], client: &str, endpoint: &Url, now: OffsetDateTime) -> Option<Secret> {
+fn sign(pem: &[u8], client: &str, audience: &str, now: OffsetDateTime) -> Option<Secret> {
     let certificate = CertificateDer::from_pem_slice(pem).ok()?;
     let mut header = Header::new(Algorithm::PS256);
     header.x5t_s256 = Some(URL_SAFE_NO_PAD.encode(Sha256::digest(&certificate)));
@@ -150,15 +185,5 @@ fn sign(pem: &[u8], client: &str, endpoint: &Url, now: OffsetDateTime) -> Option
         label == "PRIVATE KEY" || label == "RSA PRIVATE KEY"
     })?;
     let key = EncodingKey::from_rsa_pem(&pem[start.0..]).ok()?;
-    let now = now.unix_timestamp();
-    let claims = json!({
-        "aud": endpoint.as_str(),
-        "iss": client,
-        "sub": client,
-        "jti": Uuid::from_bytes(crate::crypto::random_bytes()).to_string(),
-        "iat": now,
-        "nbf": now,
-        "exp": now + LIFETIME,
-    });
-    jsonwebtoken::encode(&header, &claims, &key).ok().map(Secret::new)
+    jsonwebtoken::encode(&header, &claims(client, audience, now), &key).ok().map(Secret::new)
 }

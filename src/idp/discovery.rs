@@ -47,7 +47,7 @@ impl Discovery {
     /// Where tokens are.
     pub(super) fn tokens(&self) -> Place<'_> {
         let secret_in_body = takes_secret_in_body(&self.token_endpoint_auth_methods_supported);
-        Place { url: &self.token_endpoint, secret_in_body }
+        Place { url: &self.token_endpoint, secret_in_body, audience: self.token_endpoint.as_str() }
     }
 }
 

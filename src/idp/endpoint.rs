@@ -79,11 +79,13 @@ impl Given {
     }
 }
 
-/// Where tokens are, and how a secret goes there.
+/// Where tokens are, and how a client proves there who it is.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) url: &'a Url,
     pub(super) secret_in_body: bool,
+    /// For whom an assertion is.
+    pub(super) audience: &'a str,
 }
 
 /// One client at one authority.
@@ -155,8 +157,8 @@ impl TokenEndpoint {
         attempt: usize,
         now: OffsetDateTime,
     ) -> Result<Given, IdpError> {
-        let Place { url, secret_in_body } = place;
-        let proof = self.credential.prove(attempt, &self.client, url, secret_in_body, now).await?;
+        let url = place.url;
+        let proof = self.credential.prove(attempt, &self.client, place, now).await?;
         // Within braces: what writes the form cannot be carried from thread to thread while the answer is waited for.
         let form = {
             let mut form = url::form_urlencoded::Serializer::new(String::new());

@@ -34,6 +34,7 @@ use url::Url;
 use uuid::Uuid;
 
 pub use client::{Client, Endpoint, Place as ClientPlace};
+pub use credential::Sign;
 pub use error::{Class, IdpError};
 pub use provider::Provider;
 

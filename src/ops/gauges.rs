@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::app::{App, SignedIn};
 use crate::balance::BreakerState;
-use crate::telemetry::{Family, Gauge, OTHER};
+use crate::telemetry::{Family, Gauge};
 
 /// A session or user seen within this time is active.
 const ACTIVE: Duration = Duration::from_mins(5);
@@ -132,15 +132,6 @@ fn of_servers(app: &App) {
     pool.show(&metrics.upstream_pool, |_| true);
     limits.show(&metrics.upstream_limit, |_| true);
     load.show(&metrics.upstream_load, |_| true);
-    // Counted once a second, by replica; those of one that is gone go with it, when somebody next looks.
-    let gone = |server: &str, replica: &str| server != OTHER && !limits.has([server, replica]);
-    for family in [&metrics.upstream_wait, &metrics.upstream_connect, &metrics.upstream_tls] {
-        family.forget(|[server, replica]| gone(server, replica));
-    }
-    for family in [&metrics.upstream_requests, &metrics.upstream_dials, &metrics.upstream_resizes] {
-        family.forget(|[server, replica, _]| gone(server, replica));
-    }
-    metrics.upstream_turned_away.forget(|[server, replica]| gone(server, replica));
     breakers.show(&metrics.breaker_state, |_| true);
     children.show(&metrics.stdio_children, |_| true);
 }

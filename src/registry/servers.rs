@@ -511,6 +511,8 @@ fn must_run(caller: &Caller, spec: &ServerSpec) -> Result<(), ServersError> {
         "a stdio server runs a program on the gateway's machine: only an administrator of the gateway may register, change or enable it"
     } else if spec.auth.hands_on_tokens() {
         "the server gets tokens that are given for people: only an administrator of the gateway may register, change or enable it"
+    } else if spec.auths().iter().any(|(_, auth)| auth.signs_as_client()) {
+        "the gateway would prove with its own key which client it is: only an administrator of the gateway may say so"
     } else if spec.vouches_elsewhere() {
         "the gateway's word about people would be for another place than each replica of the server: only an administrator of the gateway may say so"
     } else {

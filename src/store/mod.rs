@@ -257,17 +257,25 @@ impl Store {
         Ok(on!(read self, db => sqlx::query_scalar(text).fetch_one(db).await?))
     }
 
-    /// Connections in use, open but idle, and the most that there may be.
+    /// Connections in use, open but idle, and the most that there may be. The one that writes to SQLite is among them.
     pub fn connections(&self) -> [(&'static str, usize); 3] {
         let (open, idle, most) =
             on!(read self, db => (db.size() as usize, db.num_idle(), db.options().get_max_connections() as usize));
-        [("in_use", open.saturating_sub(idle)), ("idle", idle), ("limit", most)]
+        let (writing, resting) = match &self.db {
+            Db::Sqlite(db) if db.is_writing() => (1, 0),
+            Db::Sqlite(_) => (0, 1),
+            Db::Postgres(_) => (0, 0),
+        };
+        [("in_use", open.saturating_sub(idle) + writing), ("idle", idle + resting), ("limit", most + writing + resting)]
     }
 
     /// How long it takes now until there is a connection, or it is plain that there will be none. It is given back at once.
     pub async fn wait_for_connection(&self) -> Duration {
         let began = std::time::Instant::now();
         on!(read self, db => db.acquire().await.map(drop).unwrap_or_default());
+        if let Db::Sqlite(db) = &self.db {
+            _ = db.turn().await;
+        }
         began.elapsed()
     }
 

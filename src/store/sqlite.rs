@@ -114,6 +114,11 @@ impl Sqlite {
         turn.map_err(|_| StoreError::Database(sqlx::Error::PoolTimedOut))
     }
 
+    /// Whether it is somebody's turn.
+    pub(super) fn is_writing(&self) -> bool {
+        self.writers.try_lock().is_err()
+    }
+
     /// Waits for what is written and closes the connections that write.
     pub(super) async fn close_writers(&self) {
         let mut writers = self.writers.lock().await;

@@ -163,7 +163,7 @@ list! {
     upstream_credentials: Gauge[] = "mcp_upstream_credentials";
     /// Those of them that gave way because there were too many.
     upstream_credentials_shed: Counter[] = "mcp_upstream_credentials_shed_total";
-    /// Tokens for upstream servers that were asked for, by kind (client_credentials, on_behalf_of, token_exchange) and by how that ended: success, failure.
+    /// Tokens for upstream servers that were asked for, by kind (client_credentials, on_behalf_of, token_exchange, id_jag) and by how that ended: success, failure.
     upstream_credential_requests: Counter[kind, result] = "mcp_upstream_credential_requests_total";
     /// Requests that one replica may have in flight now.
     upstream_limit: Gauge[server, replica] = "mcp_upstream_pool_limit";

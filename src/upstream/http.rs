@@ -255,7 +255,7 @@ impl HttpServer {
 
     /// Sends to the replica on which this is a place.
     pub async fn send_with(&self, mut attempt: InFlight, method: Method, outgoing: &Outgoing) -> Result<Answer, Fault> {
-        match self.send_there(attempt.index(), method, outgoing, attempt.due()).await {
+        match self.send_there(attempt.index(), method, outgoing, Some(&mut attempt)).await {
             Ok((status, content, session)) => Ok(Answer { status, content, attempt, session }),
             Err(fault) => {
                 attempt.report(Err(&fault), Instant::now());
@@ -269,7 +269,7 @@ impl HttpServer {
         replica: usize,
         method: Method,
         outgoing: &Outgoing,
-        until: Option<Instant>,
+        mut held: Option<&mut InFlight>,
     ) -> Result<(StatusCode, Content, Option<HeaderValue>), Fault> {
         let Some(place) = self.replicas.get(replica) else {
             return Err(Fault::gateway(Kind::Setup, "the replica is gone"));
@@ -279,8 +279,9 @@ impl HttpServer {
             None | Some(Ok(None)) => None,
             Some(Ok(ready)) => ready,
             // It has ended since it was prepared, or this goes to a replica whatever its places say.
-            Some(Err(key)) => Some(Box::pin(self.to_show(key, outgoing)).await?),
+            Some(Err(key)) => Box::pin(aside(held.as_deref_mut(), self.to_show(key, outgoing))).await?,
         };
+        let until = held.as_ref().and_then(|held| held.due());
         let mut reply = {
             let mut request = Some(Self::request(place, &method, outgoing, shown.as_deref()));
             place.wire.send(&mut request, patience, until).await?
@@ -289,10 +290,9 @@ impl HttpServer {
         if let Some(taken) = shown.as_ref().filter(|_| !refused) {
             taken.was_taken();
         } else if let Some(refused) = shown
-            && let Some(other) = Box::pin(self.instead(&refused, &reply.headers, outgoing)).await?
+            && let Some(other) = Box::pin(self.instead(&refused, &mut reply, outgoing, held)).await?
         {
             // Nothing was acted on: it was not let in.
-            drop(reply);
             let mut request = Some(Self::request(place, &method, outgoing, Some(&other)));
             reply = place.wire.send(&mut request, patience, until).await?;
         }
@@ -309,19 +309,22 @@ impl HttpServer {
         self.plan.as_ref().is_some_and(|plan| plan.is_for_people_only())
     }
 
-    async fn to_show(&self, key: Key, outgoing: &Outgoing) -> Result<Arc<Shown>, Fault> {
+    async fn to_show(&self, key: Key, outgoing: &Outgoing) -> Result<Option<Arc<Shown>>, Fault> {
         let Some(plan) = &self.plan else { return Err(Fault::gateway(Kind::NoCredential, "nothing is to be shown")) };
-        plan.get(key, outgoing.whose.as_ref()).await
+        plan.get(key, outgoing.whose.as_ref()).await.map(Some)
     }
 
+    /// What to show in the place of what this answer refuses, if there is something.
     async fn instead(
         &self,
         refused: &Arc<Shown>,
-        headers: &HeaderMap,
+        answer: &mut Reply,
         outgoing: &Outgoing,
+        held: Option<&mut InFlight>,
     ) -> Result<Option<Arc<Shown>>, Fault> {
+        answer.body.finish().await;
         let Some(plan) = &self.plan else { return Ok(None) };
-        plan.instead(refused, outgoing.whose.as_ref(), wanted_claims(headers)).await
+        aside(held, plan.instead(refused, outgoing.whose.as_ref(), wanted_claims(&answer.headers))).await
     }
 
     /// A refusal of whoever it was that came.
@@ -370,7 +373,7 @@ impl HttpServer {
     }
 
     async fn classify(&self, reply: Reply) -> Result<(StatusCode, Content, Option<HeaderValue>), Fault> {
-        let Reply { status, mut headers, body } = reply;
+        let Reply { status, mut headers, mut body } = reply;
         let session = headers.remove(&meta::SESSION_HEADER);
         let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
         let json = meta::is_type(kind, b"application/json");
@@ -389,13 +392,18 @@ impl HttpServer {
                 let start = Box::pin(peek(body)).await;
                 fault(Kind::Garbage, format!("HTTP {code} with content type `{kind_text}` is no MCP answer{start}"))
             }
-            401 | 403 => fault(Kind::Refused, format!("the server refused the gateway's credential (HTTP {code})")),
+            401 | 403 => {
+                Box::pin(body.finish()).await;
+                fault(Kind::Refused, format!("the server refused the gateway's credential (HTTP {code})"))
+            }
             // A client error with a JSON-RPC body is an answer: unknown session, wrong version, unknown method.
             400..500 if json && code != 429 => Ok((status, Content::Json(body), session)),
             300..400 => {
+                Box::pin(body.finish()).await;
                 fault(Kind::Status(code), format!("the server redirects (HTTP {code}); register the final URL"))
             }
             _ => {
+                Box::pin(body.finish()).await;
                 let mut error =
                     Fault::upstream(Kind::Status(code), Retry::MaybeSent, format!("the server answered HTTP {code}"));
                 error.retry_after = headers
@@ -444,6 +452,20 @@ impl HttpServer {
     pub async fn send_beside(&self, replica: usize, method: Method, outgoing: &Outgoing) -> Result<Content, Fault> {
         self.send_there(replica, method, outgoing, None).await.map(|(_, content, _)| content)
     }
+}
+
+/// Waits for what somebody else gives: the place on the replica is for others meanwhile, and is taken again if there is something.
+async fn aside<T>(
+    held: Option<&mut InFlight>,
+    given: impl Future<Output = Result<Option<T>, Fault>>,
+) -> Result<Option<T>, Fault> {
+    let Some(held) = held else { return given.await };
+    let due = held.pause();
+    let given = given.await?;
+    if given.is_some() {
+        held.resume(due).await?;
+    }
+    Ok(given)
 }
 
 /// The message with one more member in its `_meta`; an answer has none.

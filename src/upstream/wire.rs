@@ -135,7 +135,6 @@ impl Wire {
                     return Err(Fault::upstream(Kind::Timeout, Retry::MaybeSent, text));
                 }
                 Ok(Ok(response)) => {
-                    in_use.sent();
                     let (head, incoming) = response.into_parts();
                     let rest = rest_of(&head.headers);
                     let body = Body { incoming, link: Some(link), in_use, patience, timer: None, rest };
@@ -283,36 +282,31 @@ impl Drop for Dialling<'_> {
     }
 }
 
-/// Counts a connection as in use until dropped, and the request that went out on it once.
+/// Counts a connection as in use until dropped, and then the request that went out on it.
 struct InUse {
     wire: Arc<Wire>,
     fresh: bool,
-    counted: bool,
+    unsent: bool,
 }
 
 impl InUse {
     fn new(wire: &Arc<Wire>, fresh: bool) -> Self {
         wire.sockets.enter();
-        Self { wire: Arc::clone(wire), fresh, counted: false }
-    }
-
-    /// The request was sent.
-    fn sent(&mut self) {
-        if !std::mem::replace(&mut self.counted, true) {
-            self.wire.sockets.sent(self.fresh);
-        }
+        Self { wire: Arc::clone(wire), fresh, unsent: false }
     }
 
     /// Not a byte of it was.
     fn unsent(&mut self) {
-        self.counted = true;
+        self.unsent = true;
     }
 }
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        // Given up, or unanswered in time: the other side has it all the same.
-        self.sent();
+        // Also one that was given up, or not answered in time: the other side has it all the same.
+        if !self.unsent {
+            self.wire.sockets.sent(self.fresh);
+        }
         self.wire.sockets.leave();
     }
 }
@@ -346,7 +340,7 @@ impl Body {
 
     /// Reads what is left although nobody needs it, because a connection with an unread answer can only be closed. A server that
     /// takes long over it, or says much, loses the connection.
-    pub async fn finish(mut self) {
+    pub async fn finish(&mut self) {
         let read = async {
             let mut left = LEFT_OVER;
             while let Some(Ok(piece)) = self.chunk().await {

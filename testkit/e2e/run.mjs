@@ -18,6 +18,7 @@ import { startShim } from './shim.mjs';
 import { compareAt, wires } from './conformance.mjs';
 import { clientScenario, clientScenarios } from './client_mode.mjs';
 import { cancellation, resumption, notification } from './streams.mjs';
+import { planProtected, startProtected } from './protected/steps.mjs';
 import { planSignIn, startSignIn } from './sign_in/steps.mjs';
 
 const { values: options } = parseArgs({ options: { only: { type: 'string' }, list: { type: 'boolean', default: false }, jobs: { type: 'string', default: '6' }, direct: { type: 'boolean', default: false } } });
@@ -258,6 +259,7 @@ async function runAll(chosen, capacity) {
 
 plan();
 planSignIn(step);
+planProtected(step);
 const only = options.only && new RegExp(options.only);
 const chosen = steps.filter(s => (!only || only.test(s.name)) && !(options.direct && s.gateway));
 if (options.list) { chosen.forEach(s => console.log(s.name)); console.log(`${chosen.length} steps`); process.exit(0); }
@@ -273,6 +275,7 @@ try {
     for (const [slug, upstream] of Object.entries(upstreams)) if (upstream.gateway) registrations.push({ name: `servers add ${slug}`, work: () => register(slug, upstream), uses: [upstream.gateway], weight: 1 });
   }
   await startSignIn({ gatewayBin, work, upstream: upstreams.fixture.url, asked: options.direct ? undefined : gateways.bench.origin, wanted: chosen.some(s => s.name.startsWith('sign-in')) });
+  await startProtected({ gatewayBin, work, other: gateways.bench, wanted: chosen.some(s => s.name.startsWith('protected')) });
   const first = await runAll(registrations, 2);
   const rest = await runAll(chosen, Number(options.jobs));
   tally = { passed: first.passed + rest.passed, failed: [...first.failed, ...rest.failed] };

@@ -3,7 +3,8 @@
 
 use mcp_registry_gateway::crypto::hash_token;
 use mcp_registry_gateway::grants::{
-    End, EndReason, GivenTokens, GrantKind, Ids, Issue, Kind, NewLogin, Order, RefreshResult, ScopeSet,
+    CodeTerms, End, EndReason, GivenTokens, GrantKind, Ids, Issue, Kind, NewLogin, Order, Possession, Redemption,
+    RefreshResult, ScopeSet, challenge_of,
 };
 use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::idp::{ENTRA, Hints};
@@ -17,7 +18,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::store_databases::Database;
-use crate::store_grants::House;
+use crate::store_grants::{House, REDIRECT, VERIFIER, redemption};
 use crate::store_rest::World;
 
 const CALLBACK: &str = "http://127.0.0.1:9/oauth/callback/entra";
@@ -167,6 +168,13 @@ on_both! {
         house.grants.end(&house.tenant, Ids::One(third.grant, None), end, house.after(1)).await.unwrap();
         assert_eq!(told(&third.access, third.expires_at - time::Duration::SECOND).await.as_deref(), Some("needs_interaction"));
         assert_eq!(told(&third.access, third.expires_at).await, None, "it would be good no longer");
+        let key = Some([1; 32]);
+        let terms = CodeTerms { redirect_uri: REDIRECT.into(), code_challenge: challenge_of(VERIFIER), key, trace: None };
+        let code = house.grants.grant(&house.order("mcp"), &terms, house.now).await.unwrap().code;
+        let shown = Redemption { possession: Possession { key, is_public: true }, ..redemption(&code) };
+        let bound = house.grants.redeem(&shown, house.now).await.unwrap();
+        house.grants.end(&house.tenant, Ids::One(bound.grant, None), end, house.after(1)).await.unwrap();
+        assert_eq!(told(&bound.access, house.after(2)).await, None, "nobody was asked for a proof of its key");
     }
 }
 

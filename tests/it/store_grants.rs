@@ -20,7 +20,7 @@ use uuid::Uuid;
 use crate::store_databases::Database;
 
 pub const VERIFIER: &str = "a-verifier-of-more-than-forty-three-characters";
-const REDIRECT: &str = "http://127.0.0.1:7777/callback";
+pub const REDIRECT: &str = "http://127.0.0.1:7777/callback";
 /// How old a provider's word is that is asked for again.
 pub const RECHECK: Duration = Duration::from_mins(15);
 pub const RESOURCE: &str = "https://gateway.example.com/mcp";
@@ -120,7 +120,7 @@ impl House {
     }
 }
 
-fn redemption(code: &Secret) -> Redemption {
+pub fn redemption(code: &Secret) -> Redemption {
     Redemption {
         code: code.clone(),
         client_id: "client".into(),

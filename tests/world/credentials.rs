@@ -22,16 +22,21 @@ const SECRET: &str = "a-client-secret-of-the-gateway";
 
 /// What a word of the gateway says, verified with the keys that it publishes.
 async fn said(world: &World, word: &str, audience: &str) -> Value {
+    verified(world, word, "mcp-identity+jwt", world.url(), audience).await
+}
+
+/// The same of anything that it signs.
+async fn verified(world: &World, word: &str, typ: &str, issuer: &str, audience: &str) -> Value {
     let reply = Client::new(world.url()).send(Request::get().path("/oauth/keys")).await.unwrap();
     let keys: Value = serde_json::from_str(&reply.text().await.unwrap()).unwrap();
     let keys = KeySet::read(keys["keys"].as_array().unwrap());
     let header = jsonwebtoken::decode_header(word).unwrap();
-    assert_eq!(header.typ.as_deref(), Some("mcp-identity+jwt"));
+    assert_eq!(header.typ.as_deref(), Some(typ));
     let kid = header.kid;
     let key = keys.of(kid.as_deref(), Algorithm::ES256).next().expect("it is signed with a published key");
     let mut rules = Validation::new(Algorithm::ES256);
     rules.set_audience(&[audience]);
-    rules.set_issuer(&[world.url()]);
+    rules.set_issuer(&[issuer]);
     jsonwebtoken::decode::<Value>(word, &key.decoding, &rules).unwrap().claims
 }
 
@@ -385,6 +390,15 @@ async fn secrets_stay_where_they_were_given_for_and_tokens_of_people_with_admini
     ] {
         assert_eq!(register(taken.clone()).await, 403, "{taken}");
     }
+    let signed = json!({"kind": "client_credentials", "issuer": "https://as.example", "client_id": "theirs", "client_auth": "private_key_jwt"});
+    let vouched = json!({"kind": "id_jag", "issuer": "https://as.example", "client_id": "mine", "client_secret": "s"});
+    for taken in [&signed, &vouched] {
+        assert_eq!(register(taken.clone()).await, 403, "{taken}");
+    }
+    let body = json!({"slug": "mine", "replicas": [{"url": "https://mine.example/mcp"}], "discovery_auth": signed});
+    let request = Request::post(body.to_string()).header("content-type", "application/json").path("/api/v1/servers");
+    let reply = world.client_of("/", &owner).send(request).await.unwrap();
+    assert_eq!(reply.status, 403, "there is no secret that only one tenant knows");
     assert_eq!(register(json!({"kind": "identity"})).await, 201);
 }
 
@@ -449,4 +463,133 @@ async fn no_token_and_no_word_stands_in_what_the_process_says() {
     for secret in shown.iter().map(String::as_str).chain([SECRET]) {
         assert!(!said.contains(secret), "{secret}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateway_proves_which_client_it_is_by_its_key_and_never_twice_by_the_same_word() {
+    let issuer = Authorization::start().await.unwrap();
+    let world = World::start().await;
+    let server = Plain::with(Eras::Modern).await.unwrap();
+    for (place, value, audience) in [
+        ("issuer", issuer.issuer(), issuer.issuer()),
+        ("token_endpoint", format!("{}/token", issuer.issuer()), format!("{}/token", issuer.issuer())),
+    ] {
+        let mut auth = json!({"kind": "client_credentials", "client_id": "gateway", "client_auth": "private_key_jwt"});
+        auth[place] = value.into();
+        let spec = json!({"slug": place.replace('_', "-"), "replicas": [{"url": server.url()}], "auth": auth});
+        let made = world.register_as(&spec).await;
+        assert_eq!(made["status"]["state"], "ready", "{made}");
+        let form = issuer.asked().pop().unwrap();
+        assert_eq!(form["client_assertion_type"], "urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
+        assert!(!form.contains_key("client_secret"), "{form:?}");
+        let kind = "client-authentication+jwt";
+        let said = verified(&world, &form["client_assertion"], kind, "gateway", &audience).await;
+        assert_eq!(said["sub"], "gateway");
+        assert!(said["exp"].as_i64().unwrap() - said["iat"].as_i64().unwrap() <= 300, "{said}");
+    }
+    let asked = issuer.asked();
+    let ids: BTreeSet<&str> = asked.iter().map(|form| &*form["client_assertion"]).collect();
+    assert_eq!((asked.len(), ids.len()), (2, 2), "each is another");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateway_vouches_for_each_person_to_the_authorization_server_of_one_resource() {
+    let issuer = Authorization::start().await.unwrap();
+    issuer.answer(|form| {
+        let part = form["assertion"].split('.').nth(1).unwrap_or_default().to_owned();
+        let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();
+        let token = format!("for-{}", claims["preferred_username"].as_str().unwrap());
+        (200, json!({"access_token": token, "token_type": "Bearer", "expires_in": 600}))
+    });
+    let server = Plain::with(Eras::Modern).await.unwrap();
+    server.door(|headers| headers.get("authorization").is_none().then(|| "Bearer".to_owned()));
+    let world = World::start().await;
+    let mut auth = as_client(&issuer, "id_jag");
+    auth["claims"] = json!(["name"]);
+    world.register_as(&json!({"slug": "a", "replicas": [{"url": server.url()}], "auth": auth})).await;
+    for name in ["ann", "bob"] {
+        let key = world.person(name, "user").await;
+        let called = within(world.client_of("/mcp/a", &key).tool("echo", json!({"who": name}))).await.unwrap();
+        assert!(called.result().is_object(), "{called:?}");
+        let form = issuer.asked().pop().unwrap();
+        assert_eq!(form["grant_type"], "urn:ietf:params:oauth:grant-type:jwt-bearer");
+        assert_eq!((&*form["client_secret"], &*form["scope"]), (SECRET, "read"));
+        let said = verified(&world, &form["assertion"], "oauth-id-jag+jwt", world.url(), &issuer.issuer()).await;
+        assert_eq!(said["sub"], id_of(&world, name).await);
+        assert_eq!(
+            (&said["client_id"], &said["resource"], &said["scope"]),
+            (&json!("gateway"), &json!(server.url()), &json!("read"))
+        );
+    }
+    for call in server.calls("echo") {
+        let who = call.json()["params"]["arguments"]["who"].as_str().unwrap().to_owned();
+        assert_eq!(call.header("authorization"), format!("Bearer for-{who}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_place_is_held_at_a_server_while_an_authorization_server_is_waited_for() {
+    let issuer = Authorization::start().await.unwrap();
+    // What it says, when it is let; the first for each person is at once.
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let (given, slow) = (AtomicUsize::new(0), Arc::new(std::sync::atomic::AtomicBool::new(false)));
+    let is_slow = slow.clone();
+    issuer.answer(move |_| {
+        if is_slow.load(Relaxed) {
+            tokio::task::block_in_place(|| gate.lock().unwrap().recv()).unwrap();
+        }
+        let token = format!("token-{}", given.fetch_add(1, Relaxed) + 1);
+        (200, json!({"access_token": token, "token_type": "Bearer", "expires_in": 600}))
+    });
+    let server = Plain::with(Eras::Modern).await.unwrap();
+    let world = World::with(&["--min-pool-size=1", "--max-pool-size=1"]).await;
+    let own = json!({"kind": "headers", "headers": {"Authorization": "Bearer catalogue"}});
+    let spec = json!({"slug": "a", "replicas": [{"url": server.url()}], "auth": as_client(&issuer, "token_exchange"), "discovery_auth": own});
+    world.register_as(&spec).await;
+    let mut clients = Vec::new();
+    for name in ["ann", "bob", "cid"] {
+        clients.push(world.client_of("/mcp/a", &world.person(name, "user").await));
+    }
+    let [ann, bob, cid] = clients.try_into().unwrap_or_else(|_| unreachable!());
+    for client in [&ann, &bob] {
+        assert!(within(client.tool("echo", json!({}))).await.unwrap().result().is_object());
+    }
+    // Bob's is refused from now on, Cid has none yet, and neither gets one.
+    server.door(|headers| {
+        headers.get("authorization").is_some_and(|value| value == "Bearer token-2").then(|| "Bearer".to_owned())
+    });
+    slow.store(true, Relaxed);
+    for (count, waiting) in [(3, bob), (4, cid)] {
+        let waiting = tokio::spawn(async move { waiting.tool("echo", json!({})).await.unwrap() });
+        while issuer.asked().len() < count {
+            tokio::task::yield_now().await;
+        }
+        // The only place is free.
+        assert!(within(ann.tool("echo", json!({}))).await.unwrap().result().is_object());
+        open.send(()).unwrap();
+        let called = within(waiting).await.unwrap();
+        assert!(called.result().is_object(), "{called:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_costs_no_connection() {
+    let issuer = Authorization::start().await.unwrap();
+    let server = Plain::with(Eras::Modern).await.unwrap();
+    let world = World::start().await;
+    let spec =
+        json!({"slug": "a", "replicas": [{"url": server.url()}], "auth": as_client(&issuer, "client_credentials")});
+    world.register_as(&spec).await;
+    let client = world.client("/mcp/a");
+    assert!(within(client.tool("echo", json!({}))).await.unwrap().result().is_object());
+    let before = server.host().accepted();
+    server.bearer("token-2");
+    assert!(within(client.tool("echo", json!({}))).await.unwrap().result().is_object());
+    assert_eq!(issuer.asked().len(), 2);
+    server.bearer("nobody's");
+    for _ in 0..3 {
+        assert_eq!(within(client.tool("echo", json!({}))).await.unwrap().code(), Some(-31_007));
+    }
+    assert_eq!(server.host().accepted(), before, "what refuses is read to its end");
 }

@@ -20,6 +20,9 @@ const MOST_SCOPES: usize = 64;
 const LONGEST: usize = 2_048;
 /// Most headers of the gateway's own questions.
 const MOST_HEADERS: usize = 32;
+/// What says how the gateway gets a token as a client.
+const CLIENT: &[&str] =
+    &["issuer", "token_endpoint", "client_id", "client_secret", "client_auth", "scopes", "resource"];
 
 /// With what the gateway comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -38,6 +41,9 @@ pub enum AuthKind {
     OnBehalfOf,
     /// With a token that is given for the person in exchange for another (RFC 8693).
     TokenExchange,
+    /// With a token that is given for the person because the gateway vouches for them, as their identity provider
+    /// (draft-ietf-oauth-identity-assertion-authz-grant).
+    IdJag,
 }
 
 impl AuthKind {
@@ -49,50 +55,39 @@ impl AuthKind {
             Self::ClientCredentials => "client_credentials",
             Self::OnBehalfOf => "on_behalf_of",
             Self::TokenExchange => "token_exchange",
+            Self::IdJag => "id_jag",
         }
     }
 
-    /// The fields that mean something with it.
-    fn fields(self) -> &'static [&'static str] {
+    /// The fields that mean something with it: those of a client, and those of its own.
+    fn fields(self) -> [&'static [&'static str]; 2] {
         match self {
-            Self::None => &[],
-            Self::Headers => &["headers"],
-            Self::Identity => &["audience", "header", "meta", "claims"],
-            Self::ClientCredentials => &[
-                "issuer",
-                "token_endpoint",
-                "client_id",
-                "client_secret",
-                "client_auth",
-                "scopes",
-                "resource",
-                "audience",
-            ],
-            Self::OnBehalfOf => &["audience", "scopes"],
-            Self::TokenExchange => &[
-                "issuer",
-                "token_endpoint",
-                "client_id",
-                "client_secret",
-                "client_auth",
-                "scopes",
-                "resource",
-                "audience",
-                "subject",
-                "provider",
-            ],
+            Self::None => [&[], &[]],
+            Self::Headers => [&[], &["headers"]],
+            Self::Identity => [&[], &["audience", "header", "meta", "claims"]],
+            Self::ClientCredentials => [CLIENT, &["audience"]],
+            Self::OnBehalfOf => [&[], &["audience", "scopes"]],
+            Self::TokenExchange => [CLIENT, &["audience", "subject", "provider", "claims"]],
+            Self::IdJag => [CLIENT, &["claims"]],
         }
+    }
+
+    /// Whether the gateway comes to an authorization server as a client.
+    fn is_client(self) -> bool {
+        !self.fields()[0].is_empty()
     }
 }
 
-/// How the secret of a client goes to the token endpoint (RFC 6749 section 2.3.1).
+/// How a client proves at the token endpoint who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClientAuth {
-    /// In a header.
+    /// By its secret in a header (RFC 6749 section 2.3.1).
     Basic,
-    /// In the body.
+    /// By its secret in the body.
     Post,
+    /// By what the gateway signs (RFC 7523 section 2.2).
+    PrivateKeyJwt,
 }
 
 /// What is exchanged for a token (RFC 8693 section 2.1, `subject_token`).
@@ -136,7 +131,7 @@ pub struct Auth {
     /// Its secret there, sealed at rest, masked when read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_secret: Option<Secret>,
-    /// How the secret is shown; as the metadata say where absent, in a header where there are none.
+    /// How it proves who it is. Where absent by its secret, as the metadata say, in a header where there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_auth: Option<ClientAuth>,
     /// What is asked for.
@@ -176,7 +171,7 @@ impl Auth {
 
     /// Whether each person comes with something of their own.
     pub fn is_personal(&self) -> bool {
-        matches!(self.kind, AuthKind::Identity | AuthKind::OnBehalfOf | AuthKind::TokenExchange)
+        self.kind == AuthKind::Identity || self.hands_on_tokens()
     }
 
     /// The header that it fills, if it fills one.
@@ -192,7 +187,13 @@ impl Auth {
     /// Whether tokens that others give for people come to the server. That takes an administrator of the gateway, to whom the people
     /// are entrusted: also what is given for the gateway's own word about them may be good elsewhere.
     pub fn hands_on_tokens(&self) -> bool {
-        matches!(self.kind, AuthKind::OnBehalfOf | AuthKind::TokenExchange)
+        matches!(self.kind, AuthKind::OnBehalfOf | AuthKind::TokenExchange | AuthKind::IdJag)
+    }
+
+    /// Whether the gateway proves with its own key which client it is. That takes an administrator of the gateway: there is no secret
+    /// that only one tenant knows.
+    pub fn signs_as_client(&self) -> bool {
+        self.client_auth == Some(ClientAuth::PrivateKeyJwt)
     }
 
     /// Where its secret may go.
@@ -254,7 +255,7 @@ impl Auth {
     fn check(&self, of: &str) -> Vec<FieldError> {
         let mut found = Vec::new();
         let mut say = |field: &str, message: String| found.push(FieldError::new(format!("{of}.{field}"), message));
-        let known = self.kind.fields();
+        let known = self.kind.fields().concat();
         for field in self.said().filter(|field| !known.contains(field)) {
             let kind = self.kind.word();
             let rest = if known.is_empty() { String::new() } else { format!("; it takes {}", known.join(", ")) };
@@ -295,25 +296,11 @@ impl Auth {
         }
         match self.kind {
             AuthKind::Headers if self.headers.is_empty() => say("headers", "give at least one header".into()),
-            AuthKind::None | AuthKind::Identity | AuthKind::Headers => {}
-            AuthKind::OnBehalfOf => {
-                if self.audience.is_none() && self.scopes.is_empty() {
-                    say("audience", "name the application behind the server: its App ID URI or its id".into());
-                }
+            AuthKind::OnBehalfOf if self.audience.is_none() && self.scopes.is_empty() => {
+                say("audience", "name the application behind the server: its App ID URI or its id".into());
             }
-            AuthKind::ClientCredentials | AuthKind::TokenExchange => {
-                match (&self.issuer, &self.token_endpoint) {
-                    (None, None) => say("issuer", "name the authorization server, or its `token_endpoint`".into()),
-                    (Some(_), Some(_)) => say("token_endpoint", "give this or `issuer`, not both".into()),
-                    _ => {}
-                }
-                if self.client_id.is_none() {
-                    say("client_id", "say what the gateway is called at the authorization server".into());
-                }
-                if self.client_secret.is_none() && self.kind == AuthKind::ClientCredentials {
-                    say("client_secret", "give the secret by which the authorization server knows the gateway".into());
-                }
-            }
+            kind if kind.is_client() => self.check_client(&mut say),
+            _ => {}
         }
         if self.kind == AuthKind::TokenExchange
             && (self.subject == Some(SubjectToken::Provider)) != self.provider.is_some()
@@ -336,6 +323,30 @@ impl Auth {
         }
         found.extend(check_headers(&format!("{of}.headers"), &self.headers));
         found
+    }
+
+    fn check_client(&self, say: &mut impl FnMut(&str, String)) {
+        match (&self.issuer, &self.token_endpoint) {
+            (None, Some(_)) if self.kind == AuthKind::IdJag => {
+                say("issuer", "name the authorization server: what vouches for a person is for it alone".into());
+            }
+            (None, None) => say("issuer", "name the authorization server, or its `token_endpoint`".into()),
+            (Some(_), Some(_)) => say("token_endpoint", "give this or `issuer`, not both".into()),
+            _ => {}
+        }
+        if self.client_id.is_none() {
+            say("client_id", "say what the gateway is called at the authorization server".into());
+        }
+        match (self.signs_as_client(), &self.client_secret) {
+            (true, Some(_)) => say("client_secret", "the gateway proves who it is with its key: leave it out".into()),
+            // Some authorization servers exchange tokens for whoever shows them.
+            (false, None) if self.kind != AuthKind::TokenExchange => say(
+                "client_secret",
+                "give the secret by which the authorization server knows the gateway, or `client_auth: private_key_jwt`"
+                    .into(),
+            ),
+            _ => {}
+        }
     }
 }
 
@@ -398,7 +409,12 @@ impl ServerSpec {
 
     /// For whom the gateway's word is.
     pub fn word_is_for(&self) -> Option<&str> {
-        self.auth.audience.as_deref().or_else(|| self.replicas.first().map(|replica| replica.url.as_str()))
+        self.auth.audience.as_deref().or(self.first_url())
+    }
+
+    /// Where it is.
+    pub fn first_url(&self) -> Option<&str> {
+        self.replicas.first().map(|replica| replica.url.as_str())
     }
 
     /// The mistakes in both.
@@ -471,6 +487,8 @@ mod tests {
             json!({"replicas": [{"url": "http://127.0.0.1/mcp"}], "auth": {"kind": "identity"}}),
             json!({"replicas": [{"url": "http://a.example/mcp"}], "auth": client}),
             json!({"transport": "sse", "auth": client}),
+            json!({"auth": {"kind": "client_credentials", "issuer": "https://as.example", "client_id": "g", "client_auth": "private_key_jwt"}}),
+            json!({"auth": {"kind": "id_jag", "issuer": "https://as.example", "client_id": "g", "client_secret": "s", "claims": ["name"]}}),
         ] {
             assert_eq!(mistakes(&good), [""; 0], "{good}");
         }
@@ -479,6 +497,14 @@ mod tests {
             (
                 json!({"auth": {"kind": "client_credentials", "issuer": "http://as.example", "scopes": ["a b"], "header": "X"}}),
                 vec!["auth.header", "auth.issuer", "auth.scopes", "auth.client_id", "auth.client_secret"],
+            ),
+            (
+                json!({"auth": {"kind": "client_credentials", "issuer": "https://a", "client_id": "g", "client_auth": "private_key_jwt", "client_secret": "s"}}),
+                vec!["auth.client_secret"],
+            ),
+            (
+                json!({"auth": {"kind": "id_jag", "token_endpoint": "https://a/token", "client_id": "g", "audience": "x"}}),
+                vec!["auth.audience", "auth.issuer", "auth.client_secret"],
             ),
             (json!({"auth": {"kind": "on_behalf_of", "issuer": "https://a"}}), vec!["auth.issuer", "auth.audience"]),
             (json!({"auth": {"kind": "identity", "header": "Mcp-Name"}}), vec!["auth.header"]),
@@ -500,7 +526,8 @@ mod tests {
     #[test]
     fn what_is_for_people_goes_over_https_and_an_exchange_is_of_one_provider() {
         let plain = json!([{"url": "https://a.example/mcp"}, {"url": "http://a.example/mcp"}]);
-        for auth in [json!({"kind": "identity"}), json!({"kind": "on_behalf_of", "audience": "api://orders"})] {
+        let jag = json!({"kind": "id_jag", "issuer": "https://as.example", "client_id": "g", "client_secret": "s"});
+        for auth in [json!({"kind": "identity"}), json!({"kind": "on_behalf_of", "audience": "api://orders"}), jag] {
             assert_eq!(mistakes(&json!({"auth": auth, "replicas": plain})), ["replicas"], "{auth}");
         }
         let exchange = |more: Value| {

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::kept::{Holder, Key, Slot};
 use super::shown::{Shown, sensitive};
-use super::word::Word;
+use super::word::{Grant, Word};
 use super::{Credentials, of_client};
 use crate::access::Caller;
 use crate::fault::{Fault, Kind};
@@ -50,6 +50,8 @@ enum Source {
     Behalf(Arc<str>),
     /// A token in exchange for this one.
     Exchange(Arc<AsClient>, Subject),
+    /// A token for whom the gateway vouches.
+    Vouched(Arc<AsClient>, Arc<Word>, Arc<str>),
 }
 
 /// What is exchanged.
@@ -64,6 +66,7 @@ enum Subject {
 /// The gateway as a client somewhere, and what it asks for.
 struct AsClient {
     client: Client,
+    id: Box<str>,
     scopes: String,
     /// Further fields.
     fields: Vec<(&'static str, String)>,
@@ -79,11 +82,15 @@ impl AsClient {
             (None, None) => return Err(setup("no authorization server is named")),
         };
         let in_body = auth.client_auth.map(|how| how == ClientAuth::Post);
-        let id = auth.client_id.clone().unwrap_or_default();
+        let id: Box<str> = auth.client_id.as_deref().unwrap_or_default().into();
         let said = [("audience", &auth.audience), ("resource", &auth.resource)];
         let fields = said.into_iter().filter_map(|(name, text)| Some((name, text.clone()?))).collect();
-        let client = Client::new(&engine.0.outbound, place, id, auth.client_secret.clone(), in_body);
-        Ok(Arc::new(Self { client, scopes: auth.scopes.join(" "), fields }))
+        let mut client = Client::new(&engine.0.outbound, place, id.clone().into(), auth.client_secret.clone(), in_body);
+        if auth.signs_as_client() {
+            let signer = engine.signer().clone();
+            client = client.signing(Box::new(move |kind, claims, now| signer.sign(kind, claims, now)));
+        }
+        Ok(Arc::new(Self { client, id, scopes: auth.scopes.join(" "), fields }))
     }
 
     async fn endpoint(&self) -> Result<Endpoint, Fault> {
@@ -112,7 +119,7 @@ impl Plan {
         let calls = Source::of(server, auth, engine)?;
         let (own, apart) = match (own.kind, &calls) {
             // The gateway has no person's token, and asks with none.
-            (AuthKind::None, Source::Behalf(_) | Source::Exchange(..)) => (Source::Nothing, true),
+            (AuthKind::None, Source::Behalf(_) | Source::Exchange(..) | Source::Vouched(..)) => (Source::Nothing, true),
             (AuthKind::None, calls) => (calls.clone(), false),
             _ => (Source::of(server, own, engine)?, true),
         };
@@ -221,6 +228,7 @@ impl Plan {
             }
             Source::Behalf(scopes) => ("on_behalf_of", self.on_behalf_of(caller, scopes, claims).await),
             Source::Exchange(client, subject) => ("token_exchange", self.exchange(caller, client, subject).await),
+            Source::Vouched(client, word, resource) => ("id_jag", self.vouch(caller, client, word, resource).await),
         };
         self.engine.count(kind, got.is_ok());
         got.inspect_err(|fault| {
@@ -238,7 +246,7 @@ impl Plan {
         let caller = caller.ok_or_else(nobody)?;
         let at = client.endpoint().await?;
         let (token, kind) = match subject {
-            Subject::Word(word) => (word.sign(&self.engine, Some(&caller), at.url.as_str(), now())?, JWT),
+            Subject::Word(word) => (word.sign(&self.engine, &caller, at.url.as_str(), now())?, JWT),
             Subject::Provider(name) => {
                 (self.engine.people()?.access_token(caller, name.to_string()).await?, ACCESS_TOKEN)
             }
@@ -249,6 +257,23 @@ impl Plan {
             ("subject_token_type", kind),
             ("requested_token_type", ACCESS_TOKEN),
         ];
+        client.token(&at, &grant).await
+    }
+
+    /// The gateway is the identity provider of the person, and vouches for them to the authorization server of the resource.
+    async fn vouch(
+        &self,
+        caller: Option<Caller>,
+        client: &AsClient,
+        word: &Word,
+        resource: &str,
+    ) -> Result<Shown, Fault> {
+        let caller = caller.ok_or_else(nobody)?;
+        let at = client.endpoint().await?;
+        let scope = Some(&*client.scopes).filter(|scopes| !scopes.is_empty());
+        let grant = Grant { client_id: &client.id, resource, scope };
+        let assertion = word.vouch(&self.engine, &caller, &at.audience, grant, now())?;
+        let grant = [("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"), ("assertion", assertion.expose())];
         client.token(&at, &grant).await
     }
 }
@@ -280,6 +305,10 @@ impl Source {
                     Some(SubjectToken::Identity) | None => Subject::Word(Arc::new(Word::new(server, auth)?)),
                 };
                 Self::Exchange(AsClient::new(engine, auth)?, subject)
+            }
+            AuthKind::IdJag => {
+                let resource = auth.resource.as_deref().or(server.spec.first_url()).unwrap_or_default();
+                Self::Vouched(AsClient::new(engine, auth)?, Arc::new(Word::new(server, auth)?), resource.into())
             }
         })
     }

@@ -1,4 +1,4 @@
-//! Signs the gateway's word about who calls. The keys are rows that all processes share, made and replaced by whoever is first; a new
+//! Signs the gateway's word about who calls, and by which it proves which client it is. The keys are rows that all processes share, made and replaced by whoever is first; a new
 //! one is published for a while before it is signed with, and an old one for a while after.
 
 use std::sync::Arc;
@@ -23,9 +23,6 @@ const LIFE: Duration = Duration::from_hours(24 * 30);
 pub const AHEAD: Duration = Duration::from_hours(1);
 /// How long a key is published after another took its place: longer than anything is good that it signed.
 const AFTER: Duration = Duration::from_hours(24);
-
-/// What a word of the gateway says that it is.
-pub const TYPE: &str = "mcp-identity+jwt";
 
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
@@ -105,9 +102,9 @@ impl Signer {
         Ok(all)
     }
 
-    /// A signed text with these claims; none before a key is known.
-    pub fn sign(&self, claims: &impl Serialize, now: OffsetDateTime) -> Option<Secret> {
-        self.0.keys.load().current(now)?.sign(TYPE, claims).ok()
+    /// A signed text of this type with these claims; none before a key is known.
+    pub fn sign(&self, kind: &str, claims: &impl Serialize, now: OffsetDateTime) -> Option<Secret> {
+        self.0.keys.load().current(now)?.sign(kind, claims).ok()
     }
 
     /// What it is verified with (RFC 7517 section 5).
@@ -137,7 +134,7 @@ mod tests {
         let [one, two] = [(); 2].map(|()| Signer::new(store.clone(), sealer.clone()));
         let begin = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
         let kid = |signer: &Signer, now| {
-            let signed = signer.sign(&json!({}), now).unwrap();
+            let signed = signer.sign("x+jwt", &json!({}), now).unwrap();
             jsonwebtoken::decode_header(signed.expose()).unwrap().kid.unwrap()
         };
         let kids = |signer: &Signer| {
@@ -149,7 +146,7 @@ mod tests {
                 .map(|key| key["kid"].as_str().unwrap().to_owned())
                 .collect::<Vec<_>>()
         };
-        assert!(one.sign(&json!({}), begin).is_none());
+        assert!(one.sign("x+jwt", &json!({}), begin).is_none());
         one.follow(begin).await.unwrap();
         two.follow(begin).await.unwrap();
         let first = kid(&one, begin);

@@ -18,6 +18,9 @@ use crate::secret::Secret;
 
 /// How long it is good.
 pub(super) const LIFE: Duration = Duration::from_mins(5);
+/// What it says that it is, and what vouches for a person (draft-ietf-oauth-identity-assertion-authz-grant section 3).
+const TYPE: &str = "mcp-identity+jwt";
+const ID_JAG: &str = "oauth-id-jag+jwt";
 /// The member of `_meta` that holds it.
 pub const META: &str = "io.mcp-registry-gateway/identity";
 /// Who the gateway itself is; accounts are UUIDs.
@@ -49,6 +52,17 @@ struct Claims<'a> {
     preferred_username: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     principal: Option<Principal<'a>>,
+    #[serde(flatten)]
+    grant: Option<Grant<'a>>,
+}
+
+/// What somebody is vouched for to get: a token for this resource, of this client, with these scopes.
+#[derive(Clone, Copy, Serialize)]
+pub(super) struct Grant<'a> {
+    pub(super) client_id: &'a str,
+    pub(super) resource: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) scope: Option<&'a str>,
 }
 
 /// Who somebody is at the provider that signed them in.
@@ -77,7 +91,7 @@ impl Word {
         caller: Option<&Caller>,
         now: OffsetDateTime,
     ) -> Result<Shown, Fault> {
-        let signed = self.sign(engine, caller, &self.audience, now)?;
+        let signed = self.says(engine, TYPE, caller, &self.audience, None, now)?;
         let (mut headers, mut meta) = (Vec::new(), None);
         match &self.header {
             Some(name) if *name == AUTHORIZATION => {
@@ -91,12 +105,36 @@ impl Word {
         Ok(shown.lasting(LIFE, Instant::now()))
     }
 
-    /// The same for another reader, as it is.
+    /// The word about the caller for another reader, as it is.
     pub(super) fn sign(
         &self,
         engine: &Credentials,
+        caller: &Caller,
+        audience: &str,
+        now: OffsetDateTime,
+    ) -> Result<Secret, Fault> {
+        self.says(engine, TYPE, Some(caller), audience, None, now)
+    }
+
+    /// Vouches for the caller to this authorization server.
+    pub(super) fn vouch(
+        &self,
+        engine: &Credentials,
+        caller: &Caller,
+        audience: &str,
+        grant: Grant<'_>,
+        now: OffsetDateTime,
+    ) -> Result<Secret, Fault> {
+        self.says(engine, ID_JAG, Some(caller), audience, Some(grant), now)
+    }
+
+    fn says(
+        &self,
+        engine: &Credentials,
+        kind: &str,
         caller: Option<&Caller>,
         audience: &str,
+        grant: Option<Grant<'_>>,
         now: OffsetDateTime,
     ) -> Result<Secret, Fault> {
         let says = |claim| caller.filter(|_| self.claims.contains(&claim));
@@ -115,11 +153,12 @@ impl Word {
             principal: says(IdentityClaim::Principal)
                 .map(Caller::principal)
                 .map(|principal| Principal { iss: &principal.issuer, sub: &principal.subject }),
+            grant,
         };
         let none = || {
             let fault = Fault::gateway(Kind::NoCredential, "the gateway has no key to sign with; see its log");
             Fault { retry_after: Some(SOON), ..fault }
         };
-        engine.0.signer.sign(&claims, now).ok_or_else(none)
+        engine.0.signer.sign(kind, &claims, now).ok_or_else(none)
     }
 }

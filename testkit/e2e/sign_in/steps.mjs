@@ -12,14 +12,14 @@ import { REGISTERED, SCOPES, registered, secrets } from './known.mjs';
 import { chromium, pagesTour, seesWhatIsWrong } from './pages.mjs';
 
 const PERSON = { user: 'alice@contoso.onmicrosoft.com', password: 'Passw0rd!' };
-const CONTOSO = 'c0170000-0000-4000-8000-000000000001', GATEWAY_APP = '11111111-1111-4111-8111-111111111111';
+export const CONTOSO = 'c0170000-0000-4000-8000-000000000001', GATEWAY_APP = '11111111-1111-4111-8111-111111111111';
 const entra = here('../entra/src/main.js');
 
 /** What runs, once it does: {why: nothing does, issuer, mcp, person, reference, host}. */
 let running = { why: 'nothing was started' };
 
 /** Starts a program that says its address in a line of JSON. */
-async function startTold(name, args, env) {
+export async function startTold(name, args, env) {
   const child = start(name, node24, args, { env });
   for (;;) {
     const url = /^\{"url":"([^"]+)"/m.exec(child.log())?.[1];
@@ -47,21 +47,27 @@ export async function startSignIn({ gatewayBin, work, upstream, asked, wanted })
   running = { host, reference, issuer: reference, mcp: `${reference}/mcp`, all: `${reference}/mcp`, person: {}, ...gateway };
 }
 
-async function startGateway({ gatewayBin, folder, upstream, host }) {
+/** Starts a gateway at which people of the stand-in sign in, and a stand-in for it: {issuer, key, authority}. */
+export async function startGatewayWithPeople({ gatewayBin, name, folder, ca, env = {} }) {
   if (!existsSync(here('../entra/node_modules/oidc-provider'))) throw new Error('run ../entra/install.sh first');
   const port = await freePort(), key = `mcpg_${randomBytes(24).toString('hex')}`;
   const issuer = `http://127.0.0.1:${port}`;
-  const authority = await startTold('entra', [entra], { PORT: '0', REDIRECT_URIS: `${issuer}/oauth/callback/entra` });
-  const env = {
+  const authority = await startTold(`entra-${name}`, [entra], { PORT: '0', REDIRECT_URIS: `${issuer}/oauth/callback/entra` });
+  const settings = {
     MREG_PORT: String(port), MREG_HOST: '127.0.0.1', MREG_PUBLIC_URL: issuer, MREG_DATA_DIR: join(folder, 'data'), MREG_BOOTSTRAP_ADMIN_KEY: key, ...roomy,
     MREG_AZURE_TENANT_ID: CONTOSO, MREG_AZURE_ALLOWED_TENANTS: CONTOSO, MREG_AZURE_CLIENT_ID: GATEWAY_APP, MREG_AZURE_CLIENT_SECRET: 'gateway-secret-1',
     MREG_AZURE_AUTHORITY: authority, MREG_AZURE_GRAPH_URL: `${authority}/graph`, MREG_AZURE_V1_ISSUER_PREFIX: `${authority}/sts/`,
-    MREG_EXTRA_CA_FILE: host.ca, MREG_CLIENT_METADATA_HOSTS: 'localhost',
+    MREG_EXTRA_CA_FILE: ca, ...env,
   };
-  const child = start('gateway-sign-in', gatewayBin, ['serve'], { env, cwd: folder });
+  const child = start(`gateway-${name}`, gatewayBin, ['serve'], { env: settings, cwd: folder });
   await untilHttp(`${issuer}/health/ready`, { child, status: 200, seconds: 30 });
+  return { issuer, key, authority, env: { MREG_GATEWAY_URL: issuer, MREG_API_KEY: key } };
+}
+
+async function startGateway({ gatewayBin, folder, upstream, host }) {
+  const { issuer, key, env } = await startGatewayWithPeople({ gatewayBin, name: 'sign-in', folder, ca: host.ca, env: { MREG_CLIENT_METADATA_HOSTS: 'localhost' } });
   await registerClients(issuer, key);
-  const added = await run(gatewayBin, ['servers', 'add', 'fixture', '--json', '--url', upstream], { env: { MREG_GATEWAY_URL: issuer, MREG_API_KEY: key }, cwd: folder, seconds: 30 });
+  const added = await run(gatewayBin, ['servers', 'add', 'fixture', '--json', '--url', upstream], { env, cwd: folder, seconds: 30 });
   if (added.code !== 0) throw new Error(`servers add fixture: ${added.output.slice(-600)}`);
   return { issuer, mcp: `${issuer}/mcp/fixture`, all: `${issuer}/mcp`, person: PERSON };
 }

@@ -1,0 +1,21 @@
+// What the protected servers, their authorization server and the steps know beforehand.
+
+/** Scopes: without the first nobody comes in, one tool wants the second too. */
+export const READ = 'notes.read', WRITE = 'notes.write';
+
+/** How tokens for a server are: signed, and for it alone. */
+export const resourceServer = resource => ({ scope: `${READ} ${WRITE}`, audience: resource, accessTokenFormat: 'jwt', jwt: { sign: { alg: 'RS256' } } });
+
+const SECRET = 'gateway-secret-0123456789abcdef0123456789';
+
+/** The gateway as a client that an administrator of the authorization server registered: by each way to prove who it is. */
+export const CLIENTS = gateway => [
+  { client_id: 'gateway-basic', token_endpoint_auth_method: 'client_secret_basic', client_secret: SECRET },
+  { client_id: 'gateway-post', token_endpoint_auth_method: 'client_secret_post', client_secret: SECRET },
+  { client_id: 'gateway-key', token_endpoint_auth_method: 'private_key_jwt', token_endpoint_auth_signing_alg: 'ES256', jwks_uri: `${gateway}/oauth/keys` },
+].map(client => ({ ...client, scope: `${READ} ${WRITE}`, redirect_uris: [], response_types: [], grant_types: ['client_credentials', TOKEN_EXCHANGE, JWT_BEARER] }));
+
+export const secretOf = client => CLIENTS('').find(({ client_id }) => client_id === client)?.client_secret;
+
+export const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
+export const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer';
