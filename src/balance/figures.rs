@@ -52,7 +52,7 @@ pub struct Figures {
     pub turned_away: u64,
     /// How long the limit should have grown and might not; of several replicas, added up.
     pub pressed: Duration,
-    /// Requests that went out on a new connection.
+    /// Requests that went out on a new connection and have ended.
     pub fresh: u64,
     /// Those that went out on one that had carried another before.
     pub reused: u64,

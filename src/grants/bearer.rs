@@ -151,6 +151,10 @@ impl Clients {
         now: OffsetDateTime,
     ) -> Result<(Trust, Proved), Refusal> {
         let unproved = Unproved::read(shown).map_err(no_good)?;
+        // What vouches for people does not take its own word for it (draft-ietf-oauth-identity-assertion-authz-grant).
+        if unproved.issuer == issuer {
+            return Err(no_good("untrusted"));
+        }
         let trust = Trust::of(&self.0.store, tenant, &unproved.issuer, profile).await?;
         let trust = trust.ok_or_else(|| no_good("untrusted"))?;
         let keys = self.0.keys.of(&trust.keys, unproved.kid.as_deref(), Chosen::ByAdmin, now).await;

@@ -175,7 +175,7 @@ list! {
     upstream_wait: Histogram[server, replica] = "mcp_upstream_pool_wait_seconds" by POOL;
     /// Requests that found no room to wait for their turn.
     upstream_turned_away: Counter[server, replica] = "mcp_upstream_pool_turned_away_total";
-    /// Requests by the connection that they went out on: new, reused.
+    /// Requests that have ended, by the connection that they went out on: new, reused.
     upstream_requests: Counter[server, replica, connection] = "mcp_upstream_requests_total";
     /// Connections that were to be opened, by how that ended: connected, timeout, failure, given_up.
     upstream_dials: Counter[server, replica, result] = "mcp_upstream_dials_total";

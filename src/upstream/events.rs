@@ -26,7 +26,7 @@ impl EventStream {
     }
 
     /// Reads on to the end, if that is near.
-    pub async fn finish(mut self) {
+    pub async fn finish(self) {
         self.body.finish().await;
     }
 

@@ -289,9 +289,13 @@ impl HttpServer {
         let refused = reply.status == StatusCode::UNAUTHORIZED;
         if let Some(taken) = shown.as_ref().filter(|_| !refused) {
             taken.was_taken();
-        } else if let Some(refused) = shown
-            && let Some(other) = Box::pin(self.instead(&refused, &mut reply, outgoing, held)).await?
-        {
+        } else if let Some(shown) = shown {
+            let Reply { status, headers, body } = reply;
+            // Neither the connection nor the place on it is held while another credential is got.
+            Box::pin(body.finish()).await;
+            let Some(other) = Box::pin(self.instead(&shown, &headers, outgoing, held)).await? else {
+                return Err(self.explained(not_let_in(status), outgoing));
+            };
             // Nothing was acted on: it was not let in.
             let mut request = Some(Self::request(place, &method, outgoing, Some(&other)));
             reply = place.wire.send(&mut request, patience, until).await?;
@@ -318,13 +322,12 @@ impl HttpServer {
     async fn instead(
         &self,
         refused: &Arc<Shown>,
-        answer: &mut Reply,
+        answer: &HeaderMap,
         outgoing: &Outgoing,
         held: Option<&mut InFlight>,
     ) -> Result<Option<Arc<Shown>>, Fault> {
-        answer.body.finish().await;
         let Some(plan) = &self.plan else { return Ok(None) };
-        aside(held, plan.instead(refused, outgoing.whose.as_ref(), wanted_claims(&answer.headers))).await
+        aside(held, plan.instead(refused, outgoing.whose.as_ref(), wanted_claims(answer))).await
     }
 
     /// A refusal of whoever it was that came.
@@ -373,7 +376,7 @@ impl HttpServer {
     }
 
     async fn classify(&self, reply: Reply) -> Result<(StatusCode, Content, Option<HeaderValue>), Fault> {
-        let Reply { status, mut headers, mut body } = reply;
+        let Reply { status, mut headers, body } = reply;
         let session = headers.remove(&meta::SESSION_HEADER);
         let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
         let json = meta::is_type(kind, b"application/json");
@@ -394,7 +397,7 @@ impl HttpServer {
             }
             401 | 403 => {
                 Box::pin(body.finish()).await;
-                fault(Kind::Refused, format!("the server refused the gateway's credential (HTTP {code})"))
+                Err(not_let_in(status))
             }
             // A client error with a JSON-RPC body is an answer: unknown session, wrong version, unknown method.
             400..500 if json && code != 429 => Ok((status, Content::Json(body), session)),
@@ -452,6 +455,11 @@ impl HttpServer {
     pub async fn send_beside(&self, replica: usize, method: Method, outgoing: &Outgoing) -> Result<Content, Fault> {
         self.send_there(replica, method, outgoing, None).await.map(|(_, content, _)| content)
     }
+}
+
+fn not_let_in(status: StatusCode) -> Fault {
+    let text = format!("the server refused the gateway's credential (HTTP {})", status.as_u16());
+    Fault::upstream(Kind::Refused, Retry::MaybeSent, text)
 }
 
 /// Waits for what somebody else gives: the place on the replica is for others meanwhile, and is taken again if there is something.

@@ -340,7 +340,7 @@ impl Body {
 
     /// Reads what is left although nobody needs it, because a connection with an unread answer can only be closed. A server that
     /// takes long over it, or says much, loses the connection.
-    pub async fn finish(&mut self) {
+    pub async fn finish(mut self) {
         let read = async {
             let mut left = LEFT_OVER;
             while let Some(Ok(piece)) = self.chunk().await {

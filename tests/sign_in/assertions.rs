@@ -220,6 +220,17 @@ async fn an_introduction_that_is_forged_lets_nobody_in() {
 }
 
 #[tokio::test]
+async fn what_the_gateway_says_of_people_is_not_taken_by_itself() {
+    let desk = Desk::open(json!({"role": "user"})).await;
+    let own = desk.world.url.clone();
+    let order =
+        json!({"name": "own", "issuer": own, "profiles": ["id_jag"], "jwks": {"keys": [public()]}, "role": "user"});
+    desk.world.rest("POST", "/trusted-issuers", order).await.expect(201);
+    desk.introduce(json!({}), &[]).await.expect(200);
+    assert_eq!(desk.introduce(json!({"iss": own}), &[]).await.error(), invalid("invalid_grant"));
+}
+
+#[tokio::test]
 async fn of_many_who_show_one_introduction_at_once_one_gets_a_token() {
     let desk = Desk::open(json!({"role": "user"})).await;
     let one = signed(JAG, &jag(&desk.world, json!({})), &key());

@@ -310,6 +310,12 @@ impl Auth {
                 "name the identity provider whose tokens are exchanged with `subject: provider`, and only then".into(),
             );
         }
+        if self.subject == Some(SubjectToken::Provider) && !self.claims.is_empty() {
+            say(
+                "claims",
+                "the identity provider's token says what it says; `claims` goes with `subject: identity`".into(),
+            );
+        }
         if self.meta && self.header.is_some() {
             say("header", "the word goes into `_meta`: give `header` or `meta`, not both".into());
         }
@@ -539,6 +545,8 @@ mod tests {
             exchange(json!({})).is_empty() && exchange(json!({"subject": "provider", "provider": "oidc"})).is_empty()
         );
         assert_eq!(exchange(json!({"subject": "provider"})), ["auth.provider"]);
+        let told = json!({"subject": "provider", "provider": "oidc", "claims": ["name"]});
+        assert_eq!(exchange(told), ["auth.claims"]);
         assert_eq!(exchange(json!({"subject": "identity", "provider": "oidc"})), ["auth.provider"]);
     }
 

@@ -11,7 +11,7 @@ use super::kept::{Holder, Key, Slot};
 use super::shown::{Shown, sensitive};
 use super::word::{Grant, Word};
 use super::{Credentials, of_client};
-use crate::access::Caller;
+use crate::access::{Caller, SessionType};
 use crate::fault::{Fault, Kind};
 use crate::id::Slug;
 use crate::idp::{Client, ClientPlace, Endpoint};
@@ -246,7 +246,7 @@ impl Plan {
         let caller = caller.ok_or_else(nobody)?;
         let at = client.endpoint().await?;
         let (token, kind) = match subject {
-            Subject::Word(word) => (word.sign(&self.engine, &caller, at.url.as_str(), now())?, JWT),
+            Subject::Word(word) => (word.sign(&self.engine, &caller, &at.audience, now())?, JWT),
             Subject::Provider(name) => {
                 (self.engine.people()?.access_token(caller, name.to_string()).await?, ACCESS_TOKEN)
             }
@@ -269,6 +269,9 @@ impl Plan {
         resource: &str,
     ) -> Result<Shown, Fault> {
         let caller = caller.ok_or_else(nobody)?;
+        if caller.session_type() == SessionType::Service {
+            return Err(no_person());
+        }
         let at = client.endpoint().await?;
         let scope = Some(&*client.scopes).filter(|scopes| !scopes.is_empty());
         let grant = Grant { client_id: &client.id, resource, scope };
@@ -312,6 +315,12 @@ impl Source {
             }
         })
     }
+}
+
+fn no_person() -> Fault {
+    let told =
+        "the server wants a person, and the gateway vouches for no program; ask an administrator for another server";
+    Fault::gateway(Kind::NoCredential, "the call came from a service").telling(told)
 }
 
 fn nobody() -> Fault {

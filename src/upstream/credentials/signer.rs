@@ -1,5 +1,6 @@
-//! Signs the gateway's word about who calls, and by which it proves which client it is. The keys are rows that all processes share, made and replaced by whoever is first; a new
-//! one is published for a while before it is signed with, and an old one for a while after.
+//! Signs the gateway's word about who calls, and the one by which it proves which client it is. The keys are rows that all processes
+//! share, made and replaced by whoever is first; a new one is published for a while before it is signed with, and an old one for a
+//! while after.
 
 use std::sync::Arc;
 use std::time::Duration;

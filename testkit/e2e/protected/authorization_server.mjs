@@ -20,7 +20,9 @@ const { values: options } = parseArgs({ options: { port: { type: 'string', defau
 if (!options.gateway || !options.resource) { console.error('usage: authorization_server.mjs --gateway ORIGIN --resource URL… [--port N]'); process.exit(2); }
 
 const settings = { accessToken: 300, refreshToken: 86400 };
-const counters = { tokens: {}, refused: {}, reuse: 0, registrations: 0, documents: 0, revocations: 0, signIns: 0, methods: {} };
+/** How a client proved who it is, by what its request holds. */
+const wayShown = ctx => (ctx.oidc.body.client_assertion ? 'private_key_jwt' : ctx.headers.authorization ? 'basic' : ctx.oidc.body.client_secret ? 'post' : 'none');
+const counters = { tokens: {}, refused: {}, reuse: 0, registrations: 0, documents: 0, revocations: 0, signIns: 0, shown: {} };
 const count = (of, name) => { of[name] = (of[name] ?? 0) + 1; };
 const grants = new Map(); // account → what it agreed to
 
@@ -66,7 +68,7 @@ function authorizationServer(issuer) {
   });
   takeWordsOf(options.gateway, provider, resources);
   provider.on('server_error', (ctx, error) => console.error(error));
-  provider.on('grant.success', ctx => { count(counters.tokens, ctx.oidc.params.grant_type); count(counters.methods, ctx.oidc.client.clientAuthMethod); });
+  provider.on('grant.success', ctx => { count(counters.tokens, ctx.oidc.params.grant_type); count(counters.shown, wayShown(ctx)); });
   provider.on('grant.error', (ctx, error) => {
     count(counters.refused, error.error);
     if (error.error_detail === 'refresh token already used') counters.reuse++;

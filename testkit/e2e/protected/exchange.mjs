@@ -38,7 +38,7 @@ export function takeWordsOf(gateway, provider, resources) {
   provider.registerGrantType(TOKEN_EXCHANGE, async ctx => {
     const { subject_token, subject_token_type, requested_token_type = ACCESS, resource, scope } = ctx.oidc.params;
     if (subject_token_type !== JWT || requested_token_type !== ACCESS) throw new errors.InvalidRequest('a JWT is exchanged for an access token');
-    const word = await verified(subject_token, 'mcp-identity+jwt', `${provider.issuer}/token`);
+    const word = await verified(subject_token, 'mcp-identity+jwt', provider.issuer);
     await give(ctx, nameOf(word), resource, scope, { issued_token_type: ACCESS });
   }, ['subject_token', 'subject_token_type', 'requested_token_type', 'resource', 'audience', 'scope']);
 

@@ -15,6 +15,9 @@ export const CLIENTS = gateway => [
   { client_id: 'gateway-key', token_endpoint_auth_method: 'private_key_jwt', token_endpoint_auth_signing_alg: 'ES256', jwks_uri: `${gateway}/oauth/keys` },
 ].map(client => ({ ...client, scope: `${READ} ${WRITE}`, redirect_uris: [], response_types: [], grant_types: ['client_credentials', TOKEN_EXCHANGE, JWT_BEARER] }));
 
+/** What the gateway calls the ways to prove who it is, and what its requests show. */
+export const WAYS = { client_secret_basic: 'basic', client_secret_post: 'post', private_key_jwt: 'private_key_jwt' };
+export const wayOf = client => WAYS[CLIENTS('').find(({ client_id }) => client_id === client).token_endpoint_auth_method];
 export const secretOf = client => CLIENTS('').find(({ client_id }) => client_id === client)?.client_secret;
 
 export const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';

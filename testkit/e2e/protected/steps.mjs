@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { freePort, here, node24, python, run, start, untilHttp } from '../procs.mjs';
 import { startClientHost } from '../sign_in/client_host.mjs';
 import { CONTOSO, startGatewayWithPeople, startTold } from '../sign_in/steps.mjs';
-import { READ, WRITE, secretOf } from './known.mjs';
+import { READ, WRITE, secretOf, wayOf } from './known.mjs';
 import { Person, told, withKey } from './person.mjs';
 
 const SERVERS = {
@@ -62,7 +62,7 @@ async function administer(args, env = running.env) {
 const register = (slug, url, auth) => administer(['servers', 'add', slug, '--json', '--url', url, ...Object.entries(auth).flatMap(([name, value]) => ['--auth', `${name}=${value}`])]);
 
 /** How the gateway proves that it is this client. */
-const proof = client => ({ client_id: client, ...(secretOf(client) ? { client_secret: secretOf(client) } : { client_auth: 'private_key_jwt' }) });
+const proof = client => ({ client_id: client, client_auth: wayOf(client), ...(secretOf(client) && { client_secret: secretOf(client) }) });
 
 const hand = (path, body) => json(`${running.issuer}/_test/${path}`, body);
 const names = async client => (await client.listTools()).tools.map(({ name }) => name).sort();
@@ -77,7 +77,10 @@ async function refused(work, pattern) {
 async function asClient(server, client) {
   const { gateway, key, issuer, servers: { [server]: { url, hand: at } } } = running;
   const slug = `${server}-${client}`;
+  const shown = async () => (await hand('counters')).shown[wayOf(client)] ?? 0;
+  const earlier = await shown();
   await register(slug, url, { kind: 'client_credentials', issuer, ...proof(client), scopes: READ, resource: url });
+  ok(await shown() > earlier, `${client} came by another way`);
   for (const era of ERAS) {
     await withKey(gateway, key, slug, async one => {
       same(await told(one, 'whoami'), { sub: client, client, scopes: [READ] });
