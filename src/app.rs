@@ -7,6 +7,7 @@ mod bans;
 mod entrusted;
 mod guarding;
 mod issuing;
+mod master_key;
 mod memory;
 mod people;
 mod policies;

@@ -178,8 +178,8 @@ impl Vault {
     }
 
     fn open_key(&self, tenant: &TenantId, stored: &[u8]) -> Result<Known, VaultError> {
-        let sealer = self.0.master.of_tenant(tenant, stored).map_err(|cause| wrong(tenant, cause))?;
-        Ok(Known { stored: stored.into(), sealer })
+        let key = self.0.master.data_key(tenant, stored).map_err(|cause| wrong(tenant, cause))?;
+        Ok(Known { stored: stored.into(), sealer: Sealer::of_tenant(key, Vec::new()) })
     }
 }
 
@@ -200,7 +200,7 @@ mod tests {
         let store = Store::connect(&address, 1).await.unwrap();
         let vault = Vault::new(store.clone(), Sealer::new(&MasterKey::generate()));
         let tenant = TenantId::default_tenant();
-        let place = Place { table: "t", row: "r", tenant: &tenant };
+        let place = Place { table: "t", row: "r", tenant: &tenant, subject: None };
         assert!(matches!(vault.seal_at_once(place, b"x"), Err(CryptoError::NoTenantKey)), "never under the master key");
 
         let (known, stored) = (vault.0.known.load_full(), store.data_keys().await.unwrap());

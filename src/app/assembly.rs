@@ -14,12 +14,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::{Accounts, KeyRing, Proofs, TokenRing, keys};
 use crate::app::entrusted::Entrusted;
-use crate::app::preflight::{self, Sealing};
+use crate::app::preflight;
 use crate::app::sharing::Sharing;
 use crate::app::{App, Counted, DatabaseWaits, Parts, memory};
 use crate::balance::Scaling;
 use crate::config::Settings;
-use crate::crypto::{MasterKey, Sealer};
+use crate::crypto::Sealer;
 use crate::grants::attempts::Attempts;
 use crate::grants::client::Clients;
 use crate::grants::resource::Issuer;
@@ -69,20 +69,17 @@ pub async fn build(settings: Settings, issuer: Issuer) -> anyhow::Result<App> {
     preflight::admin_key(&settings)?;
     let board = preflight::redis(&settings)?;
     let seen = preflight::database_in_time(&settings).await?;
-    let sealing = preflight::master_key(&settings, Some(&seen))?;
+    let sealing = preflight::master_key(&settings, Some(&seen)).await?;
     let folder = &settings.data.data_dir;
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(folder)
         .with_context(|| format!("cannot make the data folder {}; choose another with --data-dir", folder.display()))?;
-    let master = match sealing {
-        Sealing::Known(key) => key,
-        Sealing::New(file) => MasterKey::load_or_create(&file)?,
-    };
+    let sealer = sealing.sealer()?;
     let database = preflight::database_url(&settings);
     let store = Store::connect(database.expose(), settings.pools.database_pool_size).await.context(seen.place)?;
-    let app = assemble(settings, issuer, store, Sealer::new(&master), KeyRing::empty())?;
+    let app = assemble(settings, issuer, store, sealer, KeyRing::empty())?;
     app.servers().reseal().await.context("the key that seals secrets")?;
     app.lower_unnamed().await?;
     app.registry.ground.credentials.signer().follow(store::now()).await?;

@@ -272,7 +272,7 @@ impl Grants {
 
 /// Whose it is shows only when somebody has signed in: until then every authorization is under the first tenant.
 fn place<'a>(row: &'a str, tenant: &'a TenantId) -> Place<'a> {
-    Place { table: "authorizations.request", row, tenant }
+    Place { table: "authorizations.request", row, tenant, subject: None }
 }
 
 fn told(row: AuthorizationRow, kept: Kept) -> UnderWay {

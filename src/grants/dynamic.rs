@@ -257,7 +257,7 @@ impl Dynamic {
 
 /// Where a registration is sealed for: it opens as nothing else, and nothing else as it. It is no tenant's.
 fn place(tenant: &TenantId) -> Place<'_> {
-    Place { table: "oauth_clients.dynamic", row: "", tenant }
+    Place { table: "oauth_clients.dynamic", row: "", tenant, subject: None }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{Ended, GrantKind, Grants, OauthCode, Order, Possession, Refusal, Scope, ScopeSet, damaged};
 use crate::crypto::dpop::{BadProof, Thumbprint};
 use crate::crypto::{CryptoError, Place, TokenKind, hash_token, is_token, new_token};
+use crate::id::TenantId;
 use crate::secret::Secret;
 use crate::store::families::{Deed, NewTokens, RefreshRow, Seen};
 use crate::store::grants::GrantRow;
@@ -292,17 +293,19 @@ impl Grants {
         };
         let text = zeroize::Zeroizing::new(serde_json::to_vec(&answer)?);
         let (row, tenant) = (URL_SAFE_NO_PAD.encode(hash), tenant_of(&grant.tenant_id)?);
-        Ok(self.0.vault.seal_at_once(Place { table: ANSWERS, row: &row, tenant: &tenant }, &text)?)
+        Ok(self.0.vault.seal_at_once(place(&row, &tenant, grant), &text)?)
     }
 
     fn open_answer(&self, grant: &GrantRow, hash: &[u8], sealed: &[u8]) -> anyhow::Result<Answer> {
         let (row, tenant) = (URL_SAFE_NO_PAD.encode(hash), tenant_of(&grant.tenant_id)?);
-        let text = self.0.vault.open_at_once(Place { table: ANSWERS, row: &row, tenant: &tenant }, sealed)?;
+        let text = self.0.vault.open_at_once(place(&row, &tenant, grant), sealed)?;
         Ok(serde_json::from_slice(&text)?)
     }
 }
 
-const ANSWERS: &str = "refresh_tokens.answer";
+fn place<'a>(row: &'a str, tenant: &'a TenantId, grant: &GrantRow) -> Place<'a> {
+    Place { table: "refresh_tokens.answer", row, tenant, subject: Some(grant.user_id) }
+}
 
 /// What is to be done and told, or why neither and whether that ends the family.
 type Decided = Result<(Deed, Tokens), (Option<Ending>, Refusal)>;

@@ -65,7 +65,7 @@ impl Seal {
     fn close(&self, tool: &str, theirs: &str) -> Option<Box<str>> {
         let length = u16::try_from(tool.len()).ok().filter(|_| theirs.len() <= LONGEST_THEIRS)?;
         let plain = [&length.to_be_bytes()[..], tool.as_bytes(), theirs.as_bytes()].concat();
-        let place = Place { table: TASKS, row: &self.row(), tenant: self.caller.tenant() };
+        let place = Place { table: TASKS, row: &self.row(), tenant: self.caller.tenant(), subject: None };
         let sealed = self.sealer.seal(place, &plain).ok()?;
         Some(URL_SAFE_NO_PAD.encode(sealed).into())
     }
@@ -73,7 +73,7 @@ impl Seal {
     /// The tool and the server's id.
     fn open(&self, ours: &str) -> Option<(Box<str>, Box<str>)> {
         let sealed = URL_SAFE_NO_PAD.decode(ours).ok()?;
-        let place = Place { table: TASKS, row: &self.row(), tenant: self.caller.tenant() };
+        let place = Place { table: TASKS, row: &self.row(), tenant: self.caller.tenant(), subject: None };
         let plain = self.sealer.open(place, &sealed).ok()?;
         let (length, rest) = plain.split_first_chunk()?;
         let (tool, theirs) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;

@@ -302,7 +302,7 @@ impl Servers<'_> {
             return Ok(());
         };
         let row = sealed_for(id, &spec);
-        let place = Place { table: TABLE, row: &row, tenant };
+        let place = Place { table: TABLE, row: &row, tenant, subject: None };
         if is_of_tenant(old) && self.vault.open(place, old).await.is_ok() {
             return Ok(());
         }
@@ -405,7 +405,11 @@ impl Servers<'_> {
             None
         } else {
             let plain = zeroize::Zeroizing::new(serde_json::to_vec(&secrets).map_err(corrupt)?);
-            Some(self.vault.seal(Place { table: TABLE, row: &sealed_for(*id, spec), tenant }, &plain).await?)
+            Some(
+                self.vault
+                    .seal(Place { table: TABLE, row: &sealed_for(*id, spec), tenant, subject: None }, &plain)
+                    .await?,
+            )
         };
         Ok(ServerRow {
             id: id.0,
@@ -427,7 +431,7 @@ impl Servers<'_> {
         let id = ServerId(row.id);
         let mut spec: ServerSpec = serde_json::from_value::<ServerSpec>(row.spec.0).map_err(corrupt)?;
         if let Some(sealed) = &row.secrets {
-            let place = Place { table: TABLE, row: &sealed_for(id, &spec), tenant: &tenant };
+            let place = Place { table: TABLE, row: &sealed_for(id, &spec), tenant: &tenant, subject: None };
             let plain = self.vault.open(place, sealed).await?;
             // The parser's error could quote a secret.
             let secrets: Secrets = serde_json::from_slice(&plain)

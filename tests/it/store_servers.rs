@@ -111,7 +111,7 @@ on_both! {
         assert!(is_of_tenant(&sealed));
 
         let id = made.server.id.to_string();
-        let place = Place { table: "servers.secrets", row: &id, tenant: &tenant };
+        let place = Place { table: "servers.secrets", row: &id, tenant: &tenant, subject: None };
         let plain = json!({"headers": {"authorization": "Bearer s3cret"}, "env": {}}).to_string();
         let other = Vault::new(store.clone(), master.clone());
         let servers = Servers { store: &store, vault: &other };
@@ -183,7 +183,7 @@ on_both! {
         let store = db.open().await;
         let acme = store.add_tenant("acme", "Acme").await.unwrap();
         let vault = Vault::new(store.clone(), Sealer::new(&MasterKey::generate()));
-        let place = Place { table: "servers.secrets", row: "1", tenant: &acme };
+        let place = Place { table: "servers.secrets", row: "1", tenant: &acme, subject: None };
         let sealed = vault.seal(place, b"s3cret").await.unwrap();
         let another = Vault::new(store.clone(), vault.master().clone());
         assert!(another.seal_at_once(place, b"x").is_err(), "nothing is sealed under the master key");

@@ -102,7 +102,7 @@ fn an_id_that_we_did_not_seal_as_it_is_is_no_client() {
     }
     assert!(open().open(id).is_none(), "another key");
     assert!(dynamic.open(PREFIX).is_none() && dynamic.open(&format!("{PREFIX}{}", "A".repeat(10_000))).is_none());
-    let elsewhere = Place { table: "servers.secrets", row: "", tenant: &TenantId::default_tenant() };
+    let elsewhere = Place { table: "servers.secrets", row: "", tenant: &TenantId::default_tenant(), subject: None };
     let moved = dynamic.sealer.seal(elsewhere, br#"{"r":[],"n":"x","m":"none","g":[],"i":0}"#).unwrap();
     assert!(dynamic.open(&format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(moved))).is_none(), "sealed for something else");
 }

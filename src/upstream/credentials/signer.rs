@@ -119,7 +119,7 @@ impl Signer {
 }
 
 fn place<'a>(row: &'a str, tenant: &'a TenantId) -> Place<'a> {
-    Place { table: "signing_keys.sealed", row, tenant }
+    Place { table: "signing_keys.sealed", row, tenant, subject: None }
 }
 
 #[cfg(test)]
