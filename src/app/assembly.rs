@@ -16,7 +16,7 @@ use crate::access::{Accounts, KeyRing, Proofs, TokenRing, keys};
 use crate::app::entrusted::Entrusted;
 use crate::app::preflight;
 use crate::app::sharing::Sharing;
-use crate::app::{App, Counted, DatabaseWaits, Parts, memory};
+use crate::app::{App, Counted, DatabaseWaits, Parts, memory, resealing};
 use crate::balance::Scaling;
 use crate::config::Settings;
 use crate::crypto::Sealer;
@@ -53,6 +53,9 @@ const HELD_ANSWERS: usize = 4;
 
 /// How often a process looks for what others changed: limits hold everywhere within a second.
 const LOOK: Duration = Duration::from_millis(800);
+
+/// How often a process looks for keys of tenants that others made: much more often than it has to, to seal without asking.
+const FOLLOW_KEYS: Duration = Duration::from_secs(5);
 
 /// How often it is looked at the latest about whom providers are to be asked: what other processes made due, and who came back.
 const LOOK_FOR_DUE: Duration = Duration::from_secs(20);
@@ -193,6 +196,7 @@ fn start_jobs(app: &App) {
 
     guard_jobs(app, &jobs);
     credential_jobs(app, &jobs);
+    sealing_jobs(app, &jobs);
 
     let database = app.health.part("database", Weight::Vital);
     let listener = app.clone();
@@ -312,6 +316,20 @@ fn start_jobs(app: &App) {
     jobs.run("write operations", Every::about(Duration::from_secs(10)), move || {
         let app = noter.clone();
         async move { Ok(app.observed.flush(&app.store).await?) }
+    });
+}
+
+/// What keeps the keys that seal secrets together with those of other processes.
+fn sealing_jobs(app: &App, jobs: &Jobs) {
+    let vault = app.vault.clone();
+    jobs.run("follow sealing keys", Every::about(FOLLOW_KEYS), move || {
+        let vault = vault.clone();
+        async move { Ok(vault.load().await?) }
+    });
+    let sealer = app.clone();
+    jobs.run_when_due("seal anew", resealing::LOOK, move || {
+        let app = sealer.clone();
+        async move { app.seal_anew(store::now()).await }
     });
 }
 

@@ -66,6 +66,14 @@ impl serde::Serialize for SealKeyId {
     }
 }
 
+impl SealKeyId {
+    /// How what it seals of a tenant may begin, in each format there was.
+    pub fn marks_of_tenant(self) -> [[u8; MARK]; 2] {
+        let [a, b, c, d] = self.0;
+        [OF_TENANT, OF_SUBJECT].map(|format| [format, a, b, c, d])
+    }
+}
+
 /// Whether a value was sealed under a tenant's key, by its beginning.
 pub fn is_of_tenant(sealed: &[u8]) -> bool {
     matches!(sealed.first(), Some(&(OF_TENANT | OF_SUBJECT)))
@@ -99,7 +107,7 @@ pub struct Sealer {
 
 impl fmt::Debug for Sealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Sealer(key {}, older {:?})", self.newest.id, self.older.iter().map(|key| key.id).collect::<Vec<_>>())
+        write!(f, "Sealer{:?}", self.key_ids().collect::<Vec<_>>())
     }
 }
 
@@ -124,9 +132,9 @@ impl Sealer {
         self.newest.id
     }
 
-    /// Those that it opens with besides.
-    pub fn older_key_ids(&self) -> impl Iterator<Item = SealKeyId> {
-        self.older.iter().map(|key| key.id)
+    /// Those that it opens with: the one that it seals under, and then the older ones.
+    pub fn key_ids(&self) -> impl Iterator<Item = SealKeyId> {
+        std::iter::once(&self.newest).chain(&*self.older).map(|key| key.id)
     }
 
     /// How what it seals begins.
@@ -241,7 +249,7 @@ mod tests {
         let sealed = sealer.seal(at, b"x").unwrap();
         assert!(sealed[..MARK] == sealer.mark() && SealKeyId::of(&sealed) == Some(new.id()));
         assert!(matches!(Sealer::new(&old).open(at, &sealed), Err(CryptoError::OtherKey { .. })));
-        assert_eq!(sealer.older_key_ids().count(), 2, "the newest is not its own predecessor");
+        assert_eq!(sealer.key_ids().count(), 3, "the newest is not its own predecessor");
     }
 
     #[test]

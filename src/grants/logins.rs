@@ -13,7 +13,7 @@ use crate::crypto::Place;
 use crate::id::TenantId;
 use crate::store::logins::{Claim, LastRefresh, LifeColumns, LoginRow};
 use crate::store::tenants::tenant_of;
-use crate::store::{StoreError, at, at_opt, micros};
+use crate::store::{StoreError, at, at_opt, micros, sealed};
 use crate::vault::VaultError;
 
 /// Whether a provider still vouches.
@@ -468,7 +468,7 @@ fn last(kind: Kind, result: RefreshResult, code: Option<&str>, now: OffsetDateTi
 }
 
 fn place<'a>(row: &'a str, tenant: &'a TenantId, user: Uuid) -> Place<'a> {
-    Place { table: "logins.tokens", row, tenant, subject: Some(user) }
+    Place { table: sealed::LOGINS.name, row, tenant, subject: Some(user) }
 }
 
 fn unsealed(error: VaultError) -> Refusal {

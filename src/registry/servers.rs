@@ -18,7 +18,7 @@ use crate::registry::model::{MOST_USERS, Offers, Server, ServerSpec, TransportKi
 use crate::secret::Secret;
 use crate::store::servers::ServerRow;
 use crate::store::tenants::tenant_of;
-use crate::store::{Json, Store, StoreError, at, micros};
+use crate::store::{Json, Store, StoreError, at, micros, sealed};
 use crate::vault::{Vault, VaultError};
 
 /// What stands for a secret when a server is read. Sent back, it keeps what is stored.
@@ -548,7 +548,7 @@ fn short(caller: &Caller, role: Role, why: &'static str) -> ServersError {
 }
 
 /// Where the secrets lie; part of what seals them.
-const TABLE: &str = "servers.secrets";
+const TABLE: &str = sealed::SERVERS.name;
 
 /// The description with every secret masked.
 pub fn masked(spec: &ServerSpec) -> ServerSpec {
@@ -631,6 +631,12 @@ fn sealed_for(id: ServerId, spec: &ServerSpec) -> String {
         }
     }
     all.to_string()
+}
+
+/// The same of a server as it is stored, if that can be read.
+pub fn sealed_for_stored(id: Uuid, spec: Value) -> Result<String, StoreError> {
+    let spec = serde_json::from_value(spec).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+    Ok(sealed_for(ServerId(id), &spec))
 }
 
 fn origins(spec: &ServerSpec) -> BTreeSet<String> {

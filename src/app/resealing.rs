@@ -1,0 +1,154 @@
+//! Seals anew what older keys sealed, a few values at a time beside everything else, and lets an old key go once nothing names it. It may
+//! be cut off at any point and begun again, and several processes may be at it at once, though one is enough: a value is put in the
+//! place of exactly the one that was read.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use super::App;
+use crate::crypto::{MARK, Place, SealKeyId, Sealer};
+use crate::id::TenantId;
+use crate::registry::servers::sealed_for_stored;
+use crate::store::data_keys::DataKeyRow;
+use crate::store::resealings::Resealing;
+use crate::store::sealed::{self, Column, Old, SealedRow, Under};
+use crate::store::{StoreError, at, at_opt, micros, now};
+use crate::vault::SETTLED;
+
+/// Values that are read, and written, together.
+const BATCH: usize = 50;
+/// For how long one process has it alone, unless it says again that it is at it.
+const ALONE: Duration = Duration::from_mins(1);
+/// Until what is left is looked at again: values that somebody was at work on, and keys that must not go yet.
+const AGAIN: Duration = Duration::from_secs(20);
+/// Until it is looked whether there is anything.
+pub(super) const LOOK: Duration = Duration::from_secs(30);
+
+impl App {
+    /// Seals anew what there is, and removes the keys that nothing needs at `time`; says when to look again.
+    pub async fn seal_anew(&self, time: OffsetDateTime) -> anyhow::Result<Duration> {
+        let waits = [self.under_master_key(time).await?, self.under_data_keys(time).await?];
+        Ok(waits.into_iter().flatten().min().unwrap_or(LOOK))
+    }
+
+    /// What is under older keys of tenants; says when to look again if something is left.
+    async fn under_data_keys(&self, time: OffsetDateTime) -> anyhow::Result<Option<Duration>> {
+        let tenants = self.store.tenants_with_retired_keys().await?;
+        if tenants.is_empty() || !self.holds(Resealing::Data).await? {
+            return Ok(None);
+        }
+        self.vault.load().await?;
+        let mut left = false;
+        for tenant in &tenants {
+            if !self.holds(Resealing::Data).await? {
+                return Ok(None);
+            }
+            let sealer = self.vault.sealer_of(tenant).await?;
+            for column in sealed::ALL.iter().filter(|column| column.under == Under::Tenant) {
+                if column.old == Old::Resealed {
+                    self.reseal_column(column, tenant, &sealer).await?;
+                }
+            }
+            left |= !self.remove_old_keys(tenant, time).await?;
+        }
+        self.store.leave_resealing(Resealing::Data, self.instance, None).await?;
+        Ok(left.then_some(AGAIN))
+    }
+
+    /// What is under older master keys, where it was asked for under the one that this process has.
+    async fn under_master_key(&self, time: OffsetDateTime) -> anyhow::Result<Option<Duration>> {
+        let asked = self.store.resealing(Resealing::Master).await?;
+        let master = self.vault.master();
+        if !asked.is_open() || asked.key_id.as_deref() != Some(master.key_id().to_string().as_str()) {
+            return Ok(None);
+        }
+        if !self.holds(Resealing::Master).await? {
+            return Ok(Some(AGAIN));
+        }
+        let keys = self.store.data_keys(None).await?;
+        let old: Vec<DataKeyRow> = keys.into_iter().filter(|key| !key.sealed.starts_with(&master.mark())).collect();
+        for some in old.chunks(BATCH) {
+            if !self.holds(Resealing::Master).await? {
+                return Ok(Some(AGAIN));
+            }
+            let mut new = Vec::with_capacity(some.len());
+            for key in some {
+                match master.reseal_data_key(&key.tenant()?, &key.sealed) {
+                    Ok(sealed) => new.push((key.clone(), sealed)),
+                    Err(error) => {
+                        tracing::error!(tenant_id = key.tenant_id, "a tenant's key is left as it is: {error}")
+                    }
+                }
+            }
+            self.store.reseal_data_keys(&new).await?;
+        }
+        self.reseal_column(&sealed::SIGNING_KEYS, &TenantId::default_tenant(), master).await?;
+        let done = asked.asked_at.map(|asked| (asked, micros(time)));
+        self.store.leave_resealing(Resealing::Master, self.instance, done).await?;
+        tracing::info!(key = %master.key_id(), "what older master keys sealed is sealed under the newest");
+        Ok(None)
+    }
+
+    async fn holds(&self, what: Resealing) -> Result<bool, StoreError> {
+        let time = now();
+        self.store.hold_resealing(what, self.instance, micros(time), micros(time + ALONE)).await
+    }
+
+    async fn reseal_column(&self, column: &Column, tenant: &TenantId, sealer: &Sealer) -> anyhow::Result<()> {
+        let (mark, mut after) = (sealer.mark(), uuid::Uuid::nil());
+        let limit = i64::try_from(BATCH)?;
+        loop {
+            let time = micros(now());
+            let rows = self.store.to_reseal(column, tenant, &mark, after, time, limit).await?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            after = last.id;
+            let mut new = Vec::with_capacity(rows.len());
+            for row in rows {
+                match self.sealed_anew(column, tenant, sealer, &row).await {
+                    Ok(sealed) => new.push((row, sealed)),
+                    Err(error) => {
+                        let column = column.name;
+                        tracing::error!(tenant_id = %tenant, column, row = %row.id, "a value is left as it is: {error:#}");
+                    }
+                }
+            }
+            self.store.reseal(column, &new, micros(now())).await?;
+        }
+    }
+
+    async fn sealed_anew(
+        &self,
+        column: &Column,
+        tenant: &TenantId,
+        sealer: &Sealer,
+        row: &SealedRow,
+    ) -> anyhow::Result<Vec<u8>> {
+        let bound_to = match &row.about {
+            Some(about) => sealed_for_stored(row.id, about.0.clone())?,
+            None => row.id.to_string(),
+        };
+        let place = Place { table: column.name, row: &bound_to, tenant, subject: row.subject };
+        let plain = self.vault.open(place, &row.sealed).await?;
+        Ok(sealer.seal(place, &plain)?)
+    }
+
+    /// Removes the keys of a tenant that were retired long enough ago and that nothing names; says whether none is left.
+    async fn remove_old_keys(&self, tenant: &TenantId, time: OffsetDateTime) -> anyhow::Result<bool> {
+        let (before, mut left) = (time - SETTLED, false);
+        for (key, id) in self.vault.keys_of(tenant).into_iter().skip(1) {
+            let settled = at_opt(key.retired_at).is_some_and(|retired| retired <= before);
+            let marks: Option<[[u8; MARK]; 2]> = id.filter(|_| settled).map(SealKeyId::marks_of_tenant);
+            let gone = match marks {
+                Some(marks) => self.store.remove_data_key(&key, &marks, micros(before)).await?,
+                None => false,
+            };
+            if gone {
+                let made = key.created_at.map(|made| at(made).to_string());
+                tracing::info!(tenant_id = %tenant, generation = key.generation, made, "a tenant's old key is gone");
+            }
+            left |= !gone;
+        }
+        Ok(!left)
+    }
+}
