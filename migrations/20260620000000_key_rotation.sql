@@ -37,3 +37,11 @@ INSERT INTO resealings (what) VALUES ('master');
 
 -- What belongs to a tenant is sealed anew in this order.
 CREATE INDEX logins_by_tenant ON logins (tenant_id, id);
+
+-- The key that seals what only programs keep, such as the ids of clients that registered themselves; itself sealed under the master key.
+-- There is one row.
+CREATE TABLE id_keys (
+    id         UUID   NOT NULL PRIMARY KEY,
+    sealed     BYTEA  NOT NULL,
+    created_at BIGINT NOT NULL
+);

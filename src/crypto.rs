@@ -4,12 +4,14 @@
 
 mod data_key;
 pub mod dpop;
+mod ids;
 pub mod jwk;
 mod sealer;
 pub mod signing;
 mod token;
 
 pub use data_key::DataKey;
+pub use ids::Ids;
 pub use sealer::{MARK, Place, SealKeyId, Sealer, is_of_tenant};
 pub use token::{KEY_PREFIX, TokenKind, hash_token, is_api_key, is_token, masked, new_api_key, new_secret, new_token};
 

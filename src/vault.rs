@@ -10,10 +10,11 @@ use arc_swap::ArcSwap;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use crate::crypto::{CryptoError, DataKey, Place, SealKeyId, Sealer, is_of_tenant};
+use crate::crypto::{CryptoError, DataKey, Ids, Place, SealKeyId, Sealer, is_of_tenant};
 use crate::id::TenantId;
 use crate::store::data_keys::{DataKeyRow, NewDataKey};
-use crate::store::{Store, StoreError, micros};
+use crate::store::id_keys::ID_KEY;
+use crate::store::{Store, StoreError, micros, sealed};
 
 /// Longest that a process seals under a key of which it has not seen that it is still the newest. Much less than what passes until an
 /// older one goes ([`SETTLED`]).
@@ -60,6 +61,7 @@ pub struct Vault(Arc<Parts>);
 struct Parts {
     store: Store,
     master: Sealer,
+    ids: Ids,
     known: ArcSwap<AHashMap<TenantId, Known>>,
     /// The revision of the keys that were last read whole, and when they were known to be the newest.
     read: Mutex<Option<(i64, Instant)>>,
@@ -83,7 +85,32 @@ impl Known {
 impl Vault {
     /// Over `store`, whose keys are sealed by `master`. None is known yet.
     pub fn new(store: Store, master: Sealer) -> Self {
-        Self(Arc::new(Parts { store, master, known: ArcSwap::default(), read: Mutex::default() }))
+        let ids = Ids::under(&master);
+        Self(Arc::new(Parts { store, master, ids, known: ArcSwap::default(), read: Mutex::default() }))
+    }
+
+    /// What seals that which only programs keep, and is known by it later.
+    pub fn ids(&self) -> &Ids {
+        &self.0.ids
+    }
+
+    /// Makes known what seals the ids that programs keep, and makes it where it was not made before. Where it does not open they are sealed
+    /// under the master key.
+    pub async fn know_ids(&self) -> Result<(), VaultError> {
+        let (row, tenant) = (ID_KEY.to_string(), TenantId::default_tenant());
+        let place = Place { table: sealed::ID_KEYS.name, row: &row, tenant: &tenant, subject: None };
+        let Parts { store, ids, .. } = &*self.0;
+        let key = match store.id_key().await? {
+            Some(key) => key,
+            None => {
+                store.add_id_key(&ids.new_key(place)?, micros(crate::store::now())).await?;
+                store.id_key().await?.ok_or(StoreError::Missing)?
+            }
+        };
+        if let Err(error) = ids.know(place, &key) {
+            tracing::error!("clients that registered themselves are not known any more: the key of their ids: {error}");
+        }
+        Ok(())
     }
 
     /// What seals under the master key, for what is no tenant's.

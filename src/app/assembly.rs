@@ -84,6 +84,7 @@ pub async fn build(settings: Settings, issuer: Issuer) -> anyhow::Result<App> {
     let store = Store::connect(database.expose(), settings.pools.database_pool_size).await.context(seen.place)?;
     let app = assemble(settings, issuer, store, sealer, KeyRing::empty())?;
     app.servers().reseal().await.context("the key that seals secrets")?;
+    app.vault.know_ids().await?;
     app.lower_unnamed().await?;
     app.registry.ground.credentials.signer().follow(store::now()).await?;
     app.recall().await?;
@@ -112,7 +113,8 @@ pub fn assemble(
     };
     let outbound = Outbound::new(AddressPolicy::ADMIN, settings.pools.extra_ca_file.clone());
     let providers = Providers::new(&settings.azure, &settings.oidc, &outbound)?;
-    let clients = Clients::new(&settings.clients, &store, &sealer, &outbound);
+    let vault = Vault::new(store.clone(), sealer.clone());
+    let clients = Clients::new(&settings.clients, &store, vault.ids(), &outbound);
     let signer = Signer::new(store.clone(), sealer.clone());
     let credentials = Credentials::new(&outbound, signer, issuer.as_str(), &metrics, &tasks);
     let ground = Arc::new(Ground {
@@ -127,7 +129,6 @@ pub fn assemble(
     let registry = Registry::new(ground, settings.limits.catalogue_ttl);
     let sessions = Sessions::new(settings.limits.max_sessions, settings.limits.session_idle_timeout);
     let streams = Streams::new(settings.limits.max_streams);
-    let vault = Vault::new(store.clone(), sealer.clone());
     let grants = Grants::new(store.clone(), vault.clone(), Terms::new(&settings.sign_in, &settings.refresh), &metrics);
     let tokens = TokenRing::new(issuer.as_str(), settings.limits.max_tokens, OffsetDateTime::now_utc());
     let held = Room::new(settings.limits.response_body.saturating_mul(HELD_ANSWERS));

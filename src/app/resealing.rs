@@ -12,7 +12,7 @@ use crate::id::TenantId;
 use crate::registry::servers::sealed_for_stored;
 use crate::store::data_keys::DataKeyRow;
 use crate::store::resealings::Resealing;
-use crate::store::sealed::{self, Column, Old, SealedRow, Under};
+use crate::store::sealed::{self, Column, SealedRow, Under};
 use crate::store::{StoreError, at, at_opt, micros, now};
 use crate::vault::SETTLED;
 
@@ -45,10 +45,8 @@ impl App {
                 return Ok(None);
             }
             let sealer = self.vault.sealer_of(tenant).await?;
-            for column in sealed::ALL.iter().filter(|column| column.under == Under::Tenant) {
-                if column.old == Old::Resealed {
-                    self.reseal_column(column, tenant, &sealer).await?;
-                }
+            for column in sealed::ALL.iter().filter(|column| column.is_resealed_under(Under::Tenant)) {
+                self.reseal_column(column, tenant, &sealer).await?;
             }
             left |= !self.remove_old_keys(tenant, time).await?;
         }
@@ -83,7 +81,9 @@ impl App {
             }
             self.store.reseal_data_keys(&new).await?;
         }
-        self.reseal_column(&sealed::SIGNING_KEYS, &TenantId::default_tenant(), master).await?;
+        for column in sealed::ALL.iter().filter(|column| column.is_resealed_under(Under::Master)) {
+            self.reseal_column(column, &TenantId::default_tenant(), master).await?;
+        }
         let done = asked.asked_at.map(|asked| (asked, micros(time)));
         self.store.leave_resealing(Resealing::Master, self.instance, done).await?;
         tracing::info!(key = %master.key_id(), "what older master keys sealed is sealed under the newest");

@@ -57,7 +57,7 @@ impl Values {
         self.values += count;
         match column.old {
             _ if is_newest => {}
-            Old::Resealed => self.stale += count,
+            Old::Resealed | Old::ResealedApart => self.stale += count,
             Old::RunsOut => self.running_out += count,
         }
     }

@@ -3,7 +3,7 @@
 
 use zeroize::Zeroizing;
 
-use super::sealer::Key;
+use super::sealer::{Key, OF_SUBJECT};
 use super::{CryptoError, MasterKey, Place, SealKeyId, Sealer};
 use crate::id::TenantId;
 
@@ -37,7 +37,7 @@ impl Sealer {
     pub fn data_key(&self, tenant: &TenantId, sealed: &[u8]) -> Result<DataKey, CryptoError> {
         let plain = self.open(place(tenant), sealed)?;
         let key = Zeroizing::new(<[u8; 32]>::try_from(plain.as_slice()).map_err(|_| CryptoError::Damaged)?);
-        Ok(DataKey(Key::new(&MasterKey(key))))
+        Ok(DataKey(Key::new(&MasterKey(key), OF_SUBJECT)))
     }
 
     /// The same key of the tenant, sealed under the newest master key.
@@ -47,7 +47,7 @@ impl Sealer {
 
     /// What seals for a tenant under its newest key, and opens with the older ones too.
     pub fn of_tenant(newest: DataKey, older: Vec<DataKey>) -> Self {
-        Self::of_keys(newest.0, older.into_iter().map(|key| key.0), true)
+        Self::of_keys(newest.0, older.into_iter().map(|key| key.0))
     }
 }
 

@@ -26,11 +26,14 @@ pub struct Place<'a> {
 }
 
 /// First byte of a value that was sealed under the master key.
-const OF_MASTER: u8 = 1;
+pub(super) const OF_MASTER: u8 = 1;
 /// The same of one that was sealed under a tenant's key, before these were bound to an account.
 const OF_TENANT: u8 = 2;
 /// The same of one that is bound to an account besides, or to none.
-const OF_SUBJECT: u8 = 3;
+pub(super) const OF_SUBJECT: u8 = 3;
+
+/// The same of one that is under the key for what only programs keep.
+pub(super) const OF_IDS: u8 = 4;
 
 /// Bytes at the beginning of a sealed value that tell its format and the key it was sealed under.
 pub const MARK: usize = 1 + 4;
@@ -84,11 +87,18 @@ pub fn is_of_tenant(sealed: &[u8]) -> bool {
 pub(super) struct Key {
     id: SealKeyId,
     cipher: XChaCha20Poly1305,
+    /// First byte of what it seals.
+    format: u8,
 }
 
 impl Key {
-    pub(super) fn new(key: &MasterKey) -> Self {
-        Self { id: key.id(), cipher: XChaCha20Poly1305::new((&*key.0).into()) }
+    pub(super) fn new(key: &MasterKey, format: u8) -> Self {
+        Self { id: key.id(), cipher: XChaCha20Poly1305::new((&*key.0).into()), format }
+    }
+
+    /// Whether what begins so may be its own.
+    fn opens(&self, format: u8) -> bool {
+        format == self.format || (self.format, format) == (OF_SUBJECT, OF_TENANT)
     }
 
     pub(super) fn id(&self) -> SealKeyId {
@@ -101,8 +111,6 @@ impl Key {
 pub struct Sealer {
     newest: Key,
     older: Arc<[Key]>,
-    /// Whether they are a tenant's.
-    of_tenant: bool,
 }
 
 impl fmt::Debug for Sealer {
@@ -119,12 +127,17 @@ impl Sealer {
 
     /// Seals under `key`, and opens what was sealed under a previous one as well.
     pub fn with_previous(key: &MasterKey, previous: &[MasterKey]) -> Self {
-        Self::of_keys(Key::new(key), previous.iter().map(Key::new), false)
+        Self::of_keys(Key::new(key, OF_MASTER), previous.iter().map(|key| Key::new(key, OF_MASTER)))
     }
 
-    pub(super) fn of_keys(newest: Key, older: impl Iterator<Item = Key>, of_tenant: bool) -> Self {
+    pub(super) fn of_keys(newest: Key, older: impl Iterator<Item = Key>) -> Self {
         let older = older.filter(|key| key.id != newest.id).collect();
-        Self { newest, older, of_tenant }
+        Self { newest, older }
+    }
+
+    /// These keys, and one that takes their place.
+    pub(super) fn behind(&self, newest: Key) -> Self {
+        Self::of_keys(newest, std::iter::once(&self.newest).chain(&*self.older).cloned())
     }
 
     /// The key that it seals under.
@@ -140,7 +153,7 @@ impl Sealer {
     /// How what it seals begins.
     pub fn mark(&self) -> [u8; MARK] {
         let [a, b, c, d] = self.newest.id.0;
-        [if self.of_tenant { OF_SUBJECT } else { OF_MASTER }, a, b, c, d]
+        [self.newest.format, a, b, c, d]
     }
 
     /// Seals `plain` for `place`: format, key id, nonce, then text and tag.
@@ -177,14 +190,11 @@ impl Sealer {
     }
 
     fn key_of(&self, sealed: &[u8]) -> Result<&Key, CryptoError> {
-        let ours = match sealed.first() {
-            Some(&OF_MASTER) => !self.of_tenant,
-            Some(&(OF_TENANT | OF_SUBJECT)) => self.of_tenant,
-            _ => false,
-        };
-        let found = SealKeyId::of(sealed).filter(|_| ours).ok_or(CryptoError::Damaged)?;
-        let mut keys = std::iter::once(&self.newest).chain(&*self.older);
-        keys.find(|key| key.id == found).ok_or(CryptoError::OtherKey { found, ours: self.newest.id })
+        let (format, found) = (sealed.first().copied(), SealKeyId::of(sealed));
+        let all = std::iter::once(&self.newest).chain(&*self.older);
+        let mut kin = all.filter(|key| format.is_some_and(|format| key.opens(format))).peekable();
+        let found = found.filter(|_| kin.peek().is_some()).ok_or(CryptoError::Damaged)?;
+        kin.find(|key| key.id == found).ok_or(CryptoError::OtherKey { found, ours: self.newest.id })
     }
 }
 
@@ -255,7 +265,7 @@ mod tests {
     #[test]
     fn what_was_sealed_before_values_were_bound_to_accounts_opens() {
         let tenant = TenantId::default_tenant();
-        let own = Sealer { of_tenant: true, ..Sealer::new(&MasterKey::generate()) };
+        let own = Sealer::of_keys(Key::new(&MasterKey::generate(), OF_SUBJECT), std::iter::empty());
         let [_, id @ ..] = own.mark();
         let [a, b, c, d] = id;
         let of = |subject| Place { subject, ..place("a", &tenant) };

@@ -114,6 +114,7 @@ pub mod data_keys;
 pub mod directories;
 pub mod families;
 pub mod grants;
+pub mod id_keys;
 pub mod keys;
 pub mod live_tokens;
 pub mod logins;

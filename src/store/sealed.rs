@@ -42,6 +42,8 @@ pub enum Under {
 pub enum Old {
     /// It is sealed anew. Its row has an `id`.
     Resealed,
+    /// It is sealed anew, beside the others: its row has no `id`.
+    ResealedApart,
     /// It is gone within minutes; the old key waits for that.
     RunsOut,
 }
@@ -94,11 +96,14 @@ pub const SIGNING_KEYS: Column = Column {
     about: "CAST(NULL AS JSONB)",
     ..SERVERS
 };
-/// The keys of tenants. They have a file of their own: a row has no `id`, and its value is not bound to the column's name.
-pub const DATA_KEYS: Column = Column { name: "data_keys.sealed", under: Under::Master, rows: "data_keys t", ..LOGINS };
+/// What seals that which only programs keep.
+pub const ID_KEYS: Column = Column { name: "id_keys.sealed", rows: "id_keys t", ..SIGNING_KEYS };
+/// The keys of tenants. What they are bound to is the affair of `crypto`.
+pub const DATA_KEYS: Column =
+    Column { name: "data_keys.sealed", under: Under::Master, old: Old::ResealedApart, rows: "data_keys t", ..SERVERS };
 
 /// Each of them.
-pub static ALL: [Column; 6] = [SERVERS, LOGINS, ANSWERS, AUTHORIZATIONS, SIGNING_KEYS, DATA_KEYS];
+pub static ALL: [Column; 7] = [SERVERS, LOGINS, ANSWERS, AUTHORIZATIONS, SIGNING_KEYS, ID_KEYS, DATA_KEYS];
 
 row! {
     /// A value that is to be sealed anew.
@@ -129,6 +134,11 @@ row! {
 }
 
 impl Column {
+    /// Whether its values name such a key, and are sealed anew when that is an old one.
+    pub fn is_resealed_under(&self, key: Under) -> bool {
+        self.under == key && self.old == Old::Resealed
+    }
+
     /// Its own name, without the table's.
     fn column(&self) -> &'static str {
         self.name.split_once('.').map_or(self.name, |(_, column)| column)
