@@ -65,7 +65,7 @@ pub use bans::{BanOrder, BanView, LiftOrder, LiftReason};
 pub use policies::{Explained, Question, Trial, Whom};
 pub use pools::DatabaseWaits;
 pub use refreshing::Forced;
-pub use sealing_keys::{MasterKeys, NothingBefore, SealingKeys, TenantKeys};
+pub use sealing_keys::{NothingBefore, SealingKeys, TenantKeys};
 pub use signed_in::{Counted, SignedIn};
 
 /// Pause before the database is asked again to say when something changes.

@@ -327,6 +327,8 @@ fn sealing_jobs(app: &App, jobs: &Jobs) {
         let vault = vault.clone();
         async move { Ok(vault.load().await?) }
     });
+    // What a process that ended was at, perhaps this one before it was killed.
+    app.begin_resealing();
     let sealer = app.clone();
     jobs.run_when_due("seal anew", resealing::LOOK, move || {
         let app = sealer.clone();

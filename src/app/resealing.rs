@@ -19,56 +19,81 @@ use crate::vault::SETTLED;
 /// Values that are read, and written, together.
 const BATCH: usize = 50;
 /// For how long one process has it alone, unless it says again that it is at it.
-const ALONE: Duration = Duration::from_mins(1);
-/// Until what is left is looked at again: values that somebody was at work on, and keys that must not go yet.
-const AGAIN: Duration = Duration::from_secs(20);
-/// Until it is looked whether there is anything.
-pub(super) const LOOK: Duration = Duration::from_secs(30);
+const ALONE: Duration = Duration::from_secs(15);
+/// Until it is looked again whether everything is sealed anew: somebody was at work on a value, or another process is.
+const AGAIN: Duration = Duration::from_secs(5);
+/// The same where nothing was left, but perhaps keys that must not go yet.
+pub(super) const LOOK: Duration = Duration::from_mins(2);
+
+/// What came of one look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    /// There was nothing to seal anew.
+    Idle,
+    /// There was something, or another process is at it.
+    Busy,
+}
 
 impl App {
     /// Seals anew what there is, and removes the keys that nothing needs at `time`; says when to look again.
     pub async fn seal_anew(&self, time: OffsetDateTime) -> anyhow::Result<Duration> {
-        let waits = [self.under_master_key(time).await?, self.under_data_keys(time).await?];
-        Ok(waits.into_iter().flatten().min().unwrap_or(LOOK))
+        let done = [self.under_master_key(time).await?, self.under_data_keys(time).await?];
+        Ok(if done.contains(&Pass::Busy) { AGAIN } else { LOOK })
     }
 
-    /// What is under older keys of tenants; says when to look again if something is left.
-    async fn under_data_keys(&self, time: OffsetDateTime) -> anyhow::Result<Option<Duration>> {
+    /// The same from now on until nothing is left: nobody waits for the job that looks from time to time.
+    pub(super) fn begin_resealing(&self) {
+        let app = self.clone();
+        let rounds = async move {
+            loop {
+                match app.seal_anew(now()).await {
+                    Ok(wait) if wait < LOOK => tokio::time::sleep(wait).await,
+                    Ok(_) => return,
+                    Err(error) => return tracing::warn!("sealing anew came to nothing for now: {error:#}"),
+                }
+            }
+        };
+        let shutdown = self.shutdown.clone();
+        self.tasks.spawn(async move { shutdown.run_until_cancelled(rounds).await });
+    }
+
+    /// What is under older keys of tenants.
+    async fn under_data_keys(&self, time: OffsetDateTime) -> anyhow::Result<Pass> {
         let tenants = self.store.tenants_with_retired_keys().await?;
-        if tenants.is_empty() || !self.holds(Resealing::Data).await? {
-            return Ok(None);
+        if tenants.is_empty() {
+            return Ok(Pass::Idle);
         }
         self.vault.load().await?;
-        let mut left = false;
+        let mut resealed = 0;
         for tenant in &tenants {
             if !self.holds(Resealing::Data).await? {
-                return Ok(None);
+                return Ok(Pass::Busy);
             }
             let sealer = self.vault.sealer_of(tenant).await?;
             for column in sealed::ALL.iter().filter(|column| column.is_resealed_under(Under::Tenant)) {
-                self.reseal_column(column, tenant, &sealer).await?;
+                resealed += self.reseal_column(column, tenant, &sealer).await?;
             }
-            left |= !self.remove_old_keys(tenant, time).await?;
+            self.remove_old_keys(tenant, time).await?;
         }
         self.store.leave_resealing(Resealing::Data, self.instance, None).await?;
-        Ok(left.then_some(AGAIN))
+        Ok(if resealed > 0 { Pass::Busy } else { Pass::Idle })
     }
 
     /// What is under older master keys, where it was asked for under the one that this process has.
-    async fn under_master_key(&self, time: OffsetDateTime) -> anyhow::Result<Option<Duration>> {
+    async fn under_master_key(&self, time: OffsetDateTime) -> anyhow::Result<Pass> {
         let asked = self.store.resealing(Resealing::Master).await?;
         let master = self.vault.master();
         if !asked.is_open() || asked.key_id.as_deref() != Some(master.key_id().to_string().as_str()) {
-            return Ok(None);
+            return Ok(Pass::Idle);
         }
         if !self.holds(Resealing::Master).await? {
-            return Ok(Some(AGAIN));
+            return Ok(Pass::Busy);
         }
         let keys = self.store.data_keys(None).await?;
         let old: Vec<DataKeyRow> = keys.into_iter().filter(|key| !key.sealed.starts_with(&master.mark())).collect();
         for some in old.chunks(BATCH) {
             if !self.holds(Resealing::Master).await? {
-                return Ok(Some(AGAIN));
+                return Ok(Pass::Busy);
             }
             let mut new = Vec::with_capacity(some.len());
             for key in some {
@@ -87,7 +112,7 @@ impl App {
         let done = asked.asked_at.map(|asked| (asked, micros(time)));
         self.store.leave_resealing(Resealing::Master, self.instance, done).await?;
         tracing::info!(key = %master.key_id(), "what older master keys sealed is sealed under the newest");
-        Ok(None)
+        Ok(Pass::Idle)
     }
 
     async fn holds(&self, what: Resealing) -> Result<bool, StoreError> {
@@ -95,13 +120,14 @@ impl App {
         self.store.hold_resealing(what, self.instance, micros(time), micros(time + ALONE)).await
     }
 
-    async fn reseal_column(&self, column: &Column, tenant: &TenantId, sealer: &Sealer) -> anyhow::Result<()> {
-        let (mark, mut after) = (sealer.mark(), uuid::Uuid::nil());
+    /// Says how many values were sealed anew.
+    async fn reseal_column(&self, column: &Column, tenant: &TenantId, sealer: &Sealer) -> anyhow::Result<u64> {
+        let (mark, mut after, mut done) = (sealer.mark(), uuid::Uuid::nil(), 0);
         let limit = i64::try_from(BATCH)?;
         loop {
             let time = micros(now());
             let rows = self.store.to_reseal(column, tenant, &mark, after, time, limit).await?;
-            let Some(last) = rows.last() else { return Ok(()) };
+            let Some(last) = rows.last() else { return Ok(done) };
             after = last.id;
             let mut new = Vec::with_capacity(rows.len());
             for row in rows {
@@ -113,7 +139,7 @@ impl App {
                     }
                 }
             }
-            self.store.reseal(column, &new, micros(now())).await?;
+            done += self.store.reseal(column, &new, micros(now())).await?;
         }
     }
 
@@ -133,9 +159,9 @@ impl App {
         Ok(sealer.seal(place, &plain)?)
     }
 
-    /// Removes the keys of a tenant that were retired long enough ago and that nothing names; says whether none is left.
-    async fn remove_old_keys(&self, tenant: &TenantId, time: OffsetDateTime) -> anyhow::Result<bool> {
-        let (before, mut left) = (time - SETTLED, false);
+    /// Removes the keys of a tenant that were retired long enough ago and that nothing names.
+    async fn remove_old_keys(&self, tenant: &TenantId, time: OffsetDateTime) -> anyhow::Result<()> {
+        let before = time - SETTLED;
         for (key, id) in self.vault.keys_of(tenant).into_iter().skip(1) {
             let settled = at_opt(key.retired_at).is_some_and(|retired| retired <= before);
             let marks: Option<[[u8; MARK]; 2]> = id.filter(|_| settled).map(SealKeyId::marks_of_tenant);
@@ -147,8 +173,7 @@ impl App {
                 let made = key.created_at.map(|made| at(made).to_string());
                 tracing::info!(tenant_id = %tenant, generation = key.generation, made, "a tenant's old key is gone");
             }
-            left |= !gone;
         }
-        Ok(!left)
+        Ok(())
     }
 }

@@ -27,7 +27,7 @@ pub struct SealingKeys {
 
 /// The master key.
 #[derive(Debug, Serialize)]
-pub struct MasterKeys {
+struct MasterKeys {
     /// The one that seals.
     key_id: SealKeyId,
     /// Those that open besides, as this process was told.
@@ -224,16 +224,6 @@ impl App {
         self.store.ask_to_reseal(Resealing::Master, Some(&master.key_id().to_string()), micros(now())).await?;
         self.begin_resealing();
         Ok(Ok(()))
-    }
-
-    /// Nobody waits for the job that looks from time to time.
-    fn begin_resealing(&self) {
-        let app = self.clone();
-        self.tasks.spawn(async move {
-            if let Some(Err(error)) = app.shutdown.run_until_cancelled(app.seal_anew(now())).await {
-                tracing::warn!("sealing anew came to nothing for now: {error:#}");
-            }
-        });
     }
 }
 

@@ -56,8 +56,9 @@ pub(super) struct Status {
 }
 
 const PATH: [&str; 2] = ["admin", "sealing-keys"];
-/// Between two looks at how far it is.
-const PAUSE: Duration = Duration::from_millis(500);
+/// Between the first two looks at how far it is; then longer and longer, as each has the gateway count.
+const PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Carries out `keys rotate`.
 pub(super) async fn rotate(order: Rotate, gateway: &Gateway, screen: Screen) -> anyhow::Result<Verdict> {
@@ -77,13 +78,14 @@ pub(super) async fn rotate(order: Rotate, gateway: &Gateway, screen: Screen) -> 
         None => asked?,
     };
     let end = Instant::now() + Duration::from_secs(order.wait);
-    let mut told = None;
+    let (mut told, mut pause) = (None, PAUSE);
     while !order.no_wait && !is_done(&view, part) && Instant::now() < end {
         let left = view[part]["stale"].as_i64().unwrap_or_default();
         if !screen.is_json() && told.replace(left) != Some(left) {
             note(&format!("{left} values are to be sealed anew"));
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
         view = gateway.get(&PATH).await?.value;
     }
     screen.show(&view, || lines(&view))?;
