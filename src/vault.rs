@@ -100,13 +100,12 @@ impl Vault {
         let (row, tenant) = (ID_KEY.to_string(), TenantId::default_tenant());
         let place = Place { table: sealed::ID_KEYS.name, row: &row, tenant: &tenant, subject: None };
         let Parts { store, ids, .. } = &*self.0;
-        let key = match store.id_key().await? {
-            Some(key) => key,
-            None => {
-                store.add_id_key(&ids.new_key(place)?, micros(crate::store::now())).await?;
-                store.id_key().await?.ok_or(StoreError::Missing)?
-            }
-        };
+        let mut key = store.id_key().await?;
+        if key.is_none() {
+            store.add_id_key(&ids.new_key(place)?, micros(crate::store::now())).await?;
+            key = store.id_key().await?;
+        }
+        let key = key.ok_or(StoreError::Missing)?;
         if let Err(error) = ids.know(place, &key) {
             tracing::error!("clients that registered themselves are not known any more: the key of their ids: {error}");
         }
@@ -131,7 +130,7 @@ impl Vault {
         let revision = self.0.store.data_keys_revision().await?;
         if self.read().is_none_or(|(read, _)| read != revision) {
             let stored = self.0.store.data_keys(None).await?;
-            self.take(&known, stored)?;
+            self.take(&known, &stored)?;
         }
         *self.0.read.lock().unwrap_or_else(PoisonError::into_inner) = Some((revision, began));
         Ok(())
@@ -142,7 +141,7 @@ impl Vault {
     }
 
     /// Takes over what was read when `known` was what is known.
-    fn take(&self, known: &AHashMap<TenantId, Known>, stored: Vec<DataKeyRow>) -> Result<(), VaultError> {
+    fn take(&self, known: &AHashMap<TenantId, Known>, stored: &[DataKeyRow]) -> Result<(), VaultError> {
         let mut next = AHashMap::new();
         for keys in stored.chunk_by(|one, other| one.tenant_id == other.tenant_id) {
             let tenant = keys[0].tenant()?;

@@ -100,7 +100,7 @@ impl App {
                 match master.reseal_data_key(&key.tenant()?, &key.sealed) {
                     Ok(sealed) => new.push((key.clone(), sealed)),
                     Err(error) => {
-                        tracing::error!(tenant_id = key.tenant_id, "a tenant's key is left as it is: {error}")
+                        tracing::error!(tenant_id = key.tenant_id, "a tenant's key is left as it is: {error}");
                     }
                 }
             }

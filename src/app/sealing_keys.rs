@@ -33,7 +33,7 @@ struct MasterKeys {
     /// Those that open besides, as this process was told.
     previous: Vec<SealKeyId>,
     #[serde(flatten)]
-    values: Values,
+    values: Counts,
     /// When it was last asked that what older ones sealed be sealed anew; null: never.
     #[serde(with = "time::serde::rfc3339::option")]
     asked_at: Option<OffsetDateTime>,
@@ -44,7 +44,7 @@ struct MasterKeys {
 
 /// How many values there are, and under which keys.
 #[derive(Debug, Default, Serialize)]
-struct Values {
+struct Counts {
     values: i64,
     /// Those that name an older key, and will be sealed anew.
     stale: i64,
@@ -52,7 +52,7 @@ struct Values {
     running_out: i64,
 }
 
-impl Values {
+impl Counts {
     fn add(&mut self, column: &Column, count: i64, is_newest: bool) {
         self.values += count;
         match column.old {
@@ -72,7 +72,7 @@ struct DataKeys {
     /// Keys whose place another took, and which are still there.
     retired: usize,
     #[serde(flatten)]
-    values: Values,
+    values: Counts,
     /// When one last took the place of another; null: never, as far as is known.
     #[serde(with = "time::serde::rfc3339::option")]
     rotated_at: Option<OffsetDateTime>,
@@ -87,7 +87,7 @@ pub struct TenantKeys {
     tenant_id: TenantId,
     keys: Vec<TenantKey>,
     #[serde(flatten)]
-    values: Values,
+    values: Counts,
     #[serde(with = "time::serde::rfc3339::option")]
     rotated_at: Option<OffsetDateTime>,
     #[serde(with = "time::serde::rfc3339::option")]
@@ -119,7 +119,7 @@ impl App {
 
     async fn master_keys(&self) -> Result<MasterKeys, VaultError> {
         let master = self.vault.master();
-        let mut values = Values::default();
+        let mut values = Counts::default();
         for column in under(Under::Master) {
             for counted in self.store.count_marks(column, None).await? {
                 values.add(column, counted.count, *counted.mark == master.mark());
@@ -137,7 +137,7 @@ impl App {
 
     async fn data_keys(&self) -> Result<DataKeys, VaultError> {
         let (counted, sealers) = self.count(None).await?;
-        let mut values = Values::default();
+        let mut values = Counts::default();
         for (column, MarkCount { tenant_id, mark, count }) in &counted {
             let newest = sealers.get(tenant_id.as_str());
             values.add(column, *count, newest.is_some_and(|sealer| *mark == sealer.mark()));
@@ -157,7 +157,7 @@ impl App {
     pub async fn keys_of_tenant(&self, tenant: &TenantId) -> Result<TenantKeys, VaultError> {
         self.store.is_active_tenant(tenant).await?.ok_or(StoreError::Missing)?;
         let (counted, sealers) = self.count(Some(tenant)).await?;
-        let (mut values, mut by_key) = (Values::default(), BTreeMap::<SealKeyId, i64>::new());
+        let (mut values, mut by_key) = (Counts::default(), BTreeMap::<SealKeyId, i64>::new());
         for (column, MarkCount { mark, count, .. }) in &counted {
             let newest = sealers.get(tenant.as_str());
             values.add(column, *count, newest.is_some_and(|sealer| *mark == sealer.mark()));

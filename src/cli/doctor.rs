@@ -180,7 +180,7 @@ async fn check_master_key(settings: &Settings, seen: Option<&Seen>, found: &mut 
     let check = "sealing key";
     match preflight::master_key(settings, seen).await {
         Ok(Sealing { current: Err(file), .. }) => {
-            found.fine(check, format!("the first start makes it, in {}", file.display()))
+            found.fine(check, format!("the first start makes it, in {}", file.display()));
         }
         Ok(_) => {
             let fits = if seen.is_some_and(|seen| !seen.sealed.is_empty()) {

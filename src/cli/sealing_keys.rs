@@ -1,5 +1,6 @@
 //! `keys rotate` and `keys status`: the keys that seal secrets, which have nothing to do with API keys but the word.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use clap::Args;
@@ -140,7 +141,7 @@ fn sealed(part: &Value) -> String {
     let mut text = format!("{} values", count("values"));
     for (name, what) in [("stale", "to be sealed anew"), ("running_out", "under an older key, over within minutes")] {
         if count(name) > 0 {
-            text += &format!(", {} {what}", count(name));
+            let _ = write!(text, ", {} {what}", count(name));
         }
     }
     text

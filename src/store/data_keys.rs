@@ -1,6 +1,6 @@
 //! The keys of tenants, sealed; `vault` opens them. All are read where one is, so that whoever seals and opens has them together.
 
-use super::sealed::{ALL, Under};
+use super::sealed::{ALL, Column, Under};
 use super::tenants::tenant_of;
 use super::{Store, StoreError};
 use crate::crypto::MARK;
@@ -101,7 +101,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let text = "DELETE FROM data_keys WHERE tenant_id = $1 AND generation = $2 AND retired_at <= $3";
         let counts: Vec<String> =
-            ALL.iter().filter(|column| column.under == Under::Tenant).map(|c| c.names()).collect();
+            ALL.iter().filter(|column| column.under == Under::Tenant).map(Column::names).collect();
         Ok(on!(write self, tx => {
             for count in &counts {
                 for mark in marks {

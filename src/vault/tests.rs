@@ -35,7 +35,7 @@ async fn a_key_that_comes_while_keys_are_read_stays_and_nothing_is_sealed_under_
 
     let (known, stored) = (vault.0.known.load_full(), store.data_keys(None).await.unwrap());
     vault.prepare(tenant).await.unwrap();
-    vault.take(&known, stored).unwrap();
+    vault.take(&known, &stored).unwrap();
     let sealed = vault.seal_at_once(place, b"x").unwrap();
     assert!(is_of_tenant(&sealed));
 
@@ -43,12 +43,12 @@ async fn a_key_that_comes_while_keys_are_read_stays_and_nothing_is_sealed_under_
     let (known, stored) = (Arc::default(), store.data_keys(None).await.unwrap());
     assert_eq!(vault.rotate(std::slice::from_ref(tenant), crate::store::now()).await.unwrap(), 1);
     let newest = vault.seal_at_once(place, b"x").unwrap();
-    vault.take(&known, stored).unwrap();
+    vault.take(&known, &stored).unwrap();
     assert_eq!(SealKeyId::of(&vault.seal_at_once(place, b"x").unwrap()), SealKeyId::of(&newest));
 
     // The keys of a tenant that is gone go, too.
     let known = vault.0.known.load_full();
-    vault.take(&known, Vec::new()).unwrap();
+    vault.take(&known, &[]).unwrap();
     assert!(matches!(vault.open_at_once(place, &sealed), Err(CryptoError::NoTenantKey)));
     *vault.0.read.lock().unwrap() = None;
     vault.load().await.unwrap();

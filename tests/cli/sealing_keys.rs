@@ -24,8 +24,7 @@ fn commands(page: &str, section: &str) -> Vec<String> {
 async fn typed(folder: &Folder, lines: &str) -> String {
     let programs = std::path::Path::new(BINARY).parent().unwrap().display().to_string();
     let path = format!("{programs}:{}", std::env::var("PATH").unwrap());
-    let ran =
-        testkit::command::run("/bin/sh", &**folder, &["-ec", lines], [("PATH", path.as_str())], "").await.unwrap();
+    let ran = testkit::command::run("/bin/sh", folder, &["-ec", lines], [("PATH", path.as_str())], "").await.unwrap();
     assert_eq!(ran.code, 0, "{lines}: {}{}", ran.out, ran.err);
     ran.out
 }
