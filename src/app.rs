@@ -7,12 +7,15 @@ mod bans;
 mod entrusted;
 mod guarding;
 mod issuing;
+mod master_key;
 mod memory;
 mod people;
 mod policies;
 mod pools;
 pub mod preflight;
 mod refreshing;
+mod resealing;
+mod sealing_keys;
 mod sharing;
 mod signed_in;
 mod vouching;
@@ -62,6 +65,7 @@ pub use bans::{BanOrder, BanView, LiftOrder, LiftReason};
 pub use policies::{Explained, Question, Trial, Whom};
 pub use pools::DatabaseWaits;
 pub use refreshing::Forced;
+pub use sealing_keys::{NothingBefore, SealingKeys, TenantKeys};
 pub use signed_in::{Counted, SignedIn};
 
 /// Pause before the database is asked again to say when something changes.

@@ -1,14 +1,18 @@
 //! Sealing secrets at rest, the master key that seals them, and the random tokens we issue. No secret leaves this module
-//! except as `Secret` or sealed; a sealed value opens only in the row it was sealed for, because table, row and tenant
+//! except as `Secret` or sealed; a sealed value opens only in the row it was sealed for, because table, row, tenant and account
 //! are authenticated with it.
 
 mod data_key;
 pub mod dpop;
+mod ids;
 pub mod jwk;
+mod sealer;
 pub mod signing;
 mod token;
 
-pub use data_key::is_of_tenant;
+pub use data_key::DataKey;
+pub use ids::Ids;
+pub use sealer::{MARK, Place, SealKeyId, Sealer, is_of_tenant};
 pub use token::{KEY_PREFIX, TokenKind, hash_token, is_api_key, is_token, masked, new_api_key, new_secret, new_token};
 
 use std::fmt;
@@ -19,12 +23,8 @@ use std::path::Path;
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use chacha20poly1305::aead::{Aead, Payload};
-use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
-
-use crate::id::TenantId;
 
 /// Why a key or a sealed value cannot be used. No text holds any part of a secret.
 #[derive(Debug, thiserror::Error)]
@@ -57,13 +57,14 @@ pub enum CryptoError {
     },
     /// The value was sealed under another master key.
     #[error(
-        "the value was sealed under another master key (id {found}, this is {ours}); start with the key it was sealed with"
+        "the value was sealed under another master key (id {found}, this is {ours}); start with the key it was sealed with, or give \
+         that as the previous one"
     )]
     OtherKey {
-        /// Id of the key it was sealed under.
-        found: String,
-        /// Id of the key in use.
-        ours: String,
+        /// The key it was sealed under.
+        found: SealKeyId,
+        /// The key in use.
+        ours: SealKeyId,
     },
     /// The value was sealed under a tenant's key that this process has not read.
     #[error("the key of the tenant that the value was sealed under is not known here")]
@@ -72,6 +73,11 @@ pub enum CryptoError {
     #[error("a sealed value is damaged or was moved from another row")]
     Damaged,
 }
+
+/// Most previous master keys at a time.
+pub const MOST_PREVIOUS: usize = 8;
+/// What is read of a key file: that many keys, and some space.
+pub const LONGEST_FILE: u64 = 1024;
 
 /// The 32 bytes that seal everything else. Wiped when dropped, masked when printed.
 #[derive(Clone)]
@@ -115,25 +121,26 @@ impl MasterKey {
         }
     }
 
+    /// Reads up to [`MOST_PREVIOUS`] such keys with commas or white space between them.
+    pub fn list(text: &str) -> Result<Vec<Self>, CryptoError> {
+        let words: Vec<&str> =
+            text.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty()).collect();
+        if words.is_empty() || words.len() > MOST_PREVIOUS {
+            return Err(CryptoError::KeyFormat);
+        }
+        words.into_iter().map(Self::from_text).collect()
+    }
+
     /// Reads the key file at `path` as [`Self::load_or_create`] does; `None` when there is none.
     pub fn load(path: &Path) -> Result<Option<Self>, CryptoError> {
+        read_file(path)?.map(|text| Self::from_text(&text)).transpose()
+    }
+
+    /// Reads a file of such keys as [`Self::list`] does, under the same conditions.
+    pub fn load_list(path: &Path) -> Result<Vec<Self>, CryptoError> {
+        let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
         let failed = |cause| CryptoError::File { path: path.display().to_string(), cause };
-        let file = match std::fs::File::open(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            file => file.map_err(failed)?,
-        };
-        let found = file.metadata().map_err(failed)?;
-        if !found.is_file() {
-            return Err(failed(std::io::Error::other("not a regular file")));
-        }
-        let mode = found.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(CryptoError::Exposed { path: path.display().to_string(), mode });
-        }
-        let mut text = Zeroizing::new(String::new());
-        // Whoever names a log file as key file should not wait for it to be read.
-        file.take(1024).read_to_string(&mut text).map_err(failed)?;
-        Self::from_text(&text).map(Some)
+        Self::list(&read_file(path)?.ok_or_else(|| failed(missing()))?)
     }
 
     fn write_new(&self, path: &Path) -> std::io::Result<()> {
@@ -153,97 +160,33 @@ impl MasterKey {
         result
     }
 
-    fn id(&self) -> [u8; 4] {
+    /// What names it in what it seals.
+    pub fn id(&self) -> SealKeyId {
         let digest =
             Sha256::new().chain_update(b"mcp-gateway master key id\0").chain_update(self.0.as_slice()).finalize();
-        [digest[0], digest[1], digest[2], digest[3]]
+        SealKeyId([digest[0], digest[1], digest[2], digest[3]])
     }
 }
 
-/// Where a sealed value lives; it opens nowhere else.
-#[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
-    /// Table and column, `servers.secrets`.
-    pub table: &'a str,
-    /// Id of the row.
-    pub row: &'a str,
-    /// Whose row it is.
-    pub tenant: &'a TenantId,
-}
-
-/// First byte of a value that was sealed under the master key.
-const FORMAT: u8 = 1;
-/// The same of one that was sealed under a tenant's key.
-const OF_TENANT: u8 = 2;
-/// Bytes at the beginning of a sealed value that tell its format and the key it was sealed under.
-pub const MARK: usize = 1 + 4;
-/// Mark and nonce.
-const HEAD: usize = MARK + 24;
-
-/// Seals and opens values with XChaCha20-Poly1305. Cheap to share by reference; no secret is printed.
-#[derive(Clone)]
-pub struct Sealer {
-    cipher: XChaCha20Poly1305,
-    key_id: [u8; 4],
-    /// First byte of what it seals.
-    format: u8,
-}
-
-impl fmt::Debug for Sealer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Sealer(key {})", hex(&self.key_id))
+/// What a key file holds; `None` when there is none. Refuses one that its group or others may read.
+fn read_file(path: &Path) -> Result<Option<Zeroizing<String>>, CryptoError> {
+    let failed = |cause| CryptoError::File { path: path.display().to_string(), cause };
+    let file = match std::fs::File::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(failed)?,
+    };
+    let found = file.metadata().map_err(failed)?;
+    if !found.is_file() {
+        return Err(failed(std::io::Error::other("not a regular file")));
     }
-}
-
-impl Sealer {
-    /// Seals under `key`.
-    pub fn new(key: &MasterKey) -> Self {
-        Self { cipher: XChaCha20Poly1305::new((&*key.0).into()), key_id: key.id(), format: FORMAT }
+    let mode = found.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(CryptoError::Exposed { path: path.display().to_string(), mode });
     }
-
-    /// Seals `plain` for `place`: format, key id, nonce, then text and tag.
-    pub fn seal(&self, place: Place<'_>, plain: &[u8]) -> Result<Vec<u8>, CryptoError> {
-        let nonce: [u8; 24] = random_bytes();
-        let mut sealed = Vec::with_capacity(HEAD + plain.len() + 16);
-        sealed.push(self.format);
-        sealed.extend_from_slice(&self.key_id);
-        sealed.extend_from_slice(&nonce);
-        let payload = Payload { msg: plain, aad: &self.context(place) };
-        // Fails only for texts of more than 256 GB.
-        let text = self.cipher.encrypt(&XNonce::from(nonce), payload).map_err(|_| CryptoError::Damaged)?;
-        sealed.extend_from_slice(&text);
-        Ok(sealed)
-    }
-
-    /// Opens what was sealed for the same `place` under the same key.
-    pub fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
-        self.check_key(sealed)?;
-        let (head, text) = sealed.split_at_checked(HEAD).ok_or(CryptoError::Damaged)?;
-        let nonce = <[u8; 24]>::try_from(&head[5..]).map_err(|_| CryptoError::Damaged)?;
-        let payload = Payload { msg: text, aad: &self.context(place) };
-        let plain = self.cipher.decrypt(&XNonce::from(nonce), payload).map_err(|_| CryptoError::Damaged)?;
-        Ok(Zeroizing::new(plain))
-    }
-
-    /// Refuses what was sealed under another key, by its first [`MARK`] bytes.
-    pub fn check_key(&self, sealed: &[u8]) -> Result<(), CryptoError> {
-        let mark = sealed.get(..MARK).filter(|mark| mark[0] == self.format).ok_or(CryptoError::Damaged)?;
-        if mark[1..] == self.key_id {
-            return Ok(());
-        }
-        Err(CryptoError::OtherKey { found: hex(&mark[1..]), ours: hex(&self.key_id) })
-    }
-
-    /// What is authenticated besides the text. Each part carries its length, so that no two places give one context.
-    fn context(&self, place: Place<'_>) -> Vec<u8> {
-        let mut context = vec![self.format];
-        context.extend_from_slice(&self.key_id);
-        for part in [place.table, place.row, place.tenant.as_str()] {
-            context.extend_from_slice(&(part.len() as u64).to_be_bytes());
-            context.extend_from_slice(part.as_bytes());
-        }
-        context
-    }
+    let mut text = Zeroizing::new(String::new());
+    // Whoever names a log file as key file should not wait for it to be read.
+    file.take(LONGEST_FILE).read_to_string(&mut text).map_err(failed)?;
+    Ok(Some(text))
 }
 
 /// Bytes of the operating system's generator, by way of a generator that it seeds.
@@ -293,33 +236,6 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn place<'a>(row: &'a str, tenant: &'a TenantId) -> Place<'a> {
-        Place { table: "servers.secrets", row, tenant }
-    }
-
-    #[test]
-    fn a_sealed_value_opens_only_where_it_was_sealed() {
-        let (ours, other) = (TenantId::default_tenant(), TenantId::parse("acme").unwrap());
-        let key = MasterKey::generate();
-        let sealer = Sealer::new(&key);
-        let sealed = sealer.seal(place("a", &ours), b"Bearer s3cret").unwrap();
-
-        assert_eq!(sealer.open(place("a", &ours), &sealed).unwrap().as_slice(), b"Bearer s3cret");
-        assert!(matches!(sealer.open(place("b", &ours), &sealed), Err(CryptoError::Damaged)));
-        assert!(matches!(sealer.open(place("a", &other), &sealed), Err(CryptoError::Damaged)));
-        for at in 0..sealed.len() {
-            let mut bent = sealed.clone();
-            bent[at] ^= 1;
-            assert!(sealer.open(place("a", &ours), &bent).is_err(), "byte {at}");
-        }
-        for length in 0..sealed.len() {
-            assert!(sealer.open(place("a", &ours), &sealed[..length]).is_err(), "{length} bytes");
-        }
-        let stranger = Sealer::new(&MasterKey::generate());
-        assert!(matches!(stranger.open(place("a", &ours), &sealed), Err(CryptoError::OtherKey { .. })));
-        assert_ne!(sealed, sealer.seal(place("a", &ours), b"Bearer s3cret").unwrap(), "a nonce is used once");
-    }
 
     #[test]
     fn a_master_key_is_32_random_bytes_or_refused() {

@@ -1,15 +1,28 @@
 //! ENGINE: seals what belongs to tenants, each under a key of its own, made when it is first needed. The keys are rows,
-//! sealed under the master key; here they are held open. What is no tenant's is sealed under the master key.
+//! sealed under the master key; here they are held open. A tenant's key may be replaced: the newest seals, and the older ones open what
+//! they sealed until that was sealed anew. What is no tenant's is sealed under the master key.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
 use arc_swap::ArcSwap;
+use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use crate::crypto::{CryptoError, Place, Sealer, is_of_tenant};
+use crate::crypto::{CryptoError, DataKey, Ids, Place, SealKeyId, Sealer, is_of_tenant};
 use crate::id::TenantId;
-use crate::store::{Store, StoreError};
+use crate::store::data_keys::{DataKeyRow, NewDataKey};
+use crate::store::id_keys::ID_KEY;
+use crate::store::{Store, StoreError, micros, sealed};
+
+/// Longest that a process seals under a key of which it has not seen that it is still the newest. Much less than what passes until an
+/// older one goes ([`SETTLED`]).
+const FRESH: Duration = Duration::from_mins(1);
+/// A key whose place another took is kept for so long at least: by then nobody seals under it, and what was sealed under it is stored.
+pub const SETTLED: Duration = Duration::from_mins(10);
+/// Most keys that a tenant has at a time.
+pub const MOST_KEYS: usize = 8;
 
 /// Why something is not sealed or opened.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +53,7 @@ impl VaultError {
     }
 }
 
-/// The keys. Cheap to clone; clones are one. It holds as many as there are tenants.
+/// The keys. Cheap to clone; clones are one. It holds as many as there are tenants, and their older ones.
 #[derive(Debug, Clone)]
 pub struct Vault(Arc<Parts>);
 
@@ -48,20 +61,55 @@ pub struct Vault(Arc<Parts>);
 struct Parts {
     store: Store,
     master: Sealer,
+    ids: Ids,
     known: ArcSwap<AHashMap<TenantId, Known>>,
+    /// The revision of the keys that were last read whole, and when they were known to be the newest.
+    read: Mutex<Option<(i64, Instant)>>,
 }
 
-/// A key as it is stored, and open.
+/// The keys of a tenant as they are stored, and open.
 #[derive(Debug, Clone)]
 struct Known {
-    stored: Arc<[u8]>,
+    stored: Arc<[DataKeyRow]>,
     sealer: Sealer,
+    read_at: Instant,
+}
+
+impl Known {
+    /// Orders the keys of a tenant by when the newest came; those of one that was removed and made again behind the others.
+    fn age(&self) -> Option<(Option<i64>, i64)> {
+        self.stored.first().map(|newest| (newest.created_at, newest.generation))
+    }
 }
 
 impl Vault {
     /// Over `store`, whose keys are sealed by `master`. None is known yet.
     pub fn new(store: Store, master: Sealer) -> Self {
-        Self(Arc::new(Parts { store, master, known: ArcSwap::default() }))
+        let ids = Ids::under(&master);
+        Self(Arc::new(Parts { store, master, ids, known: ArcSwap::default(), read: Mutex::default() }))
+    }
+
+    /// What seals that which only programs keep, and is known by it later.
+    pub fn ids(&self) -> &Ids {
+        &self.0.ids
+    }
+
+    /// Makes known what seals the ids that programs keep, and makes it where it was not made before. Where it does not open they are sealed
+    /// under the master key.
+    pub async fn know_ids(&self) -> Result<(), VaultError> {
+        let (row, tenant) = (ID_KEY.to_string(), TenantId::default_tenant());
+        let place = Place { table: sealed::ID_KEYS.name, row: &row, tenant: &tenant, subject: None };
+        let Parts { store, ids, .. } = &*self.0;
+        let mut key = store.id_key().await?;
+        if key.is_none() {
+            store.add_id_key(&ids.new_key(place)?, micros(crate::store::now())).await?;
+            key = store.id_key().await?;
+        }
+        let key = key.ok_or(StoreError::Missing)?;
+        if let Err(error) = ids.know(place, &key) {
+            tracing::error!("clients that registered themselves are not known any more: the key of their ids: {error}");
+        }
+        Ok(())
     }
 
     /// What seals under the master key, for what is no tenant's.
@@ -77,17 +125,29 @@ impl Vault {
     /// When one was sealed under another master key: nothing would work, and nobody would know why.
     pub async fn load(&self) -> Result<(), VaultError> {
         let known = self.0.known.load_full();
-        let stored = self.0.store.data_keys().await?;
-        self.take(&known, stored)
+        // Read before the rest: what changes meanwhile is looked at again.
+        let began = Instant::now();
+        let revision = self.0.store.data_keys_revision().await?;
+        if self.read().is_none_or(|(read, _)| read != revision) {
+            let stored = self.0.store.data_keys(None).await?;
+            self.take(&known, &stored)?;
+        }
+        *self.0.read.lock().unwrap_or_else(PoisonError::into_inner) = Some((revision, began));
+        Ok(())
+    }
+
+    fn read(&self) -> Option<(i64, Instant)> {
+        *self.0.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes over what was read when `known` was what is known.
-    fn take(&self, known: &AHashMap<TenantId, Known>, stored: Vec<(TenantId, Vec<u8>)>) -> Result<(), VaultError> {
-        let mut next = AHashMap::with_capacity(stored.len());
-        for (tenant, key) in stored {
-            match known.get(&tenant).filter(|known| *known.stored == *key).cloned() {
+    fn take(&self, known: &AHashMap<TenantId, Known>, stored: &[DataKeyRow]) -> Result<(), VaultError> {
+        let mut next = AHashMap::new();
+        for keys in stored.chunk_by(|one, other| one.tenant_id == other.tenant_id) {
+            let tenant = keys[0].tenant()?;
+            match known.get(&tenant).filter(|known| *known.stored == *keys).cloned() {
                 Some(same) => _ = next.insert(tenant, same),
-                None => match self.open_key(&tenant, &key) {
+                None => match self.open_keys(&tenant, keys) {
                     Ok(new) => _ = next.insert(tenant, new),
                     Err(error) if error.is_of_other_key() => return Err(error),
                     Err(error) => tracing::error!("{error}"),
@@ -96,11 +156,13 @@ impl Vault {
         }
         self.0.known.rcu(|now| {
             let mut next = next.clone();
-            // What was looked up since then is newer than what was read.
-            let is_new =
-                |tenant: &TenantId, now: &Known| known.get(tenant).is_none_or(|known| known.stored != now.stored);
-            let new = now.iter().filter(|(tenant, now)| is_new(tenant, now));
-            next.extend(new.map(|(tenant, now)| (tenant.clone(), now.clone())));
+            // What was looked up since then is newer than what was read, unless a newer key was read.
+            for (tenant, now) in now.iter() {
+                let is_new = known.get(tenant).is_none_or(|known| known.stored != now.stored);
+                if is_new && next.get(tenant).is_none_or(|next| next.age() <= now.age()) {
+                    next.insert(tenant.clone(), now.clone());
+                }
+            }
             next
         });
         Ok(())
@@ -116,106 +178,151 @@ impl Vault {
         self.sealer_of(tenant).await.map(drop)
     }
 
-    async fn sealer_of(&self, tenant: &TenantId) -> Result<Sealer, VaultError> {
-        if let Some(sealer) = self.look_up(tenant).await? {
-            return Ok(sealer);
+    /// What seals for the tenant as the database has it now, and opens.
+    pub async fn sealer_of(&self, tenant: &TenantId) -> Result<Sealer, VaultError> {
+        if let Some(known) = self.look_up(tenant).await? {
+            return Ok(known.sealer);
         }
-        let new = self.0.master.new_data_key(tenant)?;
         // Of several at once, one is first.
-        self.0.store.set_data_key(tenant, &new).await?;
-        Ok(self.look_up(tenant).await?.ok_or(StoreError::Missing)?)
+        self.add_keys(&[(tenant.clone(), 0)], crate::store::now()).await?;
+        Ok(self.look_up(tenant).await?.ok_or(StoreError::Missing)?.sealer)
     }
 
-    /// Opens what was sealed for the place, under the tenant's key or, before there was one, the master key.
+    /// Gives each of these tenants a new key, unless it got one since or has none that could be replaced, or too many; says how many
+    /// did. From now on that seals here, and within moments everywhere.
+    pub async fn rotate(&self, tenants: &[TenantId], now: OffsetDateTime) -> Result<u64, VaultError> {
+        self.load().await?;
+        let known = self.0.known.load_full();
+        let of = |tenant: &TenantId| {
+            let stored = &known.get(tenant)?.stored;
+            let newest = stored.first().filter(|_| stored.len() < MOST_KEYS)?;
+            Some((tenant.clone(), newest.generation))
+        };
+        let made = self.add_keys(&tenants.iter().filter_map(of).collect::<Vec<_>>(), now).await?;
+        self.load().await?;
+        Ok(made)
+    }
+
+    async fn add_keys(&self, tenants: &[(TenantId, i64)], now: OffsetDateTime) -> Result<u64, VaultError> {
+        let new = |(tenant, after): &(TenantId, i64)| {
+            let sealed = self.new_key(tenant)?;
+            Ok(NewDataKey { tenant: tenant.clone(), after: *after, sealed })
+        };
+        let keys: Vec<NewDataKey> = tenants.iter().map(new).collect::<Result<_, CryptoError>>()?;
+        Ok(self.0.store.add_data_keys(&keys, micros(now)).await?)
+    }
+
+    /// A new key, sealed; one that is named otherwise than those that the tenant has.
+    fn new_key(&self, tenant: &TenantId) -> Result<Vec<u8>, CryptoError> {
+        let known = self.known(tenant);
+        loop {
+            let new = self.0.master.new_data_key(tenant)?;
+            let id = self.0.master.data_key(tenant, &new)?.id();
+            if known.as_ref().is_none_or(|known| !known.sealer.key_ids().any(|known| known == id)) {
+                return Ok(new);
+            }
+        }
+    }
+
+    /// Opens what was sealed for the place, under one of the tenant's keys or, before there was one, the master key.
     pub async fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, VaultError> {
         match self.open_at_once(place, sealed) {
             // Another process made the key a moment ago, or the tenant anew.
             Err(CryptoError::NoTenantKey | CryptoError::OtherKey { .. }) if is_of_tenant(sealed) => {
-                let sealer = self.look_up(place.tenant).await?.ok_or(CryptoError::NoTenantKey)?;
+                let known = self.look_up(place.tenant).await?.ok_or(CryptoError::NoTenantKey)?;
                 // Under whichever key it was: the master key is the right one.
-                sealer.open(place, sealed).map_err(|_| VaultError::Value(CryptoError::Damaged))
+                known.sealer.open(place, sealed).map_err(|_| VaultError::Value(CryptoError::Damaged))
             }
             outcome => Ok(outcome?),
         }
     }
 
-    /// Seals as [`Self::seal`] does, where nobody can wait: `NoTenantKey` when the tenant's is not known here. Nothing of a tenant is
-    /// sealed under the master key, which would outlast the tenant.
+    /// Seals as [`Self::seal`] does, where nobody can wait: `NoTenantKey` when it is not known here which key is the tenant's newest.
+    /// Nothing of a tenant is sealed under the master key, which would outlast the tenant.
     pub fn seal_at_once(&self, place: Place<'_>, plain: &[u8]) -> Result<Vec<u8>, CryptoError> {
-        self.known(place.tenant).ok_or(CryptoError::NoTenantKey)?.seal(place, plain)
+        let known = self.known(place.tenant).filter(|known| self.is_fresh(known));
+        known.ok_or(CryptoError::NoTenantKey)?.sealer.seal(place, plain)
     }
 
-    /// Opens as [`Self::open`] does, where nobody can wait: `NoTenantKey` when the tenant's is not known here.
+    /// Opens as [`Self::open`] does, where nobody can wait: `NoTenantKey` or `OtherKey` when the tenant's is not known here.
     pub fn open_at_once(&self, place: Place<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
         if !is_of_tenant(sealed) {
             return self.0.master.open(place, sealed);
         }
-        self.known(place.tenant).ok_or(CryptoError::NoTenantKey)?.open(place, sealed)
+        self.known(place.tenant).ok_or(CryptoError::NoTenantKey)?.sealer.open(place, sealed)
     }
 
-    /// Whether what seals for the tenant is known here.
-    pub fn knows(&self, tenant: &TenantId) -> bool {
-        self.0.known.load().contains_key(tenant)
+    /// Whether what seals for the tenant is known here, and what opens this value of it, if there is one.
+    pub fn is_ready(&self, tenant: &TenantId, sealed: Option<&[u8]>) -> bool {
+        let sealed = sealed.filter(|sealed| is_of_tenant(sealed));
+        let opens = |known: &Known| sealed.is_none_or(|sealed| known.sealer.check_key(sealed).is_ok());
+        self.known(tenant).is_some_and(|known| self.is_fresh(&known) && opens(&known))
     }
 
-    fn known(&self, tenant: &TenantId) -> Option<Sealer> {
-        self.0.known.load().get(tenant).map(|known| known.sealer.clone())
+    /// The keys of a tenant that open, as they are stored; the newest first. None known: none.
+    pub fn keys_of(&self, tenant: &TenantId) -> Vec<(DataKeyRow, Option<SealKeyId>)> {
+        let Some(known) = self.known(tenant) else { return Vec::new() };
+        let id = |row: &DataKeyRow| self.0.master.data_key(tenant, &row.sealed).ok().map(|key| key.id());
+        known.stored.iter().map(|row| (row.clone(), id(row))).collect()
     }
 
-    /// What seals for the tenant, as the database has it now: a tenant that was removed and made again has another key.
-    async fn look_up(&self, tenant: &TenantId) -> Result<Option<Sealer>, VaultError> {
-        let Some(stored) = self.0.store.data_key(tenant).await? else { return Ok(None) };
-        if let Some(known) = self.0.known.load().get(tenant).filter(|known| *known.stored == *stored) {
-            return Ok(Some(known.sealer.clone()));
+    /// The key under which each tenant's values are sealed.
+    pub fn newest(&self) -> AHashMap<TenantId, Sealer> {
+        self.0.known.load().iter().map(|(tenant, known)| (tenant.clone(), known.sealer.clone())).collect()
+    }
+
+    fn known(&self, tenant: &TenantId) -> Option<Known> {
+        self.0.known.load().get(tenant).cloned()
+    }
+
+    fn is_fresh(&self, known: &Known) -> bool {
+        known.read_at.elapsed() < FRESH || self.read().is_some_and(|(_, read_at)| read_at.elapsed() < FRESH)
+    }
+
+    /// The keys of the tenant, as the database has them now: a tenant that was removed and made again has others.
+    async fn look_up(&self, tenant: &TenantId) -> Result<Option<Known>, VaultError> {
+        let stored = self.0.store.data_keys(Some(tenant)).await?;
+        if stored.is_empty() {
+            return Ok(None);
         }
-        let new = self.open_key(tenant, &stored)?;
+        let same = self.known(tenant).filter(|known| *known.stored == *stored);
+        if let Some(known) = same.as_ref().filter(|known| self.is_fresh(known)) {
+            return Ok(Some(known.clone()));
+        }
+        let new = match same {
+            Some(known) => Known { read_at: Instant::now(), ..known },
+            None => self.open_keys(tenant, &stored)?,
+        };
         self.0.known.rcu(|known| {
             let mut next = AHashMap::clone(known);
-            next.insert(tenant.clone(), new.clone());
+            // Somebody who looked later may be here sooner.
+            if known.get(tenant).is_none_or(|known| known.age() <= new.age()) {
+                next.insert(tenant.clone(), new.clone());
+            }
             next
         });
-        Ok(Some(new.sealer))
+        Ok(Some(new))
     }
 
-    fn open_key(&self, tenant: &TenantId, stored: &[u8]) -> Result<Known, VaultError> {
-        let sealer = self.0.master.of_tenant(tenant, stored).map_err(|cause| wrong(tenant, cause))?;
-        Ok(Known { stored: stored.into(), sealer })
+    /// Opens the keys of a tenant, the newest first. An older one that is damaged is left out and logged.
+    fn open_keys(&self, tenant: &TenantId, stored: &[DataKeyRow]) -> Result<Known, VaultError> {
+        let open = |row: &DataKeyRow| {
+            let wrong = |cause| VaultError::Key { tenant: tenant.clone(), cause };
+            self.0.master.data_key(tenant, &row.sealed).map_err(wrong)
+        };
+        let (newest, older) = stored.split_first().ok_or(CryptoError::NoTenantKey)?;
+        let newest = open(newest)?;
+        let mut others: Vec<DataKey> = Vec::new();
+        for row in older {
+            match open(row) {
+                Ok(key) => others.push(key),
+                Err(error) if error.is_of_other_key() => return Err(error),
+                Err(error) => tracing::error!(generation = row.generation, "{error}"),
+            }
+        }
+        Ok(Known { stored: stored.into(), sealer: Sealer::of_tenant(newest, others), read_at: Instant::now() })
     }
-}
-
-fn wrong(tenant: &TenantId, cause: CryptoError) -> VaultError {
-    VaultError::Key { tenant: tenant.clone(), cause }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::crypto::MasterKey;
-
-    #[tokio::test]
-    async fn a_key_that_comes_while_keys_are_read_stays_and_nothing_is_sealed_under_another() {
-        let folder = std::env::temp_dir().join(format!("mcp-gateway-vault-{}", uuid::Uuid::now_v7()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let address = format!("sqlite://{}", folder.join("gateway.db").display());
-        let store = Store::connect(&address, 1).await.unwrap();
-        let vault = Vault::new(store.clone(), Sealer::new(&MasterKey::generate()));
-        let tenant = TenantId::default_tenant();
-        let place = Place { table: "t", row: "r", tenant: &tenant };
-        assert!(matches!(vault.seal_at_once(place, b"x"), Err(CryptoError::NoTenantKey)), "never under the master key");
-
-        let (known, stored) = (vault.0.known.load_full(), store.data_keys().await.unwrap());
-        vault.prepare(&tenant).await.unwrap();
-        vault.take(&known, stored).unwrap();
-        let sealed = vault.seal_at_once(place, b"x").unwrap();
-        assert!(is_of_tenant(&sealed));
-
-        // The key of a tenant that is gone goes, too.
-        let known = vault.0.known.load_full();
-        vault.take(&known, Vec::new()).unwrap();
-        assert!(matches!(vault.open_at_once(place, &sealed), Err(CryptoError::NoTenantKey)));
-        vault.load().await.unwrap();
-        assert_eq!(**vault.open_at_once(place, &sealed).unwrap(), *b"x");
-        store.close().await;
-        std::fs::remove_dir_all(&folder).unwrap();
-    }
-}
+mod tests;

@@ -9,6 +9,7 @@ mod discovery;
 mod keys;
 mod policies;
 mod reports;
+mod sealing_keys;
 mod servers;
 mod session;
 mod sign_ins;
@@ -69,6 +70,9 @@ pub fn table() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/admin/bans", get(bans::list).post(bans::create)),
         ("/admin/bans/{address}", get(bans::read)),
         ("/admin/bans/{address}/lift", post(bans::lift)),
+        ("/admin/sealing-keys", get(sealing_keys::read)),
+        ("/admin/sealing-keys/{tenant_id}", get(sealing_keys::read_tenant)),
+        ("/admin/rotate-sealing-keys", post(sealing_keys::rotate)),
         ("/admin/policies/{tenant_id}", get(policies::read).put(policies::replace)),
         ("/admin/policies/{tenant_id}/versions", get(policies::versions)),
         ("/admin/policies/{tenant_id}/versions/{version}", get(policies::version)),

@@ -14,12 +14,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::{Accounts, KeyRing, Proofs, TokenRing, keys};
 use crate::app::entrusted::Entrusted;
-use crate::app::preflight::{self, Sealing};
+use crate::app::preflight;
 use crate::app::sharing::Sharing;
-use crate::app::{App, Counted, DatabaseWaits, Parts, memory};
+use crate::app::{App, Counted, DatabaseWaits, Parts, memory, resealing};
 use crate::balance::Scaling;
 use crate::config::Settings;
-use crate::crypto::{MasterKey, Sealer};
+use crate::crypto::Sealer;
 use crate::grants::attempts::Attempts;
 use crate::grants::client::Clients;
 use crate::grants::resource::Issuer;
@@ -54,6 +54,9 @@ const HELD_ANSWERS: usize = 4;
 /// How often a process looks for what others changed: limits hold everywhere within a second.
 const LOOK: Duration = Duration::from_millis(800);
 
+/// How often a process looks for keys of tenants that others made: much more often than it has to, to seal without asking.
+const FOLLOW_KEYS: Duration = Duration::from_secs(5);
+
 /// How often it is looked at the latest about whom providers are to be asked: what other processes made due, and who came back.
 const LOOK_FOR_DUE: Duration = Duration::from_secs(20);
 
@@ -69,21 +72,19 @@ pub async fn build(settings: Settings, issuer: Issuer) -> anyhow::Result<App> {
     preflight::admin_key(&settings)?;
     let board = preflight::redis(&settings)?;
     let seen = preflight::database_in_time(&settings).await?;
-    let sealing = preflight::master_key(&settings, Some(&seen))?;
+    let sealing = preflight::master_key(&settings, Some(&seen)).await?;
     let folder = &settings.data.data_dir;
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(folder)
         .with_context(|| format!("cannot make the data folder {}; choose another with --data-dir", folder.display()))?;
-    let master = match sealing {
-        Sealing::Known(key) => key,
-        Sealing::New(file) => MasterKey::load_or_create(&file)?,
-    };
+    let sealer = sealing.sealer()?;
     let database = preflight::database_url(&settings);
     let store = Store::connect(database.expose(), settings.pools.database_pool_size).await.context(seen.place)?;
-    let app = assemble(settings, issuer, store, Sealer::new(&master), KeyRing::empty())?;
+    let app = assemble(settings, issuer, store, sealer, KeyRing::empty())?;
     app.servers().reseal().await.context("the key that seals secrets")?;
+    app.vault.know_ids().await?;
     app.lower_unnamed().await?;
     app.registry.ground.credentials.signer().follow(store::now()).await?;
     app.recall().await?;
@@ -112,7 +113,8 @@ pub fn assemble(
     };
     let outbound = Outbound::new(AddressPolicy::ADMIN, settings.pools.extra_ca_file.clone());
     let providers = Providers::new(&settings.azure, &settings.oidc, &outbound)?;
-    let clients = Clients::new(&settings.clients, &store, &sealer, &outbound);
+    let vault = Vault::new(store.clone(), sealer.clone());
+    let clients = Clients::new(&settings.clients, &store, vault.ids(), &outbound);
     let signer = Signer::new(store.clone(), sealer.clone());
     let credentials = Credentials::new(&outbound, signer, issuer.as_str(), &metrics, &tasks);
     let ground = Arc::new(Ground {
@@ -127,7 +129,6 @@ pub fn assemble(
     let registry = Registry::new(ground, settings.limits.catalogue_ttl);
     let sessions = Sessions::new(settings.limits.max_sessions, settings.limits.session_idle_timeout);
     let streams = Streams::new(settings.limits.max_streams);
-    let vault = Vault::new(store.clone(), sealer.clone());
     let grants = Grants::new(store.clone(), vault.clone(), Terms::new(&settings.sign_in, &settings.refresh), &metrics);
     let tokens = TokenRing::new(issuer.as_str(), settings.limits.max_tokens, OffsetDateTime::now_utc());
     let held = Room::new(settings.limits.response_body.saturating_mul(HELD_ANSWERS));
@@ -196,6 +197,7 @@ fn start_jobs(app: &App) {
 
     guard_jobs(app, &jobs);
     credential_jobs(app, &jobs);
+    sealing_jobs(app, &jobs);
 
     let database = app.health.part("database", Weight::Vital);
     let listener = app.clone();
@@ -315,6 +317,22 @@ fn start_jobs(app: &App) {
     jobs.run("write operations", Every::about(Duration::from_secs(10)), move || {
         let app = noter.clone();
         async move { Ok(app.observed.flush(&app.store).await?) }
+    });
+}
+
+/// What keeps the keys that seal secrets together with those of other processes.
+fn sealing_jobs(app: &App, jobs: &Jobs) {
+    let vault = app.vault.clone();
+    jobs.run("follow sealing keys", Every::about(FOLLOW_KEYS), move || {
+        let vault = vault.clone();
+        async move { Ok(vault.load().await?) }
+    });
+    // What a process that ended was at, perhaps this one before it was killed.
+    app.begin_resealing();
+    let sealer = app.clone();
+    jobs.run_when_due("seal anew", resealing::LOOK, move || {
+        let app = sealer.clone();
+        async move { app.seal_anew(store::now()).await }
     });
 }
 

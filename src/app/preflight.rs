@@ -8,8 +8,9 @@ use anyhow::Context as _;
 use tokio::time::Instant;
 
 use crate::access::bootstrap::check_supplied;
+use crate::app::master_key;
 use crate::config::{RateLimits, Settings};
-use crate::crypto::{MasterKey, Sealer};
+use crate::crypto::{CryptoError, MasterKey, Sealer};
 use crate::limit::board::redis::RedisBoard;
 use crate::limit::fair::Rules;
 use crate::secret::Secret;
@@ -70,27 +71,28 @@ pub fn redis(settings: &Settings) -> anyhow::Result<Option<RedisBoard>> {
     RedisBoard::open(url.expose(), extra_ca, capacity).map(Some).context("MREG_REDIS_URL")
 }
 
-/// The key that seals secrets.
+/// The keys that seal secrets.
 #[derive(Debug)]
-pub enum Sealing {
-    /// It is there, and opens what is sealed.
-    Known(MasterKey),
-    /// It is still to be made, in this file.
-    New(PathBuf),
+pub struct Sealing {
+    /// The one that seals, or the file in which it is still to be made.
+    pub current: Result<MasterKey, PathBuf>,
+    /// Those that open what they sealed before.
+    pub previous: Vec<MasterKey>,
 }
 
-/// The key that seals secrets, checked against what the database holds, as far as that is known. A database in use without
+impl Sealing {
+    /// What seals and opens; makes the key that is still to be made.
+    pub fn sealer(self) -> Result<Sealer, CryptoError> {
+        let key = self.current.or_else(|file| MasterKey::load_or_create(&file))?;
+        Ok(Sealer::with_previous(&key, &self.previous))
+    }
+}
+
+/// The keys that seal secrets, checked against what the database holds, as far as that is known. A database in use without
 /// its key is refused: a new key would open none of its secrets, and the old one could no longer be brought back.
-pub fn master_key(settings: &Settings, seen: Option<&Seen>) -> anyhow::Result<Sealing> {
-    let read = |file: &Path| MasterKey::load(file).with_context(|| "the key that seals secrets");
-    let (key, file) = match (&settings.access.master_key, &settings.access.master_key_file) {
-        (Some(text), _) => (Some(MasterKey::from_text(text.expose()).context("MREG_MASTER_KEY")?), None),
-        (None, Some(file)) => (read(file)?, Some(file.clone())),
-        (None, None) => {
-            let file = settings.data.data_dir.join("master.key");
-            (read(&file)?, Some(file))
-        }
-    };
+pub async fn master_key(settings: &Settings, seen: Option<&Seen>) -> anyhow::Result<Sealing> {
+    let (key, file) = master_key::current(&settings.access, &settings.data.data_dir).await?;
+    let previous = master_key::previous(&settings.access).await?;
     let Some(key) = key else {
         let file = file.unwrap_or_default();
         if let Some(seen) = seen.filter(|seen| seen.in_use) {
@@ -102,13 +104,13 @@ pub fn master_key(settings: &Settings, seen: Option<&Seen>) -> anyhow::Result<Se
                 lost(seen, &file)
             );
         }
-        return Ok(Sealing::New(file));
+        return Ok(Sealing { current: Err(file), previous });
     };
-    let sealer = Sealer::new(&key);
+    let sealer = Sealer::with_previous(&key, &previous);
     for mark in seen.into_iter().flat_map(|seen| &seen.sealed) {
         sealer.check_key(mark).context("the key that seals secrets is not the one of this database")?;
     }
-    Ok(Sealing::Known(key))
+    Ok(Sealing { current: Ok(key), previous })
 }
 
 fn lost(seen: &Seen, file: &Path) -> String {
@@ -140,28 +142,37 @@ mod tests {
         Seen { place: "SQLite in x".into(), exists: true, in_use, sealed }
     }
 
-    #[test]
-    fn a_database_in_use_is_refused_without_its_key_and_nothing_is_written() {
+    #[tokio::test]
+    async fn a_database_in_use_is_refused_without_its_key_and_nothing_is_written() {
         let settings = settings(&[]);
-        assert!(matches!(master_key(&settings, Some(&seen(false, Vec::new()))), Ok(Sealing::New(_))));
-        let error = format!("{:#}", master_key(&settings, Some(&seen(true, Vec::new()))).unwrap_err());
+        let sealing = master_key(&settings, Some(&seen(false, Vec::new()))).await.unwrap();
+        assert!(sealing.current.unwrap_err().ends_with("master.key"));
+        let error = format!("{:#}", master_key(&settings, Some(&seen(true, Vec::new()))).await.unwrap_err());
         assert!(error.contains("master.key") && error.contains("openssl rand"), "{error}");
-        let error = format!("{:#}", master_key(&settings, Some(&seen(true, vec![vec![1; 5]]))).unwrap_err());
+        let error = format!("{:#}", master_key(&settings, Some(&seen(true, vec![vec![1; 5]]))).await.unwrap_err());
         assert!(error.contains("register the servers anew"), "{error}");
         assert!(!settings.data.data_dir.exists());
     }
 
-    #[test]
-    fn a_key_that_is_not_the_one_the_secrets_were_sealed_with_is_refused() {
+    #[tokio::test]
+    async fn a_key_that_is_not_the_one_the_secrets_were_sealed_with_is_refused() {
         let tenant = TenantId::default_tenant();
-        let place = Place { table: "t", row: "r", tenant: &tenant };
+        let place = Place { table: "t", row: "r", tenant: &tenant, subject: None };
         let mark = |key: &MasterKey| Sealer::new(key).seal(place, b"x").unwrap()[..crate::crypto::MARK].to_vec();
-        let settings = settings(&["--master-key", "3q2+78r+uq2+7wEjRWeJq83vZyHa5LPh0vYsMRlZh8I="]);
-        let Ok(Sealing::Known(own)) = master_key(&settings, None) else { panic!("a good key") };
-        master_key(&settings, Some(&seen(true, vec![mark(&own)]))).unwrap();
-        let other = MasterKey::generate();
-        let error = format!("{:#}", master_key(&settings, Some(&seen(true, vec![mark(&other)]))).unwrap_err());
-        assert!(error.contains("another master key") && !error.contains("3q2"), "{error}");
+        let (before, now) =
+            ("3q2+78r+uq2+7wEjRWeJq83vZyHa5LPh0vYsMRlZh8I=", "mQ4vJ7x0cK1rT9wZ2bN5yH8uE3fL6sA0dG4jP7kV1oI=");
+        let own = settings(&["--master-key", before]);
+        let marks = [MasterKey::from_text(before).unwrap(), MasterKey::generate()].map(|key| mark(&key));
+        master_key(&own, Some(&seen(true, marks[..1].to_vec()))).await.unwrap();
+        let changed = ["--master-key", now, "--previous-master-key", before];
+        master_key(&settings(&changed), Some(&seen(true, marks[..1].to_vec()))).await.unwrap();
+        for settings in [own, settings(&changed), settings(&changed[..2])] {
+            let error = format!("{:#}", master_key(&settings, Some(&seen(true, marks.to_vec()))).await.unwrap_err());
+            assert!(
+                error.contains("another master key") && !error.contains("3q2") && !error.contains("mQ4"),
+                "{error}"
+            );
+        }
     }
 
     #[tokio::test]

@@ -63,7 +63,7 @@ pub async fn run(doctor: &Doctor, dotenv: &DotEnv, reach: &Reach, screen: Screen
     check_folder(&settings.data.data_dir, &mut found);
     check_tls_files(settings, &mut found).await;
     let seen = check_database(settings, &mut found).await;
-    check_master_key(settings, seen.as_ref(), &mut found);
+    check_master_key(settings, seen.as_ref(), &mut found).await;
     check_redis(settings, &mut found).await;
     check_clock(OffsetDateTime::now_utc(), &mut found);
     check_open_files(&mut found);
@@ -176,11 +176,13 @@ async fn check_redis(settings: &Settings, found: &mut Findings) {
     }
 }
 
-fn check_master_key(settings: &Settings, seen: Option<&Seen>, found: &mut Findings) {
+async fn check_master_key(settings: &Settings, seen: Option<&Seen>, found: &mut Findings) {
     let check = "sealing key";
-    match preflight::master_key(settings, seen) {
-        Ok(Sealing::New(file)) => found.fine(check, format!("the first start makes it, in {}", file.display())),
-        Ok(Sealing::Known(_)) => {
+    match preflight::master_key(settings, seen).await {
+        Ok(Sealing { current: Err(file), .. }) => {
+            found.fine(check, format!("the first start makes it, in {}", file.display()));
+        }
+        Ok(_) => {
             let fits = if seen.is_some_and(|seen| !seen.sealed.is_empty()) {
                 "it opens what is sealed"
             } else {
@@ -388,7 +390,7 @@ mod tests {
         check_settings(&settings, &DotEnv::default(), &mut found);
         check_tls_files(&settings, &mut found).await;
         let seen = check_database(&settings, &mut found).await;
-        check_master_key(&settings, seen.as_ref(), &mut found);
+        check_master_key(&settings, seen.as_ref(), &mut found).await;
         found
     }
 
@@ -408,6 +410,8 @@ mod tests {
             ("certificate", vec!["--tls-cert=/none.pem", "--tls-key=/none.key"]),
             ("sealing key", vec!["--master-key=short"]),
             ("sealing key", vec!["--master-key-file=/proc/version"]),
+            ("sealing key", vec!["--master-key-command=/bin/false"]),
+            ("sealing key", vec!["--previous-master-key=short"]),
             ("first key", vec!["--bootstrap-admin-key=mcpg_change-me"]),
         ] {
             let found = found(&[&[data.as_str()][..], &args[..]].concat()).await;

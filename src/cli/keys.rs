@@ -1,4 +1,4 @@
-//! `keys`: API keys. A new key is shown once; the gateway keeps only its hash.
+//! `keys`: API keys. A new key is shown once; the gateway keeps only its hash. `rotate` and `status` are about those that seal secrets.
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -7,11 +7,12 @@ use super::Verdict;
 use super::gateway::Gateway;
 use super::roles;
 use super::screen::{Screen, Table, Tone, text_at};
+use super::sealing_keys::{self, Rotate, Status};
 
-/// Make and revoke API keys
+/// Make and revoke API keys; replace the keys that seal secrets
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  mcp-gateway keys list\n  mcp-gateway keys create ci --server files --expires-in-days 90"
+    after_help = "Examples:\n  mcp-gateway keys list\n  mcp-gateway keys create ci --server files --expires-in-days 90\n  mcp-gateway keys rotate"
 )]
 pub struct Keys {
     #[command(subcommand)]
@@ -59,6 +60,8 @@ enum Action {
         #[arg(required = true)]
         ids: Vec<String>,
     },
+    Rotate(Rotate),
+    Status(Status),
 }
 
 /// Carries out `keys …`.
@@ -114,6 +117,8 @@ pub async fn run(keys: Keys, gateway: &Gateway, screen: Screen) -> anyhow::Resul
             }
             screen.show(&json!({ "revoked": ids }), || format!("revoked {}", ids.join(", ")))?;
         }
+        Action::Rotate(order) => return sealing_keys::rotate(order, gateway, screen).await,
+        Action::Status(status) => return sealing_keys::status(status, gateway, screen).await,
     }
     Ok(Verdict::Fine)
 }

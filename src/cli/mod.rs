@@ -28,6 +28,7 @@ mod pools;
 mod roles;
 mod sample;
 mod screen;
+mod sealing_keys;
 mod servers;
 mod signins;
 mod spec_flags;
@@ -83,7 +84,7 @@ enum Command {
     Demo(Box<Settings>),
     /// Register, look at, change and call MCP servers
     Servers(servers::Servers),
-    /// Make and revoke API keys
+    /// Make and revoke API keys; replace the keys that seal secrets
     Keys(keys::Keys),
     /// Manage local users
     Users(users::Users),

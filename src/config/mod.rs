@@ -19,7 +19,7 @@ pub use effective::{Effective, Origin, effective};
 pub use environment::{DotEnv, Unknown, check_names};
 pub use guard::Guard;
 pub use identity::{AllowedTenant, Azure, AzureTenant, LetIn, Oidc};
-pub use parse::{BURST_FACTORS, is_guarded, is_loopback, life};
+pub use parse::{BURST_FACTORS, Program, is_guarded, is_loopback, life};
 pub use refresh::Refresh;
 pub use sections::{Access, Data, Limits, Listen, Log, LogFormat, Metrics, Pools, RateLimits};
 pub use sign_in::SignIn;
@@ -130,9 +130,7 @@ impl Settings {
                 wrong.push("MREG_PUBLIC_URL holds no credentials: it is shown to everybody".to_owned());
             }
         }
-        if self.access.master_key.is_some() && self.access.master_key_file.is_some() {
-            wrong.push("MREG_MASTER_KEY and MREG_MASTER_KEY_FILE exclude each other: give one".to_owned());
-        }
+        self.access.check(&mut wrong);
         self.clients.check(&mut wrong);
         self.metrics.check(&mut wrong);
         if self.pools.min_pool_size > self.pools.max_pool_size {
@@ -189,9 +187,16 @@ mod tests {
             "a",
             "--master-key-file",
             "b",
+            "--previous-master-key",
+            "a",
+            "--previous-master-key-command",
+            "b",
         ]);
         let error = error.unwrap_err().to_string();
-        for part in ["MIN_POOL_SIZE (9)", "go together", "absolute http", "neither query", "exclude each other"] {
+        let keys =
+            ["MREG_MASTER_KEY and MREG_MASTER_KEY_FILE exclude", "MREG_PREVIOUS_MASTER_KEY_COMMAND exclude each other"];
+        let parts = ["MIN_POOL_SIZE (9)", "go together", "absolute http", "neither query"];
+        for part in parts.into_iter().chain(keys) {
             assert!(error.contains(part), "{part} is missing in {error}");
         }
     }

@@ -186,6 +186,35 @@ pub(super) fn secret(text: &str) -> Result<Secret, String> {
     Ok(Secret::new(text))
 }
 
+/// A program with its arguments, as it is started: no shell reads them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// Its path, or its name in `PATH`.
+    pub name: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+}
+
+/// Words with spaces between them, or a JSON list of texts. What would mean something to a shell is refused among words: here it would
+/// not mean that.
+pub(super) fn program(text: &str) -> Result<Program, String> {
+    let listed = text.trim_start().starts_with('[');
+    let mut words: Vec<String> = if listed {
+        serde_json::from_str(text).map_err(|_| "a list is JSON of texts: [\"program\", \"an argument\"]".to_owned())?
+    } else if let Some(special) = text.chars().find(|c| "\"'`$\\|&;<>()*?~#{}".contains(*c) || c.is_control()) {
+        return Err(format!(
+            "no shell reads it, and {special:?} would mean itself; write a JSON list: [\"program\", \"an argument\"]"
+        ));
+    } else {
+        text.split_whitespace().map(ToOwned::to_owned).collect()
+    };
+    if words.first().is_none_or(String::is_empty) || words.iter().any(|word| word.contains('\0')) {
+        return Err("name a program and its arguments".into());
+    }
+    let name = words.remove(0);
+    Ok(Program { name, args: words })
+}
+
 /// A secret that somebody else made for us. What is plainly none is refused: an example, the id of one, a text of few
 /// characters. The message never holds it.
 pub(super) fn client_secret(text: &str) -> Result<Secret, String> {
@@ -287,6 +316,18 @@ mod tests {
         assert!(token_life("59s").is_err() && token_life("25h").is_err() && token_life("1m").is_ok());
         assert!(notice(" ").is_err() && notice("a\tb").is_err() && notice(&"x".repeat(2_001)).is_err());
         assert_eq!(notice("Ask IT:\nit@example.com ").as_deref(), Ok("Ask IT:\nit@example.com"));
+    }
+
+    #[test]
+    fn a_program_is_words_that_no_shell_reads() {
+        let of = |name: &str, args: &[&str]| {
+            Ok(Program { name: name.into(), args: args.iter().map(|arg| (*arg).into()).collect() })
+        };
+        assert_eq!(program(" /bin/keys get  master-key "), of("/bin/keys", &["get", "master-key"]));
+        assert_eq!(program(r#"["keys", "a b", "$HOME"]"#), of("keys", &["a b", "$HOME"]));
+        for wrong in ["", "  ", "[]", "[\"\"]", "[1]", "[\"a\"", "keys 'a b'", "keys $KEY", "keys | head", "a\nb"] {
+            assert!(program(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

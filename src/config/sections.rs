@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use super::clients::SHORTEST_TOKEN;
-use super::parse;
+use super::parse::{self, Program};
 use crate::secret::Secret;
 
 /// Where it listens and who may speak to it.
@@ -95,6 +95,36 @@ pub struct Access {
     /// File that holds the key that seals stored secrets
     #[arg(long, env = "MREG_MASTER_KEY_FILE", value_name = "FILE")]
     pub master_key_file: Option<PathBuf>,
+    /// Program that prints the key that seals stored secrets, run at the start without a shell: words, or a JSON list of them
+    #[arg(long, env = "MREG_MASTER_KEY_COMMAND", value_name = "COMMAND", value_parser = parse::program)]
+    pub master_key_command: Option<Program>,
+    /// Keys that open what they sealed and seal nothing any more, while the key is changed (comma-separated)
+    #[arg(long, env = "MREG_PREVIOUS_MASTER_KEY", value_name = "KEY", hide_env_values = true, value_parser = parse::secret)]
+    pub previous_master_key: Option<Secret>,
+    /// File that holds such keys, one in a line
+    #[arg(long, env = "MREG_PREVIOUS_MASTER_KEY_FILE", value_name = "FILE")]
+    pub previous_master_key_file: Option<PathBuf>,
+    /// Program that prints such keys, one in a line
+    #[arg(long, env = "MREG_PREVIOUS_MASTER_KEY_COMMAND", value_name = "COMMAND", value_parser = parse::program)]
+    pub previous_master_key_command: Option<Program>,
+}
+
+impl Access {
+    /// What does not go together.
+    pub(super) fn check(&self, wrong: &mut Vec<String>) {
+        let sources = |name: &str, given: [bool; 3]| {
+            let given = given.into_iter().zip(["", "_FILE", "_COMMAND"]).filter(|(given, _)| *given);
+            let given: Vec<_> = given.map(|(_, kind)| format!("MREG_{name}{kind}")).collect();
+            (given.len() > 1).then(|| format!("{} exclude each other: give one", given.join(" and ")))
+        };
+        let of = |text: &Option<Secret>, file: &Option<PathBuf>, command: &Option<Program>| {
+            [text.is_some(), file.is_some(), command.is_some()]
+        };
+        let now = of(&self.master_key, &self.master_key_file, &self.master_key_command);
+        let before = of(&self.previous_master_key, &self.previous_master_key_file, &self.previous_master_key_command);
+        wrong.extend(sources("MASTER_KEY", now));
+        wrong.extend(sources("PREVIOUS_MASTER_KEY", before));
+    }
 }
 
 /// What bounds it.

@@ -16,7 +16,7 @@ use crate::crypto::{Place, hash_token, new_secret};
 use crate::id::TenantId;
 use crate::secret::Secret;
 use crate::store::authorizations::{AuthorizationRow, Inserted, Room, STAYS};
-use crate::store::{StoreError, micros};
+use crate::store::{StoreError, micros, sealed};
 
 /// How long a person has from the client's redirect to the provider's answer.
 pub const AUTHORIZATION_LASTS: Duration = Duration::from_mins(10);
@@ -272,7 +272,7 @@ impl Grants {
 
 /// Whose it is shows only when somebody has signed in: until then every authorization is under the first tenant.
 fn place<'a>(row: &'a str, tenant: &'a TenantId) -> Place<'a> {
-    Place { table: "authorizations.request", row, tenant }
+    Place { table: sealed::AUTHORIZATIONS.name, row, tenant, subject: None }
 }
 
 fn told(row: AuthorizationRow, kept: Kept) -> UnderWay {

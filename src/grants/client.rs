@@ -17,7 +17,7 @@ use super::registered;
 use super::scope::{Scope, ScopeSet};
 use crate::access::UserId;
 use crate::config;
-use crate::crypto::Sealer;
+use crate::crypto::Ids;
 use crate::id::TenantId;
 use crate::net::Outbound;
 use crate::store::{Store, StoreError};
@@ -275,13 +275,13 @@ impl std::fmt::Debug for Clients {
 
 impl Clients {
     /// The clients of a gateway. `outbound` is asked with a policy for strangers, whatever its own.
-    pub fn new(settings: &config::Clients, store: &Store, sealer: &Sealer, outbound: &Outbound) -> Self {
+    pub fn new(settings: &config::Clients, store: &Store, ids: &Ids, outbound: &Outbound) -> Self {
         let schemes = Schemes::with(&settings.allowed_redirect_schemes);
         let fetcher = Arc::new(Fetcher::new(outbound, settings.metadata_hosts.clone()));
         Self(Arc::new(Parts {
             store: store.clone(),
             documents: Documents::new(Arc::clone(&fetcher), schemes.clone()),
-            dynamic: Dynamic::new(settings, sealer, schemes.clone()),
+            dynamic: Dynamic::new(settings, ids, schemes.clone()),
             keys: Keys::new(fetcher),
             schemes,
         }))

@@ -19,7 +19,7 @@ use super::rate::{Exceeded, Limits, Rate};
 use super::redirect::{RedirectUri, Schemes};
 use super::scope::ScopeSet;
 use crate::config::{self, Registration};
-use crate::crypto::{Place, Sealer, hash_token};
+use crate::crypto::{Ids, Place, hash_token};
 use crate::id::TenantId;
 use crate::secret::Secret;
 
@@ -126,7 +126,7 @@ struct Sealed {
 /// The door for registrations.
 #[derive(Debug)]
 pub struct Dynamic {
-    sealer: Sealer,
+    ids: Ids,
     schemes: Schemes,
     mode: Registration,
     token: Option<[u8; 32]>,
@@ -134,9 +134,9 @@ pub struct Dynamic {
 }
 
 impl Dynamic {
-    pub(super) fn new(settings: &config::Clients, sealer: &Sealer, schemes: Schemes) -> Self {
+    pub(super) fn new(settings: &config::Clients, ids: &Ids, schemes: Schemes) -> Self {
         Self {
-            sealer: sealer.clone(),
+            ids: ids.clone(),
             schemes,
             mode: settings.registration,
             token: settings.registration_token.as_ref().map(|token| hash_token(token.expose())),
@@ -217,7 +217,7 @@ impl Dynamic {
     pub(super) fn open(&self, id: &str) -> Option<Client> {
         let text = id.strip_prefix(PREFIX).filter(|_| id.len() <= LONGEST_ID)?;
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-        let plain = self.sealer.open(place(&TenantId::default_tenant()), &bytes).ok()?;
+        let plain = self.ids.open(place(&TenantId::default_tenant()), &bytes).ok()?;
         let sealed: Sealed = serde_json::from_slice(&plain).ok()?;
         let proof = match &sealed.secret {
             None => Proof::None,
@@ -245,7 +245,7 @@ impl Dynamic {
     fn seal(&self, sealed: &Sealed) -> Result<String, RegisterError> {
         let plain = serde_json::to_vec(sealed).map_err(|_| RegisterError::Sealing)?;
         let tenant = TenantId::default_tenant();
-        let bytes = self.sealer.seal(place(&tenant), &plain).map_err(|_| RegisterError::Sealing)?;
+        let bytes = self.ids.seal(place(&tenant), &plain).map_err(|_| RegisterError::Sealing)?;
         let id = PREFIX.to_owned() + &URL_SAFE_NO_PAD.encode(bytes);
         if id.len() > LONGEST_ID {
             let text = "name and redirect URIs are too long together; a registration without some of them fits";
@@ -257,7 +257,7 @@ impl Dynamic {
 
 /// Where a registration is sealed for: it opens as nothing else, and nothing else as it. It is no tenant's.
 fn place(tenant: &TenantId) -> Place<'_> {
-    Place { table: "oauth_clients.dynamic", row: "", tenant }
+    Place { table: "oauth_clients.dynamic", row: "", tenant, subject: None }
 }
 
 #[cfg(test)]

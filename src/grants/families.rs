@@ -12,11 +12,12 @@ use uuid::Uuid;
 use super::{Ended, GrantKind, Grants, OauthCode, Order, Possession, Refusal, Scope, ScopeSet, damaged};
 use crate::crypto::dpop::{BadProof, Thumbprint};
 use crate::crypto::{CryptoError, Place, TokenKind, hash_token, is_token, new_token};
+use crate::id::TenantId;
 use crate::secret::Secret;
 use crate::store::families::{Deed, NewTokens, RefreshRow, Seen};
 use crate::store::grants::GrantRow;
 use crate::store::tenants::tenant_of;
-use crate::store::{at, micros};
+use crate::store::{at, micros, sealed};
 
 /// How long the answer to a refresh is given again to whoever repeats it.
 pub const REFRESH_GRACE: Duration = Duration::from_mins(1);
@@ -151,10 +152,10 @@ impl Grants {
             return Err(no_good("malformed"));
         }
         let hash = hash_token(token);
-        // It is told or, where the key is not there by which its answer would be sealed, whose key that is: a token that waits for it
-        // is not spent.
-        let decide = |seen: &Seen<RefreshRow>| {
-            if !self.seals_for(&seen.grant) {
+        // It is told or, where the key is not there by which its answer would be sealed or the kept one opened, whose key that is: a token
+        // that waits for it is not spent.
+        let decide = |seen: &Seen<RefreshRow>, kept: Option<&[u8]>| {
+            if !self.is_ready(&seen.grant, kept) {
                 return (Deed::Leave, Err(seen.grant.tenant_id.clone()));
             }
             let (deed, told) = match self.decide(seen, shown, now) {
@@ -163,11 +164,13 @@ impl Grants {
             };
             (deed, Ok(told))
         };
-        let mut done = self.0.store.show_refresh_token(&hash, micros(now), decide).await?;
+        let first = |seen: &Seen<RefreshRow>| decide(seen, seen.shown.answer.as_deref());
+        let mut done = self.0.store.show_refresh_token(&hash, micros(now), first).await?;
         if let Some((Err(tenant), _)) = &done {
             let prepared = self.0.vault.prepare(&tenant_of(tenant)?).await;
             prepared.map_err(|error| damaged("the key of a tenant", &error))?;
-            done = self.0.store.show_refresh_token(&hash, micros(now), decide).await?;
+            // An answer that does not open is nobody's any more.
+            done = self.0.store.show_refresh_token(&hash, micros(now), |seen| decide(seen, None)).await?;
         }
         let done = done.map(|(told, ended)| {
             (told.unwrap_or_else(|_| Err(damaged("the key of a tenant", &CryptoError::NoTenantKey))), ended)
@@ -278,8 +281,8 @@ impl Grants {
         (new, Tokens { grant: grant.id, access, refresh, scopes, expires_at, key, trace: None })
     }
 
-    fn seals_for(&self, grant: &GrantRow) -> bool {
-        tenant_of(&grant.tenant_id).is_ok_and(|tenant| self.0.vault.knows(&tenant))
+    fn is_ready(&self, grant: &GrantRow, kept: Option<&[u8]>) -> bool {
+        tenant_of(&grant.tenant_id).is_ok_and(|tenant| self.0.vault.is_ready(&tenant, kept))
     }
 
     fn seal_answer(&self, grant: &GrantRow, hash: &[u8], tokens: &Tokens) -> anyhow::Result<Vec<u8>> {
@@ -292,17 +295,19 @@ impl Grants {
         };
         let text = zeroize::Zeroizing::new(serde_json::to_vec(&answer)?);
         let (row, tenant) = (URL_SAFE_NO_PAD.encode(hash), tenant_of(&grant.tenant_id)?);
-        Ok(self.0.vault.seal_at_once(Place { table: ANSWERS, row: &row, tenant: &tenant }, &text)?)
+        Ok(self.0.vault.seal_at_once(place(&row, &tenant, grant), &text)?)
     }
 
     fn open_answer(&self, grant: &GrantRow, hash: &[u8], sealed: &[u8]) -> anyhow::Result<Answer> {
         let (row, tenant) = (URL_SAFE_NO_PAD.encode(hash), tenant_of(&grant.tenant_id)?);
-        let text = self.0.vault.open_at_once(Place { table: ANSWERS, row: &row, tenant: &tenant }, sealed)?;
+        let text = self.0.vault.open_at_once(place(&row, &tenant, grant), sealed)?;
         Ok(serde_json::from_slice(&text)?)
     }
 }
 
-const ANSWERS: &str = "refresh_tokens.answer";
+fn place<'a>(row: &'a str, tenant: &'a TenantId, grant: &GrantRow) -> Place<'a> {
+    Place { table: sealed::ANSWERS.name, row, tenant, subject: Some(grant.user_id) }
+}
 
 /// What is to be done and told, or why neither and whether that ends the family.
 type Decided = Result<(Deed, Tokens), (Option<Ending>, Refusal)>;

@@ -13,7 +13,7 @@ use crate::crypto::Place;
 use crate::id::TenantId;
 use crate::store::logins::{Claim, LastRefresh, LifeColumns, LoginRow};
 use crate::store::tenants::tenant_of;
-use crate::store::{StoreError, at, at_opt, micros};
+use crate::store::{StoreError, at, at_opt, micros, sealed};
 use crate::vault::VaultError;
 
 /// Whether a provider still vouches.
@@ -160,7 +160,7 @@ impl Grants {
     pub async fn keep_login(&self, login: &NewLogin<'_>, now: OffsetDateTime) -> Result<Uuid, Refusal> {
         let id = Uuid::now_v7();
         let tokens = match login.tokens {
-            Some(tokens) => Some(self.seal_login(login.tenant, id, tokens.text).await?),
+            Some(tokens) => Some(self.seal_login(login.tenant, (id, login.user), tokens.text).await?),
             None => None,
         };
         let life = login.tokens.map(|tokens| tokens.life(now));
@@ -265,7 +265,7 @@ impl Grants {
         tokens: GivenTokens<'_>,
         now: OffsetDateTime,
     ) -> Result<bool, Refusal> {
-        let sealed = self.seal_login(&login.tenant, login.id, tokens.text).await?;
+        let sealed = self.seal_login(&login.tenant, (login.id, login.user), tokens.text).await?;
         let life = tokens.life(now);
         let taken = self.0.store.renew_login(&login.tenant, login.id, login.claim(), &sealed, life).await?;
         if taken {
@@ -420,16 +420,15 @@ impl Grants {
         Ok(self.0.store.login_row(tenant, id).await?.ok_or(StoreError::Missing)?)
     }
 
-    async fn seal_login(&self, tenant: &TenantId, id: Uuid, tokens: &[u8]) -> Result<Vec<u8>, Refusal> {
-        let row = id.to_string();
-        self.0.vault.seal(place(&row, tenant), tokens).await.map_err(unsealed)
+    async fn seal_login(&self, tenant: &TenantId, (id, user): (Uuid, Uuid), tokens: &[u8]) -> Result<Vec<u8>, Refusal> {
+        self.0.vault.seal(place(&id.to_string(), tenant, user), tokens).await.map_err(unsealed)
     }
 
     async fn open_login(&self, row: LoginRow) -> Result<Login, Refusal> {
         let tenant = tenant_of(&row.tenant_id)?;
         let id = row.id.to_string();
         let tokens = match &row.tokens {
-            Some(sealed) => Some(self.0.vault.open(place(&id, &tenant), sealed).await.map_err(unsealed)?),
+            Some(sealed) => Some(self.0.vault.open(place(&id, &tenant, row.user_id), sealed).await.map_err(unsealed)?),
             None => None,
         };
         let (life, failures) =
@@ -468,8 +467,8 @@ fn last(kind: Kind, result: RefreshResult, code: Option<&str>, now: OffsetDateTi
     }
 }
 
-fn place<'a>(row: &'a str, tenant: &'a TenantId) -> Place<'a> {
-    Place { table: "logins.tokens", row, tenant }
+fn place<'a>(row: &'a str, tenant: &'a TenantId, user: Uuid) -> Place<'a> {
+    Place { table: sealed::LOGINS.name, row, tenant, subject: Some(user) }
 }
 
 fn unsealed(error: VaultError) -> Refusal {

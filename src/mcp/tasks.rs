@@ -13,7 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 
 use crate::access::Caller;
-use crate::crypto::{Place, Sealer};
+use crate::crypto::{Ids, Place};
 use crate::id::ServerId;
 use crate::json;
 use crate::mcp::allow::still;
@@ -46,7 +46,7 @@ pub struct Tie {
 /// For whom, and where, an id is good.
 #[derive(Debug)]
 struct Seal {
-    sealer: Sealer,
+    ids: Ids,
     caller: Caller,
     server: ServerId,
 }
@@ -54,7 +54,7 @@ struct Seal {
 impl Seal {
     fn new(call: &Call, server: ServerId) -> Self {
         // Only clients keep it, so that the key which every replica has will do.
-        Self { sealer: call.app.vault.master().clone(), caller: call.caller.clone(), server }
+        Self { ids: call.app.vault.ids().clone(), caller: call.caller.clone(), server }
     }
 
     fn row(&self) -> String {
@@ -65,16 +65,16 @@ impl Seal {
     fn close(&self, tool: &str, theirs: &str) -> Option<Box<str>> {
         let length = u16::try_from(tool.len()).ok().filter(|_| theirs.len() <= LONGEST_THEIRS)?;
         let plain = [&length.to_be_bytes()[..], tool.as_bytes(), theirs.as_bytes()].concat();
-        let place = Place { table: TASKS, row: &self.row(), tenant: self.caller.tenant() };
-        let sealed = self.sealer.seal(place, &plain).ok()?;
+        let place = Place { table: TASKS, row: &self.row(), tenant: self.caller.tenant(), subject: None };
+        let sealed = self.ids.seal(place, &plain).ok()?;
         Some(URL_SAFE_NO_PAD.encode(sealed).into())
     }
 
     /// The tool and the server's id.
     fn open(&self, ours: &str) -> Option<(Box<str>, Box<str>)> {
         let sealed = URL_SAFE_NO_PAD.decode(ours).ok()?;
-        let place = Place { table: TASKS, row: &self.row(), tenant: self.caller.tenant() };
-        let plain = self.sealer.open(place, &sealed).ok()?;
+        let place = Place { table: TASKS, row: &self.row(), tenant: self.caller.tenant(), subject: None };
+        let plain = self.ids.open(place, &sealed).ok()?;
         let (length, rest) = plain.split_first_chunk()?;
         let (tool, theirs) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
         let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(Into::into);

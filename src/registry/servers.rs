@@ -18,7 +18,7 @@ use crate::registry::model::{MOST_USERS, Offers, Server, ServerSpec, TransportKi
 use crate::secret::Secret;
 use crate::store::servers::ServerRow;
 use crate::store::tenants::tenant_of;
-use crate::store::{Json, Store, StoreError, at, micros};
+use crate::store::{Json, Store, StoreError, at, micros, sealed};
 use crate::vault::{Vault, VaultError};
 
 /// What stands for a secret when a server is read. Sent back, it keeps what is stored.
@@ -302,7 +302,7 @@ impl Servers<'_> {
             return Ok(());
         };
         let row = sealed_for(id, &spec);
-        let place = Place { table: TABLE, row: &row, tenant };
+        let place = Place { table: TABLE, row: &row, tenant, subject: None };
         if is_of_tenant(old) && self.vault.open(place, old).await.is_ok() {
             return Ok(());
         }
@@ -405,7 +405,11 @@ impl Servers<'_> {
             None
         } else {
             let plain = zeroize::Zeroizing::new(serde_json::to_vec(&secrets).map_err(corrupt)?);
-            Some(self.vault.seal(Place { table: TABLE, row: &sealed_for(*id, spec), tenant }, &plain).await?)
+            Some(
+                self.vault
+                    .seal(Place { table: TABLE, row: &sealed_for(*id, spec), tenant, subject: None }, &plain)
+                    .await?,
+            )
         };
         Ok(ServerRow {
             id: id.0,
@@ -427,7 +431,7 @@ impl Servers<'_> {
         let id = ServerId(row.id);
         let mut spec: ServerSpec = serde_json::from_value::<ServerSpec>(row.spec.0).map_err(corrupt)?;
         if let Some(sealed) = &row.secrets {
-            let place = Place { table: TABLE, row: &sealed_for(id, &spec), tenant: &tenant };
+            let place = Place { table: TABLE, row: &sealed_for(id, &spec), tenant: &tenant, subject: None };
             let plain = self.vault.open(place, sealed).await?;
             // The parser's error could quote a secret.
             let secrets: Secrets = serde_json::from_slice(&plain)
@@ -546,7 +550,7 @@ fn short(caller: &Caller, role: Role, why: &'static str) -> ServersError {
 }
 
 /// Where the secrets lie; part of what seals them.
-const TABLE: &str = "servers.secrets";
+const TABLE: &str = sealed::SERVERS.name;
 
 /// The description with every secret masked.
 pub fn masked(spec: &ServerSpec) -> ServerSpec {
@@ -629,6 +633,12 @@ fn sealed_for(id: ServerId, spec: &ServerSpec) -> String {
         }
     }
     all.to_string()
+}
+
+/// The same of a server as it is stored, if that can be read.
+pub fn sealed_for_stored(id: Uuid, spec: Value) -> Result<String, StoreError> {
+    let spec = serde_json::from_value(spec).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+    Ok(sealed_for(ServerId(id), &spec))
 }
 
 fn origins(spec: &ServerSpec) -> BTreeSet<String> {

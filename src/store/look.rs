@@ -26,9 +26,10 @@ pub struct Seen {
     pub sealed: Vec<Vec<u8>>,
 }
 
-/// Asks one connection; both databases understand the same text but for where they list their tables.
+/// Asks one connection; both databases understand the same text but for where they list their tables and columns. An older gateway
+/// kept a key in each tenant's row.
 macro_rules! see {
-    ($connection:ident, $seen:ident, $tables:literal, $keys:literal) => {{
+    ($connection:ident, $seen:ident, $tables:literal, $keys:literal, $older_keys:literal) => {{
         let made: i64 = sqlx::query_scalar($tables).fetch_one(&mut $connection).await?;
         if made == 2 {
             let admins = "SELECT COUNT(*) FROM users WHERE role = 'admin'";
@@ -37,14 +38,18 @@ macro_rules! see {
             let marks = "SELECT DISTINCT substr(secrets, 1, 5) FROM servers WHERE secrets IS NOT NULL";
             $seen.sealed = sqlx::query_scalar(marks).fetch_all(&mut $connection).await?;
             $seen.sealed.retain(|mark| !is_of_tenant(mark));
-            let keys: i64 = sqlx::query_scalar($keys).fetch_one(&mut $connection).await?;
-            if keys == 1 {
-                let marks = "SELECT DISTINCT substr(data_key, 1, 5) FROM tenants WHERE data_key IS NOT NULL";
-                let marks: Vec<Vec<u8>> = sqlx::query_scalar(marks).fetch_all(&mut $connection).await?;
-                $seen.sealed.extend(marks);
-                $seen.sealed.sort_unstable();
-                $seen.sealed.dedup();
+            for (there, marks) in [
+                ($keys, "SELECT DISTINCT substr(sealed, 1, 5) FROM data_keys"),
+                ($older_keys, "SELECT DISTINCT substr(data_key, 1, 5) FROM tenants WHERE data_key IS NOT NULL"),
+            ] {
+                let there: i64 = sqlx::query_scalar(there).fetch_one(&mut $connection).await?;
+                if there == 1 {
+                    let marks: Vec<Vec<u8>> = sqlx::query_scalar(marks).fetch_all(&mut $connection).await?;
+                    $seen.sealed.extend(marks);
+                }
             }
+            $seen.sealed.sort_unstable();
+            $seen.sealed.dedup();
             $seen.in_use = admins > 0 || !$seen.sealed.is_empty();
         }
         $connection.close().await
@@ -90,6 +95,7 @@ async fn sqlite(options: SqliteConnectOptions) -> Result<Seen, sqlx::Error> {
         connection,
         seen,
         "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name IN ('users', 'servers')",
+        "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = 'data_keys'",
         "SELECT COUNT(*) FROM pragma_table_info('tenants') WHERE name = 'data_key'"
     )?;
     Ok(seen)
@@ -103,6 +109,8 @@ async fn postgres(options: PgConnectOptions) -> Result<Seen, sqlx::Error> {
         seen,
         "SELECT COUNT(*) FROM information_schema.tables
          WHERE table_schema = current_schema() AND table_name IN ('users', 'servers')",
+        "SELECT COUNT(*) FROM information_schema.tables
+         WHERE table_schema = current_schema() AND table_name = 'data_keys'",
         "SELECT COUNT(*) FROM information_schema.columns
          WHERE table_schema = current_schema() AND table_name = 'tenants' AND column_name = 'data_key'"
     )?;

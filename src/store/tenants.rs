@@ -402,26 +402,6 @@ impl Store {
         Ok(all)
     }
 
-    /// The sealed key of each tenant that has one.
-    pub async fn data_keys(&self) -> Result<Vec<(TenantId, Vec<u8>)>, StoreError> {
-        let text = "SELECT id, data_key FROM tenants WHERE data_key IS NOT NULL";
-        let rows: Vec<(String, Vec<u8>)> = on!(read self, db => sqlx::query_as(text).fetch_all(db).await?);
-        rows.into_iter().map(|(id, key)| Ok((tenant_of(&id)?, key))).collect()
-    }
-
-    /// The sealed key of a tenant, if it has one. `Missing` when there is no such tenant.
-    pub async fn data_key(&self, id: &TenantId) -> Result<Option<Vec<u8>>, StoreError> {
-        let text = "SELECT data_key FROM tenants WHERE id = $1";
-        Ok(on!(read self, db => sqlx::query_scalar(text).bind(id.as_str()).fetch_one(db).await?))
-    }
-
-    /// Gives a tenant a key, unless it has one; no change of the registry, as keys are looked up when they are needed.
-    pub async fn set_data_key(&self, id: &TenantId, key: &[u8]) -> Result<(), StoreError> {
-        let text = "UPDATE tenants SET data_key = $1 WHERE id = $2 AND data_key IS NULL";
-        on!(write self, tx => { sqlx::query(text).bind(key).bind(id.as_str()).execute(&mut *tx).await?; });
-        Ok(())
-    }
-
     /// Makes a tenant of that name and nothing else; `Taken` when there is one.
     pub async fn add_tenant(&self, id: &str, display_name: &str) -> Result<TenantId, StoreError> {
         let tenant = TenantId::parse(id).map_err(|bad| StoreError::Corrupt(bad.to_string()))?;
@@ -499,6 +479,8 @@ impl Store {
             if gone.rows_affected() == 0 {
                 return Err(StoreError::Missing);
             }
+            // Its own went with it.
+            sqlx::query(super::data_keys::MOVE).execute(&mut *tx).await?;
         });
         Ok(())
     }

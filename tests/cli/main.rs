@@ -11,6 +11,7 @@ mod demo;
 mod people;
 mod policies;
 mod real;
+mod sealing_keys;
 mod shell;
 mod sign_ins;
 mod stand_in;

@@ -15,6 +15,7 @@ mod pools_rest;
 mod refreshes;
 mod rooms;
 mod routes;
+mod sealing_keys;
 mod snapshots;
 mod store_access;
 mod store_authority;

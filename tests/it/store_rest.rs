@@ -41,11 +41,19 @@ impl World {
 
     /// The same with these settings.
     pub async fn with(database: &Database, args: &[&str]) -> Self {
+        Self::made(database, args, Sealer::new(&MasterKey::generate())).await
+    }
+
+    /// The same under these keys.
+    pub async fn sealed_by(database: &Database, sealer: Sealer) -> Self {
+        Self::made(database, &[], sealer).await
+    }
+
+    async fn made(database: &Database, args: &[&str], sealer: Sealer) -> Self {
         let store = database.open().await;
         let admin = bootstrap(&store, None).await.unwrap().unwrap().expose().to_owned();
         let keyring = KeyRing::empty();
         keyring.reload(&store).await.unwrap();
-        let sealer = Sealer::new(&MasterKey::generate());
         let settings = Settings::from_args(args, &DotEnv::default()).unwrap();
         let app = assemble(settings, issuer(), store, sealer, keyring).unwrap();
         Self { door: door(&app), app, admin }
@@ -60,6 +68,15 @@ impl World {
         app.recall().await.unwrap();
         app.guard.follow(&app.store).await.unwrap();
         Self { door: door(&app), app, admin }
+    }
+
+    /// The same database and keyring under a new process with these keys.
+    pub async fn with_sealer(&self, sealer: Sealer) -> Self {
+        let (settings, store, keyring) =
+            ((*self.app.settings).clone(), self.app.store.clone(), self.app.keyring.clone());
+        let app = assemble(settings, issuer(), store, sealer, keyring).unwrap();
+        app.recall().await.unwrap();
+        Self { door: door(&app), app, admin: self.admin.clone() }
     }
 
     /// Another process on the same database.

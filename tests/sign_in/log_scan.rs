@@ -1,17 +1,27 @@
 //! A whole run at the most verbose level of logging, with tokens where they belong and where they do not; and then no secret of it
-//! stands in what the process said, in its metrics, or in the clear in its data.
+//! stands in what the process said, in its metrics, in a report, in an error, or in the clear in its data.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use testkit::client::Client;
 use testkit::entra::{CONTOSO, Entra, GATEWAY, SECRETS};
 use testkit::sign_in::{VERIFIER, with_password, with_provider};
+use testkit::upstream::{Eras, Plain};
 
 use crate::assertions::{GRANT, ISSUER, JAG, client, foreign, jag, key, public, show, signed};
 use crate::door::{KEY, PASSWORD, REDIRECT, browser};
 use crate::entra::{ALICE, comes_back};
 use crate::exchange::{broker, exchange};
 use crate::process::Gateway;
+
+/// What only the gateway has, so that not even who sends it in a wrong place could be answered with it.
+const OF_THE_GATEWAY: [&str; 4] = [
+    "the gateway's secret at Entra",
+    "token that Entra gave the gateway",
+    "header for a server",
+    "token shown to a server",
+];
 
 const WRONG_PASSWORD: &str = "a-guess-that-was-typed-and-is-wrong";
 /// Where nobody would look for a password: in the field of the name.
@@ -66,6 +76,92 @@ impl Known {
     }
 }
 
+impl Known {
+    fn of_the_gateway(&self) -> Self {
+        Self(self.0.iter().filter(|(what, _)| OF_THE_GATEWAY.contains(what)).cloned().collect())
+    }
+}
+
+/// Calls go through to servers with what the gateway shows there: a header of their own, and tokens for the person.
+async fn through_to_servers(gateway: &Gateway, access: &str, known: &mut Known) {
+    let header = known.add("header for a server", "a-header-that-every-call-carries");
+    let mut servers = Vec::new();
+    let own = json!({"kind": "headers", "headers": {"Authorization": format!("Bearer {header}")}});
+    let behalf = json!({"kind": "on_behalf_of", "audience": "api://orders"});
+    for (slug, mut spec) in
+        [("plain", json!({"headers": {"X-Key": header}})), ("orders", json!({"auth": behalf, "discovery_auth": own}))]
+    {
+        let server = Plain::with(Eras::Dual).await.unwrap();
+        spec["slug"] = slug.into();
+        spec["replicas"] = json!([{"url": server.url()}]);
+        gateway.rest("POST", "/servers", spec).await.expect(201);
+        let client = Client::new(&format!("{}/mcp", gateway.url)).bearer(access);
+        let called = client.tool(&format!("{slug}__echo"), json!({})).await.unwrap();
+        assert!(called.result().is_object(), "{called:?}");
+        servers.push((slug, server, client));
+    }
+    let shown = servers[1].1.calls("echo").last().unwrap().header("authorization").to_owned();
+    known.add("token shown to a server", shown.trim_start_matches("Bearer "));
+    // They go away, and what callers and administrators are told of it is scanned too.
+    for (slug, server, client) in servers {
+        drop(server);
+        let failed = client.tool(&format!("{slug}__echo"), json!({})).await.unwrap();
+        let found = known.found_in("an error of a call", failed.response.to_string().as_bytes());
+        assert!(found.is_empty(), "{found:?}");
+        gateway.rest("POST", &format!("/servers/{slug}/refresh"), Value::Null).await;
+    }
+}
+
+/// What an administrator can read of everything, by its path.
+async fn reports(gateway: &Gateway) -> Vec<(String, String)> {
+    let mut paths: Vec<String> = [
+        "/servers",
+        "/users",
+        "/keys",
+        "/oauth-clients",
+        "/trusted-issuers",
+        "/sign-ins",
+        "/me",
+        "/discovery/tools",
+        "/discovery/resources",
+        "/admin/tenants",
+        "/admin/tenants/default",
+        "/admin/tenant-limits/default",
+        "/admin/tenant-fairness/default",
+        "/admin/rate-limit-analytics",
+        "/admin/diagnostics/rate-limits",
+        "/admin/diagnostics/resources",
+        "/admin/diagnostics/network",
+        "/admin/token-refresh-status",
+        "/admin/connection-pool-status",
+        "/admin/bans?state=all",
+        "/admin/policies/default",
+        "/admin/sealing-keys",
+        "/admin/sealing-keys/default",
+    ]
+    .map(Into::into)
+    .into();
+    for (list, name, below) in [
+        ("/servers", "slug", &["/servers/{}", "/servers/{}/tools"][..]),
+        ("/users", "id", &["/users/{}", "/admin/user-token-status/{}"]),
+        ("/oauth-clients", "client_id", &["/oauth-clients/{}"]),
+        ("/trusted-issuers", "name", &["/trusted-issuers/{}"]),
+        ("/sign-ins", "id", &["/sign-ins/{}"]),
+    ] {
+        let items = gateway.rest("GET", &format!("{list}?limit=100"), Value::Null).await.expect(200).json();
+        let named = items["items"].as_array().unwrap().iter().map(|item| item[name].as_str().unwrap().to_owned());
+        for named in named {
+            paths.extend(below.iter().map(|path| path.replace("{}", &named)));
+        }
+    }
+    let mut read = Vec::new();
+    for path in paths {
+        let answer = gateway.rest("GET", &path, Value::Null).await.expect(200);
+        read.push((path, answer.text));
+    }
+    read
+}
+
 /// A person allows a program and signs in with a password, mistyped once; the program gets, refreshes and loses its tokens.
 async fn with_a_password(gateway: &Gateway, known: &mut Known) -> (String, String) {
     let mut person = browser();
@@ -107,6 +203,7 @@ async fn with_entra(gateway: &Gateway, entra: &Entra, known: &mut Known) {
     let end = sign_in(known).await;
     let (access, refresh) = known.tokens(&gateway.redeem(&end.param("code").unwrap()).await.expect(200).json());
     gateway.get("/mcp", &access).await;
+    through_to_servers(gateway, &access, known).await;
     let fault = |action: Value| entra.post("/_sim/faults", json!({"match": {"endpoint": "token"}, "action": action}));
     for action in [
         json!({"status": 503}),
@@ -196,8 +293,9 @@ async fn with_assertions(gateway: &Gateway, known: &mut Known) -> Vec<String> {
     vec![assertion, token, narrower]
 }
 
-/// A secret wherever a client could put it by mistake.
-async fn in_wrong_places(gateway: &Gateway, secret: &str) {
+/// A secret wherever a client could put it by mistake; what that was answered with.
+async fn in_wrong_places(gateway: &Gateway, secret: &str) -> Vec<String> {
+    let mut answers = Vec::new();
     let bearer = format!("Bearer {secret}");
     let (json, doubled) = (("content-type", "application/json"), format!("{bearer}, {bearer}"));
     for path in [
@@ -220,10 +318,10 @@ async fn in_wrong_places(gateway: &Gateway, secret: &str) {
         format!("/api/v1/sign-ins?client={secret}&cursor={secret}&since={secret}"),
         format!("/api/v1/sign-ins/{secret}"),
     ] {
-        gateway.send("GET", &path, &[], "").await;
-        gateway.send("GET", &path, &[("authorization", KEY)], "").await;
+        answers.push(gateway.send("GET", &path, &[], "").await);
+        answers.push(gateway.send("GET", &path, &[("authorization", KEY)], "").await);
         for method in ["GET", "DELETE"] {
-            gateway.send(method, &path, &[("authorization", &format!("Bearer {KEY}"))], "").await;
+            answers.push(gateway.send(method, &path, &[("authorization", &format!("Bearer {KEY}"))], "").await);
         }
     }
     for name in
@@ -231,7 +329,7 @@ async fn in_wrong_places(gateway: &Gateway, secret: &str) {
     {
         for kind in [GRANT, "urn:ietf:params:oauth:grant-type:token-exchange", "refresh_token", "authorization_code"] {
             let fields = [("grant_type", kind), ("client_id", "broker"), ("client_secret", secret), (name, secret)];
-            gateway.token(&fields).await;
+            answers.push(gateway.token(&fields).await);
         }
     }
     for (name, value) in [
@@ -246,8 +344,8 @@ async fn in_wrong_places(gateway: &Gateway, secret: &str) {
         ("host", &format!("{secret}.example")),
         ("traceparent", secret),
     ] {
-        gateway.send("POST", "/mcp", &[(name, value), json], "{}").await;
-        gateway.send("GET", "/api/v1/me", &[(name, value)], "").await;
+        answers.push(gateway.send("POST", "/mcp", &[(name, value), json], "{}").await);
+        answers.push(gateway.send("GET", "/api/v1/me", &[(name, value)], "").await);
     }
     let good = format!("Bearer {KEY}");
     let (headers, accept) =
@@ -259,11 +357,12 @@ async fn in_wrong_places(gateway: &Gateway, secret: &str) {
         json!({"password": secret}),
         json!(secret),
     ] {
-        gateway.send("POST", "/mcp", &[headers[0], headers[1], accept], &body.to_string()).await;
-        gateway.send("POST", "/api/v1/login", &[json], &body.to_string()).await;
-        gateway.send("POST", "/api/v1/servers", &headers, &body.to_string()).await;
-        gateway.send("POST", "/oauth/register", &[json], &body.to_string()).await;
+        answers.push(gateway.send("POST", "/mcp", &[headers[0], headers[1], accept], &body.to_string()).await);
+        answers.push(gateway.send("POST", "/api/v1/login", &[json], &body.to_string()).await);
+        answers.push(gateway.send("POST", "/api/v1/servers", &headers, &body.to_string()).await);
+        answers.push(gateway.send("POST", "/oauth/register", &[json], &body.to_string()).await);
     }
+    answers.into_iter().map(|answer| answer.text).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -301,8 +400,15 @@ async fn no_secret_of_a_whole_run_stands_in_a_log_or_in_the_clear() {
     }
     let more = with_secrets(&gateway, &mut known).await;
     let others = with_assertions(&gateway, &mut known).await;
+    let mut found = Vec::new();
     for secret in [access, refresh].iter().chain(&more).chain(&others) {
-        in_wrong_places(&gateway, secret).await;
+        for answer in in_wrong_places(&gateway, secret).await {
+            found.extend(known.of_the_gateway().found_in("an answer", answer.as_bytes()));
+        }
+    }
+    gateway.rest("POST", "/admin/rotate-sealing-keys", json!({"what": "data"})).await.expect(202);
+    for (path, text) in reports(&gateway).await {
+        found.extend(known.found_in(&path, text.as_bytes()));
     }
     let metrics = gateway.metrics().await;
     assert!(metrics.contains("mcp_auth_events_total"), "{metrics}");
@@ -310,7 +416,7 @@ async fn no_secret_of_a_whole_run_stands_in_a_log_or_in_the_clear() {
 
     let master = std::fs::read_to_string(gateway.folder.join("data/master.key")).unwrap();
     known.add("the key that seals", master.trim());
-    let mut found = known.found_in("the metrics", metrics.as_bytes());
+    found.extend(known.found_in("the metrics", metrics.as_bytes()));
     for name in ["stdout", "stderr"] {
         let said = std::fs::read(gateway.folder.join(name)).unwrap();
         found.extend(known.found_in(name, &said));

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::crypto::MasterKey;
+use crate::crypto::{MasterKey, Sealer};
 
 const NOW: OffsetDateTime = time::macros::datetime!(2026-01-01 00:00:00 UTC);
 
@@ -12,7 +12,7 @@ fn dynamic(mode: Registration, token: Option<&str>) -> Dynamic {
         allowed_redirect_schemes: Vec::new(),
         metadata_hosts: Vec::new(),
     };
-    Dynamic::new(&settings, &Sealer::new(&MasterKey::generate()), Schemes::default())
+    Dynamic::new(&settings, &Ids::under(&Sealer::new(&MasterKey::generate())), Schemes::default())
 }
 
 fn open() -> Dynamic {
@@ -67,7 +67,7 @@ fn a_client_that_wants_only_bound_tokens_is_remembered_so_and_older_ids_want_non
         assert_eq!(dynamic.open(answer["client_id"].as_str().unwrap()).unwrap().bound, wants);
     }
     let older = br#"{"r":["https://app.example/cb"],"n":"x","m":"none","g":["authorization_code"],"i":0}"#;
-    let older = dynamic.sealer.seal(place(&TenantId::default_tenant()), older).unwrap();
+    let older = dynamic.ids.seal(place(&TenantId::default_tenant()), older).unwrap();
     assert!(!dynamic.open(&format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(older))).unwrap().bound);
 }
 
@@ -102,8 +102,8 @@ fn an_id_that_we_did_not_seal_as_it_is_is_no_client() {
     }
     assert!(open().open(id).is_none(), "another key");
     assert!(dynamic.open(PREFIX).is_none() && dynamic.open(&format!("{PREFIX}{}", "A".repeat(10_000))).is_none());
-    let elsewhere = Place { table: "servers.secrets", row: "", tenant: &TenantId::default_tenant() };
-    let moved = dynamic.sealer.seal(elsewhere, br#"{"r":[],"n":"x","m":"none","g":[],"i":0}"#).unwrap();
+    let elsewhere = Place { table: "servers.secrets", row: "", tenant: &TenantId::default_tenant(), subject: None };
+    let moved = dynamic.ids.seal(elsewhere, br#"{"r":[],"n":"x","m":"none","g":[],"i":0}"#).unwrap();
     assert!(dynamic.open(&format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(moved))).is_none(), "sealed for something else");
 }
 
@@ -155,11 +155,11 @@ fn who_may_register_is_a_setting() {
 
 #[test]
 fn a_scheme_that_is_no_longer_allowed_takes_its_redirects_with_it() {
-    let sealer = Sealer::new(&MasterKey::generate());
+    let ids = Ids::under(&Sealer::new(&MasterKey::generate()));
     let with = |schemes: &[&str]| {
         let dynamic = dynamic(Registration::Open, None);
         let more: Vec<String> = schemes.iter().map(|&scheme| scheme.to_owned()).collect();
-        Dynamic { sealer: sealer.clone(), schemes: Schemes::with(&more), ..dynamic }
+        Dynamic { ids: ids.clone(), schemes: Schemes::with(&more), ..dynamic }
     };
     let answer =
         register(&with(&["myapp"]), &json!({"redirect_uris": ["myapp:/cb", "https://app.example/cb"]})).unwrap();

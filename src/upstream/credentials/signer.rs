@@ -16,7 +16,7 @@ use crate::crypto::{CryptoError, Place, Sealer};
 use crate::id::TenantId;
 use crate::secret::Secret;
 use crate::store::signing_keys::SigningKeyRow;
-use crate::store::{Store, StoreError, at, micros};
+use crate::store::{Store, StoreError, at, micros, sealed};
 
 /// Age at which a key is replaced.
 const LIFE: Duration = Duration::from_hours(24 * 30);
@@ -117,7 +117,7 @@ impl Signer {
 }
 
 fn place<'a>(row: &'a str, tenant: &'a TenantId) -> Place<'a> {
-    Place { table: "signing_keys.sealed", row, tenant }
+    Place { table: sealed::SIGNING_KEYS.name, row, tenant, subject: None }
 }
 
 #[cfg(test)]

@@ -1,0 +1,240 @@
+//! The keys that seal secrets, for who administers the gateway: which there are, what still names an old one, and new ones in their place.
+
+use std::collections::BTreeMap;
+
+use ahash::AHashMap;
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use super::App;
+use crate::crypto::{SealKeyId, Sealer};
+use crate::id::TenantId;
+use crate::store::data_keys::DataKeyRow;
+use crate::store::resealings::Resealing;
+use crate::store::sealed::{self, Column, MarkCount, Old, Under};
+use crate::store::{StoreError, at, at_opt, micros, now};
+use crate::vault::{SETTLED, VaultError};
+
+/// Tenants that get their keys in one transaction.
+const TOGETHER: usize = 200;
+
+/// All of them.
+#[derive(Debug, Serialize)]
+pub struct SealingKeys {
+    master: MasterKeys,
+    data: DataKeys,
+}
+
+/// The master key.
+#[derive(Debug, Serialize)]
+struct MasterKeys {
+    /// The one that seals.
+    key_id: SealKeyId,
+    /// Those that open besides, as this process was told.
+    previous: Vec<SealKeyId>,
+    #[serde(flatten)]
+    values: Counts,
+    /// When it was last asked that what older ones sealed be sealed anew; null: never.
+    #[serde(with = "time::serde::rfc3339::option")]
+    asked_at: Option<OffsetDateTime>,
+    /// When that was last finished; null: never.
+    #[serde(with = "time::serde::rfc3339::option")]
+    resealed_at: Option<OffsetDateTime>,
+}
+
+/// How many values there are, and under which keys.
+#[derive(Debug, Default, Serialize)]
+struct Counts {
+    values: i64,
+    /// Those that name an older key, and will be sealed anew.
+    stale: i64,
+    /// Those that name an older key, and are over within minutes.
+    running_out: i64,
+}
+
+impl Counts {
+    fn add(&mut self, column: &Column, count: i64, is_newest: bool) {
+        self.values += count;
+        match column.old {
+            _ if is_newest => {}
+            Old::Resealed | Old::ResealedApart => self.stale += count,
+            Old::RunsOut => self.running_out += count,
+        }
+    }
+}
+
+/// The keys of tenants.
+#[derive(Debug, Serialize)]
+struct DataKeys {
+    /// Tenants that have any.
+    tenants: usize,
+    keys: usize,
+    /// Keys whose place another took, and which are still there.
+    retired: usize,
+    #[serde(flatten)]
+    values: Counts,
+    /// When one last took the place of another; null: never, as far as is known.
+    #[serde(with = "time::serde::rfc3339::option")]
+    rotated_at: Option<OffsetDateTime>,
+    /// When the last of the retired keys may go at the earliest; null: there is none.
+    #[serde(with = "time::serde::rfc3339::option")]
+    retired_until: Option<OffsetDateTime>,
+}
+
+/// The keys of one tenant, the newest first.
+#[derive(Debug, Serialize)]
+pub struct TenantKeys {
+    tenant_id: TenantId,
+    keys: Vec<TenantKey>,
+    #[serde(flatten)]
+    values: Counts,
+    #[serde(with = "time::serde::rfc3339::option")]
+    rotated_at: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    retired_until: Option<OffsetDateTime>,
+}
+
+#[derive(Debug, Serialize)]
+struct TenantKey {
+    /// Null: it does not open.
+    key_id: Option<SealKeyId>,
+    generation: i64,
+    /// Null: it was made before this was noted.
+    #[serde(with = "time::serde::rfc3339::option")]
+    created_at: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    retired_at: Option<OffsetDateTime>,
+    values: i64,
+}
+
+/// There is no master key before the one in use, as far as this process was told.
+#[derive(Debug)]
+pub struct NothingBefore;
+
+impl App {
+    /// Of all tenants, and the master key's.
+    pub async fn sealing_keys(&self) -> Result<SealingKeys, VaultError> {
+        Ok(SealingKeys { master: self.master_keys().await?, data: self.data_keys().await? })
+    }
+
+    async fn master_keys(&self) -> Result<MasterKeys, VaultError> {
+        let master = self.vault.master();
+        let mut values = Counts::default();
+        for column in under(Under::Master) {
+            for counted in self.store.count_marks(column, None).await? {
+                values.add(column, counted.count, *counted.mark == master.mark());
+            }
+        }
+        let asked = self.store.resealing(Resealing::Master).await?;
+        Ok(MasterKeys {
+            key_id: master.key_id(),
+            previous: master.key_ids().skip(1).collect(),
+            values,
+            asked_at: at_opt(asked.asked_at),
+            resealed_at: at_opt(asked.done_at),
+        })
+    }
+
+    async fn data_keys(&self) -> Result<DataKeys, VaultError> {
+        let (counted, sealers) = self.count(None).await?;
+        let mut values = Counts::default();
+        for (column, MarkCount { tenant_id, mark, count }) in &counted {
+            let newest = sealers.get(tenant_id.as_str());
+            values.add(column, *count, newest.is_some_and(|sealer| *mark == sealer.mark()));
+        }
+        let rows = self.store.data_keys(None).await?;
+        Ok(DataKeys {
+            tenants: rows.chunk_by(|one, other| one.tenant_id == other.tenant_id).count(),
+            keys: rows.len(),
+            retired: rows.iter().filter(|row| row.retired_at.is_some()).count(),
+            values,
+            rotated_at: rotated_at(&rows),
+            retired_until: retired_until(&rows),
+        })
+    }
+
+    /// Of one tenant.
+    pub async fn keys_of_tenant(&self, tenant: &TenantId) -> Result<TenantKeys, VaultError> {
+        self.store.is_active_tenant(tenant).await?.ok_or(StoreError::Missing)?;
+        let (counted, sealers) = self.count(Some(tenant)).await?;
+        let (mut values, mut by_key) = (Counts::default(), BTreeMap::<SealKeyId, i64>::new());
+        for (column, MarkCount { mark, count, .. }) in &counted {
+            let newest = sealers.get(tenant.as_str());
+            values.add(column, *count, newest.is_some_and(|sealer| *mark == sealer.mark()));
+            if let Some(id) = SealKeyId::of(mark) {
+                *by_key.entry(id).or_default() += count;
+            }
+        }
+        let stored = self.vault.keys_of(tenant);
+        let rows: Vec<DataKeyRow> = stored.iter().map(|(row, _)| row.clone()).collect();
+        let keys = stored.into_iter().map(|(row, key_id)| TenantKey {
+            key_id,
+            generation: row.generation,
+            created_at: at_opt(row.created_at),
+            retired_at: at_opt(row.retired_at),
+            values: key_id.and_then(|id| by_key.get(&id).copied()).unwrap_or_default(),
+        });
+        Ok(TenantKeys {
+            tenant_id: tenant.clone(),
+            keys: keys.collect(),
+            values,
+            rotated_at: rotated_at(&rows),
+            retired_until: retired_until(&rows),
+        })
+    }
+
+    /// How the values of tenants begin, and how they would begin now.
+    async fn count(
+        &self,
+        tenant: Option<&TenantId>,
+    ) -> Result<(Vec<(&'static Column, MarkCount)>, AHashMap<String, Sealer>), VaultError> {
+        self.vault.load().await?;
+        let newest = self.vault.newest().into_iter().map(|(tenant, sealer)| (tenant.as_str().to_owned(), sealer));
+        let mut all = Vec::new();
+        for column in under(Under::Tenant) {
+            all.extend(self.store.count_marks(column, tenant).await?.into_iter().map(|counted| (column, counted)));
+        }
+        Ok((all, newest.collect()))
+    }
+
+    /// Gives a tenant, or each that has one, a new key; says how many. What the others sealed is sealed anew from now on, in the background.
+    pub async fn rotate_data_keys(&self, tenant: Option<&TenantId>) -> Result<u64, VaultError> {
+        self.vault.load().await?;
+        let tenants: Vec<TenantId> = match tenant {
+            Some(tenant) => {
+                self.store.is_active_tenant(tenant).await?.ok_or(StoreError::Missing)?;
+                vec![tenant.clone()]
+            }
+            None => self.vault.newest().into_keys().collect(),
+        };
+        let mut made = 0;
+        for some in tenants.chunks(TOGETHER) {
+            made += self.vault.rotate(some, now()).await?;
+        }
+        self.begin_resealing();
+        Ok(made)
+    }
+
+    /// Has what older master keys sealed sealed under the newest, in the background.
+    pub async fn reseal_under_master(&self) -> Result<Result<(), NothingBefore>, StoreError> {
+        let master = self.vault.master();
+        if master.key_ids().nth(1).is_none() {
+            return Ok(Err(NothingBefore));
+        }
+        self.store.ask_to_reseal(Resealing::Master, Some(&master.key_id().to_string()), micros(now())).await?;
+        self.begin_resealing();
+        Ok(Ok(()))
+    }
+}
+
+fn under(key: Under) -> impl Iterator<Item = &'static Column> {
+    sealed::ALL.iter().filter(move |column| column.under == key)
+}
+
+fn rotated_at(rows: &[DataKeyRow]) -> Option<OffsetDateTime> {
+    at_opt(rows.iter().filter(|row| row.generation > 1).filter_map(|row| row.created_at).max())
+}
+
+fn retired_until(rows: &[DataKeyRow]) -> Option<OffsetDateTime> {
+    rows.iter().filter_map(|row| row.retired_at).max().map(|retired| at(retired) + SETTLED)
+}

@@ -1,0 +1,212 @@
+//! Which columns hold sealed values: the one list, for whoever seals, seals anew, and counts what names which key.
+
+use serde_json::Value;
+use sqlx::AssertSqlSafe;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::{Store, StoreError};
+use crate::crypto::MARK;
+use crate::id::TenantId;
+
+/// A column that holds sealed values, as SQL sees it: the rows `t`, and what of them a value is bound to.
+#[derive(Debug)]
+pub struct Column {
+    /// Table and column; authenticated with what is sealed there.
+    pub name: &'static str,
+    /// Under which key.
+    pub under: Under,
+    /// What becomes of a value whose key another took the place of.
+    pub old: Old,
+    /// The rows.
+    rows: &'static str,
+    tenant: &'static str,
+    subject: &'static str,
+    /// What a value is bound to besides the id of its row.
+    about: &'static str,
+    /// Whether nobody is at work on a row who would miss the value that was read; `{now}` is the time.
+    idle: &'static str,
+}
+
+/// Under which key a value is sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Under {
+    /// The master key.
+    Master,
+    /// Its tenant's.
+    Tenant,
+}
+
+/// What becomes of a value that names an old key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Old {
+    /// It is sealed anew. Its row has an `id`.
+    Resealed,
+    /// It is sealed anew, beside the others: its row has no `id`.
+    ResealedApart,
+    /// It is gone within minutes; the old key waits for that.
+    RunsOut,
+}
+
+/// What servers are shown.
+pub const SERVERS: Column = Column {
+    name: "servers.secrets",
+    under: Under::Tenant,
+    old: Old::Resealed,
+    rows: "servers t",
+    tenant: "t.tenant_id",
+    subject: "CAST(NULL AS UUID)",
+    about: "t.spec",
+    idle: "TRUE",
+};
+/// What identity providers gave for people.
+pub const LOGINS: Column = Column {
+    name: "logins.tokens",
+    rows: "logins t",
+    subject: "t.user_id",
+    about: "CAST(NULL AS JSONB)",
+    // Who asks a provider knows by the sealed tokens whether others took their place.
+    idle: "NOT (t.asking AND t.ask_after > {now})",
+    ..SERVERS
+};
+/// What was given for a refresh token, to give it once more.
+pub const ANSWERS: Column = Column {
+    name: "refresh_tokens.answer",
+    old: Old::RunsOut,
+    rows: "refresh_tokens t JOIN grants g ON g.id = t.grant_id",
+    tenant: "g.tenant_id",
+    subject: "g.user_id",
+    ..LOGINS
+};
+/// Sign-ins under way.
+pub const AUTHORIZATIONS: Column = Column {
+    name: "authorizations.request",
+    under: Under::Master,
+    old: Old::RunsOut,
+    rows: "authorizations t",
+    tenant: "CAST('default' AS TEXT)",
+    ..SERVERS
+};
+/// What the gateway signs with.
+pub const SIGNING_KEYS: Column = Column {
+    name: "signing_keys.sealed",
+    under: Under::Master,
+    rows: "signing_keys t",
+    tenant: "CAST('default' AS TEXT)",
+    about: "CAST(NULL AS JSONB)",
+    ..SERVERS
+};
+/// What seals that which only programs keep.
+pub const ID_KEYS: Column = Column { name: "id_keys.sealed", rows: "id_keys t", ..SIGNING_KEYS };
+/// The keys of tenants. What they are bound to is the affair of `crypto`.
+pub const DATA_KEYS: Column =
+    Column { name: "data_keys.sealed", under: Under::Master, old: Old::ResealedApart, rows: "data_keys t", ..SERVERS };
+
+/// Each of them.
+pub static ALL: [Column; 7] = [SERVERS, LOGINS, ANSWERS, AUTHORIZATIONS, SIGNING_KEYS, ID_KEYS, DATA_KEYS];
+
+row! {
+    /// A value that is to be sealed anew.
+    #[derive(Debug)]
+    pub struct SealedRow {
+        /// Of the row.
+        pub id: Uuid,
+        /// Of which account.
+        pub subject: Option<Uuid>,
+        /// What it is bound to besides.
+        pub about: Option<Json<Value>>,
+        /// The value.
+        pub sealed: Vec<u8>,
+    }
+}
+
+row! {
+    /// How many values begin alike.
+    #[derive(Debug)]
+    pub struct MarkCount {
+        /// Whose.
+        pub tenant_id: String,
+        /// Their first bytes.
+        pub mark: Vec<u8>,
+        /// How many.
+        pub count: i64,
+    }
+}
+
+impl Column {
+    /// Whether its values name such a key, and are sealed anew when that is an old one.
+    pub fn is_resealed_under(&self, key: Under) -> bool {
+        self.under == key && self.old == Old::Resealed
+    }
+
+    /// Its own name, without the table's.
+    fn column(&self) -> &'static str {
+        self.name.split_once('.').map_or(self.name, |(_, column)| column)
+    }
+
+    /// Its table.
+    fn table(&self) -> &'static str {
+        self.name.split_once('.').map_or(self.name, |(table, _)| table)
+    }
+
+    /// Counts, up to one, what of the tenant `$1` begins with `$2`.
+    pub(super) fn names(&self) -> String {
+        let Self { rows, tenant, .. } = self;
+        let column = self.column();
+        format!(
+            "SELECT COUNT(*) FROM (SELECT 1 FROM {rows} WHERE {tenant} = $1 AND substr(t.{column}, 1, {MARK}) = $2 LIMIT 1) AS named"
+        )
+    }
+}
+
+impl Store {
+    /// How many values of a tenant, or of all, begin alike.
+    pub async fn count_marks(&self, column: &Column, tenant: Option<&TenantId>) -> Result<Vec<MarkCount>, StoreError> {
+        let Column { rows, tenant: whose, .. } = column;
+        let name = column.column();
+        let text = format!(
+            "SELECT {whose} AS tenant_id, substr(t.{name}, 1, {MARK}) AS mark, COUNT(*) AS count FROM {rows}
+            WHERE t.{name} IS NOT NULL AND ($1 IS NULL OR {whose} = $1) GROUP BY 1, 2"
+        );
+        let tenant = tenant.map(TenantId::as_str);
+        Ok(on!(read self, db => sqlx::query_as(AssertSqlSafe(text.as_str())).bind(tenant).fetch_all(db).await?))
+    }
+
+    /// Up to `limit` values of a tenant that do not begin so, by the ids of their rows, those after `after`; but for those that somebody is
+    /// at work on.
+    pub async fn to_reseal(
+        &self,
+        column: &Column,
+        tenant: &TenantId,
+        mark: &[u8; MARK],
+        after: Uuid,
+        now: i64,
+        limit: i64,
+    ) -> Result<Vec<SealedRow>, StoreError> {
+        let Column { rows, tenant: whose, subject, about, .. } = column;
+        let (name, idle) = (column.column(), column.idle.replace("{now}", &now.to_string()));
+        let text = format!(
+            "SELECT t.id, {subject} AS subject, {about} AS about, t.{name} AS sealed FROM {rows}
+            WHERE {whose} = $1 AND t.{name} IS NOT NULL AND substr(t.{name}, 1, {MARK}) <> $2 AND t.id > $3 AND {idle}
+            ORDER BY t.id LIMIT $4"
+        );
+        Ok(on!(read self, db => {
+            let query = sqlx::query_as(AssertSqlSafe(text.as_str())).bind(tenant.as_str()).bind(mark.as_slice());
+            query.bind(after).bind(limit).fetch_all(db).await?
+        }))
+    }
+
+    /// Puts values that were sealed anew in the place of the old ones, where these still are and nobody is at work on them; says how many.
+    pub async fn reseal(&self, column: &Column, values: &[(SealedRow, Vec<u8>)], now: i64) -> Result<u64, StoreError> {
+        let (table, name, idle) = (column.table(), column.column(), column.idle.replace("{now}", &now.to_string()));
+        let text = format!("UPDATE {table} AS t SET {name} = $1 WHERE t.id = $2 AND t.{name} = $3 AND {idle}");
+        Ok(on!(write self, tx => {
+            let mut done = 0;
+            for (old, new) in values {
+                let query = sqlx::query(AssertSqlSafe(text.as_str())).bind(new).bind(old.id).bind(&old.sealed);
+                done += query.execute(&mut *tx).await?.rows_affected();
+            }
+            done
+        }))
+    }
+}
