@@ -57,12 +57,17 @@ impl Kept {
 }
 
 impl App {
+    /// `invalid_grant`, once, when a server that was called on this grant of a login wants to see the person.
+    pub async fn ask_back(&self, tenant: &TenantId, login: Uuid, grant: Uuid) -> Result<(), Refusal> {
+        if self.grants.wants_person(tenant, login, grant).await? {
+            return Err(Refusal::new(OauthCode::InvalidGrant, "needs_interaction", SEE_AGAIN));
+        }
+        Ok(())
+    }
+
     /// Asks the provider behind a login again, if that is due. `invalid_grant` when the person has to sign in again; then what
     /// rests on the login has ended. A provider that takes its time is not waited for: its word counts when it comes.
     pub async fn vouch(&self, tenant: &TenantId, login: Uuid, now: OffsetDateTime) -> Result<(), Refusal> {
-        if self.grants.wants_person(tenant, login).await? {
-            return Err(Refusal::new(OauthCode::InvalidGrant, "needs_interaction", SEE_AGAIN));
-        }
         let Some(login) = self.grants.login_due(tenant, login, now).await? else { return Ok(()) };
         tokio::time::timeout(PATIENCE, self.asking(login, Kind::OnDemand))
             .await
