@@ -12,6 +12,7 @@ mod isolation;
 mod limits_shared;
 mod oauth_clients;
 mod pools_rest;
+mod refresh_crashes;
 mod refresh_world;
 mod refreshes;
 mod rooms;
