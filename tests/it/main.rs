@@ -13,6 +13,8 @@ mod limits_shared;
 mod oauth_clients;
 mod pools_rest;
 mod refresh_crashes;
+mod refresh_days;
+mod refresh_scale;
 mod refresh_world;
 mod refreshes;
 mod rooms;
