@@ -34,6 +34,14 @@ bench-sign-in *ARGS:
     cargo build --release --bin mcp-gateway
     cargo run --release --package testkit --bin bench_sign_in -- {{ARGS}}
 
+# Days in which 10,000 people's tokens are kept fresh, on a clock that is moved on: DAYS (2), PEOPLE
+refresh-days:
+    cargo test --test it -- refresh_days::ten_thousand refresh_days::days --ignored --nocapture
+
+# How long it takes to find out who is due among 100,000
+refresh-scale:
+    cargo test --test it -- refresh_scale --ignored --nocapture
+
 # Accept changed snapshots after looking at each
 accept:
     cargo insta review

@@ -5,6 +5,7 @@ mod assembly;
 mod attempts;
 mod bans;
 mod entrusted;
+mod forcing;
 mod guarding;
 mod issuing;
 mod master_key;
@@ -62,9 +63,9 @@ use crate::vault::Vault;
 
 pub use assembly::{assemble, build};
 pub use bans::{BanOrder, BanView, LiftOrder, LiftReason};
+pub use forcing::{Forced, Forcing};
 pub use policies::{Explained, Question, Trial, Whom};
 pub use pools::DatabaseWaits;
-pub use refreshing::Forced;
 pub use sealing_keys::{NothingBefore, SealingKeys, TenantKeys};
 pub use signed_in::{Counted, SignedIn};
 
@@ -109,6 +110,8 @@ pub struct Parts {
     pub clients: Clients,
     /// Who says who people are.
     pub providers: Providers,
+    /// For whom administrators have providers asked now.
+    pub forcing: Forcing,
     /// What was called lately, to try changed rules on.
     pub observed: Observed,
     /// The servers at run time.

@@ -28,6 +28,7 @@ pub mod vault;
 pub mod store;
 pub mod telemetry;
 
+pub mod clock;
 pub mod config;
 pub mod crypto;
 pub mod fault;
@@ -35,6 +36,7 @@ pub mod field;
 pub mod id;
 pub mod json;
 pub mod net;
+pub mod place;
 pub mod protocol;
 pub mod reuse;
 pub mod secret;

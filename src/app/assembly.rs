@@ -16,7 +16,7 @@ use crate::access::{Accounts, KeyRing, Proofs, TokenRing, keys};
 use crate::app::entrusted::Entrusted;
 use crate::app::preflight;
 use crate::app::sharing::Sharing;
-use crate::app::{App, Counted, DatabaseWaits, Parts, memory, resealing};
+use crate::app::{App, Counted, DatabaseWaits, Forcing, Parts, memory, resealing};
 use crate::balance::Scaling;
 use crate::config::Settings;
 use crate::crypto::Sealer;
@@ -156,6 +156,7 @@ pub fn assemble(
         issuer,
         grants,
         providers,
+        forcing: Forcing::default(),
         observed: Observed::default(),
         registry,
         sessions,
@@ -382,13 +383,15 @@ fn sign_in_jobs(app: &App, jobs: &Jobs) {
         async move { Ok(providers.refresh_keys().await?) }
     });
     if app.settings.refresh.background {
-        let asker = app.clone();
-        jobs.run_when_due("ask providers", LOOK_FOR_DUE, move || {
-            let app = asker.clone();
-            // Of its own, so that who stops the process waits until everybody who was taken has been asked about or given back.
-            let run = app.tasks.clone().spawn(async move { app.refresh_all().await });
-            async move { Ok(run.await??) }
-        });
+        for provider in app.providers.names() {
+            let asker = app.clone();
+            jobs.run_when_due("ask providers", LOOK_FOR_DUE, move || {
+                let app = asker.clone();
+                // Of its own, so that who stops the process waits until everybody who was taken has been asked about or given back.
+                let run = app.tasks.clone().spawn(async move { app.refresh_at(provider.name).await });
+                async move { Ok(run.await??) }
+            });
+        }
     }
     let counter = app.clone();
     jobs.run("count refreshes", Every::about(Duration::from_secs(10)), move || {

@@ -78,7 +78,7 @@ impl App {
             match provider.on_behalf_of(issuer, &token, scopes, claims, now()).await {
                 Ok(given) => return Ok(given),
                 Err(error) if error.code.as_deref() == Some(ENDED) && !renewed => renewed = true,
-                Err(error) => return Err(self.not_given(&login, &error, scopes).await),
+                Err(error) => return Err(self.not_given(caller, &login, &error, scopes).await),
             }
         }
     }
@@ -87,6 +87,9 @@ impl App {
     /// there is.
     async fn entrusted(&self, caller: &Caller, anew: bool) -> Result<(Login, Secret), Fault> {
         let grant = caller.grant_id().ok_or_else(|| {
+            if caller.key_id().is_none() {
+                return unknown("the call came with a token of the identity provider's own");
+            }
             let told = "the server wants to see who you are at your identity provider, which an API key does not say; sign in instead";
             lack(Kind::NoCredential, "the call came with an API key").telling(told)
         })?;
@@ -95,10 +98,7 @@ impl App {
         loop {
             let found = self.grants.login_of_grant(caller.tenant(), grant).await.map_err(|error| unread(&error))?;
             // To sign in again helps only who has signed in so: a service would be sent round and round.
-            let login = found.ok_or_else(|| {
-                let told = "the server wants to see who you are at your identity provider, with which you are not signed in here";
-                lack(Kind::NoCredential, "the session rests on no sign-in at an identity provider").telling(told)
-            })?;
+            let login = found.ok_or_else(|| unknown("the session rests on no sign-in at an identity provider"))?;
             let (LoginState::Active, Some(kept)) = (login.state, &login.tokens) else {
                 let detail = "the identity provider gave nothing that lasts, or does not vouch any longer";
                 return Err(lack(Kind::NoCredential, detail).telling(
@@ -148,7 +148,7 @@ impl App {
     }
 
     /// What the caller is told when no token is given for the application behind the server.
-    async fn not_given(&self, login: &Login, error: &IdpError, scopes: &str) -> Fault {
+    async fn not_given(&self, caller: &Caller, login: &Login, error: &IdpError, scopes: &str) -> Fault {
         let code = error.code.as_deref().unwrap_or(error.class.label());
         let detail = format!("no token on behalf of the person ({code}): {error}");
         tracing::info!(login = %login.id, class = error.class.label(), code, trace = error.trace_id, "{detail}");
@@ -157,8 +157,8 @@ impl App {
         match &error.class {
             Class::NeedsInteraction { claims: wanted } => {
                 // Only what the provider itself wrote: a server's own words could be anything, and nobody could meet them.
-                if let Some(wanted) = wanted.as_deref()
-                    && let Err(error) = self.grants.park_claims(login, wanted).await
+                if let (Some(wanted), Some(grant)) = (wanted.as_deref(), caller.grant_id())
+                    && let Err(error) = self.grants.park_claims(login, grant, wanted).await
                 {
                     tracing::error!(login = %login.id, error = error.detail, "what a sign-in is to show could not be noted");
                 }
@@ -189,6 +189,12 @@ fn is_being_asked(ask_after: OffsetDateTime, now: OffsetDateTime) -> bool {
 fn lack(kind: Kind, detail: impl Into<String>) -> Fault {
     let whose = if kind == Kind::SignIn { Fault::client } else { Fault::gateway };
     whose(kind, detail)
+}
+
+/// Of whom nothing is kept.
+fn unknown(detail: &str) -> Fault {
+    let told = "the server wants to see who you are at your identity provider, with which you are not signed in here";
+    lack(Kind::NoCredential, detail).telling(told)
 }
 
 fn later(retry_after: Option<Duration>, detail: impl Into<String>) -> Fault {

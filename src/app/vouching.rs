@@ -15,7 +15,7 @@ use crate::grants::{
     Refusal, Unanswered, luck,
 };
 use crate::id::TenantId;
-use crate::idp::{Class, IdpError, Person, Provider, ProviderTokens, Renewed};
+use crate::idp::{Class, IdpError, Person, Provider, ProviderTokens, Renewed, Who};
 use crate::store::{self, now};
 use crate::telemetry::{Counter, Status};
 
@@ -57,12 +57,17 @@ impl Kept {
 }
 
 impl App {
+    /// `invalid_grant`, once, when a server that was called on this grant of a login wants to see the person.
+    pub async fn ask_back(&self, tenant: &TenantId, login: Uuid, grant: Uuid) -> Result<(), Refusal> {
+        if self.grants.wants_person(tenant, login, grant).await? {
+            return Err(Refusal::new(OauthCode::InvalidGrant, "needs_interaction", SEE_AGAIN));
+        }
+        Ok(())
+    }
+
     /// Asks the provider behind a login again, if that is due. `invalid_grant` when the person has to sign in again; then what
     /// rests on the login has ended. A provider that takes its time is not waited for: its word counts when it comes.
     pub async fn vouch(&self, tenant: &TenantId, login: Uuid, now: OffsetDateTime) -> Result<(), Refusal> {
-        if self.grants.wants_person(tenant, login).await? {
-            return Err(Refusal::new(OauthCode::InvalidGrant, "needs_interaction", SEE_AGAIN));
-        }
         let Some(login) = self.grants.login_due(tenant, login, now).await? else { return Ok(()) };
         tokio::time::timeout(PATIENCE, self.asking(login, Kind::OnDemand))
             .await
@@ -143,12 +148,25 @@ impl App {
         if !self.keep(login, &renewed.tokens, unkept, now).await? {
             return Ok(Answer::NotAsked);
         }
-        let kept = renewed.tokens.refresh.clone();
-        let person = provider.who(&mut renewed, now).await;
-        // To ask for groups takes another refresh, which may have replaced what was kept.
-        if renewed.tokens.refresh.expose() != kept.expose() && !self.keep(login, &renewed.tokens, unkept, now).await? {
-            return Ok(Answer::NotAsked);
-        }
+        let person = match provider.who(&renewed, now).await {
+            Ok(Who::Unsaid) => Ok(None),
+            Ok(Who::Person(person)) => Ok(Some(*person)),
+            Ok(Who::LacksGroups(person)) => {
+                let kept = renewed.tokens.refresh.clone();
+                let token = provider.directory_token(&mut renewed.tokens, now).await;
+                // That took another refresh, which may have replaced what was kept.
+                if renewed.tokens.refresh.expose() != kept.expose()
+                    && !self.keep(login, &renewed.tokens, unkept, now).await?
+                {
+                    return Ok(Answer::NotAsked);
+                }
+                match token {
+                    Ok(token) => provider.with_groups(*person, &token, now).await.map(Some),
+                    Err(error) => Err(error),
+                }
+            }
+            Err(error) => Err(error),
+        };
         match person {
             Ok(Some(person)) => {
                 if !self.stands(login, kind, &person, now).await? {

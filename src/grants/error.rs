@@ -64,7 +64,7 @@ impl OauthCode {
 }
 
 /// Why something was not granted.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("{}: {text}", .code.as_str())]
 pub struct Refusal {
     /// What the client's program reads.

@@ -217,28 +217,37 @@ impl Grants {
     /// The login for who asks the provider about it now, whenever it was last asked; none while another asks. For five minutes nobody
     /// else gets it ([`ALONE`]).
     pub async fn login_to_ask(&self, login: &Login, now: OffsetDateTime) -> Result<Option<Login>, Refusal> {
-        let (tenant, id) = (&login.tenant, login.id);
-        let (seen, until) = (micros(login.checked_at), micros(now + ALONE));
-        match self.0.store.claim_login(tenant, id, seen, micros(now), until).await? {
+        self.claim_login(&login.tenant, login.id, Some(micros(login.checked_at)), now).await
+    }
+
+    async fn claim_login(
+        &self,
+        tenant: &TenantId,
+        id: Uuid,
+        seen: Option<i64>,
+        now: OffsetDateTime,
+    ) -> Result<Option<Login>, Refusal> {
+        match self.0.store.claim_login(tenant, id, seen, micros(now), micros(now + ALONE)).await? {
             Some(row) => self.open_login(row).await.map(Some),
             None => Ok(None),
         }
     }
 
-    /// Something behind the gateway wants to see of the person what the next sign-in brings. The login goes on, and its sessions.
-    pub async fn park_claims(&self, login: &Login, claims: &str) -> Result<(), Refusal> {
+    /// Something behind the gateway, called on this grant, wants to see of the person what the next sign-in brings. The login goes on, and
+    /// its sessions.
+    pub async fn park_claims(&self, login: &Login, grant: Uuid, claims: &str) -> Result<(), Refusal> {
         // Cut claims would be no claims, and an address that is too long none either.
         if claims.len() <= LONGEST_PARKED {
-            self.0.store.park_claims(&login.tenant, login.id, claims).await?;
+            self.0.store.park_claims(&login.tenant, login.id, grant, claims).await?;
         }
         Ok(())
     }
 
-    /// Whether the person is to sign in again before anything is given anew on this login. Said once of each thing that is wanted: who
-    /// does not come, or cannot show it, goes on without.
-    pub async fn wants_person(&self, tenant: &TenantId, id: Uuid) -> Result<bool, Refusal> {
+    /// Whether the person is to sign in again before anything is given anew on this grant of a login, because of what a call on it came
+    /// to. Said once of each thing that is wanted: who does not come, or cannot show it, goes on without.
+    pub async fn wants_person(&self, tenant: &TenantId, id: Uuid, grant: Uuid) -> Result<bool, Refusal> {
         let wanted = self.0.store.login_row(tenant, id).await?.is_some_and(|row| row.claims.is_some());
-        Ok(wanted && self.0.store.tell_of_claims(tenant, id).await?)
+        Ok(wanted && self.0.store.tell_of_claims(tenant, id, grant).await?)
     }
 
     /// The provider is asked now for what a server wants to see of an account.
@@ -280,8 +289,7 @@ impl Grants {
         let mut row = self.login_row(&login.tenant, login.id).await?;
         LoginState::Active.as_str().clone_into(&mut row.state);
         (row.checked_at, row.ask_after) = (micros(now), 0);
-        row.reason = row.reason.filter(|_| row.claims.is_some());
-        (row.failures, row.cut_off_at) = (0, None);
+        (row.reason, row.failures, row.cut_off_at) = (None, 0, None);
         row.not_before = micros(now + BETWEEN_FORCED);
         row.due_at = Some(self.due(LifeColumns { issued_at: row.issued_at, expires_at: row.expires_at }));
         row.last = last(kind, RefreshResult::Success, None, now);
@@ -368,20 +376,13 @@ impl Grants {
                 && schedule.is_due_when_used(life_of(row.issued_at, row.expires_at), at(row.checked_at), now)
         };
         let Some(row) = row.filter(due) else { return Ok(None) };
-        let until = micros(now + ALONE);
-        match self.0.store.claim_login(tenant, id, row.checked_at, micros(now), until).await? {
-            Some(row) => self.open_login(row).await.map(Some),
-            None => Ok(None),
-        }
+        self.claim_login(tenant, id, Some(row.checked_at), now).await
     }
 
     /// A login, whether or not it is due; none while another asks about it, within half a minute of the last question, before the time
     /// that a provider named, or if nobody can ask.
     pub async fn login_now(&self, tenant: &TenantId, id: Uuid, now: OffsetDateTime) -> Result<Option<Login>, Refusal> {
-        match self.0.store.claim_login_now(tenant, id, micros(now), micros(now + ALONE)).await? {
-            Some(row) => self.open_login(row).await.map(Some),
-            None => Ok(None),
-        }
+        self.claim_login(tenant, id, None, now).await
     }
 
     /// Up to `limit` logins at a provider that are due, but of tenants that are left out; none only if nobody is. For five minutes nobody

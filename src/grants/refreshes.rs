@@ -14,7 +14,7 @@ use super::{Grants, LoginState, Refusal, damaged};
 use crate::id::TenantId;
 use crate::store::logins::{LastRefresh, LoginRow};
 use crate::store::refreshes::{RefreshCount, RefreshQueue, RefreshSum};
-use crate::store::{at, at_opt, micros};
+use crate::store::{at, at_opt, micros, now};
 
 /// Whose grants nobody used for so long is not asked about until somebody does: who comes once a week is never sent back to sign in by
 /// a provider whose refresh tokens end after days without use, and nobody is asked about who has gone.
@@ -198,7 +198,7 @@ impl Grants {
     async fn write_refreshes(&self) -> Result<(), Refusal> {
         let tally = &self.0.refreshes;
         let _turn = tally.writing.lock().await;
-        let oldest = hour(OffsetDateTime::now_utc()) - OWN_KEPT;
+        let oldest = hour(now()) - OWN_KEPT;
         lock(&tally.own).retain(|of, _| of.1 >= oldest);
         let taken = std::mem::take(&mut *lock(&tally.unwritten));
         if taken.is_empty() {

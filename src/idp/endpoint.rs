@@ -17,6 +17,7 @@ use super::credential::Credential;
 use super::error::{Class, IdpError};
 use super::http::Http;
 use super::pause::Pause;
+use crate::clock;
 use crate::secret::Secret;
 
 /// Largest answer, bytes.
@@ -127,7 +128,7 @@ impl TokenEndpoint {
         grant: &[(&str, &str)],
         now: OffsetDateTime,
     ) -> Result<Given, IdpError> {
-        if let Some(left) = self.pause(Instant::now()) {
+        if let Some(left) = self.pause(clock::instant()) {
             let text = "the identity provider asked to be left alone for a while (429)";
             return Err(IdpError::new(Class::Temporary { retry_after: Some(left) }, text));
         }
@@ -177,7 +178,7 @@ impl TokenEndpoint {
         let sent = sent.chain(self.credential.texts()).filter(|value| value.len() >= SHORT);
         let mut error = classify_hiding(&answer, &sent.collect::<Vec<_>>(), now);
         if answer.status == StatusCode::TOO_MANY_REQUESTS {
-            let retry_after = Some(self.pause.begin(Instant::now(), answer.retry_after(now)));
+            let retry_after = Some(self.pause.begin(clock::instant(), answer.retry_after(now)));
             error.class = Class::Temporary { retry_after };
         }
         Err(error)

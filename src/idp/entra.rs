@@ -280,9 +280,9 @@ impl Entra {
     }
 
     /// The person, with the groups that were asked for.
-    pub(super) fn with_groups(&self, known: Known, groups: Vec<Uuid>) -> Person {
-        let claimed = Claimed { groups, groups_missing: false, ..known.person.claimed };
-        Person { role: self.role(&claimed), claimed, ..known.person }
+    pub(super) fn with_groups(&self, person: Person, groups: Vec<Uuid>) -> Person {
+        let claimed = Claimed { groups, groups_missing: false, ..person.claimed };
+        Person { role: self.role(&claimed), claimed, ..person }
     }
 }
 

@@ -112,10 +112,10 @@ impl Http {
         if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
             headers.insert(REQUEST_ID, id);
         }
-        self.outbound
-            .fetch(url, request, Bounds { body: most, time: self.time })
-            .await
-            .map_err(|fault| not_asked(&fault))
+        crate::place::reached("before a question");
+        let answer = self.outbound.fetch(url, request, Bounds { body: most, time: self.time }).await;
+        crate::place::reached("after an answer");
+        answer.map_err(|fault| not_asked(&fault))
     }
 }
 

@@ -243,6 +243,17 @@ pub struct Renewed {
     pub(super) id_token: Option<Secret>,
 }
 
+/// What an answer to a refresh says of who it is about.
+#[derive(Debug)]
+pub enum Who {
+    /// Nothing: the provider did not say.
+    Unsaid,
+    /// Who it is, with the role of now.
+    Person(Box<Person>),
+    /// Who it is, but not in which groups, by which the role goes: the directory is asked for them, with a token that another refresh gives.
+    LacksGroups(Box<Person>),
+}
+
 /// The same, and who it is.
 #[derive(Debug)]
 pub struct Rechecked {

@@ -24,7 +24,8 @@ use super::jwt::{Claims, Expected, Unverified};
 use super::kept::Aged;
 use super::keys::KeyStore;
 use super::oidc::{self, Oidc};
-use super::{AccessToken, Hints, Leg, OwnRules, Person, ProviderTokens, Rechecked, Renewed, SignedIn};
+use super::{AccessToken, Hints, Leg, OwnRules, Person, ProviderTokens, Rechecked, Renewed, SignedIn, Who};
+use crate::clock;
 use crate::crypto::jwk::PublicKey;
 use crate::secret::Secret;
 
@@ -80,7 +81,7 @@ impl Provider {
     /// Where to send the browser, and what to keep, sealed, until it comes back to `redirect_uri`.
     pub async fn begin(&self, redirect_uri: &Url, hints: &Hints) -> Result<Leg, IdpError> {
         let inner = &*self.0;
-        let about = inner.about(Instant::now()).await?;
+        let about = inner.about(clock::instant()).await?;
         let (state, nonce, verifier) = (random(), random(), random());
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.expose()));
         let mut url = about.value.authorization_endpoint.clone();
@@ -119,7 +120,7 @@ impl Provider {
         now: OffsetDateTime,
     ) -> Result<SignedIn, IdpError> {
         let inner = &*self.0;
-        let about = inner.about(Instant::now()).await?;
+        let about = inner.about(clock::instant()).await?;
         let scopes = inner.scopes();
         let grant = [
             ("grant_type", "authorization_code"),
@@ -133,7 +134,7 @@ impl Provider {
             IdpError::configuration("the identity provider gave no ID token: it is asked for with the scope `openid`")
         })?;
         let mut refresh = given.refresh_token.clone();
-        let person = inner.person(&about.value, token, Some(nonce), refresh.as_mut(), now).await?;
+        let person = inner.person(&about.value, token, nonce, refresh.as_mut(), now).await?;
         let tokens = refresh.map(|refresh| inner.tokens_of(given, refresh, &person.subject, now));
         Ok(SignedIn { person, tokens })
     }
@@ -142,26 +143,62 @@ impl Provider {
     /// else is done with them: some providers take the old ones only once.
     pub async fn refresh(&self, tokens: &ProviderTokens, now: OffsetDateTime) -> Result<Renewed, IdpError> {
         let inner = &*self.0;
-        let about = inner.about(Instant::now()).await?;
+        let about = inner.about(clock::instant()).await?;
         let given = inner.refresh(&about.value, &tokens.refresh, &inner.scopes(), now).await?;
         let id_token = given.id_token.clone();
         let refresh = given.refresh_token.clone().unwrap_or_else(|| tokens.refresh.clone());
         Ok(Renewed { tokens: inner.tokens_of(given, refresh, &tokens.subject, now), id_token })
     }
 
-    /// Whether the person may still come in, and as who, by the answer to a refresh; none if the provider did not say. The refresh token
-    /// may be another one afterwards, also if nothing comes of it.
-    pub async fn who(&self, renewed: &mut Renewed, now: OffsetDateTime) -> Result<Option<Person>, IdpError> {
-        let Some(token) = &renewed.id_token else { return Ok(None) };
+    /// Whether the person may still come in, and as who, by the answer to a refresh.
+    pub async fn who(&self, renewed: &Renewed, now: OffsetDateTime) -> Result<Who, IdpError> {
+        let Some(token) = &renewed.id_token else { return Ok(Who::Unsaid) };
         let inner = &*self.0;
-        let about = inner.about(Instant::now()).await?;
-        inner.person_again(&about.value, token, &mut renewed.tokens, now).await.map(Some)
+        let about = inner.about(clock::instant()).await?;
+        let Known { person, groups_missing } = inner.known(&about.value, token, None, now).await?;
+        if person.subject != renewed.tokens.subject {
+            return Err(IdpError::forged("the identity provider answered a refresh with somebody else's identity"));
+        }
+        let person = Box::new(person);
+        Ok(if groups_missing { Who::LacksGroups(person) } else { Who::Person(person) })
     }
 
-    /// Both, where nothing is lost if the tokens are.
+    /// A token with which the directory tells the groups of who is lacking them. The refresh token is another one afterwards, also if
+    /// nothing comes of it, and to be stored before anything else is done.
+    pub async fn directory_token(
+        &self,
+        tokens: &mut ProviderTokens,
+        now: OffsetDateTime,
+    ) -> Result<AccessToken, IdpError> {
+        let about = self.0.about(clock::instant()).await?;
+        self.0.directory_token(&about.value, &mut tokens.refresh, now).await
+    }
+
+    /// Who it is, with the groups that the directory tells.
+    pub async fn with_groups(
+        &self,
+        person: Person,
+        token: &AccessToken,
+        now: OffsetDateTime,
+    ) -> Result<Person, IdpError> {
+        match &self.0.rules {
+            Rules::Entra(entra) => self.0.with_groups(entra, person, token, now).await,
+            Rules::Oidc(_) => Ok(person),
+        }
+    }
+
+    /// All of it, where nothing is lost if the tokens are.
     pub async fn recheck(&self, tokens: &ProviderTokens, now: OffsetDateTime) -> Result<Rechecked, IdpError> {
         let mut renewed = self.refresh(tokens, now).await?;
-        let person = self.who(&mut renewed, now).await;
+        let person = match self.who(&renewed, now).await {
+            Ok(Who::Unsaid) => Ok(None),
+            Ok(Who::Person(person)) => Ok(Some(*person)),
+            Ok(Who::LacksGroups(person)) => match self.directory_token(&mut renewed.tokens, now).await {
+                Ok(token) => self.with_groups(*person, &token, now).await.map(Some),
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        };
         Ok(Rechecked { tokens: renewed.tokens, person })
     }
 
@@ -179,7 +216,7 @@ impl Provider {
         let Rules::Entra(entra) = &inner.rules else {
             return Err(IdpError::configuration("only Microsoft Entra ID gives tokens on behalf of people"));
         };
-        let about = inner.about(Instant::now()).await?;
+        let about = inner.about(clock::instant()).await?;
         let place = about.value.tokens();
         let url = entra.tokens_of(issuer, place.url)?;
         let mut grant = vec![
@@ -202,7 +239,7 @@ impl Provider {
         };
         let token = Unverified::read(token)?;
         entra.foreign(&token)?;
-        let about = inner.about(Instant::now()).await?;
+        let about = inner.about(clock::instant()).await?;
         let audiences = entra.audiences(token.claims()).to_vec();
         let (claims, directory) =
             inner.verified_by_entra(&about.value, token, entra, &audiences, &["JWT", "at+jwt"], now).await?;
@@ -224,7 +261,7 @@ impl Provider {
 
     /// Looks at the provider's keys again; to be called about once an hour.
     pub async fn refresh_keys(&self) -> Result<(), IdpError> {
-        let (inner, now) = (&*self.0, Instant::now());
+        let (inner, now) = (&*self.0, clock::instant());
         let about = inner.about(now).await?;
         inner.keys.refresh(&inner.http, &about.value.jwks_uri, now).await
     }
@@ -239,7 +276,7 @@ impl Provider {
 
     /// How long the provider wants to be left alone still, if it said so (429).
     pub fn pause(&self) -> Option<Duration> {
-        self.0.tokens.pause(Instant::now())
+        self.0.tokens.pause(clock::instant())
     }
 
     /// Why the provider refuses the gateway's own credential, if it did the last time: nobody can sign in then.
@@ -311,24 +348,42 @@ impl Inner {
         }
     }
 
-    /// Who an ID token is about. At a refresh there is no nonce (OpenID Connect Core 1.0 section 12.2). If a refresh token has to
-    /// be used for it, the one that came of that takes its place, whatever became of the rest.
+    /// Who the ID token of a sign-in is about. If a refresh token has to be used for it, the one that came of that takes its place.
     async fn person(
         &self,
         about: &Discovery,
         token: &Secret,
-        nonce: Option<&Secret>,
+        nonce: &Secret,
         refresh: Option<&mut Secret>,
         now: OffsetDateTime,
     ) -> Result<Person, IdpError> {
+        let Known { person, groups_missing } = self.known(about, token, Some(nonce), now).await?;
+        let Rules::Entra(entra) = &self.rules else { return Ok(person) };
+        if !groups_missing {
+            return Ok(person);
+        }
+        let refresh = refresh.ok_or_else(|| {
+            IdpError::configuration("the person's groups cannot be asked for: Entra gave no refresh token")
+        })?;
+        let token = self.directory_token(about, refresh, now).await?;
+        self.with_groups(entra, person, &token, now).await
+    }
+
+    /// Who an ID token is about, as far as it says. At a refresh there is no nonce (OpenID Connect Core 1.0 section 12.2).
+    async fn known(
+        &self,
+        about: &Discovery,
+        token: &Secret,
+        nonce: Option<&Secret>,
+        now: OffsetDateTime,
+    ) -> Result<Known, IdpError> {
         let token = Unverified::read_from_provider(token.expose())?;
         let client = std::slice::from_ref(&self.tokens.client);
         match &self.rules {
             Rules::Entra(entra) => {
                 let (claims, directory) = self.verified_by_entra(about, token, entra, client, &["JWT"], now).await?;
                 nonce.map_or(Ok(()), |nonce| claims.answers(nonce))?;
-                let known = entra.of_id_token(&claims, directory, &about.issuer)?;
-                self.with_groups(about, entra, known, refresh, now).await
+                entra.of_id_token(&claims, directory, &about.issuer)
             }
             Rules::Oidc(oidc) => {
                 let algorithm = token.algorithm(oidc::ALGORITHMS, &["JWT"])?;
@@ -336,24 +391,9 @@ impl Inner {
                 let expected = Expected { audience: client, issuer: &oidc.issuer };
                 let claims = token.verify(&key, algorithm, &expected, now)?;
                 nonce.map_or(Ok(()), |nonce| claims.answers(nonce))?;
-                oidc.of_id_token(&claims)
+                Ok(Known { person: oidc.of_id_token(&claims)?, groups_missing: false })
             }
         }
-    }
-
-    /// Who the ID token of a refresh is about: nobody else than before.
-    async fn person_again(
-        &self,
-        about: &Discovery,
-        id_token: &Secret,
-        tokens: &mut ProviderTokens,
-        now: OffsetDateTime,
-    ) -> Result<Person, IdpError> {
-        let person = self.person(about, id_token, None, Some(&mut tokens.refresh), now).await?;
-        if person.subject != tokens.subject {
-            return Err(IdpError::forged("the identity provider answered a refresh with somebody else's identity"));
-        }
-        Ok(person)
     }
 
     async fn verified_by_entra(
@@ -379,32 +419,34 @@ impl Inner {
         token: &Unverified<'_>,
         algorithm: Algorithm,
     ) -> Result<Arc<PublicKey>, IdpError> {
-        let found = self.keys.find(&self.http, &about.jwks_uri, token.key_id(), algorithm, Instant::now()).await?;
+        let found = self.keys.find(&self.http, &about.jwks_uri, token.key_id(), algorithm, clock::instant()).await?;
         found.ok_or_else(|| token.unknown_key())
+    }
+
+    async fn directory_token(
+        &self,
+        about: &Discovery,
+        refresh: &mut Secret,
+        now: OffsetDateTime,
+    ) -> Result<AccessToken, IdpError> {
+        let given = self.refresh(about, refresh, graph::SCOPE, now).await?;
+        if let Some(next) = &given.refresh_token {
+            *refresh = next.clone();
+        }
+        let expires_at = given.expires_at(now);
+        let token = given.access_token.ok_or_else(|| IdpError::temporary("Entra gave no token for Microsoft Graph"))?;
+        Ok(AccessToken { token, expires_at })
     }
 
     async fn with_groups(
         &self,
-        about: &Discovery,
         entra: &Entra,
-        known: Known,
-        refresh: Option<&mut Secret>,
+        person: Person,
+        token: &AccessToken,
         now: OffsetDateTime,
     ) -> Result<Person, IdpError> {
-        if !known.groups_missing {
-            return Ok(known.person);
-        }
-        let refresh = refresh.ok_or_else(|| {
-            IdpError::configuration("the person's groups cannot be asked for: Entra gave no refresh token")
-        })?;
-        let given = self.refresh(about, refresh, graph::SCOPE, now).await?;
-        if let Some(next) = given.refresh_token {
-            *refresh = next;
-        }
-        let access =
-            given.access_token.ok_or_else(|| IdpError::temporary("Entra gave no token for Microsoft Graph"))?;
-        let groups = graph::groups(&self.http, &entra.graph, &access, now).await?;
-        Ok(entra.with_groups(known, groups))
+        let groups = graph::groups(&self.http, &entra.graph, &token.token, now).await?;
+        Ok(entra.with_groups(person, groups))
     }
 }
 

@@ -157,6 +157,7 @@ async fn of_refresh(
     {
         let own = seen.tenant.insert(grant.tenant()?);
         if let (Some(login), None) = (grant.login_id, grant.ended_at) {
+            app.ask_back(own, login, grant.id).await?;
             app.vouch(own, login, now).await?;
         }
     }

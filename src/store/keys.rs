@@ -7,9 +7,9 @@ use sqlx::AssertSqlSafe;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::refreshes::wake;
+use super::refreshes::in_order;
 use super::users::{UserRow, insert_user};
-use super::{Store, StoreError, micros_of};
+use super::{Store, StoreError};
 use crate::id::TenantId;
 
 row! {
@@ -238,22 +238,23 @@ impl Store {
         Ok(on!(read self, db => sqlx::query_as(text).fetch_all(db).await?))
     }
 
-    /// Notes when keys were last used (id, microseconds), in one transaction. What a provider gave last for their holders is due when its
+    /// Notes when keys were last used (id, microseconds). What a provider gave last for their holders is due when its
     /// word is older than `recheck`.
     pub async fn touch_keys(&self, used: &[(Uuid, i64)], recheck: Duration) -> Result<(), StoreError> {
         let text =
             "UPDATE api_keys SET last_used_at = $1 WHERE id = $2 AND (last_used_at IS NULL OR last_used_at < $1)";
-        let login = wake!(
-            "SELECT l.id FROM api_keys k JOIN logins l ON l.tenant_id = k.tenant_id AND l.user_id = k.user_id
-             WHERE k.id = $2 AND k.revoked_at IS NULL AND l.state = 'active' AND l.tokens IS NOT NULL
-             ORDER BY l.created_at DESC, l.id DESC LIMIT 1"
-        );
+        let login = "SELECT l.id FROM api_keys k JOIN logins l ON l.tenant_id = k.tenant_id AND l.user_id = k.user_id
+             WHERE k.id = $1 AND k.revoked_at IS NULL AND l.state = 'active' AND l.tokens IS NOT NULL
+             ORDER BY l.created_at DESC, l.id DESC LIMIT 1";
+        let used = in_order(used);
+        let mut logins: Vec<(Uuid, i64)> = Vec::new();
         on!(write self, tx => {
-            for (id, at) in used {
+            for (id, at) in &used {
                 sqlx::query(text).bind(at).bind(id).execute(&mut *tx).await?;
-                sqlx::query(login).bind(at).bind(id).bind(micros_of(recheck)).execute(&mut *tx).await?;
+                let login: Option<Uuid> = sqlx::query_scalar(login).bind(id).fetch_optional(&mut *tx).await?;
+                logins.extend(login.map(|login| (login, *at)));
             }
         });
-        Ok(())
+        self.wake_logins(&in_order(&logins), recheck).await
     }
 }

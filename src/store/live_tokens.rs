@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::refreshes::wake;
-use super::{Store, StoreError, micros_of};
+use super::refreshes::in_order;
+use super::{Store, StoreError};
 
 row! {
     /// An access token that is good, with what stands behind it.
@@ -121,14 +121,17 @@ impl Store {
     /// Notes when grants were last used: each with its time in microseconds since 1970. What a provider gave for who uses them is due when
     /// its word is older than `recheck`.
     pub async fn touch_grants(&self, used: &[(Uuid, i64)], recheck: Duration) -> Result<(), StoreError> {
-        let text = "UPDATE grants SET last_used_at = $1 WHERE id = $2 AND last_used_at < $1 AND ended_at IS NULL";
-        let login = wake!("SELECT g.login_id FROM grants g WHERE g.id = $2 AND g.ended_at IS NULL");
+        let text = "UPDATE grants SET last_used_at = CASE WHEN last_used_at < $1 THEN $1 ELSE last_used_at END
+            WHERE id = $2 AND ended_at IS NULL RETURNING login_id";
+        let used = in_order(used);
+        let mut logins = Vec::with_capacity(used.len());
         on!(brief self, tx => {
-            for (grant, at) in used {
-                sqlx::query(text).bind(at).bind(grant).execute(&mut *tx).await?;
-                sqlx::query(login).bind(at).bind(grant).bind(micros_of(recheck)).execute(&mut *tx).await?;
+            for (grant, at) in &used {
+                let login: Option<Option<Uuid>> =
+                    sqlx::query_scalar(text).bind(at).bind(grant).fetch_optional(&mut *tx).await?;
+                logins.extend(login.flatten().map(|login| (login, *at)));
             }
         });
-        Ok(())
+        self.wake_logins(&in_order(&logins), recheck).await
     }
 }

@@ -234,29 +234,43 @@ impl Store {
         }))
     }
 
-    /// Notes what a provider wants to see of an account at its next sign-in there; nothing else changes.
-    pub async fn park_claims(&self, tenant: &TenantId, id: Uuid, claims: &str) -> Result<(), StoreError> {
-        let text = "UPDATE logins SET claims = $1, reason = CASE WHEN claims = $1 THEN reason END
-            WHERE tenant_id = $2 AND id = $3 AND state = 'active'";
+    /// Notes what a provider wants to see of an account at its next sign-in there, for a call on this grant: whoever holds it, or the one
+    /// that it rests on, is to be told. Who was told before is told again only of something else.
+    pub async fn park_claims(&self, tenant: &TenantId, id: Uuid, grant: Uuid, claims: &str) -> Result<(), StoreError> {
+        let other =
+            "UPDATE grants SET asked_back = NULL WHERE tenant_id = $1 AND login_id = $2 AND asked_back IS NOT NULL
+            AND EXISTS (SELECT 1 FROM logins l WHERE l.tenant_id = $1 AND l.id = $2 AND l.claims IS DISTINCT FROM $3)";
+        let wanted = "UPDATE grants SET asked_back = 'wanted' WHERE tenant_id = $1 AND asked_back IS NULL AND id IN
+            (WITH RECURSIVE above (id) AS
+                (SELECT id FROM grants WHERE id = $2
+                 UNION ALL SELECT g.parent_id FROM grants g JOIN above a ON g.id = a.id WHERE g.parent_id IS NOT NULL)
+             SELECT id FROM above)";
+        let parked = "UPDATE logins SET claims = $3 WHERE tenant_id = $1 AND id = $2 AND state = 'active'";
         on!(write self, tx => {
-            sqlx::query(text).bind(claims).bind(tenant.as_str()).bind(id).execute(&mut *tx).await?;
+            let tenant = tenant.as_str();
+            sqlx::query(other).bind(tenant).bind(id).bind(claims).execute(&mut *tx).await?;
+            sqlx::query(wanted).bind(tenant).bind(grant).execute(&mut *tx).await?;
+            sqlx::query(parked).bind(tenant).bind(id).bind(claims).execute(&mut *tx).await?;
         });
         Ok(())
     }
 
-    /// Whether something is wanted at the next sign-in of whom nobody has told so yet on this active login; from now on somebody has.
-    pub async fn tell_of_claims(&self, tenant: &TenantId, id: Uuid) -> Result<bool, StoreError> {
-        let text = "UPDATE logins SET reason = 'told'
-            WHERE tenant_id = $1 AND id = $2 AND state = 'active' AND claims IS NOT NULL AND reason IS NULL";
+    /// Whether something is wanted at the next sign-in, by a call on this grant of an active login, of which its holder was not told yet;
+    /// from now on the holder was.
+    pub async fn tell_of_claims(&self, tenant: &TenantId, id: Uuid, grant: Uuid) -> Result<bool, StoreError> {
+        let text = "UPDATE grants SET asked_back = 'told' WHERE tenant_id = $1 AND id = $3 AND asked_back = 'wanted'
+            AND EXISTS (SELECT 1 FROM logins l WHERE l.tenant_id = $1 AND l.id = $2 AND l.state = 'active'
+                AND l.claims IS NOT NULL)";
         let done = on!(alone self, db => {
-            sqlx::query(text).bind(tenant.as_str()).bind(id).execute(db).await?.rows_affected()
+            let query = sqlx::query(text).bind(tenant.as_str()).bind(id).bind(grant);
+            query.execute(db).await?.rows_affected()
         });
         Ok(done > 0)
     }
 
     /// What is wanted of an account whose sessions go on is asked for now, and that once: who cannot show it comes in all the same.
     pub async fn try_claims(&self, tenant: &TenantId, user: Uuid, provider: &str) -> Result<(), StoreError> {
-        let text = "UPDATE logins SET claims = NULL, reason = NULL
+        let text = "UPDATE logins SET claims = NULL
             WHERE tenant_id = $1 AND user_id = $2 AND provider = $3 AND state = 'active' AND claims IS NOT NULL";
         on!(write self, tx => {
             sqlx::query(text).bind(tenant.as_str()).bind(user).bind(provider).execute(&mut *tx).await?;

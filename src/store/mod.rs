@@ -53,12 +53,12 @@ macro_rules! on {
                 let mut turn = db.turn().await?;
                 let value = {
                     let $db = turn.brief.connection().await?;
-                    $body
+                    $crate::store::on!(@written $body)
                 };
                 turn.brief.done();
                 value
             }
-            $crate::store::Db::Postgres($db) => $body,
+            $crate::store::Db::Postgres($db) => $crate::store::on!(@written $body),
         }
     };
     (change $store:expr, $tx:ident => $body:expr) => {
@@ -86,12 +86,21 @@ macro_rules! on {
         }
     };
     (@run $begun:expr, $tx:ident => $body:expr) => {{
+        $crate::place::reached("before a transaction");
         let mut transaction = $begun;
         let value = {
             let $tx = &mut *transaction;
             $body
         };
+        $crate::place::reached("before a commit");
         transaction.commit().await?;
+        $crate::place::reached("after a commit");
+        value
+    }};
+    (@written $body:expr) => {{
+        $crate::place::reached("before a write");
+        let value = $body;
+        $crate::place::reached("after a write");
         value
     }};
 }
@@ -333,5 +342,5 @@ pub fn at_opt(micros: Option<i64>) -> Option<OffsetDateTime> {
 
 /// Now, as exactly as it can be stored.
 pub fn now() -> OffsetDateTime {
-    at(micros(OffsetDateTime::now_utc()))
+    at(micros(crate::clock::now()))
 }

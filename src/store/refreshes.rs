@@ -1,9 +1,12 @@
 //! When identity providers are asked again: what is due and who asks; and how that came out, by hours. `logins` holds what they gave.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use super::logins::LoginRow;
-use super::{Store, StoreError};
+use super::{Store, StoreError, micros_of};
 use crate::id::TenantId;
 
 row! {
@@ -71,20 +74,16 @@ macro_rules! askable {
     };
 }
 
-/// The login that this query names is due, if it was used at `$1` and its provider's word was given before, when that word is `$3`
-/// microseconds old or when it may be asked about again; if it was not due before.
-macro_rules! wake {
-    ($of:literal) => {
-        concat!(
-            "UPDATE logins SET due_at = CASE WHEN checked_at + $3 > ask_after THEN checked_at + $3 ELSE ask_after END
-            WHERE id = (",
-            $of,
-            ") AND state = 'active' AND tokens IS NOT NULL AND checked_at < $1
-            AND (due_at IS NULL OR (due_at > checked_at + $3 AND due_at > ask_after))"
-        )
-    };
+/// Each once, with the latest time, in the order of ids: of two processes that write the same rows none then waits for a row that the other
+/// has while the other waits for one of its own.
+pub(super) fn in_order(used: &[(Uuid, i64)]) -> BTreeMap<Uuid, i64> {
+    let mut latest = BTreeMap::new();
+    for (id, at) in used {
+        let kept = latest.entry(*id).or_insert(*at);
+        *kept = (*kept).max(*at);
+    }
+    latest
 }
-pub(super) use wake;
 
 /// Sets who is asked about, until `$1`, from `$2` on. A question about them that was under way is cut off.
 macro_rules! claim {
@@ -96,42 +95,26 @@ macro_rules! claim {
 }
 
 impl Store {
-    /// Nobody else asks about an active one, that was last checked at `seen`, between `now` and `until`. None when another asks,
-    /// or has asked.
+    /// Nobody else asks about an active one between `now` and `until`: one that was last checked at `seen`, when it may be asked about
+    /// again; or, where that does not matter, unless somebody is asking about it or its time has not come. None when another asks, or
+    /// has asked.
     pub async fn claim_login(
         &self,
         tenant: &TenantId,
         id: Uuid,
-        seen: i64,
+        seen: Option<i64>,
         now: i64,
         until: i64,
     ) -> Result<Option<LoginRow>, StoreError> {
         let text = concat!(
             claim!(),
             askable!(),
-            " AND ask_after <= $2 AND tenant_id = $3 AND id = $4 AND checked_at = $5 RETURNING *"
+            " AND tenant_id = $3 AND id = $4 AND CASE WHEN $5 IS NULL
+                THEN (NOT asking OR ask_after <= $2) AND not_before <= $2
+                ELSE ask_after <= $2 AND checked_at = $5 END RETURNING *"
         );
         Ok(on!(alone self, db => {
             let query = sqlx::query_as(text).bind(until).bind(now).bind(tenant.as_str()).bind(id).bind(seen);
-            query.fetch_all(db).await?.pop()
-        }))
-    }
-
-    /// The same, however lately it was asked about: none only while another asks, and before its time.
-    pub async fn claim_login_now(
-        &self,
-        tenant: &TenantId,
-        id: Uuid,
-        now: i64,
-        until: i64,
-    ) -> Result<Option<LoginRow>, StoreError> {
-        let text = concat!(
-            claim!(),
-            askable!(),
-            " AND (NOT asking OR ask_after <= $2) AND not_before <= $2 AND tenant_id = $3 AND id = $4 RETURNING *"
-        );
-        Ok(on!(alone self, db => {
-            let query = sqlx::query_as(text).bind(until).bind(now).bind(tenant.as_str()).bind(id);
             query.fetch_all(db).await?.pop()
         }))
     }
@@ -196,6 +179,24 @@ impl Store {
             let query = sqlx::query(text).bind(since).bind(provider).bind(now).bind(window);
             query.execute(db).await?.rows_affected()
         }))
+    }
+
+    /// Logins that were used at these times, by who had not had the provider's newer word then, are due when that word is older than
+    /// `recheck` or when they may be asked about again, if they were not due before. Each by itself: who asks about several holds them in
+    /// an order of its own.
+    pub(super) async fn wake_logins(&self, used: &BTreeMap<Uuid, i64>, recheck: Duration) -> Result<(), StoreError> {
+        let text = concat!(
+            "UPDATE logins SET due_at = CASE WHEN checked_at + $3 > ask_after THEN checked_at + $3 ELSE ask_after END
+            WHERE id = $2 AND checked_at < $1
+            AND (due_at IS NULL OR (due_at > checked_at + $3 AND due_at > ask_after)) AND ",
+            askable!()
+        );
+        for (login, at) in used {
+            on!(alone self, db => {
+                sqlx::query(text).bind(at).bind(login).bind(micros_of(recheck)).execute(db).await?;
+            });
+        }
+        Ok(())
     }
 
     /// Whoever got one to ask about until `was` has it until `until`, and the provider is asked now; says whether. Somebody else may have

@@ -4,62 +4,35 @@
 use mcp_registry_gateway::crypto::hash_token;
 use mcp_registry_gateway::grants::{
     CodeTerms, End, EndReason, GivenTokens, GrantKind, Ids, Issue, Kind, NewLogin, Order, Possession, Redemption,
-    RefreshResult, ScopeSet, challenge_of,
+    RefreshResult, challenge_of,
 };
 use mcp_registry_gateway::id::TenantId;
-use mcp_registry_gateway::idp::{ENTRA, Hints};
+use mcp_registry_gateway::idp::{ENTRA, ProviderTokens};
 use mcp_registry_gateway::secret::Secret;
-use mcp_registry_gateway::store::logins::{Claim, LifeColumns};
+use mcp_registry_gateway::store::logins::{Claim, LifeColumns, LoginRow};
 use mcp_registry_gateway::store::{micros, now};
 use serde_json::Value;
-use testkit::browser::Browser;
-use testkit::entra::{CONTOSO, Entra, GATEWAY, SECRETS};
-use url::Url;
+use sqlx::{Connection as _, Executor as _, PgConnection};
+use testkit::entra::Entra;
 use uuid::Uuid;
 
+use crate::refresh_world::{CALLBACK, behind, comes, keeps, use_now};
 use crate::store_databases::Database;
-use crate::store_grants::{House, REDIRECT, VERIFIER, redemption};
+use crate::store_grants::{House, RECHECK, REDIRECT, VERIFIER, redemption};
 use crate::store_rest::World;
 
-const CALLBACK: &str = "http://127.0.0.1:9/oauth/callback/entra";
 const BOB: &str = "bob@contoso.onmicrosoft.com";
 
 async fn gateway(entra: &Entra, database: &Database) -> World {
-    let (prefix, graph) = (entra.v1_issuer_prefix(), entra.graph_url());
-    let mut args =
-        vec!["--azure-tenant-id", CONTOSO, "--azure-client-id", GATEWAY, "--azure-client-secret", SECRETS[0]];
-    args.extend(["--azure-authority", entra.base_url(), "--azure-v1-issuer-prefix", &prefix]);
-    args.extend(["--azure-graph-url", &graph]);
-    World::with(database, &args).await
+    let args = behind(entra.base_url());
+    World::with(database, &args.iter().map(String::as_str).collect::<Vec<_>>()).await
 }
 
 /// Bob signs in, an hour ago, and uses it now.
 async fn signed_in(world: &World, entra: &Entra) -> Uuid {
-    let (provider, callback) = (world.app.providers.get(ENTRA).unwrap(), Url::parse(CALLBACK).unwrap());
-    let leg = provider.begin(&callback, &Hints::default()).await.unwrap();
-    let mut browser = Browser::new().stop_at(CALLBACK);
-    let page = browser.open(leg.url.as_str()).await.unwrap();
-    let code = entra.sign_in(&mut browser, page, BOB).await.unwrap().param("code").unwrap();
-    let signed_in = provider.finish(&callback, &code, &leg.nonce, &leg.verifier, now()).await.unwrap();
-    let (person, tokens) = (signed_in.person, signed_in.tokens.unwrap());
-    let account = world.app.account_of(&person, person.role.unwrap(), now()).await.unwrap();
-    let text = serde_json::to_vec(&tokens).unwrap();
-    let given = GivenTokens { text: &text, expires_at: tokens.expires_at };
-    let login = NewLogin { tenant: &account.tenant, user: account.id, provider: ENTRA, tokens: Some(given) };
-    let login = world.app.grants.keep_login(&login, now() - time::Duration::hours(1)).await.unwrap();
-    let order = Order {
-        tenant: account.tenant.clone(),
-        user: account.id,
-        client_id: "client".to_owned(),
-        client_name: None,
-        resource: "http://127.0.0.1:8001/mcp".to_owned(),
-        scopes: ScopeSet::ALL,
-        login_method: ENTRA.to_owned(),
-        login: Some(login),
-    };
-    let given = world.app.grants.issue(&order, Issue::alone(GrantKind::Client), now()).await.unwrap();
-    let used = [(given.grant, micros(now()) + 1)];
-    world.app.store.touch_grants(&used, crate::store_grants::RECHECK).await.unwrap();
+    let (tenant, user, tokens) = comes(&world.app, entra, BOB).await;
+    let (login, grant) = keeps(&world.app, ENTRA, (&tenant, user), &tokens, now() - time::Duration::hours(1)).await;
+    use_now(&world.app, &[grant]).await;
     login
 }
 
@@ -223,4 +196,91 @@ on_both! {
         let own: i64 = sums(true, 23).await.iter().map(|(_, count, _)| count).sum();
         assert_eq!(own, 3, "of this process");
     }
+}
+
+/// So many logins that were due a minute ago.
+async fn due(house: &House, count: usize) -> Vec<Uuid> {
+    let given = GivenTokens { text: b"upstream", expires_at: house.after(60) };
+    let new = NewLogin { tenant: &house.tenant, user: house.user, provider: ENTRA, tokens: Some(given) };
+    let mut ids = Vec::new();
+    for _ in 0..count {
+        ids.push(house.grants.keep_login(&new, house.now).await.unwrap());
+    }
+    ids.sort();
+    ids
+}
+
+fn ids(claimed: &[LoginRow]) -> Vec<Uuid> {
+    let mut ids: Vec<Uuid> = claimed.iter().map(|row| row.id).collect();
+    ids.sort();
+    ids
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_who_take_the_due_at_once_each_takes_others_and_none_waits() {
+    let Some(database) = Database::postgresql().await else { return };
+    let house = House::open(&database).await;
+    let other = database.open().await;
+    let all = due(&house, 6).await;
+    let (now, until) = (micros(house.after(120)), micros(house.after(420)));
+    // The first is in the middle of taking two.
+    let mut first = PgConnection::connect(&database.url).await.unwrap();
+    first.execute("BEGIN").await.unwrap();
+    let held = sqlx::query("SELECT id FROM logins ORDER BY id LIMIT 2 FOR UPDATE").fetch_all(&mut first).await.unwrap();
+    assert_eq!(held.len(), 2);
+    let taking = other.claim_due_logins(ENTRA, &[], now, until, 10);
+    let taken =
+        tokio::time::timeout(std::time::Duration::from_secs(30), taking).await.expect("it does not wait").unwrap();
+    assert_eq!(ids(&taken), all[2..]);
+    first.execute("ROLLBACK").await.unwrap();
+    assert_eq!(ids(&other.claim_due_logins(ENTRA, &[], now, until, 10).await.unwrap()), all[..2], "they are left");
+
+    let all = due(&house, 40).await;
+    let (mut taken, mut rounds) = (Vec::new(), 0);
+    while taken.len() < all.len() {
+        let (one, two) = tokio::join!(
+            house.store.claim_due_logins(ENTRA, &[], now, until, 7),
+            other.claim_due_logins(ENTRA, &[], now, until, 7),
+        );
+        taken.extend(one.unwrap().into_iter().chain(two.unwrap()));
+        rounds += 1;
+        assert!(rounds <= all.len(), "{} of {}", taken.len(), all.len());
+    }
+    assert_eq!(ids(&taken), all, "each once");
+}
+
+on_both! {
+    async fn two_who_note_the_use_of_the_same_grants_do_not_stop_each_other(db) {
+        let house = House::open(db).await;
+        let (other, mut grants) = (db.open().await, Vec::new());
+        for login in due(&house, 24).await {
+            let order = Order { login: Some(login), ..house.order("mcp") };
+            grants.push(house.grants.issue(&order, Issue::alone(GrantKind::Service), house.now).await.unwrap().grant);
+        }
+        for round in 1..=20 {
+            let used = |each: &Uuid| (*each, micros(house.after(round)));
+            let (there, back): (Vec<_>, Vec<_>) = (grants.iter().map(used).collect(), grants.iter().rev().map(used).collect());
+            let (one, two) = tokio::join!(house.store.touch_grants(&there, RECHECK), other.touch_grants(&back, RECHECK));
+            one.and(two).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_tokens_end_is_told_by_themselves_after_a_new_start_too() {
+    let Some(entra) = Entra::start(&[CALLBACK]).await.unwrap() else { return };
+    let database = Database::sqlite();
+    let world = gateway(&entra, &database).await;
+    let (tenant, id) = (TenantId::default_tenant(), signed_in(&world, &entra).await);
+    let login = world.app.grants.login(&tenant, id).await.unwrap().unwrap();
+    let tokens: ProviderTokens = serde_json::from_slice(login.tokens.as_ref().unwrap()).unwrap();
+    // As of what was kept before it was noted beside: an hour is a guess.
+    let row = world.app.store.login_row(&tenant, id).await.unwrap().unwrap();
+    let claim = Claim { until: row.ask_after, tokens: row.tokens.as_deref() };
+    let guess = LifeColumns { issued_at: row.issued_at, expires_at: row.issued_at + 1 };
+    assert!(world.app.store.renew_login(&tenant, id, claim, row.tokens.as_deref().unwrap(), guess).await.unwrap());
+    let world = world.restarted().await;
+    let seen = world.call(&format!("GET /admin/user-token-status/{BOB}"), Value::Null).await.expect(200).json();
+    let ends = tokens.expires_at.format(&time::format_description::well_known::Rfc3339).unwrap();
+    assert_eq!(seen["credentials"][0]["expires_at"], ends.as_str(), "{seen}");
 }

@@ -390,27 +390,41 @@ on_both! {
         assert!(grants.login_checked(&login, Kind::OnDemand, house.after(3)).await.unwrap());
         assert!(grants.login_to_ask(&login, house.after(4)).await.unwrap().is_none(), "somebody has asked since it was read");
 
-        assert!(!grants.wants_person(tenant, id).await.unwrap());
-        grants.park_claims(&login, "{}").await.unwrap();
-        let login = grants.login(tenant, id).await.unwrap().unwrap();
-        assert!(grants.login_checked(&login, Kind::OnDemand, house.after(5)).await.unwrap());
-        assert!(grants.wants_person(tenant, id).await.unwrap(), "that the provider vouches does not meet it");
-        let login = grants.login(tenant, id).await.unwrap().unwrap();
-        assert!(grants.login_checked(&login, Kind::OnDemand, house.after(5)).await.unwrap());
-        grants.park_claims(&login, "{}").await.unwrap();
-        assert!(!grants.wants_person(tenant, id).await.unwrap(), "it is said once, however often it is wanted");
-        grants.park_claims(&login, "{\"more\":1}").await.unwrap();
-        assert!(grants.wants_person(tenant, id).await.unwrap(), "something else is wanted");
-        grants.park_claims(&login, &"x".repeat(2_001)).await.unwrap();
-        assert!(!grants.wants_person(tenant, id).await.unwrap(), "what no address can hold is left out");
+        let other = grants.issue(&order, Issue::alone(GrantKind::Service), house.now).await.unwrap().grant;
+        let below = Issue { parent: Some(grant), ..Issue::alone(GrantKind::Service) };
+        let below = grants.issue(&order, below, house.now).await.unwrap().grant;
+        let wants = async |grant| grants.wants_person(tenant, id, grant).await.unwrap();
+        let park = async |grant, claims: &str| {
+            let login = grants.login(tenant, id).await.unwrap().unwrap();
+            grants.park_claims(&login, grant, claims).await.unwrap();
+        };
+        let checked = async || {
+            let login = grants.login(tenant, id).await.unwrap().unwrap();
+            assert!(grants.login_checked(&login, Kind::OnDemand, house.after(5)).await.unwrap());
+        };
+        assert!(!wants(grant).await);
+        park(grant, "{}").await;
+        checked().await;
+        assert!(!wants(other).await, "nothing that was called on another grant wants anything");
+        assert!(wants(grant).await, "that the provider vouches does not meet it");
+        checked().await;
+        park(grant, "{}").await;
+        assert!(!wants(grant).await, "it is said once, however often it is wanted");
+        park(other, "{}").await;
+        assert!(wants(other).await && !wants(grant).await, "to each who is concerned");
+        park(below, "{\"more\":1}").await;
+        assert!(wants(grant).await, "something else is wanted, of what was given on this one");
+        assert!(!wants(other).await);
+        park(grant, &"x".repeat(2_001)).await;
+        assert!(!wants(grant).await, "what no address can hold is left out");
         grants.claims_are_tried(tenant, house.user, "entra").await.unwrap();
         assert!(grants.parked_claims(tenant, house.user, "entra").await.unwrap().is_none(), "it is asked for once");
-        grants.park_claims(&login, "{}").await.unwrap();
+        park(grant, "{}").await;
         let kept = grants.login(tenant, id).await.unwrap().unwrap();
         assert_eq!((kept.state, kept.tokens.is_some()), (LoginState::Active, true));
         assert_eq!(grants.parked_claims(tenant, house.user, "entra").await.unwrap().as_deref(), Some("{}"));
         grants.claims_were_met(tenant, house.user, "entra").await.unwrap();
-        assert!(!grants.wants_person(tenant, id).await.unwrap());
+        assert!(!wants(grant).await);
 
         let end = End { reason: EndReason::Logout, detail: "revoked" };
         grants.end(tenant, Ids::Login(id), end, house.after(6)).await.unwrap();

@@ -3,6 +3,7 @@ import { createHash, createHmac, createPrivateKey, createPublicKey } from 'node:
 import { SignJWT, UnsecuredJWT, importJWK } from 'jose';
 import { wording } from './aadsts.js';
 import { accessTokenClaims } from './claims.js';
+import { moveOn } from './clock.js';
 import { addFault } from './faults.js';
 import { readBody, send } from './http.js';
 import { newKey } from './keys.js';
@@ -30,6 +31,7 @@ const ROUTES = {
     wording.uiRequiredError = entra.state.config.uiRequiredError;
     return entra.state.config;
   },
+  'POST /clock': (entra, body) => ({ now: moveOn(body.seconds) }),
   'POST /autologin': (entra, body) => { // signs this account in without a form: for demonstrations and load
     const user = entra.userByLogin(body.user);
     if (body.user && !user) return undefined;

@@ -1,4 +1,5 @@
 // Every request comes here: it is noted in the log, met by the faults that a test ordered, and sent to who answers it.
+import { createHash } from 'node:crypto';
 import { Aadsts } from './aadsts.js';
 import { authorize, handToEngine } from './authorize.js';
 import { managedIdentityToken } from './clients.js';
@@ -56,6 +57,7 @@ async function handle(entra, request, response) {
   const endpoint = endpointOf(rest);
   const form = endpoint === 'token' && request.method === 'POST' ? await readForm(request) : undefined;
   const asked = form ?? (endpoint === 'authorize' ? Object.fromEntries(url.searchParams) : undefined);
+  if (form?.refresh_token) entry.shown = createHash('sha256').update(form.refresh_token).digest('hex');
   if (asked) Object.assign(entry, { grant_type: asked.grant_type, client_id: asked.client_id, scope: asked.scope, resource: asked.resource, pkce: (form ? asked.code_verifier : asked.code_challenge) !== undefined });
   if (await applyFaults(entra, request, response, { endpoint, tenant: tid ?? segment, ...entry })) return undefined;
 

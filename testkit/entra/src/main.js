@@ -1,6 +1,7 @@
 // The stand-in as a program. Settings are in the environment: PORT (0 takes a free one), HOST, BASE_URL (what issuers and
 // endpoints are called), TLS_CERT and TLS_KEY (PEM files), REDIRECT_URIS (of the gateway, separated by spaces). It prints one line of
 // JSON with its address once it listens, and ends when its standard input does if WATCH_STDIN is 1.
+import './clock.js'; // before whatever asks for the time
 import * as http from 'node:http';
 import * as https from 'node:https';
 import { readFileSync } from 'node:fs';

@@ -10,6 +10,7 @@ mod plain;
 mod tools;
 mod words;
 
+pub(crate) use self::host::reply;
 pub use self::{
     faulty::{Fault, Faulty},
     host::{Host, Recorded},
