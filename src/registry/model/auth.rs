@@ -38,6 +38,8 @@ pub enum AuthKind {
     OnBehalfOf,
     /// With a token that is given for the person in exchange for another (RFC 8693).
     TokenExchange,
+    /// With a token that the server's own authorization server gives for the person, who went there once (RFC 6749 section 4.1).
+    AuthorizationCode,
 }
 
 impl AuthKind {
@@ -49,6 +51,7 @@ impl AuthKind {
             Self::ClientCredentials => "client_credentials",
             Self::OnBehalfOf => "on_behalf_of",
             Self::TokenExchange => "token_exchange",
+            Self::AuthorizationCode => "authorization_code",
         }
     }
 
@@ -81,6 +84,7 @@ impl AuthKind {
                 "subject",
                 "provider",
             ],
+            Self::AuthorizationCode => &["issuer", "client_id", "client_secret", "client_auth", "scopes", "resource"],
         }
     }
 }
@@ -176,7 +180,10 @@ impl Auth {
 
     /// Whether each person comes with something of their own.
     pub fn is_personal(&self) -> bool {
-        matches!(self.kind, AuthKind::Identity | AuthKind::OnBehalfOf | AuthKind::TokenExchange)
+        matches!(
+            self.kind,
+            AuthKind::Identity | AuthKind::OnBehalfOf | AuthKind::TokenExchange | AuthKind::AuthorizationCode
+        )
     }
 
     /// The header that it fills, if it fills one.
@@ -190,9 +197,10 @@ impl Auth {
     }
 
     /// Whether tokens that others give for people come to the server. That takes an administrator of the gateway, to whom the people
-    /// are entrusted: also what is given for the gateway's own word about them may be good elsewhere.
+    /// are entrusted: also what is given for the gateway's own word about them may be good elsewhere, and what an authorization server
+    /// gives that does not ask for which server it is.
     pub fn hands_on_tokens(&self) -> bool {
-        matches!(self.kind, AuthKind::OnBehalfOf | AuthKind::TokenExchange)
+        matches!(self.kind, AuthKind::OnBehalfOf | AuthKind::TokenExchange | AuthKind::AuthorizationCode)
     }
 
     /// Where its secret may go.
@@ -299,6 +307,14 @@ impl Auth {
             AuthKind::OnBehalfOf => {
                 if self.audience.is_none() && self.scopes.is_empty() {
                     say("audience", "name the application behind the server: its App ID URI or its id".into());
+                }
+            }
+            AuthKind::AuthorizationCode => {
+                if self.client_id.is_some() && self.issuer.is_none() {
+                    say("issuer", "name the authorization server at which the gateway has this `client_id`".into());
+                }
+                if self.client_secret.is_some() && self.client_id.is_none() {
+                    say("client_id", "say what the gateway is called at the authorization server".into());
                 }
             }
             AuthKind::ClientCredentials | AuthKind::TokenExchange => {
