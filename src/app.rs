@@ -4,6 +4,7 @@
 mod assembly;
 mod attempts;
 mod bans;
+mod connected;
 mod entrusted;
 mod guarding;
 mod issuing;

@@ -128,6 +128,7 @@ impl Refusal {
             Kind::Setup => (-31_012, StatusCode::BAD_GATEWAY),
             Kind::NoCredential => (-31_015, StatusCode::BAD_GATEWAY),
             Kind::SignIn => (-31_016, StatusCode::UNAUTHORIZED),
+            Kind::Connect => (-31_017, StatusCode::FORBIDDEN),
         };
         let whose = match fault.whose {
             Whose::Client => "client",

@@ -109,6 +109,8 @@ pub mod assertions;
 pub mod authorizations;
 pub mod bans;
 pub mod catalogs;
+pub mod connection_clients;
+pub mod connections;
 pub mod consents;
 pub mod directories;
 pub mod families;

@@ -18,6 +18,7 @@ use crate::access::Caller;
 use crate::balance::{InFlight, Replicas, Room, Scaling};
 use crate::fault::{Fault, Kind, Retry};
 use crate::net::Target;
+use crate::protocol::challenge::Challenge;
 use crate::protocol::era::{Era, MODERN, Version};
 use crate::protocol::members::with_meta;
 use crate::protocol::message::{Message, Shape};
@@ -296,7 +297,23 @@ impl HttpServer {
             let mut request = Some(Self::request(place, &method, outgoing, Some(&other)));
             reply = place.wire.send(&mut request, patience, until).await?;
         }
+        if matches!(reply.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+            && let Some(fault) = Box::pin(self.to_connect(&reply, outgoing)).await
+        {
+            return Err(fault);
+        }
         self.classify(reply).await.map_err(|fault| self.explained(fault, outgoing))
+    }
+
+    /// What the caller is told to do about a refusal, where they connected their account to the server.
+    async fn to_connect(&self, reply: &Reply, outgoing: &Outgoing) -> Option<Fault> {
+        let (plan, caller) = (self.plan.as_ref()?, outgoing.whose.as_ref());
+        if reply.status == StatusCode::UNAUTHORIZED {
+            return plan.to_connect(caller, None).await;
+        }
+        let challenge = Challenge::bearer(&reply.headers)?;
+        let more = (challenge.get("error") == Some("insufficient_scope")).then(|| challenge.get("scope"))?;
+        plan.to_connect(caller, Some(more.unwrap_or_default())).await
     }
 
     /// For whom is what a request in this name opens at the server.
