@@ -2,7 +2,7 @@
 // programs do; the browser fills in the pages of the gateway, of the identity provider and of the servers' own authorization server.
 import { randomUUID } from 'node:crypto';
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
-import { Browser } from '../sign_in/browser.mjs';
+import { Browser, formsOf } from '../sign_in/browser.mjs';
 import { CALLBACK } from '../sign_in/known.mjs';
 
 const PASSWORD = 'Passw0rd!';
@@ -47,11 +47,32 @@ export class Person {
     return connected(transport(), work, era);
   }
 
-  /** Connects the gateway to the person's account at a server's own authorization server, by the page of connections. */
-  async connect(server) {
-    const page = await this.browser.step(`${this.gateway}/connections`);
-    return this.browser.walk(page.location ?? page.url, `${this.gateway}/connections`, { decide: new RegExp(`^(connect|${server}|allow|continue)`, 'i') });
+  /** Opens the page of one connection, by way of a sign-in if need be: {page, form}. */
+  async #connection(server) {
+    const at = `${this.gateway}/connections/${server}`;
+    let page = await this.browser.step(at);
+    if (page.location) {
+      await this.browser.walk(page.location, at);
+      page = await this.browser.step(at);
+    }
+    return { at, page, form: formsOf(page.body).find(({ action }) => new URL(action, page.url).href === at) };
   }
+
+  /** Presses one of its buttons, and goes through whatever pages come until it is back. Gives that page's text. */
+  async #press(server, decision) {
+    const { at, page, form } = await this.#connection(server);
+    if (!form) throw new Error(`no form at ${page.url}: ${page.status} ${page.body.slice(0, 300)}`);
+    const sent = new URLSearchParams([...form.fields, ['decision', decision]]).toString();
+    const next = await this.browser.step(at, { method: 'POST', form: sent, from: page.url });
+    if (!next.location) throw new Error(`${decision} ${server}: ${next.status} ${next.body.replace(/<[^>]+>/g, ' ').slice(0, 400)}`);
+    return (await this.browser.step(await this.browser.walk(next.location, at))).body;
+  }
+
+  /** Connects the gateway to the person's account at the server's own authorization server. */
+  connect(server) { return this.#press(server, 'connect'); }
+
+  /** Takes that back. */
+  disconnect(server) { return this.#press(server, 'disconnect'); }
 }
 
 const bare = (era = 'auto') => new Client({ name: 'tour', version: '1.0.0' }, { versionNegotiation: { mode: /^20/.test(era) ? { pin: era } : era } });
