@@ -266,7 +266,7 @@ impl Store {
         let (writing, resting) = match &self.db {
             Db::Sqlite(db) if db.is_writing() => (1, 0),
             Db::Sqlite(_) => (0, 1),
-            _ => (0, 0),
+            Db::Postgres(_) => (0, 0),
         };
         [("in_use", open.saturating_sub(idle) + writing), ("idle", idle + resting), ("limit", most + writing + resting)]
     }
