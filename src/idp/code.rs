@@ -196,7 +196,7 @@ impl Codes {
             None => (&tokens.access, "access_token"),
         };
         let credential = credential_of(client);
-        let proof = credential.prove(0, &client.id, &at.token_endpoint, client.secret_in_body, now).await?;
+        let proof = credential.prove(0, &client.id, place_of(at, client), now).await?;
         let form = {
             let mut form = url::form_urlencoded::Serializer::new(String::new());
             form.append_pair("token", token.expose()).append_pair("token_type_hint", hint);
@@ -259,8 +259,7 @@ impl Codes {
         grant: &[(&str, &str)],
         now: OffsetDateTime,
     ) -> Result<Given, IdpError> {
-        let place = Place { url: &at.token_endpoint, secret_in_body: client.secret_in_body, audience: &at.issuer };
-        self.endpoint(client).ask(&self.http, place, grant, now).await
+        self.endpoint(client).ask(&self.http, place_of(at, client), grant, now).await
     }
 
     fn endpoint(&self, client: &CodeClient) -> Arc<TokenEndpoint> {
@@ -287,6 +286,11 @@ pub fn configured(id: &str, secret: Option<&Secret>, in_body: Option<bool>, at: 
 /// What an error means that a browser came back with.
 pub fn refused_at_callback(error: &str, description: Option<&str>) -> IdpError {
     at_callback(error, description)
+}
+
+/// Where a client gets tokens there.
+fn place_of<'a>(at: &'a Authority, client: &CodeClient) -> Place<'a> {
+    Place { url: &at.token_endpoint, secret_in_body: client.secret_in_body, audience: &at.issuer }
 }
 
 fn credential_of(client: &CodeClient) -> Credential {
