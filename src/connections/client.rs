@@ -120,14 +120,8 @@ impl Connections {
     ) -> Result<(CodeClient, Way), ConnectError> {
         let issuer = about.issuer.as_str();
         let way = self.way(site, about).ok_or_else(|| {
-            IdpError::new(
-                Class::Configuration,
-                format!(
-                    "{issuer} lets no client register itself: register the gateway there with the redirect URI {}, and say \
-                     `issuer` and `client_id` in `auth` of the server",
-                    self.redirect_uri(issuer)
-                ),
-            )
+            let text = must_be_registered(issuer, &self.redirect_uri(issuer));
+            IdpError::new(Class::Configuration, text)
         })?;
         let client = match way {
             Way::Configured => configured_at(site, about),
@@ -181,9 +175,7 @@ impl Connections {
             }
             let version = row.as_ref().map(|row| row.version);
             let until = micros(time + ALONE);
-            if let Some(claimed) =
-                self.0.store.claim_connection_client(issuer, version, micros(time), until).await?
-            {
+            if let Some(claimed) = self.0.store.claim_connection_client(issuer, version, micros(time), until).await? {
                 return self.register(&claimed, about, codes).await;
             }
             if began.elapsed() > PATIENCE {
@@ -203,19 +195,27 @@ impl Connections {
         let issuer = about.issuer.as_str();
         let redirect_uri = self.redirect_uri(issuer);
         let registration = Registration { name: NAME, home: &self.0.home, redirect_uri: &redirect_uri };
-        let (client, ends): (CodeClient, Option<OffsetDateTime>) = match codes.register(about, &registration, now()).await {
-            Ok(registered) => registered,
-            Err(error) => {
-                let until = micros(now() + AFTER_FAILURE);
-                self.0.store.forget_connection_client(claimed, until).await?;
-                return Err(error.into());
-            }
-        };
+        let (client, ends): (CodeClient, Option<OffsetDateTime>) =
+            match codes.register(about, &registration, now()).await {
+                Ok(registered) => registered,
+                Err(error) => {
+                    let until = micros(now() + AFTER_FAILURE);
+                    self.0.store.forget_connection_client(claimed, until).await?;
+                    return Err(error.into());
+                }
+            };
         let sealed = self.seal_client(issuer, &client)?;
         self.0.store.keep_connection_client(claimed, &sealed, ends.map(micros)).await?;
         tracing::info!(issuer, client_id = client.id, "the gateway registered itself at the authorization server");
         Ok(client)
     }
+}
+
+pub(super) fn must_be_registered(issuer: &str, redirect_uri: &str) -> String {
+    format!(
+        "{issuer} lets no client register itself: register the gateway there with the redirect URI {redirect_uri}, and say `issuer` and \
+         `client_id` in `auth` of the server"
+    )
 }
 
 fn configured_at(site: &Site, about: &Authority) -> CodeClient {

@@ -100,7 +100,8 @@ impl Connections {
         let mut scopes = listed(scopes);
         scopes.truncate(64);
         let scopes = scopes.join(" ");
-        let noted = self.0.store.want_of_connection(caller.tenant(), of(caller.user_id().uuid(), site.id), &scopes).await;
+        let noted =
+            self.0.store.want_of_connection(caller.tenant(), of(caller.user_id().uuid(), site.id), &scopes).await;
         if let Err(error) = noted {
             tracing::warn!(server = %site.slug, "what the server wants could not be noted: {error}");
         }
@@ -124,7 +125,8 @@ impl Connections {
         let Some(sealed) = row.tokens.as_deref().filter(|_| row.state == ACTIVE) else {
             return Err(self.ask(site, &Why::Over));
         };
-        let kept = self.open(of_connection(&row.id.to_string(), tenant), sealed).await.map_err(|error| unread(&error))?;
+        let kept =
+            self.open(of_connection(&row.id.to_string(), tenant), sealed).await.map_err(|error| unread(&error))?;
         Ok((row, kept))
     }
 
@@ -236,5 +238,6 @@ fn later(retry_after: Option<Duration>, detail: &str) -> Fault {
 
 fn unread(error: &ConnectError) -> Fault {
     let fault = Fault::gateway(Kind::NoCredential, format!("what somebody connected could not be read: {error}"));
-    Fault { retry_after: Some(FIRST_PAUSE), ..fault }.telling("the gateway could not read what you connected; try again")
+    Fault { retry_after: Some(FIRST_PAUSE), ..fault }
+        .telling("the gateway could not read what you connected; try again")
 }

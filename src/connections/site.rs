@@ -58,7 +58,8 @@ impl Site {
         self.auth.resource.clone().unwrap_or_else(|| {
             let text = self.url.as_str();
             // A slash that only the form of a URL adds says nothing.
-            if self.url.path() == "/" && self.url.query().is_none() { text.trim_end_matches('/') } else { text }.to_owned()
+            if self.url.path() == "/" && self.url.query().is_none() { text.trim_end_matches('/') } else { text }
+                .to_owned()
         })
     }
 }

@@ -76,12 +76,15 @@ impl Authority {
         must_be_of(&found.issuer, issuer)?;
         let wrong = |text: String| Err(IdpError::configuration(format!("the authorization server {issuer} {text}")));
         let places = [Some(&found.authorization_endpoint), Some(&found.token_endpoint)];
-        let places = places.into_iter().chain([found.registration_endpoint.as_ref(), found.revocation_endpoint.as_ref()]);
+        let places =
+            places.into_iter().chain([found.registration_endpoint.as_ref(), found.revocation_endpoint.as_ref()]);
         if let Some(url) = places.flatten().find(|url| !is_guarded(url)) {
             return wrong(format!("names `{}` in its metadata, which is no https URL", shown(url.as_str())));
         }
         if !found.code_challenge_methods_supported.iter().any(|method| method == "S256") {
-            return wrong("does not say that it checks proof keys (PKCE, `code_challenge_methods_supported` with S256)".into());
+            return wrong(
+                "does not say that it checks proof keys (PKCE, `code_challenge_methods_supported` with S256)".into(),
+            );
         }
         Ok(found)
     }

@@ -97,7 +97,8 @@ impl Http {
 fn named(server: &Url, text: &str) -> Result<Url, IdpError> {
     let url = Url::parse(text).ok().filter(|url| is_guarded(url) && url.origin() == server.origin());
     url.ok_or_else(|| {
-        let text = format!("the server says that its description is at `{}`, which is not a place of its own", shown(text));
+        let text =
+            format!("the server says that its description is at `{}`, which is not a place of its own", shown(text));
         IdpError::configuration(text)
     })
 }
@@ -117,7 +118,9 @@ async fn at_well_known_places(http: &Http, server: &Url) -> Result<bytes::Bytes,
             Err(_) => {}
         }
     }
-    Err(IdpError::configuration("the server does not say who its authorization server is (RFC 9728); name it with `issuer`"))
+    Err(IdpError::configuration(
+        "the server does not say who its authorization server is (RFC 9728); name it with `issuer`",
+    ))
 }
 
 /// Whether a resource is the server at `url`, or what that is a part of: the same origin, and its path or the beginning of it.
@@ -137,7 +140,9 @@ mod tests {
     #[test]
     fn a_resource_is_the_server_or_what_it_is_a_part_of() {
         let server = Url::parse("https://a.example/x/mcp").unwrap();
-        for own in ["https://a.example/x/mcp", "https://A.example:443/x/mcp/", "https://a.example/x", "https://a.example"] {
+        for own in
+            ["https://a.example/x/mcp", "https://A.example:443/x/mcp/", "https://a.example/x", "https://a.example"]
+        {
             assert!(is_of(own, &server), "{own}");
         }
         for other in [
@@ -158,7 +163,9 @@ mod tests {
     fn a_description_is_at_a_place_of_the_servers_own() {
         let server = Url::parse("https://a.example/mcp").unwrap();
         assert!(named(&server, "https://a.example/meta").is_ok());
-        for other in ["https://b.example/meta", "http://a.example/meta", "https://a.example:1/meta", "/meta", "file:///x"] {
+        for other in
+            ["https://b.example/meta", "http://a.example/meta", "https://a.example:1/meta", "/meta", "file:///x"]
+        {
             assert!(named(&server, other).is_err(), "{other}");
         }
     }

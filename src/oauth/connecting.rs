@@ -24,11 +24,7 @@ use crate::web::problem::no_such_path;
 const KEPT: &str = "public, max-age=3600";
 
 /// `POST /connections/{server}`.
-pub(super) async fn decided(
-    visitor: Visitor,
-    path: Result<Path<String>, PathRejection>,
-    fields: Fields,
-) -> Response {
+pub(super) async fn decided(visitor: Visitor, path: Result<Path<String>, PathRejection>, fields: Fields) -> Response {
     let slug = path.map(|Path(slug)| slug).unwrap_or_default();
     decide(&visitor, &slug, &fields).await.unwrap_or_else(|failure| failure.show(&visitor))
 }
@@ -106,7 +102,12 @@ fn to_page(visitor: &Visitor, site: &Site) -> Response {
 
 fn signed_out() -> Failure {
     let text = "You are not signed in here any more, so that nobody knows for whom this is.";
-    Failure::new(StatusCode::FORBIDDEN, "Please sign in again", text, "Open the server under “Connections” and begin again.")
+    Failure::new(
+        StatusCode::FORBIDDEN,
+        "Please sign in again",
+        text,
+        "Open the server under “Connections” and begin again.",
+    )
 }
 
 /// `GET /connections/client/{key}`: how the gateway describes itself to one authorization server.

@@ -66,9 +66,8 @@ impl One {
     fn in_words(&self) -> &'static str {
         match self.state {
             State::None => "Not connected",
-            State::Connected => "Connected",
-            State::NeedsPerson => "Connect again",
-            State::WantsMore => "Connected, and asked for more",
+            State::Connected | State::WantsMore => "Connected",
+            State::NeedsPerson => "Over: connect again",
         }
     }
 }
@@ -218,9 +217,11 @@ pub(super) fn failed(visitor: &Visitor, error: &ConnectError, site: Option<&Site
             let text = format!("What came back is not from the authorization server of {name}, and was not accepted.");
             (StatusCode::FORBIDDEN, "The answer could not be verified", text)
         }
-        ConnectError::Denied => {
-            (StatusCode::BAD_REQUEST, "You are not connected", format!("You did not allow it at the sign-in of {name}."))
-        }
+        ConnectError::Denied => (
+            StatusCode::BAD_REQUEST,
+            "You are not connected",
+            format!("You did not allow it at the sign-in of {name}."),
+        ),
         ConnectError::Moved => {
             let text = format!("{name} was changed, or is not there for you any more, since you went to its sign-in.");
             (StatusCode::CONFLICT, "You are not connected", text)
@@ -231,7 +232,9 @@ pub(super) fn failed(visitor: &Visitor, error: &ConnectError, site: Option<&Site
                 (StatusCode::SERVICE_UNAVAILABLE, "Please try again in a moment", text)
             }
             Class::OurCredential | Class::Configuration => {
-                let text = format!("The gateway and the authorization server of {name} do not fit. It is nothing that you did.");
+                let text = format!(
+                    "The gateway and the authorization server of {name} do not fit. It is nothing that you did."
+                );
                 (StatusCode::BAD_GATEWAY, "The server is not set up correctly", text)
             }
             _ => {

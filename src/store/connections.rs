@@ -194,7 +194,12 @@ impl Store {
     }
 
     /// Somebody disconnected: what there was, if there was anything.
-    pub async fn remove_connection(&self, tenant: &TenantId, of: Of, now: i64) -> Result<Option<ConnectionRow>, StoreError> {
+    pub async fn remove_connection(
+        &self,
+        tenant: &TenantId,
+        of: Of,
+        now: i64,
+    ) -> Result<Option<ConnectionRow>, StoreError> {
         Ok(on!(write self, tx => {
             let number: i64 = sqlx::query_scalar(NEXT).fetch_one(&mut *tx).await?;
             let removed: Vec<ConnectionRow> =
@@ -257,7 +262,8 @@ impl Store {
         claimed: &ConnectionRow,
         new: RenewedColumns<'_>,
     ) -> Result<bool, StoreError> {
-        let text = "UPDATE connections SET tokens = $1, scopes = $2, renewed_at = $3, expires_at = $4, state = 'active',
+        let text =
+            "UPDATE connections SET tokens = $1, scopes = $2, renewed_at = $3, expires_at = $4, state = 'active',
                 reason = NULL, until = 0, asking = FALSE, failures = 0, version = version + 1
             WHERE tenant_id = $5 AND id = $6 AND version = $7";
         let done = on!(write self, tx => {
@@ -305,7 +311,8 @@ impl Store {
         read: &ConnectionRow,
         reason: &str,
     ) -> Result<bool, StoreError> {
-        let text = "UPDATE connections SET tokens = NULL, state = 'needs_person', reason = $1, until = 0, asking = FALSE,
+        let text =
+            "UPDATE connections SET tokens = NULL, state = 'needs_person', reason = $1, until = 0, asking = FALSE,
                 version = version + 1
             WHERE tenant_id = $2 AND id = $3 AND version = $4";
         let done = on!(alone self, db => {
