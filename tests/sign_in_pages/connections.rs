@@ -264,6 +264,12 @@ async fn an_authorization_server_that_is_ill_signs_nobody_out() {
         assert!(told(&refused).contains("does not answer now; try again"), "{refused:?}");
     }
     assert!(house.there.asked("refresh_token").len() < 3, "it is left alone for a while");
+    // What is good still is used as long as it is, though it was to be renewed.
+    let (caller, site) = anns(&house).await;
+    let engine = house.world.app.connections();
+    let kept = engine.token(&site, &caller, Not::Any).await.unwrap();
+    let same = engine.token(&site, &caller, Not::Ending(kept.token.expose().as_bytes())).await.unwrap();
+    assert_eq!(same.token.expose(), kept.token.expose());
     let (_browser, page) = house.opened("ann").await;
     assert!(page.text().contains("Connected as ann@there"), "{}", page.text());
 }
