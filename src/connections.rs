@@ -6,20 +6,23 @@ mod changes;
 mod client;
 mod found;
 mod going;
+mod look;
 mod renewing;
 mod sealed;
 mod site;
 mod view;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, Mutex};
 
+use ahash::AHashMap;
 use uuid::Uuid;
 
 pub use changes::Change;
 pub use client::{Description, Way, client_id_of};
 pub use found::Found;
 pub use going::{Answer, Person};
+pub use look::Look;
 pub use renewing::Not;
 pub use site::Site;
 pub use view::{State, View};
@@ -78,6 +81,7 @@ struct Inner {
     metrics: Arc<Metrics>,
     /// The number of the last change that was taken over.
     seen: AtomicI64,
+    looks: Mutex<AHashMap<ServerId, Look>>,
 }
 
 impl Connections {
@@ -90,6 +94,7 @@ impl Connections {
             home: home.into(),
             metrics: Arc::clone(metrics),
             seen: AtomicI64::new(0),
+            looks: Mutex::default(),
         }))
     }
 

@@ -146,9 +146,10 @@ async function onBehalf() {
 
 /** How the gateway becomes a client of the authorization server. */
 const WAYS = {
-  dcr: () => ({}),
+  // An authorization server that only the server names has to be on the Internet.
+  dcr: () => ({ issuer: running.issuer }),
   // Its description has to be at an https URL.
-  document: () => ({}),
+  document: () => ({ issuer: running.issuer }),
   registered: () => ({ issuer: running.issuer, client_id: 'gateway-code', client_secret: secretOf('gateway-code') }),
 };
 
