@@ -16,7 +16,7 @@ const json = async (to, body, headers = {}) => {
   return response.json();
 };
 const counters = () => json(`${issuer}/_test/counters`);
-const revoke = () => json(new URL('/_test/revoke', url), {});
+const revoke = (whose = '') => json(new URL(`/_test/revoke${whose && `?sub=${whose}`}`, url), {});
 const whoami = person => person.at(slug, one => told(one, 'whoami'));
 
 /** The person is told where to connect, and nothing came through. */
@@ -39,7 +39,8 @@ for (const person of people) {
 }
 const connected = await counters();
 same(connected.registrations - before.registrations, how === 'dcr' && before.registrations === 0 ? 1 : 0, 'it registers itself once');
-if (how === 'document') ok(connected.documents > before.documents, 'the document was read');
+// Once for all servers: it may be kept.
+if (how === 'document') ok(connected.documents > 0, 'the document was read');
 
 await revoke();
 const all = await Promise.all(people.flatMap(person => Array.from({ length: 10 }, async () => [person.name, (await whoami(person)).sub])));
@@ -55,7 +56,7 @@ if (steps_up) {
 }
 
 await json(`${issuer}/_test/end`, { sub: 'alice' });
-await revoke();
+await revoke('alice');
 await asked(() => whoami(alice));
 same((await whoami(bob)).sub, 'bob', 'nobody else is touched');
 await alice.connect(slug);

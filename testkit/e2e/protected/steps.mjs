@@ -157,7 +157,7 @@ async function connecting(server, how) {
   const { gateway, key, secure, issuer, ca, servers } = running;
   const at = how === 'document' ? { gateway: secure.issuer, key: secure.key } : { gateway, key };
   // The Python SDK does not say in its challenge which scope it wants.
-  const order = { ...at, issuer, url: servers[server].url, slug: `${server}-${how}`, auth: WAYS[how](), how, steps_up: server !== 'py' };
+  const order = { ...at, issuer, url: servers[server].url, slug: `${server}-${how}`, auth: { ...WAYS[how](), scopes: [READ] }, how, steps_up: server !== 'py' };
   const { code, output } = await run(node24, [here('protected/connect_tour.mjs'), JSON.stringify(order)], { env: { NODE_EXTRA_CA_CERTS: ca }, seconds: 60 });
   return { ok: code === 0, note: /RESULT (.*)/.exec(output)?.[1], details: code === 0 ? [] : output.split('\n').filter(line => /Error|^\s+at |no link|!==|[+-] /.test(line)) };
 }
