@@ -9,7 +9,7 @@ use http::header::CACHE_CONTROL;
 
 use super::account::proven;
 use super::back::see_other;
-use super::connections::{Here, failed, here, named, with_caller};
+use super::connections::{Here, failed, here, named, unknown, with_caller};
 use super::failure::Failure;
 use super::fields::Fields;
 use super::form::LARGEST;
@@ -32,7 +32,7 @@ pub(super) async fn decided(visitor: Visitor, path: Result<Path<String>, PathRej
 async fn decide(visitor: &Visitor, slug: &str, fields: &Fields) -> Result<Response, Failure> {
     let app = &visitor.app;
     let here = with_caller(visitor, proven(visitor, fields).await?).await?.ok_or_else(signed_out)?;
-    let slug = Slug::parse(slug).map_err(|_| Failure::bad("There is nothing here", "No server has such a name."))?;
+    let slug = Slug::parse(slug).map_err(|_| unknown())?;
     let site = named(visitor, &here, &slug)?;
     let who = person(&here);
     match fields.text("decision") {
@@ -57,7 +57,7 @@ pub(super) async fn callback(
     path: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
 ) -> Response {
-    let key = path.map(|Path(key)| key).unwrap_or_default();
+    let Ok(Path(key)) = path else { return unknown().show(&visitor) };
     let query = query.filter(|query| query.len() <= LARGEST).unwrap_or_default();
     let fields = Fields::of(query.as_bytes());
     come_back(&visitor, &key, &fields).await.unwrap_or_else(|failure| failure.show(&visitor))
