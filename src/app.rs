@@ -4,6 +4,7 @@
 mod assembly;
 mod attempts;
 mod bans;
+mod connected;
 mod entrusted;
 mod forcing;
 mod guarding;
@@ -36,6 +37,7 @@ use tokio_util::task::TaskTracker;
 use crate::access::{Accounts, Caller, KeyRing, Proofs, Role, TokenRing};
 use crate::balance::ReplicaStatus;
 use crate::config::Settings;
+use crate::connections::{Look, Site};
 use crate::crypto::Sealer;
 use crate::fault::{self, Fault, Retry};
 use crate::grants::attempts::Attempts;
@@ -183,6 +185,9 @@ pub struct ServerStatus {
     /// Its replicas.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub replicas: Vec<ReplicaView>,
+    /// Where people connect to it, and as which client the gateway is known there, once that was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect: Option<Look>,
 }
 
 /// One replica of a server, for people.
@@ -414,6 +419,7 @@ impl App {
             templates: count(Kind::Templates),
             prompts: count(Kind::Prompts),
             replicas: status.replicas.into_iter().map(ReplicaView::from).collect(),
+            connect: Site::of(server).and_then(|site| self.connections().last_look(site.id)),
         }
     }
 

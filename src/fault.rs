@@ -46,6 +46,8 @@ pub enum Kind {
     NoCredential,
     /// The same, and the caller can change that by signing in again.
     SignIn,
+    /// The same, and the caller can change that by connecting their account at the server.
+    Connect,
 }
 
 /// Whether the same call may be tried elsewhere.
@@ -126,6 +128,7 @@ impl Fault {
             Kind::Setup => "the server is not set up so that it can be called; an administrator must mend it",
             Kind::NoCredential => "the gateway has nothing to show the server in your name; ask an administrator",
             Kind::SignIn => "the server wants to see you sign in again",
+            Kind::Connect => "the server wants you to connect your account there",
             // Our own words about ourselves and the caller.
             Kind::Full | Kind::Cancelled | Kind::Era => return self.detail.clone().into(),
         })
@@ -134,7 +137,7 @@ impl Fault {
     /// Whether the call may be tried on another replica; `again` says that doing it twice does no harm.
     pub fn may_go_on(&self, again: bool) -> bool {
         // What the gateway has not, it has for none of them.
-        !matches!(self.kind, Kind::NoCredential | Kind::SignIn)
+        !matches!(self.kind, Kind::NoCredential | Kind::SignIn | Kind::Connect)
             && (self.retry == Retry::NotSent || (again && self.counts_against_replica()))
     }
 
@@ -167,6 +170,7 @@ impl Kind {
             Self::Setup => "setup",
             Self::NoCredential => "no_credential",
             Self::SignIn => "sign_in",
+            Self::Connect => "connect",
         }
     }
 }

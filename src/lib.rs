@@ -2,7 +2,7 @@
 //! both for many tenants. `ARCHITECTURE.md` shows the house; the page to read first is `mcp::exchange`.
 //!
 //! Look down, never sideways: `cli` and `serve` → surfaces (`mcp`, `oauth`, `admin`, `ops`) → `web` → `app` → engines (`registry`,
-//! `upstream`, `balance`, `grants`, `idp`, `policy`, `access`, `limit`, `vault`) → `store`, `telemetry` → ground.
+//! `upstream`, `balance`, `connections`, `grants`, `idp`, `policy`, `access`, `limit`, `vault`) → `store`, `telemetry` → ground.
 
 pub mod admin;
 pub mod app;
@@ -17,6 +17,7 @@ pub mod web;
 
 pub mod access;
 pub mod balance;
+pub mod connections;
 pub mod grants;
 pub mod idp;
 pub mod limit;

@@ -3,6 +3,7 @@
 //! let in. Everything is denied unless a role, a scope and a server's visibility all allow it.
 
 pub mod accounts;
+mod at_pages;
 pub mod bootstrap;
 mod direct;
 pub mod keyring;

@@ -19,6 +19,7 @@ use crate::app::sharing::Sharing;
 use crate::app::{App, Counted, DatabaseWaits, Forcing, Parts, memory, resealing};
 use crate::balance::Scaling;
 use crate::config::Settings;
+use crate::connections::Connections;
 use crate::crypto::Sealer;
 use crate::grants::attempts::Attempts;
 use crate::grants::client::Clients;
@@ -87,6 +88,7 @@ pub async fn build(settings: Settings, issuer: Issuer) -> anyhow::Result<App> {
     app.vault.know_ids().await?;
     app.lower_unnamed().await?;
     app.registry.ground.credentials.signer().follow(store::now()).await?;
+    app.connections().forget_changes().await?;
     app.recall().await?;
     app.guard.follow(&app.store).await?;
     Box::pin(share_limits(&app, board)).await?;
@@ -116,7 +118,9 @@ pub fn assemble(
     let vault = Vault::new(store.clone(), sealer.clone());
     let clients = Clients::new(&settings.clients, &store, vault.ids(), &outbound);
     let signer = Signer::new(store.clone(), sealer.clone());
-    let credentials = Credentials::new(&outbound, signer, issuer.as_str(), &metrics, &tasks);
+    let vault = Vault::new(store.clone(), sealer.clone());
+    let connections = Connections::new(store.clone(), vault.clone(), &outbound, issuer.as_str(), &metrics);
+    let credentials = Credentials::new(&outbound, signer, connections, issuer.as_str(), &metrics, &tasks);
     let ground = Arc::new(Ground {
         credentials,
         outbound: Arc::new(outbound),
@@ -346,6 +350,16 @@ fn credential_jobs(app: &App, jobs: &Jobs) {
             credentials.renew().await;
             Ok(())
         }
+    });
+    let follower = app.clone();
+    jobs.run("follow connections", Every::about(LOOK), move || {
+        let app = follower.clone();
+        async move { Ok(app.follow_connections().await?) }
+    });
+    let sweeper = app.connections().clone();
+    jobs.run("sweep connections", Every::about(Duration::from_mins(1)), move || {
+        let connections = sweeper.clone();
+        async move { Ok(connections.sweep(store::now()).await?) }
     });
     let signer = app.registry.ground.credentials.signer().clone();
     jobs.run("look at signing keys", Every::about(Duration::from_secs(30)), move || {

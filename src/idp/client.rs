@@ -9,24 +9,19 @@ use time::OffsetDateTime;
 use url::Url;
 
 use super::AccessToken;
-use super::classify::shown;
+use super::authority::{metadata, must_be_of};
 use super::credential::{Credential, Sign};
 use super::discovery::takes_secret_in_body;
 use super::endpoint::{Place as At, TokenEndpoint};
-use super::error::{Class, IdpError};
+use super::error::IdpError;
 use super::http::Http;
 use super::kept::{Aged, Kept};
 use crate::config::is_guarded;
 use crate::net::Outbound;
 use crate::secret::Secret;
 
-/// Largest metadata, bytes.
-const MOST: usize = 64 << 10;
 /// Age at which they are asked for again.
 const FRESH: Duration = Duration::from_hours(1);
-/// Where metadata of authorization servers are (RFC 8414 section 3), and those of OpenID providers.
-const OAUTH: &str = "/.well-known/oauth-authorization-server";
-const OPENID: &str = "/.well-known/openid-configuration";
 
 /// Where the token endpoint is.
 #[derive(Debug, Clone)]
@@ -121,61 +116,16 @@ impl Client {
     }
 
     async fn fetch(&self, issuer: &Url) -> Result<Metadata, IdpError> {
-        let [oauth, openid] = described_at(issuer);
-        let body = match self.http.document(&oauth, MOST).await {
-            Err(error) if !matches!(error.class, Class::Temporary { .. }) => {
-                // What it says of the first is what is told of both.
-                self.http.document(&openid, MOST).await.map_err(|_| error)?
-            }
-            outcome => outcome?,
-        };
+        let body = metadata(&self.http, issuer).await?;
         let found: Metadata = serde_json::from_slice(&body).map_err(|error| {
             IdpError::temporary(format!("the metadata of the authorization server {issuer} cannot be read: {error}"))
         })?;
-        // Byte for byte, but for the slash that a URL without a path has (RFC 8414 section 3.3).
-        if found.issuer.trim_end_matches('/') != issuer.as_str().trim_end_matches('/') {
-            let text = format!("the metadata at {oauth} are of `{}`, which is not {issuer}", shown(&found.issuer));
-            return Err(IdpError::configuration(text));
-        }
+        must_be_of(&found.issuer, issuer.as_str())?;
         if !is_guarded(&found.token_endpoint) {
             let text =
                 format!("{issuer} names `{}` as its token endpoint, which is no https URL", found.token_endpoint);
             return Err(IdpError::configuration(text));
         }
         Ok(found)
-    }
-}
-
-/// Where an issuer's metadata may be: its path comes behind the well-known part, in OpenID Connect before it.
-fn described_at(issuer: &Url) -> [Url; 2] {
-    let path = issuer.path().trim_end_matches('/');
-    [format!("{OAUTH}{path}"), format!("{path}{OPENID}")].map(|path| {
-        let mut url = issuer.clone();
-        url.set_path(&path);
-        url
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn metadata_are_where_the_specifications_say() {
-        let at = |issuer: &str| described_at(&Url::parse(issuer).unwrap()).map(|url| url.to_string());
-        assert_eq!(
-            at("https://as.example"),
-            [
-                "https://as.example/.well-known/oauth-authorization-server",
-                "https://as.example/.well-known/openid-configuration"
-            ]
-        );
-        assert_eq!(
-            at("https://as.example/t/1/"),
-            [
-                "https://as.example/.well-known/oauth-authorization-server/t/1",
-                "https://as.example/t/1/.well-known/openid-configuration"
-            ]
-        );
     }
 }

@@ -69,6 +69,11 @@ impl Given {
         Ok(AccessToken { token, expires_at })
     }
 
+    /// Whether it says when the access token ends.
+    pub(super) fn says_when(&self) -> bool {
+        self.expires_in.is_some()
+    }
+
     /// When the access token ends; an hour from now where the provider does not say.
     pub(super) fn expires_at(&self, now: OffsetDateTime) -> OffsetDateTime {
         let seconds = match &self.expires_in {

@@ -41,6 +41,12 @@ impl Http {
         Self { tokens: Arc::default(), ..self.clone() }
     }
 
+    /// The same to other addresses.
+    #[must_use]
+    pub(super) fn under(self, policy: AddressPolicy) -> Self {
+        Self { outbound: self.outbound.under(policy), ..self }
+    }
+
     #[cfg(test)]
     pub(super) fn within(outbound: &Outbound, time: Duration) -> Self {
         Self { time, ..Self::new(outbound) }
@@ -105,6 +111,11 @@ impl Http {
         self.send(url, request, most).await
     }
 
+    /// Posts JSON; the answer may have any status.
+    pub(super) async fn post_json(&self, url: &Url, body: String, most: usize) -> Result<Answer, IdpError> {
+        self.send(url, post("application/json", body.into()), most).await
+    }
+
     async fn send(&self, url: &Url, mut request: Request<Bytes>, most: usize) -> Result<Answer, IdpError> {
         let headers = request.headers_mut();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
@@ -112,6 +123,11 @@ impl Http {
         if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
             headers.insert(REQUEST_ID, id);
         }
+        self.fetch(url, request, most).await
+    }
+
+    /// Sends a request as it is; the answer may have any status.
+    pub(super) async fn fetch(&self, url: &Url, request: Request<Bytes>, most: usize) -> Result<Answer, IdpError> {
         crate::place::reached("before a question");
         let answer = self.outbound.fetch(url, request, Bounds { body: most, time: self.time }).await;
         crate::place::reached("after an answer");

@@ -77,6 +77,11 @@ impl<'a> Unverified<'a> {
         Ok(Self { from_provider: true, ..Self::read(text)? })
     }
 
+    /// What it says under this name, believed or not.
+    pub(super) fn said(&self, name: &str) -> Option<&str> {
+        self.claims.text(name)
+    }
+
     /// It names a key that is not published as far as is known. The provider's own answers are not forged: its keys have changed
     /// since they were looked at, and are looked at again in a while. Anybody else may have made the name up.
     pub(super) fn unknown_key(&self) -> IdpError {

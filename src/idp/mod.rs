@@ -3,9 +3,11 @@
 //! nothing of anybody. Whatever is not plainly right is an [`IdpError`], whose class says what to do.
 
 pub mod aadsts;
+mod authority;
 pub mod check;
 mod classify;
 mod client;
+mod code;
 mod credential;
 mod discovery;
 mod endpoint;
@@ -19,6 +21,7 @@ mod keys;
 mod latency;
 mod oidc;
 mod pause;
+mod protected;
 mod provider;
 mod roles;
 #[cfg(test)]
@@ -33,9 +36,14 @@ use time::OffsetDateTime;
 use url::Url;
 use uuid::Uuid;
 
+pub use authority::{Authorities, Authority, NamedBy};
 pub use client::{Client, Endpoint, Place as ClientPlace};
+pub use code::{
+    CodeClient, CodeTokens, Codes, Registration, Sent, UNSAID, configured, refused_at_callback, with_offline,
+};
 pub use credential::Sign;
 pub use error::{Class, IdpError};
+pub use protected::Protected;
 pub use provider::Provider;
 
 use crate::access::{Role, RoleMapping};

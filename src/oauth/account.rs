@@ -74,19 +74,20 @@ struct SignedOut<'a> {
 }
 
 /// A browser that is signed in.
-struct Session<'a> {
-    cookie: &'a str,
-    about: BrowserSession,
+pub(super) struct Session<'a> {
+    pub(super) cookie: &'a str,
+    pub(super) about: BrowserSession,
 }
 
 impl Session<'_> {
     /// For forms of this session: nobody without its cookie can know it, and it does not give the cookie away.
-    fn csrf(&self) -> String {
+    pub(super) fn csrf(&self) -> String {
         URL_SAFE_NO_PAD.encode(hash_token(&format!("forms of {}", self.cookie)))
     }
 }
 
-async fn session(visitor: &Visitor) -> Result<Option<Session<'_>>, Refusal> {
+/// That of the browser, if it is signed in.
+pub(super) async fn session(visitor: &Visitor) -> Result<Option<Session<'_>>, Refusal> {
     let Some(cookie) = visitor.cookies.session() else { return Ok(None) };
     let about = visitor.app.grants.session(cookie, now()).await?;
     Ok(about.map(|about| Session { cookie, about }))
@@ -198,7 +199,7 @@ fn key_row(held: HeldKeyRow) -> Row {
     }
 }
 
-fn shown(time: OffsetDateTime) -> String {
+pub(super) fn shown(time: OffsetDateTime) -> String {
     let format = format_description!("[year]-[month]-[day] [hour]:[minute] UTC");
     time.format(format).unwrap_or_default()
 }
@@ -217,10 +218,10 @@ fn method_in_words(visitor: &Visitor, method: &str) -> String {
 }
 
 /// The session, if the form is one of its own.
-async fn proven<'a>(visitor: &'a Visitor, fields: &Fields) -> Result<Session<'a>, Failure> {
+pub(super) async fn proven<'a>(visitor: &'a Visitor, fields: &Fields) -> Result<Session<'a>, Failure> {
     let session = session(visitor).await.map_err(|refusal| Failure::of_refusal(&refusal))?;
     let over = "You are not signed in any more, or the form is not one of this page.";
-    let over = Failure::new(StatusCode::FORBIDDEN, "Please sign in again", over, "Open “My access” again.");
+    let over = Failure::new(StatusCode::FORBIDDEN, "Please sign in again", over, "Open the page again.");
     let Some(session) = session else { return Err(over) };
     if bool::from(session.csrf().as_bytes().ct_eq(fields.text("csrf").as_bytes())) { Ok(session) } else { Err(over) }
 }

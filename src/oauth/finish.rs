@@ -19,12 +19,12 @@ use crate::grants::{
 };
 use crate::store::now;
 
-/// What is kept of a sign-in at our own pages: a request of nobody. No client has an empty id.
-pub(super) fn own_request(trace: Option<Uuid>) -> Request {
+/// What is kept of a sign-in at our own pages, on the way to one of them: a request of nobody. No client has an empty id.
+pub(super) fn own_request(trace: Option<Uuid>, page: String) -> Request {
     Request {
         client_id: String::new(),
         client_name: None,
-        redirect_uri: String::new(),
+        redirect_uri: page,
         state: None,
         code_challenge: String::new(),
         resource: String::new(),
@@ -63,7 +63,7 @@ pub(super) async fn finish(
 ) -> Result<Response, Failure> {
     let tenant = arrival.account.tenant.as_str();
     let done = if is_own(&under.request) {
-        open(visitor, trail, arrival).await.map(Done::Given)
+        open(visitor, trail, arrival, &under.request.redirect_uri).await.map(Done::Given)
     } else {
         give(visitor, under, trail, arrival).await
     };
@@ -94,7 +94,7 @@ enum Done {
     Asked(Response),
 }
 
-async fn open(visitor: &Visitor, trail: &Trail, arrival: Arrival<'_>) -> Result<Response, Refusal> {
+async fn open(visitor: &Visitor, trail: &Trail, arrival: Arrival<'_>, page: &str) -> Result<Response, Refusal> {
     let app = &visitor.app;
     let Arrival { account, method, login } = arrival;
     // Never the same session for the next person, nor one that somebody else may have put there.
@@ -104,7 +104,7 @@ async fn open(visitor: &Visitor, trail: &Trail, arrival: Arrival<'_>) -> Result<
     let cookie = app.grants.open_session(account, method, login, now()).await?;
     app.told_of(&app.grants.end_surplus(&account.tenant, account.id, Made::InBrowser, now()).await?);
     trail.known("session", "a session of this browser begins", account, Some(Outcome::Success));
-    let mut response = see_other(&format!("{}/access", app.issuer.path()));
+    let mut response = see_other(&format!("{}{page}", app.issuer.path()));
     let cookie = visitor.cookies.open_session(cookie.expose(), BROWSER_SESSION_LASTS);
     response.headers_mut().append(SET_COOKIE, cookie);
     Ok(response)

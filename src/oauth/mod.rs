@@ -9,6 +9,8 @@ mod authorize;
 mod back;
 mod callback;
 mod client;
+mod connecting;
+mod connections;
 mod consent;
 mod cookies;
 mod exchange;
@@ -55,6 +57,7 @@ fn programs_table() -> Vec<(&'static str, MethodRouter<App>)> {
         (open::REVOKE, post(revoke::revoke)),
         (open::KEYS, get(metadata::keys)),
         (open::REGISTER, post(register::register)),
+        ("/connections/client/{key}", get(connecting::description)),
     ]
 }
 
@@ -69,5 +72,8 @@ fn pages_table() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/oauth/assets/{file}", get(pages::asset)),
         ("/access", get(account::access)),
         ("/access/revoke", post(account::revoke)),
+        ("/connections", get(connections::list)),
+        ("/connections/{server}", get(connections::one).post(connecting::decided)),
+        ("/connections/callback/{key}", get(connecting::callback)),
     ]
 }

@@ -118,6 +118,8 @@ pub mod assertions;
 pub mod authorizations;
 pub mod bans;
 pub mod catalogs;
+pub mod connection_clients;
+pub mod connections;
 pub mod consents;
 pub mod data_keys;
 pub mod directories;

@@ -163,8 +163,10 @@ list! {
     upstream_credentials: Gauge[] = "mcp_upstream_credentials";
     /// Those of them that gave way because there were too many.
     upstream_credentials_shed: Counter[] = "mcp_upstream_credentials_shed_total";
-    /// Tokens for upstream servers that were asked for, by kind (client_credentials, on_behalf_of, token_exchange, id_jag) and by how that ended: success, failure.
+    /// Tokens for upstream servers that were asked for, by kind (client_credentials, on_behalf_of, token_exchange, id_jag, authorization_code) and by how that ended: success, failure.
     upstream_credential_requests: Counter[kind, result] = "mcp_upstream_credential_requests_total";
+    /// People at servers' own authorization servers: connected, denied (they did not agree), failed, disconnected, needs_person (they have to connect again).
+    upstream_connections: Counter[event] = "mcp_upstream_connections_total";
     /// Requests that one replica may have in flight now.
     upstream_limit: Gauge[server, replica] = "mcp_upstream_pool_limit";
     /// Requests to one replica: in_flight, waiting for their turn.

@@ -23,6 +23,7 @@ pub use shown::Shown;
 use signer::Signer;
 
 use crate::access::Caller;
+use crate::connections::Connections;
 use crate::fault::{Fault, Kind};
 use crate::idp::{AccessToken, Class, IdpError};
 use crate::net::Outbound;
@@ -60,6 +61,7 @@ struct Inner {
     signer: Signer,
     /// What the gateway calls itself in its word.
     issuer: Box<str>,
+    connections: Connections,
     people: OnceLock<Box<dyn People>>,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
@@ -67,12 +69,20 @@ struct Inner {
 
 impl Credentials {
     /// Holds none yet.
-    pub fn new(outbound: &Outbound, signer: Signer, issuer: &str, metrics: &Arc<Metrics>, tasks: &TaskTracker) -> Self {
+    pub fn new(
+        outbound: &Outbound,
+        signer: Signer,
+        connections: Connections,
+        issuer: &str,
+        metrics: &Arc<Metrics>,
+        tasks: &TaskTracker,
+    ) -> Self {
         Self(Arc::new(Inner {
             kept: Kept::default(),
             outbound: outbound.clone(),
             signer,
             issuer: issuer.into(),
+            connections,
             people: OnceLock::new(),
             metrics: Arc::clone(metrics),
             tasks: tasks.clone(),
@@ -92,6 +102,11 @@ impl Credentials {
     /// The keys of the gateway's word.
     pub fn signer(&self) -> &Signer {
         &self.0.signer
+    }
+
+    /// What people connected at servers' own authorization servers.
+    pub fn connections(&self) -> &Connections {
+        &self.0.connections
     }
 
     /// Renews what ends soon and was used, and forgets what is over. For a job.

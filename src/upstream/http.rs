@@ -18,6 +18,7 @@ use crate::access::Caller;
 use crate::balance::{InFlight, Replicas, Room, Scaling};
 use crate::fault::{Fault, Kind, Retry};
 use crate::net::Target;
+use crate::protocol::challenge::Challenge;
 use crate::protocol::era::{Era, MODERN, Version};
 use crate::protocol::members::with_meta;
 use crate::protocol::message::{Message, Shape};
@@ -294,13 +295,37 @@ impl HttpServer {
             // Neither the connection nor the place on it is held while another credential is got.
             Box::pin(body.finish()).await;
             let Some(other) = Box::pin(self.instead(&shown, &headers, outgoing, held)).await? else {
-                return Err(self.explained(not_let_in(status), outgoing));
+                return Err(Box::pin(self.refusal(status, &headers, outgoing)).await);
             };
             // Nothing was acted on: it was not let in.
             let mut request = Some(Self::request(place, &method, outgoing, Some(&other)));
             reply = place.wire.send(&mut request, patience, until).await?;
         }
-        self.classify(reply).await.map_err(|fault| self.explained(fault, outgoing))
+        if matches!(reply.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            let Reply { status, headers, body } = reply;
+            Box::pin(body.finish()).await;
+            return Err(Box::pin(self.refusal(status, &headers, outgoing)).await);
+        }
+        self.classify(reply).await
+    }
+
+    /// What a refusal of what was shown comes to.
+    async fn refusal(&self, status: StatusCode, headers: &HeaderMap, outgoing: &Outgoing) -> Fault {
+        match self.to_connect(status, headers, outgoing).await {
+            Some(fault) => fault,
+            None => self.explained(not_let_in(status), outgoing),
+        }
+    }
+
+    /// What the caller is told to do about it, where they connected their account to the server.
+    async fn to_connect(&self, status: StatusCode, headers: &HeaderMap, outgoing: &Outgoing) -> Option<Fault> {
+        let (plan, caller) = (self.plan.as_ref()?, outgoing.whose.as_ref());
+        if status == StatusCode::UNAUTHORIZED {
+            return plan.to_connect(caller, None).await;
+        }
+        let challenge = Challenge::bearer(headers)?;
+        let more = (challenge.get("error") == Some("insufficient_scope")).then(|| challenge.get("scope"))?;
+        plan.to_connect(caller, Some(more.unwrap_or_default())).await
     }
 
     /// For whom is what a request in this name opens at the server.
@@ -394,10 +419,6 @@ impl HttpServer {
                 let kind_text = String::from_utf8_lossy(kind).chars().take(60).collect::<String>();
                 let start = Box::pin(peek(body)).await;
                 fault(Kind::Garbage, format!("HTTP {code} with content type `{kind_text}` is no MCP answer{start}"))
-            }
-            401 | 403 => {
-                Box::pin(body.finish()).await;
-                Err(not_let_in(status))
             }
             // A client error with a JSON-RPC body is an answer: unknown session, wrong version, unknown method.
             400..500 if json && code != 429 => Ok((status, Content::Json(body), session)),

@@ -14,7 +14,7 @@ const ORDER: &[&[&str]] = &[
     &["grants", "idp", "policy"],
     // What a server is, in words that all engines share.
     &["registry::model"],
-    &["balance"],
+    &["balance", "connections"],
     &["upstream"],
     &["registry"],
     &["app"],

@@ -61,6 +61,11 @@ pub fn rows() -> Vec<Row> {
         ("GET /oauth/assets/{file}", Value::Null, [404; 4]),
         ("GET /access", Value::Null, [303; 4]),
         ("POST /access/revoke", Value::Null, [400; 4]),
+        ("GET /connections", Value::Null, [303; 4]),
+        ("GET /connections/{server}", Value::Null, [303; 4]),
+        ("POST /connections/{server}", Value::Null, [400; 4]),
+        ("GET /connections/callback/{key}", Value::Null, [403; 4]),
+        ("GET /connections/client/{key}", Value::Null, [404; 4]),
         ("GET /api/v1/servers", Value::Null, signed_in),
         ("POST /api/v1/servers", server("new"), [401, 403, 201, 409]),
         ("GET /api/v1/servers/{slug}", Value::Null, signed_in),
@@ -166,6 +171,7 @@ fn filled(path: &str) -> String {
         .replace("{name}", "corp")
         .replace("{*path}", "mcp")
         .replace("{provider}", "none")
+        .replace("{key}", "none")
         .replace("{file}", "none")
         .replace("{address}", "192.0.2.9")
 }
@@ -234,7 +240,7 @@ async fn a_path_that_is_no_text_names_nothing_and_is_refused_in_the_form_of_its_
         let (head, rest) = path.split_once('{').unwrap();
         let broken = format!("{head}%ff{}", rest.split_once('}').unwrap().1);
         // Metadata and pages are for everybody: nobody is asked who calls.
-        if path.starts_with("/oauth/") || path.starts_with("/.well-known/") {
+        if ["/oauth/", "/connections/", "/.well-known/"].iter().any(|open| path.starts_with(open)) {
             assert_eq!(send(&router, "GET", &broken, "", &Value::Null).await.status().as_u16(), 404, "{broken}");
             continue;
         }

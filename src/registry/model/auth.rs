@@ -44,6 +44,8 @@ pub enum AuthKind {
     /// With a token that is given for the person because the gateway vouches for them, as their identity provider
     /// (draft-ietf-oauth-identity-assertion-authz-grant).
     IdJag,
+    /// With a token that the server's own authorization server gives for the person, who went there once (RFC 6749 section 4.1).
+    AuthorizationCode,
 }
 
 impl AuthKind {
@@ -56,6 +58,7 @@ impl AuthKind {
             Self::OnBehalfOf => "on_behalf_of",
             Self::TokenExchange => "token_exchange",
             Self::IdJag => "id_jag",
+            Self::AuthorizationCode => "authorization_code",
         }
     }
 
@@ -69,6 +72,9 @@ impl AuthKind {
             Self::OnBehalfOf => [&[], &["audience", "scopes"]],
             Self::TokenExchange => [CLIENT, &["audience", "subject", "provider", "claims"]],
             Self::IdJag => [CLIENT, &["claims"]],
+            Self::AuthorizationCode => {
+                [&[], &["issuer", "client_id", "client_secret", "client_auth", "scopes", "resource"]]
+            }
         }
     }
 
@@ -185,9 +191,13 @@ impl Auth {
     }
 
     /// Whether tokens that others give for people come to the server. That takes an administrator of the gateway, to whom the people
-    /// are entrusted: also what is given for the gateway's own word about them may be good elsewhere.
+    /// are entrusted: also what is given for the gateway's own word about them may be good elsewhere, and what an authorization server
+    /// gives that does not ask for which server it is.
     pub fn hands_on_tokens(&self) -> bool {
-        matches!(self.kind, AuthKind::OnBehalfOf | AuthKind::TokenExchange | AuthKind::IdJag)
+        matches!(
+            self.kind,
+            AuthKind::OnBehalfOf | AuthKind::TokenExchange | AuthKind::IdJag | AuthKind::AuthorizationCode
+        )
     }
 
     /// Whether the gateway proves with its own key which client it is. That takes an administrator of the gateway: there is no secret
@@ -298,6 +308,17 @@ impl Auth {
             AuthKind::Headers if self.headers.is_empty() => say("headers", "give at least one header".into()),
             AuthKind::OnBehalfOf if self.audience.is_none() && self.scopes.is_empty() => {
                 say("audience", "name the application behind the server: its App ID URI or its id".into());
+            }
+            AuthKind::AuthorizationCode => {
+                if self.client_id.is_some() && self.issuer.is_none() {
+                    say("issuer", "name the authorization server at which the gateway has this `client_id`".into());
+                }
+                if self.client_secret.is_some() && self.client_id.is_none() {
+                    say("client_id", "say what the gateway is called at the authorization server".into());
+                }
+                if self.signs_as_client() {
+                    say("client_auth", "use `basic` or `post`".into());
+                }
             }
             kind if kind.is_client() => self.check_client(&mut say),
             _ => {}
@@ -495,6 +516,9 @@ mod tests {
             json!({"transport": "sse", "auth": client}),
             json!({"auth": {"kind": "client_credentials", "issuer": "https://as.example", "client_id": "g", "client_auth": "private_key_jwt"}}),
             json!({"auth": {"kind": "id_jag", "issuer": "https://as.example", "client_id": "g", "client_secret": "s", "claims": ["name"]}}),
+            json!({"auth": {"kind": "authorization_code"}}),
+            json!({"auth": {"kind": "authorization_code", "scopes": ["a"], "resource": "https://a.example"}}),
+            json!({"auth": {"kind": "authorization_code", "issuer": "https://as.example", "client_id": "g", "client_secret": "s"}}),
         ] {
             assert_eq!(mistakes(&good), [""; 0], "{good}");
         }
@@ -517,7 +541,13 @@ mod tests {
             (json!({"auth": {"kind": "identity"}, "headers": {"authorization": "x"}}), vec!["headers.Authorization"]),
             (json!({"auth": {"kind": "headers", "headers": {"a": "b"}}}), vec!["auth.kind"]),
             (json!({"auth": {"kind": "identity"}, "transport": "sse"}), vec!["auth.kind"]),
+            (json!({"auth": {"kind": "authorization_code", "client_secret": "s"}}), vec!["auth.client_id"]),
+            (
+                json!({"auth": {"kind": "authorization_code", "client_id": "g", "audience": "x"}}),
+                vec!["auth.audience", "auth.issuer"],
+            ),
             (json!({"discovery_auth": {"kind": "identity"}}), vec!["discovery_auth.kind"]),
+            (json!({"discovery_auth": {"kind": "authorization_code"}}), vec!["discovery_auth.kind"]),
             (json!({"transport": "sse", "discovery_auth": client}), vec!["discovery_auth.kind"]),
             (
                 json!({"auth": {"kind": "identity"}, "transport": "stdio", "replicas": [], "command": {"program": "x"}}),

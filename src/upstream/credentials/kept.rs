@@ -13,7 +13,8 @@ use uuid::Uuid;
 use super::plan::Plan;
 use super::shown::Shown;
 use crate::access::{Caller, Role};
-use crate::fault::Fault;
+use crate::connections::Change;
+use crate::fault::{Fault, Kind};
 use crate::id::TenantId;
 
 /// Parts of the map, each with a lock of its own.
@@ -205,6 +206,12 @@ impl Slot {
                 turn.failed = None;
                 Ok(shown)
             }
+            // Whoever has connected comes again at once.
+            Err(fault) if fault.kind == Kind::Connect => {
+                self.stuck.store(true, Relaxed);
+                turn.failed = None;
+                Err(fault)
+            }
             Err(fault) => {
                 let pause = fault.retry_after.unwrap_or(UNTIL_MENDED).clamp(AFTER_FAILURE, LONGEST);
                 self.stuck.store(fault.retry_after.is_none(), Relaxed);
@@ -223,6 +230,20 @@ impl Slot {
 }
 
 impl Kept {
+    /// Somebody connected or disconnected: what was kept of that is got anew.
+    pub fn forget(&self, change: &Change) {
+        let is_of = |key: &Key, slot: &Slot| {
+            let Holder::Person { tenant, user, .. } = &key.holder else { return false };
+            let plan = || slot.plan.upgrade();
+            *tenant == change.tenant
+                && *user == change.user
+                && plan().is_some_and(|plan| plan.connects_to(change.server))
+        };
+        for shard in &self.shards {
+            shard.write().unwrap_or_else(PoisonError::into_inner).retain(|key, slot| !is_of(key, slot));
+        }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.held.load(Relaxed)

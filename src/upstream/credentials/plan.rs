@@ -12,8 +12,9 @@ use super::shown::{Shown, sensitive};
 use super::word::{Grant, Word};
 use super::{Credentials, of_client};
 use crate::access::{Caller, SessionType};
+use crate::connections::{Not, Site};
 use crate::fault::{Fault, Kind};
-use crate::id::Slug;
+use crate::id::{ServerId, Slug};
 use crate::idp::{Client, ClientPlace, Endpoint};
 use crate::registry::model::{Auth, AuthKind, ClientAuth, Server, SubjectToken};
 use crate::store::now;
@@ -52,6 +53,28 @@ enum Source {
     Exchange(Arc<AsClient>, Subject),
     /// A token for whom the gateway vouches.
     Vouched(Arc<AsClient>, Arc<Word>, Arc<str>),
+    /// A token that the server's own authorization server gives for the person.
+    Connection(Arc<Site>),
+}
+
+/// Why something is got.
+#[derive(Clone)]
+enum Want {
+    /// There is nothing.
+    First,
+    /// This ends soon.
+    Ending(Arc<Shown>),
+    /// The server refuses this, and may say what it wants to see in a token.
+    Refused(Arc<Shown>, Option<String>),
+}
+
+impl Want {
+    fn shown(&self) -> Option<&Arc<Shown>> {
+        match self {
+            Self::First => None,
+            Self::Ending(shown) | Self::Refused(shown, _) => Some(shown),
+        }
+    }
 }
 
 /// What is exchanged.
@@ -119,7 +142,10 @@ impl Plan {
         let calls = Source::of(server, auth, engine)?;
         let (own, apart) = match (own.kind, &calls) {
             // The gateway has no person's token, and asks with none.
-            (AuthKind::None, Source::Behalf(_) | Source::Exchange(..) | Source::Vouched(..)) => (Source::Nothing, true),
+            (
+                AuthKind::None,
+                Source::Behalf(_) | Source::Exchange(..) | Source::Vouched(..) | Source::Connection(_),
+            ) => (Source::Nothing, true),
             (AuthKind::None, calls) => (calls.clone(), false),
             _ => (Source::of(server, own, engine)?, true),
         };
@@ -168,7 +194,7 @@ impl Plan {
     /// Gets what is not ready. It is got whether the caller waits for it or not.
     pub async fn get(self: &Arc<Self>, key: Key, caller: Option<&Caller>) -> Result<Arc<Shown>, Fault> {
         let slot = self.engine.0.kept.slot(&key, self, caller.filter(|_| self.personal));
-        self.in_background(slot, None, None).await
+        self.in_background(slot, Want::First).await
     }
 
     /// The server refuses what was shown (401): what to show in its place, once, if there is something. What it never took it would
@@ -180,32 +206,32 @@ impl Plan {
         claims: Option<String>,
     ) -> Result<Option<Arc<Shown>>, Fault> {
         let holder = self.holder(caller);
-        if matches!(self.source(&holder), Source::Nothing | Source::Fixed(_))
-            || (claims.is_none() && !refused.is_taken())
-        {
+        let renewable = match self.source(&holder) {
+            Source::Nothing | Source::Fixed(_) => false,
+            // It is kept for longer than this process knows whether it was ever taken.
+            Source::Connection(_) => true,
+            _ => claims.is_some() || refused.is_taken(),
+        };
+        if !renewable {
             return Ok(None);
         }
         let slot = self.engine.0.kept.slot(&Key { plan: self.number, holder }, self, caller.filter(|_| self.personal));
         if !slot.may_replace(refused, Instant::now()) {
             return Ok(None);
         }
-        self.in_background(slot, Some(refused.clone()), claims).await.map(Some)
+        self.in_background(slot, Want::Refused(refused.clone(), claims)).await.map(Some)
     }
 
     /// Gets anew what is there.
     pub(super) async fn renew(self: &Arc<Self>, slot: &Arc<Slot>, before: Option<&Arc<Shown>>) -> Result<(), Fault> {
-        slot.get(before, Box::pin(self.fetch(slot.caller(), slot.is_own(), None))).await.map(drop)
+        let want = before.cloned().map_or(Want::First, Want::Ending);
+        slot.get(before, Box::pin(self.fetch(slot.caller(), slot.is_own(), &want))).await.map(drop)
     }
 
-    async fn in_background(
-        self: &Arc<Self>,
-        slot: Arc<Slot>,
-        refused: Option<Arc<Shown>>,
-        claims: Option<String>,
-    ) -> Result<Arc<Shown>, Fault> {
+    async fn in_background(self: &Arc<Self>, slot: Arc<Slot>, want: Want) -> Result<Arc<Shown>, Fault> {
         let plan = self.clone();
         let getting = self.engine.0.tasks.spawn(async move {
-            slot.get(refused.as_ref(), Box::pin(plan.fetch(slot.caller(), slot.is_own(), claims))).await
+            slot.get(want.shown(), Box::pin(plan.fetch(slot.caller(), slot.is_own(), &want))).await
         });
         getting.await.unwrap_or_else(|error| {
             tracing::error!(server = %self.slug, "getting a credential failed; this is a bug of the gateway: {error}");
@@ -213,7 +239,7 @@ impl Plan {
         })
     }
 
-    async fn fetch(&self, caller: Option<Caller>, own: bool, claims: Option<String>) -> Result<Shown, Fault> {
+    async fn fetch(&self, caller: Option<Caller>, own: bool, want: &Want) -> Result<Shown, Fault> {
         let source = if own { &self.own } else { &self.calls };
         let (kind, got) = match source {
             Source::Nothing => return Ok(Shown::fixed(Vec::new())),
@@ -226,9 +252,13 @@ impl Plan {
                 };
                 ("client_credentials", got)
             }
-            Source::Behalf(scopes) => ("on_behalf_of", self.on_behalf_of(caller, scopes, claims).await),
+            Source::Behalf(scopes) => {
+                let claims = if let Want::Refused(_, claims) = want { claims.clone() } else { None };
+                ("on_behalf_of", self.on_behalf_of(caller, scopes, claims).await)
+            }
             Source::Exchange(client, subject) => ("token_exchange", self.exchange(caller, client, subject).await),
             Source::Vouched(client, word, resource) => ("id_jag", self.vouch(caller, client, word, resource).await),
+            Source::Connection(site) => ("authorization_code", self.connected(caller, site, want).await),
         };
         self.engine.count(kind, got.is_ok());
         got.inspect_err(|fault| {
@@ -240,6 +270,31 @@ impl Plan {
         let caller = caller.ok_or_else(nobody)?;
         let token = self.engine.people()?.on_behalf_of(caller, scopes.to_owned(), claims).await?;
         Shown::bearer(&token, now())
+    }
+
+    async fn connected(&self, caller: Option<Caller>, site: &Site, want: &Want) -> Result<Shown, Fault> {
+        let caller = caller.ok_or_else(nobody)?;
+        let not = match want {
+            Want::First => Not::Any,
+            Want::Ending(shown) => Not::Ending(shown.token()),
+            Want::Refused(shown, _) => Not::Refused(shown.token()),
+        };
+        Shown::bearer(&self.engine.0.connections.token(site, &caller, not).await?, now())
+    }
+
+    /// The server did not let the caller in, also with something new (401), or wants to see more of them (403, with the scopes): what
+    /// the caller is told who can do something about it.
+    pub async fn to_connect(&self, caller: Option<&Caller>, more: Option<&str>) -> Option<Fault> {
+        let (Source::Connection(site), Some(caller)) = (&self.calls, caller) else { return None };
+        Some(match more {
+            Some(scopes) => self.engine.0.connections.wants(site, caller, scopes).await,
+            None => self.engine.0.connections.not_taken(site),
+        })
+    }
+
+    /// Whether people connect to this server.
+    pub fn connects_to(&self, server: ServerId) -> bool {
+        matches!(&self.calls, Source::Connection(site) if site.id == server)
     }
 
     async fn exchange(&self, caller: Option<Caller>, client: &AsClient, subject: &Subject) -> Result<Shown, Fault> {
@@ -299,6 +354,11 @@ impl Source {
                 let whole =
                     || auth.audience.as_deref().map(|audience| format!("{audience}/.default")).unwrap_or_default();
                 Self::Behalf(if auth.scopes.is_empty() { whole() } else { auth.scopes.join(" ") }.into())
+            }
+            AuthKind::AuthorizationCode => {
+                let none =
+                    || Fault::gateway(Kind::Setup, "it has no URL of which an authorization server could be found");
+                Self::Connection(Arc::new(Site::of(server).ok_or_else(none)?))
             }
             AuthKind::TokenExchange => {
                 let subject = match auth.subject {

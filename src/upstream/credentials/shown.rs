@@ -63,6 +63,12 @@ impl Shown {
         Ok(Self::fixed(vec![(AUTHORIZATION, sensitive(&value)?)]).lasting(life, Instant::now()))
     }
 
+    /// The bearer token that it shows, if it shows one.
+    pub(super) fn token(&self) -> &[u8] {
+        let shown = self.headers.iter().find(|(name, _)| *name == AUTHORIZATION);
+        shown.and_then(|(_, value)| value.as_bytes().strip_prefix(b"Bearer ")).unwrap_or_default()
+    }
+
     /// A server has let in who showed it.
     pub fn was_taken(&self) {
         if !self.is_taken() {

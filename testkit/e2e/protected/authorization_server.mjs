@@ -30,7 +30,7 @@ function authorizationServer(issuer) {
   const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
   const resources = new Set(options.resource);
   const provider = new Provider(issuer, {
-    clients: CLIENTS(options.gateway),
+    clients: CLIENTS(options.gateway, issuer),
     clientAuthMethods: ['none', 'client_secret_basic', 'client_secret_post', 'private_key_jwt'],
     jwks: { keys: [{ ...privateKey.export({ format: 'jwk' }), use: 'sig', alg: 'RS256', kid: 'one' }] },
     responseTypes: ['code'],

@@ -1,5 +1,5 @@
 // What the protected servers in TypeScript have in common, whichever SDK serves it: how a token is verified, what they offer whom, and
-// the test's hands: GET /_test/seen, POST /_test/revoke (no token that was shown so far is taken any more).
+// the test's hands: GET /_test/seen, POST /_test/revoke[?sub=…] (no token that was shown so far, of that person, is taken any more).
 import { createRemoteJWKSet, jwtVerify } from 'jose';
 import { READ, WRITE } from './known.mjs';
 
@@ -40,7 +40,8 @@ export function notes(about) {
   const hands = app => {
     app.get('/_test/seen', (request, response) => response.json(seen));
     app.post('/_test/revoke', (request, response) => {
-      for (const { token } of seen) if (token) revoked.add(token);
+      const { sub: whose } = request.query;
+      for (const { token, sub } of seen) if (token && (!whose || sub === whose)) revoked.add(token);
       response.json({ revoked: revoked.size });
     });
   };

@@ -85,8 +85,9 @@ async def tell(_):
 
 
 @server.custom_route("/_test/revoke", ["POST"])
-async def revoke(_):
-    revoked.update(one["token"] for one in seen if one["token"])
+async def revoke(request):
+    whose = request.query_params.get("sub")
+    revoked.update(one["token"] for one in seen if one["token"] and whose in (None, one["sub"]))
     return JSONResponse({"revoked": len(revoked)})
 
 

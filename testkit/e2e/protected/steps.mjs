@@ -30,8 +30,9 @@ export async function startProtected({ gatewayBin, work, other, wanted }) {
   if (!wanted) return;
   const folder = join(work, 'protected');
   mkdirSync(folder, { recursive: true });
-  const { ca, close } = await startClientHost(folder);
+  const { ca, cert, key: hostKey, close } = await startClientHost(folder);
   close();
+  const secure = await startGatewayWithPeople({ gatewayBin, name: 'protected-tls', folder, ca, tls: { cert, key: hostKey } });
   const { issuer: gateway, key, env, authority } = await startGatewayWithPeople({ gatewayBin, name: 'protected', folder, ca });
   const ports = Object.fromEntries(await Promise.all([...Object.keys(SERVERS), 'orders'].map(async name => [name, await freePort()])));
   const resources = Object.keys(SERVERS).flatMap(name => ['--resource', `http://127.0.0.1:${ports[name]}/mcp`]);
@@ -49,7 +50,7 @@ export async function startProtected({ gatewayBin, work, other, wanted }) {
     const hand = (path, body) => json(`http://127.0.0.1:${of.port}/_test/${path}`, body);
     servers[name] = { url, hand };
   }));
-  running = { gatewayBin, gateway, key, env, folder, issuer, servers, other };
+  running = { gatewayBin, gateway, key, env, folder, issuer, servers, other, secure, ca };
 }
 
 /** What an administrator types, at the gateway of `env`. */
@@ -146,10 +147,29 @@ async function onBehalf() {
   return outcome;
 }
 
+/** How the gateway becomes a client of the authorization server. */
+const WAYS = {
+  // An authorization server that only the server names has to be on the Internet.
+  dcr: () => ({ issuer: running.issuer }),
+  // Its description has to be at an https URL.
+  document: () => ({ issuer: running.issuer }),
+  registered: () => ({ issuer: running.issuer, client_id: 'gateway-code', client_secret: secretOf('gateway-code') }),
+};
+
+async function connecting(server, how) {
+  const { gateway, key, secure, issuer, ca, servers } = running;
+  const at = how === 'document' ? { gateway: secure.issuer, key: secure.key } : { gateway, key };
+  // The Python SDK does not say in its challenge which scope it wants.
+  const order = { ...at, issuer, url: servers[server].url, slug: `${server}-${how}`, auth: { ...WAYS[how](), scopes: [READ] }, how, steps_up: server !== 'py' };
+  const { code, output } = await run(node24, [here('protected/connect_tour.mjs'), JSON.stringify(order)], { env: { NODE_EXTRA_CA_CERTS: ca }, seconds: 60 });
+  return { ok: code === 0, note: /RESULT (.*)/.exec(output)?.[1], details: code === 0 ? [] : output.split('\n').filter(line => /Error|^\s+at |no link|!==|[+-] /.test(line)) };
+}
+
 /** Adds the steps to the gate's. */
 export function planProtected(step) {
   for (const server of Object.keys(SERVERS)) {
     for (const client of ['gateway-basic', 'gateway-post', 'gateway-key']) step(`protected ${server} client_credentials ${client}`, () => asClient(server, client), { uses: ['protected'] });
+    for (const how of Object.keys(WAYS)) step(`protected ${server} authorization_code ${how}`, () => connecting(server, how), { uses: ['protected'] });
     step(`protected ${server} token_exchange`, () => byWord(server, 'token_exchange', 'gateway-post'), { uses: ['protected'] });
     step(`protected ${server} id_jag`, () => byWord(server, 'id_jag', 'gateway-key'), { uses: ['protected'] });
   }

@@ -29,5 +29,5 @@ export async function startClientHost(folder) {
   });
   await new Promise((resolve, reject) => server.once('error', reject).listen(0, '127.0.0.1', resolve));
   const origin = `https://localhost:${server.address().port}`;
-  return { origin, ca: at('ca.pem'), document: `${origin}/client.json`, stranger: `${origin}/stranger.json`, seen, close: () => { server.closeAllConnections(); server.close(); } };
+  return { origin, ca: at('ca.pem'), cert: at('host.pem'), key: at('host.key'), document: `${origin}/client.json`, stranger: `${origin}/stranger.json`, seen, close: () => { server.closeAllConnections(); server.close(); } };
 }

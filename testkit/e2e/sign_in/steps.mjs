@@ -47,20 +47,28 @@ export async function startSignIn({ gatewayBin, work, upstream, asked, wanted })
   running = { host, reference, issuer: reference, mcp: `${reference}/mcp`, all: `${reference}/mcp`, person: {}, ...gateway };
 }
 
+/** Of a program whose authority nobody here trusts. */
+async function untilListening(child) {
+  while (!/listening on/.test(child.log())) {
+    if (child.over) throw new Error(`${child.over}\n${child.log().slice(-2000)}`);
+    await sleep(25);
+  }
+}
+
 /** Starts a gateway at which people of the stand-in sign in, and a stand-in for it: {issuer, key, authority}. */
-export async function startGatewayWithPeople({ gatewayBin, name, folder, ca, env = {} }) {
+export async function startGatewayWithPeople({ gatewayBin, name, folder, ca, tls, env = {} }) {
   if (!existsSync(here('../entra/node_modules/oidc-provider'))) throw new Error('run ../entra/install.sh first');
   const port = await freePort(), key = `mcpg_${randomBytes(24).toString('hex')}`;
-  const issuer = `http://127.0.0.1:${port}`;
+  const issuer = tls ? `https://localhost:${port}` : `http://127.0.0.1:${port}`;
   const authority = await startTold(`entra-${name}`, [entra], { PORT: '0', REDIRECT_URIS: `${issuer}/oauth/callback/entra` });
   const settings = {
-    MREG_PORT: String(port), MREG_HOST: '127.0.0.1', MREG_PUBLIC_URL: issuer, MREG_DATA_DIR: join(folder, 'data'), MREG_BOOTSTRAP_ADMIN_KEY: key, ...roomy,
+    MREG_PORT: String(port), MREG_HOST: '127.0.0.1', MREG_PUBLIC_URL: issuer, MREG_DATA_DIR: join(folder, `data-${name}`), MREG_BOOTSTRAP_ADMIN_KEY: key, ...roomy,
     MREG_AZURE_TENANT_ID: CONTOSO, MREG_AZURE_ALLOWED_TENANTS: CONTOSO, MREG_AZURE_CLIENT_ID: GATEWAY_APP, MREG_AZURE_CLIENT_SECRET: 'gateway-secret-1',
     MREG_AZURE_AUTHORITY: authority, MREG_AZURE_GRAPH_URL: `${authority}/graph`, MREG_AZURE_V1_ISSUER_PREFIX: `${authority}/sts/`,
-    MREG_EXTRA_CA_FILE: ca, ...env,
+    MREG_EXTRA_CA_FILE: ca, ...(tls ? { MREG_TLS_CERT: tls.cert, MREG_TLS_KEY: tls.key } : {}), ...env,
   };
   const child = start(`gateway-${name}`, gatewayBin, ['serve'], { env: settings, cwd: folder });
-  await untilHttp(`${issuer}/health/ready`, { child, status: 200, seconds: 30 });
+  await (tls ? untilListening(child) : untilHttp(`${issuer}/health/ready`, { child, status: 200, seconds: 30 }));
   return { issuer, key, authority, env: { MREG_GATEWAY_URL: issuer, MREG_API_KEY: key } };
 }
 

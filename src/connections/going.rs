@@ -1,0 +1,222 @@
+//! Somebody goes to an authorization server and comes back: in the same browser, as the same account, once. What comes back is from whom it
+//! was asked, and is kept for who went.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use url::Url;
+use uuid::Uuid;
+
+use super::client::key_of;
+use super::sealed::{Going, Kept, of_attempt, of_connection};
+use super::{ConnectError, Connections, Site, listed, of};
+use crate::crypto::{hash_token, new_secret};
+use crate::id::{ServerId, TenantId};
+use crate::idp::{Authority, Class, Sent, refused_at_callback, with_offline};
+use crate::secret::Secret;
+use crate::store::connections::{AttemptRow, ConnectionRow};
+use crate::store::micros;
+
+/// How long somebody may be on the way.
+const LASTS: Duration = Duration::from_mins(10);
+/// Most ways that one account is on at once; the oldest gives way.
+const MOST: i64 = 8;
+/// Most scopes that are asked for.
+const MOST_SCOPES: usize = 128;
+/// How authorization servers name a person's no.
+const NO: &str = "access_denied";
+
+/// Who goes, and in which browser.
+#[derive(Debug, Clone, Copy)]
+pub struct Person<'a> {
+    /// In which tenant.
+    pub tenant: &'a TenantId,
+    /// The account.
+    pub user: Uuid,
+    /// The cookie of the browser's session here.
+    pub cookie: &'a str,
+}
+
+/// What a browser came back with.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Answer<'a> {
+    /// At whose address.
+    pub key: &'a str,
+    /// What it was sent with.
+    pub state: &'a str,
+    /// From whom it says that it is (RFC 9207).
+    pub iss: Option<&'a str>,
+    /// The code.
+    pub code: Option<&'a str>,
+    /// In its place, the error and what is said of it.
+    pub error: Option<&'a str>,
+    /// See there.
+    pub description: Option<&'a str>,
+}
+
+impl Connections {
+    /// Where the browser of somebody goes who wants to connect to this server.
+    pub async fn begin(&self, site: &Site, who: Person<'_>, now: OffsetDateTime) -> Result<Url, ConnectError> {
+        let found = self.find(site).await?;
+        let (about, codes) = self.0.authorities.of(&found.issuer, found.named_by).await?;
+        let (client, way) = self.client(site, &about, &codes).await?;
+        let mut scopes = found.scopes;
+        // What the server wanted of somebody is asked for with what they have: neither takes the other's place.
+        if let Some(row) = self.0.store.connection(who.tenant, of(who.user, site.id)).await?
+            && !row.wanted.is_empty()
+        {
+            let besides = listed(&row.scopes).into_iter().chain(listed(&row.wanted));
+            for scope in besides {
+                if !scopes.contains(&scope) && scopes.len() < MOST_SCOPES {
+                    scopes.push(scope);
+                }
+            }
+        }
+        let scopes = with_offline(scopes, &about);
+        let sent = Sent::new(client, self.redirect_uri(&about.issuer), found.resource, scopes);
+        let state = new_secret();
+        let url = sent.url(&about, &state);
+        let hash = hash_token(state.expose());
+        let authority = Authority::clone(&about);
+        let going = Going { authority, named_by: found.named_by, sent, way, place: site.place.clone() };
+        let row = AttemptRow {
+            sent: self.seal(of_attempt(&name_of(&hash), who.tenant), &going).await?,
+            state_hash: hash.to_vec(),
+            browser_hash: hash_token(who.cookie).to_vec(),
+            tenant_id: who.tenant.as_str().to_owned(),
+            user_id: who.user,
+            server_id: site.id.0,
+            created_at: micros(now),
+            expires_at: micros(now + LASTS),
+        };
+        self.0.store.begin_connecting(who.tenant, &row, MOST).await?;
+        Ok(url)
+    }
+
+    /// Somebody came back: whatever the answer, it counts once. What was given is kept, in the place of what there was. `site_of` finds the
+    /// server, if the person may see it still; which one it was is in `at` as soon as that is known.
+    pub async fn finish(
+        &self,
+        answer: Answer<'_>,
+        who: Person<'_>,
+        site_of: impl FnOnce(ServerId) -> Option<Site> + Send,
+        now: OffsetDateTime,
+        at: &mut Option<Site>,
+    ) -> Result<(), ConnectError> {
+        let (hash, browser) = (hash_token(answer.state), hash_token(who.cookie));
+        let row = self.0.store.take_connecting(who.tenant, who.user, &hash, &browser, micros(now)).await?;
+        let row = row.ok_or(ConnectError::Lost)?;
+        let going: Going = self.open(of_attempt(&name_of(&hash), who.tenant), &row.sent).await?;
+        let site = site_of(ServerId(row.server_id)).ok_or(ConnectError::Moved)?;
+        let site = at.insert(site);
+        let done = self.come_back(site, answer, who, going, now).await;
+        self.count(match &done {
+            Ok(()) => "connected",
+            Err(ConnectError::Denied) => "denied",
+            Err(_) => "failed",
+        });
+        done
+    }
+
+    async fn come_back(
+        &self,
+        site: &Site,
+        answer: Answer<'_>,
+        who: Person<'_>,
+        going: Going,
+        now: OffsetDateTime,
+    ) -> Result<(), ConnectError> {
+        is_from(&answer, &going.authority)?;
+        if let Some(error) = answer.error {
+            return Err(if error == NO {
+                ConnectError::Denied
+            } else {
+                refused_at_callback(error, answer.description).into()
+            });
+        }
+        let code = Secret::new(answer.code.ok_or(ConnectError::Lost)?);
+        if site.place != going.place {
+            return Err(ConnectError::Moved);
+        }
+        let issuer = going.authority.issuer.clone();
+        let (_, codes) = self.0.authorities.of(&issuer, going.named_by).await?;
+        let redeemed = codes.redeem(&going.authority, &going.sent, &code, now).await;
+        if redeemed.as_ref().is_err_and(|error| error.class == Class::OurCredential) {
+            self.client_is_unknown(&issuer, &going.sent.client.id).await?;
+        }
+        let tokens = redeemed?;
+        let (id, expires_at, scopes) = (Uuid::now_v7(), tokens.expires_at, tokens.scopes.join(" "));
+        let Going { sent, way, named_by, .. } = going;
+        let kept = Kept { tokens, client_id: sent.client.id, way, resource: sent.resource, named_by };
+        let row = ConnectionRow {
+            tokens: Some(self.seal(of_connection(&id.to_string(), who.tenant), &kept).await?),
+            id,
+            tenant_id: who.tenant.as_str().to_owned(),
+            user_id: who.user,
+            server_id: site.id.0,
+            issuer,
+            place: site.place.clone(),
+            scopes,
+            wanted: String::new(),
+            state: super::view::ACTIVE.to_owned(),
+            reason: None,
+            created_at: micros(now),
+            renewed_at: micros(now),
+            expires_at: expires_at.map(micros),
+            until: 0,
+            asking: false,
+            failures: 0,
+            version: 0,
+        };
+        self.0.store.put_connection(who.tenant, &row).await?;
+        tracing::info!(server = %site.slug, user = %who.user, issuer = row.issuer, "somebody connected to the server");
+        Ok(())
+    }
+
+    /// Ends what somebody connected; the authorization server is told, if it listens.
+    pub async fn disconnect(&self, site: &Site, who: Person<'_>, now: OffsetDateTime) -> Result<(), ConnectError> {
+        let removed = self.0.store.remove_connection(who.tenant, of(who.user, site.id), micros(now)).await?;
+        let Some(row) = removed else { return Ok(()) };
+        self.count("disconnected");
+        // It has ended here, whatever becomes of it there.
+        if let Err(error) = self.give_back(site, who.tenant, &row, now).await {
+            tracing::warn!(server = %site.slug, issuer = row.issuer, "tokens could not be given back: {error}");
+        }
+        Ok(())
+    }
+
+    async fn give_back(
+        &self,
+        site: &Site,
+        tenant: &TenantId,
+        row: &ConnectionRow,
+        now: OffsetDateTime,
+    ) -> Result<(), ConnectError> {
+        let Some(sealed) = &row.tokens else { return Ok(()) };
+        let kept: Kept = self.open(of_connection(&row.id.to_string(), tenant), sealed).await?;
+        let (about, codes) = self.0.authorities.of(&row.issuer, kept.named_by).await?;
+        let known = self.client_again(site, (kept.way, &kept.client_id), &about).await?;
+        let Some(client) = known else { return Ok(()) };
+        Ok(codes.revoke(&about, &client, &kept.tokens, now).await?)
+    }
+}
+
+/// The row of an attempt, by its state's hash.
+fn name_of(hash: &[u8; 32]) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether an answer is from whom it was asked (RFC 9207 section 2.4; RFC 9700 section 4.4): at the address that is that one's own, and
+/// saying so, if it says anything or promised to.
+fn is_from(answer: &Answer<'_>, asked: &Authority) -> Result<(), ConnectError> {
+    if answer.key != key_of(&asked.issuer) {
+        return Err(ConnectError::MixedUp("it came at the address of another"));
+    }
+    match answer.iss {
+        Some(iss) if iss != asked.issuer => Err(ConnectError::MixedUp("it says that it is another's (iss)")),
+        None if asked.authorization_response_iss_parameter_supported => {
+            Err(ConnectError::MixedUp("it does not say whose it is (iss), as it always does"))
+        }
+        _ => Ok(()),
+    }
+}
