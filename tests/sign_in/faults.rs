@@ -43,12 +43,12 @@ async fn comes_back(world: &World, entra: &Entra) -> Page {
 
 #[tokio::test]
 async fn who_signs_in_while_the_provider_is_ill_is_told_to_come_back_and_can() {
-    ill_at_sign_in(ENTRA).await;
+    Box::pin(ill_at_sign_in(ENTRA)).await;
 }
 
 #[tokio::test]
 async fn who_signs_in_while_another_provider_is_ill_is_told_to_come_back_and_can() {
-    ill_at_sign_in(OIDC).await;
+    Box::pin(ill_at_sign_in(OIDC)).await;
 }
 
 async fn ill_at_sign_in(provider: &str) {
@@ -123,12 +123,12 @@ async fn rotate(entra: &Entra, mode: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_that_change_between_the_way_there_and_the_way_back_let_people_in_and_end_no_session() {
-    keys_change(ENTRA).await;
+    Box::pin(keys_change(ENTRA)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_of_another_provider_that_change_on_the_way_let_people_in_and_end_no_session() {
-    keys_change(OIDC).await;
+    Box::pin(keys_change(OIDC)).await;
 }
 
 async fn keys_change(provider: &str) {
