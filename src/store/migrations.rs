@@ -34,7 +34,7 @@ const STEPS: [(i64, &str, &str); 23] = steps![
     20260515000000 "tools_apart",
     20260520000000 "signing_keys",
     20260601000000 "token_refresh",
-    20260625000000 "key_rotation",
+    20260620000000 "key_rotation",
 ];
 
 /// Takes those that a database has not taken yet.
