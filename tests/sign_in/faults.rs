@@ -43,12 +43,12 @@ async fn comes_back(world: &World, entra: &Entra) -> Page {
 
 #[tokio::test]
 async fn who_signs_in_while_the_provider_is_ill_is_told_to_come_back_and_can() {
-    ill_at_sign_in(ENTRA).await;
+    Box::pin(ill_at_sign_in(ENTRA)).await;
 }
 
 #[tokio::test]
 async fn who_signs_in_while_another_provider_is_ill_is_told_to_come_back_and_can() {
-    ill_at_sign_in(OIDC).await;
+    Box::pin(ill_at_sign_in(OIDC)).await;
 }
 
 async fn ill_at_sign_in(provider: &str) {
