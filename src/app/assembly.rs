@@ -19,10 +19,10 @@ use crate::app::sharing::Sharing;
 use crate::app::{App, Counted, DatabaseWaits, Parts, memory};
 use crate::balance::Scaling;
 use crate::config::Settings;
+use crate::connections::Connections;
 use crate::crypto::{MasterKey, Sealer};
 use crate::grants::attempts::Attempts;
 use crate::grants::client::Clients;
-use crate::connections::Connections;
 use crate::grants::resource::Issuer;
 use crate::grants::{Grants, Terms};
 use crate::idp::Providers;
@@ -117,7 +117,7 @@ pub fn assemble(
     let clients = Clients::new(&settings.clients, &store, &sealer, &outbound);
     let signer = Signer::new(store.clone(), sealer.clone());
     let vault = Vault::new(store.clone(), sealer.clone());
-    let connections = Connections::new(store.clone(), vault.clone(), &outbound, issuer.as_str(), &metrics);
+    let connections = Connections::new(store.clone(), vault.clone(), &outbound, issuer.as_str(), &metrics, &tasks);
     let credentials = Credentials::new(&outbound, signer, connections, issuer.as_str(), &metrics, &tasks);
     let ground = Arc::new(Ground {
         credentials,

@@ -72,9 +72,8 @@ impl Authorities {
         let is_scope = |scope: &String| !scope.is_empty() && scope.bytes().all(|byte| byte.is_ascii_graphic());
         Ok(Protected {
             resource: found.resource,
+            named_by: named_by(url, &issuer),
             issuer,
-            // Two on the same machine.
-            named_by: if is_loopback(url) { NamedBy::Administrator } else { NamedBy::Server },
             scopes: scopes.into_iter().filter(is_scope).take(MOST_SCOPES).collect(),
         })
     }
@@ -93,11 +92,17 @@ impl Http {
     }
 }
 
+fn named_by(server: &Url, issuer: &str) -> NamedBy {
+    let is_near = is_loopback(server) && Url::parse(issuer).is_ok_and(|issuer| is_loopback(&issuer));
+    if is_near { NamedBy::Neighbour } else { NamedBy::Server }
+}
+
 /// Where the challenge says that the description is. It must be the server's own, or it could lead anywhere.
 fn named(server: &Url, text: &str) -> Result<Url, IdpError> {
     let url = Url::parse(text).ok().filter(|url| is_guarded(url) && url.origin() == server.origin());
     url.ok_or_else(|| {
-        let text = format!("the server says that its description is at `{}`, which is not a place of its own", shown(text));
+        let text =
+            format!("the server says that its description is at `{}`, which is not a place of its own", shown(text));
         IdpError::configuration(text)
     })
 }
@@ -117,7 +122,9 @@ async fn at_well_known_places(http: &Http, server: &Url) -> Result<bytes::Bytes,
             Err(_) => {}
         }
     }
-    Err(IdpError::configuration("the server does not say who its authorization server is (RFC 9728); name it with `issuer`"))
+    Err(IdpError::configuration(
+        "the server does not say who its authorization server is (RFC 9728); name it with `issuer`",
+    ))
 }
 
 /// Whether a resource is the server at `url`, or what that is a part of: the same origin, and its path or the beginning of it.
@@ -137,7 +144,9 @@ mod tests {
     #[test]
     fn a_resource_is_the_server_or_what_it_is_a_part_of() {
         let server = Url::parse("https://a.example/x/mcp").unwrap();
-        for own in ["https://a.example/x/mcp", "https://A.example:443/x/mcp/", "https://a.example/x", "https://a.example"] {
+        for own in
+            ["https://a.example/x/mcp", "https://A.example:443/x/mcp/", "https://a.example/x", "https://a.example"]
+        {
             assert!(is_of(own, &server), "{own}");
         }
         for other in [
@@ -155,10 +164,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_on_this_machine_leads_to_this_machine_only() {
+        let by = |server: &str, issuer: &str| named_by(&Url::parse(server).unwrap(), issuer);
+        assert_eq!(by("http://127.0.0.1:1/mcp", "http://127.0.0.1:2"), NamedBy::Neighbour);
+        for issuer in ["https://10.0.0.1", "https://as.example", "no URL"] {
+            assert_eq!(by("http://127.0.0.1:1/mcp", issuer), NamedBy::Server, "{issuer}");
+        }
+        assert_eq!(by("https://a.example/mcp", "http://127.0.0.1:2"), NamedBy::Server);
+    }
+
+    #[test]
     fn a_description_is_at_a_place_of_the_servers_own() {
         let server = Url::parse("https://a.example/mcp").unwrap();
         assert!(named(&server, "https://a.example/meta").is_ok());
-        for other in ["https://b.example/meta", "http://a.example/meta", "https://a.example:1/meta", "/meta", "file:///x"] {
+        for other in
+            ["https://b.example/meta", "http://a.example/meta", "https://a.example:1/meta", "/meta", "file:///x"]
+        {
             assert!(named(&server, other).is_err(), "{other}");
         }
     }

@@ -103,7 +103,8 @@ impl<'a> Form<'a> {
 
 pub(super) async fn page(visitor: Visitor, RawQuery(query): RawQuery) -> Response {
     let fields = Fields::of(query.unwrap_or_default().as_bytes());
-    let shown = if fields.text("id").is_empty() { begin(&visitor, &fields).await } else { go_on(&visitor, &fields).await };
+    let shown =
+        if fields.text("id").is_empty() { begin(&visitor, &fields).await } else { go_on(&visitor, &fields).await };
     shown.unwrap_or_else(|failure| failure.show(&visitor))
 }
 
@@ -114,7 +115,10 @@ async fn begin(visitor: &Visitor, fields: &Fields) -> Result<Response, Failure> 
     app.may_begin(visitor.address, now()).map_err(Failure::too_many)?;
     let detail = format!("somebody signs in at the gateway's own pages; the browser is at {}", visitor.address);
     let trail = Trail::begin(app, visitor.address, None, "sign_in", detail);
-    let begun = app.grants.begin(own_request(trail.id(), connections::page_of(fields.text(connections::WANTED))), visitor.address, now()).await;
+    let begun = app
+        .grants
+        .begin(own_request(trail.id(), connections::page_of(fields.text(connections::WANTED))), visitor.address, now())
+        .await;
     let begun = begun.map_err(|refusal| Failure::of_refusal(&refusal))?;
     let under = Form { id: begun.id, csrf: begun.csrf.expose(), client: None, redirect_uri: None, chosen: false };
     Ok(visitor.with_cookie(&begun, form(visitor, &under, "", None, StatusCode::OK)))

@@ -235,7 +235,9 @@ impl Kept {
         let is_of = |key: &Key, slot: &Slot| {
             let Holder::Person { tenant, user, .. } = &key.holder else { return false };
             let plan = || slot.plan.upgrade();
-            *tenant == change.tenant && *user == change.user && plan().is_some_and(|plan| plan.connects_to(change.server))
+            *tenant == change.tenant
+                && *user == change.user
+                && plan().is_some_and(|plan| plan.connects_to(change.server))
         };
         for shard in &self.shards {
             shard.write().unwrap_or_else(PoisonError::into_inner).retain(|key, slot| !is_of(key, slot));

@@ -135,7 +135,9 @@ impl Plan {
         let calls = Source::of(server, auth, engine)?;
         let (own, apart) = match (own.kind, &calls) {
             // The gateway has no person's token, and asks with none.
-            (AuthKind::None, Source::Behalf(_) | Source::Exchange(..) | Source::Connection(_)) => (Source::Nothing, true),
+            (AuthKind::None, Source::Behalf(_) | Source::Exchange(..) | Source::Connection(_)) => {
+                (Source::Nothing, true)
+            }
             (AuthKind::None, calls) => (calls.clone(), false),
             _ => (Source::of(server, own, engine)?, true),
         };
@@ -325,7 +327,8 @@ impl Source {
                 Self::Behalf(if auth.scopes.is_empty() { whole() } else { auth.scopes.join(" ") }.into())
             }
             AuthKind::AuthorizationCode => {
-                let none = || Fault::gateway(Kind::Setup, "it has no URL of which an authorization server could be found");
+                let none =
+                    || Fault::gateway(Kind::Setup, "it has no URL of which an authorization server could be found");
                 Self::Connection(Arc::new(Site::of(server).ok_or_else(none)?))
             }
             AuthKind::TokenExchange => {
