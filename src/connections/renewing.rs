@@ -121,7 +121,7 @@ impl Connections {
                     return Ok(given(&kept, &row, time));
                 }
                 if !row.asking || began.elapsed() > PATIENCE {
-                    if is_stuck(&row, time) {
+                    if is_stuck(&row, &kept) {
                         return Err(self.ask(site, &Why::Over));
                     }
                     let wait = Duration::try_from(at(row.until) - time).ok();
@@ -263,8 +263,8 @@ impl Connections {
             }
             // An administrator's to mend.
             Class::OurCredential if kept.way == Way::Configured => None,
-            Class::OurCredential => Some(CLIENT),
-            Class::Configuration if code.is_some() => Some(REQUEST),
+            Class::OurCredential if code == Some(UNKNOWN_CLIENT) => Some(CLIENT),
+            Class::OurCredential | Class::Configuration if code.is_some() => Some(REQUEST),
             _ => None,
         };
         tracing::warn!(server = %site.slug, class, code, "an authorization server could not be asked: {error}");
@@ -272,7 +272,7 @@ impl Connections {
         let noted = self.0.store.connection_unanswered(tenant, claimed, micros(now() + pause), reason).await;
         noted.map_err(|error| unread(&error.into()))?;
         let (reason, failures) = (reason.map(str::to_owned), claimed.failures + 1);
-        let is_stuck = is_stuck(&ConnectionRow { reason, failures, ..claimed.clone() }, now());
+        let is_stuck = is_stuck(&ConnectionRow { reason, failures, ..claimed.clone() }, kept);
         Ok(Renewed::Unanswered(match &error.class {
             _ if is_stuck => self.ask(site, &Why::Over),
             Class::OurCredential => {
@@ -296,10 +296,14 @@ impl Connections {
     }
 }
 
-/// Whether nothing renews it as far as anybody can tell, and it has ended: it is tried on, but the person is asked to connect again.
-pub(super) fn is_stuck(row: &ConnectionRow, time: OffsetDateTime) -> bool {
-    let refused = matches!(row.reason.as_deref(), Some(CLIENT | REQUEST)) && row.failures >= STUCK;
-    refused && row.expires_at.is_some_and(|end| at(end) <= time)
+/// Whether the person is asked to connect again although it is tried on: nothing renews it, as far as anybody can tell.
+pub(super) fn is_stuck(row: &ConnectionRow, kept: &Kept) -> bool {
+    match row.reason.as_deref() {
+        // Whoever goes there now goes as another client.
+        Some(CLIENT) if kept.way == Way::Registered => true,
+        Some(CLIENT | REQUEST) => row.failures >= STUCK,
+        _ => false,
+    }
 }
 
 /// Whether both are one issuer: as its metadata write it, or as it was named.

@@ -79,7 +79,8 @@ impl Connections {
             outcome => outcome?,
         };
         let ends = row.expires_at.map(at).filter(|_| kept.tokens.refresh.is_none());
-        if ends.is_some_and(|end| end <= now()) || is_stuck(row, now()) {
+        let has_ended = row.expires_at.is_some_and(|end| at(end) <= now());
+        if has_ended && (kept.tokens.refresh.is_none() || is_stuck(row, &kept)) {
             return Ok(over);
         }
         Ok(View {
