@@ -33,6 +33,7 @@ use tokio_util::task::TaskTracker;
 use crate::access::{Accounts, Caller, KeyRing, Proofs, Role, TokenRing};
 use crate::balance::ReplicaStatus;
 use crate::config::Settings;
+use crate::connections::{Look, Site};
 use crate::crypto::Sealer;
 use crate::fault::{self, Fault, Retry};
 use crate::grants::attempts::Attempts;
@@ -177,6 +178,9 @@ pub struct ServerStatus {
     /// Its replicas.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub replicas: Vec<ReplicaView>,
+    /// Where people connect to it, and as which client the gateway is known there, once that was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect: Option<Look>,
 }
 
 /// One replica of a server, for people.
@@ -408,6 +412,7 @@ impl App {
             templates: count(Kind::Templates),
             prompts: count(Kind::Prompts),
             replicas: status.replicas.into_iter().map(ReplicaView::from).collect(),
+            connect: Site::of(server).and_then(|site| self.connections().last_look(site.id)),
         }
     }
 

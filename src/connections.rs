@@ -7,6 +7,7 @@ mod client;
 mod found;
 mod going;
 mod leads;
+mod look;
 mod lost;
 mod renewing;
 mod sealed;
@@ -29,6 +30,7 @@ pub use client::{Description, Way};
 pub use found::Found;
 pub use going::{Answer, Person};
 pub use leads::Leads;
+pub use look::Look;
 pub use lost::Lost;
 pub use renewing::Not;
 pub use site::Site;
@@ -95,6 +97,7 @@ struct Inner {
     seen: AtomicI64,
     /// When a server was last asked whom it believes because something was refused.
     looked: Mutex<AHashMap<ServerId, Instant>>,
+    looks: Mutex<AHashMap<ServerId, Look>>,
 }
 
 /// How long what was given is tried to be kept: for as long as nobody else gets the connection.
@@ -122,6 +125,7 @@ impl Connections {
             tasks: tasks.clone(),
             seen: AtomicI64::new(0),
             looked: Mutex::default(),
+            looks: Mutex::default(),
         }))
     }
 

@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 
 use crate::access::Caller;
 use crate::app::{App, ServerStatus};
+use crate::connections::Site;
 use crate::id::ServerId;
 use crate::json;
 use crate::registry::catalog::Kind;
@@ -68,6 +69,7 @@ fn view(app: &App, caller: &Caller, record: &Record) -> View {
             spec.remove(hidden);
         }
         status.replicas.clear();
+        status.connect = None;
         // It may quote an address.
         status.last_error = status.last_error.map(|_| "the server cannot be reached".to_owned());
     }
@@ -243,6 +245,9 @@ pub(super) async fn refresh(app: App, caller: Caller, Named(slug): Named) -> Res
     if !record.server.spec.enabled {
         let detail = "the server is disabled; enable it first";
         return Err(Problem::new(StatusCode::CONFLICT, "SERVER_DISABLED", detail));
+    }
+    if let Some(site) = Site::of(&record.server) {
+        app.connections().look(&site).await;
     }
     if let Err(fault) = app.refresh(record.server.id).await {
         tracing::info!(server = slug, kind = fault.kind.label(), "a refresh that was asked for failed: {fault}");

@@ -5,6 +5,7 @@ use super::App;
 use crate::access::Caller;
 use crate::connections::{ConnectError, Connections, Site};
 use crate::id::ServerId;
+use crate::mcp::connect;
 use crate::policy::What;
 
 impl App {
@@ -17,6 +18,16 @@ impl App {
     pub async fn follow_connections(&self) -> Result<(), ConnectError> {
         for change in self.connections().changes().await? {
             self.registry.ground.credentials.kept().forget(&change);
+            if change.connected {
+                self.sessions.each(|session, _| {
+                    if session.account.uuid() == change.user
+                        && session.tenant == change.tenant
+                        && let Some(id) = session.came_through(change.server)
+                    {
+                        connect::tell(session, &id);
+                    }
+                });
+            }
         }
         Ok(())
     }

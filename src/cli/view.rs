@@ -49,9 +49,14 @@ pub fn describe(view: &Value) -> String {
         ("tools", "/status/tools"),
         ("resources", "/status/resources"),
         ("prompts", "/status/prompts"),
+        ("people connect at", "/status/connect/issuer"),
+        ("for", "/status/connect/resource"),
+        ("as a client that is", "/status/connect/client"),
+        ("redirect URI", "/status/connect/redirect_uri"),
     ] {
         add(name, text_at(view, pointer), Tone::Plain);
     }
+    add("nobody can connect", text_at(view, "/status/connect/problem"), Tone::Bad);
     for replica in view["replicas"].as_array().into_iter().flatten() {
         add("replica", format!("{} (weight {})", text_at(replica, "/url"), text_at(replica, "/weight")), Tone::Plain);
     }

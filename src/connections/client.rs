@@ -124,14 +124,8 @@ impl Connections {
     ) -> Result<(CodeClient, Way), ConnectError> {
         let issuer = about.issuer.as_str();
         let way = self.way(site, about).ok_or_else(|| {
-            IdpError::new(
-                Class::Configuration,
-                format!(
-                    "{issuer} lets no client register itself: register the gateway there with the redirect URI {}, and say \
-                     `issuer` and `client_id` in `auth` of the server",
-                    self.redirect_uri(issuer)
-                ),
-            )
+            let text = must_be_registered(issuer, &self.redirect_uri(issuer));
+            IdpError::new(Class::Configuration, text)
         })?;
         let client = match way {
             Way::Configured => configured_at(site, about),
@@ -235,6 +229,13 @@ impl Connections {
 
 fn ends_after(row: &ConnectionClientRow, time: OffsetDateTime) -> bool {
     row.expires_at.is_none_or(|end| at(end) > time)
+}
+
+pub(super) fn must_be_registered(issuer: &str, redirect_uri: &str) -> String {
+    format!(
+        "{issuer} lets no client register itself: register the gateway there with the redirect URI {redirect_uri}, and say `issuer` and \
+         `client_id` in `auth` of the server"
+    )
 }
 
 fn configured_at(site: &Site, about: &Authority) -> CodeClient {

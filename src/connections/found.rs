@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{ConnectError, Connections, Site, listed};
 use crate::idp::NamedBy;
 use crate::store::connections::IssuerRow;
-use crate::store::{at, micros, now};
+use crate::store::{micros, now};
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,21 +24,10 @@ pub struct Found {
     pub(super) scopes: Vec<String>,
 }
 
-/// How long what was found is not looked for again because the page is shown, or something was refused.
-const FRESH: Duration = Duration::from_mins(1);
+/// How long a server is not asked again because it refused something.
 const LATER: Duration = Duration::from_mins(10);
 
 impl Connections {
-    /// As it was found a moment ago, or now.
-    pub(super) async fn found_lately(&self, site: &Site) -> Result<Found, ConnectError> {
-        let row = self.0.store.connection_issuer(&site.tenant, site.id.0).await?;
-        let lately = row.filter(|row| row.place == site.place && at(row.found_at) > now() - FRESH);
-        match lately {
-            Some(row) if site.auth.issuer.is_none() => Ok(of_row(site, row)),
-            _ => self.find(site).await,
-        }
-    }
-
     /// What was given is refused: the server may believe another authorization server by now. It is asked behind the answer, and not each
     /// time.
     pub(super) fn look_again(&self, site: &Site) {

@@ -51,9 +51,9 @@ pub(super) struct There {
 }
 
 impl Connections {
-    /// Where somebody goes, as it was found a moment ago.
+    /// Where somebody goes who connects now.
     pub async fn leads(&self, site: &Site, who: Person<'_>) -> Result<Leads, ConnectError> {
-        let found = self.found_lately(site).await?;
+        let found = self.find(site).await?;
         Ok(self.way_of(site, found, who).await?.leads)
     }
 

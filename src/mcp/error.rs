@@ -36,6 +36,8 @@ pub struct Refusal {
     pub data: Option<String>,
     /// Seconds for `Retry-After`.
     pub retry_after: Option<Duration>,
+    /// JSON for a result that stands in the place of the error: the client is asked for something first.
+    pub result: Option<String>,
     /// Further headers.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// What lies behind it, for the record: it says more than clients are told.
@@ -64,6 +66,7 @@ impl Refusal {
             text: text.into(),
             data: None,
             retry_after: None,
+            result: None,
             headers: Vec::new(),
             fault: None,
             denied: None,
@@ -128,7 +131,7 @@ impl Refusal {
             Kind::Setup => (-31_012, StatusCode::BAD_GATEWAY),
             Kind::NoCredential => (-31_015, StatusCode::BAD_GATEWAY),
             Kind::SignIn => (-31_016, StatusCode::UNAUTHORIZED),
-            Kind::Connect => (-31_017, StatusCode::FORBIDDEN),
+            Kind::Connect => (-31_017, StatusCode::OK),
         };
         let whose = match fault.whose {
             Whose::Client => "client",
@@ -146,6 +149,7 @@ impl Refusal {
                 fault.kind.label()
             )),
             retry_after: fault.retry_after,
+            result: None,
             headers: Vec::new(),
             fault: Some(Box::new(fault.clone())),
             denied: None,
@@ -154,7 +158,10 @@ impl Refusal {
 
     /// The JSON-RPC message, for a request with this id.
     pub fn message(&self, id: Option<&[u8]>) -> Bytes {
-        message::error(id, self.code, &self.text, self.data.as_deref())
+        match &self.result {
+            Some(result) => message::result(id.unwrap_or(b"null"), result.as_bytes()),
+            None => message::error(id, self.code, &self.text, self.data.as_deref()),
+        }
     }
 
     /// The HTTP answer, for a request with this id.

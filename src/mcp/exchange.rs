@@ -21,6 +21,7 @@ use crate::fault::{Fault, Kind, Retry, Whose};
 use crate::mcp::admit::{admit, admit_at};
 use crate::mcp::bridge::answer::Fix;
 use crate::mcp::bridge::flow::Flow;
+use crate::mcp::connect;
 use crate::mcp::error::{Refusal, empty_response, json_response};
 use crate::mcp::headers::{TRACE, check_params, trace_headers};
 use crate::mcp::listen;
@@ -167,6 +168,7 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
         }
     }
 
+    let sent = connect::without_answer(entry, era, sent);
     // Send: replica, session, era, credential are the transport's business.
     only_what_goes_along(&mut call.headers);
     call.finish.wait();
@@ -366,7 +368,7 @@ impl Call {
     fn failed(&mut self, fault: &Fault, entry: &Entry) -> Refusal {
         self.finish.waited();
         self.finish.fail(fault);
-        Refusal::of(fault, entry.slug(), self.era())
+        connect::asked(self, fault, entry).unwrap_or_else(|| Refusal::of(fault, entry.slug(), self.era()))
     }
 
     /// The answer to who is refused. Whoever has to sign in again before a server lets them in is told how, in whatever era.

@@ -5,6 +5,7 @@ pub mod allow;
 pub mod answers;
 pub mod batch;
 pub mod bridge;
+pub mod connect;
 pub mod early;
 pub mod endpoint;
 pub mod error;

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use tokio::sync::{OnceCell, mpsc};
 
-use crate::access::SessionType;
+use crate::access::{SessionType, UserId};
 use crate::fault::{Fault, Kind};
 use crate::id::{Principal, ServerId, TenantId};
 use crate::protocol::era::Version;
@@ -32,6 +32,9 @@ const MOST_ASKED: usize = 64;
 const MOST_ERRANDS: u64 = 64;
 /// Most resources that one session watches.
 const MOST_WATCHED: usize = 1_000;
+
+/// Most servers to which a client is being asked to bring its user.
+const MOST_ELICITED: usize = 32;
 
 /// What a session reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +55,8 @@ pub struct Session {
     pub principal: Principal,
     /// In which tenant.
     pub tenant: TenantId,
+    /// For which account.
+    pub account: UserId,
     /// What it reaches.
     pub reach: Reach,
     /// What was agreed with the client.
@@ -78,6 +83,8 @@ struct State {
     watched: HashSet<Box<str>>,
     level: Option<Bytes>,
     outbox: Option<(u64, mpsc::Sender<Bytes>)>,
+    /// To which servers the client was asked to bring its user, each with the id of that.
+    elicited: Vec<(ServerId, Box<str>)>,
 }
 
 /// A request of a server that waits for the client's answer.
@@ -204,6 +211,27 @@ impl Drop for Errand {
 impl Session {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The id of asking the client to bring its user to the page of a server; the same as long as the user has not come through.
+    pub fn elicit(&self, server: ServerId) -> Box<str> {
+        let mut state = self.lock();
+        if let Some((_, id)) = state.elicited.iter().find(|(known, _)| *known == server) {
+            return id.clone();
+        }
+        if state.elicited.len() >= MOST_ELICITED {
+            state.elicited.remove(0);
+        }
+        let id: Box<str> = uuid::Uuid::from_bytes(crate::crypto::random_bytes()).to_string().into();
+        state.elicited.push((server, id.clone()));
+        id
+    }
+
+    /// The user came through to a server: the id of asking for that, if the client was asked.
+    pub fn came_through(&self, server: ServerId) -> Option<Box<str>> {
+        let mut state = self.lock();
+        let at = state.elicited.iter().position(|(known, _)| *known == server)?;
+        Some(state.elicited.swap_remove(at).1)
     }
 
     /// Puts a request of the client on the list.

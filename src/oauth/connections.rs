@@ -72,9 +72,8 @@ impl One {
     fn in_words(&self) -> &'static str {
         match self.state {
             State::None => "Not connected",
-            State::Connected => "Connected",
-            State::NeedsPerson => "Connect again",
-            State::WantsMore => "Connected, and asked for more",
+            State::Connected | State::WantsMore => "Connected",
+            State::NeedsPerson => "Over: connect again",
         }
     }
 }

@@ -11,7 +11,7 @@ macro_rules! steps {
 
 /// Each by when it was written and what it is about, which together name its file, and with its text.
 #[expect(clippy::unreadable_literal, reason = "as in the names of the files")]
-const STEPS: [(i64, &str, &str); 22] = steps![
+const STEPS: [(i64, &str, &str); 23] = steps![
     20260101000000 "registry",
     20260201000000 "sign_in",
     20260301000000 "trusted_issuers",
@@ -34,6 +34,7 @@ const STEPS: [(i64, &str, &str); 22] = steps![
     20260515000000 "tools_apart",
     20260520000000 "signing_keys",
     20260601000000 "token_refresh",
+    20260620000000 "connections",
 ];
 
 /// Takes those that a database has not taken yet.

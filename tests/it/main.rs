@@ -18,6 +18,7 @@ mod routes;
 mod snapshots;
 mod store_access;
 mod store_authority;
+mod store_connections;
 mod store_grants;
 mod store_grants_exchange;
 mod store_grants_family;

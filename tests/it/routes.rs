@@ -61,6 +61,11 @@ pub fn rows() -> Vec<Row> {
         ("GET /oauth/assets/{file}", Value::Null, [404; 4]),
         ("GET /access", Value::Null, [303; 4]),
         ("POST /access/revoke", Value::Null, [400; 4]),
+        ("GET /connections", Value::Null, [303; 4]),
+        ("GET /connections/{server}", Value::Null, [303; 4]),
+        ("POST /connections/{server}", Value::Null, [400; 4]),
+        ("GET /connections/callback/{key}", Value::Null, [403; 4]),
+        ("GET /connections/client/{key}", Value::Null, [404; 4]),
         ("GET /api/v1/servers", Value::Null, signed_in),
         ("POST /api/v1/servers", server("new"), [401, 403, 201, 409]),
         ("GET /api/v1/servers/{slug}", Value::Null, signed_in),
@@ -163,6 +168,7 @@ fn filled(path: &str) -> String {
         .replace("{name}", "corp")
         .replace("{*path}", "mcp")
         .replace("{provider}", "none")
+        .replace("{key}", "none")
         .replace("{file}", "none")
         .replace("{address}", "192.0.2.9")
 }

@@ -5,6 +5,7 @@
 mod access;
 mod asked;
 mod bound;
+mod connections;
 mod entra;
 mod entra_again;
 mod entra_tenants;

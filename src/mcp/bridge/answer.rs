@@ -184,7 +184,7 @@ impl Fix {
 
 /// MCP 2025-11-25: the client must first bring its user to a URL, and then ask again (client/elicitation, "URL Elicitation
 /// Required Error").
-const URL_ELICITATION: i32 = -32_042;
+pub const URL_ELICITATION: i32 = -32_042;
 /// Our code for what cannot be carried between eras.
 pub const ERA_CODE: i32 = -31_011;
 /// What a modern result that may be kept holds, and what is put there for a server that does not say it: not to be kept, and not

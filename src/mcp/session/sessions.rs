@@ -97,7 +97,7 @@ impl Sessions {
     pub fn open(&self, opening: Opening) -> Result<Arc<Session>, Fault> {
         let seat = self.seats.take(opening.account.uuid().as_u128()).map_err(full)?;
         let id: Box<str> = format!("{:032x}", rand::random::<u128>()).into();
-        let Opening { account: _, principal, tenant, reach, version, init, answers, credential } = opening;
+        let Opening { account, principal, tenant, reach, version, init, answers, credential } = opening;
         let number = self.numbers.fetch_add(1, Relaxed);
         let seen = AtomicU64::new(self.now());
         let state = Mutex::default();
@@ -106,6 +106,7 @@ impl Sessions {
             number,
             principal,
             tenant,
+            account,
             reach,
             version,
             init,

@@ -487,6 +487,9 @@ mod tests {
             json!({"replicas": [{"url": "http://127.0.0.1/mcp"}], "auth": {"kind": "identity"}}),
             json!({"replicas": [{"url": "http://a.example/mcp"}], "auth": client}),
             json!({"transport": "sse", "auth": client}),
+            json!({"auth": {"kind": "authorization_code"}}),
+            json!({"auth": {"kind": "authorization_code", "scopes": ["a"], "resource": "https://a.example"}}),
+            json!({"auth": {"kind": "authorization_code", "issuer": "https://as.example", "client_id": "g", "client_secret": "s"}}),
         ] {
             assert_eq!(mistakes(&good), [""; 0], "{good}");
         }
@@ -501,7 +504,13 @@ mod tests {
             (json!({"auth": {"kind": "identity"}, "headers": {"authorization": "x"}}), vec!["headers.Authorization"]),
             (json!({"auth": {"kind": "headers", "headers": {"a": "b"}}}), vec!["auth.kind"]),
             (json!({"auth": {"kind": "identity"}, "transport": "sse"}), vec!["auth.kind"]),
+            (json!({"auth": {"kind": "authorization_code", "client_secret": "s"}}), vec!["auth.client_id"]),
+            (
+                json!({"auth": {"kind": "authorization_code", "client_id": "g", "audience": "x"}}),
+                vec!["auth.audience", "auth.issuer"],
+            ),
             (json!({"discovery_auth": {"kind": "identity"}}), vec!["discovery_auth.kind"]),
+            (json!({"discovery_auth": {"kind": "authorization_code"}}), vec!["discovery_auth.kind"]),
             (json!({"transport": "sse", "discovery_auth": client}), vec!["discovery_auth.kind"]),
             (
                 json!({"auth": {"kind": "identity"}, "transport": "stdio", "replicas": [], "command": {"program": "x"}}),

@@ -39,6 +39,8 @@ pub(crate) struct Engine {
     pub(crate) sessions: AtomicBool,
     pub(crate) bearer: Mutex<Option<String>>,
     pub(crate) door: Mutex<Option<Door>>,
+    /// What it says of the authorization servers whose tokens it takes (RFC 9728).
+    pub(crate) described: Mutex<Option<Value>>,
     /// Streams that were closed before their answer, by the id of their last event.
     parked: Mutex<HashMap<String, UnboundedReceiver<Message>>>,
     /// Calls that outlive the connection they came over: the legacy era's.
@@ -53,6 +55,7 @@ impl Engine {
             sessions: AtomicBool::new(true),
             bearer: Mutex::default(),
             door: Mutex::default(),
+            described: Mutex::default(),
             parked: Mutex::default(),
             tasks: Mutex::default(),
         }
@@ -60,12 +63,18 @@ impl Engine {
 
     pub(crate) async fn handle(self: &Arc<Self>, request: Request<Bytes>) -> Reply {
         let (head, body) = request.into_parts();
+        if head.uri.path() == "/.well-known/oauth-protected-resource/mcp"
+            && let Some(description) = &*lock(&self.described)
+        {
+            return reply(200, "application/json", description.to_string());
+        }
         if head.uri.path() != "/mcp" {
             return reply(404, "text/plain", "not here");
         }
         let door = lock(&self.door).clone();
         if let Some(challenge) = door.and_then(|door| door(&head.headers)) {
-            let mut refused = reply(401, "text/plain", "who are you?");
+            let status = if challenge.contains("insufficient_scope") { 403 } else { 401 };
+            let mut refused = reply(status, "text/plain", "who are you?");
             if let Ok(challenge) = challenge.parse() {
                 refused.headers_mut().insert(http::header::WWW_AUTHENTICATE, challenge);
             }

@@ -18,3 +18,8 @@ pub use self::{
     tools::filler,
     words::{Answer, Call, Cancelled, Eras, How, ReplyForm, Settings},
 };
+
+/// An answer that is JSON.
+pub(crate) fn json_reply(status: u16, body: &serde_json::Value) -> host::Reply {
+    host::reply(status, "application/json", body.to_string())
+}

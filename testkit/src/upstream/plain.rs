@@ -81,10 +81,28 @@ impl Plain {
         self
     }
 
-    /// Lets in whom `door` does not refuse: it gives `WWW-Authenticate` for who gets 401.
+    /// Lets in whom `door` does not refuse: it gives `WWW-Authenticate` for who gets 401, or 403 where it says `insufficient_scope`.
     pub fn door(&self, door: impl Fn(&http::HeaderMap) -> Option<String> + Send + Sync + 'static) -> &Self {
         *lock(&self.engine.door) = Some(Arc::new(door));
         self
+    }
+
+    /// Says this of the authorization servers whose tokens it takes, at the well-known place.
+    pub fn describe(&self, description: Value) -> &Self {
+        *lock(&self.engine.described) = Some(description);
+        self
+    }
+
+    /// Takes only what this authorization server gives for people, and says so.
+    pub fn takes_tokens_of(&self, server: &crate::people_server::PeopleServer) -> &Self {
+        let whose = server.door();
+        let named = self.url().replace("/mcp", "/.well-known/oauth-protected-resource/mcp");
+        self.describe(serde_json::json!({
+            "resource": self.url(), "authorization_servers": [server.issuer()], "scopes_supported": ["read"],
+        }));
+        self.door(move |headers| {
+            whose(headers).is_none().then(|| format!("Bearer error=\"invalid_token\", resource_metadata=\"{named}\""))
+        })
     }
 
     /// Speaks these eras from now on, as after an upgrade of the server.

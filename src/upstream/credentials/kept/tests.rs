@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::access::{Direct, TokenRing};
+use crate::connections::Connections;
 use crate::crypto::{MasterKey, Sealer};
 use crate::id::ServerId;
 use crate::net::{AddressPolicy, Outbound};
@@ -19,6 +20,7 @@ use crate::registry::model::Server;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::upstream::credentials::{Credentials, signer::Signer};
+use crate::vault::Vault;
 
 struct World {
     runtime: Runtime,
@@ -55,11 +57,15 @@ impl World {
         std::fs::create_dir_all(&folder).unwrap();
         let url = format!("sqlite://{}", folder.join("gateway.db").display());
         let store = runtime.block_on(Store::connect(&url, 1)).unwrap();
-        let signer = Signer::new(store.clone(), Sealer::new(&MasterKey::generate()));
+        let sealer = Sealer::new(&MasterKey::generate());
+        let signer = Signer::new(store.clone(), sealer.clone());
         runtime.block_on(signer.follow(OffsetDateTime::now_utc())).unwrap();
         let outbound = Outbound::new(AddressPolicy::ADMIN, None);
         let metrics = Arc::new(Metrics::new(10));
-        let credentials = Credentials::new(&outbound, signer, "https://gateway", &metrics, &TaskTracker::new());
+        let vault = Vault::new(store.clone(), sealer);
+        let tasks = TaskTracker::new();
+        let connections = Connections::new(store.clone(), vault, &outbound, "https://gateway", &metrics, &tasks);
+        let credentials = Credentials::new(&outbound, signer, connections, "https://gateway", &metrics, &tasks);
         let ring = TokenRing::new("https://gateway", 1_000, OffsetDateTime::now_utc());
         let mut callers = Vec::new();
         for tenant in ["default", "acme"] {
