@@ -6,6 +6,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
+use super::client::Way;
 use super::sealed::{Kept, of_connection};
 use super::view::ACTIVE;
 use super::{ConnectError, Connections, Site, Why, listed, of};
@@ -151,7 +152,7 @@ impl Connections {
                 tracing::info!(server = %site.slug, class, code, "an authorization server gives no new tokens: {error}");
                 Err(self.over(site, tenant, claimed, "refused").await)
             }
-            Class::OurCredential if site.auth.client_id.is_none() => {
+            Class::OurCredential if kept.way == Way::Registered => {
                 tracing::warn!(server = %site.slug, class, code, "an authorization server knows the gateway no more: {error}");
                 let gone = self.client_is_unknown(&claimed.issuer, &kept.client_id).await;
                 gone.map_err(|error| unread(&error))?;

@@ -26,7 +26,7 @@ const KEPT: &str = "public, max-age=3600";
 /// `POST /connections/{server}`.
 pub(super) async fn decided(visitor: Visitor, path: Result<Path<String>, PathRejection>, fields: Fields) -> Response {
     let slug = path.map(|Path(slug)| slug).unwrap_or_default();
-    decide(&visitor, &slug, &fields).await.unwrap_or_else(|failure| failure.show(&visitor))
+    Box::pin(decide(&visitor, &slug, &fields)).await.unwrap_or_else(|failure| failure.show(&visitor))
 }
 
 async fn decide(visitor: &Visitor, slug: &str, fields: &Fields) -> Result<Response, Failure> {
@@ -60,7 +60,7 @@ pub(super) async fn callback(
     let Ok(Path(key)) = path else { return unknown().show(&visitor) };
     let query = query.filter(|query| query.len() <= LARGEST).unwrap_or_default();
     let fields = Fields::of(query.as_bytes());
-    come_back(&visitor, &key, &fields).await.unwrap_or_else(|failure| failure.show(&visitor))
+    Box::pin(come_back(&visitor, &key, &fields)).await.unwrap_or_else(|failure| failure.show(&visitor))
 }
 
 async fn come_back(visitor: &Visitor, key: &str, fields: &Fields) -> Result<Response, Failure> {
