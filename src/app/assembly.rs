@@ -87,7 +87,7 @@ pub async fn build(settings: Settings, issuer: Issuer) -> anyhow::Result<App> {
     app.servers().reseal().await.context("the key that seals secrets")?;
     app.lower_unnamed().await?;
     app.registry.ground.credentials.signer().follow(store::now()).await?;
-    app.connections().forget_changes().await?;
+    Box::pin(app.connections().forget_changes()).await?;
     app.recall().await?;
     app.guard.follow(&app.store).await?;
     Box::pin(share_limits(&app, board)).await?;

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use time::OffsetDateTime;
 use url::Url;
 use uuid::Uuid;
@@ -237,7 +239,7 @@ impl Connections {
 
 /// The row of an attempt, by its state's hash.
 fn name_of(hash: &[u8; 32]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    URL_SAFE_NO_PAD.encode(hash)
 }
 
 /// Whether an answer is from whom it was asked (RFC 9207 section 2.4; RFC 9700 section 4.4): at the address that is that one's own, and

@@ -134,11 +134,14 @@ fn who(id_token: &str) -> Option<String> {
     Some(shown(text))
 }
 
+/// A client, and what is remembered of how it was answered.
+type Known = (CodeClient, Arc<TokenEndpoint>);
+
 /// What an authorization server is asked. Cheap to clone; clones share its pauses.
 #[derive(Clone)]
 pub struct Codes {
     http: Http,
-    endpoints: Arc<Mutex<Vec<(CodeClient, Arc<TokenEndpoint>)>>>,
+    endpoints: Arc<Mutex<Vec<Known>>>,
 }
 
 impl Codes {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::account::proven;
 use super::back::see_other;
-use super::connections::{Here, failed, here, named, show_one, with_caller};
+use super::connections::{Here, failed, here, named, show_one, unknown, with_caller};
 use super::failure::Failure;
 use super::fields::Fields;
 use super::form::LARGEST;
@@ -29,7 +29,7 @@ const KEPT: &str = "public, max-age=3600";
 /// `POST /connections/{server}`.
 pub(super) async fn decided(visitor: Visitor, path: Result<Path<String>, PathRejection>, fields: Fields) -> Response {
     let slug = path.map(|Path(slug)| slug).unwrap_or_default();
-    decide(&visitor, &slug, &fields).await.unwrap_or_else(|failure| failure.show(&visitor))
+    Box::pin(decide(&visitor, &slug, &fields)).await.unwrap_or_else(|failure| failure.show(&visitor))
 }
 
 async fn decide(visitor: &Visitor, slug: &str, fields: &Fields) -> Result<Response, Failure> {
@@ -38,7 +38,7 @@ async fn decide(visitor: &Visitor, slug: &str, fields: &Fields) -> Result<Respon
     if slug == LOST {
         return give_up(visitor, &here, fields).await;
     }
-    let slug = Slug::parse(slug).map_err(|_| Failure::bad("There is nothing here", "No server has such a name."))?;
+    let slug = Slug::parse(slug).map_err(|_| unknown())?;
     let site = named(visitor, &here, &slug)?;
     let who = person(&here);
     match fields.text("decision") {
@@ -77,10 +77,10 @@ pub(super) async fn callback(
     path: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
 ) -> Response {
-    let key = path.map(|Path(key)| key).unwrap_or_default();
+    let Ok(Path(key)) = path else { return unknown().show(&visitor) };
     let query = query.filter(|query| query.len() <= LARGEST).unwrap_or_default();
     let fields = Fields::of(query.as_bytes());
-    come_back(&visitor, &key, &fields).await.unwrap_or_else(|failure| failure.show(&visitor))
+    Box::pin(come_back(&visitor, &key, &fields)).await.unwrap_or_else(|failure| failure.show(&visitor))
 }
 
 async fn come_back(visitor: &Visitor, key: &str, fields: &Fields) -> Result<Response, Failure> {

@@ -275,7 +275,7 @@ async fn views(visitor: &Visitor, here: &Here<'_>, sites: &[Site]) -> Result<Vec
     views.map_err(|error| failed(visitor, &error, None))
 }
 
-fn unknown() -> Failure {
+pub(super) fn unknown() -> Failure {
     let text = "There is no server of that name to which you could connect.";
     Failure::new(StatusCode::NOT_FOUND, "There is nothing here", text, "").with_help()
 }

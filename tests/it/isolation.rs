@@ -87,6 +87,7 @@ fn filled(path: &str, ids: &Ids) -> Vec<(String, String)> {
         ("{address}", ADDRESS, "198.51.100.8"),
         ("{provider}", "kestrel", "nobody"),
         ("{file}", "kestrel", "nobody"),
+        ("{key}", "kestrel", "nobody"),
     ];
     id.into_iter()
         .map(|(theirs, nobodys)| {

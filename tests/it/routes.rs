@@ -237,7 +237,7 @@ async fn a_path_that_is_no_text_names_nothing_and_is_refused_in_the_form_of_its_
         let (head, rest) = path.split_once('{').unwrap();
         let broken = format!("{head}%ff{}", rest.split_once('}').unwrap().1);
         // Metadata and pages are for everybody: nobody is asked who calls.
-        if path.starts_with("/oauth/") || path.starts_with("/.well-known/") {
+        if ["/oauth/", "/connections/", "/.well-known/"].iter().any(|open| path.starts_with(open)) {
             assert_eq!(send(&router, "GET", &broken, "", &Value::Null).await.status().as_u16(), 404, "{broken}");
             continue;
         }

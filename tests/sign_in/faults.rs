@@ -123,12 +123,12 @@ async fn rotate(entra: &Entra, mode: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_that_change_between_the_way_there_and_the_way_back_let_people_in_and_end_no_session() {
-    keys_change(ENTRA).await;
+    Box::pin(keys_change(ENTRA)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_of_another_provider_that_change_on_the_way_let_people_in_and_end_no_session() {
-    keys_change(OIDC).await;
+    Box::pin(keys_change(OIDC)).await;
 }
 
 async fn keys_change(provider: &str) {
