@@ -5,7 +5,7 @@ CREATE TABLE connection_issuers (
     tenant_id TEXT   NOT NULL,
     server_id UUID   NOT NULL PRIMARY KEY,
     issuer    TEXT   NOT NULL,
-    -- administrator or server: who named it.
+    -- administrator, server or neighbour: who named it.
     named_by  TEXT   NOT NULL,
     -- What tokens must be for (RFC 8707).
     resource  TEXT   NOT NULL,
@@ -17,9 +17,11 @@ CREATE TABLE connection_issuers (
     FOREIGN KEY (tenant_id, server_id) REFERENCES servers (tenant_id, id) ON DELETE CASCADE
 );
 
--- The gateway as a client that registered itself at an authorization server.
+-- The gateway as a client that registered itself at a server's authorization server: as which whoever goes there next is sent. Who
+-- connected keeps the client to which their tokens were given.
 CREATE TABLE connection_clients (
-    issuer     TEXT    NOT NULL PRIMARY KEY,
+    server_id  UUID    NOT NULL PRIMARY KEY REFERENCES servers (id) ON DELETE CASCADE,
+    issuer     TEXT    NOT NULL,
     -- Id and secret, sealed; null while the first registration is under way.
     client     BYTEA,
     -- When the secret ends; null: it does not.
@@ -46,7 +48,7 @@ CREATE TABLE connections (
     -- What the server wants to see besides, separated by spaces.
     wanted     TEXT    NOT NULL DEFAULT '',
     state      TEXT    NOT NULL CHECK (state IN ('active', 'needs_person')),
-    -- Why it is not active: one word, never a token.
+    -- Why it is not active, or was not renewed the last time: one word, never a token.
     reason     TEXT,
     created_at BIGINT  NOT NULL,
     renewed_at BIGINT  NOT NULL,

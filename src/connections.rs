@@ -6,23 +6,32 @@ mod changes;
 mod client;
 mod found;
 mod going;
+mod leads;
 mod look;
+mod lost;
 mod renewing;
 mod sealed;
 mod site;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use ahash::AHashMap;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 pub use changes::Change;
-pub use client::{Description, Way, client_id_of};
+pub use client::{Description, Way};
 pub use found::Found;
 pub use going::{Answer, Person};
+pub use leads::Leads;
 pub use look::Look;
+pub use lost::Lost;
 pub use renewing::Not;
 pub use site::Site;
 pub use view::{State, View};
@@ -54,6 +63,9 @@ pub enum ConnectError {
     /// The person did not agree there.
     #[error("the person did not agree")]
     Denied,
+    /// Where it leads is not where the page said.
+    #[error("it leads elsewhere than the page said")]
+    NotShown,
     /// The server is gone, or described otherwise than when the person was sent.
     #[error("the server is not what it was")]
     Moved,
@@ -79,23 +91,74 @@ struct Inner {
     /// The public URL of the gateway.
     home: Box<str>,
     metrics: Arc<Metrics>,
+    /// What must come to its end, whoever waits for it.
+    tasks: TaskTracker,
     /// The number of the last change that was taken over.
     seen: AtomicI64,
+    /// When a server was last asked whom it believes because something was refused.
+    looked: Mutex<AHashMap<ServerId, Instant>>,
     looks: Mutex<AHashMap<ServerId, Look>>,
 }
 
+/// How long what was given is tried to be kept: for as long as nobody else gets the connection.
+const INSIST: Duration = Duration::from_mins(4);
+/// Pause after the first failure, which doubles with each, and the longest.
+const FIRST: Duration = Duration::from_millis(50);
+const LONGEST: Duration = Duration::from_secs(1);
+
 impl Connections {
     /// For a gateway with this public URL.
-    pub fn new(store: Store, vault: Vault, outbound: &Outbound, home: &str, metrics: &Arc<Metrics>) -> Self {
+    pub fn new(
+        store: Store,
+        vault: Vault,
+        outbound: &Outbound,
+        home: &str,
+        metrics: &Arc<Metrics>,
+        tasks: &TaskTracker,
+    ) -> Self {
         Self(Arc::new(Inner {
             store,
             vault,
             authorities: Authorities::new(outbound),
             home: home.into(),
             metrics: Arc::clone(metrics),
+            tasks: tasks.clone(),
             seen: AtomicI64::new(0),
+            looked: Mutex::default(),
             looks: Mutex::default(),
         }))
+    }
+
+    /// Does this also when nobody waits for it any more, and a process that stops waits for it: what an authorization server gave in place of
+    /// something is not given twice.
+    async fn to_its_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, ConnectError> {
+        self.0.tasks.spawn(work).await.map_err(|error| {
+            tracing::error!("a connection was left alone; this is a bug of the gateway: {error}");
+            ConnectError::Damaged("it was left alone".to_owned())
+        })
+    }
+
+    /// Writes what was given, also where the database is away for a while.
+    async fn insist<T, F>(write: impl Fn() -> F + Send) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>> + Send,
+    {
+        let (began, mut pause) = (Instant::now(), FIRST);
+        loop {
+            match write().await {
+                Err(StoreError::Database(error)) if began.elapsed() < INSIST => {
+                    tracing::warn!(
+                        "what an authorization server gave could not be kept, and is tried to be again: {error}"
+                    );
+                    tokio::time::sleep(pause).await;
+                    pause = LONGEST.min(pause * 2);
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     /// Where somebody connects to a server.

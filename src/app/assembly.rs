@@ -88,7 +88,7 @@ pub async fn build(settings: Settings, issuer: Issuer) -> anyhow::Result<App> {
     app.vault.know_ids().await?;
     app.lower_unnamed().await?;
     app.registry.ground.credentials.signer().follow(store::now()).await?;
-    app.connections().forget_changes().await?;
+    Box::pin(app.connections().forget_changes()).await?;
     app.recall().await?;
     app.guard.follow(&app.store).await?;
     Box::pin(share_limits(&app, board)).await?;
@@ -119,7 +119,7 @@ pub fn assemble(
     let clients = Clients::new(&settings.clients, &store, vault.ids(), &outbound);
     let signer = Signer::new(store.clone(), sealer.clone());
     let vault = Vault::new(store.clone(), sealer.clone());
-    let connections = Connections::new(store.clone(), vault.clone(), &outbound, issuer.as_str(), &metrics);
+    let connections = Connections::new(store.clone(), vault.clone(), &outbound, issuer.as_str(), &metrics, &tasks);
     let credentials = Credentials::new(&outbound, signer, connections, issuer.as_str(), &metrics, &tasks);
     let ground = Arc::new(Ground {
         credentials,

@@ -1,6 +1,11 @@
 //! Where the authorization server of a server is: as its description says, or as the server itself says, found anew whenever somebody is
 //! sent there.
 
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::{ConnectError, Connections, Site, listed};
 use crate::idp::NamedBy;
 use crate::store::connections::IssuerRow;
@@ -19,7 +24,33 @@ pub struct Found {
     pub(super) scopes: Vec<String>,
 }
 
+/// How long a server is not asked again because it refused something.
+const LATER: Duration = Duration::from_mins(10);
+
 impl Connections {
+    /// What was given is refused: the server may believe another authorization server by now. It is asked behind the answer, and not each
+    /// time.
+    pub(super) fn look_again(&self, site: &Site) {
+        if site.auth.issuer.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        {
+            let mut looked = self.0.looked.lock().unwrap_or_else(PoisonError::into_inner);
+            looked.retain(|_, at| now.duration_since(*at) < LATER);
+            if looked.contains_key(&site.id) {
+                return;
+            }
+            looked.insert(site.id, now);
+        }
+        let (this, site) = (self.clone(), site.clone());
+        self.0.tasks.spawn(async move {
+            if let Err(error) = this.find(&site).await {
+                tracing::info!(server = %site.slug, "the server does not say whom it believes: {error}");
+            }
+        });
+    }
+
     /// Looks for it now. Where another is found than before, what the former gave is used no more.
     pub async fn find(&self, site: &Site) -> Result<Found, ConnectError> {
         if let Some(said) = said(site) {
@@ -67,7 +98,8 @@ fn said(site: &Site) -> Option<Found> {
 
 fn of_row(site: &Site, row: IssuerRow) -> Found {
     let scopes = if site.auth.scopes.is_empty() { listed(&row.scopes) } else { site.auth.scopes.clone() };
-    let named_by = if row.named_by == word(NamedBy::Administrator) { NamedBy::Administrator } else { NamedBy::Server };
+    let all = [NamedBy::Administrator, NamedBy::Neighbour];
+    let named_by = all.into_iter().find(|known| word(*known) == row.named_by).unwrap_or(NamedBy::Server);
     Found { issuer: row.issuer, resource: row.resource, named_by, scopes }
 }
 
@@ -75,5 +107,6 @@ fn word(named_by: NamedBy) -> &'static str {
     match named_by {
         NamedBy::Administrator => "administrator",
         NamedBy::Server => "server",
+        NamedBy::Neighbour => "neighbour",
     }
 }

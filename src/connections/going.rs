@@ -3,16 +3,20 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use time::OffsetDateTime;
 use url::Url;
 use uuid::Uuid;
 
 use super::client::key_of;
+use super::leads::There;
+use super::renewing::UNKNOWN_CLIENT;
 use super::sealed::{Going, Kept, of_attempt, of_connection};
-use super::{ConnectError, Connections, Site, listed, of};
+use super::{ConnectError, Connections, Site, of};
 use crate::crypto::{hash_token, new_secret};
 use crate::id::{ServerId, TenantId};
-use crate::idp::{Authority, Class, Sent, refused_at_callback, with_offline};
+use crate::idp::{Authority, Sent, refused_at_callback};
 use crate::secret::Secret;
 use crate::store::connections::{AttemptRow, ConnectionRow};
 use crate::store::micros;
@@ -21,8 +25,6 @@ use crate::store::micros;
 const LASTS: Duration = Duration::from_mins(10);
 /// Most ways that one account is on at once; the oldest gives way.
 const MOST: i64 = 8;
-/// Most scopes that are asked for.
-const MOST_SCOPES: usize = 128;
 /// How authorization servers name a person's no.
 const NO: &str = "access_denied";
 
@@ -55,30 +57,26 @@ pub struct Answer<'a> {
 }
 
 impl Connections {
-    /// Where the browser of somebody goes who wants to connect to this server.
-    pub async fn begin(&self, site: &Site, who: Person<'_>, now: OffsetDateTime) -> Result<Url, ConnectError> {
+    /// Where the browser of somebody goes who wants to connect to this server: `shown` is the mark of where the page said.
+    pub async fn begin(
+        &self,
+        site: &Site,
+        who: Person<'_>,
+        shown: &str,
+        now: OffsetDateTime,
+    ) -> Result<Url, ConnectError> {
         let found = self.find(site).await?;
-        let (about, codes) = self.0.authorities.of(&found.issuer, found.named_by).await?;
-        let (client, way) = self.client(site, &about, &codes).await?;
-        let mut scopes = found.scopes;
-        // What the server wanted of somebody is asked for with what they have: neither takes the other's place.
-        if let Some(row) = self.0.store.connection(who.tenant, of(who.user, site.id)).await?
-            && !row.wanted.is_empty()
-        {
-            let besides = listed(&row.scopes).into_iter().chain(listed(&row.wanted));
-            for scope in besides {
-                if !scopes.contains(&scope) && scopes.len() < MOST_SCOPES {
-                    scopes.push(scope);
-                }
-            }
+        let There { leads, named_by, about, codes } = self.way_of(site, found, who).await?;
+        if leads.mark() != shown {
+            return Err(ConnectError::NotShown);
         }
-        let scopes = with_offline(scopes, &about);
-        let sent = Sent::new(client, self.redirect_uri(&about.issuer), found.resource, scopes);
+        let (client, way) = self.client(site, &about, &codes).await?;
+        let sent = Sent::new(client, self.redirect_uri(&about.issuer), leads.resource, leads.scopes);
         let state = new_secret();
         let url = sent.url(&about, &state);
         let hash = hash_token(state.expose());
         let authority = Authority::clone(&about);
-        let going = Going { authority, named_by: found.named_by, sent, way, place: site.place.clone() };
+        let going = Going { authority, named_by, sent, way, place: site.place.clone() };
         let row = AttemptRow {
             sent: self.seal(of_attempt(&name_of(&hash), who.tenant), &going).await?,
             state_hash: hash.to_vec(),
@@ -138,21 +136,35 @@ impl Connections {
         if site.place != going.place {
             return Err(ConnectError::Moved);
         }
+        let (this, site, tenant, user) = (self.clone(), site.clone(), who.tenant.clone(), who.user);
+        self.to_its_end(async move { this.redeem(&site, (&tenant, user), going, &code, now).await }).await?
+    }
+
+    /// Keeps what is given for a code, which is given once.
+    async fn redeem(
+        &self,
+        site: &Site,
+        (tenant, user): (&TenantId, Uuid),
+        going: Going,
+        code: &Secret,
+        now: OffsetDateTime,
+    ) -> Result<(), ConnectError> {
         let issuer = going.authority.issuer.clone();
         let (_, codes) = self.0.authorities.of(&issuer, going.named_by).await?;
-        let redeemed = codes.redeem(&going.authority, &going.sent, &code, now).await;
-        if redeemed.as_ref().is_err_and(|error| error.class == Class::OurCredential) {
-            self.client_is_unknown(&issuer, &going.sent.client.id).await?;
+        self.0.vault.prepare(tenant).await?;
+        let redeemed = codes.redeem(&going.authority, &going.sent, code, now).await;
+        if redeemed.as_ref().is_err_and(|error| error.error.as_deref() == Some(UNKNOWN_CLIENT)) {
+            self.client_is_unknown(site, &going.sent.client).await?;
         }
         let tokens = redeemed?;
         let (id, expires_at, scopes) = (Uuid::now_v7(), tokens.expires_at, tokens.scopes.join(" "));
         let Going { sent, way, named_by, .. } = going;
-        let kept = Kept { tokens, client_id: sent.client.id, way, resource: sent.resource, named_by };
+        let kept = Kept { tokens, client: sent.client, way, resource: sent.resource, named_by }.without_configured();
         let row = ConnectionRow {
-            tokens: Some(self.seal(of_connection(&id.to_string(), who.tenant), &kept).await?),
+            tokens: Some(self.seal_at_once(of_connection(&id.to_string(), tenant), &kept)?),
             id,
-            tenant_id: who.tenant.as_str().to_owned(),
-            user_id: who.user,
+            tenant_id: tenant.as_str().to_owned(),
+            user_id: user,
             server_id: site.id.0,
             issuer,
             place: site.place.clone(),
@@ -168,42 +180,66 @@ impl Connections {
             failures: 0,
             version: 0,
         };
-        self.0.store.put_connection(who.tenant, &row).await?;
-        tracing::info!(server = %site.slug, user = %who.user, issuer = row.issuer, "somebody connected to the server");
+        Self::insist(|| self.0.store.put_connection(tenant, &row)).await?;
+        tracing::info!(server = %site.slug, %user, issuer = row.issuer, "somebody connected to the server");
         Ok(())
     }
 
     /// Ends what somebody connected; the authorization server is told, if it listens.
     pub async fn disconnect(&self, site: &Site, who: Person<'_>, now: OffsetDateTime) -> Result<(), ConnectError> {
-        let removed = self.0.store.remove_connection(who.tenant, of(who.user, site.id), micros(now)).await?;
-        let Some(row) = removed else { return Ok(()) };
-        self.count("disconnected");
-        // It has ended here, whatever becomes of it there.
-        if let Err(error) = self.give_back(site, who.tenant, &row, now).await {
-            tracing::warn!(server = %site.slug, issuer = row.issuer, "tokens could not be given back: {error}");
-        }
-        Ok(())
+        self.end(Some(site), site.id, who, now).await
+    }
+
+    /// The same also where the server is not to be seen.
+    pub(super) async fn end(
+        &self,
+        site: Option<&Site>,
+        server: ServerId,
+        who: Person<'_>,
+        now: OffsetDateTime,
+    ) -> Result<(), ConnectError> {
+        let (this, site, tenant, user) = (self.clone(), site.cloned(), who.tenant.clone(), who.user);
+        let ending = async move {
+            let removed = this.0.store.remove_connection(&tenant, of(user, server), micros(now)).await?;
+            let Some(row) = removed else { return Ok(()) };
+            this.count("disconnected");
+            // It has ended here, whatever becomes of it there.
+            if let Err(error) = this.give_back(site.as_ref(), &tenant, &row, now).await {
+                tracing::warn!(server = %server.0, issuer = row.issuer, "tokens could not be given back: {error}");
+            }
+            Ok(())
+        };
+        self.to_its_end(ending).await?
     }
 
     async fn give_back(
         &self,
-        site: &Site,
+        site: Option<&Site>,
         tenant: &TenantId,
         row: &ConnectionRow,
         now: OffsetDateTime,
     ) -> Result<(), ConnectError> {
         let Some(sealed) = &row.tokens else { return Ok(()) };
         let kept: Kept = self.open(of_connection(&row.id.to_string(), tenant), sealed).await?;
-        let (about, codes) = self.0.authorities.of(&row.issuer, kept.named_by).await?;
-        let known = self.client_again(site, (kept.way, &kept.client_id), &about).await?;
-        let Some(client) = known else { return Ok(()) };
+        self.revoke(site, &row.issuer, &kept, now).await
+    }
+
+    pub(super) async fn revoke(
+        &self,
+        site: Option<&Site>,
+        issuer: &str,
+        kept: &Kept,
+        now: OffsetDateTime,
+    ) -> Result<(), ConnectError> {
+        let (about, codes) = self.0.authorities.of(issuer, kept.named_by).await?;
+        let Some(client) = Self::client_again(site, kept, &about) else { return Ok(()) };
         Ok(codes.revoke(&about, &client, &kept.tokens, now).await?)
     }
 }
 
 /// The row of an attempt, by its state's hash.
 fn name_of(hash: &[u8; 32]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    URL_SAFE_NO_PAD.encode(hash)
 }
 
 /// Whether an answer is from whom it was asked (RFC 9207 section 2.4; RFC 9700 section 4.4): at the address that is that one's own, and

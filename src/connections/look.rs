@@ -4,7 +4,8 @@ use std::sync::PoisonError;
 
 use serde::Serialize;
 
-use super::{ConnectError, Connections, Site};
+use super::client::must_be_registered;
+use super::{ConnectError, Connections, Site, Way};
 use crate::id::ServerId;
 
 /// Most servers of which it is remembered.
@@ -51,11 +52,9 @@ impl Connections {
         (look.issuer, look.resource) = (Some(found.issuer.clone()), Some(found.resource));
         let (about, _) = self.0.authorities.of(&found.issuer, found.named_by).await?;
         look.redirect_uri = Some(self.redirect_uri(&about.issuer));
-        match self.way(site, &about) {
-            Some(way) => look.client = Some(way.label()),
-            None => {
-                look.problem = Some(super::client::must_be_registered(&about.issuer, &self.redirect_uri(&about.issuer)))
-            }
+        look.client = self.way(site, &about).map(Way::label);
+        if look.client.is_none() {
+            look.problem = Some(must_be_registered(&about.issuer, &self.redirect_uri(&about.issuer)));
         }
         Ok(())
     }

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio::time::Instant;
+use uuid::Uuid;
 
-use super::sealed::{Kept, of_connection};
+use super::client::Way;
+use super::sealed::{Kept, is_closed, of_connection};
 use super::view::ACTIVE;
 use super::{ConnectError, Connections, Site, Why, listed, of};
 use crate::access::{Caller, SessionType};
@@ -15,21 +17,26 @@ use crate::id::TenantId;
 use crate::idp::{AccessToken, Class, IdpError, UNSAID};
 use crate::secret::Secret;
 use crate::store::connections::{ConnectionRow, RenewedColumns};
-use crate::store::{StoreError, at, micros, now};
+use crate::store::{at, micros, now};
 
 /// A token that ends sooner is renewed first: it must still be good when it arrives.
 const SPARE: Duration = Duration::from_secs(40);
-/// For how long whoever renews has it alone: longer than that takes.
-const ALONE: Duration = Duration::from_mins(1);
+/// For how long whoever is about to ask has it alone, and from when they ask: longer than an answer takes, and to keep it.
+const READY: Duration = Duration::from_mins(1);
+const ALONE: Duration = Duration::from_mins(5);
 /// How long somebody waits while another renews, and how often it is looked.
 const PATIENCE: Duration = Duration::from_secs(12);
 const LOOK: Duration = Duration::from_millis(100);
 /// After a failure it is tried again: twice as late each time, and no later than this.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_mins(10);
-/// How often what was given is tried to be kept, and how long after each other.
-const TRIES: u32 = 20;
-const BETWEEN_TRIES: Duration = Duration::from_millis(500);
+/// How authorization servers say that they do not know a client (RFC 6749 section 5.2).
+pub(super) const UNKNOWN_CLIENT: &str = "invalid_client";
+/// Why something was not renewed, as it is stored: the client is not taken, or something else in the request is not.
+const CLIENT: &str = "client";
+const REQUEST: &str = "request";
+/// What was refused so often in a row for one of these is not renewed any more, as far as anybody can tell.
+const STUCK: i64 = 3;
 
 /// What is not to be given again.
 #[derive(Debug, Clone, Copy)]
@@ -51,16 +58,45 @@ impl Not<'_> {
     }
 }
 
+/// What became of renewing.
+enum Renewed {
+    /// There are new tokens.
+    Done,
+    /// Somebody else has it by now.
+    Another,
+    /// There are none now; the old ones are good as long as they were.
+    Unanswered(Fault),
+}
+
+/// Whom an authorization server is asked for.
+struct Holder {
+    site: Site,
+    tenant: TenantId,
+    claimed: ConnectionRow,
+    kept: Kept,
+}
+
 impl Connections {
     /// The token of the caller for a server.
     pub async fn token(&self, site: &Site, caller: &Caller, not: Not<'_>) -> Result<AccessToken, Fault> {
         if caller.session_type() == SessionType::Service {
             return Err(Self::no_person());
         }
+        self.token_of(site, caller.tenant(), caller.user_id().uuid(), not).await
+    }
+
+    /// The token of an account for a server.
+    pub(super) async fn token_of(
+        &self,
+        site: &Site,
+        tenant: &TenantId,
+        user: Uuid,
+        not: Not<'_>,
+    ) -> Result<AccessToken, Fault> {
         let (began, mut renewed) = (Instant::now(), false);
         loop {
-            let (row, kept) = self.usable(site, caller).await?;
-            let (time, tenant) = (now(), caller.tenant());
+            let (row, kept) = self.usable(site, tenant, user).await?;
+            let time = now();
             let lasts = row.expires_at.is_none_or(|end| at(end) > time + SPARE);
             let is_good = lasts && !(matches!(not, Not::Refused(_)) && not.is(&kept.tokens.access));
             // What came just now and does not last longer is as good as it gets.
@@ -71,26 +107,39 @@ impl Connections {
                 if is_good {
                     return Ok(given(&kept, &row, time));
                 }
-                return Err(self.over(site, tenant, &row, "ended").await);
+                // A server that refuses it once may take it again: what nothing brings back is not thrown away for that.
+                if lasts {
+                    return Err(self.not_taken(site));
+                }
+                match self.over(site, tenant, &row, "ended").await {
+                    Some(fault) => return Err(fault),
+                    None => continue,
+                }
             }
-            if at(row.until) > time {
+            if at(row.until) > time || began.elapsed() > PATIENCE {
                 if is_good {
                     return Ok(given(&kept, &row, time));
                 }
                 if !row.asking || began.elapsed() > PATIENCE {
+                    if is_stuck(&row, &kept) {
+                        return Err(self.ask(site, &Why::Over));
+                    }
                     let wait = Duration::try_from(at(row.until) - time).ok();
                     return Err(later(wait, "its tokens could not be renewed a moment ago"));
                 }
                 tokio::time::sleep(LOOK).await;
                 continue;
             }
-            let claimed = self.0.store.claim_connection(tenant, &row, micros(time), micros(time + ALONE)).await;
+            let claimed = self.0.store.claim_connection(tenant, &row, micros(time), micros(time + READY)).await;
             let Some(claimed) = claimed.map_err(|error| unread(&error.into()))? else { continue };
-            match Box::pin(self.renew(site, tenant, &claimed, &kept)).await {
-                Ok(true) => renewed = true,
-                Ok(false) if is_good => return Ok(given(&kept, &row, time)),
-                Ok(false) => return Err(later(Some(FIRST_PAUSE), "its authorization server does not answer")),
-                Err(fault) => return Err(fault),
+            let holder = Holder { site: site.clone(), tenant: tenant.clone(), claimed, kept: kept.clone() };
+            let this = self.clone();
+            let renewing = self.to_its_end(async move { this.renew(&holder).await });
+            match renewing.await.map_err(|error| unread(&error))?? {
+                Renewed::Done => renewed = true,
+                Renewed::Another => {}
+                Renewed::Unanswered(_) if is_good => return Ok(given(&kept, &row, time)),
+                Renewed::Unanswered(fault) => return Err(fault),
             }
         }
     }
@@ -110,13 +159,13 @@ impl Connections {
 
     /// The server refuses what it was shown for somebody, also after it was renewed.
     pub fn not_taken(&self, site: &Site) -> Fault {
+        self.look_again(site);
         self.ask(site, &Why::NotTaken)
     }
 
-    /// What the caller connected, if it can be used here.
-    async fn usable(&self, site: &Site, caller: &Caller) -> Result<(ConnectionRow, Kept), Fault> {
-        let (tenant, of) = (caller.tenant(), of(caller.user_id().uuid(), site.id));
-        let row = self.0.store.connection(tenant, of).await.map_err(|error| unread(&error.into()))?;
+    /// What somebody connected, if it can be used here.
+    async fn usable(&self, site: &Site, tenant: &TenantId, user: Uuid) -> Result<(ConnectionRow, Kept), Fault> {
+        let row = self.0.store.connection(tenant, of(user, site.id)).await.map_err(|error| unread(&error.into()))?;
         let row = row.ok_or_else(|| self.ask(site, &Why::New))?;
         let found = self.found(site).await.map_err(|error| unread(&error))?;
         if row.place != site.place || found.is_some_and(|found| !same(&found.issuer, &row.issuer)) {
@@ -125,91 +174,135 @@ impl Connections {
         let Some(sealed) = row.tokens.as_deref().filter(|_| row.state == ACTIVE) else {
             return Err(self.ask(site, &Why::Over));
         };
-        let kept =
-            self.open(of_connection(&row.id.to_string(), tenant), sealed).await.map_err(|error| unread(&error))?;
-        Ok((row, kept))
-    }
-
-    /// Asks for new tokens; says whether there are any, or others had them: else the authorization server does not answer.
-    async fn renew(&self, site: &Site, tenant: &TenantId, claimed: &ConnectionRow, kept: &Kept) -> Result<bool, Fault> {
-        let outcome = self.asked(site, claimed, kept).await;
-        let error = match outcome {
-            Ok(Some(new)) => {
-                let stored = self.keep(tenant, claimed, &new).await.map_err(|error| unread(&error))?;
-                if !stored {
-                    tracing::info!(server = %site.slug, "what was renewed is not connected any more");
-                }
-                return Ok(true);
+        match self.open(of_connection(&row.id.to_string(), tenant), sealed).await {
+            Ok(kept) => Ok((row, kept)),
+            Err(error) if is_closed(&error) => {
+                tracing::error!(server = %site.slug, connection = %row.id, "what somebody connected does not open: {error}");
+                Err(self.ask(site, &Why::Over))
             }
-            Ok(None) => return Err(self.over(site, tenant, claimed, "client").await),
-            Err(ConnectError::Authority(error)) => error,
-            Err(error) => return Err(unread(&error)),
-        };
-        let (class, code) = (error.class.label(), error.code.as_deref());
-        match &error.class {
-            Class::NeedsInteraction { .. } | Class::Dead | Class::ConsentMissing | Class::Refused | Class::Forged => {
-                tracing::info!(server = %site.slug, class, code, "an authorization server gives no new tokens: {error}");
-                Err(self.over(site, tenant, claimed, "refused").await)
-            }
-            Class::OurCredential if site.auth.client_id.is_none() => {
-                tracing::warn!(server = %site.slug, class, code, "an authorization server knows the gateway no more: {error}");
-                let gone = self.client_is_unknown(&claimed.issuer, &kept.client_id).await;
-                gone.map_err(|error| unread(&error))?;
-                Err(self.over(site, tenant, claimed, "client").await)
-            }
-            _ => {
-                tracing::warn!(server = %site.slug, class, code, "an authorization server could not be asked: {error}");
-                let pause = pause(&error, claimed.failures);
-                let noted = self.0.store.connection_unanswered(tenant, claimed, micros(now() + pause)).await;
-                noted.map_err(|error| unread(&error.into()))?;
-                if matches!(error.class, Class::OurCredential) {
-                    let told = "the gateway is not let in at the server's authorization server; an administrator must mend its credential";
-                    return Err(Fault::gateway(Kind::NoCredential, error.to_string()).telling(told));
-                }
-                Ok(false)
-            }
+            Err(error) => Err(unread(&error)),
         }
     }
 
-    async fn asked(&self, site: &Site, claimed: &ConnectionRow, kept: &Kept) -> Result<Option<Kept>, ConnectError> {
-        let (about, codes) = self.0.authorities.of(&claimed.issuer, kept.named_by).await?;
-        let known = self.client_again(site, (kept.way, &kept.client_id), &about).await?;
-        let Some(client) = known else { return Ok(None) };
-        let tokens = codes.refresh(&about, &client, &kept.resource, &kept.tokens, now()).await?;
-        let (client_id, resource) = (kept.client_id.clone(), kept.resource.clone());
-        Ok(Some(Kept { tokens, client_id, way: kept.way, resource, named_by: kept.named_by }))
+    /// Asks for new tokens and keeps them.
+    async fn renew(&self, holder: &Holder) -> Result<Renewed, Fault> {
+        let Holder { site, tenant, claimed, kept } = holder;
+        // What can fail before the old ones are shown fails before.
+        let prepared = self.0.vault.prepare(tenant).await.map_err(ConnectError::from);
+        let (about, codes) = match prepared.map(|()| self.0.authorities.of(&claimed.issuer, kept.named_by)) {
+            Ok(found) => match found.await {
+                Ok(found) => found,
+                Err(error) => return self.refused(holder, &error).await,
+            },
+            Err(error) => return Err(self.not_asked(holder, &error).await),
+        };
+        let Some(client) = Self::client_again(Some(site), kept, &about) else {
+            return self.over(site, tenant, claimed, CLIENT).await.map_or(Ok(Renewed::Another), Err);
+        };
+        match self.0.store.hold_connection(tenant, claimed, micros(now() + ALONE)).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(Renewed::Another),
+            Err(error) => return Err(self.not_asked(holder, &error.into()).await),
+        }
+        match codes.refresh(&about, &client, &kept.resource, &kept.tokens, now()).await {
+            Ok(tokens) => self.came(holder, Kept { tokens, ..kept.clone() }).await.map_err(|error| unread(&error)),
+            Err(error) => self.refused(holder, &error).await,
+        }
     }
 
-    /// Keeps new tokens. The old ones may be of no use any more, so that a database which is away for a moment is waited for.
-    async fn keep(&self, tenant: &TenantId, claimed: &ConnectionRow, new: &Kept) -> Result<bool, ConnectError> {
-        let sealed = self.seal(of_connection(&claimed.id.to_string(), tenant), new).await?;
+    /// Keeps new tokens, or gives them back if the person disconnected meanwhile.
+    async fn came(&self, holder: &Holder, new: Kept) -> Result<Renewed, ConnectError> {
+        let Holder { site, tenant, claimed, .. } = holder;
+        let sealed = self.seal_at_once(of_connection(&claimed.id.to_string(), tenant), &new)?;
+        let scopes = new.tokens.scopes.join(" ");
         let columns = RenewedColumns {
             tokens: &sealed,
-            scopes: &new.tokens.scopes.join(" "),
+            scopes: &scopes,
             renewed_at: micros(now()),
             expires_at: new.tokens.expires_at.map(micros),
         };
-        let mut tries = 0;
-        loop {
-            match self.0.store.renew_connection(tenant, claimed, columns).await {
-                Err(StoreError::Database(error)) if tries < TRIES => {
-                    tracing::warn!("new tokens could not be kept, and are tried to be again: {error}");
-                    tries += 1;
-                    tokio::time::sleep(BETWEEN_TRIES).await;
-                }
-                outcome => return Ok(outcome?),
-            }
+        if Self::insist(|| self.0.store.renew_connection(tenant, claimed, columns)).await? {
+            return Ok(Renewed::Done);
         }
+        tracing::info!(server = %site.slug, "what was renewed is not connected any more, or was renewed by another");
+        // Of one that connected anew, the same grant may be at work there.
+        if self.0.store.connection(tenant, of(claimed.user_id, site.id)).await?.is_none()
+            && let Err(error) = self.revoke(Some(site), &claimed.issuer, &new, now()).await
+        {
+            tracing::warn!(server = %site.slug, "new tokens could not be given back: {error}");
+        }
+        Ok(Renewed::Another)
     }
 
-    /// Notes that the person has to connect again, and says so.
-    async fn over(&self, site: &Site, tenant: &TenantId, row: &ConnectionRow, reason: &str) -> Fault {
-        match self.0.store.connection_needs_person(tenant, row, reason).await {
-            Ok(true) => self.count("needs_person"),
-            Ok(false) => {}
-            Err(error) => return unread(&error.into()),
+    /// It was not asked: whoever comes next may.
+    async fn not_asked(&self, holder: &Holder, error: &ConnectError) -> Fault {
+        if let Err(error) = self.0.store.release_connection(&holder.tenant, &holder.claimed).await {
+            tracing::warn!(server = %holder.site.slug, "a connection could not be let go: {error}");
         }
-        self.ask(site, &Why::Over)
+        unread(error)
+    }
+
+    /// There are no new tokens. Only what is said of these very tokens ends a connection.
+    async fn refused(&self, holder: &Holder, error: &IdpError) -> Result<Renewed, Fault> {
+        let Holder { site, tenant, claimed, kept } = holder;
+        let (class, code) = (error.class.label(), error.error.as_deref());
+        let reason = match &error.class {
+            Class::NeedsInteraction { .. } | Class::Dead | Class::ConsentMissing | Class::Refused | Class::Forged => {
+                tracing::info!(server = %site.slug, class, code, "an authorization server gives no new tokens: {error}");
+                self.look_again(site);
+                return self.over(site, tenant, claimed, "refused").await.map_or(Ok(Renewed::Another), Err);
+            }
+            Class::OurCredential if kept.way == Way::Registered && code == Some(UNKNOWN_CLIENT) => {
+                let gone = self.client_is_unknown(site, &kept.client).await;
+                gone.map_err(|error| unread(&error))?;
+                if claimed.reason.as_deref() == Some(CLIENT) && claimed.failures + 1 >= STUCK {
+                    tracing::info!(server = %site.slug, "an authorization server does not know the client any more: {error}");
+                    return self.over(site, tenant, claimed, CLIENT).await.map_or(Ok(Renewed::Another), Err);
+                }
+                Some(CLIENT)
+            }
+            // An administrator's to mend.
+            Class::OurCredential if kept.way == Way::Configured => None,
+            Class::OurCredential if code == Some(UNKNOWN_CLIENT) => Some(CLIENT),
+            Class::OurCredential | Class::Configuration if code.is_some() => Some(REQUEST),
+            _ => None,
+        };
+        tracing::warn!(server = %site.slug, class, code, "an authorization server could not be asked: {error}");
+        let pause = pause(error, claimed.failures);
+        let noted = self.0.store.connection_unanswered(tenant, claimed, micros(now() + pause), reason).await;
+        noted.map_err(|error| unread(&error.into()))?;
+        let (reason, failures) = (reason.map(str::to_owned), claimed.failures + 1);
+        let is_stuck = is_stuck(&ConnectionRow { reason, failures, ..claimed.clone() }, kept);
+        Ok(Renewed::Unanswered(match &error.class {
+            _ if is_stuck => self.ask(site, &Why::Over),
+            Class::OurCredential => {
+                let told = "the gateway is not let in at the server's authorization server; an administrator must mend its credential";
+                Fault::gateway(Kind::NoCredential, error.to_string()).telling(told)
+            }
+            _ => later(Some(pause), "its authorization server does not answer"),
+        }))
+    }
+
+    /// Notes that the person has to connect again, and what to tell them; none where it is another by now.
+    async fn over(&self, site: &Site, tenant: &TenantId, row: &ConnectionRow, reason: &str) -> Option<Fault> {
+        match self.0.store.connection_needs_person(tenant, row, reason).await {
+            Ok(true) => {
+                self.count("needs_person");
+                Some(self.ask(site, &Why::Over))
+            }
+            Ok(false) => None,
+            Err(error) => Some(unread(&error.into())),
+        }
+    }
+}
+
+/// Whether the person is asked to connect again although it is tried on: nothing renews it, as far as anybody can tell.
+pub(super) fn is_stuck(row: &ConnectionRow, kept: &Kept) -> bool {
+    match row.reason.as_deref() {
+        // Whoever goes there now goes as another client.
+        Some(CLIENT) if kept.way == Way::Registered => true,
+        Some(CLIENT | REQUEST) => row.failures >= STUCK,
+        _ => false,
     }
 }
 

@@ -9,18 +9,29 @@ use super::{ConnectError, Connections};
 use crate::crypto::Place;
 use crate::id::TenantId;
 use crate::idp::{Authority, CodeClient, CodeTokens, NamedBy, Sent};
+use crate::store::connection_clients::ConnectionClientRow;
 use crate::vault::VaultError;
 
 /// What was given for somebody.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Kept {
     pub(super) tokens: CodeTokens,
-    /// To which client.
-    pub(super) client_id: String,
+    /// To which client; the secret of one that an administrator registered is not here.
+    pub(super) client: CodeClient,
     pub(super) way: Way,
     /// For which resource.
     pub(super) resource: String,
     pub(super) named_by: NamedBy,
+}
+
+impl Kept {
+    /// The secret of a client that an administrator registered is the server's, and of its tenant: it is not kept with what is a person's.
+    pub(super) fn without_configured(mut self) -> Self {
+        if self.way == Way::Configured {
+            self.client.secret = None;
+        }
+        self
+    }
 }
 
 /// Somebody on the way: to which authorization server, as it described itself then, and with what.
@@ -48,20 +59,25 @@ impl Connections {
         Ok(self.0.vault.seal(place, &written(value)?).await?)
     }
 
+    /// The same where the vault was prepared before: the database is not asked.
+    pub(super) fn seal_at_once(&self, place: Place<'_>, value: &impl Serialize) -> Result<Vec<u8>, ConnectError> {
+        Ok(self.0.vault.seal_at_once(place, &written(value)?).map_err(VaultError::from)?)
+    }
+
     pub(super) async fn open<T: DeserializeOwned>(&self, place: Place<'_>, sealed: &[u8]) -> Result<T, ConnectError> {
         read(&self.0.vault.open(place, sealed).await?)
     }
 
     /// A registration is no tenant's.
-    pub(super) fn seal_client(&self, issuer: &str, client: &CodeClient) -> Result<Vec<u8>, ConnectError> {
-        let tenant = TenantId::default_tenant();
-        let sealed = self.0.vault.master().seal(of_client(issuer, &tenant), &written(client)?);
+    pub(super) fn seal_client(&self, row: &ConnectionClientRow, client: &CodeClient) -> Result<Vec<u8>, ConnectError> {
+        let (name, tenant) = (name_of(row), TenantId::default_tenant());
+        let sealed = self.0.vault.master().seal(of_client(&name, &tenant), &written(client)?);
         Ok(sealed.map_err(VaultError::from)?)
     }
 
-    pub(super) fn open_client(&self, issuer: &str, sealed: &[u8]) -> Result<CodeClient, ConnectError> {
-        let tenant = TenantId::default_tenant();
-        read(&self.0.vault.master().open(of_client(issuer, &tenant), sealed).map_err(VaultError::from)?)
+    pub(super) fn open_client(&self, row: &ConnectionClientRow, sealed: &[u8]) -> Result<CodeClient, ConnectError> {
+        let (name, tenant) = (name_of(row), TenantId::default_tenant());
+        read(&self.0.vault.master().open(of_client(&name, &tenant), sealed).map_err(VaultError::from)?)
     }
 }
 
@@ -73,6 +89,16 @@ pub(super) fn of_attempt<'a>(row: &'a str, tenant: &'a TenantId) -> Place<'a> {
     Place { table: "connection_attempts.sent", row, tenant, subject: None }
 }
 
-fn of_client<'a>(issuer: &'a str, tenant: &'a TenantId) -> Place<'a> {
-    Place { table: "connection_clients.client", row: issuer, tenant, subject: None }
+fn of_client<'a>(row: &'a str, tenant: &'a TenantId) -> Place<'a> {
+    Place { table: "connection_clients.client", row, tenant, subject: None }
+}
+
+/// A registration, by what it is good for.
+fn name_of(row: &ConnectionClientRow) -> String {
+    format!("{} {}", row.server_id, row.issuer)
+}
+
+/// Whether what is kept is there and does not open, which no waiting mends.
+pub(super) fn is_closed(error: &ConnectError) -> bool {
+    matches!(error, ConnectError::Damaged(_) | ConnectError::Vault(VaultError::Value(_)))
 }

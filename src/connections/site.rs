@@ -40,8 +40,9 @@ impl Site {
         let replicas = || spec.replicas.iter().filter_map(|replica| Url::parse(&replica.url).ok());
         let mut url = replicas().next()?;
         url.set_fragment(None);
-        let origins: BTreeSet<String> = replicas().map(|url| url.origin().ascii_serialization()).collect();
-        let place = json!([server.id, origins, auth.issuer, auth.client_id, auth.resource]).to_string();
+        // Others may live behind the same host.
+        let places: BTreeSet<String> = replicas().map(|url| bare(url).into()).collect();
+        let place = json!([server.id, places, auth.issuer, auth.client_id, auth.resource]).to_string();
         Some(Self {
             id: server.id,
             tenant: server.tenant.clone(),
@@ -56,10 +57,16 @@ impl Site {
     /// The canonical URI of the server (RFC 8707 section 2), where nothing else is said.
     pub(super) fn resource(&self) -> String {
         self.auth.resource.clone().unwrap_or_else(|| {
-            let text = self.url.as_str();
+            let (url, is_origin) = (bare(self.url.clone()), self.url.path() == "/");
             // A slash that only the form of a URL adds says nothing.
-            if self.url.path() == "/" && self.url.query().is_none() { text.trim_end_matches('/') } else { text }
-                .to_owned()
+            if is_origin { url.as_str().trim_end_matches('/') } else { url.as_str() }.to_owned()
         })
     }
+}
+
+/// Without what may be a secret of the gateway's, and is nothing to browsers and authorization servers.
+fn bare(mut url: Url) -> Url {
+    url.set_query(None);
+    url.set_fragment(None);
+    url
 }

@@ -3,7 +3,8 @@
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::sealed::{Kept, of_connection};
+use super::renewing::is_stuck;
+use super::sealed::{Kept, is_closed, of_connection};
 use super::{ConnectError, Connections, Site};
 use crate::id::TenantId;
 use crate::store::connections::ConnectionRow;
@@ -72,9 +73,14 @@ impl Connections {
             || issuer.as_deref().is_some_and(|found| found.trim_end_matches('/') != row.issuer.trim_end_matches('/'));
         let over = View { state: State::NeedsPerson, since: Some(at(row.created_at)), ..none.clone() };
         let Some(sealed) = row.tokens.as_deref().filter(|_| row.state == ACTIVE && !moved) else { return Ok(over) };
-        let kept: Kept = self.open(of_connection(&row.id.to_string(), tenant), sealed).await?;
+        let kept: Kept = match self.open(of_connection(&row.id.to_string(), tenant), sealed).await {
+            // The page goes on, with which it is made anew.
+            Err(error) if is_closed(&error) => return Ok(over),
+            outcome => outcome?,
+        };
         let ends = row.expires_at.map(at).filter(|_| kept.tokens.refresh.is_none());
-        if ends.is_some_and(|end| end <= now()) {
+        let has_ended = row.expires_at.is_some_and(|end| at(end) <= now());
+        if has_ended && (kept.tokens.refresh.is_none() || is_stuck(row, &kept)) {
             return Ok(over);
         }
         Ok(View {

@@ -14,7 +14,7 @@ use super::code::Codes;
 use super::error::{Class, IdpError};
 use super::http::Http;
 use super::kept::Kept;
-use crate::config::is_guarded;
+use crate::config::{is_guarded, is_loopback};
 use crate::net::{AddressPolicy, Outbound};
 
 /// Largest metadata, bytes.
@@ -34,6 +34,8 @@ pub enum NamedBy {
     Administrator,
     /// A server. It leads nowhere inside.
     Server,
+    /// A server on this machine, of one on this machine. It leads nowhere else.
+    Neighbour,
 }
 
 /// What is used of metadata.
@@ -75,10 +77,7 @@ impl Authority {
         })?;
         must_be_of(&found.issuer, issuer)?;
         let wrong = |text: String| Err(IdpError::configuration(format!("the authorization server {issuer} {text}")));
-        let places = [Some(&found.authorization_endpoint), Some(&found.token_endpoint)];
-        let places =
-            places.into_iter().chain([found.registration_endpoint.as_ref(), found.revocation_endpoint.as_ref()]);
-        if let Some(url) = places.flatten().find(|url| !is_guarded(url)) {
+        if let Some(url) = found.asked().chain([&found.authorization_endpoint]).find(|url| !is_guarded(url)) {
             return wrong(format!("names `{}` in its metadata, which is no https URL", shown(url.as_str())));
         }
         if !found.code_challenge_methods_supported.iter().any(|method| method == "S256") {
@@ -87,6 +86,20 @@ impl Authority {
             );
         }
         Ok(found)
+    }
+
+    /// Where the gateway itself goes.
+    fn asked(&self) -> impl Iterator<Item = &Url> {
+        let others = [self.registration_endpoint.as_ref(), self.revocation_endpoint.as_ref()];
+        others.into_iter().flatten().chain([&self.token_endpoint])
+    }
+
+    /// Refuses to be led into the network by what is on this machine.
+    fn must_be_near(&self) -> Result<(), IdpError> {
+        let Some(url) = self.asked().find(|url| !is_loopback(url)) else { return Ok(()) };
+        let (issuer, url) = (&self.issuer, shown(url.as_str()));
+        let text = format!("the authorization server {issuer} is on this machine, and `{url}`, which it names, is not");
+        Err(IdpError::configuration(text))
     }
 }
 
@@ -152,7 +165,7 @@ impl Authorities {
     /// For questions to whoever was named by this one.
     pub(super) fn http(&self, named_by: NamedBy) -> Http {
         let policy = match named_by {
-            NamedBy::Administrator => AddressPolicy::ADMIN,
+            NamedBy::Administrator | NamedBy::Neighbour => AddressPolicy::ADMIN,
             NamedBy::Server => AddressPolicy::STRANGER,
         };
         Http::new(&self.0.outbound).under(policy)
@@ -165,7 +178,13 @@ impl Authorities {
             IdpError::configuration(format!("`{}` is no authorization server: it must be an https URL", shown(issuer)))
         })?;
         let known = self.known(issuer, named_by);
-        let fetch = async { Authority::read(&metadata(known.codes.http(), &url).await?, issuer).map(Arc::new) };
+        let fetch = async {
+            let found = Authority::read(&metadata(known.codes.http(), &url).await?, issuer)?;
+            if named_by == NamedBy::Neighbour {
+                found.must_be_near()?;
+            }
+            Ok(Arc::new(found))
+        };
         let (seen, now) = (known.metadata.newest(), Instant::now());
         if let Some(seen) = seen.as_ref().filter(|seen| !seen.is_older(FRESH, now)) {
             return Ok((Arc::clone(&seen.value), known.codes.clone()));
@@ -217,6 +236,22 @@ mod tests {
                 "https://as.example/t/1/.well-known/openid-configuration"
             ]
         );
+    }
+
+    #[test]
+    fn who_is_on_this_machine_names_nothing_in_the_network() {
+        let named = |name: &str, place: &str| {
+            let mut text = json!({
+                "issuer": "http://127.0.0.1:1", "authorization_endpoint": "https://as.example/a",
+                "token_endpoint": "http://127.0.0.1:1/t", "code_challenge_methods_supported": ["S256"],
+            });
+            text[name] = place.into();
+            Authority::read(text.to_string().as_bytes(), "http://127.0.0.1:1").unwrap().must_be_near()
+        };
+        named("token_endpoint", "http://localhost:2/t").unwrap();
+        for name in ["token_endpoint", "registration_endpoint", "revocation_endpoint"] {
+            assert!(named(name, "https://10.0.0.1/x").is_err(), "{name}");
+        }
     }
 
     #[test]

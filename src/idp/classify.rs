@@ -47,6 +47,11 @@ impl Body {
     }
 }
 
+/// Whether an answer names an error, whatever its status says.
+pub(super) fn names_error(body: &[u8]) -> bool {
+    !Body::read(body).error.is_empty()
+}
+
 /// What a failed answer of a provider's endpoint means.
 pub(super) fn classify(answer: &Answer, now: OffsetDateTime) -> IdpError {
     classify_hiding(answer, &[], now)
@@ -121,6 +126,8 @@ fn class_of(body: &Body) -> Class {
             }
         }
         "account_selection_required" => interaction,
+        // GitHub's word for it.
+        "bad_refresh_token" => Class::Dead,
         "temporarily_unavailable" | "server_error" => Class::Temporary { retry_after: None },
         _ if has(&NO_CONSENT) => Class::ConsentMissing,
         _ if has(&NOT_LET_IN) => Class::Refused,
@@ -162,7 +169,8 @@ fn describe(body: &Body, class: Class, trace: Option<String>, what: &str) -> Idp
             detail.push_str(&shown(part));
         }
     }
-    IdpError { class, code, trace_id: trace.map(|id| shown(&id)), detail }
+    let error = Some(shown(&body.error)).filter(|error| !error.is_empty());
+    IdpError { class, code, error, trace_id: trace.map(|id| shown(&id)), detail }
 }
 
 /// A foreign text, cut and without anything that could break a line.

@@ -14,10 +14,10 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::authority::Authority;
-use super::classify::{at_callback, classify, shown};
+use super::classify::{at_callback, classify, classify_hiding, shown};
 use super::credential::Credential;
 use super::discovery::takes_secret_in_body;
-use super::endpoint::{Given, Place, TokenEndpoint};
+use super::endpoint::{Given, Place, TokenEndpoint, secrets};
 use super::error::IdpError;
 use super::http::Http;
 use super::jwt::Unverified;
@@ -134,11 +134,14 @@ fn who(id_token: &str) -> Option<String> {
     Some(shown(text))
 }
 
+/// A client, and what is remembered of how it was answered.
+type Known = (CodeClient, Arc<TokenEndpoint>);
+
 /// What an authorization server is asked. Cheap to clone; clones share its pauses.
 #[derive(Clone)]
 pub struct Codes {
     http: Http,
-    endpoints: Arc<Mutex<Vec<(CodeClient, Arc<TokenEndpoint>)>>>,
+    endpoints: Arc<Mutex<Vec<Known>>>,
 }
 
 impl Codes {
@@ -205,7 +208,11 @@ impl Codes {
             Zeroizing::new(form.finish())
         };
         let answer = self.http.form(url, &form, proof.header, MOST).await?;
-        if answer.status.is_success() { Ok(()) } else { Err(classify(&answer, now)) }
+        if answer.status.is_success() {
+            return Ok(());
+        }
+        let sent = proof.fields.iter().map(|(_, value)| value.expose()).chain([token.expose()]);
+        Err(classify_hiding(&answer, &secrets(sent.chain(credential.texts())), now))
     }
 
     /// Registers the gateway (RFC 7591): its client there, and when the secret ends, if it does.

@@ -12,7 +12,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::AccessToken;
-use super::classify::{classify_hiding, shown};
+use super::classify::{classify_hiding, names_error, shown};
 use super::credential::Credential;
 use super::error::{Class, IdpError};
 use super::http::Http;
@@ -83,6 +83,11 @@ impl Given {
         };
         now + Duration::from_secs(seconds.unwrap_or(3600).into())
     }
+}
+
+/// What of that which was sent must not show in an error.
+pub(super) fn secrets<'a>(sent: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    sent.filter(|value| value.len() >= SHORT).collect()
 }
 
 /// Where tokens are, and how a client proves there who it is.
@@ -175,13 +180,16 @@ impl TokenEndpoint {
         let answer = http.form(url, &form, proof.header, MOST).await?;
         if answer.status == StatusCode::OK {
             // The error of the parser would quote what it read.
-            return serde_json::from_slice(&answer.body).map_err(|_| {
+            let given: Given = serde_json::from_slice(&answer.body).map_err(|_| {
                 IdpError::temporary("the answer of the identity provider's token endpoint cannot be read")
-            });
+            })?;
+            // Some say what went wrong in an answer that looks like a good one.
+            if given.access_token.is_some() || !names_error(&answer.body) {
+                return Ok(given);
+            }
         }
         let sent = grant.iter().map(|(_, value)| *value).chain(proof.fields.iter().map(|(_, value)| value.expose()));
-        let sent = sent.chain(self.credential.texts()).filter(|value| value.len() >= SHORT);
-        let mut error = classify_hiding(&answer, &sent.collect::<Vec<_>>(), now);
+        let mut error = classify_hiding(&answer, &secrets(sent.chain(self.credential.texts())), now);
         if answer.status == StatusCode::TOO_MANY_REQUESTS {
             let retry_after = Some(self.pause.begin(clock::instant(), answer.retry_after(now)));
             error.class = Class::Temporary { retry_after };

@@ -59,6 +59,8 @@ pub struct IdpError {
     pub class: Class,
     /// The provider's own number, `AADSTS700082`, if it gave one.
     pub code: Option<String>,
+    /// The code of OAuth (RFC 6749 section 5.2), where the provider answered with one.
+    pub error: Option<String>,
     /// What the provider's operators find the case by, if it gave that.
     pub trace_id: Option<String>,
     /// One sentence for an administrator, without any secret.
@@ -68,7 +70,7 @@ pub struct IdpError {
 impl IdpError {
     /// A failure without code and trace.
     pub fn new(class: Class, detail: impl Into<String>) -> Self {
-        Self { class, code: None, trace_id: None, detail: detail.into() }
+        Self { class, code: None, error: None, trace_id: None, detail: detail.into() }
     }
 
     pub(super) fn forged(detail: impl Into<String>) -> Self {

@@ -25,7 +25,7 @@ mod protected;
 mod provider;
 mod roles;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

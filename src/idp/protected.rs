@@ -72,9 +72,8 @@ impl Authorities {
         let is_scope = |scope: &String| !scope.is_empty() && scope.bytes().all(|byte| byte.is_ascii_graphic());
         Ok(Protected {
             resource: found.resource,
+            named_by: named_by(url, &issuer),
             issuer,
-            // Two on the same machine.
-            named_by: if is_loopback(url) { NamedBy::Administrator } else { NamedBy::Server },
             scopes: scopes.into_iter().filter(is_scope).take(MOST_SCOPES).collect(),
         })
     }
@@ -91,6 +90,11 @@ impl Http {
         let answer = self.fetch(url, request, MOST).await.ok()?;
         Challenge::bearer(&answer.headers)
     }
+}
+
+fn named_by(server: &Url, issuer: &str) -> NamedBy {
+    let is_near = is_loopback(server) && Url::parse(issuer).is_ok_and(|issuer| is_loopback(&issuer));
+    if is_near { NamedBy::Neighbour } else { NamedBy::Server }
 }
 
 /// Where the challenge says that the description is. It must be the server's own, or it could lead anywhere.
@@ -157,6 +161,16 @@ mod tests {
         ] {
             assert!(!is_of(other, &server), "{other}");
         }
+    }
+
+    #[test]
+    fn what_is_on_this_machine_leads_to_this_machine_only() {
+        let by = |server: &str, issuer: &str| named_by(&Url::parse(server).unwrap(), issuer);
+        assert_eq!(by("http://127.0.0.1:1/mcp", "http://127.0.0.1:2"), NamedBy::Neighbour);
+        for issuer in ["https://10.0.0.1", "https://as.example", "no URL"] {
+            assert_eq!(by("http://127.0.0.1:1/mcp", issuer), NamedBy::Server, "{issuer}");
+        }
+        assert_eq!(by("https://a.example/mcp", "http://127.0.0.1:2"), NamedBy::Server);
     }
 
     #[test]

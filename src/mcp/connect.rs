@@ -50,8 +50,8 @@ pub fn asked(call: &Call, fault: &Fault, entry: &Entry) -> Option<Refusal> {
         return None;
     }
     let asked = format!(r#"{{"method":"elicitation/create","params":{{"mode":"url","url":{url},"message":{text}}}}}"#);
-    let result = Some(format!(r#"{{"resultType":"input_required","inputRequests":{{"{KEY}":{asked}}}}}"#));
-    Some(Refusal { status: StatusCode::OK, result, ..plain })
+    let data = Some(format!(r#"{{"resultType":"input_required","inputRequests":{{"{KEY}":{asked}}}}}"#));
+    Some(Refusal { status: StatusCode::OK, data, is_question: true, ..plain })
 }
 
 fn can(declared: Option<&[u8]>) -> bool {

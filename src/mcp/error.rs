@@ -36,8 +36,8 @@ pub struct Refusal {
     pub data: Option<String>,
     /// Seconds for `Retry-After`.
     pub retry_after: Option<Duration>,
-    /// JSON for a result that stands in the place of the error: the client is asked for something first.
-    pub result: Option<String>,
+    /// Whether `data` is a result that stands in the place of the error: the client is asked for something first.
+    pub is_question: bool,
     /// Further headers.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// What lies behind it, for the record: it says more than clients are told.
@@ -66,7 +66,7 @@ impl Refusal {
             text: text.into(),
             data: None,
             retry_after: None,
-            result: None,
+            is_question: false,
             headers: Vec::new(),
             fault: None,
             denied: None,
@@ -149,7 +149,7 @@ impl Refusal {
                 fault.kind.label()
             )),
             retry_after: fault.retry_after,
-            result: None,
+            is_question: false,
             headers: Vec::new(),
             fault: Some(Box::new(fault.clone())),
             denied: None,
@@ -158,7 +158,7 @@ impl Refusal {
 
     /// The JSON-RPC message, for a request with this id.
     pub fn message(&self, id: Option<&[u8]>) -> Bytes {
-        match &self.result {
+        match self.data.as_deref().filter(|_| self.is_question) {
             Some(result) => message::result(id.unwrap_or(b"null"), result.as_bytes()),
             None => message::error(id, self.code, &self.text, self.data.as_deref()),
         }

@@ -6,10 +6,11 @@ use axum::extract::{Path, RawQuery};
 use axum::response::{IntoResponse, Json, Response};
 use http::StatusCode;
 use http::header::CACHE_CONTROL;
+use uuid::Uuid;
 
 use super::account::proven;
 use super::back::see_other;
-use super::connections::{Here, failed, here, named, unknown, with_caller};
+use super::connections::{Here, failed, here, named, show_one, unknown, with_caller};
 use super::failure::Failure;
 use super::fields::Fields;
 use super::form::LARGEST;
@@ -20,35 +21,54 @@ use crate::id::Slug;
 use crate::store::now;
 use crate::web::problem::no_such_path;
 
+/// In place of a server's name: those that the person does not see any more. No server has it.
+pub(super) const LOST: &str = "-";
 /// How long others may keep the description.
 const KEPT: &str = "public, max-age=3600";
 
 /// `POST /connections/{server}`.
 pub(super) async fn decided(visitor: Visitor, path: Result<Path<String>, PathRejection>, fields: Fields) -> Response {
     let slug = path.map(|Path(slug)| slug).unwrap_or_default();
-    decide(&visitor, &slug, &fields).await.unwrap_or_else(|failure| failure.show(&visitor))
+    Box::pin(decide(&visitor, &slug, &fields)).await.unwrap_or_else(|failure| failure.show(&visitor))
 }
 
 async fn decide(visitor: &Visitor, slug: &str, fields: &Fields) -> Result<Response, Failure> {
     let app = &visitor.app;
     let here = with_caller(visitor, proven(visitor, fields).await?).await?.ok_or_else(signed_out)?;
+    if slug == LOST {
+        return give_up(visitor, &here, fields).await;
+    }
     let slug = Slug::parse(slug).map_err(|_| unknown())?;
     let site = named(visitor, &here, &slug)?;
     let who = person(&here);
     match fields.text("decision") {
         "connect" => {
             app.may_begin(visitor.address, now()).map_err(Failure::too_many)?;
-            let url = app.connections().begin(&site, who, now()).await;
-            Ok(see_other(url.map_err(|error| failed(visitor, &error, Some(&site)))?.as_str()))
+            match app.connections().begin(&site, who, fields.text("leads"), now()).await {
+                Ok(url) => Ok(see_other(url.as_str())),
+                // It is another place than the page named, or could not be named then.
+                Err(ConnectError::NotShown) => show_one(visitor, &here, &site, true).await,
+                Err(error) => Err(failed(visitor, &error, Some(&site))),
+            }
         }
         "disconnect" => {
             let done = app.connections().disconnect(&site, who, now()).await;
             done.map_err(|error| failed(visitor, &error, Some(&site)))?;
-            followed(visitor, &site).await?;
+            followed(visitor, Some(&site)).await?;
             Ok(to_page(visitor, &site))
         }
         _ => Err(Failure::bad("Nothing was chosen", "Go back and press one of the buttons.")),
     }
+}
+
+/// Ends what somebody connected to a server that they do not see any more.
+async fn give_up(visitor: &Visitor, here: &Here<'_>, fields: &Fields) -> Result<Response, Failure> {
+    if let Ok(id) = Uuid::parse_str(fields.text("connection")) {
+        let done = visitor.app.connections().give_up(person(here), id, now()).await;
+        done.map_err(|error| failed(visitor, &error, None))?;
+        followed(visitor, None).await?;
+    }
+    Ok(see_other(&format!("{}{PAGE}", visitor.app.issuer.path())))
 }
 
 /// `GET /connections/callback/{key}`.
@@ -60,7 +80,7 @@ pub(super) async fn callback(
     let Ok(Path(key)) = path else { return unknown().show(&visitor) };
     let query = query.filter(|query| query.len() <= LARGEST).unwrap_or_default();
     let fields = Fields::of(query.as_bytes());
-    come_back(&visitor, &key, &fields).await.unwrap_or_else(|failure| failure.show(&visitor))
+    Box::pin(come_back(&visitor, &key, &fields)).await.unwrap_or_else(|failure| failure.show(&visitor))
 }
 
 async fn come_back(visitor: &Visitor, key: &str, fields: &Fields) -> Result<Response, Failure> {
@@ -81,17 +101,17 @@ async fn come_back(visitor: &Visitor, key: &str, fields: &Fields) -> Result<Resp
     let done = app.connections().finish(answer, person(&here), site_of, now(), &mut at).await;
     done.map_err(|error| failed(visitor, &error, at.as_ref()))?;
     let site = at.ok_or_else(|| failed(visitor, &ConnectError::Lost, None))?;
-    followed(visitor, &site).await?;
+    followed(visitor, Some(&site)).await?;
     Ok(to_page(visitor, &site))
 }
 
 /// What was changed holds here before the person reads that it does.
-async fn followed(visitor: &Visitor, site: &Site) -> Result<(), Failure> {
+async fn followed(visitor: &Visitor, site: Option<&Site>) -> Result<(), Failure> {
     let followed = visitor.app.follow_connections().await;
-    followed.map_err(|error| failed(visitor, &error, Some(site)))
+    followed.map_err(|error| failed(visitor, &error, site))
 }
 
-fn person<'a>(here: &'a Here<'_>) -> Person<'a> {
+pub(super) fn person<'a>(here: &'a Here<'_>) -> Person<'a> {
     let account = &here.session.about.account;
     Person { tenant: &account.tenant, user: account.id, cookie: here.session.cookie }
 }

@@ -1,6 +1,8 @@
 //! "Connections": the servers whose own authorization server wants to know the person, and how that stands. A page tells who is signed in
 //! here, and to what it connects, before anything goes out.
 
+use std::time::Duration;
+
 use askama::Template;
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
@@ -10,12 +12,16 @@ use url::Url;
 
 use super::account::{Session, session, shown};
 use super::back::see_other;
+use super::connecting::{LOST, person};
 use super::failure::Failure;
 use super::pages::{Frame, show};
 use super::visitor::Visitor;
 use crate::access::Caller;
-use crate::connections::{ConnectError, PAGE, Site, State, View};
+use crate::connections::{ConnectError, Leads, PAGE, Site, State, View};
 use crate::id::Slug;
+
+/// How long the page waits until it is known where it leads.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The parameter of the sign-in page that names the server to which somebody connects then.
 pub(super) const WANTED: &str = "connect";
@@ -26,7 +32,7 @@ struct One {
     title: String,
     /// Where it is.
     host: String,
-    /// Where people go.
+    /// Where people go, as it was found the last time.
     issuer: Option<String>,
     state: State,
     since: Option<String>,
@@ -44,7 +50,7 @@ impl One {
             title: if site.title.is_empty() { slug.clone() } else { site.title.clone() },
             slug,
             host: host_of(site.url.as_str()),
-            issuer: view.issuer.as_deref().map(host_of),
+            issuer: view.issuer.as_deref().map(place_of),
             state: view.state,
             since: view.since.map(shown),
             ends: view.ends.map(shown),
@@ -82,10 +88,50 @@ fn host_of(url: &str) -> String {
     }
 }
 
+/// Where it is, with the part of the path that tells tenants of one host from each other.
+fn place_of(url: &str) -> String {
+    let path = Url::parse(url).map(|url| url.path().trim_end_matches('/').to_owned()).unwrap_or_default();
+    format!("{}{path}", host_of(url))
+}
+
+/// Where the person goes who connects.
+struct Way {
+    issuer: String,
+    /// Where the browser goes, if that is another host.
+    at: Option<String>,
+    scopes: Vec<String>,
+    /// What tokens are good for, if that is more than the server.
+    resource: Option<String>,
+    mark: String,
+}
+
+impl Way {
+    fn of(site: &Site, leads: Leads) -> Self {
+        let at = host_of(leads.at.as_str());
+        Self {
+            at: (at != host_of(&leads.issuer)).then_some(at),
+            resource: leads.is_wider(site).then(|| leads.resource.clone()),
+            mark: leads.mark(),
+            issuer: place_of(&leads.issuer),
+            scopes: leads.scopes,
+        }
+    }
+}
+
+/// What the person connected to a server that they do not see any more.
+struct LostOne {
+    id: String,
+    issuer: String,
+    since: String,
+}
+
 #[derive(Template)]
 #[template(path = "connections.html")]
 struct ListPage<'a> {
     frame: Frame<'a>,
+    csrf: String,
+    lost_at: &'a str,
+    lost: Vec<LostOne>,
     name: &'a str,
     username: &'a str,
     all: Vec<One>,
@@ -99,6 +145,9 @@ struct OnePage<'a> {
     name: &'a str,
     username: &'a str,
     one: One,
+    way: Option<Way>,
+    /// Whether it is shown again because the way has become another.
+    again: bool,
 }
 
 /// Somebody who is signed in in this browser.
@@ -153,8 +202,16 @@ async fn shown_all(visitor: &Visitor) -> Result<Response, Failure> {
     let Some(here) = here(visitor).await? else { return Ok(to_sign_in(visitor, "-")) };
     let sites = visitor.app.sites(&here.caller);
     let views = views(visitor, &here, &sites).await?;
+    let account = &here.session.about.account;
+    let lost = visitor.app.connections().lost(&account.tenant, account.id, &sites).await;
+    let lost = lost.map_err(|error| failed(visitor, &error, None))?.into_iter();
     let page = ListPage {
         frame: Frame::of(&visitor.app),
+        csrf: here.session.csrf(),
+        lost_at: LOST,
+        lost: lost
+            .map(|lost| LostOne { id: lost.id.to_string(), issuer: place_of(&lost.issuer), since: shown(lost.since) })
+            .collect(),
         name: here.name(),
         username: &here.session.about.account.username,
         all: sites.iter().zip(views).map(|(site, view)| One::of(site, view)).collect(),
@@ -171,13 +228,35 @@ async fn shown_one(visitor: &Visitor, slug: &str) -> Result<Response, Failure> {
     let Ok(slug) = Slug::parse(slug) else { return Err(unknown()) };
     let Some(here) = here(visitor).await? else { return Ok(to_sign_in(visitor, slug.as_str())) };
     let site = named(visitor, &here, &slug)?;
-    let view = views(visitor, &here, std::slice::from_ref(&site)).await?.pop().ok_or_else(unknown)?;
+    show_one(visitor, &here, &site, false).await
+}
+
+/// The page of a server. `again`: the person was about to go, and it leads elsewhere than they had read.
+pub(super) async fn show_one(
+    visitor: &Visitor,
+    here: &Here<'_>,
+    site: &Site,
+    again: bool,
+) -> Result<Response, Failure> {
+    let view = views(visitor, here, std::slice::from_ref(site)).await?.pop().ok_or_else(unknown)?;
+    let leads = tokio::time::timeout(PATIENCE, visitor.app.connections().leads(site, person(here))).await;
+    let way = match leads {
+        Ok(Ok(leads)) => Some(Way::of(site, leads)),
+        // Whoever goes on reads why not.
+        Ok(Err(error)) => {
+            tracing::info!(server = %site.slug, "it is not known where people connect: {error}");
+            None
+        }
+        Err(_) => None,
+    };
     let page = OnePage {
         frame: Frame::of(&visitor.app),
         csrf: here.session.csrf(),
         name: here.name(),
         username: &here.session.about.account.username,
-        one: One::of(&site, view),
+        one: One::of(site, view),
+        way,
+        again,
     };
     // The form leads to the server's authorization server, which may send the browser on: any site with TLS. Where the gateway itself is
     // on this machine alone, so may be that one.
@@ -222,6 +301,10 @@ pub(super) fn failed(visitor: &Visitor, error: &ConnectError, site: Option<&Site
             "You are not connected",
             format!("You did not allow it at the sign-in of {name}."),
         ),
+        ConnectError::NotShown => {
+            let text = format!("It leads elsewhere than the page of {name} said.");
+            (StatusCode::CONFLICT, "You are not connected", text)
+        }
         ConnectError::Moved => {
             let text = format!("{name} was changed, or is not there for you any more, since you went to its sign-in.");
             (StatusCode::CONFLICT, "You are not connected", text)

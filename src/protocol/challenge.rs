@@ -80,7 +80,9 @@ mod tests {
 
     fn read(values: &[&'static str]) -> Option<Challenge> {
         let mut headers = HeaderMap::new();
-        values.iter().for_each(|value| _ = headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(value)));
+        for value in values {
+            headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(value));
+        }
         Challenge::bearer(&headers)
     }
 

@@ -29,7 +29,7 @@ row! {
         pub wanted: String,
         /// `active` or `needs_person`.
         pub state: String,
-        /// Why it is not active.
+        /// Why it is not active, or was not renewed the last time.
         pub reason: Option<String>,
         /// Microseconds since 1970.
         pub created_at: i64,
@@ -58,7 +58,7 @@ row! {
         pub server_id: Uuid,
         /// Its authorization server.
         pub issuer: String,
-        /// `administrator` or `server`.
+        /// `administrator`, `server` or `neighbour`.
         pub named_by: String,
         /// What tokens must be for.
         pub resource: String,
@@ -133,7 +133,8 @@ pub struct Of {
     pub server: Uuid,
 }
 
-/// Moves the counter of changes; first, so that they are seen in the order of their numbers.
+/// Holds or moves the counter of changes; first, so that they are seen in the order of their numbers.
+const HOLD: &str = "UPDATE counters SET value = value WHERE name = 'connections'";
 const NEXT: &str = "UPDATE counters SET value = value + 1 WHERE name = 'connections' RETURNING value";
 const CHANGE: &str = "INSERT INTO connection_changes (number, tenant_id, user_id, server_id, connected, at)
     VALUES ($1, $2, $3, $4, $5, $6)";
@@ -255,7 +256,33 @@ impl Store {
         Ok(claimed.into_iter().next())
     }
 
-    /// These tokens take the place of those of who claimed it; says whether: it may be gone, or another's.
+    /// Whoever claimed it and is about to ask has it until `until`; says whether: it may be gone, or another's.
+    pub async fn hold_connection(
+        &self,
+        tenant: &TenantId,
+        claimed: &ConnectionRow,
+        until: i64,
+    ) -> Result<bool, StoreError> {
+        let text = "UPDATE connections SET until = $1 WHERE tenant_id = $2 AND id = $3 AND version = $4 AND asking";
+        let done = on!(alone self, db => {
+            let query = sqlx::query(text).bind(until).bind(tenant.as_str()).bind(claimed.id).bind(claimed.version);
+            query.execute(db).await?.rows_affected()
+        });
+        Ok(done > 0)
+    }
+
+    /// Whoever claimed it did not ask: whoever comes next may.
+    pub async fn release_connection(&self, tenant: &TenantId, claimed: &ConnectionRow) -> Result<(), StoreError> {
+        let text = "UPDATE connections SET until = 0, asking = FALSE, version = version + 1
+            WHERE tenant_id = $1 AND id = $2 AND version = $3";
+        on!(alone self, db => {
+            sqlx::query(text).bind(tenant.as_str()).bind(claimed.id).bind(claimed.version).execute(db).await?;
+        });
+        Ok(())
+    }
+
+    /// These tokens take the place of those of who claimed it; says whether. Nothing changes when it is gone, or somebody else got it
+    /// since and its tokens are others by now.
     pub async fn renew_connection(
         &self,
         tenant: &TenantId,
@@ -265,7 +292,7 @@ impl Store {
         let text =
             "UPDATE connections SET tokens = $1, scopes = $2, renewed_at = $3, expires_at = $4, state = 'active',
                 reason = NULL, until = 0, asking = FALSE, failures = 0, version = version + 1
-            WHERE tenant_id = $5 AND id = $6 AND version = $7";
+            WHERE tenant_id = $5 AND id = $6 AND (version = $7 OR tokens = $8)";
         let done = on!(write self, tx => {
             sqlx::query(text)
                 .bind(new.tokens)
@@ -275,6 +302,7 @@ impl Store {
                 .bind(tenant.as_str())
                 .bind(claimed.id)
                 .bind(claimed.version)
+                .bind(claimed.tokens.as_deref())
                 .execute(&mut *tx)
                 .await?
                 .rows_affected()
@@ -282,14 +310,16 @@ impl Store {
         Ok(done > 0)
     }
 
-    /// Who claimed it got nothing: it is tried again at `until`.
+    /// Who claimed it got nothing, for this reason if it is worth a word: it is tried again at `until`.
     pub async fn connection_unanswered(
         &self,
         tenant: &TenantId,
         claimed: &ConnectionRow,
         until: i64,
+        reason: Option<&str>,
     ) -> Result<(), StoreError> {
-        let text = "UPDATE connections SET until = $1, asking = FALSE, failures = failures + 1, version = version + 1
+        let text = "UPDATE connections SET until = $1, asking = FALSE, failures = failures + 1, version = version + 1,
+                reason = $5
             WHERE tenant_id = $2 AND id = $3 AND version = $4";
         on!(alone self, db => {
             sqlx::query(text)
@@ -297,6 +327,7 @@ impl Store {
                 .bind(tenant.as_str())
                 .bind(claimed.id)
                 .bind(claimed.version)
+                .bind(reason)
                 .execute(db)
                 .await?;
         });
@@ -345,14 +376,36 @@ impl Store {
         }))
     }
 
-    /// It was found there. `Missing` when the server is gone.
+    /// It was found there. Whoever is connected to it by another is in a change: what processes keep of them is got anew, and is not
+    /// found good. `Missing` when the server is gone.
     pub async fn set_connection_issuer(&self, tenant: &TenantId, row: &IssuerRow) -> Result<(), StoreError> {
         let text = "INSERT INTO connection_issuers
             (tenant_id, server_id, issuer, named_by, resource, scopes, place, found_at)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
             ON CONFLICT (server_id) DO UPDATE SET issuer = excluded.issuer, named_by = excluded.named_by,
                 resource = excluded.resource, scopes = excluded.scopes, place = excluded.place, found_at = excluded.found_at";
+        let before = "SELECT issuer FROM connection_issuers WHERE server_id = $1";
+        let others =
+            "SELECT tenant_id, user_id FROM connections WHERE server_id = $1 AND issuer <> $2 AND tokens IS NOT NULL";
         on!(write self, tx => {
+            sqlx::query(HOLD).execute(&mut *tx).await?;
+            let before: Option<String> = sqlx::query_scalar(before).bind(row.server_id).fetch_optional(&mut *tx).await?;
+            if before.is_some_and(|before| before != row.issuer) {
+                let others: Vec<(String, Uuid)> =
+                    sqlx::query_as(others).bind(row.server_id).bind(&row.issuer).fetch_all(&mut *tx).await?;
+                for (tenant, user) in others {
+                    let number: i64 = sqlx::query_scalar(NEXT).fetch_one(&mut *tx).await?;
+                    sqlx::query(CHANGE)
+                        .bind(number)
+                        .bind(tenant)
+                        .bind(user)
+                        .bind(row.server_id)
+                        .bind(false)
+                        .bind(row.found_at)
+                        .execute(&mut *tx)
+                        .await?;
+                }
+            }
             sqlx::query(text)
                 .bind(tenant.as_str())
                 .bind(row.server_id)

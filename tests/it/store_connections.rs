@@ -55,9 +55,12 @@ on_both! {
         // Whoever was cut off does not write over what another got after its time.
         let late = store.claim_connection(&tenant, &again, 20, 30).await.unwrap().unwrap();
         let new = RenewedColumns { tokens: b"new", scopes: "read write", renewed_at: 21, expires_at: None };
-        assert!(!store.renew_connection(&tenant, &claimed[0], new).await.unwrap());
+        assert!(!store.hold_connection(&tenant, &claimed[0], 30).await.unwrap());
         assert!(!store.connection_needs_person(&tenant, &claimed[0], "refused").await.unwrap());
+        assert!(store.hold_connection(&tenant, &late, 40).await.unwrap());
         assert!(store.renew_connection(&tenant, &late, new).await.unwrap());
+        let older = RenewedColumns { tokens: b"older", ..new };
+        assert!(!store.renew_connection(&tenant, &claimed[0], older).await.unwrap());
         let renewed = store.connection(&tenant, of).await.unwrap().unwrap();
         assert_eq!((renewed.tokens.as_deref(), renewed.expires_at, renewed.asking), (Some(&b"new"[..]), None, false));
 
@@ -66,7 +69,7 @@ on_both! {
         store.want_of_connection(&tenant, of, "write").await.unwrap();
         store.put_connection(&tenant, &row(of, b"second")).await.unwrap();
         assert!(!store.renew_connection(&tenant, &before, new).await.unwrap());
-        store.connection_unanswered(&tenant, &before, 99).await.unwrap();
+        store.connection_unanswered(&tenant, &before, 99, None).await.unwrap();
         let second = store.connection(&tenant, of).await.unwrap().unwrap();
         assert_eq!((second.tokens.as_deref(), &*second.wanted, second.until), (Some(&b"second"[..]), "", 0));
         assert!(store.connection_needs_person(&tenant, &second, "refused").await.unwrap());
@@ -110,19 +113,27 @@ on_both! {
         assert!(!take(3, 7, of.user, 10).await);
 
         let issuer = "https://as.example";
-        let (one, two) =
-            tokio::join!(store.claim_connection_client(issuer, None, 1, 10), store.claim_connection_client(issuer, None, 1, 10));
+        let claim = |issuer, version, now| store.claim_connection_client(of.server, issuer, version, now, 10);
+        let (one, two) = tokio::join!(claim(issuer, None, 1), claim(issuer, None, 1));
         let claimed: Vec<_> = [one.unwrap(), two.unwrap()].into_iter().flatten().collect();
         assert_eq!(claimed.len(), 1);
-        assert!(store.keep_connection_client(&claimed[0], b"client", None).await.unwrap());
+        assert!(store.keep_connection_client(&claimed[0], b"client", Some(5)).await.unwrap());
         assert!(!store.keep_connection_client(&claimed[0], b"other", None).await.unwrap());
-        let kept = store.connection_client(issuer).await.unwrap().unwrap();
-        store.forget_connection_client(&claimed[0], 0).await.unwrap();
-        assert_eq!(store.connection_client(issuer).await.unwrap().unwrap().client.as_deref(), Some(&b"client"[..]));
-        store.forget_connection_client(&kept, 0).await.unwrap();
-        let gone = store.connection_client(issuer).await.unwrap().unwrap();
-        assert_eq!(gone.client, None);
-        assert!(store.claim_connection_client(issuer, Some(gone.version), 5, 10).await.unwrap().is_some());
+        let now_there = async || store.connection_client(of.server).await.unwrap().unwrap();
+        store.forget_connection_client(&claimed[0]).await.unwrap();
+        let kept = now_there().await;
+        // What there is stays while the next is made, and if that fails.
+        let again = claim(issuer, Some(kept.version), 5).await.unwrap().unwrap();
+        assert!(claim(issuer, Some(again.version), 5).await.unwrap().is_none(), "somebody is at it");
+        store.release_connection_client(&again, 20).await.unwrap();
+        let kept = now_there().await;
+        assert_eq!((kept.client.as_deref(), kept.expires_at, kept.until), (Some(&b"client"[..]), Some(5), 20));
+        // That of another authorization server does not.
+        let other = claim("https://other.example", Some(kept.version), 5).await.unwrap().unwrap();
+        assert_eq!((other.client.as_deref(), other.expires_at), (None, None));
+        assert!(store.keep_connection_client(&other, b"next", None).await.unwrap());
+        store.forget_connection_client(&now_there().await).await.unwrap();
+        assert_eq!(now_there().await.client, None);
 
         let found = IssuerRow {
             tenant_id: "default".to_owned(),
@@ -135,14 +146,20 @@ on_both! {
             found_at: 1,
         };
         store.set_connection_issuer(&tenant, &found).await.unwrap();
+        store.put_connection(&tenant, &row(of, b"x")).await.unwrap();
+        let last = store.last_connection_change().await.unwrap();
+        store.set_connection_issuer(&tenant, &found).await.unwrap();
+        assert_eq!(store.last_connection_change().await.unwrap(), last, "it is where it was");
         let moved = IssuerRow { issuer: "https://other.example".to_owned(), ..found };
         store.set_connection_issuer(&tenant, &moved).await.unwrap();
         assert_eq!(store.connection_issuer(&tenant, of.server).await.unwrap(), Some(moved));
+        let changes = store.connection_changes(last, 10).await.unwrap();
+        assert!(changes.len() == 1 && changes[0].user_id == of.user && !changes[0].connected, "{changes:?}");
 
         // With the account goes what it connected, and with the server.
-        store.put_connection(&tenant, &row(of, b"x")).await.unwrap();
         world.call("DELETE /servers/files", Value::Null).await.expect(204);
         assert!(store.connection(&tenant, of).await.unwrap().is_none());
         assert!(store.connection_issuer(&tenant, of.server).await.unwrap().is_none());
+        assert!(store.connection_client(of.server).await.unwrap().is_none());
     }
 }

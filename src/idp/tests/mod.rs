@@ -3,7 +3,7 @@
 mod access_tokens;
 mod asking;
 mod failures;
-mod fake;
+pub(crate) mod fake;
 mod groups;
 mod id_tokens;
 mod key_changes;

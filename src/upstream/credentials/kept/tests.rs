@@ -63,9 +63,9 @@ impl World {
         let outbound = Outbound::new(AddressPolicy::ADMIN, None);
         let metrics = Arc::new(Metrics::new(10));
         let vault = Vault::new(store.clone(), sealer);
-        let connections = Connections::new(store.clone(), vault, &outbound, "https://gateway", &metrics);
-        let credentials =
-            Credentials::new(&outbound, signer, connections, "https://gateway", &metrics, &TaskTracker::new());
+        let tasks = TaskTracker::new();
+        let connections = Connections::new(store.clone(), vault, &outbound, "https://gateway", &metrics, &tasks);
+        let credentials = Credentials::new(&outbound, signer, connections, "https://gateway", &metrics, &tasks);
         let ring = TokenRing::new("https://gateway", 1_000, OffsetDateTime::now_utc());
         let mut callers = Vec::new();
         for tenant in ["default", "acme"] {
