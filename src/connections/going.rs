@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::client::key_of;
 use super::leads::There;
 use super::renewing::UNKNOWN_CLIENT;
-use super::sealed::{Going, Kept, of_attempt, of_connection};
+use super::sealed::{Going, Kept, of_attempt, of_connection, seal_with};
 use super::{ConnectError, Connections, Site, of};
 use crate::crypto::{hash_token, new_secret};
 use crate::id::{ServerId, TenantId};
@@ -78,7 +78,7 @@ impl Connections {
         let authority = Authority::clone(&about);
         let going = Going { authority, named_by, sent, way, place: site.place.clone() };
         let row = AttemptRow {
-            sent: self.seal(of_attempt(&name_of(&hash), who.tenant), &going).await?,
+            sent: self.seal(of_attempt(&name_of(&hash), who.tenant, who.user), &going).await?,
             state_hash: hash.to_vec(),
             browser_hash: hash_token(who.cookie).to_vec(),
             tenant_id: who.tenant.as_str().to_owned(),
@@ -104,7 +104,7 @@ impl Connections {
         let (hash, browser) = (hash_token(answer.state), hash_token(who.cookie));
         let row = self.0.store.take_connecting(who.tenant, who.user, &hash, &browser, micros(now)).await?;
         let row = row.ok_or(ConnectError::Lost)?;
-        let going: Going = self.open(of_attempt(&name_of(&hash), who.tenant), &row.sent).await?;
+        let going: Going = self.open(of_attempt(&name_of(&hash), who.tenant, who.user), &row.sent).await?;
         let site = site_of(ServerId(row.server_id)).ok_or(ConnectError::Moved)?;
         let site = at.insert(site);
         let done = self.come_back(site, answer, who, going, now).await;
@@ -151,7 +151,7 @@ impl Connections {
     ) -> Result<(), ConnectError> {
         let issuer = going.authority.issuer.clone();
         let (_, codes) = self.0.authorities.of(&issuer, going.named_by).await?;
-        self.0.vault.prepare(tenant).await?;
+        let sealer = self.0.vault.sealer_of(tenant).await?;
         let redeemed = codes.redeem(&going.authority, &going.sent, code, now).await;
         if redeemed.as_ref().is_err_and(|error| error.error.as_deref() == Some(UNKNOWN_CLIENT)) {
             self.client_is_unknown(site, &going.sent.client).await?;
@@ -161,7 +161,7 @@ impl Connections {
         let Going { sent, way, named_by, .. } = going;
         let kept = Kept { tokens, client: sent.client, way, resource: sent.resource, named_by }.without_configured();
         let row = ConnectionRow {
-            tokens: Some(self.seal_at_once(of_connection(&id.to_string(), tenant), &kept)?),
+            tokens: Some(seal_with(&sealer, of_connection(&id.to_string(), tenant, user), &kept)?),
             id,
             tenant_id: tenant.as_str().to_owned(),
             user_id: user,
@@ -220,7 +220,7 @@ impl Connections {
         now: OffsetDateTime,
     ) -> Result<(), ConnectError> {
         let Some(sealed) = &row.tokens else { return Ok(()) };
-        let kept: Kept = self.open(of_connection(&row.id.to_string(), tenant), sealed).await?;
+        let kept: Kept = self.open(of_connection(&row.id.to_string(), tenant, row.user_id), sealed).await?;
         self.revoke(site, &row.issuer, &kept, now).await
     }
 

@@ -8,10 +8,11 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::client::Way;
-use super::sealed::{Kept, is_closed, of_connection};
+use super::sealed::{Kept, is_closed, of_connection, seal_with};
 use super::view::ACTIVE;
 use super::{ConnectError, Connections, Site, Why, listed, of};
 use crate::access::{Caller, SessionType};
+use crate::crypto::Sealer;
 use crate::fault::{Fault, Kind};
 use crate::id::TenantId;
 use crate::idp::{AccessToken, Class, IdpError, UNSAID};
@@ -174,7 +175,7 @@ impl Connections {
         let Some(sealed) = row.tokens.as_deref().filter(|_| row.state == ACTIVE) else {
             return Err(self.ask(site, &Why::Over));
         };
-        match self.open(of_connection(&row.id.to_string(), tenant), sealed).await {
+        match self.open(of_connection(&row.id.to_string(), tenant, row.user_id), sealed).await {
             Ok(kept) => Ok((row, kept)),
             Err(error) if is_closed(&error) => {
                 tracing::error!(server = %site.slug, connection = %row.id, "what somebody connected does not open: {error}");
@@ -188,13 +189,13 @@ impl Connections {
     async fn renew(&self, holder: &Holder) -> Result<Renewed, Fault> {
         let Holder { site, tenant, claimed, kept } = holder;
         // What can fail before the old ones are shown fails before.
-        let prepared = self.0.vault.prepare(tenant).await.map_err(ConnectError::from);
-        let (about, codes) = match prepared.map(|()| self.0.authorities.of(&claimed.issuer, kept.named_by)) {
-            Ok(found) => match found.await {
-                Ok(found) => found,
-                Err(error) => return self.refused(holder, &error).await,
-            },
-            Err(error) => return Err(self.not_asked(holder, &error).await),
+        let sealer = match self.0.vault.sealer_of(tenant).await {
+            Ok(sealer) => sealer,
+            Err(error) => return Err(self.not_asked(holder, &error.into()).await),
+        };
+        let (about, codes) = match self.0.authorities.of(&claimed.issuer, kept.named_by).await {
+            Ok(found) => found,
+            Err(error) => return self.refused(holder, &error).await,
         };
         let Some(client) = Self::client_again(Some(site), kept, &about) else {
             return self.over(site, tenant, claimed, CLIENT).await.map_or(Ok(Renewed::Another), Err);
@@ -205,15 +206,17 @@ impl Connections {
             Err(error) => return Err(self.not_asked(holder, &error.into()).await),
         }
         match codes.refresh(&about, &client, &kept.resource, &kept.tokens, now()).await {
-            Ok(tokens) => self.came(holder, Kept { tokens, ..kept.clone() }).await.map_err(|error| unread(&error)),
+            Ok(tokens) => {
+                self.came(holder, &sealer, Kept { tokens, ..kept.clone() }).await.map_err(|error| unread(&error))
+            }
             Err(error) => self.refused(holder, &error).await,
         }
     }
 
     /// Keeps new tokens, or gives them back if the person disconnected meanwhile.
-    async fn came(&self, holder: &Holder, new: Kept) -> Result<Renewed, ConnectError> {
+    async fn came(&self, holder: &Holder, sealer: &Sealer, new: Kept) -> Result<Renewed, ConnectError> {
         let Holder { site, tenant, claimed, .. } = holder;
-        let sealed = self.seal_at_once(of_connection(&claimed.id.to_string(), tenant), &new)?;
+        let sealed = seal_with(sealer, of_connection(&claimed.id.to_string(), tenant, claimed.user_id), &new)?;
         let scopes = new.tokens.scopes.join(" ");
         let columns = RenewedColumns {
             tokens: &sealed,

@@ -2,14 +2,16 @@
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::client::Way;
 use super::{ConnectError, Connections};
-use crate::crypto::Place;
+use crate::crypto::{Place, Sealer};
 use crate::id::TenantId;
 use crate::idp::{Authority, CodeClient, CodeTokens, NamedBy, Sent};
 use crate::store::connection_clients::ConnectionClientRow;
+use crate::store::sealed::{CONNECTION_ATTEMPTS, CONNECTIONS};
 use crate::vault::VaultError;
 
 /// What was given for somebody.
@@ -59,34 +61,34 @@ impl Connections {
         Ok(self.0.vault.seal(place, &written(value)?).await?)
     }
 
-    /// The same where the vault was prepared before: the database is not asked.
-    pub(super) fn seal_at_once(&self, place: Place<'_>, value: &impl Serialize) -> Result<Vec<u8>, ConnectError> {
-        Ok(self.0.vault.seal_at_once(place, &written(value)?).map_err(VaultError::from)?)
-    }
-
     pub(super) async fn open<T: DeserializeOwned>(&self, place: Place<'_>, sealed: &[u8]) -> Result<T, ConnectError> {
         read(&self.0.vault.open(place, sealed).await?)
     }
 
-    /// A registration is no tenant's.
+    /// A registration is no tenant's, and lasts as long as the authorization server knows the client.
     pub(super) fn seal_client(&self, row: &ConnectionClientRow, client: &CodeClient) -> Result<Vec<u8>, ConnectError> {
         let (name, tenant) = (name_of(row), TenantId::default_tenant());
-        let sealed = self.0.vault.master().seal(of_client(&name, &tenant), &written(client)?);
+        let sealed = self.0.vault.ids().seal(of_client(&name, &tenant), &written(client)?);
         Ok(sealed.map_err(VaultError::from)?)
     }
 
     pub(super) fn open_client(&self, row: &ConnectionClientRow, sealed: &[u8]) -> Result<CodeClient, ConnectError> {
         let (name, tenant) = (name_of(row), TenantId::default_tenant());
-        read(&self.0.vault.master().open(of_client(&name, &tenant), sealed).map_err(VaultError::from)?)
+        read(&self.0.vault.ids().open(of_client(&name, &tenant), sealed).map_err(VaultError::from)?)
     }
 }
 
-pub(super) fn of_connection<'a>(row: &'a str, tenant: &'a TenantId) -> Place<'a> {
-    Place { table: "connections.tokens", row, tenant, subject: None }
+/// The same with what was got before from the vault: the database is not asked.
+pub(super) fn seal_with(sealer: &Sealer, place: Place<'_>, value: &impl Serialize) -> Result<Vec<u8>, ConnectError> {
+    Ok(sealer.seal(place, &written(value)?).map_err(VaultError::from)?)
 }
 
-pub(super) fn of_attempt<'a>(row: &'a str, tenant: &'a TenantId) -> Place<'a> {
-    Place { table: "connection_attempts.sent", row, tenant, subject: None }
+pub(super) fn of_connection<'a>(row: &'a str, tenant: &'a TenantId, user: Uuid) -> Place<'a> {
+    Place { table: CONNECTIONS.name, row, tenant, subject: Some(user) }
+}
+
+pub(super) fn of_attempt<'a>(row: &'a str, tenant: &'a TenantId, user: Uuid) -> Place<'a> {
+    Place { table: CONNECTION_ATTEMPTS.name, row, tenant, subject: Some(user) }
 }
 
 fn of_client<'a>(row: &'a str, tenant: &'a TenantId) -> Place<'a> {

@@ -535,7 +535,8 @@ async fn who_repeats_what_it_was_sent_does_not_bring_it_into_an_error() {
     house.connect(house.user).await.unwrap();
     let (row, tenant) = (house.row().await.unwrap(), TenantId::default_tenant());
     let place = row.id.to_string();
-    let kept: Kept = house.connections.open(of_connection(&place, &tenant), &row.tokens.unwrap()).await.unwrap();
+    let kept: Kept =
+        house.connections.open(of_connection(&place, &tenant, row.user_id), &row.tokens.unwrap()).await.unwrap();
     let heard = Arc::new(Mutex::new(String::new()));
     let hears = heard.clone();
     house.there.on("/revoke", move |asked| {

@@ -73,7 +73,7 @@ impl Connections {
             || issuer.as_deref().is_some_and(|found| found.trim_end_matches('/') != row.issuer.trim_end_matches('/'));
         let over = View { state: State::NeedsPerson, since: Some(at(row.created_at)), ..none.clone() };
         let Some(sealed) = row.tokens.as_deref().filter(|_| row.state == ACTIVE && !moved) else { return Ok(over) };
-        let kept: Kept = match self.open(of_connection(&row.id.to_string(), tenant), sealed).await {
+        let kept: Kept = match self.open(of_connection(&row.id.to_string(), tenant, row.user_id), sealed).await {
             // The page goes on, with which it is made anew.
             Err(error) if is_closed(&error) => return Ok(over),
             outcome => outcome?,

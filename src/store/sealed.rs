@@ -78,6 +78,22 @@ pub const ANSWERS: Column = Column {
     subject: "g.user_id",
     ..LOGINS
 };
+/// What authorization servers of servers gave for people.
+pub const CONNECTIONS: Column = Column {
+    name: "connections.tokens",
+    rows: "connections t",
+    // As with logins.
+    idle: "NOT (t.asking AND t.until > {now})",
+    ..LOGINS
+};
+/// People on the way to such an authorization server.
+pub const CONNECTION_ATTEMPTS: Column = Column {
+    name: "connection_attempts.sent",
+    old: Old::RunsOut,
+    rows: "connection_attempts t",
+    idle: "TRUE",
+    ..LOGINS
+};
 /// Sign-ins under way.
 pub const AUTHORIZATIONS: Column = Column {
     name: "authorizations.request",
@@ -103,7 +119,8 @@ pub const DATA_KEYS: Column =
     Column { name: "data_keys.sealed", under: Under::Master, old: Old::ResealedApart, rows: "data_keys t", ..SERVERS };
 
 /// Each of them.
-pub static ALL: [Column; 7] = [SERVERS, LOGINS, ANSWERS, AUTHORIZATIONS, SIGNING_KEYS, ID_KEYS, DATA_KEYS];
+pub static ALL: [Column; 9] =
+    [SERVERS, LOGINS, ANSWERS, CONNECTIONS, CONNECTION_ATTEMPTS, AUTHORIZATIONS, SIGNING_KEYS, ID_KEYS, DATA_KEYS];
 
 row! {
     /// A value that is to be sealed anew.
