@@ -525,8 +525,12 @@ async fn a_description_of_another_place_leads_nowhere() {
         let refused = house.connect(&mut browser, &page).await;
         assert_eq!(refused.status, 502, "{description}: {}", refused.text());
     }
-    house.server.takes_tokens_of(&house.there);
+    assert!(house.there.came("/authorize").is_empty());
+    // What its metadata say is read before the page leads there.
+    let house = House::new().await;
+    house.person("ann").await;
     house.there.set(|manners| manners.metadata = json!({"issuer": "https://elsewhere.example"}));
+    let (mut browser, page) = house.opened("ann").await;
     assert_eq!(house.connect(&mut browser, &page).await.status, 502);
     assert!(house.there.came("/authorize").is_empty());
 }
