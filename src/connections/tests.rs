@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, SqliteConnection};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -19,7 +18,7 @@ use crate::registry::model::Server;
 use crate::store::connections::{ConnectionRow, RenewedColumns};
 use crate::store::servers::ServerRow;
 use crate::store::users::UserRow;
-use crate::store::{Json, Store, micros, now};
+use crate::store::{Json, Store, micros, now, run};
 use crate::telemetry::Metrics;
 use crate::vault::Vault;
 
@@ -215,12 +214,6 @@ impl House {
     fn shown(&self) -> Vec<String> {
         self.there.asked("/token").iter().filter_map(|asked| asked.field("refresh_token")).collect()
     }
-}
-
-async fn run(address: &str, text: &str) {
-    let mut connection = SqliteConnection::connect(address).await.unwrap();
-    connection.execute(AssertSqlSafe(text.to_owned())).await.unwrap();
-    connection.close().await.unwrap();
 }
 
 fn site(id: Uuid, spec: Value) -> Site {

@@ -188,7 +188,9 @@ impl TokenEndpoint {
                 return Ok(given);
             }
         }
-        let sent = grant.iter().map(|(_, value)| *value).chain(proof.fields.iter().map(|(_, value)| value.expose()));
+        // What kind of grant it is is no secret, and a part of error codes.
+        let sent = grant.iter().filter(|(name, _)| *name != "grant_type").map(|(_, value)| *value);
+        let sent = sent.chain(proof.fields.iter().map(|(_, value)| value.expose()));
         let mut error = classify_hiding(&answer, &secrets(sent.chain(self.credential.texts())), now);
         if answer.status == StatusCode::TOO_MANY_REQUESTS {
             let retry_after = Some(self.pause.begin(clock::instant(), answer.retry_after(now)));

@@ -346,3 +346,13 @@ pub fn at_opt(micros: Option<i64>) -> Option<OffsetDateTime> {
 pub fn now() -> OffsetDateTime {
     at(micros(crate::clock::now()))
 }
+
+/// Runs a text on a SQLite database past every store: for tests of what follows when it is not as it should be.
+#[cfg(test)]
+pub(crate) async fn run(address: &str, text: &str) {
+    use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+
+    let mut connection = sqlx::SqliteConnection::connect(address).await.unwrap();
+    connection.execute(AssertSqlSafe(text.to_owned())).await.unwrap();
+    connection.close().await.unwrap();
+}

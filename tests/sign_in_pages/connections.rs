@@ -460,7 +460,7 @@ async fn anns(house: &House) -> (Caller, Site) {
 fn second(house: &House, home: &str) -> Connections {
     let app = &house.world.app;
     let outbound = Outbound::new(AddressPolicy::ADMIN, None);
-    Connections::new(app.store.clone(), app.vault.clone(), &outbound, home, app.recorder.metrics())
+    Connections::new(app.store.clone(), app.vault.clone(), &outbound, home, app.recorder.metrics(), &app.tasks)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -471,7 +471,8 @@ async fn of_many_processes_one_renews_and_one_registers() {
     let home = house.world.url("");
     let engines = [second(&house, &home), second(&house, &home), house.world.app.connections().clone()];
     let who = OnTheWay { tenant: caller.tenant(), user: caller.user_id().uuid(), cookie: "c" };
-    let began = join_all(engines.iter().map(|engine| engine.begin(&site, who, now()))).await;
+    let mark = engines[0].leads(&site, who).await.unwrap().mark();
+    let began = join_all(engines.iter().map(|engine| engine.begin(&site, who, &mark, now()))).await;
     assert!(began.iter().all(Result::is_ok), "{began:?}");
     assert_eq!(house.there.came("/register").len(), 1);
 
@@ -494,7 +495,8 @@ async fn where_the_metadata_say_so_the_gateway_is_known_by_the_address_of_its_de
     let (caller, site) = anns(&house).await;
     let engine = second(&house, "https://gateway.example");
     let who = OnTheWay { tenant: caller.tenant(), user: caller.user_id().uuid(), cookie: "c" };
-    let url = engine.begin(&site, who, now()).await.unwrap();
+    let mark = engine.leads(&site, who).await.unwrap().mark();
+    let url = engine.begin(&site, who, &mark, now()).await.unwrap();
     let query = |name: &str| url.query_pairs().find(|(key, _)| key == name).unwrap().1.into_owned();
     let id = query("client_id");
     let key = id.strip_prefix("https://gateway.example/connections/client/").unwrap();
@@ -523,8 +525,12 @@ async fn a_description_of_another_place_leads_nowhere() {
         let refused = house.connect(&mut browser, &page).await;
         assert_eq!(refused.status, 502, "{description}: {}", refused.text());
     }
-    house.server.takes_tokens_of(&house.there);
+    assert!(house.there.came("/authorize").is_empty());
+    // What its metadata say is read before the page leads there.
+    let house = House::new().await;
+    house.person("ann").await;
     house.there.set(|manners| manners.metadata = json!({"issuer": "https://elsewhere.example"}));
+    let (mut browser, page) = house.opened("ann").await;
     assert_eq!(house.connect(&mut browser, &page).await.status, 502);
     assert!(house.there.came("/authorize").is_empty());
 }
