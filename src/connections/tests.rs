@@ -242,7 +242,7 @@ async fn what_was_given_is_kept_although_the_database_goes_away_before_the_answe
     let mut is_first = true;
     house.there.on("/token", move |asked| {
         if std::mem::take(&mut is_first) {
-            let away = "ALTER TABLE tenants RENAME COLUMN data_key TO key_away; ALTER TABLE connections RENAME TO connections_away";
+            let away = "ALTER TABLE data_keys RENAME TO data_keys_away; ALTER TABLE connections RENAME TO connections_away";
             tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(run(&address, away)));
             let address = address.clone();
             tokio::spawn(async move {
@@ -253,7 +253,7 @@ async fn what_was_given_is_kept_although_the_database_goes_away_before_the_answe
         route(asked)
     });
     assert_eq!(house.token(Not::Any).await.unwrap(), "access-2");
-    house.sql("ALTER TABLE tenants RENAME COLUMN key_away TO data_key").await;
+    house.sql("ALTER TABLE data_keys_away RENAME TO data_keys").await;
     assert_eq!(house.token(Not::Any).await.unwrap(), "access-3");
     assert_eq!(house.shown(), ["refresh-1", "refresh-2"]);
 }
@@ -495,11 +495,11 @@ async fn what_cannot_be_asked_is_let_go() {
     let house = House::new().await;
     house.connect(house.user).await.unwrap();
     let row = house.row().await.unwrap();
-    house.sql("ALTER TABLE tenants RENAME COLUMN data_key TO away").await;
+    house.sql("ALTER TABLE data_keys RENAME TO away").await;
     assert!(house.token(Not::Any).await.is_err());
     let after = house.row().await.unwrap();
     assert!(!after.asking && after.until == 0 && after.tokens == row.tokens, "{after:?}");
-    house.sql("ALTER TABLE tenants RENAME COLUMN away TO data_key").await;
+    house.sql("ALTER TABLE away RENAME TO data_keys").await;
     assert_eq!(house.token(Not::Any).await.unwrap(), "access-2");
 }
 
