@@ -67,8 +67,9 @@ pub const LOGINS: Column = Column {
     subject: "t.user_id",
     about: "CAST(NULL AS JSONB)",
     // Who asks a provider knows by the sealed tokens whether others took their place, and tries for up to an hour to write what it
-    // gave, whoever asks meanwhile. Twice that is microseconds; nobody may ever ask again.
-    idle: "((NOT t.asking AND t.cut_off_at IS NULL) OR t.ask_after < {now} - 7200000000)",
+    // gave, whoever asks meanwhile. Twice that, in microseconds, is long enough.
+    idle: "((NOT t.asking OR t.ask_after < {now} - 7200000000)
+        AND (t.cut_off_at IS NULL OR t.cut_off_at < {now} - 7200000000))",
     ..SERVERS
 };
 /// What was given for a refresh token, to give it once more.

@@ -312,13 +312,16 @@ on_both! {
         let grants = &world.app.grants;
         let long_ago = now() - mcp_registry_gateway::grants::ALONE - Duration::from_mins(1);
         let mut slow = grants.login_now(&default(), kept.logins[0], long_ago).await.unwrap().unwrap();
+        assert!(grants.hold_login(&mut slow, long_ago).await.unwrap(), "the provider is asked");
         world.app.vault.rotate(&[default()], now()).await.unwrap();
         world.app.seal_anew(now()).await.unwrap();
         let next = grants.login_now(&default(), slow.id, now()).await.unwrap().unwrap();
+        assert!(next.cut_off_at.is_some(), "so that nobody gives it up yet");
+        grants.ask_login_after(&next, now()).await.unwrap();
         world.app.seal_anew(now()).await.unwrap();
+        assert_eq!(status(&world).await["data"]["stale"], 1);
         let new = GivenTokens { text: b"given", expires_at: now() + Duration::from_hours(1) };
         assert!(grants.login_renewed(&mut slow, new, now()).await.unwrap(), "it knows the login by what it was shown");
-        grants.ask_login_after(&next, now()).await.unwrap();
         settle(&world).await;
         assert_eq!(token_of(&world, slow.id).await, "given");
     }
