@@ -147,7 +147,7 @@ async fn a_program_prints_the_master_key() {
     for (command, says) in [
         ("/bin/false", "ended with exit status: 1"),
         ("/bin/echo s3cret", "32 random bytes"),
-        (&probe, "32 random bytes"),
+        (probe.as_str(), "32 random bytes"),
     ] {
         let refused = run(&folder, &["serve", "--port=0"], &[("MREG_MASTER_KEY_COMMAND", command)], "").await.expect(1);
         assert!(refused.err.contains("MREG_MASTER_KEY_COMMAND") && refused.err.contains(says), "{}", refused.err);
