@@ -114,6 +114,8 @@ pub struct Parts {
     pub providers: Providers,
     /// For whom administrators have providers asked now.
     pub forcing: Forcing,
+    /// Told when something is to be sealed anew.
+    resealing: tokio::sync::Notify,
     /// What was called lately, to try changed rules on.
     pub observed: Observed,
     /// The servers at run time.

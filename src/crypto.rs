@@ -12,7 +12,7 @@ mod token;
 
 pub use data_key::DataKey;
 pub use ids::Ids;
-pub use sealer::{MARK, Place, SealKeyId, Sealer, is_of_tenant};
+pub use sealer::{FROM_NEWEST, FROM_TENANTS, MARK, Place, SealKeyId, Sealer, is_of_tenant};
 pub use token::{KEY_PREFIX, TokenKind, hash_token, is_api_key, is_token, masked, new_api_key, new_secret, new_token};
 
 use std::fmt;
@@ -97,10 +97,15 @@ impl MasterKey {
 
     /// Reads base64 (standard or URL-safe, padded or not) or hex of exactly 32 bytes; refuses what is plainly not random.
     pub fn from_text(text: &str) -> Result<Self, CryptoError> {
-        let bytes = Zeroizing::new(decode_key(text.trim()).ok_or(CryptoError::KeyFormat)?);
+        let bytes = decode_key(text.trim()).ok_or(CryptoError::KeyFormat)?;
         let key: [u8; 32] = bytes.as_slice().try_into().map_err(|_| CryptoError::KeyFormat)?;
         let key = Zeroizing::new(key);
         if is_weak(&*key) { Err(CryptoError::WeakKey) } else { Ok(Self(key)) }
+    }
+
+    /// The same of bytes, which must be text.
+    pub fn from_bytes(text: &[u8]) -> Result<Self, CryptoError> {
+        Self::from_text(std::str::from_utf8(text).map_err(|_| CryptoError::KeyFormat)?)
     }
 
     /// Reads the key file at `path`, or makes it (mode 0600, whole or not at all). Refuses a file that its group or
@@ -131,16 +136,21 @@ impl MasterKey {
         words.into_iter().map(Self::from_text).collect()
     }
 
+    /// The same of bytes, which must be text.
+    pub fn list_of_bytes(text: &[u8]) -> Result<Vec<Self>, CryptoError> {
+        Self::list(std::str::from_utf8(text).map_err(|_| CryptoError::KeyFormat)?)
+    }
+
     /// Reads the key file at `path` as [`Self::load_or_create`] does; `None` when there is none.
     pub fn load(path: &Path) -> Result<Option<Self>, CryptoError> {
-        read_file(path)?.map(|text| Self::from_text(&text)).transpose()
+        read_file(path)?.map(|text| Self::from_bytes(&text)).transpose()
     }
 
     /// Reads a file of such keys as [`Self::list`] does, under the same conditions.
     pub fn load_list(path: &Path) -> Result<Vec<Self>, CryptoError> {
         let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
         let failed = |cause| CryptoError::File { path: path.display().to_string(), cause };
-        Self::list(&read_file(path)?.ok_or_else(|| failed(missing()))?)
+        Self::list_of_bytes(&read_file(path)?.ok_or_else(|| failed(missing()))?)
     }
 
     fn write_new(&self, path: &Path) -> std::io::Result<()> {
@@ -169,7 +179,7 @@ impl MasterKey {
 }
 
 /// What a key file holds; `None` when there is none. Refuses one that its group or others may read.
-fn read_file(path: &Path) -> Result<Option<Zeroizing<String>>, CryptoError> {
+fn read_file(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, CryptoError> {
     let failed = |cause| CryptoError::File { path: path.display().to_string(), cause };
     let file = match std::fs::File::open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -183,10 +193,15 @@ fn read_file(path: &Path) -> Result<Option<Zeroizing<String>>, CryptoError> {
     if mode & 0o077 != 0 {
         return Err(CryptoError::Exposed { path: path.display().to_string(), mode });
     }
-    let mut text = Zeroizing::new(String::new());
+    let mut text = room_for_keys();
     // Whoever names a log file as key file should not wait for it to be read.
-    file.take(LONGEST_FILE).read_to_string(&mut text).map_err(failed)?;
+    file.take(LONGEST_FILE).read_to_end(&mut text).map_err(failed)?;
     Ok(Some(text))
+}
+
+/// Twice [`LONGEST_FILE`], as reading wants some more: what grows leaves parts of keys behind, unwiped.
+pub fn room_for_keys() -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(Vec::with_capacity(2048))
 }
 
 /// Bytes of the operating system's generator, by way of a generator that it seeds.
@@ -221,12 +236,24 @@ fn lenient() -> GeneralPurpose {
     GeneralPurpose::new(&alphabet::STANDARD, config)
 }
 
-fn decode_key(text: &str) -> Option<Vec<u8>> {
+/// Nothing in it grows: what is left behind by that is not wiped.
+fn decode_key(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     if text.len() == 64 && text.is_ascii() {
-        return (0..64).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect();
+        let mut key = Zeroizing::new(vec![0; 32]);
+        for (at, byte) in key.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
+        }
+        return Some(key);
     }
-    let standard = Zeroizing::new(text.replace('-', "+").replace('_', "/"));
-    lenient().decode(standard.as_bytes()).ok()
+    let mut standard = Zeroizing::new(text.as_bytes().to_vec());
+    for byte in standard.iter_mut() {
+        *byte = match *byte {
+            b'-' => b'+',
+            b'_' => b'/',
+            other => other,
+        };
+    }
+    lenient().decode(&*standard).ok().map(Zeroizing::new)
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -94,22 +94,36 @@ impl Vault {
         &self.0.ids
     }
 
-    /// Makes known what seals the ids that programs keep, and makes it where it was not made before. Where it does not open they are sealed
-    /// under the master key.
+    /// Makes known what seals the ids that programs keep, and makes it where it was not made before, or is damaged: nothing opens the ids
+    /// of before then.
+    ///
+    /// # Errors
+    ///
+    /// When it was sealed under another master key: the ids would be unknown for no good reason.
     pub async fn know_ids(&self) -> Result<(), VaultError> {
         let (row, tenant) = (ID_KEY.to_string(), TenantId::default_tenant());
         let place = Place { table: sealed::ID_KEYS.name, row: &row, tenant: &tenant, subject: None };
         let Parts { store, ids, .. } = &*self.0;
-        let mut key = store.id_key().await?;
-        if key.is_none() {
-            store.add_id_key(&ids.new_key(place)?, micros(crate::store::now())).await?;
-            key = store.id_key().await?;
+        // Of several processes one is first; each takes what that one made.
+        for _ in 0..3 {
+            if ids.are_known() {
+                return Ok(());
+            }
+            let Some(key) = store.id_key().await? else {
+                store.add_id_key(&ids.new_key(place)?, micros(crate::store::now())).await?;
+                continue;
+            };
+            match ids.know(place, &key) {
+                Err(CryptoError::Damaged) => {
+                    tracing::error!(
+                        "clients that registered themselves are not known any more: the key of their ids is damaged"
+                    );
+                    store.replace_id_key(&key, &ids.new_key(place)?).await?;
+                }
+                known => known?,
+            }
         }
-        let key = key.ok_or(StoreError::Missing)?;
-        if let Err(error) = ids.know(place, &key) {
-            tracing::error!("clients that registered themselves are not known any more: the key of their ids: {error}");
-        }
-        Ok(())
+        if ids.are_known() { Ok(()) } else { Err(StoreError::Missing.into()) }
     }
 
     /// What seals under the master key, for what is no tenant's.
@@ -195,8 +209,11 @@ impl Vault {
         let known = self.0.known.load_full();
         let of = |tenant: &TenantId| {
             let stored = &known.get(tenant)?.stored;
-            let newest = stored.first().filter(|_| stored.len() < MOST_KEYS)?;
-            Some((tenant.clone(), newest.generation))
+            if stored.len() >= MOST_KEYS {
+                tracing::warn!(tenant_id = %tenant, "it has as many keys as it may, and gets no new one before an old one goes");
+                return None;
+            }
+            Some((tenant.clone(), stored.first()?.generation))
         };
         let made = self.add_keys(&tenants.iter().filter_map(of).collect::<Vec<_>>(), now).await?;
         self.load().await?;

@@ -9,7 +9,7 @@ use crate::access::{AccessError, Admin};
 use crate::app::{App, NothingBefore, SealingKeys, TenantKeys};
 use crate::id::TenantId;
 use crate::store::StoreError;
-use crate::vault::VaultError;
+use crate::vault::{MOST_KEYS, VaultError};
 use crate::web::json::Unread;
 use crate::web::path::Named;
 use crate::web::problem::Problem;
@@ -69,8 +69,13 @@ pub(super) async fn rotate(app: App, admin: Admin, body: Unread) -> Result<(Stat
             let made = run.await.map_err(Problem::internal)?.map_err(told)?;
             let of = tenant.as_ref().map_or("all", TenantId::as_str);
             tracing::info!(by, tenant_id = of, made, "new keys seal what belongs to tenants");
-            if made == 0 && tenant.is_some() {
-                return Err(no_key_made());
+            // Where there are some, and not too many, somebody else made one at the same moment.
+            if let Some(tenant) = tenant.filter(|_| made == 0) {
+                match app.vault.keys_of(&tenant).len() {
+                    0 => return Err(no_key_made("the tenant has no key yet, because nothing of it is sealed")),
+                    MOST_KEYS.. => return Err(no_key_made(TOO_MANY)),
+                    _ => {}
+                }
             }
         }
     }
@@ -90,9 +95,10 @@ fn nothing_before() -> Problem {
     Problem::new(StatusCode::CONFLICT, "NO_PREVIOUS_KEY", detail)
 }
 
-fn no_key_made() -> Problem {
-    let detail = "the tenant has no key yet, because nothing of it is sealed, or as many as it may have; those that another took the \
-                  place of go when nothing names them any more";
+const TOO_MANY: &str = "the tenant has as many keys as it may have; a retired one goes ten minutes after another took its place, once \
+                        nothing names it: `mcp-gateway keys status --tenant` shows what does, and the log which values do not open";
+
+fn no_key_made(detail: &str) -> Problem {
     Problem::new(StatusCode::CONFLICT, "NO_KEY_MADE", detail)
 }
 

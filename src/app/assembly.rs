@@ -85,7 +85,7 @@ pub async fn build(settings: Settings, issuer: Issuer) -> anyhow::Result<App> {
     let store = Store::connect(database.expose(), settings.pools.database_pool_size).await.context(seen.place)?;
     let app = assemble(settings, issuer, store, sealer, KeyRing::empty())?;
     app.servers().reseal().await.context("the key that seals secrets")?;
-    app.vault.know_ids().await?;
+    app.vault.know_ids().await.context("the key that seals secrets")?;
     app.lower_unnamed().await?;
     app.registry.ground.credentials.signer().follow(store::now()).await?;
     Box::pin(app.connections().forget_changes()).await?;
@@ -161,6 +161,7 @@ pub fn assemble(
         grants,
         providers,
         forcing: Forcing::default(),
+        resealing: tokio::sync::Notify::new(),
         observed: Observed::default(),
         registry,
         sessions,
@@ -332,12 +333,11 @@ fn sealing_jobs(app: &App, jobs: &Jobs) {
         let vault = vault.clone();
         async move { Ok(vault.load().await?) }
     });
-    // What a process that ended was at, perhaps this one before it was killed.
-    app.begin_resealing();
     let sealer = app.clone();
-    jobs.run_when_due("seal anew", resealing::LOOK, move || {
+    let round = Every { at_once: true, ..Every::about(resealing::PAUSE) };
+    jobs.run("seal anew", round, move || {
         let app = sealer.clone();
-        async move { app.seal_anew(store::now()).await }
+        async move { app.seal_anew_in_turn().await }
     });
 }
 

@@ -107,21 +107,25 @@ pub async fn master_key(settings: &Settings, seen: Option<&Seen>) -> anyhow::Res
         return Ok(Sealing { current: Err(file), previous });
     };
     let sealer = Sealer::with_previous(&key, &previous);
-    for mark in seen.into_iter().flat_map(|seen| &seen.sealed) {
+    for mark in seen.into_iter().flat_map(Seen::marks) {
         sealer.check_key(mark).context("the key that seals secrets is not the one of this database")?;
     }
     Ok(Sealing { current: Ok(key), previous })
 }
 
 fn lost(seen: &Seen, file: &Path) -> String {
-    if seen.sealed.is_empty() {
-        let file = file.display();
-        return format!(
-            "nothing was sealed with it, so a new one does: `(umask 077; openssl rand -base64 32 > '{file}')`"
-        );
+    let file = file.display();
+    let anew = format!("`(umask 077; openssl rand -base64 32 > '{file}')`");
+    match (seen.sealed.is_empty(), seen.own.is_empty()) {
+        (true, true) => format!("nothing was sealed with it, so a new one does: {anew}"),
+        (true, false) => format!(
+            "nobody's secrets were sealed with it, only keys that the gateway makes anew; programs that registered themselves must do so \
+             again. Empty the tables `id_keys` and `signing_keys` of the database, and make a new one: {anew}"
+        ),
+        (false, _) => "the sealed headers and environments cannot be read any more: begin with a new database, and register the servers \
+                       anew"
+            .to_owned(),
     }
-    "the sealed headers and environments cannot be read any more: begin with a new database, and register the servers anew"
-        .to_owned()
 }
 
 #[cfg(test)]
@@ -139,7 +143,7 @@ mod tests {
     }
 
     fn seen(in_use: bool, sealed: Vec<Vec<u8>>) -> Seen {
-        Seen { place: "SQLite in x".into(), exists: true, in_use, sealed }
+        Seen { place: "SQLite in x".into(), exists: true, in_use, sealed, own: Vec::new() }
     }
 
     #[tokio::test]
@@ -151,6 +155,9 @@ mod tests {
         assert!(error.contains("master.key") && error.contains("openssl rand"), "{error}");
         let error = format!("{:#}", master_key(&settings, Some(&seen(true, vec![vec![1; 5]]))).await.unwrap_err());
         assert!(error.contains("register the servers anew"), "{error}");
+        let own = Seen { own: vec![vec![1; 5]], ..seen(true, Vec::new()) };
+        let error = format!("{:#}", master_key(&settings, Some(&own)).await.unwrap_err());
+        assert!(error.contains("`id_keys` and `signing_keys`") && error.contains("openssl rand"), "{error}");
         assert!(!settings.data.data_dir.exists());
     }
 
@@ -173,6 +180,10 @@ mod tests {
                 "{error}"
             );
         }
+        // The keys that the gateway made for itself count as well, until nobody needs them.
+        let ids = Seen { own: marks[1..].to_vec(), ..seen(true, marks[..1].to_vec()) };
+        let error = format!("{:#}", master_key(&settings(&changed), Some(&ids)).await.unwrap_err());
+        assert!(error.contains("another master key"), "{error}");
     }
 
     #[tokio::test]

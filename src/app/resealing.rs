@@ -18,65 +18,76 @@ use crate::vault::SETTLED;
 
 /// Values that are read, and written, together.
 const BATCH: usize = 50;
-/// For how long one process has it alone, unless it says again that it is at it.
+/// For how long one process has it alone, unless it says again that it is at it, as it does with each batch.
 const ALONE: Duration = Duration::from_secs(15);
 /// Until it is looked again whether everything is sealed anew: somebody was at work on a value, or another process is.
 const AGAIN: Duration = Duration::from_secs(5);
 /// The same where nothing was left, but perhaps keys that must not go yet.
-pub(super) const LOOK: Duration = Duration::from_mins(2);
+const LOOK: Duration = Duration::from_mins(2);
+/// Between two rounds of the job at least.
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 /// What came of one look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Pass {
     /// There was nothing to seal anew.
     Idle,
-    /// There was something, or another process is at it.
+    /// There was something, perhaps something that somebody is at work on, or another process is at it.
     Busy,
 }
 
 impl App {
     /// Seals anew what there is, and removes the keys that nothing needs at `time`; says when to look again.
     pub async fn seal_anew(&self, time: OffsetDateTime) -> anyhow::Result<Duration> {
-        let done = [self.under_master_key(time).await?, self.under_data_keys(time).await?];
-        Ok(if done.contains(&Pass::Busy) { AGAIN } else { LOOK })
+        // What comes to nothing with the one is no reason to leave the other.
+        let (data, master) = (self.under_data_keys(time).await, self.under_master_key(time).await);
+        Ok(if data?.max(master?) == Pass::Busy { AGAIN } else { LOOK })
     }
 
-    /// The same from now on until nothing is left: nobody waits for the job that looks from time to time.
+    /// The same as one round of a job, which ends when there is something to do again.
+    pub(super) async fn seal_anew_in_turn(&self) -> anyhow::Result<()> {
+        let done = self.seal_anew(now()).await;
+        let wait = done.as_ref().map_or(AGAIN, |wait| *wait);
+        // Whoever asks for it does not wait for the next look.
+        let _ = tokio::time::timeout(wait, self.resealing.notified()).await;
+        done.map(drop)
+    }
+
+    /// Has the job look now.
     pub(super) fn begin_resealing(&self) {
-        let app = self.clone();
-        let rounds = async move {
-            loop {
-                match app.seal_anew(now()).await {
-                    Ok(wait) if wait < LOOK => tokio::time::sleep(wait).await,
-                    Ok(_) => return,
-                    Err(error) => return tracing::warn!("sealing anew came to nothing for now: {error:#}"),
-                }
-            }
-        };
-        let shutdown = self.shutdown.clone();
-        self.tasks.spawn(async move { shutdown.run_until_cancelled(rounds).await });
+        self.resealing.notify_one();
     }
 
-    /// What is under older keys of tenants.
+    /// What is under older keys of tenants, or was sealed by an older version.
     async fn under_data_keys(&self, time: OffsetDateTime) -> anyhow::Result<Pass> {
-        let tenants = self.store.tenants_with_retired_keys().await?;
+        let tenants = self.store.tenants_to_reseal().await?;
         if tenants.is_empty() {
             return Ok(Pass::Idle);
         }
         self.vault.load().await?;
-        let mut resealed = 0;
+        let mut pass = Pass::Idle;
         for tenant in &tenants {
             if !self.holds(Resealing::Data).await? {
                 return Ok(Pass::Busy);
             }
-            let sealer = self.vault.sealer_of(tenant).await?;
-            for column in sealed::ALL.iter().filter(|column| column.is_resealed_under(Under::Tenant)) {
-                resealed += self.reseal_column(column, tenant, &sealer).await?;
+            match self.under_keys_of(tenant, time).await {
+                Ok(of_tenant) => pass = pass.max(of_tenant),
+                // One that is damaged, or gone meanwhile, stands in nobody's way.
+                Err(error) => tracing::error!(tenant_id = %tenant, "what older keys sealed is left for now: {error:#}"),
             }
-            self.remove_old_keys(tenant, time).await?;
         }
         self.store.leave_resealing(Resealing::Data, self.instance, None).await?;
-        Ok(if resealed > 0 { Pass::Busy } else { Pass::Idle })
+        Ok(pass)
+    }
+
+    async fn under_keys_of(&self, tenant: &TenantId, time: OffsetDateTime) -> anyhow::Result<Pass> {
+        let sealer = self.vault.sealer_of(tenant).await?;
+        let mut pass = Pass::Idle;
+        for column in sealed::ALL.iter().filter(|column| column.is_resealed_under(Under::Tenant)) {
+            pass = pass.max(self.reseal_column(Resealing::Data, column, tenant, &sealer).await?);
+        }
+        self.remove_old_keys(tenant, time).await?;
+        Ok(pass)
     }
 
     /// What is under older master keys, where it was asked for under the one that this process has.
@@ -86,9 +97,24 @@ impl App {
         if !asked.is_open() || asked.key_id.as_deref() != Some(master.key_id().to_string().as_str()) {
             return Ok(Pass::Idle);
         }
-        if !self.holds(Resealing::Master).await? {
-            return Ok(Pass::Busy);
+        let mut pass = Pass::Idle;
+        for column in sealed::ALL.iter().filter(|column| column.is_resealed_under(Under::Master)) {
+            pass = pass.max(self.reseal_column(Resealing::Master, column, &TenantId::default_tenant(), master).await?);
         }
+        pass = pass.max(self.reseal_data_keys().await?);
+        let left = self.left_under_older_master().await?;
+        if left > 0 {
+            tracing::warn!(left, key = %master.key_id(), "not everything is sealed under the newest master key yet");
+            return Ok(pass);
+        }
+        let done = asked.asked_at.map(|asked| (asked, micros(time)));
+        self.store.leave_resealing(Resealing::Master, self.instance, done).await?;
+        tracing::info!(key = %master.key_id(), "what older master keys sealed is sealed under the newest");
+        Ok(Pass::Idle)
+    }
+
+    async fn reseal_data_keys(&self) -> anyhow::Result<Pass> {
+        let master = self.vault.master();
         let keys = self.store.data_keys(None).await?;
         let old: Vec<DataKeyRow> = keys.into_iter().filter(|key| !key.sealed.starts_with(&master.mark())).collect();
         for some in old.chunks(BATCH) {
@@ -106,13 +132,7 @@ impl App {
             }
             self.store.reseal_data_keys(&new).await?;
         }
-        for column in sealed::ALL.iter().filter(|column| column.is_resealed_under(Under::Master)) {
-            self.reseal_column(column, &TenantId::default_tenant(), master).await?;
-        }
-        let done = asked.asked_at.map(|asked| (asked, micros(time)));
-        self.store.leave_resealing(Resealing::Master, self.instance, done).await?;
-        tracing::info!(key = %master.key_id(), "what older master keys sealed is sealed under the newest");
-        Ok(Pass::Idle)
+        Ok(if old.is_empty() { Pass::Idle } else { Pass::Busy })
     }
 
     async fn holds(&self, what: Resealing) -> Result<bool, StoreError> {
@@ -120,17 +140,28 @@ impl App {
         self.store.hold_resealing(what, self.instance, micros(time), micros(time + ALONE)).await
     }
 
-    /// Says how many values were sealed anew.
-    async fn reseal_column(&self, column: &Column, tenant: &TenantId, sealer: &Sealer) -> anyhow::Result<u64> {
-        let (mark, mut after, mut done) = (sealer.mark(), uuid::Uuid::nil(), 0);
+    async fn reseal_column(
+        &self,
+        what: Resealing,
+        column: &Column,
+        tenant: &TenantId,
+        sealer: &Sealer,
+    ) -> anyhow::Result<Pass> {
+        let (mark, mut after, mut pass) = (sealer.mark(), uuid::Uuid::nil(), Pass::Idle);
         let limit = i64::try_from(BATCH)?;
         loop {
-            let time = micros(now());
-            let rows = self.store.to_reseal(column, tenant, &mark, after, time, limit).await?;
-            let Some(last) = rows.last() else { return Ok(done) };
+            if !self.holds(what).await? {
+                return Ok(Pass::Busy);
+            }
+            let rows = self.store.to_reseal(column, tenant, &mark, after, micros(now()), limit).await?;
+            let Some(last) = rows.last() else { return Ok(pass) };
             after = last.id;
             let mut new = Vec::with_capacity(rows.len());
             for row in rows {
+                if !row.idle {
+                    pass = Pass::Busy;
+                    continue;
+                }
                 match self.sealed_anew(column, tenant, sealer, &row).await {
                     Ok(sealed) => new.push((row, sealed)),
                     Err(error) => {
@@ -139,7 +170,10 @@ impl App {
                     }
                 }
             }
-            done += self.store.reseal(column, &new, micros(now())).await?;
+            if !new.is_empty() {
+                self.store.reseal(column, &new, micros(now())).await?;
+                pass = Pass::Busy;
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::App;
-use crate::crypto::{SealKeyId, Sealer};
+use crate::crypto::{SealKeyId, Sealer, is_of_tenant};
 use crate::id::TenantId;
 use crate::store::data_keys::DataKeyRow;
 use crate::store::resealings::Resealing;
@@ -34,6 +34,8 @@ struct MasterKeys {
     previous: Vec<SealKeyId>,
     #[serde(flatten)]
     values: Counts,
+    /// Whether it was asked for and is not finished.
+    open: bool,
     /// When it was last asked that what older ones sealed be sealed anew; null: never.
     #[serde(with = "time::serde::rfc3339::option")]
     asked_at: Option<OffsetDateTime>,
@@ -50,13 +52,19 @@ struct Counts {
     stale: i64,
     /// Those that name an older key, and are over within minutes.
     running_out: i64,
+    /// Those that name a key which is not there, and do not open.
+    lost: i64,
 }
 
 impl Counts {
-    fn add(&mut self, column: &Column, count: i64, is_newest: bool) {
+    /// `sealer` is what they are to be under; those under a master key have that besides.
+    fn add(&mut self, column: &Column, counted: &MarkCount, sealer: Option<&Sealer>, master: &Sealer) {
+        let MarkCount { mark, count, .. } = counted;
         self.values += count;
+        let opens = |sealer: &Sealer| sealer.check_key(mark).is_ok();
         match column.old {
-            _ if is_newest => {}
+            _ if sealer.is_some_and(|sealer| *mark == sealer.mark()) => {}
+            _ if !sealer.is_some_and(opens) && !opens(master) => self.lost += count,
             Old::Resealed | Old::ResealedApart => self.stale += count,
             Old::RunsOut => self.running_out += count,
         }
@@ -119,28 +127,41 @@ impl App {
 
     async fn master_keys(&self) -> Result<MasterKeys, VaultError> {
         let master = self.vault.master();
-        let mut values = Counts::default();
-        for column in under(Under::Master) {
-            for counted in self.store.count_marks(column, None).await? {
-                values.add(column, counted.count, *counted.mark == master.mark());
-            }
-        }
+        let values = self.values_under_master().await?;
         let asked = self.store.resealing(Resealing::Master).await?;
         Ok(MasterKeys {
             key_id: master.key_id(),
             previous: master.key_ids().skip(1).collect(),
             values,
+            open: asked.is_open(),
             asked_at: at_opt(asked.asked_at),
             resealed_at: at_opt(asked.done_at),
         })
     }
 
+    async fn values_under_master(&self) -> Result<Counts, StoreError> {
+        let master = self.vault.master();
+        let mut values = Counts::default();
+        for column in &sealed::ALL {
+            for counted in self.store.count_marks(column, None).await? {
+                if column.under == Under::Master || !is_of_tenant(&counted.mark) {
+                    values.add(column, &counted, Some(master), master);
+                }
+            }
+        }
+        Ok(values)
+    }
+
+    /// How many values need a previous master key for longer than minutes.
+    pub(super) async fn left_under_older_master(&self) -> Result<i64, StoreError> {
+        Ok(self.values_under_master().await?.stale)
+    }
+
     async fn data_keys(&self) -> Result<DataKeys, VaultError> {
         let (counted, sealers) = self.count(None).await?;
         let mut values = Counts::default();
-        for (column, MarkCount { tenant_id, mark, count }) in &counted {
-            let newest = sealers.get(tenant_id.as_str());
-            values.add(column, *count, newest.is_some_and(|sealer| *mark == sealer.mark()));
+        for (column, counted) in &counted {
+            values.add(column, counted, sealers.get(counted.tenant_id.as_str()), self.vault.master());
         }
         let rows = self.store.data_keys(None).await?;
         Ok(DataKeys {
@@ -158,11 +179,10 @@ impl App {
         self.store.is_active_tenant(tenant).await?.ok_or(StoreError::Missing)?;
         let (counted, sealers) = self.count(Some(tenant)).await?;
         let (mut values, mut by_key) = (Counts::default(), BTreeMap::<SealKeyId, i64>::new());
-        for (column, MarkCount { mark, count, .. }) in &counted {
-            let newest = sealers.get(tenant.as_str());
-            values.add(column, *count, newest.is_some_and(|sealer| *mark == sealer.mark()));
-            if let Some(id) = SealKeyId::of(mark) {
-                *by_key.entry(id).or_default() += count;
+        for (column, counted) in &counted {
+            values.add(column, counted, sealers.get(tenant.as_str()), self.vault.master());
+            if let Some(id) = SealKeyId::of(&counted.mark) {
+                *by_key.entry(id).or_default() += counted.count;
             }
         }
         let stored = self.vault.keys_of(tenant);
@@ -205,14 +225,24 @@ impl App {
                 self.store.is_active_tenant(tenant).await?.ok_or(StoreError::Missing)?;
                 vec![tenant.clone()]
             }
-            None => self.vault.newest().into_keys().collect(),
+            None => {
+                let mut all: Vec<TenantId> = self.vault.newest().into_keys().collect();
+                // In the same order in every process, so that no two wait for each other.
+                all.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+                all
+            }
         };
-        let mut made = 0;
-        for some in tenants.chunks(TOGETHER) {
-            made += self.vault.rotate(some, now()).await?;
-        }
+        let rotate = async {
+            let mut made = 0;
+            for some in tenants.chunks(TOGETHER) {
+                made += self.vault.rotate(some, now()).await?;
+            }
+            Ok(made)
+        };
+        let made = rotate.await;
+        // Those that got a key before it came to nothing have one.
         self.begin_resealing();
-        Ok(made)
+        made
     }
 
     /// Has what older master keys sealed sealed under the newest, in the background.

@@ -183,7 +183,7 @@ async fn check_master_key(settings: &Settings, seen: Option<&Seen>, found: &mut 
             found.fine(check, format!("the first start makes it, in {}", file.display()));
         }
         Ok(_) => {
-            let fits = if seen.is_some_and(|seen| !seen.sealed.is_empty()) {
+            let fits = if seen.is_some_and(|seen| seen.marks().next().is_some()) {
                 "it opens what is sealed"
             } else {
                 "it is there"

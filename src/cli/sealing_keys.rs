@@ -75,22 +75,25 @@ pub(super) async fn rotate(order: Rotate, gateway: &Gateway, screen: Screen) -> 
     }
     let asked = gateway.post(&[PATH[0], "rotate-sealing-keys"], &body).await;
     let mut view = match &order.tenant {
-        Some(tenant) => asked.map_err(|error| unknown(error, ("tenant", "tenants list"), tenant))?,
+        Some(tenant) => {
+            asked.map_err(|error| unknown(error, ("tenant", "tenants list"), tenant))?;
+            look(&order, gateway).await?
+        }
         None => asked?,
     };
     let end = Instant::now() + Duration::from_secs(order.wait);
     let (mut told, mut pause) = (None, PAUSE);
-    while !order.no_wait && !is_done(&view, part) && Instant::now() < end {
-        let left = view[part]["stale"].as_i64().unwrap_or_default();
+    while !order.no_wait && !is_done(values(&view, &order)) && Instant::now() < end {
+        let left = values(&view, &order)["stale"].as_i64().unwrap_or_default();
         if !screen.is_json() && told.replace(left) != Some(left) {
             note(&format!("{left} values are to be sealed anew"));
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
-        view = gateway.get(&PATH).await?.value;
+        view = look(&order, gateway).await?;
     }
-    screen.show(&view, || lines(&view))?;
-    if order.no_wait || is_done(&view, part) {
+    screen.show(&view, || if order.tenant.is_some() { keys(&view) } else { lines(&view) })?;
+    if order.no_wait || is_done(values(&view, &order)) {
         return Ok(Verdict::Fine);
     }
     note(&format!(
@@ -100,10 +103,24 @@ pub(super) async fn rotate(order: Rotate, gateway: &Gateway, screen: Screen) -> 
     Ok(Verdict::Bad)
 }
 
+/// What was rotated, as it is now; of one tenant nothing but what is its own.
+async fn look(order: &Rotate, gateway: &Gateway) -> anyhow::Result<Value> {
+    let path = PATH.into_iter().chain(order.tenant.as_deref());
+    Ok(gateway.get(&path.collect::<Vec<_>>()).await?.value)
+}
+
+/// The part of it that says how much is to be sealed anew.
+fn values<'a>(view: &'a Value, order: &Rotate) -> &'a Value {
+    match (&order.tenant, order.master) {
+        (Some(_), _) => view,
+        (None, true) => &view["master"],
+        (None, false) => &view["data"],
+    }
+}
+
 /// Whether everything that can be is sealed under the newest key.
-fn is_done(view: &Value, part: &str) -> bool {
-    let finished = || view[part]["resealed_at"].as_str() >= view[part]["asked_at"].as_str();
-    view[part]["stale"] == 0 && (part == "data" || finished())
+fn is_done(values: &Value) -> bool {
+    values["stale"] == 0 && values["open"] != true
 }
 
 /// Carries out `keys status`.
@@ -139,7 +156,11 @@ fn lines(view: &Value) -> String {
 fn sealed(part: &Value) -> String {
     let count = |name: &str| part[name].as_i64().unwrap_or_default();
     let mut text = format!("{} values", count("values"));
-    for (name, what) in [("stale", "to be sealed anew"), ("running_out", "under an older key, over within minutes")] {
+    for (name, what) in [
+        ("stale", "to be sealed anew"),
+        ("running_out", "under an older key, over within minutes"),
+        ("lost", "that do not open"),
+    ] {
         if count(name) > 0 {
             let _ = write!(text, ", {} {what}", count(name));
         }

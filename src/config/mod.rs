@@ -19,7 +19,7 @@ pub use effective::{Effective, Origin, effective};
 pub use environment::{DotEnv, Unknown, check_names};
 pub use guard::Guard;
 pub use identity::{AllowedTenant, Azure, AzureTenant, LetIn, Oidc};
-pub use parse::{BURST_FACTORS, Program, is_guarded, is_loopback, life};
+pub use parse::{BURST_FACTORS, Program, is_guarded, is_loopback, life, program};
 pub use refresh::Refresh;
 pub use sections::{Access, Data, Limits, Listen, Log, LogFormat, Metrics, Pools, RateLimits};
 pub use sign_in::SignIn;
@@ -198,6 +198,20 @@ mod tests {
         let parts = ["MIN_POOL_SIZE (9)", "go together", "absolute http", "neither query"];
         for part in parts.into_iter().chain(keys) {
             assert!(error.contains(part), "{part} is missing in {error}");
+        }
+    }
+
+    #[test]
+    fn a_command_that_may_hold_a_key_is_quoted_nowhere() {
+        for flag in ["--master-key-command", "--previous-master-key-command"] {
+            for command in ["curl -H 'X-Vault-Token: hvs.x' localhost", "[\"hvs.x\"", "echo hvs.x | cat"] {
+                let error = format!("{:#}", settings(&[flag, command]).unwrap_err());
+                let name = format!("MREG_{}: ", flag[2..].replace('-', "_").to_uppercase());
+                assert!(error.contains(&name) && error.contains("JSON"), "{error}");
+                assert!(!error.contains("hvs"), "{error}");
+            }
+            let taken = settings(&[flag, "/bin/cat hvs.x"]).unwrap();
+            assert!(!format!("{taken:?}").contains("hvs"));
         }
     }
 

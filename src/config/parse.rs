@@ -197,7 +197,7 @@ pub struct Program {
 
 /// Words with spaces between them, or a JSON list of texts. What would mean something to a shell is refused among words: here it would
 /// not mean that.
-pub(super) fn program(text: &str) -> Result<Program, String> {
+pub fn program(text: &str) -> Result<Program, String> {
     let listed = text.trim_start().starts_with('[');
     let mut words: Vec<String> = if listed {
         serde_json::from_str(text).map_err(|_| "a list is JSON of texts: [\"program\", \"an argument\"]".to_owned())?

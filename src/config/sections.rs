@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use super::clients::SHORTEST_TOKEN;
-use super::parse::{self, Program};
+use super::parse;
 use crate::secret::Secret;
 
 /// Where it listens and who may speak to it.
@@ -96,8 +96,8 @@ pub struct Access {
     #[arg(long, env = "MREG_MASTER_KEY_FILE", value_name = "FILE")]
     pub master_key_file: Option<PathBuf>,
     /// Program that prints the key that seals stored secrets, run at the start without a shell: words, or a JSON list of them
-    #[arg(long, env = "MREG_MASTER_KEY_COMMAND", value_name = "COMMAND", value_parser = parse::program)]
-    pub master_key_command: Option<Program>,
+    #[arg(long, env = "MREG_MASTER_KEY_COMMAND", value_name = "COMMAND", hide_env_values = true, value_parser = parse::secret)]
+    pub master_key_command: Option<Secret>,
     /// Keys that open what they sealed and seal nothing any more, while the key is changed (comma-separated)
     #[arg(long, env = "MREG_PREVIOUS_MASTER_KEY", value_name = "KEY", hide_env_values = true, value_parser = parse::secret)]
     pub previous_master_key: Option<Secret>,
@@ -105,8 +105,8 @@ pub struct Access {
     #[arg(long, env = "MREG_PREVIOUS_MASTER_KEY_FILE", value_name = "FILE")]
     pub previous_master_key_file: Option<PathBuf>,
     /// Program that prints such keys, one in a line
-    #[arg(long, env = "MREG_PREVIOUS_MASTER_KEY_COMMAND", value_name = "COMMAND", value_parser = parse::program)]
-    pub previous_master_key_command: Option<Program>,
+    #[arg(long, env = "MREG_PREVIOUS_MASTER_KEY_COMMAND", value_name = "COMMAND", hide_env_values = true, value_parser = parse::secret)]
+    pub previous_master_key_command: Option<Secret>,
 }
 
 impl Access {
@@ -117,13 +117,19 @@ impl Access {
             let given: Vec<_> = given.map(|(_, kind)| format!("MREG_{name}{kind}")).collect();
             (given.len() > 1).then(|| format!("{} exclude each other: give one", given.join(" and ")))
         };
-        let of = |text: &Option<Secret>, file: &Option<PathBuf>, command: &Option<Program>| {
+        let of = |text: &Option<Secret>, file: &Option<PathBuf>, command: &Option<Secret>| {
             [text.is_some(), file.is_some(), command.is_some()]
         };
         let now = of(&self.master_key, &self.master_key_file, &self.master_key_command);
         let before = of(&self.previous_master_key, &self.previous_master_key_file, &self.previous_master_key_command);
         wrong.extend(sources("MASTER_KEY", now));
         wrong.extend(sources("PREVIOUS_MASTER_KEY", before));
+        // Not by clap, which would quote what may hold the key.
+        let commands = [("", &self.master_key_command), ("PREVIOUS_", &self.previous_master_key_command)];
+        for (which, command) in commands {
+            let refused = command.as_ref().and_then(|command| parse::program(command.expose()).err());
+            wrong.extend(refused.map(|why| format!("MREG_{which}MASTER_KEY_COMMAND: {why}")));
+        }
     }
 }
 

@@ -242,7 +242,8 @@ async fn what_was_given_is_kept_although_the_database_goes_away_before_the_answe
     let mut is_first = true;
     house.there.on("/token", move |asked| {
         if std::mem::take(&mut is_first) {
-            let away = "ALTER TABLE data_keys RENAME TO data_keys_away; ALTER TABLE connections RENAME TO connections_away";
+            let away =
+                "ALTER TABLE data_keys RENAME TO data_keys_away; ALTER TABLE connections RENAME TO connections_away";
             tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(run(&address, away)));
             let address = address.clone();
             tokio::spawn(async move {

@@ -25,6 +25,11 @@ impl Ids {
         Self(Arc::new(Parts { master: master.clone(), own: OnceLock::new() }))
     }
 
+    /// Whether the own one is known.
+    pub fn are_known(&self) -> bool {
+        self.0.own.get().is_some()
+    }
+
     /// A new key of its own, sealed for its place.
     pub fn new_key(&self, place: Place<'_>) -> Result<Vec<u8>, CryptoError> {
         self.0.master.seal(place, &*MasterKey::generate().0)

@@ -35,6 +35,11 @@ pub(super) const OF_SUBJECT: u8 = 3;
 /// The same of one that is under the key for what only programs keep.
 pub(super) const OF_IDS: u8 = 4;
 
+/// As bytes are ordered, a value under the master key comes before this, and none under a tenant's does.
+pub const FROM_TENANTS: [u8; 1] = [OF_TENANT];
+/// The same of what older versions sealed, under either, and what a tenant's key seals now.
+pub const FROM_NEWEST: [u8; 1] = [OF_SUBJECT];
+
 /// Bytes at the beginning of a sealed value that tell its format and the key it was sealed under.
 pub const MARK: usize = 1 + 4;
 /// Mark and nonce.

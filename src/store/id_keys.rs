@@ -1,4 +1,4 @@
-//! The key that seals what only programs keep, itself sealed by `vault`. There is one, which is made once.
+//! The key that seals what only programs keep, itself sealed by `vault`. There is one, which is made once, and again if it is damaged.
 
 use uuid::Uuid;
 
@@ -19,6 +19,15 @@ impl Store {
         let text = "INSERT INTO id_keys (id, sealed, created_at) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING";
         on!(write self, tx => {
             sqlx::query(text).bind(ID_KEY).bind(sealed).bind(now).execute(&mut *tx).await?;
+        });
+        Ok(())
+    }
+
+    /// Puts another in the place of exactly this one.
+    pub async fn replace_id_key(&self, old: &[u8], new: &[u8]) -> Result<(), StoreError> {
+        let text = "UPDATE id_keys SET sealed = $1 WHERE id = $2 AND sealed = $3";
+        on!(write self, tx => {
+            sqlx::query(text).bind(new).bind(ID_KEY).bind(old).execute(&mut *tx).await?;
         });
         Ok(())
     }

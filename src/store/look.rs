@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 
 use super::{Store, StoreError, postgres_options, scheme, sqlite};
-use crate::crypto::is_of_tenant;
+use crate::crypto::FROM_TENANTS;
 
 /// Longest wait for one connection to be made and to answer.
 const WAIT: Duration = Duration::from_secs(5);
@@ -24,32 +24,68 @@ pub struct Seen {
     pub in_use: bool,
     /// The first bytes of what is sealed under the master key, [`crate::crypto::MARK`] of each; those that are the same once.
     pub sealed: Vec<Vec<u8>>,
+    /// The same of the keys that the gateway itself would make anew: that of the ids that programs keep, and the newest that it signs with.
+    pub own: Vec<Vec<u8>>,
 }
+
+impl Seen {
+    /// How everything begins that the master key must open.
+    pub fn marks(&self) -> impl Iterator<Item = &[u8]> {
+        self.sealed.iter().chain(&self.own).map(Vec::as_slice)
+    }
+}
+
+/// Where marks are, and of which of these two kinds, as far as a table is there; the length is `MARK`. Of the keys that it signs with an
+/// older one may be a stranger's, whom the newest has succeeded.
+const MARKS: [(&str, &str, bool); 5] = [
+    (
+        "servers",
+        "SELECT DISTINCT substr(secrets, 1, 5) FROM servers WHERE secrets IS NOT NULL AND substr(secrets, 1, 5) < $1",
+        false,
+    ),
+    (
+        "logins",
+        "SELECT DISTINCT substr(tokens, 1, 5) FROM logins WHERE tokens IS NOT NULL AND substr(tokens, 1, 5) < $1",
+        false,
+    ),
+    ("data_keys", "SELECT DISTINCT substr(sealed, 1, 5) FROM data_keys WHERE substr(sealed, 1, 5) < $1", false),
+    ("id_keys", "SELECT DISTINCT substr(sealed, 1, 5) FROM id_keys WHERE substr(sealed, 1, 5) < $1", true),
+    (
+        "signing_keys",
+        "SELECT substr(sealed, 1, 5) FROM signing_keys WHERE substr(sealed, 1, 5) < $1 ORDER BY created_at DESC LIMIT 1",
+        true,
+    ),
+];
 
 /// Asks one connection; both databases understand the same text but for where they list their tables and columns. An older gateway
 /// kept a key in each tenant's row.
 macro_rules! see {
-    ($connection:ident, $seen:ident, $tables:literal, $keys:literal, $older_keys:literal) => {{
-        let made: i64 = sqlx::query_scalar($tables).fetch_one(&mut $connection).await?;
+    ($connection:ident, $seen:ident, $table:literal, $older_keys:literal) => {{
+        let mut made = 0;
+        for table in ["users", "servers"] {
+            made += sqlx::query_scalar::<_, i64>($table).bind(table).fetch_one(&mut $connection).await?;
+        }
         if made == 2 {
             let admins = "SELECT COUNT(*) FROM users WHERE role = 'admin'";
             let admins: i64 = sqlx::query_scalar(admins).fetch_one(&mut $connection).await?;
-            // The length is `MARK`.
-            let marks = "SELECT DISTINCT substr(secrets, 1, 5) FROM servers WHERE secrets IS NOT NULL";
-            $seen.sealed = sqlx::query_scalar(marks).fetch_all(&mut $connection).await?;
-            $seen.sealed.retain(|mark| !is_of_tenant(mark));
-            for (there, marks) in [
-                ($keys, "SELECT DISTINCT substr(sealed, 1, 5) FROM data_keys"),
-                ($older_keys, "SELECT DISTINCT substr(data_key, 1, 5) FROM tenants WHERE data_key IS NOT NULL"),
-            ] {
-                let there: i64 = sqlx::query_scalar(there).fetch_one(&mut $connection).await?;
+            for (table, marks, is_own) in MARKS {
+                let there: i64 = sqlx::query_scalar($table).bind(table).fetch_one(&mut $connection).await?;
                 if there == 1 {
-                    let marks: Vec<Vec<u8>> = sqlx::query_scalar(marks).fetch_all(&mut $connection).await?;
-                    $seen.sealed.extend(marks);
+                    let marks = sqlx::query_scalar(marks).bind(FROM_TENANTS.as_slice());
+                    let found: Vec<Vec<u8>> = marks.fetch_all(&mut $connection).await?;
+                    if is_own { $seen.own.extend(found) } else { $seen.sealed.extend(found) }
                 }
             }
-            $seen.sealed.sort_unstable();
-            $seen.sealed.dedup();
+            let there: i64 = sqlx::query_scalar($older_keys).fetch_one(&mut $connection).await?;
+            if there == 1 {
+                let marks = "SELECT DISTINCT substr(data_key, 1, 5) FROM tenants WHERE data_key IS NOT NULL";
+                let found: Vec<Vec<u8>> = sqlx::query_scalar(marks).fetch_all(&mut $connection).await?;
+                $seen.sealed.extend(found);
+            }
+            for marks in [&mut $seen.sealed, &mut $seen.own] {
+                marks.sort_unstable();
+                marks.dedup();
+            }
             $seen.in_use = admins > 0 || !$seen.sealed.is_empty();
         }
         $connection.close().await
@@ -94,8 +130,7 @@ async fn sqlite(options: SqliteConnectOptions) -> Result<Seen, sqlx::Error> {
     see!(
         connection,
         seen,
-        "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name IN ('users', 'servers')",
-        "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = 'data_keys'",
+        "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = $1",
         "SELECT COUNT(*) FROM pragma_table_info('tenants') WHERE name = 'data_key'"
     )?;
     Ok(seen)
@@ -107,10 +142,7 @@ async fn postgres(options: PgConnectOptions) -> Result<Seen, sqlx::Error> {
     see!(
         connection,
         seen,
-        "SELECT COUNT(*) FROM information_schema.tables
-         WHERE table_schema = current_schema() AND table_name IN ('users', 'servers')",
-        "SELECT COUNT(*) FROM information_schema.tables
-         WHERE table_schema = current_schema() AND table_name = 'data_keys'",
+        "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = $1",
         "SELECT COUNT(*) FROM information_schema.columns
          WHERE table_schema = current_schema() AND table_name = 'tenants' AND column_name = 'data_key'"
     )?;

@@ -5,8 +5,9 @@ use sqlx::AssertSqlSafe;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use super::tenants::tenant_of;
 use super::{Store, StoreError};
-use crate::crypto::MARK;
+use crate::crypto::{FROM_NEWEST, MARK};
 use crate::id::TenantId;
 
 /// A column that holds sealed values, as SQL sees it: the rows `t`, and what of them a value is bound to.
@@ -65,17 +66,20 @@ pub const LOGINS: Column = Column {
     rows: "logins t",
     subject: "t.user_id",
     about: "CAST(NULL AS JSONB)",
-    // Who asks a provider knows by the sealed tokens whether others took their place.
-    idle: "NOT (t.asking AND t.ask_after > {now})",
+    // Who asks a provider knows by the sealed tokens whether others took their place, and tries for up to an hour to write what it
+    // gave, whoever asks meanwhile. Twice that, in microseconds, is long enough.
+    idle: "((NOT t.asking OR t.ask_after < {now} - 7200000000)
+        AND (t.cut_off_at IS NULL OR t.cut_off_at < {now} - 7200000000))",
     ..SERVERS
 };
 /// What was given for a refresh token, to give it once more.
 pub const ANSWERS: Column = Column {
     name: "refresh_tokens.answer",
     old: Old::RunsOut,
-    rows: "refresh_tokens t JOIN grants g ON g.id = t.grant_id",
-    tenant: "g.tenant_id",
-    subject: "g.user_id",
+    // Few have one, and these are found by an index; joined, all grants of a tenant would be looked through.
+    rows: "refresh_tokens t",
+    tenant: "(SELECT g.tenant_id FROM grants g WHERE g.id = t.grant_id)",
+    subject: "(SELECT g.user_id FROM grants g WHERE g.id = t.grant_id)",
     ..LOGINS
 };
 /// What authorization servers of servers gave for people.
@@ -100,8 +104,7 @@ pub const AUTHORIZATIONS: Column = Column {
     under: Under::Master,
     old: Old::RunsOut,
     rows: "authorizations t",
-    tenant: "CAST('default' AS TEXT)",
-    ..SERVERS
+    ..SIGNING_KEYS
 };
 /// What the gateway signs with.
 pub const SIGNING_KEYS: Column = Column {
@@ -115,8 +118,13 @@ pub const SIGNING_KEYS: Column = Column {
 /// What seals that which only programs keep.
 pub const ID_KEYS: Column = Column { name: "id_keys.sealed", rows: "id_keys t", ..SIGNING_KEYS };
 /// The keys of tenants. What they are bound to is the affair of `crypto`.
-pub const DATA_KEYS: Column =
-    Column { name: "data_keys.sealed", under: Under::Master, old: Old::ResealedApart, rows: "data_keys t", ..SERVERS };
+pub const DATA_KEYS: Column = Column {
+    name: "data_keys.sealed",
+    old: Old::ResealedApart,
+    rows: "data_keys t",
+    tenant: "t.tenant_id",
+    ..SIGNING_KEYS
+};
 
 /// Each of them.
 pub static ALL: [Column; 9] =
@@ -134,6 +142,8 @@ row! {
         pub about: Option<Json<Value>>,
         /// The value.
         pub sealed: Vec<u8>,
+        /// Whether nobody is at work on the row who would miss it.
+        pub idle: bool,
     }
 }
 
@@ -166,12 +176,22 @@ impl Column {
         self.name.split_once('.').map_or(self.name, |(table, _)| table)
     }
 
-    /// Counts, up to one, what of the tenant `$1` begins with `$2`.
+    /// Counts, up to one, what of the tenant `$1` begins with `$2` or `$3`.
     pub(super) fn names(&self) -> String {
         let Self { rows, tenant, .. } = self;
         let column = self.column();
         format!(
-            "SELECT COUNT(*) FROM (SELECT 1 FROM {rows} WHERE {tenant} = $1 AND substr(t.{column}, 1, {MARK}) = $2 LIMIT 1) AS named"
+            "SELECT COUNT(*) FROM (SELECT 1 FROM {rows} WHERE {tenant} = $1 AND t.{column} IS NOT NULL
+            AND substr(t.{column}, 1, {MARK}) IN ($2, $3) LIMIT 1) AS named"
+        )
+    }
+
+    /// The tenants of values that begin before `$1`.
+    fn begin_before(&self) -> String {
+        let Self { rows, tenant, .. } = self;
+        let column = self.column();
+        format!(
+            "SELECT {tenant} AS tenant_id FROM {rows} WHERE t.{column} IS NOT NULL AND substr(t.{column}, 1, {MARK}) < $1"
         )
     }
 }
@@ -189,8 +209,21 @@ impl Store {
         Ok(on!(read self, db => sqlx::query_as(AssertSqlSafe(text.as_str())).bind(tenant).fetch_all(db).await?))
     }
 
-    /// Up to `limit` values of a tenant that do not begin so, by the ids of their rows, those after `after`; but for those that somebody is
-    /// at work on.
+    /// The tenants that have keys whose place another took, or values that an older version sealed.
+    pub async fn tenants_to_reseal(&self) -> Result<Vec<TenantId>, StoreError> {
+        let older = ALL.iter().filter(|column| column.is_resealed_under(Under::Tenant)).map(Column::begin_before);
+        let text = older
+            .fold("SELECT tenant_id FROM data_keys WHERE retired_at IS NOT NULL".to_owned(), |text, more| {
+                format!("{text} UNION {more}")
+            });
+        let ids: Vec<String> = on!(read self, db => {
+            let query = sqlx::query_scalar(AssertSqlSafe(text.as_str())).bind(FROM_NEWEST.as_slice());
+            query.fetch_all(db).await?
+        });
+        ids.iter().map(|id| tenant_of(id)).collect()
+    }
+
+    /// Up to `limit` values of a tenant that do not begin so, by the ids of their rows, those after `after`.
     pub async fn to_reseal(
         &self,
         column: &Column,
@@ -203,8 +236,8 @@ impl Store {
         let Column { rows, tenant: whose, subject, about, .. } = column;
         let (name, idle) = (column.column(), column.idle.replace("{now}", &now.to_string()));
         let text = format!(
-            "SELECT t.id, {subject} AS subject, {about} AS about, t.{name} AS sealed FROM {rows}
-            WHERE {whose} = $1 AND t.{name} IS NOT NULL AND substr(t.{name}, 1, {MARK}) <> $2 AND t.id > $3 AND {idle}
+            "SELECT t.id, {subject} AS subject, {about} AS about, t.{name} AS sealed, {idle} AS idle FROM {rows}
+            WHERE {whose} = $1 AND t.{name} IS NOT NULL AND substr(t.{name}, 1, {MARK}) <> $2 AND t.id > $3
             ORDER BY t.id LIMIT $4"
         );
         Ok(on!(read self, db => {

@@ -78,7 +78,7 @@ async fn keys_are_rotated_and_shown_and_no_api_key_is_meant() {
     assert_eq!((&rotated["data"]["stale"], &rotated["data"]["keys"]), (&json!(0), &json!(2)), "{rotated}");
     assert!(rotated["data"]["rotated_at"].is_string() && rotated["master"]["resealed_at"].is_null(), "{rotated}");
     let rotated = run(&folder, &["keys", "rotate", "--tenant", "default"], &[], "").await.expect(0).out;
-    assert!(rotated.contains("3 of 1 tenants") && rotated.contains("retired keys go after"), "{rotated}");
+    assert!(rotated.contains("GENERATION") && rotated.lines().count() == 4, "{rotated}");
     let keys = run(&folder, &["keys", "status", "--tenant", "default", "--json"], &[], "").await.expect(0).json();
     let values: Vec<_> = keys["keys"].as_array().unwrap().iter().map(|key| key["values"].clone()).collect();
     assert_eq!(values, [1, 0, 0].map(|count| json!(count)), "{keys}");
@@ -111,8 +111,25 @@ async fn a_gateway_that_is_killed_while_keys_are_rotated_goes_on_with_it() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_sealed_only_keys_of_its_own_is_not_started_with_another_master_key() {
+    let folder = Folder::default();
+    start(&folder, &["serve", "--port=0"]).await.stop(PATIENCE).await.unwrap();
+    let other = [("MREG_MASTER_KEY", "mQ4vJ7x0cK1rT9wZ2bN5yH8uE3fL6sA0dG4jP7kV1oI=")];
+    let refused = run(&folder, &["serve", "--port=0"], &other, "").await.expect(1).err;
+    assert!(refused.contains("is not the one of this database"), "{refused}");
+    std::fs::rename(folder.join("data/master.key"), folder.join("kept.key")).unwrap();
+    let refused = run(&folder, &["serve", "--port=0"], &[], "").await.expect(1).err;
+    assert!(refused.contains("`id_keys` and `signing_keys`"), "{refused}");
+    std::fs::rename(folder.join("kept.key"), folder.join("data/master.key")).unwrap();
+    start(&folder, &["serve", "--port=0"]).await.stop(PATIENCE).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_program_prints_the_master_key() {
     let folder = Folder::default();
+    folder.write("probe", "#!/bin/sh\nenv | grep -q ^MREG_ && exit 7\necho s3cret\n");
+    std::fs::set_permissions(folder.join("probe"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let probe = folder.join("probe").display().to_string();
     folder.write("print", "#!/bin/sh\necho 'mQ4vJ7x0cK1rT9wZ2bN5yH8uE3fL6sA0dG4jP7kV1oI='\n");
     std::fs::set_permissions(folder.join("print"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let command = format!("--master-key-command={}", folder.join("print").display());
@@ -127,9 +144,24 @@ async fn a_program_prints_the_master_key() {
     assert!(!folder.join("data/master.key").exists());
     process.stop(PATIENCE).await.unwrap();
     assert!(!process.said().contains("mQ4v"), "{}", process.said());
-    for (command, says) in [("/bin/false", "ended with exit status: 1"), ("/bin/echo s3cret", "32 random bytes")] {
+    for (command, says) in [
+        ("/bin/false", "ended with exit status: 1"),
+        ("/bin/echo s3cret", "32 random bytes"),
+        (probe.as_str(), "32 random bytes"),
+    ] {
         let refused = run(&folder, &["serve", "--port=0"], &[("MREG_MASTER_KEY_COMMAND", command)], "").await.expect(1);
         assert!(refused.err.contains("MREG_MASTER_KEY_COMMAND") && refused.err.contains(says), "{}", refused.err);
         assert!(!refused.err.contains("s3cret"), "{}", refused.err);
+    }
+    let command = [("MREG_MASTER_KEY_COMMAND", "curl -H 'X-Token: s3cret' localhost")];
+    let refused = run(&folder, &["serve", "--port=0"], &command, "").await;
+    assert!(
+        refused.code != 0 && refused.err.contains("JSON list") && !refused.err.contains("s3cret"),
+        "{}",
+        refused.err
+    );
+    for shown in [&["serve", "--help"][..], &["config", "--json"]] {
+        let shown = run(&folder, shown, &command, "").await;
+        assert!(!shown.out.contains("s3cret") && !shown.err.contains("s3cret"), "{}{}", shown.out, shown.err);
     }
 }
