@@ -220,17 +220,14 @@ impl App {
     /// Gives a tenant, or each that has one, a new key; says how many. What the others sealed is sealed anew from now on, in the background.
     pub async fn rotate_data_keys(&self, tenant: Option<&TenantId>) -> Result<u64, VaultError> {
         self.vault.load().await?;
-        let tenants: Vec<TenantId> = match tenant {
-            Some(tenant) => {
-                self.store.is_active_tenant(tenant).await?.ok_or(StoreError::Missing)?;
-                vec![tenant.clone()]
-            }
-            None => {
-                let mut all: Vec<TenantId> = self.vault.newest().into_keys().collect();
-                // In the same order in every process, so that no two wait for each other.
-                all.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
-                all
-            }
+        let tenants = if let Some(tenant) = tenant {
+            self.store.is_active_tenant(tenant).await?.ok_or(StoreError::Missing)?;
+            vec![tenant.clone()]
+        } else {
+            let mut all: Vec<TenantId> = self.vault.newest().into_keys().collect();
+            // In the same order in every process, so that no two wait for each other.
+            all.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+            all
         };
         let rotate = async {
             let mut made = 0;
