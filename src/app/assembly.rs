@@ -118,7 +118,6 @@ pub fn assemble(
     let vault = Vault::new(store.clone(), sealer.clone());
     let clients = Clients::new(&settings.clients, &store, vault.ids(), &outbound);
     let signer = Signer::new(store.clone(), sealer.clone());
-    let vault = Vault::new(store.clone(), sealer.clone());
     let connections = Connections::new(store.clone(), vault.clone(), &outbound, issuer.as_str(), &metrics, &tasks);
     let credentials = Credentials::new(&outbound, signer, connections, issuer.as_str(), &metrics, &tasks);
     let ground = Arc::new(Ground {

@@ -254,6 +254,7 @@ on_both! {
             // Whoever was cut off holds it for some seconds only.
             first.app.store.leave_resealing(mcp_registry_gateway::store::resealings::Resealing::Data, first.app.instance, None).await.unwrap();
             settle(&next).await;
+            next.app.store.close().await;
             first.app.vault.load().await.unwrap();
         }
         assert!(cut > 3, "{cut}");
