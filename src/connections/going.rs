@@ -107,7 +107,7 @@ impl Connections {
         let going: Going = self.open(of_attempt(&name_of(&hash), who.tenant, who.user), &row.sent).await?;
         let site = site_of(ServerId(row.server_id)).ok_or(ConnectError::Moved)?;
         let site = at.insert(site);
-        let done = self.come_back(site, answer, who, going, now).await;
+        let done = Box::pin(self.come_back(site, answer, who, going, now)).await;
         self.count(match &done {
             Ok(()) => "connected",
             Err(ConnectError::Denied) => "denied",
