@@ -282,31 +282,35 @@ impl Drop for Dialling<'_> {
     }
 }
 
-/// Counts a connection as in use until dropped, and then the request that went out on it.
+/// Counts a connection as in use until dropped, and then the request that went out on it if it was not counted before.
 struct InUse {
     wire: Arc<Wire>,
     fresh: bool,
-    unsent: bool,
+    counts: bool,
 }
 
 impl InUse {
     fn new(wire: &Arc<Wire>, fresh: bool) -> Self {
         wire.sockets.enter();
-        Self { wire: Arc::clone(wire), fresh, unsent: false }
+        Self { wire: Arc::clone(wire), fresh, counts: true }
     }
 
     /// Not a byte of it was.
     fn unsent(&mut self) {
-        self.unsent = true;
+        self.counts = false;
+    }
+
+    fn count(&mut self) {
+        if std::mem::take(&mut self.counts) {
+            self.wire.sockets.sent(self.fresh);
+        }
     }
 }
 
 impl Drop for InUse {
     fn drop(&mut self) {
         // Also one that was given up, or not answered in time: the other side has it all the same.
-        if !self.unsent {
-            self.wire.sockets.sent(self.fresh);
-        }
+        self.count();
         self.wire.sockets.leave();
     }
 }
@@ -332,8 +336,9 @@ pub struct Body {
 }
 
 impl Body {
-    /// From now on it may stay silent for as long as it likes.
+    /// From now on it may stay silent for as long as it likes; nobody waits for its end to count it.
     pub fn be_patient(&mut self) {
+        self.in_use.count();
         self.patience = FOREVER;
         self.timer = None;
     }

@@ -62,7 +62,7 @@ struct Counts {
     #[serde(flatten)]
     load: Load,
     average_in_flight: Option<f64>,
-    /// Requests whose answer has ended, or that got none.
+    /// Requests whose answer has ended, or that got none; streams from their beginning.
     requests: u64,
     /// Connections that were to be opened for them.
     dials: u64,
