@@ -305,15 +305,20 @@ async fn the_gateways_own_questions_go_with_what_they_were_given() {
     }
 }
 
+/// Gives a token that names what this claim of the word in this field says.
+fn give_for(issuer: &Authorization, field: &'static str, claim: &'static str) {
+    issuer.answer(move |form| {
+        let part = form[field].split('.').nth(1).unwrap_or_default().to_owned();
+        let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();
+        let token = format!("for-{}", claims[claim].as_str().unwrap());
+        (200, json!({"access_token": token, "token_type": "Bearer", "expires_in": 600}))
+    });
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_person_has_a_token_of_their_own_by_exchange() {
     let issuer = Authorization::start().await.unwrap();
-    issuer.answer(|form| {
-        let part = form["subject_token"].split('.').nth(1).unwrap_or_default().to_owned();
-        let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();
-        let token = format!("for-{}", claims["sub"].as_str().unwrap());
-        (200, json!({"access_token": token, "token_type": "Bearer", "expires_in": 600}))
-    });
+    give_for(&issuer, "subject_token", "sub");
     let server = Plain::with(Eras::Dual).await.unwrap();
     let world = World::start().await;
     let own = json!({"kind": "headers", "headers": {"Authorization": "Bearer catalogue"}});
@@ -495,12 +500,7 @@ async fn the_gateway_proves_which_client_it_is_by_its_key_and_never_twice_by_the
 #[tokio::test(flavor = "multi_thread")]
 async fn the_gateway_vouches_for_each_person_to_the_authorization_server_of_one_resource() {
     let issuer = Authorization::start().await.unwrap();
-    issuer.answer(|form| {
-        let part = form["assertion"].split('.').nth(1).unwrap_or_default().to_owned();
-        let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();
-        let token = format!("for-{}", claims["preferred_username"].as_str().unwrap());
-        (200, json!({"access_token": token, "token_type": "Bearer", "expires_in": 600}))
-    });
+    give_for(&issuer, "assertion", "preferred_username");
     let server = Plain::with(Eras::Modern).await.unwrap();
     server.door(|headers| headers.get("authorization").is_none().then(|| "Bearer".to_owned()));
     let world = World::start().await;
