@@ -6,7 +6,8 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { freePort, here, node24, python, run, start, untilHttp } from '../procs.mjs';
 import { startClientHost } from '../sign_in/client_host.mjs';
-import { CONTOSO, startGatewayWithPeople, startTold } from '../sign_in/steps.mjs';
+import { pagesTour } from '../sign_in/pages.mjs';
+import { CONTOSO, noBrowser, startGatewayWithPeople, startTold } from '../sign_in/steps.mjs';
 import { READ, WRITE, secretOf, wayOf } from './known.mjs';
 import { Person, told, withKey } from './person.mjs';
 
@@ -165,6 +166,23 @@ async function connecting(server, how) {
   return { ok: code === 0, note: /RESULT (.*)/.exec(output)?.[1], details: code === 0 ? [] : output.split('\n').filter(line => /Error|^\s+at |no link|!==|[+-] /.test(line)) };
 }
 
+/** The pages on which a person connects, before and after, in a real browser. */
+async function pagesOfConnections() {
+  const { gateway, issuer, servers } = running, slug = 'pages', at = `${gateway}/connections/${slug}`;
+  await register(slug, servers.ts.url, { kind: 'authorization_code', issuer, scopes: READ });
+  const { user, password } = new Person(gateway, 'alice').browser;
+  return pagesTour(gateway, {
+    user, password, shots: process.env.E2E_SHOTS && join(process.env.E2E_SHOTS, 'connections'), paths: ['/connections', `/connections/${slug}`],
+    more: async ({ page, look, press }) => {
+      let response;
+      const connected = async () => page.url().startsWith(at) && (await page.getByRole('button', { name: 'Disconnect' }).count()) > 0;
+      for (let count = 0; count < 10 && !(await connected()); count++) response = await press();
+      await look(response, 'connected');
+      await look(await page.goto(`${gateway}/connections`), 'list');
+    },
+  });
+}
+
 /** Adds the steps to the gate's. */
 export function planProtected(step) {
   for (const server of Object.keys(SERVERS)) {
@@ -173,6 +191,7 @@ export function planProtected(step) {
     step(`protected ${server} token_exchange`, () => byWord(server, 'token_exchange', 'gateway-post'), { uses: ['protected'] });
     step(`protected ${server} id_jag`, () => byWord(server, 'id_jag', 'gateway-key'), { uses: ['protected'] });
   }
+  step('protected, pages of connections', pagesOfConnections, { uses: ['protected', 'callback'], without: noBrowser });
   step('protected by another gateway, id_jag', introduced, { uses: ['protected'] });
   step('protected by the stand-in, on_behalf_of', onBehalf, { uses: ['protected'] });
 }

@@ -81,8 +81,8 @@ async function wrongWith(page, response, shots, name) {
   return wrong;
 }
 
-/** Goes where a person goes. Gives {ok, note, details}. */
-export async function pagesTour(issuer, { user, password, shots, paths = ['/access'] } = {}) {
+/** Goes where a person goes, and then where `more` goes with {page, look, press}. Gives {ok, note, details}. */
+export async function pagesTour(issuer, { user, password, shots, paths = ['/access'], more } = {}) {
   if (shots) mkdirSync(shots, { recursive: true });
   const server = await Server.at(issuer);
   const details = [], seen = [];
@@ -109,6 +109,7 @@ export async function pagesTour(issuer, { user, password, shots, paths = ['/acce
       for (let count = 0; count < 10 && !page.url().startsWith(issuer + path) && response.status() < 400; count++) response = await pressOn(page, { user, password });
       await look(response, path.split('/').pop());
     }
+    await more?.({ page, look, press: () => pressOn(page, { user, password }) });
     details.push(...violations);
   }).finally(client.close);
   return { ok: details.length === 0, note: `${seen.length} pages: ${seen.join(', ')}`, details };

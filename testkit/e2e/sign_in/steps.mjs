@@ -106,7 +106,7 @@ const CLIENTS = {
 };
 
 const notRunning = () => running.why;
-const noBrowser = () => (chromium() || process.env.CI === 'true' ? undefined : 'there is no Chromium (Debian: apt-get install chromium)');
+export const noBrowser = () => (chromium() || process.env.CI === 'true' ? undefined : 'there is no Chromium (Debian: apt-get install chromium)');
 
 /** A sign-in with an SDK; `more` are arguments of its program. */
 async function tour(client, way, ...more) {
