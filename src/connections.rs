@@ -16,6 +16,7 @@ mod site;
 mod tests;
 mod view;
 
+mod wanting;
 use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -222,4 +223,13 @@ fn of(user: Uuid, server: ServerId) -> Of {
 /// Scopes as they are stored and sent.
 fn listed(text: &str) -> Vec<String> {
     text.split_ascii_whitespace().map(str::to_owned).collect()
+}
+
+/// Those and these, each once, at most so many.
+fn unite(scopes: &mut Vec<String>, others: impl IntoIterator<Item = String>, most: usize) {
+    for scope in others {
+        if scopes.len() < most && !scopes.contains(&scope) {
+            scopes.push(scope);
+        }
+    }
 }

@@ -522,6 +522,50 @@ async fn who_lost_sight_of_a_server_ends_what_is_theirs_and_nobody_elses() {
 }
 
 #[tokio::test]
+async fn what_a_server_wants_is_noted_when_it_is_news_and_asked_for_with_what_was_allowed() {
+    let house = House::new().await;
+    house.connect(house.user).await.unwrap();
+    house
+        .sql(
+            "CREATE TRIGGER counted AFTER UPDATE ON connections
+         BEGIN UPDATE connections SET failures = failures + 1 WHERE id = NEW.id; END",
+        )
+        .await;
+    let tenant = TenantId::default_tenant();
+    let who = Person { tenant: &tenant, user: house.user, cookie: "cookie" };
+    let wants = async |shown: &str, scopes: &str| {
+        house.connections.wants_of(&house.site, (&tenant, house.user), shown.as_bytes(), scopes).await.kind
+    };
+    let asked_for = async || house.connections.leads(&house.site, who).await.unwrap().scopes;
+    for scopes in ["write", "write", "admin write", "write admin"] {
+        assert_eq!(wants("access-1", scopes).await, Kind::Connect, "{scopes}");
+    }
+    let row = house.row().await.unwrap();
+    assert_eq!((&*row.wanted, row.failures), ("write admin", 2));
+    assert_eq!(asked_for().await, ["write", "admin"]);
+    let many = (0..100).map(|number| format!("s{number}")).collect::<Vec<_>>().join(" ");
+    wants("access-1", &many).await;
+    assert_eq!(house.row().await.unwrap().wanted.split(' ').count(), 64);
+
+    house.sql("UPDATE connections SET wanted = 'write admin'").await;
+    house.there.on("/token", rotate(SHORT));
+    house.connect(house.user).await.unwrap();
+    assert_eq!(house.row().await.unwrap().scopes, "write admin");
+    // Another process shows what was given before they allowed that.
+    assert_eq!(wants("access-0", "write").await, Kind::NoCredential);
+    assert_eq!(house.row().await.unwrap().wanted, "");
+    assert_eq!(wants("access-0", "more").await, Kind::Connect);
+    assert_eq!(house.row().await.unwrap().wanted, "more");
+
+    house.sql("UPDATE connections SET wanted = ''").await;
+    house.there.always("/token", Reply::json(400, &json!({"error": "invalid_grant"})));
+    assert!(asks_to_connect(&house.token(Not::Any).await));
+    assert_eq!(asked_for().await, ["write", "admin"], "who connects again keeps what they allowed");
+    house.disconnect().await;
+    assert!(asked_for().await.is_empty());
+}
+
+#[tokio::test]
 async fn who_repeats_what_it_was_sent_does_not_bring_it_into_an_error() {
     let house = House::new().await;
     let given = json!({"access_token": "an access token", "refresh_token": "a refresh token", "token_type": "Bearer"});

@@ -359,11 +359,17 @@ impl Store {
         Ok(done > 0)
     }
 
-    /// The server wants to see these scopes besides; the tokens go on.
-    pub async fn want_of_connection(&self, tenant: &TenantId, of: Of, wanted: &str) -> Result<(), StoreError> {
-        let text = "UPDATE connections SET wanted = $1 WHERE tenant_id = $2 AND user_id = $3 AND server_id = $4";
+    /// The server wants to see these scopes besides, in place of those that were read; the tokens go on. What another noted meanwhile
+    /// stays.
+    pub async fn want_of_connection(
+        &self,
+        tenant: &TenantId,
+        read: &ConnectionRow,
+        wanted: &str,
+    ) -> Result<(), StoreError> {
+        let text = "UPDATE connections SET wanted = $1 WHERE tenant_id = $2 AND id = $3 AND wanted = $4";
         on!(alone self, db => {
-            sqlx::query(text).bind(wanted).bind(tenant.as_str()).bind(of.user).bind(of.server).execute(db).await?;
+            sqlx::query(text).bind(wanted).bind(tenant.as_str()).bind(read.id).bind(&read.wanted).execute(db).await?;
         });
         Ok(())
     }

@@ -66,7 +66,9 @@ on_both! {
 
         // A new one takes its place, and is nobody's who claimed the old.
         let before = store.claim_connection(&tenant, &renewed, 40, 50).await.unwrap().unwrap();
-        store.want_of_connection(&tenant, of, "write").await.unwrap();
+        store.want_of_connection(&tenant, &before, "write").await.unwrap();
+        store.want_of_connection(&tenant, &before, "admin").await.unwrap();
+        assert_eq!(store.connection(&tenant, of).await.unwrap().unwrap().wanted, "write", "who read before changes nothing");
         store.put_connection(&tenant, &row(of, b"second")).await.unwrap();
         assert!(!store.renew_connection(&tenant, &before, new).await.unwrap());
         store.connection_unanswered(&tenant, &before, 99, None).await.unwrap();
