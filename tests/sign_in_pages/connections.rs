@@ -370,6 +370,13 @@ async fn nobodys_tokens_follow_a_server_to_another_authorization_server_or_place
     // The server is another, under the same name.
     let elsewhere = Plain::with(Eras::Dual).await.unwrap();
     let change = json!({"replicas": [{"url": elsewhere.url()}]});
+    // What it is called is told, and nothing that it says.
+    for (error, is_told) in [("invalid_scope", true), ("Sign in at evil.example", false)] {
+        house.there.set(|manners| manners.error = Some(error.into()));
+        let refused = house.connect(&mut browser, &page).await;
+        assert_eq!(refused.text().contains(error), is_told, "{}", refused.text());
+        assert!(!refused.text().contains("what it says"), "{}", refused.text());
+    }
     house.world.rest(Method::PATCH, "/servers/tracker", &change).await;
     let moved = house.call(&ann).await;
     assert_eq!(moved.code(), Some(-31_017), "{moved:?}");
