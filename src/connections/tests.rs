@@ -566,6 +566,27 @@ async fn what_a_server_wants_is_noted_when_it_is_news_and_asked_for_with_what_wa
 }
 
 #[tokio::test]
+async fn what_a_server_wants_of_the_authorization_server_that_was_named_is_asked_for() {
+    let house = House::new().await;
+    let tenant = TenantId::default_tenant();
+    let who = Person { tenant: &tenant, user: house.user, cookie: "cookie" };
+    let says = |issuers: Value| {
+        let about = json!({"resource": format!("{}/mcp", house.there.base), "authorization_servers": issuers,
+            "scopes_supported": ["read", "write"]});
+        house.there.always("/.well-known/oauth-protected-resource/mcp", Reply::json(200, &about));
+    };
+    let asked_for = async |site: &Site| house.connections.leads(site, who).await.unwrap().scopes;
+    assert!(asked_for(&house.site).await.is_empty(), "it says nothing");
+    says(json!(["https://other.example"]));
+    assert!(asked_for(&house.site).await.is_empty(), "of another it may want anything");
+    says(json!(["https://other.example", house.there.base]));
+    assert_eq!(asked_for(&house.site).await, ["read", "write"]);
+    let auth = json!({"kind": "authorization_code", "issuer": house.there.base, "scopes": ["mine"]});
+    let spec = json!({"slug": "tracker", "replicas": [{"url": format!("{}/mcp", house.there.base)}], "auth": auth});
+    assert_eq!(asked_for(&site(house.server, spec)).await, ["mine"]);
+}
+
+#[tokio::test]
 async fn who_repeats_what_it_was_sent_does_not_bring_it_into_an_error() {
     let house = House::new().await;
     let given = json!({"access_token": "an access token", "refresh_token": "a refresh token", "token_type": "Bearer"});

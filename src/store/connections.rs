@@ -382,6 +382,12 @@ impl Store {
         }))
     }
 
+    /// The same of all servers of a tenant.
+    pub async fn connection_issuers(&self, tenant: &TenantId) -> Result<Vec<IssuerRow>, StoreError> {
+        let text = "SELECT * FROM connection_issuers WHERE tenant_id = $1";
+        Ok(on!(read self, db => sqlx::query_as(text).bind(tenant.as_str()).fetch_all(db).await?))
+    }
+
     /// It was found there. Whoever is connected to it by another is in a change: what processes keep of them is got anew, and is not
     /// found good. `Missing` when the server is gone.
     pub async fn set_connection_issuer(&self, tenant: &TenantId, row: &IssuerRow) -> Result<(), StoreError> {

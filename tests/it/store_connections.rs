@@ -154,7 +154,8 @@ on_both! {
         assert_eq!(store.last_connection_change().await.unwrap(), last, "it is where it was");
         let moved = IssuerRow { issuer: "https://other.example".to_owned(), ..found };
         store.set_connection_issuer(&tenant, &moved).await.unwrap();
-        assert_eq!(store.connection_issuer(&tenant, of.server).await.unwrap(), Some(moved));
+        assert_eq!(store.connection_issuer(&tenant, of.server).await.unwrap().as_ref(), Some(&moved));
+        assert_eq!(store.connection_issuers(&tenant).await.unwrap(), [moved]);
         let changes = store.connection_changes(last, 10).await.unwrap();
         assert!(changes.len() == 1 && changes[0].user_id == of.user && !changes[0].connected, "{changes:?}");
 
