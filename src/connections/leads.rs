@@ -61,6 +61,7 @@ impl Connections {
     pub(super) async fn way_of(&self, site: &Site, found: Found, who: Person<'_>) -> Result<There, ConnectError> {
         let Found { issuer, resource, named_by, mut scopes } = found;
         let (about, codes) = self.0.authorities.of(&issuer, named_by).await?;
+        about.must_lead_home(named_by)?;
         // What somebody allowed here is asked for again, and with it what the server wanted besides: neither takes the other's place.
         if let Some(row) = self.0.store.connection(who.tenant, of(who.user, site.id)).await?
             && row.place == site.place

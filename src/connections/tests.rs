@@ -479,6 +479,21 @@ async fn nobody_goes_where_the_page_did_not_say() {
 }
 
 #[tokio::test]
+async fn whom_only_the_server_names_sends_nobody_to_anothers_page() {
+    let house = House::found().await;
+    let base = &house.there.base;
+    let about = json!({
+        "issuer": base, "authorization_endpoint": "https://good.example/authorize", "token_endpoint": format!("{base}/token"),
+        "registration_endpoint": format!("{base}/register"), "code_challenge_methods_supported": ["S256"],
+    });
+    house.there.always("/.well-known/oauth-authorization-server", Reply::json(200, &about));
+    let refused = house.connect(house.user).await.unwrap_err().to_string();
+    assert!(refused.contains("name it with `issuer`"), "{refused}");
+    assert_eq!(house.connections.look(&house.site).await.problem, Some(refused));
+    assert!(house.there.asked("/register").is_empty());
+}
+
+#[tokio::test]
 async fn what_does_not_open_can_be_connected_anew_and_ended() {
     let house = House::new().await;
     house.connect(house.user).await.unwrap();
