@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::sealed::{Kept, of_connection};
-use super::{Answer, ConnectError, Connections, Not, Person, Site, State, of};
+use super::{Answer, Change, ConnectError, Connections, Not, Person, Site, State, of};
 use crate::crypto::{MasterKey, Sealer};
 use crate::fault::{Fault, Kind};
 use crate::id::{ServerId, TenantId};
@@ -599,6 +599,25 @@ async fn what_a_server_wants_of_the_authorization_server_that_was_named_is_asked
     let auth = json!({"kind": "authorization_code", "issuer": house.there.base, "scopes": ["mine"]});
     let spec = json!({"slug": "tracker", "replicas": [{"url": format!("{}/mcp", house.there.base)}], "auth": auth});
     assert_eq!(asked_for(&site(house.server, spec)).await, ["mine"]);
+}
+
+#[tokio::test]
+async fn who_waits_hears_of_the_own_connection_and_of_no_other() {
+    let house = House::new().await;
+    let (tenant, bob) = (TenantId::default_tenant(), house.person("bob").await);
+    let change = |user, server, connected| Change { tenant: tenant.clone(), user, server: ServerId(server), connected };
+    let coming = house.connections.coming(&tenant, house.user, house.site.id);
+    let mut through = std::pin::pin!(coming.through());
+    for other in [
+        change(bob, house.server, true),
+        change(house.user, Uuid::now_v7(), true),
+        change(house.user, house.server, false),
+    ] {
+        house.connections.tell(other);
+        assert!(futures_util::poll!(through.as_mut()).is_pending());
+    }
+    house.connections.tell(change(house.user, house.server, true));
+    through.await;
 }
 
 #[tokio::test]
