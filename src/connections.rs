@@ -4,6 +4,7 @@
 
 mod changes;
 mod client;
+mod coming;
 mod found;
 mod going;
 mod leads;
@@ -15,18 +16,21 @@ mod site;
 #[cfg(test)]
 mod tests;
 mod view;
+mod wanting;
 
 use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ahash::AHashMap;
+use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 pub use changes::Change;
 pub use client::{Description, Way};
+pub use coming::Coming;
 pub use found::Found;
 pub use going::{Answer, Person};
 pub use leads::Leads;
@@ -95,11 +99,15 @@ struct Inner {
     tasks: TaskTracker,
     /// The number of the last change that was taken over.
     seen: AtomicI64,
+    /// Tells who waits.
+    came: broadcast::Sender<Change>,
     /// When a server was last asked whom it believes because something was refused.
     looked: Mutex<AHashMap<ServerId, Instant>>,
     looks: Mutex<AHashMap<ServerId, Look>>,
 }
 
+/// Most changes that who waits has not heard of yet.
+const MOST_UNHEARD: usize = 256;
 /// How long what was given is tried to be kept: for as long as nobody else gets the connection.
 const INSIST: Duration = Duration::from_mins(4);
 /// Pause after the first failure, which doubles with each, and the longest.
@@ -124,6 +132,7 @@ impl Connections {
             metrics: Arc::clone(metrics),
             tasks: tasks.clone(),
             seen: AtomicI64::new(0),
+            came: broadcast::Sender::new(MOST_UNHEARD),
             looked: Mutex::default(),
             looks: Mutex::default(),
         }))
@@ -222,4 +231,13 @@ fn of(user: Uuid, server: ServerId) -> Of {
 /// Scopes as they are stored and sent.
 fn listed(text: &str) -> Vec<String> {
     text.split_ascii_whitespace().map(str::to_owned).collect()
+}
+
+/// Those and these, each once, at most so many.
+fn unite(scopes: &mut Vec<String>, others: impl IntoIterator<Item = String>, most: usize) {
+    for scope in others {
+        if scopes.len() < most && !scopes.contains(&scope) {
+            scopes.push(scope);
+        }
+    }
 }

@@ -20,14 +20,12 @@ impl App {
             self.registry.ground.credentials.kept().forget(&change);
             if change.connected {
                 self.sessions.each(|session, _| {
-                    if session.account.uuid() == change.user
-                        && session.tenant == change.tenant
-                        && let Some(id) = session.came_through(change.server)
-                    {
-                        connect::tell(session, &id);
+                    if session.account.uuid() == change.user && session.tenant == change.tenant {
+                        connect::tell(session, change.server);
                     }
                 });
             }
+            self.connections().tell(change);
         }
         Ok(())
     }

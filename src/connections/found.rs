@@ -1,12 +1,16 @@
 //! Where the authorization server of a server is: as its description says, or as the server itself says, found anew whenever somebody is
 //! sent there.
 
+use std::collections::BTreeSet;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use ahash::AHashMap;
 use tokio::time::Instant;
 
+use super::renewing::same;
 use super::{ConnectError, Connections, Site, listed};
+use crate::id::TenantId;
 use crate::idp::NamedBy;
 use crate::store::connections::IssuerRow;
 use crate::store::{micros, now};
@@ -24,6 +28,8 @@ pub struct Found {
     pub(super) scopes: Vec<String>,
 }
 
+/// How long a server has to say what it wants, where nobody is lost without that.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a server is not asked again because it refused something.
 const LATER: Duration = Duration::from_mins(10);
 
@@ -53,7 +59,10 @@ impl Connections {
 
     /// Looks for it now. Where another is found than before, what the former gave is used no more.
     pub async fn find(&self, site: &Site) -> Result<Found, ConnectError> {
-        if let Some(said) = said(site) {
+        if let Some(mut said) = said(site) {
+            if said.scopes.is_empty() {
+                said.scopes = self.wanted_by(site, &said.issuer).await;
+            }
             return Ok(said);
         }
         let seen = self.0.authorities.protecting(&site.url).await?;
@@ -79,14 +88,40 @@ impl Connections {
         Ok(of_row(site, row))
     }
 
+    /// The scopes that the server wants to see in tokens of the authorization server that an administrator named, as far as it says.
+    async fn wanted_by(&self, site: &Site, issuer: &str) -> Vec<String> {
+        match tokio::time::timeout(PATIENCE, self.0.authorities.protecting(&site.url)).await {
+            Ok(Ok(seen)) if seen.others.iter().chain([&seen.issuer]).any(|named| same(named, issuer)) => seen.scopes,
+            _ => Vec::new(),
+        }
+    }
+
     /// As it was found the last time, if it was.
     pub async fn found(&self, site: &Site) -> Result<Option<Found>, ConnectError> {
         if let Some(said) = said(site) {
             return Ok(Some(said));
         }
         let row = self.0.store.connection_issuer(&site.tenant, site.id.0).await?;
-        Ok(row.filter(|row| row.place == site.place).map(|row| of_row(site, row)))
+        Ok(row.and_then(|row| found_there(site, &row)))
     }
+
+    /// The same of several, in their order.
+    pub(super) async fn found_all(&self, sites: &[Site]) -> Result<Vec<Option<Found>>, ConnectError> {
+        let tenants: BTreeSet<&TenantId> =
+            sites.iter().filter(|site| site.auth.issuer.is_none()).map(|site| &site.tenant).collect();
+        let mut rows = AHashMap::new();
+        for tenant in tenants {
+            let found = self.0.store.connection_issuers(tenant).await?;
+            rows.extend(found.into_iter().map(|row| (row.server_id, row)));
+        }
+        let found = |site: &Site| said(site).or_else(|| found_there(site, rows.get(&site.id.0)?));
+        Ok(sites.iter().map(found).collect())
+    }
+}
+
+/// What was found, unless the server was elsewhere then.
+fn found_there(site: &Site, row: &IssuerRow) -> Option<Found> {
+    (row.place == site.place).then(|| of_row(site, row.clone()))
 }
 
 /// What the description says.

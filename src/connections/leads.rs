@@ -9,7 +9,8 @@ use url::Url;
 
 use super::found::Found;
 use super::going::Person;
-use super::{ConnectError, Connections, Site, listed, of};
+use super::renewing::same;
+use super::{ConnectError, Connections, Site, listed, of, unite};
 use crate::crypto::hash_token;
 use crate::idp::{Authority, Codes, NamedBy, with_offline};
 
@@ -60,16 +61,13 @@ impl Connections {
     pub(super) async fn way_of(&self, site: &Site, found: Found, who: Person<'_>) -> Result<There, ConnectError> {
         let Found { issuer, resource, named_by, mut scopes } = found;
         let (about, codes) = self.0.authorities.of(&issuer, named_by).await?;
-        // What the server wanted of somebody is asked for with what they have: neither takes the other's place.
+        about.must_lead_home(named_by)?;
+        // What somebody allowed here is asked for again, and with it what the server wanted besides: neither takes the other's place.
         if let Some(row) = self.0.store.connection(who.tenant, of(who.user, site.id)).await?
-            && !row.wanted.is_empty()
+            && row.place == site.place
+            && same(&row.issuer, &about.issuer)
         {
-            let besides = listed(&row.scopes).into_iter().chain(listed(&row.wanted));
-            for scope in besides {
-                if !scopes.contains(&scope) && scopes.len() < MOST_SCOPES {
-                    scopes.push(scope);
-                }
-            }
+            unite(&mut scopes, listed(&row.scopes).into_iter().chain(listed(&row.wanted)), MOST_SCOPES);
         }
         let scopes = with_offline(scopes, &about);
         let (issuer, at) = (about.issuer.clone(), about.authorization_endpoint.clone());

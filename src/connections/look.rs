@@ -51,6 +51,7 @@ impl Connections {
         let found = self.find(site).await?;
         (look.issuer, look.resource) = (Some(found.issuer.clone()), Some(found.resource));
         let (about, _) = self.0.authorities.of(&found.issuer, found.named_by).await?;
+        about.must_lead_home(found.named_by)?;
         look.redirect_uri = Some(self.redirect_uri(&about.issuer));
         look.client = self.way(site, &about).map(Way::label);
         if look.client.is_none() {

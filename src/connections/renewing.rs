@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::client::Way;
 use super::sealed::{Kept, is_closed, of_connection, seal_with};
 use super::view::ACTIVE;
-use super::{ConnectError, Connections, Site, Why, listed, of};
+use super::{ConnectError, Connections, Site, Why, of};
 use crate::access::{Caller, SessionType};
 use crate::crypto::Sealer;
 use crate::fault::{Fault, Kind};
@@ -145,19 +145,6 @@ impl Connections {
         }
     }
 
-    /// The server wants to see these scopes of somebody: noted, for the page where they connect.
-    pub async fn wants(&self, site: &Site, caller: &Caller, scopes: &str) -> Fault {
-        let mut scopes = listed(scopes);
-        scopes.truncate(64);
-        let scopes = scopes.join(" ");
-        let noted =
-            self.0.store.want_of_connection(caller.tenant(), of(caller.user_id().uuid(), site.id), &scopes).await;
-        if let Err(error) = noted {
-            tracing::warn!(server = %site.slug, "what the server wants could not be noted: {error}");
-        }
-        self.ask(site, &Why::More(if scopes.is_empty() { "it does not say what" } else { &scopes }))
-    }
-
     /// The server refuses what it was shown for somebody, also after it was renewed.
     pub fn not_taken(&self, site: &Site) -> Fault {
         self.look_again(site);
@@ -165,7 +152,12 @@ impl Connections {
     }
 
     /// What somebody connected, if it can be used here.
-    async fn usable(&self, site: &Site, tenant: &TenantId, user: Uuid) -> Result<(ConnectionRow, Kept), Fault> {
+    pub(super) async fn usable(
+        &self,
+        site: &Site,
+        tenant: &TenantId,
+        user: Uuid,
+    ) -> Result<(ConnectionRow, Kept), Fault> {
         let row = self.0.store.connection(tenant, of(user, site.id)).await.map_err(|error| unread(&error.into()))?;
         let row = row.ok_or_else(|| self.ask(site, &Why::New))?;
         let found = self.found(site).await.map_err(|error| unread(&error))?;
@@ -310,7 +302,7 @@ pub(super) fn is_stuck(row: &ConnectionRow, kept: &Kept) -> bool {
 }
 
 /// Whether both are one issuer: as its metadata write it, or as it was named.
-fn same(one: &str, other: &str) -> bool {
+pub(super) fn same(one: &str, other: &str) -> bool {
     one.trim_end_matches('/') == other.trim_end_matches('/')
 }
 
@@ -326,7 +318,7 @@ fn pause(error: &IdpError, failures: i64) -> Duration {
     FIRST_PAUSE.saturating_mul(1 << doubled).min(LONGEST_PAUSE)
 }
 
-fn later(retry_after: Option<Duration>, detail: &str) -> Fault {
+pub(super) fn later(retry_after: Option<Duration>, detail: &str) -> Fault {
     let told = "the authorization server of the server does not answer now; try again";
     let fault = Fault::gateway(Kind::NoCredential, detail).telling(told);
     Fault { retry_after: retry_after.or(Some(FIRST_PAUSE)), ..fault }

@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::sealed::{Kept, of_connection};
-use super::{Answer, ConnectError, Connections, Not, Person, Site, State, of};
+use super::{Answer, Change, ConnectError, Connections, Not, Person, Site, State, of};
 use crate::crypto::{MasterKey, Sealer};
 use crate::fault::{Fault, Kind};
 use crate::id::{ServerId, TenantId};
@@ -479,6 +479,21 @@ async fn nobody_goes_where_the_page_did_not_say() {
 }
 
 #[tokio::test]
+async fn whom_only_the_server_names_sends_nobody_to_anothers_page() {
+    let house = House::found().await;
+    let base = &house.there.base;
+    let about = json!({
+        "issuer": base, "authorization_endpoint": "https://good.example/authorize", "token_endpoint": format!("{base}/token"),
+        "registration_endpoint": format!("{base}/register"), "code_challenge_methods_supported": ["S256"],
+    });
+    house.there.always("/.well-known/oauth-authorization-server", Reply::json(200, &about));
+    let refused = house.connect(house.user).await.unwrap_err().to_string();
+    assert!(refused.contains("name it with `issuer`"), "{refused}");
+    assert_eq!(house.connections.look(&house.site).await.problem, Some(refused));
+    assert!(house.there.asked("/register").is_empty());
+}
+
+#[tokio::test]
 async fn what_does_not_open_can_be_connected_anew_and_ended() {
     let house = House::new().await;
     house.connect(house.user).await.unwrap();
@@ -519,6 +534,90 @@ async fn who_lost_sight_of_a_server_ends_what_is_theirs_and_nobody_elses() {
     house.connections.give_up(who(house.user), own.id, now()).await.unwrap();
     assert!(house.row().await.is_none());
     assert_eq!(house.there.asked("/revoke")[0].field("token").as_deref(), Some("refresh-1"));
+}
+
+#[tokio::test]
+async fn what_a_server_wants_is_noted_when_it_is_news_and_asked_for_with_what_was_allowed() {
+    let house = House::new().await;
+    house.connect(house.user).await.unwrap();
+    house
+        .sql(
+            "CREATE TRIGGER counted AFTER UPDATE ON connections
+         BEGIN UPDATE connections SET failures = failures + 1 WHERE id = NEW.id; END",
+        )
+        .await;
+    let tenant = TenantId::default_tenant();
+    let who = Person { tenant: &tenant, user: house.user, cookie: "cookie" };
+    let wants = async |shown: &str, scopes: &str| {
+        house.connections.wants_of(&house.site, (&tenant, house.user), shown.as_bytes(), scopes).await.kind
+    };
+    let asked_for = async || house.connections.leads(&house.site, who).await.unwrap().scopes;
+    for scopes in ["write", "write", "admin write", "write admin"] {
+        assert_eq!(wants("access-1", scopes).await, Kind::Connect, "{scopes}");
+    }
+    let row = house.row().await.unwrap();
+    assert_eq!((&*row.wanted, row.failures), ("write admin", 2));
+    assert_eq!(asked_for().await, ["write", "admin"]);
+    let many = (0..100).map(|number| format!("s{number}")).collect::<Vec<_>>().join(" ");
+    wants("access-1", &many).await;
+    assert_eq!(house.row().await.unwrap().wanted.split(' ').count(), 64);
+
+    house.sql("UPDATE connections SET wanted = 'write admin'").await;
+    house.there.on("/token", rotate(SHORT));
+    house.connect(house.user).await.unwrap();
+    assert_eq!(house.row().await.unwrap().scopes, "write admin");
+    // Another process shows what was given before they allowed that.
+    assert_eq!(wants("access-0", "write").await, Kind::NoCredential);
+    assert_eq!(house.row().await.unwrap().wanted, "");
+    assert_eq!(wants("access-0", "more").await, Kind::Connect);
+    assert_eq!(house.row().await.unwrap().wanted, "more");
+
+    house.sql("UPDATE connections SET wanted = ''").await;
+    house.there.always("/token", Reply::json(400, &json!({"error": "invalid_grant"})));
+    assert!(asks_to_connect(&house.token(Not::Any).await));
+    assert_eq!(asked_for().await, ["write", "admin"], "who connects again keeps what they allowed");
+    house.disconnect().await;
+    assert!(asked_for().await.is_empty());
+}
+
+#[tokio::test]
+async fn what_a_server_wants_of_the_authorization_server_that_was_named_is_asked_for() {
+    let house = House::new().await;
+    let tenant = TenantId::default_tenant();
+    let who = Person { tenant: &tenant, user: house.user, cookie: "cookie" };
+    let says = |issuers: Value| {
+        let about = json!({"resource": format!("{}/mcp", house.there.base), "authorization_servers": issuers,
+            "scopes_supported": ["read", "write"]});
+        house.there.always("/.well-known/oauth-protected-resource/mcp", Reply::json(200, &about));
+    };
+    let asked_for = async |site: &Site| house.connections.leads(site, who).await.unwrap().scopes;
+    assert!(asked_for(&house.site).await.is_empty(), "it says nothing");
+    says(json!(["https://other.example"]));
+    assert!(asked_for(&house.site).await.is_empty(), "of another it may want anything");
+    says(json!(["https://other.example", house.there.base]));
+    assert_eq!(asked_for(&house.site).await, ["read", "write"]);
+    let auth = json!({"kind": "authorization_code", "issuer": house.there.base, "scopes": ["mine"]});
+    let spec = json!({"slug": "tracker", "replicas": [{"url": format!("{}/mcp", house.there.base)}], "auth": auth});
+    assert_eq!(asked_for(&site(house.server, spec)).await, ["mine"]);
+}
+
+#[tokio::test]
+async fn who_waits_hears_of_the_own_connection_and_of_no_other() {
+    let house = House::new().await;
+    let (tenant, bob) = (TenantId::default_tenant(), house.person("bob").await);
+    let change = |user, server, connected| Change { tenant: tenant.clone(), user, server: ServerId(server), connected };
+    let coming = house.connections.coming(&tenant, house.user, house.site.id);
+    let mut through = std::pin::pin!(coming.through());
+    for other in [
+        change(bob, house.server, true),
+        change(house.user, Uuid::now_v7(), true),
+        change(house.user, house.server, false),
+    ] {
+        house.connections.tell(other);
+        assert!(futures_util::poll!(through.as_mut()).is_pending());
+    }
+    house.connections.tell(change(house.user, house.server, true));
+    through.await;
 }
 
 #[tokio::test]

@@ -50,15 +50,20 @@ impl Connections {
     pub async fn views(&self, tenant: &TenantId, user: Uuid, sites: &[Site]) -> Result<Vec<View>, ConnectError> {
         let rows = self.0.store.connections_of(tenant, user).await?;
         let mut views = Vec::with_capacity(sites.len());
-        for site in sites {
+        for (site, found) in sites.iter().zip(self.found_all(sites).await?) {
             let row = rows.iter().find(|row| row.server_id == site.id.0);
-            views.push(self.view(tenant, site, row).await?);
+            views.push(self.view(tenant, site, row, found.map(|found| found.issuer)).await?);
         }
         Ok(views)
     }
 
-    async fn view(&self, tenant: &TenantId, site: &Site, row: Option<&ConnectionRow>) -> Result<View, ConnectError> {
-        let issuer = self.found(site).await?.map(|found| found.issuer);
+    async fn view(
+        &self,
+        tenant: &TenantId,
+        site: &Site,
+        row: Option<&ConnectionRow>,
+        issuer: Option<String>,
+    ) -> Result<View, ConnectError> {
         let none = View {
             state: State::None,
             since: None,

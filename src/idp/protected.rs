@@ -30,6 +30,8 @@ pub struct Protected {
     pub resource: String,
     /// The authorization server: the first that it names.
     pub issuer: String,
+    /// Those that it names besides.
+    pub others: Vec<String>,
     /// Who says where that is.
     pub named_by: NamedBy,
     /// What it wants to see in a token, as far as it says.
@@ -63,7 +65,8 @@ impl Authorities {
             let text = format!("the server describes the resource `{}`, which is not at {url}", shown(&found.resource));
             return Err(IdpError::configuration(text));
         }
-        let issuer = found.authorization_servers.into_iter().next();
+        let mut issuers = found.authorization_servers.into_iter();
+        let issuer = issuers.next();
         let issuer = issuer.ok_or_else(|| IdpError::configuration("the server names no authorization server"))?;
         let scopes: Vec<String> = match challenge.get("scope") {
             Some(scopes) => scopes.split_ascii_whitespace().map(str::to_owned).collect(),
@@ -74,6 +77,7 @@ impl Authorities {
             resource: found.resource,
             named_by: named_by(url, &issuer),
             issuer,
+            others: issuers.collect(),
             scopes: scopes.into_iter().filter(is_scope).take(MOST_SCOPES).collect(),
         })
     }

@@ -15,6 +15,7 @@ use crate::protocol::era::{Era, LEGACY, Version, spoken_json};
 use crate::protocol::message::{self, Message};
 use crate::protocol::meta;
 use crate::registry::catalog::{Item, Kind};
+use crate::registry::model::ServerSpec;
 use crate::registry::snapshot::{Entry, Tenant, problems_json};
 use crate::upstream::peer::Peer;
 
@@ -78,6 +79,14 @@ pub fn initialize_for(peer: &Peer, version: Version) -> String {
         text(json::get(about, "capabilities"), "{}"),
         text(json::path(about, &["_meta", meta::SERVER_INFO]), r#"{"name":"unknown","version":"0"}"#),
         instructions.unwrap_or_default()
+    )
+}
+
+/// The result of `initialize` for a server of which nothing is known but how it was registered: it may have whatever there is.
+pub fn initialize_unseen(spec: &ServerSpec, version: Version) -> String {
+    let (name, title) = (json::quote(spec.slug.as_str()), json::quote(&spec.title));
+    format!(
+        r#"{{"protocolVersion":"{version}","capabilities":{CAPABILITIES},"serverInfo":{{"name":{name},"title":{title},"version":"0"}}}}"#
     )
 }
 

@@ -3,25 +3,38 @@
 //! a result that wants input (2026-07-28, basic/patterns/mrtr). Every other reads in an error where to go.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
+use tokio::time::Instant;
+
+use crate::connections::Coming;
 
 use crate::fault::{Fault, Kind};
+use crate::id::ServerId;
 use crate::json;
+use crate::mcp::answers;
 use crate::mcp::bridge::answer::URL_ELICITATION;
 use crate::mcp::error::Refusal;
 use crate::mcp::exchange::Call;
-use crate::mcp::session::Session;
-use crate::protocol::era::{Era, LEGACY};
+use crate::mcp::listen::list_changed;
+use crate::mcp::session::{Reach, Session};
+use crate::protocol::era::{Era, LEGACY, Version};
 use crate::protocol::members::put;
 use crate::protocol::message::{self, Message};
 use crate::protocol::{meta, sse};
+use crate::registry::catalog::Kind as ListKind;
 use crate::registry::model::AuthKind;
 use crate::registry::snapshot::Entry;
+use crate::upstream::Upstream;
 
 /// What the gateway's own question is called among those of a server.
 const KEY: &str = "io.mcp-registry-gateway/connect";
+/// What a server that asks gives the client to keep.
+const STATE: &str = "requestState";
+/// How long a call waits for its user who goes there: shorter than clients wait for an answer.
+const PATIENCE: Duration = Duration::from_secs(50);
 /// The requests that may be answered with a wish for input.
 const ASKING: [&str; 3] = ["tools/call", "resources/read", "prompts/get"];
 
@@ -34,7 +47,7 @@ pub fn asked(call: &Call, fault: &Fault, entry: &Entry) -> Option<Refusal> {
     let plain = Refusal::of(fault, entry.slug(), call.era());
     let text = json::quote(&plain.text);
     if let Some(session) = &call.session {
-        if session.version != LEGACY || !can(json::path(&session.init, &["capabilities", "elicitation", "url"])) {
+        if !brings(session.version, &session.init) {
             return None;
         }
         let id = session.elicit(entry.upstream.server.id);
@@ -45,13 +58,73 @@ pub fn asked(call: &Call, fault: &Fault, entry: &Entry) -> Option<Refusal> {
     let capabilities = call.message.meta(meta::CLIENT_CAPABILITIES)?;
     if !ASKING.contains(&call.message.method().as_ref())
         || !can(json::path(capabilities, &["elicitation", "url"]))
-        || has_declined(&call.message)
+        || answer(&call.message).is_some()
     {
         return None;
     }
     let asked = format!(r#"{{"method":"elicitation/create","params":{{"mode":"url","url":{url},"message":{text}}}}}"#);
-    let data = Some(format!(r#"{{"resultType":"input_required","inputRequests":{{"{KEY}":{asked}}}}}"#));
+    let data = Some(question(&call.message, &asked));
     Some(Refusal { status: StatusCode::OK, data, is_question: true, ..plain })
+}
+
+/// The result that asks. What the server gave to keep comes back with the answer: the way of its own question is not lost.
+fn question(message: &Message, asked: &str) -> String {
+    let state = message.member(STATE).map(|state| format!(r#","{STATE}":{}"#, String::from_utf8_lossy(state)));
+    let state = state.unwrap_or_default();
+    format!(r#"{{"resultType":"input_required","inputRequests":{{"{KEY}":{asked}}}{state}}}"#)
+}
+
+/// A call whose user has gone there, as the client says.
+pub struct Waiting(Coming);
+
+/// What waits for the user, if they have gone there. From now on it is heard when they come through.
+pub fn waiting(call: &Call, entry: &Entry) -> Option<Waiting> {
+    if call.session.is_some() || !is_connected_to(entry) || !has_accepted(&call.message) {
+        return None;
+    }
+    let (caller, server) = (&call.caller, entry.upstream.server.id);
+    Some(Waiting(call.app.connections().coming(caller.tenant(), caller.user_id().uuid(), server)))
+}
+
+impl Waiting {
+    /// Whether the user comes through, while there is time also for the call itself.
+    pub async fn came(self, call: &Call, deadline: Option<Instant>) -> bool {
+        let now = Instant::now();
+        let left = deadline.map_or(PATIENCE, |deadline| deadline.saturating_duration_since(now) / 2);
+        tokio::select! {
+            () = self.0.through() => true,
+            () = tokio::time::sleep(left.min(PATIENCE)) => false,
+            () = call.app.shutdown.cancelled() => false,
+        }
+    }
+}
+
+fn is_connected_to(entry: &Entry) -> bool {
+    entry.upstream.server.spec.auth.kind == AuthKind::AuthorizationCode
+}
+
+/// Whether a client may open a session with a server although the fault is that its user has to connect first: it can bring them there,
+/// and is asked to when it calls.
+pub fn may_come_in(fault: &Fault, version: Version, init: &[u8]) -> bool {
+    fault.kind == Kind::Connect && brings(version, init)
+}
+
+/// Whether a client is in a session of which the server does not know yet: its user has not connected.
+pub fn is_early(session: &Session, entry: &Entry) -> bool {
+    is_connected_to(entry) && session.links().is_empty()
+}
+
+/// Whether a client of a version with sessions brings its user to an address that an error holds.
+fn brings(version: Version, init: &[u8]) -> bool {
+    version == LEGACY && can(json::path(init, &["capabilities", "elicitation", "url"]))
+}
+
+/// What a client is told that comes in so: what is known of the server.
+pub fn met(upstream: &Upstream, version: Version) -> String {
+    match upstream.known() {
+        Some(peer) => answers::initialize_for(&peer, version),
+        None => answers::initialize_unseen(&upstream.server.spec, version),
+    }
 }
 
 fn can(declared: Option<&[u8]>) -> bool {
@@ -63,14 +136,14 @@ fn answer(message: &Message) -> Option<&[u8]> {
     json::get(message.member("inputResponses")?, KEY)
 }
 
-/// Whether the user did not want to go there: they are not asked in a circle.
-fn has_declined(message: &Message) -> bool {
-    answer(message).is_some_and(|answer| json::get_text(answer, "action").as_deref() != Some("accept"))
+/// Whether the user goes there. Whoever does not, or came from there without having connected, is not asked in a circle.
+fn has_accepted(message: &Message) -> bool {
+    answer(message).is_some_and(|answer| json::get_text(answer, "action").as_deref() == Some("accept"))
 }
 
 /// The request as the server gets it: without the answer to what it did not ask.
 pub fn without_answer<'a>(entry: &Entry, era: Era, message: Cow<'a, Message>) -> Cow<'a, Message> {
-    if era != Era::Modern || entry.upstream.server.spec.auth.kind != AuthKind::AuthorizationCode {
+    if era != Era::Modern || !is_connected_to(entry) {
         return message;
     }
     let taken = taken_out(&message);
@@ -98,12 +171,22 @@ fn taken_out(message: &Message) -> Option<Message> {
     Message::parse(message.splice(&[(params, &params_without)])).ok()
 }
 
-/// Tells a client that was asked that its user came through, if it listens.
-pub fn tell(session: &Session, elicitation: &str) {
-    let params = format!("{{\"elicitationId\":{}}}", json::quote(elicitation));
-    let told: Bytes = message::call(None, "notifications/elicitation/complete", params.as_bytes());
-    if let Some(outbox) = session.outbox() {
+/// Tells a client whose user came through to a server, if it listens: that what it was asked for is done, and where it came in before, that
+/// there are lists now.
+pub fn tell(session: &Session, server: ServerId) {
+    let done = session.came_through(server);
+    let Some(outbox) = session.outbox() else { return };
+    let send = |method: &str, params: &str| {
+        let told: Bytes = message::call(None, method, params.as_bytes());
         let _ = outbox.try_send(sse::frame(&told, None, None));
+    };
+    if let Some(id) = done {
+        send("notifications/elicitation/complete", &format!(r#"{{"elicitationId":{}}}"#, json::quote(&id)));
+    }
+    if session.reach == Reach::One(server) && session.links().is_empty() {
+        for kind in [ListKind::Tools, ListKind::Prompts, ListKind::Resources] {
+            send(list_changed(kind), "{}");
+        }
     }
 }
 
@@ -126,8 +209,17 @@ mod tests {
         assert_eq!(taken.body(), Some(&br#"{"inputResponses":{"theirs":{"action":"accept"}}}"#[..]));
         assert!(taken_out(&message(r#"{"inputResponses":{"theirs":{}}}"#)).is_none());
         assert!(
-            has_declined(&message(&both)) && !has_declined(&message(&format!(r#"{{"inputResponses":{accepted}}}"#)))
+            !has_accepted(&message(&both)) && has_accepted(&message(&format!(r#"{{"inputResponses":{accepted}}}"#)))
         );
-        assert!(!has_declined(&message("{}")));
+        assert!(!has_accepted(&message("{}")));
+    }
+
+    #[test]
+    fn what_a_server_gave_to_keep_comes_back_as_it_is() {
+        let asked = |params| question(&message(params), "{}");
+        let with = r#"{"resultType":"input_required","inputRequests":{"io.mcp-registry-gateway/connect":{}},"requestState":"\u0041\"ü"}"#;
+        assert_eq!(asked(r#"{"requestState":"\u0041\"ü","inputResponses":{"theirs":{}}}"#), with);
+        let without = r#"{"resultType":"input_required","inputRequests":{"io.mcp-registry-gateway/connect":{}}}"#;
+        assert_eq!(asked("{}"), without);
     }
 }

@@ -215,7 +215,8 @@ async fn send(
     trip: &Trip,
 ) -> Result<Response, Refusal> {
     let era = call.era();
-    let reached = {
+    let mut waiting = connect::waiting(call, entry);
+    let reached = loop {
         let ask = Ask {
             app: &call.app,
             caller: &call.caller,
@@ -229,12 +230,28 @@ async fn send(
             cancel: in_flight.as_ref().map(|request| &request.cancel),
             trip,
         };
-        let reaching = pin!(reach(&ask));
-        unless_taken_back(in_flight.as_ref(), reaching).await
+        let reached = {
+            let reaching = pin!(reach(&ask));
+            unless_taken_back(in_flight.as_ref(), reaching).await
+        };
+        call.tried(trip);
+        let Some(reached) = reached else { return Ok(call.taken_back()) };
+        match reached {
+            Ok(reached) => break reached,
+            // The user is on the way to connect; nothing was done without them.
+            Err(fault)
+                if fault.kind == Kind::Connect
+                    && let Some(user) = waiting.take() =>
+            {
+                call.finish.waited();
+                if !Box::pin(user.came(call, deadline)).await {
+                    return Err(call.failed(&fault, entry));
+                }
+                call.finish.wait();
+            }
+            Err(fault) => return Err(call.failed(&fault, entry)),
+        }
     };
-    call.tried(trip);
-    let Some(reached) = reached else { return Ok(call.taken_back()) };
-    let reached = reached.map_err(|fault| call.failed(&fault, entry))?;
     call.finish.fill(|operation| {
         operation.upstream_version = reached.version.map(crate::protocol::era::Version::as_str);
         operation.replica = reached.replica.and_then(|replica| u16::try_from(replica).ok());

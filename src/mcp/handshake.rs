@@ -12,6 +12,7 @@ use crate::fault::Fault;
 use crate::json;
 use crate::mcp::admit::admit;
 use crate::mcp::answers;
+use crate::mcp::connect;
 use crate::mcp::error::{Refusal, json_response};
 use crate::mcp::exchange::Call;
 use crate::mcp::session::{self, Reach, Session};
@@ -76,6 +77,11 @@ async fn open(call: &mut Call) -> Result<Response, Refusal> {
                     call.finish.end(Outcome::Error { whose: crate::fault::Whose::Upstream, kind: "rpc_error" });
                     let id = call.message.id().unwrap_or(b"null");
                     return Ok(json_response(StatusCode::OK, declined.with_id(id)));
+                }
+                Err(fault) if connect::may_come_in(&fault, version, &init) => {
+                    call.finish.waited();
+                    let result = announced(connect::met(&entry.upstream, version).into());
+                    Agreed { version, result, link: None }
                 }
                 Err(fault) => {
                     call.finish.fail(&fault);

@@ -114,7 +114,8 @@ pub async fn stream(
             };
             stream_response(Body::new(Relay::open_ended(parts)))
         }
-        Ok(None) => {
+        // Of one to which its user has to connect first nothing is heard before; what the gateway says is.
+        Ok(None) | Err(Fault { kind: FaultKind::Connect, .. }) => {
             let number = rand::random();
             let receiver = session.open_outbox(number, WAITING);
             for (id, link) in session.links() {
@@ -351,7 +352,7 @@ pub fn completion(id: &[u8]) -> Bytes {
     sse::frame(&message::result(id, result.as_bytes()), None, None)
 }
 
-fn list_changed(kind: Kind) -> &'static str {
+pub(super) fn list_changed(kind: Kind) -> &'static str {
     match kind {
         Kind::Tools => "notifications/tools/list_changed",
         Kind::Prompts => "notifications/prompts/list_changed",

@@ -380,9 +380,8 @@ async fn linked(
             let message = message::call(Some(b"\"mcpg-watch\""), "resources/subscribe", params.as_bytes());
             opened.ask(server, message).await?;
         }
-        if session.reach == Reach::All {
-            hear::hear_link(app, caller, session, upstream.server.id, opened.clone());
-        }
+        // At the server's own endpoint its stream is the client's, but for who listened before there was a session with it.
+        hear::hear_link(app, caller, session, upstream.server.id, opened.clone());
         Ok::<_, Fault>(opened)
     };
     match cell.get() {

@@ -13,7 +13,7 @@ use crate::mcp::allow::{allow, observe};
 use crate::mcp::error::Refusal;
 use crate::mcp::exchange::Call;
 use crate::mcp::session::Reach;
-use crate::mcp::{answers, listen, tasks};
+use crate::mcp::{answers, connect, listen, tasks};
 use crate::policy::{Hints, What};
 use crate::protocol::era::Era;
 use crate::protocol::level::{Level, NAMES};
@@ -229,13 +229,19 @@ async fn at_one<'a>(
         "tools/list" if call.caller.scopes().tools != Allow::All => {
             return answers::items_of(tenant, entry, &call.caller, message, ListKind::Tools, era).map(Target::Here);
         }
+        "ping" if call.session.as_ref().is_some_and(|session| connect::is_early(session, entry)) => {
+            return Ok(Target::Here(answers::here(message, "{}")));
+        }
         "server/discover" | "ping" | "logging/setLevel" | "resources/subscribe" | "resources/unsubscribe" => {}
         _ => return to_server(item),
     }
     // Between ends of one era, on a session of one's own, the server answers everything itself.
     let peer = match entry.upstream.peer_for(era, Some(&call.caller)).await {
         Ok(peer) => peer,
-        Err(fault) => return Err(Refusal::of(&fault, entry.slug(), era)),
+        Err(fault) => {
+            let asked = connect::asked(call, &fault, entry);
+            return Err(asked.unwrap_or_else(|| Refusal::of(&fault, entry.slug(), era)));
+        }
     };
     let theirs = peer.era_for(era);
     match (method.as_ref(), era, theirs) {

@@ -14,6 +14,7 @@ use super::account::{Session, session, shown};
 use super::back::see_other;
 use super::connecting::{LOST, person};
 use super::failure::Failure;
+use super::finish::ACCESS;
 use super::pages::{Frame, show};
 use super::visitor::Visitor;
 use crate::access::Caller;
@@ -183,7 +184,7 @@ pub(super) async fn with_caller<'a>(visitor: &Visitor, session: Session<'a>) -> 
 /// The page of a server; the one of all where it is no server's name.
 pub(super) fn page_of(slug: &str) -> String {
     match slug {
-        "" => "/access".to_owned(),
+        "" => ACCESS.to_owned(),
         slug => Slug::parse(slug).map_or_else(|_| PAGE.to_owned(), |slug| format!("{PAGE}/{slug}")),
     }
 }
@@ -280,6 +281,12 @@ pub(super) fn unknown() -> Failure {
     Failure::new(StatusCode::NOT_FOUND, "There is nothing here", text, "").with_help()
 }
 
+/// Whether it is the name of an error (RFC 6749 section 4.1.2.1) and no message to the person.
+fn is_code(text: &str) -> bool {
+    text.len() <= 64
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-.".contains(&byte))
+}
+
 /// The page about what went wrong.
 pub(super) fn failed(visitor: &Visitor, error: &ConnectError, site: Option<&Site>) -> Failure {
     use crate::idp::Class;
@@ -334,7 +341,11 @@ pub(super) fn failed(visitor: &Visitor, error: &ConnectError, site: Option<&Site
     tracing::warn!(request_id, server = name, "somebody is not connected: {error}");
     let failure = Failure::new(status, title, text, advice);
     match error {
-        ConnectError::Authority(error) => failure.with_help().with_fact("Reason", error.detail.clone()),
+        // The text is another's, and is in the log.
+        ConnectError::Authority(error) => match error.error.as_deref().filter(|code| is_code(code)) {
+            Some(code) => failure.with_help().with_fact("Reason", code),
+            None => failure.with_help(),
+        },
         ConnectError::MixedUp(why) => failure.with_help().with_fact("Reason", *why),
         _ => failure,
     }

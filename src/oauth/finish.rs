@@ -19,6 +19,9 @@ use crate::grants::{
 };
 use crate::store::now;
 
+/// Where somebody goes who signs in and wants nowhere else.
+pub(super) const ACCESS: &str = "/access";
+
 /// What is kept of a sign-in at our own pages, on the way to one of them: a request of nobody. No client has an empty id.
 pub(super) fn own_request(trace: Option<Uuid>, page: String) -> Request {
     Request {
@@ -36,6 +39,11 @@ pub(super) fn own_request(trace: Option<Uuid>, page: String) -> Request {
         key: None,
         trace,
     }
+}
+
+/// Where the browser goes then. A sign-in that began before there was a choice says nothing.
+fn page_after(request: &Request) -> &str {
+    if request.redirect_uri.is_empty() { ACCESS } else { &request.redirect_uri }
 }
 
 /// Whether no client waits.
@@ -63,7 +71,7 @@ pub(super) async fn finish(
 ) -> Result<Response, Failure> {
     let tenant = arrival.account.tenant.as_str();
     let done = if is_own(&under.request) {
-        open(visitor, trail, arrival, &under.request.redirect_uri).await.map(Done::Given)
+        open(visitor, trail, arrival, page_after(&under.request)).await.map(Done::Given)
     } else {
         give(visitor, under, trail, arrival).await
     };
@@ -160,4 +168,15 @@ async fn give(visitor: &Visitor, under: &UnderWay, trail: &Trail, arrival: Arriv
     trail.granted(detail, account, granted.id);
     let url = Back::of(request, &app.issuer).url_with_code(granted.code.expose());
     Ok(Done::Given(handed::over(visitor, request, &url)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_began_to_sign_in_before_there_was_a_choice_comes_to_the_page_that_there_was() {
+        assert_eq!(page_after(&own_request(None, String::new())), ACCESS);
+        assert_eq!(page_after(&own_request(None, "/connections/tracker".to_owned())), "/connections/tracker");
+    }
 }

@@ -359,11 +359,17 @@ impl Store {
         Ok(done > 0)
     }
 
-    /// The server wants to see these scopes besides; the tokens go on.
-    pub async fn want_of_connection(&self, tenant: &TenantId, of: Of, wanted: &str) -> Result<(), StoreError> {
-        let text = "UPDATE connections SET wanted = $1 WHERE tenant_id = $2 AND user_id = $3 AND server_id = $4";
+    /// The server wants to see these scopes besides, in place of those that were read; the tokens go on. What another noted meanwhile
+    /// stays.
+    pub async fn want_of_connection(
+        &self,
+        tenant: &TenantId,
+        read: &ConnectionRow,
+        wanted: &str,
+    ) -> Result<(), StoreError> {
+        let text = "UPDATE connections SET wanted = $1 WHERE tenant_id = $2 AND id = $3 AND wanted = $4";
         on!(alone self, db => {
-            sqlx::query(text).bind(wanted).bind(tenant.as_str()).bind(of.user).bind(of.server).execute(db).await?;
+            sqlx::query(text).bind(wanted).bind(tenant.as_str()).bind(read.id).bind(&read.wanted).execute(db).await?;
         });
         Ok(())
     }
@@ -374,6 +380,12 @@ impl Store {
         Ok(on!(read self, db => {
             sqlx::query_as(text).bind(tenant.as_str()).bind(server).fetch_optional(db).await?
         }))
+    }
+
+    /// The same of all servers of a tenant.
+    pub async fn connection_issuers(&self, tenant: &TenantId) -> Result<Vec<IssuerRow>, StoreError> {
+        let text = "SELECT * FROM connection_issuers WHERE tenant_id = $1";
+        Ok(on!(read self, db => sqlx::query_as(text).bind(tenant.as_str()).fetch_all(db).await?))
     }
 
     /// It was found there. Whoever is connected to it by another is in a change: what processes keep of them is got anew, and is not

@@ -276,7 +276,7 @@ impl HttpServer {
             return Err(Fault::gateway(Kind::Setup, "the replica is gone"));
         };
         let patience = Duration::from_millis(self.patience.load(Relaxed));
-        let shown = match self.plan.as_ref().map(|plan| plan.ready(outgoing.whose.as_ref())) {
+        let mut shown = match self.plan.as_ref().map(|plan| plan.ready(outgoing.whose.as_ref())) {
             None | Some(Ok(None)) => None,
             Some(Ok(ready)) => ready,
             // It has ended since it was prepared, or this goes to a replica whatever its places say.
@@ -290,42 +290,55 @@ impl HttpServer {
         let refused = reply.status == StatusCode::UNAUTHORIZED;
         if let Some(taken) = shown.as_ref().filter(|_| !refused) {
             taken.was_taken();
-        } else if let Some(shown) = shown {
+        } else if let Some(before) = shown.take() {
             let Reply { status, headers, body } = reply;
             // Neither the connection nor the place on it is held while another credential is got.
             Box::pin(body.finish()).await;
-            let Some(other) = Box::pin(self.instead(&shown, &headers, outgoing, held)).await? else {
-                return Err(Box::pin(self.refusal(status, &headers, outgoing)).await);
+            let Some(other) = Box::pin(self.instead(&before, &headers, outgoing, held)).await? else {
+                return Err(Box::pin(self.refusal(status, &headers, outgoing, Some(&before))).await);
             };
             // Nothing was acted on: it was not let in.
             let mut request = Some(Self::request(place, &method, outgoing, Some(&other)));
             reply = place.wire.send(&mut request, patience, until).await?;
+            shown = Some(other);
         }
         if matches!(reply.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             let Reply { status, headers, body } = reply;
             Box::pin(body.finish()).await;
-            return Err(Box::pin(self.refusal(status, &headers, outgoing)).await);
+            return Err(Box::pin(self.refusal(status, &headers, outgoing, shown.as_deref())).await);
         }
         self.classify(reply).await
     }
 
     /// What a refusal of what was shown comes to.
-    async fn refusal(&self, status: StatusCode, headers: &HeaderMap, outgoing: &Outgoing) -> Fault {
-        match self.to_connect(status, headers, outgoing).await {
+    async fn refusal(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        outgoing: &Outgoing,
+        shown: Option<&Shown>,
+    ) -> Fault {
+        match self.to_connect(status, headers, outgoing, shown).await {
             Some(fault) => fault,
             None => self.explained(not_let_in(status), outgoing),
         }
     }
 
     /// What the caller is told to do about it, where they connected their account to the server.
-    async fn to_connect(&self, status: StatusCode, headers: &HeaderMap, outgoing: &Outgoing) -> Option<Fault> {
+    async fn to_connect(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        outgoing: &Outgoing,
+        shown: Option<&Shown>,
+    ) -> Option<Fault> {
         let (plan, caller) = (self.plan.as_ref()?, outgoing.whose.as_ref());
         if status == StatusCode::UNAUTHORIZED {
             return plan.to_connect(caller, None).await;
         }
         let challenge = Challenge::bearer(headers)?;
         let more = (challenge.get("error") == Some("insufficient_scope")).then(|| challenge.get("scope"))?;
-        plan.to_connect(caller, Some(more.unwrap_or_default())).await
+        plan.to_connect(caller, Some((shown?, more.unwrap_or_default()))).await
     }
 
     /// For whom is what a request in this name opens at the server.

@@ -34,6 +34,8 @@ pub struct Manners {
     pub lasts: u64,
     /// Whether it gives refresh tokens.
     pub refreshes: bool,
+    /// Whether a refresh token is good once.
+    pub is_strict: bool,
     /// What its token endpoint answers to a refresh, in place of tokens.
     pub refuses: Option<(u16, Value)>,
 }
@@ -83,6 +85,7 @@ impl PeopleServer {
             metadata: json!({}),
             lasts: 3600,
             refreshes: true,
+            is_strict: true,
             refuses: None,
         });
         Ok(Self { host, state })
@@ -221,7 +224,7 @@ fn authorize(state: &mut State, manners: &Manners, query: &Pairs) -> (u16, Optio
     }
     let mut answer = url::form_urlencoded::Serializer::new(String::new());
     if let Some(error) = &manners.error {
-        answer.append_pair("error", error);
+        answer.append_pair("error", error).append_pair("error_description", "what it says");
     } else {
         state.issued += 1;
         let code = format!("code-{}", state.issued);
@@ -266,7 +269,7 @@ fn token(state: &mut State, manners: &Manners, request: &Request<Bytes>, form: &
                 return (*status, body.clone());
             }
             match state.refresh.get_mut(get("refresh_token")) {
-                Some((line, person, used)) if !*used => {
+                Some((line, person, used)) if !(*used && manners.is_strict) => {
                     *used = true;
                     let (line, person) = (*line, person.clone());
                     state.access.retain(|_, (of, _)| *of != line);

@@ -7,6 +7,8 @@ mod store_databases;
 
 mod access_rules;
 mod bans;
+mod connection_crashes;
+mod cut_off;
 mod idp_entra;
 mod isolation;
 mod limits_shared;

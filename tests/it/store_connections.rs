@@ -66,7 +66,9 @@ on_both! {
 
         // A new one takes its place, and is nobody's who claimed the old.
         let before = store.claim_connection(&tenant, &renewed, 40, 50).await.unwrap().unwrap();
-        store.want_of_connection(&tenant, of, "write").await.unwrap();
+        store.want_of_connection(&tenant, &before, "write").await.unwrap();
+        store.want_of_connection(&tenant, &before, "admin").await.unwrap();
+        assert_eq!(store.connection(&tenant, of).await.unwrap().unwrap().wanted, "write", "who read before changes nothing");
         store.put_connection(&tenant, &row(of, b"second")).await.unwrap();
         assert!(!store.renew_connection(&tenant, &before, new).await.unwrap());
         store.connection_unanswered(&tenant, &before, 99, None).await.unwrap();
@@ -152,7 +154,8 @@ on_both! {
         assert_eq!(store.last_connection_change().await.unwrap(), last, "it is where it was");
         let moved = IssuerRow { issuer: "https://other.example".to_owned(), ..found };
         store.set_connection_issuer(&tenant, &moved).await.unwrap();
-        assert_eq!(store.connection_issuer(&tenant, of.server).await.unwrap(), Some(moved));
+        assert_eq!(store.connection_issuer(&tenant, of.server).await.unwrap().as_ref(), Some(&moved));
+        assert_eq!(store.connection_issuers(&tenant).await.unwrap(), [moved]);
         let changes = store.connection_changes(last, 10).await.unwrap();
         assert!(changes.len() == 1 && changes[0].user_id == of.user && !changes[0].connected, "{changes:?}");
 

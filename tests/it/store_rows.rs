@@ -9,7 +9,7 @@ use mcp_registry_gateway::store::{Json, Store, StoreError, at, micros, now};
 use serde_json::json;
 use uuid::Uuid;
 
-fn server(tenant: &TenantId, slug: &str) -> ServerRow {
+pub fn server(tenant: &TenantId, slug: &str) -> ServerRow {
     let time = micros(now());
     ServerRow {
         id: Uuid::now_v7(),

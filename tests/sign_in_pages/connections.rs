@@ -195,19 +195,30 @@ async fn a_client_that_can_bring_its_user_there_is_asked_to_as_its_version_says(
     let (key, question) = asked.result()["inputRequests"].as_object().unwrap().iter().next().unwrap();
     assert_eq!(question["method"], "elicitation/create");
     assert_eq!(question["params"]["url"], house.link(), "{question}");
-    let retried = |action: &str| {
-        new.call(
-            "tools/call",
-            json!({"name": "tracker__echo", "arguments": {"who": "ann"}, "inputResponses": {key: {"action": action}}}),
-        )
+    let call = |more: Value| {
+        let mut params = json!({"name": "tracker__echo", "arguments": {"who": "ann"}});
+        params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let new = client(url.clone());
+        async move { new.call("tools/call", params).await.unwrap() }
     };
-    assert_eq!(retried("accept").await.unwrap().result()["resultType"], "input_required");
-    assert_eq!(retried("decline").await.unwrap().code(), Some(-31_017), "nobody is asked in a circle");
-    assert_eq!(client(json!({})).tool("tracker__echo", arguments()).await.unwrap().code(), Some(-31_017));
-    let listed = client(url).call("resources/templates/list", json!({})).await.unwrap();
+    let retried = |action: &str| call(json!({"inputResponses": {key: {"action": action}}, "requestState": "s"}));
+    let answers = call(json!({"inputResponses": {"theirs": {"action": "accept"}}, "requestState": "s"})).await;
+    assert_eq!(answers.result()["requestState"], "s", "the server's own question is not lost: {answers:?}");
+    assert_eq!(answers.result()["inputRequests"].as_object().unwrap().len(), 1, "{answers:?}");
+    assert_eq!(retried("decline").await.code(), Some(-31_017), "nobody is asked in a circle");
+    let other = client(json!({})).tool("tracker__echo", arguments()).await.unwrap();
+    assert_eq!(
+        (other.code(), other.status.as_u16()),
+        (Some(-31_017), 200),
+        "it is no matter of the client's own token"
+    );
+    let listed = client(url.clone()).call("resources/templates/list", json!({})).await.unwrap();
     assert!(listed.result()["resultType"] != "input_required", "{listed:?}");
 
+    let waits = tokio::spawn(retried("accept"));
     house.connected("ann").await;
+    let came = waits.await.unwrap();
+    assert_eq!(came.result()["resultType"], "complete", "it waited: {came:?}");
     let told = loop {
         let message = stream.message().await.unwrap().unwrap();
         if message["method"] == "notifications/elicitation/complete" {
@@ -215,9 +226,24 @@ async fn a_client_that_can_bring_its_user_there_is_asked_to_as_its_version_says(
         }
     };
     assert_eq!(told["params"]["elicitationId"], elicitation["elicitationId"]);
-    let done = retried("accept").await.unwrap();
+    let done = retried("accept").await;
     assert_eq!(done.result()["resultType"], "complete", "{done:?}");
-    assert!(house.server.calls("echo").last().unwrap().json()["params"].get("inputResponses").is_none());
+    let sent = house.server.calls("echo").last().unwrap().json()["params"].clone();
+    assert!(sent.get("inputResponses").is_none() && sent["requestState"] == "s", "{sent}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_come_through_in_time_is_told_and_not_asked_again() {
+    let house = House::new().await;
+    let ann = house.person("ann").await;
+    house.world.rest(Method::PATCH, "/servers/tracker", &json!({"timeouts": {"total_ms": 500}})).await;
+    let client = Client::new(&format!("{}/mcp/tracker", house.world.running.url()));
+    let client = client.bearer(&ann.key).capabilities(json!({"elicitation": {"url": {}}}));
+    let asked = client.tool("echo", json!({})).await.unwrap();
+    let key = asked.result()["inputRequests"].as_object().unwrap().keys().next().unwrap();
+    let again = json!({"name": "echo", "inputResponses": {key: {"action": "accept"}}});
+    let told = client.call("tools/call", again).await.unwrap();
+    assert_eq!(told.code(), Some(-31_017), "{told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -344,6 +370,13 @@ async fn an_answer_of_another_than_was_asked_is_not_taken() {
     house.there.set(|manners| (manners.iss, manners.error) = (Some(issuer), Some("access_denied".into())));
     let denied = house.connect(&mut browser, &page).await;
     assert!(denied.text().contains("You did not allow it"), "{}", denied.text());
+    // What it is called is told, and nothing that it says.
+    for (error, is_told) in [("invalid_scope", true), ("Sign in at evil.example", false)] {
+        house.there.set(|manners| manners.error = Some(error.into()));
+        let refused = house.connect(&mut browser, &page).await;
+        assert_eq!(refused.text().contains(error), is_told, "{}", refused.text());
+        assert!(!refused.text().contains("what it says"), "{}", refused.text());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -579,4 +612,53 @@ async fn nobodys_token_is_ever_on_anothers_call() {
         }
         house.there.end_access();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_can_bring_their_user_there_comes_in_at_the_servers_own_endpoint_before_they_connect() {
+    let house = House::new().await;
+    let server = Plain::with(Eras::Legacy("2025-11-25".into())).await.unwrap();
+    server.takes_tokens_of(&house.there);
+    house.register("more", &server, json!({"kind": "authorization_code"})).await;
+    let ann = house.person("ann").await;
+    let client = |capabilities: Value| {
+        Client::new(&format!("{}/mcp/more", house.world.running.url())).bearer(&ann.key).capabilities(capabilities)
+    };
+    for (version, capabilities) in [("2025-06-18", json!({"elicitation": {"url": {}}})), ("2025-11-25", json!({}))] {
+        let other = client(capabilities);
+        let refused = other.initialize(version).await.unwrap_err().to_string();
+        assert!(refused.contains("-31017"), "{version}: {refused}");
+    }
+    let client = client(json!({"elicitation": {"url": {}}}));
+    let about = client.initialize("2025-11-25").await.unwrap();
+    let mut stream = client.listen(None).await.unwrap();
+    assert!(client.call("ping", json!({})).await.unwrap().result().is_object());
+    let asked = client.call("tools/list", json!({})).await.unwrap();
+    assert_eq!(asked.code(), Some(-32_042), "{about:?} {asked:?}");
+    let elicitation = asked.response["error"]["data"]["elicitations"][0]["elicitationId"].clone();
+
+    house.there.set(|manners| manners.person = "ann@there".to_owned());
+    let mut browser = new_browser();
+    let page = browser.open(&house.world.url("/connections/more")).await.unwrap();
+    let page = browser.submit(&page, "username", &[("username", "ann"), ("password", PASSWORD)]).await.unwrap();
+    house.connect(&mut browser, &page).await;
+    let done = stream.message().await.unwrap().unwrap();
+    assert_eq!(
+        (&done["method"], &done["params"]["elicitationId"]),
+        (&json!("notifications/elicitation/complete"), &elicitation)
+    );
+    assert_eq!(stream.message().await.unwrap().unwrap()["method"], "notifications/tools/list_changed");
+    let listed = client.call("tools/list", json!({})).await.unwrap();
+    assert!(listed.result()["tools"].is_array(), "{listed:?}");
+    let called = client.tool("echo", json!({"who": "ann"})).await.unwrap();
+    assert!(called.result().is_object(), "{called:?}");
+    // What the server says by itself is heard from then on.
+    while server.notify("notifications/message", json!({"level": "info", "data": "hello"})) == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let mut heard = stream.message().await.unwrap().unwrap();
+    while heard["method"] != "notifications/message" {
+        heard = stream.message().await.unwrap().unwrap();
+    }
+    assert_eq!(heard["params"]["data"], "hello");
 }

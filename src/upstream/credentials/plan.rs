@@ -282,12 +282,12 @@ impl Plan {
         Shown::bearer(&self.engine.0.connections.token(site, &caller, not).await?, now())
     }
 
-    /// The server did not let the caller in, also with something new (401), or wants to see more of them (403, with the scopes): what
-    /// the caller is told who can do something about it.
-    pub async fn to_connect(&self, caller: Option<&Caller>, more: Option<&str>) -> Option<Fault> {
+    /// The server did not let the caller in, also with something new (401), or wants to see more of them than was shown (403, with the
+    /// scopes): what the caller is told who can do something about it.
+    pub async fn to_connect(&self, caller: Option<&Caller>, more: Option<(&Shown, &str)>) -> Option<Fault> {
         let (Source::Connection(site), Some(caller)) = (&self.calls, caller) else { return None };
         Some(match more {
-            Some(scopes) => self.engine.0.connections.wants(site, caller, scopes).await,
+            Some((shown, scopes)) => self.engine.0.connections.wants(site, caller, shown.token(), scopes).await,
             None => self.engine.0.connections.not_taken(site),
         })
     }
