@@ -20,6 +20,8 @@ use crate::store::StoreError;
 
 /// The only `client_assertion_type`.
 pub const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+/// Why an assertion is refused that says of itself that it proves no client.
+pub const OTHER_TYPE: &str = "type";
 
 /// What a request shows.
 #[derive(Debug, Clone, Default)]
@@ -207,7 +209,9 @@ fn method<'a>(shown: &Shown<'a>) -> Result<Method<'a>, AuthenticateError> {
             return request("client_assertion_type must be urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
         }
         match Unproved::read(text) {
-            Ok(assertion) => Method::Assertion(assertion),
+            Ok(assertion) if assertion.is_of(Kind::ClientProof) => Method::Assertion(assertion),
+            // Before anybody is looked for: it may be told.
+            Ok(_) => return refused(OTHER_TYPE, false),
             Err(why) => return refused(why, false),
         }
     } else {
