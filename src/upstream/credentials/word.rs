@@ -8,8 +8,9 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::Credentials;
+use super::refused::SOON;
 use super::shown::{Shown, sensitive};
-use super::{Credentials, SOON};
 use crate::access::Caller;
 use crate::fault::{Fault, Kind};
 use crate::id::TenantId;
