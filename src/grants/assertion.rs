@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 
 use crate::crypto::dpop::{Thumbprint, thumbprint_of};
 use crate::crypto::jwk::{KeySet, PublicKey};
+use crate::protocol::oauth::{CLIENT_PROOF, ID_JAG};
 
 /// Longest assertion, bytes.
 const LONGEST: usize = 12 * 1024;
@@ -71,10 +72,6 @@ impl Kind {
         self != Self::Workload
     }
 }
-
-/// The type of an identity assertion grant, and of a client's proof.
-const ID_JAG: &str = "oauth-id-jag+jwt";
-const CLIENT_PROOF: &str = "client-authentication+jwt";
 
 /// What an assertion must be to be believed.
 #[derive(Debug, Clone, Copy)]

@@ -2,7 +2,7 @@
 
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use mcp_registry_gateway::grants::authenticate::JWT_BEARER;
+use mcp_registry_gateway::protocol::oauth::CLIENT_ASSERTION;
 use mcp_registry_gateway::store::now;
 use serde_json::{Value, json};
 use testkit::sign_in::{VERIFIER, with_password};
@@ -260,7 +260,7 @@ async fn an_assertion_for_the_issuer_or_the_endpoint_gets_a_token_once() {
         encode(&Header::new(Algorithm::ES256), &claims, &key).unwrap()
     };
     let show = async |assertion: &str| {
-        let kind = ("client_assertion_type", JWT_BEARER);
+        let kind = ("client_assertion_type", CLIENT_ASSERTION);
         world.token(&[("grant_type", "client_credentials"), kind, ("client_assertion", assertion)]).await
     };
     let good = sign(&world.url, "1");

@@ -17,12 +17,9 @@ use crate::connections::{Not, Site};
 use crate::fault::{Fault, Kind};
 use crate::id::{ServerId, Slug, TenantId};
 use crate::idp::{Client, ClientPlace, Endpoint};
+use crate::protocol::oauth::{ACCESS_TOKEN, JWT, JWT_BEARER, TOKEN_EXCHANGE};
 use crate::registry::model::{Auth, AuthKind, ClientAuth, Server, SubjectToken};
 use crate::store::now;
-
-/// Kinds of tokens (RFC 8693 section 3).
-const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
-const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
 /// See the module.
 pub struct Plan {
@@ -323,7 +320,7 @@ impl Plan {
             }
         };
         let grant = [
-            ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+            ("grant_type", TOKEN_EXCHANGE),
             ("subject_token", token.expose()),
             ("subject_token_type", kind),
             ("requested_token_type", ACCESS_TOKEN),
@@ -347,7 +344,7 @@ impl Plan {
         let scope = Some(&*client.scopes).filter(|scopes| !scopes.is_empty());
         let grant = Grant { client_id: &client.id, resource, scope };
         let assertion = word.vouch(&self.engine, &caller, &at.audience, grant, now())?;
-        let grant = [("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"), ("assertion", assertion.expose())];
+        let grant = [("grant_type", JWT_BEARER), ("assertion", assertion.expose())];
         client.token(&at, Asked::ByWord, &grant).await
     }
 }
