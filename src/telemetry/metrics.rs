@@ -189,6 +189,8 @@ list! {
     breaker_state: Gauge[server, replica] = "mcp_upstream_breaker_state";
     /// Connections to the database: in_use, idle, and the limit of both.
     database_connections: Gauge[state] = "mcp_database_connections";
+    /// Sealed values that name an older key, as the last look of this process at them left them: under keys of tenants (data) or the master key (master), and whether they wait to be sealed anew or do not open: waiting, unreadable.
+    stale_sealed_values: Gauge[key, state] = "mcp_stale_sealed_values";
     /// Running child processes of stdio servers.
     stdio_children: Gauge[server] = "mcp_stdio_children";
     /// Runs of background jobs by how they ended: success, failure, panic.
