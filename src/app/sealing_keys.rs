@@ -189,17 +189,17 @@ impl App {
             }
         }
         let newest = self.vault.newest();
+        let (apart, stale): (Vec<_>, Vec<_>) =
+            stale.into_iter().partition(|(column, _)| column.old == Old::ResealedApart);
         for (column, tenant) in once_each(stale) {
-            let mut found = match (column.old, column.under) {
-                (Old::ResealedApart, _) => self.unreadable_data_keys().await?,
-                (_, Under::Master) => self.unreadable_in(column, &tenant, master).await?,
-                (_, Under::Tenant) => match newest.get(&tenant) {
-                    Some(sealer) => self.unreadable_in(column, &tenant, sealer).await?,
-                    None => Vec::new(),
-                },
-            };
+            let sealer = if column.under == Under::Master { Some(master) } else { newest.get(&tenant) };
+            let Some(sealer) = sealer else { continue };
+            let mut found = self.unreadable_in(column, &tenant, sealer).await?;
             found.retain(|value| !value.is_of_tenant);
             values.do_not_open(found);
+        }
+        if !apart.is_empty() {
+            values.do_not_open(self.unreadable_data_keys().await?);
         }
         Ok(values)
     }
