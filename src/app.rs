@@ -20,6 +20,7 @@ mod resealing;
 mod sealing_keys;
 mod sharing;
 mod signed_in;
+mod unreadable;
 mod vouching;
 
 use std::ops::Deref;

@@ -170,12 +170,11 @@ impl App {
             )),
             Class::Temporary { retry_after } => later(*retry_after, detail),
             Class::Loop => later(Some(Duration::from_mins(5)), detail),
-            Class::OurCredential | Class::Configuration => lack(Kind::NoCredential, detail).telling(format!(
+            Class::OurCredential | Class::Configuration | Class::Forged => lack(Kind::NoCredential, detail).telling(format!(
                 "the gateway is not set up so that it can use `{application}` for you; an administrator must mend it"
             )),
-            Class::Dead | Class::Refused | Class::Forged => {
-                lack(Kind::NoCredential, detail).telling(format!("your identity provider does not let you use `{application}`"))
-            }
+            Class::Dead | Class::Refused => Fault::client(Kind::NoCredential, detail)
+                .telling(format!("your identity provider does not let you use `{application}`")),
         }
     }
 }

@@ -7,12 +7,10 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::App;
-use crate::crypto::{MARK, Place, SealKeyId, Sealer};
+use crate::crypto::{MARK, SealKeyId, Sealer};
 use crate::id::TenantId;
-use crate::registry::servers::sealed_for_stored;
-use crate::store::data_keys::DataKeyRow;
 use crate::store::resealings::Resealing;
-use crate::store::sealed::{self, Column, SealedRow, Under};
+use crate::store::sealed::{self, Column, Under};
 use crate::store::{StoreError, at, at_opt, micros, now};
 use crate::vault::SETTLED;
 
@@ -36,12 +34,29 @@ enum Pass {
     Busy,
 }
 
+/// What a look leaves under older keys.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// What is sealed anew later.
+    pub(super) waiting: i64,
+    /// What does not open.
+    pub(super) unreadable: i64,
+}
+
 impl App {
     /// Seals anew what there is, and removes the keys that nothing needs at `time`; says when to look again.
     pub async fn seal_anew(&self, time: OffsetDateTime) -> anyhow::Result<Duration> {
         // What comes to nothing with the one is no reason to leave the other.
         let (data, master) = (self.under_data_keys(time).await, self.under_master_key(time).await);
-        Ok(if data?.max(master?) == Pass::Busy { AGAIN } else { LOOK })
+        let pass = data?.max(master?);
+        self.note_left("master", &self.left_of_masters_own().await?);
+        Ok(if pass == Pass::Busy { AGAIN } else { LOOK })
+    }
+
+    fn note_left(&self, key: &str, left: &Left) {
+        let values = &self.recorder.metrics().stale_sealed_values;
+        values.with([key, "waiting"]).set(left.waiting);
+        values.with([key, "unreadable"]).set(left.unreadable);
     }
 
     /// The same as one round of a job, which ends when there is something to do again.
@@ -61,7 +76,9 @@ impl App {
     /// What is under older keys of tenants, or was sealed by an older version.
     async fn under_data_keys(&self, time: OffsetDateTime) -> anyhow::Result<Pass> {
         let tenants = self.store.tenants_to_reseal().await?;
+        let mut left = Left::default();
         if tenants.is_empty() {
+            self.note_left("data", &left);
             return Ok(Pass::Idle);
         }
         self.vault.load().await?;
@@ -70,21 +87,22 @@ impl App {
             if !self.holds(Resealing::Data).await? {
                 return Ok(Pass::Busy);
             }
-            match self.under_keys_of(tenant, time).await {
+            match self.under_keys_of(tenant, time, &mut left).await {
                 Ok(of_tenant) => pass = pass.max(of_tenant),
                 // One that is damaged, or gone meanwhile, stands in nobody's way.
                 Err(error) => tracing::error!(tenant_id = %tenant, "what older keys sealed is left for now: {error:#}"),
             }
         }
         self.store.leave_resealing(Resealing::Data, self.instance, None).await?;
+        self.note_left("data", &left);
         Ok(pass)
     }
 
-    async fn under_keys_of(&self, tenant: &TenantId, time: OffsetDateTime) -> anyhow::Result<Pass> {
+    async fn under_keys_of(&self, tenant: &TenantId, time: OffsetDateTime, left: &mut Left) -> anyhow::Result<Pass> {
         let sealer = self.vault.sealer_of(tenant).await?;
         let mut pass = Pass::Idle;
         for column in sealed::ALL.iter().filter(|column| column.is_resealed_under(Under::Tenant)) {
-            pass = pass.max(self.reseal_column(Resealing::Data, column, tenant, &sealer).await?);
+            pass = pass.max(self.reseal_column(Resealing::Data, column, tenant, &sealer, left).await?);
         }
         self.remove_old_keys(tenant, time).await?;
         Ok(pass)
@@ -92,19 +110,20 @@ impl App {
 
     /// What is under older master keys, where it was asked for under the one that this process has.
     async fn under_master_key(&self, time: OffsetDateTime) -> anyhow::Result<Pass> {
-        let asked = self.store.resealing(Resealing::Master).await?;
+        let asked = self.store.resealing_under_master().await?;
         let master = self.vault.master();
         if !asked.is_open() || asked.key_id.as_deref() != Some(master.key_id().to_string().as_str()) {
             return Ok(Pass::Idle);
         }
-        let mut pass = Pass::Idle;
+        let (mut pass, mut left) = (Pass::Idle, Left::default());
         for column in sealed::ALL.iter().filter(|column| column.is_resealed_under(Under::Master)) {
-            pass = pass.max(self.reseal_column(Resealing::Master, column, &TenantId::default_tenant(), master).await?);
+            let tenant = TenantId::default_tenant();
+            pass = pass.max(self.reseal_column(Resealing::Master, column, &tenant, master, &mut left).await?);
         }
         pass = pass.max(self.reseal_data_keys().await?);
-        let left = self.left_under_older_master().await?;
-        if left > 0 {
-            tracing::warn!(left, key = %master.key_id(), "not everything is sealed under the newest master key yet");
+        let waiting = self.waiting_under_older_master().await?;
+        if waiting > 0 {
+            tracing::warn!(waiting, key = %master.key_id(), "not everything is sealed under the newest master key yet");
             return Ok(pass);
         }
         let done = asked.asked_at.map(|asked| (asked, micros(time)));
@@ -115,8 +134,7 @@ impl App {
 
     async fn reseal_data_keys(&self) -> anyhow::Result<Pass> {
         let master = self.vault.master();
-        let keys = self.store.data_keys(None).await?;
-        let old: Vec<DataKeyRow> = keys.into_iter().filter(|key| !key.sealed.starts_with(&master.mark())).collect();
+        let old = self.old_data_keys().await?;
         for some in old.chunks(BATCH) {
             if !self.holds(Resealing::Master).await? {
                 return Ok(Pass::Busy);
@@ -146,6 +164,7 @@ impl App {
         column: &Column,
         tenant: &TenantId,
         sealer: &Sealer,
+        left: &mut Left,
     ) -> anyhow::Result<Pass> {
         let (mark, mut after, mut pass) = (sealer.mark(), uuid::Uuid::nil(), Pass::Idle);
         let limit = i64::try_from(BATCH)?;
@@ -160,37 +179,24 @@ impl App {
             for row in rows {
                 if !row.idle {
                     pass = Pass::Busy;
+                    left.waiting += 1;
                     continue;
                 }
                 match self.sealed_anew(column, tenant, sealer, &row).await {
                     Ok(sealed) => new.push((row, sealed)),
                     Err(error) => {
+                        left.unreadable += i64::from(self.is_unreadable(&error, sealer, &row.sealed));
                         let column = column.name;
-                        tracing::error!(tenant_id = %tenant, column, row = %row.id, "a value is left as it is: {error:#}");
+                        tracing::error!(tenant_id = %tenant, column, row = %row.id, "a value is left as it is: {error}");
                     }
                 }
             }
             if !new.is_empty() {
-                self.store.reseal(column, &new, micros(now())).await?;
+                let done = self.store.reseal(column, &new, micros(now())).await?;
+                left.waiting += i64::try_from(new.len())?.saturating_sub_unsigned(done);
                 pass = Pass::Busy;
             }
         }
-    }
-
-    async fn sealed_anew(
-        &self,
-        column: &Column,
-        tenant: &TenantId,
-        sealer: &Sealer,
-        row: &SealedRow,
-    ) -> anyhow::Result<Vec<u8>> {
-        let bound_to = match &row.about {
-            Some(about) => sealed_for_stored(row.id, about.0.clone())?,
-            None => row.id.to_string(),
-        };
-        let place = Place { table: column.name, row: &bound_to, tenant, subject: row.subject };
-        let plain = self.vault.open(place, &row.sealed).await?;
-        Ok(sealer.seal(place, &plain)?)
     }
 
     /// Removes the keys of a tenant that were retired long enough ago and that nothing names.

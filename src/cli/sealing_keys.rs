@@ -150,7 +150,21 @@ fn lines(view: &Value) -> String {
     row("sealed under them", sealed(&view["data"]));
     row("last rotated", text_at(view, "/data/rotated_at"));
     row("retired keys go after", text_at(view, "/data/retired_until"));
-    table.render("")
+    table.render("") + &unreadable([&view["master"], &view["data"]])
+}
+
+/// Which values do not open, where there are any.
+fn unreadable<const N: usize>(parts: [&Value; N]) -> String {
+    let mut table = Table::new(&["DAMAGED", "ROW", "TENANT"]);
+    let named = parts.into_iter().filter_map(|part| part["unreadable_values"].as_array()).flatten();
+    let named: Vec<&Value> = named.collect();
+    if named.is_empty() {
+        return String::new();
+    }
+    for value in named {
+        table.row(["column", "row", "tenant_id"].map(|field| (text_at(value, &format!("/{field}")), Tone::Plain)));
+    }
+    format!("\n{}", table.render(""))
 }
 
 fn sealed(part: &Value) -> String {
@@ -159,7 +173,8 @@ fn sealed(part: &Value) -> String {
     for (name, what) in [
         ("stale", "to be sealed anew"),
         ("running_out", "under an older key, over within minutes"),
-        ("lost", "that do not open"),
+        ("unreadable", "damaged, though their key is there"),
+        ("lost", "whose key is not there"),
     ] {
         if count(name) > 0 {
             let _ = write!(text, ", {} {what}", count(name));
@@ -174,5 +189,22 @@ fn keys(view: &Value) -> String {
         let texts = ["key_id", "generation", "values", "created_at", "retired_at"];
         table.row(texts.map(|field| (text_at(key, &format!("/{field}")), Tone::Plain)));
     }
-    table.render("no key yet: nothing of the tenant is sealed")
+    table.render("no key yet: nothing of the tenant is sealed") + &unreadable([view])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_open_is_named_and_not_waited_for() {
+        let value = json!({"column": "logins.tokens", "row": "0190", "tenant_id": "acme"});
+        let data = json!({"values": 9, "stale": 0, "unreadable": 1, "lost": 2, "unreadable_values": [value]});
+        let view = json!({"master": {"values": 3, "unreadable": 0, "unreadable_values": []}, "data": data});
+        let page = lines(&view);
+        assert!(page.contains("9 values, 1 damaged, though their key is there, 2 whose key is not there"), "{page}");
+        assert!(page.contains("DAMAGED") && page.contains("logins.tokens") && page.contains("acme"), "{page}");
+        assert!(is_done(&view["data"]));
+        assert!(!lines(&json!({"master": {}, "data": {}})).contains("DAMAGED"));
+    }
 }

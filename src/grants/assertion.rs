@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 
 use crate::crypto::dpop::{Thumbprint, thumbprint_of};
 use crate::crypto::jwk::{KeySet, PublicKey};
+use crate::protocol::oauth::{CLIENT_PROOF, ID_JAG};
 
 /// Longest assertion, bytes.
 const LONGEST: usize = 12 * 1024;
@@ -50,7 +51,8 @@ impl Kind {
         let typ = typ.map(str::to_ascii_lowercase);
         let typ = typ.as_deref().map(|typ| typ.strip_prefix("application/").unwrap_or(typ));
         match self {
-            Self::ClientProof => typ != Some(ID_JAG),
+            // Many a client says nothing more exact than that (draft-ietf-oauth-rfc7523bis section 4).
+            Self::ClientProof => matches!(typ, None | Some("jwt" | CLIENT_PROOF)),
             Self::IdJag => typ == Some(ID_JAG),
             Self::Workload => matches!(typ, None | Some("jwt")),
         }
@@ -70,9 +72,6 @@ impl Kind {
         self != Self::Workload
     }
 }
-
-/// The type of an identity assertion grant.
-const ID_JAG: &str = "oauth-id-jag+jwt";
 
 /// What an assertion must be to be believed.
 #[derive(Debug, Clone, Copy)]
@@ -200,9 +199,14 @@ impl<'a> Unproved<'a> {
         Ok(Self { text, algorithm, typ, kid, issuer: iss, subject: sub })
     }
 
+    /// Whether it says that it is of this kind, or does not say otherwise.
+    pub(super) fn is_of(&self, kind: Kind) -> bool {
+        kind.takes(self.typ.as_deref())
+    }
+
     /// Proves it with the keys of who made it; says in a word for the log why it does not hold.
     pub(super) fn prove(&self, keys: &KeySet, rules: &Rules<'_>, now: OffsetDateTime) -> Result<Proved, &'static str> {
-        if !rules.kind.takes(self.typ.as_deref()) {
+        if !self.is_of(rules.kind) {
             return Err("type");
         }
         if !rules.algorithms.contains(&self.algorithm) {

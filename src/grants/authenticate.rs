@@ -15,11 +15,12 @@ use super::assertion::{Kind, Rules, Unproved};
 use super::client::{Client, ClientError, Clients, Proof, SecretHash};
 use super::fetch::{Chosen, FetchError};
 use crate::crypto::{TokenKind, hash_token};
+use crate::protocol::oauth::CLIENT_ASSERTION;
 use crate::secret::Secret;
 use crate::store::StoreError;
 
-/// The only `client_assertion_type`.
-pub const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+/// Why an assertion is refused that says of itself that it proves no client.
+pub const OTHER_TYPE: &str = "type";
 
 /// What a request shows.
 #[derive(Debug, Clone, Default)]
@@ -203,11 +204,13 @@ fn method<'a>(shown: &Shown<'a>) -> Result<Method<'a>, AuthenticateError> {
     let method = if let Some((id, secret)) = basic {
         Method::Secret { id, secret, basic: true }
     } else if let Some(text) = shown.assertion {
-        if shown.assertion_type != Some(JWT_BEARER) {
+        if shown.assertion_type != Some(CLIENT_ASSERTION) {
             return request("client_assertion_type must be urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
         }
         match Unproved::read(text) {
-            Ok(assertion) => Method::Assertion(assertion),
+            Ok(assertion) if assertion.is_of(Kind::ClientProof) => Method::Assertion(assertion),
+            // Before anybody is looked for: it may be told.
+            Ok(_) => return refused(OTHER_TYPE, false),
             Err(why) => return refused(why, false),
         }
     } else {

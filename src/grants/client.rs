@@ -20,6 +20,7 @@ use crate::config;
 use crate::crypto::Ids;
 use crate::id::TenantId;
 use crate::net::Outbound;
+use crate::protocol::oauth::{JWT_BEARER, TOKEN_EXCHANGE};
 use crate::store::{Store, StoreError};
 
 /// How a client proves who it is at the token endpoint.
@@ -90,8 +91,8 @@ impl GrantType {
             Self::AuthorizationCode => "authorization_code",
             Self::RefreshToken => "refresh_token",
             Self::ClientCredentials => "client_credentials",
-            Self::JwtBearer => "urn:ietf:params:oauth:grant-type:jwt-bearer",
-            Self::TokenExchange => "urn:ietf:params:oauth:grant-type:token-exchange",
+            Self::JwtBearer => JWT_BEARER,
+            Self::TokenExchange => TOKEN_EXCHANGE,
         }
     }
 

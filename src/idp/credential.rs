@@ -19,16 +19,13 @@ use zeroize::Zeroizing;
 
 use super::endpoint::Place;
 use super::error::{Class, IdpError};
+use crate::protocol::oauth::{CLIENT_ASSERTION, CLIENT_PROOF};
 use crate::secret::Secret;
 
 /// How long an assertion is good for, seconds.
 const LIFETIME: i64 = 300;
 /// Largest file, bytes.
 const MOST: u64 = 64 << 10;
-const BY_JWT: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-
-/// What a client assertion says that it is (draft-ietf-oauth-rfc7523bis): nobody takes another text of the same key for one.
-const TYPE: &str = "client-authentication+jwt";
 
 /// Signs a text of this type with these claims, by a key that others know as the gateway's; none where there is no key.
 pub type Sign = Box<dyn Fn(&str, &Value, OffsetDateTime) -> Option<Secret> + Send + Sync>;
@@ -93,7 +90,7 @@ impl Credential {
         now: OffsetDateTime,
     ) -> Result<Proof, IdpError> {
         let assertion = |assertion: Secret| Proof {
-            fields: vec![("client_assertion_type", Secret::new(BY_JWT)), ("client_assertion", assertion)],
+            fields: vec![("client_assertion_type", Secret::new(CLIENT_ASSERTION)), ("client_assertion", assertion)],
             header: None,
         };
         match self {
@@ -120,7 +117,7 @@ impl Credential {
                 }
                 Ok(assertion(Secret::new(token)))
             }
-            Self::Key(sign) => sign(TYPE, &claims(client, at.audience, now), now)
+            Self::Key(sign) => sign(CLIENT_PROOF, &claims(client, at.audience, now), now)
                 .map(assertion)
                 .ok_or_else(|| IdpError::temporary("the gateway has no key to sign with; see its log")),
         }

@@ -18,6 +18,7 @@ use super::error::{Class, IdpError};
 use super::http::Http;
 use super::pause::Pause;
 use crate::clock;
+use crate::protocol::oauth::{ACCESS_TOKEN, JWT};
 use crate::secret::Secret;
 
 /// Largest answer, bytes.
@@ -28,7 +29,7 @@ const SHORT: usize = 12;
 const OTHER_SECRET: [&str; 2] = ["AADSTS7000215", "AADSTS7000222"];
 
 /// What an exchange may give that is an access token (RFC 8693 section 3).
-const ACCESS: [&str; 2] = ["urn:ietf:params:oauth:token-type:access_token", "urn:ietf:params:oauth:token-type:jwt"];
+const ACCESS: [&str; 2] = [ACCESS_TOKEN, JWT];
 
 /// What a token endpoint gives (RFC 6749 section 5.1, OpenID Connect Core 1.0 section 3.1.3.3).
 #[derive(Deserialize)]

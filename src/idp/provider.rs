@@ -27,10 +27,9 @@ use super::oidc::{self, Oidc};
 use super::{AccessToken, Hints, Leg, OwnRules, Person, ProviderTokens, Rechecked, Renewed, SignedIn, Who};
 use crate::clock;
 use crate::crypto::jwk::PublicKey;
+use crate::protocol::oauth::JWT_BEARER;
 use crate::secret::Secret;
 
-/// The grant of an assertion (RFC 7523 section 2.1).
-const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 /// Of how many directories it is remembered at most whether they are to be left alone.
 const MOST_DIRECTORIES: usize = 1_000;
 

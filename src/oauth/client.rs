@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use super::answer::{Denied, STRANGER};
 use super::form::Form;
 use crate::app::App;
-use crate::grants::authenticate::{AuthenticateError, Shown};
+use crate::grants::authenticate::{AuthenticateError, OTHER_TYPE, Shown};
 use crate::grants::client::{Client, ClientError};
 use crate::grants::{OauthCode, Refusal};
 use crate::store::micros;
@@ -65,7 +65,11 @@ fn denied(error: AuthenticateError) -> Denied {
     match error {
         AuthenticateError::Request(text) => Refusal::new(OauthCode::InvalidRequest, "client_proof", text).into(),
         AuthenticateError::Refused { why, basic } => {
-            let text = "the client is unknown, or did not prove who it is";
+            let text = if why == OTHER_TYPE {
+                "client_assertion is of another type: its header must say typ JWT or client-authentication+jwt, or no typ"
+            } else {
+                "the client is unknown, or did not prove who it is"
+            };
             Denied::from(Refusal::new(OauthCode::InvalidClient, "invalid_client", text).because(why)).with_basic(basic)
         }
         AuthenticateError::Stranger => {

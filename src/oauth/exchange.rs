@@ -15,12 +15,8 @@ use crate::grants::resource::Resource;
 use crate::grants::{GrantKind, Issue, OauthCode, Order, Refusal, Scope, ScopeSet, Tokens, bad_subject};
 use crate::id::TenantId;
 use crate::idp::ENTRA;
+use crate::protocol::oauth::{ACCESS_TOKEN, JWT};
 use crate::web::direct;
-
-/// The type of what is given, and of what may be shown (section 3).
-pub(super) const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
-/// What an identity provider's token may be called as well.
-const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
 /// `grant_type=urn:ietf:params:oauth:grant-type:token-exchange`.
 pub(super) async fn of_token(
@@ -77,6 +73,7 @@ pub(super) async fn of_token(
 /// Refuses what is asked for besides, of which nothing is done here.
 fn check(form: &Form, kind: &str) -> Result<(), Refusal> {
     let refuse = |code, reason, text| Err(Refusal::new(code, reason, text));
+    // An identity provider's token may be called either.
     if kind != ACCESS_TOKEN && kind != JWT {
         let text = "subject_token_type must be urn:ietf:params:oauth:token-type:access_token, or of a token of the identity \
                     provider urn:ietf:params:oauth:token-type:jwt";

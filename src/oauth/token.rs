@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 use super::answer::{Denied, tokens};
 use super::assertion::of_assertion;
 use super::client::{authenticate, claimed};
-use super::exchange::{ACCESS_TOKEN, of_token};
+use super::exchange::of_token;
 use super::form::Form;
 use super::possession::proved;
 use crate::app::App;
@@ -25,6 +25,7 @@ use crate::grants::{
     DETAILS, GrantKind, Issue, OauthCode, Order, Possession, Redemption, Refresh, Refusal, Scope, ScopeSet, Tokens,
 };
 use crate::id::TenantId;
+use crate::protocol::oauth::ACCESS_TOKEN;
 use crate::secret::Secret;
 use crate::store::{self, now};
 use crate::web::Source;

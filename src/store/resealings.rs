@@ -43,17 +43,17 @@ impl ResealingRow {
 }
 
 impl Store {
-    /// How it stands.
-    pub async fn resealing(&self, what: Resealing) -> Result<ResealingRow, StoreError> {
+    /// How it stands with what older master keys sealed. The rest is sealed anew unasked.
+    pub async fn resealing_under_master(&self) -> Result<ResealingRow, StoreError> {
         let text = "SELECT asked_at, key_id, done_at FROM resealings WHERE what = $1";
-        Ok(on!(read self, db => sqlx::query_as(text).bind(what.as_str()).fetch_one(db).await?))
+        Ok(on!(read self, db => sqlx::query_as(text).bind(Resealing::Master.as_str()).fetch_one(db).await?))
     }
 
-    /// Asks for it, under a key.
-    pub async fn ask_to_reseal(&self, what: Resealing, key_id: Option<&str>, now: i64) -> Result<(), StoreError> {
+    /// Asks for it, under this master key.
+    pub async fn ask_to_reseal_under_master(&self, key_id: &str, now: i64) -> Result<(), StoreError> {
         let text = "UPDATE resealings SET asked_at = $1, key_id = $2 WHERE what = $3";
         on!(write self, tx => {
-            sqlx::query(text).bind(now).bind(key_id).bind(what.as_str()).execute(&mut *tx).await?;
+            sqlx::query(text).bind(now).bind(key_id).bind(Resealing::Master.as_str()).execute(&mut *tx).await?;
         });
         Ok(())
     }

@@ -160,6 +160,13 @@ row! {
     }
 }
 
+impl MarkCount {
+    /// Whose.
+    pub fn tenant(&self) -> Result<TenantId, StoreError> {
+        tenant_of(&self.tenant_id)
+    }
+}
+
 impl Column {
     /// Whether its values name such a key, and are sealed anew when that is an old one.
     pub fn is_resealed_under(&self, key: Under) -> bool {
@@ -203,7 +210,7 @@ impl Store {
         let name = column.column();
         let text = format!(
             "SELECT {whose} AS tenant_id, substr(t.{name}, 1, {MARK}) AS mark, COUNT(*) AS count FROM {rows}
-            WHERE t.{name} IS NOT NULL AND ($1 IS NULL OR {whose} = $1) GROUP BY 1, 2"
+            WHERE t.{name} IS NOT NULL AND ($1 IS NULL OR {whose} = $1) GROUP BY 1, 2 ORDER BY 1, 2"
         );
         let tenant = tenant.map(TenantId::as_str);
         Ok(on!(read self, db => sqlx::query_as(AssertSqlSafe(text.as_str())).bind(tenant).fetch_all(db).await?))

@@ -111,7 +111,7 @@ list! {
     auth_events: Counter[tenant_id, method, result, reason] = "mcp_auth_events_total";
     /// Interactive sign-ins, by hour of the day, UTC.
     user_logins: Counter[tenant_id, login_method, hour] = "mcp_user_logins_total";
-    /// Refreshes of what identity providers gave for people, by why they were asked (proactive, emergency, forced, on_demand) and how that came out, retries included: success, failure, reauth_required.
+    /// Refreshes of what identity providers gave for people, and of tokens for upstream servers, by why they were asked for (proactive, emergency, forced, on_demand) and how that came out, retries included: success, failure, reauth_required.
     token_refresh: Counter[tenant_id, kind, result] = "mcp_token_refresh_total";
     /// Logins that are due for a refresh, of all processes on the database; as this one last saw it.
     token_refresh_queue: Gauge[] = "mcp_token_refresh_queue";
@@ -163,7 +163,7 @@ list! {
     upstream_credentials: Gauge[] = "mcp_upstream_credentials";
     /// Those of them that gave way because there were too many.
     upstream_credentials_shed: Counter[] = "mcp_upstream_credentials_shed_total";
-    /// Tokens for upstream servers that were asked for, by kind (client_credentials, on_behalf_of, token_exchange, id_jag, authorization_code) and by how that ended: success, failure.
+    /// Tokens for upstream servers that were asked for, by kind (client_credentials, on_behalf_of, token_exchange, id_jag, authorization_code) and by how that ended: success, refused (it is about the person), failure.
     upstream_credential_requests: Counter[kind, result] = "mcp_upstream_credential_requests_total";
     /// People at servers' own authorization servers: connected, denied (they did not agree), failed, disconnected, needs_person (they have to connect again).
     upstream_connections: Counter[event] = "mcp_upstream_connections_total";
@@ -189,6 +189,8 @@ list! {
     breaker_state: Gauge[server, replica] = "mcp_upstream_breaker_state";
     /// Connections to the database: in_use, idle, and the limit of both.
     database_connections: Gauge[state] = "mcp_database_connections";
+    /// Sealed values that name an older key, as the last look of this process at them left them: under keys of tenants (data) or the master key (master), and whether they wait to be sealed anew or do not open: waiting, unreadable.
+    stale_sealed_values: Gauge[key, state] = "mcp_stale_sealed_values";
     /// Running child processes of stdio servers.
     stdio_children: Gauge[server] = "mcp_stdio_children";
     /// Runs of background jobs by how they ended: success, failure, panic.

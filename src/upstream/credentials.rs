@@ -4,14 +4,15 @@
 //!
 //! What a client showed the gateway is never shown to a server.
 
+mod counted;
 pub mod kept;
 mod plan;
+mod refused;
 mod shown;
 pub mod signer;
 mod word;
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
@@ -25,17 +26,13 @@ use signer::Signer;
 use crate::access::Caller;
 use crate::connections::Connections;
 use crate::fault::{Fault, Kind};
-use crate::idp::{AccessToken, Class, IdpError};
+use crate::idp::AccessToken;
 use crate::net::Outbound;
 use crate::secret::Secret;
 use crate::telemetry::Metrics;
 
 /// How many are renewed at once.
 const RENEWERS: usize = 8;
-/// When an authorization server that is ill is asked again, where it does not say.
-const SOON: Duration = Duration::from_secs(10);
-/// When one that was asked too often is.
-const LATER: Duration = Duration::from_mins(5);
 
 /// What only the application can get: it stands on what people's providers gave for them.
 pub trait People: Send + Sync {
@@ -118,24 +115,5 @@ impl Credentials {
     fn people(&self) -> Result<&dyn People, Fault> {
         let none = || Fault::gateway(Kind::NoCredential, "nobody here keeps what providers gave");
         self.0.people.get().map(|people| &**people).ok_or_else(none)
-    }
-
-    fn count(&self, kind: &'static str, done: bool) {
-        let result = if done { "success" } else { "failure" };
-        self.0.metrics.upstream_credential_requests.on([kind, result], crate::telemetry::Counter::inc);
-    }
-}
-
-/// A failure at the authorization server that the gateway asks in its own name. Whoever calls can do nothing about it.
-fn of_client(error: &IdpError) -> Fault {
-    let code = error.code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default();
-    let fault = Fault::gateway(Kind::NoCredential, format!("no token for the server{code}: {error}"));
-    match error.class {
-        Class::Temporary { retry_after } => {
-            let told = "the authorization server that the gateway asks for access does not answer now; try again";
-            Fault { retry_after: retry_after.or(Some(SOON)), ..fault }.telling(told)
-        }
-        Class::Loop => Fault { retry_after: Some(LATER), ..fault },
-        _ => fault.telling("the gateway is not given access to the server; an administrator must mend its credential"),
     }
 }

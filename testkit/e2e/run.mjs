@@ -275,7 +275,7 @@ try {
     for (const [slug, upstream] of Object.entries(upstreams)) if (upstream.gateway) registrations.push({ name: `servers add ${slug}`, work: () => register(slug, upstream), uses: [upstream.gateway], weight: 1 });
   }
   await startSignIn({ gatewayBin, work, upstream: upstreams.fixture.url, asked: options.direct ? undefined : gateways.bench.origin, wanted: chosen.some(s => s.name.startsWith('sign-in')) });
-  await startProtected({ gatewayBin, work, other: gateways.bench, wanted: chosen.some(s => s.name.startsWith('protected')) });
+  await startProtected({ gatewayBin, work, other: gateways.bench, weird: upstreams.weird.url, wanted: chosen.some(s => s.name.startsWith('protected')) });
   const first = await runAll(registrations, 2);
   const rest = await runAll(chosen, Number(options.jobs));
   tally = { passed: first.passed + rest.passed, failed: [...first.failed, ...rest.failed] };

@@ -7,9 +7,10 @@ use std::sync::Mutex;
 
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use mcp_registry_gateway::grants::authenticate::{AuthenticateError, JWT_BEARER, Shown};
+use mcp_registry_gateway::grants::authenticate::{AuthenticateError, Shown};
 use mcp_registry_gateway::grants::client::{Client, ClientError, GrantType, Known};
 use mcp_registry_gateway::grants::dynamic::RegisterError;
+use mcp_registry_gateway::protocol::oauth::CLIENT_ASSERTION;
 use mcp_registry_gateway::store::now;
 use serde_json::{Value, json};
 use sqlx::Connection as _;
@@ -281,7 +282,7 @@ on_both! {
             encode(&Header::new(Algorithm::ES256), &claims, &key).unwrap()
         };
         let show = async |text: &str| {
-            shows(&world, &Shown { assertion: Some(text), assertion_type: Some(JWT_BEARER), ..Shown::default() }).await
+            shows(&world, &Shown { assertion: Some(text), assertion_type: Some(CLIENT_ASSERTION), ..Shown::default() }).await
         };
         let (one, two) = (sign("1", id), sign("2", id));
         assert_eq!(&*show(&one).await.unwrap().id, id);

@@ -249,6 +249,23 @@ async fn of_two_who_take_the_due_at_once_each_takes_others_and_none_waits() {
     assert_eq!(ids(&taken), all, "each once");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_lets_the_unused_rest_waits_for_nobody() {
+    let Some(database) = Database::postgresql().await else { return };
+    let house = House::open(&database).await;
+    let all = due(&house, 6).await;
+    let now = micros(house.after(120));
+    let mut first = PgConnection::connect(&database.url).await.unwrap();
+    first.execute("BEGIN").await.unwrap();
+    sqlx::query("SELECT id FROM logins ORDER BY id LIMIT 2 FOR UPDATE").fetch_all(&mut first).await.unwrap();
+    let resting = house.store.rest_unused_logins(ENTRA, now, now, 10);
+    let rested = tokio::time::timeout(std::time::Duration::from_secs(30), resting).await.expect("it does not wait");
+    assert_eq!(rested.unwrap(), 4);
+    first.execute("ROLLBACK").await.unwrap();
+    assert_eq!(house.store.rest_unused_logins(ENTRA, now, now, 10).await.unwrap(), 2, "they are left");
+    assert_eq!(house.store.claim_due_logins(ENTRA, &[], now, now + 1, 10).await.unwrap().len(), 0, "of {all:?}");
+}
+
 on_both! {
     async fn two_who_note_the_use_of_the_same_grants_do_not_stop_each_other(db) {
         let house = House::open(db).await;

@@ -450,6 +450,89 @@ on_both! {
     }
 }
 
+/// Damages the first value in a column; says in which row.
+async fn bend_one(world: &World, column: &sealed::Column) -> String {
+    let all = world.app.store.to_reseal(column, &default(), &[0; 5], Uuid::nil(), 0, 1).await.unwrap();
+    let [row] = <[SealedRow; 1]>::try_from(all).unwrap();
+    let (mut bent, id) = (row.sealed.clone(), row.id.to_string());
+    *bent.last_mut().unwrap() ^= 1;
+    assert_eq!(world.app.store.reseal(column, &[(row, bent)], i64::MAX).await.unwrap(), 1);
+    id
+}
+
+fn left(world: &World, key: &str) -> (i64, i64) {
+    let values = &world.app.recorder.metrics().stale_sealed_values;
+    (values.with([key, "waiting"]).get(), values.with([key, "unreadable"]).get())
+}
+
+on_both! {
+    async fn a_damaged_value_is_named_and_nobody_waits_for_it(db) {
+        let world = World::open(db).await;
+        let kept = put_in(&world).await;
+        let row = bend_one(&world, &sealed::LOGINS).await;
+        world.call(ROTATE, json!({"what": "data"})).await.expect(202);
+        // One is waiting besides.
+        let whole = *kept.logins.iter().find(|login| login.to_string() != row).unwrap();
+        let asked = world.app.grants.login_now(&default(), whole, now()).await.unwrap().unwrap();
+        let later = now() + SETTLED + Duration::from_mins(1);
+        // Another look may be under way.
+        while status(&world).await["data"]["stale"] != 1 || left(&world, "data") != (1, 1) {
+            world.app.seal_anew(later).await.unwrap();
+        }
+        world.app.grants.ask_login_after(&asked, now()).await.unwrap();
+        while left(&world, "data") != (0, 1) {
+            world.app.seal_anew(later).await.unwrap();
+        }
+        let named = json!([{"column": "logins.tokens", "row": row, "tenant_id": "default"}]);
+        let of_one = world.call("GET /admin/sealing-keys/default", Value::Null).await.expect(200).json();
+        for after in [status(&world).await["data"].take(), of_one] {
+            assert_eq!((&after["stale"], &after["lost"], &after["unreadable"]), (&json!(0), &json!(0), &json!(1)), "{after}");
+            assert_eq!(after["unreadable_values"], named, "{after}");
+        }
+        assert_eq!(status(&world).await["data"]["retired"], 1, "its key stays: what it is bound to may be mended");
+        assert_eq!((headers(&world).await.len(), token_of(&world, whole).await.as_str()), (SERVERS, "0"));
+
+        // Somebody mends it, or removes it as here.
+        world.call(&format!("DELETE /users/{}", kept.user), Value::Null).await;
+        settle(&world).await;
+        assert_eq!((left(&world, "data"), &status(&world).await["data"]["unreadable"]), ((0, 0), &json!(0)));
+    }
+}
+
+on_both! {
+    async fn a_change_of_the_master_key_ends_though_something_is_damaged(db) {
+        let [old, new] = [(); 2].map(|()| MasterKey::generate());
+        let before = World::sealed_by(db, Sealer::new(&old)).await;
+        before.app.registry.ground.credentials.signer().follow(now()).await.unwrap();
+        let row = bend_one(&before, &sealed::SIGNING_KEYS).await;
+        let acme = before.app.store.add_tenant("acme", "Acme").await.unwrap();
+        for tenant in [&default(), &acme] {
+            before.app.vault.prepare(tenant).await.unwrap();
+        }
+        let (key, _) = before.app.vault.keys_of(&acme)[0].clone();
+        let mut bent = key.sealed.clone();
+        *bent.last_mut().unwrap() ^= 1;
+        assert_eq!(before.app.store.reseal_data_keys(&[(key, bent)]).await.unwrap(), 1);
+
+        let during = before.with_sealer(Sealer::with_previous(&new, &[old])).await;
+        during.app.seal_anew(now()).await.unwrap();
+        assert_eq!(left(&during, "master"), (1, 2), "before anybody asks for it");
+        during.call(ROTATE, json!({"what": "master"})).await.expect(202);
+        while status(&during).await["master"]["open"] == true {
+            during.app.seal_anew(now()).await.unwrap();
+        }
+        let after = status(&during).await["master"].take();
+        assert_eq!((&after["stale"], &after["unreadable"]), (&json!(0), &json!(2)), "{after}");
+        let named = json!([
+            {"column": "signing_keys.sealed", "row": row, "tenant_id": "default"},
+            {"column": "data_keys.sealed", "row": "1", "tenant_id": "acme"},
+        ]);
+        assert_eq!(after["unreadable_values"], named, "{after}");
+        during.app.seal_anew(now()).await.unwrap();
+        assert_eq!(left(&during, "master"), (0, 2));
+    }
+}
+
 on_both! {
     async fn one_tenants_keys_are_rotated_without_the_others(db) {
         let world = World::open(db).await;

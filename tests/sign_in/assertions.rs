@@ -4,7 +4,7 @@
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use mcp_registry_gateway::grants::authenticate::JWT_BEARER as CLIENT_PROOF;
+use mcp_registry_gateway::protocol::oauth::CLIENT_ASSERTION as CLIENT_PROOF;
 use mcp_registry_gateway::store::now;
 use serde_json::{Value, json};
 

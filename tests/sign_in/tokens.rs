@@ -2,7 +2,7 @@
 
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use mcp_registry_gateway::grants::authenticate::JWT_BEARER;
+use mcp_registry_gateway::protocol::oauth::CLIENT_ASSERTION;
 use mcp_registry_gateway::store::now;
 use serde_json::{Value, json};
 use testkit::sign_in::{VERIFIER, with_password};
@@ -260,7 +260,7 @@ async fn an_assertion_for_the_issuer_or_the_endpoint_gets_a_token_once() {
         encode(&Header::new(Algorithm::ES256), &claims, &key).unwrap()
     };
     let show = async |assertion: &str| {
-        let kind = ("client_assertion_type", JWT_BEARER);
+        let kind = ("client_assertion_type", CLIENT_ASSERTION);
         world.token(&[("grant_type", "client_credentials"), kind, ("client_assertion", assertion)]).await
     };
     let good = sign(&world.url, "1");
@@ -269,6 +269,22 @@ async fn an_assertion_for_the_issuer_or_the_endpoint_gets_a_token_once() {
     show(&sign(&world.uri("/oauth/token"), "2")).await.expect(200);
     for audience in ["https://other.example", &world.uri("/oauth/token/"), &world.uri("/mcp")] {
         assert_eq!(show(&sign(audience, "3")).await.error(), error(401, "invalid_client"), "{audience}");
+    }
+    // What the same key signed for something else is no proof, and that is said whichever client it names.
+    for (client, typ, holds) in
+        [("signer", "client-authentication+jwt", true), ("signer", "at+jwt", false), ("nobody", "at+jwt", false)]
+    {
+        let ends = now().unix_timestamp() + 60;
+        let claims = json!({"iss": client, "sub": client, "aud": world.url, "jti": typ, "exp": ends});
+        let header = Header { typ: Some(typ.to_owned()), ..Header::new(Algorithm::ES256) };
+        let answer = show(&encode(&header, &claims, &key).unwrap()).await;
+        if holds {
+            answer.expect(200);
+        } else {
+            assert_eq!(answer.error(), error(401, "invalid_client"));
+            let text = answer.json()["error_description"].as_str().unwrap().to_owned();
+            assert!(text.contains("must say typ"), "{text}");
+        }
     }
 }
 

@@ -169,6 +169,12 @@ async fn the_word_goes_into_the_header_or_the_member_that_was_chosen() {
     }
 }
 
+/// Whether the page of metrics has these lines.
+async fn counted(world: &World, lines: &[&str]) {
+    let page = within(world.client("/metrics").send(Request::get())).await.unwrap().text().await.unwrap();
+    assert!(lines.iter().all(|line| page.contains(line)), "{lines:?} {page}");
+}
+
 /// How a client at `issuer` is described.
 fn as_client(issuer: &Authorization, kind: &str) -> Value {
     json!({"kind": kind, "issuer": issuer.issuer(), "client_id": "gateway", "client_secret": SECRET, "scopes": ["read"]})
@@ -206,6 +212,9 @@ async fn a_token_is_got_once_for_many_and_again_when_the_server_refuses_it() {
         let refused = call().await;
         assert_eq!((refused.code(), issuer.asked().len()), (Some(-31_007), 2), "{refused:?}");
     }
+    let renewed = r#"mcp_token_refresh_total{tenant_id="default",kind="on_demand",result="success"} 1"#;
+    let got = r#"mcp_upstream_credential_requests_total{kind="client_credentials",result="success"} 2"#;
+    counted(&world, &[renewed, got]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -259,6 +268,30 @@ async fn a_refusal_at_the_authorization_server_is_told_without_secrets_and_not_r
     }
     assert!(issuer.asked().len() < 5, "{}", issuer.asked().len());
     assert!(server.host().requests().is_empty(), "nothing is sent without it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_the_authorization_server_does_not_let_in_is_told_that_it_is_about_them() {
+    let issuer = Authorization::start().await.unwrap();
+    issuer.answer(|_| (400, json!({"error": "invalid_grant", "error_description": "no account of that name"})));
+    let server = Plain::with(Eras::Modern).await.unwrap();
+    let world = World::start().await;
+    let ann = world.person("ann", "user").await;
+    for kind in ["token_exchange", "id_jag"] {
+        let (slug, own) =
+            (kind.replace('_', "-"), json!({"kind": "headers", "headers": {"Authorization": "Bearer own"}}));
+        let spec = json!({"slug": slug, "replicas": [{"url": server.url()}], "auth": as_client(&issuer, kind), "discovery_auth": own});
+        world.register_as(&spec).await;
+        let client = world.client_of(&format!("/mcp/{slug}"), &ann);
+        let refused = within(client.tool("echo", json!({}))).await.unwrap();
+        assert_eq!(refused.code(), Some(-31_015), "{refused:?}");
+        let error = &refused.response["error"];
+        assert_eq!(error["data"]["whose"], "client", "{refused:?}");
+        assert!(error["message"].as_str().unwrap().contains("does not let you in"), "{refused:?}");
+        assert!(!error.to_string().contains("no account"), "{refused:?}");
+        let line = format!(r#"mcp_upstream_credential_requests_total{{kind="{kind}",result="refused"}} 1"#);
+        counted(&world, &[&line]).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

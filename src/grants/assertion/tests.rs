@@ -126,6 +126,11 @@ fn one_kind_of_assertion_never_passes_for_another() {
         (Kind::Workload, jag, false),
         (Kind::ClientProof, Some("JWT"), true),
         (Kind::ClientProof, None, true),
+        (Kind::ClientProof, Some("client-authentication+jwt"), true),
+        (Kind::ClientProof, Some("application/Client-Authentication+JWT"), true),
+        (Kind::ClientProof, Some("at+jwt"), false),
+        (Kind::ClientProof, Some("mcp-identity+jwt"), false),
+        (Kind::ClientProof, Some(""), false),
         (Kind::ClientProof, jag, false),
     ] {
         let text = typed(typ, &claims());

@@ -27,7 +27,7 @@ fn a_request_shows_one_proof_or_none() {
     assert!(read(&Shown { authorization: Some(&own), ..form.clone() }).is_ok());
 
     let both = Shown { authorization: Some(&own), ..with_secret.clone() };
-    let assertion = Shown { assertion: Some("a.b.c"), assertion_type: Some(JWT_BEARER), ..with_secret };
+    let assertion = Shown { assertion: Some("a.b.c"), assertion_type: Some(CLIENT_ASSERTION), ..with_secret };
     for (shown, told) in [
         (both, "one proof"),
         (assertion, "one proof"),
@@ -35,7 +35,7 @@ fn a_request_shows_one_proof_or_none() {
         (Shown { client_id: Some(""), ..Shown::default() }, "client_id"),
         (Shown { authorization: Some(&own), client_id: Some("other"), ..Shown::default() }, "another client"),
         (Shown { assertion: Some("a.b.c"), ..form.clone() }, "client_assertion_type"),
-        (Shown { assertion: Some("a.b.c"), assertion_type: Some(JWT_BEARER), ..form }, "did not prove"),
+        (Shown { assertion: Some("a.b.c"), assertion_type: Some(CLIENT_ASSERTION), ..form }, "did not prove"),
     ] {
         let refused = read(&shown).unwrap_err();
         assert!(refused.contains(told), "{refused}");

@@ -159,6 +159,11 @@ impl Slot {
         self.own
     }
 
+    /// What was got last, good or not.
+    pub(super) fn last(&self) -> Option<Arc<Shown>> {
+        self.current.load_full()
+    }
+
     /// What is there and good.
     pub(super) fn good(&self, now: Instant) -> Option<Arc<Shown>> {
         self.current.load_full().filter(|shown| shown.is_good(now))

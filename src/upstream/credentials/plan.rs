@@ -7,26 +7,26 @@ use std::time::Instant;
 use http::header::HeaderName;
 use url::Url;
 
+use super::Credentials;
 use super::kept::{Holder, Key, Slot};
+use super::refused::Asked;
 use super::shown::{Shown, sensitive};
 use super::word::{Grant, Word};
-use super::{Credentials, of_client};
 use crate::access::{Caller, SessionType};
 use crate::connections::{Not, Site};
 use crate::fault::{Fault, Kind};
-use crate::id::{ServerId, Slug};
+use crate::id::{ServerId, Slug, TenantId};
 use crate::idp::{Client, ClientPlace, Endpoint};
+use crate::protocol::oauth::{ACCESS_TOKEN, JWT, JWT_BEARER, TOKEN_EXCHANGE};
 use crate::registry::model::{Auth, AuthKind, ClientAuth, Server, SubjectToken};
 use crate::store::now;
-
-/// Kinds of tokens (RFC 8693 section 3).
-const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
-const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
 /// See the module.
 pub struct Plan {
     number: u64,
     slug: Slug,
+    /// Whose server it is.
+    tenant: TenantId,
     engine: Credentials,
     calls: Source,
     own: Source,
@@ -117,16 +117,16 @@ impl AsClient {
     }
 
     async fn endpoint(&self) -> Result<Endpoint, Fault> {
-        self.client.endpoint().await.map_err(|error| of_client(&error))
+        self.client.endpoint().await.map_err(|error| Asked::AsClient.failed(&error))
     }
 
-    async fn token(&self, at: &Endpoint, grant: &[(&str, &str)]) -> Result<Shown, Fault> {
+    async fn token(&self, at: &Endpoint, asked: Asked, grant: &[(&str, &str)]) -> Result<Shown, Fault> {
         let mut grant = grant.to_vec();
         if !self.scopes.is_empty() {
             grant.push(("scope", &self.scopes));
         }
         grant.extend(self.fields.iter().map(|(name, value)| (*name, value.as_str())));
-        let token = self.client.token(at, &grant, now()).await.map_err(|error| of_client(&error))?;
+        let token = self.client.token(at, &grant, now()).await.map_err(|error| asked.failed(&error))?;
         Shown::bearer(&token, now())
     }
 }
@@ -149,8 +149,16 @@ impl Plan {
             (AuthKind::None, calls) => (calls.clone(), false),
             _ => (Source::of(server, own, engine)?, true),
         };
-        let (number, slug, personal) = (NEXT.fetch_add(1, Relaxed), server.spec.slug.clone(), auth.is_personal());
-        Ok(Some(Arc::new(Self { number, slug, engine: engine.clone(), calls, own, personal, apart })))
+        Ok(Some(Arc::new(Self {
+            number: NEXT.fetch_add(1, Relaxed),
+            slug: server.spec.slug.clone(),
+            tenant: server.tenant.clone(),
+            engine: engine.clone(),
+            calls,
+            own,
+            personal: auth.is_personal(),
+            apart,
+        })))
     }
 
     /// What the server is called.
@@ -225,29 +233,29 @@ impl Plan {
     /// Gets anew what is there.
     pub(super) async fn renew(self: &Arc<Self>, slot: &Arc<Slot>, before: Option<&Arc<Shown>>) -> Result<(), Fault> {
         let want = before.cloned().map_or(Want::First, Want::Ending);
-        slot.get(before, Box::pin(self.fetch(slot.caller(), slot.is_own(), &want))).await.map(drop)
+        slot.get(before, Box::pin(self.fetch(slot, &want))).await.map(drop)
     }
 
     async fn in_background(self: &Arc<Self>, slot: Arc<Slot>, want: Want) -> Result<Arc<Shown>, Fault> {
         let plan = self.clone();
-        let getting = self.engine.0.tasks.spawn(async move {
-            slot.get(want.shown(), Box::pin(plan.fetch(slot.caller(), slot.is_own(), &want))).await
-        });
+        let getting =
+            self.engine.0.tasks.spawn(async move { slot.get(want.shown(), Box::pin(plan.fetch(&slot, &want))).await });
         getting.await.unwrap_or_else(|error| {
             tracing::error!(server = %self.slug, "getting a credential failed; this is a bug of the gateway: {error}");
             Err(Fault::gateway(Kind::NoCredential, "getting a credential failed"))
         })
     }
 
-    async fn fetch(&self, caller: Option<Caller>, own: bool, want: &Want) -> Result<Shown, Fault> {
-        let source = if own { &self.own } else { &self.calls };
+    async fn fetch(&self, slot: &Slot, want: &Want) -> Result<Shown, Fault> {
+        let (source, caller) = (if slot.is_own() { &self.own } else { &self.calls }, slot.caller());
+        let tenant = caller.as_ref().map_or(&self.tenant, Caller::tenant).clone();
         let (kind, got) = match source {
             Source::Nothing => return Ok(Shown::fixed(Vec::new())),
             Source::Fixed(shown) => return Ok(Shown::fixed(shown.headers.clone())),
             Source::Word(word) => return word.shown(&self.engine, caller.as_ref(), now()),
             Source::Client(client) => {
                 let got = match client.endpoint().await {
-                    Ok(at) => client.token(&at, &[("grant_type", "client_credentials")]).await,
+                    Ok(at) => client.token(&at, Asked::AsClient, &[("grant_type", "client_credentials")]).await,
                     Err(fault) => Err(fault),
                 };
                 ("client_credentials", got)
@@ -260,7 +268,11 @@ impl Plan {
             Source::Vouched(client, word, resource) => ("id_jag", self.vouch(caller, client, word, resource).await),
             Source::Connection(site) => ("authorization_code", self.connected(caller, site, want).await),
         };
-        self.engine.count(kind, got.is_ok());
+        self.engine.count(kind, &got);
+        // What has ended meanwhile is still there.
+        if let Some(before) = want.shown().cloned().or_else(|| slot.last()) {
+            self.engine.count_renewal(&tenant, matches!(want, Want::Ending(_)), &before, &got);
+        }
         got.inspect_err(|fault| {
             tracing::warn!(server = %self.slug, credential = kind, kind = fault.kind.label(), "nothing to show the server: {fault}");
         })
@@ -300,19 +312,20 @@ impl Plan {
     async fn exchange(&self, caller: Option<Caller>, client: &AsClient, subject: &Subject) -> Result<Shown, Fault> {
         let caller = caller.ok_or_else(nobody)?;
         let at = client.endpoint().await?;
-        let (token, kind) = match subject {
-            Subject::Word(word) => (word.sign(&self.engine, &caller, &at.audience, now())?, JWT),
+        let (token, kind, asked) = match subject {
+            Subject::Word(word) => (word.sign(&self.engine, &caller, &at.audience, now())?, JWT, Asked::ByWord),
             Subject::Provider(name) => {
-                (self.engine.people()?.access_token(caller, name.to_string()).await?, ACCESS_TOKEN)
+                let token = self.engine.people()?.access_token(caller, name.to_string()).await?;
+                (token, ACCESS_TOKEN, Asked::ByProvider)
             }
         };
         let grant = [
-            ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+            ("grant_type", TOKEN_EXCHANGE),
             ("subject_token", token.expose()),
             ("subject_token_type", kind),
             ("requested_token_type", ACCESS_TOKEN),
         ];
-        client.token(&at, &grant).await
+        client.token(&at, asked, &grant).await
     }
 
     /// The gateway is the identity provider of the person, and vouches for them to the authorization server of the resource.
@@ -331,8 +344,8 @@ impl Plan {
         let scope = Some(&*client.scopes).filter(|scopes| !scopes.is_empty());
         let grant = Grant { client_id: &client.id, resource, scope };
         let assertion = word.vouch(&self.engine, &caller, &at.audience, grant, now())?;
-        let grant = [("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"), ("assertion", assertion.expose())];
-        client.token(&at, &grant).await
+        let grant = [("grant_type", JWT_BEARER), ("assertion", assertion.expose())];
+        client.token(&at, Asked::ByWord, &grant).await
     }
 }
 
@@ -380,7 +393,7 @@ impl Source {
 fn no_person() -> Fault {
     let told =
         "the server wants a person, and the gateway vouches for no program; ask an administrator for another server";
-    Fault::gateway(Kind::NoCredential, "the call came from a service").telling(told)
+    Fault::client(Kind::NoCredential, "the call came from a service").telling(told)
 }
 
 fn nobody() -> Fault {

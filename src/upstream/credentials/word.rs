@@ -8,19 +8,20 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::Credentials;
+use super::refused::SOON;
 use super::shown::{Shown, sensitive};
-use super::{Credentials, SOON};
 use crate::access::Caller;
 use crate::fault::{Fault, Kind};
 use crate::id::TenantId;
+use crate::protocol::oauth::ID_JAG;
 use crate::registry::model::{Auth, IdentityClaim, Server};
 use crate::secret::Secret;
 
 /// How long it is good.
 pub(super) const LIFE: Duration = Duration::from_mins(5);
-/// What it says that it is, and what vouches for a person (draft-ietf-oauth-identity-assertion-authz-grant section 3).
+/// What it says that it is.
 const TYPE: &str = "mcp-identity+jwt";
-const ID_JAG: &str = "oauth-id-jag+jwt";
 /// The member of `_meta` that holds it.
 pub const META: &str = "io.mcp-registry-gateway/identity";
 /// Who the gateway itself is; accounts are UUIDs.

@@ -5,10 +5,10 @@
 //   oauth_client.mjs URL --how dcr|document|registered [--v1] [--era legacy|auto|2026-07-28] [--document HTTPS_URL]
 //                    [--client-id ID [--client-secret SECRET]] [--user NAME] [--password WORD] [--chromium]
 import { parseArgs } from 'node:util';
-import { randomUUID } from 'node:crypto';
 import { Browser } from '../sign_in/browser.mjs';
 import { Chromium } from '../sign_in/chromium.mjs';
 import { CALLBACK } from '../sign_in/known.mjs';
+import { program } from './program.mjs';
 
 const { values: options, positionals: [target] } = parseArgs({
   allowPositionals: true,
@@ -31,27 +31,14 @@ const browser = options.chromium ? new Chromium(options) : new Browser(options);
 const kept = {};
 let asked, answer; // the authorization request, and where the browser ended
 const provider = {
-  get redirectUrl() { return CALLBACK; },
-  get clientMetadata() {
-    return { client_name: 'Tour', redirect_uris: [CALLBACK], grant_types: ['authorization_code', 'refresh_token'], response_types: ['code'], token_endpoint_auth_method: options['client-secret'] ? 'client_secret_basic' : 'none' };
-  },
+  ...program(kept, async url => {
+    asked = new URL(url);
+    answer = await browser.walk(asked, CALLBACK);
+  }, options['client-secret'] ? 'client_secret_basic' : 'none'),
   ...(options.how === 'document' ? { clientMetadataUrl: options.document } : {}),
-  state: () => (kept.state = randomUUID()),
-  clientInformation: () => kept.client,
-  saveClientInformation: client => { kept.client = client; },
-  tokens: () => kept.tokens,
-  saveTokens: tokens => { kept.tokens = tokens; },
-  codeVerifier: () => kept.verifier,
-  saveCodeVerifier: verifier => { kept.verifier = verifier; },
-  discoveryState: () => kept.discovery,
-  saveDiscoveryState: discovery => { kept.discovery = discovery; },
   invalidateCredentials: which => {
     if (which === 'all' || which === 'tokens') delete kept.tokens;
     if ((which === 'all' || which === 'client') && options.how !== 'registered') delete kept.client;
-  },
-  redirectToAuthorization: async url => {
-    asked = new URL(url);
-    answer = await browser.walk(asked, CALLBACK);
   },
 };
 if (options.how === 'registered') kept.client = { client_id: options['client-id'], ...(options['client-secret'] ? { client_secret: options['client-secret'] } : {}) };

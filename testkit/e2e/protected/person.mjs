@@ -1,7 +1,7 @@
 // A person with a program and a browser: the program is a client of the gateway, on the official SDK, and signs the person in as desktop
 // programs do; the browser fills in the pages of the gateway, of the identity provider and of the servers' own authorization server.
-import { randomUUID } from 'node:crypto';
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
+import { program } from '../clients/program.mjs';
 import { Browser, formsOf } from '../sign_in/browser.mjs';
 import { CALLBACK } from '../sign_in/known.mjs';
 
@@ -18,20 +18,7 @@ export class Person {
   #provider(server) {
     const kept = this.#kept.get(server) ?? {};
     this.#kept.set(server, kept);
-    return {
-      redirectUrl: CALLBACK,
-      clientMetadata: { client_name: 'Tour', redirect_uris: [CALLBACK], grant_types: ['authorization_code', 'refresh_token'], response_types: ['code'], token_endpoint_auth_method: 'none' },
-      state: () => (kept.state = randomUUID()),
-      clientInformation: () => kept.client,
-      saveClientInformation: client => { kept.client = client; },
-      tokens: () => kept.tokens,
-      saveTokens: tokens => { kept.tokens = tokens; },
-      codeVerifier: () => kept.verifier,
-      saveCodeVerifier: verifier => { kept.verifier = verifier; },
-      discoveryState: () => kept.discovery,
-      saveDiscoveryState: discovery => { kept.discovery = discovery; },
-      redirectToAuthorization: async url => { kept.answer = await this.browser.walk(url, CALLBACK); },
-    };
+    return program(kept, async url => { kept.answer = await this.browser.walk(url, CALLBACK); });
   }
 
   /** Does `work` with a connected client of the server's own endpoint; the first time it signs in. */

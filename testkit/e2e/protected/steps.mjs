@@ -10,6 +10,7 @@ import { pagesTour } from '../sign_in/pages.mjs';
 import { CONTOSO, noBrowser, startGatewayWithPeople, startTold } from '../sign_in/steps.mjs';
 import { READ, WRITE, secretOf, wayOf } from './known.mjs';
 import { Person, told, withKey } from './person.mjs';
+import { takesNothingTwice } from './shown_again.mjs';
 
 const SERVERS = {
   ts: about => [node24, [here('protected/server.mjs'), about]],
@@ -17,8 +18,10 @@ const SERVERS = {
   py: about => [python, [here('protected/server.py'), about]],
 };
 const ERAS = ['legacy', '2026-07-28'];
+/** Where a gateway says who calls, in `_meta`. */
+const WORD = 'io.mcp-registry-gateway/identity';
 
-/** What runs, once it does: {gateway, key, env, folder, issuer, servers: {name: {url, hand}}, other: another gateway}. */
+/** What runs, once it does: {gateway, key, env, folder, issuer, servers: {name: {url, hand}}, other: another gateway, weird: a server that says what it is sent}. */
 let running;
 
 const json = async (url, body) => {
@@ -27,7 +30,7 @@ const json = async (url, body) => {
   return response.json();
 };
 
-export async function startProtected({ gatewayBin, work, other, wanted }) {
+export async function startProtected({ gatewayBin, work, other, weird, wanted }) {
   if (!wanted) return;
   const folder = join(work, 'protected');
   mkdirSync(folder, { recursive: true });
@@ -51,7 +54,7 @@ export async function startProtected({ gatewayBin, work, other, wanted }) {
     const hand = (path, body) => json(`http://127.0.0.1:${of.port}/_test/${path}`, body);
     servers[name] = { url, hand };
   }));
-  running = { gatewayBin, gateway, key, env, folder, issuer, servers, other, secure, ca };
+  running = { gatewayBin, gateway, key, env, folder, issuer, servers, other, weird, secure, ca };
 }
 
 /** What an administrator types, at the gateway of `env`. */
@@ -66,6 +69,7 @@ const register = (slug, url, auth) => administer(['servers', 'add', slug, '--jso
 /** How the gateway proves that it is this client. */
 const proof = client => ({ client_id: client, client_auth: wayOf(client), ...(secretOf(client) && { client_secret: secretOf(client) }) });
 
+const saidIn = jwt => JSON.parse(Buffer.from(jwt.split('.')[1], 'base64url'));
 const hand = (path, body) => json(`${running.issuer}/_test/${path}`, body);
 const names = async client => (await client.listTools()).tools.map(({ name }) => name).sort();
 
@@ -120,9 +124,25 @@ async function byWord(server, kind, client) {
   return outcome;
 }
 
-/** Another gateway is the authorization server, and believes this one about people. */
+/** What the gateway signed for one token gets none again, nor for anybody or anything else. */
+async function notTwice(server) {
+  const { gateway, key, issuer, servers: { [server]: { url } } } = running;
+  await register('proved-once', url, { kind: 'client_credentials', issuer, ...proof('gateway-key'), scopes: READ, resource: url });
+  await withKey(gateway, key, 'proved-once', one => told(one, 'whoami'));
+  const alice = new Person(gateway, 'alice');
+  for (const kind of ['token_exchange', 'id_jag']) {
+    const slug = `once-${kind.replace('_', '-')}`;
+    await register(slug, url, { kind, issuer, ...proof('gateway-post'), scopes: READ, resource: url, claims: 'name' });
+    await alice.at(slug, async one => same((await told(one, 'whoami')).sub, 'alice'));
+  }
+  await takesNothingTwice(issuer, await hand('asked'));
+  return { ok: true, note: 'proofs, words and assertions' };
+}
+
+/** Another gateway is the authorization server, and believes this one about people. Behind it is a server that it tells who calls. */
 async function introduced() {
-  const { gateway, other } = running, slug = 'introduced', resource = `${other.origin}/mcp/weird`;
+  const { gateway, other, weird } = running, slug = 'introduced', resource = `${other.origin}/mcp/named`;
+  await administer(['servers', 'add', 'named', '--json', '--url', weird, '--auth', 'kind=identity', '--auth', 'meta=true', '--auth', 'claims=name'], other.env);
   // It fetches keys by https only.
   const keys = join(running.folder, 'keys.json');
   writeFileSync(keys, JSON.stringify(await json(`${gateway}/oauth/keys`)));
@@ -130,11 +150,18 @@ async function introduced() {
   await administer(['clients', 'add', 'first-gateway', '--kind', 'confidential', '--grant', 'jwt-bearer', '--scope', 'mcp', '--jwks', keys, '--json'], other.env);
   await register(slug, resource, { kind: 'id_jag', issuer: other.origin, client_id: 'first-gateway', client_auth: 'private_key_jwt', scopes: 'mcp', claims: 'name' });
   const people = ['alice', 'bob'].map(name => new Person(gateway, name));
-  await Promise.all(people.map(person => person.at(slug, async one => ok((await names(one)).length > 0))));
-  const response = await fetch(`${other.origin}/api/v1/users`, { headers: { authorization: `Bearer ${other.key}` } });
-  const found = JSON.stringify(await response.json());
-  for (const { name } of people) ok(found.includes(`${name}@contoso`), `${name} has no account there: ${found.slice(0, 400)}`);
-  return { ok: true, note: 'Alice and Bob have accounts there' };
+  const accounts = await Promise.all(people.map(person => person.at(slug, async one => {
+    const heard = new Map();
+    for (let count = 0; count < 5; count++) {
+      const { iss, sub, preferred_username: name } = saidIn((await told(one, 'echo_raw'))._meta[WORD]);
+      same([iss, name.split('@')[0]], [other.origin, person.name]);
+      heard.set(sub, name);
+    }
+    same(heard.size, 1, `${person.name} is one account there`);
+    return [...heard.keys()][0];
+  })));
+  same(new Set(accounts).size, people.length, 'they are two accounts there');
+  return { ok: true, note: 'Alice and Bob are themselves there' };
 }
 
 async function onBehalf() {
@@ -192,6 +219,7 @@ export function planProtected(step) {
     step(`protected ${server} id_jag`, () => byWord(server, 'id_jag', 'gateway-key'), { uses: ['protected'] });
   }
   step('protected, pages of connections', pagesOfConnections, { uses: ['protected', 'callback'], without: noBrowser });
+  step('protected, and nothing is taken twice', () => notTwice('ts'), { uses: ['protected'] });
   step('protected by another gateway, id_jag', introduced, { uses: ['protected'] });
   step('protected by the stand-in, on_behalf_of', onBehalf, { uses: ['protected'] });
 }
