@@ -44,7 +44,9 @@ def rate(counter, labels, by):
 
 
 def grown(counter, labels):
-    return f"increase({counter}{{{labels}}}[$__range])"
+    """What a counter grew by in the time that is shown. A series that begins in it has not increased, and has all that it says."""
+    one = f"{counter}{{{labels}}}"
+    return f"({one} unless {one} offset $__range or increase({one}[$__range]))"
 
 
 def overview():

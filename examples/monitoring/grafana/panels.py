@@ -142,6 +142,8 @@ def dashboard(uid, title, about, choices, panels):
         "titleFormat": "{{alertname}}",
         "textFormat": "{{job}} {{instance}} {{tenant_id}} {{server}}",
     }
+    links = {"type": "dashboards", "title": "MCP gateway", "tags": ["mcp-gateway"], "asDropdown": True, "keepTime": True}
+    links |= {"includeVars": True, "icon": "external link", "targetBlank": False, "tooltip": "", "url": ""}
     return {
         "uid": uid,
         "title": title,
@@ -154,7 +156,7 @@ def dashboard(uid, title, about, choices, panels):
         "time": {"from": "now-6h", "to": "now"},
         "refresh": "1m",
         "annotations": {"list": [alerts]},
-        "links": [{"type": "dashboards", "title": "MCP gateway", "tags": ["mcp-gateway"], "asDropdown": True, "keepTime": True, "includeVars": True}],
+        "links": [links],
         "templating": {"list": [source, *(CHOICES[name] for name in choices)]},
         "panels": list(placed(panels)),
     }
