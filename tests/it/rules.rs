@@ -141,9 +141,9 @@ fn alerts_name_what_is_there() {
 /// Every alert has a test in which it does not fire at first and then does, with the labels that its description names.
 #[test]
 fn every_alert_is_tested() {
-    let tests = yaml("rules/tests.yml");
+    let tests = ["rules/tests.yml", "rules/tests-budget.yml"].map(yaml);
     let mut tested: BTreeMap<&str, &Value> = BTreeMap::new();
-    for test in list(&tests["tests"]) {
+    for test in tests.iter().flat_map(|tests| list(&tests["tests"])) {
         assert!(tested.insert(text(&test["name"]), test).is_none(), "{} is there twice", test["name"]);
     }
     for (_, alert) in alerts() {
@@ -365,5 +365,5 @@ fn tempfile_of(text: &str) -> PathBuf {
 
 #[test]
 fn promtool_sees_every_alert_fire_and_not_fire() {
-    run("promtool", &["test", "rules", "rules/tests.yml"]);
+    run("promtool", &["test", "rules", "rules/tests.yml", "rules/tests-budget.yml"]);
 }
