@@ -42,6 +42,10 @@ refresh-days:
 refresh-scale:
     cargo test --test it -- refresh_scale --ignored --nocapture
 
+# Write the Grafana dashboards anew
+dashboards:
+    python3 examples/monitoring/grafana/dashboards.py
+
 # Accept changed snapshots after looking at each
 accept:
     cargo insta review

@@ -21,6 +21,7 @@ mod refresh_world;
 mod refreshes;
 mod rooms;
 mod routes;
+mod rules;
 mod sealing_keys;
 mod snapshots;
 mod store_access;
