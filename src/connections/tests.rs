@@ -606,7 +606,7 @@ async fn who_waits_hears_of_the_own_connection_and_of_no_other() {
     let house = House::new().await;
     let (tenant, bob) = (TenantId::default_tenant(), house.person("bob").await);
     let change = |user, server, connected| Change { tenant: tenant.clone(), user, server: ServerId(server), connected };
-    let coming = house.connections.coming(&tenant, house.user, house.site.id);
+    let coming = house.connections.coming(&tenant, house.user, house.site.id).unwrap();
     let mut through = std::pin::pin!(coming.through());
     for other in [
         change(bob, house.server, true),

@@ -94,6 +94,13 @@ impl House {
         client.tool("echo", json!({"who": person.name})).await.unwrap()
     }
 
+    /// So many calls wait for their user.
+    async fn wait(&self, count: usize) {
+        while self.world.app.connections().waiting() != count {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+
     /// Whose each call of the tool was there, and who said to call.
     fn seen(&self) -> Vec<(String, String)> {
         let calls = self.server.calls("echo").into_iter();
@@ -216,6 +223,7 @@ async fn a_client_that_can_bring_its_user_there_is_asked_to_as_its_version_says(
     assert!(listed.result()["resultType"] != "input_required", "{listed:?}");
 
     let waits = tokio::spawn(retried("accept"));
+    house.wait(1).await;
     house.connected("ann").await;
     let came = waits.await.unwrap();
     assert_eq!(came.result()["resultType"], "complete", "it waited: {came:?}");
@@ -244,6 +252,22 @@ async fn who_does_not_come_through_in_time_is_told_and_not_asked_again() {
     let again = json!({"name": "echo", "inputResponses": {key: {"action": "accept"}}});
     let told = client.call("tools/call", again).await.unwrap();
     assert_eq!(told.code(), Some(-31_017), "{told:?}");
+
+    // Nothing waits for who has gone away, and nobody holds up a stop.
+    house.world.rest(Method::PATCH, "/servers/tracker", &json!({"timeouts": {"total_ms": 3_600_000}})).await;
+    let client = std::sync::Arc::new(client);
+    let call = || {
+        let (client, again) = (client.clone(), again.clone());
+        tokio::spawn(async move { client.call("tools/call", again).await.unwrap() })
+    };
+    let goes = call();
+    house.wait(1).await;
+    goes.abort();
+    house.wait(0).await;
+    let stays = call();
+    house.wait(1).await;
+    house.world.app.shutdown.cancel();
+    assert_eq!(stays.await.unwrap().code(), Some(-31_017));
 }
 
 #[tokio::test(flavor = "multi_thread")]
