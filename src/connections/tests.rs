@@ -621,6 +621,40 @@ async fn who_waits_hears_of_the_own_connection_and_of_no_other() {
 }
 
 #[tokio::test]
+async fn what_goes_with_an_account_or_a_server_or_gives_way_to_anothers_is_given_back() {
+    let house = House::found().await;
+    let tenant = TenantId::default_tenant();
+    let back = |fake: &Fake| -> Vec<String> {
+        fake.asked("/revoke").iter().filter_map(|asked| asked.field("token")).collect()
+    };
+    house.connect(house.user).await.unwrap();
+    let leaving = house.connections.of_account(&tenant, house.user, |_| None).await.unwrap();
+    house.sql("DELETE FROM users").await;
+    house.connections.left(leaving, now());
+    house.tasks.close();
+    house.tasks.wait().await;
+    assert_eq!(back(&house.there), ["refresh-1"]);
+
+    let bob = house.person("bob").await;
+    house.connect(bob).await.unwrap();
+    house.there.on("/token", rotate(SHORT));
+    house.connect(bob).await.unwrap();
+    house.tasks.wait().await;
+    assert_eq!(back(&house.there).len(), 1, "it may be of one grant with what came since");
+    let other = House::found().await;
+    house.believes(&other.there.base);
+    house.connect(bob).await.unwrap();
+    house.tasks.wait().await;
+    assert_eq!(back(&house.there).len(), 2);
+
+    let leaving = house.connections.of_server(&house.site).await.unwrap();
+    house.sql("DELETE FROM servers").await;
+    house.connections.left(leaving, now());
+    house.tasks.wait().await;
+    assert_eq!(back(&other.there), ["refresh-1"]);
+}
+
+#[tokio::test]
 async fn who_repeats_what_it_was_sent_does_not_bring_it_into_an_error() {
     let house = House::new().await;
     let given = json!({"access_token": "an access token", "refresh_token": "a refresh token", "token_type": "Bearer"});
