@@ -216,7 +216,10 @@ pub(super) async fn delete(
     Named(slug): Named,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    app.servers().delete(&caller, &slug, expected(&headers)?).await?;
+    let expected = expected(&headers)?;
+    let leaving = app.leaving_from(&app.servers().get(&caller, &slug).await?.server).await;
+    app.servers().delete(&caller, &slug, expected).await?;
+    app.left(leaving);
     app.changed().await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -114,7 +114,9 @@ async fn edited(app: &App, caller: &Caller, source: IpAddr, id: Uuid, edit: User
 
 pub(super) async fn delete(app: App, admin: Admin, Named(id): Named) -> Result<StatusCode, Problem> {
     let id = users::find(&app.store, &admin, &id).await.map_err(missing)?;
+    let leaving = app.leaving_with(admin.tenant(), id).await;
     users::remove(&app.store, &admin, id).await.map_err(missing)?;
+    app.left(leaving);
     app.changed().await?;
     Ok(StatusCode::NO_CONTENT)
 }

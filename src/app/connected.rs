@@ -1,12 +1,16 @@
 //! What people connected at servers' own authorization servers, as the whole process has it: what is kept in memory of it follows what
 //! they do at whichever process.
 
+use uuid::Uuid;
+
 use super::App;
 use crate::access::Caller;
-use crate::connections::{ConnectError, Connections, Site};
-use crate::id::ServerId;
+use crate::connections::{ConnectError, Connections, Leaving, Site};
+use crate::id::{ServerId, TenantId};
 use crate::mcp::connect;
 use crate::policy::What;
+use crate::registry::model::Server;
+use crate::store::now;
 
 impl App {
     /// What people connected.
@@ -30,6 +34,24 @@ impl App {
         Ok(())
     }
 
+    /// What an account has connected, to be given back when it has gone. Nothing is kept for that: where it cannot be read, it goes.
+    pub async fn leaving_with(&self, tenant: &TenantId, user: Uuid) -> Option<Leaving> {
+        let site_of = |id| Site::of(&self.registry.upstream(id)?.server);
+        read(self.connections().of_account(tenant, user, site_of).await)
+    }
+
+    /// The same of what people have at a server.
+    pub async fn leaving_from(&self, server: &Server) -> Option<Leaving> {
+        read(self.connections().of_server(&Site::of(server)?).await)
+    }
+
+    /// It has gone.
+    pub fn left(&self, leaving: Option<Leaving>) {
+        if let Some(leaving) = leaving {
+            self.connections().left(leaving, now());
+        }
+    }
+
     /// The servers to which the caller may connect, by slug.
     pub fn sites(&self, caller: &Caller) -> Vec<Site> {
         let snapshot = self.registry.snapshot();
@@ -43,4 +65,8 @@ impl App {
     pub fn site(&self, caller: &Caller, id: ServerId) -> Option<Site> {
         self.sites(caller).into_iter().find(|site| site.id == id)
     }
+}
+
+fn read(leaving: Result<Leaving, ConnectError>) -> Option<Leaving> {
+    leaving.inspect_err(|error| tracing::warn!("what is to be given back could not be read: {error}")).ok()
 }

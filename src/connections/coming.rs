@@ -6,6 +6,9 @@ use uuid::Uuid;
 use super::{Change, Connections};
 use crate::id::{ServerId, TenantId};
 
+/// Most calls that wait at once.
+const MOST: usize = 10_000;
+
 /// Hears of who connects from when it is made.
 pub struct Coming {
     changes: Receiver<Change>,
@@ -15,9 +18,15 @@ pub struct Coming {
 }
 
 impl Connections {
-    /// For this account at this server.
-    pub fn coming(&self, tenant: &TenantId, user: Uuid, server: ServerId) -> Coming {
-        Coming { changes: self.0.came.subscribe(), tenant: tenant.clone(), user, server }
+    /// For this account at this server; none where too many wait.
+    pub fn coming(&self, tenant: &TenantId, user: Uuid, server: ServerId) -> Option<Coming> {
+        let is_room = self.waiting() < MOST;
+        is_room.then(|| Coming { changes: self.0.came.subscribe(), tenant: tenant.clone(), user, server })
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.0.came.receiver_count()
     }
 
     /// Who waits hears of a change. What was kept of it is forgotten by then.

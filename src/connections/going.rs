@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::client::key_of;
 use super::leads::There;
-use super::renewing::UNKNOWN_CLIENT;
+use super::renewing::{UNKNOWN_CLIENT, same};
 use super::sealed::{Going, Kept, of_attempt, of_connection, seal_with};
 use super::{ConnectError, Connections, Site, of};
 use crate::crypto::{hash_token, new_secret};
@@ -180,7 +180,10 @@ impl Connections {
             failures: 0,
             version: 0,
         };
-        Self::insist(|| self.0.store.put_connection(tenant, &row)).await?;
+        let before = Self::insist(|| self.0.store.put_connection(tenant, &row)).await?;
+        if let Some(before) = before.filter(|before| !same(&before.issuer, &row.issuer)) {
+            self.replaced(site, before, now);
+        }
         tracing::info!(server = %site.slug, %user, issuer = row.issuer, "somebody connected to the server");
         Ok(())
     }
@@ -212,7 +215,7 @@ impl Connections {
         self.to_its_end(ending).await?
     }
 
-    async fn give_back(
+    pub(super) async fn give_back(
         &self,
         site: Option<&Site>,
         tenant: &TenantId,

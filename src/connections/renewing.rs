@@ -318,7 +318,7 @@ fn pause(error: &IdpError, failures: i64) -> Duration {
     FIRST_PAUSE.saturating_mul(1 << doubled).min(LONGEST_PAUSE)
 }
 
-pub(super) fn later(retry_after: Option<Duration>, detail: &str) -> Fault {
+fn later(retry_after: Option<Duration>, detail: &str) -> Fault {
     let told = "the authorization server of the server does not answer now; try again";
     let fault = Fault::gateway(Kind::NoCredential, detail).telling(told);
     Fault { retry_after: retry_after.or(Some(FIRST_PAUSE)), ..fault }

@@ -606,7 +606,7 @@ async fn who_waits_hears_of_the_own_connection_and_of_no_other() {
     let house = House::new().await;
     let (tenant, bob) = (TenantId::default_tenant(), house.person("bob").await);
     let change = |user, server, connected| Change { tenant: tenant.clone(), user, server: ServerId(server), connected };
-    let coming = house.connections.coming(&tenant, house.user, house.site.id);
+    let coming = house.connections.coming(&tenant, house.user, house.site.id).unwrap();
     let mut through = std::pin::pin!(coming.through());
     for other in [
         change(bob, house.server, true),
@@ -618,6 +618,40 @@ async fn who_waits_hears_of_the_own_connection_and_of_no_other() {
     }
     house.connections.tell(change(house.user, house.server, true));
     through.await;
+}
+
+#[tokio::test]
+async fn what_goes_with_an_account_or_a_server_or_gives_way_to_anothers_is_given_back() {
+    let house = House::found().await;
+    let tenant = TenantId::default_tenant();
+    let back = |fake: &Fake| -> Vec<String> {
+        fake.asked("/revoke").iter().filter_map(|asked| asked.field("token")).collect()
+    };
+    house.connect(house.user).await.unwrap();
+    let leaving = house.connections.of_account(&tenant, house.user, |_| None).await.unwrap();
+    house.sql("DELETE FROM users").await;
+    house.connections.left(leaving, now());
+    house.tasks.close();
+    house.tasks.wait().await;
+    assert_eq!(back(&house.there), ["refresh-1"]);
+
+    let bob = house.person("bob").await;
+    house.connect(bob).await.unwrap();
+    house.there.on("/token", rotate(SHORT));
+    house.connect(bob).await.unwrap();
+    house.tasks.wait().await;
+    assert_eq!(back(&house.there).len(), 1, "it may be of one grant with what came since");
+    let other = House::found().await;
+    house.believes(&other.there.base);
+    house.connect(bob).await.unwrap();
+    house.tasks.wait().await;
+    assert_eq!(back(&house.there).len(), 2);
+
+    let leaving = house.connections.of_server(&house.site).await.unwrap();
+    house.sql("DELETE FROM servers").await;
+    house.connections.left(leaving, now());
+    house.tasks.wait().await;
+    assert_eq!(back(&other.there), ["refresh-1"]);
 }
 
 #[tokio::test]

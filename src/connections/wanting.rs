@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::renewing::later;
 use super::{Connections, Site, Why, listed, unite};
 use crate::access::Caller;
-use crate::fault::Fault;
+use crate::fault::{Fault, Kind};
 use crate::id::TenantId;
 
 /// Most scopes that are noted of one connection, and the longest.
@@ -40,7 +39,9 @@ impl Connections {
         let granted = listed(&row.scopes);
         let is_last = kept.tokens.access.expose().as_bytes() == shown;
         if !is_last && asked.iter().all(|scope| granted.contains(scope)) {
-            return later(Some(SOON), "what the server was shown is of before the person allowed more");
+            let detail = "what the server was shown is of before the person allowed more";
+            let fault = Fault::gateway(Kind::NoCredential, detail).telling("you allowed more a moment ago; try again");
+            return Fault { retry_after: Some(SOON), ..fault };
         }
         let mut wanted = listed(&row.wanted);
         unite(&mut wanted, asked.clone(), MOST);

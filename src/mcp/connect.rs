@@ -83,7 +83,7 @@ pub fn waiting(call: &Call, entry: &Entry) -> Option<Waiting> {
         return None;
     }
     let (caller, server) = (&call.caller, entry.upstream.server.id);
-    Some(Waiting(call.app.connections().coming(caller.tenant(), caller.user_id().uuid(), server)))
+    call.app.connections().coming(caller.tenant(), caller.user_id().uuid(), server).map(Waiting)
 }
 
 impl Waiting {

@@ -157,15 +157,26 @@ impl Store {
         }))
     }
 
-    /// Somebody connected: this one takes the place of what there was. `Missing` when the account or the server is gone.
-    pub async fn put_connection(&self, tenant: &TenantId, row: &ConnectionRow) -> Result<(), StoreError> {
+    /// Up to `limit` to a server that hold something, of all tenants.
+    pub async fn connections_to(&self, server: Uuid, limit: i64) -> Result<Vec<ConnectionRow>, StoreError> {
+        let text = "SELECT * FROM connections WHERE server_id = $1 AND tokens IS NOT NULL LIMIT $2";
+        Ok(on!(read self, db => sqlx::query_as(text).bind(server).bind(limit).fetch_all(db).await?))
+    }
+
+    /// Somebody connected: this one takes the place of what there was, if there was anything. `Missing` when the account or the server is
+    /// gone.
+    pub async fn put_connection(
+        &self,
+        tenant: &TenantId,
+        row: &ConnectionRow,
+    ) -> Result<Option<ConnectionRow>, StoreError> {
         let text = "INSERT INTO connections
             (id, tenant_id, user_id, server_id, issuer, place, tokens, scopes, state, created_at, renewed_at, expires_at)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
-        on!(write self, tx => {
+        Ok(on!(write self, tx => {
             let number: i64 = sqlx::query_scalar(NEXT).fetch_one(&mut *tx).await?;
-            let removed = sqlx::query(REMOVE).bind(tenant.as_str()).bind(row.user_id).bind(row.server_id);
-            removed.fetch_all(&mut *tx).await?;
+            let removed = sqlx::query_as(REMOVE).bind(tenant.as_str()).bind(row.user_id).bind(row.server_id);
+            let removed: Vec<ConnectionRow> = removed.fetch_all(&mut *tx).await?;
             sqlx::query(text)
                 .bind(row.id)
                 .bind(tenant.as_str())
@@ -190,8 +201,8 @@ impl Store {
                 .bind(row.created_at)
                 .execute(&mut *tx)
                 .await?;
-        });
-        Ok(())
+            removed.into_iter().next()
+        }))
     }
 
     /// Somebody disconnected: what there was, if there was anything.

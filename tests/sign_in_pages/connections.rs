@@ -94,6 +94,13 @@ impl House {
         client.tool("echo", json!({"who": person.name})).await.unwrap()
     }
 
+    /// So many calls wait for their user.
+    async fn wait(&self, count: usize) {
+        while self.world.app.connections().waiting() != count {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+
     /// Whose each call of the tool was there, and who said to call.
     fn seen(&self) -> Vec<(String, String)> {
         let calls = self.server.calls("echo").into_iter();
@@ -216,6 +223,7 @@ async fn a_client_that_can_bring_its_user_there_is_asked_to_as_its_version_says(
     assert!(listed.result()["resultType"] != "input_required", "{listed:?}");
 
     let waits = tokio::spawn(retried("accept"));
+    house.wait(1).await;
     house.connected("ann").await;
     let came = waits.await.unwrap();
     assert_eq!(came.result()["resultType"], "complete", "it waited: {came:?}");
@@ -242,8 +250,24 @@ async fn who_does_not_come_through_in_time_is_told_and_not_asked_again() {
     let asked = client.tool("echo", json!({})).await.unwrap();
     let key = asked.result()["inputRequests"].as_object().unwrap().keys().next().unwrap();
     let again = json!({"name": "echo", "inputResponses": {key: {"action": "accept"}}});
-    let told = client.call("tools/call", again).await.unwrap();
+    let told = client.call("tools/call", again.clone()).await.unwrap();
     assert_eq!(told.code(), Some(-31_017), "{told:?}");
+
+    // Nothing waits for who has gone away, and nobody holds up a stop.
+    house.world.rest(Method::PATCH, "/servers/tracker", &json!({"timeouts": {"total_ms": 3_600_000}})).await;
+    let client = std::sync::Arc::new(client);
+    let call = || {
+        let (client, again) = (client.clone(), again.clone());
+        tokio::spawn(async move { client.call("tools/call", again).await.unwrap() })
+    };
+    let goes = call();
+    house.wait(1).await;
+    goes.abort();
+    house.wait(0).await;
+    let stays = call();
+    house.wait(1).await;
+    house.world.app.shutdown.cancel();
+    assert_eq!(stays.await.unwrap().code(), Some(-31_017));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -413,7 +437,7 @@ async fn nobodys_tokens_follow_a_server_to_another_authorization_server_or_place
 #[tokio::test(flavor = "multi_thread")]
 async fn who_disconnects_is_forgotten_here_and_there() {
     let house = House::new().await;
-    let ann = house.person("ann").await;
+    let (ann, _bob) = (house.person("ann").await, house.person("bob").await);
     let (mut browser, page) = house.connected("ann").await;
     assert!(house.call(&ann).await.result().is_object() && house.there.good() == 1);
     let page = browser.submit(&page, "decision", &[("decision", "disconnect")]).await.unwrap();
@@ -424,6 +448,18 @@ async fn who_disconnects_is_forgotten_here_and_there() {
     assert_eq!(house.server.calls("echo").len(), calls, "nothing goes out");
     let list = browser.open(&house.world.url("/connections")).await.unwrap();
     assert!(list.text().contains("The tracker") && list.text().contains("Not connected"), "{}", list.text());
+    // What goes with an account is given back behind it, and what goes with a server.
+    house.connected("bob").await;
+    house.world.rest(Method::DELETE, "/users/bob", &Value::Null).await;
+    let all_back = async || {
+        while house.there.good() > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    all_back().await;
+    house.connected("ann").await;
+    house.world.rest(Method::DELETE, "/servers/tracker", &Value::Null).await;
+    all_back().await;
     // What nobody connects to, or may see, is no page.
     for path in ["/connections/nothing", "/connections/callback"] {
         assert_eq!(browser.open(&house.world.url(path)).await.unwrap().status, 404);
