@@ -161,7 +161,7 @@ fn every_alert_is_tested() {
             }
         }
     }
-    assert_eq!(tested.keys().collect::<Vec<_>>(), ["all is well"], "tests without an alert");
+    assert_eq!(tested.into_keys().collect::<Vec<_>>(), ["all is well"], "tests without an alert");
 }
 
 /// The headings of a page, each with what stands below it.
@@ -219,22 +219,22 @@ fn commands_of_runbooks_are_those_of_the_program() {
     let (mut helped, mut asked) = (BTreeMap::new(), 0);
     let paths = router::paths();
     for (page, content) in pages() {
-        for line in typed(&content) {
+        for line in &typed(&content) {
             if let Some(command) = line.strip_prefix("mcp-gateway ") {
                 let words: Vec<_> = command.split(' ').collect();
                 let is_verb = |word: &&&str| {
                     word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-') && !word.starts_with('-')
                 };
+                // A noun and its verb; the third word of `signins show last` is neither.
                 let verbs: Vec<_> = words.iter().take_while(is_verb).take(2).copied().collect();
-                // `signins show last`: the last is no verb.
                 let help = helped.entry(verbs.join(" ")).or_insert_with(|| help_of(&verbs));
                 for option in words.iter().filter(|word| word.starts_with("--")) {
                     assert!(help.contains(option) || *option == "--version", "{page}: `{line}`: no {option}");
                 }
                 asked += 1;
             }
-            for url in between(line, "$MREG_GATEWAY_URL", "\"").into_iter().chain(between(line, "localhost:8001", "\n"))
-            {
+            let asked_for = between(line, "$MREG_GATEWAY_URL", "\"");
+            for url in asked_for.into_iter().chain(line.split("localhost:8001").skip(1)) {
                 assert!(paths.iter().any(|path| fits(path, url)), "{page}: `{line}`: no route of {url}");
                 asked += 1;
             }

@@ -63,7 +63,7 @@ def overview():
              mean("mcp_request_duration_seconds", f"{JOB},{ANSWERED}", window="$__range"), "s", above(0.1)),
         stat("Mean overhead", "What the gateway itself adds to a call of a tool. Target: less than 100 ms.",
              mean("mcp_gateway_overhead_seconds", of(JOB, method="tools/call"), window="$__range"), "s", above(0.1)),
-        stat("Satisfaction", "1 + 4 · Apdex over an hour, T = 1 s, errors frustrated. A little less than it is: 4 s is no bucket, so 2.5 s count. Target: more than 4.5.",
+        stat("Satisfaction", "1 + 4 · Apdex over an hour, T = 1 s; what did not succeed frustrates. A little less than it is: 4 s is no bucket, so 2.5 s are tolerated. Target: more than 4.5.",
              f"min(job:mcp_satisfaction:score_rate1h{{{JOB}}})", "none", below(4.5)),
         stat("Pool utilization", "Requests in flight to servers, of all that may be. Target: less than 0.8.",
              f"max(job:mcp_upstream_pool_utilization:ratio{{{JOB}}})", "percentunit", above(0.8)),
