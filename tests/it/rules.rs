@@ -12,7 +12,7 @@ use serde_json::Value;
 
 const MANUAL: &str = "https://manual.example/runbooks/";
 /// What each runbook says.
-const SAYS: &[&str] = &["- **Means**: ", "- **Affected**: ", "- **Look**: ", "- **Do**: ", "- **Over when**: "];
+const SAYS: &[&str] = &["- **Means**:", "- **Affected**:", "- **Look**:", "- **Do**:", "- **Over when**:"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
