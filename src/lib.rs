@@ -16,6 +16,7 @@ pub mod serve;
 pub mod web;
 
 pub mod access;
+pub mod audit;
 pub mod balance;
 pub mod connections;
 pub mod grants;

@@ -10,6 +10,7 @@ const ORDER: &[&[&str]] = &[
     &["config", "crypto", "net", "protocol"],
     &["store", "telemetry"],
     &["limit", "vault"],
+    &["audit"],
     &["access", "jobs"],
     &["grants", "idp", "policy"],
     // What a server is, in words that all engines share.
