@@ -17,6 +17,7 @@ mod pools;
 pub mod preflight;
 mod refreshing;
 mod resealing;
+mod sampling;
 mod sealing_keys;
 mod sharing;
 mod signed_in;
@@ -35,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::{Accounts, Caller, KeyRing, Proofs, Role, TokenRing};
+use crate::analytics::Analytics;
 use crate::balance::ReplicaStatus;
 use crate::config::Settings;
 use crate::connections::{Look, Site};
@@ -68,6 +70,7 @@ pub use bans::{BanOrder, BanView, LiftOrder, LiftReason};
 pub use forcing::{Forced, Forcing};
 pub use policies::{Explained, Question, Trial, Whom};
 pub use pools::DatabaseWaits;
+pub use sampling::{ACTIVE, Sampler};
 pub use sealing_keys::{NothingBefore, SealingKeys, TenantKeys};
 pub use signed_in::{Counted, SignedIn};
 
@@ -130,6 +133,10 @@ pub struct Parts {
     pub held: Room,
     /// Where finished operations go.
     pub recorder: Recorder,
+    /// What is counted of the records of the audit trail.
+    pub analytics: Analytics,
+    /// What was last stored of how this process is.
+    pub sampler: Sampler,
     /// The revision of the store that was last taken over whole.
     pub followed: tokio::sync::Mutex<Option<i64>>,
     /// How many sessions there were when somebody last looked.

@@ -4,6 +4,7 @@
 //! A value comes from the first of: flag, `MREG_*` variable, `.env` in the working directory, default. Nothing here reads
 //! or writes the environment behind clap's back; a `.env` file enters as a default that is remembered as such.
 
+mod analytics;
 mod clients;
 mod effective;
 mod environment;
@@ -14,6 +15,7 @@ mod refresh;
 mod sections;
 mod sign_in;
 
+pub use analytics::Analytics;
 pub use clients::{BROWSER_SCHEMES, Clients, PrivateHost, Registration, is_scheme};
 pub use effective::{Effective, Origin, effective};
 pub use environment::{DotEnv, Unknown, check_names};
@@ -71,6 +73,9 @@ pub struct Settings {
     /// What it counts.
     #[command(flatten)]
     pub metrics: Metrics,
+    /// What is counted of what was done, and for how long.
+    #[command(flatten)]
+    pub analytics: Analytics,
 }
 
 /// Why the process does not start.
@@ -133,6 +138,7 @@ impl Settings {
         self.access.check(&mut wrong);
         self.clients.check(&mut wrong);
         self.metrics.check(&mut wrong);
+        self.analytics.check(&mut wrong);
         if self.pools.min_pool_size > self.pools.max_pool_size {
             wrong.push(format!(
                 "MREG_FASTMCP_MIN_POOL_SIZE ({}) is above MREG_FASTMCP_MAX_POOL_SIZE ({})",

@@ -147,6 +147,14 @@ list! {
     concurrent_users: Gauge[tenant_id] = "mcp_concurrent_users";
     /// Signed-in sessions that ended, by why: logout, timeout, error; seconds.
     session_duration: Histogram[tenant_id, end_reason] = "mcp_session_duration_seconds" by SESSION;
+    /// How tools are used, from the last three steps of a session: repetitive_usage, browse_then_action, diverse_exploration, standard_workflow.
+    behavior_patterns: Counter[tenant_id, pattern] = "mcp_user_behavior_patterns_total";
+    /// What tenants do: login, logout, tool_call, resource_read, prompt_get, admin; and with what.
+    tenant_activity: Counter[tenant_id, activity, resource_type] = "mcp_tenant_activity_total";
+    /// Records of the audit trail that this process counted.
+    analytics_records: Counter[] = "mcp_analytics_records_total";
+    /// Calls and reasons that were counted under `other`, because a tenant had more names in a day than are told apart.
+    analytics_names_shed: Counter[] = "mcp_analytics_names_shed_total";
     /// Access tokens that this process knows without asking the database.
     token_cache: Gauge[] = "mcp_token_cache_entries";
     /// The most that it keeps of them.

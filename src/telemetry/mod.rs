@@ -17,4 +17,5 @@ pub use family::{Counter, Family, Gauge, Held, Histogram, OTHER};
 pub use health::{Health, Part, Status, Weight};
 pub use metrics::{Metrics, POOL};
 pub use operation::{Operation, Outcome, RequestId, SessionTag, Sizes, Times};
+pub use process::Usage;
 pub use recorder::Recorder;

@@ -17,6 +17,7 @@ mod refresh_days;
 mod refresh_scale;
 mod refresh_world;
 mod refreshes;
+mod rollups;
 mod rooms;
 mod routes;
 mod sealing_keys;
