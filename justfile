@@ -42,6 +42,10 @@ refresh-days:
 refresh-scale:
     cargo test --test it -- refresh_scale --ignored --nocapture
 
+# How long each report takes of sixty tenants and ninety days
+analytics-scale:
+    cargo test --release --test it -- analytics_scale --ignored --nocapture --test-threads 1
+
 # Accept changed snapshots after looking at each
 accept:
     cargo insta review

@@ -10,6 +10,9 @@ CREATE TABLE samples (
     users             BIGINT NOT NULL,
     sessions          BIGINT NOT NULL,
     sessions_limit    BIGINT NOT NULL,
+    -- Of clients.
+    connections       BIGINT NOT NULL,
+    connections_limit BIGINT NOT NULL,
     -- Requests in flight to upstream servers.
     pool_in_use       BIGINT NOT NULL,
     pool_limit        BIGINT NOT NULL,

@@ -6,6 +6,7 @@ mod attempts;
 mod bans;
 mod connected;
 mod entrusted;
+mod footprint;
 mod forcing;
 mod guarding;
 mod issuing;
@@ -67,6 +68,7 @@ use crate::vault::Vault;
 
 pub use assembly::{assemble, build};
 pub use bans::{BanOrder, BanView, LiftOrder, LiftReason};
+pub use footprint::Footprint;
 pub use forcing::{Forced, Forcing};
 pub use policies::{Explained, Question, Trial, Whom};
 pub use pools::DatabaseWaits;

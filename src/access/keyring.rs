@@ -298,6 +298,12 @@ impl KeyRing {
         self.keys.load().len()
     }
 
+    /// What the map and who is in it take, without texts that many share.
+    pub fn bytes(&self) -> usize {
+        let keys = self.keys.load();
+        keys.capacity() * size_of::<([u8; 32], Entry)>() + keys.len() * size_of::<Identity>()
+    }
+
     /// Whether it knows none.
     pub fn is_empty(&self) -> bool {
         self.keys.load().is_empty()

@@ -73,6 +73,8 @@ struct Inner {
     ending: Mutex<()>,
     /// How often what was read before became unsure: accounts were taken over anew, or ended grants forgotten.
     reloads: AtomicU64,
+    /// How often the database was asked about a token.
+    misses: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -113,6 +115,7 @@ impl TokenRing {
             ended: Mutex::default(),
             ending: Mutex::default(),
             reloads: AtomicU64::new(0),
+            misses: AtomicUsize::new(0),
         }))
     }
 
@@ -143,6 +146,7 @@ impl TokenRing {
         if let Some(caller) = self.known(token, now) {
             return Ok(caller);
         }
+        self.0.misses.fetch_add(1, Relaxed);
         for _ in 0..TRIES {
             let reloads = self.reloads();
             let row = store.show_access_token(&hash, at).await.map_err(|error| {
@@ -294,6 +298,20 @@ impl TokenRing {
     /// How many tokens are held here, and how many may be.
     pub fn held(&self) -> (usize, usize) {
         (self.0.held.load(Relaxed), self.0.most)
+    }
+
+    /// How often the database was asked about a token that was shown.
+    pub fn misses(&self) -> usize {
+        self.0.misses.load(Relaxed)
+    }
+
+    /// What the map and who is in it take, without texts that many share.
+    pub fn bytes(&self) -> usize {
+        let shard = |shard: &RwLock<Shard>| {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            shard.capacity() * size_of::<(Hash, Entry)>() + shard.len() * size_of::<Identity>()
+        };
+        self.0.shards.iter().map(shard).sum()
     }
 
     fn caller(&self, row: LiveTokenRow) -> Result<Caller, StoreError> {

@@ -19,6 +19,9 @@ const TOLERATED: u64 = 4 * SATISFIES;
 /// What is counted in hours and days.
 const LONG: [Span; 2] = [Span::Hour, Span::Day];
 
+/// What is wrong with API keys; the rest is wrong with tokens.
+const OF_KEYS: [&str; 6] = ["malformed", "unknown", "expired", "revoked", "disabled", "suspended"];
+
 /// Whether somebody asked for it and got an answer; else the gateway did it by itself, or says more of what was asked for.
 pub fn is_operation(record: &Record) -> bool {
     matches!(record.surface, Surface::Mcp | Surface::Oauth | Surface::Admin) && !is_event(&record.action)
@@ -112,10 +115,18 @@ impl<'a, 'b> Fold<'a, 'b> {
         sums.latency.add(record.total_us);
     }
 
-    /// Who shows a credential with each request authenticates each time.
+    /// Who shows a credential with each request authenticates each time, or does not. Who shows none has not tried.
     fn let_in(&mut self, record: &'a Record) {
-        if record.tenant.is_some() && record.credential.is_some() {
+        let reason = record.reason.as_deref().unwrap_or_default();
+        if record.action == "POST /oauth/token" {
+            let success = record.outcome == "success";
+            let (result, reason) = if success { ("success", "") } else { ("failure", reason) };
+            self.count_event(record, "auth", ["token", result, reason], None);
+        } else if record.tenant.is_some() && record.credential.is_some() {
             self.count_event(record, "auth", [way_in(record), "success", ""], None);
+        } else if record.tenant.is_none() && record.outcome == "denied" && !reason.is_empty() && reason != "missing" {
+            let method = if OF_KEYS.contains(&reason) { "api_key" } else { "validate" };
+            self.count_event(record, "auth", [method, "failure", reason], None);
         }
     }
 
@@ -158,15 +169,11 @@ impl<'a, 'b> Fold<'a, 'b> {
                 let told = if result == "success" { "" } else { reason };
                 self.count_event(record, "auth", ["login", result, told], None);
                 if result == "success" && self.switches.users {
-                    let by = record.session_type.as_deref().unwrap_or(OTHER);
+                    let by = record.name.as_deref().unwrap_or(OTHER);
                     self.count_event(record, "login", [by, "", ""], None);
                     self.word(record, "login", "", hour(record.at));
                     self.seen(record);
                 }
-            }
-            Some(("auth", _)) => {
-                let result = if record.outcome == "success" { "success" } else { "failure" };
-                self.count_event(record, "auth", [way_in(record), result, reason], None);
             }
             Some(("session", "end")) if self.switches.users => {
                 let kind = record.session_type.as_deref().unwrap_or("oauth");
@@ -233,7 +240,6 @@ fn tenant_in<'a>(route: &str, path: &'a str) -> Option<&'a str> {
 fn way_in(record: &Record) -> &'static str {
     match record.session_type.as_deref() {
         Some("api_key") => "api_key",
-        Some("password") => "login",
         _ => "validate",
     }
 }

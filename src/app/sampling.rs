@@ -13,7 +13,7 @@ use crate::balance::BreakerState;
 use crate::store::rollups::Span;
 use crate::store::samples::Sample;
 use crate::store::{StoreError, micros};
-use crate::telemetry::{Histogram, Status, Usage};
+use crate::telemetry::{Gauge, Histogram, Status, Usage};
 
 /// An account seen within this time is active.
 pub const ACTIVE: Duration = Duration::from_mins(5);
@@ -30,15 +30,24 @@ struct Last {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Sampler(Mutex<Last>);
+pub struct Sampler {
+    began: Instant,
+    last: Mutex<Last>,
+}
 
 impl Default for Sampler {
     fn default() -> Self {
-        Self(Mutex::new(Last { at: Instant::now(), answered: 0, cpu_seconds: Usage::now().cpu_seconds }))
+        let began = Instant::now();
+        Self { began, last: Mutex::new(Last { at: began, answered: 0, cpu_seconds: Usage::now().cpu_seconds }) }
     }
 }
 
 impl App {
+    /// For how long this process has been there.
+    pub fn uptime(&self) -> Duration {
+        self.sampler.began.elapsed()
+    }
+
     /// Operations that this process has answered.
     fn operations(&self) -> u64 {
         let mut sum = 0;
@@ -57,7 +66,7 @@ impl App {
         let usage = Usage::now();
         let this = Last { at: Instant::now(), answered: self.operations(), cpu_seconds: usage.cpu_seconds };
         let last = {
-            let mut last = self.sampler.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut last = self.sampler.last.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *last, this)
         };
         let seconds = (this.at - last.at).as_secs_f64();
@@ -67,6 +76,12 @@ impl App {
             let states = self.store.connections();
             states.iter().find(|(state, _)| *state == wanted).map_or(0, |(_, count)| whole(*count))
         };
+        let mut connections = 0;
+        self.recorder.metrics().active_connections.each(|[side, _], open: &Gauge| {
+            if side == "client" {
+                connections += open.get();
+            }
+        });
         let (fair, shares) = (self.limits.fair(), self.limits.settled());
         let told = fair.hears_all() || fair.is_alone();
         // What was answered by the last sample has had time to come to the trail.
@@ -79,6 +94,8 @@ impl App {
             users,
             sessions: whole(self.sessions.count()),
             sessions_limit: whole(self.settings.limits.max_sessions),
+            connections,
+            connections_limit: whole(self.settings.limits.max_connections),
             pool_in_use,
             pool_limit,
             database_in_use: database("in_use"),

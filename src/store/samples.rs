@@ -18,6 +18,8 @@ row! {
         pub users: i64,
         pub sessions: i64,
         pub sessions_limit: i64,
+        pub connections: i64,
+        pub connections_limit: i64,
         pub pool_in_use: i64,
         pub pool_limit: i64,
         pub database_in_use: i64,
@@ -65,14 +67,16 @@ const MOST: i64 = 10_000;
 impl Store {
     /// Adds a sample.
     pub async fn add_sample(&self, sample: &Sample) -> Result<(), StoreError> {
-        let text = "INSERT INTO samples (at, instance, seconds, requests, users, sessions, sessions_limit, pool_in_use, pool_limit,
+        let text = "INSERT INTO samples (at, instance, seconds, requests, users, sessions, sessions_limit, connections,
+                connections_limit, pool_in_use, pool_limit,
                 database_in_use, database_limit, memory, memory_limit, cpu, cpu_limit, descriptors, descriptors_limit, fairness,
                 answered, recorded, unwell)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)
             ON CONFLICT (at, instance) DO NOTHING";
         on!(alone self, db => {
             let query = sqlx::query(text).bind(sample.at).bind(sample.instance).bind(sample.seconds).bind(sample.requests);
             let query = query.bind(sample.users).bind(sample.sessions).bind(sample.sessions_limit);
+            let query = query.bind(sample.connections).bind(sample.connections_limit);
             let query = query.bind(sample.pool_in_use).bind(sample.pool_limit).bind(sample.database_in_use);
             let query = query.bind(sample.database_limit).bind(sample.memory).bind(sample.memory_limit).bind(sample.cpu);
             let query = query.bind(sample.cpu_limit).bind(sample.descriptors).bind(sample.descriptors_limit);
@@ -93,6 +97,7 @@ impl Store {
         let text = "SELECT (at / $3) * $3 AS at, instance, SUM(seconds) AS seconds,
                 CAST(SUM(requests) AS BIGINT) AS requests, CAST(MAX(users) AS BIGINT) AS users,
                 CAST(AVG(sessions) AS BIGINT) AS sessions, MAX(sessions_limit) AS sessions_limit,
+                CAST(AVG(connections) AS BIGINT) AS connections, MAX(connections_limit) AS connections_limit,
                 CAST(AVG(pool_in_use) AS BIGINT) AS pool_in_use, CAST(AVG(pool_limit) AS BIGINT) AS pool_limit,
                 CAST(AVG(database_in_use) AS BIGINT) AS database_in_use, MAX(database_limit) AS database_limit,
                 CAST(AVG(memory) AS BIGINT) AS memory, MAX(memory_limit) AS memory_limit,

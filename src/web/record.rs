@@ -69,7 +69,8 @@ pub async fn record(State(app): State<App>, mut request: Request, next: Next) ->
         operation.key_id = Some(caller.credential());
     }
     operation.sizes.response = response.body().size_hint().exact().unwrap_or_default();
-    operation.finish(outcome(response.status()));
+    let unknown = problem.as_ref().and_then(Problem::unknown_caller);
+    operation.finish(unknown.map_or_else(|| outcome(response.status()), Outcome::Denied));
     app.recorder.record(&operation);
     response
 }

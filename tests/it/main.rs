@@ -6,6 +6,8 @@
 mod store_databases;
 
 mod access_rules;
+mod analytics_rest;
+mod analytics_scale;
 mod bans;
 mod idp_entra;
 mod isolation;

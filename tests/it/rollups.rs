@@ -29,7 +29,7 @@ fn user(tenant: &str, number: u128) -> Uuid {
 }
 
 /// Records of two days in the order of their time.
-fn made_up(seed: u64) -> Vec<Record> {
+pub fn made_up(seed: u64) -> Vec<Record> {
     let mut luck = SmallRng::seed_from_u64(seed);
     let mut times: Vec<i64> =
         (0..RECORDS).map(|_| START * 1_000_000 + luck.random_range(0..DAYS * 86_400_000_000)).collect();
