@@ -188,11 +188,7 @@ pub(super) fn again(of: &Entered, endpoint: &'static str, visit: Option<&Visit>)
 }
 
 fn admitted(app: App, caller: Caller, headers: HeaderMap, mut finish: Finish) -> Entered {
-    finish.fill(|operation| {
-        operation.tenant = Some(caller.tenant().clone());
-        operation.principal = Some(caller.principal().clone());
-        operation.key_id = Some(caller.credential());
-    });
+    finish.fill(|operation| operation.who = Some(Arc::clone(caller.actor())));
     Entered { app, caller, headers, reach: Reach::All, finish }
 }
 

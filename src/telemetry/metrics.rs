@@ -200,7 +200,7 @@ list! {
 impl Metrics {
     /// Counts one finished operation.
     pub(super) fn operation(&self, operation: &Operation) {
-        let tenant = operation.tenant.as_ref().map_or("", |tenant| tenant.as_str());
+        let tenant = operation.tenant().map_or("", |tenant| tenant.as_str());
         let method = operation.method_label();
         let server = operation.server.as_ref().map_or("", |slug| slug.as_str());
         let status = operation.outcome.label();
