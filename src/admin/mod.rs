@@ -3,6 +3,7 @@
 //! its answer goes out.
 
 mod apply;
+mod audit;
 mod bans;
 mod clients;
 mod discovery;
@@ -67,6 +68,8 @@ pub fn table() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/admin/connection-pool-status", get(reports::pools::read)),
         ("/admin/diagnostics/resources", get(reports::resources::read)),
         ("/admin/diagnostics/network", get(reports::network::read)),
+        ("/admin/audit", get(audit::list)),
+        ("/admin/audit/{id}", get(audit::read)),
         ("/admin/bans", get(bans::list).post(bans::create)),
         ("/admin/bans/{address}", get(bans::read)),
         ("/admin/bans/{address}/lift", post(bans::lift)),

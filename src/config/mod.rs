@@ -4,6 +4,7 @@
 //! A value comes from the first of: flag, `MREG_*` variable, `.env` in the working directory, default. Nothing here reads
 //! or writes the environment behind clap's back; a `.env` file enters as a default that is remembered as such.
 
+mod audit;
 mod clients;
 mod effective;
 mod environment;
@@ -14,6 +15,7 @@ mod refresh;
 mod sections;
 mod sign_in;
 
+pub use audit::{Audit, Durability, WhenFull};
 pub use clients::{BROWSER_SCHEMES, Clients, PrivateHost, Registration, is_scheme};
 pub use effective::{Effective, Origin, effective};
 pub use environment::{DotEnv, Unknown, check_names};
@@ -65,6 +67,9 @@ pub struct Settings {
     /// Connections to databases and upstreams, and threads.
     #[command(flatten)]
     pub pools: Pools,
+    /// What becomes of the audit trail.
+    #[command(flatten)]
+    pub audit: Audit,
     /// What it writes about itself.
     #[command(flatten)]
     pub log: Log,

@@ -280,6 +280,13 @@ pub fn held_off(barred: &Barred) -> Response {
     Refusal { retry_after: Some(barred.retry_after), ..refusal }.respond(None)
 }
 
+/// Says that what cannot be recorded is not done.
+pub fn unrecorded() -> Response {
+    let problem = crate::web::unrecorded();
+    let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, meta::INTERNAL_ERROR, problem.detail());
+    Refusal { retry_after: Some(TRY_AGAIN), ..refusal }.respond(None)
+}
+
 /// Whether the client takes all of these. A client that sends no `Accept` takes everything (RFC 9110, section 12.5.1).
 pub(super) fn accepts(headers: &HeaderMap, wanted: &[&str]) -> bool {
     // As most programs write it.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::metrics::context;
 use super::{Event, Metrics, Operation, Outcome, Sink};
 use crate::crypto::masked;
 
@@ -59,7 +58,7 @@ macro_rules! write_line {
         if tracing::enabled!(target: "operation", tracing::Level::$level) {
             let op: &Operation = $operation;
             let (kind, whose) = match op.outcome {
-                Outcome::Error { whose, kind } => (Some(kind), Some(context(whose))),
+                Outcome::Error { whose, kind } => (Some(kind), Some(whose.label())),
                 Outcome::Denied(rule) => (Some(rule), None),
                 _ => (None, None),
             };
