@@ -18,7 +18,7 @@ use self::activity::Activities;
 use self::behaviour::{Behaviour, Moves, Pattern};
 use self::fold::Fold;
 use self::names::Names;
-use crate::audit::Record;
+use crate::audit::{Counting, Record};
 use crate::store::rollups::Increments;
 use crate::telemetry::Metrics;
 
@@ -109,6 +109,16 @@ impl Analytics {
         activities.show(&self.metrics);
         self.metrics.analytics_records.on([], |counter| counter.add(records));
         self.metrics.analytics_names_shed.on([], |counter| counter.add(shed));
+    }
+}
+
+impl Counting for Analytics {
+    fn fold<'a>(&self, records: &'a [Record]) -> Increments<'a> {
+        Self::fold(self, records)
+    }
+
+    fn settle(&self) {
+        Self::settle(self);
     }
 }
 

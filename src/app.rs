@@ -22,6 +22,7 @@ mod sampling;
 mod sealing_keys;
 mod sharing;
 mod signed_in;
+mod trail;
 mod vouching;
 
 use std::ops::Deref;
@@ -33,11 +34,13 @@ use bytes::Bytes;
 use http::request::Parts as RequestParts;
 use serde::Serialize;
 use time::OffsetDateTime;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::{Accounts, Caller, KeyRing, Proofs, Role, TokenRing};
 use crate::analytics::Analytics;
+use crate::audit::{Drain, Trail};
 use crate::balance::ReplicaStatus;
 use crate::config::Settings;
 use crate::connections::{Look, Site};
@@ -136,9 +139,11 @@ pub struct Parts {
     /// Where finished operations go.
     pub recorder: Recorder,
     /// What is counted of the records of the audit trail.
-    pub analytics: Analytics,
+    pub analytics: Arc<Analytics>,
     /// What was last stored of how this process is.
     pub sampler: Sampler,
+    /// Where they are kept.
+    pub trail: Trail,
     /// The revision of the store that was last taken over whole.
     pub followed: tokio::sync::Mutex<Option<i64>>,
     /// How many sessions there were when somebody last looked.
@@ -147,6 +152,10 @@ pub struct Parts {
     pub database_waits: DatabaseWaits,
     /// How the parts are.
     pub health: Health,
+    /// Brings the journal of the trail into the database until its requests are over; taken by who ends the process.
+    pub drain: std::sync::Mutex<Option<JoinHandle<Drain>>>,
+    /// Ends that.
+    pub last: CancellationToken,
     /// Owns everything that runs on its own, so that the end can wait for it.
     pub tasks: TaskTracker,
     /// Cancelled when the process begins to stop.

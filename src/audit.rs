@@ -1,6 +1,21 @@
-//! The audit trail: one record of each operation, in a journal of this process before the answer goes out, and from there in the
-//! database, where the records of each tenant make a chain.
+//! ENGINE: the audit trail. One record of each operation stands in a journal of this process before the answer goes out, and goes
+//! from there to the database, where the records of each tenant make a chain whose heads are signed. No record is dropped silently:
+//! what cannot be recorded is not begun, or not answered.
 
+mod chain;
+mod drain;
+mod encode;
+mod folder;
+mod frame;
+mod journal;
+mod reader;
 mod record;
+mod stamper;
+mod ticket;
+mod trail;
 
+pub use drain::{Counting, Drain, DrainError};
+pub use journal::Journal;
 pub use record::{Record, Surface};
+pub use ticket::{KeptBody, NotKept, kept};
+pub use trail::Trail;

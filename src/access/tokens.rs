@@ -324,23 +324,23 @@ impl TokenRing {
         let key = key.transpose().map_err(|_| StoreError::Corrupt("a key's thumbprint".to_owned()))?;
         // A token of another public URL opens nothing under this one; neither does one without a resource.
         let resource = row.resource.as_deref().and_then(|uri| uri.strip_prefix(&*self.0.issuer)).unwrap_or_default();
+        let tenant = self.0.tenants.get(&row.tenant_id, tenant_of)?;
+        let shown = Shown {
+            kind: if row.kind == "service" { SessionType::Service } else { SessionType::OAuth },
+            id: row.grant_id,
+            name: shared(row.client_name.as_deref().unwrap_or_default())?,
+            client: shared(row.client_id.as_deref().unwrap_or_default())?,
+            resource: Some(shared(resource)?),
+            key,
+        };
         Ok(Caller(Arc::new(Identity {
-            principal: Principal { issuer, subject },
-            tenant: self.0.tenants.get(&row.tenant_id, tenant_of)?,
+            actor: shown.by(tenant, Principal { issuer, subject }, row.user_id, row.username.into(), role),
             user: UserId(row.user_id),
-            username: row.username.into(),
             called_by_provider,
             role,
             memberships: self.memberships(row.memberships.as_deref(), called_by_provider),
             scopes: self.0.scopes.get(&row.scopes, |text| Ok::<_, StoreError>(Arc::new(scopes(text))))?,
-            shown: Shown {
-                kind: if row.kind == "service" { SessionType::Service } else { SessionType::OAuth },
-                id: row.grant_id,
-                name: shared(row.client_name.as_deref().unwrap_or_default())?,
-                client: shared(row.client_id.as_deref().unwrap_or_default())?,
-                resource: Some(shared(resource)?),
-                key,
-            },
+            shown,
             subject: OnceLock::new(),
             ended: OnceLock::new(),
         })))

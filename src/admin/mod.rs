@@ -3,6 +3,7 @@
 //! its answer goes out.
 
 mod apply;
+mod audit;
 mod bans;
 mod clients;
 mod discovery;
@@ -74,6 +75,8 @@ pub fn table() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/admin/daily-health-report", get(reports::daily::read)),
         ("/admin/diagnostics/auth-failures", get(reports::auth_failures::read)),
         ("/admin/diagnostics/memory", get(reports::memory::read)),
+        ("/admin/audit", get(audit::list)),
+        ("/admin/audit/{id}", get(audit::read)),
         ("/admin/bans", get(bans::list).post(bans::create)),
         ("/admin/bans/{address}", get(bans::read)),
         ("/admin/bans/{address}/lift", post(bans::lift)),

@@ -202,7 +202,7 @@ impl<'a, 'b> Fold<'a, 'b> {
         for span in LONG {
             let key = EventKey { tenant, period: span.of(record.at), kind, what, result, reason };
             let sums = self.increments.events.entry(key).or_default();
-            sums.count += 1;
+            sums.count += whole(record.count);
             sums.last_at = sums.last_at.max(record.at);
             if let Some(lasted) = lasted {
                 sums.lasted_us += whole(lasted);

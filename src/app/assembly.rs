@@ -17,7 +17,9 @@ use crate::analytics::{Analytics, Switches};
 use crate::app::entrusted::Entrusted;
 use crate::app::preflight;
 use crate::app::sharing::Sharing;
+use crate::app::trail::begin_trail;
 use crate::app::{App, Counted, DatabaseWaits, Forcing, Parts, Sampler, memory, resealing};
+use crate::audit::Trail;
 use crate::balance::Scaling;
 use crate::config::Settings;
 use crate::connections::Connections;
@@ -85,6 +87,7 @@ pub async fn build(settings: Settings, issuer: Issuer) -> anyhow::Result<App> {
     let database = preflight::database_url(&settings);
     let store = Store::connect(database.expose(), settings.pools.database_pool_size).await.context(seen.place)?;
     let app = assemble(settings, issuer, store, sealer, KeyRing::empty())?;
+    begin_trail(&app)?;
     app.servers().reseal().await.context("the key that seals secrets")?;
     app.vault.know_ids().await.context("the key that seals secrets")?;
     app.lower_unnamed().await?;
@@ -139,10 +142,11 @@ pub fn assemble(
     let rules = preflight::rules(&settings.rate_limits);
     let guard = Guard::new(&settings.guard, &settings.listen, rules.window, Arc::clone(&metrics));
     let instance = uuid::Uuid::now_v7();
+    let trail = Trail::new(instance, settings.audit.clone());
     let switches = Switches { users: settings.analytics.users, behaviour: settings.analytics.behaviour };
     let app = App::new(Parts {
         instance,
-        analytics: Analytics::new(switches, instance, Arc::clone(&metrics)),
+        analytics: Arc::new(Analytics::new(switches, instance, Arc::clone(&metrics))),
         sampler: Sampler::default(),
         guard,
         attempts: Attempts::new(&settings.sign_in, settings.rate_limits.anonymous_rpm),
@@ -150,7 +154,10 @@ pub fn assemble(
         accounts: Accounts::default(),
         clients,
         proofs: Proofs::new(Arc::clone(&metrics)),
-        recorder: Recorder::new(metrics),
+        recorder: Recorder::new(metrics).kept_by(Arc::new(trail.clone())),
+        trail,
+        drain: std::sync::Mutex::default(),
+        last: CancellationToken::new(),
         followed: tokio::sync::Mutex::default(),
         counted: Counted::default(),
         database_waits: DatabaseWaits::default(),

@@ -127,4 +127,16 @@ pub struct Record {
     /// Version of MCP spoken with the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream_version: Option<Cow<'static, str>>,
+    /// For how many of its kind it stands, where that is more than one.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub count: u64,
+}
+
+fn one() -> u64 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
+fn is_one(count: &u64) -> bool {
+    *count == 1
 }

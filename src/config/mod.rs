@@ -5,6 +5,7 @@
 //! or writes the environment behind clap's back; a `.env` file enters as a default that is remembered as such.
 
 mod analytics;
+mod audit;
 mod clients;
 mod effective;
 mod environment;
@@ -16,6 +17,7 @@ mod sections;
 mod sign_in;
 
 pub use analytics::Analytics;
+pub use audit::{Audit, Durability, WhenFull};
 pub use clients::{BROWSER_SCHEMES, Clients, PrivateHost, Registration, is_scheme};
 pub use effective::{Effective, Origin, effective};
 pub use environment::{DotEnv, Unknown, check_names};
@@ -67,6 +69,9 @@ pub struct Settings {
     /// Connections to databases and upstreams, and threads.
     #[command(flatten)]
     pub pools: Pools,
+    /// What becomes of the audit trail.
+    #[command(flatten)]
+    pub audit: Audit,
     /// What it writes about itself.
     #[command(flatten)]
     pub log: Log,

@@ -115,6 +115,8 @@ mod row;
 pub mod access_rules;
 pub mod announcements;
 pub mod assertions;
+pub mod audit;
+pub mod audit_search;
 pub mod authorizations;
 pub mod bans;
 pub mod catalogs;

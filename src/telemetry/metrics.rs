@@ -5,7 +5,6 @@ use super::exposition::{Format, Kind, Page};
 use super::family::{Counter, Family, Gauge, Histogram, Spec};
 use super::operation::{Operation, Outcome};
 use super::process;
-use crate::fault::Whose;
 
 const MS: u64 = 1_000_000;
 /// 0.5 ms to 5 min.
@@ -133,6 +132,12 @@ list! {
     limit_exchange_duration: Histogram[] = "mcp_limit_exchange_duration_seconds" by OVERHEAD;
     /// Replicas that share the capacity, this one among them, as far as is known.
     replicas: Gauge[] = "mcp_replicas";
+    /// Bytes of records of the audit trail that wait in journals until the database takes them.
+    audit_journal_bytes: Gauge[] = "mcp_audit_journal_bytes";
+    /// Age of the oldest record of the audit trail that waits so, seconds.
+    audit_lag: Gauge[] = "mcp_audit_lag_seconds";
+    /// Records of the audit trail by what became of them: drained, in the database; unreadable, left in the log; lost, neither disk nor memory took it and its answer was not given out.
+    audit_records: Counter[result] = "mcp_audit_records_total";
     /// Addresses and networks that are banned now.
     guard_bans: Gauge[] = "mcp_guard_bans";
     /// Addresses and networks that the guard remembers for what came from them within the last hour.
@@ -208,7 +213,7 @@ list! {
 impl Metrics {
     /// Counts one finished operation.
     pub(super) fn operation(&self, operation: &Operation) {
-        let tenant = operation.tenant.as_ref().map_or("", |tenant| tenant.as_str());
+        let tenant = operation.tenant().map_or("", |tenant| tenant.as_str());
         let method = operation.method_label();
         let server = operation.server.as_ref().map_or("", |slug| slug.as_str());
         let status = operation.outcome.label();
@@ -222,7 +227,7 @@ impl Metrics {
             self.tool_usage.on([tenant, server, apart], |all| all.observe(times.total));
         }
         if let Outcome::Error { whose, kind } = operation.outcome {
-            self.errors.on([tenant, kind, context(whose)], Counter::inc);
+            self.errors.on([tenant, kind, whose.label()], Counter::inc);
         }
     }
 
@@ -251,14 +256,6 @@ impl Metrics {
         self.show(&mut page);
         process::show(&mut page);
         page.finish()
-    }
-}
-
-pub(super) fn context(whose: Whose) -> &'static str {
-    match whose {
-        Whose::Client => "client",
-        Whose::Gateway => "gateway",
-        Whose::Upstream => "upstream",
     }
 }
 

@@ -15,8 +15,6 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::store_databases::Database;
-
 /// A Sunday.
 const START: i64 = 1_782_000_000 / 86_400 * 86_400;
 const DAYS: i64 = 2;

@@ -76,7 +76,7 @@ struct Refreshes {
 impl Resources {
     fn of(samples: &[Sample]) -> Self {
         let part = |used: &dyn Fn(&Sample) -> Option<f64>, limit: &dyn Fn(&Sample) -> Option<f64>| {
-            let of = |sample| Some((used(sample)?, limit(sample)?));
+            let of = |sample: &Sample| Some((used(sample)?, limit(sample)?));
             let (used, limit) = samples.iter().filter_map(of).fold((0.0, 0.0), |(a, b), (c, d)| (a + c, b + d));
             (limit > 0.0).then(|| used / limit)
         };
