@@ -349,7 +349,8 @@ on_both! {
 
 #[tokio::test]
 async fn memory_is_told_by_what_is_kept_for_people() {
-    let world = World::open(&Database::sqlite()).await;
+    let database = Database::sqlite();
+    let world = World::open(&database).await;
     let eve = world.acme().await;
     let told = world.told(&world.admin, "diagnostics/memory").await;
     assert!(told["session_cache_hit_rate"].is_null() && told["heap_bytes"].is_null(), "{told}");
