@@ -347,7 +347,8 @@ impl Caller {
     /// What of the caller access rules may speak of.
     pub fn subject(&self) -> &Subject {
         let Identity { actor, user, role, memberships, shown, .. } = &*self.0;
-        let of = || Subject::new(&actor.tenant, user.0, self.given_name(), *role, &shown.client, shown.kind, memberships);
+        let of =
+            || Subject::new(&actor.tenant, user.0, self.given_name(), *role, &shown.client, shown.kind, memberships);
         self.0.subject.get_or_init(of)
     }
 

@@ -16,7 +16,7 @@ use crate::access::{Accounts, KeyRing, Proofs, TokenRing, keys};
 use crate::app::entrusted::Entrusted;
 use crate::app::preflight;
 use crate::app::sharing::Sharing;
-use crate::app::trail::begin_trail;
+use crate::app::trail::{begin_trail, trail_jobs};
 use crate::app::{App, Counted, DatabaseWaits, Forcing, Parts, memory, resealing};
 use crate::audit::Trail;
 use crate::balance::Scaling;
@@ -139,9 +139,10 @@ pub fn assemble(
     let tokens = TokenRing::new(issuer.as_str(), settings.limits.max_tokens, OffsetDateTime::now_utc());
     let held = Room::new(settings.limits.response_body.saturating_mul(HELD_ANSWERS));
     let rules = preflight::rules(&settings.rate_limits);
-    let guard = Guard::new(&settings.guard, &settings.listen, rules.window, Arc::clone(&metrics));
     let instance = uuid::Uuid::now_v7();
     let trail = Trail::new(instance, settings.audit.clone());
+    let recorder = Recorder::new(metrics).kept_by(Arc::new(trail.clone()));
+    let guard = Guard::new(&settings.guard, &settings.listen, rules.window, recorder.clone());
     let app = App::new(Parts {
         instance,
         guard,
@@ -149,8 +150,8 @@ pub fn assemble(
         limits: crate::limit::Limits::new(rules, settings.rate_limits.burst_factor),
         accounts: Accounts::default(),
         clients,
-        proofs: Proofs::new(Arc::clone(&metrics)),
-        recorder: Recorder::new(metrics).kept_by(Arc::new(trail.clone())),
+        proofs: Proofs::new(Arc::clone(recorder.metrics())),
+        recorder,
         trail,
         drain: std::sync::Mutex::default(),
         last: CancellationToken::new(),
@@ -211,6 +212,7 @@ fn start_jobs(app: &App) {
     guard_jobs(app, &jobs);
     credential_jobs(app, &jobs);
     sealing_jobs(app, &jobs);
+    trail_jobs(app, &jobs);
 
     let database = app.health.part("database", Weight::Vital);
     let listener = app.clone();

@@ -27,7 +27,10 @@ struct Open {
 impl Finish {
     /// One that nothing was said about yet.
     pub fn new(operation: Operation, recorder: Recorder) -> Self {
-        Self { recorder, open: Some(Box::new(Open { operation, ended: false, recorded: false, waiting: None, permit: None })) }
+        Self {
+            recorder,
+            open: Some(Box::new(Open { operation, ended: false, recorded: false, waiting: None, permit: None })),
+        }
     }
 
     /// One that records nothing.

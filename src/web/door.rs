@@ -306,7 +306,8 @@ fn announces_more_than(most: usize, headers: &HeaderMap) -> bool {
 pub fn unrecorded() -> Problem {
     let detail = "the audit trail takes no records now, and nothing is done that it does not hold; try again later. Who runs the \
                   gateway finds why at /health and in its log";
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "AUDIT_UNAVAILABLE", detail).with_header(header::RETRY_AFTER, 2.into())
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "AUDIT_UNAVAILABLE", detail)
+        .with_header(header::RETRY_AFTER, 2.into())
 }
 
 fn broken(id: &RequestId) -> Response {

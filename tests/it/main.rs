@@ -6,6 +6,8 @@
 mod store_databases;
 
 mod access_rules;
+mod audit_chains;
+mod audit_scale;
 mod bans;
 mod idp_entra;
 mod isolation;

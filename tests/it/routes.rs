@@ -115,6 +115,8 @@ pub fn rows() -> Vec<Row> {
         ("GET /api/v1/admin/connection-pool-status", Value::Null, [401, 403, 403, 200]),
         ("GET /api/v1/admin/diagnostics/resources", Value::Null, [401, 403, 403, 200]),
         ("GET /api/v1/admin/diagnostics/network", Value::Null, [401, 403, 403, 200]),
+        ("GET /api/v1/admin/audit", Value::Null, [401, 403, 403, 200]),
+        ("GET /api/v1/admin/audit/{id}", Value::Null, [401, 403, 403, 404]),
         ("GET /api/v1/admin/bans", Value::Null, [401, 403, 403, 200]),
         ("POST /api/v1/admin/bans", json!({"address": "192.0.2.1", "note": "x"}), [401, 403, 403, 201]),
         ("GET /api/v1/admin/bans/{address}", Value::Null, [401, 403, 403, 404]),

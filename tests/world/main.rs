@@ -5,6 +5,7 @@
 
 mod apply;
 mod asks;
+mod audit;
 mod bad_input;
 mod batches;
 mod breaker;
