@@ -44,7 +44,7 @@ async fn the_trail_is_looked_at_exported_and_verified() {
 
     let whole = gateway.run(&["audit", "verify"]).await.expect(0).out;
     assert!(whole.starts_with("the trail is whole: "), "{whole}");
-    let file = format!("sqlite://{}", gateway.folder.join("data").join("gateway.db").display());
+    let file = format!("sqlite://{}", gateway.folder.join("data").join("gateway.sqlite").display());
     let mut database = sqlx::SqliteConnection::connect(&file).await.unwrap();
     database.execute("UPDATE audit_records SET username = 'eve' WHERE chain = 'default' AND seq = 1").await.unwrap();
     database.close().await.unwrap();

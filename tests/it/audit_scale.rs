@@ -67,7 +67,9 @@ async fn scale(database: Database) {
     let calls: Vec<_> = (0..10_000).map(|number| call(&actors, &servers, number)).collect();
     let (began, begin) = (Instant::now(), micros(now()));
     for number in 0..RECORDS as usize {
-        trail.operation(&calls[number % calls.len()]);
+        let mut call = calls[number % calls.len()].clone();
+        call.started = Instant::now();
+        trail.operation(&call);
     }
     println!("appended: {:?} a record", began.elapsed() / RECORDS);
     let bytes = trail.journal().unwrap().backlog();

@@ -188,7 +188,7 @@ async fn killed(operations: usize, args: &[&str]) {
     assert!(last.stop(Duration::from_secs(20)).await.unwrap().success());
     assert_eq!(std::fs::read_dir(&journals).unwrap().count(), 0, "what was stopped leaves nothing behind");
 
-    let store = Store::connect(&format!("sqlite://{}", folder.0.join("gateway.db").display()), 2).await.unwrap();
+    let store = Store::connect(&format!("sqlite://{}", folder.0.join("gateway.sqlite").display()), 2).await.unwrap();
     let mut found: HashMap<String, usize> = HashMap::new();
     for chain in ["default", ""] {
         let mut after = 0;
@@ -239,7 +239,7 @@ async fn a_full_journal_has_calls_refused_until_the_database_takes_them() {
     };
     assert_eq!(health().await, "ok");
 
-    let database = format!("sqlite://{}", folder.0.join("gateway.db").display());
+    let database = format!("sqlite://{}", folder.0.join("gateway.sqlite").display());
     let mut holder = sqlx::SqliteConnection::connect(&database).await.unwrap();
     holder.execute("BEGIN IMMEDIATE").await.unwrap();
     let client = Client::new(&format!("{url}/mcp/it")).bearer(KEY).keep_alive();
