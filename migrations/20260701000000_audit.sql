@@ -77,3 +77,10 @@ CREATE TABLE audit_journals (
     position   BIGINT NOT NULL,
     updated_at BIGINT NOT NULL
 );
+
+-- How far each chain was sent to the collector, and until when a process has that to itself.
+CREATE TABLE audit_sent (
+    chain    TEXT   NOT NULL PRIMARY KEY,
+    seq      BIGINT NOT NULL,
+    until_at BIGINT NOT NULL
+);

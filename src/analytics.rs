@@ -85,7 +85,9 @@ impl Analytics {
         let mut unsettled = Unsettled::default();
         for record in records {
             unsettled.records += 1;
-            unsettled.own += u64::from(record.instance == self.instance && is_operation(record));
+            if record.instance == self.instance && stands_for_operations(record) {
+                unsettled.own += record.count;
+            }
             unsettled.activities.count(record);
             let pattern = fold.take(record);
             unsettled.patterns.extend(record.tenant.clone().zip(pattern));
@@ -120,6 +122,11 @@ impl Counting for Analytics {
     fn settle(&self) {
         Self::settle(self);
     }
+}
+
+/// Whether a record is of an operation that was answered, or of many that have none of their own.
+fn stands_for_operations(record: &Record) -> bool {
+    is_operation(record) || record.action == "auth.failure"
 }
 
 #[cfg(test)]

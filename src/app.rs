@@ -66,7 +66,7 @@ use crate::registry::servers::Servers;
 use crate::registry::snapshot::State;
 use crate::store::announcements::Heard;
 use crate::store::{Store, StoreError, now};
-use crate::telemetry::{Health, Recorder};
+use crate::telemetry::{Event, Health, Recorder};
 use crate::vault::Vault;
 
 pub use assembly::{assemble, build};
@@ -397,11 +397,16 @@ impl App {
     pub fn told_of(&self, ended: &[Ended]) {
         self.tokens.end_grants(&ended.iter().map(|ended| ended.id).collect());
         for session in ended {
-            let lasted = Duration::try_from(session.ended_at - session.created_at).unwrap_or_default();
-            self.recorder
-                .metrics()
-                .session_duration
-                .on([session.tenant.as_str(), &session.reason], |histogram| histogram.observe(lasted));
+            self.recorder.session_ended(Event {
+                tenant: Some(session.tenant.as_str().into()),
+                user: Some(session.user),
+                session_type: Some(session.kind.clone().into()),
+                credential: Some(session.id),
+                reason: Some(session.reason.clone().into()),
+                detail: Some(session.detail.clone().into()),
+                lasted: Duration::try_from(session.ended_at - session.created_at).unwrap_or_default(),
+                ..Event::new("session.end", true)
+            });
         }
     }
 

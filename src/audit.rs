@@ -5,17 +5,25 @@
 mod chain;
 mod drain;
 mod encode;
+mod flood;
 mod folder;
 mod frame;
 mod journal;
+mod prune;
 mod reader;
 mod record;
 mod stamper;
+mod syslog;
 mod ticket;
 mod trail;
+mod verify;
 
 pub use drain::{Counting, Drain, DrainError};
+pub use encode::hexadecimal;
 pub use journal::Journal;
+pub use prune::prune;
 pub use record::{Record, Surface};
+pub use syslog::{Collector, SendError};
 pub use ticket::{KeptBody, NotKept, kept};
 pub use trail::Trail;
+pub use verify::{Finding, Verified, verify};

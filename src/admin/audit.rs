@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::access::Admin;
 use crate::app::App;
+use crate::audit::hexadecimal;
 use crate::store::audit::AuditRow;
 use crate::store::audit_search::AuditSelection;
 use crate::store::{at, micros};
@@ -111,6 +112,6 @@ fn time_of(field: &str, text: &str) -> Result<i64, Problem> {
 fn view(row: AuditRow) -> Result<View, Problem> {
     let AuditRow { id, chain, seq, at: began, hash, text, .. } = row;
     let record = RawValue::from_string(text).map_err(Problem::internal)?;
-    let hash = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hexadecimal(&hash);
     Ok(View { id, chain, seq, time: at(began), hash, record })
 }

@@ -124,7 +124,13 @@ impl<'a, 'b> Fold<'a, 'b> {
             self.count_event(record, "auth", ["token", result, reason], None);
         } else if record.tenant.is_some() && record.credential.is_some() {
             self.count_event(record, "auth", [way_in(record), "success", ""], None);
-        } else if record.tenant.is_none() && record.outcome == "denied" && !reason.is_empty() && reason != "missing" {
+        } else if record.tenant.is_none() && record.outcome == "denied" {
+            self.turned_away(record, reason);
+        }
+    }
+
+    fn turned_away(&mut self, record: &'a Record, reason: &'a str) {
+        if !matches!(reason, "" | "missing") {
             let method = if OF_KEYS.contains(&reason) { "api_key" } else { "validate" };
             self.count_event(record, "auth", [method, "failure", reason], None);
         }
@@ -175,6 +181,8 @@ impl<'a, 'b> Fold<'a, 'b> {
                     self.seen(record);
                 }
             }
+            // So many were turned away that not each has a record.
+            Some(("auth", "failure")) => self.turned_away(record, reason),
             Some(("session", "end")) if self.switches.users => {
                 let kind = record.session_type.as_deref().unwrap_or("oauth");
                 self.count_event(record, "session", [kind, "ended", reason], Some(record.total_us));

@@ -17,7 +17,7 @@ use crate::analytics::{Analytics, Switches};
 use crate::app::entrusted::Entrusted;
 use crate::app::preflight;
 use crate::app::sharing::Sharing;
-use crate::app::trail::begin_trail;
+use crate::app::trail::{begin_trail, trail_jobs};
 use crate::app::{App, Counted, DatabaseWaits, Forcing, Parts, Sampler, memory, resealing};
 use crate::audit::Trail;
 use crate::balance::Scaling;
@@ -140,21 +140,22 @@ pub fn assemble(
     let tokens = TokenRing::new(issuer.as_str(), settings.limits.max_tokens, OffsetDateTime::now_utc());
     let held = Room::new(settings.limits.response_body.saturating_mul(HELD_ANSWERS));
     let rules = preflight::rules(&settings.rate_limits);
-    let guard = Guard::new(&settings.guard, &settings.listen, rules.window, Arc::clone(&metrics));
     let instance = uuid::Uuid::now_v7();
     let trail = Trail::new(instance, settings.audit.clone());
+    let recorder = Recorder::new(metrics).kept_by(Arc::new(trail.clone()));
+    let guard = Guard::new(&settings.guard, &settings.listen, rules.window, recorder.clone());
     let switches = Switches { users: settings.analytics.users, behaviour: settings.analytics.behaviour };
     let app = App::new(Parts {
         instance,
-        analytics: Arc::new(Analytics::new(switches, instance, Arc::clone(&metrics))),
+        analytics: Arc::new(Analytics::new(switches, instance, Arc::clone(recorder.metrics()))),
         sampler: Sampler::default(),
         guard,
         attempts: Attempts::new(&settings.sign_in, settings.rate_limits.anonymous_rpm),
         limits: crate::limit::Limits::new(rules, settings.rate_limits.burst_factor),
         accounts: Accounts::default(),
         clients,
-        proofs: Proofs::new(Arc::clone(&metrics)),
-        recorder: Recorder::new(metrics).kept_by(Arc::new(trail.clone())),
+        proofs: Proofs::new(Arc::clone(recorder.metrics())),
+        recorder,
         trail,
         drain: std::sync::Mutex::default(),
         last: CancellationToken::new(),
@@ -216,6 +217,7 @@ fn start_jobs(app: &App) {
     credential_jobs(app, &jobs);
     sealing_jobs(app, &jobs);
     analytics_jobs(app, &jobs);
+    trail_jobs(app, &jobs);
 
     let database = app.health.part("database", Weight::Vital);
     let listener = app.clone();

@@ -13,7 +13,7 @@ use crate::store::audit::{AuditRow, ChainPart, ChainRow, CheckpointRow};
 /// Records after which there is a checkpoint.
 const RECORDS: i64 = 1_000;
 /// Time after which there is one, microseconds, if there are records at all.
-const TIME: i64 = 3_600_000_000;
+pub(super) const TIME: i64 = 3_600_000_000;
 
 /// What a chain begins with: no two begin alike.
 pub(super) fn beginning(chain: &str) -> Vec<u8> {
@@ -28,7 +28,7 @@ pub(super) fn hash(before: &[u8], text: &str) -> Vec<u8> {
 /// What is signed of a head or a checkpoint.
 pub(super) fn signed(chain: &str, seq: i64, hash: &[u8], at: i64) -> Vec<u8> {
     let mut text = format!("mcp-gateway audit head\n{chain}\n{seq}\n{at}\n").into_bytes();
-    super::encode::hexadecimal(hash, &mut text);
+    super::encode::append_hexadecimal(hash, &mut text);
     text
 }
 

@@ -21,7 +21,7 @@ use crate::crypto::Sealer;
 use crate::store::audit::{AuditRow, JournalStep};
 use crate::store::rollups::Increments;
 use crate::store::{Store, StoreError, micros, now};
-use crate::telemetry::{Counter, Metrics, Part, Status};
+use crate::telemetry::{Counter, Metrics};
 
 /// Longest that a record waits until the database is asked to take it.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -58,7 +58,7 @@ pub struct Drain {
     base: PathBuf,
     store: Store,
     stamper: Stamper,
-    metrics: std::sync::Arc<Metrics>,
+    metrics: Arc<Metrics>,
     own: Source,
     found: Vec<(Folder, Source)>,
 }
@@ -78,30 +78,32 @@ impl Drain {
         base: PathBuf,
         store: Store,
         master: Sealer,
-        metrics: &std::sync::Arc<Metrics>,
+        metrics: &Arc<Metrics>,
         counting: Arc<dyn Counting>,
     ) -> Option<Self> {
         let folder = &trail.opened()?.folder;
         let own = Source { journal: folder.journal, path: folder.path.clone(), at: None };
         let stamper = Stamper::new(store.clone(), master);
-        let metrics = std::sync::Arc::clone(metrics);
+        let metrics = Arc::clone(metrics);
         Some(Self { trail: trail.clone(), counting, base, store, stamper, metrics, own, found: Vec::new() })
     }
 
     /// Works until the process stops.
-    pub async fn run(mut self, health: Part, shutdown: CancellationToken) -> Self {
+    pub async fn run(mut self, shutdown: CancellationToken) -> Self {
         let mut rounds = 0_u32;
         while !shutdown.is_cancelled() {
             if rounds.is_multiple_of(LOOK) {
                 self.look().await;
             }
             rounds = rounds.wrapping_add(1);
+            self.trail.tell_of_flood(false);
             let drained = self.drain().await;
-            let well = drained.is_ok() && self.trail.has_room();
-            health.set(if well { Status::Ok } else { Status::Degraded });
-            self.show(drained.is_ok());
-            if let Err(error) = drained {
-                tracing::warn!("records of the audit trail wait in the journal: {error}");
+            if let Some(journal) = self.trail.journal() {
+                journal.set_behind(drained.is_err());
+            }
+            match drained {
+                Ok(()) => self.trail.is_complete(),
+                Err(error) => tracing::warn!("records of the audit trail wait in the journal: {error}"),
             }
             let many = async {
                 match self.trail.journal() {
@@ -122,6 +124,7 @@ impl Drain {
     pub async fn finish(mut self) -> Result<(), DrainError> {
         let trail = self.trail.clone();
         let Some(open) = trail.opened() else { return Ok(()) };
+        self.trail.tell_of_flood(true);
         open.journal.try_again();
         open.journal.stop();
         self.drain().await?;
@@ -246,13 +249,6 @@ impl Drain {
         self.store.write_audit(step, &names, link, &increments).await?;
         self.counting.settle();
         Ok(())
-    }
-
-    fn show(&self, drained: bool) {
-        let Some(journal) = self.trail.journal() else { return };
-        let backlog = journal.backlog();
-        self.metrics.audit_journal_bytes.with([]).set(i64::try_from(backlog).unwrap_or(i64::MAX));
-        _ = drained;
     }
 }
 

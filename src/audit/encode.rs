@@ -64,7 +64,7 @@ pub fn operation(operation: &Operation, id: Uuid, at: i64, instance: Uuid, out: 
     if let Some(digest) = &operation.arguments {
         fields.name("arguments_digest");
         fields.out.push(b'"');
-        hexadecimal(digest, fields.out);
+        append_hexadecimal(digest, fields.out);
         fields.out.push(b'"');
     }
     fields.value("outcome", operation.outcome.label());
@@ -108,8 +108,15 @@ pub fn bounded(text: &str) -> &str {
     &text[..text.floor_char_boundary(LONGEST)]
 }
 
-/// Appends bytes as hexadecimal digits.
-pub fn hexadecimal(bytes: &[u8], out: &mut Vec<u8>) {
+/// Bytes as hexadecimal digits.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    let mut digits = Vec::with_capacity(2 * bytes.len());
+    append_hexadecimal(bytes, &mut digits);
+    String::from_utf8(digits).unwrap_or_default()
+}
+
+/// Appends the same.
+pub(super) fn append_hexadecimal(bytes: &[u8], out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     out.extend(bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]));
 }
@@ -162,5 +169,75 @@ impl Fields<'_> {
         self.out.push(b'"');
         _ = self.out.write_fmt(value);
         self.out.push(b'"');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::audit::Record;
+    use crate::fault::{Fault, Kind, Retry};
+    use crate::id::{Principal, Slug, TenantId};
+    use crate::telemetry::{Actor, RequestId, SessionTag};
+
+    fn text(operation: &Operation) -> String {
+        let mut out = Vec::new();
+        super::operation(operation, Uuid::from_u128(7), 1_234_567, Uuid::from_u128(8), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn full() -> Operation {
+        let mut full = Operation::start(RequestId::new(), "/mcp");
+        full.set_method("tools/call");
+        full.who = Some(Arc::new(Actor {
+            tenant: TenantId::default_tenant(),
+            principal: Principal { issuer: "https://idp.example".into(), subject: "a \"b\" \u{1b}".into() },
+            user: Uuid::from_u128(1),
+            username: "ada".into(),
+            role: "user",
+            session_type: "oauth",
+            credential: Uuid::from_u128(2),
+            client: Some("editor".into()),
+        }));
+        full.address = Some("2001:db8::1".parse().unwrap());
+        full.session = Some(SessionTag::of("session"));
+        full.server = Some(Slug::parse("files").unwrap());
+        (full.replica, full.attempts) = (Some(1), 2);
+        full.name = Some("read".into());
+        full.arguments = Some([0xab; 32]);
+        full.rule = Some("rule".into());
+        full.trace_id = Some(0xfeed);
+        (full.client_version, full.upstream_version) = (Some("2026-07-28"), Some("2025-11-25"));
+        full.fail(&Fault::upstream(Kind::Timeout, Retry::MaybeSent, "a line\nand another"));
+        (full.times.total, full.times.upstream) = (Duration::from_micros(1500), Duration::from_micros(1200));
+        (full.sizes.request, full.sizes.response) = (10, 20);
+        full
+    }
+
+    #[test]
+    fn what_is_written_reads_as_a_record_that_is_written_alike() {
+        let bare = Operation::start(RequestId::new(), "/mcp");
+        for operation in [full(), bare] {
+            let text = text(&operation);
+            let record: Record = serde_json::from_str(&text).unwrap();
+            assert_eq!(serde_json::to_string(&record).unwrap(), text);
+        }
+        let record: Record = serde_json::from_str(&text(&full())).unwrap();
+        assert_eq!((record.total_us, record.upstream_us, record.reason.as_deref()), (1500, 1200, Some("timeout")));
+        assert_eq!(record.arguments_digest.unwrap(), "ab".repeat(32));
+    }
+
+    #[test]
+    fn a_text_of_a_callers_making_is_bounded_and_shows_no_secret() {
+        let secret = format!("mcpg_{}", "0123456789abcdef".repeat(4));
+        let mut odd = full();
+        odd.set_method(&format!("made/{secret}{}", "ü".repeat(10_000)));
+        odd.detail = Some(format!("what came was {secret}").into());
+        let text = text(&odd);
+        assert!(text.len() < 4_000 && !text.contains(&secret), "{text}");
+        assert!(serde_json::from_str::<Record>(&text).is_ok());
     }
 }

@@ -55,6 +55,8 @@ pub struct Journal {
     /// Bytes in journals that are in no database yet.
     backlog: AtomicU64,
     failing: AtomicBool,
+    /// The database does not take what waits for it.
+    behind: AtomicBool,
     stopping: AtomicBool,
     /// How many records are kept.
     kept: watch::Sender<u64>,
@@ -107,6 +109,7 @@ impl Journal {
             unsynced: Condvar::new(),
             backlog: AtomicU64::new(0),
             failing: AtomicBool::new(false),
+            behind: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             kept: watch::channel(0).0,
             many: Notify::new(),
@@ -123,11 +126,6 @@ impl Journal {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where it is.
-    pub(super) fn folder(&self) -> &Path {
-        &self.folder
-    }
-
     /// Appends a frame. When this returns it survives the process, or whoever polls this thread's work finds a ticket for it.
     pub(super) fn append(&self, frame: &[u8]) {
         let mut state = self.lock();
@@ -139,7 +137,7 @@ impl Journal {
             // Its answer waits in vain.
             u64::MAX
         };
-        let many = state.written % BATCH == 0;
+        let many = state.written.is_multiple_of(BATCH);
         drop(state);
         self.backlog.fetch_add(frame.len() as u64, Ordering::Relaxed);
         if many {
@@ -284,6 +282,16 @@ impl Journal {
             }
         };
         tokio::time::timeout(longest, waiting).await.is_ok()
+    }
+
+    /// Whether records go where they should, without delay.
+    pub fn is_well(&self) -> bool {
+        self.has_room() && !self.behind.load(Ordering::Relaxed)
+    }
+
+    /// Says whether the database takes what waits for it.
+    pub(super) fn set_behind(&self, behind: bool) {
+        self.behind.store(behind, Ordering::Relaxed);
     }
 
     /// Bytes that are in no database yet.

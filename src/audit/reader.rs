@@ -67,3 +67,65 @@ pub(super) fn read(folder: &Path, from: Position, end: Option<Position>) -> io::
     piece.next = Some(Position { segment: from.segment, offset: from.offset + piece.bytes });
     Ok(piece)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::folder::Folder;
+    use crate::audit::journal::Journal;
+    use crate::config::Durability;
+
+    fn base() -> std::path::PathBuf {
+        std::env::temp_dir().join(format!("mcp-gateway-journal-{}", uuid::Uuid::now_v7()))
+    }
+
+    fn framed(text: &str) -> Vec<u8> {
+        let mut buffer = Vec::new();
+        frame::begin(&mut buffer);
+        buffer.extend_from_slice(text.as_bytes());
+        frame::end(&mut buffer);
+        buffer
+    }
+
+    /// Everything from the beginning.
+    fn all(folder: &Path, end: Option<Position>) -> (Vec<String>, u64) {
+        let (mut at, mut texts, mut torn) = (Position::BEGIN, Vec::new(), 0);
+        loop {
+            let piece = read(folder, at, end).unwrap();
+            texts.extend(piece.texts);
+            torn += piece.torn;
+            match piece.next.filter(|next| *next != at) {
+                Some(next) => at = next,
+                None => return (texts, torn),
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_appended_is_read_in_order_over_files_and_a_torn_end_is_told() {
+        let base = base();
+        let folder = Folder::make(&base, uuid::Uuid::now_v7()).unwrap();
+        let journal = Journal::open(folder.path.clone(), Durability::Process, 1 << 30).unwrap();
+        let long = "x".repeat(5_000);
+        for number in 0..2_500 {
+            journal.append(&framed(&format!("{number} {long}")));
+        }
+        assert!(journal.end().segment > 2, "{:?}", journal.end());
+        let (texts, torn) = all(&folder.path, Some(journal.end()));
+        assert_eq!((texts.len(), torn), (2_500, 0));
+        assert!(texts.iter().enumerate().all(|(at, text)| text.starts_with(&format!("{at} "))));
+        assert!(Folder::left_behind(&base).unwrap().is_empty(), "its process lives");
+
+        let last = segment_path(&folder.path, journal.end().segment);
+        let whole = std::fs::read(&last).unwrap();
+        for cut in [1, 100, 5_000] {
+            std::fs::write(&last, &whole[..whole.len() - cut]).unwrap();
+            let (texts, torn) = all(&folder.path, None);
+            assert_eq!(texts.len(), 2_499, "without {cut}");
+            assert!(torn > 0, "without {cut}");
+        }
+        drop((journal, folder));
+        assert_eq!(Folder::left_behind(&base).unwrap().len(), 1, "its process is gone");
+        std::fs::remove_dir_all(&base).unwrap();
+    }
+}

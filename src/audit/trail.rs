@@ -4,18 +4,20 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use super::flood::Flood;
 use super::folder::Folder;
 use super::journal::Journal;
 use super::{Record, Surface, encode, frame};
 use crate::clock;
 use crate::config::{Audit, WhenFull};
 use crate::store::micros;
-use crate::telemetry::{Event, Operation, Sink};
+use crate::telemetry::{Event, Metrics, Operation, Outcome, Sink};
 
 /// Longest that a request waits for room in the journal.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -33,6 +35,11 @@ struct Inner {
     instance: Uuid,
     settings: Audit,
     open: OnceLock<Open>,
+    flood: Flood,
+    /// When the database last had everything.
+    complete: Mutex<Instant>,
+    /// Lost records that were counted.
+    lost: AtomicU64,
 }
 
 /// What there is once the process may write.
@@ -44,7 +51,14 @@ pub(super) struct Open {
 impl Trail {
     /// Of the process of this name. Nothing is recorded before it is opened.
     pub fn new(instance: Uuid, settings: Audit) -> Self {
-        Self(Arc::new(Inner { instance, settings, open: OnceLock::new() }))
+        Self(Arc::new(Inner {
+            instance,
+            settings,
+            open: OnceLock::new(),
+            flood: Flood::new(Instant::now()),
+            complete: Mutex::new(Instant::now()),
+            lost: AtomicU64::new(0),
+        }))
     }
 
     /// Begins the journal, in a folder of its own below `base`.
@@ -79,18 +93,46 @@ impl Trail {
         }
     }
 
-    fn append(&self, journal: &Journal, encode: impl FnOnce(&mut Vec<u8>)) {
-        _ = BUFFER.try_with(|buffer| {
-            let mut buffer = buffer.borrow_mut();
-            frame::begin(&mut buffer);
-            encode(&mut buffer);
-            frame::end(&mut buffer);
-            journal.append(&buffer);
-            // One long text is no reason to keep much for each thread.
-            if buffer.capacity() > LARGE {
-                buffer.shrink_to(LARGE);
-            }
-        });
+    /// The database has everything.
+    pub(super) fn is_complete(&self) {
+        *self.0.complete.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Counts how it stands; whether records go where they should, without delay.
+    pub fn look(&self, metrics: &Metrics) -> bool {
+        let Some(journal) = self.journal() else { return true };
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        metrics.audit_journal_bytes.with([]).set(number(journal.backlog()));
+        let complete = *self.0.complete.lock().unwrap_or_else(PoisonError::into_inner);
+        // It is looked for what waits every second.
+        metrics.audit_lag.with([]).set(number(complete.elapsed().as_secs().saturating_sub(1)));
+        let lost = journal.lost();
+        let more = lost - self.0.lost.swap(lost, Relaxed);
+        metrics.audit_records.on(["lost"], |all| all.add(more));
+        journal.is_well()
+    }
+
+    /// Records how many were refused that have no record of their own: those of a minute, or at the end all.
+    pub(super) fn tell_of_flood(&self, end: bool) {
+        for (reason, count) in self.0.flood.take(Instant::now(), end) {
+            let detail = "refusals without a record of their own: there were too many";
+            let (reason, detail) = (Some(reason.into()), Some(detail.into()));
+            self.event(Event { reason, detail, count, ..Event::new("auth.failure", false) });
+        }
+    }
+}
+
+/// Appends what `encode` writes.
+fn append(journal: &Journal, encode: impl FnOnce(&mut Vec<u8>)) {
+    // A thread that ends has no buffer any more, and its record is kept all the same.
+    let mut buffer = BUFFER.try_with(RefCell::take).unwrap_or_default();
+    frame::begin(&mut buffer);
+    encode(&mut buffer);
+    frame::end(&mut buffer);
+    journal.append(&buffer);
+    // One long text is no reason to keep much for each thread.
+    if buffer.capacity() <= LARGE {
+        _ = BUFFER.try_with(|kept| kept.replace(buffer));
     }
 }
 
@@ -104,14 +146,19 @@ fn new_id(at: i64) -> Uuid {
 impl Sink for Trail {
     fn operation(&self, operation: &Operation) {
         let Some(journal) = self.journal() else { return };
+        if let (Outcome::Denied(reason), None) = (operation.outcome, &operation.who)
+            && !self.0.flood.admits(reason, Instant::now())
+        {
+            return;
+        }
         let at = micros(clock::now() - operation.started.elapsed());
-        self.append(journal, |out| encode::operation(operation, new_id(at), at, self.0.instance, out));
+        append(journal, |out| encode::operation(operation, new_id(at), at, self.0.instance, out));
     }
 
     fn event(&self, event: Event) {
         let Some(journal) = self.journal() else { return };
         let record = self.record(event);
-        self.append(journal, |out| _ = serde_json::to_writer(out, &record));
+        append(journal, |out| _ = serde_json::to_writer(out, &record));
     }
 }
 
@@ -141,7 +188,11 @@ impl Trail {
             attempts: None,
             name: event.name,
             arguments_digest: None,
-            outcome: Cow::Borrowed(if event.good { "success" } else { "denied" }),
+            outcome: Cow::Borrowed(match (event.good, event.action.starts_with("auth.")) {
+                (true, _) => "success",
+                (false, true) => "denied",
+                (false, false) => "error",
+            }),
             reason: event.reason,
             whose: None,
             rule: None,

@@ -17,7 +17,7 @@ mod sections;
 mod sign_in;
 
 pub use analytics::Analytics;
-pub use audit::{Audit, Durability, WhenFull};
+pub use audit::{Audit, Durability, Syslog, WhenFull};
 pub use clients::{BROWSER_SCHEMES, Clients, PrivateHost, Registration, is_scheme};
 pub use effective::{Effective, Origin, effective};
 pub use environment::{DotEnv, Unknown, check_names};
@@ -144,6 +144,7 @@ impl Settings {
         self.clients.check(&mut wrong);
         self.metrics.check(&mut wrong);
         self.analytics.check(&mut wrong);
+        self.audit.check(&mut wrong);
         if self.pools.min_pool_size > self.pools.max_pool_size {
             wrong.push(format!(
                 "MREG_FASTMCP_MIN_POOL_SIZE ({}) is above MREG_FASTMCP_MAX_POOL_SIZE ({})",

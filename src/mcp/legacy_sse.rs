@@ -348,9 +348,9 @@ async fn answer(channel: Arc<Channel>, call: Box<Call>, lane: Lane, opens: bool,
     let (app, id) = (call.app.clone(), call.message.id_bytes().unwrap_or_default());
     let served = async {
         if !opens {
-            return pump(&app, recorded(exchange(call)).await, &lane, Some(&id)).await;
+            return pump(&app, Box::pin(recorded(exchange(call))).await, &lane, Some(&id)).await;
         }
-        let response = recorded(handshake::initialize(call)).await;
+        let response = Box::pin(recorded(handshake::initialize(call))).await;
         // From here to the next await nothing can come between: a session is adopted, or ended at once.
         adopt(&app, &channel, &response);
         pump(&app, response, &lane, Some(&id)).await;

@@ -128,6 +128,15 @@ pub struct ChainPart {
     pub checkpoint: Option<CheckpointRow>,
 }
 
+/// What came of removing records.
+#[derive(Debug, Clone, Copy)]
+pub struct Pruning {
+    /// How many went.
+    pub removed: u64,
+    /// Whether there are more of them.
+    pub more: bool,
+}
+
 /// Rows of one statement, of 15 columns each.
 const AT_ONCE: usize = 64;
 
@@ -274,10 +283,11 @@ impl Store {
         Ok(())
     }
 
-    /// The chains, by name.
-    pub async fn audit_chains(&self) -> Result<Vec<ChainRow>, StoreError> {
-        let text = "SELECT * FROM audit_chains ORDER BY chain";
-        Ok(on!(read self, db => sqlx::query_as(text).fetch_all(db).await?))
+    /// The names of all chains of which there is anything.
+    pub async fn audit_chain_names(&self) -> Result<Vec<String>, StoreError> {
+        let text = "SELECT chain FROM audit_chains UNION SELECT chain FROM audit_checkpoints
+            UNION SELECT chain FROM audit_records ORDER BY chain";
+        Ok(on!(read self, db => sqlx::query_scalar(text).fetch_all(db).await?))
     }
 
     /// One chain.
@@ -290,6 +300,73 @@ impl Store {
     pub async fn audit_checkpoints(&self, chain: &str) -> Result<Vec<CheckpointRow>, StoreError> {
         let text = "SELECT * FROM audit_checkpoints WHERE chain = $1 ORDER BY seq";
         Ok(on!(read self, db => sqlx::query_as(text).bind(chain).fetch_all(db).await?))
+    }
+
+    /// The chains of which not all was sent to a collector.
+    pub async fn audit_unsent(&self) -> Result<Vec<String>, StoreError> {
+        let text = "SELECT c.chain FROM audit_chains c LEFT JOIN audit_sent s ON s.chain = c.chain
+            WHERE s.seq IS NULL OR s.seq < c.seq ORDER BY c.chain";
+        Ok(on!(read self, db => sqlx::query_scalar(text).fetch_all(db).await?))
+    }
+
+    /// Takes it on to send a chain until that time; says how far it was sent, or none where another process is at it.
+    pub async fn claim_audit_sending(&self, chain: &str, now: i64, until: i64) -> Result<Option<i64>, StoreError> {
+        let begin = "INSERT INTO audit_sent (chain, seq, until_at) VALUES ($1, 0, 0) ON CONFLICT (chain) DO NOTHING";
+        let claim = "UPDATE audit_sent SET until_at = $1 WHERE chain = $2 AND until_at < $3 RETURNING seq";
+        Ok(on!(brief self, tx => {
+            sqlx::query(begin).bind(chain).execute(&mut *tx).await?;
+            sqlx::query_scalar(claim).bind(until).bind(chain).bind(now).fetch_optional(&mut *tx).await?
+        }))
+    }
+
+    /// A chain was sent so far; another process may go on.
+    pub async fn audit_was_sent(&self, chain: &str, seq: i64) -> Result<(), StoreError> {
+        let text = "UPDATE audit_sent SET seq = $1, until_at = 0 WHERE chain = $2";
+        on!(brief self, tx => {
+            sqlx::query(text).bind(seq).bind(chain).execute(&mut *tx).await?;
+        });
+        Ok(())
+    }
+
+    /// The chains, and for how many days the records of each are kept; those of no tenant as long as those of the first one, and of
+    /// one that is gone nobody says.
+    pub async fn audit_retention(&self) -> Result<Vec<(String, Option<i64>)>, StoreError> {
+        let text = "SELECT c.chain, t.audit_days FROM audit_chains c LEFT JOIN tenants t
+            ON t.id = CASE WHEN c.chain = '' THEN 'default' ELSE c.chain END ORDER BY c.chain";
+        Ok(on!(read self, db => sqlx::query_as(text).fetch_all(db).await?))
+    }
+
+    /// Has a chain begin behind the last checkpoint that was made before that time, if that is later than where it begins; says where it
+    /// begins, if records may go.
+    pub async fn begin_audit_chain_later(&self, chain: &str, before: i64) -> Result<Option<i64>, StoreError> {
+        let point = "SELECT * FROM audit_checkpoints WHERE chain = $1 AND at < $2 ORDER BY seq DESC LIMIT 1";
+        let begin = "UPDATE audit_chains SET begin_seq = $1, begin_hash = $2 WHERE chain = $3 AND begin_seq < $1";
+        let older = "DELETE FROM audit_checkpoints WHERE chain = $1 AND seq < $2";
+        let begins = "SELECT begin_seq FROM audit_chains WHERE chain = $1 AND begin_seq > 0";
+        Ok(on!(write self, tx => {
+            let point: Option<CheckpointRow> =
+                sqlx::query_as(point).bind(chain).bind(before).fetch_optional(&mut *tx).await?;
+            if let Some(point) = point {
+                sqlx::query(begin).bind(point.seq).bind(&point.hash).bind(chain).execute(&mut *tx).await?;
+                sqlx::query(older).bind(chain).bind(point.seq).execute(&mut *tx).await?;
+            }
+            sqlx::query_scalar(begins).bind(chain).fetch_optional(&mut *tx).await?
+        }))
+    }
+
+    /// Removes up to `most` records of a chain, the oldest, to that place at most.
+    pub async fn prune_audit_chain(&self, chain: &str, to: i64, most: i64) -> Result<Pruning, StoreError> {
+        let first = "SELECT min(seq) FROM audit_records WHERE chain = $1";
+        let remove = "DELETE FROM audit_records WHERE chain = $1 AND seq <= $2";
+        Ok(on!(write self, tx => {
+            let first: Option<i64> = sqlx::query_scalar(first).bind(chain).fetch_one(&mut *tx).await?;
+            let Some(first) = first.filter(|first| *first <= to) else {
+                return Ok(Pruning { removed: 0, more: false });
+            };
+            let last = to.min(first + most - 1);
+            let removed = sqlx::query(remove).bind(chain).bind(last).execute(&mut *tx).await?.rows_affected();
+            Pruning { removed, more: last < to }
+        }))
     }
 
     /// Up to `most` records of a chain behind that place, in their order.

@@ -134,7 +134,7 @@ list! {
     replicas: Gauge[] = "mcp_replicas";
     /// Bytes of records of the audit trail that wait in journals until the database takes them.
     audit_journal_bytes: Gauge[] = "mcp_audit_journal_bytes";
-    /// Age of the oldest record of the audit trail that waits so, seconds.
+    /// For how long the database has not had all that waited for it, seconds; 0 where it has.
     audit_lag: Gauge[] = "mcp_audit_lag_seconds";
     /// Records of the audit trail by what became of them: drained, in the database; unreadable, left in the log; lost, neither disk nor memory took it and its answer was not given out.
     audit_records: Counter[result] = "mcp_audit_records_total";

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Event, Metrics, Operation, Outcome, Sink};
+use super::{Counter, Event, Metrics, Operation, Outcome, Sink};
 use crate::crypto::masked;
 
 /// Where finished operations go. Cheap to clone.
@@ -41,6 +41,36 @@ impl Recorder {
             Outcome::Success | Outcome::ToolError if !operation.changes() => write_line!(DEBUG, operation),
             _ => write_line!(INFO, operation),
         }
+    }
+
+    /// Counts and keeps that somebody signed in by this method.
+    pub fn signed_in(&self, method: &str, at: time::OffsetDateTime, event: Event) {
+        let tenant = event.tenant.as_deref().unwrap_or_default();
+        self.metrics.auth(tenant, "login", true, "");
+        self.metrics.login(tenant, method, at);
+        self.tell(event);
+    }
+
+    /// Counts and keeps that somebody did not sign in, for the reason that the event gives.
+    pub fn not_signed_in(&self, event: Event) {
+        let tenant = event.tenant.as_deref().unwrap_or_default();
+        self.metrics.auth(tenant, "login", false, event.reason.as_deref().unwrap_or_default());
+        self.tell(event);
+    }
+
+    /// Counts and keeps how a question to an identity provider came out.
+    pub fn refreshed(&self, kind: &'static str, result: &'static str, event: Event) {
+        let tenant = event.tenant.as_deref().unwrap_or_default();
+        self.metrics.token_refresh.on([tenant, kind, result], Counter::inc);
+        self.tell(Event { reason: Some(kind.into()), detail: Some(result.into()), ..event });
+    }
+
+    /// Counts and keeps that a session is over.
+    pub fn session_ended(&self, event: Event) {
+        let tenant = event.tenant.as_deref().unwrap_or_default();
+        let reason = event.reason.as_deref().unwrap_or_default();
+        self.metrics.session_duration.on([tenant, reason], |all| all.observe(event.lasted));
+        self.tell(event);
     }
 
     /// Keeps what happened beside requests.

@@ -8,6 +8,8 @@ mod store_databases;
 mod access_rules;
 mod analytics_rest;
 mod analytics_scale;
+mod audit_chains;
+mod audit_scale;
 mod bans;
 mod idp_entra;
 mod isolation;

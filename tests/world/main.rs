@@ -6,6 +6,7 @@
 mod analytics;
 mod apply;
 mod asks;
+mod audit;
 mod bad_input;
 mod batches;
 mod breaker;
