@@ -230,22 +230,37 @@ pub(super) const ADD_EVENTS: &str = concat!(
 pub(super) const SET_LASTED: &str = "UPDATE rollup_events SET lasted = $8
     WHERE span = $1 AND tenant_id = $2 AND at = $3 AND kind = $4 AND what = $5 AND result = $6 AND reason = $7";
 
-pub(super) const ADD_USERS: &str = concat!(
-    "INSERT INTO rollup_users (span, tenant_id, at, user_id, operations, tool_calls, errors, last_at)
-    SELECT $1, $2, $3, $4, $5, $6, $7, $8",
-    there!("$2"),
-    " ON CONFLICT (span, tenant_id, at, user_id) DO UPDATE SET operations = rollup_users.operations + excluded.operations,
+/// Rows of one statement, of what is only added to.
+pub(super) const ROWS: usize = 50;
+
+/// What stands around rows that are added: before and behind them.
+pub(super) type Around = (&'static str, &'static str);
+
+pub(super) const USERS: Around = (
+    "INSERT INTO rollup_users (span, tenant_id, at, user_id, operations, tool_calls, errors, last_at)",
+    "ON CONFLICT (span, tenant_id, at, user_id) DO UPDATE SET operations = rollup_users.operations + excluded.operations,
         tool_calls = rollup_users.tool_calls + excluded.tool_calls, errors = rollup_users.errors + excluded.errors,
-        last_at = CASE WHEN excluded.last_at > rollup_users.last_at THEN excluded.last_at ELSE rollup_users.last_at END"
+        last_at = CASE WHEN excluded.last_at > rollup_users.last_at THEN excluded.last_at ELSE rollup_users.last_at END",
 );
 
-pub(super) const ADD_WORDS: &str = concat!(
-    "INSERT INTO rollup_user_words (tenant_id, user_id, at, kind, place, word, count)
-    SELECT $1, $2, $3, $4, $5, $6, $7",
-    there!("$1"),
-    " ON CONFLICT (tenant_id, user_id, at, kind, place, word) DO UPDATE SET
-        count = rollup_user_words.count + excluded.count"
+pub(super) const WORDS: Around = (
+    "INSERT INTO rollup_user_words (at, tenant_id, user_id, kind, place, word, count)",
+    "ON CONFLICT (tenant_id, user_id, at, kind, place, word) DO UPDATE SET
+        count = rollup_user_words.count + excluded.count",
 );
+
+/// Adds so many rows of so many columns, the second of which says whose they are. Only numbers of places are put into the text.
+pub(super) fn rows((before, behind): Around, columns: usize, count: usize) -> String {
+    let row = |at: usize| {
+        let places = (1..=columns).map(|column| format!("${}", at * columns + column)).collect::<Vec<_>>();
+        format!("({})", places.join(", "))
+    };
+    let rows = (0..count).map(row).collect::<Vec<_>>().join(", ");
+    // So both databases call the columns of such rows.
+    let names = (1..=columns).map(|column| format!("column{column}")).collect::<Vec<_>>().join(", ");
+    let there = "column2 = '' OR EXISTS (SELECT 1 FROM tenants WHERE id = column2)";
+    format!("{before} SELECT {names} FROM (VALUES {rows}) AS added WHERE {there} {behind}")
+}
 
 /// The sketch to be stored, if that is another one than what a row that was just added to holds; `is_new` when the row was made.
 pub(super) fn merged(stored: &[u8], is_new: bool, more: &Sketch) -> Result<Option<Vec<u8>>, StoreError> {
@@ -261,7 +276,9 @@ pub(super) fn merged(stored: &[u8], is_new: bool, more: &Sketch) -> Result<Optio
 /// Adds the increments of a batch, in the transaction that stores it.
 macro_rules! add_increments {
     ($tx:ident, $increments:expr) => {{
-        use $crate::store::rollups::{ADD_CALLS, ADD_EVENTS, ADD_USERS, ADD_WORDS, SET_LASTED, SET_LATENCY, merged};
+        use $crate::store::rollups::{
+            ADD_CALLS, ADD_EVENTS, ROWS, SET_LASTED, SET_LATENCY, USERS, WORDS, merged, rows,
+        };
         let increments: &$crate::store::rollups::Increments<'_> = $increments;
         for (key, sums) in &increments.calls {
             let (span, at) = (key.period.span.seconds(), key.period.at);
@@ -290,14 +307,25 @@ macro_rules! add_increments {
                 query.bind(key.result).bind(key.reason).bind(lasted).execute(&mut *$tx).await?;
             }
         }
-        for (key, sums) in &increments.users {
-            let query = sqlx::query(ADD_USERS).bind(key.period.span.seconds()).bind(key.tenant).bind(key.period.at);
-            let query = query.bind(key.user).bind(sums.operations).bind(sums.tool_calls).bind(sums.errors);
-            query.bind(sums.last_at).execute(&mut *$tx).await?;
+        let users: Vec<_> = increments.users.iter().collect();
+        for some in users.chunks(ROWS) {
+            let text = rows(USERS, 8, some.len());
+            let mut query = sqlx::query(sqlx::AssertSqlSafe(text)).persistent(some.len() == ROWS);
+            for (key, sums) in some {
+                query = query.bind(key.period.span.seconds()).bind(key.tenant).bind(key.period.at).bind(key.user);
+                query = query.bind(sums.operations).bind(sums.tool_calls).bind(sums.errors).bind(sums.last_at);
+            }
+            query.execute(&mut *$tx).await?;
         }
-        for (key, count) in &increments.words {
-            let query = sqlx::query(ADD_WORDS).bind(key.tenant).bind(key.user).bind(key.day.at).bind(key.kind);
-            query.bind(key.place).bind(key.word).bind(*count).execute(&mut *$tx).await?;
+        let words: Vec<_> = increments.words.iter().collect();
+        for some in words.chunks(ROWS) {
+            let text = rows(WORDS, 7, some.len());
+            let mut query = sqlx::query(sqlx::AssertSqlSafe(text)).persistent(some.len() == ROWS);
+            for (key, count) in some {
+                query = query.bind(key.day.at).bind(key.tenant).bind(key.user).bind(key.kind).bind(key.place);
+                query = query.bind(key.word).bind(**count);
+            }
+            query.execute(&mut *$tx).await?;
         }
     }};
 }
