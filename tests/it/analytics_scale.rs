@@ -19,8 +19,8 @@ use crate::store_rest::World;
 
 const DAYS: i64 = 90;
 const TENANTS: usize = 60;
-const TOOLS: [&str; 6] = ["read", "write", "find", "list", "send", "plan"];
-const ACCOUNTS: u128 = 40;
+const TOOLS: [&str; 3] = ["read", "write", "find"];
+const ACCOUNTS: u128 = 10;
 const TIMES: u32 = 20;
 
 fn sums() -> CallSums {
