@@ -38,6 +38,15 @@ bench-sign-in *ARGS:
 refresh-days:
     cargo test --test it -- refresh_days::ten_thousand refresh_days::days --ignored --nocapture
 
+# Kill the gateway again and again until 100,000 operations were answered, and find each of them in the audit trail
+audit-kills:
+    cargo build --bin mcp-gateway
+    cargo test --test world -- audit::a_hundred_thousand --ignored --nocapture
+
+# How long it takes to look into an audit trail of 1,000,000 records, and by which indexes
+audit-scale:
+    cargo test --release --test it -- audit_scale --ignored --nocapture
+
 # How long it takes to find out who is due among 100,000
 refresh-scale:
     cargo test --test it -- refresh_scale --ignored --nocapture
@@ -45,6 +54,10 @@ refresh-scale:
 # Write the Grafana dashboards anew
 dashboards:
     python3 examples/monitoring/grafana/dashboards.py
+
+# How long each report takes of sixty tenants and ninety days
+analytics-scale:
+    cargo test --release --test it -- analytics_scale --ignored --nocapture --test-threads 1
 
 # Accept changed snapshots after looking at each
 accept:

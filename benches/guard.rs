@@ -13,12 +13,14 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use mcp_registry_gateway::config::{DotEnv, Settings};
 use mcp_registry_gateway::limit::guard::{Guard, Wrong};
-use mcp_registry_gateway::telemetry::Metrics;
+use mcp_registry_gateway::telemetry::{Metrics, Recorder};
 use time::OffsetDateTime;
 
 fn guard(criterion: &mut Criterion) {
     let settings = Settings::from_args(["--ddos-detection-threshold=1"], &DotEnv::default()).unwrap();
-    let new = || Guard::new(&settings.guard, &settings.listen, Duration::from_mins(5), Arc::new(Metrics::new(10)));
+    let new = || {
+        Guard::new(&settings.guard, &settings.listen, Duration::from_mins(5), Recorder::new(Arc::new(Metrics::new(10))))
+    };
     let (good, now) = (IpAddr::from([198, 51, 100, 1]), OffsetDateTime::now_utc());
     let banned = |n: u32| IpAddr::from((0x0a00_0000 + n * 256).to_be_bytes());
     let (nobody, many) = (new(), new());

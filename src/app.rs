@@ -6,6 +6,7 @@ mod attempts;
 mod bans;
 mod connected;
 mod entrusted;
+mod footprint;
 mod forcing;
 mod guarding;
 mod issuing;
@@ -17,9 +18,11 @@ mod pools;
 pub mod preflight;
 mod refreshing;
 mod resealing;
+mod sampling;
 mod sealing_keys;
 mod sharing;
 mod signed_in;
+mod trail;
 mod unreadable;
 mod vouching;
 
@@ -32,10 +35,13 @@ use bytes::Bytes;
 use http::request::Parts as RequestParts;
 use serde::Serialize;
 use time::OffsetDateTime;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::{Accounts, Caller, KeyRing, Proofs, Role, TokenRing};
+use crate::analytics::Analytics;
+use crate::audit::{Drain, Trail};
 use crate::balance::ReplicaStatus;
 use crate::config::Settings;
 use crate::connections::{Look, Site};
@@ -61,14 +67,16 @@ use crate::registry::servers::Servers;
 use crate::registry::snapshot::State;
 use crate::store::announcements::Heard;
 use crate::store::{Store, StoreError, now};
-use crate::telemetry::{Health, Recorder};
+use crate::telemetry::{Event, Health, Recorder};
 use crate::vault::Vault;
 
 pub use assembly::{assemble, build};
 pub use bans::{BanOrder, BanView, LiftOrder, LiftReason};
+pub use footprint::Footprint;
 pub use forcing::{Forced, Forcing};
 pub use policies::{Explained, Question, Trial, Whom};
 pub use pools::DatabaseWaits;
+pub use sampling::{ACTIVE, Sampler};
 pub use sealing_keys::{NothingBefore, SealingKeys, TenantKeys};
 pub use signed_in::{Counted, SignedIn};
 
@@ -131,6 +139,12 @@ pub struct Parts {
     pub held: Room,
     /// Where finished operations go.
     pub recorder: Recorder,
+    /// What is counted of the records of the audit trail.
+    pub analytics: Arc<Analytics>,
+    /// What was last stored of how this process is.
+    pub sampler: Sampler,
+    /// Where they are kept.
+    pub trail: Trail,
     /// The revision of the store that was last taken over whole.
     pub followed: tokio::sync::Mutex<Option<i64>>,
     /// How many sessions there were when somebody last looked.
@@ -139,6 +153,10 @@ pub struct Parts {
     pub database_waits: DatabaseWaits,
     /// How the parts are.
     pub health: Health,
+    /// Brings the journal of the trail into the database until its requests are over; taken by who ends the process.
+    pub drain: std::sync::Mutex<Option<JoinHandle<Drain>>>,
+    /// Ends that.
+    pub last: CancellationToken,
     /// Owns everything that runs on its own, so that the end can wait for it.
     pub tasks: TaskTracker,
     /// Cancelled when the process begins to stop.
@@ -380,11 +398,16 @@ impl App {
     pub fn told_of(&self, ended: &[Ended]) {
         self.tokens.end_grants(&ended.iter().map(|ended| ended.id).collect());
         for session in ended {
-            let lasted = Duration::try_from(session.ended_at - session.created_at).unwrap_or_default();
-            self.recorder
-                .metrics()
-                .session_duration
-                .on([session.tenant.as_str(), &session.reason], |histogram| histogram.observe(lasted));
+            self.recorder.session_ended(Event {
+                tenant: Some(session.tenant.as_str().into()),
+                user: Some(session.user),
+                session_type: Some(session.kind.clone().into()),
+                credential: Some(session.id),
+                reason: Some(session.reason.clone().into()),
+                detail: Some(session.detail.clone().into()),
+                lasted: Duration::try_from(session.ended_at - session.created_at).unwrap_or_default(),
+                ..Event::new("session.end", true)
+            });
         }
     }
 

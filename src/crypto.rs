@@ -8,6 +8,7 @@ mod ids;
 pub mod jwk;
 mod sealer;
 pub mod signing;
+pub mod stamp;
 mod token;
 
 pub use data_key::DataKey;

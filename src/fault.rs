@@ -15,6 +15,17 @@ pub enum Whose {
     Upstream,
 }
 
+impl Whose {
+    /// The word in metrics, records and errors.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Gateway => "gateway",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
 /// What happened, as metric label and as JSON-RPC error (see `mcp/error.rs` for codes and texts).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

@@ -2,7 +2,7 @@
 //! both for many tenants. `ARCHITECTURE.md` shows the house; the page to read first is `mcp::exchange`.
 //!
 //! Look down, never sideways: `cli` and `serve` → surfaces (`mcp`, `oauth`, `admin`, `ops`) → `web` → `app` → engines (`registry`,
-//! `upstream`, `balance`, `connections`, `grants`, `idp`, `policy`, `access`, `limit`, `vault`) → `store`, `telemetry` → ground.
+//! `upstream`, `balance`, `connections`, `grants`, `idp`, `policy`, `access`, `analytics`, `audit`, `limit`, `vault`) → `store`, `telemetry` → ground.
 
 pub mod admin;
 pub mod app;
@@ -16,6 +16,8 @@ pub mod serve;
 pub mod web;
 
 pub mod access;
+pub mod analytics;
+pub mod audit;
 pub mod balance;
 pub mod connections;
 pub mod grants;
@@ -41,3 +43,4 @@ pub mod place;
 pub mod protocol;
 pub mod reuse;
 pub mod secret;
+pub mod sketch;

@@ -31,6 +31,12 @@ pub fn table() -> Vec<(&'static str, MethodRouter<App>)> {
     ]
 }
 
+/// Whether a path is one of those that machines ask every few seconds.
+pub fn is_of_machines(path: &str) -> bool {
+    let below = |rest: &str| rest.is_empty() || rest.starts_with('/');
+    path == "/metrics" || path.strip_prefix("/health").is_some_and(below)
+}
+
 async fn health(State(app): State<App>, headers: HeaderMap) -> Response {
     let (whole, each) = app.health.look();
     let status = if whole == Status::Failing { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };

@@ -10,6 +10,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Request, StatusCode};
 use time::OffsetDateTime;
 
@@ -25,6 +26,7 @@ use crate::web::barred;
 use crate::web::body::BodyProblem;
 use crate::web::problem::{no_such_method, no_such_path};
 use crate::web::record::record;
+use crate::web::unrecorded;
 use crate::web::{Serving, Surfaces};
 
 /// Every path that is not recorded by the layer, with what answers there.
@@ -83,8 +85,7 @@ impl Surfaces for Front {
 
     fn barred(&self, client: IpAddr, path: &str, headers: &HeaderMap, id: &RequestId) -> Option<Response> {
         let barred = barred::barred(&self.app, client, headers)?;
-        let takes_messages = server_of(path).is_some() || path == legacy_sse::MESSAGES;
-        Some(if takes_messages { endpoint::held_off(&barred) } else { barred::problem(&barred).respond(id) })
+        Some(if self.takes_messages(path) { endpoint::held_off(&barred) } else { barred::problem(&barred).respond(id) })
     }
 
     fn may_connect(&self, peer: IpAddr) -> Result<(), Duration> {
@@ -95,9 +96,25 @@ impl Surfaces for Front {
         self.app.answered(client, signs_in, status);
     }
 
+    fn takes_messages(&self, path: &str) -> bool {
+        server_of(path).is_some() || path == legacy_sse::MESSAGES
+    }
+
+    fn cannot_record(&self, path: &str) -> Option<BoxFuture<'static, bool>> {
+        // What machines ask every few seconds is not recorded.
+        if self.app.trail.has_room() || ops::is_of_machines(path) {
+            return None;
+        }
+        let trail = self.app.trail.clone();
+        Some(Box::pin(async move { trail.comes_to_have_room().await }))
+    }
+
+    fn unrecorded(&self, takes_messages: bool, id: &RequestId) -> Response {
+        if takes_messages { endpoint::unrecorded() } else { unrecorded().respond(id) }
+    }
+
     fn too_large(&self, path: &str) -> Option<Response> {
-        let takes_messages = server_of(path).is_some() || path == legacy_sse::MESSAGES;
-        takes_messages.then(|| endpoint::unread(BodyProblem::TooLarge).respond(None))
+        self.takes_messages(path).then(|| endpoint::unread(BodyProblem::TooLarge).respond(None))
     }
 }
 

@@ -207,6 +207,7 @@ async fn end(app: App) {
     if let Err(error) = app.observed.flush(&app.store).await {
         tracing::warn!("what was called last could not be stored: {error}");
     }
+    app.end_trail().await;
     app.store.close().await;
 }
 

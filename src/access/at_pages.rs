@@ -21,26 +21,26 @@ impl Caller {
         let memberships = store.memberships(tenant, user).await?;
         let role = Role::parse(&found.role).ok_or_else(|| StoreError::Corrupt(format!("role `{}`", found.role)))?;
         let called_by_provider = found.issuer.is_some();
+        let principal = Principal {
+            issuer: found.issuer.as_deref().unwrap_or("local").into(),
+            subject: found.subject.unwrap_or_else(|| user.to_string()).into(),
+        };
+        let shown = Shown {
+            kind: SessionType::Login,
+            id: session,
+            name: "browser".into(),
+            client: "login".into(),
+            resource: None,
+            key: None,
+        };
         Ok(Some(Self(Arc::new(Identity {
-            principal: Principal {
-                issuer: found.issuer.as_deref().unwrap_or("local").into(),
-                subject: found.subject.unwrap_or_else(|| user.to_string()).into(),
-            },
-            tenant: tenant.clone(),
+            actor: shown.by(tenant.clone(), principal, user, found.username.into(), role),
             user: UserId(user),
-            username: found.username.into(),
             called_by_provider,
             role,
             memberships: Arc::new(Memberships::of(memberships.as_deref(), called_by_provider)),
             scopes: Arc::new(Scopes { servers: Allow::All, tools: Allow::All, admin: false }),
-            shown: Shown {
-                kind: SessionType::Login,
-                id: session,
-                name: "browser".into(),
-                client: "login".into(),
-                resource: None,
-                key: None,
-            },
+            shown,
             subject: OnceLock::new(),
             ended: OnceLock::new(),
         }))))

@@ -45,23 +45,23 @@ impl TokenRing {
         // One credential for the life of the token, whichever process sees it.
         let hash = hash_token(token);
         let id = Uuid::from_bytes(std::array::from_fn(|at| hash[at]));
+        let principal = Principal { issuer: who.issuer.into(), subject: who.subject.into() };
+        let shown = Shown {
+            kind: SessionType::Service,
+            id,
+            name: who.provider.into(),
+            client: who.subject.into(),
+            resource: None,
+            key: None,
+        };
         let caller = Caller(Arc::new(Identity {
-            principal: Principal { issuer: who.issuer.into(), subject: who.subject.into() },
-            tenant: who.tenant.clone(),
+            actor: shown.by(who.tenant.clone(), principal, who.user, who.username.into(), who.role),
             user: UserId(who.user),
-            username: who.username.into(),
             called_by_provider: true,
             role: who.role,
             memberships: Arc::clone(who.memberships),
             scopes: Arc::new(Scopes { servers: Allow::All, tools: Allow::All, admin: true }),
-            shown: Shown {
-                kind: SessionType::Service,
-                id,
-                name: who.provider.into(),
-                client: who.subject.into(),
-                resource: None,
-                key: None,
-            },
+            shown,
             subject: OnceLock::new(),
             ended: OnceLock::new(),
         }));

@@ -298,6 +298,12 @@ impl KeyRing {
         self.keys.load().len()
     }
 
+    /// What the map and who is in it take, without texts that many share.
+    pub fn bytes(&self) -> usize {
+        let keys = self.keys.load();
+        keys.capacity() * size_of::<([u8; 32], Entry)>() + keys.len() * size_of::<Identity>()
+    }
+
     /// Whether it knows none.
     pub fn is_empty(&self) -> bool {
         self.keys.load().is_empty()
@@ -333,23 +339,23 @@ impl Entry {
             (entry.caller.role(), entry.caller.scopes(), &entry.caller.0.memberships) == (role, &scopes, &memberships)
         });
         let client = if key.kind == "login" { Arc::from("login") } else { Arc::from(key.id.to_string()) };
+        let principal = Principal { issuer: "local".into(), subject: key.user_id.to_string().into() };
+        let shown = Shown {
+            kind: if key.kind == "login" { SessionType::Login } else { SessionType::ApiKey },
+            id: key.id,
+            name: key.name.into(),
+            client,
+            resource: None,
+            key: None,
+        };
         let caller = Caller(Arc::new(Identity {
-            principal: Principal { issuer: "local".into(), subject: key.user_id.to_string().into() },
-            tenant: tenant_of(&key.tenant_id)?,
+            actor: shown.by(tenant_of(&key.tenant_id)?, principal, key.user_id, username.into(), role),
             user: UserId(key.user_id),
-            username: username.into(),
             called_by_provider: issuer.is_some(),
             role,
             memberships,
             scopes: Arc::new(scopes),
-            shown: Shown {
-                kind: if key.kind == "login" { SessionType::Login } else { SessionType::ApiKey },
-                id: key.id,
-                name: key.name.into(),
-                client,
-                resource: None,
-                key: None,
-            },
+            shown,
             subject: OnceLock::new(),
             // It outlives reloads for as long as the key is good. A key that is good again, such as that of an account enabled
             // anew, begins anew; so does one of another role.

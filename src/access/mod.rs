@@ -44,6 +44,7 @@ use crate::crypto::dpop::Thumbprint;
 use crate::field::FieldError;
 use crate::id::{Principal, TenantId};
 use crate::store::StoreError;
+use crate::telemetry::Actor;
 
 /// Why accounts or keys were not changed.
 #[derive(Debug, thiserror::Error)]
@@ -155,6 +156,11 @@ impl SessionType {
             Self::Service => "service",
         }
     }
+
+    /// The word in records, which tell a sign-in by password apart.
+    fn word(self) -> &'static str {
+        if self == Self::Login { "password" } else { self.label() }
+    }
 }
 
 /// Somebody who was let in: proof, since only `access` can make one. Cloning copies a pointer.
@@ -163,10 +169,9 @@ pub struct Caller(Arc<Identity>);
 
 #[derive(Debug)]
 struct Identity {
-    principal: Principal,
-    tenant: TenantId,
+    /// Who it is, as records say it.
+    actor: Arc<Actor>,
     user: UserId,
-    username: Arc<str>,
     /// Whether a provider says what the account is called; else an administrator gave the name.
     called_by_provider: bool,
     role: Role,
@@ -195,6 +200,23 @@ struct Shown {
     key: Option<Box<Thumbprint>>,
 }
 
+impl Shown {
+    /// Who shows it, as records say it.
+    fn by(&self, tenant: TenantId, principal: Principal, user: Uuid, username: Arc<str>, role: Role) -> Arc<Actor> {
+        let through = matches!(self.kind, SessionType::OAuth | SessionType::Service);
+        Arc::new(Actor {
+            tenant,
+            principal,
+            user,
+            username,
+            role: role.as_str(),
+            session_type: self.kind.word(),
+            credential: self.id,
+            client: through.then(|| Arc::clone(&self.client)),
+        })
+    }
+}
+
 impl Caller {
     /// Whether both may the same: what is held open for one is as good for the other.
     fn may_the_same(&self, other: &Self) -> bool {
@@ -206,14 +228,19 @@ impl Caller {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
+    /// Who it is, as records say it.
+    pub fn actor(&self) -> &Arc<Actor> {
+        &self.0.actor
+    }
+
     /// Who it is, whatever the credential; sessions are bound to this.
     pub fn principal(&self) -> &Principal {
-        &self.0.principal
+        &self.0.actor.principal
     }
 
     /// In which tenant.
     pub fn tenant(&self) -> &TenantId {
-        &self.0.tenant
+        &self.0.actor.tenant
     }
 
     /// The account.
@@ -223,7 +250,7 @@ impl Caller {
 
     /// The account's name, lower case.
     pub fn username(&self) -> &str {
-        &self.0.username
+        &self.0.actor.username
     }
 
     /// The lesser of the account's role and the key's.
@@ -319,21 +346,22 @@ impl Caller {
 
     /// What of the caller access rules may speak of.
     pub fn subject(&self) -> &Subject {
-        let Identity { tenant, user, role, memberships, shown, .. } = &*self.0;
-        let of = || Subject::new(tenant, user.0, self.given_name(), *role, &shown.client, shown.kind, memberships);
+        let Identity { actor, user, role, memberships, shown, .. } = &*self.0;
+        let of =
+            || Subject::new(&actor.tenant, user.0, self.given_name(), *role, &shown.client, shown.kind, memberships);
         self.0.subject.get_or_init(of)
     }
 
     /// The account's name where an administrator gave it, so that it means this account and no other.
     fn given_name(&self) -> Option<&str> {
-        (!self.0.called_by_provider).then_some(&self.0.username)
+        (!self.0.called_by_provider).then_some(&*self.0.actor.username)
     }
 
     /// Whether the caller may see and call a server of its own or another tenant: the tenant is the same, the key's scopes
     /// name the server, and the server is visible to the caller (to the tenant's administrators every server is).
     /// Allocates nothing.
     pub fn may_use_server(&self, tenant: &TenantId, slug: &str, visibility: &Visibility) -> bool {
-        *tenant == self.0.tenant
+        *tenant == self.0.actor.tenant
             && self.0.scopes.allows_server(slug)
             && (self.0.role >= Role::TenantAdmin || visibility.includes(self.0.user.0, self.given_name(), self.0.role))
     }

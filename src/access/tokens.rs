@@ -73,6 +73,8 @@ struct Inner {
     ending: Mutex<()>,
     /// How often what was read before became unsure: accounts were taken over anew, or ended grants forgotten.
     reloads: AtomicU64,
+    /// How often the database was asked about a token.
+    misses: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -113,6 +115,7 @@ impl TokenRing {
             ended: Mutex::default(),
             ending: Mutex::default(),
             reloads: AtomicU64::new(0),
+            misses: AtomicUsize::new(0),
         }))
     }
 
@@ -143,6 +146,7 @@ impl TokenRing {
         if let Some(caller) = self.known(token, now) {
             return Ok(caller);
         }
+        self.0.misses.fetch_add(1, Relaxed);
         for _ in 0..TRIES {
             let reloads = self.reloads();
             let row = store.show_access_token(&hash, at).await.map_err(|error| {
@@ -296,6 +300,20 @@ impl TokenRing {
         (self.0.held.load(Relaxed), self.0.most)
     }
 
+    /// How often the database was asked about a token that was shown.
+    pub fn misses(&self) -> usize {
+        self.0.misses.load(Relaxed)
+    }
+
+    /// What the map and who is in it take, without texts that many share.
+    pub fn bytes(&self) -> usize {
+        let shard = |shard: &RwLock<Shard>| {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            shard.capacity() * size_of::<(Hash, Entry)>() + shard.len() * size_of::<Identity>()
+        };
+        self.0.shards.iter().map(shard).sum()
+    }
+
     fn caller(&self, row: LiveTokenRow) -> Result<Caller, StoreError> {
         let role = Role::parse(&row.role).ok_or_else(|| StoreError::Corrupt(format!("role `{}`", row.role)))?;
         let shared = |text: &str| self.0.texts.get(text, |text| Ok::<_, StoreError>(text.into()));
@@ -306,23 +324,23 @@ impl TokenRing {
         let key = key.transpose().map_err(|_| StoreError::Corrupt("a key's thumbprint".to_owned()))?;
         // A token of another public URL opens nothing under this one; neither does one without a resource.
         let resource = row.resource.as_deref().and_then(|uri| uri.strip_prefix(&*self.0.issuer)).unwrap_or_default();
+        let tenant = self.0.tenants.get(&row.tenant_id, tenant_of)?;
+        let shown = Shown {
+            kind: if row.kind == "service" { SessionType::Service } else { SessionType::OAuth },
+            id: row.grant_id,
+            name: shared(row.client_name.as_deref().unwrap_or_default())?,
+            client: shared(row.client_id.as_deref().unwrap_or_default())?,
+            resource: Some(shared(resource)?),
+            key,
+        };
         Ok(Caller(Arc::new(Identity {
-            principal: Principal { issuer, subject },
-            tenant: self.0.tenants.get(&row.tenant_id, tenant_of)?,
+            actor: shown.by(tenant, Principal { issuer, subject }, row.user_id, row.username.into(), role),
             user: UserId(row.user_id),
-            username: row.username.into(),
             called_by_provider,
             role,
             memberships: self.memberships(row.memberships.as_deref(), called_by_provider),
             scopes: self.0.scopes.get(&row.scopes, |text| Ok::<_, StoreError>(Arc::new(scopes(text))))?,
-            shown: Shown {
-                kind: if row.kind == "service" { SessionType::Service } else { SessionType::OAuth },
-                id: row.grant_id,
-                name: shared(row.client_name.as_deref().unwrap_or_default())?,
-                client: shared(row.client_id.as_deref().unwrap_or_default())?,
-                resource: Some(shared(resource)?),
-                key,
-            },
+            shown,
             subject: OnceLock::new(),
             ended: OnceLock::new(),
         })))

@@ -3,6 +3,7 @@
 //! its answer goes out.
 
 mod apply;
+mod audit;
 mod bans;
 mod clients;
 mod discovery;
@@ -67,6 +68,15 @@ pub fn table() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/admin/connection-pool-status", get(reports::pools::read)),
         ("/admin/diagnostics/resources", get(reports::resources::read)),
         ("/admin/diagnostics/network", get(reports::network::read)),
+        ("/admin/multi-user-status", get(reports::status::read)),
+        ("/admin/tenant-analytics/{tenant_id}", get(reports::tenant::read)),
+        ("/admin/user-activity/{user_id}", get(reports::user::read)),
+        ("/admin/capacity-status", get(reports::capacity::read)),
+        ("/admin/daily-health-report", get(reports::daily::read)),
+        ("/admin/diagnostics/auth-failures", get(reports::auth_failures::read)),
+        ("/admin/diagnostics/memory", get(reports::memory::read)),
+        ("/admin/audit", get(audit::list)),
+        ("/admin/audit/{id}", get(audit::read)),
         ("/admin/bans", get(bans::list).post(bans::create)),
         ("/admin/bans/{address}", get(bans::read)),
         ("/admin/bans/{address}/lift", post(bans::lift)),

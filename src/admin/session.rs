@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::access::{AccessError, Caller, Role, Scopes, UserId, keys};
+use crate::access::{Caller, Role, Scopes, UserId, keys};
 use crate::app::App;
 use crate::grants::{End, EndReason, Ids};
 use crate::id::TenantId;
 use crate::secret::Secret;
 use crate::store::now;
+use crate::telemetry::Event;
 use crate::web::Source;
 use crate::web::json::Body;
 use crate::web::problem::Problem;
@@ -36,14 +37,27 @@ struct SignedIn {
 }
 
 pub(super) async fn login(app: App, Source(source): Source, Body(body): Body<SignIn>) -> Result<Response, Problem> {
-    let (at, metrics) = (now(), app.recorder.metrics());
+    let at = now();
     let look = |count| app.accounts.sign_in(&app.store, &body.username, body.password, count, at);
     let made = app.attempt(source, at, look).await;
-    let reason = made.as_ref().err().map_or("", AccessError::reason);
-    let tenant = made.as_ref().map_or("", |made| made.tenant.as_str());
-    metrics.auth(tenant, "login", made.is_ok(), reason);
-    let made = made?;
-    metrics.login(made.tenant.as_str(), "local", at);
+    let event = Event { address: Some(source), name: Some("local".into()), ..Event::new("auth.login", made.is_ok()) };
+    let made = match made {
+        Ok(made) => made,
+        Err(error) => {
+            app.recorder.not_signed_in(Event { reason: Some(error.reason().into()), ..event });
+            return Err(error.into());
+        }
+    };
+    app.recorder.signed_in(
+        "local",
+        at,
+        Event {
+            tenant: Some(made.tenant.as_str().into()),
+            user: Some(made.user.uuid()),
+            session_type: Some("password".into()),
+            ..event
+        },
+    );
     app.changed().await?;
     let answer = SignedIn { key: made.key, expires_at: made.expires_at, user_id: made.user, role: made.role };
     Ok(([(CACHE_CONTROL, "no-store")], Json(answer)).into_response())

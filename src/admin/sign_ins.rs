@@ -2,7 +2,7 @@
 //! tenant's; one of the gateway also those of which it is not known yet whose they are, and of steps that were only taken to belong
 //! to an attempt what they were: they may be of somebody else at the same address, whose servers and programs are nobody's business.
 
-mod advice;
+pub(super) mod advice;
 
 use axum::response::Json;
 use serde::{Deserialize, Serialize};

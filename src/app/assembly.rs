@@ -13,10 +13,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::{Accounts, KeyRing, Proofs, TokenRing, keys};
+use crate::analytics::{Analytics, Switches};
 use crate::app::entrusted::Entrusted;
 use crate::app::preflight;
 use crate::app::sharing::Sharing;
-use crate::app::{App, Counted, DatabaseWaits, Forcing, Parts, memory, resealing};
+use crate::app::trail::{begin_trail, trail_jobs};
+use crate::app::{App, Counted, DatabaseWaits, Forcing, Parts, Sampler, memory, resealing};
+use crate::audit::Trail;
 use crate::balance::Scaling;
 use crate::config::Settings;
 use crate::connections::Connections;
@@ -84,6 +87,7 @@ pub async fn build(settings: Settings, issuer: Issuer) -> anyhow::Result<App> {
     let database = preflight::database_url(&settings);
     let store = Store::connect(database.expose(), settings.pools.database_pool_size).await.context(seen.place)?;
     let app = assemble(settings, issuer, store, sealer, KeyRing::empty())?;
+    begin_trail(&app)?;
     app.servers().reseal().await.context("the key that seals secrets")?;
     app.vault.know_ids().await.context("the key that seals secrets")?;
     app.lower_unnamed().await?;
@@ -136,16 +140,25 @@ pub fn assemble(
     let tokens = TokenRing::new(issuer.as_str(), settings.limits.max_tokens, OffsetDateTime::now_utc());
     let held = Room::new(settings.limits.response_body.saturating_mul(HELD_ANSWERS));
     let rules = preflight::rules(&settings.rate_limits);
-    let guard = Guard::new(&settings.guard, &settings.listen, rules.window, Arc::clone(&metrics));
+    let instance = uuid::Uuid::now_v7();
+    let trail = Trail::new(instance, settings.audit.clone());
+    let recorder = Recorder::new(metrics).kept_by(Arc::new(trail.clone()));
+    let guard = Guard::new(&settings.guard, &settings.listen, rules.window, recorder.clone());
+    let switches = Switches { users: settings.analytics.users, behaviour: settings.analytics.behaviour };
     let app = App::new(Parts {
-        instance: uuid::Uuid::now_v7(),
+        instance,
+        analytics: Arc::new(Analytics::new(switches, instance, Arc::clone(recorder.metrics()))),
+        sampler: Sampler::default(),
         guard,
         attempts: Attempts::new(&settings.sign_in, settings.rate_limits.anonymous_rpm),
         limits: crate::limit::Limits::new(rules, settings.rate_limits.burst_factor),
         accounts: Accounts::default(),
         clients,
-        proofs: Proofs::new(Arc::clone(&metrics)),
-        recorder: Recorder::new(metrics),
+        proofs: Proofs::new(Arc::clone(recorder.metrics())),
+        recorder,
+        trail,
+        drain: std::sync::Mutex::default(),
+        last: CancellationToken::new(),
         followed: tokio::sync::Mutex::default(),
         counted: Counted::default(),
         database_waits: DatabaseWaits::default(),
@@ -203,6 +216,8 @@ fn start_jobs(app: &App) {
     guard_jobs(app, &jobs);
     credential_jobs(app, &jobs);
     sealing_jobs(app, &jobs);
+    analytics_jobs(app, &jobs);
+    trail_jobs(app, &jobs);
 
     let database = app.health.part("database", Weight::Vital);
     let listener = app.clone();
@@ -322,6 +337,27 @@ fn start_jobs(app: &App) {
     jobs.run("write operations", Every::about(Duration::from_secs(10)), move || {
         let app = noter.clone();
         async move { Ok(app.observed.flush(&app.store).await?) }
+    });
+}
+
+/// What stores how this process is.
+fn analytics_jobs(app: &App, jobs: &Jobs) {
+    let sampler = app.clone();
+    jobs.run("sample", Every::about(app.settings.analytics.export_interval), move || {
+        let app = sampler.clone();
+        async move { Ok(app.sample(store::now()).await?) }
+    });
+    let beater = app.clone();
+    // Several times a minute, so that one that fails leaves no gap.
+    let round = Every { at_once: true, ..Every::about(Duration::from_secs(20)) };
+    jobs.run("heartbeat", round, move || {
+        let app = beater.clone();
+        async move { Ok(app.beat(store::now()).await?) }
+    });
+    let tidier = app.clone();
+    jobs.run("tidy analytics", Every::about(Duration::from_hours(1)), move || {
+        let app = tidier.clone();
+        async move { Ok(app.tidy_analytics(store::now()).await?) }
     });
 }
 

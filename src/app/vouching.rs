@@ -17,7 +17,7 @@ use crate::grants::{
 use crate::id::TenantId;
 use crate::idp::{Class, IdpError, Person, Provider, ProviderTokens, Renewed, Who};
 use crate::store::{self, now};
-use crate::telemetry::{Counter, Status};
+use crate::telemetry::{Event, Status};
 
 /// How long somebody who refreshes waits for the provider.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -291,8 +291,13 @@ impl App {
     fn came_out(&self, login: &Login, kind: Kind, result: RefreshResult, now: OffsetDateTime) {
         let retries = if login.has_failed { 0 } else { login.failures };
         self.grants.count_refresh(&login.tenant, kind, result, retries, now);
-        let labels = [login.tenant.as_str(), kind.as_str(), result.as_str()];
-        self.recorder.metrics().token_refresh.on(labels, Counter::inc);
+        let event = Event {
+            tenant: Some(login.tenant.as_str().into()),
+            user: Some(login.user),
+            name: Some(login.provider.as_str().into()),
+            ..Event::new("token.refresh", result == RefreshResult::Success)
+        };
+        self.recorder.refreshed(kind.as_str(), result.as_str(), event);
     }
 
     /// Ends what rests on a login, and of somebody who may not come in at all, everything; and notes the provider's word: the refusal of

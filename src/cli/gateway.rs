@@ -191,23 +191,37 @@ impl Gateway {
         let mut items = Vec::new();
         let mut cursor: Option<String> = None;
         for _ in 0..MAX_PAGES {
-            let mut url = self.url(&[&["api", "v1"], segments].concat());
             let page = most.saturating_sub(items.len()).min(LARGEST_PAGE);
-            url.query_pairs_mut().extend_pairs(query).append_pair("limit", &page.to_string());
-            if let Some(cursor) = &cursor {
-                url.query_pairs_mut().append_pair("cursor", cursor);
-            }
-            let mut page = read(&self.raw(Method::GET, &url, None, None).await?)?.value;
-            match page.get_mut("items").map(Value::take) {
-                Some(Value::Array(more)) => items.extend(more),
-                _ => return Err(no_list(&url).into()),
-            }
-            match page.get("next_cursor").and_then(Value::as_str) {
-                Some(next) if cursor.as_deref() != Some(next) && items.len() < most => cursor = Some(next.to_owned()),
+            let (more, next) = self.page(segments, query, cursor.as_deref(), page).await?;
+            items.extend(more);
+            match next {
+                Some(next) if items.len() < most => cursor = Some(next),
                 _ => return Ok(items),
             }
         }
         Err(Failure::new("the list does not end").into())
+    }
+
+    /// One page of a list, and where the next begins.
+    pub async fn page(
+        &self,
+        segments: &[&str],
+        query: &[(&str, &str)],
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> anyhow::Result<(Vec<Value>, Option<String>)> {
+        let mut url = self.url(&[&["api", "v1"], segments].concat());
+        url.query_pairs_mut().extend_pairs(query).append_pair("limit", &limit.to_string());
+        if let Some(cursor) = cursor {
+            url.query_pairs_mut().append_pair("cursor", cursor);
+        }
+        let mut page = read(&self.raw(Method::GET, &url, None, None).await?)?.value;
+        let next = page.get("next_cursor").and_then(Value::as_str);
+        let next = next.filter(|next| cursor != Some(*next)).map(str::to_owned);
+        match page.get_mut("items").map(Value::take) {
+            Some(Value::Array(items)) => Ok((items, next)),
+            _ => Err(no_list(&url).into()),
+        }
     }
 }
 

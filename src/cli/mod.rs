@@ -2,6 +2,7 @@
 //! settings). Exit codes: 0 done, 1 failed, 2 the command line is wrong. Standard output carries the result and nothing else.
 
 mod apply;
+mod audit;
 mod bans;
 mod call;
 mod clients;
@@ -100,6 +101,8 @@ enum Command {
     Signins(signins::Signins),
     /// Look at banned addresses, ban one, lift a ban
     Bans(bans::Bans),
+    /// Look at the audit trail, export it, see whether it is whole
+    Audit(audit::Audit),
     /// Bring the registry to what a file says
     Apply(apply::Apply),
     /// Register the servers of a client's configuration file (Claude, VS Code, Cursor)
@@ -227,6 +230,7 @@ fn run(cli: Cli, matches: &clap::ArgMatches, dotenv: &DotEnv, screen: Screen) ->
         Command::Doctor(doctor) => one_thread()?.block_on(doctor::run(&doctor, dotenv, &reach, screen)),
         Command::Entra(entra) => one_thread()?.block_on(entra::run(&entra, screen)),
         Command::Apply(apply) => one_thread()?.block_on(apply::run(&apply, &reach, screen)),
+        Command::Audit(audit) => one_thread()?.block_on(audit::run(audit, &reach, screen)),
         Command::Import(import) => one_thread()?.block_on(import::run(&import, &reach, screen)),
         command => {
             let gateway = Gateway::find(&reach)?;

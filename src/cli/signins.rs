@@ -70,7 +70,8 @@ struct Search {
     limit: u16,
 }
 
-fn since(text: &str) -> Result<OffsetDateTime, String> {
+/// A time, or how long ago it was.
+pub(super) fn since(text: &str) -> Result<OffsetDateTime, String> {
     if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
         return Ok(time);
     }

@@ -4,6 +4,8 @@
 //! A value comes from the first of: flag, `MREG_*` variable, `.env` in the working directory, default. Nothing here reads
 //! or writes the environment behind clap's back; a `.env` file enters as a default that is remembered as such.
 
+mod analytics;
+mod audit;
 mod clients;
 mod effective;
 mod environment;
@@ -14,6 +16,8 @@ mod refresh;
 mod sections;
 mod sign_in;
 
+pub use analytics::Analytics;
+pub use audit::{Audit, Durability, Syslog, WhenFull};
 pub use clients::{BROWSER_SCHEMES, Clients, PrivateHost, Registration, is_scheme};
 pub use effective::{Effective, Origin, effective};
 pub use environment::{DotEnv, Unknown, check_names};
@@ -65,12 +69,18 @@ pub struct Settings {
     /// Connections to databases and upstreams, and threads.
     #[command(flatten)]
     pub pools: Pools,
+    /// What becomes of the audit trail.
+    #[command(flatten)]
+    pub audit: Audit,
     /// What it writes about itself.
     #[command(flatten)]
     pub log: Log,
     /// What it counts.
     #[command(flatten)]
     pub metrics: Metrics,
+    /// What is counted of what was done, and for how long.
+    #[command(flatten)]
+    pub analytics: Analytics,
 }
 
 /// Why the process does not start.
@@ -133,6 +143,8 @@ impl Settings {
         self.access.check(&mut wrong);
         self.clients.check(&mut wrong);
         self.metrics.check(&mut wrong);
+        self.analytics.check(&mut wrong);
+        self.audit.check(&mut wrong);
         if self.pools.min_pool_size > self.pools.max_pool_size {
             wrong.push(format!(
                 "MREG_FASTMCP_MIN_POOL_SIZE ({}) is above MREG_FASTMCP_MAX_POOL_SIZE ({})",

@@ -53,6 +53,12 @@ pub(super) fn token_life(text: &str) -> Result<Duration, String> {
     if (60..=86_400).contains(&value.as_secs()) { Ok(value) } else { Err("1 minute to 1 day".into()) }
 }
 
+/// How often something is stored: 5 seconds to 1 hour.
+pub(super) fn export_interval(text: &str) -> Result<Duration, String> {
+    let value = duration(text)?;
+    if (5..=3_600).contains(&value.as_secs()) { Ok(value) } else { Err("5 seconds to 1 hour".into()) }
+}
+
 /// How many times its share a tenant may call, at least and at most.
 pub const BURST_FACTORS: RangeInclusive<f64> = 1.0..=10.0;
 

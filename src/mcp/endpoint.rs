@@ -188,11 +188,7 @@ pub(super) fn again(of: &Entered, endpoint: &'static str, visit: Option<&Visit>)
 }
 
 fn admitted(app: App, caller: Caller, headers: HeaderMap, mut finish: Finish) -> Entered {
-    finish.fill(|operation| {
-        operation.tenant = Some(caller.tenant().clone());
-        operation.principal = Some(caller.principal().clone());
-        operation.key_id = Some(caller.credential());
-    });
+    finish.fill(|operation| operation.who = Some(Arc::clone(caller.actor())));
     Entered { app, caller, headers, reach: Reach::All, finish }
 }
 
@@ -282,6 +278,13 @@ pub fn unread(problem: BodyProblem) -> Refusal {
 pub fn held_off(barred: &Barred) -> Response {
     let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, meta::INVALID_REQUEST, barred::sentence(barred));
     Refusal { retry_after: Some(barred.retry_after), ..refusal }.respond(None)
+}
+
+/// Says that what cannot be recorded is not done.
+pub fn unrecorded() -> Response {
+    let problem = crate::web::unrecorded();
+    let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, meta::INTERNAL_ERROR, problem.detail());
+    Refusal { retry_after: Some(TRY_AGAIN), ..refusal }.respond(None)
 }
 
 /// Whether the client takes all of these. A client that sends no `Accept` takes everything (RFC 9110, section 12.5.1).

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderName, StatusCode};
 
-use crate::fault::{Fault, Kind, Whose};
+use crate::fault::{Fault, Kind};
 use crate::id::Slug;
 use crate::json;
 use crate::policy::RuleName;
@@ -133,11 +133,7 @@ impl Refusal {
             Kind::SignIn => (-31_016, StatusCode::UNAUTHORIZED),
             Kind::Connect => (-31_017, StatusCode::OK),
         };
-        let whose = match fault.whose {
-            Whose::Client => "client",
-            Whose::Gateway => "gateway",
-            Whose::Upstream => "upstream",
-        };
+        let whose = fault.whose.label();
         let retry = fault.retry_after.map_or(String::new(), |wait| format!(",\"retryAfterMs\":{}", wait.as_millis()));
         Self {
             status: if era == Era::Modern { status } else { StatusCode::OK },

@@ -13,6 +13,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
+use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use crate::access::{Caller, Opening};
@@ -90,6 +91,7 @@ pub async fn exchange(mut call: Box<Call>) -> Response {
 }
 
 async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
+    call.digest();
     // Admit: within the limits of the user and the tenant.
     let admitted = admit(call).await?;
     let snapshot = call.app.registry.snapshot();
@@ -374,6 +376,16 @@ impl Call {
     /// The era of its client.
     pub fn era(&self) -> Era {
         if self.session.is_some() { Era::Legacy } else { Era::Modern }
+    }
+
+    /// Notes what tells these arguments from others, and says nothing of them.
+    fn digest(&mut self) {
+        if self.message.method() == "tools/call"
+            && let Some(arguments) = self.message.member("arguments")
+        {
+            let digest = Sha256::digest(arguments).into();
+            self.finish.fill(|operation| operation.arguments = Some(digest));
+        }
     }
 
     /// Notes how many replicas were tried.

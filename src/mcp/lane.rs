@@ -1,7 +1,7 @@
 //! How answers get onto a stream that many of them share: a batch's, and that of the oldest transport. Each message becomes one
 //! event and goes out in one piece, so it is held whole until then, within the bounds of `held`.
 
-use axum::body::BodyDataStream;
+use axum::body::{Body, BodyDataStream};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -9,6 +9,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use tokio::sync::mpsc;
 
 use crate::app::App;
+use crate::audit::KeptBody;
 use crate::fault::{Fault, Kind, Retry};
 use crate::mcp::error::Refusal;
 use crate::mcp::held::Share;
@@ -35,7 +36,7 @@ pub async fn pump(app: &App, response: Response, lane: &Lane, request: Option<&[
     let streams = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes) == Some(b"text/event-stream");
     // A list of the gateway's own may be longer than one answer of a server.
     let limit = app.settings.limits.response_body.saturating_mul(2);
-    let pieces = response.into_body().into_data_stream();
+    let pieces = Body::new(KeptBody::new(response.into_body())).into_data_stream();
     let passed = if streams { pass_events(pieces, lane, limit).await } else { pass_whole(pieces, lane, limit).await };
     let Err(fault) = passed else { return };
     if request.is_some() {

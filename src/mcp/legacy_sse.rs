@@ -26,9 +26,10 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::access::{Caller, Opening};
 use crate::app::App;
+use crate::audit::{NotKept, kept};
 use crate::fault::{Fault, Kind};
 use crate::id::{Principal, TenantId};
-use crate::mcp::endpoint::{Entered, accepts, enter, let_in, read_json};
+use crate::mcp::endpoint::{Entered, accepts, enter, let_in, read_json, unrecorded};
 use crate::mcp::error::Refusal;
 use crate::mcp::exchange::{Call, accepted, exchange, stream_response};
 use crate::mcp::lane::{Lane, pump};
@@ -347,9 +348,9 @@ async fn answer(channel: Arc<Channel>, call: Box<Call>, lane: Lane, opens: bool,
     let (app, id) = (call.app.clone(), call.message.id_bytes().unwrap_or_default());
     let served = async {
         if !opens {
-            return pump(&app, exchange(call).await, &lane, Some(&id)).await;
+            return pump(&app, Box::pin(recorded(exchange(call))).await, &lane, Some(&id)).await;
         }
-        let response = handshake::initialize(call).await;
+        let response = Box::pin(recorded(handshake::initialize(call))).await;
         // From here to the next await nothing can come between: a session is adopted, or ended at once.
         adopt(&app, &channel, &response);
         pump(&app, response, &lane, Some(&id)).await;
@@ -359,6 +360,11 @@ async fn answer(channel: Arc<Channel>, call: Box<Call>, lane: Lane, opens: bool,
         () = channel.gone.cancelled() => {}
         () = served => {}
     }
+}
+
+/// An answer once it is recorded; here nobody above waits for that.
+async fn recorded(serving: impl Future<Output = Response>) -> Response {
+    kept(serving).await.unwrap_or_else(|NotKept| unrecorded())
 }
 
 fn adopt(app: &App, channel: &Channel, response: &Response) {

@@ -106,6 +106,7 @@ impl Passage {
     fn broken(&mut self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         self.course.attempt.report(Err(&fault), std::time::Instant::now());
         self.course.finish.fail(&fault);
+        self.course.finish.close();
         // An error here closes the client's connection: it cannot take half an answer for a whole one.
         Poll::Ready(Some(Err(fault)))
     }
@@ -118,6 +119,7 @@ impl http_body::Body for Passage {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         if self.course.in_flight.as_ref().is_some_and(|request| request.cancel.poll(context).is_ready()) {
             self.course.finish.cancelled(Whose::Client);
+            self.course.finish.close();
             let text = "the client took its request back in the middle of the answer";
             return Poll::Ready(Some(Err(Fault::client(Kind::Cancelled, text))));
         }
@@ -140,6 +142,7 @@ impl http_body::Body for Passage {
                     Ok(outcome) => {
                         self.course.attempt.report(Ok(()), std::time::Instant::now());
                         self.course.finish.end(outcome);
+                        self.course.finish.close();
                         return Poll::Ready(None);
                     }
                     Err(fault) => return self.broken(fault),

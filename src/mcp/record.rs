@@ -1,5 +1,5 @@
 //! The operation of one request while it is under way. Whoever finishes it says how; one that is dropped unfinished was
-//! cancelled. It is recorded exactly once, when the last byte is gone or given up.
+//! cancelled. It is recorded exactly once, before the last byte goes out, or when it is given up.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use crate::limit::Permit;
 use crate::mcp::error::Denied;
 use crate::telemetry::{Operation, Outcome, Recorder};
 
-/// Records its operation when dropped.
+/// Records its operation when it is closed, at the latest when dropped.
 pub struct Finish {
     recorder: Recorder,
     open: Option<Box<Open>>,
@@ -18,6 +18,7 @@ pub struct Finish {
 struct Open {
     operation: Operation,
     ended: bool,
+    recorded: bool,
     waiting: Option<Instant>,
     /// Given back when the request is over.
     permit: Option<Permit>,
@@ -26,7 +27,10 @@ struct Open {
 impl Finish {
     /// One that nothing was said about yet.
     pub fn new(operation: Operation, recorder: Recorder) -> Self {
-        Self { recorder, open: Some(Box::new(Open { operation, ended: false, waiting: None, permit: None })) }
+        Self {
+            recorder,
+            open: Some(Box::new(Open { operation, ended: false, recorded: false, waiting: None, permit: None })),
+        }
     }
 
     /// One that records nothing.
@@ -123,11 +127,20 @@ impl Finish {
     }
 }
 
+impl Finish {
+    /// Records it, if that was not done: it has ended, and what its client may take for the whole answer goes out next. What it keeps
+    /// until the request is over stays.
+    pub fn close(&mut self) {
+        if let Some(open) = self.open.as_mut().filter(|open| open.ended && !open.recorded) {
+            open.recorded = true;
+            self.recorder.record(&open.operation);
+        }
+    }
+}
+
 impl Drop for Finish {
     fn drop(&mut self) {
         self.cancelled(Whose::Client);
-        if let Some(open) = &self.open {
-            self.recorder.record(&open.operation);
-        }
+        self.close();
     }
 }

@@ -481,6 +481,11 @@ impl http_body::Body for Relay {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.poll_next(context).map(|frame| frame.map(|frame| frame.map(Frame::data)))
+        let next = self.poll_next(context);
+        // Whoever reads the last event has the answer, and may not wait for the end of the stream.
+        if self.answered && self.parts.is_empty() && next.is_ready() {
+            self.finish.close();
+        }
+        next.map(|frame| frame.map(|frame| frame.map(Frame::data)))
     }
 }

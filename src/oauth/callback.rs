@@ -46,7 +46,7 @@ pub(super) async fn callback(
     let under = match visitor.app.grants.at_callback(fields.text("state"), cookie_of, now()).await {
         Ok(under) => under,
         Err(refusal) => {
-            visitor.app.recorder.metrics().auth("", "login", false, refusal.reason);
+            visitor.app.recorder.not_signed_in(visitor.turned_away("", refusal.reason));
             let why = refusal.reason;
             no_place(&visitor, &name, fields.text("state"), &refusal).await;
             tracing::info!(request_id = visitor.request_id.as_str(), why, "an answer of a provider has no place");

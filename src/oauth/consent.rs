@@ -187,7 +187,7 @@ async fn decide(visitor: &Visitor, fields: &Fields) -> Result<Response, Failure>
     let under = match under {
         Ok(under) => under,
         Err(refusal) => {
-            app.recorder.metrics().auth("", "login", false, refusal.reason);
+            app.recorder.not_signed_in(visitor.turned_away("", refusal.reason));
             trail_of(visitor, app.grants.trace_under_way(id, now()).await).stumbled(
                 "consent",
                 refusal.reason,
@@ -240,7 +240,7 @@ pub(super) async fn bound<'a>(visitor: &'a Visitor, fields: &Fields, step: &str)
     if let Some(found) = id.and_then(|id| Some((id, visitor.cookies.under_way(id)?))) {
         return Ok(found);
     }
-    visitor.app.recorder.metrics().auth("", "login", false, "other_browser");
+    visitor.app.recorder.not_signed_in(visitor.turned_away("", "other_browser"));
     if let Some(id) = id {
         let trail = trail_of(visitor, visitor.app.grants.trace_under_way(id, now()).await);
         let detail = "the page was sent by a browser that shows no cookie of this sign-in";

@@ -18,6 +18,7 @@ use crate::grants::{
     UnderWay,
 };
 use crate::store::now;
+use crate::telemetry::Event;
 
 /// Where somebody goes who signs in and wants nowhere else.
 pub(super) const ACCESS: &str = "/access";
@@ -77,9 +78,20 @@ pub(super) async fn finish(
     };
     match done {
         Ok(Done::Given(response)) => {
-            let metrics = visitor.app.recorder.metrics();
-            metrics.auth(tenant, "login", true, "");
-            metrics.login(tenant, arrival.method, now());
+            visitor.app.recorder.signed_in(
+                arrival.method,
+                now(),
+                Event {
+                    tenant: Some(tenant.into()),
+                    user: Some(arrival.account.id),
+                    username: Some(arrival.account.username.as_str().into()),
+                    client: (!is_own(&under.request)).then(|| under.request.client_id.as_str().into()),
+                    name: Some(arrival.method.into()),
+                    address: Some(visitor.address),
+                    request_id: Some(visitor.request_id.clone()),
+                    ..Event::new("auth.login", true)
+                },
+            );
             Ok(response)
         }
         Ok(Done::Asked(response)) => Ok(response),

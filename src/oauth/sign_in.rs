@@ -213,8 +213,7 @@ fn account(row: UserRow) -> Result<Account, Failure> {
 
 /// The form again, with what was wrong.
 fn wrong(visitor: &Visitor, under: &UnderWay, trail: &Trail, username: &str, error: &AccessError) -> Response {
-    let metrics = visitor.app.recorder.metrics();
-    metrics.auth("", "login", false, error.reason());
+    visitor.app.recorder.not_signed_in(visitor.turned_away("", error.reason()));
     // What was typed may be a password in the wrong field: it is not noted.
     trail.stumbled("account", error.reason(), error.to_string());
     let (status, wait) = match error {

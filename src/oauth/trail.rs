@@ -10,6 +10,7 @@ use crate::grants::client::{Client, Known};
 use crate::grants::{Account, Outcome, Refusal, Step, TraceNote, shown_client};
 use crate::id::TenantId;
 use crate::store::now;
+use crate::telemetry::Event;
 
 /// The trace of one attempt.
 #[derive(Clone)]
@@ -103,7 +104,12 @@ impl Trail {
     /// Something went wrong: it is over, and counted. `reason` is the label of the metric; where `code` is given, it says in the
     /// trace what happened more exactly.
     pub(super) fn failed(&self, name: &str, detail: impl Into<String>, tenant: &str, reason: &str, code: Option<&str>) {
-        self.app.recorder.metrics().auth(tenant, "login", false, reason);
+        self.app.recorder.not_signed_in(Event {
+            tenant: (!tenant.is_empty()).then(|| tenant.into()),
+            reason: Some(reason.to_owned().into()),
+            name: Some(name.into()),
+            ..Event::new("auth.login", false)
+        });
         self.over(Step::bad(name, code.unwrap_or(reason), detail, now()));
     }
 

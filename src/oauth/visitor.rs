@@ -13,7 +13,7 @@ use super::cookies::Cookies;
 use crate::app::App;
 use crate::grants::resource::{Issuer, other_loopback};
 use crate::grants::{AUTHORIZATION_LASTS, Begun};
-use crate::telemetry::RequestId;
+use crate::telemetry::{Event, RequestId};
 use crate::web::{Source, Visit};
 
 /// See the module.
@@ -32,6 +32,17 @@ pub(super) struct Visitor {
 }
 
 impl Visitor {
+    /// What is kept of somebody who did not get in; the tenant is empty where none is known.
+    pub(super) fn turned_away(&self, tenant: &str, reason: &'static str) -> Event {
+        Event {
+            tenant: (!tenant.is_empty()).then(|| tenant.into()),
+            reason: Some(reason.into()),
+            address: Some(self.address),
+            request_id: Some(self.request_id.clone()),
+            ..Event::new("auth.login", false)
+        }
+    }
+
     /// An answer that gives the browser the cookie of a sign-in that was begun.
     pub(super) fn with_cookie(&self, begun: &Begun, mut response: Response) -> Response {
         for cookie in self.cookies.begin(begun.id, begun.cookie.expose(), AUTHORIZATION_LASTS) {

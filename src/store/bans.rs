@@ -1,5 +1,7 @@
 //! Bans of addresses and networks: the last one of each, what a process has to know to go on where another one was.
 
+use std::ops::Range;
+
 use super::{Store, StoreError};
 
 row! {
@@ -101,6 +103,12 @@ impl Store {
     pub async fn bans_since(&self, revision: i64) -> Result<Vec<BanRow>, StoreError> {
         let text = "SELECT * FROM bans WHERE revision > $1 ORDER BY revision";
         Ok(on!(read self, db => sqlx::query_as(text).bind(revision).fetch_all(db).await?))
+    }
+
+    /// Those that began in that time, microseconds since 1970, the oldest first. Of each network the last one is known.
+    pub async fn bans_within(&self, Range { start, end }: Range<i64>) -> Result<Vec<BanRow>, StoreError> {
+        let text = "SELECT * FROM bans WHERE since_at >= $1 AND since_at < $2 ORDER BY since_at, network LIMIT 1000";
+        Ok(on!(read self, db => sqlx::query_as(text).bind(start).bind(end).fetch_all(db).await?))
     }
 
     /// Removes those that ended before that time; says how many.

@@ -360,6 +360,14 @@ impl Store {
         Ok(on!(read self, db => sqlx::query_as(text).bind(now).bind(since).fetch_all(db).await?))
     }
 
+    /// How many live grants an account has.
+    pub async fn live_grants_of(&self, tenant: &TenantId, user: Uuid, now: i64) -> Result<i64, StoreError> {
+        let text = "SELECT COUNT(*) FROM grants WHERE tenant_id = $1 AND user_id = $2 AND ended_at IS NULL AND expires_at > $3";
+        Ok(on!(read self, db => {
+            sqlx::query_scalar(text).bind(tenant.as_str()).bind(user).bind(now).fetch_one(db).await?
+        }))
+    }
+
     /// Removes, with all their tokens, up to [`BATCH`] that ended before `before`; says how many.
     pub async fn purge_grants(&self, before: i64) -> Result<u64, StoreError> {
         let text = "DELETE FROM grants WHERE id IN

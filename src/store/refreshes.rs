@@ -1,6 +1,7 @@
 //! When identity providers are asked again: what is due and who asks; and how that came out, by hours. `logins` holds what they gave.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -271,10 +272,19 @@ impl Store {
 
     /// How refreshes came out from that hour on, for one tenant or all.
     pub async fn refresh_sums(&self, tenant: Option<&TenantId>, from: i64) -> Result<Vec<RefreshSum>, StoreError> {
+        self.refresh_sums_within(tenant, from..i64::MAX).await
+    }
+
+    /// The same of some hours.
+    pub async fn refresh_sums_within(
+        &self,
+        tenant: Option<&TenantId>,
+        Range { start, end }: Range<i64>,
+    ) -> Result<Vec<RefreshSum>, StoreError> {
         let text = "SELECT kind, result, CAST(SUM(count) AS BIGINT) AS count, CAST(SUM(retries) AS BIGINT) AS retries
-            FROM refreshes WHERE hour >= $1 AND ($2 IS NULL OR tenant_id = $2) GROUP BY kind, result";
+            FROM refreshes WHERE hour >= $1 AND hour < $2 AND ($3 IS NULL OR tenant_id = $3) GROUP BY kind, result";
         let tenant = tenant.map(TenantId::as_str);
-        Ok(on!(read self, db => sqlx::query_as(text).bind(from).bind(tenant).fetch_all(db).await?))
+        Ok(on!(read self, db => sqlx::query_as(text).bind(start).bind(end).bind(tenant).fetch_all(db).await?))
     }
 
     /// Removes what came out before that hour; says how many rows.

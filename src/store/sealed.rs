@@ -126,9 +126,22 @@ pub const DATA_KEYS: Column = Column {
     ..SIGNING_KEYS
 };
 
+/// What signs the chains of the audit trail.
+pub const AUDIT_KEYS: Column = Column { name: "audit_keys.sealed", rows: "audit_keys t", ..SIGNING_KEYS };
+
 /// Each of them.
-pub static ALL: [Column; 9] =
-    [SERVERS, LOGINS, ANSWERS, CONNECTIONS, CONNECTION_ATTEMPTS, AUTHORIZATIONS, SIGNING_KEYS, ID_KEYS, DATA_KEYS];
+pub static ALL: [Column; 10] = [
+    SERVERS,
+    LOGINS,
+    ANSWERS,
+    CONNECTIONS,
+    CONNECTION_ATTEMPTS,
+    AUTHORIZATIONS,
+    SIGNING_KEYS,
+    ID_KEYS,
+    AUDIT_KEYS,
+    DATA_KEYS,
+];
 
 row! {
     /// A value that is to be sealed anew.

@@ -471,7 +471,7 @@ impl Store {
             "DELETE FROM users WHERE tenant_id = $1",
         ];
         on!(change self, tx => {
-            for text in own {
+            for text in own.into_iter().chain(super::rollups::OF_TENANT) {
                 sqlx::query(text).bind(id.as_str()).execute(&mut *tx).await?;
             }
             withdraw_offers!(tx, id, micros(now()));

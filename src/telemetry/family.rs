@@ -270,6 +270,13 @@ impl<M: Instrument, const N: usize> Family<M, N> {
         made
     }
 
+    /// Every series that there is, with its label values.
+    pub fn each(&self, mut look: impl FnMut([&str; N], &M)) {
+        for (key, series) in self.series.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            look(std::array::from_fn(|index| &*key.0[index]), series);
+        }
+    }
+
     /// Drops the series whose label values `unwanted` accepts: of a server that was removed, for instance. What somebody
     /// still holds goes on counting, unseen.
     pub fn forget(&self, unwanted: impl Fn([&str; N]) -> bool) {

@@ -5,7 +5,6 @@ use super::exposition::{Format, Kind, Page};
 use super::family::{Counter, Family, Gauge, Histogram, Spec};
 use super::operation::{Operation, Outcome};
 use super::process;
-use crate::fault::Whose;
 
 const MS: u64 = 1_000_000;
 /// 0.5 ms to 5 min.
@@ -133,6 +132,12 @@ list! {
     limit_exchange_duration: Histogram[] = "mcp_limit_exchange_duration_seconds" by OVERHEAD;
     /// Replicas that share the capacity, this one among them, as far as is known.
     replicas: Gauge[] = "mcp_replicas";
+    /// Bytes of records of the audit trail that wait in journals until the database takes them.
+    audit_journal_bytes: Gauge[] = "mcp_audit_journal_bytes";
+    /// For how long the database has not had all that waited for it, seconds; 0 where it has.
+    audit_lag: Gauge[] = "mcp_audit_lag_seconds";
+    /// Records of the audit trail by what became of them: drained, in the database; unreadable, left in the log; lost, neither disk nor memory took it and its answer was not given out.
+    audit_records: Counter[result] = "mcp_audit_records_total";
     /// Addresses and networks that are banned now.
     guard_bans: Gauge[] = "mcp_guard_bans";
     /// Addresses and networks that the guard remembers for what came from them within the last hour.
@@ -147,6 +152,14 @@ list! {
     concurrent_users: Gauge[tenant_id] = "mcp_concurrent_users";
     /// Signed-in sessions that ended, by why: logout, timeout, error; seconds.
     session_duration: Histogram[tenant_id, end_reason] = "mcp_session_duration_seconds" by SESSION;
+    /// How tools are used, from the last three steps of a session: repetitive_usage, browse_then_action, diverse_exploration, standard_workflow.
+    behavior_patterns: Counter[tenant_id, pattern] = "mcp_user_behavior_patterns_total";
+    /// What tenants do: login, logout, tool_call, resource_read, prompt_get, admin; and with what.
+    tenant_activity: Counter[tenant_id, activity, resource_type] = "mcp_tenant_activity_total";
+    /// Records of the audit trail that this process counted.
+    analytics_records: Counter[] = "mcp_analytics_records_total";
+    /// Calls and reasons that were counted under `other`, because a tenant had more names in a day than are told apart.
+    analytics_names_shed: Counter[] = "mcp_analytics_names_shed_total";
     /// Access tokens that this process knows without asking the database.
     token_cache: Gauge[] = "mcp_token_cache_entries";
     /// The most that it keeps of them.
@@ -202,7 +215,7 @@ list! {
 impl Metrics {
     /// Counts one finished operation.
     pub(super) fn operation(&self, operation: &Operation) {
-        let tenant = operation.tenant.as_ref().map_or("", |tenant| tenant.as_str());
+        let tenant = operation.tenant().map_or("", |tenant| tenant.as_str());
         let method = operation.method_label();
         let server = operation.server.as_ref().map_or("", |slug| slug.as_str());
         let status = operation.outcome.label();
@@ -216,7 +229,7 @@ impl Metrics {
             self.tool_usage.on([tenant, server, apart], |all| all.observe(times.total));
         }
         if let Outcome::Error { whose, kind } = operation.outcome {
-            self.errors.on([tenant, kind, context(whose)], Counter::inc);
+            self.errors.on([tenant, kind, whose.label()], Counter::inc);
         }
     }
 
@@ -245,14 +258,6 @@ impl Metrics {
         self.show(&mut page);
         process::show(&mut page);
         page.finish()
-    }
-}
-
-pub(super) fn context(whose: Whose) -> &'static str {
-    match whose {
-        Whose::Client => "client",
-        Whose::Gateway => "gateway",
-        Whose::Upstream => "upstream",
     }
 }
 

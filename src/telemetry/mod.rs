@@ -1,8 +1,9 @@
 //! What is seen from outside: metrics (the one list), logs, and the one record of each operation.
 //!
-//! Every finished operation makes one [`Operation`], and [`Recorder::record`] is the only place that counts it. Metrics, logs,
-//! and later audit and analytics, read that value; nobody else counts.
+//! Every finished operation makes one [`Operation`], and [`Recorder::record`] is the only place that counts it. Metrics, logs
+//! and the [`Sink`] that keeps what happened read that value; nobody else counts.
 
+mod actor;
 mod exposition;
 mod family;
 mod health;
@@ -11,10 +12,14 @@ pub mod metrics;
 mod operation;
 mod process;
 mod recorder;
+mod sink;
 
+pub use actor::Actor;
 pub use exposition::Format;
 pub use family::{Counter, Family, Gauge, Held, Histogram, OTHER};
 pub use health::{Health, Part, Status, Weight};
 pub use metrics::{Metrics, POOL};
 pub use operation::{Operation, Outcome, RequestId, SessionTag, Sizes, Times};
+pub use process::Usage;
 pub use recorder::Recorder;
+pub use sink::{Event, Sink};

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, HeaderValue};
 
 use crate::fault::{Fault, Whose};
-use crate::id::{Principal, Slug, TenantId};
+use crate::id::{Slug, TenantId};
 use crate::protocol::meta::REQUESTS;
+use crate::telemetry::Actor;
 
 /// How an operation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,12 +154,8 @@ pub struct Operation {
     pub request_id: RequestId,
     /// The trace it belongs to (`traceparent`), if any.
     pub trace_id: Option<u128>,
-    /// Whose tenant; unknown of a request that was not let in.
-    pub tenant: Option<TenantId>,
-    /// Who.
-    pub principal: Option<Principal>,
-    /// With which key, by its public id.
-    pub key_id: Option<uuid::Uuid>,
+    /// Who; unknown of a request that was not let in.
+    pub who: Option<Arc<Actor>>,
     /// Where from.
     pub address: Option<IpAddr>,
     /// In which session.
@@ -180,6 +177,8 @@ pub struct Operation {
     pub name: Option<Arc<str>>,
     /// Whether its tenant has each of its tools measured apart.
     pub tool_apart: bool,
+    /// SHA-256 of the arguments of a tool, as they were sent.
+    pub arguments: Option<[u8; 32]>,
     /// The access rule that denied it, if one did.
     pub rule: Option<Arc<str>>,
     /// How it ended.
@@ -203,9 +202,7 @@ impl Operation {
             started: Instant::now(),
             request_id,
             trace_id: None,
-            tenant: None,
-            principal: None,
-            key_id: None,
+            who: None,
             address: None,
             session: None,
             endpoint: endpoint.into(),
@@ -216,6 +213,7 @@ impl Operation {
             attempts: 0,
             name: None,
             tool_apart: false,
+            arguments: None,
             rule: None,
             outcome: Outcome::Error { whose: Whose::Client, kind: "cancelled" },
             detail: None,
@@ -224,6 +222,11 @@ impl Operation {
             client_version: None,
             upstream_version: None,
         }
+    }
+
+    /// Whose tenant; unknown of a request that was not let in.
+    pub fn tenant(&self) -> Option<&TenantId> {
+        self.who.as_deref().map(|who| &who.tenant)
     }
 
     /// Sets the method, without a copy where the protocol knows it.
@@ -254,7 +257,7 @@ impl Operation {
     /// Whether somebody changed, or was to change, what the gateway keeps: who did so is worth a line in any log.
     pub fn changes(&self) -> bool {
         let changing = ["POST ", "PUT ", "PATCH ", "DELETE "];
-        self.routed && self.principal.is_some() && changing.iter().any(|verb| self.method.starts_with(verb))
+        self.routed && self.who.is_some() && changing.iter().any(|verb| self.method.starts_with(verb))
     }
 }
 

@@ -6,6 +6,63 @@ use super::exposition::{Kind, Page};
 /// Ticks a second in `/proc/*/stat`; part of the Linux ABI (proc(5), `USER_HZ`), whatever the kernel runs at.
 const TICKS: f64 = 100.0;
 
+/// What the process uses and may use. What the kernel does not say is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Usage {
+    /// Bytes in RAM.
+    pub memory: Option<f64>,
+    /// The most: of the control group, or what the machine has.
+    pub memory_limit: Option<f64>,
+    /// Processor time used, seconds.
+    pub cpu_seconds: Option<f64>,
+    /// Processors that it may use.
+    pub cpus: Option<f64>,
+    /// Open file descriptors.
+    pub descriptors: Option<f64>,
+    /// The most.
+    pub descriptors_limit: Option<f64>,
+}
+
+impl Usage {
+    /// Now.
+    pub fn now() -> Self {
+        let read = |path: &str| std::fs::read_to_string(path).ok();
+        let (stat, status) = (read("/proc/self/stat"), read("/proc/self/status"));
+        #[expect(clippy::cast_precision_loss, reason = "a number of processors")]
+        let cpus = std::thread::available_parallelism().ok().map(|count| count.get() as f64);
+        Self {
+            memory: status.as_deref().and_then(|status| kilobytes(status, "VmRSS:")),
+            memory_limit: memory_limit(),
+            cpu_seconds: stat.as_deref().and_then(cpu_seconds),
+            cpus,
+            descriptors: open_files(),
+            descriptors_limit: most_files(),
+        }
+    }
+}
+
+/// The smallest of what the control groups above the process allow (version 2 or 1) and what the machine has.
+fn memory_limit() -> Option<f64> {
+    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| kilobytes(&text, "MemTotal:"));
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let limit = |path: &std::path::Path| -> Option<f64> { std::fs::read_to_string(path).ok()?.trim().parse().ok() };
+    let mut least = machine;
+    for line in groups.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
+        let (root, file) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            "memory" => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+            _ => continue,
+        };
+        let group = std::path::Path::new(root).join(path.trim_start_matches('/'));
+        for folder in group.ancestors().take_while(|folder| folder.starts_with(root)) {
+            least = [least, limit(&folder.join(file))].into_iter().flatten().reduce(f64::min);
+        }
+    }
+    least
+}
+
 pub(super) fn show(page: &mut Page) {
     let (Ok(stat), Ok(status)) =
         (std::fs::read_to_string("/proc/self/stat"), std::fs::read_to_string("/proc/self/status"))
@@ -65,6 +122,15 @@ fn most_files() -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_is_used_is_less_than_what_may_be() {
+        let usage = Usage::now();
+        assert!(usage.memory.unwrap() > 100_000.0 && usage.memory < usage.memory_limit, "{usage:?}");
+        assert!(usage.descriptors.unwrap() >= 3.0 && usage.descriptors < usage.descriptors_limit, "{usage:?}");
+        assert!(usage.cpus.unwrap() >= 1.0 && usage.cpu_seconds.is_some(), "{usage:?}");
+    }
 
     #[test]
     fn a_program_name_with_brackets_does_not_shift_the_fields() {

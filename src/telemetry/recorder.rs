@@ -1,21 +1,27 @@
-//! Takes each finished operation once and lets everything derive from it: metrics and one log line.
+//! Takes each finished operation once and lets everything derive from it: the trail, metrics and one log line.
 
 use std::sync::Arc;
 
-use super::metrics::context;
-use super::{Metrics, Operation, Outcome};
+use super::{Counter, Event, Metrics, Operation, Outcome, Sink};
 use crate::crypto::masked;
 
 /// Where finished operations go. Cheap to clone.
 #[derive(Clone)]
 pub struct Recorder {
     metrics: Arc<Metrics>,
+    sink: Option<Arc<dyn Sink>>,
 }
 
 impl Recorder {
     /// One that counts into `metrics`.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics }
+        Self { metrics, sink: None }
+    }
+
+    /// The same, whose operations `sink` keeps.
+    #[must_use]
+    pub fn kept_by(self, sink: Arc<dyn Sink>) -> Self {
+        Self { sink: Some(sink), ..self }
     }
 
     /// The metrics, for what is no operation: connections, sessions, pools.
@@ -23,13 +29,54 @@ impl Recorder {
         &self.metrics
     }
 
-    /// Counts and logs one finished operation. Call it once, when the last byte of the answer is gone or given up.
+    /// Keeps, counts and logs one finished operation. Call it once, before the last byte of the answer goes out, or when it is given
+    /// up.
     pub fn record(&self, operation: &Operation) {
+        if let Some(sink) = &self.sink {
+            sink.operation(operation);
+        }
         self.metrics.operation(operation);
         // Levels are constants of the call site, hence two of them: what went well is for debugging.
         match operation.outcome {
             Outcome::Success | Outcome::ToolError if !operation.changes() => write_line!(DEBUG, operation),
             _ => write_line!(INFO, operation),
+        }
+    }
+
+    /// Counts and keeps that somebody signed in by this method.
+    pub fn signed_in(&self, method: &str, at: time::OffsetDateTime, event: Event) {
+        let tenant = event.tenant.as_deref().unwrap_or_default();
+        self.metrics.auth(tenant, "login", true, "");
+        self.metrics.login(tenant, method, at);
+        self.tell(event);
+    }
+
+    /// Counts and keeps that somebody did not sign in, for the reason that the event gives.
+    pub fn not_signed_in(&self, event: Event) {
+        let tenant = event.tenant.as_deref().unwrap_or_default();
+        self.metrics.auth(tenant, "login", false, event.reason.as_deref().unwrap_or_default());
+        self.tell(event);
+    }
+
+    /// Counts and keeps how a question to an identity provider came out.
+    pub fn refreshed(&self, kind: &'static str, result: &'static str, event: Event) {
+        let tenant = event.tenant.as_deref().unwrap_or_default();
+        self.metrics.token_refresh.on([tenant, kind, result], Counter::inc);
+        self.tell(Event { reason: Some(kind.into()), detail: Some(result.into()), ..event });
+    }
+
+    /// Counts and keeps that a session is over.
+    pub fn session_ended(&self, event: Event) {
+        let tenant = event.tenant.as_deref().unwrap_or_default();
+        let reason = event.reason.as_deref().unwrap_or_default();
+        self.metrics.session_duration.on([tenant, reason], |all| all.observe(event.lasted));
+        self.tell(event);
+    }
+
+    /// Keeps what happened beside requests.
+    pub fn tell(&self, event: Event) {
+        if let Some(sink) = &self.sink {
+            sink.event(event);
         }
     }
 }
@@ -41,7 +88,7 @@ macro_rules! write_line {
         if tracing::enabled!(target: "operation", tracing::Level::$level) {
             let op: &Operation = $operation;
             let (kind, whose) = match op.outcome {
-                Outcome::Error { whose, kind } => (Some(kind), Some(context(whose))),
+                Outcome::Error { whose, kind } => (Some(kind), Some(whose.label())),
                 Outcome::Denied(rule) => (Some(rule), None),
                 _ => (None, None),
             };
@@ -55,9 +102,9 @@ macro_rules! write_line {
                 server = op.server.as_ref().map(crate::id::Slug::as_str),
                 name = op.name.as_deref().map(masked).as_deref(),
                 endpoint = &*op.endpoint,
-                tenant = op.tenant.as_ref().map(crate::id::TenantId::as_str),
-                principal = op.principal.as_ref().map(|who| &*who.subject),
-                key = op.key_id.map(tracing::field::display),
+                tenant = op.tenant().map(crate::id::TenantId::as_str),
+                principal = op.who.as_deref().map(|who| &*who.principal.subject),
+                key = op.who.as_deref().map(|who| tracing::field::display(who.credential)),
                 address = op.address.map(tracing::field::display),
                 session = op.session.map(tracing::field::display),
                 replica = op.replica,
@@ -90,7 +137,7 @@ mod tests {
     use crate::config::{DotEnv, Settings};
     use crate::fault::{Fault, Kind, Retry};
     use crate::id::{Principal, Slug, TenantId};
-    use crate::telemetry::{RequestId, logs};
+    use crate::telemetry::{Actor, RequestId, logs};
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -125,11 +172,19 @@ mod tests {
 
     fn call() -> Operation {
         let mut call = Operation::start(RequestId::new(), "/mcp");
-        call.tenant = Some(TenantId::default_tenant());
         call.method = "tools/call".into();
         call.server = Some(Slug::parse("files").unwrap());
         call.name = Some("read".into());
-        call.principal = Some(Principal { issuer: "local".into(), subject: "ada".into() });
+        call.who = Some(Arc::new(Actor {
+            tenant: TenantId::default_tenant(),
+            principal: Principal { issuer: "local".into(), subject: "ada".into() },
+            user: uuid::Uuid::nil(),
+            username: "ada".into(),
+            role: "user",
+            session_type: "api_key",
+            credential: uuid::Uuid::nil(),
+            client: None,
+        }));
         call
     }
 

@@ -12,14 +12,17 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode, Version};
+use http_body::Body as _;
 use tower::Service as _;
 
 use super::body;
 use super::gate::{Gate, Refusal, Trust};
 use super::open::{ANY_ORIGIN, is_open};
 use super::problem::Problem;
+use crate::audit::{KeptBody, NotKept, kept};
 use crate::config::{Limits, Settings};
 use crate::reuse::{Reused, Shelf};
 use crate::telemetry::{Counter, Metrics, RequestId};
@@ -72,6 +75,22 @@ pub trait Surfaces: Send + Sync + 'static {
 
     /// Hears how a request of `client` was answered, and whether it was one of signing in.
     fn answered(&self, _client: IpAddr, _signs_in: bool, _status: StatusCode) {}
+
+    /// Whether messages of MCP come to this path, whose errors have a form of their own.
+    fn takes_messages(&self, _path: &str) -> bool {
+        false
+    }
+
+    /// Whether a request for this path can be recorded if it is begun now; if not, what waits until it can be, and says whether it is
+    /// so far.
+    fn cannot_record(&self, _path: &str) -> Option<BoxFuture<'static, bool>> {
+        None
+    }
+
+    /// The answer in place of one that cannot be recorded.
+    fn unrecorded(&self, _takes_messages: bool, id: &RequestId) -> Response {
+        unrecorded().respond(id)
+    }
 
     /// The answer to a body that is announced as too large, where errors have a form of their own.
     fn too_large(&self, _path: &str) -> Option<Response> {
@@ -145,16 +164,31 @@ impl Door {
             parts.surfaces.answered(client, signs_in, response.status());
             response
         } else {
+            let takes_messages = parts.surfaces.takes_messages(request.uri().path());
+            if let Some(coming) = parts.surfaces.cannot_record(request.uri().path())
+                && !coming.await
+            {
+                let mut response = parts.surfaces.unrecorded(takes_messages, &request_id);
+                self.dress(response.headers_mut(), page, &request_id);
+                return response;
+            }
             request.extensions_mut().insert(Visit { request_id: request_id.clone(), client, peer });
             let (most, time) = (parts.limits.request_body, parts.limits.body_read_timeout);
             let request = request.map(|body| body::bounded(body, most, time));
             // A panic is answered, so that the other requests of the connection do not go down with it.
             let serving = std::panic::catch_unwind(AssertUnwindSafe(|| parts.surfaces.serve(request)));
             let served = match serving {
-                Ok(serving) => AssertUnwindSafe(serving).catch_unwind().await,
-                Err(panic) => Err(panic),
+                Ok(serving) => kept(AssertUnwindSafe(serving).catch_unwind()).await,
+                Err(panic) => Ok(Err(panic)),
             };
-            let mut response = served.unwrap_or_else(|_| broken(&request_id));
+            let mut response = match served {
+                Ok(served) => served.unwrap_or_else(|_| broken(&request_id)),
+                Err(NotKept) => parts.surfaces.unrecorded(takes_messages, &request_id),
+            };
+            // What is made whole was recorded with it; a stream is later.
+            if response.body().size_hint().exact().is_none() {
+                response = response.map(|body| Body::new(KeptBody::new(body)));
+            }
             if response.extensions_mut().remove::<Unjudged>().is_none() {
                 parts.surfaces.answered(client, signs_in, response.status());
             }
@@ -266,6 +300,14 @@ fn announces_more_than(most: usize, headers: &HeaderMap) -> bool {
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<u64>().ok())
         .is_some_and(|length| length > most as u64)
+}
+
+/// Says that what cannot be recorded is not done.
+pub fn unrecorded() -> Problem {
+    let detail = "the audit trail takes no records now, and nothing is done that it does not hold; try again later. Who runs the \
+                  gateway finds why at /health and in its log";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "AUDIT_UNAVAILABLE", detail)
+        .with_header(header::RETRY_AFTER, 2.into())
 }
 
 fn broken(id: &RequestId) -> Response {

@@ -18,6 +18,6 @@ pub mod record;
 mod source;
 pub mod throttled;
 
-pub use door::{Door, Goodbye, Serving, Surfaces, Unjudged, Visit};
+pub use door::{Door, Goodbye, Serving, Surfaces, Unjudged, Visit, unrecorded};
 pub use gate::{Gate, Refusal, Trust};
 pub use source::Source;

@@ -32,6 +32,7 @@ struct Inner {
     error_code: Option<String>,
     /// The scope that would do, where only that is missing.
     lacks: Option<&'static str>,
+    unknown_caller: Option<&'static str>,
     /// For the log only.
     cause: Option<String>,
 }
@@ -72,6 +73,7 @@ impl Problem {
             headers: Vec::new(),
             error_code: None,
             lacks: None,
+            unknown_caller: None,
             cause: None,
         }))
     }
@@ -144,6 +146,11 @@ impl Problem {
     /// 3.1).
     pub fn lacks(&self) -> Option<&'static str> {
         self.0.lacks
+    }
+
+    /// Why it is not known who calls, in the word of metrics, where that is the problem.
+    pub fn unknown_caller(&self) -> Option<&'static str> {
+        self.0.unknown_caller
     }
 
     /// The stable code.
@@ -250,7 +257,10 @@ impl Problem {
             }
         };
         let value = challenge(app, what, what, error);
-        Self::new(StatusCode::UNAUTHORIZED, code, error.to_string()).with_header(WWW_AUTHENTICATE, value)
+        let mut problem =
+            Self::new(StatusCode::UNAUTHORIZED, code, error.to_string()).with_header(WWW_AUTHENTICATE, value);
+        problem.0.unknown_caller = Some(error.reason());
+        problem
     }
 }
 

@@ -64,12 +64,11 @@ pub async fn record(State(app): State<App>, mut request: Request, next: Next) ->
         operation.detail = Some(problem.detail().into());
     }
     if let Some(caller) = caller {
-        operation.tenant = Some(caller.tenant().clone());
-        operation.principal = Some(caller.principal().clone());
-        operation.key_id = Some(caller.credential());
+        operation.who = Some(Arc::clone(caller.actor()));
     }
     operation.sizes.response = response.body().size_hint().exact().unwrap_or_default();
-    operation.finish(outcome(response.status()));
+    let unknown = problem.as_ref().and_then(Problem::unknown_caller);
+    operation.finish(unknown.map_or_else(|| outcome(response.status()), Outcome::Denied));
     app.recorder.record(&operation);
     response
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops with a message")]
 #![allow(missing_docs, reason = "a test binary")]
 
+mod audit;
 mod bans;
 mod clients;
 mod commands;

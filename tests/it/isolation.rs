@@ -3,8 +3,10 @@
 
 use axum::Router;
 use http_body_util::BodyExt as _;
+use mcp_registry_gateway::audit::Record;
 use mcp_registry_gateway::grants::{Step, TraceNote};
 use mcp_registry_gateway::router;
+use mcp_registry_gateway::store::{micros, now};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, SqliteConnection};
 
@@ -59,6 +61,14 @@ async fn furnish(world: &World, head: &str) -> Ids {
     let note = TraceNote { tenant: Some(tenant), username: Some("osprey@example.com"), ..TraceNote::default() };
     let step = Step { at: 1_767_225_600_000_000, name: "authorize".into(), detail: WORD.into(), ..Step::default() };
     let sign_in = world.app.grants.trace(vec![step], note).unwrap().to_string();
+    let done = ["tools/call", "auth.login"].map(|action| {
+        let (surface, outcome) = if action == "auth.login" { ("background", "denied") } else { ("mcp", "success") };
+        let done = json!({"id": user["id"], "at": micros(now()), "instance": user["id"], "surface": surface, "action": action,
+            "outcome": outcome, "tenant": "kestrel", "user": user["id"], "credential": user["id"], "server": "osprey-files",
+            "name": "osprey-tool", "reason": WORD});
+        serde_json::from_value::<Record>(done).unwrap()
+    });
+    world.app.store.add_increments(&world.app.analytics.fold(&done)).await.unwrap();
     Ids { user: text(&user["id"]), key: text(&key["id"]), secret: text(&secret["secrets"][0]["hint"]), sign_in }
 }
 
@@ -69,7 +79,9 @@ fn filled(path: &str, ids: &Ids) -> Vec<(String, String)> {
     let under = |part: &str| path.contains(part);
     let id: Vec<(&str, &str)> = match path.as_str() {
         path if !path.contains("{id}") => vec![("", "")],
-        _ if under("/users/") || under("-token-") => vec![("kestrel-ann", "nobody"), (&ids.user, NOBODYS)],
+        _ if under("/users/") || under("-token-") || under("/user-activity/") => {
+            vec![("kestrel-ann", "nobody"), (&ids.user, NOBODYS)]
+        }
         _ if under("/oauth-clients/") => vec![("kestrel-bot", "nobody")],
         _ if under("/keys/") => vec![(&ids.key, NOBODYS)],
         _ if under("/tenants/") => vec![("kestrel", "nobody")],

@@ -6,6 +6,10 @@
 mod store_databases;
 
 mod access_rules;
+mod analytics_rest;
+mod analytics_scale;
+mod audit_chains;
+mod audit_scale;
 mod bans;
 mod connection_crashes;
 mod cut_off;
@@ -19,6 +23,7 @@ mod refresh_days;
 mod refresh_scale;
 mod refresh_world;
 mod refreshes;
+mod rollups;
 mod rooms;
 mod routes;
 mod rules;

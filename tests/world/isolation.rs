@@ -19,7 +19,7 @@ const NOTE: &str = "stand-in://note";
 const WORDS: [&str; 5] = ["kestrel", "stand-in", "Returns what it is given", "Says hello", "A note"];
 
 /// Somebody of a tenant, by the name of the role; a key.
-async fn somebody(world: &World, tenant: &str, role: &str) -> String {
+pub async fn somebody(world: &World, tenant: &str, role: &str) -> String {
     world.rest(Method::POST, "/admin/tenants", &json!({"tenant_id": tenant})).await;
     let user = json!({"username": role, "tenant_id": tenant, "role": role, "password": PASSWORD});
     let (status, made) = world.rest(Method::POST, "/users", &user).await;

@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::too_many_lines, missing_docs, reason = "tests")]
 
+mod analytics;
 mod apply;
 mod asks;
+mod audit;
 mod bad_input;
 mod batches;
 mod breaker;

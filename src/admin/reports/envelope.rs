@@ -98,6 +98,11 @@ impl<T> Report<T> {
         Self { window_seconds, scope, ..Self::new(app, asked, fields) }
     }
 
+    /// Around these fields, which are of so many seconds and of all processes, whatever is asked for: nobody counts them apart.
+    pub(super) fn of_all(app: &App, window_seconds: u64, fields: T) -> Self {
+        Self::of(app, Scope::Cluster, window_seconds, fields)
+    }
+
     /// Around these fields, which are of the window of the shares.
     pub(super) fn new(app: &App, asked: &Asked, fields: T) -> Self {
         let window_seconds = app.settings.rate_limits.fairness_window_seconds.into();

@@ -53,7 +53,8 @@ pub(in crate::admin) struct Diagnostics {
     findings: Vec<Finding>,
 }
 
-fn of_gateway(admin: &Admin) -> Result<(), Problem> {
+/// Only an administrator of the gateway goes on.
+pub(super) fn of_gateway(admin: &Admin) -> Result<(), Problem> {
     if admin.administers_gateway() {
         return Ok(());
     }
@@ -157,7 +158,8 @@ fn sums(app: &App, asked: &Asked) -> Vec<(TenantId, Sums)> {
     shares.iter().map(|share| (share.tenant.clone(), sums(share))).collect()
 }
 
-fn figures(app: &App, asked: &Asked) -> Figures {
+/// What the guard did, and what was refused because of limits.
+pub(super) fn figures(app: &App, asked: &Asked) -> Figures {
     if asked.is_of_all(app) { app.guard.figures_of_all(now()) } else { app.guard.figures(now()) }
 }
 

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::envelope::{Asked, Report, Target};
 use crate::access::{Admin, users};
 use crate::admin::keys::named;
+use crate::analytics::kpis::ratio;
 use crate::app::{App, Forced};
 use crate::grants::{Credential, CredentialState, Figures, Kind, RefreshResult};
 use crate::id::TenantId;
@@ -74,9 +75,23 @@ impl Status {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts of a day")]
-fn ratio(part: i64, whole: i64) -> Option<f64> {
-    (whole > 0).then(|| part as f64 / whole as f64)
+/// How refreshes came out within a day, of what the administrator may see.
+pub(super) struct Sums {
+    pub(super) successful: i64,
+    pub(super) failed: i64,
+}
+
+impl Sums {
+    pub(super) fn success_rate(&self) -> Option<f64> {
+        ratio(self.successful, self.successful + self.failed)
+    }
+}
+
+/// See [`Sums`].
+pub(super) async fn sums(app: &App, admin: &Admin, now: OffsetDateTime) -> Result<Sums, Problem> {
+    let own = Some(admin.tenant()).filter(|_| !admin.administers_gateway());
+    let status = Status::of(&app.grants.refresh_figures(own, false, HOURS, now).await?);
+    Ok(Sums { successful: status.successful_refreshes, failed: status.failed_refreshes })
 }
 
 pub(in crate::admin) async fn status(

@@ -3,7 +3,7 @@
 use crate::idp::aadsts;
 
 /// What to do about a stop at `step` for `reason`; `None` where nothing is known that helps.
-pub(super) fn of(step: &str, reason: &str) -> Option<String> {
+pub(in crate::admin) fn of(step: &str, reason: &str) -> Option<String> {
     if let Some(known) = aadsts::explain(reason).filter(|_| reason.starts_with("AADSTS")) {
         return Some(format!("{} {}", known.what, known.advice));
     }

@@ -59,7 +59,9 @@ impl Guard {
         let earlier = before.map_or(0, |ban| ban.remembered(time));
         let lasts = lasts.unwrap_or_else(|| length(self.0.first, earlier));
         let ban = Ban { note, made_by: Some(by.to_owned()), ..Ban::begin(network, Reason::Hand, lasts, earlier, time) };
-        self.store(store, ban).await.map_err(NotBanned::Store)
+        let ban = self.store(store, ban).await.map_err(NotBanned::Store)?;
+        self.told("ban.begin", &ban);
+        Ok(ban)
     }
 
     /// Takes a ban back.
@@ -75,6 +77,7 @@ impl Guard {
         let known = ban.false_positive.load(Relaxed);
         let lifted = Ban { lifted: Some(lifted), false_positive: AtomicBool::new(known || found), ..ban.clone() };
         let lifted = self.store(store, lifted).await?;
+        self.told("ban.end", &lifted);
         if found && !known {
             self.count(Event::FalsePositive, now);
         }

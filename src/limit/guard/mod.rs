@@ -41,7 +41,7 @@ use crate::config::{Guard as Settings, Listen};
 use crate::limit::Limit;
 use crate::limit::board::Other;
 use crate::store::{at, micros};
-use crate::telemetry::{Counter, Metrics};
+use crate::telemetry::{self, Counter, Recorder};
 
 /// Addresses that are remembered for what came from them; some 200 bytes each.
 const MOST_ADDRESSES: usize = 100_000;
@@ -60,7 +60,7 @@ struct Inner {
     bans: Bans,
     counts: Counts,
     abroad: Abroad,
-    metrics: Arc<Metrics>,
+    recorder: Recorder,
     /// Networks whose ban is not stored as it is.
     unwritten: Mutex<HashSet<IpNet>>,
     changed: Notify,
@@ -79,11 +79,11 @@ pub struct Barred {
 
 impl Guard {
     /// A guard that knows nothing yet. `window` is the time that its figures are of.
-    pub fn new(settings: &Settings, listen: &Listen, window: Duration, metrics: Arc<Metrics>) -> Self {
-        Self::with_room(settings, listen, window, metrics, MOST_ADDRESSES)
+    pub fn new(settings: &Settings, listen: &Listen, window: Duration, recorder: Recorder) -> Self {
+        Self::with_room(settings, listen, window, recorder, MOST_ADDRESSES)
     }
 
-    fn with_room(settings: &Settings, listen: &Listen, window: Duration, metrics: Arc<Metrics>, most: usize) -> Self {
+    fn with_room(settings: &Settings, listen: &Listen, window: Duration, recorder: Recorder, most: usize) -> Self {
         let proxies = if listen.behind_proxy { listen.trusted_proxies.as_slice() } else { &[] };
         // Whoever has no address, or one of this machine, is nobody whom a ban would keep out.
         let own = ["127.0.0.0/8", "::1/128", "0.0.0.0/32", "::/128"].map(|own| own.parse().ok());
@@ -94,7 +94,7 @@ impl Guard {
             bans: Bans::new(MOST_BANS),
             counts: Counts::new(window),
             abroad: Abroad::new(window),
-            metrics,
+            recorder,
             unwritten: Mutex::default(),
             changed: Notify::new(),
             followed: AtomicI64::new(0),
@@ -111,7 +111,7 @@ impl Guard {
     /// Counts a request that the ban refuses.
     pub fn bars(&self, ban: &Ban, now: OffsetDateTime) -> Barred {
         ban.prevented.fetch_add(1, Relaxed);
-        self.0.metrics.rate_limit_hits.on(["", Limit::Ddos.label(), "banned"], Counter::inc);
+        self.0.recorder.metrics().rate_limit_hits.on(["", Limit::Ddos.label(), "banned"], Counter::inc);
         self.count(Event::Prevented, now);
         self.count(Event::Hit(Limit::Ddos), now);
         Barred { retry_after: rest(ban, now), banned: true }
@@ -142,7 +142,7 @@ impl Guard {
             return None;
         }
         let wait = self.0.scores.holds_back(address.to_canonical(), self.fingerprint(shown), now)?;
-        self.0.metrics.rate_limit_hits.on(["", Limit::Ddos.label(), "throttled"], Counter::inc);
+        self.0.recorder.metrics().rate_limit_hits.on(["", Limit::Ddos.label(), "throttled"], Counter::inc);
         self.count(Event::Hit(Limit::Ddos), now);
         self.refused(address, Wrong::Throttled, now);
         Some(Barred { retry_after: wait, banned: false })
@@ -161,7 +161,7 @@ impl Guard {
         }
         let offences = self.0.scores.refused(address, wrong, now);
         if offences.shed {
-            self.0.metrics.guard_shed.on([], Counter::inc);
+            self.0.recorder.metrics().guard_shed.on([], Counter::inc);
         }
         if let Some(refusals) = offences.own {
             self.ban(network::own(address), Reason::Refusals, refusals, now);
@@ -237,13 +237,27 @@ impl Guard {
         if let Some(ban) = made {
             self.count(Event::Banned, now);
             self.is_unwritten(network);
+            self.told("ban.begin", &ban);
             tracing::warn!(
                 %network, refusals, earlier = ban.earlier, until = %crate::store::at(ban.until),
                 "banned: too much that came from there was refused"
             );
         } else if self.0.bans.get(&network).is_none() {
-            self.0.metrics.guard_shed.on([], Counter::inc);
+            self.0.recorder.metrics().guard_shed.on([], Counter::inc);
         }
+    }
+
+    /// Has it kept that a ban began here, or was taken back.
+    fn told(&self, action: &'static str, ban: &Ban) {
+        let lifted = ban.lifted.as_ref();
+        let by = lifted.map(|lifted| &lifted.by).or(ban.made_by.as_ref());
+        self.0.recorder.tell(telemetry::Event {
+            username: by.map(|by| by.as_str().into()),
+            name: Some(ban.network.to_string().into()),
+            reason: Some(ban.reason.as_str().into()),
+            lasted: (at(lifted.map_or(ban.until, |lifted| lifted.at)) - at(ban.since)).try_into().unwrap_or_default(),
+            ..telemetry::Event::new(action, true)
+        });
     }
 
     /// Whether the address is never banned.

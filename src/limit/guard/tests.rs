@@ -11,7 +11,7 @@ use time::macros::datetime;
 use super::scores::{BAD_NEIGHBOURS, LOOKS, MANY, PATIENCE};
 use super::{Guard, Limit, Reason, Wrong, length};
 use crate::config::{DotEnv, Settings};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Recorder};
 
 const NOW: OffsetDateTime = datetime!(2026-01-01 00:00:00 UTC);
 const HOUR: Duration = Duration::from_hours(1);
@@ -19,7 +19,13 @@ const BAD: Wrong = Wrong::Credential(None);
 
 fn guard_with_room(args: &[&str], most: usize) -> Guard {
     let settings = Settings::from_args(args, &DotEnv::default()).unwrap();
-    Guard::with_room(&settings.guard, &settings.listen, Duration::from_mins(5), Arc::new(Metrics::new(10)), most)
+    Guard::with_room(
+        &settings.guard,
+        &settings.listen,
+        Duration::from_mins(5),
+        Recorder::new(Arc::new(Metrics::new(10))),
+        most,
+    )
 }
 
 /// One that bans at ten refusals.
@@ -195,7 +201,7 @@ fn a_flood_from_ever_new_addresses_washes_nothing_away() {
     assert!(guard.bans("198.51.100.1", NOW), "its own score is kept");
     guard.bad("192.0.2.1", 1000, NOW);
     assert!(!guard.bans("192.0.2.1", NOW), "who is known there is, too");
-    let shed = guard.0.metrics.guard_shed.with([]).get();
+    let shed = guard.0.recorder.metrics().guard_shed.with([]).get();
     assert!(shed > 100_000, "it is said: {shed}");
     guard.sweep(NOW + 2 * HOUR);
     assert_eq!(guard.entries(), 0);

@@ -1,0 +1,117 @@
+//! `/admin/audit`: what was done, by whom and how it came out, the newest first. An administrator of a tenant sees the tenant's
+//! records; one of the gateway those of all tenants, and those of none.
+
+use axum::response::Json;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
+
+use crate::access::Admin;
+use crate::app::App;
+use crate::audit::hexadecimal;
+use crate::store::audit::AuditRow;
+use crate::store::audit_search::AuditSelection;
+use crate::store::{at, micros};
+use crate::web::json::{Page, PageQuery, Parameters, bad_cursor, cursor_after};
+use crate::web::path::Named;
+use crate::web::problem::Problem;
+
+/// What to list.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Search {
+    /// Of that tenant; empty: of none.
+    tenant: Option<String>,
+    /// An account's id or name.
+    user: Option<String>,
+    action: Option<String>,
+    server: Option<String>,
+    name: Option<String>,
+    outcome: Option<String>,
+    address: Option<String>,
+    client: Option<String>,
+    request_id: Option<String>,
+    /// That began then or later (RFC 3339).
+    from: Option<String>,
+    /// That began before then.
+    to: Option<String>,
+    limit: Option<u16>,
+    cursor: Option<String>,
+}
+
+/// A record where it stands in its chain.
+#[derive(Serialize)]
+pub(super) struct View {
+    id: Uuid,
+    /// The tenant, or empty.
+    chain: String,
+    seq: i64,
+    #[serde(with = "time::serde::rfc3339")]
+    time: OffsetDateTime,
+    /// SHA-256 of the hash before it and the record, hexadecimal.
+    hash: String,
+    /// To the letter.
+    record: Box<RawValue>,
+}
+
+pub(super) async fn list(
+    app: App,
+    admin: Admin,
+    Parameters(search): Parameters<Search>,
+) -> Result<Json<Page<View>>, Problem> {
+    let page = PageQuery { limit: search.limit, cursor: search.cursor };
+    let (limit, after) = (page.limit()?, page.after()?);
+    let before = if after.is_empty() { None } else { Some(Uuid::parse_str(&after).map_err(|_| bad_cursor())?) };
+    let user = search.user.as_deref().and_then(|user| Uuid::parse_str(user).ok());
+    let username = search.user.as_deref().filter(|_| user.is_none()).map(str::to_lowercase);
+    let which = AuditSelection {
+        chain: chain(&admin, search.tenant.as_deref())?,
+        user,
+        username: username.as_deref(),
+        action: search.action.as_deref(),
+        server: search.server.as_deref(),
+        name: search.name.as_deref(),
+        outcome: search.outcome.as_deref(),
+        address: search.address.as_deref(),
+        client: search.client.as_deref(),
+        request_id: search.request_id.as_deref(),
+        from: search.from.as_deref().map(|text| time_of("from", text)).transpose()?,
+        to: search.to.as_deref().map(|text| time_of("to", text)).transpose()?,
+        before,
+    };
+    let mut rows = app.store.audit_records(&which, i64::from(limit) + 1).await?;
+    let more = rows.len() > usize::from(limit);
+    rows.truncate(limit.into());
+    let next_cursor = rows.last().filter(|_| more).map(|row| cursor_after(&row.id.to_string()));
+    Ok(Json(Page { items: rows.into_iter().map(view).collect::<Result<_, _>>()?, next_cursor }))
+}
+
+pub(super) async fn read(app: App, admin: Admin, Named(id): Named) -> Result<Json<View>, Problem> {
+    let missing = || Problem::missing("record of the audit trail");
+    let id = Uuid::parse_str(&id).map_err(|_| missing())?;
+    let row = app.store.audit_record(chain(&admin, None)?, id).await?;
+    Ok(Json(view(row.ok_or_else(missing)?)?))
+}
+
+/// The chain that is looked at; none: every one. Whose records the caller does not see has none.
+fn chain<'a>(admin: &'a Admin, asked: Option<&'a str>) -> Result<Option<&'a str>, Problem> {
+    if admin.administers_gateway() {
+        return Ok(asked);
+    }
+    let own = admin.tenant().as_str();
+    if asked.is_none_or(|asked| asked == own) { Ok(Some(own)) } else { Err(Problem::missing("tenant")) }
+}
+
+fn time_of(field: &str, text: &str) -> Result<i64, Problem> {
+    let wrong = |_| Problem::field(field, "a time as in 2026-01-31T08:00:00Z (RFC 3339)");
+    OffsetDateTime::parse(text, &Rfc3339).map(micros).map_err(wrong)
+}
+
+fn view(row: AuditRow) -> Result<View, Problem> {
+    let AuditRow { id, chain, seq, at: began, hash, text, .. } = row;
+    let record = RawValue::from_string(text).map_err(Problem::internal)?;
+    let hash = hexadecimal(&hash);
+    Ok(View { id, chain, seq, time: at(began), hash, record })
+}

@@ -1,0 +1,29 @@
+//! ENGINE: the audit trail. One record of each operation stands in a journal of this process before the answer goes out, and goes
+//! from there to the database, where the records of each tenant make a chain whose heads are signed. No record is dropped silently:
+//! what cannot be recorded is not begun, or not answered.
+
+mod chain;
+mod drain;
+mod encode;
+mod flood;
+mod folder;
+mod frame;
+mod journal;
+mod prune;
+mod reader;
+mod record;
+mod stamper;
+mod syslog;
+mod ticket;
+mod trail;
+mod verify;
+
+pub use drain::{Counting, Drain, DrainError};
+pub use encode::hexadecimal;
+pub use journal::Journal;
+pub use prune::prune;
+pub use record::{Record, Surface};
+pub use syslog::{Collector, SendError};
+pub use ticket::{KeptBody, NotKept, kept};
+pub use trail::Trail;
+pub use verify::{Finding, Verified, verify};

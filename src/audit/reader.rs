@@ -1,0 +1,131 @@
+//! Reads a journal from where it was drained to, in pieces that fit into one transaction.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use super::frame::{self, Next};
+use super::journal::{Position, segment_path};
+
+/// Most records of one piece.
+const MOST: usize = 1_000;
+/// Most bytes of one piece, more than the longest frame.
+const BYTES: u64 = 1 << 20;
+
+/// Some records, in the order in which they were appended.
+#[derive(Debug, Default)]
+pub(super) struct Piece {
+    /// Their texts.
+    pub(super) texts: Vec<String>,
+    /// Bytes of the journal that they are.
+    pub(super) bytes: u64,
+    /// Where the next begin; none at the end of the journal.
+    pub(super) next: Option<Position>,
+    /// Bytes that are no records.
+    pub(super) torn: u64,
+}
+
+/// Reads on from `from` in `folder`, to `end` at most; without one to the end of the last file, which may be torn.
+pub(super) fn read(folder: &Path, from: Position, end: Option<Position>) -> io::Result<Piece> {
+    let path = segment_path(folder, from.segment);
+    let length = match std::fs::metadata(&path) {
+        Ok(found) => found.len(),
+        // There is no next file.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && end.is_none() => return Ok(Piece::default()),
+        Err(error) => return Err(error),
+    };
+    let is_last = end.is_some_and(|end| end.segment == from.segment);
+    let to = end.filter(|_| is_last).map_or(length, |end| end.offset.min(length));
+    if from.offset >= to {
+        let next = (!is_last).then_some(Position { segment: from.segment + 1, offset: 0 });
+        return Ok(Piece { next, ..Piece::default() });
+    }
+    let wanted = (to - from.offset).min(BYTES);
+    let mut bytes = vec![0; usize::try_from(wanted).unwrap_or_default()];
+    File::open(&path)?.read_exact_at(&mut bytes, from.offset)?;
+    let (mut piece, mut rest) = (Piece::default(), &bytes[..]);
+    while piece.texts.len() < MOST {
+        match frame::next(rest) {
+            Next::Text(text) => {
+                let whole = frame::HEAD + text.len();
+                piece.bytes += whole as u64;
+                // Its checksum is right: what is no text there was none when it was written.
+                piece.texts.push(String::from_utf8_lossy(text).into_owned());
+                rest = &rest[whole..];
+            }
+            // More of the file is to be read, unless this is all of it.
+            Next::More if from.offset + wanted < to => break,
+            Next::More if rest.is_empty() => break,
+            Next::More | Next::Torn => {
+                piece.torn = to - from.offset - piece.bytes;
+                piece.next = Some(Position { segment: from.segment + 1, offset: 0 });
+                return Ok(piece);
+            }
+        }
+    }
+    piece.next = Some(Position { segment: from.segment, offset: from.offset + piece.bytes });
+    Ok(piece)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::folder::Folder;
+    use crate::audit::journal::Journal;
+    use crate::config::Durability;
+
+    fn base() -> std::path::PathBuf {
+        std::env::temp_dir().join(format!("mcp-gateway-journal-{}", uuid::Uuid::now_v7()))
+    }
+
+    fn framed(text: &str) -> Vec<u8> {
+        let mut buffer = Vec::new();
+        frame::begin(&mut buffer);
+        buffer.extend_from_slice(text.as_bytes());
+        frame::end(&mut buffer);
+        buffer
+    }
+
+    /// Everything from the beginning.
+    fn all(folder: &Path, end: Option<Position>) -> (Vec<String>, u64) {
+        let (mut at, mut texts, mut torn) = (Position::BEGIN, Vec::new(), 0);
+        loop {
+            let piece = read(folder, at, end).unwrap();
+            texts.extend(piece.texts);
+            torn += piece.torn;
+            match piece.next.filter(|next| *next != at) {
+                Some(next) => at = next,
+                None => return (texts, torn),
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_appended_is_read_in_order_over_files_and_a_torn_end_is_told() {
+        let base = base();
+        let folder = Folder::make(&base, uuid::Uuid::now_v7()).unwrap();
+        let journal = Journal::open(folder.path.clone(), Durability::Process, 1 << 30).unwrap();
+        let long = "x".repeat(5_000);
+        for number in 0..2_500 {
+            journal.append(&framed(&format!("{number} {long}")));
+        }
+        assert!(journal.end().segment > 2, "{:?}", journal.end());
+        let (texts, torn) = all(&folder.path, Some(journal.end()));
+        assert_eq!((texts.len(), torn), (2_500, 0));
+        assert!(texts.iter().enumerate().all(|(at, text)| text.starts_with(&format!("{at} "))));
+        assert!(Folder::left_behind(&base).unwrap().is_empty(), "its process lives");
+
+        let last = segment_path(&folder.path, journal.end().segment);
+        let whole = std::fs::read(&last).unwrap();
+        for cut in [1, 100, 5_000] {
+            std::fs::write(&last, &whole[..whole.len() - cut]).unwrap();
+            let (texts, torn) = all(&folder.path, None);
+            assert_eq!(texts.len(), 2_499, "without {cut}");
+            assert!(torn > 0, "without {cut}");
+        }
+        drop((journal, folder));
+        assert_eq!(Folder::left_behind(&base).unwrap().len(), 1, "its process is gone");
+        std::fs::remove_dir_all(&base).unwrap();
+    }
+}

@@ -1,0 +1,377 @@
+//! The audit trail: records that are only ever added, chained, and removed from the beginning; and how far journals are written here.
+
+use sqlx::AssertSqlSafe;
+use uuid::Uuid;
+
+use super::rollups::{Increments, add_increments};
+use super::{Db, Store, StoreError};
+
+row! {
+    /// A row of `audit_records`.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct AuditRow {
+        /// Whose: a tenant, or empty.
+        pub chain: String,
+        /// Its place there.
+        pub seq: i64,
+        /// UUID version 7.
+        pub id: Uuid,
+        /// Microseconds since 1970.
+        pub at: i64,
+        /// What was done.
+        pub action: String,
+        /// How it came out.
+        pub outcome: String,
+        /// The account.
+        pub user_id: Option<Uuid>,
+        /// What it is called.
+        pub username: Option<String>,
+        /// The server.
+        pub server: Option<String>,
+        /// The tool, prompt, resource or path.
+        pub name: Option<String>,
+        /// Where it came from.
+        pub address: Option<String>,
+        /// The OAuth client.
+        pub client: Option<String>,
+        /// Names the request.
+        pub request_id: Option<String>,
+        /// The record.
+        pub text: String,
+        /// SHA-256 of the hash before it and the text.
+        pub hash: Vec<u8>,
+    }
+}
+
+row! {
+    /// A row of `audit_chains`.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct ChainRow {
+        /// Which one.
+        pub chain: String,
+        /// The last record that is kept no longer.
+        pub begin_seq: i64,
+        /// Its hash.
+        pub begin_hash: Vec<u8>,
+        /// The last record.
+        pub seq: i64,
+        /// Its hash.
+        pub hash: Vec<u8>,
+        /// When it was written, microseconds since 1970.
+        pub at: i64,
+        /// Which key signed this.
+        pub key_id: Uuid,
+        /// The signature.
+        pub signature: Vec<u8>,
+        /// The last checkpoint.
+        pub checkpoint_seq: i64,
+        /// When it was made.
+        pub checkpoint_at: i64,
+    }
+}
+
+row! {
+    /// A row of `audit_checkpoints`.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct CheckpointRow {
+        /// Of which chain.
+        pub chain: String,
+        /// Its last record then.
+        pub seq: i64,
+        /// That one's hash.
+        pub hash: Vec<u8>,
+        /// When, microseconds since 1970.
+        pub at: i64,
+        /// Which key signed it.
+        pub key_id: Uuid,
+        /// The signature.
+        pub signature: Vec<u8>,
+    }
+}
+
+row! {
+    /// A row of `audit_keys`.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct AuditKeyRow {
+        /// UUID version 7.
+        pub id: Uuid,
+        /// What verifies.
+        pub public: Vec<u8>,
+        /// What signs, sealed.
+        pub sealed: Vec<u8>,
+        /// Microseconds since 1970.
+        pub created_at: i64,
+    }
+}
+
+/// A step of a journal into the database.
+#[derive(Debug, Clone, Copy)]
+pub struct JournalStep {
+    /// Whose journal.
+    pub journal: Uuid,
+    /// File and offset from which it goes.
+    pub from: (i64, i64),
+    /// To which.
+    pub to: (i64, i64),
+    /// When, microseconds since 1970.
+    pub at: i64,
+}
+
+/// What is added to one chain.
+#[derive(Debug)]
+pub struct ChainPart {
+    /// The rows; places and hashes are set by whoever links them.
+    pub rows: Vec<AuditRow>,
+    /// The chain as it is then.
+    pub head: ChainRow,
+    /// A checkpoint, if it is time for one.
+    pub checkpoint: Option<CheckpointRow>,
+}
+
+/// What came of removing records.
+#[derive(Debug, Clone, Copy)]
+pub struct Pruning {
+    /// How many went.
+    pub removed: u64,
+    /// Whether there are more of them.
+    pub more: bool,
+}
+
+/// Rows of one statement, of 15 columns each.
+const AT_ONCE: usize = 64;
+
+fn insert(count: usize) -> String {
+    let row = |at: usize| {
+        let places = (1..=15).map(|column| format!("${}", at * 15 + column)).collect::<Vec<_>>();
+        format!("({})", places.join(", "))
+    };
+    let rows = (0..count).map(row).collect::<Vec<_>>().join(", ");
+    format!(
+        "INSERT INTO audit_records (chain, seq, id, at, action, outcome, user_id, username, server, name, address,
+            client, request_id, text, hash) VALUES {rows}"
+    )
+}
+
+const PUT_CHAIN: &str = "INSERT INTO audit_chains (chain, begin_seq, begin_hash, seq, hash, at, key_id, signature,
+        checkpoint_seq, checkpoint_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+    ON CONFLICT (chain) DO UPDATE SET seq = excluded.seq, hash = excluded.hash, at = excluded.at,
+        key_id = excluded.key_id, signature = excluded.signature, checkpoint_seq = excluded.checkpoint_seq,
+        checkpoint_at = excluded.checkpoint_at";
+const PUT_CHECKPOINT: &str = "INSERT INTO audit_checkpoints (chain, seq, hash, at, key_id, signature)
+    VALUES ($1, $2, $3, $4, $5, $6)";
+
+macro_rules! bind_chain {
+    ($text:expr, $row:expr) => {
+        sqlx::query($text)
+            .bind(&$row.chain)
+            .bind($row.begin_seq)
+            .bind(&$row.begin_hash)
+            .bind($row.seq)
+            .bind(&$row.hash)
+            .bind($row.at)
+            .bind($row.key_id)
+            .bind(&$row.signature)
+            .bind($row.checkpoint_seq)
+            .bind($row.checkpoint_at)
+    };
+}
+
+impl Store {
+    /// Begins a journal where it is not known yet; says how far it is written.
+    pub async fn audit_journal(&self, journal: Uuid, now: i64) -> Result<(i64, i64), StoreError> {
+        let begin = "INSERT INTO audit_journals (journal, segment, position, updated_at) VALUES ($1, 1, 0, $2)
+            ON CONFLICT (journal) DO NOTHING";
+        let read = "SELECT segment, position FROM audit_journals WHERE journal = $1";
+        Ok(on!(write self, tx => {
+            sqlx::query(begin).bind(journal).bind(now).execute(&mut *tx).await?;
+            sqlx::query_as(read).bind(journal).fetch_one(&mut *tx).await?
+        }))
+    }
+
+    /// Forgets a journal that is written whole and read by nobody any more.
+    pub async fn forget_audit_journal(&self, journal: Uuid) -> Result<(), StoreError> {
+        on!(write self, tx => {
+            sqlx::query("DELETE FROM audit_journals WHERE journal = $1").bind(journal).execute(&mut *tx).await?;
+        });
+        Ok(())
+    }
+
+    /// Writes what a journal holds, all of it or nothing. `chains` are in order, so that no two processes wait for one another; `link`
+    /// makes of each, and of how it stands, what is to be added; `increments` is what is counted of all of it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Stale`] when the journal is not as far as the step says: it was written already.
+    pub async fn write_audit(
+        &self,
+        step: JournalStep,
+        chains: &[String],
+        mut link: impl FnMut(&str, Option<ChainRow>) -> ChainPart + Send,
+        increments: &Increments<'_>,
+    ) -> Result<(), StoreError> {
+        let moved = "UPDATE audit_journals SET segment = $1, position = $2, updated_at = $3
+            WHERE journal = $4 AND segment = $5 AND position = $6";
+        // Whoever is first makes the row that the others wait for; SQLite's transaction has taken everything already.
+        let postgres = matches!(self.db, Db::Postgres(_));
+        let head = if postgres {
+            "SELECT * FROM audit_chains WHERE chain = $1 FOR UPDATE"
+        } else {
+            "SELECT * FROM audit_chains WHERE chain = $1"
+        };
+        on!(write self, tx => {
+            let moved = sqlx::query(moved).bind(step.to.0).bind(step.to.1).bind(step.at);
+            let moved = moved.bind(step.journal).bind(step.from.0).bind(step.from.1);
+            if moved.execute(&mut *tx).await?.rows_affected() == 0 {
+                return Err(StoreError::Stale);
+            }
+            for chain in chains {
+                if postgres {
+                    // A chain that is not there cannot be locked; its name can.
+                    let lock = sqlx::query("SELECT pg_advisory_xact_lock(hashtext($1))").bind(format!("audit {chain}"));
+                    lock.execute(&mut *tx).await?;
+                }
+                let before: Option<ChainRow> = sqlx::query_as(head).bind(chain).fetch_optional(&mut *tx).await?;
+                let part = link(chain, before);
+                for rows in part.rows.chunks(AT_ONCE) {
+                    let query = sqlx::query(AssertSqlSafe(insert(rows.len()))).persistent(rows.len() == AT_ONCE);
+                    let query = rows.iter().fold(query, |query, row| {
+                        query
+                            .bind(&row.chain)
+                            .bind(row.seq)
+                            .bind(row.id)
+                            .bind(row.at)
+                            .bind(&row.action)
+                            .bind(&row.outcome)
+                            .bind(row.user_id)
+                            .bind(row.username.as_deref())
+                            .bind(row.server.as_deref())
+                            .bind(row.name.as_deref())
+                            .bind(row.address.as_deref())
+                            .bind(row.client.as_deref())
+                            .bind(row.request_id.as_deref())
+                            .bind(&row.text)
+                            .bind(&row.hash)
+                    });
+                    query.execute(&mut *tx).await?;
+                }
+                bind_chain!(PUT_CHAIN, part.head).execute(&mut *tx).await?;
+                if let Some(point) = &part.checkpoint {
+                    let query = sqlx::query(PUT_CHECKPOINT).bind(&point.chain).bind(point.seq).bind(&point.hash);
+                    query.bind(point.at).bind(point.key_id).bind(&point.signature).execute(&mut *tx).await?;
+                }
+            }
+            add_increments!(tx, increments);
+        });
+        Ok(())
+    }
+
+    /// The keys that sign heads and checkpoints, oldest first.
+    pub async fn audit_keys(&self) -> Result<Vec<AuditKeyRow>, StoreError> {
+        let text = "SELECT * FROM audit_keys ORDER BY created_at, id";
+        Ok(on!(read self, db => sqlx::query_as(text).fetch_all(db).await?))
+    }
+
+    /// Keeps one, unless there are more than `known`: of several processes, one is first.
+    pub async fn add_audit_key(&self, row: &AuditKeyRow, known: i64) -> Result<(), StoreError> {
+        let text = "INSERT INTO audit_keys (id, public, sealed, created_at)
+            SELECT $1, $2, $3, $4 WHERE (SELECT count(*) FROM audit_keys) <= $5";
+        on!(write self, tx => {
+            let query = sqlx::query(text).bind(row.id).bind(&row.public).bind(&row.sealed);
+            query.bind(row.created_at).bind(known).execute(&mut *tx).await?;
+        });
+        Ok(())
+    }
+
+    /// The names of all chains of which there is anything.
+    pub async fn audit_chain_names(&self) -> Result<Vec<String>, StoreError> {
+        let text = "SELECT chain FROM audit_chains UNION SELECT chain FROM audit_checkpoints
+            UNION SELECT chain FROM audit_records ORDER BY chain";
+        Ok(on!(read self, db => sqlx::query_scalar(text).fetch_all(db).await?))
+    }
+
+    /// One chain.
+    pub async fn audit_chain(&self, chain: &str) -> Result<Option<ChainRow>, StoreError> {
+        let text = "SELECT * FROM audit_chains WHERE chain = $1";
+        Ok(on!(read self, db => sqlx::query_as(text).bind(chain).fetch_optional(db).await?))
+    }
+
+    /// The checkpoints of a chain, oldest first.
+    pub async fn audit_checkpoints(&self, chain: &str) -> Result<Vec<CheckpointRow>, StoreError> {
+        let text = "SELECT * FROM audit_checkpoints WHERE chain = $1 ORDER BY seq";
+        Ok(on!(read self, db => sqlx::query_as(text).bind(chain).fetch_all(db).await?))
+    }
+
+    /// The chains of which not all was sent to a collector.
+    pub async fn audit_unsent(&self) -> Result<Vec<String>, StoreError> {
+        let text = "SELECT c.chain FROM audit_chains c LEFT JOIN audit_sent s ON s.chain = c.chain
+            WHERE s.seq IS NULL OR s.seq < c.seq ORDER BY c.chain";
+        Ok(on!(read self, db => sqlx::query_scalar(text).fetch_all(db).await?))
+    }
+
+    /// Takes it on to send a chain until that time; says how far it was sent, or none where another process is at it.
+    pub async fn claim_audit_sending(&self, chain: &str, now: i64, until: i64) -> Result<Option<i64>, StoreError> {
+        let begin = "INSERT INTO audit_sent (chain, seq, until_at) VALUES ($1, 0, 0) ON CONFLICT (chain) DO NOTHING";
+        let claim = "UPDATE audit_sent SET until_at = $1 WHERE chain = $2 AND until_at < $3 RETURNING seq";
+        Ok(on!(brief self, tx => {
+            sqlx::query(begin).bind(chain).execute(&mut *tx).await?;
+            sqlx::query_scalar(claim).bind(until).bind(chain).bind(now).fetch_optional(&mut *tx).await?
+        }))
+    }
+
+    /// A chain was sent so far; another process may go on.
+    pub async fn audit_was_sent(&self, chain: &str, seq: i64) -> Result<(), StoreError> {
+        let text = "UPDATE audit_sent SET seq = $1, until_at = 0 WHERE chain = $2";
+        on!(brief self, tx => {
+            sqlx::query(text).bind(seq).bind(chain).execute(&mut *tx).await?;
+        });
+        Ok(())
+    }
+
+    /// The chains, and for how many days the records of each are kept; those of no tenant as long as those of the first one, and of
+    /// one that is gone nobody says.
+    pub async fn audit_retention(&self) -> Result<Vec<(String, Option<i64>)>, StoreError> {
+        let text = "SELECT c.chain, t.audit_days FROM audit_chains c LEFT JOIN tenants t
+            ON t.id = CASE WHEN c.chain = '' THEN 'default' ELSE c.chain END ORDER BY c.chain";
+        Ok(on!(read self, db => sqlx::query_as(text).fetch_all(db).await?))
+    }
+
+    /// Has a chain begin behind the last checkpoint that was made before that time, if that is later than where it begins; says where it
+    /// begins, if records may go.
+    pub async fn begin_audit_chain_later(&self, chain: &str, before: i64) -> Result<Option<i64>, StoreError> {
+        let point = "SELECT * FROM audit_checkpoints WHERE chain = $1 AND at < $2 ORDER BY seq DESC LIMIT 1";
+        let begin = "UPDATE audit_chains SET begin_seq = $1, begin_hash = $2 WHERE chain = $3 AND begin_seq < $1";
+        let older = "DELETE FROM audit_checkpoints WHERE chain = $1 AND seq < $2";
+        let begins = "SELECT begin_seq FROM audit_chains WHERE chain = $1 AND begin_seq > 0";
+        Ok(on!(write self, tx => {
+            let point: Option<CheckpointRow> =
+                sqlx::query_as(point).bind(chain).bind(before).fetch_optional(&mut *tx).await?;
+            if let Some(point) = point {
+                sqlx::query(begin).bind(point.seq).bind(&point.hash).bind(chain).execute(&mut *tx).await?;
+                sqlx::query(older).bind(chain).bind(point.seq).execute(&mut *tx).await?;
+            }
+            sqlx::query_scalar(begins).bind(chain).fetch_optional(&mut *tx).await?
+        }))
+    }
+
+    /// Removes up to `most` records of a chain, the oldest, to that place at most.
+    pub async fn prune_audit_chain(&self, chain: &str, to: i64, most: i64) -> Result<Pruning, StoreError> {
+        let first = "SELECT min(seq) FROM audit_records WHERE chain = $1";
+        let remove = "DELETE FROM audit_records WHERE chain = $1 AND seq <= $2";
+        Ok(on!(write self, tx => {
+            let first: Option<i64> = sqlx::query_scalar(first).bind(chain).fetch_one(&mut *tx).await?;
+            let Some(first) = first.filter(|first| *first <= to) else {
+                return Ok(Pruning { removed: 0, more: false });
+            };
+            let last = to.min(first + most - 1);
+            let removed = sqlx::query(remove).bind(chain).bind(last).execute(&mut *tx).await?.rows_affected();
+            Pruning { removed, more: last < to }
+        }))
+    }
+
+    /// Up to `most` records of a chain behind that place, in their order.
+    pub async fn audit_chain_records(&self, chain: &str, after: i64, most: i64) -> Result<Vec<AuditRow>, StoreError> {
+        let text = "SELECT * FROM audit_records WHERE chain = $1 AND seq > $2 ORDER BY seq LIMIT $3";
+        Ok(on!(read self, db => sqlx::query_as(text).bind(chain).bind(after).bind(most).fetch_all(db).await?))
+    }
+}

@@ -1,0 +1,271 @@
+//! The audit trail, seen from outside: every answer that somebody got is found in it, once, whatever became of the process; nobody sees
+//! another tenant's; and what cannot be recorded is not done.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http::Method;
+use mcp_registry_gateway::audit::verify;
+use mcp_registry_gateway::store::Store;
+use serde_json::{Value, json};
+use sqlx::{Connection as _, Executor as _};
+use testkit::client::{Client, Request};
+use testkit::process::{Process, Start};
+use testkit::settings::roomy;
+use testkit::upstream::{Eras, Plain};
+
+use crate::isolation::somebody;
+use crate::world::{KEY, World, until};
+
+/// What the trail says of a request, as soon as it says anything.
+async fn record_of(world: &World, request_id: &str) -> Value {
+    until(|| async {
+        let path = format!("/admin/audit?request_id={request_id}");
+        let (status, found) = world.rest(Method::GET, &path, &Value::Null).await;
+        assert_eq!(status, 200, "{found}");
+        let items = found["items"].as_array().unwrap();
+        assert!(items.len() <= 1, "{found}");
+        items.first().map(|item| item["record"].clone())
+    })
+    .await
+}
+
+async fn send(client: &Client, request: Request) -> (u16, String) {
+    let reply = client.send(request).await.unwrap();
+    let (status, id) = (reply.status.as_u16(), reply.headers["x-request-id"].to_str().unwrap().to_owned());
+    reply.text().await.unwrap();
+    (status, id)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_says_who_did_what_where_and_how_it_came_out() {
+    let server = Plain::with(Eras::Dual).await.unwrap();
+    let world = World::start().await;
+    world.register("it", &server.url()).await;
+    let ada = world.person("ada", "user").await;
+    let client = world.client_of("/mcp/it", &ada);
+    let secret = "a-word-that-only-the-tool-should-hear";
+    let call = client.request("1", "tools/call", json!({"name": "echo", "arguments": {"message": secret}}));
+    let (status, id) = send(&client, call).await;
+    assert_eq!(status, 200);
+    let record = record_of(&world, &id).await;
+    for (name, value) in [
+        ("surface", "mcp"),
+        ("action", "tools/call"),
+        ("endpoint", "/mcp/{server}"),
+        ("tenant", "default"),
+        ("username", "ada"),
+        ("role", "user"),
+        ("session_type", "api_key"),
+        ("address", "127.0.0.1"),
+        ("server", "it"),
+        ("name", "echo"),
+        ("outcome", "success"),
+        ("request_id", id.as_str()),
+    ] {
+        assert_eq!(record[name], value, "{name}: {record}");
+    }
+    assert_eq!(record["arguments_digest"].as_str().unwrap().len(), 64, "{record}");
+    assert!(record["total_us"].as_u64().unwrap() > 0 && record["response_bytes"].as_u64().unwrap() > 0, "{record}");
+    assert!(!record.to_string().contains(secret), "{record}");
+
+    let stranger = world.client_of("/mcp/it", "mcpg_wrong");
+    let (status, id) = send(&stranger, stranger.request("1", "tools/list", json!({}))).await;
+    assert_eq!(status, 401);
+    let record = record_of(&world, &id).await;
+    assert_eq!((&record["outcome"], record.get("tenant")), (&json!("denied"), None), "{record}");
+
+    let (status, id) =
+        send(&world.client("/"), Request::new(Method::GET, String::new().into()).path("/api/v1/servers")).await;
+    assert_eq!(status, 200);
+    let record = record_of(&world, &id).await;
+    assert_eq!((&record["surface"], &record["action"]), (&json!("admin"), &json!("GET /api/v1/servers")), "{record}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_of_a_tenant_sees_the_records_of_that_tenant() {
+    let world = World::start().await;
+    let (acme, other) =
+        (somebody(&world, "acme", "tenant_admin").await, somebody(&world, "other", "tenant_admin").await);
+    let ask = async |key: &str, path: &str| {
+        let request = Request::new(Method::GET, String::new().into()).path(&format!("/api/v1/admin/audit{path}"));
+        let reply = world.client_of("/", key).send(request).await.unwrap();
+        let id = reply.headers["x-request-id"].to_str().unwrap().to_owned();
+        (reply.status.as_u16(), id, serde_json::from_str::<Value>(&reply.text().await.unwrap()).unwrap())
+    };
+    let (status, id, _) = ask(&other, "").await;
+    assert_eq!(status, 200);
+    record_of(&world, &id).await;
+    let (_, _, all) = ask(KEY, &format!("?request_id={id}")).await;
+    let record = all["items"][0]["id"].as_str().unwrap().to_owned();
+
+    let (status, _, seen) = ask(&acme, &format!("?request_id={id}")).await;
+    assert_eq!((status, &seen["items"]), (200, &json!([])));
+    let (_, _, seen) = ask(&acme, "?limit=500").await;
+    assert!(seen["items"].as_array().unwrap().iter().all(|item| item["chain"] == "acme"), "{seen}");
+    for tenant in ["other", "none", ""] {
+        assert_eq!(ask(&acme, &format!("?tenant={tenant}")).await.0, 404, "{tenant}");
+    }
+    assert_eq!(ask(&acme, &format!("/{record}")).await.0, 404);
+    assert_eq!(ask(&other, &format!("/{record}")).await.0, 200);
+    assert_eq!(ask(KEY, &format!("/{record}")).await.0, 200);
+    let (_, _, own) = ask(KEY, "?tenant=other&limit=500").await;
+    let own = own["items"].as_array().unwrap();
+    assert!(!own.is_empty() && own.iter().all(|item| item["chain"] == "other"), "{own:?}");
+}
+
+/// A gateway on this data folder, as a process.
+async fn start(folder: &Path, args: &[&str]) -> Process {
+    Start::new(env!("CARGO_BIN_EXE_mcp-gateway"))
+        .args(["serve", "--port=0", "--ddos-detection-threshold=1000000"])
+        .arg(format!("--data-dir={}", folder.display()))
+        .args(roomy(args))
+        .env("MREG_BOOTSTRAP_ADMIN_KEY", KEY)
+        .ready("listening on")
+        .start()
+        .await
+        .unwrap()
+}
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        Self(std::env::temp_dir().join(format!("mcp-gateway-audit-{}", uuid::Uuid::now_v7())))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Calls until the gateway is gone; the ids of the answers that came whole.
+async fn call_until_gone(url: String, way: usize) -> Vec<String> {
+    let client = Client::new(&format!("{url}/mcp/{}", if way == 3 { "none" } else { "it" })).bearer(KEY).keep_alive();
+    let mut answered = Vec::new();
+    loop {
+        let request = match way {
+            0 | 1 => client.request("1", "tools/call", json!({"name": "echo", "arguments": {"message": "x"}})),
+            _ => client.request("1", "tools/list", json!({})),
+        };
+        let Ok(reply) = client.send(request).await else { return answered };
+        let id = reply.headers["x-request-id"].to_str().unwrap().to_owned();
+        if reply.text().await.is_err() {
+            return answered;
+        }
+        answered.push(id);
+    }
+}
+
+/// Kills the gateway in the midst of calls again and again, until so many were answered; then looks for each of them.
+async fn killed(operations: usize, args: &[&str]) {
+    let server = Plain::with(Eras::Dual).await.unwrap();
+    let folder = Folder::new();
+    let (mut answered, mut rounds) = (Vec::new(), 0);
+    while answered.len() < operations {
+        let mut process = start(&folder.0, args).await;
+        let url = process.url().unwrap().to_owned();
+        if rounds == 0 {
+            let spec = json!({"slug": "it", "replicas": [{"url": server.url()}]});
+            let register = Request::post(spec.to_string()).path("/api/v1/servers");
+            assert_eq!(send(&Client::new(&url).bearer(KEY), register).await.0, 201);
+        }
+        let calls: Vec<_> = (0..4).map(|way| tokio::spawn(call_until_gone(url.clone(), way))).collect();
+        tokio::time::sleep(Duration::from_millis(300 + rand::random::<u64>() % 1_500)).await;
+        process.kill_and_wait().await.unwrap();
+        for ids in calls {
+            answered.extend(ids.await.unwrap());
+        }
+        rounds += 1;
+    }
+    let mut last = start(&folder.0, args).await;
+    let journals = folder.0.join("audit");
+    // Those that were killed are brought over first.
+    until(|| async { (std::fs::read_dir(&journals).unwrap().count() == 1).then_some(()) }).await;
+    assert!(last.stop(Duration::from_secs(20)).await.unwrap().success());
+    assert_eq!(std::fs::read_dir(&journals).unwrap().count(), 0, "what was stopped leaves nothing behind");
+
+    let store = Store::connect(&format!("sqlite://{}", folder.0.join("gateway.sqlite").display()), 2).await.unwrap();
+    let mut found: HashMap<String, usize> = HashMap::new();
+    for chain in ["default", ""] {
+        let mut after = 0;
+        loop {
+            let rows = store.audit_chain_records(chain, after, 5_000).await.unwrap();
+            let Some(last) = rows.last() else { break };
+            after = last.seq;
+            rows.into_iter().filter_map(|row| row.request_id).for_each(|id| *found.entry(id).or_default() += 1);
+        }
+    }
+    let wrong: Vec<_> = answered.iter().filter(|id| found.get(*id) != Some(&1)).collect();
+    assert!(wrong.is_empty(), "of {} answers, {} are not found once", answered.len(), wrong.len());
+    let verified = verify(&store, None, None, |_| {}).await.unwrap();
+    assert_eq!(verified.findings, vec![]);
+    assert!(verified.records >= answered.len() as u64);
+    println!("{} answers in {rounds} lives, {} records", answered.len(), verified.records);
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_is_found_once_though_the_process_is_killed() {
+    killed(3_000, &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_is_found_once_where_the_disk_is_waited_for() {
+    killed(500, &["--audit-durability=disk"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes: just audit-kills"]
+async fn a_hundred_thousand_answers_are_found_once() {
+    killed(100_000, &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_journal_has_calls_refused_until_the_database_takes_them() {
+    let server = Plain::with(Eras::Dual).await.unwrap();
+    let folder = Folder::new();
+    let process = start(&folder.0, &["--audit-journal-max-bytes=1MiB"]).await;
+    let url = process.url().unwrap().to_owned();
+    let admin = Client::new(&url).bearer(KEY);
+    let spec = json!({"slug": "it", "replicas": [{"url": server.url()}]});
+    assert_eq!(send(&admin, Request::post(spec.to_string()).path("/api/v1/servers")).await.0, 201);
+    let health = async || {
+        let reply = admin.send(Request::new(Method::GET, String::new().into()).path("/health")).await.unwrap();
+        serde_json::from_str::<Value>(&reply.text().await.unwrap()).unwrap()["components"]["audit"].clone()
+    };
+    assert_eq!(health().await, "ok");
+
+    let database = format!("sqlite://{}", folder.0.join("gateway.sqlite").display());
+    let mut holder = sqlx::SqliteConnection::connect(&database).await.unwrap();
+    holder.execute("BEGIN IMMEDIATE").await.unwrap();
+    let client = Client::new(&format!("{url}/mcp/it")).bearer(KEY).keep_alive();
+    let call = || client.request("1", "tools/call", json!({"name": "echo", "arguments": {"message": "x"}}));
+    let (mut answered, mut refused) = (Vec::new(), 0);
+    while refused < 10 {
+        assert!(answered.len() < 5_000, "a journal of 1 MiB holds no more");
+        match send(&client, call()).await {
+            (200, id) => answered.push(id),
+            (503, _) => refused += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    let called = server.host().requests().iter().filter(|request| request.rpc() == "tools/call").count();
+    assert_eq!(called, answered.len(), "what is refused is not done");
+    until(|| async { (health().await == "degraded").then_some(()) }).await;
+    holder.execute("ROLLBACK").await.unwrap();
+    until(|| async { (send(&client, call()).await.0 == 200).then_some(()) }).await;
+    until(|| async { (health().await == "ok").then_some(()) }).await;
+    for id in [answered.first().unwrap(), answered.last().unwrap()] {
+        until(|| async {
+            let path = format!("/api/v1/admin/audit?request_id={id}");
+            let reply = admin.send(Request::new(Method::GET, String::new().into()).path(&path)).await.unwrap();
+            let found: Value = serde_json::from_str(&reply.text().await.unwrap()).unwrap();
+            (found["items"].as_array()?.len() == 1).then_some(())
+        })
+        .await;
+    }
+}
