@@ -1,10 +1,11 @@
 //! The audit trail in the database: nothing is lost on the way there whenever the process ends, replicas write one chain, and whoever
 //! changes what stands there is found out.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mcp_registry_gateway::audit::{Collector, Drain, Finding, Record, Trail, prune, verify};
+use mcp_registry_gateway::audit::{Collector, Drain, Finding, Record, Trail, hexadecimal, prune, verify};
 use mcp_registry_gateway::clock;
 use mcp_registry_gateway::config::{DotEnv, Settings};
 use mcp_registry_gateway::crypto::{MasterKey, Sealer};
@@ -70,7 +71,7 @@ async fn hash_anew(database: &Database, store: &Store, chain: &str) {
     let mut hash = Sha256::digest(format!("mcp-gateway audit chain\n{chain}")).to_vec();
     let is_sqlite = database.url.starts_with("sqlite");
     let literal = |hash: &[u8]| {
-        let digits: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digits = hexadecimal(hash);
         if is_sqlite { format!("x'{digits}'") } else { format!("'\\x{digits}'") }
     };
     let mut all = String::new();
@@ -78,10 +79,10 @@ async fn hash_anew(database: &Database, store: &Store, chain: &str) {
         hash = Sha256::new().chain_update(&hash).chain_update(&row.text).finalize().to_vec();
         if hash != row.hash {
             let (new, seq) = (literal(&hash), row.seq);
-            all += &format!("UPDATE audit_records SET hash = {new} WHERE chain = '{chain}' AND seq = {seq};");
+            _ = write!(all, "UPDATE audit_records SET hash = {new} WHERE chain = '{chain}' AND seq = {seq};");
         }
     }
-    all += &format!("UPDATE audit_chains SET hash = {} WHERE chain = '{chain}';", literal(&hash));
+    _ = write!(all, "UPDATE audit_chains SET hash = {} WHERE chain = '{chain}';", literal(&hash));
     run(database, &all).await;
 }
 

@@ -20,12 +20,12 @@ const RECORDS: u32 = 1_000_000;
 fn call(actors: &[Arc<Actor>], servers: &[Slug], number: u32) -> Operation {
     let of = |count: usize, salt: u32| (number.wrapping_mul(2_654_435_761) ^ salt) as usize % count;
     let mut call = Operation::start(RequestId::new(), "/mcp/{server}");
-    call.set_method(if number % 10 == 0 { "tools/list" } else { "tools/call" });
+    call.set_method(if number.is_multiple_of(10) { "tools/list" } else { "tools/call" });
     call.who = Some(Arc::clone(&actors[of(actors.len(), 1)]));
     call.server = Some(servers[of(servers.len(), 2)].clone());
     call.name = Some(format!("tool_{}", of(40, 3)).into());
-    call.address = Some([10, 0, (number >> 8) as u8, number as u8].into());
-    call.finish(if number % 200 == 0 { Outcome::Denied("policy") } else { Outcome::Success });
+    call.address = Some(std::net::Ipv4Addr::from(0x0a00_0000 + number).into());
+    call.finish(if number.is_multiple_of(200) { Outcome::Denied("policy") } else { Outcome::Success });
     call
 }
 
@@ -39,7 +39,7 @@ async fn measure(what: &str, store: &mcp_registry_gateway::store::Store, which: 
         took.push(began.elapsed());
     }
     took.sort();
-    println!("{what:42} {found:4} rows, median {:?}, longest {:?}", took[4], took[8]);
+    eprintln!("{what:42} {found:4} rows, median {:?}, longest {:?}", took[4], took[8]);
     assert!(took[4] < Duration::from_millis(200), "{what} takes too long");
 }
 
@@ -71,15 +71,15 @@ async fn scale(database: Database) {
         call.started = Instant::now();
         trail.operation(&call);
     }
-    println!("appended: {:?} a record", began.elapsed() / RECORDS);
+    eprintln!("appended: {:?} a record", began.elapsed() / RECORDS);
     let bytes = trail.journal().unwrap().backlog();
-    println!("{} bytes a record in the journal", bytes / u64::from(RECORDS));
+    eprintln!("{} bytes a record in the journal", bytes / u64::from(RECORDS));
     let began = Instant::now();
     let metrics = Arc::new(Metrics::new(100));
     Drain::new(&trail, base.clone(), store.clone(), sealer, &metrics).unwrap().finish().await.unwrap();
-    println!("drained: {:.0} records a second", f64::from(RECORDS) / began.elapsed().as_secs_f64());
+    eprintln!("drained: {:.0} records a second", f64::from(RECORDS) / began.elapsed().as_secs_f64());
     if let Some(file) = database.file() {
-        println!("{} bytes a record in the database", std::fs::metadata(file).unwrap().len() / u64::from(RECORDS));
+        eprintln!("{} bytes a record in the database", std::fs::metadata(file).unwrap().len() / u64::from(RECORDS));
     }
     let end = micros(now());
     let (from, to) = (Some(begin + (end - begin) / 4), Some(begin + (end - begin) / 2));
@@ -123,7 +123,7 @@ async fn plans(database: &Database) {
         let text = format!("EXPLAIN QUERY PLAN SELECT * FROM audit_records WHERE {what} ORDER BY id DESC LIMIT 100");
         let rows = sqlx::query(sqlx::AssertSqlSafe(text)).fetch_all(&mut connection).await.unwrap();
         let plan: Vec<String> = rows.iter().map(|row| row.get(3)).collect();
-        println!("{what}: {}", plan.join("; "));
+        eprintln!("{what}: {}", plan.join("; "));
         assert!(plan.iter().all(|step| step.contains("USING INDEX")), "{what}: {plan:?}");
     }
     connection.close().await.unwrap();

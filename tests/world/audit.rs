@@ -204,7 +204,7 @@ async fn killed(operations: usize, args: &[&str]) {
     let verified = verify(&store, None, None, |_| {}).await.unwrap();
     assert_eq!(verified.findings, vec![]);
     assert!(verified.records >= answered.len() as u64);
-    println!("{} answers in {rounds} lives, {} records", answered.len(), verified.records);
+    eprintln!("{} answers in {rounds} lives, {} records", answered.len(), verified.records);
     store.close().await;
 }
 
