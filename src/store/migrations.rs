@@ -11,7 +11,7 @@ macro_rules! steps {
 
 /// Each by when it was written and what it is about, which together name its file, and with its text.
 #[expect(clippy::unreadable_literal, reason = "as in the names of the files")]
-const STEPS: [(i64, &str, &str); 26] = steps![
+const STEPS: [(i64, &str, &str); 27] = steps![
     20260101000000 "registry",
     20260201000000 "sign_in",
     20260301000000 "trusted_issuers",
@@ -38,6 +38,7 @@ const STEPS: [(i64, &str, &str); 26] = steps![
     20260606000000 "due_askable",
     20260620000000 "key_rotation",
     20260630000000 "connections",
+    20260705000000 "idempotency",
 ];
 
 /// Takes those that a database has not taken yet.
