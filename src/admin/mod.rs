@@ -106,15 +106,18 @@ pub fn table() -> Vec<Route> {
             "Users",
             "/users/{id}",
             [
-                get("getUser", "One account, by id or name; one's own without a role", users::read),
-                patch("patchUser", "Changes an account", users::patch),
+                get("getUser", "One account, by id or name; one's own without a role", users::read)
+                    .needs(Role::TenantAdmin),
+                patch("patchUser", "Changes an account", users::patch).needs(Role::TenantAdmin),
                 delete("deleteUser", "Removes an account with its keys", users::delete),
             ],
         ),
         at(
             "Users",
             "/users/{id}/password",
-            [post("setPassword", "Sets a password; one's own without a role", users::password).may_fail(&[429])],
+            [post("setPassword", "Sets a password; one's own without a role", users::password)
+                .needs(Role::TenantAdmin)
+                .may_fail(&[429])],
         ),
         at(
             "OAuth clients",

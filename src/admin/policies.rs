@@ -16,7 +16,7 @@ use crate::policy::kept::{self, Author, RulesView};
 use crate::store::{micros, now};
 use crate::web::answer::Tagged;
 use crate::web::condition::IfMatch;
-use crate::web::json::{Page, Parameters, Unread};
+use crate::web::json::{Page, PageQuery, Parameters, Unread};
 use crate::web::path::Named;
 use crate::web::problem::Problem;
 
@@ -100,12 +100,17 @@ pub(super) async fn replace(
     Ok(answer(view))
 }
 
-pub(super) async fn versions(app: App, admin: Admin, Named(id): Named) -> Result<Json<Page<Written>>, Problem> {
+pub(super) async fn versions(
+    app: App,
+    admin: Admin,
+    Named(id): Named,
+    Parameters(query): Parameters<PageQuery>,
+) -> Result<Json<Page<Written>>, Problem> {
     let tenant = kept::tenant(&app.store, &admin, &id).await.map_err(missing)?;
     let versions = kept::history(&app.store, &tenant).await?;
     let newest = versions.first().map(|(version, _)| *version);
     let of = |(version, author)| Written { version, in_force: Some(version) == newest, author };
-    Ok(Json(Page { items: versions.into_iter().map(of).collect(), next_cursor: None }))
+    Ok(Json(query.cut(versions.into_iter().map(of).collect(), |written| written.version.to_string())?))
 }
 
 pub(super) async fn version(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::response::Json;
 use http::StatusCode;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -13,10 +13,10 @@ use time::OffsetDateTime;
 use crate::access::Caller;
 use crate::app::{App, ServerStatus};
 use crate::connections::Site;
-use crate::id::{ServerId, Slug, TenantId};
+use crate::id::ServerId;
 use crate::json;
 use crate::registry::catalog::Kind;
-use crate::registry::model::{ServerSpec, TransportKind};
+use crate::registry::model::ServerSpec;
 use crate::registry::servers::{Record, masked_json, must_register};
 use crate::store::now;
 use crate::web::answer::{Created, NoContent, Tagged};
@@ -30,11 +30,11 @@ pub(super) const FIRST_LOOK: Duration = Duration::from_secs(5);
 
 /// A server as it is read: the description, masked; to whom may not change it, without where and how it is reached.
 #[derive(Serialize, JsonSchema)]
-#[schemars(rename = "Server")]
+#[schemars(rename = "Server", transform = as_shown)]
 pub(super) struct View {
     id: ServerId,
     #[serde(flatten)]
-    #[schemars(with = "Shown")]
+    #[schemars(with = "ServerSpec")]
     spec: Map<String, Value>,
     revision: i64,
     #[serde(with = "crate::clock::Moment")]
@@ -47,18 +47,16 @@ pub(super) struct View {
     warnings: Vec<String>,
 }
 
-/// What everybody sees of a description. The rest is there for who may change the server, as it was written.
-#[derive(JsonSchema)]
-#[expect(dead_code, reason = "describes what is written")]
-struct Shown {
-    slug: Slug,
-    title: String,
-    description: String,
-    transport: TransportKind,
-    tags: Vec<String>,
-    enabled: bool,
-    /// The tenant that offers it, if it is another.
-    offered_by: Option<TenantId>,
+/// Of the description, who may not change the server does not see all; who is of another tenant sees whose it is.
+fn as_shown(schema: &mut Schema) {
+    schema.remove("additionalProperties");
+    if let Some(Value::Array(required)) = schema.get_mut("required") {
+        required.retain(|name| name != "visibility");
+    }
+    if let Some(Value::Object(fields)) = schema.get_mut("properties") {
+        let offered_by = json!({ "type": "string", "description": "The tenant that offers it, if it is another." });
+        fields.insert("offered_by".to_owned(), offered_by);
+    }
 }
 
 fn view(app: &App, caller: &Caller, record: &Record) -> View {
@@ -259,20 +257,26 @@ pub(super) async fn refresh(app: App, caller: Caller, Named(slug): Named) -> Res
 }
 
 /// The tools of a server that the caller may call, each as the server describes it.
-pub(super) async fn tools(app: App, caller: Caller, Named(slug): Named) -> Result<Json<Page<Box<RawValue>>>, Problem> {
+pub(super) async fn tools(
+    app: App,
+    caller: Caller,
+    Named(slug): Named,
+    Parameters(query): Parameters<PageQuery>,
+) -> Result<Json<Page<Box<RawValue>>>, Problem> {
     let record = shown(&app, &caller, &slug).await?;
     let server = &record.server;
     if !server.may_be_used_by(&caller) {
         return Err(Problem::missing("server"));
     }
+    let name = |tool: &[u8]| super::discovery::text(tool, "name");
     let offers = app.offers(&server.tenant, server.id);
     let items = json::elements(&offers.tools)
         .filter(|tool| {
-            super::discovery::text(tool, "name").is_some_and(|name| {
+            name(tool).is_some_and(|name| {
                 caller.may_call_tool(&slug, &name) && app.offers_to(&caller, &record, Kind::Tools, &name, tool)
             })
         })
         .filter_map(super::discovery::raw)
         .collect();
-    Ok(Json(Page { items, next_cursor: None }))
+    Ok(Json(query.cut(items, |tool: &Box<RawValue>| name(tool.get().as_bytes()).unwrap_or_default())?))
 }

@@ -56,9 +56,7 @@ impl<T: Serialize> IntoResponse for Tagged<T> {
         };
         let tag = tag(self.version, &text);
         let kind = HeaderValue::from_static("application/json");
-        // A strong tag is of every byte; whoever asks with it again may keep what it has.
-        let keep = HeaderValue::from_static("private, no-cache");
-        ([(CONTENT_TYPE, kind), (ETAG, tag), (CACHE_CONTROL, keep)], text).into_response()
+        ([(CONTENT_TYPE, kind), (ETAG, tag)], text).into_response()
     }
 }
 

@@ -150,6 +150,21 @@ impl PageQuery {
     }
 }
 
+impl PageQuery {
+    /// The page of a list that is all there; `key` names each item of it for good.
+    pub fn cut<T>(&self, items: Vec<T>, key: impl Fn(&T) -> String) -> Result<Page<T>, Problem> {
+        let (limit, after) = (usize::from(self.limit()?), self.after()?);
+        let from = match after.as_str() {
+            "" => 0,
+            after => items.iter().position(|item| key(item) == after).ok_or_else(bad_cursor)? + 1,
+        };
+        let more = items.len() > from + limit;
+        let items: Vec<T> = items.into_iter().skip(from).take(limit).collect();
+        let next_cursor = items.last().filter(|_| more).map(|last| cursor_after(&key(last)));
+        Ok(Page { items, next_cursor })
+    }
+}
+
 /// 422 for a cursor that is none of ours.
 pub fn bad_cursor() -> Problem {
     Problem::field("cursor", "not a cursor of this list; start without one")

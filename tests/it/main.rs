@@ -6,6 +6,11 @@
 mod store_databases;
 
 mod access_rules;
+mod api;
+mod api_changes;
+mod api_lists;
+mod api_once;
+mod api_roles;
 mod bans;
 mod idp_entra;
 mod isolation;

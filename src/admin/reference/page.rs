@@ -1,16 +1,20 @@
 //! The document as a page: everything on it, nothing from elsewhere, and no script.
 
+use std::sync::OnceLock;
+
 use askama::Template;
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_FRAME_OPTIONS};
-use http::{HeaderValue, StatusCode};
 use serde_json::Value;
 
 use super::openapi_document;
 use crate::app::App;
 use crate::crypto::hash_token;
+use crate::web::problem::Problem;
 
 /// That of all pages, and what only this one needs.
 const STYLE: &str =
@@ -73,17 +77,21 @@ struct Kind {
     schema: Option<String>,
 }
 
+/// The page of the first gateway that was asked for one; a process has one.
+static WRITTEN: OnceLock<(String, Bytes)> = OnceLock::new();
+
 pub(super) async fn show(app: App) -> Response {
-    let document = openapi_document();
-    let text = |value: &'static str| document["info"][value].as_str().unwrap_or_default();
-    let page = Page {
-        style: STYLE,
-        version: text("version"),
-        description: text("description"),
-        headings: headings(&document, app.issuer.as_str()),
-        schemas: schemas(&document),
+    let issuer = app.issuer.as_str();
+    let text = match WRITTEN.get().filter(|(base, _)| base == issuer) {
+        Some((_, text)) => text.clone(),
+        None => match written(issuer) {
+            Ok(text) => {
+                WRITTEN.get_or_init(|| (issuer.to_owned(), text.clone()));
+                text
+            }
+            Err(error) => return Problem::internal(error).into_response(),
+        },
     };
-    let Ok(text) = page.render() else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
     // What is written into the page is the one style that it may have.
     let style = STANDARD.encode(hash_token(STYLE));
     let policy = format!(
@@ -99,6 +107,18 @@ pub(super) async fn show(app: App) -> Response {
         (CACHE_CONTROL, HeaderValue::from_static("public, max-age=300")),
     ];
     (headers, text).into_response()
+}
+
+fn written(base: &str) -> Result<Bytes, askama::Error> {
+    let document = openapi_document();
+    let page = Page {
+        style: STYLE,
+        version: text(&document["info"], "version"),
+        description: text(&document["info"], "description"),
+        headings: headings(&document, base),
+        schemas: schemas(&document),
+    };
+    Ok(page.render()?.into())
 }
 
 fn text<'a>(value: &'a Value, name: &str) -> &'a str {
@@ -148,10 +168,8 @@ fn parameter(parameter: &Value) -> Field {
 }
 
 fn told<'a>(document: &'a Value, status: &'a str, answer: &'a Value) -> Answer<'a> {
-    let answer = match answer["$ref"].as_str().and_then(|place| document.pointer(place.trim_start_matches('#'))) {
-        Some(shared) => shared,
-        None => answer,
-    };
+    let shared = answer["$ref"].as_str().and_then(|place| document.pointer(place.trim_start_matches('#')));
+    let answer = shared.unwrap_or(answer);
     let body = answer["content"].as_object().and_then(|content| content.values().next());
     Answer { status, description: text(answer, "description"), body: body.map(|media| kind(&media["schema"])) }
 }

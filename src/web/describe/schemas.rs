@@ -24,7 +24,7 @@ impl Default for Schemas {
         // OpenAPI 3.1 takes JSON Schema 2020-12 as it is.
         let settings = || {
             SchemaSettings::draft2020_12().with(|settings| {
-                "/components/schemas".clone_into(&mut settings.definitions_path.to_mut());
+                settings.definitions_path = "/components/schemas".into();
                 settings.meta_schema = None;
             })
         };
