@@ -33,6 +33,7 @@ use std::time::Duration;
 use axum::extract::FromRequestParts;
 use bytes::Bytes;
 use http::request::Parts as RequestParts;
+use schemars::JsonSchema;
 use serde::Serialize;
 use time::OffsetDateTime;
 use tokio::task::JoinHandle;
@@ -180,7 +181,7 @@ impl FromRequestParts<App> for App {
 }
 
 /// How a server is doing, for people.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ServerStatus {
     /// `ready`, `unreachable`, `disabled` or `unknown`.
     pub state: &'static str,
@@ -193,7 +194,7 @@ pub struct ServerStatus {
     /// What of its offers could not be taken in.
     pub problems: Vec<String>,
     /// When it was last asked.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::clock::MaybeMoment")]
     pub checked_at: Option<OffsetDateTime>,
     /// How many tools it offers, once known.
     pub tools: Option<usize>,
@@ -212,7 +213,7 @@ pub struct ServerStatus {
 }
 
 /// One replica of a server, for people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ReplicaView {
     /// Where it is.
     pub url: Arc<str>,
@@ -234,14 +235,14 @@ pub struct ReplicaView {
 }
 
 /// A failure of a call, for people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct FaultView {
     /// What happened, in one word.
     pub kind: &'static str,
     /// In one sentence.
     pub detail: String,
     /// When.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     pub at: OffsetDateTime,
 }
 

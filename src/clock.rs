@@ -1,7 +1,9 @@
-//! What time it is. Tests of whole days move it on; only a build with debug assertions can do that, and no release is one.
+//! What time it is, and how times are written (RFC 3339). Tests of whole days move it on; only a build with debug assertions can do that, and no release is one.
 
 use std::time::Instant;
 
+use schemars::JsonSchema;
+use serde::{Deserializer, Serializer};
 use time::OffsetDateTime;
 
 /// Now.
@@ -39,4 +41,39 @@ mod moving {
 #[cfg(not(debug_assertions))]
 const fn ahead() -> std::time::Duration {
     std::time::Duration::ZERO
+}
+
+/// A time as JSON writes it, for `#[serde(with = …)]`: what is described is what is written.
+#[derive(Debug, JsonSchema)]
+#[schemars(with = "String", inline, extend("format" = "date-time"))]
+pub struct Moment;
+
+impl Moment {
+    /// Writes it.
+    pub fn serialize<S: Serializer>(time: &OffsetDateTime, serializer: S) -> Result<S::Ok, S::Error> {
+        time::serde::rfc3339::serialize(time, serializer)
+    }
+
+    /// Reads it.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OffsetDateTime, D::Error> {
+        time::serde::rfc3339::deserialize(deserializer)
+    }
+}
+
+/// The same of a time that may be null.
+#[derive(Debug, JsonSchema)]
+#[schemars(with = "Option<Moment>", inline)]
+pub struct MaybeMoment;
+
+impl MaybeMoment {
+    /// Writes it.
+    #[expect(clippy::ref_option, reason = "as serde calls it")]
+    pub fn serialize<S: Serializer>(time: &Option<OffsetDateTime>, serializer: S) -> Result<S::Ok, S::Error> {
+        time::serde::rfc3339::option::serialize(time, serializer)
+    }
+
+    /// Reads it.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<OffsetDateTime>, D::Error> {
+        time::serde::rfc3339::option::deserialize(deserializer)
+    }
 }

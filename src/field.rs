@@ -1,10 +1,11 @@
 //! A mistake in something that people wrote, by field: what engines find and surfaces tell. What a reader of JSON or YAML says
 //! of a value that does not fit is put in plain words here.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// One mistake in a description.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct FieldError {
     /// Path of the field, `replicas[0].url`.
     pub field: String,

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -26,8 +27,9 @@ pub struct BadSlug {
 
 /// A server's short name: 1 to 40 characters of `a-z`, `0-9` and single inner hyphens. It never holds an underscore, so
 /// that `slug__tool` can be split again.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(extend("pattern" = "^[a-z0-9]+(-[a-z0-9]+)*$", "maxLength" = 40))]
 pub struct Slug(Arc<str>);
 
 impl Slug {
@@ -66,8 +68,9 @@ fn is_slug(text: &str, most: usize) -> bool {
 }
 
 /// A tenant, by its slug (at most 64 characters). Every query on a tenant's table takes one.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(extend("pattern" = "^[a-z0-9]+(-[a-z0-9]+)*$", "maxLength" = 64))]
 pub struct TenantId(Arc<str>);
 
 impl TenantId {
@@ -99,7 +102,7 @@ impl fmt::Display for TenantId {
 }
 
 /// A registered server. UUID version 7 (RFC 9562), made here, so that ids sort by time of making.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct ServerId(pub Uuid);
 

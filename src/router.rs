@@ -47,7 +47,7 @@ pub fn routes(app: App) -> Router {
     // Recorded are all but those of MCP, which record what the layer cannot know, and those that machines ask every few seconds.
     let recorded = oauth::table()
         .into_iter()
-        .fold(admin::router(), |router, (path, answers)| router.route(path, answers))
+        .fold(admin::router(&app), |router, (path, answers)| router.route(path, answers))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(from_fn_with_state(app.clone(), record))
@@ -128,8 +128,9 @@ fn server_of(path: &str) -> Option<&str> {
 
 /// Every path of one process, as it is written in the router: for who goes through all of them.
 pub fn paths() -> Vec<String> {
-    let rest = table().into_iter().chain(oauth::table()).map(|(path, _)| path.to_owned());
-    rest.chain(admin::table().into_iter().map(|(path, _)| format!("{}{path}", admin::BASE))).collect()
+    let rest = table().into_iter().chain(oauth::table()).chain(admin::reference::table());
+    let rest = rest.map(|(path, _)| path.to_owned());
+    rest.chain(admin::table().into_iter().map(|route| format!("{}{}", admin::BASE, route.path))).collect()
 }
 
 #[cfg(test)]

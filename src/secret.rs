@@ -2,12 +2,14 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 /// A secret value. `Debug` masks it; there is no `Display`. Serialising writes the value: only the sealed store does that.
-#[derive(Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(with = "String", inline, extend("format" = "password"))]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {

@@ -1,5 +1,6 @@
 //! Making, listing and ending API keys. Nobody makes a key that may do more than the one it is made with.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use time::{Duration, OffsetDateTime};
@@ -32,7 +33,8 @@ pub struct KeyOrder {
 }
 
 /// A key as it may be read: never its text.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "Key")]
 pub struct KeyView {
     /// Its id.
     pub id: KeyId,
@@ -50,16 +52,16 @@ pub struct KeyView {
     /// `active`, `expired`, `revoked`, or `disabled` with its holder.
     pub state: &'static str,
     /// When it was made.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     pub created_at: OffsetDateTime,
     /// When it ends.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::clock::MaybeMoment")]
     pub expires_at: Option<OffsetDateTime>,
     /// When it was last used, some minutes late.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::clock::MaybeMoment")]
     pub last_used_at: Option<OffsetDateTime>,
     /// When it was ended.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::clock::MaybeMoment")]
     pub revoked_at: Option<OffsetDateTime>,
 }
 

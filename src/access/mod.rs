@@ -106,7 +106,7 @@ pub(crate) fn invalid(field: &str, message: impl Into<String>) -> AccessError {
 }
 
 /// A local account.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct UserId(pub(crate) Uuid);
 
@@ -118,7 +118,7 @@ impl UserId {
 }
 
 /// An API key, not its text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct KeyId(pub(crate) Uuid);
 

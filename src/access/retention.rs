@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -14,7 +15,7 @@ const AUDIT_DAYS: RangeInclusive<i64> = 30..=3650;
 const ANALYTICS_DAYS: RangeInclusive<i64> = 1..=1096;
 
 /// For how many days it is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Retention {
     /// The audit trail, 30 to 3650.
     pub audit_days: i64,
@@ -23,10 +24,13 @@ pub struct Retention {
 }
 
 /// The same as somebody wrote it, before it is checked, so that every mistake is told at once; what is none stays.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "RetentionOrder")]
 pub struct RetentionSaid {
+    #[schemars(with = "Option<u32>", range(min = 30, max = 3650))]
     audit_days: Option<Value>,
+    #[schemars(with = "Option<u32>", range(min = 1, max = 1096))]
     analytics_days: Option<Value>,
 }
 

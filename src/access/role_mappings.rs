@@ -1,6 +1,7 @@
 //! Which app roles and groups of a tenant's directories give which role in it. Where a tenant has some, they take the place of the
 //! rules of the settings. What they may give at most is bounded where accounts are made, whatever stands here.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -16,7 +17,7 @@ pub const MOST: usize = 200;
 const LONGEST: usize = 256;
 
 /// One of them.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RoleMapping {
     /// The name of an app role, the id of a group, or `*` for everybody (with the role `user`).

@@ -2,12 +2,13 @@
 //! characters and nothing else that is special.
 
 use memchr::memmem;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::field::FieldError;
 
 /// The scopes of a key. The default allows nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Scopes {
     /// Servers, by patterns of their slug.
@@ -39,6 +40,21 @@ impl Serialize for Allow {
             Self::All => ["*"].serialize(serializer),
             Self::Only(patterns) => patterns.serialize(serializer),
         }
+    }
+}
+
+impl JsonSchema for Allow {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Allow".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let list = json_schema!({ "type": "array", "items": { "type": "string" } });
+        if generator.contract().is_serialize() { list } else { json_schema!({ "anyOf": [{ "const": "*" }, list] }) }
     }
 }
 

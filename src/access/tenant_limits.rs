@@ -1,5 +1,6 @@
 //! How much a tenant may call: what is in force, and since when. An administrator of the gateway sets it.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -12,14 +13,15 @@ use crate::store::tenants::TenantChange;
 use crate::store::{Store, StoreError, micros};
 
 /// The limits of a tenant.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "TenantLimits")]
 pub struct InForce {
     /// Whose they are.
     pub tenant_id: TenantId,
     /// As they are in force: the factor of the settings where the tenant has none of its own.
     pub limits: RateLimits,
     /// Since when.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     pub in_force_from: OffsetDateTime,
 }
 

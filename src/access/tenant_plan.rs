@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -43,7 +44,8 @@ impl Step {
 }
 
 /// One change, for people.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "TenantStep")]
 pub struct StepView {
     /// Of which tenant.
     pub tenant_id: TenantId,

@@ -1,6 +1,7 @@
 //! Tenants, as administrators make and change them. Those of the gateway see all; those of a tenant see their own and may call
 //! it something else and say whether guests of theirs come in. To anybody else a tenant is not there.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -21,7 +22,8 @@ pub const MOST_DIRECTORIES: usize = 100;
 const LONGEST_NAME: usize = 200;
 
 /// A tenant as it may be read.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "Tenant")]
 pub struct TenantView {
     /// Its id, a slug.
     pub tenant_id: TenantId,
@@ -44,15 +46,15 @@ pub struct TenantView {
     /// `active` or `suspended`.
     pub state: &'static str,
     /// When it was made.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     pub created_at: OffsetDateTime,
     /// When it was last changed.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     pub updated_at: OffsetDateTime,
 }
 
 /// Whether a tenant's people come in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TenantState {
     /// They do.
@@ -62,9 +64,10 @@ pub enum TenantState {
 }
 
 /// A tenant as whoever makes it describes it, and as it stands in a file; what is none is as usual there, and stays here.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "as in `TenantEdit`")]
+#[schemars(rename = "TenantOrder", example = serde_json::json!({ "tenant_id": "acme", "display_name": "Acme Ltd" }))]
 pub struct TenantSaid {
     pub tenant_id: String,
     pub display_name: Option<String>,
@@ -91,14 +94,16 @@ impl TenantSaid {
             features,
             role_mappings,
             retention,
+            expected: None,
         };
         (tenant_id, edit)
     }
 }
 
 /// What of a tenant is to change, or to be in one that is made; what is none stays, or is as usual.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(example = serde_json::json!({ "display_name": "Acme Ltd", "rate_limits": { "base_rpm": 6000 } }))]
 pub struct TenantEdit {
     /// New name for people, 1 to 200 characters.
     pub display_name: Option<String>,
@@ -116,6 +121,9 @@ pub struct TenantEdit {
     pub role_mappings: Option<Vec<RoleMapping>>,
     /// For how long what is recorded of it is kept.
     pub retention: Option<RetentionSaid>,
+    /// When it was last changed as the caller read it, microseconds since 1970; `Stale` if that was later.
+    #[serde(skip)]
+    pub expected: Option<i64>,
 }
 
 impl TenantEdit {
@@ -165,6 +173,7 @@ impl TenantEdit {
             role_mappings,
             held_role_mappings,
             retention,
+            expected: self.expected,
         })
     }
 
@@ -296,10 +305,10 @@ pub async fn holdings(store: &Store, admin: &Admin, id: &str) -> Result<Holdings
     Ok(store.holdings(&id).await?)
 }
 
-/// Removes a tenant with all that is its own, for good.
-pub async fn purge(store: &Store, admin: &Admin, id: &str) -> Result<(), AccessError> {
+/// Removes a tenant with all that is its own, for good. `Stale` if it was changed after `expected`.
+pub async fn purge(store: &Store, admin: &Admin, id: &str, expected: Option<i64>) -> Result<(), AccessError> {
     let id = removable(store, admin, id).await?;
-    Ok(store.purge_tenant(&id).await?)
+    Ok(store.purge_tenant(&id, expected).await?)
 }
 
 /// The tenant of that id, as a value to work in, for administrators who may know of it.

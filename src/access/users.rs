@@ -1,5 +1,6 @@
 //! Making and changing accounts. An administrator of a tenant never touches an account above the own role.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -12,7 +13,8 @@ use crate::store::users::{UserChange, UserRow};
 use crate::store::{Store, StoreError, at, micros};
 
 /// An account as it may be read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "User")]
 pub struct UserView {
     /// Its id.
     pub id: UserId,
@@ -25,10 +27,10 @@ pub struct UserView {
     /// Whether it can sign in by password.
     pub has_password: bool,
     /// When it was made.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     pub created_at: OffsetDateTime,
     /// When it was last changed.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     pub updated_at: OffsetDateTime,
 }
 
@@ -41,6 +43,8 @@ pub struct UserEdit {
     pub active: Option<bool>,
     /// New password.
     pub password: Option<NewPassword>,
+    /// When it was last changed as the caller read it, microseconds since 1970; `Stale` if that was later.
+    pub expected: Option<i64>,
 }
 
 /// A password in place of another one.
@@ -168,7 +172,11 @@ pub async fn edit(
     }
     let user = may_edit(store, caller, id).await?;
     if edit.role.is_none() && edit.active.is_none() && edit.password.is_none() {
-        return Ok(view(user)?);
+        return if edit.expected.is_none_or(|at| at == user.updated_at) {
+            Ok(view(user)?)
+        } else {
+            Err(StoreError::Stale.into())
+        };
     }
     let hash = match edit.password {
         Some(_) if store.is_clients_account(caller.tenant(), id).await? => {
@@ -182,6 +190,7 @@ pub async fn edit(
         password_hash: hash.as_deref(),
         role: edit.role.map(Role::as_str),
         state: edit.active.map(|active| if active { "active" } else { "disabled" }),
+        expected: edit.expected,
     };
     let end_sessions = edit.active == Some(false) || hash.is_some();
     store.update_user(caller.tenant(), id, change, end_sessions, micros(now)).await?;
@@ -223,9 +232,10 @@ async fn hash_new(
 }
 
 /// Removes an account with its keys and sign-ins; the servers that it registered stay, without an owner.
-pub async fn remove(store: &Store, admin: &Admin, id: Uuid) -> Result<(), AccessError> {
+/// `Stale` if it was changed after `expected`.
+pub async fn remove(store: &Store, admin: &Admin, id: Uuid, expected: Option<i64>) -> Result<(), AccessError> {
     let user = reachable(store, admin, id).await?;
-    Ok(store.delete_user(admin.tenant(), user.id).await?)
+    Ok(store.delete_user(admin.tenant(), user.id, expected).await?)
 }
 
 async fn reachable(store: &Store, caller: &Caller, id: Uuid) -> Result<UserRow, AccessError> {

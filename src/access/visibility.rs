@@ -3,6 +3,7 @@
 //! A name counts only where an administrator gave it: of accounts of this gateway. What a provider's people are called, the provider
 //! says, and often they themselves; a name that was free yesterday may be somebody else's today. They are meant by the account's id.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use uuid::Uuid;
@@ -10,7 +11,7 @@ use uuid::Uuid;
 use super::Role;
 
 /// Who may see and call a server. Administrators of the tenant always may.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub struct Visibility {
     /// Everybody who is signed in to the tenant.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::response::Json;
 use futures_util::future::join_all;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::servers::FIRST_LOOK;
@@ -19,8 +20,9 @@ use crate::web::json::Unread;
 use crate::web::problem::Problem;
 
 /// What shall be.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "ApplyOrder", example = serde_json::json!({ "servers": [{ "slug": "files", "replicas": [{ "url": "https://files.example/mcp" }] }], "dry_run": true }))]
 pub(super) struct Wanted {
     servers: Vec<ServerSpec>,
     /// Only an administrator of the gateway names any.
@@ -35,7 +37,8 @@ pub(super) struct Wanted {
 }
 
 /// What was done, or would be.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ApplyResult")]
 pub(super) struct Done {
     dry_run: bool,
     tenants: Vec<tenant_plan::StepView>,
@@ -45,7 +48,7 @@ pub(super) struct Done {
     warnings: Vec<String>,
 }
 
-pub(super) async fn apply(app: App, caller: Caller, body: Unread) -> Result<Json<Done>, Problem> {
+pub(super) async fn apply(app: App, caller: Caller, body: Unread<Wanted>) -> Result<Json<Done>, Problem> {
     must_register(&caller)?;
     let Wanted { servers, tenants, prune, dry_run } = body.read().await?;
     let tenants = plan_tenants(&app, &caller, tenants).await;

@@ -1,10 +1,10 @@
 //! `/admin/bans`: addresses and networks from which nothing is taken for a while, by the guard's judgement or by hand. What a ban is
 //! named by is its address; the slash of a network is written `%2F`, or `-` where a proxy does not pass that.
 
-use axum::response::{IntoResponse, Json, Response};
+use axum::response::Json;
 use http::StatusCode;
-use http::header::LOCATION;
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::keys::named;
@@ -12,12 +12,13 @@ use crate::access::{AccessError, Admin};
 use crate::app::{App, BanOrder, BanView, LiftOrder, LiftReason};
 use crate::store::{StoreError, now};
 use crate::web::Source;
+use crate::web::answer::{Created, Tagged};
 use crate::web::json::{Body, Page, PageQuery, Parameters, Unread, bad_cursor, cursor_after};
 use crate::web::path::Named;
 use crate::web::problem::Problem;
 
 /// What to list.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Search {
     /// Absent: those that hold.
@@ -26,16 +27,18 @@ pub(super) struct Search {
     cursor: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "BanStates")]
 enum Which {
     Active,
     All,
 }
 
 /// A ban that is asked for.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "BanOrder", example = serde_json::json!({ "address": "192.0.2.7", "note": "guesses passwords", "duration_seconds": 3600 }))]
 pub(super) struct Order {
     address: String,
     note: String,
@@ -44,8 +47,9 @@ pub(super) struct Order {
 }
 
 /// How a ban is taken back.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "LiftOrder", example = serde_json::json!({ "reason": "wrong", "note": "our own scanner" }))]
 pub(super) struct Lift {
     reason: LiftReason,
     note: Option<String>,
@@ -73,23 +77,23 @@ pub(super) async fn create(
     admin: Admin,
     source: Source,
     Body(order): Body<Order>,
-) -> Result<Response, Problem> {
+) -> Result<Created<BanView>, Problem> {
     let Order { address, note, duration_seconds } = order;
     let order = BanOrder { address, duration_seconds, note };
     let view = app.bans().ban(&admin, order, source.0, now()).await.map_err(told)?;
     let location = format!("/api/v1/admin/bans/{}", view.address.replace('/', "-"));
-    Ok((StatusCode::CREATED, [(LOCATION, location)], Json(view)).into_response())
+    Ok(Created::at(location, Tagged::content(view)))
 }
 
-pub(super) async fn read(app: App, admin: Admin, Named(address): Named) -> Result<Json<BanView>, Problem> {
-    Ok(Json(app.bans().show(&admin, &address, now()).map_err(told)?))
+pub(super) async fn read(app: App, admin: Admin, Named(address): Named) -> Result<Tagged<BanView>, Problem> {
+    Ok(Tagged::content(app.bans().show(&admin, &address, now()).map_err(told)?))
 }
 
 pub(super) async fn lift(
     app: App,
     admin: Admin,
     Named(address): Named,
-    body: Unread,
+    body: Unread<Lift>,
 ) -> Result<Json<BanView>, Problem> {
     app.bans().show(&admin, &address, now()).map_err(told)?;
     let Lift { reason, note } = body.read().await?;

@@ -3,9 +3,8 @@
 
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
-use axum::response::{IntoResponse, Json, Response};
-use http::StatusCode;
-use http::header::{CACHE_CONTROL, LOCATION};
+use axum::response::Json;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::keys::named;
@@ -13,24 +12,32 @@ use crate::access::{AccessError, Admin};
 use crate::app::App;
 use crate::grants::registered::{self, ClientEdit, ClientOrder, ClientView};
 use crate::secret::Secret;
-use crate::store::now;
+use crate::store::{micros, now};
+use crate::web::answer::{Created, NoContent, Tagged};
+use crate::web::condition::IfMatch;
 use crate::web::json::{Body, Page, PageQuery, Parameters, Unread, cursor_after};
 use crate::web::path::Named;
 use crate::web::problem::Problem;
 
 /// A client with a new secret, shown this once.
-#[derive(Serialize)]
-struct Made {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ClientMade")]
+pub(super) struct Made {
     #[serde(flatten)]
     view: ClientView,
     #[serde(skip_serializing_if = "Option::is_none")]
     client_secret: Option<Secret>,
 }
 
-fn made(client_secret: Option<Secret>, view: ClientView) -> Response {
+fn made(client_secret: Option<Secret>, view: ClientView) -> Created<Made> {
     let location = format!("/api/v1/oauth-clients/{}", view.client_id);
-    let headers = [(LOCATION, location), (CACHE_CONTROL, "no-store".to_owned())];
-    (StatusCode::CREATED, headers, Json(Made { view, client_secret })).into_response()
+    let (version, secret) = (micros(view.updated_at), client_secret.is_some());
+    let made = Created::at(location, Tagged::version(version, Made { view, client_secret }));
+    if secret { made.shown_once() } else { made }
+}
+
+fn tagged(client: ClientView) -> Tagged<ClientView> {
+    Tagged::version(micros(client.updated_at), client)
 }
 
 pub(super) async fn list(
@@ -46,32 +53,39 @@ pub(super) async fn list(
     Ok(Json(Page { items, next_cursor }))
 }
 
-pub(super) async fn create(app: App, admin: Admin, Body(order): Body<ClientOrder>) -> Result<Response, Problem> {
+pub(super) async fn create(app: App, admin: Admin, Body(order): Body<ClientOrder>) -> Result<Created<Made>, Problem> {
     let (secret, view) = registered::create(&app.store, &admin, order, app.clients.schemes(), now()).await?;
     app.changed().await?;
     Ok(made(secret, view))
 }
 
-pub(super) async fn read(app: App, admin: Admin, Named(id): Named) -> Result<Json<ClientView>, Problem> {
-    Ok(Json(registered::get(&app.store, &admin, &id).await.map_err(missing)?))
+pub(super) async fn read(app: App, admin: Admin, Named(id): Named) -> Result<Tagged<ClientView>, Problem> {
+    Ok(tagged(registered::get(&app.store, &admin, &id).await.map_err(missing)?))
 }
 
-pub(super) async fn patch(app: App, admin: Admin, Named(id): Named, body: Unread) -> Result<Json<ClientView>, Problem> {
+pub(super) async fn patch(
+    app: App,
+    admin: Admin,
+    Named(id): Named,
+    version: IfMatch,
+    body: Unread<ClientEdit>,
+) -> Result<Tagged<ClientView>, Problem> {
     registered::get(&app.store, &admin, &id).await.map_err(missing)?;
-    let edit: ClientEdit = body.read().await?;
+    let edit = ClientEdit { expected: version.expected()?, ..body.read().await? };
     let edited = registered::edit(&app.store, &admin, &id, edit, app.clients.schemes(), now()).await;
-    let view = edited.map_err(missing)?;
+    let view = edited.map_err(|error| version.refused(missing(error)))?;
     app.changed().await?;
-    Ok(Json(view))
+    Ok(tagged(view))
 }
 
-pub(super) async fn delete(app: App, admin: Admin, Named(id): Named) -> Result<StatusCode, Problem> {
-    registered::remove(&app.store, &admin, &id, now()).await.map_err(missing)?;
+pub(super) async fn delete(app: App, admin: Admin, Named(id): Named, version: IfMatch) -> Result<NoContent, Problem> {
+    let removed = registered::remove(&app.store, &admin, &id, version.expected()?, now()).await;
+    removed.map_err(|error| version.refused(missing(error)))?;
     app.changed().await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }
 
-pub(super) async fn add_secret(app: App, admin: Admin, Named(id): Named) -> Result<Response, Problem> {
+pub(super) async fn add_secret(app: App, admin: Admin, Named(id): Named) -> Result<Created<Made>, Problem> {
     let (secret, view) = registered::add_secret(&app.store, &admin, &id, now()).await.map_err(missing)?;
     app.changed().await?;
     Ok(made(Some(secret), view))
@@ -81,12 +95,13 @@ pub(super) async fn remove_secret(
     app: App,
     admin: Admin,
     path: Result<Path<(String, String)>, PathRejection>,
-) -> Result<StatusCode, Problem> {
+    version: IfMatch,
+) -> Result<NoContent, Problem> {
     let Path((id, hint)) = path.map_err(|_| Problem::missing("client, or no such secret of it"))?;
-    let removed = registered::remove_secret(&app.store, &admin, &id, &hint, now()).await;
-    removed.map_err(|error| named(error.into(), "client, or no such secret of it"))?;
+    let removed = registered::remove_secret(&app.store, &admin, &id, &hint, version.expected()?, now()).await;
+    removed.map_err(|error| version.refused(named(error.into(), "client, or no such secret of it")))?;
     app.changed().await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }
 
 fn missing(error: AccessError) -> Problem {

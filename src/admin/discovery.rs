@@ -1,6 +1,7 @@
 //! `/discovery`: which server has what. Searches what servers were found to offer, as far as the caller may use it.
 
 use axum::response::Json;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -13,7 +14,7 @@ use crate::web::json::{Page, PageQuery, Parameters, bad_cursor, cursor_after};
 use crate::web::problem::Problem;
 
 /// What to find.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Search {
     /// Text in name, title or description, in any case.
@@ -27,7 +28,7 @@ pub(super) struct Search {
 }
 
 /// Something found.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct Found {
     /// Whose it is.
     server: String,

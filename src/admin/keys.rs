@@ -1,8 +1,8 @@
 //! `/keys`: make, list, end API keys. A key is shown in the answer that made it and never again.
 
-use axum::response::{IntoResponse, Json, Response};
+use axum::response::Json;
 use http::StatusCode;
-use http::header::{CACHE_CONTROL, LOCATION};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
@@ -12,13 +12,15 @@ use crate::access::{Allow, Caller, Role, Scopes};
 use crate::app::App;
 use crate::secret::Secret;
 use crate::store::now;
+use crate::web::answer::{Created, NoContent, Tagged};
 use crate::web::json::{Page, PageQuery, Parameters, Unread, bad_cursor, cursor_after};
 use crate::web::path::Named;
 use crate::web::problem::Problem;
 
 /// A key that is asked for. What is not named is not allowed, except that every tool of a named server is.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "KeyOrder", example = serde_json::json!({ "name": "ci", "servers": ["files"], "expires_in_days": 90 }))]
 pub(super) struct Order {
     name: String,
     servers: Allow,
@@ -29,23 +31,24 @@ pub(super) struct Order {
     /// Absent: whether a role above `user` is asked for.
     admin: Option<bool>,
     username: Option<String>,
-    #[serde(default, with = "time::serde::rfc3339::option")]
+    #[serde(default, with = "crate::clock::MaybeMoment")]
     expires_at: Option<OffsetDateTime>,
     /// Instead of `expires_at`: 1 to 36 500.
     expires_in_days: Option<u32>,
 }
 
 /// A new key, shown this once.
-#[derive(Serialize)]
-struct Made {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "KeyMade")]
+pub(super) struct Made {
     #[serde(flatten)]
     view: KeyView,
     key: Secret,
 }
 
-pub(super) async fn create(app: App, caller: Caller, body: Unread) -> Result<Response, Problem> {
+pub(super) async fn create(app: App, caller: Caller, body: Unread<Order>) -> Result<Created<Made>, Problem> {
     keys::may_make(&caller)?;
-    let order: Order = body.read().await?;
+    let order = body.read().await?;
     let (now, at, days) = (now(), order.expires_at, order.expires_in_days);
     let role = order.role.unwrap_or(Role::User);
     let tools = match order.tools.unwrap_or(Allow::All) {
@@ -72,8 +75,8 @@ pub(super) async fn create(app: App, caller: Caller, body: Unread) -> Result<Res
     }
     let (key, view) = keys::create(&app.store, &caller, order, now).await?;
     app.changed().await?;
-    let headers = [(LOCATION, format!("/api/v1/keys/{}", view.id)), (CACHE_CONTROL, "no-store".to_owned())];
-    Ok((StatusCode::CREATED, headers, Json(Made { view, key })).into_response())
+    let location = format!("/api/v1/keys/{}", view.id);
+    Ok(Created::at(location, Tagged::content(Made { view, key })).shown_once())
 }
 
 pub(super) async fn list(
@@ -90,11 +93,11 @@ pub(super) async fn list(
     Ok(Json(Page { items, next_cursor }))
 }
 
-pub(super) async fn revoke(app: App, caller: Caller, Named(id): Named) -> Result<StatusCode, Problem> {
+pub(super) async fn revoke(app: App, caller: Caller, Named(id): Named) -> Result<NoContent, Problem> {
     let id = Uuid::parse_str(&id).map_err(|_| Problem::missing("key"))?;
     keys::revoke(&app.store, &caller, id, now()).await.map_err(|error| named(error.into(), "key"))?;
     app.changed().await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }
 
 /// Says what it is that is not there.

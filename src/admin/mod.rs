@@ -9,6 +9,7 @@ mod clients;
 mod discovery;
 mod keys;
 mod policies;
+pub mod reference;
 mod reports;
 mod sealing_keys;
 mod servers;
@@ -21,86 +22,351 @@ mod users;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{MethodRouter, delete, get, post};
 use http::Method;
 
+use crate::access::Role;
 use crate::app::App;
+use crate::web::condition::unchanged;
+use crate::web::describe::{Route, at, delete, get, patch, post, put};
+use crate::web::idempotent::once;
 use crate::web::problem::{Problem, no_such_method, no_such_path};
 
 /// Where the surface is.
 pub const BASE: &str = "/api/v1";
 
-/// Every path of the surface below [`BASE`], with what answers there.
-pub fn table() -> Vec<(&'static str, MethodRouter<App>)> {
-    let server = get(servers::read).put(servers::replace).patch(servers::patch).delete(servers::delete);
+/// Every path of the surface below [`BASE`], with what answers there: heading, path, and for each call its name, what it does and its
+/// handler, from whose types the rest of its description comes.
+pub fn table() -> Vec<Route> {
     vec![
-        ("/servers", get(servers::list).post(servers::create)),
-        ("/servers/{slug}", server),
-        ("/servers/{slug}/enable", post(servers::enable)),
-        ("/servers/{slug}/disable", post(servers::disable)),
-        ("/servers/{slug}/refresh", post(servers::refresh)),
-        ("/servers/{slug}/tools", get(servers::tools)),
-        ("/apply", post(apply::apply)),
-        ("/keys", get(keys::list).post(keys::create)),
-        ("/keys/{id}", delete(keys::revoke)),
-        ("/users", get(users::list).post(users::create)),
-        ("/users/{id}", get(users::read).patch(users::patch).delete(users::delete)),
-        ("/users/{id}/password", post(users::password)),
-        ("/oauth-clients", get(clients::list).post(clients::create)),
-        ("/oauth-clients/{id}", get(clients::read).patch(clients::patch).delete(clients::delete)),
-        ("/oauth-clients/{id}/secrets", post(clients::add_secret)),
-        ("/oauth-clients/{id}/secrets/{hint}", delete(clients::remove_secret)),
-        ("/trusted-issuers", get(trusted_issuers::list).post(trusted_issuers::create)),
-        ("/trusted-issuers/{name}", get(trusted_issuers::read).delete(trusted_issuers::delete)),
-        ("/sign-ins", get(sign_ins::list)),
-        ("/sign-ins/{id}", get(sign_ins::read)),
-        ("/admin/tenants", get(tenants::list).post(tenants::create)),
-        ("/admin/tenants/{id}", get(tenants::read).patch(tenants::patch).delete(tenants::delete)),
-        ("/admin/tenant-limits/{tenant_id}", get(tenant_limits::read).post(tenant_limits::set)),
-        ("/admin/tenant-fairness/{tenant_id}", get(reports::fairness::read)),
-        ("/admin/rate-limit-analytics", get(reports::limits::analytics)),
-        ("/admin/diagnostics/rate-limits", get(reports::limits::diagnostics)),
-        ("/admin/token-refresh-status", get(reports::tokens::status)),
-        ("/admin/user-token-status/{user_id}", get(reports::tokens::of_user)),
-        ("/admin/force-token-refresh/{user_id}", post(reports::tokens::force)),
-        ("/admin/connection-pool-status", get(reports::pools::read)),
-        ("/admin/diagnostics/resources", get(reports::resources::read)),
-        ("/admin/diagnostics/network", get(reports::network::read)),
-        ("/admin/multi-user-status", get(reports::status::read)),
-        ("/admin/tenant-analytics/{tenant_id}", get(reports::tenant::read)),
-        ("/admin/user-activity/{user_id}", get(reports::user::read)),
-        ("/admin/capacity-status", get(reports::capacity::read)),
-        ("/admin/daily-health-report", get(reports::daily::read)),
-        ("/admin/diagnostics/auth-failures", get(reports::auth_failures::read)),
-        ("/admin/diagnostics/memory", get(reports::memory::read)),
-        ("/admin/audit", get(audit::list)),
-        ("/admin/audit/{id}", get(audit::read)),
-        ("/admin/bans", get(bans::list).post(bans::create)),
-        ("/admin/bans/{address}", get(bans::read)),
-        ("/admin/bans/{address}/lift", post(bans::lift)),
-        ("/admin/sealing-keys", get(sealing_keys::read)),
-        ("/admin/sealing-keys/{tenant_id}", get(sealing_keys::read_tenant)),
-        ("/admin/rotate-sealing-keys", post(sealing_keys::rotate)),
-        ("/admin/policies/{tenant_id}", get(policies::read).put(policies::replace)),
-        ("/admin/policies/{tenant_id}/versions", get(policies::versions)),
-        ("/admin/policies/{tenant_id}/versions/{version}", get(policies::version)),
-        ("/admin/policies/{tenant_id}/explain", post(policies::explain)),
-        ("/admin/policies/{tenant_id}/dry-run", post(policies::dry_run)),
-        ("/login", post(session::login)),
-        ("/logout", post(session::logout)),
-        ("/me", get(session::me)),
-        ("/discovery/tools", get(discovery::tools)),
-        ("/discovery/resources", get(discovery::resources)),
+        at(
+            "Servers",
+            "/servers",
+            [
+                get("listServers", "The servers that the caller may see", servers::list),
+                post("createServer", "Registers a server", servers::create).needs(Role::ServerOwner),
+            ],
+        ),
+        at(
+            "Servers",
+            "/servers/{slug}",
+            [
+                get("getServer", "One server; where and how it is reached, only for who may change it", servers::read),
+                put("replaceServer", "Describes a server anew", servers::replace).needs(Role::ServerOwner),
+                patch("patchServer", "Changes some of a description (RFC 7396)", servers::patch)
+                    .needs(Role::ServerOwner),
+                delete("deleteServer", "Removes a server", servers::delete).needs(Role::ServerOwner),
+            ],
+        ),
+        at(
+            "Servers",
+            "/servers/{slug}/enable",
+            [post("enableServer", "Lets calls through", servers::enable).needs(Role::ServerOwner)],
+        ),
+        at(
+            "Servers",
+            "/servers/{slug}/disable",
+            [post("disableServer", "Lets no more calls through", servers::disable).needs(Role::ServerOwner)],
+        ),
+        at(
+            "Servers",
+            "/servers/{slug}/refresh",
+            [post("refreshServer", "Asks a server anew what it offers", servers::refresh).needs(Role::ServerOwner)],
+        ),
+        at(
+            "Servers",
+            "/servers/{slug}/tools",
+            [get(
+                "listServerTools",
+                "The tools of a server that the caller may call, as it describes them",
+                servers::tools,
+            )],
+        ),
+        at(
+            "Servers",
+            "/apply",
+            [post("apply", "Brings servers and tenants to what lists say, all of it or nothing", apply::apply)
+                .needs(Role::ServerOwner)],
+        ),
+        at(
+            "Keys",
+            "/keys",
+            [
+                get("listKeys", "The caller's keys, or the tenant's", keys::list),
+                post("createKey", "Makes a key, shown this once; takes the scope `admin`", keys::create),
+            ],
+        ),
+        at("Keys", "/keys/{id}", [delete("revokeKey", "Ends a key", keys::revoke)]),
+        at(
+            "Users",
+            "/users",
+            [get("listUsers", "Accounts", users::list), post("createUser", "Makes an account", users::create)],
+        ),
+        at(
+            "Users",
+            "/users/{id}",
+            [
+                get("getUser", "One account, by id or name; one's own without a role", users::read)
+                    .needs(Role::TenantAdmin),
+                patch("patchUser", "Changes an account", users::patch).needs(Role::TenantAdmin),
+                delete("deleteUser", "Removes an account with its keys", users::delete),
+            ],
+        ),
+        at(
+            "Users",
+            "/users/{id}/password",
+            [post("setPassword", "Sets a password; one's own without a role", users::password)
+                .needs(Role::TenantAdmin)
+                .may_fail(&[429])],
+        ),
+        at(
+            "OAuth clients",
+            "/oauth-clients",
+            [
+                get("listClients", "Registered clients", clients::list),
+                post("createClient", "Registers a client; its secret is shown this once", clients::create),
+            ],
+        ),
+        at(
+            "OAuth clients",
+            "/oauth-clients/{id}",
+            [
+                get("getClient", "One client", clients::read),
+                patch("patchClient", "Changes a client", clients::patch),
+                delete("deleteClient", "Removes a client and ends what was granted to it", clients::delete),
+            ],
+        ),
+        at(
+            "OAuth clients",
+            "/oauth-clients/{id}/secrets",
+            [post("addClientSecret", "Makes one more secret, shown this once", clients::add_secret)],
+        ),
+        at(
+            "OAuth clients",
+            "/oauth-clients/{id}/secrets/{hint}",
+            [delete("removeClientSecret", "Ends a secret, by its first characters", clients::remove_secret)],
+        ),
+        at(
+            "Trusted issuers",
+            "/trusted-issuers",
+            [
+                get("listTrustedIssuers", "Issuers whose assertions are taken", trusted_issuers::list),
+                post("createTrustedIssuer", "Trusts an issuer", trusted_issuers::create),
+            ],
+        ),
+        at(
+            "Trusted issuers",
+            "/trusted-issuers/{name}",
+            [
+                get("getTrustedIssuer", "One issuer", trusted_issuers::read),
+                delete("deleteTrustedIssuer", "Trusts an issuer no longer", trusted_issuers::delete),
+            ],
+        ),
+        at("Sign-ins", "/sign-ins", [get("listSignIns", "Attempts to sign in, the newest first", sign_ins::list)]),
+        at("Sign-ins", "/sign-ins/{id}", [get("getSignIn", "One attempt, step by step", sign_ins::read)]),
+        at(
+            "Tenants",
+            "/admin/tenants",
+            [
+                get("listTenants", "Tenants: all of them, or one's own", tenants::list),
+                post("createTenant", "Makes a tenant", tenants::create).needs(Role::Admin),
+            ],
+        ),
+        at(
+            "Tenants",
+            "/admin/tenants/{id}",
+            [
+                get("getTenant", "One tenant", tenants::read),
+                patch(
+                    "patchTenant",
+                    "Changes a tenant; its own administrators only its name, guests and roles",
+                    tenants::patch,
+                ),
+                delete("deleteTenant", "Suspends a tenant, or erases it with all that is its own", tenants::delete)
+                    .needs(Role::Admin),
+            ],
+        ),
+        at(
+            "Tenants",
+            "/admin/tenant-limits/{tenant_id}",
+            [
+                get("getTenantLimits", "How much a tenant may call", tenant_limits::read),
+                post("setTenantLimits", "Changes it, on every replica within a second", tenant_limits::set)
+                    .needs(Role::Admin),
+            ],
+        ),
+        at(
+            "Access rules",
+            "/admin/policies/{tenant_id}",
+            [
+                get("getRules", "The access rules in force", policies::read),
+                put("replaceRules", "Puts other rules in force, or only checks them", policies::replace),
+            ],
+        ),
+        at(
+            "Access rules",
+            "/admin/policies/{tenant_id}/versions",
+            [get("listRulesVersions", "Versions, the newest first", policies::versions)],
+        ),
+        at(
+            "Access rules",
+            "/admin/policies/{tenant_id}/versions/{version}",
+            [get("getRulesVersion", "One version", policies::version)],
+        ),
+        at(
+            "Access rules",
+            "/admin/policies/{tenant_id}/explain",
+            [post("explainRules", "What the rules decide of one question, and why", policies::explain)],
+        ),
+        at(
+            "Access rules",
+            "/admin/policies/{tenant_id}/dry-run",
+            [post("tryRules", "What other rules would have decided of what was called lately", policies::dry_run)],
+        ),
+        at(
+            "Bans",
+            "/admin/bans",
+            [
+                get("listBans", "Addresses and networks that are banned", bans::list).needs(Role::Admin),
+                post("createBan", "Bans an address or a network", bans::create).needs(Role::Admin),
+            ],
+        ),
+        at(
+            "Bans",
+            "/admin/bans/{address}",
+            [get("getBan", "The last ban of an address", bans::read).needs(Role::Admin)],
+        ),
+        at("Bans", "/admin/bans/{address}/lift", [post("liftBan", "Takes a ban back", bans::lift).needs(Role::Admin)]),
+        at(
+            "Sealing keys",
+            "/admin/sealing-keys",
+            [get("getSealingKeys", "The keys that seal secrets, by name", sealing_keys::read).needs(Role::Admin)],
+        ),
+        at(
+            "Sealing keys",
+            "/admin/sealing-keys/{tenant_id}",
+            [get("getTenantSealingKeys", "Those of a tenant", sealing_keys::read_tenant)],
+        ),
+        at(
+            "Sealing keys",
+            "/admin/rotate-sealing-keys",
+            [post("rotateSealingKeys", "Makes new keys, or seals anew under the newest", sealing_keys::rotate)
+                .needs(Role::Admin)],
+        ),
+        at(
+            "Reports",
+            "/admin/tenant-fairness/{tenant_id}",
+            [get("getTenantFairness", "A tenant's share, and what it had of it", reports::fairness::read)],
+        ),
+        at(
+            "Reports",
+            "/admin/rate-limit-analytics",
+            [get("getRateLimitAnalytics", "How fair limits were, and what they refused", reports::limits::analytics)
+                .needs(Role::Admin)],
+        ),
+        at(
+            "Reports",
+            "/admin/diagnostics/rate-limits",
+            [get("diagnoseRateLimits", "What limits say, and what to do", reports::limits::diagnostics)
+                .needs(Role::Admin)],
+        ),
+        at(
+            "Reports",
+            "/admin/token-refresh-status",
+            [get("getTokenRefreshStatus", "How well provider tokens are kept fresh", reports::tokens::status)],
+        ),
+        at(
+            "Reports",
+            "/admin/user-token-status/{user_id}",
+            [get("getUserTokenStatus", "How one account's provider tokens stand", reports::tokens::of_user)],
+        ),
+        at(
+            "Reports",
+            "/admin/force-token-refresh/{user_id}",
+            [post("forceTokenRefresh", "Refreshes them now", reports::tokens::force).may_fail(&[424])],
+        ),
+        at(
+            "Reports",
+            "/admin/connection-pool-status",
+            [get("getConnectionPoolStatus", "Places and connections of every replica", reports::pools::read)],
+        ),
+        at(
+            "Reports",
+            "/admin/diagnostics/resources",
+            [get("diagnoseResources", "What pools and database say, and what to do", reports::resources::read)],
+        ),
+        at(
+            "Reports",
+            "/admin/diagnostics/network",
+            [get("diagnoseNetwork", "How fast connections come about", reports::network::read)],
+        ),
+        at(
+            "Reports",
+            "/admin/multi-user-status",
+            [get("getMultiUserStatus", "Who is there, and what of the gateway is used", reports::status::read)],
+        ),
+        at(
+            "Reports",
+            "/admin/tenant-analytics/{tenant_id}",
+            [get("getTenantAnalytics", "What a tenant did, and how well it went", reports::tenant::read)],
+        ),
+        at(
+            "Reports",
+            "/admin/user-activity/{user_id}",
+            [get("getUserActivity", "What one account did", reports::user::read)],
+        ),
+        at(
+            "Reports",
+            "/admin/capacity-status",
+            [get("getCapacityStatus", "What is used up first, and when", reports::capacity::read)],
+        ),
+        at(
+            "Reports",
+            "/admin/daily-health-report",
+            [get("getDailyHealthReport", "The key figures of yesterday and today", reports::daily::read)],
+        ),
+        at(
+            "Reports",
+            "/admin/diagnostics/auth-failures",
+            [get("diagnoseAuthFailures", "Why people and programs were not let in", reports::auth_failures::read)],
+        ),
+        at(
+            "Reports",
+            "/admin/diagnostics/memory",
+            [get("diagnoseMemory", "What is held in memory", reports::memory::read)],
+        ),
+        at(
+            "Audit",
+            "/admin/audit",
+            [get("listAuditRecords", "Records of what was done, the newest first", audit::list)],
+        ),
+        at("Audit", "/admin/audit/{id}", [get("getAuditRecord", "One record", audit::read)]),
+        at(
+            "Session",
+            "/login",
+            [post("login", "A key of hours for name and password", session::login).may_fail(&[401, 429])],
+        ),
+        at("Session", "/logout", [post("logout", "Ends the key or session that is shown", session::logout)]),
+        at("Session", "/me", [get("getMe", "Who the caller is", session::me)]),
+        at("Discovery", "/discovery/tools", [get("findTools", "Which server has which tools", discovery::tools)]),
+        at(
+            "Discovery",
+            "/discovery/resources",
+            [get("findResources", "Which server has which resources", discovery::resources)],
+        ),
     ]
 }
 
-/// The surface under its path.
-pub fn router() -> Router<App> {
-    let routes = table().into_iter().fold(Router::new(), |router, (path, answers)| router.route(path, answers));
-    let routes = routes.route_layer(from_fn(without_stray_query));
-    Router::new().nest(BASE, routes.fallback(no_such_path).method_not_allowed_fallback(no_such_method))
+/// The surface under its path, and what is said of it.
+pub fn router(app: &App) -> Router<App> {
+    let routes = table().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.answers()));
+    let routes = routes
+        .route_layer(from_fn_with_state(app.clone(), once))
+        .route_layer(from_fn(without_stray_query))
+        .route_layer(from_fn(unchanged));
+    let surface = Router::new().nest(BASE, routes.fallback(no_such_path).method_not_allowed_fallback(no_such_method));
+    reference::table().into_iter().fold(surface, |router, (path, answers)| router.route(path, answers))
 }
 
 /// Nothing is changed for who asks for something that the path does not know, such as a dry run. What is read takes parameters,

@@ -3,9 +3,8 @@
 
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
-use axum::response::{IntoResponse, Json, Response};
-use http::header::{ETAG, IF_MATCH};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::Json;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -14,8 +13,10 @@ use crate::access::{AccessError, Admin};
 use crate::app::{App, Explained, Question, Trial};
 use crate::id::TenantId;
 use crate::policy::kept::{self, Author, RulesView};
-use crate::store::{StoreError, micros, now};
-use crate::web::json::{Page, Parameters, Unread};
+use crate::store::{micros, now};
+use crate::web::answer::Tagged;
+use crate::web::condition::IfMatch;
+use crate::web::json::{Page, PageQuery, Parameters, Unread};
 use crate::web::path::Named;
 use crate::web::problem::Problem;
 
@@ -25,14 +26,15 @@ const MOST_DAYS: u16 = 366;
 const DAYS: u16 = 30;
 
 /// A set that is to be in force.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Order {
+#[schemars(rename = "RulesOrder", example = serde_json::json!({ "text": "permit(principal, action, resource);" }))]
+pub(super) struct Order {
     text: String,
 }
 
 /// Whether it is only to be looked at.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct How {
     #[serde(default)]
@@ -40,15 +42,17 @@ pub(super) struct How {
 }
 
 /// A set that is tried.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Try {
+#[schemars(rename = "RulesTrial", example = serde_json::json!({ "text": "permit(principal, action, resource);", "days": 7 }))]
+pub(super) struct Try {
     text: String,
     days: Option<u16>,
 }
 
 /// A version without its text.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "RulesVersion")]
 pub(super) struct Written {
     version: i64,
     in_force: bool,
@@ -56,24 +60,8 @@ pub(super) struct Written {
     author: Author,
 }
 
-fn answer(view: &RulesView) -> Response {
-    let etag = HeaderValue::from_str(&format!("\"{}\"", view.version)).unwrap_or(HeaderValue::from_static("\"\""));
-    ([(ETAG, etag)], Json(view)).into_response()
-}
-
-/// The version that `If-Match` names: none without the header or with `*`.
-fn expected(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
-    let Some(value) = headers.get(IF_MATCH) else { return Ok(None) };
-    let text = value.to_str().unwrap_or_default().trim();
-    if text == "*" {
-        return Ok(None);
-    }
-    let number = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).and_then(|text| text.parse().ok());
-    number.map(Some).ok_or_else(|| stale("If-Match must be an ETag that a read of these rules gave"))
-}
-
-fn stale(detail: &str) -> Problem {
-    Problem::new(StatusCode::PRECONDITION_FAILED, "STALE", detail)
+fn answer(view: RulesView) -> Tagged<RulesView> {
+    Tagged::version(view.version, view)
 }
 
 fn missing(error: AccessError) -> Problem {
@@ -84,9 +72,9 @@ async fn in_force(app: &App, tenant: &TenantId) -> Result<RulesView, AccessError
     kept::get(&app.store, tenant, app.registry.rules().of(tenant)).await
 }
 
-pub(super) async fn read(app: App, admin: Admin, Named(id): Named) -> Result<Response, Problem> {
+pub(super) async fn read(app: App, admin: Admin, Named(id): Named) -> Result<Tagged<RulesView>, Problem> {
     let tenant = kept::tenant(&app.store, &admin, &id).await.map_err(missing)?;
-    Ok(answer(&in_force(&app, &tenant).await?))
+    Ok(answer(in_force(&app, &tenant).await?))
 }
 
 pub(super) async fn replace(
@@ -94,58 +82,66 @@ pub(super) async fn replace(
     admin: Admin,
     Named(id): Named,
     Parameters(how): Parameters<How>,
-    headers: HeaderMap,
-    body: Unread,
-) -> Result<Response, Problem> {
+    version: IfMatch,
+    body: Unread<Order>,
+) -> Result<Tagged<RulesView>, Problem> {
     let tenant = kept::tenant(&app.store, &admin, &id).await.map_err(missing)?;
-    let expected = expected(&headers)?;
+    let expected = version.expected()?;
     let Order { text } = body.read().await?;
     if how.dry_run {
         let (_, warnings) = kept::read(&text).await?;
         let before = in_force(&app, &tenant).await?;
-        return Ok(answer(&RulesView { text, warnings, trouble: None, ..before }));
+        return Ok(answer(RulesView { text, warnings, trouble: None, ..before }));
     }
     let put = kept::put(&app.store, &admin, &tenant, &text, expected, now()).await;
-    let view = put.map_err(|error| match error {
-        AccessError::Store(StoreError::Stale) => stale("the rules were changed meanwhile; read them again"),
-        other => other.into(),
-    })?;
+    let view = put.map_err(|error| version.refused(error.into()))?;
     // In force here before the answer goes out.
     app.changed().await?;
-    Ok(answer(&view))
+    Ok(answer(view))
 }
 
-pub(super) async fn versions(app: App, admin: Admin, Named(id): Named) -> Result<Json<Page<Written>>, Problem> {
+pub(super) async fn versions(
+    app: App,
+    admin: Admin,
+    Named(id): Named,
+    Parameters(query): Parameters<PageQuery>,
+) -> Result<Json<Page<Written>>, Problem> {
     let tenant = kept::tenant(&app.store, &admin, &id).await.map_err(missing)?;
     let versions = kept::history(&app.store, &tenant).await?;
     let newest = versions.first().map(|(version, _)| *version);
     let of = |(version, author)| Written { version, in_force: Some(version) == newest, author };
-    Ok(Json(Page { items: versions.into_iter().map(of).collect(), next_cursor: None }))
+    Ok(Json(query.cut(versions.into_iter().map(of).collect(), |written| written.version.to_string())?))
 }
 
 pub(super) async fn version(
     app: App,
     admin: Admin,
     path: Result<Path<(String, String)>, PathRejection>,
-) -> Result<Json<RulesView>, Problem> {
+) -> Result<Tagged<RulesView>, Problem> {
     let Path((id, version)) = path.map_err(|_| Problem::missing("version"))?;
     let tenant = kept::tenant(&app.store, &admin, &id).await.map_err(missing)?;
     let version = version.parse().map_err(|_| Problem::missing("version"))?;
-    Ok(Json(kept::version(&app.store, &tenant, version).await.map_err(|error| named(error.into(), "version"))?))
+    let view = kept::version(&app.store, &tenant, version).await.map_err(|error| named(error.into(), "version"))?;
+    Ok(Tagged::content(view))
 }
 
 pub(super) async fn explain(
     app: App,
     admin: Admin,
     Named(id): Named,
-    body: Unread,
+    body: Unread<Question>,
 ) -> Result<Json<Explained>, Problem> {
     let tenant = kept::tenant(&app.store, &admin, &id).await.map_err(missing)?;
-    let question: Question = body.read().await?;
+    let question = body.read().await?;
     Ok(Json(app.explain(&tenant, &question).await?))
 }
 
-pub(super) async fn dry_run(app: App, admin: Admin, Named(id): Named, body: Unread) -> Result<Json<Trial>, Problem> {
+pub(super) async fn dry_run(
+    app: App,
+    admin: Admin,
+    Named(id): Named,
+    body: Unread<Try>,
+) -> Result<Json<Trial>, Problem> {
     let tenant = kept::tenant(&app.store, &admin, &id).await.map_err(missing)?;
     let Try { text, days } = body.read().await?;
     let days = days.unwrap_or(DAYS);

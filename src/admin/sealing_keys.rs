@@ -1,8 +1,8 @@
 //! `/admin/sealing-keys` and `/admin/rotate-sealing-keys`: the keys that seal secrets, for administrators of the gateway; those of a tenant
 //! are shown to its own too. No key is in any answer, only what names it.
 
-use axum::response::Json;
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::access::{AccessError, Admin};
@@ -10,43 +10,46 @@ use crate::app::{App, NothingBefore, SealingKeys, TenantKeys};
 use crate::id::TenantId;
 use crate::store::StoreError;
 use crate::vault::{MOST_KEYS, VaultError};
+use crate::web::answer::{Accepted, Tagged};
 use crate::web::json::Unread;
 use crate::web::path::Named;
 use crate::web::problem::Problem;
 
 /// What is to be changed.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "RotationOrder", example = serde_json::json!({ "what": "data", "tenant_id": "acme" }))]
 pub(super) struct Order {
     what: What,
     /// Absent: every tenant.
     tenant_id: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-enum What {
+#[schemars(rename = "RotationKind")]
+pub(super) enum What {
     /// New keys for tenants.
     Data,
     /// What previous master keys sealed, under the newest.
     Master,
 }
 
-pub(super) async fn read(app: App, admin: Admin) -> Result<Json<SealingKeys>, Problem> {
+pub(super) async fn read(app: App, admin: Admin) -> Result<Tagged<SealingKeys>, Problem> {
     of_gateway(&admin)?;
-    Ok(Json(app.sealing_keys().await.map_err(told)?))
+    Ok(Tagged::content(app.sealing_keys().await.map_err(told)?))
 }
 
-pub(super) async fn read_tenant(app: App, admin: Admin, Named(id): Named) -> Result<Json<TenantKeys>, Problem> {
+pub(super) async fn read_tenant(app: App, admin: Admin, Named(id): Named) -> Result<Tagged<TenantKeys>, Problem> {
     let missing = || Problem::missing("tenant");
     let tenant = TenantId::parse(&id).map_err(|_| missing())?;
     if !admin.administers_gateway() && tenant != *admin.tenant() {
         return Err(missing());
     }
-    Ok(Json(app.keys_of_tenant(&tenant).await.map_err(told)?))
+    Ok(Tagged::content(app.keys_of_tenant(&tenant).await.map_err(told)?))
 }
 
-pub(super) async fn rotate(app: App, admin: Admin, body: Unread) -> Result<(StatusCode, Json<SealingKeys>), Problem> {
+pub(super) async fn rotate(app: App, admin: Admin, body: Unread<Order>) -> Result<Accepted<SealingKeys>, Problem> {
     of_gateway(&admin)?;
     let Order { what, tenant_id } = body.read().await?;
     let by = admin.username();
@@ -79,7 +82,7 @@ pub(super) async fn rotate(app: App, admin: Admin, body: Unread) -> Result<(Stat
             }
         }
     }
-    Ok((StatusCode::ACCEPTED, Json(app.sealing_keys().await.map_err(told)?)))
+    Ok(Accepted(app.sealing_keys().await.map_err(told)?))
 }
 
 fn of_gateway(admin: &Admin) -> Result<(), AccessError> {

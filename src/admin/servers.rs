@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use axum::response::{IntoResponse, Json, Response};
-use http::header::{ETAG, IF_MATCH, LOCATION};
-use http::{HeaderMap, HeaderValue, StatusCode};
-use serde::Serialize;
+use axum::response::Json;
+use http::StatusCode;
+use schemars::{JsonSchema, Schema};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use crate::access::Caller;
@@ -19,6 +19,8 @@ use crate::registry::catalog::Kind;
 use crate::registry::model::ServerSpec;
 use crate::registry::servers::{Record, masked_json, must_register};
 use crate::store::now;
+use crate::web::answer::{Created, NoContent, Tagged};
+use crate::web::condition::IfMatch;
 use crate::web::json::{Page, PageQuery, Parameters, Unread, cursor_after, read as read_json};
 use crate::web::path::Named;
 use crate::web::problem::Problem;
@@ -27,20 +29,34 @@ use crate::web::problem::Problem;
 pub(super) const FIRST_LOOK: Duration = Duration::from_secs(5);
 
 /// A server as it is read: the description, masked; to whom may not change it, without where and how it is reached.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Server", transform = as_shown)]
 pub(super) struct View {
     id: ServerId,
     #[serde(flatten)]
+    #[schemars(with = "ServerSpec")]
     spec: Map<String, Value>,
     revision: i64,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     created_at: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     updated_at: OffsetDateTime,
     status: ServerStatus,
     /// What was taken over and may be a mistake; only in the answer to a change.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
+}
+
+/// Of the description, who may not change the server does not see all; who is of another tenant sees whose it is.
+fn as_shown(schema: &mut Schema) {
+    schema.remove("additionalProperties");
+    if let Some(Value::Array(required)) = schema.get_mut("required") {
+        required.retain(|name| name != "visibility");
+    }
+    if let Some(Value::Object(fields)) = schema.get_mut("properties") {
+        let offered_by = json!({ "type": "string", "description": "The tenant that offers it, if it is another." });
+        fields.insert("offered_by".to_owned(), offered_by);
+    }
 }
 
 fn view(app: &App, caller: &Caller, record: &Record) -> View {
@@ -87,32 +103,14 @@ fn view(app: &App, caller: &Caller, record: &Record) -> View {
     }
 }
 
-fn answer(view: View) -> Response {
-    ([(ETAG, etag(view.revision))], Json(view)).into_response()
+fn answer(view: View) -> Tagged<View> {
+    Tagged::version(view.revision, view)
 }
 
 /// The answer to who described the server anew.
-async fn answer_change(app: &App, caller: &Caller, record: &Record) -> Result<Response, Problem> {
+async fn answer_change(app: &App, caller: &Caller, record: &Record) -> Result<Tagged<View>, Problem> {
     let warnings = app.servers().warnings(caller, &[&record.server.spec], &[]).await?;
     Ok(answer(View { warnings, ..view(app, caller, record) }))
-}
-
-fn etag(revision: i64) -> HeaderValue {
-    HeaderValue::from_str(&format!("\"{revision}\"")).unwrap_or(HeaderValue::from_static("\"\""))
-}
-
-/// The revision that `If-Match` names: none without the header or with `*`.
-fn expected(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
-    let Some(value) = headers.get(IF_MATCH) else { return Ok(None) };
-    let text = value.to_str().unwrap_or("").trim();
-    if text == "*" {
-        return Ok(None);
-    }
-    let number = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).and_then(|text| text.parse().ok());
-    number.map(Some).ok_or_else(|| {
-        let detail = "If-Match must be an ETag that a read of this server gave";
-        Problem::new(StatusCode::PRECONDITION_FAILED, "STALE", detail)
-    })
 }
 
 pub(super) async fn list(
@@ -128,7 +126,7 @@ pub(super) async fn list(
     Ok(Json(Page { items, next_cursor: next.as_deref().map(cursor_after) }))
 }
 
-pub(super) async fn create(app: App, caller: Caller, body: Unread) -> Result<Response, Problem> {
+pub(super) async fn create(app: App, caller: Caller, body: Unread<ServerSpec>) -> Result<Created<View>, Problem> {
     must_register(&caller)?;
     let record = app.servers().create(&caller, body.read().await?, now()).await?;
     app.changed().await?;
@@ -136,11 +134,8 @@ pub(super) async fn create(app: App, caller: Caller, body: Unread) -> Result<Res
         // Unreachable or slow, it is kept, shows so in the answer, and is asked again by itself.
         let _ = tokio::time::timeout(FIRST_LOOK, app.registry.first_look(record.server.id)).await;
     }
-    let location = HeaderValue::from_str(&format!("/api/v1/servers/{}", record.server.spec.slug));
-    let mut response = answer_change(&app, &caller, &record).await?;
-    *response.status_mut() = StatusCode::CREATED;
-    response.headers_mut().insert(LOCATION, location.map_err(Problem::internal)?);
-    Ok(response)
+    let location = format!("/api/v1/servers/{}", record.server.spec.slug);
+    Ok(Created::at(location, answer_change(&app, &caller, &record).await?))
 }
 
 /// The server of that slug, if the caller may see it: by visibility, scopes and access rules.
@@ -149,7 +144,7 @@ async fn shown(app: &App, caller: &Caller, slug: &str) -> Result<Record, Problem
     if app.shows(caller, &record) { Ok(record) } else { Err(Problem::missing("server")) }
 }
 
-pub(super) async fn read(app: App, caller: Caller, Named(slug): Named) -> Result<Response, Problem> {
+pub(super) async fn read(app: App, caller: Caller, Named(slug): Named) -> Result<Tagged<View>, Problem> {
     let record = shown(&app, &caller, &slug).await?;
     Ok(answer(view(&app, &caller, &record)))
 }
@@ -158,30 +153,36 @@ pub(super) async fn replace(
     app: App,
     caller: Caller,
     Named(slug): Named,
-    headers: HeaderMap,
-    body: Unread,
-) -> Result<Response, Problem> {
+    version: IfMatch,
+    body: Unread<ServerSpec>,
+) -> Result<Tagged<View>, Problem> {
     app.servers().to_describe(&caller, &slug).await?;
-    let expected = expected(&headers)?;
+    let expected = version.expected()?;
     let record = app.servers().replace(&caller, &slug, body.read().await?, expected, now()).await?;
     app.changed().await?;
     answer_change(&app, &caller, &record).await
 }
 
-/// JSON Merge Patch (RFC 7396) of the description as it is read.
+/// JSON Merge Patch (RFC 7396) of a description: what is null goes, what is not there stays.
+#[derive(Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(rename = "ServerPatch", with = "Map<String, Value>", example = json!({ "title": "Files of the team" }))]
+pub(super) struct Patch(Value);
+
+/// Changes the description as it is read.
 pub(super) async fn patch(
     app: App,
     caller: Caller,
     Named(slug): Named,
-    headers: HeaderMap,
-    body: Unread,
-) -> Result<Response, Problem> {
+    version: IfMatch,
+    body: Unread<Patch>,
+) -> Result<Tagged<View>, Problem> {
     let before = app.servers().to_describe(&caller, &slug).await?;
-    let change: Value = body.read().await?;
+    let Patch(change) = body.read().await?;
     if !change.is_object() {
         return Err(Problem::new(StatusCode::BAD_REQUEST, "MALFORMED_JSON", "a patch is a JSON object"));
     }
-    let expected = expected(&headers)?;
+    let expected = version.expected()?;
     let mut fields = masked_json(&before.server.spec);
     merge(&mut fields, change);
     let spec: ServerSpec = read_json(&serde_json::to_vec(&fields).map_err(Problem::internal)?)?;
@@ -214,32 +215,32 @@ pub(super) async fn delete(
     app: App,
     caller: Caller,
     Named(slug): Named,
-    headers: HeaderMap,
-) -> Result<StatusCode, Problem> {
-    let expected = expected(&headers)?;
+    version: IfMatch,
+) -> Result<NoContent, Problem> {
+    let expected = version.expected()?;
     let leaving = app.leaving_from(&app.servers().get(&caller, &slug).await?.server).await;
     app.servers().delete(&caller, &slug, expected).await?;
     app.left(leaving);
     app.changed().await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }
 
-pub(super) async fn enable(app: App, caller: Caller, Named(slug): Named) -> Result<Response, Problem> {
+pub(super) async fn enable(app: App, caller: Caller, Named(slug): Named) -> Result<Tagged<View>, Problem> {
     set_enabled(&app, &caller, &slug, true).await
 }
 
-pub(super) async fn disable(app: App, caller: Caller, Named(slug): Named) -> Result<Response, Problem> {
+pub(super) async fn disable(app: App, caller: Caller, Named(slug): Named) -> Result<Tagged<View>, Problem> {
     set_enabled(&app, &caller, &slug, false).await
 }
 
-async fn set_enabled(app: &App, caller: &Caller, slug: &str, enabled: bool) -> Result<Response, Problem> {
+async fn set_enabled(app: &App, caller: &Caller, slug: &str, enabled: bool) -> Result<Tagged<View>, Problem> {
     let record = app.servers().set_enabled(caller, slug, enabled, now()).await?;
     app.changed().await?;
     Ok(answer(view(app, caller, &record)))
 }
 
 /// Asks the server anew and waits for it. One that does not answer is no error of this request: the view says so.
-pub(super) async fn refresh(app: App, caller: Caller, Named(slug): Named) -> Result<Response, Problem> {
+pub(super) async fn refresh(app: App, caller: Caller, Named(slug): Named) -> Result<Tagged<View>, Problem> {
     let record = shown(&app, &caller, &slug).await?;
     if !record.may_be_changed_by(&caller) {
         let detail = "only who registered the server or an administrator may have it asked anew";
@@ -259,20 +260,26 @@ pub(super) async fn refresh(app: App, caller: Caller, Named(slug): Named) -> Res
 }
 
 /// The tools of a server that the caller may call, each as the server describes it.
-pub(super) async fn tools(app: App, caller: Caller, Named(slug): Named) -> Result<Json<Page<Box<RawValue>>>, Problem> {
+pub(super) async fn tools(
+    app: App,
+    caller: Caller,
+    Named(slug): Named,
+    Parameters(query): Parameters<PageQuery>,
+) -> Result<Json<Page<Box<RawValue>>>, Problem> {
     let record = shown(&app, &caller, &slug).await?;
     let server = &record.server;
     if !server.may_be_used_by(&caller) {
         return Err(Problem::missing("server"));
     }
+    let name = |tool: &[u8]| super::discovery::text(tool, "name");
     let offers = app.offers(&server.tenant, server.id);
     let items = json::elements(&offers.tools)
         .filter(|tool| {
-            super::discovery::text(tool, "name").is_some_and(|name| {
+            name(tool).is_some_and(|name| {
                 caller.may_call_tool(&slug, &name) && app.offers_to(&caller, &record, Kind::Tools, &name, tool)
             })
         })
         .filter_map(super::discovery::raw)
         .collect();
-    Ok(Json(Page { items, next_cursor: None }))
+    Ok(Json(query.cut(items, |tool: &Box<RawValue>| name(tool.get().as_bytes()).unwrap_or_default())?))
 }

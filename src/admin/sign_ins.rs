@@ -5,6 +5,7 @@
 pub(super) mod advice;
 
 use axum::response::Json;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -14,6 +15,7 @@ use crate::access::Admin;
 use crate::app::App;
 use crate::grants::{Outcome, Step, Trace, TraceFilter, awaited};
 use crate::store::at;
+use crate::web::answer::Tagged;
 use crate::web::json::{Page, PageQuery, Parameters, bad_cursor, cursor_after};
 use crate::web::path::Named;
 use crate::web::problem::Problem;
@@ -23,7 +25,7 @@ const NOT_TOLD: &str =
     "seen at the same address shortly before; what it was is told to an administrator of the gateway";
 
 /// What to list.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Search {
     /// A person's name, or an account's id.
@@ -39,7 +41,8 @@ pub(super) struct Search {
 }
 
 /// An attempt in a list.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SignIn")]
 pub(super) struct View {
     id: Uuid,
     /// `under_way`, `success`, `failure` or `abandoned`.
@@ -50,13 +53,14 @@ pub(super) struct View {
     username: Option<String>,
     /// The step at which it stopped, or which is waited for; null where it went well.
     stopped_at: Option<Stop>,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     started_at: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     updated_at: OffsetDateTime,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SignInStop")]
 struct Stop {
     step: String,
     /// What was seen there, or what did not happen.
@@ -66,7 +70,8 @@ struct Stop {
 }
 
 /// An attempt with all that is known of it.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SignInDetail")]
 pub(super) struct Whole {
     #[serde(flatten)]
     view: View,
@@ -75,7 +80,8 @@ pub(super) struct Whole {
     advice: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SignInStep")]
 struct StepView {
     step: String,
     ok: bool,
@@ -83,7 +89,7 @@ struct StepView {
     reason: Option<String>,
     /// Whether it was only taken to belong here, by address and time.
     inferred: bool,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     at: OffsetDateTime,
     /// Milliseconds since the step before.
     after_ms: i64,
@@ -119,7 +125,7 @@ pub(super) async fn list(
     Ok(Json(Page { items: traces.into_iter().map(|trace| view(&trace)).collect(), next_cursor }))
 }
 
-pub(super) async fn read(app: App, admin: Admin, Named(id): Named) -> Result<Json<Whole>, Problem> {
+pub(super) async fn read(app: App, admin: Admin, Named(id): Named) -> Result<Tagged<Whole>, Problem> {
     let missing = || Problem::missing("sign-in");
     let id = Uuid::parse_str(&id).map_err(|_| missing())?;
     note_calls(&app).await;
@@ -130,7 +136,7 @@ pub(super) async fn read(app: App, admin: Admin, Named(id): Named) -> Result<Jso
     let steps = trace.steps.iter().map(|step| step_view(step, before.replace(step.at).unwrap_or(step.at))).collect();
     let stop = stop(&trace);
     let advice = stop.as_ref().and_then(|stop| advice::of(&stop.step, stop.reason.as_deref().unwrap_or_default()));
-    Ok(Json(Whole { view: view(&trace), steps, advice }))
+    Ok(Tagged::content(Whole { view: view(&trace), steps, advice }))
 }
 
 /// Notes which programs have called, to be read at once. A job does the same: where it fails now, the rest can be read.

@@ -1,21 +1,23 @@
 //! `/admin/tenants`: organisations that share the gateway without seeing each other, and the directories whose people are theirs.
 
-use axum::response::{IntoResponse, Json, Response};
+use axum::response::Json;
 use http::StatusCode;
-use http::header::LOCATION;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::keys::named;
 use crate::access::tenants::{self, TenantEdit, TenantSaid, TenantState, TenantView};
 use crate::access::{AccessError, Admin};
 use crate::app::App;
-use crate::store::now;
+use crate::store::{micros, now};
+use crate::web::answer::{Created, NoContent, Tagged};
+use crate::web::condition::IfMatch;
 use crate::web::json::{Body, Page, PageQuery, Parameters, Unread, cursor_after};
 use crate::web::path::Named;
 use crate::web::problem::Problem;
 
 /// How a tenant is to go.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct How {
     /// For good, and not only suspended.
@@ -38,24 +40,38 @@ pub(super) async fn list(
     Ok(Json(Page { items, next_cursor }))
 }
 
-pub(super) async fn create(app: App, admin: Admin, Body(said): Body<TenantSaid>) -> Result<Response, Problem> {
+pub(super) async fn create(
+    app: App,
+    admin: Admin,
+    Body(said): Body<TenantSaid>,
+) -> Result<Created<TenantView>, Problem> {
     let (tenant_id, about) = said.split();
     let view = tenants::create(&app.store, &admin, &tenant_id, about, now()).await?;
     app.changed().await?;
-    let location = [(LOCATION, format!("/api/v1/admin/tenants/{}", view.tenant_id))];
-    Ok((StatusCode::CREATED, location, Json(view)).into_response())
+    Ok(Created::at(format!("/api/v1/admin/tenants/{}", view.tenant_id), tagged(view)))
 }
 
-pub(super) async fn read(app: App, admin: Admin, Named(id): Named) -> Result<Json<TenantView>, Problem> {
-    Ok(Json(tenants::get(&app.store, &admin, &id).await.map_err(missing)?))
+pub(super) async fn read(app: App, admin: Admin, Named(id): Named) -> Result<Tagged<TenantView>, Problem> {
+    Ok(tagged(tenants::get(&app.store, &admin, &id).await.map_err(missing)?))
 }
 
-pub(super) async fn patch(app: App, admin: Admin, Named(id): Named, body: Unread) -> Result<Json<TenantView>, Problem> {
+fn tagged(tenant: TenantView) -> Tagged<TenantView> {
+    Tagged::version(micros(tenant.updated_at), tenant)
+}
+
+pub(super) async fn patch(
+    app: App,
+    admin: Admin,
+    Named(id): Named,
+    version: IfMatch,
+    body: Unread<TenantEdit>,
+) -> Result<Tagged<TenantView>, Problem> {
     tenants::get(&app.store, &admin, &id).await.map_err(missing)?;
-    let edit: TenantEdit = body.read().await?;
-    let view = tenants::edit(&app.store, &admin, &id, edit, now()).await.map_err(missing)?;
+    let edit = TenantEdit { expected: version.expected()?, ..body.read().await? };
+    let edited = tenants::edit(&app.store, &admin, &id, edit, now()).await;
+    let view = edited.map_err(|error| version.refused(missing(error)))?;
     app.changed().await?;
-    Ok(Json(view))
+    Ok(tagged(view))
 }
 
 /// Suspends a tenant, or removes it with all that is its own when that is confirmed.
@@ -63,8 +79,9 @@ pub(super) async fn delete(
     app: App,
     admin: Admin,
     Named(id): Named,
+    version: IfMatch,
     Parameters(how): Parameters<How>,
-) -> Result<StatusCode, Problem> {
+) -> Result<NoContent, Problem> {
     if how.purge {
         let held = tenants::holdings(&app.store, &admin, &id).await.map_err(missing)?;
         if how.confirm.as_deref() != Some(&id) {
@@ -75,13 +92,16 @@ pub(super) async fn delete(
             );
             return Err(Problem::new(StatusCode::CONFLICT, "NOT_CONFIRMED", detail));
         }
-        tenants::purge(&app.store, &admin, &id).await.map_err(missing)?;
+        let purged = tenants::purge(&app.store, &admin, &id, version.expected()?).await;
+        purged.map_err(|error| version.refused(missing(error)))?;
     } else {
-        let edit = TenantEdit { state: Some(TenantState::Suspended), ..TenantEdit::default() };
-        tenants::edit(&app.store, &admin, &id, edit, now()).await.map_err(missing)?;
+        let (state, expected) = (Some(TenantState::Suspended), version.expected()?);
+        let edit = TenantEdit { state, expected, ..TenantEdit::default() };
+        let edited = tenants::edit(&app.store, &admin, &id, edit, now()).await;
+        edited.map_err(|error| version.refused(missing(error)))?;
     }
     app.changed().await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }
 
 pub(super) fn missing(error: AccessError) -> Problem {

@@ -2,9 +2,8 @@
 
 use std::net::IpAddr;
 
-use axum::response::{IntoResponse, Json, Response};
-use http::StatusCode;
-use http::header::LOCATION;
+use axum::response::Json;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -13,15 +12,18 @@ use crate::access::users::{self, NewPassword, UserEdit, UserOrder, UserView};
 use crate::access::{AccessError, Admin, Caller, Role};
 use crate::app::App;
 use crate::secret::Secret;
-use crate::store::now;
+use crate::store::{micros, now};
 use crate::web::Source;
+use crate::web::answer::{Created, NoContent, Tagged};
+use crate::web::condition::IfMatch;
 use crate::web::json::{Body, Page, PageQuery, Parameters, Unread, cursor_after};
 use crate::web::path::Named;
 use crate::web::problem::Problem;
 
 /// An account that is asked for.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "UserOrder", example = serde_json::json!({ "username": "ada", "role": "server_owner" }))]
 pub(super) struct Order {
     username: String,
     password: Option<Secret>,
@@ -32,8 +34,9 @@ pub(super) struct Order {
 }
 
 /// What is to change.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "UserChange", example = serde_json::json!({ "role": "user" }))]
 pub(super) struct Change {
     role: Option<Role>,
     state: Option<StateName>,
@@ -41,16 +44,18 @@ pub(super) struct Change {
     current_password: Option<Secret>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "UserState")]
 enum StateName {
     Active,
     Disabled,
 }
 
 /// A new password.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(example = serde_json::json!({ "password": "correct horse battery staple" }))]
 pub(super) struct PasswordOrder {
     password: Secret,
     current_password: Option<Secret>,
@@ -69,20 +74,24 @@ pub(super) async fn list(
     Ok(Json(Page { items, next_cursor }))
 }
 
-pub(super) async fn create(app: App, admin: Admin, Body(order): Body<Order>) -> Result<Response, Problem> {
+pub(super) async fn create(app: App, admin: Admin, Body(order): Body<Order>) -> Result<Created<UserView>, Problem> {
     let Order { username, password, role, tenant_id: tenant } = order;
     let own = tenant.as_deref().is_none_or(|id| id == admin.tenant().as_str());
     let order = UserOrder { username, password, role: role.unwrap_or(Role::User), tenant };
     let user = users::create(&app.store, &app.accounts, &admin, order, now()).await?;
     app.changed().await?;
     // An account of another tenant can be made from here, but not looked at.
-    let location = own.then(|| [(LOCATION, format!("/api/v1/users/{}", user.id))]);
-    Ok((StatusCode::CREATED, location, Json(user)).into_response())
+    let location = format!("/api/v1/users/{}", user.id);
+    Ok(if own { Created::at(location, tagged(user)) } else { Created::elsewhere(tagged(user)) })
 }
 
-pub(super) async fn read(app: App, caller: Caller, Named(id): Named) -> Result<Json<UserView>, Problem> {
+pub(super) async fn read(app: App, caller: Caller, Named(id): Named) -> Result<Tagged<UserView>, Problem> {
     let id = users::find(&app.store, &caller, &id).await.map_err(missing)?;
-    Ok(Json(users::get(&app.store, &caller, id).await.map_err(missing)?))
+    Ok(tagged(users::get(&app.store, &caller, id).await.map_err(missing)?))
+}
+
+fn tagged(user: UserView) -> Tagged<UserView> {
+    Tagged::version(micros(user.updated_at), user)
 }
 
 pub(super) async fn patch(
@@ -90,13 +99,16 @@ pub(super) async fn patch(
     caller: Caller,
     Source(source): Source,
     Named(id): Named,
-    body: Unread,
-) -> Result<Json<UserView>, Problem> {
+    version: IfMatch,
+    body: Unread<Change>,
+) -> Result<Tagged<UserView>, Problem> {
     let id = to_edit(&app, &caller, &id).await?;
     let Change { role, state, password, current_password: current } = body.read().await?;
     let active = state.map(|state| state == StateName::Active);
-    let edit = UserEdit { role, active, password: password.map(|new| NewPassword { new, current }) };
-    Ok(Json(edited(&app, &caller, source, id, edit).await?))
+    let password = password.map(|new| NewPassword { new, current });
+    let edit = UserEdit { role, active, password, expected: version.expected()? };
+    let edited = edited(&app, &caller, source, id, edit).await;
+    Ok(tagged(edited.map_err(|problem| version.refused(problem))?))
 }
 
 /// The id of an account that the caller may change.
@@ -112,13 +124,14 @@ async fn edited(app: &App, caller: &Caller, source: IpAddr, id: Uuid, edit: User
     Ok(user)
 }
 
-pub(super) async fn delete(app: App, admin: Admin, Named(id): Named) -> Result<StatusCode, Problem> {
+pub(super) async fn delete(app: App, admin: Admin, Named(id): Named, version: IfMatch) -> Result<NoContent, Problem> {
     let id = users::find(&app.store, &admin, &id).await.map_err(missing)?;
     let leaving = app.leaving_with(admin.tenant(), id).await;
-    users::remove(&app.store, &admin, id).await.map_err(missing)?;
+    let removed = users::remove(&app.store, &admin, id, version.expected()?).await;
+    removed.map_err(|error| version.refused(missing(error)))?;
     app.left(leaving);
     app.changed().await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }
 
 pub(super) async fn password(
@@ -126,13 +139,13 @@ pub(super) async fn password(
     caller: Caller,
     Source(source): Source,
     Named(id): Named,
-    body: Unread,
-) -> Result<StatusCode, Problem> {
+    body: Unread<PasswordOrder>,
+) -> Result<NoContent, Problem> {
     let id = to_edit(&app, &caller, &id).await?;
     let PasswordOrder { password: new, current_password: current } = body.read().await?;
     let edit = UserEdit { password: Some(NewPassword { new, current }), ..UserEdit::default() };
     edited(&app, &caller, source, id, edit).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }
 
 fn missing(error: AccessError) -> Problem {

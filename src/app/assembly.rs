@@ -40,6 +40,7 @@ use crate::mcp::streams::Streams;
 use crate::net::{AddressPolicy, Outbound};
 use crate::policy::observed::Observed;
 use crate::registry::live::Registry;
+use crate::store::idempotency::KEPT;
 use crate::store::{self, Store, StoreError};
 use crate::telemetry::{Health, Metrics, Recorder, Status, Weight};
 use crate::upstream::Ground;
@@ -309,6 +310,11 @@ fn start_jobs(app: &App) {
             }
             Ok(())
         }
+    });
+    let purger = app.store.clone();
+    jobs.run("purge kept answers", Every::about(Duration::from_hours(1)), move || {
+        let store = purger.clone();
+        async move { Ok(store.purge_answers(store::micros(store::now() - KEPT)).await.map(drop)?) }
     });
     let sweeper = app.clone();
     jobs.run("sweep sign-ins", Every::about(Duration::from_secs(20)), move || {

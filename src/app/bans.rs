@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -24,17 +25,18 @@ const LONGEST_NOTE: usize = 500;
 pub type Place = (i64, IpNet);
 
 /// A ban as it may be read.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "Ban")]
 pub struct BanView {
     /// An address of IPv4, or a network.
     pub address: String,
     /// `active`, `expired` or `lifted`.
     pub state: &'static str,
     /// Since when.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     pub since: OffsetDateTime,
     /// Until when, if it is not lifted before.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     pub until: OffsetDateTime,
     /// Why.
     pub reason: Reason,
@@ -55,10 +57,11 @@ pub struct BanView {
 }
 
 /// How a ban was taken back.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "Lift")]
 pub struct LiftView {
     /// When.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     pub at: OffsetDateTime,
     /// Why.
     pub reason: LiftReason,
@@ -69,7 +72,7 @@ pub struct LiftView {
 }
 
 /// Why a ban is taken back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LiftReason {
     /// It should never have been: counted as a false positive, and later bans are no longer for it.

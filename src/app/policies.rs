@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use ahash::AHashMap;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
@@ -24,7 +25,7 @@ use crate::store::users::UserRow;
 use crate::store::{StoreError, at};
 
 /// Who is meant.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Whom {
     /// An account, by name or id.
@@ -34,8 +35,9 @@ pub struct Whom {
 }
 
 /// What is asked about one decision.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(example = serde_json::json!({ "user": "ada", "server": "files", "tool": "read_file" }))]
 pub struct Question {
     /// An account, by name or id.
     pub user: Option<String>,
@@ -54,7 +56,7 @@ pub struct Question {
 }
 
 /// How one decision comes about.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Explained {
     /// `allowed`, `denied`, or `depends` on the arguments: of the rules, of visibility and of scopes together.
     pub decision: &'static str,
@@ -85,7 +87,8 @@ pub struct Explained {
 }
 
 /// Somebody, as rules see them.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "Subject")]
 pub struct Seen {
     user_id: Uuid,
     name: Option<String>,
@@ -115,10 +118,11 @@ impl Seen {
 }
 
 /// What changed rules would do to what was called lately.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "TrialResult")]
 pub struct Trial {
     /// From when on operations were looked at.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     pub since: OffsetDateTime,
     /// How many different ones.
     pub operations: usize,
@@ -133,7 +137,8 @@ pub struct Trial {
 }
 
 /// An operation that would be decided otherwise.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "TrialChange")]
 pub struct Change {
     /// Who.
     pub user: String,
@@ -156,7 +161,7 @@ pub struct Change {
     /// How often it was called.
     pub count: i64,
     /// When last.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     pub last_at: OffsetDateTime,
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ahash::AHashMap;
+use schemars::JsonSchema;
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -22,14 +23,14 @@ const TOGETHER: usize = 200;
 const NAMED: usize = 100;
 
 /// All of them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct SealingKeys {
     master: MasterKeys,
     data: DataKeys,
 }
 
 /// The master key.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct MasterKeys {
     /// The one that seals.
     key_id: SealKeyId,
@@ -40,15 +41,15 @@ struct MasterKeys {
     /// Whether it was asked for and is not finished.
     open: bool,
     /// When it was last asked that what older ones sealed be sealed anew; null: never.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::clock::MaybeMoment")]
     asked_at: Option<OffsetDateTime>,
     /// When that was last finished; null: never.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::clock::MaybeMoment")]
     resealed_at: Option<OffsetDateTime>,
 }
 
 /// How many values there are, and under which keys.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, JsonSchema)]
 struct Counts {
     values: i64,
     /// Those that name an older key, and will be sealed anew.
@@ -93,15 +94,15 @@ impl Counts {
 }
 
 /// What is under keys of tenants, of all or one.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct UnderKeys {
     #[serde(flatten)]
     values: Counts,
     /// When one last took the place of another; null: never, as far as is known.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::clock::MaybeMoment")]
     rotated_at: Option<OffsetDateTime>,
     /// When the last of the retired keys may go at the earliest; null: there is none.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::clock::MaybeMoment")]
     retired_until: Option<OffsetDateTime>,
 }
 
@@ -114,7 +115,7 @@ impl UnderKeys {
 }
 
 /// The keys of tenants.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct DataKeys {
     /// Tenants that have any.
     tenants: usize,
@@ -126,7 +127,7 @@ struct DataKeys {
 }
 
 /// The keys of one tenant, the newest first.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct TenantKeys {
     tenant_id: TenantId,
     keys: Vec<TenantKey>,
@@ -134,15 +135,15 @@ pub struct TenantKeys {
     under: UnderKeys,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct TenantKey {
     /// Null: it does not open.
     key_id: Option<SealKeyId>,
     generation: i64,
     /// Null: it was made before this was noted.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::clock::MaybeMoment")]
     created_at: Option<OffsetDateTime>,
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::clock::MaybeMoment")]
     retired_at: Option<OffsetDateTime>,
     values: i64,
 }

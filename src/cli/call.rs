@@ -73,15 +73,14 @@ pub async fn run(call: &Call, gateway: &Gateway, screen: Screen) -> anyhow::Resu
 
 /// What the gateway knows of the tool. A key that may call may not always list, so a refusal is no failure.
 async fn schema(call: &Call, gateway: &Gateway) -> anyhow::Result<Option<Value>> {
-    let reply = match gateway.get(&["servers", call.slug.as_str(), "tools"]).await {
-        Ok(reply) => reply.value,
+    let tools = match gateway.all(&["servers", call.slug.as_str(), "tools"]).await {
+        Ok(tools) => tools,
         Err(error) => {
             let failure = Failure::of(error);
             return if failure.status.is_some_and(|status| status != 401) { Ok(None) } else { Err(failure.into()) };
         }
     };
-    let tools = reply["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-    Ok(tools.iter().find(|tool| tool["name"] == call.tool.as_str()).cloned())
+    Ok(tools.into_iter().find(|tool| tool["name"] == call.tool.as_str()))
 }
 
 fn arguments(call: &Call, tool: Option<&Value>) -> anyhow::Result<Value> {

@@ -119,6 +119,9 @@ enum Command {
     /// Print the settings in force and where each came from
     #[command(after_help = "Examples:\n  mcp-gateway config\n  MREG_PORT=9000 mcp-gateway config --json")]
     Config(Box<Settings>),
+    /// Print the description of the REST API (OpenAPI 3.1)
+    #[command(after_help = "Examples:\n  mcp-gateway openapi > openapi.json")]
+    Openapi,
     /// Print completions for a shell
     #[command(
         after_help = "What is printed is a script, under --json too.\n\nExamples:\n  mcp-gateway completions bash > ~/.local/share/bash-completion/completions/mcp-gateway\n  \
@@ -216,6 +219,7 @@ fn run(cli: Cli, matches: &clap::ArgMatches, dotenv: &DotEnv, screen: Screen) ->
     let reach = cli.reach;
     match cli.command {
         Command::Completions { shell } => pages::completions(shell, &mut command()),
+        Command::Openapi => pages::openapi(),
         Command::Man(man) => pages::man(&man, command(), screen),
         Command::Config(_) => effective::show(matches, dotenv, screen),
         Command::Serve(settings) => {

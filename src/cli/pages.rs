@@ -1,4 +1,4 @@
-//! Shell completions and manual pages, made from the same definition as `--help`.
+//! Shell completions and manual pages, made from the same definition as `--help`; and what describes the REST API, made from its routes.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -31,6 +31,13 @@ pub fn completions(shell: clap_complete::Shell, command: &mut clap::Command) -> 
         text = text.replace("mcp__subcmd__gateway", "mcp__gateway");
     }
     std::io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(Verdict::Fine)
+}
+
+/// Writes the OpenAPI document to standard output.
+pub fn openapi() -> anyhow::Result<Verdict> {
+    let document = crate::admin::reference::openapi_document();
+    writeln!(std::io::stdout().lock(), "{}", serde_json::to_string_pretty(&document)?)?;
     Ok(Verdict::Fine)
 }
 

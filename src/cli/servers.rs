@@ -399,15 +399,14 @@ async fn each(slugs: &[Slug], done: &str, gateway: &Gateway, screen: Screen, dee
 }
 
 async fn tools(slug: &Slug, gateway: &Gateway, screen: Screen) -> anyhow::Result<Verdict> {
-    let reply = match gateway.get(&["servers", slug.as_str(), "tools"]).await {
-        Ok(reply) => reply.value,
+    let items = match gateway.all(&["servers", slug.as_str(), "tools"]).await {
+        Ok(items) => items,
         Err(error) => return Err(suggest(gateway, slug, error).await),
     };
-    let items = reply["items"].as_array().map(Vec::as_slice).unwrap_or_default();
     let view = if screen.is_json() { Value::Null } else { fetch(gateway, slug).await?.0 };
-    screen.show(&reply, || {
+    screen.show(&json!({ "items": items }), || {
         let mut table = Table::new(&["TOOL", "ARGUMENTS", "WHAT IT DOES"]);
-        for tool in items {
+        for tool in &items {
             table.row([
                 (text_at(tool, "/name"), Tone::Plain),
                 (shorten(&call::signature(tool), 48), Tone::Plain),

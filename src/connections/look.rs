@@ -2,6 +2,7 @@
 
 use std::sync::PoisonError;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::client::must_be_registered;
@@ -12,7 +13,8 @@ use crate::id::ServerId;
 const MOST: usize = 10_000;
 
 /// What was seen the last time.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "ConnectLook")]
 pub struct Look {
     /// The authorization server.
     pub issuer: Option<String>,

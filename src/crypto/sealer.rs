@@ -46,7 +46,8 @@ pub const MARK: usize = 1 + 4;
 const HEAD: usize = MARK + 24;
 
 /// What names a key in what it sealed. It tells nothing of the key.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, schemars::JsonSchema)]
+#[schemars(with = "String")]
 pub struct SealKeyId(pub(super) [u8; 4]);
 
 impl SealKeyId {

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -24,7 +25,7 @@ use crate::protocol::oauth::{JWT_BEARER, TOKEN_EXCHANGE};
 use crate::store::{Store, StoreError};
 
 /// How a client proves who it is at the token endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AuthMethod {
     /// Not at all: a public client.
@@ -63,7 +64,7 @@ impl AuthMethod {
 }
 
 /// What a client may exchange for tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GrantType {
     /// A code that a person's browser brought.
@@ -103,7 +104,7 @@ impl GrantType {
 }
 
 /// A program on a platform, by the platform's word: what a service may show in place of a secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Workload {
     /// Who vouches (`iss`); trusted besides.

@@ -240,13 +240,13 @@ pub struct GrantView {
     /// `local`, or the identity provider's name.
     pub login_method: String,
     /// When it began.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     pub created_at: OffsetDateTime,
     /// When it was last used, a moment late.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     pub last_used_at: OffsetDateTime,
     /// When it ends at the latest.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     pub expires_at: OffsetDateTime,
 }
 

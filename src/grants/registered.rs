@@ -117,6 +117,7 @@ pub async fn edit(
 ) -> Result<ClientView, AccessError> {
     admin.holds_all()?;
     let (mut row, mut spec) = reachable(store, admin, client_id).await?;
+    as_read(&row, edit.expected)?;
     let mut found = Vec::new();
     if let Some(name) = edit.name {
         name.trim().clone_into(&mut row.name);
@@ -156,9 +157,21 @@ pub async fn edit(
 }
 
 /// Removes a client: what was granted to it ends, and the account of a service goes with it.
-pub async fn remove(store: &Store, admin: &Admin, client_id: &str, now: OffsetDateTime) -> Result<(), AccessError> {
+/// `Stale` if it was changed after `expected`.
+pub async fn remove(
+    store: &Store,
+    admin: &Admin,
+    client_id: &str,
+    expected: Option<i64>,
+    now: OffsetDateTime,
+) -> Result<(), AccessError> {
     let (row, _) = reachable(store, admin, client_id).await?;
-    Ok(store.delete_client(admin.tenant(), row.id, micros(now)).await?)
+    Ok(store.delete_client(admin.tenant(), row.id, expected, micros(now)).await?)
+}
+
+/// Fails unless the row is the one that the caller read; who writes it fails if it is another by then.
+fn as_read(row: &ClientRow, expected: Option<i64>) -> Result<(), StoreError> {
+    if expected.is_none_or(|expected| expected == row.updated_at) { Ok(()) } else { Err(StoreError::Stale) }
 }
 
 /// Makes one more secret, while the one before is still good. It is returned here and never again.
@@ -186,9 +199,11 @@ pub async fn remove_secret(
     admin: &Admin,
     client_id: &str,
     hint: &str,
+    expected: Option<i64>,
     now: OffsetDateTime,
 ) -> Result<(), AccessError> {
     let (row, mut spec) = reachable(store, admin, client_id).await?;
+    as_read(&row, expected)?;
     let before = spec.secrets.len();
     spec.secrets.retain(|secret| secret.hint != hint);
     if spec.secrets.len() == before {

@@ -61,10 +61,16 @@ pub async fn get(store: &Store, admin: &Admin, name: &str) -> Result<TrustView, 
     Ok(view(row(store, admin, name).await?)?)
 }
 
-/// Trusts an issuer no longer: what was granted by its word ends.
-pub async fn remove(store: &Store, admin: &Admin, name: &str, now: OffsetDateTime) -> Result<(), AccessError> {
+/// Trusts an issuer no longer: what was granted by its word ends. `Stale` if it is not the one that was made at `expected`.
+pub async fn remove(
+    store: &Store,
+    admin: &Admin,
+    name: &str,
+    expected: Option<i64>,
+    now: OffsetDateTime,
+) -> Result<(), AccessError> {
     may_have(admin, &Spec::of(&row(store, admin, name).await?)?)?;
-    Ok(store.delete_trusted_issuer(admin.tenant(), name, &login_method(name), micros(now)).await?)
+    Ok(store.delete_trusted_issuer(admin.tenant(), name, &login_method(name), expected, micros(now)).await?)
 }
 
 /// As what sessions are known that an issuer of this name vouched for; no provider is called so.

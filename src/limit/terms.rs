@@ -4,6 +4,7 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -91,8 +92,9 @@ impl Terms {
 }
 
 /// The numbers of [`Terms`], as they are read.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 #[expect(missing_docs, reason = "as in `Terms`")]
+#[schemars(rename = "TenantRateLimits")]
 pub struct RateLimits {
     pub base_rpm: Option<u32>,
     pub fairness_weight: f64,
@@ -101,8 +103,9 @@ pub struct RateLimits {
 }
 
 /// The rest of [`Terms`], as it is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[expect(missing_docs, reason = "as in `Terms`")]
+#[schemars(rename = "TenantFeatures")]
 pub struct Features {
     pub enhanced_monitoring: bool,
     pub priority_support: bool,
@@ -110,22 +113,28 @@ pub struct Features {
 
 /// Numbers as somebody wrote them, before they are checked, so that every mistake is told at once. What is not said stays; `null`
 /// takes away what may be absent.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "TenantRateLimitsOrder", example = serde_json::json!({ "base_rpm": 6000, "fairness_weight": 2.0 }))]
 pub struct RateLimitsSaid {
     #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<u32>", range(min = 1, max = 10_000_000))]
     base_rpm: Option<Value>,
     #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<f64>", range(min = 0.01, max = 1000.0))]
     fairness_weight: Option<Value>,
     #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<f64>", range(min = 1.0, max = 10.0))]
     burst_factor: Option<Value>,
     #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<u32>", range(min = 1, max = 100_000))]
     max_concurrent_requests: Option<Value>,
 }
 
 /// The rest, as somebody wrote it.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "TenantFeaturesOrder")]
 pub struct FeaturesSaid {
     enhanced_monitoring: Option<bool>,
     priority_support: Option<bool>,

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use ahash::AHashMap;
+use schemars::JsonSchema;
 use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -18,7 +19,8 @@ use crate::store::tenants::tenant_of;
 use crate::store::{Store, StoreError, at, micros};
 
 /// A set of rules as it may be read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "Rules")]
 pub struct RulesView {
     /// Whose.
     pub tenant_id: TenantId,
@@ -37,14 +39,15 @@ pub struct RulesView {
 }
 
 /// Who changed a set, and when.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "RulesAuthor")]
 pub struct Author {
     /// What the account was called then.
     pub username: String,
     /// The account.
     pub user_id: Uuid,
     /// When.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     pub at: OffsetDateTime,
 }
 

@@ -19,6 +19,7 @@ mod words;
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use compile::Rules;
@@ -44,7 +45,7 @@ pub const LONGEST_NAME: usize = 2_048;
 pub type RuleName = Arc<str>;
 
 /// What a tool says of itself (MCP 2025-11-25, schema, `ToolAnnotations`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Hints {
     /// It changes nothing.

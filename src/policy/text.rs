@@ -5,6 +5,7 @@
 
 use cedar_policy::ParseErrors;
 use miette::Diagnostic;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{MOST_RULES, MOST_TEXT};
@@ -19,7 +20,7 @@ const LONGEST_LITERAL: usize = 1_024;
 pub(super) const MOST_MISTAKES: usize = 20;
 
 /// What is wrong, and where.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Mistake {
     /// From 1; 0 where the place is not known.
     pub line: usize,

@@ -8,6 +8,7 @@ mod rate_limits;
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -23,7 +24,7 @@ use crate::limit::Rates;
 use crate::secret::Secret;
 
 /// How the gateway reaches a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TransportKind {
     /// Streamable HTTP, every protocol version since 2025-03-26.
@@ -36,7 +37,7 @@ pub enum TransportKind {
 }
 
 /// One place where a server can be reached.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Replica {
     /// Absolute `http` or `https` URL of the MCP endpoint (for `sse`, of the event stream).
@@ -51,7 +52,7 @@ fn one() -> u32 {
 }
 
 /// The program of a stdio server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Command {
     /// Program, looked up in `PATH` when it holds no slash.
@@ -65,7 +66,7 @@ pub struct Command {
 }
 
 /// Who shares one child process of a stdio server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Sharing {
     /// One child for everybody.
@@ -78,8 +79,9 @@ pub enum Sharing {
 }
 
 /// Which replica gets a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "BalancePolicy")]
 pub enum Policy {
     /// Each in turn.
     #[default]
@@ -95,7 +97,7 @@ pub enum Policy {
 }
 
 /// Which protocol to speak to the server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProtocolPreference {
     /// Probe and remember.
@@ -108,7 +110,7 @@ pub enum ProtocolPreference {
 }
 
 /// How long the gateway waits, in milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timeouts {
     /// To connect, TLS included: 10 to 60 000.
@@ -129,8 +131,9 @@ impl Default for Timeouts {
 pub const MOST_USERS: usize = 1_000;
 
 /// A server as somebody describes it. Unknown fields are refused.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(example = serde_json::json!({ "slug": "files", "title": "Files", "replicas": [{ "url": "https://files.example/mcp" }] }))]
 pub struct ServerSpec {
     /// Short name, part of `/mcp/{slug}` and of `slug__tool`.
     pub slug: Slug,

@@ -11,7 +11,7 @@ macro_rules! steps {
 
 /// Each by when it was written and what it is about, which together name its file, and with its text.
 #[expect(clippy::unreadable_literal, reason = "as in the names of the files")]
-const STEPS: [(i64, &str, &str); 29] = steps![
+const STEPS: [(i64, &str, &str); 30] = steps![
     20260101000000 "registry",
     20260201000000 "sign_in",
     20260301000000 "trusted_issuers",
@@ -39,6 +39,7 @@ const STEPS: [(i64, &str, &str); 29] = steps![
     20260620000000 "key_rotation",
     20260630000000 "connections",
     20260701000000 "audit",
+    20260705000000 "idempotency",
     20260715000000 "rollups",
     20260716000000 "samples",
 ];

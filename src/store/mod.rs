@@ -128,6 +128,7 @@ pub mod directories;
 pub mod families;
 pub mod grants;
 pub mod id_keys;
+pub mod idempotency;
 pub mod keys;
 pub mod live_tokens;
 pub mod logins;
@@ -325,6 +326,16 @@ fn postgres_options(url: &str) -> Result<PgConnectOptions, StoreError> {
 async fn open_postgres(url: &str, most: u32) -> Result<PgPool, StoreError> {
     let options = postgres_options(url)?;
     Ok(PgPoolOptions::new().max_connections(most).acquire_timeout(ACQUIRE).connect_with(options).await?)
+}
+
+/// What a change of `rows` rows came to that was to change one: where it named a version (`expected`), one that is not there any more was
+/// changed as well.
+fn changed_one(rows: u64, expected: Option<i64>) -> Result<(), StoreError> {
+    match (rows, expected) {
+        (0, Some(_)) => Err(StoreError::Stale),
+        (0, None) => Err(StoreError::Missing),
+        _ => Ok(()),
+    }
 }
 
 /// Microseconds since 1970; what a column of time holds.

@@ -4,7 +4,7 @@
 use uuid::Uuid;
 
 use super::users::UserRow;
-use super::{Json, Store, StoreError};
+use super::{Json, Store, StoreError, changed_one};
 use crate::id::TenantId;
 
 row! {
@@ -109,9 +109,18 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a client with its account and what people agreed to for it, and ends what was granted to it.
-    pub async fn delete_client(&self, tenant: &TenantId, id: Uuid, now: i64) -> Result<(), StoreError> {
+    /// Removes a client with its account and what people agreed to for it, and ends what was granted to it. `Stale`
+    /// when it was changed after `expected`.
+    pub async fn delete_client(
+        &self,
+        tenant: &TenantId,
+        id: Uuid,
+        expected: Option<i64>,
+        now: i64,
+    ) -> Result<(), StoreError> {
         let find = "SELECT client_id, user_id FROM oauth_clients WHERE tenant_id = $1 AND id = $2";
+        let client = "DELETE FROM oauth_clients
+            WHERE tenant_id = $1 AND id = $2 AND (CAST($3 AS BIGINT) IS NULL OR updated_at = $3)";
         let grants = "UPDATE grants SET ended_at = $1, end_reason = 'logout', end_detail = 'client_removed'
             WHERE client_id = $2 AND ended_at IS NULL";
         on!(change self, tx => {
@@ -121,11 +130,9 @@ impl Store {
             sqlx::query(grants).bind(now).bind(&client_id).execute(&mut *tx).await?;
             super::grants::end_children!(tx, now);
             sqlx::query("DELETE FROM consents WHERE client_id = $1").bind(&client_id).execute(&mut *tx).await?;
-            sqlx::query("DELETE FROM oauth_clients WHERE tenant_id = $1 AND id = $2")
-                .bind(tenant.as_str())
-                .bind(id)
-                .execute(&mut *tx)
-                .await?;
+            let gone =
+                sqlx::query(client).bind(tenant.as_str()).bind(id).bind(expected).execute(&mut *tx).await?;
+            changed_one(gone.rows_affected(), expected)?;
             if let Some(account) = account {
                 sqlx::query("DELETE FROM users WHERE tenant_id = $1 AND id = $2")
                     .bind(tenant.as_str())

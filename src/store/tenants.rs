@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::directories::{Directory, name_directories};
 use super::servers::{ServerChange, change_servers, withdraw_offers};
 use super::users::{ACTIVE_ADMINS, still_administered};
-use super::{Store, StoreError, at, micros, now};
+use super::{Store, StoreError, at, changed_one, micros, now};
 use crate::id::TenantId;
 
 /// A tenant.
@@ -59,6 +59,8 @@ pub struct TenantChange<'a> {
     pub held_role_mappings: Option<&'a Value>,
     /// For how long what is recorded of it is kept.
     pub retention: RetentionChange,
+    /// When it was last changed as the caller read it; `Stale` if that was later.
+    pub expected: Option<i64>,
 }
 
 impl Tenant {
@@ -300,12 +302,12 @@ macro_rules! insert_tenant {
 macro_rules! update_tenant {
     ($tx:ident, $id:expr, $change:expr, $now:expr) => {{
         let text = "UPDATE tenants SET display_name = COALESCE($1, display_name), state = COALESCE($2, state),
-            guests = COALESCE($3, guests), updated_at = $4 WHERE id = $5";
+            guests = COALESCE($3, guests), updated_at = CASE WHEN updated_at < $4 THEN $4 ELSE updated_at + 1 END
+            WHERE id = $5 AND (CAST($6 AS BIGINT) IS NULL OR updated_at = $6)";
         let state = $change.active.map($crate::store::tenants::state);
         let update = sqlx::query(text).bind($change.display_name).bind(state).bind($change.guests).bind($now);
-        if update.bind($id.as_str()).execute(&mut *$tx).await?.rows_affected() == 0 {
-            return Err(StoreError::Missing);
-        }
+        let update = update.bind($id.as_str()).bind($change.expected);
+        $crate::store::changed_one(update.execute(&mut *$tx).await?.rows_affected(), $change.expected)?;
         if let Some(directories) = $change.directories {
             name_directories!($tx, $id, directories);
         }
@@ -458,8 +460,9 @@ impl Store {
         Ok(on!(read self, db => sqlx::query_as(text).bind(id.as_str()).fetch_one(db).await?))
     }
 
-    /// Removes a tenant with all that is its own, and its name from what was offered to it. `Missing` when there is none.
-    pub async fn purge_tenant(&self, id: &TenantId) -> Result<(), StoreError> {
+    /// Removes a tenant with all that is its own, and its name from what was offered to it. `Missing` when there is none, `Stale` when it was
+    /// changed after `expected`.
+    pub async fn purge_tenant(&self, id: &TenantId, expected: Option<i64>) -> Result<(), StoreError> {
         let own = [
             "DELETE FROM sign_in_traces WHERE tenant_id = $1",
             "DELETE FROM consents WHERE client_id IN (SELECT client_id FROM oauth_clients WHERE tenant_id = $1)",
@@ -470,15 +473,14 @@ impl Store {
             // With their keys, grants, logins and consents.
             "DELETE FROM users WHERE tenant_id = $1",
         ];
+        let last = "DELETE FROM tenants WHERE id = $1 AND (CAST($2 AS BIGINT) IS NULL OR updated_at = $2)";
         on!(change self, tx => {
             for text in own.into_iter().chain(super::rollups::OF_TENANT) {
                 sqlx::query(text).bind(id.as_str()).execute(&mut *tx).await?;
             }
             withdraw_offers!(tx, id, micros(now()));
-            let gone = sqlx::query("DELETE FROM tenants WHERE id = $1").bind(id.as_str()).execute(&mut *tx).await?;
-            if gone.rows_affected() == 0 {
-                return Err(StoreError::Missing);
-            }
+            let gone = sqlx::query(last).bind(id.as_str()).bind(expected).execute(&mut *tx).await?;
+            changed_one(gone.rows_affected(), expected)?;
             // Its own went with it.
             sqlx::query(super::data_keys::MOVE).execute(&mut *tx).await?;
         });

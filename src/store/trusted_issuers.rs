@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Json, Store, StoreError};
+use super::{Json, Store, StoreError, changed_one};
 use crate::id::TenantId;
 
 row! {
@@ -43,22 +43,23 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a trusted issuer of the tenant, and ends the grants that came by `method`. `Missing` when there is none.
+    /// Removes a trusted issuer of the tenant, and ends the grants that came by `method`. `Missing` when there is none, `Stale` when
+    /// it is not the one that was made at `expected`.
     pub async fn delete_trusted_issuer(
         &self,
         tenant: &TenantId,
         name: &str,
         method: &str,
+        expected: Option<i64>,
         now: i64,
     ) -> Result<(), StoreError> {
-        let text = "DELETE FROM trusted_issuers WHERE tenant_id = $1 AND name = $2";
+        let text = "DELETE FROM trusted_issuers
+            WHERE tenant_id = $1 AND name = $2 AND (CAST($3 AS BIGINT) IS NULL OR created_at = $3)";
         let grants = "UPDATE grants SET ended_at = $1, end_reason = 'logout', end_detail = 'issuer_removed'
             WHERE tenant_id = $2 AND login_method = $3 AND ended_at IS NULL";
         let ended = on!(write self, tx => {
-            let done = sqlx::query(text).bind(tenant.as_str()).bind(name).execute(&mut *tx).await?;
-            if done.rows_affected() == 0 {
-                return Err(StoreError::Missing);
-            }
+            let done = sqlx::query(text).bind(tenant.as_str()).bind(name).bind(expected).execute(&mut *tx).await?;
+            changed_one(done.rows_affected(), expected)?;
             let done = sqlx::query(grants).bind(now).bind(tenant.as_str()).bind(method).execute(&mut *tx).await?;
             done.rows_affected() + super::grants::end_children!(tx, now).len() as u64
         });

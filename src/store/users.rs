@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::keys::END_LOGINS;
 use super::tenants::tenant_of;
-use super::{Store, StoreError};
+use super::{Store, StoreError, changed_one};
 use crate::id::TenantId;
 
 row! {
@@ -50,6 +50,8 @@ pub struct UserChange<'a> {
     pub role: Option<&'a str>,
     /// New state.
     pub state: Option<&'a str>,
+    /// When it was last changed as the caller read it; `Stale` if that was later.
+    pub expected: Option<i64>,
 }
 
 pub(super) const INSERT_USER: &str =
@@ -119,7 +121,8 @@ impl Store {
         now: i64,
     ) -> Result<(), StoreError> {
         let text = "UPDATE users SET password_hash = COALESCE($1, password_hash), role = COALESCE($2, role),
-            state = COALESCE($3, state), updated_at = $4 WHERE tenant_id = $5 AND id = $6";
+            state = COALESCE($3, state), updated_at = CASE WHEN updated_at < $4 THEN $4 ELSE updated_at + 1 END
+            WHERE tenant_id = $5 AND id = $6 AND (CAST($7 AS BIGINT) IS NULL OR updated_at = $7)";
         let end_grants = "UPDATE grants SET ended_at = $1, end_reason = 'error', end_detail = $2
             WHERE tenant_id = $3 AND user_id = $4 AND ended_at IS NULL";
         let detail = if change.state == Some("disabled") { "disabled" } else { "changed" };
@@ -132,11 +135,10 @@ impl Store {
                 .bind(now)
                 .bind(tenant.as_str())
                 .bind(id)
+                .bind(change.expected)
                 .execute(&mut *tx)
                 .await?;
-            if done.rows_affected() == 0 {
-                return Err(StoreError::Missing);
-            }
+            changed_one(done.rows_affected(), change.expected)?;
             still_administered!(tx, before);
             if end_sessions {
                 let tenant = tenant.as_str();
@@ -150,14 +152,14 @@ impl Store {
 
     /// Removes a user with every key. `Missing` when the tenant has none of that id, `LastAdmin` when no active
     /// administrator of the gateway would be left. What the user registered stays.
-    pub async fn delete_user(&self, tenant: &TenantId, id: Uuid) -> Result<(), StoreError> {
-        let text = "DELETE FROM users WHERE tenant_id = $1 AND id = $2";
+    /// `Stale` when it was changed after `expected`.
+    pub async fn delete_user(&self, tenant: &TenantId, id: Uuid, expected: Option<i64>) -> Result<(), StoreError> {
+        let text = "DELETE FROM users
+            WHERE tenant_id = $1 AND id = $2 AND (CAST($3 AS BIGINT) IS NULL OR updated_at = $3)";
         on!(change self, tx => {
             let before: i64 = sqlx::query_scalar(ACTIVE_ADMINS).fetch_one(&mut *tx).await?;
-            let done = sqlx::query(text).bind(tenant.as_str()).bind(id).execute(&mut *tx).await?;
-            if done.rows_affected() == 0 {
-                return Err(StoreError::Missing);
-            }
+            let done = sqlx::query(text).bind(tenant.as_str()).bind(id).bind(expected).execute(&mut *tx).await?;
+            changed_one(done.rows_affected(), expected)?;
             still_administered!(tx, before);
         });
         Ok(())

@@ -183,6 +183,10 @@ impl FromRequestParts<App> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        if let Some(caller) = parts.extensions.get::<Self>() {
+            // A layer before has asked.
+            return Ok(caller.clone());
+        }
         // The router has taken off what the surface stands below.
         let sent = Sent { method: parts.method.as_str(), to: Address::Api(parts.uri.path()) };
         let admitted = admit(app, &parts.headers, Opening::Api, sent, Source::of(&parts.extensions)).await;

@@ -113,7 +113,7 @@ impl Surfaces for Router {
 /// Headers that a page's script may read besides the safe-listed ones.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "mcp-session-id, www-authenticate, mcp-protocol-version, x-request-id, retry-after, ratelimit, ratelimit-policy, \
-     ratelimit-limit, ratelimit-remaining, ratelimit-reset",
+     ratelimit-limit, ratelimit-remaining, ratelimit-reset, etag, location, idempotency-replayed",
 );
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE, OPTIONS");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -1,12 +1,15 @@
 //! JSON bodies and queries of the REST surfaces: bounded, strict, and refused with the place of the mistake: line and
 //! column of what is no JSON, the path of a field that does not fit.
 
+use std::marker::PhantomData;
+
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -25,19 +28,19 @@ pub struct Body<T>(pub T);
 
 /// A JSON body that nobody has read yet: for where it is asked first whether the caller may at all.
 #[derive(Debug)]
-pub struct Unread(Request);
+pub struct Unread<T>(Request, PhantomData<fn() -> T>);
 
-impl FromRequest<App> for Unread {
+impl<T> FromRequest<App> for Unread<T> {
     type Rejection = std::convert::Infallible;
 
     async fn from_request(request: Request, _: &App) -> Result<Self, Self::Rejection> {
-        Ok(Self(request))
+        Ok(Self(request, PhantomData))
     }
 }
 
-impl Unread {
-    /// Reads it into `T`; a mistake names the field.
-    pub async fn read<T: DeserializeOwned>(self) -> Result<T, Problem> {
+impl<T: DeserializeOwned> Unread<T> {
+    /// Reads it; a mistake names the field.
+    pub async fn read(self) -> Result<T, Problem> {
         let request = self.0;
         let kind = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
         let essence = kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
@@ -45,14 +48,7 @@ impl Unread {
             let detail = "send the body as JSON, with `Content-Type: application/json`";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", detail));
         }
-        let bytes = body::read_at_most(request.into_body(), MAX_BODY).await.map_err(|problem| {
-            if problem == BodyProblem::TooLarge {
-                let detail = format!("the body is larger than {MAX_BODY} bytes");
-                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", detail)
-            } else {
-                Problem::new(StatusCode::BAD_REQUEST, "BODY_INCOMPLETE", "the body did not arrive whole")
-            }
-        })?;
+        let bytes = body::read_at_most(request.into_body(), MAX_BODY).await.map_err(unread)?;
         json::check(&bytes).map_err(|problem| malformed(&bytes, &problem))?;
         read(&bytes)
     }
@@ -62,9 +58,18 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        let Ok(unread) = Unread::from_request(request, app).await;
+        let Ok(unread) = Unread::<T>::from_request(request, app).await;
         unread.read().await.map(Self)
     }
+}
+
+/// For a body that could not be read.
+pub(super) fn unread(problem: BodyProblem) -> Problem {
+    if problem == BodyProblem::TooLarge {
+        let detail = format!("the body is larger than {MAX_BODY} bytes");
+        return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", detail);
+    }
+    Problem::new(StatusCode::BAD_REQUEST, "BODY_INCOMPLETE", "the body did not arrive whole")
 }
 
 /// Reads checked JSON into `T`; a mistake names the field.
@@ -108,17 +113,19 @@ impl<T: DeserializeOwned> FromRequestParts<App> for Parameters<T> {
 }
 
 /// How many items of a list, and from where.
-#[derive(Debug, Clone, Default, serde::Deserialize)]
+#[derive(Debug, Clone, Default, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PageQuery {
     /// 1 to 500, 100 when absent.
+    #[schemars(range(min = 1, max = 500))]
     pub limit: Option<u16>,
     /// `next_cursor` of the page before.
     pub cursor: Option<String>,
 }
 
 /// A page of a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "{T}Page")]
 pub struct Page<T> {
     /// Its items.
     pub items: Vec<T>,
@@ -140,6 +147,21 @@ impl PageQuery {
         let Some(cursor) = &self.cursor else { return Ok(String::new()) };
         let bytes = URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         bytes.filter(|key| !key.contains('\0')).ok_or_else(bad_cursor)
+    }
+}
+
+impl PageQuery {
+    /// The page of a list that is all there; `key` names each item of it for good.
+    pub fn cut<T>(&self, items: Vec<T>, key: impl Fn(&T) -> String) -> Result<Page<T>, Problem> {
+        let (limit, after) = (usize::from(self.limit()?), self.after()?);
+        let from = match after.as_str() {
+            "" => 0,
+            after => items.iter().position(|item| key(item) == after).ok_or_else(bad_cursor)? + 1,
+        };
+        let more = items.len() > from + limit;
+        let items: Vec<T> = items.into_iter().skip(from).take(limit).collect();
+        let next_cursor = items.last().filter(|_| more).map(|last| cursor_after(&key(last)));
+        Ok(Page { items, next_cursor })
     }
 }
 

@@ -1,14 +1,18 @@
 //! What surfaces share: the door that every request passes and the checks it makes, bodies with bounds, who is calling, JSON
 //! in and problems out.
 
+pub mod answer;
 pub mod barred;
 pub mod body;
 pub mod caller;
 pub mod challenge;
+pub mod condition;
+pub mod describe;
 pub mod direct;
 mod door;
 mod forwarded;
 mod gate;
+pub mod idempotent;
 pub mod json;
 pub mod open;
 pub mod path;

@@ -4,6 +4,7 @@
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::access::{AccessError, AuthError, Opening};
@@ -16,6 +17,9 @@ use crate::store::StoreError;
 use crate::telemetry::RequestId;
 use crate::web::challenge::{challenge, insufficient_scope};
 use crate::web::throttled;
+
+/// The code for what was changed by somebody else meanwhile.
+pub const CHANGED: &str = "CONFLICT";
 
 /// An error as a client of the REST API sees it.
 #[derive(Debug, Clone)]
@@ -37,17 +41,26 @@ struct Inner {
     cause: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
+/// What is written of one.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
+pub(super) struct Document<'a> {
+    /// Names the kind of problem; `code` in a URN.
     r#type: String,
+    /// Of the status.
     title: &'a str,
     status: u16,
+    /// What was wrong and what to do, in a sentence.
     detail: &'a str,
+    /// Stable, in capitals.
     code: &'a str,
+    /// Under which the gateway's log has more.
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<&'a str>,
+    /// Each field that does not fit.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
+    /// The code of somebody else who is why, such as an identity provider's.
     #[serde(skip_serializing_if = "Option::is_none")]
     error_code: Option<&'a str>,
 }
@@ -99,6 +112,11 @@ impl Problem {
     /// 422 with one bad field.
     pub fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::fields(vec![FieldError::new(field, message)])
+    }
+
+    /// 412 for what `If-Match` names and is not there any more.
+    pub fn changed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PRECONDITION_FAILED, "PRECONDITION_FAILED", detail)
     }
 
     /// 404 for what is not there, or not for this caller.
@@ -269,7 +287,7 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::Missing => Self::missing("thing"),
             StoreError::Taken => Self::new(StatusCode::CONFLICT, "TAKEN", "the name is taken"),
-            StoreError::Stale => Self::new(StatusCode::CONFLICT, "CONFLICT", "it was changed meanwhile; read it again"),
+            StoreError::Stale => Self::new(StatusCode::CONFLICT, CHANGED, "it was changed meanwhile; read it again"),
             StoreError::DirectoryHeld { .. } => {
                 Self::new(StatusCode::CONFLICT, "DIRECTORY_TAKEN", format!("{error}; take it away from there first"))
             }
@@ -340,7 +358,7 @@ impl From<ServersError> for Problem {
             }
             ServersError::Taken(_) => Self::new(StatusCode::CONFLICT, "SLUG_TAKEN", detail),
             ServersError::Missing => Self::missing("server"),
-            ServersError::Stale => Self::new(StatusCode::PRECONDITION_FAILED, "STALE", detail),
+            ServersError::Stale => Self::changed(detail),
             ServersError::Vault(cause) => Self::internal(cause),
             ServersError::Store(error) => error.into(),
         }

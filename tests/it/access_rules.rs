@@ -47,8 +47,8 @@ on_both! {
             world.send(asked).await
         };
         let first = world.call("GET /admin/policies/default", Value::Null).await.expect(200);
-        assert_eq!(first.header("etag"), "\"0\"");
-        assert_eq!(put(format!("{OPEN} // 1"), "\"0\"").await.expect(200).header("etag"), "\"1\"");
+        assert!(first.header("etag").starts_with("\"0."));
+        assert!(put(format!("{OPEN} // 1"), first.header("etag")).await.expect(200).header("etag").starts_with("\"1."));
         put(format!("{OPEN} // 2"), "\"0\"").await.expect(412);
         put(OPEN.to_owned(), "what").await.expect(412);
         assert_eq!(put(format!("{OPEN} // 1"), "\"1\"").await.expect(200).json()["version"], 1, "nothing is different");

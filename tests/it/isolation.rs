@@ -20,7 +20,7 @@ const WORD: &str = "osprey";
 const ADDRESS: &str = "198.51.100.7";
 
 /// Ids of what `kestrel` has that are not names.
-struct Ids {
+pub struct Ids {
     user: String,
     key: String,
     secret: String,
@@ -28,7 +28,7 @@ struct Ids {
 }
 
 /// A tenant and the key of its administrator, who signs in by password.
-async fn tenant(world: &World, id: &str, display_name: &str) -> String {
+pub async fn tenant(world: &World, id: &str, display_name: &str) -> String {
     let order = json!({"tenant_id": id, "display_name": display_name});
     world.call("POST /admin/tenants", order).await.expect(201);
     let head = json!({"username": format!("{id}-head"), "password": PASSWORD, "role": "tenant_admin", "tenant_id": id});
@@ -39,7 +39,7 @@ async fn tenant(world: &World, id: &str, display_name: &str) -> String {
 }
 
 /// One of everything that a tenant can have.
-async fn furnish(world: &World, head: &str) -> Ids {
+pub async fn furnish(world: &World, head: &str) -> Ids {
     let made = async |call: &str, body: Value| world.with_key(head, call, body).await.expect(201).json();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let files = json!({"slug": "kestrel-files", "title": "osprey files", "description": "of the osprey", "tags": ["osprey"],
@@ -73,7 +73,7 @@ async fn furnish(world: &World, head: &str) -> Ids {
 }
 
 /// A path with the other tenant's things in its open places, and the same with things that nobody has; once for each way of naming them.
-fn filled(path: &str, ids: &Ids) -> Vec<(String, String)> {
+pub fn filled(path: &str, ids: &Ids) -> Vec<(String, String)> {
     const NOBODYS: &str = "01900000-0000-7000-8000-000000000000";
     let path = &path.replace("{user_id}", "{id}");
     let under = |part: &str| path.contains(part);

@@ -66,6 +66,8 @@ pub fn rows() -> Vec<Row> {
         ("POST /connections/{server}", Value::Null, [400; 4]),
         ("GET /connections/callback/{key}", Value::Null, [403; 4]),
         ("GET /connections/client/{key}", Value::Null, [404; 4]),
+        ("GET /api/openapi.json", Value::Null, open),
+        ("GET /api/docs", Value::Null, open),
         ("GET /api/v1/servers", Value::Null, signed_in),
         ("POST /api/v1/servers", server("new"), [401, 403, 201, 409]),
         ("GET /api/v1/servers/{slug}", Value::Null, signed_in),
@@ -153,16 +155,16 @@ fn rules() -> Value {
     json!({"text": "permit(principal, action, resource);"})
 }
 
-fn service(id: &str) -> Value {
+pub fn service(id: &str) -> Value {
     json!({"client_id": id, "name": id, "kind": "service"})
 }
 
-fn issuer(name: &str) -> Value {
+pub fn issuer(name: &str) -> Value {
     json!({"name": name, "issuer": format!("https://{name}.example"), "profiles": ["id_jag"], "role": "user"})
 }
 
 /// Something that is there, in place of what a path leaves open.
-fn filled(path: &str) -> String {
+pub fn filled(path: &str) -> String {
     let id = match path {
         path if path.contains("/users/") || path.contains("{user_id}") => "target",
         path if path.contains("/oauth-clients/") => "bot",

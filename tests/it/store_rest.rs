@@ -145,7 +145,7 @@ on_both! {
         spec["headers"] = json!({"x-key": "s3cret"});
         let made = world.call("POST /servers", spec.clone()).await.expect(201);
         assert_eq!(made.header("location"), "/api/v1/servers/files");
-        assert_eq!(made.header("etag"), "\"1\"");
+        assert!(made.header("etag").starts_with("\"1."));
         assert!(!made.text.contains("s3cret"));
         assert_eq!(made.json()["headers"]["x-key"], "***");
         assert_ne!(made.json()["status"]["state"], "ready");
@@ -156,7 +156,7 @@ on_both! {
         let same = world.call("PATCH /servers/files", json!({"title": "Files"})).await.expect(200);
         assert_eq!(same.json()["revision"], 2, "nothing changed");
         let read = world.call("GET /servers/files", Value::Null).await.expect(200);
-        assert_eq!((read.json()["title"].as_str(), read.header("etag")), (Some("Files"), "\"2\""));
+        assert_eq!((read.json()["title"].as_str(), &read.header("etag")[..3]), (Some("Files"), "\"2."));
         let gone = world.call("PATCH /servers/files", json!({"headers": null})).await.expect(200);
         assert!(gone.json().get("headers").is_none());
         let off = world.call("POST /servers/files/disable", Value::Null).await.expect(200);
@@ -180,7 +180,7 @@ on_both! {
         for (method, body) in [("PUT", server("files")), ("PATCH", json!({"title": "two"})), ("DELETE", Value::Null)] {
             let mut request = request(method, "/api/v1/servers/files", &world.admin, &body);
             request.headers_mut().insert("if-match", HeaderValue::from_static("\"1\""));
-            assert_eq!(world.send(request).await.expect(412).json()["code"], "STALE");
+            assert_eq!(world.send(request).await.expect(412).json()["code"], "PRECONDITION_FAILED");
         }
         assert_eq!(world.call("GET /servers/files", Value::Null).await.json()["title"], "one");
     }

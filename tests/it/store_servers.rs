@@ -190,7 +190,7 @@ on_both! {
         assert_eq!(**another.open(place, &sealed).await.unwrap(), *b"s3cret");
         assert!(is_of_tenant(&another.seal_at_once(place, b"x").unwrap()));
 
-        store.purge_tenant(&acme).await.unwrap();
+        store.purge_tenant(&acme, None).await.unwrap();
         assert!(store.data_keys(Some(&acme)).await.unwrap().is_empty());
         vault.load().await.unwrap();
         assert!(vault.open(place, &sealed).await.is_err() && vault.seal(place, b"x").await.is_err());

@@ -101,7 +101,7 @@ on_both! {
 
         name(store, &acme, &[]).await.unwrap();
         name(store, ours, &[FABRIKAM]).await.unwrap();
-        store.delete_user(&acme, made.id).await.unwrap();
+        store.delete_user(&acme, made.id, None).await.unwrap();
         let moved = grants.account_for(ours, &person(FABRIKAM, Role::User), house.now).await.unwrap();
         assert!(moved.is_new && moved.tenant == *ours, "once it is removed there");
     }
@@ -217,10 +217,10 @@ on_both! {
         let known = house.grants.account_for(&acme, &person(FABRIKAM, Role::User), house.now).await.unwrap();
         house.grants.open_session(&known, "entra", None, house.now).await.unwrap();
         assert_eq!(store.holdings(&acme).await.unwrap(), Holdings { accounts: 1, servers: 0, clients: 0 });
-        store.purge_tenant(&acme).await.unwrap();
+        store.purge_tenant(&acme, None).await.unwrap();
         assert_eq!(store.tenant(&acme).await.unwrap(), None);
         assert!(store.user(&acme, known.id).await.unwrap().is_none());
-        assert!(matches!(store.purge_tenant(&acme).await, Err(StoreError::Missing)));
+        assert!(matches!(store.purge_tenant(&acme, None).await, Err(StoreError::Missing)));
         assert!(store.user(&house.tenant, house.user).await.unwrap().is_some(), "and nothing of others");
         store.add_tenant("acme", "Another").await.unwrap();
     }
@@ -254,7 +254,7 @@ on_both! {
         let (store, ours, when) = (&house.store, &house.tenant, now());
         let gone = async |name: &str| {
             let id = store.add_tenant(name, name).await.unwrap();
-            store.purge_tenant(&id).await.unwrap();
+            store.purge_tenant(&id, None).await.unwrap();
             id
         };
         let (one, two, three) = (gone("one").await, gone("two").await, gone("three").await);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -11,8 +12,9 @@ use crate::app::App;
 use crate::store::now;
 
 /// What a report is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "ReportScope")]
 pub(in crate::admin) enum Scope {
     /// This process.
     Replica,
@@ -21,7 +23,7 @@ pub(in crate::admin) enum Scope {
 }
 
 /// What a reader may ask for.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::admin) struct Asked {
     /// Absent: the most that there is.
@@ -57,7 +59,7 @@ impl Asked {
 }
 
 /// A target of a field.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 pub(super) struct Target {
     /// What it should be, `<0.01`.
     target: &'static str,
@@ -78,9 +80,10 @@ impl Target {
 }
 
 /// A report.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "{T}Report")]
 pub(in crate::admin) struct Report<T> {
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     generated_at: OffsetDateTime,
     window_seconds: u64,
     scope: Scope,

@@ -1,6 +1,7 @@
 //! `/admin/tenant-fairness`: what a tenant's share is, what it had of it and beyond it, and among whom it shares.
 
 use axum::response::Json;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::envelope::{Asked, Report};
@@ -16,7 +17,7 @@ use crate::web::path::Named;
 use crate::web::problem::Problem;
 
 /// See `docs/operations.md`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::admin) struct Fairness {
     tenant_id: TenantId,
     fair_share: FairShare,
@@ -27,14 +28,14 @@ pub(in crate::admin) struct Fairness {
 }
 
 /// Its part of the capacity while the tenants share it that asked for something in the window.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct FairShare {
     ratio: f64,
     /// No more than its own cap.
     rpm: f64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Usage {
     /// Let through.
     requests: u64,
@@ -43,7 +44,7 @@ struct Usage {
     ratio: Option<f64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Burst {
     /// Requests beyond its share that it could have had.
     allowed: Option<f64>,
@@ -52,7 +53,7 @@ struct Burst {
     utilization: Option<f64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct ActiveTenant {
     /// Absent for who administers only a tenant.
     #[serde(skip_serializing_if = "Option::is_none")]

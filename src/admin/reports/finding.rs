@@ -1,9 +1,10 @@
 //! What a diagnosis found: how bad, what, from which figures, and what to do.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// See the module.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Finding {
     /// `info`, `warning` or `critical`.
     pub(super) severity: &'static str,

@@ -2,6 +2,7 @@
 //! was refused and why, and what that says. Of all tenants, so only for administrators of the gateway.
 
 use axum::response::Json;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::envelope::{Asked, Report, Target};
@@ -19,7 +20,8 @@ use crate::web::problem::Problem;
 /// Most tenants that are named.
 const TOP: usize = 10;
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "RateLimitAnalytics")]
 pub(in crate::admin) struct Analytics {
     fairness_efficiency: Option<f64>,
     jain_index: Option<f64>,
@@ -30,20 +32,22 @@ pub(in crate::admin) struct Analytics {
     top_throttled_tenants: Vec<Throttled>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Accuracy {
     false_positive_rate: Option<f64>,
     false_negative_rate: Option<f64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ThrottledTenant")]
 struct Throttled {
     tenant_id: TenantId,
     requests: u64,
     refused: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "RateLimitDiagnostics")]
 pub(in crate::admin) struct Diagnostics {
     /// Of all replicas together, so not of one among several.
     tenant_fairness_violations: Option<u64>,

@@ -1,6 +1,7 @@
 //! `/admin/diagnostics/network`: how fast connections come about, and whether they are used again.
 
 use axum::response::Json;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::envelope::{Asked, Report, Target};
@@ -12,7 +13,8 @@ use crate::web::json::Parameters;
 use crate::web::problem::Problem;
 
 /// See `docs/operations.md`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "NetworkDiagnostics")]
 pub(in crate::admin) struct Network {
     /// What half of the questions to Entra's token endpoint took at most, milliseconds.
     azure_oauth_latency: Option<f64>,
@@ -21,7 +23,8 @@ pub(in crate::admin) struct Network {
     upstreams: Vec<Upstream>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "UpstreamNetwork")]
 struct Upstream {
     #[serde(flatten)]
     which: Which,

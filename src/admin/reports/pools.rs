@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use axum::response::Json;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::envelope::{Asked, Report};
@@ -14,7 +15,8 @@ use crate::web::json::Parameters;
 use crate::web::problem::Problem;
 
 /// See `docs/operations.md`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ConnectionPoolStatus")]
 pub(in crate::admin) struct Status {
     /// Whether limits follow the load: `fixed`, `advise` or `adapt`.
     mode: &'static str,
@@ -30,7 +32,7 @@ pub(in crate::admin) struct Status {
 }
 
 /// What is there now.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, JsonSchema)]
 struct Load {
     /// Requests that may be in flight.
     limit: usize,
@@ -43,7 +45,8 @@ struct Load {
 }
 
 /// Of one replica.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ReplicaPool")]
 struct Pool {
     #[serde(flatten)]
     which: Which,
@@ -57,7 +60,7 @@ struct Pool {
 }
 
 /// Numbers of requests and connections.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Counts {
     #[serde(flatten)]
     load: Load,
@@ -73,7 +76,8 @@ struct Counts {
 }
 
 /// Of the database.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DatabasePool")]
 pub(super) struct Database {
     pub(super) size: usize,
     pub(super) in_use: usize,

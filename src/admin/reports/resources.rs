@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::response::Json;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::envelope::{Asked, Report};
@@ -23,7 +24,8 @@ const ENOUGH_DIALS: u64 = 5;
 const PASSING: Duration = Duration::from_secs(30);
 
 /// See `docs/operations.md`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ResourceDiagnostics")]
 pub(in crate::admin) struct Resources {
     #[serde(flatten)]
     measured: Measured,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::response::Json;
 use http::StatusCode;
 use http::header::RETRY_AFTER;
+use schemars::JsonSchema;
 use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -26,7 +27,8 @@ use crate::web::problem::Problem;
 /// Hours that the report is of, besides the part of this one.
 const HOURS: i64 = 23;
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "TokenRefreshStatus")]
 pub(in crate::admin) struct Status {
     successful_refreshes: i64,
     /// Those of which nothing came, and those after which the person must come back.
@@ -40,7 +42,7 @@ pub(in crate::admin) struct Status {
     emergency_ratio: Option<f64>,
     average_retries: Option<f64>,
     reauth_required: i64,
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::clock::MaybeMoment")]
     next_due_at: Option<OffsetDateTime>,
     queue_depth: i64,
 }
@@ -113,21 +115,23 @@ pub(in crate::admin) async fn status(
     Ok(Json(report))
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "UserTokenStatus")]
 pub(in crate::admin) struct OfUser {
     user_id: Uuid,
     tenant_id: TenantId,
     credentials: Vec<View>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Credential")]
 struct View {
     provider: String,
     audience: Option<String>,
     scopes: Vec<String>,
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::clock::MaybeMoment")]
     expires_at: Option<OffsetDateTime>,
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::clock::MaybeMoment")]
     refresh_due_at: Option<OffsetDateTime>,
     last_refresh: Option<Last>,
     state: CredentialState,
@@ -135,9 +139,10 @@ struct View {
     failing: bool,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "LastRefresh")]
 struct Last {
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     at: OffsetDateTime,
     kind: Option<String>,
     result: Option<String>,

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::envelope::{Report, Target};
@@ -15,7 +16,7 @@ use crate::id::TenantId;
 use crate::registry::snapshot::Entry;
 
 /// Which replica something is of.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(super) struct Which {
     /// Absent for one that is offered from elsewhere.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -81,7 +82,7 @@ pub(super) fn sum(all: &[Seen]) -> Figures {
 }
 
 /// What was measured, as it is told.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
 pub(super) struct Measured {
     pub(super) pool_utilization: Option<f64>,
     pub(super) avg_connection_latency: Option<f64>,
@@ -118,7 +119,7 @@ impl Measured {
 }
 
 /// What should become of a limit, as it is told.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(super) struct Recommendation {
     #[serde(flatten)]
     which: Which,

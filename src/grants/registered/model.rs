@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -21,7 +22,7 @@ pub const MOST_SECRETS: usize = 2;
 const HINT: usize = 12;
 
 /// What kind of client it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClientKind {
     /// It acts for people and can keep no secret: a program on their machines.
@@ -33,8 +34,9 @@ pub enum ClientKind {
 }
 
 /// A client that is asked for.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(example = serde_json::json!({ "client_id": "nightly", "name": "Nightly job", "kind": "service" }))]
 pub struct ClientOrder {
     /// What it calls itself by; made when absent. For a service also the name of its account.
     pub client_id: Option<String>,
@@ -64,8 +66,9 @@ pub struct ClientOrder {
 }
 
 /// What of a client is to change; what is absent stays.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(example = serde_json::json!({ "name": "Nightly job" }))]
 pub struct ClientEdit {
     /// New name.
     pub name: Option<String>,
@@ -85,20 +88,25 @@ pub struct ClientEdit {
     pub workloads: Option<Vec<Workload>>,
     /// Whether it gets only tokens that are bound to a key from now on.
     pub dpop_bound_access_tokens: Option<bool>,
+    /// When it was last changed as the caller read it, microseconds since 1970; `Stale` if that was later.
+    #[serde(skip)]
+    pub expected: Option<i64>,
 }
 
 /// A secret as it may be read: never its text.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "ClientSecret")]
 pub struct SecretView {
     /// Its first characters.
     pub hint: String,
     /// When it was made.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     pub created_at: OffsetDateTime,
 }
 
 /// A client as it may be read.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "Client")]
 pub struct ClientView {
     /// What it calls itself by.
     pub client_id: String,
@@ -135,10 +143,10 @@ pub struct ClientView {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub dpop_bound_access_tokens: bool,
     /// When it was registered.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     pub created_at: OffsetDateTime,
     /// When it was last changed.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     pub updated_at: OffsetDateTime,
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jsonwebtoken::Algorithm;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -15,7 +16,7 @@ use crate::store::trusted_issuers::TrustRow;
 use crate::store::{Json, StoreError, at};
 
 /// What an issuer may vouch for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Profile {
     /// People, to one client at a time (draft-ietf-oauth-identity-assertion-authz-grant).
@@ -25,7 +26,7 @@ pub enum Profile {
 }
 
 /// Which claim names the person, for good. No other is offered: what people can change themselves names nobody.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SubjectClaim {
     /// As everywhere (RFC 7519 section 4.1.2).
@@ -36,8 +37,9 @@ pub enum SubjectClaim {
 }
 
 /// Trust that is asked for.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "TrustedIssuerOrder", example = serde_json::json!({ "name": "corp", "issuer": "https://login.example", "profiles": ["id_jag"], "role": "user" }))]
 pub struct TrustOrder {
     /// A short name for people.
     pub name: String,
@@ -68,7 +70,8 @@ pub struct TrustOrder {
 }
 
 /// Trust as it may be read.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "TrustedIssuer")]
 pub struct TrustView {
     /// Its name for people.
     pub name: String,
@@ -79,16 +82,17 @@ pub struct TrustView {
     /// The most that a client gets by its word.
     pub scopes: Vec<&'static str>,
     /// Since when.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     pub created_at: OffsetDateTime,
 }
 
 /// What is stored and shown alike.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(super) struct Parts {
     pub(super) profiles: Vec<Profile>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) audience: Option<String>,
+    #[schemars(with = "Vec<String>")]
     pub(super) algorithms: Vec<Algorithm>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) jwks: Option<Value>,

@@ -25,8 +25,9 @@ const MOST_EARLIER: u32 = 5;
 const LOOK: i64 = 50_000;
 
 /// Why a network is banned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "BanReason")]
 pub enum Reason {
     /// Too much was refused that came from it.
     Refusals,

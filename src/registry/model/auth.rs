@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -25,7 +26,7 @@ const CLIENT: &[&str] =
     &["issuer", "token_endpoint", "client_id", "client_secret", "client_auth", "scopes", "resource"];
 
 /// With what the gateway comes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AuthKind {
     /// With what stands in `headers` of the server, the same for everybody.
@@ -85,7 +86,7 @@ impl AuthKind {
 }
 
 /// How a client proves at the token endpoint who it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClientAuth {
     /// By its secret in a header (RFC 6749 section 2.3.1).
@@ -97,7 +98,7 @@ pub enum ClientAuth {
 }
 
 /// What is exchanged for a token (RFC 8693 section 2.1, `subject_token`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SubjectToken {
     /// A word of the gateway, signed, that says who calls.
@@ -107,7 +108,7 @@ pub enum SubjectToken {
 }
 
 /// What the gateway's word says besides who it is and in which tenant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum IdentityClaim {
     /// What the account is called.
@@ -119,7 +120,7 @@ pub enum IdentityClaim {
 }
 
 /// How the gateway proves in whose name it calls. Which fields there are is a matter of its kind.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Auth {
     /// With what it comes.

@@ -1,5 +1,6 @@
 //! To which other tenants a server of the gateway's own tenant is offered.
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::id::TenantId;
@@ -48,6 +49,21 @@ impl Serialize for Offers {
             Self::All => "*".serialize(serializer),
             Self::Only(tenants) => tenants.serialize(serializer),
         }
+    }
+}
+
+impl JsonSchema for Offers {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Offers".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let tenants = generator.subschema_for::<Vec<TenantId>>();
+        json_schema!({ "anyOf": [{ "const": "*" }, tenants] })
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::field::FieldError;
@@ -17,8 +18,9 @@ const MOST_TOOLS: usize = 256;
 const LONGEST_NAME: usize = 1_024;
 
 /// Limits of a server, each optional.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(rename = "ServerRateLimits")]
 pub struct RateLimits {
     /// Requests a minute, all together: 1 to 10 000 000.
     #[serde(skip_serializing_if = "Option::is_none")]

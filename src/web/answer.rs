@@ -1,0 +1,133 @@
+//! Answers of the REST surfaces that are more than a JSON value: with a status of their own, and with a tag that names what was read.
+
+use axum::response::{IntoResponse, Json, Response};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION};
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+
+use crate::crypto::hash_token;
+use crate::web::problem::Problem;
+
+/// It was done, and there is nothing to say.
+#[derive(Debug, Clone, Copy)]
+pub struct NoContent;
+
+impl IntoResponse for NoContent {
+    fn into_response(self) -> Response {
+        StatusCode::NO_CONTENT.into_response()
+    }
+}
+
+/// It is being done.
+#[derive(Debug)]
+pub struct Accepted<T>(pub T);
+
+impl<T: Serialize> IntoResponse for Accepted<T> {
+    fn into_response(self) -> Response {
+        (StatusCode::ACCEPTED, Json(self.0)).into_response()
+    }
+}
+
+/// One thing, with an `ETag`.
+#[derive(Debug)]
+pub struct Tagged<T> {
+    body: T,
+    version: Option<i64>,
+}
+
+impl<T> Tagged<T> {
+    /// Of something that counts its changes, or knows when the last one was: what `If-Match` is held against.
+    pub fn version(version: i64, body: T) -> Self {
+        Self { body, version: Some(version) }
+    }
+
+    /// Of something that is not changed by what it is.
+    pub fn content(body: T) -> Self {
+        Self { body, version: None }
+    }
+}
+
+impl<T: Serialize> IntoResponse for Tagged<T> {
+    fn into_response(self) -> Response {
+        // Written once: what is tagged is what is sent.
+        let text = match serde_json::to_string(&self.body) {
+            Ok(text) => text,
+            Err(error) => return Problem::internal(error).into_response(),
+        };
+        let tag = tag(self.version, &text);
+        let kind = HeaderValue::from_static("application/json");
+        ([(CONTENT_TYPE, kind), (ETAG, tag)], text).into_response()
+    }
+}
+
+/// The version, and behind it what tells one text of it from another: what is measured changes between versions.
+pub fn tag(version: Option<i64>, text: &str) -> HeaderValue {
+    let hash: String = hash_token(text)[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let tag = version.map_or_else(|| format!("\"{hash}\""), |version| format!("\"{version}.{hash}\""));
+    HeaderValue::try_from(tag).unwrap_or(HeaderValue::from_static("\"\""))
+}
+
+/// An answer's extension: it holds a secret that is shown this once, and is kept nowhere.
+#[derive(Debug, Clone, Copy)]
+pub struct ShownOnce;
+
+/// As asked for, with a secret in it that is shown this once.
+#[derive(Debug)]
+pub struct Shown<T>(pub T);
+
+impl<T: Serialize> IntoResponse for Shown<T> {
+    fn into_response(self) -> Response {
+        let mut response = ([(CACHE_CONTROL, "no-store")], Json(self.0)).into_response();
+        response.extensions_mut().insert(ShownOnce);
+        response
+    }
+}
+
+/// It was made.
+#[derive(Debug)]
+pub struct Created<T> {
+    body: Tagged<T>,
+    location: Option<String>,
+    shown_once: bool,
+}
+
+impl<T> Created<T> {
+    /// At this path.
+    pub fn at(location: String, body: Tagged<T>) -> Self {
+        Self { body, location: Some(location), shown_once: false }
+    }
+
+    /// Where the caller cannot look at it.
+    pub fn elsewhere(body: Tagged<T>) -> Self {
+        Self { body, location: None, shown_once: false }
+    }
+
+    /// The same with a secret in it.
+    #[must_use]
+    pub fn shown_once(self) -> Self {
+        Self { shown_once: true, ..self }
+    }
+}
+
+impl<T: Serialize> IntoResponse for Created<T> {
+    fn into_response(self) -> Response {
+        let location = match self.location.map(HeaderValue::try_from).transpose() {
+            Ok(location) => location,
+            Err(error) => return Problem::internal(error).into_response(),
+        };
+        let mut response = self.body.into_response();
+        if response.status() != StatusCode::OK {
+            return response;
+        }
+        *response.status_mut() = StatusCode::CREATED;
+        let headers = response.headers_mut();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.extend(location.map(|location| (LOCATION, location)));
+        if self.shown_once {
+            // The tag would be of what nobody reads again.
+            headers.remove(ETAG);
+            response.extensions_mut().insert(ShownOnce);
+        }
+        response
+    }
+}

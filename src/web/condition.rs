@@ -1,0 +1,103 @@
+//! Conditional requests (RFC 9110 section 13): nothing is sent that the caller has already, and nothing changed that somebody else
+//! changed since the caller read it.
+
+use std::convert::Infallible;
+
+use axum::body::Body;
+use axum::extract::{FromRequestParts, Request};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH};
+use http::request::Parts;
+use http::{HeaderValue, Method, StatusCode};
+
+use crate::app::App;
+use crate::web::problem::{CHANGED, Problem};
+
+/// What `If-Match` says, not read yet: first it is asked whether the caller may at all.
+#[derive(Debug)]
+pub struct IfMatch(Option<HeaderValue>);
+
+impl FromRequestParts<App> for IfMatch {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Infallible> {
+        Ok(Self(parts.headers.get(IF_MATCH).cloned()))
+    }
+}
+
+impl IfMatch {
+    /// The version that is to be changed: none without the header or with `*`. Of a tag, what stands before the dot: what is
+    /// measured of a thing may change while it is read.
+    pub fn expected(&self) -> Result<Option<i64>, Problem> {
+        let Some(value) = &self.0 else { return Ok(None) };
+        let text = value.to_str().unwrap_or_default().trim();
+        if text == "*" {
+            return Ok(None);
+        }
+        let tag = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+        let version = tag.and_then(|tag| tag.split('.').next()?.parse().ok());
+        version.map(Some).ok_or_else(|| Problem::changed("If-Match must be one ETag that a read of this gave"))
+    }
+}
+
+impl IfMatch {
+    /// A refusal for who named a version: that another is there now, is no conflict but what was asked to be told.
+    pub fn refused(&self, problem: Problem) -> Problem {
+        if self.0.is_some() && problem.code() == CHANGED {
+            return Problem::changed(
+                "it was changed since it was read; read it again, and repeat this with its new ETag",
+            );
+        }
+        problem
+    }
+}
+
+/// The layer: 304 for a read of what the caller has.
+pub async fn unchanged(request: Request, next: Next) -> Response {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    let held = request.headers().get(IF_NONE_MATCH).filter(|_| reads).cloned();
+    let mut response = next.run(request).await;
+    let (Some(held), Some(tag)) = (held, response.headers().get(ETAG)) else { return response };
+    if response.status() == StatusCode::OK && names(&held, tag) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        *response.body_mut() = Body::empty();
+        response.headers_mut().remove(CONTENT_TYPE);
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
+    response
+}
+
+/// Whether the list holds the tag; weak ones compare alike (RFC 9110 section 13.1.2). None of ours holds a comma.
+fn names(list: &HeaderValue, tag: &HeaderValue) -> bool {
+    let (Ok(list), Ok(tag)) = (list.to_str(), tag.to_str()) else { return false };
+    list.split(',').map(str::trim).any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expected(text: &'static str) -> Option<Option<i64>> {
+        IfMatch(Some(HeaderValue::from_static(text))).expected().ok()
+    }
+
+    #[test]
+    fn a_version_is_what_stands_before_the_dot() {
+        assert_eq!(IfMatch(None).expected().unwrap(), None);
+        assert_eq!(expected("*"), Some(None));
+        for text in ["\"7\"", "\"7.0a1b2c3d4e5f6071\"", " \"7.x\" "] {
+            assert_eq!(expected(text), Some(Some(7)), "{text}");
+        }
+        for text in ["7", "\"\"", "\"x\"", "W/\"7\"", "\"7\", \"8\"", "\"0a1b.7\""] {
+            assert_eq!(expected(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_tag_is_found_in_a_list() {
+        let is = |list: &'static str| names(&HeaderValue::from_static(list), &HeaderValue::from_static("\"7.a\""));
+        assert!(is("\"7.a\"") && is("W/\"7.a\"") && is("\"x\", \"7.a\"") && is("*"));
+        assert!(!is("\"7\"") && !is("7.a") && !is(""));
+    }
+}

@@ -1,0 +1,195 @@
+//! What is asked for with an `Idempotency-Key` is done once, however often and at whichever replica it is asked for
+//! (draft-ietf-httpapi-idempotency-key-header): a repeat gets the first answer. A key is of one credential, one path and one body.
+//!
+//! An answer that holds a secret is not kept, not even sealed: a new key or secret is shown once, and what is nowhere cannot be
+//! read later. A repeat is told that it was done, and where. Nor is kept what changed nothing: a repeat tries again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRequestParts as _, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, LOCATION, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use crate::access::Caller;
+use crate::app::App;
+use crate::id::TenantId;
+use crate::store::idempotency::{AskedRow, Claim, Headers, KEPT};
+use crate::store::{micros, now};
+use crate::web::answer::ShownOnce;
+use crate::web::body;
+use crate::web::describe::Told;
+use crate::web::json::{MAX_BODY, unread};
+use crate::web::problem::Problem;
+
+/// The header of a request.
+const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// The header of an answer that was given before.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+/// Longest key, in characters.
+const LONGEST: usize = 255;
+/// After this long, whoever began it is gone with its process.
+const GIVEN_UP: Duration = Duration::from_mins(10);
+/// Most keys of a tenant within a day.
+const MOST: i64 = 10_000;
+/// Largest answer that is kept, bytes.
+const LARGEST: usize = 16 * 1024;
+/// Headers that are kept with it.
+const HEADERS: [HeaderName; 3] = [CONTENT_TYPE, ETAG, LOCATION];
+
+/// Says that a call takes a key.
+pub fn describe(told: &mut Told) {
+    let what = "A name of your own for this request: asked for again with it within a day, it is not done again, and the first answer \
+                comes once more.";
+    told.takes_header(KEY.as_str(), what, &json!({ "type": "string", "minLength": 1, "maxLength": LONGEST }));
+}
+
+/// The layer.
+pub async fn once(State(app): State<App>, request: Request, next: Next) -> Response {
+    // Without a credential nothing is done that could be done twice.
+    let asked = *request.method() == Method::POST && request.headers().contains_key(AUTHORIZATION);
+    let Some(key) = request.headers().get(&KEY).filter(|_| asked).cloned() else { return next.run(request).await };
+    match guarded(app, key, request, next).await {
+        Ok(response) => response,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn guarded(app: App, key: HeaderValue, request: Request, next: Next) -> Result<Response, Problem> {
+    let (mut parts, body) = request.into_parts();
+    let caller = Caller::from_request_parts(&mut parts, &app).await?;
+    let key = read(&key)?;
+    let bytes = body::read_at_most(body, MAX_BODY).await.map_err(unread)?;
+    let path = parts.uri.path().to_owned();
+    let id = digest(&[caller.credential().as_bytes(), path.as_bytes(), key.as_bytes()]);
+    let fingerprint = digest(&[&bytes]);
+    let begun = micros(now());
+    let ago = |span: Duration| begun - i64::try_from(span.as_micros()).unwrap_or(i64::MAX / 2);
+    let times = (begun, ago(KEPT), ago(GIVEN_UP));
+    let tenant: TenantId = caller.tenant().clone();
+    match app.store.claim(&tenant, &id, &fingerprint, times, MOST).await? {
+        Claim::Full => Err(full()),
+        Claim::Held(row) => held(row, &fingerprint),
+        Claim::Won => {
+            // The handler finds who calls, and does not ask again: a proof is good once.
+            parts.extensions.insert(caller);
+            let request = Request::from_parts(parts, Body::from(bytes));
+            // Goes on when the caller goes away: else nobody would know whether it was done.
+            let run = {
+                let app = app.clone();
+                app.tasks.clone().spawn(async move { answered(&app, &id, begun, next.run(request).await).await })
+            };
+            run.await.map_err(Problem::internal)?
+        }
+    }
+}
+
+/// Keeps the answer, or lets go of the key.
+async fn answered(app: &App, id: &[u8], begun: i64, response: Response) -> Result<Response, Problem> {
+    if !response.status().is_success() {
+        if let Err(error) = app.store.let_go(id, begun).await {
+            tracing::error!(%error, "an idempotency key could not be let go");
+        }
+        return Ok(response);
+    }
+    let (parts, body) = response.into_parts();
+    let bytes = body::read(body).await.map_err(|_| Problem::internal("an answer could not be read"))?;
+    let secret = parts.extensions.get::<ShownOnce>().is_some();
+    let kept = Some(&*bytes).filter(|bytes| !secret && bytes.len() <= LARGEST);
+    let status = i64::from(parts.status.as_u16());
+    if let Err(error) = app.store.keep_answer(id, begun, status, &headers(&parts.headers), kept).await {
+        // It is done all the same.
+        tracing::error!(%error, "an answer could not be kept for a repeat");
+    }
+    Ok(Response::from_parts(parts, Body::from(bytes)))
+}
+
+fn headers(all: &HeaderMap) -> Headers {
+    let text = |name: &HeaderName| Some((name.as_str().to_owned(), all.get(name)?.to_str().ok()?.to_owned()));
+    HEADERS.iter().filter_map(text).collect::<BTreeMap<_, _>>()
+}
+
+/// The answer to a repeat.
+fn held(row: AskedRow, fingerprint: &[u8]) -> Result<Response, Problem> {
+    if row.fingerprint != fingerprint {
+        let detail =
+            "this Idempotency-Key was used for this path with another body; give each request a key of its own";
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "IDEMPOTENCY_KEY_REUSED", detail));
+    }
+    let Some(status) = row.status.and_then(|status| StatusCode::from_u16(status.try_into().ok()?).ok()) else {
+        let detail = "the first request with this Idempotency-Key is still under way; ask again in a moment";
+        return Err(Problem::new(StatusCode::CONFLICT, "IDEMPOTENCY_KEY_IN_USE", detail)
+            .with_header(RETRY_AFTER, HeaderValue::from_static("1")));
+    };
+    let headers = row.headers.map(|headers| headers.0).unwrap_or_default();
+    let Some(body) = row.body else {
+        let place = headers.get(LOCATION.as_str()).map(|place| format!("; see {place}")).unwrap_or_default();
+        let detail = format!(
+            "this was done when it was first asked for, with status {status}, and its answer is not kept: it held what is shown \
+             once, or was too long{place}"
+        );
+        return Err(Problem::new(StatusCode::CONFLICT, "ANSWER_NOT_KEPT", detail));
+    };
+    let mut response = (status, body).into_response();
+    response.headers_mut().remove(CONTENT_TYPE);
+    for (name, value) in &headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    Ok(response)
+}
+
+/// The key: a string of a structured field (RFC 9651), or as it is.
+fn read(value: &HeaderValue) -> Result<&str, Problem> {
+    let text = value.to_str().unwrap_or_default().trim();
+    let key = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+    if key.is_empty() || key.len() > LONGEST {
+        let message = format!("must be 1 to {LONGEST} visible characters");
+        return Err(Problem::field("Idempotency-Key", message));
+    }
+    Ok(key)
+}
+
+fn full() -> Problem {
+    let detail = format!("the tenant has used {MOST} idempotency keys within a day; send this without one, or wait");
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_IDEMPOTENCY_KEYS", detail)
+        .with_header(RETRY_AFTER, HeaderValue::from_static("60"))
+}
+
+/// Of parts, each with its length before it.
+fn digest(parts: &[&[u8]]) -> Vec<u8> {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_may_be_quoted_and_is_bounded() {
+        let key = |text: &str| read(&HeaderValue::from_str(text).unwrap()).map(str::to_owned).ok();
+        assert_eq!(key("8e03978e-40d5"), Some("8e03978e-40d5".into()));
+        assert_eq!(key("\"8e03978e-40d5\""), Some("8e03978e-40d5".into()));
+        assert_eq!(key(&"k".repeat(255)).map(|key| key.len()), Some(255));
+        for wrong in ["", "\"\"", &"k".repeat(256), "k\u{e4}"] {
+            assert_eq!(key(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn parts_do_not_run_together() {
+        assert_ne!(digest(&[b"ab", b"c"]), digest(&[b"a", b"bc"]));
+    }
+}

@@ -1,0 +1,141 @@
+//! What is asked for with an `Idempotency-Key` is done once.
+
+use http::HeaderValue;
+use mcp_registry_gateway::id::TenantId;
+use serde_json::{Value, json};
+use testkit::answer::Answer;
+
+use crate::store_databases::Database;
+use crate::store_rest::{World, request, server};
+
+/// `POST` below `/api/v1` with this credential and key.
+async fn post_as(world: &World, credential: &str, path: &str, key: &str, body: &Value) -> Answer {
+    let mut request = request("POST", &format!("/api/v1{path}"), credential, body);
+    request.headers_mut().insert("idempotency-key", HeaderValue::from_str(key).unwrap());
+    world.send(request).await
+}
+
+async fn post(world: &World, path: &str, key: &str, body: &Value) -> Answer {
+    post_as(world, &world.admin, path, key, body).await
+}
+
+async fn count(world: &World, list: &str) -> usize {
+    world.call(&format!("GET /{list}"), Value::Null).await.expect(200).json()["items"].as_array().unwrap().len()
+}
+
+on_both! {
+    async fn a_repeat_gets_the_first_answer(db) {
+        let world = World::open(db).await;
+        let ada = json!({"username": "ada"});
+        let first = post(&world, "/users", "\"one\"", &ada).await.expect(201);
+        assert_eq!(first.headers.get("idempotency-replayed"), None);
+        let again = post(&world, "/users", "one", &ada).await.expect(201);
+        assert_eq!((&again.text, again.header("location")), (&first.text, first.header("location")));
+        assert_eq!((again.header("etag"), again.header("idempotency-replayed")), (first.header("etag"), "true"));
+        let beside = world.beside(db).await;
+        assert_eq!(post(&beside, "/users", "one", &ada).await.expect(201).text, first.text, "also at another replica");
+        world.call("DELETE /users/ada", Value::Null).await.expect(204);
+        post(&world, "/users", "one", &ada).await.expect(201);
+        world.call("GET /users/ada", Value::Null).await.expect(404);
+
+        let other = post(&world, "/users", "one", &json!({"username": "bob"})).await.expect(422).json();
+        assert_eq!(other["code"], "IDEMPOTENCY_KEY_REUSED");
+        post(&world, "/users", "two", &ada).await.expect(201);
+        post(&world, "/servers", "one", &server("files")).await.expect(201);
+        for wrong in ["\"\"", &"k".repeat(256)] {
+            let refused = post(&world, "/users", wrong, &ada).await.expect(422).json();
+            assert_eq!(refused["errors"][0]["field"], "Idempotency-Key");
+        }
+    }
+}
+
+on_both! {
+    async fn it_is_of_one_credential(db) {
+        let world = World::open(db).await;
+        let all = json!({"servers": "*"});
+        let (one, other) = (world.person("olga", "server_owner", all.clone()).await, world.person("omar", "server_owner", all).await);
+        let mine = post_as(&world, &one, "/servers", "k", &server("files")).await.expect(201);
+        let refused = post_as(&world, &other, "/servers", "k", &server("files")).await.expect(409).json();
+        assert_eq!(refused["code"], "SLUG_TAKEN", "it is none of the other's: {refused}");
+        assert_eq!(post_as(&world, &one, "/servers", "k", &server("files")).await.expect(201).text, mine.text);
+        post_as(&world, "", "/servers", "k", &server("files")).await.expect(401);
+        post_as(&world, "mcpg_unknown", "/servers", "k", &server("files")).await.expect(401);
+    }
+}
+
+on_both! {
+    async fn what_changed_nothing_may_be_asked_for_anew(db) {
+        let world = World::open(db).await;
+        let ada = json!({"username": "ada"});
+        world.call("POST /users", ada.clone()).await.expect(201);
+        post(&world, "/users", "k", &ada).await.expect(409);
+        post(&world, "/users", "k", &json!({"username": "?"})).await.expect(422);
+        world.call("DELETE /users/ada", Value::Null).await.expect(204);
+        post(&world, "/users", "k", &ada).await.expect(201);
+    }
+}
+
+on_both! {
+    async fn a_secret_is_kept_nowhere_and_made_once(db) {
+        let world = World::open(db).await;
+        let before = count(&world, "keys").await;
+        let order = json!({"name": "ci", "servers": []});
+        let made = post(&world, "/keys", "k", &order).await.expect(201);
+        let again = post(&world, "/keys", "k", &order).await.expect(409).json();
+        assert_eq!(again["code"], "ANSWER_NOT_KEPT");
+        assert!(again["detail"].as_str().unwrap().contains(made.header("location")), "{again}");
+        assert_eq!(count(&world, "keys").await, before + 1);
+        let key = made.json()["key"].as_str().unwrap().to_owned();
+        if let Some(file) = db.file() {
+            for file in [file.clone(), file.with_extension("db-wal")] {
+                let bytes = std::fs::read(file).unwrap_or_default();
+                assert!(!bytes.windows(key.len()).any(|part| part == key.as_bytes()), "the key is in the database");
+            }
+        }
+    }
+}
+
+on_both! {
+    async fn of_many_at_once_at_two_replicas_one_does_it(db) {
+        let world = World::open(db).await;
+        let beside = world.beside(db).await;
+        for round in 0..5 {
+            let (key, body) = (format!("k{round}"), json!({"client_id": format!("bot-{round}"), "name": "x", "kind": "public", "redirect_uris": ["https://a.example/cb"]}));
+            let ask = |world| post(world, "/oauth-clients", &key, &body);
+            let answers = tokio::join!(ask(&world), ask(&beside), ask(&world), ask(&beside));
+            let answers = [answers.0, answers.1, answers.2, answers.3];
+            assert!(answers.iter().any(|answer| answer.status == 201), "{:?}", answers.each_ref().map(|answer| &answer.text));
+            for answer in &answers {
+                assert!(answer.status == 201 || answer.json()["code"] == "IDEMPOTENCY_KEY_IN_USE", "{}", answer.text);
+            }
+            let first = answers.iter().filter(|answer| answer.status == 201 && answer.headers.get("idempotency-replayed").is_none());
+            assert_eq!(first.count(), 1);
+        }
+        assert_eq!(count(&world, "oauth-clients").await, 5);
+    }
+}
+
+#[tokio::test]
+async fn after_a_day_a_key_is_as_new() {
+    use mcp_registry_gateway::store::idempotency::{Claim, Headers};
+    let database = Database::sqlite();
+    let store = database.open().await;
+    let tenant = TenantId::default_tenant();
+    let claim = async |now: i64, most: i64| {
+        store.claim(&tenant, b"id", b"body", (now, now - 100, now - 10), most).await.unwrap()
+    };
+    assert_eq!(claim(1_000, 1).await, Claim::Won);
+    assert!(matches!(claim(1_005, 1).await, Claim::Held(row) if row.status.is_none()), "it is under way");
+    assert_eq!(claim(1_011, 1).await, Claim::Won, "whoever did it is gone");
+    store.keep_answer(b"id", 1_000, 201, &Headers::new(), Some(b"late")).await.unwrap();
+    store.keep_answer(b"id", 1_011, 200, &Headers::new(), Some(b"done")).await.unwrap();
+    assert!(
+        matches!(claim(1_111, 1).await, Claim::Held(row) if row.status == Some(200) && row.body.as_deref() == Some(b"done"))
+    );
+    assert_eq!(claim(1_112, 1).await, Claim::Won);
+    let other = store.claim(&tenant, b"other", b"body", (1_112, 0, 0), 1).await.unwrap();
+    assert_eq!(other, Claim::Full);
+    assert_eq!(store.purge_answers(1_112).await.unwrap(), 0);
+    assert_eq!(store.purge_answers(1_113).await.unwrap(), 1);
+    assert_eq!(store.claim(&tenant, b"other", b"body", (1_112, 0, 0), 1).await.unwrap(), Claim::Won);
+}
