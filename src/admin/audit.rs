@@ -2,6 +2,7 @@
 //! records; one of the gateway those of all tenants, and those of none.
 
 use axum::response::Json;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
@@ -10,7 +11,7 @@ use uuid::Uuid;
 
 use crate::access::Admin;
 use crate::app::App;
-use crate::audit::hexadecimal;
+use crate::audit::{Record, hexadecimal};
 use crate::store::audit::AuditRow;
 use crate::store::audit_search::AuditSelection;
 use crate::store::{at, micros};
@@ -19,7 +20,7 @@ use crate::web::path::Named;
 use crate::web::problem::Problem;
 
 /// What to list.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Search {
     /// Of that tenant; empty: of none.
@@ -42,17 +43,19 @@ pub(super) struct Search {
 }
 
 /// A record where it stands in its chain.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AuditRecord")]
 pub(super) struct View {
     id: Uuid,
     /// The tenant, or empty.
     chain: String,
     seq: i64,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     time: OffsetDateTime,
     /// SHA-256 of the hash before it and the record, hexadecimal.
     hash: String,
     /// To the letter.
+    #[schemars(with = "Record")]
     record: Box<RawValue>,
 }
 

@@ -1,6 +1,7 @@
 //! Values whose key is there and that do not open all the same: damaged, or bound to something that was changed by hand. Nothing seals them
 //! anew, so they are told apart from what only waits for that, by table and row.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -17,7 +18,7 @@ use crate::vault::VaultError;
 const TRIED: i64 = 1_000;
 
 /// One of them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Unreadable {
     /// Table and column.
     column: &'static str,

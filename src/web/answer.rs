@@ -83,6 +83,27 @@ impl<T: Serialize> IntoResponse for Shown<T> {
     }
 }
 
+/// As asked for: for programs, or for people to read.
+#[derive(Debug)]
+pub enum Readable<T> {
+    /// JSON.
+    Json(T),
+    /// Markdown (RFC 7763).
+    Markdown(String),
+}
+
+impl<T: Serialize> IntoResponse for Readable<T> {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Json(value) => Json(value).into_response(),
+            Self::Markdown(text) => ([(CONTENT_TYPE, MARKDOWN)], text).into_response(),
+        }
+    }
+}
+
+/// The media type of [`Readable::Markdown`].
+pub const MARKDOWN: &str = "text/markdown; charset=utf-8";
+
 /// It was made.
 #[derive(Debug)]
 pub struct Created<T> {

@@ -74,6 +74,13 @@ impl Told {
         self.answers.insert(status, answer);
     }
 
+    /// The answer of this status may be a text of this kind instead.
+    pub fn gives_text(&mut self, status: u16, media_type: &str) {
+        if let Some(answer) = self.answers.get_mut(&status) {
+            answer["content"][media_type] = json!({ "schema": { "type": "string" } });
+        }
+    }
+
     /// The answer of this status has a header.
     pub fn gives_header(&mut self, status: u16, name: &str, description: &str) {
         if let Some(answer) = self.answers.get_mut(&status) {

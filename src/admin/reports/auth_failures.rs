@@ -1,6 +1,7 @@
 //! `/admin/diagnostics/auth-failures`: how people and programs failed to come in within a day, why, and what helps.
 
 use axum::response::Json;
+use schemars::JsonSchema;
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -21,7 +22,8 @@ const HOURS: i64 = 24;
 const TOP: usize = 50;
 
 /// See `docs/analytics.md`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "AuthFailures")]
 pub(in crate::admin) struct Failures {
     /// Of all refreshes.
     token_refresh_failures: Option<f64>,
@@ -32,14 +34,15 @@ pub(in crate::admin) struct Failures {
     by_reason: Vec<Reason>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "AuthFailureReason")]
 struct Reason {
     /// The reason, or the provider's code.
     code: String,
     /// login, validate, api_key ….
     method: String,
     count: i64,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     last_at: OffsetDateTime,
     advice: Option<String>,
 }

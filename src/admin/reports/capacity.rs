@@ -1,6 +1,7 @@
 //! `/admin/capacity-status`: what of what there is is used, what runs out first, and when. Of the whole gateway, from samples.
 
 use axum::response::Json;
+use schemars::JsonSchema;
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -24,7 +25,8 @@ const HIGH: f64 = 0.8;
 const LOW: f64 = 0.3;
 
 /// See `docs/analytics.md`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "CapacityStatus")]
 pub(in crate::admin) struct Capacity {
     current_utilization: Option<f64>,
     scaling_recommendation: Option<&'static str>,
@@ -32,7 +34,7 @@ pub(in crate::admin) struct Capacity {
     resource_projections: Vec<Projection>,
 }
 
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
 struct Bottleneck {
     resource: &'static str,
     utilization: f64,
@@ -40,12 +42,12 @@ struct Bottleneck {
     headroom: f64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Projection {
     resource: &'static str,
     /// Of the utilization.
     slope_per_hour: Option<f64>,
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::clock::MaybeMoment")]
     reaches_80_percent_at: Option<OffsetDateTime>,
     /// In what the limit is given in, if twice as much were asked for.
     needed_at_double_load: Option<f64>,

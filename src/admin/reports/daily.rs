@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use axum::response::{IntoResponse as _, Json, Response};
-use http::header::CONTENT_TYPE;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -16,6 +15,7 @@ use crate::access::Admin;
 use crate::analytics::kpis::{self, Kpi};
 use crate::app::App;
 use crate::store::{at, micros, now};
+use crate::web::answer::Readable;
 use crate::web::json::Parameters;
 use crate::web::problem::Problem;
 
@@ -25,7 +25,7 @@ const LONGEST: u16 = 1_100;
 const MOST: usize = 200;
 
 /// What a reader may ask for.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::admin) struct How {
     /// It is of all processes, whatever is asked for.
@@ -38,7 +38,8 @@ pub(in crate::admin) struct How {
     history: u16,
 }
 
-#[derive(Debug, Default, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
+#[schemars(rename = "ReportFormat")]
 #[serde(rename_all = "snake_case")]
 enum Format {
     #[default]
@@ -47,7 +48,8 @@ enum Format {
 }
 
 /// See `docs/analytics.md`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DailyHealthReport")]
 pub(in crate::admin) struct Daily {
     yesterday: String,
     today: String,
@@ -57,7 +59,8 @@ pub(in crate::admin) struct Daily {
     history: Vec<Earlier>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Kpi")]
 struct Line {
     name: &'static str,
     target: Option<&'static str>,
@@ -67,26 +70,28 @@ struct Line {
     change: Option<f64>,
 }
 
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+#[schemars(rename = "KpiValue")]
 struct Value {
     value: Option<f64>,
     met: Option<bool>,
 }
 
 /// What went wrong.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize, JsonSchema)]
 struct Incident {
     /// `down`, `unwell` or `ban`.
     kind: &'static str,
     what: String,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     from: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "crate::clock::Moment")]
     until: OffsetDateTime,
 }
 
 /// The figures of an earlier day.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "EarlierDay")]
 struct Earlier {
     date: String,
     kpis: BTreeMap<String, f64>,
@@ -100,7 +105,7 @@ pub(in crate::admin) async fn read(
     app: App,
     admin: Admin,
     Parameters(how): Parameters<How>,
-) -> Result<Response, Problem> {
+) -> Result<Readable<Report<Daily>>, Problem> {
     of_gateway(&admin)?;
     if how.history > LONGEST {
         return Err(Problem::field("history", format!("at most {LONGEST} days")));
@@ -117,10 +122,9 @@ pub(in crate::admin) async fn read(
         history: history(&app, today - 1, i64::from(how.history)).await?,
     };
     if how.format == Format::Markdown {
-        let text = markdown(&fields, now);
-        return Ok(([(CONTENT_TYPE, "text/markdown; charset=utf-8")], text).into_response());
+        return Ok(Readable::Markdown(markdown(&fields, now)));
     }
-    Ok(Json(Report::of_all(&app, Past::days(2, now).seconds, fields)).into_response())
+    Ok(Readable::Json(Report::of_all(&app, Past::days(2, now).seconds, fields)))
 }
 
 impl Line {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use axum::response::Json;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::envelope::{Asked, Report, Target};
@@ -20,7 +21,8 @@ const LATELY: Duration = Duration::from_hours(24);
 const MEGABYTE: f64 = 1_048_576.0;
 
 /// See `docs/analytics.md`. The window is from the start of the process on.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "MemoryDiagnostics")]
 pub(in crate::admin) struct Memory {
     /// Access tokens that were shown and known without asking the database.
     session_cache_hit_rate: Option<f64>,
@@ -34,7 +36,8 @@ pub(in crate::admin) struct Memory {
     components: Vec<Component>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "MemoryComponent")]
 struct Component {
     component: &'static str,
     count: usize,

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use axum::response::Json;
+use schemars::JsonSchema;
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -21,7 +22,8 @@ use crate::web::json::Parameters;
 use crate::web::problem::Problem;
 
 /// See `docs/analytics.md`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "MultiUserStatus")]
 pub(in crate::admin) struct Status {
     active_users: i64,
     tenants: Vec<OfTenant>,
@@ -32,7 +34,8 @@ pub(in crate::admin) struct Status {
     token_refresh: Refreshes,
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, JsonSchema)]
+#[schemars(rename = "TenantNow")]
 struct OfTenant {
     tenant_id: String,
     active_users: i64,
@@ -41,7 +44,8 @@ struct OfTenant {
 }
 
 /// What the last sample of each process says; parts of what may be used, but for the bytes.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ResourceUtilization")]
 struct Resources {
     cpu: Option<f64>,
     memory_bytes: Option<i64>,
@@ -50,7 +54,7 @@ struct Resources {
     file_descriptors: Option<f64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct RateLimiting {
     enabled: bool,
     global_rpm: u32,
@@ -59,14 +63,16 @@ struct RateLimiting {
     banned_addresses: usize,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "PoolUse")]
 struct Pool {
     pool_utilization: Option<f64>,
     in_use: usize,
     limit: usize,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "RefreshSuccess")]
 struct Refreshes {
     success_rate: Option<f64>,
     successful: i64,

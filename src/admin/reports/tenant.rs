@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::response::Json;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::envelope::{Asked, Report};
@@ -25,7 +26,8 @@ const HOURS: i64 = 24;
 const TOP: i64 = 10;
 
 /// See `docs/analytics.md`. Durations are milliseconds.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "TenantAnalytics")]
 pub(in crate::admin) struct OfTenant {
     tenant_id: TenantId,
     active_users: i64,
@@ -40,7 +42,8 @@ pub(in crate::admin) struct OfTenant {
 }
 
 /// Processors and memory are not measured by tenant.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "TenantResources")]
 struct Resources {
     cpu_seconds: Option<f64>,
     memory_bytes: Option<i64>,
@@ -48,7 +51,7 @@ struct Resources {
     connections: usize,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Performance {
     requests: i64,
     error_rate: Option<f64>,
@@ -57,7 +60,8 @@ struct Performance {
     p99: Option<f64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "TopTool")]
 struct Tool {
     server: String,
     tool: String,
@@ -67,7 +71,8 @@ struct Tool {
     p95: Option<f64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "SessionDurations")]
 struct Sessions {
     end_reason: String,
     count: i64,

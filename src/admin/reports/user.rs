@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::response::Json;
+use schemars::JsonSchema;
 use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -25,14 +26,15 @@ const DAYS: i64 = 30;
 const TOP: usize = 20;
 
 /// See `docs/analytics.md`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "UserActivity")]
 pub(in crate::admin) struct Activity {
     user_id: Uuid,
     tenant_id: TenantId,
     username: String,
     /// Signed in now.
     sessions: i64,
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::clock::MaybeMoment")]
     last_seen: Option<OffsetDateTime>,
     operations: i64,
     operations_today: i64,
@@ -44,7 +46,8 @@ pub(in crate::admin) struct Activity {
     behavior_patterns: BTreeMap<String, i64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ToolUse")]
 struct Tool {
     server: String,
     tool: String,

@@ -4,7 +4,7 @@ use axum::Json;
 use schemars::JsonSchema;
 
 use super::{Schemas, Told};
-use crate::web::answer::{Accepted, Created, NoContent, Shown, Tagged};
+use crate::web::answer::{Accepted, Created, MARKDOWN, NoContent, Readable, Shown, Tagged};
 use crate::web::problem::Problem;
 
 /// What the answer is.
@@ -45,6 +45,13 @@ impl<T: JsonSchema> Gives for Created<T> {
 impl<T: JsonSchema> Gives for Shown<T> {
     fn describe(told: &mut Told, schemas: &mut Schemas) {
         Json::<T>::describe(told, schemas);
+    }
+}
+
+impl<T: JsonSchema> Gives for Readable<T> {
+    fn describe(told: &mut Told, schemas: &mut Schemas) {
+        Json::<T>::describe(told, schemas);
+        told.gives_text(200, MARKDOWN);
     }
 }
 
