@@ -46,7 +46,7 @@ const HEADERS: [HeaderName; 3] = [CONTENT_TYPE, ETAG, LOCATION];
 pub fn describe(told: &mut Told) {
     let what = "A name of your own for this request: asked for again with it within a day, it is not done again, and the first answer \
                 comes once more.";
-    told.takes_header(KEY.as_str(), what, &json!({ "type": "string", "minLength": 1, "maxLength": LONGEST }));
+    told.takes_header("Idempotency-Key", what, &json!({ "type": "string", "minLength": 1, "maxLength": LONGEST }));
 }
 
 /// The layer.

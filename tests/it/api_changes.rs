@@ -14,6 +14,8 @@ use crate::store_rest::{World, request, server};
 async fn furnished(database: &Database) -> World {
     let world = World::open(database).await;
     world.call("POST /servers", server("files")).await.expect(201);
+    // One that is asked nothing stands as it stands.
+    world.call("POST /servers/files/disable", Value::Null).await.expect(200);
     world.call("POST /users", json!({"username": "target"})).await.expect(201);
     world.call("POST /oauth-clients", service("bot")).await.expect(201);
     world.call("POST /trusted-issuers", issuer("corp")).await.expect(201);

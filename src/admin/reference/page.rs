@@ -27,13 +27,14 @@ const SCHEMAS: &str = "#/components/schemas/";
 struct Page<'a> {
     style: &'static str,
     version: &'a str,
-    description: &'a str,
+    description: String,
     headings: Vec<Heading<'a>>,
     schemas: Vec<Schema<'a>>,
 }
 
 struct Heading<'a> {
     name: &'a str,
+    anchor: String,
     calls: Vec<Call<'a>>,
 }
 
@@ -41,8 +42,8 @@ struct Call<'a> {
     method: String,
     path: &'a str,
     id: &'a str,
-    summary: &'a str,
-    takes: &'a str,
+    summary: String,
+    takes: String,
     parameters: Vec<Field>,
     body: Option<Kind>,
     answers: Vec<Answer<'a>>,
@@ -51,13 +52,13 @@ struct Call<'a> {
 
 struct Answer<'a> {
     status: &'a str,
-    description: &'a str,
+    description: String,
     body: Option<Kind>,
 }
 
 struct Schema<'a> {
     name: &'a str,
-    description: &'a str,
+    description: String,
     /// What it is, where it has no fields.
     kind: String,
     fields: Vec<Field>,
@@ -114,7 +115,7 @@ fn written(base: &str) -> Result<Bytes, askama::Error> {
     let page = Page {
         style: STYLE,
         version: text(&document["info"], "version"),
-        description: text(&document["info"], "description"),
+        description: prose(&document["info"], "description"),
         headings: headings(&document, base),
         schemas: schemas(&document),
     };
@@ -123,6 +124,13 @@ fn written(base: &str) -> Result<Bytes, askama::Error> {
 
 fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_default()
+}
+
+/// A text of the document as HTML: what stands between backquotes is code.
+fn prose(value: &Value, name: &str) -> String {
+    let plain = text(value, name).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let parts = plain.split('`').enumerate();
+    parts.map(|(place, part)| if place % 2 == 1 { format!("<code>{part}</code>") } else { part.to_owned() }).collect()
 }
 
 fn headings<'a>(document: &'a Value, base: &str) -> Vec<Heading<'a>> {
@@ -136,7 +144,7 @@ fn headings<'a>(document: &'a Value, base: &str) -> Vec<Heading<'a>> {
                 .map(|(method, one)| call(document, base, path, method, one))
                 .collect::<Vec<_>>()
         };
-        Heading { name, calls: paths().flat_map(of).collect() }
+        Heading { name, anchor: name.replace(' ', "-"), calls: paths().flat_map(of).collect() }
     };
     tags.map(|tag| heading(text(tag, "name"))).collect()
 }
@@ -148,8 +156,8 @@ fn call<'a>(document: &'a Value, base: &str, path: &'a str, method: &str, call: 
         method: method.to_ascii_uppercase(),
         path,
         id: text(call, "operationId"),
-        summary: text(call, "summary"),
-        takes: text(call, "description"),
+        summary: prose(call, "summary"),
+        takes: prose(call, "description"),
         parameters: call["parameters"].as_array().into_iter().flatten().map(parameter).collect(),
         body: media.get("schema").map(kind),
         answers: answers.map(|(status, answer)| told(document, status, answer)).collect(),
@@ -163,7 +171,7 @@ fn parameter(parameter: &Value) -> Field {
         place: text(parameter, "in").to_owned(),
         kind: kind(&parameter["schema"]),
         required: parameter["required"] == true,
-        description: text(parameter, "description").to_owned(),
+        description: prose(parameter, "description"),
     }
 }
 
@@ -171,7 +179,7 @@ fn told<'a>(document: &'a Value, status: &'a str, answer: &'a Value) -> Answer<'
     let shared = answer["$ref"].as_str().and_then(|place| document.pointer(place.trim_start_matches('#')));
     let answer = shared.unwrap_or(answer);
     let body = answer["content"].as_object().and_then(|content| content.values().next());
-    Answer { status, description: text(answer, "description"), body: body.map(|media| kind(&media["schema"])) }
+    Answer { status, description: prose(answer, "description"), body: body.map(|media| kind(&media["schema"])) }
 }
 
 /// How it is called from a shell.
@@ -203,9 +211,9 @@ fn schemas(document: &Value) -> Vec<Schema<'_>> {
             place: String::new(),
             kind: kind(field),
             required: required.is_some_and(|required| required.iter().any(|one| one == name)),
-            description: text(field, "description").to_owned(),
+            description: prose(field, "description"),
         });
-        Schema { name, description: text(schema, "description"), kind: kind(schema).text, fields: fields.collect() }
+        Schema { name, description: prose(schema, "description"), kind: kind(schema).text, fields: fields.collect() }
     })
     .collect()
 }

@@ -1,6 +1,6 @@
 //! The OpenAPI document (3.1) of routes.
 
-use http::{Method, StatusCode};
+use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::route::{Call, Route};
@@ -120,7 +120,8 @@ fn operation(route: &Route, call: &Call, schemas: &mut Schemas) -> Value {
     if reads && told.answers.get(&200).is_some_and(|answer| !answer["headers"]["ETag"].is_null()) {
         responses.insert("304".to_owned(), json!({ "description": "It is as `If-None-Match` says." }));
     }
-    for status in told.problems.iter().filter(|status| StatusCode::from_u16(**status).is_ok()) {
+    told.problems.sort_unstable();
+    for status in &told.problems {
         responses.insert(status.to_string(), json!({ "$ref": format!("#/components/responses/Problem{status}") }));
     }
     responses.insert("default".to_owned(), json!({ "$ref": "#/components/responses/Problem" }));
