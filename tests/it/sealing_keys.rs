@@ -103,7 +103,7 @@ async fn only_the_newest_key_is_named(world: &World) {
 
 #[tokio::test]
 async fn every_column_that_could_hold_something_sealed_is_known_as_sealed_or_as_open() {
-    const OPEN: [(&str, &str); 23] = [
+    const OPEN: [(&str, &str); 26] = [
         ("access_tokens.hash", "a hash"),
         ("access_tokens.jkt", "a thumbprint of a public key"),
         ("api_keys.hash", "a hash"),
@@ -124,6 +124,9 @@ async fn every_column_that_could_hold_something_sealed_is_known_as_sealed_or_as_
         ("connection_attempts.state_hash", "a hash"),
         ("connection_clients.client", "sealed by the key of ids, which outlasts the others"),
         ("grants.jkt", "a thumbprint of a public key"),
+        ("idempotency.body", "an answer in which no secret is"),
+        ("idempotency.fingerprint", "a hash"),
+        ("idempotency.id", "a hash"),
         ("observed_operations.digest", "names an operation"),
         ("refresh_tokens.hash", "a hash"),
         ("spent_assertions.hash", "a hash"),
