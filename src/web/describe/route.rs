@@ -28,7 +28,7 @@ pub struct Call {
     pub id: &'static str,
     /// What it does.
     pub summary: &'static str,
-    /// What of it its types do not say.
+    /// Says what its types say.
     pub told: fn(&mut Told, &mut Schemas),
     /// The least role, where it takes a greater one than its types say.
     pub role: Option<Role>,
