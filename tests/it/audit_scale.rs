@@ -13,6 +13,7 @@ use mcp_registry_gateway::telemetry::{Actor, Metrics, Operation, Outcome, Reques
 use sqlx::{Connection as _, Row as _};
 use uuid::Uuid;
 
+use crate::audit_chains::counting;
 use crate::store_databases::Database;
 
 const RECORDS: u32 = 1_000_000;
@@ -76,7 +77,11 @@ async fn scale(database: Database) {
     eprintln!("{} bytes a record in the journal", bytes / u64::from(RECORDS));
     let began = Instant::now();
     let metrics = Arc::new(Metrics::new(100));
-    Drain::new(&trail, base.clone(), store.clone(), sealer, &metrics).unwrap().finish().await.unwrap();
+    Drain::new(&trail, base.clone(), store.clone(), sealer, &metrics, counting(&metrics))
+        .unwrap()
+        .finish()
+        .await
+        .unwrap();
     eprintln!("drained: {:.0} records a second", f64::from(RECORDS) / began.elapsed().as_secs_f64());
     if let Some(file) = database.file() {
         eprintln!("{} bytes a record in the database", std::fs::metadata(file).unwrap().len() / u64::from(RECORDS));

@@ -246,7 +246,7 @@ on_both! {
         assert!(before > second && all().await.unwrap().calls == second);
         let days = store.call_totals(Some(&tenant), Span::Day, 0..i64::MAX).await.unwrap();
         assert_eq!(days.calls, before, "others stay");
-        store.purge_tenant(&tenant).await.unwrap();
+        store.purge_tenant(&tenant, None).await.unwrap();
         // A record that came late.
         store.add_increments(&analytics.fold(&records[..500])).await.unwrap();
         for span in [Span::Minute, Span::Hour, Span::Day] {
