@@ -26,7 +26,6 @@ CREATE TABLE audit_records (
 CREATE UNIQUE INDEX audit_records_by_id ON audit_records (id);
 CREATE INDEX audit_records_by_chain ON audit_records (chain, id);
 CREATE INDEX audit_records_by_user ON audit_records (user_id, id) WHERE user_id IS NOT NULL;
-CREATE INDEX audit_records_by_username ON audit_records (username, id) WHERE username IS NOT NULL;
 CREATE INDEX audit_records_by_name ON audit_records (server, name, id) WHERE server IS NOT NULL;
 CREATE INDEX audit_records_by_address ON audit_records (address, id) WHERE address IS NOT NULL;
 CREATE INDEX audit_records_by_client ON audit_records (client, id) WHERE client IS NOT NULL;

@@ -239,7 +239,8 @@ impl Drain {
             }
         }
         let at = micros(now());
-        let step = JournalStep { journal, from: numbers(from), to: numbers(to), at };
+        let durable = self.trail.is_durable();
+        let step = JournalStep { journal, from: numbers(from), to: numbers(to), at, durable };
         let names: Vec<String> = chains.keys().cloned().collect();
         let link = |name: &str, before| {
             let rows = chains.remove(name).unwrap_or_default();

@@ -15,7 +15,7 @@ use super::folder::Folder;
 use super::journal::Journal;
 use super::{Record, Surface, encode, frame};
 use crate::clock;
-use crate::config::{Audit, WhenFull};
+use crate::config::{Audit, Durability, WhenFull};
 use crate::store::micros;
 use crate::telemetry::{Event, Metrics, Operation, Outcome, Sink};
 
@@ -68,6 +68,11 @@ impl Trail {
         let journal = Journal::open(folder.path.clone(), durability, journal_max_bytes as u64)?;
         _ = self.0.open.set(Open { journal, folder });
         Ok(())
+    }
+
+    /// Whether records outlive a power cut.
+    pub(super) fn is_durable(&self) -> bool {
+        self.0.settings.durability == Durability::Disk
     }
 
     pub(super) fn opened(&self) -> Option<&Open> {

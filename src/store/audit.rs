@@ -115,6 +115,8 @@ pub struct JournalStep {
     pub to: (i64, i64),
     /// When, microseconds since 1970.
     pub at: i64,
+    /// Whether what is written outlives a power cut when it is said to be there.
+    pub durable: bool,
 }
 
 /// What is added to one chain.
@@ -219,50 +221,58 @@ impl Store {
         } else {
             "SELECT * FROM audit_chains WHERE chain = $1"
         };
-        on!(write self, tx => {
-            let moved = sqlx::query(moved).bind(step.to.0).bind(step.to.1).bind(step.at);
-            let moved = moved.bind(step.journal).bind(step.from.0).bind(step.from.1);
-            if moved.execute(&mut *tx).await?.rows_affected() == 0 {
-                return Err(StoreError::Stale);
-            }
-            for chain in chains {
-                if postgres {
-                    // A chain that is not there cannot be locked; its name can.
-                    let lock = sqlx::query("SELECT pg_advisory_xact_lock(hashtext($1))").bind(format!("audit {chain}"));
-                    lock.execute(&mut *tx).await?;
+        macro_rules! written {
+            ($tx:ident) => {{
+                let moved = sqlx::query(moved).bind(step.to.0).bind(step.to.1).bind(step.at);
+                let moved = moved.bind(step.journal).bind(step.from.0).bind(step.from.1);
+                if moved.execute(&mut *$tx).await?.rows_affected() == 0 {
+                    return Err(StoreError::Stale);
                 }
-                let before: Option<ChainRow> = sqlx::query_as(head).bind(chain).fetch_optional(&mut *tx).await?;
-                let part = link(chain, before);
-                for rows in part.rows.chunks(AT_ONCE) {
-                    let query = sqlx::query(AssertSqlSafe(insert(rows.len()))).persistent(rows.len() == AT_ONCE);
-                    let query = rows.iter().fold(query, |query, row| {
-                        query
-                            .bind(&row.chain)
-                            .bind(row.seq)
-                            .bind(row.id)
-                            .bind(row.at)
-                            .bind(&row.action)
-                            .bind(&row.outcome)
-                            .bind(row.user_id)
-                            .bind(row.username.as_deref())
-                            .bind(row.server.as_deref())
-                            .bind(row.name.as_deref())
-                            .bind(row.address.as_deref())
-                            .bind(row.client.as_deref())
-                            .bind(row.request_id.as_deref())
-                            .bind(&row.text)
-                            .bind(&row.hash)
-                    });
-                    query.execute(&mut *tx).await?;
+                for chain in chains {
+                    if postgres {
+                        // A chain that is not there cannot be locked; its name can.
+                        let lock =
+                            sqlx::query("SELECT pg_advisory_xact_lock(hashtext($1))").bind(format!("audit {chain}"));
+                        lock.execute(&mut *$tx).await?;
+                    }
+                    let before: Option<ChainRow> = sqlx::query_as(head).bind(chain).fetch_optional(&mut *$tx).await?;
+                    let part = link(chain, before);
+                    for rows in part.rows.chunks(AT_ONCE) {
+                        let query = sqlx::query(AssertSqlSafe(insert(rows.len()))).persistent(rows.len() == AT_ONCE);
+                        let query = rows.iter().fold(query, |query, row| {
+                            query
+                                .bind(&row.chain)
+                                .bind(row.seq)
+                                .bind(row.id)
+                                .bind(row.at)
+                                .bind(&row.action)
+                                .bind(&row.outcome)
+                                .bind(row.user_id)
+                                .bind(row.username.as_deref())
+                                .bind(row.server.as_deref())
+                                .bind(row.name.as_deref())
+                                .bind(row.address.as_deref())
+                                .bind(row.client.as_deref())
+                                .bind(row.request_id.as_deref())
+                                .bind(&row.text)
+                                .bind(&row.hash)
+                        });
+                        query.execute(&mut *$tx).await?;
+                    }
+                    bind_chain!(PUT_CHAIN, part.head).execute(&mut *$tx).await?;
+                    if let Some(point) = &part.checkpoint {
+                        let query = sqlx::query(PUT_CHECKPOINT).bind(&point.chain).bind(point.seq).bind(&point.hash);
+                        query.bind(point.at).bind(point.key_id).bind(&point.signature).execute(&mut *$tx).await?;
+                    }
                 }
-                bind_chain!(PUT_CHAIN, part.head).execute(&mut *tx).await?;
-                if let Some(point) = &part.checkpoint {
-                    let query = sqlx::query(PUT_CHECKPOINT).bind(&point.chain).bind(point.seq).bind(&point.hash);
-                    query.bind(point.at).bind(point.key_id).bind(&point.signature).execute(&mut *tx).await?;
-                }
-            }
-            add_increments!(tx, increments);
-        });
+                add_increments!($tx, increments);
+            }};
+        }
+        if step.durable {
+            on!(write self, tx => written!(tx));
+        } else {
+            on!(brief self, tx => written!(tx));
+        }
         Ok(())
     }
 

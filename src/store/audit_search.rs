@@ -16,7 +16,7 @@ pub struct AuditSelection<'a> {
     pub chain: Option<&'a str>,
     /// Of the account with this id.
     pub user: Option<Uuid>,
-    /// Of the account of this name.
+    /// Of the accounts that have this name now.
     pub username: Option<&'a str>,
     /// Of this kind.
     pub action: Option<&'a str>,
@@ -52,18 +52,19 @@ impl<'a> AuditSelection<'a> {
         let (mut text, mut values) = ("SELECT * FROM audit_records WHERE 1 = 1".to_owned(), Vec::new());
         let mut and = |what: &str, value: Value<'a>| {
             values.push(value);
-            _ = write!(text, " AND {what} ${}", values.len());
+            _ = write!(text, " AND {}", what.replace('?', &format!("${}", values.len())));
         };
         let texts = [
-            ("chain =", self.chain),
-            ("username IS NOT NULL AND username =", self.username),
-            ("action =", self.action),
-            ("server IS NOT NULL AND server =", self.server),
-            ("name =", self.name),
-            ("outcome =", self.outcome),
-            ("address IS NOT NULL AND address =", self.address),
-            ("client IS NOT NULL AND client =", self.client),
-            ("request_id IS NOT NULL AND request_id =", self.request_id),
+            ("chain = ?", self.chain),
+            // By the index of ids; names would need one of their own.
+            ("user_id IN (SELECT id FROM users WHERE username = ?)", self.username),
+            ("action = ?", self.action),
+            ("server IS NOT NULL AND server = ?", self.server),
+            ("name = ?", self.name),
+            ("outcome = ?", self.outcome),
+            ("address IS NOT NULL AND address = ?", self.address),
+            ("client IS NOT NULL AND client = ?", self.client),
+            ("request_id IS NOT NULL AND request_id = ?", self.request_id),
         ];
         for (what, value) in texts {
             if let Some(value) = value {
@@ -71,19 +72,19 @@ impl<'a> AuditSelection<'a> {
             }
         }
         if let Some(user) = self.user {
-            and("user_id IS NOT NULL AND user_id =", Value::Id(user));
+            and("user_id IS NOT NULL AND user_id = ?", Value::Id(user));
         }
         // Ids sort by time, to the millisecond.
         if let Some(from) = self.from {
-            and("id >=", Value::Id(id_of(from)));
-            and("at >=", Value::Number(from));
+            and("id >= ?", Value::Id(id_of(from)));
+            and("at >= ?", Value::Number(from));
         }
         if let Some(to) = self.to {
-            and("id <", Value::Id(id_of(to.saturating_add(999))));
-            and("at <", Value::Number(to));
+            and("id < ?", Value::Id(id_of(to.saturating_add(999))));
+            and("at < ?", Value::Number(to));
         }
         if let Some(before) = self.before {
-            and("id <", Value::Id(before));
+            and("id < ?", Value::Id(before));
         }
         values.push(Value::Number(most));
         let end = values.len();
