@@ -139,8 +139,8 @@ pub struct Pruning {
     pub more: bool,
 }
 
-/// Rows of one statement, of 15 columns each.
-const AT_ONCE: usize = 64;
+/// Rows of one statement, of 15 columns each. Few texts, so that a connection has read each of them before.
+const AT_ONCE: [usize; 3] = [64, 8, 1];
 
 fn insert(count: usize) -> String {
     let row = |at: usize| {
@@ -237,8 +237,12 @@ impl Store {
                     }
                     let before: Option<ChainRow> = sqlx::query_as(head).bind(chain).fetch_optional(&mut *$tx).await?;
                     let part = link(chain, before);
-                    for rows in part.rows.chunks(AT_ONCE) {
-                        let query = sqlx::query(AssertSqlSafe(insert(rows.len()))).persistent(rows.len() == AT_ONCE);
+                    let mut rest = &part.rows[..];
+                    while !rest.is_empty() {
+                        let count = AT_ONCE.into_iter().find(|count| *count <= rest.len()).unwrap_or(1);
+                        let (rows, more) = rest.split_at(count);
+                        rest = more;
+                        let query = sqlx::query(AssertSqlSafe(insert(count)));
                         let query = rows.iter().fold(query, |query, row| {
                             query
                                 .bind(&row.chain)

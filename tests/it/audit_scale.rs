@@ -128,7 +128,7 @@ async fn plans(database: &Database) {
         let rows = sqlx::query(sqlx::AssertSqlSafe(text)).fetch_all(&mut connection).await.unwrap();
         let plan: Vec<String> = rows.iter().map(|row| row.get(3)).collect();
         eprintln!("{what}: {}", plan.join("; "));
-        assert!(plan.iter().all(|step| step.contains("USING INDEX")), "{what}: {plan:?}");
+        assert!(plan[0].starts_with("SEARCH audit_records USING INDEX"), "{what}: {plan:?}");
     }
     connection.close().await.unwrap();
 }
