@@ -73,6 +73,7 @@ async fn scale(database: Database) {
         trail.operation(&call);
     }
     eprintln!("appended: {:?} a record", began.elapsed() / RECORDS);
+    let end = micros(now());
     let bytes = trail.journal().unwrap().backlog();
     eprintln!("{} bytes a record in the journal", bytes / u64::from(RECORDS));
     let began = Instant::now();
@@ -86,7 +87,6 @@ async fn scale(database: Database) {
     if let Some(file) = database.file() {
         eprintln!("{} bytes a record in the database", std::fs::metadata(file).unwrap().len() / u64::from(RECORDS));
     }
-    let end = micros(now());
     let (from, to) = (Some(begin + (end - begin) / 4), Some(begin + (end - begin) / 2));
     let all = AuditSelection::default();
     measure("newest", &store, all.clone()).await;
