@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use uuid::Uuid;
 
+use crate::rollups::analytics;
 use crate::store_databases::Database;
 
 /// What a process has of the trail.
@@ -30,7 +31,7 @@ impl Process {
         let trail = Trail::new(Uuid::now_v7(), settings.audit);
         trail.open(&base).unwrap();
         let metrics = Arc::new(Metrics::new(100));
-        let drain = Drain::new(&trail, base.clone(), store.clone(), sealer.clone(), &metrics);
+        let drain = Drain::new(&trail, base.clone(), store.clone(), sealer.clone(), &metrics, Arc::new(analytics()));
         Self { base, trail, drain }
     }
 

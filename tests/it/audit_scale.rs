@@ -13,6 +13,7 @@ use mcp_registry_gateway::telemetry::{Actor, Metrics, Operation, Outcome, Reques
 use sqlx::{Connection as _, Row as _};
 use uuid::Uuid;
 
+use crate::rollups::analytics;
 use crate::store_databases::Database;
 
 const RECORDS: u32 = 1_000_000;
@@ -76,7 +77,11 @@ async fn scale(database: Database) {
     println!("{} bytes a record in the journal", bytes / u64::from(RECORDS));
     let began = Instant::now();
     let metrics = Arc::new(Metrics::new(100));
-    Drain::new(&trail, base.clone(), store.clone(), sealer, &metrics).unwrap().finish().await.unwrap();
+    Drain::new(&trail, base.clone(), store.clone(), sealer, &metrics, Arc::new(analytics()))
+        .unwrap()
+        .finish()
+        .await
+        .unwrap();
     println!("drained: {:.0} records a second", f64::from(RECORDS) / began.elapsed().as_secs_f64());
     if let Some(file) = database.file() {
         println!("{} bytes a record in the database", std::fs::metadata(file).unwrap().len() / u64::from(RECORDS));

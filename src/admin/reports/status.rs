@@ -8,7 +8,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::envelope::{Asked, Report, Target};
-use super::past::Past;
+use super::past::{Past, missing_after};
 use super::upstreams::{self, Measured};
 use super::{limits, tokens};
 use crate::access::Admin;
@@ -98,9 +98,7 @@ pub(super) fn float(number: i64) -> f64 {
 
 /// The last sample of each process that is there.
 pub(super) async fn last_samples(app: &App, now: OffsetDateTime) -> Result<Vec<Sample>, Problem> {
-    // A sample may be late by a tenth of the interval, and one may fail.
-    let since =
-        now.unix_timestamp() - 5 * i64::try_from(app.settings.analytics.export_interval.as_secs()).unwrap_or(3_600) / 2;
+    let since = now.unix_timestamp() - missing_after(&app.settings.analytics);
     let samples = app.store.samples(since..now.unix_timestamp() + 1).await?;
     let last: BTreeMap<_, _> = samples.into_iter().map(|sample| (sample.instance, sample)).collect();
     Ok(last.into_values().collect())
