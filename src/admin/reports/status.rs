@@ -28,7 +28,7 @@ pub(in crate::admin) struct Status {
     /// Of the whole gateway, so only for its administrators; like what follows.
     resource_utilization: Option<Resources>,
     rate_limiting: Option<RateLimiting>,
-    connection_pool: Pool,
+    connection_pool: Upstreams,
     token_refresh: Refreshes,
 }
 
@@ -60,7 +60,7 @@ struct RateLimiting {
 }
 
 #[derive(Debug, Serialize)]
-struct Pool {
+struct Upstreams {
     pool_utilization: Option<f64>,
     in_use: usize,
     limit: usize,
@@ -127,7 +127,7 @@ pub(in crate::admin) async fn read(
             hits: limits::figures(&app, &asked).hits_by_type,
             banned_addresses: app.guard.banned(now),
         }),
-        connection_pool: Pool {
+        connection_pool: Upstreams {
             pool_utilization: measured.pool_utilization,
             in_use: counted().map(|status| status.in_flight).sum(),
             limit: counted().map(|status| status.limit).sum(),
