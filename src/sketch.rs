@@ -97,7 +97,7 @@ fn put(bytes: &mut Vec<u8>, mut number: u64) {
         bytes.push((number & 0x7f) as u8 | 0x80);
         number >>= 7;
     }
-    bytes.push(number as u8);
+    bytes.push((number & 0x7f) as u8);
 }
 
 fn take(bytes: &mut &[u8]) -> Option<u64> {
@@ -114,6 +114,12 @@ fn take(bytes: &mut &[u8]) -> Option<u64> {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "numbers of a test"
+)]
 mod tests {
     use proptest::prelude::*;
 

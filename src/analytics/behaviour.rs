@@ -120,6 +120,7 @@ impl Behaviour {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_wrap, reason = "numbers of a test")]
 mod tests {
     use super::*;
 

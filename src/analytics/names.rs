@@ -35,9 +35,11 @@ impl Names {
         if name.is_empty() {
             return name;
         }
-        if !self.days.contains_key(&day) && self.days.len() >= DAYS {
-            let oldest = self.days.keys().min().copied();
-            oldest.map(|oldest| self.days.remove(&oldest));
+        if !self.days.contains_key(&day)
+            && self.days.len() >= DAYS
+            && let Some(oldest) = self.days.keys().min().copied()
+        {
+            self.days.remove(&oldest);
         }
         let (of, one) = (self.hasher.hash_one((kind, tenant)), self.hasher.hash_one((place, name)));
         let known = self.days.entry(day).or_default().entry(of).or_default();

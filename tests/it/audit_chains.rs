@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mcp_registry_gateway::analytics::{Analytics, Switches};
 use mcp_registry_gateway::audit::{Collector, Drain, Finding, Record, Trail, hexadecimal, prune, verify};
 use mcp_registry_gateway::clock;
 use mcp_registry_gateway::config::{DotEnv, Settings};
@@ -17,12 +16,8 @@ use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use uuid::Uuid;
 
+use crate::rollups::analytics;
 use crate::store_databases::Database;
-
-/// What counts the records on their way.
-pub fn counting(metrics: &Arc<Metrics>) -> Arc<Analytics> {
-    Arc::new(Analytics::new(Switches { users: true, behaviour: true }, Uuid::now_v7(), Arc::clone(metrics)))
-}
 
 /// What a process has of the trail.
 struct Process {
@@ -37,7 +32,7 @@ impl Process {
         let trail = Trail::new(Uuid::now_v7(), settings.audit);
         trail.open(&base).unwrap();
         let metrics = Arc::new(Metrics::new(100));
-        let drain = Drain::new(&trail, base.clone(), store.clone(), sealer.clone(), &metrics, counting(&metrics));
+        let drain = Drain::new(&trail, base.clone(), store.clone(), sealer.clone(), &metrics, Arc::new(analytics()));
         Self { base, trail, drain }
     }
 

@@ -13,7 +13,7 @@ use mcp_registry_gateway::telemetry::{Actor, Metrics, Operation, Outcome, Reques
 use sqlx::{Connection as _, Row as _};
 use uuid::Uuid;
 
-use crate::audit_chains::counting;
+use crate::rollups::analytics;
 use crate::store_databases::Database;
 
 const RECORDS: u32 = 1_000_000;
@@ -78,7 +78,7 @@ async fn scale(database: Database) {
     eprintln!("{} bytes a record in the journal", bytes / u64::from(RECORDS));
     let began = Instant::now();
     let metrics = Arc::new(Metrics::new(100));
-    Drain::new(&trail, base.clone(), store.clone(), sealer, &metrics, counting(&metrics))
+    Drain::new(&trail, base.clone(), store.clone(), sealer, &metrics, Arc::new(analytics()))
         .unwrap()
         .finish()
         .await

@@ -1,6 +1,14 @@
 //! What is counted of records agrees with a model that made them up: counts exactly, quantiles within the sketch's error, whichever
 //! process counts which part, and in whichever order.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "numbers of a test"
+)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -70,7 +78,8 @@ fn one(luck: &mut SmallRng, at: i64) -> Record {
     serde_json::from_value(record).unwrap()
 }
 
-fn analytics() -> Analytics {
+/// One that counts all that there is.
+pub fn analytics() -> Analytics {
     Analytics::new(Switches { users: true, behaviour: true }, Uuid::nil(), Arc::new(Metrics::new(1000)))
 }
 

@@ -24,7 +24,7 @@ const TOP: usize = 50;
 /// See `docs/analytics.md`.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "AuthFailures")]
-pub(in crate::admin) struct Failures {
+pub(in crate::admin) struct Diagnosis {
     /// Of all refreshes.
     token_refresh_failures: Option<f64>,
     /// Sign-ins that took too long, or never came back.
@@ -39,7 +39,7 @@ pub(in crate::admin) struct Failures {
 struct Reason {
     /// The reason, or the provider's code.
     code: String,
-    /// login, validate, api_key ….
+    /// `login`, `validate`, `api_key` or `token`.
     method: String,
     count: i64,
     #[serde(with = "crate::clock::Moment")]
@@ -81,7 +81,7 @@ pub(in crate::admin) async fn read(
     app: App,
     admin: Admin,
     Parameters(_): Parameters<Asked>,
-) -> Result<Json<Report<Failures>>, Problem> {
+) -> Result<Json<Report<Diagnosis>>, Problem> {
     let now = now();
     let Past { range, seconds } = Past::hours(HOURS, now);
     let own = Some(admin.tenant()).filter(|_| !admin.administers_gateway());
@@ -91,7 +91,7 @@ pub(in crate::admin) async fn read(
     let count = |of_it: &dyn Fn(&str, &str) -> bool| {
         failures.iter().filter(|sum| of_it(&sum.what, &sum.reason)).map(|sum| sum.count).sum()
     };
-    let fields = Failures {
+    let fields = Diagnosis {
         token_refresh_failures: refreshes.success_rate().map(|rate| 1.0 - rate),
         login_timeout_errors: count(&|what, reason| what == "login" && is_timeout(reason)),
         invalid_token_errors: count(&|what, _| matches!(what, "validate" | "api_key")),

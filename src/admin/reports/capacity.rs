@@ -86,7 +86,7 @@ fn largest(used: &Used) -> Option<f64> {
 }
 
 /// Samples of one time together, by time.
-fn steps(samples: Vec<Sample>, global_rpm: u32) -> Vec<(i64, Used)> {
+fn steps(samples: &[Sample], global_rpm: u32) -> Vec<(i64, Used)> {
     let together = samples.chunk_by(|one, next| one.at == next.at);
     together.map(|samples| (samples[0].at, used(samples, global_rpm))).collect()
 }
@@ -137,7 +137,7 @@ fn projections(steps: &[(i64, Used)], current: &Used, now: i64) -> Vec<Projectio
 /// So many hours from now, if that is within some years.
 fn later(now: i64, hours: f64) -> Option<OffsetDateTime> {
     #[expect(clippy::cast_possible_truncation, reason = "bounded")]
-    let seconds = (hours < 5.0 * 365.0 * 24.0).then(|| (hours * 3_600.0) as i64)?;
+    let seconds = (hours < 5.0 * 365.0 * 24.0).then_some((hours * 3_600.0) as i64)?;
     OffsetDateTime::from_unix_timestamp(now + seconds).ok()
 }
 
@@ -150,7 +150,7 @@ pub(in crate::admin) async fn read(
     let (time, rpm) = (now(), app.settings.rate_limits.global_rpm);
     let now = time.unix_timestamp();
     let current = used(&last_samples(&app, time).await?, rpm);
-    let lately = steps(app.store.sample_steps(now - DOWN..now + 1, 60).await?, rpm);
+    let lately = steps(&app.store.sample_steps(now - DOWN..now + 1, 60).await?, rpm);
     // By hours of a week where there are some days of them, so that a day's course is no trend; else by five minutes of a day.
     let week = app.store.sample_steps(now - 7 * 24 * HOUR..now + 1, HOUR).await?;
     let long = week.first().is_some_and(|first| now - first.at >= 48 * HOUR);
@@ -159,7 +159,7 @@ pub(in crate::admin) async fn read(
     } else {
         (24 * HOUR, app.store.sample_steps(now - 24 * HOUR..now + 1, 300).await?)
     };
-    let history = steps(history, rpm);
+    let history = steps(&history, rpm);
     let of = |(resource, used): (&'static str, &Option<(f64, f64)>)| {
         used.map(|(used, limit)| Bottleneck { resource, utilization: used / limit, limit, headroom: limit - used })
     };

@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::envelope::{Report, Scope};
 use super::limits::of_gateway;
-use super::past::Past;
+use super::past::{Past, missing_after};
 use crate::access::Admin;
 use crate::analytics::kpis::{self, Kpi};
 use crate::app::App;
@@ -155,7 +155,7 @@ async fn incidents(app: &App, today: i64, now: OffsetDateTime) -> Result<Vec<Inc
         }
     }
     let range = Past::days(2, now).range;
-    let apart = 5 * i64::try_from(app.settings.analytics.export_interval.as_secs()).unwrap_or(3_600) / 2;
+    let apart = missing_after(&app.settings.analytics);
     let unwell = app.store.unwell(range.clone()).await?;
     all.extend(stretches(unwell.iter().map(|one| (one.at, one.unwell.as_str())), apart));
     for ban in app.store.bans_within(range.start * 1_000_000..range.end * 1_000_000).await? {

@@ -23,7 +23,7 @@ const MEGABYTE: f64 = 1_048_576.0;
 /// See `docs/analytics.md`. The window is from the start of the process on.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "MemoryDiagnostics")]
-pub(in crate::admin) struct Memory {
+pub(in crate::admin) struct Diagnosis {
     /// Access tokens that were shown and known without asking the database.
     session_cache_hit_rate: Option<f64>,
     token_cache_utilization: Option<f64>,
@@ -33,12 +33,12 @@ pub(in crate::admin) struct Memory {
     limit_bytes: Option<f64>,
     /// The allocator keeps no count.
     heap_bytes: Option<f64>,
-    components: Vec<Component>,
+    components: Vec<Kind>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "MemoryComponent")]
-struct Component {
+struct Kind {
     component: &'static str,
     count: usize,
     bytes: usize,
@@ -53,7 +53,7 @@ pub(in crate::admin) async fn read(
     app: App,
     admin: Admin,
     Parameters(asked): Parameters<Asked>,
-) -> Result<Json<Report<Memory>>, Problem> {
+) -> Result<Json<Report<Diagnosis>>, Problem> {
     of_gateway(&admin)?;
     let mut shown = 0;
     app.recorder.metrics().auth_events.each(|[_, method, ..], counter: &Counter| {
@@ -63,16 +63,14 @@ pub(in crate::admin) async fn read(
     });
     let (held, most) = app.tokens.held();
     let (footprint, usage) = (app.footprint(), Usage::now());
-    let fields = Memory {
+    let fields = Diagnosis {
         session_cache_hit_rate: ratio(shown.saturating_sub(app.tokens.misses()), shown),
         token_cache_utilization: ratio(held, most),
         user_context_memory: ratio(footprint.iter().map(|one| one.bytes).sum(), app.accounts_within(LATELY)),
         resident_bytes: usage.memory,
         limit_bytes: usage.memory_limit,
         heap_bytes: None,
-        components: footprint
-            .map(|one| Component { component: one.component, count: one.count, bytes: one.bytes })
-            .into(),
+        components: footprint.map(|one| Kind { component: one.component, count: one.count, bytes: one.bytes }).into(),
     };
     let (hits, used, memory) =
         (fields.session_cache_hit_rate, fields.token_cache_utilization, fields.user_context_memory);

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use time::OffsetDateTime;
 
+use crate::config::Analytics;
 use crate::store::micros;
 use crate::store::rollups::Span;
 
@@ -38,6 +39,12 @@ impl Past {
         let minute = Span::Minute.of(micros(now)).at;
         minute - Span::Minute.seconds()..minute
     }
+}
+
+/// Seconds after which a sample that should follow another one is missing: it may be late by a tenth of the interval, and one may fail.
+pub(super) fn missing_after(settings: &Analytics) -> i64 {
+    let interval = i64::try_from(settings.export_interval.as_secs()).unwrap_or(Span::Hour.seconds());
+    5 * interval / 2
 }
 
 #[cfg(test)]

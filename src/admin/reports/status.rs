@@ -9,7 +9,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::envelope::{Asked, Report, Target};
-use super::past::Past;
+use super::past::{Past, missing_after};
 use super::upstreams::{self, Measured};
 use super::{limits, tokens};
 use crate::access::Admin;
@@ -30,7 +30,7 @@ pub(in crate::admin) struct Status {
     /// Of the whole gateway, so only for its administrators; like what follows.
     resource_utilization: Option<Resources>,
     rate_limiting: Option<RateLimiting>,
-    connection_pool: Pool,
+    connection_pool: Upstreams,
     token_refresh: Refreshes,
 }
 
@@ -65,7 +65,7 @@ struct RateLimiting {
 
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "PoolUse")]
-struct Pool {
+struct Upstreams {
     pool_utilization: Option<f64>,
     in_use: usize,
     limit: usize,
@@ -104,9 +104,7 @@ pub(super) fn float(number: i64) -> f64 {
 
 /// The last sample of each process that is there.
 pub(super) async fn last_samples(app: &App, now: OffsetDateTime) -> Result<Vec<Sample>, Problem> {
-    // A sample may be late by a tenth of the interval, and one may fail.
-    let since =
-        now.unix_timestamp() - 5 * i64::try_from(app.settings.analytics.export_interval.as_secs()).unwrap_or(3_600) / 2;
+    let since = now.unix_timestamp() - missing_after(&app.settings.analytics);
     let samples = app.store.samples(since..now.unix_timestamp() + 1).await?;
     let last: BTreeMap<_, _> = samples.into_iter().map(|sample| (sample.instance, sample)).collect();
     Ok(last.into_values().collect())
@@ -135,7 +133,7 @@ pub(in crate::admin) async fn read(
             hits: limits::figures(&app, &asked).hits_by_type,
             banned_addresses: app.guard.banned(now),
         }),
-        connection_pool: Pool {
+        connection_pool: Upstreams {
             pool_utilization: measured.pool_utilization,
             in_use: counted().map(|status| status.in_flight).sum(),
             limit: counted().map(|status| status.limit).sum(),

@@ -36,7 +36,7 @@ pub(in crate::admin) struct OfTenant {
     rate_limit_utilization: Option<f64>,
     behavior_patterns: BTreeMap<String, i64>,
     performance_metrics: Performance,
-    top_tools: Vec<Tool>,
+    top_tools: Vec<Called>,
     logins_by_hour: [i64; 24],
     session_durations: Vec<Sessions>,
 }
@@ -62,7 +62,7 @@ struct Performance {
 
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "TopTool")]
-struct Tool {
+struct Called {
     server: String,
     tool: String,
     calls: i64,
@@ -100,7 +100,7 @@ pub(in crate::admin) async fn read(
     let mut top_tools = Vec::new();
     for tool in store.top_tools(&tenant, Span::Hour, range.clone(), TOP).await? {
         let times = store.call_times(&tenant, Span::Hour, range.clone(), Some((&tool.server, &tool.name))).await?;
-        top_tools.push(Tool {
+        top_tools.push(Called {
             calls: tool.calls,
             error_rate: ratio(tool.failed, tool.calls),
             mean: mean_ms(tool.total_us, tool.calls),

@@ -41,14 +41,14 @@ pub(in crate::admin) struct Activity {
     tool_calls: i64,
     errors: i64,
     logins_by_hour: [i64; 24],
-    tools: Vec<Tool>,
+    tools: Vec<Called>,
     errors_by_reason: BTreeMap<String, i64>,
     behavior_patterns: BTreeMap<String, i64>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "ToolUse")]
-struct Tool {
+struct Called {
     server: String,
     tool: String,
     calls: i64,
@@ -85,7 +85,7 @@ pub(in crate::admin) async fn read(
     for sum in store.user_words(&fields.tenant_id, user_id, range).await? {
         match sum.kind.as_str() {
             "tool" if fields.tools.len() < TOP => {
-                fields.tools.push(Tool { server: sum.place, tool: sum.word, calls: sum.count });
+                fields.tools.push(Called { server: sum.place, tool: sum.word, calls: sum.count });
             }
             "error" if fields.errors_by_reason.len() < TOP => _ = fields.errors_by_reason.insert(sum.word, sum.count),
             "pattern" => _ = fields.behavior_patterns.insert(sum.word, sum.count),
