@@ -8,6 +8,7 @@ use mcp_registry_gateway::store::catalogs::CatalogRow;
 use serde_json::{Value, json};
 
 use crate::api::operations;
+use crate::audit_chains::signed_in;
 use crate::routes::{issuer, service};
 use crate::store_databases::Database;
 use crate::store_rest::{World, server};
@@ -36,6 +37,7 @@ async fn add(world: &World, number: usize) {
     let note = TraceNote { tenant: Some(&tenant), username: Some("ada"), ..TraceNote::default() };
     world.app.grants.trace(vec![Step { at, name: "authorize".into(), ..Step::default() }], note).unwrap();
     world.app.grants.write_traces().await;
+    signed_in(&world.app, "default", &[&name]).await;
 }
 
 /// What an item is told from the others by.

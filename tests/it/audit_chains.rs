@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use mcp_registry_gateway::app::App;
 use mcp_registry_gateway::audit::{Collector, Drain, Finding, Record, Trail, hexadecimal, prune, verify};
 use mcp_registry_gateway::clock;
 use mcp_registry_gateway::config::{DotEnv, Settings};
@@ -46,6 +47,13 @@ impl Process {
     async fn finish(mut self) {
         self.drain.take().unwrap().finish().await.unwrap();
     }
+}
+
+/// These signed in, and the trail says so.
+pub async fn signed_in(app: &App, tenant: &str, names: &[&str]) {
+    let process = Process::start(base(), &app.store, &app.sealer);
+    names.iter().for_each(|name| process.sign_in(tenant, name));
+    process.finish().await;
 }
 
 fn base() -> PathBuf {

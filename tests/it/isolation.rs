@@ -6,10 +6,12 @@ use http_body_util::BodyExt as _;
 use mcp_registry_gateway::audit::Record;
 use mcp_registry_gateway::grants::{Step, TraceNote};
 use mcp_registry_gateway::router;
+use mcp_registry_gateway::store::audit_search::AuditSelection;
 use mcp_registry_gateway::store::{micros, now};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, SqliteConnection};
 
+use crate::audit_chains::signed_in;
 use crate::routes::{rows, send};
 use crate::store_databases::Database;
 use crate::store_rest::World;
@@ -25,6 +27,7 @@ pub struct Ids {
     key: String,
     secret: String,
     sign_in: String,
+    record: String,
 }
 
 /// A tenant and the key of its administrator, who signs in by password.
@@ -69,7 +72,11 @@ pub async fn furnish(world: &World, head: &str) -> Ids {
         serde_json::from_value::<Record>(done).unwrap()
     });
     world.app.store.add_increments(&world.app.analytics.fold(&done)).await.unwrap();
-    Ids { user: text(&user["id"]), key: text(&key["id"]), secret: text(&secret["secrets"][0]["hint"]), sign_in }
+    signed_in(&world.app, "kestrel", &["osprey"]).await;
+    let theirs = AuditSelection { chain: Some("kestrel"), ..AuditSelection::default() };
+    let record = world.app.store.audit_records(&theirs, 1).await.unwrap()[0].id.to_string();
+    let secret = text(&secret["secrets"][0]["hint"]);
+    Ids { user: text(&user["id"]), key: text(&key["id"]), secret, sign_in, record }
 }
 
 /// A path with the other tenant's things in its open places, and the same with things that nobody has; once for each way of naming them.
@@ -85,6 +92,7 @@ pub fn filled(path: &str, ids: &Ids) -> Vec<(String, String)> {
         _ if under("/oauth-clients/") => vec![("kestrel-bot", "nobody")],
         _ if under("/keys/") => vec![(&ids.key, NOBODYS)],
         _ if under("/tenants/") => vec![("kestrel", "nobody")],
+        _ if under("/audit/") => vec![(&ids.record, NOBODYS)],
         _ if under("/sign-ins/") => vec![(&ids.sign_in, NOBODYS)],
         _ => panic!("{path}: which of a tenant's things has such an id?"),
     };

@@ -103,7 +103,7 @@ async fn only_the_newest_key_is_named(world: &World) {
 
 #[tokio::test]
 async fn every_column_that_could_hold_something_sealed_is_known_as_sealed_or_as_open() {
-    const OPEN: [(&str, &str); 26] = [
+    const OPEN: [(&str, &str); 28] = [
         ("access_tokens.hash", "a hash"),
         ("access_tokens.jkt", "a thumbprint of a public key"),
         ("api_keys.hash", "a hash"),
@@ -129,6 +129,8 @@ async fn every_column_that_could_hold_something_sealed_is_known_as_sealed_or_as_
         ("idempotency.id", "a hash"),
         ("observed_operations.digest", "names an operation"),
         ("refresh_tokens.hash", "a hash"),
+        ("rollup_calls.latency", "how long calls took"),
+        ("rollup_events.lasted", "how long sessions lasted"),
         ("spent_assertions.hash", "a hash"),
     ];
     let database = Database::sqlite();
