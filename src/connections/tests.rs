@@ -655,6 +655,34 @@ async fn what_goes_with_an_account_or_a_server_or_gives_way_to_anothers_is_given
 }
 
 #[tokio::test]
+async fn a_secret_goes_to_the_authorization_server_of_which_it_is_and_to_none_that_was_left() {
+    let named = |there: &Fake| json!({"kind": "authorization_code", "issuer": there.base, "client_id": "us", "client_secret": "of this one"});
+    let (there, other) = (Fake::start().await, Fake::start().await);
+    let auth = named(&there);
+    let mut house = House::with(there, auth).await;
+    describe(&other);
+    other.on("/token", rotate(SHORT));
+    other.always("/revoke", Reply::json(200, &json!({})));
+    let bob = house.person("bob").await;
+    house.connect(house.user).await.unwrap();
+    house.there.on("/token", rotate(SHORT));
+    house.connect(bob).await.unwrap();
+
+    let spec =
+        json!({"slug": "tracker", "replicas": [{"url": format!("{}/mcp", house.there.base)}], "auth": named(&other)});
+    house.site = site(house.server, spec);
+    house.connect(house.user).await.unwrap();
+    let tenant = TenantId::default_tenant();
+    let who = Person { tenant: &tenant, user: bob, cookie: "cookie" };
+    house.connections.disconnect(&house.site, who, now()).await.unwrap();
+    house.tasks.close();
+    house.tasks.wait().await;
+    assert!(house.there.asked("/revoke").is_empty(), "neither what gave way nor what was ended");
+    house.disconnect().await;
+    assert_eq!(other.asked("/revoke")[0].field("token").as_deref(), Some("refresh-1"));
+}
+
+#[tokio::test]
 async fn who_repeats_what_it_was_sent_does_not_bring_it_into_an_error() {
     let house = House::new().await;
     let given = json!({"access_token": "an access token", "refresh_token": "a refresh token", "token_type": "Bearer"});
