@@ -121,9 +121,10 @@ fn brings(version: Version, init: &[u8]) -> bool {
 
 /// What a client is told that comes in so: what is known of the server.
 pub fn met(upstream: &Upstream, version: Version) -> String {
+    let spec = &upstream.server.spec;
     match upstream.known() {
-        Some(peer) => answers::initialize_for(&peer, version),
-        None => answers::initialize_unseen(&upstream.server.spec, version),
+        Some(peer) => answers::initialize_for(&peer, spec, version),
+        None => answers::initialize_unseen(spec, version),
     }
 }
 
