@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::sealed::{Kept, of_connection};
-use super::{Answer, Change, ConnectError, Connections, Not, Person, Site, State, of};
+use super::{Answer, Came, Change, ConnectError, Connections, Not, Person, Site, State, of};
 use crate::crypto::{MasterKey, Sealer};
 use crate::fault::{Fault, Kind};
 use crate::id::{ServerId, TenantId};
@@ -606,7 +606,7 @@ async fn who_waits_hears_of_the_own_connection_and_of_no_other() {
     let house = House::new().await;
     let (tenant, bob) = (TenantId::default_tenant(), house.person("bob").await);
     let change = |user, server, connected| Change { tenant: tenant.clone(), user, server: ServerId(server), connected };
-    let coming = house.connections.coming(&tenant, house.user, house.site.id).unwrap();
+    let mut coming = house.connections.coming(&tenant, house.user, house.site.id);
     let mut through = std::pin::pin!(coming.through());
     for other in [
         change(bob, house.server, true),
@@ -617,7 +617,16 @@ async fn who_waits_hears_of_the_own_connection_and_of_no_other() {
         assert!(futures_util::poll!(through.as_mut()).is_pending());
     }
     house.connections.tell(change(house.user, house.server, true));
-    through.await;
+    assert_eq!(through.await, Came::Through);
+
+    // Those who lose a connection are nothing to who waits; of too many who connect it is not known who they are.
+    let mut coming = house.connections.coming(&tenant, house.user, house.site.id);
+    (0..1_000).for_each(|_| house.connections.tell(change(bob, house.server, false)));
+    assert!(futures_util::poll!(std::pin::pin!(coming.through())).is_pending());
+    (0..1_000).for_each(|_| house.connections.tell(change(bob, house.server, true)));
+    assert_eq!(coming.through().await, Came::Unknown);
+    house.connections.tell(change(house.user, house.server, true));
+    assert_eq!(coming.through().await, Came::Through);
 }
 
 #[tokio::test]

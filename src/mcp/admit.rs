@@ -9,7 +9,7 @@ use crate::access::{AuthError, Caller};
 use crate::app::App;
 use crate::json;
 use crate::limit::guard::Wrong;
-use crate::limit::{Admitted, Limit, Rates, Refused};
+use crate::limit::{Absent, Admitted, Limit, Rates, Refused};
 use crate::mcp::error::Refusal;
 use crate::mcp::exchange::Call;
 use crate::mcp::record::Finish;
@@ -33,6 +33,17 @@ pub(super) async fn admit(call: &mut Call) -> Result<Option<Admitted>, Refusal> 
             }
             call.finish.fill(|operation| operation.tool_apart = admitted.measures_tools());
             Ok(Some(admitted))
+        }
+        Err(refused) => Err(refuse_call(call, refused)),
+    }
+}
+
+/// Lets on a call that made room for others while it waited for its user.
+pub(super) async fn admit_again(call: &mut Call, absent: Absent) -> Result<(), Refusal> {
+    match call.app.limits.admit_again(absent).await {
+        Ok(permit) => {
+            permit.into_iter().for_each(|permit| call.finish.keep(permit));
+            Ok(())
         }
         Err(refused) => Err(refuse_call(call, refused)),
     }
