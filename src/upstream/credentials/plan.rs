@@ -315,7 +315,9 @@ impl Plan {
         let caller = caller.ok_or_else(nobody)?;
         let at = client.endpoint().await?;
         let (token, kind, asked) = match subject {
-            Subject::Word(word) => (word.sign(&self.engine, &caller, &at.audience, now())?, JWT, Asked::ByWord),
+            Subject::Word(word) => {
+                (word.sign(&self.engine, &caller, &at.audience, now())?, JWT, Asked::ByWordInExchange)
+            }
             Subject::Provider(name) => {
                 let token = self.engine.people()?.access_token(caller, name.to_string()).await?;
                 (token, ACCESS_TOKEN, Asked::ByProvider)
