@@ -38,6 +38,16 @@ pub(super) async fn admit(call: &mut Call) -> Result<Option<Admitted>, Refusal> 
     }
 }
 
+/// The same for what is no call: only the user's own limit counts.
+pub(super) fn admit_user(app: &App, caller: &Caller, finish: &mut Finish) -> Result<(), Refusal> {
+    app.limits.admit_user(app.who(caller)).map_err(|refused| refuse(app, caller, finish, refused))
+}
+
+/// The same for a message that wants no answer.
+pub(super) fn admit_note(call: &mut Call) -> Result<(), Refusal> {
+    admit_user(&call.app, &call.caller, &mut call.finish).inspect_err(|_| tell_guard(call))
+}
+
 /// Lets on a call that made room for others while it waited for its user.
 pub(super) async fn admit_again(call: &mut Call, absent: Absent) -> Result<(), Refusal> {
     match call.app.limits.admit_again(absent).await {
@@ -47,16 +57,6 @@ pub(super) async fn admit_again(call: &mut Call, absent: Absent) -> Result<(), R
         }
         Err(refused) => Err(refuse_call(call, refused)),
     }
-}
-
-/// The same for what is no call: only the user's own limit counts.
-pub(super) fn admit_user(app: &App, caller: &Caller, finish: &mut Finish) -> Result<(), Refusal> {
-    app.limits.admit_user(app.who(caller)).map_err(|refused| refuse(app, caller, finish, refused))
-}
-
-/// The same for a message that wants no answer.
-pub(super) fn admit_note(call: &mut Call) -> Result<(), Refusal> {
-    admit_user(&call.app, &call.caller, &mut call.finish).inspect_err(|_| tell_guard(call))
 }
 
 /// Lets the call on to a server of which only so much may be asked, or gives back what it took before. `tool` is what it calls there.

@@ -251,7 +251,7 @@ async fn send(
                     Waited::Ended => return Err(call.failed(&Fault::client(Kind::Cancelled, Tenure::OVER), entry)),
                 }
                 if let Some(absent) = absent {
-                    admit_again(call, absent).await?;
+                    Box::pin(admit_again(call, absent)).await?;
                 }
                 Box::pin(still_there(call, entry)).await?;
             }
