@@ -144,7 +144,7 @@ mod tests {
         let (one, other) = (TenantId::default_tenant(), tenant_of("other").unwrap());
         let mut all = Waiting::default();
         let ann = Uuid::now_v7();
-        assert_eq!((0..OF_ACCOUNT + 1).filter(|_| all.enter(&one, ann)).count(), OF_ACCOUNT);
+        assert_eq!((0..=OF_ACCOUNT).filter(|_| all.enter(&one, ann)).count(), OF_ACCOUNT);
         let many = (0..OF_TENANT).map(|_| Uuid::now_v7()).filter(|user| all.enter(&one, *user)).count();
         assert_eq!(many, OF_TENANT - OF_ACCOUNT);
         assert!(all.enter(&other, ann), "another tenant's people wait");

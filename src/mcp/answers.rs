@@ -64,11 +64,9 @@ pub fn discover() -> String {
 pub fn initialize_for(peer: &Peer, spec: &ServerSpec, version: Version) -> String {
     if let Some(legacy) = &peer.legacy {
         let held = json::get(&legacy.result, "protocolVersion").map(|held| json::span(&legacy.result, held));
-        let mut said = json::quote(version.as_str());
-        if json::get(&legacy.result, "serverInfo").is_none() {
-            said.push_str(&format!(",\"serverInfo\":{}", registered(spec)));
-        }
-        let edits = held.map(|span| (span, said));
+        let is_named = json::get(&legacy.result, "serverInfo").is_some();
+        let about = if is_named { String::new() } else { format!(",\"serverInfo\":{}", registered(spec)) };
+        let edits = held.map(|span| (span, format!("{}{about}", json::quote(version.as_str()))));
         let edits: Vec<_> = edits.iter().map(|(span, text)| (span.clone(), text.as_bytes())).collect();
         return String::from_utf8_lossy(&json::splice(&legacy.result, &edits)).into_owned();
     }
