@@ -628,6 +628,7 @@ async fn who_waits_hears_of_the_own_connection_and_of_no_other() {
     assert!(futures_util::poll!(std::pin::pin!(coming.through())).is_pending());
     (0..1_000).for_each(|_| house.connections.tell(change(bob, house.server, true)));
     assert_eq!(coming.through().await, Came::Unknown);
+    assert!(futures_util::poll!(std::pin::pin!(coming.through())).is_pending());
     house.connections.tell(change(house.user, house.server, true));
     assert_eq!(coming.through().await, Came::Through);
 }
