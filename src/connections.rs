@@ -31,7 +31,7 @@ use uuid::Uuid;
 
 pub use changes::Change;
 pub use client::{Description, Way};
-pub use coming::Coming;
+pub use coming::{Came, Coming};
 pub use found::Found;
 pub use going::{Answer, Person};
 pub use leads::Leads;
@@ -103,6 +103,8 @@ struct Inner {
     seen: AtomicI64,
     /// Tells who waits.
     came: broadcast::Sender<Change>,
+    /// Who waits.
+    waiting: Mutex<coming::Waiting>,
     /// When a server was last asked whom it believes because something was refused.
     looked: Mutex<AHashMap<ServerId, Instant>>,
     looks: Mutex<AHashMap<ServerId, Look>>,
@@ -135,6 +137,7 @@ impl Connections {
             tasks: tasks.clone(),
             seen: AtomicI64::new(0),
             came: broadcast::Sender::new(MOST_UNHEARD),
+            waiting: Mutex::default(),
             looked: Mutex::default(),
             looks: Mutex::default(),
         }))

@@ -218,7 +218,8 @@ pub(super) async fn delete(
     version: IfMatch,
 ) -> Result<NoContent, Problem> {
     let expected = version.expected()?;
-    let leaving = app.leaving_from(&app.servers().get(&caller, &slug).await?.server).await;
+    // What people gave is read for whom it is to go, and for nobody else.
+    let leaving = app.leaving_from(&app.servers().changeable(&caller, &slug, expected).await?.server).await;
     app.servers().delete(&caller, &slug, expected).await?;
     app.left(leaving);
     app.changed().await?;

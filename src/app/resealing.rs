@@ -185,7 +185,11 @@ impl App {
                 match self.sealed_anew(column, tenant, sealer, &row).await {
                     Ok(sealed) => new.push((row, sealed)),
                     Err(error) => {
-                        left.unreadable += i64::from(self.is_unreadable(&error, sealer, &row.sealed));
+                        if self.is_unreadable(&error, sealer, &row.sealed) {
+                            left.unreadable += 1;
+                        } else {
+                            left.waiting += 1;
+                        }
                         let column = column.name;
                         tracing::error!(tenant_id = %tenant, column, row = %row.id, "a value is left as it is: {error}");
                     }

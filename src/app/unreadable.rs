@@ -40,7 +40,7 @@ impl App {
         row: &SealedRow,
     ) -> Result<Vec<u8>, VaultError> {
         let bound_to = match &row.about {
-            Some(about) => sealed_for_stored(row.id, about.0.clone()).map_err(|_| CryptoError::Damaged)?,
+            Some(about) => sealed_for_stored(row.id, about.0.clone())?,
             None => row.id.to_string(),
         };
         let place = Place { table: column.name, row: &bound_to, tenant, subject: row.subject };
@@ -70,6 +70,8 @@ impl App {
                     tenant_id: tenant.as_str().to_owned(),
                     is_of_tenant: is_of_tenant(&row.sealed),
                 }),
+                // What another version described may well open there.
+                Err(VaultError::Store(StoreError::Corrupt(_))) => {}
                 Err(error @ VaultError::Store(_)) => return Err(error),
                 _ => {}
             }

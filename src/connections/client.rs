@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::renewing::same;
 use super::sealed::Kept;
 use super::{ConnectError, Connections, PAGE, Site};
 use crate::crypto::hash_token;
@@ -137,12 +138,16 @@ impl Connections {
         Ok((client, way))
     }
 
-    /// The client to which something was given; none where an administrator names another by now, or the server is not there.
+    /// The client to which something was given; none where an administrator names another by now, or another authorization server, to which
+    /// the secret belongs, or where the server is not there.
     pub(super) fn client_again(site: Option<&Site>, kept: &Kept, about: &Authority) -> Option<CodeClient> {
         match kept.way {
             Way::Configured => {
-                let same = site.filter(|site| site.auth.client_id.as_ref() == Some(&kept.client.id));
-                same.map(|site| configured_at(site, about))
+                let is_its = |site: &&Site| {
+                    let is_there = site.auth.issuer.as_deref().is_some_and(|issuer| same(issuer, &about.issuer));
+                    is_there && site.auth.client_id.as_ref() == Some(&kept.client.id)
+                };
+                site.filter(is_its).map(|site| configured_at(site, about))
             }
             Way::Document | Way::Registered => Some(kept.client.clone()),
         }

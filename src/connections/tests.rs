@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::sealed::{Kept, of_connection};
-use super::{Answer, Change, ConnectError, Connections, Not, Person, Site, State, of};
+use super::{Answer, Came, Change, ConnectError, Connections, Not, Person, Site, State, of};
 use crate::crypto::{MasterKey, Sealer};
 use crate::fault::{Fault, Kind};
 use crate::id::{ServerId, TenantId};
@@ -560,7 +560,10 @@ async fn what_a_server_wants_is_noted_when_it_is_news_and_asked_for_with_what_wa
     assert_eq!(asked_for().await, ["write", "admin"]);
     let many = (0..100).map(|number| format!("s{number}")).collect::<Vec<_>>().join(" ");
     wants("access-1", &many).await;
-    assert_eq!(house.row().await.unwrap().wanted.split(' ').count(), 64);
+    assert_eq!(house.row().await.unwrap().wanted.split(' ').count(), 16);
+    house.sql("UPDATE connections SET wanted = ''").await;
+    wants("access-1", &format!("a\"b c\\d e\u{fc} {}", "x".repeat(129))).await;
+    assert_eq!(house.row().await.unwrap().wanted, "", "none of them is a scope");
 
     house.sql("UPDATE connections SET wanted = 'write admin'").await;
     house.there.on("/token", rotate(SHORT));
@@ -606,7 +609,7 @@ async fn who_waits_hears_of_the_own_connection_and_of_no_other() {
     let house = House::new().await;
     let (tenant, bob) = (TenantId::default_tenant(), house.person("bob").await);
     let change = |user, server, connected| Change { tenant: tenant.clone(), user, server: ServerId(server), connected };
-    let coming = house.connections.coming(&tenant, house.user, house.site.id).unwrap();
+    let mut coming = house.connections.coming(&tenant, house.user, house.site.id);
     let mut through = std::pin::pin!(coming.through());
     for other in [
         change(bob, house.server, true),
@@ -617,7 +620,17 @@ async fn who_waits_hears_of_the_own_connection_and_of_no_other() {
         assert!(futures_util::poll!(through.as_mut()).is_pending());
     }
     house.connections.tell(change(house.user, house.server, true));
-    through.await;
+    assert_eq!(through.await, Came::Through);
+
+    // Those who lose a connection are nothing to who waits; of too many who connect it is not known who they are.
+    let mut coming = house.connections.coming(&tenant, house.user, house.site.id);
+    (0..1_000).for_each(|_| house.connections.tell(change(bob, house.server, false)));
+    assert!(futures_util::poll!(std::pin::pin!(coming.through())).is_pending());
+    (0..1_000).for_each(|_| house.connections.tell(change(bob, house.server, true)));
+    assert_eq!(coming.through().await, Came::Unknown);
+    assert!(futures_util::poll!(std::pin::pin!(coming.through())).is_pending());
+    house.connections.tell(change(house.user, house.server, true));
+    assert_eq!(coming.through().await, Came::Through);
 }
 
 #[tokio::test]
@@ -652,6 +665,34 @@ async fn what_goes_with_an_account_or_a_server_or_gives_way_to_anothers_is_given
     house.connections.left(leaving, now());
     house.tasks.wait().await;
     assert_eq!(back(&other.there), ["refresh-1"]);
+}
+
+#[tokio::test]
+async fn a_secret_goes_to_the_authorization_server_of_which_it_is_and_to_none_that_was_left() {
+    let named = |there: &Fake| json!({"kind": "authorization_code", "issuer": there.base, "client_id": "us", "client_secret": "of this one"});
+    let (there, other) = (Fake::start().await, Fake::start().await);
+    let auth = named(&there);
+    let mut house = House::with(there, auth).await;
+    describe(&other);
+    other.on("/token", rotate(SHORT));
+    other.always("/revoke", Reply::json(200, &json!({})));
+    let bob = house.person("bob").await;
+    house.connect(house.user).await.unwrap();
+    house.there.on("/token", rotate(SHORT));
+    house.connect(bob).await.unwrap();
+
+    let spec =
+        json!({"slug": "tracker", "replicas": [{"url": format!("{}/mcp", house.there.base)}], "auth": named(&other)});
+    house.site = site(house.server, spec);
+    house.connect(house.user).await.unwrap();
+    let tenant = TenantId::default_tenant();
+    let who = Person { tenant: &tenant, user: bob, cookie: "cookie" };
+    house.connections.disconnect(&house.site, who, now()).await.unwrap();
+    house.tasks.close();
+    house.tasks.wait().await;
+    assert!(house.there.asked("/revoke").is_empty(), "neither what gave way nor what was ended");
+    house.disconnect().await;
+    assert_eq!(other.asked("/revoke")[0].field("token").as_deref(), Some("refresh-1"));
 }
 
 #[tokio::test]

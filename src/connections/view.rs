@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::renewing::is_stuck;
+use super::renewing::{is_stuck, same};
 use super::sealed::{Kept, is_closed, of_connection};
 use super::{ConnectError, Connections, Site};
 use crate::id::TenantId;
@@ -74,8 +74,7 @@ impl Connections {
             issuer: issuer.clone(),
         };
         let Some(row) = row else { return Ok(none) };
-        let moved = row.place != site.place
-            || issuer.as_deref().is_some_and(|found| found.trim_end_matches('/') != row.issuer.trim_end_matches('/'));
+        let moved = row.place != site.place || issuer.as_deref().is_some_and(|found| !same(found, &row.issuer));
         let over = View { state: State::NeedsPerson, since: Some(at(row.created_at)), ..none.clone() };
         let Some(sealed) = row.tokens.as_deref().filter(|_| row.state == ACTIVE && !moved) else { return Ok(over) };
         let kept: Kept = match self.open(of_connection(&row.id.to_string(), tenant, row.user_id), sealed).await {

@@ -8,10 +8,11 @@ use super::{Connections, Site, Why, listed, unite};
 use crate::access::Caller;
 use crate::fault::{Fault, Kind};
 use crate::id::TenantId;
+use crate::idp::is_scope;
 
 /// Most scopes that are noted of one connection, and the longest.
-const MOST: usize = 64;
-const LONGEST: usize = 256;
+const MOST: usize = 16;
+const LONGEST: usize = 128;
 /// After that what is kept in every process follows what somebody connected.
 const SOON: Duration = Duration::from_secs(2);
 
@@ -34,7 +35,7 @@ impl Connections {
             Err(fault) => return fault,
         };
         let mut asked = listed(scopes);
-        asked.retain(|scope| scope.len() <= LONGEST);
+        asked.retain(|scope| scope.len() <= LONGEST && is_scope(scope));
         asked.truncate(MOST);
         let granted = listed(&row.scopes);
         let is_last = kept.tokens.access.expose().as_bytes() == shown;

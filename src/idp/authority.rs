@@ -94,17 +94,17 @@ impl Authority {
         others.into_iter().flatten().chain([&self.token_endpoint])
     }
 
-    /// Refuses to send people to another's page, from which an answer could be taken for this one's: to another host than the issuer's,
+    /// Refuses to send people to another's page, from which an answer could be taken for this one's: to another origin than the issuer's,
     /// unless answers say whose they are (RFC 9700 section 4.4), or an administrator named it.
     pub fn must_lead_home(&self, named_by: NamedBy) -> Result<(), IdpError> {
         let to = &self.authorization_endpoint;
-        let is_home = Url::parse(&self.issuer).is_ok_and(|issuer| issuer.host() == to.host());
+        let is_home = Url::parse(&self.issuer).is_ok_and(|issuer| issuer.origin() == to.origin());
         if is_home || named_by == NamedBy::Administrator || self.authorization_response_iss_parameter_supported {
             return Ok(());
         }
         let (issuer, to) = (&self.issuer, shown(to.as_str()));
         let text = format!(
-            "the authorization server {issuer} sends people to another host, `{to}`, whose answers do not say from whom they are (iss); \
+            "the authorization server {issuer} sends people to another place, `{to}`, whose answers do not say from whom they are (iss); \
              name it with `issuer` if it is to be believed"
         );
         Err(IdpError::configuration(text))
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn people_are_sent_to_the_host_of_who_asks_for_them() {
+    fn people_are_sent_to_the_origin_of_who_asks_for_them() {
         let leads = |to: &str, says_whose: bool, named_by| {
             let text = json!({
                 "issuer": "https://as.example/t", "authorization_endpoint": to, "token_endpoint": "https://as.example/t",
@@ -280,10 +280,12 @@ mod tests {
             let read = Authority::read(text.to_string().as_bytes(), "https://as.example/t");
             read.unwrap().must_lead_home(named_by).is_ok()
         };
-        let (own, other) = ("https://as.example:8443/a", "https://as.example.good.example/a");
-        assert!(leads(own, false, NamedBy::Server) && leads(other, true, NamedBy::Server));
-        assert!(!leads(other, false, NamedBy::Server) && !leads(other, false, NamedBy::Neighbour));
-        assert!(leads(other, false, NamedBy::Administrator));
+        assert!(leads("https://as.example/a", false, NamedBy::Server));
+        for other in ["https://as.example.good.example/a", "https://as.example:8443/a"] {
+            assert!(leads(other, true, NamedBy::Server), "{other}");
+            assert!(!leads(other, false, NamedBy::Server) && !leads(other, false, NamedBy::Neighbour), "{other}");
+            assert!(leads(other, false, NamedBy::Administrator), "{other}");
+        }
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub use code::{
 };
 pub use credential::Sign;
 pub use error::{Class, IdpError};
-pub use protected::Protected;
+pub use protected::{Protected, is_scope};
 pub use provider::Provider;
 
 use crate::access::{Role, RoleMapping};

@@ -72,15 +72,19 @@ impl Authorities {
             Some(scopes) => scopes.split_ascii_whitespace().map(str::to_owned).collect(),
             None => found.scopes_supported,
         };
-        let is_scope = |scope: &String| !scope.is_empty() && scope.bytes().all(|byte| byte.is_ascii_graphic());
         Ok(Protected {
             resource: found.resource,
             named_by: named_by(url, &issuer),
             issuer,
             others: issuers.collect(),
-            scopes: scopes.into_iter().filter(is_scope).take(MOST_SCOPES).collect(),
+            scopes: scopes.into_iter().filter(|scope| is_scope(scope)).take(MOST_SCOPES).collect(),
         })
     }
+}
+
+/// Whether that is a scope (RFC 6749 section 3.3).
+pub fn is_scope(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
 }
 
 impl Http {

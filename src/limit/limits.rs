@@ -16,7 +16,7 @@ use super::bucket::{Nanos, Price, SECOND};
 use super::buckets::{BucketKey, Buckets};
 use super::fair::{Fair, Rules, Short, Spent};
 use super::rates::{Rate, Rates};
-pub use super::share::Permit;
+pub use super::share::{Absent, Permit};
 use super::share::{Room, Share};
 use super::terms::Terms;
 use super::whose::Limit;
@@ -303,11 +303,14 @@ impl Limits {
         self.fair.take(share, now)
     }
 
+    /// Lets in again who has left for a while. It was counted when it came.
+    pub async fn admit_again(&self, absent: Absent) -> Result<Option<Permit>, Refused> {
+        room(absent.share()).await
+    }
+
     /// Waits until others of the tenant are done, then for the rest.
     async fn later(&self, share: &Arc<Share>) -> Result<(Option<Permit>, Spent), Refused> {
-        let Ok(Room::Free(permit)) = tokio::time::timeout(LONGEST_QUEUE, share.queue()).await else {
-            return Err(Refused { limit: Limit::Tenant, rpm: share.most_at_once().into(), wait: SOON, at_once: true });
-        };
+        let permit = room(share).await?;
         let now = self.now();
         match self.pass(share, now) {
             Ok(spent) => Ok((permit, spent)),
@@ -358,6 +361,14 @@ impl Limits {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate, at least 0")]
             Short::Share(wait) => refused(Limit::Tenant, (self.fair.part_everywhere(share) * 60.0) as u64, wait),
         }
+    }
+}
+
+/// Waits for room among what a tenant has served at once.
+async fn room(share: &Arc<Share>) -> Result<Option<Permit>, Refused> {
+    match tokio::time::timeout(LONGEST_QUEUE, share.queue()).await {
+        Ok(Room::Free(permit)) => Ok(permit),
+        _ => Err(Refused { limit: Limit::Tenant, rpm: share.most_at_once().into(), wait: SOON, at_once: true }),
     }
 }
 

@@ -18,7 +18,7 @@ pub mod terms;
 pub mod water;
 mod whose;
 
-pub use limits::{Admitted, Limits, Permit, Refused, Who};
+pub use limits::{Absent, Admitted, Limits, Permit, Refused, Who};
 pub use rates::Rates;
 pub use seats::{NoSeat, Seat, Seats};
 pub use terms::Terms;

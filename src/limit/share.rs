@@ -36,6 +36,24 @@ impl Fraction {
 #[derive(Debug)]
 pub struct Permit(Arc<Share>);
 
+/// One that has left for a while, and wants to go on.
+#[derive(Debug)]
+pub struct Absent(Arc<Share>);
+
+impl Permit {
+    /// Makes room for others for a while.
+    pub fn leave(self) -> Absent {
+        Absent(Arc::clone(&self.0))
+    }
+}
+
+impl Absent {
+    /// Whose it is.
+    pub(super) fn share(&self) -> &Arc<Share> {
+        &self.0
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         self.0.at_once.fetch_sub(1, Relaxed);

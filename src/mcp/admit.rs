@@ -9,7 +9,7 @@ use crate::access::{AuthError, Caller};
 use crate::app::App;
 use crate::json;
 use crate::limit::guard::Wrong;
-use crate::limit::{Admitted, Limit, Rates, Refused};
+use crate::limit::{Absent, Admitted, Limit, Rates, Refused};
 use crate::mcp::error::Refusal;
 use crate::mcp::exchange::Call;
 use crate::mcp::record::Finish;
@@ -46,6 +46,17 @@ pub(super) fn admit_user(app: &App, caller: &Caller, finish: &mut Finish) -> Res
 /// The same for a message that wants no answer.
 pub(super) fn admit_note(call: &mut Call) -> Result<(), Refusal> {
     admit_user(&call.app, &call.caller, &mut call.finish).inspect_err(|_| tell_guard(call))
+}
+
+/// Lets on a call that made room for others while it waited for its user.
+pub(super) async fn admit_again(call: &mut Call, absent: Absent) -> Result<(), Refusal> {
+    match call.app.limits.admit_again(absent).await {
+        Ok(permit) => {
+            permit.into_iter().for_each(|permit| call.finish.keep(permit));
+            Ok(())
+        }
+        Err(refused) => Err(refuse_call(call, refused)),
+    }
 }
 
 /// Lets the call on to a server of which only so much may be asked, or gives back what it took before. `tool` is what it calls there.

@@ -60,11 +60,13 @@ pub fn discover() -> String {
 }
 
 /// The result of `initialize` for a server whose handshake was spoken before the client came, or that has none: what the
-/// server said of itself, under the version agreed with the client.
-pub fn initialize_for(peer: &Peer, version: Version) -> String {
+/// server said of itself, under the version agreed with the client; of what was told one person only, how it was registered.
+pub fn initialize_for(peer: &Peer, spec: &ServerSpec, version: Version) -> String {
     if let Some(legacy) = &peer.legacy {
         let held = json::get(&legacy.result, "protocolVersion").map(|held| json::span(&legacy.result, held));
-        let edits = held.map(|span| (span, json::quote(version.as_str())));
+        let is_named = json::get(&legacy.result, "serverInfo").is_some();
+        let about = if is_named { String::new() } else { format!(",\"serverInfo\":{}", registered(spec)) };
+        let edits = held.map(|span| (span, format!("{}{about}", json::quote(version.as_str()))));
         let edits: Vec<_> = edits.iter().map(|(span, text)| (span.clone(), text.as_bytes())).collect();
         return String::from_utf8_lossy(&json::splice(&legacy.result, &edits)).into_owned();
     }
@@ -77,17 +79,21 @@ pub fn initialize_for(peer: &Peer, version: Version) -> String {
     format!(
         r#"{{"protocolVersion":"{version}","capabilities":{},"serverInfo":{}{}}}"#,
         text(json::get(about, "capabilities"), "{}"),
-        text(json::path(about, &["_meta", meta::SERVER_INFO]), r#"{"name":"unknown","version":"0"}"#),
+        text(json::path(about, &["_meta", meta::SERVER_INFO]), &registered(spec)),
         instructions.unwrap_or_default()
     )
 }
 
+/// What stands for a server's own `serverInfo`.
+fn registered(spec: &ServerSpec) -> String {
+    let (name, title) = (json::quote(spec.slug.as_str()), json::quote(&spec.title));
+    format!(r#"{{"name":{name},"title":{title},"version":"0"}}"#)
+}
+
 /// The result of `initialize` for a server of which nothing is known but how it was registered: it may have whatever there is.
 pub fn initialize_unseen(spec: &ServerSpec, version: Version) -> String {
-    let (name, title) = (json::quote(spec.slug.as_str()), json::quote(&spec.title));
-    format!(
-        r#"{{"protocolVersion":"{version}","capabilities":{CAPABILITIES},"serverInfo":{{"name":{name},"title":{title},"version":"0"}}}}"#
-    )
+    let about = registered(spec);
+    format!(r#"{{"protocolVersion":"{version}","capabilities":{CAPABILITIES},"serverInfo":{about}}}"#)
 }
 
 /// The result of `server/discover` for a server that knows only the handshake.
@@ -214,21 +220,25 @@ mod tests {
             ))),
             asked: true,
         };
+        let spec: ServerSpec = serde_json::from_value(serde_json::json!({"slug": "tracker"})).unwrap();
         for text in [
             initialize(LEGACY),
             discover(),
-            initialize_for(&old, LEGACY),
-            initialize_for(&new, LEGACY),
+            initialize_for(&old, &spec, LEGACY),
+            initialize_for(&new, &spec, LEGACY),
             discover_for(&old),
         ] {
             let value: serde_json::Value =
                 serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert!(value["capabilities"].get("tools").is_some(), "{text}");
         }
-        assert_eq!(
-            serde_json::from_str::<serde_json::Value>(&initialize_for(&new, LEGACY)).unwrap()["serverInfo"]["name"],
-            "s"
-        );
+        let name = |peer: &Peer| {
+            let said: serde_json::Value = serde_json::from_str(&initialize_for(peer, &spec, LEGACY)).unwrap();
+            said["serverInfo"]["name"].clone()
+        };
+        assert_eq!((name(&old), name(&new)), ("s".into(), "s".into()));
+        // What one person alone was told is told nobody else, and a name there must be.
+        assert_eq!((name(&old.in_common()), name(&new.in_common())), ("tracker".into(), "tracker".into()));
     }
 
     #[test]

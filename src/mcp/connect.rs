@@ -9,8 +9,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use tokio::time::Instant;
 
-use crate::connections::Coming;
-
+use crate::connections::{Came, Coming};
 use crate::fault::{Fault, Kind};
 use crate::id::ServerId;
 use crate::json;
@@ -75,26 +74,55 @@ fn question(message: &Message, asked: &str) -> String {
 }
 
 /// A call whose user has gone there, as the client says.
-pub struct Waiting(Coming);
+pub struct Waiting {
+    coming: Coming,
+    /// How long it waits, from when it first does.
+    until: Option<Instant>,
+}
+
+/// What came of waiting for a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waited {
+    /// They came through.
+    Came,
+    /// They may have: so many came through at once that it is not known who.
+    Perhaps,
+    /// They did not in time, or there is no room to wait.
+    Not,
+    /// The credential of the call is no longer good.
+    Ended,
+}
 
 /// What waits for the user, if they have gone there. From now on it is heard when they come through.
 pub fn waiting(call: &Call, entry: &Entry) -> Option<Waiting> {
-    if call.session.is_some() || !is_connected_to(entry) || !has_accepted(&call.message) {
+    if call.session.is_some()
+        || !is_connected_to(entry)
+        || !ASKING.contains(&call.message.method().as_ref())
+        || !has_accepted(&call.message)
+    {
         return None;
     }
     let (caller, server) = (&call.caller, entry.upstream.server.id);
-    call.app.connections().coming(caller.tenant(), caller.user_id().uuid(), server).map(Waiting)
+    let coming = call.app.connections().coming(caller.tenant(), caller.user_id().uuid(), server);
+    Some(Waiting { coming, until: None })
 }
 
 impl Waiting {
     /// Whether the user comes through, while there is time also for the call itself.
-    pub async fn came(self, call: &Call, deadline: Option<Instant>) -> bool {
+    pub async fn came(&mut self, call: &Call, deadline: Option<Instant>) -> Waited {
+        let Some(_place) = self.coming.place() else { return Waited::Not };
         let now = Instant::now();
         let left = deadline.map_or(PATIENCE, |deadline| deadline.saturating_duration_since(now) / 2);
+        let until = *self.until.get_or_insert(now + left.min(PATIENCE));
         tokio::select! {
-            () = self.0.through() => true,
-            () = tokio::time::sleep(left.min(PATIENCE)) => false,
-            () = call.app.shutdown.cancelled() => false,
+            biased;
+            () = call.caller.ended().cancelled() => Waited::Ended,
+            came = self.coming.through() => match came {
+                Came::Through => Waited::Came,
+                Came::Unknown => Waited::Perhaps,
+            },
+            () = tokio::time::sleep_until(until) => Waited::Not,
+            () = call.app.shutdown.cancelled() => Waited::Not,
         }
     }
 }
@@ -121,9 +149,10 @@ fn brings(version: Version, init: &[u8]) -> bool {
 
 /// What a client is told that comes in so: what is known of the server.
 pub fn met(upstream: &Upstream, version: Version) -> String {
+    let spec = &upstream.server.spec;
     match upstream.known() {
-        Some(peer) => answers::initialize_for(&peer, version),
-        None => answers::initialize_unseen(&upstream.server.spec, version),
+        Some(peer) => answers::initialize_for(&peer, spec, version),
+        None => answers::initialize_unseen(spec, version),
     }
 }
 

@@ -129,6 +129,8 @@ impl Refusal {
             Kind::Cancelled => (-31_010, StatusCode::OK),
             Kind::Era => (-31_011, StatusCode::OK),
             Kind::Setup => (-31_012, StatusCode::BAD_GATEWAY),
+            // Nothing on the way is broken where the caller is not let in.
+            Kind::NoCredential if fault.whose == Whose::Client => (-31_015, StatusCode::OK),
             Kind::NoCredential => (-31_015, StatusCode::BAD_GATEWAY),
             Kind::SignIn => (-31_016, StatusCode::UNAUTHORIZED),
             Kind::Connect => (-31_017, StatusCode::OK),
@@ -192,4 +194,21 @@ pub fn empty_response(status: StatusCode) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_not_let_in_meets_no_bad_gateway() {
+        let person = Fault::client(Kind::NoCredential, "not let in");
+        let gateway = Fault::gateway(Kind::NoCredential, "its credential is refused");
+        let told = |fault: &Fault| {
+            let refusal = Refusal::of(fault, "files", Era::Modern);
+            (refusal.code, refusal.status)
+        };
+        assert_eq!(told(&person), (-31_015, StatusCode::OK));
+        assert_eq!(told(&gateway), (-31_015, StatusCode::BAD_GATEWAY));
+    }
 }

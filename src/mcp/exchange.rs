@@ -19,10 +19,10 @@ use tokio::time::Instant;
 use crate::access::{Caller, Opening};
 use crate::app::App;
 use crate::fault::{Fault, Kind, Retry, Whose};
-use crate::mcp::admit::{admit, admit_at};
+use crate::mcp::admit::{admit, admit_again, admit_at};
 use crate::mcp::bridge::answer::Fix;
 use crate::mcp::bridge::flow::Flow;
-use crate::mcp::connect;
+use crate::mcp::connect::{self, Waited};
 use crate::mcp::error::{Refusal, empty_response, json_response};
 use crate::mcp::headers::{TRACE, check_params, trace_headers};
 use crate::mcp::listen;
@@ -240,20 +240,28 @@ async fn send(
         let Some(reached) = reached else { return Ok(call.taken_back()) };
         match reached {
             Ok(reached) => break reached,
-            // The user is on the way to connect; nothing was done without them.
+            // The user is on the way to connect; nothing was done without them. Their time is not the gateway's own.
             Err(fault)
                 if fault.kind == Kind::Connect
-                    && let Some(user) = waiting.take() =>
+                    && let Some(user) = &mut waiting =>
             {
-                call.finish.waited();
-                if !Box::pin(user.came(call, deadline)).await {
-                    return Err(call.failed(&fault, entry));
+                let absent = call.finish.step_out();
+                match Box::pin(user.came(call, deadline)).await {
+                    Waited::Came => waiting = None,
+                    Waited::Perhaps => {}
+                    Waited::Not => return Err(call.failed(&fault, entry)),
+                    Waited::Ended => return Err(call.failed(&Fault::client(Kind::Cancelled, Tenure::OVER), entry)),
                 }
-                call.finish.wait();
+                if let Some(absent) = absent {
+                    Box::pin(admit_again(call, absent)).await?;
+                }
+                Box::pin(still_there(call, entry)).await?;
             }
             Err(fault) => return Err(call.failed(&fault, entry)),
         }
     };
+    // It has no more to hear.
+    drop(waiting);
     call.finish.fill(|operation| {
         operation.upstream_version = reached.version.map(crate::protocol::era::Version::as_str);
         operation.replica = reached.replica.and_then(|replica| u16::try_from(replica).ok());
@@ -261,6 +269,18 @@ async fn send(
 
     // Answer: one text, or a stream that ends with it.
     answer(call, entry, reached, in_flight, deadline).await
+}
+
+/// Resolves a call anew that has waited for its user: rules and offers may be others by now.
+async fn still_there(call: &Call, entry: &Entry) -> Result<(), Refusal> {
+    let snapshot = call.app.registry.snapshot();
+    match resolve(call, snapshot.tenant(call.caller.tenant()), &call.message).await? {
+        Target::Server { entry: now, .. } if now.upstream.server.id == entry.upstream.server.id => Ok(()),
+        _ => {
+            let fault = Fault::client(Kind::Cancelled, "it leads to another server").telling("it has moved; try again");
+            Err(Refusal::of(&fault, entry.slug(), call.era()))
+        }
+    }
 }
 
 async fn answer(

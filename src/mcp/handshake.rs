@@ -128,6 +128,7 @@ async fn with_server(
 ) -> Result<Result<Agreed, message::Message>, Fault> {
     call.finish.wait();
     let peer = upstream.peer_for(Era::Legacy, Some(&call.caller)).await?;
+    let said = |version| answers::initialize_for(&peer, &upstream.server.spec, version).into();
     let agreed = match (&upstream.transport, &peer.legacy) {
         (Transport::Http(server), Some(_)) => {
             match HttpSession::open(server, &Trip::default(), &call.caller, init).await? {
@@ -141,9 +142,9 @@ async fn with_server(
         // Newer than what was agreed with the server must not be promised.
         (Transport::Stdio(_) | Transport::Sse(_), Some(legacy)) => {
             let version = legacy.version.min(version);
-            Agreed { version, result: announced(answers::initialize_for(&peer, version).into()), link: None }
+            Agreed { version, result: announced(said(version)), link: None }
         }
-        (_, None) => Agreed { version, result: answers::initialize_for(&peer, version).into(), link: None },
+        (_, None) => Agreed { version, result: said(version), link: None },
     };
     call.finish.waited();
     Ok(Ok(agreed))

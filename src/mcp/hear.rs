@@ -12,7 +12,7 @@ use crate::fault::{Fault, Kind};
 use crate::id::ServerId;
 use crate::mcp::allow::may_hear;
 use crate::mcp::relay::note_request;
-use crate::mcp::session::{Asked, Session, Way};
+use crate::mcp::session::{Asked, Reach, Session, Way};
 use crate::mcp::source::Source;
 use crate::mcp::{reach, tasks};
 use crate::protocol::message::{Message, Shape};
@@ -117,8 +117,8 @@ async fn hear(
 /// of a resource or of a question must be of this session's own. Whose a token of progress is only the client knows.
 pub(super) fn told(session: &Session, link: &Arc<HttpSession>, message: &Message) -> Option<Bytes> {
     match message.method().as_ref() {
-        // The gateway itself tells what changed in its lists.
-        method if method.ends_with("/list_changed") => None,
+        // The gateway itself tells what changed in its lists; at a server's own endpoint they are the server's.
+        method if method.ends_with("/list_changed") && session.reach == Reach::All => None,
         method if tasks::is_news(method) => None,
         "notifications/resources/updated" if !session.watches(&message.text("uri")?) => None,
         "notifications/cancelled" => {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use crate::fault::{Fault, Whose};
-use crate::limit::Permit;
+use crate::limit::{Absent, Permit};
 use crate::mcp::error::Denied;
 use crate::telemetry::{Operation, Outcome, Recorder};
 
@@ -61,6 +61,11 @@ impl Finish {
         if let Some(open) = &mut self.open {
             open.permit = Some(permit);
         }
+    }
+
+    /// Gives back for a while what was kept, if there is any.
+    pub fn step_out(&mut self) -> Option<Absent> {
+        self.open.as_mut()?.permit.take().map(Permit::leave)
     }
 
     /// A sentence about the outcome, where none is known that says more.

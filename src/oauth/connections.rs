@@ -291,7 +291,13 @@ fn is_code(text: &str) -> bool {
 pub(super) fn failed(visitor: &Visitor, error: &ConnectError, site: Option<&Site>) -> Failure {
     use crate::idp::Class;
     let name = site.map_or("the server", |site| site.slug.as_str());
-    let advice = "Open the server under “Connections” and begin again.";
+    let advice = match error {
+        // What was asked for before is asked for again, as long as there is a connection.
+        ConnectError::Authority(error) if error.error.as_deref() == Some("invalid_scope") => {
+            "Open the server under “Connections”, disconnect there if you are connected, and begin again."
+        }
+        _ => "Open the server under “Connections” and begin again.",
+    };
     let request_id = visitor.request_id.as_str();
     let (status, title, text) = match error {
         ConnectError::Lost => {

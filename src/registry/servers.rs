@@ -379,7 +379,8 @@ impl Servers<'_> {
         Ok(rows.filter(|row| which(&row.slug) && offered(row)).collect())
     }
 
-    async fn changeable(&self, caller: &Caller, slug: &str, expected: Option<i64>) -> Result<Record, ServersError> {
+    /// The server, for who may change it, and as it was last read.
+    pub async fn changeable(&self, caller: &Caller, slug: &str, expected: Option<i64>) -> Result<Record, ServersError> {
         let record = self.get(caller, slug).await?;
         must_change(caller, &record)?;
         if expected.is_some_and(|expected| expected != record.server.revision) {

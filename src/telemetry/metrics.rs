@@ -178,6 +178,8 @@ list! {
     upstream_credentials_shed: Counter[] = "mcp_upstream_credentials_shed_total";
     /// Tokens for upstream servers that were asked for, by kind (client_credentials, on_behalf_of, token_exchange, id_jag, authorization_code) and by how that ended: success, refused (it is about the person), failure.
     upstream_credential_requests: Counter[kind, result] = "mcp_upstream_credential_requests_total";
+    /// What of mcp_token_refresh_total is tokens for upstream servers: the rest is what identity providers gave.
+    upstream_renewals: Counter[tenant_id, kind, result] = "mcp_upstream_token_renewals_total";
     /// People at servers' own authorization servers: connected, denied (they did not agree), failed, disconnected, needs_person (they have to connect again).
     upstream_connections: Counter[event] = "mcp_upstream_connections_total";
     /// Requests that one replica may have in flight now.

@@ -512,6 +512,28 @@ on_both! {
 }
 
 on_both! {
+    async fn what_another_version_described_waits_and_is_not_taken_for_damaged(db) {
+        let world = World::open(db).await;
+        put_in(&world).await;
+        let store = &world.app.store;
+        let rows = store.servers_of_all_tenants().await.unwrap();
+        let mut row = rows.into_iter().find(|row| row.secrets.is_some()).unwrap();
+        row.spec.0["of_tomorrow"] = json!(true);
+        row.revision += 1;
+        store.update_server(&default(), &row, row.revision - 1).await.unwrap();
+        world.call(ROTATE, json!({"what": "data"})).await.expect(202);
+        // Another look may be under way, and all but that one is sealed anew.
+        let all = || left(&world, "data");
+        while all().0 + all().1 != 1 {
+            world.app.seal_anew(now() + SETTLED + Duration::from_mins(1)).await.unwrap();
+        }
+        assert_eq!(all(), (1, 0));
+        let after = status(&world).await["data"].take();
+        assert_eq!((&after["stale"], &after["unreadable"]), (&json!(1), &json!(0)), "{after}");
+    }
+}
+
+on_both! {
     async fn a_change_of_the_master_key_ends_though_something_is_damaged(db) {
         let [old, new] = [(); 2].map(|()| MasterKey::generate());
         let before = World::sealed_by(db, Sealer::new(&old)).await;

@@ -1,10 +1,12 @@
 //! People connect to servers whose own authorization server knows them.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use http::Method;
 use mcp_registry_gateway::access::Caller;
-use mcp_registry_gateway::connections::{Connections, Not, Person as OnTheWay, Site};
-use mcp_registry_gateway::id::TenantId;
+use mcp_registry_gateway::connections::{Change, Connections, Not, Person as OnTheWay, Site};
+use mcp_registry_gateway::id::{ServerId, TenantId};
 use mcp_registry_gateway::net::{AddressPolicy, Outbound};
 use mcp_registry_gateway::store::now;
 use serde_json::{Value, json};
@@ -20,6 +22,8 @@ use crate::world::{PASSWORD, World, new_browser};
 struct Person {
     name: &'static str,
     key: String,
+    /// The id of the key.
+    id: String,
 }
 
 struct House {
@@ -55,7 +59,8 @@ impl House {
     async fn key_of(&self, name: &'static str) -> Person {
         let order = json!({"name": "test", "username": name, "servers": "*"});
         let made = self.world.rest(Method::POST, "/keys", &order).await;
-        Person { name, key: made["key"].as_str().unwrap().to_owned() }
+        let text = |member: &str| made[member].as_str().unwrap().to_owned();
+        Person { name, key: text("key"), id: text("id") }
     }
 
     fn link(&self) -> String {
@@ -96,9 +101,7 @@ impl House {
 
     /// So many calls wait for their user.
     async fn wait(&self, count: usize) {
-        while self.world.app.connections().waiting() != count {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
+        until(|| self.world.app.connections().waiting() == count).await;
     }
 
     /// Whose each call of the tool was there, and who said to call.
@@ -110,6 +113,16 @@ impl House {
         });
         with_token.collect()
     }
+}
+
+/// Fails where that does not come true.
+async fn until(is_so: impl Fn() -> bool) {
+    let coming = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), coming).await.expect("it does not come true");
 }
 
 fn told(outcome: &Outcome) -> String {
@@ -244,7 +257,7 @@ async fn a_client_that_can_bring_its_user_there_is_asked_to_as_its_version_says(
 async fn who_does_not_come_through_in_time_is_told_and_not_asked_again() {
     let house = House::new().await;
     let ann = house.person("ann").await;
-    house.world.rest(Method::PATCH, "/servers/tracker", &json!({"timeouts": {"total_ms": 500}})).await;
+    house.world.rest(Method::PATCH, "/servers/tracker", &json!({"timeouts": {"total_ms": 2_000}})).await;
     let client = Client::new(&format!("{}/mcp/tracker", house.world.running.url()));
     let client = client.bearer(&ann.key).capabilities(json!({"elicitation": {"url": {}}}));
     let asked = client.tool("echo", json!({})).await.unwrap();
@@ -252,6 +265,13 @@ async fn who_does_not_come_through_in_time_is_told_and_not_asked_again() {
     let again = json!({"name": "echo", "inputResponses": {key: {"action": "accept"}}});
     let told = client.call("tools/call", again.clone()).await.unwrap();
     assert_eq!(told.code(), Some(-31_017), "{told:?}");
+    let metrics = house.world.metrics().await;
+    let sum = |family: &str| -> f64 {
+        let of_calls = |line: &&str| line.starts_with(&format!("{family}_sum{{")) && line.contains("\"tools/call\"");
+        metrics.lines().filter(of_calls).map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    };
+    let waited = sum("mcp_request_duration_seconds") - sum("mcp_gateway_overhead_seconds");
+    assert!(waited > 0.9, "it waits for half of its time, which is not the gateway's own: {waited}");
 
     // Nothing waits for who has gone away, and nobody holds up a stop.
     house.world.rest(Method::PATCH, "/servers/tracker", &json!({"timeouts": {"total_ms": 3_600_000}})).await;
@@ -264,10 +284,48 @@ async fn who_does_not_come_through_in_time_is_told_and_not_asked_again() {
     house.wait(1).await;
     goes.abort();
     house.wait(0).await;
+    // Nobody's own calls take all places.
+    let many: Vec<_> = (0..9).map(|_| call()).collect();
+    house.wait(8).await;
+    many.iter().for_each(tokio::task::JoinHandle::abort);
+    house.wait(0).await;
     let stays = call();
     house.wait(1).await;
     house.world.app.shutdown.cancel();
     assert_eq!(stays.await.unwrap().code(), Some(-31_017));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_waited_goes_on_as_what_it_may_be_by_then() {
+    let house = House::new().await;
+    let (ann, bob) = (house.person("ann").await, house.person("bob").await);
+    let waits = async |person: &Person| {
+        let client = Client::new(&format!("{}/mcp/tracker", house.world.running.url()));
+        let client = client.bearer(&person.key).capabilities(json!({"elicitation": {"url": {}}}));
+        let answer = json!({"io.mcp-registry-gateway/connect": {"action": "accept"}});
+        let call = json!({"name": "echo", "arguments": {"who": person.name}, "inputResponses": answer});
+        let waits = tokio::spawn(async move { client.call("tools/call", call).await.unwrap() });
+        house.wait(1).await;
+        waits
+    };
+    // The key is revoked while it waits.
+    let stolen = waits(&ann).await;
+    house.world.rest(Method::DELETE, &format!("/keys/{}", ann.id), &Value::Null).await;
+    let ended = stolen.await.unwrap();
+    assert_eq!(ended.code(), Some(-31_010), "{ended:?}");
+    house.connected("ann").await;
+
+    // The server is taken away while it waits.
+    let late = waits(&bob).await;
+    house.world.rest(Method::POST, "/servers/tracker/disable", &Value::Null).await;
+    let app = &house.world.app;
+    let user = house.world.rest(Method::GET, "/users/bob", &Value::Null).await["id"].as_str().unwrap().parse().unwrap();
+    let server = house.world.rest(Method::GET, "/servers/tracker", &Value::Null).await["id"].as_str().unwrap().parse();
+    let tenant = TenantId::default_tenant();
+    app.connections().tell(Change { tenant, user, server: ServerId(server.unwrap()), connected: true });
+    let refused = late.await.unwrap();
+    assert!(refused.response["error"].is_object() && refused.code() != Some(-31_017), "{refused:?}");
+    assert!(house.server.calls("echo").is_empty(), "nothing went out");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -451,11 +509,7 @@ async fn who_disconnects_is_forgotten_here_and_there() {
     // What goes with an account is given back behind it, and what goes with a server.
     house.connected("bob").await;
     house.world.rest(Method::DELETE, "/users/bob", &Value::Null).await;
-    let all_back = async || {
-        while house.there.good() > 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-    };
+    let all_back = async || until(|| house.there.good() == 0).await;
     all_back().await;
     house.connected("ann").await;
     house.world.rest(Method::DELETE, "/servers/tracker", &Value::Null).await;
@@ -688,13 +742,21 @@ async fn who_can_bring_their_user_there_comes_in_at_the_servers_own_endpoint_bef
     assert!(listed.result()["tools"].is_array(), "{listed:?}");
     let called = client.tool("echo", json!({"who": "ann"})).await.unwrap();
     assert!(called.result().is_object(), "{called:?}");
-    // What the server says by itself is heard from then on.
-    while server.notify("notifications/message", json!({"level": "info", "data": "hello"})) == 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    // What the server says by itself is heard from then on, also that its lists have changed.
+    until(|| server.notify("notifications/message", json!({"level": "info", "data": "hello"})) > 0).await;
     let mut heard = stream.message().await.unwrap().unwrap();
     while heard["method"] != "notifications/message" {
         heard = stream.message().await.unwrap().unwrap();
     }
     assert_eq!(heard["params"]["data"], "hello");
+    assert!(server.notify("notifications/tools/list_changed", json!({})) > 0);
+    let changed = tokio::time::timeout(Duration::from_secs(30), stream.message()).await.expect("it is told");
+    assert_eq!(changed.unwrap().unwrap()["method"], "notifications/tools/list_changed");
+
+    // Who comes early when it is known what the server speaks reads a whole answer, without what was told Ann.
+    let bob = house.person("bob").await;
+    let client = Client::new(&format!("{}/mcp/more", house.world.running.url())).bearer(&bob.key);
+    let about = client.capabilities(json!({"elicitation": {"url": {}}})).initialize("2025-11-25").await.unwrap();
+    let said = &about.result()["serverInfo"];
+    assert_eq!((&said["name"], &said["title"]), (&json!("more"), &json!("The tracker")), "{about:?}");
 }

@@ -214,7 +214,8 @@ async fn a_token_is_got_once_for_many_and_again_when_the_server_refuses_it() {
     }
     let renewed = r#"mcp_token_refresh_total{tenant_id="default",kind="on_demand",result="success"} 1"#;
     let got = r#"mcp_upstream_credential_requests_total{kind="client_credentials",result="success"} 2"#;
-    counted(&world, &[renewed, got]).await;
+    let of_servers = r#"mcp_upstream_token_renewals_total{tenant_id="default",kind="on_demand",result="success"} 1"#;
+    counted(&world, &[renewed, of_servers, got]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

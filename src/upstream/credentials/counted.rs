@@ -18,18 +18,31 @@ impl Credentials {
         self.0.metrics.upstream_credential_requests.on([kind, result], Counter::inc);
     }
 
-    /// It was to take the place of `before`: ahead of its end, or because a call wants another.
-    pub(super) fn count_renewal(&self, tenant: &TenantId, ahead: bool, before: &Shown, got: &Result<Shown, Fault>) {
-        let Some(result) = renewal(before, got) else { return };
-        let kind = if ahead { RefreshKind::Proactive } else { RefreshKind::OnDemand };
-        self.0.metrics.token_refresh.on([tenant.as_str(), kind.as_str(), result.as_str()], Counter::inc);
+    /// It was to take the place of `before`.
+    pub(super) fn count_renewal(&self, tenant: &TenantId, why: Renewal, before: &Shown, got: &Result<Shown, Fault>) {
+        let Some(result) = renewal(why.again, before, got) else { return };
+        let kind = if why.ahead { RefreshKind::Proactive } else { RefreshKind::OnDemand };
+        let labels = [tenant.as_str(), kind.as_str(), result.as_str()];
+        self.0.metrics.token_refresh.on(labels, Counter::inc);
+        self.0.metrics.upstream_renewals.on(labels, Counter::inc);
     }
 }
 
-/// How a renewal came out. The same again renews nothing: there was no other yet, or another replica is at it.
-fn renewal(before: &Shown, got: &Result<Shown, Fault>) -> Option<RefreshResult> {
+/// Why something is got in the place of something.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Renewal {
+    /// Ahead of its end; else because a call wants another.
+    pub(super) ahead: bool,
+    /// The last time somebody had to mend something first.
+    pub(super) again: bool,
+}
+
+/// How a renewal came out. The same again renews nothing: there was no other yet, or another replica is at it. Whom the person must help
+/// is refused once, however often they call.
+fn renewal(again: bool, before: &Shown, got: &Result<Shown, Fault>) -> Option<RefreshResult> {
     match got {
         Ok(shown) => (shown.token() != before.token()).then_some(RefreshResult::Success),
+        Err(fault) if fault.whose == Whose::Client && again => None,
         Err(fault) if fault.whose == Whose::Client => Some(RefreshResult::ReauthRequired),
         Err(_) => Some(RefreshResult::Failure),
     }
@@ -55,11 +68,14 @@ mod tests {
             Shown::bearer(&token, now)
         };
         let before = shown("one").unwrap();
-        assert_eq!(renewal(&before, &shown("two")), Some(RefreshResult::Success));
-        assert_eq!(renewal(&before, &shown("one")), None);
-        let person = Fault::client(Kind::Connect, "connect again");
-        assert_eq!(renewal(&before, &Err(person)), Some(RefreshResult::ReauthRequired));
-        let ill = Fault::gateway(Kind::NoCredential, "it does not answer");
-        assert_eq!(renewal(&before, &Err(ill)), Some(RefreshResult::Failure));
+        for again in [false, true] {
+            assert_eq!(renewal(again, &before, &shown("two")), Some(RefreshResult::Success));
+            assert_eq!(renewal(again, &before, &shown("one")), None);
+            let ill = Fault::gateway(Kind::NoCredential, "it does not answer");
+            assert_eq!(renewal(again, &before, &Err(ill)), Some(RefreshResult::Failure));
+        }
+        let person = || Err(Fault::client(Kind::Connect, "connect again"));
+        assert_eq!(renewal(false, &before, &person()), Some(RefreshResult::ReauthRequired));
+        assert_eq!(renewal(true, &before, &person()), None, "a call that comes again renews nothing");
     }
 }

@@ -159,6 +159,11 @@ impl Slot {
         self.own
     }
 
+    /// Whether the last time somebody had to mend something first.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.stuck.load(Relaxed)
+    }
+
     /// What was got last, good or not.
     pub(super) fn last(&self) -> Option<Arc<Shown>> {
         self.current.load_full()

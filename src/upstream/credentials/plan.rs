@@ -8,6 +8,7 @@ use http::header::HeaderName;
 use url::Url;
 
 use super::Credentials;
+use super::counted::Renewal;
 use super::kept::{Holder, Key, Slot};
 use super::refused::Asked;
 use super::shown::{Shown, sensitive};
@@ -271,7 +272,8 @@ impl Plan {
         self.engine.count(kind, &got);
         // What has ended meanwhile is still there.
         if let Some(before) = want.shown().cloned().or_else(|| slot.last()) {
-            self.engine.count_renewal(&tenant, matches!(want, Want::Ending(_)), &before, &got);
+            let why = Renewal { ahead: matches!(want, Want::Ending(_)), again: slot.is_stuck() };
+            self.engine.count_renewal(&tenant, why, &before, &got);
         }
         got.inspect_err(|fault| {
             tracing::warn!(server = %self.slug, credential = kind, kind = fault.kind.label(), "nothing to show the server: {fault}");
@@ -313,7 +315,9 @@ impl Plan {
         let caller = caller.ok_or_else(nobody)?;
         let at = client.endpoint().await?;
         let (token, kind, asked) = match subject {
-            Subject::Word(word) => (word.sign(&self.engine, &caller, &at.audience, now())?, JWT, Asked::ByWord),
+            Subject::Word(word) => {
+                (word.sign(&self.engine, &caller, &at.audience, now())?, JWT, Asked::ByWordInExchange)
+            }
             Subject::Provider(name) => {
                 let token = self.engine.people()?.access_token(caller, name.to_string()).await?;
                 (token, ACCESS_TOKEN, Asked::ByProvider)

@@ -17,11 +17,17 @@ pub(super) enum Asked {
     AsClient,
     /// For a person, by something that the gateway signs about them.
     ByWord,
+    /// The same in exchange (RFC 8693).
+    ByWordInExchange,
     /// For a person, by what their identity provider gave.
     ByProvider,
 }
 
 impl Asked {
+    fn is_exchange(self) -> bool {
+        matches!(self, Self::ByWordInExchange | Self::ByProvider)
+    }
+
     /// A failure there.
     pub(super) fn failed(self, error: &IdpError) -> Fault {
         self.of_person(error).unwrap_or_else(|| of_client(error))
@@ -32,6 +38,12 @@ impl Asked {
     fn of_person(self, error: &IdpError) -> Option<Fault> {
         if self == Self::AsClient || error.error.is_none() {
             return None;
+        }
+        // Also whom policy does not let in is an invalid request there (RFC 8693 section 2.2.2).
+        if self.is_exchange() && error.error.as_deref() == Some("invalid_request") {
+            let told = "the server's authorization server does not take what the gateway says of you, or does not let you in; ask an \
+                        administrator if you should be";
+            return Some(Fault::client(Kind::NoCredential, detail_of(error)).telling(told));
         }
         let wants_to_see = matches!(error.error.as_deref(), Some("interaction_required" | "login_required"));
         let (kind, told) = match (&error.class, self) {
@@ -98,6 +110,17 @@ mod tests {
             ("access_denied", Class::Refused, Asked::ByProvider, person, Kind::NoCredential, "not let you in"),
             ("consent_required", Class::ConsentMissing, Asked::ByWord, person, Kind::NoCredential, "to agree"),
             ("invalid_client", Class::OurCredential, Asked::ByWord, gateway, Kind::NoCredential, "must mend"),
+            (
+                "invalid_request",
+                Class::Configuration,
+                Asked::ByWordInExchange,
+                person,
+                Kind::NoCredential,
+                "not let you in",
+            ),
+            ("invalid_request", Class::Configuration, Asked::ByProvider, person, Kind::NoCredential, "not let you in"),
+            ("invalid_request", Class::Configuration, Asked::ByWord, gateway, Kind::NoCredential, "must mend"),
+            ("invalid_target", Class::Configuration, Asked::ByWordInExchange, gateway, Kind::NoCredential, "must mend"),
             ("invalid_target", Class::Configuration, Asked::ByWord, gateway, Kind::NoCredential, "must mend"),
             (
                 "server_error",
