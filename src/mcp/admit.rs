@@ -52,7 +52,9 @@ pub(super) fn admit_note(call: &mut Call) -> Result<(), Refusal> {
 pub(super) async fn admit_again(call: &mut Call, absent: Absent) -> Result<(), Refusal> {
     match call.app.limits.admit_again(absent).await {
         Ok(permit) => {
-            permit.into_iter().for_each(|permit| call.finish.keep(permit));
+            if let Some(permit) = permit {
+                call.finish.keep(permit);
+            }
             Ok(())
         }
         Err(refused) => Err(refuse_call(call, refused)),
