@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderName, StatusCode};
 
-use crate::fault::{Fault, Kind};
+use crate::fault::{Fault, Kind, Whose};
 use crate::id::Slug;
 use crate::json;
 use crate::policy::RuleName;
