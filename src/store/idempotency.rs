@@ -13,7 +13,7 @@ row! {
     /// A row of `idempotency`.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct AskedRow {
-        /// SHA-256 of the body.
+        /// SHA-256 of key and body; the key is nowhere else.
         pub fingerprint: Vec<u8>,
         /// How it was answered; none: it is under way.
         pub status: Option<i64>,
