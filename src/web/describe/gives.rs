@@ -37,7 +37,7 @@ impl<T: JsonSchema> Gives for Tagged<T> {
 impl<T: JsonSchema> Gives for Created<T> {
     fn describe(told: &mut Told, schemas: &mut Schemas) {
         told.gives(201, "It was made.", Some(&schemas.written::<T>()));
-        told.gives_header(201, "Location", "Where it can be read.");
+        told.may_give_header(201, "Location", "Where it can be read; absent where the caller cannot look.");
         told.gives_header(201, "ETag", ETAG);
     }
 }
