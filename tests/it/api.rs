@@ -133,6 +133,44 @@ fn every_call_is_described_whole() {
     }
 }
 
+/// Every description in it, with what holds it.
+fn descriptions(value: &Value, place: &str, found: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(members) => {
+            for (name, value) in members {
+                match value {
+                    Value::String(text) if name == "description" => found.push((place.to_owned(), text.clone())),
+                    _ => descriptions(value, &format!("{place}/{name}"), found),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|value| descriptions(value, place, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn it_speaks_to_who_calls_and_not_of_the_code() {
+    let mut found = Vec::new();
+    descriptions(&openapi_document(), "", &mut found);
+    assert!(found.len() > 100, "there is something to read");
+    for (place, text) in found {
+        for code in [
+            "[`",
+            "`Debug`",
+            "`Display`",
+            "erialis",
+            "serde",
+            "#[",
+            "See the module",
+            "type of its own",
+            "checked, so that",
+        ] {
+            assert!(!text.contains(code), "{place} speaks of the code: {text}");
+        }
+    }
+}
+
 #[test]
 fn names_and_roles_of_calls() {
     let mut text = String::new();
