@@ -143,7 +143,7 @@ fn held(row: AskedRow, fingerprint: &[u8], given_up: i64) -> Result<Response, Pr
     };
     let headers = row.headers.map(|headers| headers.0).unwrap_or_default();
     let Some(body) = row.body else {
-        let place = headers.get(LOCATION.as_str()).map(|place| format!("; see {place}")).unwrap_or_default();
+        let place = headers.get(LOCATION.as_str()).map(|place| format!("; it is at {place}")).unwrap_or_default();
         let detail = format!(
             "this was done when it was first asked for, with status {status}, and its answer is not kept: it held what is shown \
              once, or was too long{place}"

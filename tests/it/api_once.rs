@@ -86,6 +86,7 @@ on_both! {
         let before = count(&world, "keys").await;
         let order = json!({"name": "ci", "servers": []});
         let made = post(&world, "/keys", "k", &order).await.expect(201);
+        assert_eq!(made.headers.get("etag"), None, "nobody reads it again");
         let again = post(&world, "/keys", "k", &order).await.expect(409).json();
         assert_eq!(again["code"], "ANSWER_NOT_KEPT");
         assert!(again["detail"].as_str().unwrap().contains(made.header("location")), "{again}");
