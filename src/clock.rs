@@ -45,7 +45,7 @@ const fn ahead() -> std::time::Duration {
 
 /// A time as JSON writes it, for `#[serde(with = …)]`: what is described is what is written.
 #[derive(Debug, JsonSchema)]
-#[schemars(with = "String", inline, extend("format" = "date-time"))]
+#[schemars(with = "String", inline, description = "A time (RFC 3339).", extend("format" = "date-time"))]
 pub struct Moment;
 
 impl Moment {
@@ -62,7 +62,7 @@ impl Moment {
 
 /// The same of a time that may be null.
 #[derive(Debug, JsonSchema)]
-#[schemars(with = "Option<Moment>", inline)]
+#[schemars(with = "Option<Moment>", inline, description = "A time (RFC 3339), or null.")]
 pub struct MaybeMoment;
 
 impl MaybeMoment {

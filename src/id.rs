@@ -29,7 +29,10 @@ pub struct BadSlug {
 /// that `slug__tool` can be split again.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(transparent)]
-#[schemars(extend("pattern" = "^[a-z0-9]+(-[a-z0-9]+)*$", "maxLength" = 40))]
+#[schemars(
+    description = "A server's short name: 1 to 40 characters of `a-z`, `0-9` and single inner hyphens.",
+    extend("pattern" = "^[a-z0-9]+(-[a-z0-9]+)*$", "maxLength" = 40)
+)]
 pub struct Slug(Arc<str>);
 
 impl Slug {
@@ -70,7 +73,10 @@ fn is_slug(text: &str, most: usize) -> bool {
 /// A tenant, by its slug (at most 64 characters). Every query on a tenant's table takes one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(transparent)]
-#[schemars(extend("pattern" = "^[a-z0-9]+(-[a-z0-9]+)*$", "maxLength" = 64))]
+#[schemars(
+    description = "A tenant, by its slug (at most 64 characters).",
+    extend("pattern" = "^[a-z0-9]+(-[a-z0-9]+)*$", "maxLength" = 64)
+)]
 pub struct TenantId(Arc<str>);
 
 impl TenantId {
@@ -104,6 +110,7 @@ impl fmt::Display for TenantId {
 /// A registered server. UUID version 7 (RFC 9562), made here, so that ids sort by time of making.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(description = "A registered server (UUID version 7, RFC 9562).")]
 pub struct ServerId(pub Uuid);
 
 impl ServerId {

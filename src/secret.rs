@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 /// A secret value. `Debug` masks it; there is no `Display`. Serialising writes the value: only the sealed store does that.
 #[derive(Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(transparent)]
-#[schemars(with = "String", inline, extend("format" = "password"))]
+#[schemars(with = "String", inline, description = "A secret.", extend("format" = "password"))]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {

@@ -26,7 +26,7 @@ pub struct Retention {
 /// The same as somebody wrote it, before it is checked, so that every mistake is told at once; what is none stays.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[schemars(rename = "RetentionOrder")]
+#[schemars(rename = "RetentionOrder", description = "For how many days it is to be kept; what is none stays.")]
 pub struct RetentionSaid {
     #[schemars(with = "Option<u32>", range(min = 30, max = 3650))]
     audit_days: Option<Value>,

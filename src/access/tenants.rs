@@ -107,7 +107,7 @@ impl TenantSaid {
 pub struct TenantEdit {
     /// New name for people, 1 to 200 characters.
     pub display_name: Option<String>,
-    /// All its directories from now on, at most [`MOST_DIRECTORIES`].
+    /// All its directories from now on, 100 at most.
     pub entra_tenant_ids: Option<Vec<Uuid>>,
     /// Whether guests of its directories come in.
     pub guests: Option<bool>,

@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::grants::registered::{self, ClientEdit, ClientOrder, ClientView};
 use crate::secret::Secret;
 use crate::store::{micros, now};
-use crate::web::answer::{Created, NoContent, Tagged};
+use crate::web::answer::{CreatedOnce, NoContent, Tagged};
 use crate::web::condition::IfMatch;
 use crate::web::json::{Body, Page, PageQuery, Parameters, Unread, cursor_after};
 use crate::web::path::Named;
@@ -29,11 +29,13 @@ pub(super) struct Made {
     client_secret: Option<Secret>,
 }
 
-fn made(client_secret: Option<Secret>, view: ClientView) -> Created<Made> {
+fn made(client_secret: Option<Secret>, view: ClientView) -> CreatedOnce<Made> {
     let location = format!("/api/v1/oauth-clients/{}", view.client_id);
-    let (version, secret) = (micros(view.updated_at), client_secret.is_some());
-    let made = Created::at(location, Tagged::version(version, Made { view, client_secret }));
-    if secret { made.shown_once() } else { made }
+    if client_secret.is_some() {
+        CreatedOnce::with_secret(location, Made { view, client_secret })
+    } else {
+        CreatedOnce::without_secret(location, Made { view, client_secret })
+    }
 }
 
 fn tagged(client: ClientView) -> Tagged<ClientView> {
@@ -53,7 +55,11 @@ pub(super) async fn list(
     Ok(Json(Page { items, next_cursor }))
 }
 
-pub(super) async fn create(app: App, admin: Admin, Body(order): Body<ClientOrder>) -> Result<Created<Made>, Problem> {
+pub(super) async fn create(
+    app: App,
+    admin: Admin,
+    Body(order): Body<ClientOrder>,
+) -> Result<CreatedOnce<Made>, Problem> {
     let (secret, view) = registered::create(&app.store, &admin, order, app.clients.schemes(), now()).await?;
     app.changed().await?;
     Ok(made(secret, view))
@@ -85,7 +91,7 @@ pub(super) async fn delete(app: App, admin: Admin, Named(id): Named, version: If
     Ok(NoContent)
 }
 
-pub(super) async fn add_secret(app: App, admin: Admin, Named(id): Named) -> Result<Created<Made>, Problem> {
+pub(super) async fn add_secret(app: App, admin: Admin, Named(id): Named) -> Result<CreatedOnce<Made>, Problem> {
     let (secret, view) = registered::add_secret(&app.store, &admin, &id, now()).await.map_err(missing)?;
     app.changed().await?;
     Ok(made(Some(secret), view))

@@ -12,7 +12,7 @@ use crate::access::{Allow, Caller, Role, Scopes};
 use crate::app::App;
 use crate::secret::Secret;
 use crate::store::now;
-use crate::web::answer::{Created, NoContent, Tagged};
+use crate::web::answer::{CreatedOnce, NoContent};
 use crate::web::json::{Page, PageQuery, Parameters, Unread, bad_cursor, cursor_after};
 use crate::web::path::Named;
 use crate::web::problem::Problem;
@@ -46,7 +46,7 @@ pub(super) struct Made {
     key: Secret,
 }
 
-pub(super) async fn create(app: App, caller: Caller, body: Unread<Order>) -> Result<Created<Made>, Problem> {
+pub(super) async fn create(app: App, caller: Caller, body: Unread<Order>) -> Result<CreatedOnce<Made>, Problem> {
     keys::may_make(&caller)?;
     let order = body.read().await?;
     let (now, at, days) = (now(), order.expires_at, order.expires_in_days);
@@ -76,7 +76,7 @@ pub(super) async fn create(app: App, caller: Caller, body: Unread<Order>) -> Res
     let (key, view) = keys::create(&app.store, &caller, order, now).await?;
     app.changed().await?;
     let location = format!("/api/v1/keys/{}", view.id);
-    Ok(Created::at(location, Tagged::content(Made { view, key })).shown_once())
+    Ok(CreatedOnce::with_secret(location, Made { view, key }))
 }
 
 pub(super) async fn list(

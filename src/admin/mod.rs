@@ -252,7 +252,8 @@ pub fn table() -> Vec<Route> {
             "Sealing keys",
             "/admin/rotate-sealing-keys",
             [post("rotateSealingKeys", "Makes new keys, or seals anew under the newest", sealing_keys::rotate)
-                .needs(Role::Admin)],
+                .needs(Role::Admin)
+                .may_fail(&[404])],
         ),
         at(
             "Reports",
@@ -339,7 +340,7 @@ pub fn table() -> Vec<Route> {
         at(
             "Audit",
             "/admin/audit",
-            [get("listAuditRecords", "Records of what was done, the newest first", audit::list)],
+            [get("listAuditRecords", "Records of what was done, the newest first", audit::list).may_fail(&[404])],
         ),
         at("Audit", "/admin/audit/{id}", [get("getAuditRecord", "One record", audit::read)]),
         at(

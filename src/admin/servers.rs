@@ -158,7 +158,8 @@ pub(super) async fn replace(
 ) -> Result<Tagged<View>, Problem> {
     app.servers().to_describe(&caller, &slug).await?;
     let expected = version.expected()?;
-    let record = app.servers().replace(&caller, &slug, body.read().await?, expected, now()).await?;
+    let replaced = app.servers().replace(&caller, &slug, body.read().await?, expected, now()).await;
+    let record = replaced.map_err(|error| version.refused(error.into()))?;
     app.changed().await?;
     answer_change(&app, &caller, &record).await
 }
@@ -188,7 +189,8 @@ pub(super) async fn patch(
     let spec: ServerSpec = read_json(&serde_json::to_vec(&fields).map_err(Problem::internal)?)?;
     // What was read here is what is changed: somebody else's change in between is not undone.
     let from = expected.unwrap_or(before.server.revision);
-    let record = app.servers().replace(&caller, &slug, spec, Some(from), now()).await?;
+    let replaced = app.servers().replace(&caller, &slug, spec, Some(from), now()).await;
+    let record = replaced.map_err(|error| version.refused(error.into()))?;
     app.changed().await?;
     answer_change(&app, &caller, &record).await
 }
@@ -218,9 +220,11 @@ pub(super) async fn delete(
     version: IfMatch,
 ) -> Result<NoContent, Problem> {
     let expected = version.expected()?;
+    let refused = |error: ServersError| version.refused(error.into());
     // What people gave is read for whom it is to go, and for nobody else.
-    let leaving = app.leaving_from(&app.servers().changeable(&caller, &slug, expected).await?.server).await;
-    app.servers().delete(&caller, &slug, expected).await?;
+    let there = app.servers().changeable(&caller, &slug, expected).await.map_err(refused)?;
+    let leaving = app.leaving_from(&there.server).await;
+    app.servers().delete(&caller, &slug, expected).await.map_err(refused)?;
     app.left(leaving);
     app.changed().await?;
     Ok(NoContent)

@@ -104,7 +104,10 @@ impl Failure {
                 "give a valid key with --key or MREG_API_KEY, or run this beside the data folder of the gateway".into(),
             ),
             403 => Some("ask an administrator of the gateway, or use a key that may do this (`mcp-gateway status` says who yours is)".into()),
-            412 => Some("somebody changed it meanwhile; look at it with `show` and try again".into()),
+            // 412 is for who named a version, the other for who named none.
+            _ if status == 412 || word("code").as_deref() == Some("CONFLICT") => {
+                Some("somebody changed it meanwhile; look at it with `show` and try again".into())
+            }
             429 | 503 => Some("the gateway is busy; try again in a moment".into()),
             404 if problem.is_none() => Some("check that --gateway is the URL of an MCP Registry Gateway".into()),
             500..=599 => Some("the log of the gateway says more, under the request id".into()),

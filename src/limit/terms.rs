@@ -91,7 +91,7 @@ impl Terms {
     }
 }
 
-/// The numbers of [`Terms`], as they are read.
+/// How much a tenant may call, as it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 #[expect(missing_docs, reason = "as in `Terms`")]
 #[schemars(rename = "TenantRateLimits")]
@@ -102,7 +102,7 @@ pub struct RateLimits {
     pub max_concurrent_requests: Option<u32>,
 }
 
-/// The rest of [`Terms`], as it is read.
+/// What is done for a tenant beyond the rest, as it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[expect(missing_docs, reason = "as in `Terms`")]
 #[schemars(rename = "TenantFeatures")]
@@ -115,7 +115,11 @@ pub struct Features {
 /// takes away what may be absent.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[schemars(rename = "TenantRateLimitsOrder", example = serde_json::json!({ "base_rpm": 6000, "fairness_weight": 2.0 }))]
+#[schemars(
+    rename = "TenantRateLimitsOrder",
+    description = "How much a tenant may call. What is not said stays; `null` takes away what may be absent.",
+    example = serde_json::json!({ "base_rpm": 6000, "fairness_weight": 2.0 })
+)]
 pub struct RateLimitsSaid {
     #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<u32>", range(min = 1, max = 10_000_000))]
@@ -131,7 +135,7 @@ pub struct RateLimitsSaid {
     max_concurrent_requests: Option<Value>,
 }
 
-/// The rest, as somebody wrote it.
+/// What is done for a tenant beyond the rest, as somebody wrote it.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "TenantFeaturesOrder")]

@@ -13,9 +13,11 @@ row! {
     /// A row of `idempotency`.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct AskedRow {
-        /// SHA-256 of the body.
+        /// SHA-256 of key and body; the key is nowhere else.
         pub fingerprint: Vec<u8>,
-        /// How it was answered; none: it is under way.
+        /// When it was begun, in microseconds since 1970.
+        pub begun_at: i64,
+        /// How it was answered; none: it is under way, or whoever did it ended with the process.
         pub status: Option<i64>,
         /// Headers of the answer.
         pub headers: Option<Json<Headers>>,
@@ -41,26 +43,26 @@ pub const KEPT: Duration = Duration::from_hours(24);
 const AT_ONCE: i64 = 500;
 
 impl Store {
-    /// Lets the caller do what `id` names, unless somebody does it or did. Rows begun before `over` count no more, and those that
-    /// are under way since before `given_up` neither: whoever did it ended with the process. `Stale` when it was let go at this moment.
+    /// Lets the caller do what `id` names, unless somebody does it or did. Rows begun before `over` count no more.
+    /// `Stale` when it was let go at this moment.
     pub async fn claim(
         &self,
         tenant: &TenantId,
         id: &[u8],
         fingerprint: &[u8],
-        (now, over, given_up): (i64, i64, i64),
+        (now, over): (i64, i64),
         most: i64,
     ) -> Result<Claim, StoreError> {
         let insert = "INSERT INTO idempotency (id, tenant_id, fingerprint, begun_at) VALUES ($1, $2, $3, $4)
             ON CONFLICT (id) DO UPDATE SET fingerprint = excluded.fingerprint, begun_at = excluded.begun_at,
                 status = NULL, headers = NULL, body = NULL
-            WHERE idempotency.begun_at < $5 OR (idempotency.status IS NULL AND idempotency.begun_at < $6)";
+            WHERE idempotency.begun_at < $5";
         let count = "SELECT COUNT(*) FROM idempotency WHERE tenant_id = $1";
-        let find = "SELECT fingerprint, status, headers, body FROM idempotency WHERE id = $1";
+        let find = "SELECT fingerprint, begun_at, status, headers, body FROM idempotency WHERE id = $1";
         // What is done after it is written durably, and this with it.
         let won = on!(brief self, tx => {
             let insert = sqlx::query(insert).bind(id).bind(tenant.as_str()).bind(fingerprint);
-            let done = insert.bind(now).bind(over).bind(given_up).execute(&mut *tx).await?;
+            let done = insert.bind(now).bind(over).execute(&mut *tx).await?;
             if done.rows_affected() > 0 {
                 let held: i64 = sqlx::query_scalar(count).bind(tenant.as_str()).fetch_one(&mut *tx).await?;
                 if held > most {

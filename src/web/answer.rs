@@ -109,46 +109,68 @@ pub const MARKDOWN: &str = "text/markdown; charset=utf-8";
 pub struct Created<T> {
     body: Tagged<T>,
     location: Option<String>,
-    shown_once: bool,
 }
 
 impl<T> Created<T> {
     /// At this path.
     pub fn at(location: String, body: Tagged<T>) -> Self {
-        Self { body, location: Some(location), shown_once: false }
+        Self { body, location: Some(location) }
     }
 
     /// Where the caller cannot look at it.
     pub fn elsewhere(body: Tagged<T>) -> Self {
-        Self { body, location: None, shown_once: false }
-    }
-
-    /// The same with a secret in it.
-    #[must_use]
-    pub fn shown_once(self) -> Self {
-        Self { shown_once: true, ..self }
+        Self { body, location: None }
     }
 }
 
 impl<T: Serialize> IntoResponse for Created<T> {
     fn into_response(self) -> Response {
-        let location = match self.location.map(HeaderValue::try_from).transpose() {
-            Ok(location) => location,
-            Err(error) => return Problem::internal(error).into_response(),
-        };
-        let mut response = self.body.into_response();
-        if response.status() != StatusCode::OK {
-            return response;
-        }
-        *response.status_mut() = StatusCode::CREATED;
-        let headers = response.headers_mut();
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.extend(location.map(|location| (LOCATION, location)));
+        created(self.body.into_response(), self.location)
+    }
+}
+
+/// It was made, at this path, and a secret with it that is shown this once. Without a tag: it would be of what nobody reads again.
+#[derive(Debug)]
+pub struct CreatedOnce<T> {
+    body: T,
+    location: String,
+    shown_once: bool,
+}
+
+impl<T> CreatedOnce<T> {
+    /// With a secret.
+    pub fn with_secret(location: String, body: T) -> Self {
+        Self { body, location, shown_once: true }
+    }
+
+    /// Of a kind that has none.
+    pub fn without_secret(location: String, body: T) -> Self {
+        Self { body, location, shown_once: false }
+    }
+}
+
+impl<T: Serialize> IntoResponse for CreatedOnce<T> {
+    fn into_response(self) -> Response {
+        let mut response = created(Json(self.body).into_response(), Some(self.location));
         if self.shown_once {
-            // The tag would be of what nobody reads again.
-            headers.remove(ETAG);
             response.extensions_mut().insert(ShownOnce);
         }
         response
     }
+}
+
+/// The answer made into one that says that something was made.
+fn created(mut response: Response, location: Option<String>) -> Response {
+    if response.status() != StatusCode::OK {
+        return response;
+    }
+    let location = match location.map(HeaderValue::try_from).transpose() {
+        Ok(location) => location,
+        Err(error) => return Problem::internal(error).into_response(),
+    };
+    *response.status_mut() = StatusCode::CREATED;
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.extend(location.map(|location| (LOCATION, location)));
+    response
 }

@@ -77,6 +77,7 @@ fn names(list: &HeaderValue, tag: &HeaderValue) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::servers::ServersError;
 
     fn expected(text: &'static str) -> Option<Option<i64>> {
         IfMatch(Some(HeaderValue::from_static(text))).expected().ok()
@@ -92,6 +93,18 @@ mod tests {
         for text in ["7", "\"\"", "\"x\"", "W/\"7\"", "\"7\", \"8\"", "\"0a1b.7\""] {
             assert_eq!(expected(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn only_who_named_a_version_is_told_that_it_is_another() {
+        let told = |version: IfMatch| {
+            let problem = version.refused(ServersError::Stale.into());
+            (problem.status().as_u16(), problem.code())
+        };
+        assert_eq!(told(IfMatch(None)), (409, CHANGED));
+        assert_eq!(told(IfMatch(Some(HeaderValue::from_static("\"7\"")))), (412, "PRECONDITION_FAILED"));
+        let taken = Problem::new(StatusCode::CONFLICT, "TAKEN", "");
+        assert_eq!(IfMatch(Some(HeaderValue::from_static("\"7\""))).refused(taken).status(), 409);
     }
 
     #[test]

@@ -81,10 +81,20 @@ impl Told {
         }
     }
 
-    /// The answer of this status has a header.
+    /// The answer of this status always has a header.
     pub fn gives_header(&mut self, status: u16, name: &str, description: &str) {
+        self.header(status, name, description, true);
+    }
+
+    /// The answer of this status may have a header.
+    pub fn may_give_header(&mut self, status: u16, name: &str, description: &str) {
+        self.header(status, name, description, false);
+    }
+
+    fn header(&mut self, status: u16, name: &str, description: &str, required: bool) {
         if let Some(answer) = self.answers.get_mut(&status) {
-            answer["headers"][name] = json!({ "description": description, "schema": { "type": "string" } });
+            answer["headers"][name] =
+                json!({ "description": description, "required": required, "schema": { "type": "string" } });
         }
     }
 }

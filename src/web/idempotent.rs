@@ -2,15 +2,18 @@
 //! (draft-ietf-httpapi-idempotency-key-header): a repeat gets the first answer. A key is of one credential, one path and one body.
 //!
 //! An answer that holds a secret is not kept, not even sealed: a new key or secret is shown once, and what is nowhere cannot be
-//! read later. A repeat is told that it was done, and where. Nor is kept what changed nothing: a repeat tries again.
+//! read later. A repeat is told that it was done, and where. What was refused changed nothing: a repeat tries again. What failed may
+//! have been done before it failed: a repeat is told so, and does nothing.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts as _, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use futures_util::FutureExt as _;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::json;
@@ -45,7 +48,7 @@ const HEADERS: [HeaderName; 3] = [CONTENT_TYPE, ETAG, LOCATION];
 /// Says that a call takes a key.
 pub fn describe(told: &mut Told) {
     let what = "A name of your own for this request: asked for again with it within a day, it is not done again, and the first answer \
-                comes once more.";
+                comes once more. If the first failed with a 5xx, a repeat is answered 409 `OUTCOME_UNKNOWN`.";
     told.takes_header("Idempotency-Key", what, &json!({ "type": "string", "minLength": 1, "maxLength": LONGEST }));
 }
 
@@ -67,14 +70,14 @@ async fn guarded(app: App, key: HeaderValue, request: Request, next: Next) -> Re
     let bytes = body::read_at_most(body, MAX_BODY).await.map_err(unread)?;
     let path = parts.uri.path().to_owned();
     let id = digest(&[caller.credential().as_bytes(), path.as_bytes(), key.as_bytes()]);
-    let fingerprint = digest(&[&bytes]);
+    // Not of the body alone: what lies in the database would tell a guessed password from another.
+    let fingerprint = digest(&[key.as_bytes(), &bytes]);
     let begun = micros(now());
     let ago = |span: Duration| begun - i64::try_from(span.as_micros()).unwrap_or(i64::MAX / 2);
-    let times = (begun, ago(KEPT), ago(GIVEN_UP));
     let tenant: TenantId = caller.tenant().clone();
-    match app.store.claim(&tenant, &id, &fingerprint, times, MOST).await? {
+    match app.store.claim(&tenant, &id, &fingerprint, (begun, ago(KEPT)), MOST).await? {
         Claim::Full => Err(full()),
-        Claim::Held(row) => held(row, &fingerprint),
+        Claim::Held(row) => held(row, &fingerprint, ago(GIVEN_UP)),
         Claim::Won => {
             // The handler finds who calls, and does not ask again: a proof is good once.
             parts.extensions.insert(caller);
@@ -82,16 +85,22 @@ async fn guarded(app: App, key: HeaderValue, request: Request, next: Next) -> Re
             // Goes on when the caller goes away: else nobody would know whether it was done.
             let run = {
                 let app = app.clone();
-                app.tasks.clone().spawn(async move { answered(&app, &id, begun, next.run(request).await).await })
+                app.tasks.clone().spawn(async move {
+                    // Caught here: the key is to stay.
+                    let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+                    let broken = |_| Problem::internal("a request handler panicked; this is a bug of the gateway");
+                    let response = response.map_err(broken).unwrap_or_else(Problem::into_response);
+                    answered(&app, &id, begun, response).await
+                })
             };
             run.await.map_err(Problem::internal)?
         }
     }
 }
 
-/// Keeps the answer, or lets go of the key.
+/// Keeps the answer, or lets go of the key where nothing was changed.
 async fn answered(app: &App, id: &[u8], begun: i64, response: Response) -> Result<Response, Problem> {
-    if !response.status().is_success() {
+    if response.status().is_client_error() {
         if let Err(error) = app.store.let_go(id, begun).await {
             tracing::error!(%error, "an idempotency key could not be let go");
         }
@@ -99,11 +108,11 @@ async fn answered(app: &App, id: &[u8], begun: i64, response: Response) -> Resul
     }
     let (parts, body) = response.into_parts();
     let bytes = body::read(body).await.map_err(|_| Problem::internal("an answer could not be read"))?;
-    let secret = parts.extensions.get::<ShownOnce>().is_some();
-    let kept = Some(&*bytes).filter(|bytes| !secret && bytes.len() <= LARGEST);
+    let given = parts.status.is_success() && parts.extensions.get::<ShownOnce>().is_none();
+    let kept = Some(&*bytes).filter(|bytes| given && bytes.len() <= LARGEST);
     let status = i64::from(parts.status.as_u16());
     if let Err(error) = app.store.keep_answer(id, begun, status, &headers(&parts.headers), kept).await {
-        // It is done all the same.
+        // It is done all the same: a repeat is told that nobody knows.
         tracing::error!(%error, "an answer could not be kept for a repeat");
     }
     Ok(Response::from_parts(parts, Body::from(bytes)))
@@ -114,21 +123,27 @@ fn headers(all: &HeaderMap) -> Headers {
     HEADERS.iter().filter_map(text).collect::<BTreeMap<_, _>>()
 }
 
-/// The answer to a repeat.
-fn held(row: AskedRow, fingerprint: &[u8]) -> Result<Response, Problem> {
+/// The answer to a repeat of what has no answer yet if it was begun since `given_up`.
+fn held(row: AskedRow, fingerprint: &[u8], given_up: i64) -> Result<Response, Problem> {
     if row.fingerprint != fingerprint {
         let detail =
             "this Idempotency-Key was used for this path with another body; give each request a key of its own";
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "IDEMPOTENCY_KEY_REUSED", detail));
     }
-    let Some(status) = row.status.and_then(|status| StatusCode::from_u16(status.try_into().ok()?).ok()) else {
+    let status = row.status.and_then(|status| StatusCode::from_u16(status.try_into().ok()?).ok());
+    if status.map_or(row.begun_at < given_up, |status| !status.is_success()) {
+        let detail = "the first request with this Idempotency-Key failed half-way, and may have been done or not; look at what is \
+                      there, and if it was not, ask with a new key";
+        return Err(Problem::new(StatusCode::CONFLICT, "OUTCOME_UNKNOWN", detail));
+    }
+    let Some(status) = status else {
         let detail = "the first request with this Idempotency-Key is still under way; ask again in a moment";
         return Err(Problem::new(StatusCode::CONFLICT, "IDEMPOTENCY_KEY_IN_USE", detail)
             .with_header(RETRY_AFTER, HeaderValue::from_static("1")));
     };
     let headers = row.headers.map(|headers| headers.0).unwrap_or_default();
     let Some(body) = row.body else {
-        let place = headers.get(LOCATION.as_str()).map(|place| format!("; see {place}")).unwrap_or_default();
+        let place = headers.get(LOCATION.as_str()).map(|place| format!("; it is at {place}")).unwrap_or_default();
         let detail = format!(
             "this was done when it was first asked for, with status {status}, and its answer is not kept: it held what is shown \
              once, or was too long{place}"

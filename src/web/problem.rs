@@ -41,7 +41,7 @@ struct Inner {
     cause: Option<String>,
 }
 
-/// What is written of one.
+/// A problem (RFC 9457).
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Problem")]
 pub(super) struct Document<'a> {
@@ -358,7 +358,7 @@ impl From<ServersError> for Problem {
             }
             ServersError::Taken(_) => Self::new(StatusCode::CONFLICT, "SLUG_TAKEN", detail),
             ServersError::Missing => Self::missing("server"),
-            ServersError::Stale => Self::changed(detail),
+            ServersError::Stale => Self::new(StatusCode::CONFLICT, CHANGED, detail),
             ServersError::Vault(cause) => Self::internal(cause),
             ServersError::Store(error) => error.into(),
         }

@@ -1,8 +1,13 @@
 //! What is asked for with an `Idempotency-Key` is done once.
 
+use std::cell::Cell;
+
 use http::HeaderValue;
 use mcp_registry_gateway::id::TenantId;
+use mcp_registry_gateway::place;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use sqlx::Connection as _;
 use testkit::answer::Answer;
 
 use crate::store_databases::Database;
@@ -81,6 +86,7 @@ on_both! {
         let before = count(&world, "keys").await;
         let order = json!({"name": "ci", "servers": []});
         let made = post(&world, "/keys", "k", &order).await.expect(201);
+        assert_eq!(made.headers.get("etag"), None, "nobody reads it again");
         let again = post(&world, "/keys", "k", &order).await.expect(409).json();
         assert_eq!(again["code"], "ANSWER_NOT_KEPT");
         assert!(again["detail"].as_str().unwrap().contains(made.header("location")), "{again}");
@@ -92,6 +98,76 @@ on_both! {
                 assert!(!bytes.windows(key.len()).any(|part| part == key.as_bytes()), "the key is in the database");
             }
         }
+    }
+}
+
+thread_local! {
+    /// How many commits of this thread go well before one breaks what made it.
+    static COMMITS: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+fn break_behind_a_commit(place: &str) {
+    if place == "after a commit" {
+        let left = COMMITS.get();
+        COMMITS.set(left.checked_sub(1).unwrap_or(usize::MAX));
+        assert!(left > 0, "the test breaks it");
+    }
+}
+
+on_both! {
+    async fn what_failed_behind_its_commit_is_not_done_again(db) {
+        place::watch(break_behind_a_commit);
+        let world = World::open(db).await;
+        let before = count(&world, "keys").await;
+        let order = json!({"name": "ci", "servers": []});
+        // The first commit takes the key.
+        COMMITS.set(1);
+        post(&world, "/keys", "k", &order).await.expect(500);
+        assert_eq!(COMMITS.get(), usize::MAX, "it was broken");
+        assert_eq!(count(&world, "keys").await, before + 1);
+        for _ in 0..2 {
+            let again = post(&world, "/keys", "k", &order).await.expect(409).json();
+            assert_eq!(again["code"], "OUTCOME_UNKNOWN");
+        }
+        assert_eq!(count(&world, "keys").await, before + 1, "it is not done twice");
+        post(&world, "/keys", "new", &order).await.expect(201);
+    }
+}
+
+/// The database, without the gateway.
+async fn raw(database: &Database) -> sqlx::SqliteConnection {
+    sqlx::SqliteConnection::connect(&database.url).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_was_begun_by_a_process_that_is_gone_is_not_done_again() {
+    let database = Database::sqlite();
+    let world = World::open(&database).await;
+    let ada = json!({"username": "ada"});
+    post(&world, "/users", "k", &ada).await.expect(201);
+    let mut raw = raw(&database).await;
+    let mut is = async |text: &'static str, code: &str| {
+        assert_eq!(sqlx::query(text).execute(&mut raw).await.unwrap().rows_affected(), 1);
+        assert_eq!(post(&world, "/users", "k", &ada).await.expect(409).json()["code"], code);
+    };
+    is("UPDATE idempotency SET status = NULL, headers = NULL, body = NULL", "IDEMPOTENCY_KEY_IN_USE").await;
+    is("UPDATE idempotency SET begun_at = begun_at - 660000000", "OUTCOME_UNKNOWN").await;
+}
+
+#[tokio::test]
+async fn a_guessed_password_cannot_be_tried_on_what_is_kept() {
+    let database = Database::sqlite();
+    let world = World::open(&database).await;
+    let body = json!({"username": "ada", "password": "correct horse battery staple"});
+    post(&world, "/users", "k", &body).await.expect(201);
+    let mut raw = raw(&database).await;
+    let (id, fingerprint): (Vec<u8>, Vec<u8>) =
+        sqlx::query_as("SELECT id, fingerprint FROM idempotency").fetch_one(&mut raw).await.unwrap();
+    let bytes = serde_json::to_vec(&body).unwrap();
+    let with_length = [&(bytes.len() as u64).to_be_bytes()[..], &bytes].concat();
+    for guess in [&bytes, &with_length] {
+        let guess = Sha256::digest(guess);
+        assert!(guess[..] != id[..] && guess[..] != fingerprint[..], "it is of the body alone");
     }
 }
 
@@ -121,21 +197,20 @@ async fn after_a_day_a_key_is_as_new() {
     let database = Database::sqlite();
     let store = database.open().await;
     let tenant = TenantId::default_tenant();
-    let claim = async |now: i64, most: i64| {
-        store.claim(&tenant, b"id", b"body", (now, now - 100, now - 10), most).await.unwrap()
-    };
+    let claim = async |now: i64, most: i64| store.claim(&tenant, b"id", b"body", (now, now - 100), most).await.unwrap();
     assert_eq!(claim(1_000, 1).await, Claim::Won);
-    assert!(matches!(claim(1_005, 1).await, Claim::Held(row) if row.status.is_none()), "it is under way");
-    assert_eq!(claim(1_011, 1).await, Claim::Won, "whoever did it is gone");
+    let held = claim(1_100, 1).await;
+    assert!(matches!(held, Claim::Held(row) if row.status.is_none() && row.begun_at == 1_000), "nobody else does it");
+    assert_eq!(claim(1_101, 1).await, Claim::Won);
     store.keep_answer(b"id", 1_000, 201, &Headers::new(), Some(b"late")).await.unwrap();
-    store.keep_answer(b"id", 1_011, 200, &Headers::new(), Some(b"done")).await.unwrap();
+    store.keep_answer(b"id", 1_101, 200, &Headers::new(), Some(b"done")).await.unwrap();
     assert!(
-        matches!(claim(1_111, 1).await, Claim::Held(row) if row.status == Some(200) && row.body.as_deref() == Some(b"done"))
+        matches!(claim(1_201, 1).await, Claim::Held(row) if row.status == Some(200) && row.body.as_deref() == Some(b"done"))
     );
-    assert_eq!(claim(1_112, 1).await, Claim::Won);
-    let other = store.claim(&tenant, b"other", b"body", (1_112, 0, 0), 1).await.unwrap();
+    assert_eq!(claim(1_202, 1).await, Claim::Won);
+    let other = store.claim(&tenant, b"other", b"body", (1_202, 0), 1).await.unwrap();
     assert_eq!(other, Claim::Full);
-    assert_eq!(store.purge_answers(1_112).await.unwrap(), 0);
-    assert_eq!(store.purge_answers(1_113).await.unwrap(), 1);
-    assert_eq!(store.claim(&tenant, b"other", b"body", (1_112, 0, 0), 1).await.unwrap(), Claim::Won);
+    assert_eq!(store.purge_answers(1_202).await.unwrap(), 0);
+    assert_eq!(store.purge_answers(1_203).await.unwrap(), 1);
+    assert_eq!(store.claim(&tenant, b"other", b"body", (1_202, 0), 1).await.unwrap(), Claim::Won);
 }

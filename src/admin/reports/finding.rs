@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// See the module.
+/// What a diagnosis found.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Finding {
     /// `info`, `warning` or `critical`.

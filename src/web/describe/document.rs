@@ -66,30 +66,47 @@ pub fn document(about: About, routes: &[Route]) -> Value {
     })
 }
 
+/// What the door answers to any call, before it is looked at.
+const AT_THE_DOOR: [u16; 5] = [400, 403, 413, 429, 431];
+
+/// Whether a header always comes.
+type Always = bool;
+
 /// Statuses of problems, each with what it means here and its headers.
-const PROBLEMS: [(u16, &str, &[&str]); 11] = [
-    (400, "The body is not whole, or no JSON.", &[]),
-    (401, "No credential was shown, or none that is good.", &["WWW-Authenticate"]),
-    (403, "The caller is known and may not do this.", &[]),
-    (404, "There is no such thing, or not for this caller.", &[]),
-    (409, "It does not go with what is there; `code` says why.", &["Retry-After"]),
-    (412, "It was changed since it was read: `If-Match` names another version.", &[]),
-    (413, "The body is too large.", &[]),
-    (415, "The body is not sent as JSON.", &[]),
-    (422, "Something that was sent does not fit; `errors` names each field.", &[]),
-    (424, "Somebody else who was needed for it failed; `error_code` is theirs.", &["Retry-After"]),
-    (429, "Too many requests; try again after `Retry-After`.", &["Retry-After", "RateLimit", "RateLimit-Policy"]),
+const PROBLEMS: [(&str, &str, &[(&str, Always)]); 13] = [
+    ("400", "The body is not whole, or no JSON; or the request names no host.", &[]),
+    ("401", "No credential was shown, or none that is good.", &[("WWW-Authenticate", true)]),
+    (
+        "403",
+        "The caller is known and may not do this; or web pages of that origin, or nobody by that host name.",
+        &[("WWW-Authenticate", false)],
+    ),
+    ("404", "There is no such thing, or not for this caller.", &[]),
+    ("409", "It does not go with what is there; `code` says why.", &[("Retry-After", false)]),
+    ("412", "It was changed since it was read: `If-Match` names another version.", &[]),
+    ("413", "The body is too large.", &[]),
+    ("415", "The body is not sent as JSON.", &[]),
+    ("422", "Something that was sent does not fit; `errors` names each field.", &[]),
+    ("424", "Somebody else who was needed for it failed; `error_code` is theirs.", &[("Retry-After", false)]),
+    (
+        "429",
+        "Too many requests; try again after `Retry-After`.",
+        &[("Retry-After", true), ("RateLimit", false), ("RateLimit-Policy", false)],
+    ),
+    ("431", "The head of the request is too large.", &[]),
+    ("5XX", "The gateway could not answer: it may have been done or not.", &[("Retry-After", false)]),
 ];
 
 fn problems(schema: &Value) -> Map<String, Value> {
     let content = json!({ "application/problem+json": { "schema": schema } });
-    let header = json!({ "schema": { "type": "string" } });
+    let header = |(name, always): &(&str, Always)| {
+        ((*name).to_owned(), json!({ "required": always, "schema": { "type": "string" } }))
+    };
     let all = PROBLEMS.iter().map(|(status, description, headers)| {
-        let headers: Map<String, Value> = headers.iter().map(|name| ((*name).to_owned(), header.clone())).collect();
+        let headers: Map<String, Value> = headers.iter().map(header).collect();
         (format!("Problem{status}"), json!({ "description": description, "headers": headers, "content": content }))
     });
-    let other = json!({ "description": "The gateway could not answer, or refused the request before it was read.", "content": content });
-    all.chain([("Problem".to_owned(), other)]).collect()
+    all.collect()
 }
 
 fn operation(route: &Route, call: &Call, schemas: &mut Schemas) -> Value {
@@ -111,6 +128,7 @@ fn operation(route: &Route, call: &Call, schemas: &mut Schemas) -> Value {
         idempotent::describe(&mut told);
     }
     told.may_fail(call.fails);
+    told.may_fail(&AT_THE_DOOR);
     let path = named.iter().map(
         |name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string", "minLength": 1 } }),
     );
@@ -120,11 +138,11 @@ fn operation(route: &Route, call: &Call, schemas: &mut Schemas) -> Value {
     if reads && told.answers.get(&200).is_some_and(|answer| !answer["headers"]["ETag"].is_null()) {
         responses.insert("304".to_owned(), json!({ "description": "It is as `If-None-Match` says." }));
     }
-    told.problems.sort_unstable();
-    for status in &told.problems {
-        responses.insert(status.to_string(), json!({ "$ref": format!("#/components/responses/Problem{status}") }));
-    }
-    responses.insert("default".to_owned(), json!({ "$ref": "#/components/responses/Problem" }));
+    let problems = told.problems.iter().map(u16::to_string).chain(["5XX".to_owned()]);
+    responses.extend(problems.map(|status| {
+        let problem = json!({ "$ref": format!("#/components/responses/Problem{status}") });
+        (status, problem)
+    }));
     let security = if told.role.is_some() { json!([{ "bearer": [] }]) } else { json!([]) };
     let mut operation = json!({
         "operationId": call.id,

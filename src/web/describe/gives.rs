@@ -4,7 +4,7 @@ use axum::Json;
 use schemars::JsonSchema;
 
 use super::{Schemas, Told};
-use crate::web::answer::{Accepted, Created, MARKDOWN, NoContent, Readable, Shown, Tagged};
+use crate::web::answer::{Accepted, Created, CreatedOnce, MARKDOWN, NoContent, Readable, Shown, Tagged};
 use crate::web::problem::Problem;
 
 /// What the answer is.
@@ -37,8 +37,15 @@ impl<T: JsonSchema> Gives for Tagged<T> {
 impl<T: JsonSchema> Gives for Created<T> {
     fn describe(told: &mut Told, schemas: &mut Schemas) {
         told.gives(201, "It was made.", Some(&schemas.written::<T>()));
-        told.gives_header(201, "Location", "Where it can be read.");
+        told.may_give_header(201, "Location", "Where it can be read; absent where the caller cannot look.");
         told.gives_header(201, "ETag", ETAG);
+    }
+}
+
+impl<T: JsonSchema> Gives for CreatedOnce<T> {
+    fn describe(told: &mut Told, schemas: &mut Schemas) {
+        told.gives(201, "It was made.", Some(&schemas.written::<T>()));
+        told.gives_header(201, "Location", "Its path.");
     }
 }
 
