@@ -3,7 +3,9 @@
 //! ends.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +15,7 @@ use uuid::Uuid;
 
 use super::folder::Folder;
 use super::journal::{Position, segment_path};
-use super::reader::{self, Piece};
+use super::reader;
 use super::stamper::{StampError, Stamper};
 use super::trail::Trail;
 use super::{Record, chain};
@@ -27,6 +29,8 @@ use crate::telemetry::{Counter, Metrics};
 const PAUSE: Duration = Duration::from_secs(1);
 /// Rounds after which it is looked for journals that were left behind.
 const LOOK: u32 = 30;
+/// The file of records that the database refuses.
+const REFUSED: &str = "refused.jsonl";
 
 /// Why records stay in the journal.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +73,8 @@ struct Source {
     path: PathBuf,
     /// None before the database said.
     at: Option<Position>,
+    /// Most records of the next piece: fewer where the database refused one, until that one is alone.
+    most: usize,
 }
 
 impl Drain {
@@ -82,7 +88,7 @@ impl Drain {
         counting: Arc<dyn Counting>,
     ) -> Option<Self> {
         let folder = &trail.opened()?.folder;
-        let own = Source { journal: folder.journal, path: folder.path.clone(), at: None };
+        let own = Source::new(folder.journal, folder.path.clone());
         let stamper = Stamper::new(store.clone(), master);
         let metrics = Arc::clone(metrics);
         Some(Self { trail: trail.clone(), counting, base, store, stamper, metrics, own, found: Vec::new() })
@@ -144,7 +150,7 @@ impl Drain {
                 forget(&self.store, journal, &path).await?;
             }
             for folder in Folder::left_behind(&self.base)? {
-                let source = Source { journal: folder.journal, path: folder.path.clone(), at: None };
+                let source = Source::new(folder.journal, folder.path.clone());
                 tracing::info!(journal = %folder.journal, "a journal of the audit trail that a process left behind is taken over");
                 self.found.push((folder, source));
             }
@@ -180,10 +186,12 @@ impl Drain {
             let (journal, path) = folder.finish()?;
             forget(&self.store, journal, &path).await?;
         }
-        let mut own = std::mem::replace(&mut self.own, Source { journal: Uuid::nil(), path: PathBuf::new(), at: None });
+        let mut own = std::mem::replace(&mut self.own, Source::new(Uuid::nil(), PathBuf::new()));
         let drained = async {
             own.place(&self.store).await?;
-            while let Some(bytes) = self.step(&mut own, Some(journal.end())).await? {
+            // What comes meanwhile has the next round: else this one would not end under a load that goes on.
+            let end = journal.end();
+            while let Some(bytes) = self.step(&mut own, Some(end)).await? {
                 journal.drained(bytes);
             }
             Ok(())
@@ -196,24 +204,36 @@ impl Drain {
     /// Brings over the next piece; says how many bytes of the journal it was, or that there is none.
     async fn step(&self, source: &mut Source, end: Option<Position>) -> Result<Option<u64>, DrainError> {
         let Some(from) = source.at else { return Ok(None) };
-        let path = source.path.clone();
-        let read = tokio::task::spawn_blocking(move || reader::read(&path, from, end));
+        let (path, most) = (source.path.clone(), source.most);
+        let read = tokio::task::spawn_blocking(move || reader::read(&path, from, end, most));
         let piece = read.await.map_err(io::Error::other)??;
         let Some(to) = piece.next.filter(|to| *to != from) else { return Ok(None) };
         let (bytes, torn, count) = (piece.bytes, piece.torn, piece.texts.len());
-        match self.write(source.journal, (from, to), piece).await {
+        match self.write(source.journal, (from, to), &piece.texts).await {
             // It was written, and whoever did could not say so.
             Err(DrainError::Store(StoreError::Stale)) => {
                 source.at = None;
                 source.place(&self.store).await?;
                 return Ok(Some(bytes + torn));
             }
-            written => written?,
+            // What it does not take for what is in it, it never will: the rest goes on without that.
+            Err(DrainError::Store(error)) if error.is_of_content() && count > 0 => {
+                if count > 1 {
+                    source.most = count / 2;
+                    return Ok(Some(0));
+                }
+                self.set_aside(&piece.texts, &error)?;
+                self.write(source.journal, (from, to), &[]).await?;
+            }
+            written => {
+                written?;
+                self.metrics.audit_records.on(["drained"], |all| all.add(count as u64));
+            }
         }
+        source.most = source.most.saturating_mul(2).min(reader::MOST);
         if torn > 0 {
             tracing::warn!(journal = %source.journal, bytes = torn, "the end of a journal was torn: its last operation was not answered");
         }
-        self.metrics.audit_records.on(["drained"], |all| all.add(count as u64));
         source.at = Some(to);
         if to.segment > from.segment {
             std::fs::remove_file(segment_path(&source.path, from.segment))?;
@@ -221,20 +241,39 @@ impl Drain {
         Ok(Some(bytes + torn))
     }
 
-    async fn write(&self, journal: Uuid, (from, to): (Position, Position), piece: Piece) -> Result<(), DrainError> {
+    /// Keeps what the database refuses in a file below the journals, a line each. It may come there twice.
+    fn set_aside(&self, texts: &[String], why: &StoreError) -> io::Result<()> {
+        let path = self.base.join(REFUSED);
+        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
+        for text in texts {
+            file.write_all(format!("{text}\n").as_bytes())?;
+            self.metrics.audit_records.on(["refused"], Counter::inc);
+            tracing::error!(
+                file = %path.display(),
+                record = %crate::crypto::masked(text),
+                "the database refuses a record of the audit trail for what is in it: {why}; it was set aside in the file"
+            );
+        }
+        file.sync_data()
+    }
+
+    async fn write(&self, journal: Uuid, (from, to): (Position, Position), texts: &[String]) -> Result<(), DrainError> {
         let key = self.stamper.key().await?;
         let mut chains: BTreeMap<String, Vec<AuditRow>> = BTreeMap::new();
-        let mut records = Vec::with_capacity(piece.texts.len());
-        for text in piece.texts {
-            match serde_json::from_str::<Record>(&text) {
+        let mut records = Vec::with_capacity(texts.len());
+        for text in texts {
+            match Record::read(text) {
                 Ok(record) => {
-                    chains.entry(chain::chain_of(&record).to_owned()).or_default().push(chain::row(&record, text));
+                    chains
+                        .entry(chain::chain_of(&record).to_owned())
+                        .or_default()
+                        .push(chain::row(&record, text.clone()));
                     records.push(record);
                 }
                 // Only a newer or damaged program writes such a thing; what it says is in the log, and the rest goes on.
                 Err(error) => {
                     self.metrics.audit_records.on(["unreadable"], Counter::inc);
-                    tracing::error!(record = %crate::crypto::masked(&text), "a record of the audit journal cannot be read: {error}");
+                    tracing::error!(record = %crate::crypto::masked(text), "a record of the audit journal cannot be read: {error}");
                 }
             }
         }
@@ -254,6 +293,10 @@ impl Drain {
 }
 
 impl Source {
+    fn new(journal: Uuid, path: PathBuf) -> Self {
+        Self { journal, path, at: None, most: reader::MOST }
+    }
+
     /// Learns from the database how far it is there.
     async fn place(&mut self, store: &Store) -> Result<(), StoreError> {
         if self.at.is_none() {

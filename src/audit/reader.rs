@@ -9,7 +9,7 @@ use super::frame::{self, Next};
 use super::journal::{Position, segment_path};
 
 /// Most records of one piece.
-const MOST: usize = 1_000;
+pub(super) const MOST: usize = 1_000;
 /// Most bytes of one piece, more than the longest frame.
 const BYTES: u64 = 1 << 20;
 
@@ -26,8 +26,8 @@ pub(super) struct Piece {
     pub(super) torn: u64,
 }
 
-/// Reads on from `from` in `folder`, to `end` at most; without one to the end of the last file, which may be torn.
-pub(super) fn read(folder: &Path, from: Position, end: Option<Position>) -> io::Result<Piece> {
+/// Reads on from `from` in `folder`, `most` records, to `end` at most; without one to the end of the last file, which may be torn.
+pub(super) fn read(folder: &Path, from: Position, end: Option<Position>, most: usize) -> io::Result<Piece> {
     let path = segment_path(folder, from.segment);
     let length = match std::fs::metadata(&path) {
         Ok(found) => found.len(),
@@ -45,7 +45,7 @@ pub(super) fn read(folder: &Path, from: Position, end: Option<Position>) -> io::
     let mut bytes = vec![0; usize::try_from(wanted).unwrap_or_default()];
     File::open(&path)?.read_exact_at(&mut bytes, from.offset)?;
     let (mut piece, mut rest) = (Piece::default(), &bytes[..]);
-    while piece.texts.len() < MOST {
+    while piece.texts.len() < most {
         match frame::next(rest) {
             Next::Text(text) => {
                 let whole = frame::HEAD + text.len();
@@ -91,7 +91,7 @@ mod tests {
     fn all(folder: &Path, end: Option<Position>) -> (Vec<String>, u64) {
         let (mut at, mut texts, mut torn) = (Position::BEGIN, Vec::new(), 0);
         loop {
-            let piece = read(folder, at, end).unwrap();
+            let piece = read(folder, at, end, MOST).unwrap();
             texts.extend(piece.texts);
             torn += piece.torn;
             match piece.next.filter(|next| *next != at) {

@@ -198,7 +198,7 @@ impl Chain<'_> {
             );
             self.find(Some(row.seq), "record", what);
         }
-        let told = match serde_json::from_str::<Record>(&row.text) {
+        let told = match Record::read(&row.text) {
             Ok(record) => chain::row(&record, String::new()),
             Err(error) => {
                 self.find(Some(row.seq), "record", format!("record {} cannot be read: {error}", row.seq));

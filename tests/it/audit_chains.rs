@@ -219,6 +219,36 @@ on_both! {
 }
 
 on_both! {
+    async fn what_the_database_refuses_keeps_no_other_record_waiting(database) {
+        let (store, sealer) = (database.open().await, Sealer::new(&MasterKey::generate()));
+        let base = base();
+        let refuse = if database.url.starts_with("sqlite") {
+            "CREATE TRIGGER refuse BEFORE INSERT ON audit_records WHEN NEW.username = 'bad'
+             BEGIN SELECT RAISE(ABORT, 'no'); END"
+        } else {
+            "ALTER TABLE audit_records ADD CONSTRAINT refuse CHECK (username <> 'bad')"
+        };
+        run(database, refuse).await;
+        let process = Process::start(base.clone(), &store, &sealer);
+        for number in 0..50 {
+            process.sign_in("acme", if number == 20 { "bad" } else { "good" });
+        }
+        process.sign_in("acme", "a\0b\u{1b}c");
+        let mut odd = Operation::start(RequestId::new(), "/mcp");
+        odd.set_method("a\0b");
+        process.trail.operation(&odd);
+        process.finish().await;
+        let verified = verify(&store, Some(&sealer), None, |_| {}).await.unwrap();
+        assert_eq!((verified.records, verified.findings), (51, vec![]));
+        let last = store.audit_chain_records("acme", 49, 10).await.unwrap();
+        assert_eq!(last[0].username.as_deref(), Some("a\u{fffd}b\u{fffd}c"));
+        let aside = std::fs::read_to_string(base.join("refused.jsonl")).unwrap();
+        assert!(aside.lines().count() == 1 && aside.contains("\"bad\""), "{aside}");
+        std::fs::remove_dir_all(&base).unwrap();
+    }
+}
+
+on_both! {
     async fn processes_that_write_at_once_make_one_chain(database) {
         let sealer = Sealer::new(&MasterKey::generate());
         let base = base();
