@@ -20,7 +20,7 @@ use super::stamper::{StampError, Stamper};
 use super::trail::Trail;
 use super::{Record, chain};
 use crate::crypto::Sealer;
-use crate::store::audit::{AuditRow, JournalStep};
+use crate::store::audit::{AuditRow, ChainRow, JournalStep};
 use crate::store::rollups::Increments;
 use crate::store::{Store, StoreError, micros, now};
 use crate::telemetry::{Counter, Metrics};
