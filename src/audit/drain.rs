@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::folder::Folder;
 use super::journal::{Position, segment_path};
 use super::reader;
-use super::stamper::{StampError, Stamper};
+use super::stamper::{Keys, StampError, Stamper};
 use super::trail::Trail;
 use super::{Record, chain};
 use crate::crypto::Sealer;
@@ -257,8 +257,23 @@ impl Drain {
         file.sync_data()
     }
 
-    async fn write(&self, journal: Uuid, (from, to): (Position, Position), texts: &[String]) -> Result<(), DrainError> {
-        let key = self.stamper.key().await?;
+    async fn write(&self, journal: Uuid, range: (Position, Position), texts: &[String]) -> Result<(), DrainError> {
+        if !self.write_with(self.stamper.keys().await?, false, journal, range, texts).await? {
+            // Another process may have made the key that it signed with.
+            self.write_with(self.stamper.look_again().await?, true, journal, range, texts).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes; not so if a head is signed with none of the keys, unless these are `all` that there are.
+    async fn write_with(
+        &self,
+        keys: Arc<Keys>,
+        all: bool,
+        journal: Uuid,
+        (from, to): (Position, Position),
+        texts: &[String],
+    ) -> Result<bool, DrainError> {
         let mut chains: BTreeMap<String, Vec<AuditRow>> = BTreeMap::new();
         let mut records = Vec::with_capacity(texts.len());
         for text in texts {
@@ -281,14 +296,31 @@ impl Drain {
         let durable = self.trail.is_durable();
         let step = JournalStep { journal, from: numbers(from), to: numbers(to), at, durable };
         let names: Vec<String> = chains.keys().cloned().collect();
-        let link = |name: &str, before| {
+        let (mut unsigned, mut strange) = (0, false);
+        let link = |name: &str, before: Option<ChainRow>| {
+            if before.as_ref().is_some_and(|before| !all && keys.public(before.key_id).is_none()) {
+                strange = true;
+                return None;
+            }
             let rows = chains.remove(name).unwrap_or_default();
-            chain::link(name, before, rows, &key, at)
+            if before.as_ref().is_some_and(|before| !chain::is_own(before, &keys)) {
+                unsigned += rows.len() as u64;
+                tracing::error!(
+                    chain = name,
+                    "the head of a chain of the audit trail is not what this gateway signed: it was changed in the database. \
+                     Records are added and not signed; `audit verify` says what is wrong"
+                );
+            }
+            Some(chain::link(name, before, rows, &keys, at))
         };
         let increments = self.counting.fold(&records);
-        self.store.write_audit(step, &names, link, &increments).await?;
+        match self.store.write_audit(step, &names, link, &increments).await {
+            Err(_) if strange => return Ok(false),
+            written => written?,
+        }
         self.counting.settle();
-        Ok(())
+        self.metrics.audit_records.on(["unsigned"], |all| all.add(unsigned));
+        Ok(true)
     }
 }
 

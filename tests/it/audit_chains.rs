@@ -160,6 +160,15 @@ on_both! {
         run(database, "UPDATE audit_chains SET seq = 2100, hash = (SELECT hash FROM audit_records WHERE chain = 'acme' AND seq = 2100) WHERE chain = 'acme'").await;
         assert!(wrong(&store, &sealer).await.contains(&("head", Some(2_100))));
         again().await;
+        // Nor is a checkpoint a head, if nothing is left behind it.
+        let old = format!(
+            "DELETE FROM audit_records WHERE {of} > {point}; DELETE FROM audit_checkpoints WHERE {of} > {point};
+             UPDATE audit_chains SET seq = {point}, checkpoint_seq = {point}, (hash, at, key_id, signature) =
+             (SELECT hash, at, key_id, signature FROM audit_checkpoints WHERE {of} = {point}) WHERE chain = 'acme'"
+        );
+        run(database, &old).await;
+        assert_eq!(wrong(&store, &sealer).await, [("head", Some(point))], "a checkpoint as head");
+        again().await;
         // Or to bring back what was signed before.
         run(database, &format!("DELETE FROM audit_records WHERE {of} > {point}")).await;
         run(database, &format!("UPDATE audit_chains SET seq = {point}, (hash, at, signature) = (SELECT hash, at, signature FROM audit_checkpoints WHERE {of} = {point}) WHERE chain = 'acme'")).await;
@@ -174,6 +183,22 @@ on_both! {
         again().await;
         run(database, "DELETE FROM audit_chains WHERE chain = 'other'").await;
         assert_eq!(wrong(&store, &sealer).await, [("head", None)]);
+        again().await;
+        let nobody = verify(&store, Some(&sealer), Some("acmee"), |_| {}).await.unwrap();
+        assert_eq!(nobody.findings.iter().map(|finding| finding.kind).collect::<Vec<_>>(), ["chain"]);
+        // What was made up is not signed by the gateway either, however it goes on.
+        run(database, &format!("DELETE FROM audit_checkpoints WHERE chain = 'acme'; UPDATE audit_records SET text = replace(text, 'user', 'eser'), username = 'eser' || substr(username, 5) WHERE {of} = 7")).await;
+        hash_anew(database, &store, "acme").await;
+        run(database, "DELETE FROM audit_chains WHERE chain = 'other'").await;
+        for _ in 0..2 {
+            let process = Process::start(base.clone(), &store, &sealer);
+            process.sign_in("acme", "user-later");
+            process.sign_in("other", "somebody");
+            process.finish().await;
+        }
+        let told = findings(&store, &sealer).await;
+        let told: Vec<_> = told.iter().map(|finding| (&*finding.chain, finding.kind, finding.seq)).collect();
+        assert_eq!(told, [("acme", "head", Some(2_202)), ("other", "head", Some(24))]);
         again().await;
         let stranger = Sealer::new(&MasterKey::generate());
         assert_eq!(wrong(&store, &stranger).await, [("key", None)]);
