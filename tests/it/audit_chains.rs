@@ -9,15 +9,18 @@ use mcp_registry_gateway::audit::{Collector, Drain, Finding, Record, Trail, hexa
 use mcp_registry_gateway::clock;
 use mcp_registry_gateway::config::{DotEnv, Settings};
 use mcp_registry_gateway::crypto::{MasterKey, Sealer};
+use mcp_registry_gateway::fault::Whose;
 use mcp_registry_gateway::store::audit_search::AuditSelection;
 use mcp_registry_gateway::store::{Store, micros, now};
 use mcp_registry_gateway::telemetry::{Event, Metrics, Operation, Outcome, RequestId, Sink};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use uuid::Uuid;
 
 use crate::rollups::analytics;
 use crate::store_databases::Database;
+use crate::store_rest::World;
 
 /// What a process has of the trail.
 struct Process {
@@ -338,15 +341,44 @@ on_both! {
     }
 }
 
+on_both! {
+    async fn who_has_the_name_of_a_removed_tenant_sees_nothing_of_it(database) {
+        let (world, store, sealer) = (World::open(database).await, database.open().await, Sealer::new(&MasterKey::generate()));
+        let base = base();
+        let record = async |name: &str| {
+            let process = Process::start(base.clone(), &store, &sealer);
+            process.sign_in("acme", name);
+            process.finish().await;
+            store.audit_chain_records("acme", 0, 10).await.unwrap().last().unwrap().id
+        };
+        let old = record("old").await;
+        let eve = world.acme().await;
+        let new = record("new").await;
+        let seen = world.with_key(&eve, "GET /admin/audit?from=2001-01-01T00:00:00Z", Value::Null).await.expect(200).json();
+        let ids: Vec<_> = seen["items"].as_array().unwrap().iter().map(|item| item["id"].clone()).collect();
+        assert_eq!(ids, [json!(new)], "{seen}");
+        world.with_key(&eve, &format!("GET /admin/audit/{new}"), Value::Null).await.expect(200);
+        world.with_key(&eve, &format!("GET /admin/audit/{old}"), Value::Null).await.expect(404);
+        world.call(&format!("GET /admin/audit/{old}"), Value::Null).await.expect(200);
+        std::fs::remove_dir_all(&base).unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_flood_of_refusals_is_counted_and_not_kept_one_by_one() {
     let database = Database::sqlite();
     let (store, sealer) = (database.open().await, Sealer::new(&MasterKey::generate()));
     let base = base();
     let process = Process::start(base.clone(), &store, &sealer);
-    for _ in 0..20_000 {
+    let outcomes = [
+        Outcome::Denied("unknown_key"),
+        Outcome::RateLimited,
+        Outcome::Error { whose: Whose::Client, kind: "not_found" },
+        Outcome::Error { whose: Whose::Client, kind: "bad_request" },
+    ];
+    for number in 0..20_000 {
         let mut refused = Operation::start(RequestId::new(), "/mcp");
-        refused.finish(Outcome::Denied("unknown_key"));
+        refused.finish(outcomes[number % 4]);
         process.trail.operation(&refused);
     }
     process.finish().await;
