@@ -208,6 +208,9 @@ impl Drain {
         let read = tokio::task::spawn_blocking(move || reader::read(&path, from, end, most));
         let piece = read.await.map_err(io::Error::other)??;
         let Some(to) = piece.next.filter(|to| *to != from) else { return Ok(None) };
+        if piece.damaged {
+            self.keep_damaged(source, from.segment)?;
+        }
         let (bytes, torn, count) = (piece.bytes, piece.torn, piece.texts.len());
         match self.write(source.journal, (from, to), &piece.texts).await {
             // It was written, and whoever did could not say so.
@@ -231,7 +234,7 @@ impl Drain {
             }
         }
         source.most = source.most.saturating_mul(2).min(reader::MOST);
-        if torn > 0 {
+        if torn > 0 && !piece.damaged {
             tracing::warn!(journal = %source.journal, bytes = torn, "the end of a journal was torn: its last operation was not answered");
         }
         source.at = Some(to);
@@ -239,6 +242,21 @@ impl Drain {
             std::fs::remove_file(segment_path(&source.path, from.segment))?;
         }
         Ok(Some(bytes + torn))
+    }
+
+    /// Keeps a file of a journal of which not all can be read, under another name.
+    fn keep_damaged(&self, source: &Source, segment: u64) -> io::Result<()> {
+        let kept = self.base.join(format!("{}-{segment}.damaged", source.journal));
+        match std::fs::hard_link(segment_path(&source.path, segment), &kept) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            linked => linked?,
+        }
+        self.metrics.audit_records.on(["damaged"], Counter::inc);
+        tracing::error!(
+            file = %kept.display(),
+            "a file of the audit journal is damaged: what can be read of it goes into the database, and the file is kept"
+        );
+        Ok(())
     }
 
     /// Keeps what the database refuses in a file below the journals, a line each. It may come there twice.

@@ -276,6 +276,28 @@ on_both! {
     }
 }
 
+#[tokio::test]
+async fn a_damaged_journal_costs_what_was_damaged_and_is_kept() {
+    let database = Database::sqlite();
+    let (store, sealer) = (database.open().await, Sealer::new(&MasterKey::generate()));
+    let base = base();
+    let process = Process::start(base.clone(), &store, &sealer);
+    (0..100).for_each(|number| process.sign_in("acme", &format!("user-{number}")));
+    let folder = std::fs::read_dir(&base).unwrap().next().unwrap().unwrap().path();
+    let file = folder.join("000000000001.log");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    process.finish().await;
+    let verified = verify(&store, Some(&sealer), None, |_| {}).await.unwrap();
+    assert_eq!((verified.records, verified.findings), (99, vec![]));
+    let kept: Vec<_> = std::fs::read_dir(&base).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(kept.iter().map(|path| path.extension().unwrap()).collect::<Vec<_>>(), ["damaged"]);
+    assert_eq!(std::fs::read(&kept[0]).unwrap(), bytes);
+    std::fs::remove_dir_all(&base).unwrap();
+}
+
 on_both! {
     async fn processes_that_write_at_once_make_one_chain(database) {
         let sealer = Sealer::new(&MasterKey::generate());
