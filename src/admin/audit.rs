@@ -69,6 +69,7 @@ pub(super) async fn list(
     let before = if after.is_empty() { None } else { Some(Uuid::parse_str(&after).map_err(|_| bad_cursor())?) };
     let user = search.user.as_deref().and_then(|user| Uuid::parse_str(user).ok());
     let username = search.user.as_deref().filter(|_| user.is_none()).map(str::to_lowercase);
+    let from = search.from.as_deref().map(|text| time_of("from", text)).transpose()?;
     let which = AuditSelection {
         chain: chain(&admin, search.tenant.as_deref())?,
         user,
@@ -80,7 +81,7 @@ pub(super) async fn list(
         address: search.address.as_deref(),
         client: search.client.as_deref(),
         request_id: search.request_id.as_deref(),
-        from: search.from.as_deref().map(|text| time_of("from", text)).transpose()?,
+        from: from.max(since(&app, &admin).await?),
         to: search.to.as_deref().map(|text| time_of("to", text)).transpose()?,
         before,
     };
@@ -95,7 +96,18 @@ pub(super) async fn read(app: App, admin: Admin, Named(id): Named) -> Result<Jso
     let missing = || Problem::missing("record of the audit trail");
     let id = Uuid::parse_str(&id).map_err(|_| missing())?;
     let row = app.store.audit_record(chain(&admin, None)?, id).await?;
+    let since = since(&app, &admin).await?;
+    let row = row.filter(|row| since.is_none_or(|since| row.at >= since));
     Ok(Json(view(row.ok_or_else(missing)?)?))
+}
+
+/// From when on records are the caller's to see; none: all. A tenant may have the name of one that was removed, whose records are kept.
+async fn since(app: &App, admin: &Admin) -> Result<Option<i64>, Problem> {
+    if admin.administers_gateway() {
+        return Ok(None);
+    }
+    let tenant = app.store.tenant(admin.tenant()).await?.ok_or_else(|| Problem::missing("tenant"))?;
+    Ok(Some(micros(tenant.created_at)))
 }
 
 /// The chain that is looked at; none: every one. Whose records the caller does not see has none.

@@ -1,13 +1,11 @@
 //! How records hang together: each has the hash of the one before it and its own text, so that none can be changed, taken out, put in
 //! or moved without all behind it being made anew; and what the head of a chain is now and then, signed.
 
-use std::sync::Arc;
-
 use sha2::{Digest as _, Sha256};
-use uuid::Uuid;
 
 use super::Record;
-use crate::crypto::stamp::StampKey;
+use super::stamper::Keys;
+use crate::crypto::stamp::is_signed;
 use crate::store::audit::{AuditRow, ChainPart, ChainRow, CheckpointRow};
 
 /// Records after which there is a checkpoint.
@@ -25,9 +23,22 @@ pub(super) fn hash(before: &[u8], text: &str) -> Vec<u8> {
     Sha256::new().chain_update(before).chain_update(text).finalize().to_vec()
 }
 
-/// What is signed of a head or a checkpoint.
-pub(super) fn signed(chain: &str, seq: i64, hash: &[u8], at: i64) -> Vec<u8> {
-    let mut text = format!("mcp-gateway audit head\n{chain}\n{seq}\n{at}\n").into_bytes();
+/// What of a chain is signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signed {
+    /// Where it ends.
+    Head,
+    /// Where it once ended. It is signed in other words: else an old one could be put in the head's place, and what is behind it taken away.
+    Checkpoint,
+}
+
+/// The text of a head or a checkpoint that is signed.
+pub(super) fn signed(what: Signed, chain: &str, seq: i64, hash: &[u8], at: i64) -> Vec<u8> {
+    let what = match what {
+        Signed::Head => "head",
+        Signed::Checkpoint => "checkpoint",
+    };
+    let mut text = format!("mcp-gateway audit {what}\n{chain}\n{seq}\n{at}\n").into_bytes();
     super::encode::append_hexadecimal(hash, &mut text);
     text
 }
@@ -58,14 +69,16 @@ pub(super) fn row(record: &Record, text: String) -> AuditRow {
     }
 }
 
-/// Hangs `rows` behind what there is of a chain, at the time `now`.
-pub(super) fn link(
-    chain: &str,
-    before: Option<ChainRow>,
-    mut rows: Vec<AuditRow>,
-    key: &Arc<(Uuid, StampKey)>,
-    now: i64,
-) -> ChainPart {
+/// Whether this gateway signed the head of a chain.
+pub(super) fn is_own(head: &ChainRow, keys: &Keys) -> bool {
+    let text = signed(Signed::Head, &head.chain, head.seq, &head.hash, head.at);
+    keys.public(head.key_id).is_some_and(|public| is_signed(public, &text, &head.signature))
+}
+
+/// Hangs `rows` behind what there is of a chain, at the time `now`. What was made up is not signed, nor is anything behind it: the
+/// head keeps a signature that does not fit, and so everybody sees it from then on.
+pub(super) fn link(chain: &str, before: Option<ChainRow>, mut rows: Vec<AuditRow>, keys: &Keys, now: i64) -> ChainPart {
+    let sound = before.as_ref().is_none_or(|before| is_own(before, keys));
     let mut head = before.unwrap_or_else(|| ChainRow {
         chain: chain.to_owned(),
         begin_seq: 0,
@@ -73,18 +86,25 @@ pub(super) fn link(
         seq: 0,
         hash: beginning(chain),
         at: now,
-        key_id: key.0,
+        key_id: keys.id,
         signature: Vec::new(),
         checkpoint_seq: 0,
         checkpoint_at: now,
     });
+    if head.begin_hash.is_empty() {
+        head.begin_hash = beginning(chain);
+    }
     for row in &mut rows {
         head.seq += 1;
         head.hash = hash(&head.hash, &row.text);
         (row.seq, row.hash) = (head.seq, head.hash.clone());
     }
-    (head.at, head.key_id) = (now, key.0);
-    head.signature = key.1.sign(&signed(chain, head.seq, &head.hash, now));
+    head.at = now;
+    if !sound {
+        return ChainPart { rows, head, checkpoint: None };
+    }
+    head.key_id = keys.id;
+    head.signature = keys.sign(&signed(Signed::Head, chain, head.seq, &head.hash, now));
     let due = head.seq - head.checkpoint_seq >= RECORDS || now - head.checkpoint_at >= TIME;
     let checkpoint = (due && head.seq > head.checkpoint_seq).then(|| {
         (head.checkpoint_seq, head.checkpoint_at) = (head.seq, now);
@@ -94,7 +114,7 @@ pub(super) fn link(
             hash: head.hash.clone(),
             at: now,
             key_id: head.key_id,
-            signature: head.signature.clone(),
+            signature: keys.sign(&signed(Signed::Checkpoint, chain, head.seq, &head.hash, now)),
         }
     });
     ChainPart { rows, head, checkpoint }

@@ -3,7 +3,9 @@
 //! ends.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +15,12 @@ use uuid::Uuid;
 
 use super::folder::Folder;
 use super::journal::{Position, segment_path};
-use super::reader::{self, Piece};
-use super::stamper::{StampError, Stamper};
+use super::reader;
+use super::stamper::{Keys, StampError, Stamper};
 use super::trail::Trail;
 use super::{Record, chain};
 use crate::crypto::Sealer;
-use crate::store::audit::{AuditRow, JournalStep};
+use crate::store::audit::{AuditRow, ChainRow, JournalStep};
 use crate::store::rollups::Increments;
 use crate::store::{Store, StoreError, micros, now};
 use crate::telemetry::{Counter, Metrics};
@@ -27,6 +29,8 @@ use crate::telemetry::{Counter, Metrics};
 const PAUSE: Duration = Duration::from_secs(1);
 /// Rounds after which it is looked for journals that were left behind.
 const LOOK: u32 = 30;
+/// The file of records that the database refuses.
+const REFUSED: &str = "refused.jsonl";
 
 /// Why records stay in the journal.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +73,8 @@ struct Source {
     path: PathBuf,
     /// None before the database said.
     at: Option<Position>,
+    /// Most records of the next piece: fewer where the database refused one, until that one is alone.
+    most: usize,
 }
 
 impl Drain {
@@ -82,7 +88,7 @@ impl Drain {
         counting: Arc<dyn Counting>,
     ) -> Option<Self> {
         let folder = &trail.opened()?.folder;
-        let own = Source { journal: folder.journal, path: folder.path.clone(), at: None };
+        let own = Source::new(folder.journal, folder.path.clone());
         let stamper = Stamper::new(store.clone(), master);
         let metrics = Arc::clone(metrics);
         Some(Self { trail: trail.clone(), counting, base, store, stamper, metrics, own, found: Vec::new() })
@@ -144,7 +150,7 @@ impl Drain {
                 forget(&self.store, journal, &path).await?;
             }
             for folder in Folder::left_behind(&self.base)? {
-                let source = Source { journal: folder.journal, path: folder.path.clone(), at: None };
+                let source = Source::new(folder.journal, folder.path.clone());
                 tracing::info!(journal = %folder.journal, "a journal of the audit trail that a process left behind is taken over");
                 self.found.push((folder, source));
             }
@@ -180,10 +186,12 @@ impl Drain {
             let (journal, path) = folder.finish()?;
             forget(&self.store, journal, &path).await?;
         }
-        let mut own = std::mem::replace(&mut self.own, Source { journal: Uuid::nil(), path: PathBuf::new(), at: None });
+        let mut own = std::mem::replace(&mut self.own, Source::new(Uuid::nil(), PathBuf::new()));
         let drained = async {
             own.place(&self.store).await?;
-            while let Some(bytes) = self.step(&mut own, Some(journal.end())).await? {
+            // What comes meanwhile has the next round: else this one would not end under a load that goes on.
+            let end = journal.end();
+            while let Some(bytes) = self.step(&mut own, Some(end)).await? {
                 journal.drained(bytes);
             }
             Ok(())
@@ -196,24 +204,39 @@ impl Drain {
     /// Brings over the next piece; says how many bytes of the journal it was, or that there is none.
     async fn step(&self, source: &mut Source, end: Option<Position>) -> Result<Option<u64>, DrainError> {
         let Some(from) = source.at else { return Ok(None) };
-        let path = source.path.clone();
-        let read = tokio::task::spawn_blocking(move || reader::read(&path, from, end));
+        let (path, most) = (source.path.clone(), source.most);
+        let read = tokio::task::spawn_blocking(move || reader::read(&path, from, end, most));
         let piece = read.await.map_err(io::Error::other)??;
         let Some(to) = piece.next.filter(|to| *to != from) else { return Ok(None) };
+        if piece.damaged {
+            self.keep_damaged(source, from.segment)?;
+        }
         let (bytes, torn, count) = (piece.bytes, piece.torn, piece.texts.len());
-        match self.write(source.journal, (from, to), piece).await {
+        match self.write(source.journal, (from, to), &piece.texts).await {
             // It was written, and whoever did could not say so.
             Err(DrainError::Store(StoreError::Stale)) => {
                 source.at = None;
                 source.place(&self.store).await?;
                 return Ok(Some(bytes + torn));
             }
-            written => written?,
+            // What it does not take for what is in it, it never will: the rest goes on without that.
+            Err(DrainError::Store(error)) if error.is_of_content() && count > 0 => {
+                if count > 1 {
+                    source.most = count / 2;
+                    return Ok(Some(0));
+                }
+                self.set_aside(&piece.texts, &error)?;
+                self.write(source.journal, (from, to), &[]).await?;
+            }
+            written => {
+                written?;
+                self.metrics.audit_records.on(["drained"], |all| all.add(count as u64));
+            }
         }
-        if torn > 0 {
+        source.most = source.most.saturating_mul(2).min(reader::MOST);
+        if torn > 0 && !piece.damaged {
             tracing::warn!(journal = %source.journal, bytes = torn, "the end of a journal was torn: its last operation was not answered");
         }
-        self.metrics.audit_records.on(["drained"], |all| all.add(count as u64));
         source.at = Some(to);
         if to.segment > from.segment {
             std::fs::remove_file(segment_path(&source.path, from.segment))?;
@@ -221,20 +244,69 @@ impl Drain {
         Ok(Some(bytes + torn))
     }
 
-    async fn write(&self, journal: Uuid, (from, to): (Position, Position), piece: Piece) -> Result<(), DrainError> {
-        let key = self.stamper.key().await?;
+    /// Keeps a file of a journal of which not all can be read, under another name.
+    fn keep_damaged(&self, source: &Source, segment: u64) -> io::Result<()> {
+        let kept = self.base.join(format!("{}-{segment}.damaged", source.journal));
+        match std::fs::hard_link(segment_path(&source.path, segment), &kept) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            linked => linked?,
+        }
+        self.metrics.audit_records.on(["damaged"], Counter::inc);
+        tracing::error!(
+            file = %kept.display(),
+            "a file of the audit journal is damaged: what can be read of it goes into the database, and the file is kept"
+        );
+        Ok(())
+    }
+
+    /// Keeps what the database refuses in a file below the journals, a line each. It may come there twice.
+    fn set_aside(&self, texts: &[String], why: &StoreError) -> io::Result<()> {
+        let path = self.base.join(REFUSED);
+        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
+        for text in texts {
+            file.write_all(format!("{text}\n").as_bytes())?;
+            self.metrics.audit_records.on(["refused"], Counter::inc);
+            tracing::error!(
+                file = %path.display(),
+                record = %crate::crypto::masked(text),
+                "the database refuses a record of the audit trail for what is in it: {why}; it was set aside in the file"
+            );
+        }
+        file.sync_data()
+    }
+
+    async fn write(&self, journal: Uuid, range: (Position, Position), texts: &[String]) -> Result<(), DrainError> {
+        if !self.write_with(self.stamper.keys().await?, false, journal, range, texts).await? {
+            // Another process may have made the key that it signed with.
+            self.write_with(self.stamper.look_again().await?, true, journal, range, texts).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes; not so if a head is signed with none of the keys, unless these are `all` that there are.
+    async fn write_with(
+        &self,
+        keys: Arc<Keys>,
+        all: bool,
+        journal: Uuid,
+        (from, to): (Position, Position),
+        texts: &[String],
+    ) -> Result<bool, DrainError> {
         let mut chains: BTreeMap<String, Vec<AuditRow>> = BTreeMap::new();
-        let mut records = Vec::with_capacity(piece.texts.len());
-        for text in piece.texts {
-            match serde_json::from_str::<Record>(&text) {
+        let mut records = Vec::with_capacity(texts.len());
+        for text in texts {
+            match Record::read(text) {
                 Ok(record) => {
-                    chains.entry(chain::chain_of(&record).to_owned()).or_default().push(chain::row(&record, text));
+                    chains
+                        .entry(chain::chain_of(&record).to_owned())
+                        .or_default()
+                        .push(chain::row(&record, text.clone()));
                     records.push(record);
                 }
                 // Only a newer or damaged program writes such a thing; what it says is in the log, and the rest goes on.
                 Err(error) => {
                     self.metrics.audit_records.on(["unreadable"], Counter::inc);
-                    tracing::error!(record = %crate::crypto::masked(&text), "a record of the audit journal cannot be read: {error}");
+                    tracing::error!(record = %crate::crypto::masked(text), "a record of the audit journal cannot be read: {error}");
                 }
             }
         }
@@ -242,18 +314,39 @@ impl Drain {
         let durable = self.trail.is_durable();
         let step = JournalStep { journal, from: numbers(from), to: numbers(to), at, durable };
         let names: Vec<String> = chains.keys().cloned().collect();
-        let link = |name: &str, before| {
+        let (mut unsigned, mut strange) = (0, false);
+        let link = |name: &str, before: Option<ChainRow>| {
+            if before.as_ref().is_some_and(|before| !all && keys.public(before.key_id).is_none()) {
+                strange = true;
+                return None;
+            }
             let rows = chains.remove(name).unwrap_or_default();
-            chain::link(name, before, rows, &key, at)
+            if before.as_ref().is_some_and(|before| !chain::is_own(before, &keys)) {
+                unsigned += rows.len() as u64;
+                tracing::error!(
+                    chain = name,
+                    "the head of a chain of the audit trail is not what this gateway signed: it was changed in the database. \
+                     Records are added and not signed; `audit verify` says what is wrong"
+                );
+            }
+            Some(chain::link(name, before, rows, &keys, at))
         };
         let increments = self.counting.fold(&records);
-        self.store.write_audit(step, &names, link, &increments).await?;
+        match self.store.write_audit(step, &names, link, &increments).await {
+            Err(_) if strange => return Ok(false),
+            written => written?,
+        }
         self.counting.settle();
-        Ok(())
+        self.metrics.audit_records.on(["unsigned"], |all| all.add(unsigned));
+        Ok(true)
     }
 }
 
 impl Source {
+    fn new(journal: Uuid, path: PathBuf) -> Self {
+        Self { journal, path, at: None, most: reader::MOST }
+    }
+
     /// Learns from the database how far it is there.
     async fn place(&mut self, store: &Store) -> Result<(), StoreError> {
         if self.at.is_none() {

@@ -9,7 +9,7 @@ use super::frame::{self, Next};
 use super::journal::{Position, segment_path};
 
 /// Most records of one piece.
-const MOST: usize = 1_000;
+pub(super) const MOST: usize = 1_000;
 /// Most bytes of one piece, more than the longest frame.
 const BYTES: u64 = 1 << 20;
 
@@ -24,10 +24,12 @@ pub(super) struct Piece {
     pub(super) next: Option<Position>,
     /// Bytes that are no records.
     pub(super) torn: u64,
+    /// Whether these are more than what a process had begun to write at the very end when it was killed.
+    pub(super) damaged: bool,
 }
 
-/// Reads on from `from` in `folder`, to `end` at most; without one to the end of the last file, which may be torn.
-pub(super) fn read(folder: &Path, from: Position, end: Option<Position>) -> io::Result<Piece> {
+/// Reads on from `from` in `folder`, `most` records, to `end` at most; without one to the end of the last file, which may be torn.
+pub(super) fn read(folder: &Path, from: Position, end: Option<Position>, most: usize) -> io::Result<Piece> {
     let path = segment_path(folder, from.segment);
     let length = match std::fs::metadata(&path) {
         Ok(found) => found.len(),
@@ -44,8 +46,9 @@ pub(super) fn read(folder: &Path, from: Position, end: Option<Position>) -> io::
     let wanted = (to - from.offset).min(BYTES);
     let mut bytes = vec![0; usize::try_from(wanted).unwrap_or_default()];
     File::open(&path)?.read_exact_at(&mut bytes, from.offset)?;
+    let is_whole = from.offset + wanted == to;
     let (mut piece, mut rest) = (Piece::default(), &bytes[..]);
-    while piece.texts.len() < MOST {
+    while piece.texts.len() < most {
         match frame::next(rest) {
             Next::Text(text) => {
                 let whole = frame::HEAD + text.len();
@@ -55,17 +58,40 @@ pub(super) fn read(folder: &Path, from: Position, end: Option<Position>) -> io::
                 rest = &rest[whole..];
             }
             // More of the file is to be read, unless this is all of it.
-            Next::More if from.offset + wanted < to => break,
-            Next::More if rest.is_empty() => break,
+            Next::More if !is_whole || rest.is_empty() => break,
+            Next::More if end.is_none() && is_last_file(folder, from.segment)? && next_frame(rest).is_none() => {
+                piece.torn += rest.len() as u64;
+                rest = &[];
+            }
             Next::More | Next::Torn => {
-                piece.torn = to - from.offset - piece.bytes;
-                piece.next = Some(Position { segment: from.segment + 1, offset: 0 });
-                return Ok(piece);
+                let found = next_frame(rest);
+                // Where none follows, one may begin at the end of what was read, if that is not all.
+                let left = if is_whole { 0 } else { (frame::HEAD + frame::LONGEST).min(rest.len() - 1) };
+                let skipped = found.unwrap_or(rest.len() - left);
+                (piece.torn, piece.damaged) = (piece.torn + skipped as u64, true);
+                rest = &rest[skipped..];
+                if found.is_none() {
+                    break;
+                }
             }
         }
     }
-    piece.next = Some(Position { segment: from.segment, offset: from.offset + piece.bytes });
+    let position = from.offset + piece.bytes + piece.torn;
+    piece.next = Some(if position >= to && !is_last {
+        Position { segment: from.segment + 1, offset: 0 }
+    } else {
+        Position { segment: from.segment, offset: position }
+    });
     Ok(piece)
+}
+
+/// Where the next whole frame begins behind a place that holds none.
+fn next_frame(bytes: &[u8]) -> Option<usize> {
+    (1..bytes.len()).find(|at| matches!(frame::next(&bytes[*at..]), Next::Text(_)))
+}
+
+fn is_last_file(folder: &Path, segment: u64) -> io::Result<bool> {
+    segment_path(folder, segment + 1).try_exists().map(|exists| !exists)
 }
 
 #[cfg(test)]
@@ -91,7 +117,7 @@ mod tests {
     fn all(folder: &Path, end: Option<Position>) -> (Vec<String>, u64) {
         let (mut at, mut texts, mut torn) = (Position::BEGIN, Vec::new(), 0);
         loop {
-            let piece = read(folder, at, end).unwrap();
+            let piece = read(folder, at, end, MOST).unwrap();
             texts.extend(piece.texts);
             torn += piece.torn;
             match piece.next.filter(|next| *next != at) {
@@ -123,6 +149,22 @@ mod tests {
             let (texts, torn) = all(&folder.path, None);
             assert_eq!(texts.len(), 2_499, "without {cut}");
             assert!(torn > 0, "without {cut}");
+        }
+        // In the middle it costs what stands there, and no more; whatever its length says by then.
+        std::fs::write(&last, &whole).unwrap();
+        let first = segment_path(&folder.path, 1);
+        let whole = std::fs::read(&first).unwrap();
+        let frame = whole.len() / 837;
+        for (from, to) in
+            [(10, 11), (0, 4), (1, 2), (frame * 3 + 50, frame * 4 + 50), (10, 1_500_000), (2_000_000, 4_150_000)]
+        {
+            let mut hurt = whole.clone();
+            hurt[from..to].iter_mut().for_each(|byte| *byte ^= 0x55);
+            std::fs::write(&first, &hurt).unwrap();
+            let (texts, torn) = all(&folder.path, None);
+            let lost = 2_500 - texts.len();
+            assert!(lost > 0 && lost <= (to - from) / 5_000 + 2, "{lost} of {from} to {to}");
+            assert!(torn >= lost as u64 * 5_000, "{torn} of {from} to {to}");
         }
         drop((journal, folder));
         assert_eq!(Folder::left_behind(&base).unwrap().len(), 1, "its process is gone");

@@ -133,6 +133,32 @@ pub struct Record {
     pub count: u64,
 }
 
+impl Record {
+    /// Reads the text of one. What goes into columns and counts has no control character: PostgreSQL takes no NUL, and the rest is of no
+    /// use there. The text itself stays as it is.
+    pub fn read(text: &str) -> serde_json::Result<Self> {
+        let mut record: Self = serde_json::from_str(text)?;
+        for field in [&mut record.action, &mut record.outcome] {
+            clean(field);
+        }
+        for field in [&mut record.role, &mut record.session_type, &mut record.reason, &mut record.request_id] {
+            field.iter_mut().for_each(clean);
+        }
+        let shared =
+            [&mut record.tenant, &mut record.username, &mut record.client, &mut record.server, &mut record.name];
+        for field in shared.into_iter().flatten().filter(|field| field.contains(char::is_control)) {
+            *field = field.replace(char::is_control, "\u{fffd}").into();
+        }
+        Ok(record)
+    }
+}
+
+fn clean(field: &mut Cow<'static, str>) {
+    if field.contains(char::is_control) {
+        *field = Cow::Owned(field.replace(char::is_control, "\u{fffd}"));
+    }
+}
+
 fn one() -> u64 {
     1
 }

@@ -23,11 +23,31 @@ pub enum StampError {
     Store(#[from] StoreError),
 }
 
+/// The key that signs, and those that did: all of which the master key opens.
+pub(super) struct Keys {
+    /// Names the one that signs.
+    pub(super) id: Uuid,
+    key: StampKey,
+    publics: Vec<(Uuid, Vec<u8>)>,
+}
+
+impl Keys {
+    /// Signs.
+    pub(super) fn sign(&self, text: &[u8]) -> Vec<u8> {
+        self.key.sign(text)
+    }
+
+    /// What verifies what the key of this name signed.
+    pub(super) fn public(&self, id: Uuid) -> Option<&[u8]> {
+        self.publics.iter().find(|(known, _)| *known == id).map(|(_, public)| &public[..])
+    }
+}
+
 /// See the module.
 pub struct Stamper {
     store: Store,
     master: Sealer,
-    known: ArcSwapOption<(Uuid, StampKey)>,
+    known: ArcSwapOption<Keys>,
 }
 
 impl Stamper {
@@ -36,8 +56,8 @@ impl Stamper {
         Self { store, master, known: ArcSwapOption::empty() }
     }
 
-    /// The key to sign with and its id: the newest that opens, made where there is none.
-    pub(super) async fn key(&self) -> Result<Arc<(Uuid, StampKey)>, StampError> {
+    /// The key to sign with, the newest that opens, made where there is none; and the others.
+    pub(super) async fn keys(&self) -> Result<Arc<Keys>, StampError> {
         if let Some(known) = self.known.load_full() {
             return Ok(known);
         }
@@ -51,10 +71,18 @@ impl Stamper {
             self.store.add_audit_key(&row, i64::try_from(rows.len()).unwrap_or(i64::MAX)).await?;
             rows = self.store.audit_keys().await?;
         }
-        let found = rows.iter().rev().find_map(|row| Some((row.id, self.open(row).ok()?)));
-        let found = Arc::new(found.ok_or(CryptoError::Damaged)?);
+        let mut opened: Vec<_> = rows.iter().filter_map(|row| Some((row.id, self.open(row).ok()?))).collect();
+        let publics = opened.iter().map(|(id, key)| (*id, key.public())).collect();
+        let (id, key) = opened.pop().ok_or(CryptoError::Damaged)?;
+        let found = Arc::new(Keys { id, key, publics });
         self.known.store(Some(Arc::clone(&found)));
         Ok(found)
+    }
+
+    /// Asks for the keys anew: another process may have made one.
+    pub(super) async fn look_again(&self) -> Result<Arc<Keys>, StampError> {
+        self.known.store(None);
+        self.keys().await
     }
 
     fn open(&self, row: &AuditKeyRow) -> Result<StampKey, CryptoError> {

@@ -16,6 +16,7 @@ use super::journal::Journal;
 use super::{Record, Surface, encode, frame};
 use crate::clock;
 use crate::config::{Audit, Durability, WhenFull};
+use crate::fault::Whose;
 use crate::store::micros;
 use crate::telemetry::{Event, Metrics, Operation, Outcome, Sink};
 
@@ -141,6 +142,15 @@ fn append(journal: &Journal, encode: impl FnOnce(&mut Vec<u8>)) {
     }
 }
 
+/// Why a caller got nothing, if that was for what it sent.
+fn refusal(outcome: Outcome) -> Option<&'static str> {
+    match outcome {
+        Outcome::Denied(reason) | Outcome::Error { whose: Whose::Client, kind: reason } => Some(reason),
+        Outcome::RateLimited => Some("rate_limited"),
+        Outcome::Success | Outcome::ToolError | Outcome::Error { .. } => None,
+    }
+}
+
 /// A new id that sorts by this time, microseconds since 1970.
 fn new_id(at: i64) -> Uuid {
     // Not `now_v7`: it asks the kernel for random bytes under a lock that all threads share.
@@ -151,7 +161,8 @@ fn new_id(at: i64) -> Uuid {
 impl Sink for Trail {
     fn operation(&self, operation: &Operation) {
         let Some(journal) = self.journal() else { return };
-        if let (Outcome::Denied(reason), None) = (operation.outcome, &operation.who)
+        if operation.who.is_none()
+            && let Some(reason) = refusal(operation.outcome)
             && !self.0.flood.admits(reason, Instant::now())
         {
             return;

@@ -5,7 +5,8 @@ use ahash::{AHashMap, AHashSet};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Record, chain, stamper};
+use super::chain::{self, Signed};
+use super::{Record, stamper};
 use crate::crypto::Sealer;
 use crate::crypto::stamp::is_signed;
 use crate::store::audit::{AuditRow, ChainRow};
@@ -59,7 +60,12 @@ pub async fn verify(
         }
         keys.insert(row.id, row.public);
     }
-    for name in store.audit_chain_names().await? {
+    let names = store.audit_chain_names().await?;
+    if let Some(name) = only.filter(|only| !names.iter().any(|name| name == only)) {
+        let what = "there is no such chain: nobody has this name, or all of it was removed".to_owned();
+        verified.findings.push(Finding { chain: name.to_owned(), seq: None, kind: "chain", what });
+    }
+    for name in names {
         if only.is_none_or(|only| only == name) {
             let mut chain = Chain { keys: &keys, name: &name, verified: &mut verified, told: 0 };
             chain.verify(store, &mut progress).await?;
@@ -83,8 +89,8 @@ impl Chain<'_> {
         }
     }
 
-    fn is_signed(&self, (seq, hash, at): (i64, &[u8], i64), key: Uuid, signature: &[u8]) -> bool {
-        let text = chain::signed(self.name, seq, hash, at);
+    fn is_signed(&self, what: Signed, (seq, hash, at): (i64, &[u8], i64), key: Uuid, signature: &[u8]) -> bool {
+        let text = chain::signed(what, self.name, seq, hash, at);
         self.keys.get(&key).is_some_and(|public| is_signed(public, &text, signature))
     }
 
@@ -94,7 +100,7 @@ impl Chain<'_> {
             self.find(None, "head", "there are records, or checkpoints, and no head: it was removed".to_owned());
             return Ok(());
         };
-        if !self.is_signed((head.seq, &head.hash, head.at), head.key_id, &head.signature) {
+        if !self.is_signed(Signed::Head, (head.seq, &head.hash, head.at), head.key_id, &head.signature) {
             self.find(Some(head.seq), "head", "the head is not what this gateway signed".to_owned());
         }
         let points = self.checkpoints(store, &head).await?;
@@ -148,7 +154,7 @@ impl Chain<'_> {
             if point.at > kept {
                 early.insert(point.seq);
             }
-            if !self.is_signed((point.seq, &point.hash, point.at), point.key_id, &point.signature) {
+            if !self.is_signed(Signed::Checkpoint, (point.seq, &point.hash, point.at), point.key_id, &point.signature) {
                 let what = format!("the checkpoint at record {} is not what this gateway signed", point.seq);
                 self.find(Some(point.seq), "checkpoint", what);
                 continue;
@@ -198,7 +204,7 @@ impl Chain<'_> {
             );
             self.find(Some(row.seq), "record", what);
         }
-        let told = match serde_json::from_str::<Record>(&row.text) {
+        let told = match Record::read(&row.text) {
             Ok(record) => chain::row(&record, String::new()),
             Err(error) => {
                 self.find(Some(row.seq), "record", format!("record {} cannot be read: {error}", row.seq));

@@ -145,7 +145,7 @@ impl Finish {
 
 impl Drop for Finish {
     fn drop(&mut self) {
-        self.cancelled(Whose::Client);
+        self.end(Outcome::of_dropped());
         self.close();
     }
 }

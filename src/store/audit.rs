@@ -154,6 +154,22 @@ fn insert(count: usize) -> String {
     )
 }
 
+/// What is left of a chain whose head was removed: nobody signed it.
+fn headless(chain: &str, seq: i64, hash: Vec<u8>) -> ChainRow {
+    ChainRow {
+        chain: chain.to_owned(),
+        begin_seq: 0,
+        begin_hash: Vec::new(),
+        seq,
+        hash,
+        at: 0,
+        key_id: Uuid::nil(),
+        signature: Vec::new(),
+        checkpoint_seq: seq,
+        checkpoint_at: 0,
+    }
+}
+
 const PUT_CHAIN: &str = "INSERT INTO audit_chains (chain, begin_seq, begin_hash, seq, hash, at, key_id, signature,
         checkpoint_seq, checkpoint_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
@@ -200,16 +216,16 @@ impl Store {
     }
 
     /// Writes what a journal holds, all of it or nothing. `chains` are in order, so that no two processes wait for one another; `link`
-    /// makes of each, and of how it stands, what is to be added; `increments` is what is counted of all of it.
+    /// makes of each, and of how it stands, what is to be added, or gives up; `increments` is what is counted of all of it.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Stale`] when the journal is not as far as the step says: it was written already.
+    /// [`StoreError::Stale`] when the journal is not as far as the step says, as it was written already; and when `link` gives up.
     pub async fn write_audit(
         &self,
         step: JournalStep,
         chains: &[String],
-        mut link: impl FnMut(&str, Option<ChainRow>) -> ChainPart + Send,
+        mut link: impl FnMut(&str, Option<ChainRow>) -> Option<ChainPart> + Send,
         increments: &Increments<'_>,
     ) -> Result<(), StoreError> {
         let moved = "UPDATE audit_journals SET segment = $1, position = $2, updated_at = $3
@@ -221,6 +237,7 @@ impl Store {
         } else {
             "SELECT * FROM audit_chains WHERE chain = $1"
         };
+        let last = "SELECT seq, hash FROM audit_records WHERE chain = $1 ORDER BY seq DESC LIMIT 1";
         macro_rules! written {
             ($tx:ident) => {{
                 let moved = sqlx::query(moved).bind(step.to.0).bind(step.to.1).bind(step.at);
@@ -236,7 +253,15 @@ impl Store {
                         lock.execute(&mut *$tx).await?;
                     }
                     let before: Option<ChainRow> = sqlx::query_as(head).bind(chain).fetch_optional(&mut *$tx).await?;
-                    let part = link(chain, before);
+                    let before = match before {
+                        None => {
+                            let left: Option<(i64, Vec<u8>)> =
+                                sqlx::query_as(last).bind(chain).fetch_optional(&mut *$tx).await?;
+                            left.map(|(seq, hash)| headless(chain, seq, hash))
+                        }
+                        before => before,
+                    };
+                    let Some(part) = link(chain, before) else { return Err(StoreError::Stale) };
                     let mut rest = &part.rows[..];
                     while !rest.is_empty() {
                         let count = AT_ONCE.into_iter().find(|count| *count <= rest.len()).unwrap_or(1);

@@ -136,7 +136,7 @@ list! {
     audit_journal_bytes: Gauge[] = "mcp_audit_journal_bytes";
     /// For how long the database has not had all that waited for it, seconds; 0 where it has.
     audit_lag: Gauge[] = "mcp_audit_lag_seconds";
-    /// Records of the audit trail by what became of them: drained, in the database; unreadable, left in the log; lost, neither disk nor memory took it and its answer was not given out.
+    /// Records of the audit trail by what became of them: drained, in the database; unreadable, left in the log; refused, set aside in a file because the database does not take what is in it; damaged, a file of a journal of which not all can be read; unsigned, in the database behind a head that was changed there; lost, neither disk nor memory took it and its answer was not given out.
     audit_records: Counter[result] = "mcp_audit_records_total";
     /// Addresses and networks that are banned now.
     guard_bans: Gauge[] = "mcp_guard_bans";

@@ -35,6 +35,15 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Of what is dropped while it is under way: its client went away, or the gateway panicked.
+    pub fn of_dropped() -> Self {
+        if std::thread::panicking() {
+            Self::Error { whose: Whose::Gateway, kind: "internal" }
+        } else {
+            Self::Error { whose: Whose::Client, kind: "cancelled" }
+        }
+    }
+
     /// The label in metrics and logs.
     pub fn label(self) -> &'static str {
         match self {

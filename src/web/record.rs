@@ -19,7 +19,7 @@ use super::problem::Problem;
 use crate::access::{Caller, Opening};
 use crate::app::App;
 use crate::fault::Whose;
-use crate::telemetry::{Operation, Outcome, RequestId};
+use crate::telemetry::{Operation, Outcome, Recorder, RequestId};
 
 /// Where the extractor of a [`Caller`] says who it was. An extension of the request.
 #[derive(Clone, Default)]
@@ -50,8 +50,10 @@ pub async fn record(State(app): State<App>, mut request: Request, next: Next) ->
     let trail = Trail::default();
     request.extensions_mut().insert(trail.clone());
 
+    let mut under_way = UnderWay { operation: Some(operation), trail, recorder: app.recorder.clone() };
     let mut response = next.run(request).await;
-    let caller = trail.take();
+    let caller = under_way.trail.take();
+    let Some(mut operation) = under_way.operation.take() else { return response };
     let problem = response.extensions_mut().remove::<Problem>();
     if let Some(problem) = &problem {
         let allow = response.headers_mut().remove(ALLOW);
@@ -71,6 +73,24 @@ pub async fn record(State(app): State<App>, mut request: Request, next: Next) ->
     operation.finish(unknown.map_or_else(|| outcome(response.status()), Outcome::Denied));
     app.recorder.record(&operation);
     response
+}
+
+/// An operation whose answer is not made yet. Dropped so, its client went away or its handler panicked: what was asked for may have been
+/// done, and is recorded.
+struct UnderWay {
+    operation: Option<Operation>,
+    trail: Trail,
+    recorder: Recorder,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let Some(mut operation) = self.operation.take() else { return };
+        operation.who = self.trail.take().map(|caller| Arc::clone(caller.actor()));
+        operation.detail = Some("it ended before its answer: what was asked for may have been done".into());
+        operation.finish(Outcome::of_dropped());
+        self.recorder.record(&operation);
+    }
 }
 
 /// The method, or a word for all that no route takes: clients make those up.
@@ -100,5 +120,45 @@ fn outcome(status: StatusCode) -> Outcome {
         _ if status.is_client_error() => of(Whose::Client, "bad_request"),
         _ if status.is_server_error() => of(Whose::Gateway, "internal"),
         _ => Outcome::Success,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::telemetry::{Event, Metrics, Sink};
+
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<Outcome>>);
+
+    impl Sink for Heard {
+        fn operation(&self, operation: &Operation) {
+            self.0.lock().unwrap().push(operation.outcome);
+        }
+
+        fn event(&self, _: Event) {}
+    }
+
+    #[test]
+    fn what_has_no_answer_has_a_record() {
+        let heard = Arc::new(Heard::default());
+        let recorder = Recorder::new(Arc::new(Metrics::new(10))).kept_by(Arc::<Heard>::clone(&heard));
+        let under_way = || UnderWay {
+            operation: Some(Operation::start(RequestId::new(), "/api/v1/users")),
+            trail: Trail::default(),
+            recorder: recorder.clone(),
+        };
+        drop(under_way());
+        let panicked = under_way();
+        _ = catch_unwind(AssertUnwindSafe(|| {
+            let _panicked = panicked;
+            std::panic::resume_unwind(Box::new(()));
+        }));
+        under_way().operation.take();
+        let of = |whose, kind| Outcome::Error { whose, kind };
+        let expected = [of(Whose::Client, "cancelled"), of(Whose::Gateway, "internal")];
+        assert_eq!(*heard.0.lock().unwrap(), expected);
     }
 }

@@ -10,15 +10,18 @@ use mcp_registry_gateway::audit::{Collector, Drain, Finding, Record, Trail, hexa
 use mcp_registry_gateway::clock;
 use mcp_registry_gateway::config::{DotEnv, Settings};
 use mcp_registry_gateway::crypto::{MasterKey, Sealer};
+use mcp_registry_gateway::fault::Whose;
 use mcp_registry_gateway::store::audit_search::AuditSelection;
 use mcp_registry_gateway::store::{Store, micros, now};
 use mcp_registry_gateway::telemetry::{Event, Metrics, Operation, Outcome, RequestId, Sink};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use uuid::Uuid;
 
 use crate::rollups::analytics;
 use crate::store_databases::Database;
+use crate::store_rest::World;
 
 /// What a process has of the trail.
 struct Process {
@@ -168,6 +171,15 @@ on_both! {
         run(database, "UPDATE audit_chains SET seq = 2100, hash = (SELECT hash FROM audit_records WHERE chain = 'acme' AND seq = 2100) WHERE chain = 'acme'").await;
         assert!(wrong(&store, &sealer).await.contains(&("head", Some(2_100))));
         again().await;
+        // Nor is a checkpoint a head, if nothing is left behind it.
+        let old = format!(
+            "DELETE FROM audit_records WHERE {of} > {point}; DELETE FROM audit_checkpoints WHERE {of} > {point};
+             UPDATE audit_chains SET seq = {point}, checkpoint_seq = {point}, (hash, at, key_id, signature) =
+             (SELECT hash, at, key_id, signature FROM audit_checkpoints WHERE {of} = {point}) WHERE chain = 'acme'"
+        );
+        run(database, &old).await;
+        assert_eq!(wrong(&store, &sealer).await, [("head", Some(point))], "a checkpoint as head");
+        again().await;
         // Or to bring back what was signed before.
         run(database, &format!("DELETE FROM audit_records WHERE {of} > {point}")).await;
         run(database, &format!("UPDATE audit_chains SET seq = {point}, (hash, at, signature) = (SELECT hash, at, signature FROM audit_checkpoints WHERE {of} = {point}) WHERE chain = 'acme'")).await;
@@ -182,6 +194,22 @@ on_both! {
         again().await;
         run(database, "DELETE FROM audit_chains WHERE chain = 'other'").await;
         assert_eq!(wrong(&store, &sealer).await, [("head", None)]);
+        again().await;
+        let nobody = verify(&store, Some(&sealer), Some("acmee"), |_| {}).await.unwrap();
+        assert_eq!(nobody.findings.iter().map(|finding| finding.kind).collect::<Vec<_>>(), ["chain"]);
+        // What was made up is not signed by the gateway either, however it goes on.
+        run(database, &format!("DELETE FROM audit_checkpoints WHERE chain = 'acme'; UPDATE audit_records SET text = replace(text, 'user', 'eser'), username = 'eser' || substr(username, 5) WHERE {of} = 7")).await;
+        hash_anew(database, &store, "acme").await;
+        run(database, "DELETE FROM audit_chains WHERE chain = 'other'").await;
+        for _ in 0..2 {
+            let process = Process::start(base.clone(), &store, &sealer);
+            process.sign_in("acme", "user-later");
+            process.sign_in("other", "somebody");
+            process.finish().await;
+        }
+        let told = findings(&store, &sealer).await;
+        let told: Vec<_> = told.iter().map(|finding| (&*finding.chain, finding.kind, finding.seq)).collect();
+        assert_eq!(told, [("acme", "head", Some(2_202)), ("other", "head", Some(24))]);
         again().await;
         let stranger = Sealer::new(&MasterKey::generate());
         assert_eq!(wrong(&store, &stranger).await, [("key", None)]);
@@ -224,6 +252,58 @@ on_both! {
         assert_eq!(std::fs::read_dir(&base).unwrap().count(), 0, "no journal is left behind");
         std::fs::remove_dir_all(&base).unwrap();
     }
+}
+
+on_both! {
+    async fn what_the_database_refuses_keeps_no_other_record_waiting(database) {
+        let (store, sealer) = (database.open().await, Sealer::new(&MasterKey::generate()));
+        let base = base();
+        let refuse = if database.url.starts_with("sqlite") {
+            "CREATE TRIGGER refuse BEFORE INSERT ON audit_records WHEN NEW.username = 'bad'
+             BEGIN SELECT RAISE(ABORT, 'no'); END"
+        } else {
+            "ALTER TABLE audit_records ADD CONSTRAINT refuse CHECK (username <> 'bad')"
+        };
+        run(database, refuse).await;
+        let process = Process::start(base.clone(), &store, &sealer);
+        for number in 0..50 {
+            process.sign_in("acme", if number == 20 { "bad" } else { "good" });
+        }
+        process.sign_in("acme", "a\0b\u{1b}c");
+        let mut odd = Operation::start(RequestId::new(), "/mcp");
+        odd.set_method("a\0b");
+        process.trail.operation(&odd);
+        process.finish().await;
+        let verified = verify(&store, Some(&sealer), None, |_| {}).await.unwrap();
+        assert_eq!((verified.records, verified.findings), (51, vec![]));
+        let last = store.audit_chain_records("acme", 49, 10).await.unwrap();
+        assert_eq!(last[0].username.as_deref(), Some("a\u{fffd}b\u{fffd}c"));
+        let aside = std::fs::read_to_string(base.join("refused.jsonl")).unwrap();
+        assert!(aside.lines().count() == 1 && aside.contains("\"bad\""), "{aside}");
+        std::fs::remove_dir_all(&base).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_journal_costs_what_was_damaged_and_is_kept() {
+    let database = Database::sqlite();
+    let (store, sealer) = (database.open().await, Sealer::new(&MasterKey::generate()));
+    let base = base();
+    let process = Process::start(base.clone(), &store, &sealer);
+    (0..100).for_each(|number| process.sign_in("acme", &format!("user-{number}")));
+    let folder = std::fs::read_dir(&base).unwrap().next().unwrap().unwrap().path();
+    let file = folder.join("000000000001.log");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    process.finish().await;
+    let verified = verify(&store, Some(&sealer), None, |_| {}).await.unwrap();
+    assert_eq!((verified.records, verified.findings), (99, vec![]));
+    let kept: Vec<_> = std::fs::read_dir(&base).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(kept.iter().map(|path| path.extension().unwrap()).collect::<Vec<_>>(), ["damaged"]);
+    assert_eq!(std::fs::read(&kept[0]).unwrap(), bytes);
+    std::fs::remove_dir_all(&base).unwrap();
 }
 
 on_both! {
@@ -291,15 +371,44 @@ on_both! {
     }
 }
 
+on_both! {
+    async fn who_has_the_name_of_a_removed_tenant_sees_nothing_of_it(database) {
+        let (world, store, sealer) = (World::open(database).await, database.open().await, Sealer::new(&MasterKey::generate()));
+        let base = base();
+        let record = async |name: &str| {
+            let process = Process::start(base.clone(), &store, &sealer);
+            process.sign_in("acme", name);
+            process.finish().await;
+            store.audit_chain_records("acme", 0, 10).await.unwrap().last().unwrap().id
+        };
+        let old = record("old").await;
+        let eve = world.acme().await;
+        let new = record("new").await;
+        let seen = world.with_key(&eve, "GET /admin/audit?from=2001-01-01T00:00:00Z", Value::Null).await.expect(200).json();
+        let ids: Vec<_> = seen["items"].as_array().unwrap().iter().map(|item| item["id"].clone()).collect();
+        assert_eq!(ids, [json!(new)], "{seen}");
+        world.with_key(&eve, &format!("GET /admin/audit/{new}"), Value::Null).await.expect(200);
+        world.with_key(&eve, &format!("GET /admin/audit/{old}"), Value::Null).await.expect(404);
+        world.call(&format!("GET /admin/audit/{old}"), Value::Null).await.expect(200);
+        std::fs::remove_dir_all(&base).unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_flood_of_refusals_is_counted_and_not_kept_one_by_one() {
     let database = Database::sqlite();
     let (store, sealer) = (database.open().await, Sealer::new(&MasterKey::generate()));
     let base = base();
     let process = Process::start(base.clone(), &store, &sealer);
-    for _ in 0..20_000 {
+    let outcomes = [
+        Outcome::Denied("unknown_key"),
+        Outcome::RateLimited,
+        Outcome::Error { whose: Whose::Client, kind: "not_found" },
+        Outcome::Error { whose: Whose::Client, kind: "bad_request" },
+    ];
+    for number in 0..20_000 {
         let mut refused = Operation::start(RequestId::new(), "/mcp");
-        refused.finish(Outcome::Denied("unknown_key"));
+        refused.finish(outcomes[number % 4]);
         process.trail.operation(&refused);
     }
     process.finish().await;
