@@ -17,6 +17,7 @@ use crate::id::ServerId;
 use crate::json;
 use crate::registry::catalog::Kind;
 use crate::registry::model::ServerSpec;
+use crate::registry::servers::ServersError;
 use crate::registry::servers::{Record, masked_json, must_register};
 use crate::store::now;
 use crate::web::answer::{Created, NoContent, Tagged};
