@@ -67,7 +67,6 @@ pub struct MaybeMoment;
 
 impl MaybeMoment {
     /// Writes it.
-    #[expect(clippy::ref_option, reason = "as serde calls it")]
     pub fn serialize<S: Serializer>(time: &Option<OffsetDateTime>, serializer: S) -> Result<S::Ok, S::Error> {
         time::serde::rfc3339::option::serialize(time, serializer)
     }

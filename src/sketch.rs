@@ -127,7 +127,9 @@ mod tests {
 
     fn of(times: &[u64]) -> Sketch {
         let mut sketch = Sketch::default();
-        times.iter().for_each(|time| sketch.add(*time));
+        for time in times {
+            sketch.add(*time);
+        }
         sketch
     }
 

@@ -320,12 +320,13 @@ pub fn table() -> Vec<Route> {
         at(
             "Reports",
             "/admin/capacity-status",
-            [get("getCapacityStatus", "What is used up first, and when", reports::capacity::read)],
+            [get("getCapacityStatus", "What is used up first, and when", reports::capacity::read).needs(Role::Admin)],
         ),
         at(
             "Reports",
             "/admin/daily-health-report",
-            [get("getDailyHealthReport", "The key figures of yesterday and today", reports::daily::read)],
+            [get("getDailyHealthReport", "The key figures of yesterday and today", reports::daily::read)
+                .needs(Role::Admin)],
         ),
         at(
             "Reports",
@@ -335,7 +336,7 @@ pub fn table() -> Vec<Route> {
         at(
             "Reports",
             "/admin/diagnostics/memory",
-            [get("diagnoseMemory", "What is held in memory", reports::memory::read)],
+            [get("diagnoseMemory", "What is held in memory", reports::memory::read).needs(Role::Admin)],
         ),
         at(
             "Audit",

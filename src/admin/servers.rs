@@ -287,5 +287,5 @@ pub(super) async fn tools(
         })
         .filter_map(super::discovery::raw)
         .collect();
-    Ok(Json(query.cut(items, |tool: &Box<RawValue>| name(tool.get().as_bytes()).unwrap_or_default())?))
+    Ok(Json(query.cut(items, |tool| name(tool.get().as_bytes()).unwrap_or_default())?))
 }

@@ -130,7 +130,8 @@ impl<'a, 'b> Fold<'a, 'b> {
     }
 
     fn turned_away(&mut self, record: &'a Record, reason: &'a str) {
-        if !matches!(reason, "" | "missing") {
+        // A wrong password is told of by `auth.login`.
+        if !matches!(reason, "" | "missing" | "unauthenticated") {
             let method = if OF_KEYS.contains(&reason) { "api_key" } else { "validate" };
             self.count_event(record, "auth", [method, "failure", reason], None);
         }

@@ -217,14 +217,13 @@ impl StoreError {
     /// Whether the database refused what is in the rows, as it always will, and did not just fail.
     pub(crate) fn is_of_content(&self) -> bool {
         match self {
-            Self::Taken => true,
+            Self::Taken | Self::Database(sqlx::Error::Encode(_)) => true,
             Self::Database(sqlx::Error::Database(cause)) => cause.code().is_some_and(|code| match code.len() {
                 // SQLSTATE: data exceptions, broken constraints, and what is too large for an index.
                 5 => ["22", "23", "54"].iter().any(|class| code.starts_with(class)),
                 // SQLite's extended codes: too large, broken constraints, wrong types.
                 _ => code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 18..=20)),
             }),
-            Self::Database(sqlx::Error::Encode(_)) => true,
             _ => false,
         }
     }

@@ -5,6 +5,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
+use crate::audit::hexadecimal;
 use crate::crypto::hash_token;
 use crate::web::problem::Problem;
 
@@ -62,7 +63,7 @@ impl<T: Serialize> IntoResponse for Tagged<T> {
 
 /// The version, and behind it what tells one text of it from another: what is measured changes between versions.
 pub fn tag(version: Option<i64>, text: &str) -> HeaderValue {
-    let hash: String = hash_token(text)[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hexadecimal(&hash_token(text)[..8]);
     let tag = version.map_or_else(|| format!("\"{hash}\""), |version| format!("\"{version}.{hash}\""));
     HeaderValue::try_from(tag).unwrap_or(HeaderValue::from_static("\"\""))
 }

@@ -79,6 +79,7 @@ mod tests {
     use super::*;
     use crate::registry::servers::ServersError;
 
+    #[expect(clippy::option_option, reason = "what is no tag, and the tag of every version")]
     fn expected(text: &'static str) -> Option<Option<i64>> {
         IfMatch(Some(HeaderValue::from_static(text))).expected().ok()
     }

@@ -151,7 +151,7 @@ on_both! {
             assert_eq!(wrong(&store, &sealer).await, [("missing", Some(seq))], "removed {seq}");
             again().await;
             // Only what is signed tells of this.
-            run(database, &format!("UPDATE audit_records SET text = replace(text, 'user', 'eser'), username = 'eser' || substr(username, 5) WHERE {of} = {seq}")).await;
+            run(database, &format!("UPDATE audit_records SET text = replace(text, '\"user-', '\"eser-'), username = 'eser' || substr(username, 5) WHERE {of} = {seq}")).await;
             hash_anew(database, &store, "acme").await;
             let told = wrong(&store, &sealer).await;
             let expected = if seq <= point { ("checkpoint", Some(point)) } else { ("head", Some(2_200)) };
@@ -198,7 +198,7 @@ on_both! {
         let nobody = verify(&store, Some(&sealer), Some("acmee"), |_| {}).await.unwrap();
         assert_eq!(nobody.findings.iter().map(|finding| finding.kind).collect::<Vec<_>>(), ["chain"]);
         // What was made up is not signed by the gateway either, however it goes on.
-        run(database, &format!("DELETE FROM audit_checkpoints WHERE chain = 'acme'; UPDATE audit_records SET text = replace(text, 'user', 'eser'), username = 'eser' || substr(username, 5) WHERE {of} = 7")).await;
+        run(database, &format!("DELETE FROM audit_checkpoints WHERE chain = 'acme'; UPDATE audit_records SET text = replace(text, '\"user-', '\"eser-'), username = 'eser' || substr(username, 5) WHERE {of} = 7")).await;
         hash_anew(database, &store, "acme").await;
         run(database, "DELETE FROM audit_chains WHERE chain = 'other'").await;
         for _ in 0..2 {

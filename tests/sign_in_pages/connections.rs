@@ -299,6 +299,7 @@ async fn who_does_not_come_through_in_time_is_told_and_not_asked_again() {
 async fn a_call_that_waited_goes_on_as_what_it_may_be_by_then() {
     let house = House::new().await;
     let (ann, bob) = (house.person("ann").await, house.person("bob").await);
+    #[expect(clippy::async_yields_async, reason = "it goes on while it is waited for")]
     let waits = async |person: &Person| {
         let client = Client::new(&format!("{}/mcp/tracker", house.world.running.url()));
         let client = client.bearer(&person.key).capabilities(json!({"elicitation": {"url": {}}}));

@@ -71,9 +71,11 @@ const AT_THE_DOOR: [u16; 5] = [400, 403, 413, 429, 431];
 
 /// Whether a header always comes.
 type Always = bool;
+/// Headers of an answer.
+type Headers = &'static [(&'static str, Always)];
 
 /// Statuses of problems, each with what it means here and its headers.
-const PROBLEMS: [(&str, &str, &[(&str, Always)]); 13] = [
+const PROBLEMS: [(&str, &str, Headers); 13] = [
     ("400", "The body is not whole, or no JSON; or the request names no host.", &[]),
     ("401", "No credential was shown, or none that is good.", &[("WWW-Authenticate", true)]),
     (
