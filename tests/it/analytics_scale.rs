@@ -104,7 +104,7 @@ async fn reports_of_ninety_days(db: &Database) {
     for minute in 0..2 * 1_440 {
         store.beat(now().unix_timestamp() / 60 - minute).await.unwrap();
     }
-    println!("{rows} rows");
+    eprintln!("{rows} rows");
     let me = world.call("GET /me", Value::Null).await.expect(200).json();
     let user = me["user_id"].as_str().unwrap().to_owned();
     for path in [
@@ -123,7 +123,7 @@ async fn reports_of_ninety_days(db: &Database) {
             world.call(&format!("GET /admin/{path}"), Value::Null).await.expect(200);
             longest = longest.max(one.elapsed());
         }
-        println!(
+        eprintln!(
             "{path}: {:.1} ms on average, {:.1} ms at most",
             (began.elapsed() / TIMES).as_secs_f64() * 1e3,
             longest.as_secs_f64() * 1e3
@@ -150,7 +150,7 @@ async fn counting(db: &Database) {
         writing += began.elapsed();
         world.app.analytics.settle();
     }
-    println!("folding: {:?} a record, writing: {:?}", folding / count, writing / count);
+    eprintln!("folding: {:?} a record, writing: {:?}", folding / count, writing / count);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -45,7 +45,7 @@ fn key(item: &Value) -> String {
     let names = ["slug", "id", "client_id", "tenant_id", "address", "version", "key", "name"];
     let of = |name: &&str| item.get(*name).filter(|value| !value.is_null()).map(Value::to_string);
     let server = item.get("server").map(Value::to_string).unwrap_or_default();
-    server + &names.iter().find_map(|name| of(name)).unwrap_or_else(|| panic!("what is {item} called?"))
+    server + &names.iter().find_map(of).unwrap_or_else(|| panic!("what is {item} called?"))
 }
 
 #[tokio::test]

@@ -55,7 +55,9 @@ impl Process {
 /// These signed in, and the trail says so.
 pub async fn signed_in(app: &App, tenant: &str, names: &[&str]) {
     let process = Process::start(base(), &app.store, &app.sealer);
-    names.iter().for_each(|name| process.sign_in(tenant, name));
+    for name in names {
+        process.sign_in(tenant, name);
+    }
     process.finish().await;
 }
 

@@ -87,6 +87,7 @@ fn of<'a>(records: &'a [Record], tenant: &'a str) -> impl Iterator<Item = &'a Re
     records.iter().filter(move |record| record.tenant.as_deref().unwrap_or_default() == tenant)
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as filters call it")]
 fn is_call(record: &&Record) -> bool {
     !record.action.contains('.')
 }
