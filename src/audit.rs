@@ -19,7 +19,6 @@ mod trail;
 mod verify;
 
 pub use drain::{Counting, Drain, DrainError};
-pub use encode::hexadecimal;
 pub use journal::Journal;
 pub use prune::prune;
 pub use record::{Record, Surface};

@@ -257,8 +257,17 @@ fn decode_key(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     lenient().decode(&*standard).ok().map(Zeroizing::new)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+/// Bytes as hexadecimal digits.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    let mut digits = Vec::with_capacity(2 * bytes.len());
+    append_hexadecimal(bytes, &mut digits);
+    String::from_utf8(digits).unwrap_or_default()
+}
+
+/// Appends the same.
+pub fn append_hexadecimal(bytes: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    out.extend(bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]));
 }
 
 #[cfg(test)]
@@ -273,7 +282,7 @@ mod tests {
             let text = lenient().encode(key.0.as_slice());
             assert_eq!(MasterKey::from_text(&text).unwrap().id(), key.id());
             assert_eq!(MasterKey::from_text(text.trim_end_matches('=')).unwrap().id(), key.id());
-            assert_eq!(MasterKey::from_text(&hex(&*key.0)).unwrap().id(), key.id());
+            assert_eq!(MasterKey::from_text(&hexadecimal(&*key.0)).unwrap().id(), key.id());
         }
         let counting: Vec<u8> = (0..32).collect();
         let doubled: Vec<u8> = [random_bytes::<16>(), [0; 16]].concat();

@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use crate::access::Admin;
 use crate::app::App;
-use crate::audit::{Record, hexadecimal};
+use crate::audit::Record;
+use crate::crypto::hexadecimal;
 use crate::store::audit::AuditRow;
 use crate::store::audit_search::AuditSelection;
 use crate::store::{at, micros};

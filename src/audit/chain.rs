@@ -39,7 +39,7 @@ pub(super) fn signed(what: Signed, chain: &str, seq: i64, hash: &[u8], at: i64) 
         Signed::Checkpoint => "checkpoint",
     };
     let mut text = format!("mcp-gateway audit {what}\n{chain}\n{seq}\n{at}\n").into_bytes();
-    super::encode::append_hexadecimal(hash, &mut text);
+    crate::crypto::append_hexadecimal(hash, &mut text);
     text
 }
 

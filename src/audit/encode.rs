@@ -64,7 +64,7 @@ pub fn operation(operation: &Operation, id: Uuid, at: i64, instance: Uuid, out: 
     if let Some(digest) = &operation.arguments {
         fields.name("arguments_digest");
         fields.out.push(b'"');
-        append_hexadecimal(digest, fields.out);
+        crate::crypto::append_hexadecimal(digest, fields.out);
         fields.out.push(b'"');
     }
     fields.value("outcome", operation.outcome.label());
@@ -106,19 +106,6 @@ pub fn micros(time: std::time::Duration) -> u64 {
 /// As much of a text as a record holds.
 pub fn bounded(text: &str) -> &str {
     &text[..text.floor_char_boundary(LONGEST)]
-}
-
-/// Bytes as hexadecimal digits.
-pub fn hexadecimal(bytes: &[u8]) -> String {
-    let mut digits = Vec::with_capacity(2 * bytes.len());
-    append_hexadecimal(bytes, &mut digits);
-    String::from_utf8(digits).unwrap_or_default()
-}
-
-/// Appends the same.
-pub(super) fn append_hexadecimal(bytes: &[u8], out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    out.extend(bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]));
 }
 
 /// Members of a JSON object of which at least one is there.

@@ -9,7 +9,7 @@ use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{CryptoError, MasterKey, hex, random_bytes};
+use super::{CryptoError, MasterKey, hexadecimal, random_bytes};
 use crate::id::TenantId;
 
 /// Where a sealed value lives; it opens nowhere else.
@@ -59,7 +59,7 @@ impl SealKeyId {
 
 impl fmt::Display for SealKeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
+        f.write_str(&hexadecimal(&self.0))
     }
 }
 

@@ -12,15 +12,14 @@ use http::{HeaderValue, StatusCode};
 use url::Url;
 
 use crate::app::App;
-use crate::crypto::hash_token;
+use crate::crypto::{hash_token, hexadecimal};
 
 const STYLE: &str = include_str!("../../templates/style.css");
 
 /// Its name says what is in it, so that a browser may keep it for good.
 static STYLE_NAME: LazyLock<String> = LazyLock::new(|| {
-    let hash = hash_token(STYLE);
-    let digits = hash[..8].iter().map(|byte| format!("{byte:02x}"));
-    format!("{}.css", digits.collect::<String>())
+    let digits = hexadecimal(&hash_token(STYLE)[..8]);
+    format!("{digits}.css")
 });
 
 /// What all pages need.

@@ -5,8 +5,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
-use crate::audit::hexadecimal;
-use crate::crypto::hash_token;
+use crate::crypto::{hash_token, hexadecimal};
 use crate::web::problem::Problem;
 
 /// It was done, and there is nothing to say.

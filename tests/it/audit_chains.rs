@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use mcp_registry_gateway::app::App;
-use mcp_registry_gateway::audit::{Collector, Drain, Finding, Record, Trail, hexadecimal, prune, verify};
+use mcp_registry_gateway::audit::{Collector, Drain, Finding, Record, Trail, prune, verify};
 use mcp_registry_gateway::clock;
 use mcp_registry_gateway::config::{DotEnv, Settings};
-use mcp_registry_gateway::crypto::{MasterKey, Sealer};
+use mcp_registry_gateway::crypto::{MasterKey, Sealer, hexadecimal};
 use mcp_registry_gateway::fault::Whose;
 use mcp_registry_gateway::store::audit_search::AuditSelection;
 use mcp_registry_gateway::store::{Store, micros, now};
