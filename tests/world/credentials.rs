@@ -611,10 +611,12 @@ async fn no_place_is_held_at_a_server_while_an_authorization_server_is_waited_fo
 async fn a_refusal_costs_no_connection() {
     let issuer = Authorization::start().await.unwrap();
     let server = Plain::with(Eras::Modern).await.unwrap();
-    let world = World::start().await;
+    // Each thread that serves has connections of its own.
+    let world = World::with(&["--worker-threads=1"]).await;
     let spec =
         json!({"slug": "a", "replicas": [{"url": server.url()}], "auth": as_client(&issuer, "client_credentials")});
     world.register_as(&spec).await;
+    assert!(server.wait_listeners(1).await, "the gateway's own stream has its connection");
     let client = world.client("/mcp/a");
     assert!(within(client.tool("echo", json!({}))).await.unwrap().result().is_object());
     let before = server.host().accepted();
