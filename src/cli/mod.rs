@@ -63,6 +63,7 @@ Examples:
   mcp-gateway servers add search --url https://example.com/mcp --header 'X-Key: ${KEY}'
   mcp-gateway servers call files read_file path=a.txt
   mcp-gateway apply -f gateway.yaml --dry-run
+  mcp-gateway top                               # tenants, servers and tools as they are
 
 Every command takes --json. Exit codes: 0 done, 1 failed, 2 the command line is wrong.";
 
