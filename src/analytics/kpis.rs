@@ -149,6 +149,18 @@ pub async fn of_day(store: &Store, day: i64, now: OffsetDateTime) -> Result<Vec<
     Ok(LINES.into_iter().zip(values).map(kpi).collect())
 }
 
+/// The figures of a day, with what was kept of it where it cannot be counted any more.
+pub async fn told(store: &Store, day: i64, now: OffsetDateTime) -> Result<Vec<Kpi>, StoreError> {
+    let mut all = of_day(store, day, now).await?;
+    for (_, name, value) in store.kpis(day..day + 1).await? {
+        let of = all.iter_mut().zip(LINES).find(|(kpi, _)| kpi.name == name && kpi.value.is_none());
+        if let Some((kpi, (_, _, bound))) = of {
+            (kpi.value, kpi.met) = (Some(value), bound.met(value));
+        }
+    }
+    Ok(all)
+}
+
 /// Keeps the figures of the day before for longer than what they are made of.
 pub async fn keep(store: &Store, now: OffsetDateTime) -> Result<(), StoreError> {
     let day = day_of(now) - 1;

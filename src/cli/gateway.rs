@@ -157,6 +157,19 @@ impl Gateway {
         self.api(Method::GET, segments, None, None).await
     }
 
+    /// `GET` under `/api/v1` with a query.
+    pub async fn ask(&self, segments: &[&str], query: &[(&str, &str)]) -> anyhow::Result<Answer> {
+        let mut url = self.url(&[&["api", "v1"], segments].concat());
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let answer = self.raw(Method::GET, &url, None, None).await?;
+        if answer.status.is_success() {
+            return Ok(answer);
+        }
+        Err(Failure::from_answer(answer.status.as_u16(), &answer.body).into())
+    }
+
     /// `POST` under `/api/v1`.
     pub async fn post(&self, segments: &[&str], body: &impl Serialize) -> anyhow::Result<Value> {
         Ok(self.api(Method::POST, segments, Some(serde_json::to_vec(body)?), None).await?.value)

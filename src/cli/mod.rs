@@ -5,6 +5,7 @@ mod apply;
 mod audit;
 mod bans;
 mod call;
+mod capacity;
 mod clients;
 mod demo;
 mod diff;
@@ -14,6 +15,7 @@ mod entra;
 mod expand;
 mod export;
 mod failure;
+mod figures;
 mod findings;
 mod gateway;
 pub mod guard;
@@ -26,6 +28,7 @@ mod mcp_files;
 mod pages;
 mod policy;
 mod pools;
+mod report;
 mod roles;
 mod sample;
 mod screen;
@@ -35,6 +38,7 @@ mod signins;
 mod spec_flags;
 mod status;
 mod tenants;
+mod top;
 mod trust;
 mod users;
 mod view;
@@ -59,6 +63,7 @@ Examples:
   mcp-gateway servers add search --url https://example.com/mcp --header 'X-Key: ${KEY}'
   mcp-gateway servers call files read_file path=a.txt
   mcp-gateway apply -f gateway.yaml --dry-run
+  mcp-gateway top                               # tenants, servers and tools as they are
 
 Every command takes --json. Exit codes: 0 done, 1 failed, 2 the command line is wrong.";
 
@@ -112,6 +117,13 @@ enum Command {
     /// Say how the gateway is
     #[command(after_help = "Examples:\n  mcp-gateway status\n  mcp-gateway status --json")]
     Status,
+    /// Say what of the gateway is used, what runs out first, and when
+    #[command(after_help = "Examples:\n  mcp-gateway capacity\n  mcp-gateway capacity --json")]
+    Capacity,
+    /// Show a report: figures, what they should be, and what was found
+    Report(report::Report),
+    /// Watch tenants, servers and tools
+    Top(top::Top),
     /// Check the set-up and say what to do
     Doctor(Box<doctor::Doctor>),
     /// Look at the registration of the gateway in Microsoft Entra ID
@@ -250,6 +262,9 @@ fn run(cli: Cli, matches: &clap::ArgMatches, dotenv: &DotEnv, screen: Screen) ->
                     Command::Signins(signins) => signins::run(signins, &gateway, screen).await,
                     Command::Bans(bans) => bans::run(bans, &gateway, screen).await,
                     Command::Export(export) => export::run(&export, &gateway, screen).await,
+                    Command::Capacity => capacity::run(&gateway, screen).await,
+                    Command::Report(report) => report::run(&report, &gateway, screen).await,
+                    Command::Top(top) => top::run(&top, &gateway, screen).await,
                     _ => status::run(&gateway, screen).await,
                 }
             })

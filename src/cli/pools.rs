@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::Verdict;
+use super::figures::{millis, percent};
 use super::gateway::Gateway;
 use super::screen::{Screen, Table, Tone, shorten, text_at};
 
@@ -56,14 +57,6 @@ fn should(advice: &Value) -> String {
         "hold" => format!("stay: {reason}"),
         _ => format!("{action} to {}: {reason}", text_at(advice, "/to")),
     }
-}
-
-fn percent(part: &Value) -> String {
-    part.as_f64().map_or("-".into(), |part| format!("{:.0} %", part * 100.0))
-}
-
-fn millis(time: &Value) -> String {
-    time.as_f64().map_or("-".into(), |time| format!("{time:.1} ms"))
 }
 
 fn tone(figure: &Value, good: impl Fn(f64) -> bool) -> Tone {

@@ -163,14 +163,14 @@ impl Tone {
 /// Rows of cells under headings, in columns as wide as their widest cell.
 #[derive(Debug)]
 pub struct Table {
-    heads: &'static [&'static str],
+    heads: Vec<String>,
     rows: Vec<Vec<(String, Tone)>>,
 }
 
 impl Table {
     /// An empty table.
-    pub fn new(heads: &'static [&'static str]) -> Self {
-        Self { heads, rows: Vec::new() }
+    pub fn new<T: ToString>(heads: &[T]) -> Self {
+        Self { heads: heads.iter().map(T::to_string).collect(), rows: Vec::new() }
     }
 
     /// Adds a row; each cell is cleaned.
@@ -185,11 +185,11 @@ impl Table {
         }
         let width = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|(text, _)| text.chars().count());
-            cells.chain(self.heads.get(column).map(|head| head.chars().count())).max().unwrap_or(0)
+            cells.chain([self.heads[column].chars().count()]).max().unwrap_or(0)
         };
         let widths: Vec<usize> = (0..self.heads.len()).map(width).collect();
         let mut out = String::new();
-        let heads: Vec<_> = self.heads.iter().map(|head| ((*head).to_owned(), Tone::Dim)).collect();
+        let heads: Vec<_> = self.heads.iter().map(|head| (clean(head), Tone::Dim)).collect();
         for row in std::iter::once(&heads).chain(&self.rows) {
             for (column, (text, tone)) in row.iter().enumerate() {
                 let last = column + 1 == row.len();

@@ -1,4 +1,7 @@
-//! `status`: how the gateway is, who the key is, and how many servers are in which state.
+//! `status`: how the gateway is, who the key is, how many servers are in which state, and, for administrators, who is there now and what
+//! that takes.
+
+mod now;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -26,9 +29,16 @@ pub async fn run(gateway: &Gateway, screen: Screen) -> anyhow::Result<Verdict> {
     for server in &servers {
         *states.entry(text_at(server, "/status/state")).or_default() += 1;
     }
-    let document = json!({ "gateway": gateway.base(), "health": health, "me": me, "servers": states });
+    let now = if me.is_some() { now::read(gateway).await? } else { None };
+    let document = json!({ "gateway": gateway.base(), "health": health, "me": me, "servers": states, "now": now });
     let well = is_well(&text_at(&health, "/status"));
-    screen.show(&document, || render(gateway.base(), &health, me.as_ref(), &states))?;
+    screen.show(&document, || {
+        let now = now.as_ref().map(now::render).unwrap_or_default();
+        render(gateway.base(), &health, me.as_ref(), &states) + &now
+    })?;
+    if !well {
+        super::screen::note("`mcp-gateway doctor` says what to do about what is not well");
+    }
     Ok(if well { Verdict::Fine } else { Verdict::Bad })
 }
 

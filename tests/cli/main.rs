@@ -12,12 +12,14 @@ mod demo;
 mod people;
 mod policies;
 mod real;
+mod reports;
 mod sealing_keys;
 mod shell;
 mod sign_ins;
 mod stand_in;
 mod start;
 mod tenants;
+mod top;
 mod trust;
 
 use std::path::Path;

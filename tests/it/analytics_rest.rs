@@ -303,7 +303,16 @@ on_both! {
         world.app.tidy_analytics(now()).await.unwrap();
         let kept = store.kpis(day..day + 1).await.unwrap();
         assert!(kept.iter().any(|(_, name, value)| name == "uptime" && (*value - 0.8).abs() < 1e-9), "{kept:?}");
-        for wrong in ["format=pdf", "history=5000", "days=3"] {
+        // Of a day that is asked for, and of the one before; what was kept is told when what it was made of is gone.
+        let date = told["yesterday"].as_str().unwrap();
+        let earlier = world.told(&world.admin, &format!("daily-health-report?day={date}")).await;
+        assert_eq!((&earlier["today"], &earlier["window_seconds"]), (&told["yesterday"], &(2 * 86_400).into()));
+        close(&figure(&earlier, "uptime")["today"]["value"], 0.8);
+        assert!(figure(&earlier, "uptime")["yesterday"]["value"].is_null(), "{earlier}");
+        store.keep_kpis(day - 1, &[("uptime", 0.75)]).await.unwrap();
+        let earlier = world.told(&world.admin, &format!("daily-health-report?day={date}")).await;
+        assert_eq!(figure(&earlier, "uptime")["yesterday"], json!({"value": 0.75, "met": false}));
+        for wrong in ["format=pdf", "history=5000", "days=3", "day=2999-01-01", "day=yesterday", "day=1900-01-01"] {
             world.call(&format!("GET /admin/daily-health-report?{wrong}"), Value::Null).await.expect(422);
         }
         world.with_key(&eve, "GET /admin/daily-health-report", Value::Null).await.expect(403);

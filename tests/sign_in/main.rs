@@ -13,6 +13,7 @@ mod entra;
 mod exchange;
 mod faults;
 mod flood;
+mod guide;
 mod introduced;
 mod limits;
 mod log_scan;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::door::{Door, KEY, browser};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_mcp-gateway");
+pub const BINARY: &str = env!("CARGO_BIN_EXE_mcp-gateway");
 
 /// The running binary, its outputs in files, and its door.
 pub struct Gateway {
@@ -24,9 +24,14 @@ pub struct Gateway {
 impl Gateway {
     /// Starts it, with these arguments, and secrets in variables as they should be.
     pub async fn start(args: &[&str], secrets: &[(&str, &str)]) -> Self {
+        Self::start_at(0, args, secrets).await
+    }
+
+    /// The same on this port.
+    pub async fn start_at(port: u16, args: &[&str], secrets: &[(&str, &str)]) -> Self {
         let folder = std::env::temp_dir().join(format!("mcp-gateway-process-{}", Uuid::now_v7()));
         std::fs::create_dir(&folder).unwrap();
-        let process = launch(&folder, 0, args, secrets).await;
+        let process = launch(&folder, port, args, secrets).await;
         let url = process.url().unwrap().trim_end_matches('/').trim_end_matches("/mcp").to_owned();
         Self { door: Door::at(url), process, folder }
     }

@@ -373,7 +373,7 @@ async fn what_a_crash_has_cost_ends_after_an_hour_if_the_person_does_not_come() 
 }
 
 /// Waits until this is so.
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let seen = async {
         while !is_so().await {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;

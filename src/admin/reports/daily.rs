@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
+use time::{Date, OffsetDateTime};
 
 use super::envelope::{Report, Scope};
 use super::limits::of_gateway;
@@ -14,6 +15,7 @@ use super::past::{Past, missing_after};
 use crate::access::Admin;
 use crate::analytics::kpis::{self, Kpi};
 use crate::app::App;
+use crate::store::rollups::Span;
 use crate::store::{at, micros, now};
 use crate::web::answer::Readable;
 use crate::web::json::Parameters;
@@ -36,6 +38,18 @@ pub(in crate::admin) struct How {
     /// Days before yesterday whose figures are told too.
     #[serde(default)]
     history: u16,
+    /// The day that is told as `today`, UTC, such as 2026-07-05; absent: today.
+    day: Option<String>,
+}
+
+impl How {
+    /// The day that is asked for, in days since 1970.
+    fn day(&self, today: i64) -> Result<i64, Problem> {
+        let Some(text) = &self.day else { return Ok(today) };
+        let day = Date::parse(text, format_description!("[year]-[month]-[day]")).ok();
+        let day = day.map(|day| kpis::day_of(day.midnight().assume_utc())).filter(|day| (1..=today).contains(day));
+        day.ok_or_else(|| Problem::field("day", "a day that has begun, in UTC, such as 2026-07-05"))
+    }
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
@@ -111,9 +125,8 @@ pub(in crate::admin) async fn read(
         return Err(Problem::field("history", format!("at most {LONGEST} days")));
     }
     let now = now();
-    let today = kpis::day_of(now);
-    let (before, current) =
-        (kpis::of_day(&app.store, today - 1, now).await?, kpis::of_day(&app.store, today, now).await?);
+    let today = how.day(kpis::day_of(now))?;
+    let (before, current) = (kpis::told(&app.store, today - 1, now).await?, kpis::told(&app.store, today, now).await?);
     let fields = Daily {
         yesterday: date(today - 1),
         today: date(today),
@@ -124,7 +137,14 @@ pub(in crate::admin) async fn read(
     if how.format == Format::Markdown {
         return Ok(Readable::Markdown(markdown(&fields, now)));
     }
-    Ok(Readable::Json(Report::of_all(&app, Past::days(2, now).seconds, fields)))
+    Ok(Readable::Json(Report::of_all(&app, two_days(today, now).seconds, fields)))
+}
+
+/// A day and the one before it, as far as they are over.
+fn two_days(day: i64, now: OffsetDateTime) -> Past {
+    let range = (day - 1) * Span::Day.seconds()..(day + 1) * Span::Day.seconds();
+    let seconds = (now.unix_timestamp().min(range.end) - range.start).try_into().unwrap_or_default();
+    Past { range, seconds }
 }
 
 impl Line {
@@ -154,7 +174,7 @@ async fn incidents(app: &App, today: i64, now: OffsetDateTime) -> Result<Vec<Inc
             all.push(Incident { kind: "down", what: "no process was there to serve".to_owned(), from, until });
         }
     }
-    let range = Past::days(2, now).range;
+    let range = two_days(today, now).range;
     let apart = missing_after(&app.settings.analytics);
     let unwell = app.store.unwell(range.clone()).await?;
     all.extend(stretches(unwell.iter().map(|one| (one.at, one.unwell.as_str())), apart));
