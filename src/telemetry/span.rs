@@ -149,10 +149,13 @@ impl Tracer {
         let began = SystemTime::now().checked_sub(operation.started.elapsed()).unwrap_or(SystemTime::UNIX_EPOCH);
         let finished =
             self.queue.try_reserve().map(|room| room.send(Box::new(Finished { operation: operation.clone(), began })));
-        if let Err(TrySendError::Full(())) = finished {
-            let spans = 1 + u64::from(span.sent.is_some());
-            self.metrics.otlp_dropped.on(["traces", "queue_full"], |all: &Counter| all.add(spans));
-        }
+        let reason = match finished {
+            Ok(()) => return,
+            Err(TrySendError::Full(())) => "queue_full",
+            Err(TrySendError::Closed(())) => "given_up",
+        };
+        let spans = 1 + u64::from(span.sent.is_some());
+        self.metrics.otlp_dropped.on(["traces", reason], |all: &Counter| all.add(spans));
     }
 }
 

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use http::Method;
 use serde_json::{Value, json};
 use testkit::client::Request;
-use testkit::collector::{Answer, Collector, SpanSeen};
+use testkit::collector::{Answer, Collector, LogSeen, SpanSeen};
 use testkit::upstream::{Eras, Plain, ReplyForm};
 
-use crate::world::{KEY, World, stdio_server, until, within};
+use crate::world::{DEADLINE, KEY, World, stdio_server, until, within};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -323,7 +323,10 @@ async fn a_collector_that_is_away_holds_up_no_call_and_costs_no_more_than_its_bo
     assert!(dropped >= 2 * 32, "{dropped} spans were dropped");
     assert_eq!(metrics.otlp_sent.with(["traces"]).get(), 0);
     // Nor does it hold up the end.
+    let app = world.app().clone();
     within(world.take_running().stop(std::future::pending())).await;
+    app.end_trail().await;
+    within(app.end_exporting()).await;
     let given_up = metrics.otlp_dropped.with(["traces", "given_up"]).get();
     assert!(given_up > 0 && metrics.otlp_dropped.with(["metrics", "given_up"]).get() > 0);
     assert_eq!(dropped + given_up, 1 + 2 * 40, "every span is accounted for");
@@ -333,12 +336,49 @@ async fn a_collector_that_is_away_holds_up_no_call_and_costs_no_more_than_its_bo
 async fn the_last_is_sent_before_the_end() {
     let (collector, server) = (Collector::start().await.unwrap(), Plain::start().await.unwrap());
     let endpoint = format!("--otlp-endpoint={}", collector.endpoint());
-    let mut world = World::with(&[&endpoint, "--otel-bsp-schedule-delay=600000"]).await;
+    let mut world = World::process(&[&endpoint, "--otel-bsp-schedule-delay=600000"]).await;
     world.register("it", &server.url()).await;
     call(&world, "/mcp/it", true, "echo", &Value::Null, &[]).await;
     assert!(collector.host().requests().is_empty());
-    within(world.take_running().stop(std::future::pending())).await;
+    assert!(world.the_process().stop(DEADLINE).await.unwrap().success());
     pair(&collector, "tools/call echo").await;
     let calls = "mcp_tool_calls_total{tenant_id=\"default\",server=\"it\",tool=\"echo\",result=\"success\"}";
-    assert_eq!(collector.series()[calls], 1.0);
+    assert!((collector.series()[calls] - 1.0).abs() < f64::EPSILON);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_records_arrive_all_and_in_order() {
+    let (collector, server) = (Collector::start().await.unwrap(), Plain::start().await.unwrap());
+    collector.answer([Answer::Busy("0"), Answer::Status(400)]);
+    let quiet = ["--audit-otlp=true", "--otel-traces-exporter=none", "--otel-metrics-exporter=none"];
+    let world = world(&collector, &quiet).await;
+    world.register("it", &server.url()).await;
+    for tool in ["echo", "fail", "echo"] {
+        call(&world, "/mcp/it", true, tool, &Value::Null, &[("traceparent", PARENT)]).await;
+    }
+    let calls = || {
+        let all: BTreeMap<_, _> =
+            collector.logs().into_iter().map(|log| ((said_of(&log, "chain"), said_of(&log, "seq")), log)).collect();
+        let calls: Vec<_> = all.values().filter(|log| log.event == "mcp_gateway.audit.tools/call").cloned().collect();
+        (all, calls)
+    };
+    let (all, calls) = until(|| async { Some(calls()).filter(|(_, calls)| calls.len() == 3) }).await;
+    assert_eq!(calls.iter().map(|log| log.severity).collect::<Vec<_>>(), [9, 13, 9]);
+    for log in &calls {
+        let record: Value = serde_json::from_str(&log.body).unwrap();
+        assert_eq!((&record["action"], &record["server"]), (&json!("tools/call"), &json!("it")));
+        assert_eq!((log.trace.as_str(), log.time / 1000), (TRACE, record["at"].as_u64().unwrap()));
+        assert!(!log.body.contains("hush-payload") && !log.body.contains(KEY));
+    }
+    let chain: Vec<_> =
+        all.keys().filter(|(chain, _)| chain == "default").map(|(_, seq)| seq.parse::<usize>().unwrap()).collect();
+    let mut sorted = chain.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, (1..=chain.len()).collect::<Vec<_>>(), "none is left out");
+    // Nothing of it is kept from servers: without traces they get what the client sent.
+    assert!(server.calls("echo").iter().all(|called| called.header("traceparent") == PARENT));
+}
+
+fn said_of(log: &LogSeen, name: &str) -> String {
+    log.said[&format!("mcp_gateway.audit.{name}")].clone()
 }
