@@ -6,8 +6,10 @@ mod attempts;
 mod bans;
 mod connected;
 mod entrusted;
+mod exporting;
 mod footprint;
 mod forcing;
+mod gauges;
 mod guarding;
 mod issuing;
 mod master_key;
@@ -73,6 +75,7 @@ use crate::vault::Vault;
 
 pub use assembly::{assemble, build};
 pub use bans::{BanOrder, BanView, LiftOrder, LiftReason};
+pub use exporting::Exporting;
 pub use footprint::Footprint;
 pub use forcing::{Forced, Forcing};
 pub use policies::{Explained, Question, Trial, Whom};
@@ -158,6 +161,8 @@ pub struct Parts {
     pub drain: std::sync::Mutex<Option<JoinHandle<Drain>>>,
     /// Ends that.
     pub last: CancellationToken,
+    /// What takes metrics and spans to a collector of OpenTelemetry.
+    pub exporting: Exporting,
     /// Owns everything that runs on its own, so that the end can wait for it.
     pub tasks: TaskTracker,
     /// Cancelled when the process begins to stop.

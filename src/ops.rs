@@ -2,7 +2,6 @@
 //! and nothing about servers, users or reasons. Only an administrator is told which server is not well, and why. Metrics are not
 //! public: [`reader`].
 
-mod gauges;
 mod reader;
 
 use axum::Json;
@@ -92,7 +91,7 @@ async fn metrics(State(app): State<App>, source: Source, headers: HeaderMap) -> 
         return problem.into_response();
     }
     let format = Format::negotiate(headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()));
-    gauges::collect(&app).await;
+    app.gauge().await;
     let text = app.recorder.metrics().render(format);
     ([(CONTENT_TYPE, format.content_type()), (VARY, "accept")], text).into_response()
 }

@@ -208,6 +208,7 @@ async fn end(app: App) {
         tracing::warn!("what was called last could not be stored: {error}");
     }
     app.end_trail().await;
+    app.end_exporting().await;
     app.store.close().await;
 }
 

@@ -15,10 +15,11 @@ use tokio_util::task::TaskTracker;
 use crate::access::{Accounts, KeyRing, Proofs, TokenRing, keys};
 use crate::analytics::{Analytics, Switches};
 use crate::app::entrusted::Entrusted;
+use crate::app::exporting::{begin_exporting, export_jobs};
 use crate::app::preflight;
 use crate::app::sharing::Sharing;
 use crate::app::trail::{begin_trail, trail_jobs};
-use crate::app::{App, Counted, DatabaseWaits, Forcing, Parts, Sampler, memory, resealing};
+use crate::app::{App, Counted, DatabaseWaits, Exporting, Forcing, Parts, Sampler, memory, resealing};
 use crate::audit::Trail;
 use crate::balance::Scaling;
 use crate::config::Settings;
@@ -89,6 +90,7 @@ pub async fn build(settings: Settings, issuer: Issuer) -> anyhow::Result<App> {
     let store = Store::connect(database.expose(), settings.pools.database_pool_size).await.context(seen.place)?;
     let app = assemble(settings, issuer, store, sealer, KeyRing::empty())?;
     begin_trail(&app)?;
+    begin_exporting(&app);
     app.servers().reseal().await.context("the key that seals secrets")?;
     app.vault.know_ids().await.context("the key that seals secrets")?;
     app.lower_unnamed().await?;
@@ -134,6 +136,7 @@ pub fn assemble(
         learned: tokio::sync::Notify::new(),
         tasks: tasks.clone(),
     });
+    let outbound = Arc::clone(&ground.outbound);
     let registry = Registry::new(ground, settings.limits.catalogue_ttl);
     let sessions = Sessions::new(settings.limits.max_sessions, settings.limits.session_idle_timeout);
     let streams = Streams::new(settings.limits.max_streams);
@@ -143,7 +146,8 @@ pub fn assemble(
     let rules = preflight::rules(&settings.rate_limits);
     let instance = uuid::Uuid::now_v7();
     let trail = Trail::new(instance, settings.audit.clone());
-    let recorder = Recorder::new(metrics).kept_by(Arc::new(trail.clone()));
+    let (exporting, tracer) = Exporting::new(&settings, &outbound, instance, &metrics)?;
+    let recorder = Recorder::new(metrics).kept_by(Arc::new(trail.clone())).traced_by(tracer);
     let guard = Guard::new(&settings.guard, &settings.listen, rules.window, recorder.clone());
     let switches = Switches { users: settings.analytics.users, behaviour: settings.analytics.behaviour };
     let app = App::new(Parts {
@@ -160,6 +164,7 @@ pub fn assemble(
         trail,
         drain: std::sync::Mutex::default(),
         last: CancellationToken::new(),
+        exporting,
         followed: tokio::sync::Mutex::default(),
         counted: Counted::default(),
         database_waits: DatabaseWaits::default(),
@@ -219,6 +224,7 @@ fn start_jobs(app: &App) {
     sealing_jobs(app, &jobs);
     analytics_jobs(app, &jobs);
     trail_jobs(app, &jobs);
+    export_jobs(app, &jobs);
 
     let database = app.health.part("database", Weight::Vital);
     let listener = app.clone();

@@ -1,6 +1,5 @@
 //! Sends what is in the database to a collector, as messages of syslog (RFC 5424): one a record, in UDP datagrams (RFC 5426) or in a
-//! TCP stream with their lengths in front (RFC 6587). At least once: how far a chain was sent is noted behind it. One process sends a
-//! chain at a time. UDP loses what the network loses, and TCP what the collector had not read when it went away.
+//! TCP stream with their lengths in front (RFC 6587). UDP loses what the network loses, and TCP what the collector had not read when it went away.
 
 use std::io;
 use std::time::Duration;
@@ -8,30 +7,16 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpStream, UdpSocket};
 
+use super::forward::{Destination, SendError, forward};
 use crate::config::Syslog;
-use crate::store::audit::AuditRow;
-use crate::store::{Store, StoreError, at, micros, now};
+use crate::store::audit::{AuditRow, Way};
+use crate::store::{Store, at};
 
 /// Longest that the collector may take for one piece.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a chain is one process's to send: longer than that.
-const CLAIM: i64 = 30_000_000;
-/// Records of one piece.
-const AT_ONCE: i64 = 500;
 /// Facility 13, log audit; severity 5, notice, and 6, informational.
 const NOTICE: u8 = 13 * 8 + 5;
 const INFORMATIONAL: u8 = 13 * 8 + 6;
-
-/// Why records were not sent.
-#[derive(Debug, thiserror::Error)]
-pub enum SendError {
-    /// The collector does not take them.
-    #[error("the collector of the audit trail (MREG_AUDIT_SYSLOG) takes nothing: {0}")]
-    Collector(#[from] io::Error),
-    /// The database refused or failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
 
 /// See the module.
 pub struct Collector {
@@ -55,21 +40,7 @@ impl Collector {
 
     /// Sends what was not sent yet.
     pub async fn forward(&mut self, store: &Store) -> Result<(), SendError> {
-        for chain in store.audit_unsent().await? {
-            loop {
-                let now = micros(now());
-                let Some(after) = store.claim_audit_sending(&chain, now, now + CLAIM).await? else { break };
-                let rows = store.audit_chain_records(&chain, after, AT_ONCE).await?;
-                let sent = self.send(&rows).await;
-                let last = rows.last().filter(|_| sent.is_ok()).map_or(after, |row| row.seq);
-                store.audit_was_sent(&chain, last).await?;
-                sent?;
-                if rows.is_empty() {
-                    break;
-                }
-            }
-        }
-        Ok(())
+        forward(self, store).await
     }
 
     async fn send(&mut self, rows: &[AuditRow]) -> io::Result<()> {
@@ -115,6 +86,14 @@ impl Collector {
         let socket = UdpSocket::bind((any, 0)).await?;
         socket.connect(found).await?;
         Ok(Open::Udp(socket))
+    }
+}
+
+impl Destination for Collector {
+    const WAY: Way = Way::Syslog;
+
+    async fn take(&mut self, rows: &[AuditRow]) -> Result<(), SendError> {
+        Ok(self.send(rows).await?)
     }
 }
 

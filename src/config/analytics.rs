@@ -16,7 +16,7 @@ pub struct Analytics {
     /// Tell patterns of use from the last three steps of each session
     #[arg(id = "behavior_tracking", long = "behavior-tracking", env = "MREG_FASTMCP_ENABLE_BEHAVIOR_TRACKING", default_value = "true", value_name = "BOOL", action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub behaviour: bool,
-    /// How often each process stores how it is: load, memory, processors; 5 s to 1 h
+    /// How often each process stores how it is (load, memory, processors) and pushes metrics over OTLP; 5 s to 1 h
     #[arg(id = "metrics_export_interval", long = "metrics-export-interval", env = "MREG_FASTMCP_METRICS_EXPORT_INTERVAL", default_value = "60s", value_name = "DURATION", value_parser = parse::export_interval)]
     pub export_interval: Duration,
     /// Time for which counts by minutes are kept

@@ -12,7 +12,7 @@ use super::{Settings, SettingsError};
 /// Variables of the command-line client, which the server does not read.
 const OF_THE_CLIENT: [&str; 2] = ["MREG_GATEWAY_URL", "MREG_API_KEY"];
 
-/// The `MREG_*` lines of a `.env` file. Other lines are not ours and are left alone.
+/// The `MREG_*` and `OTEL_*` lines of a `.env` file. Other lines are not ours and are left alone.
 #[derive(Debug, Clone, Default)]
 pub struct DotEnv(BTreeMap<String, String>);
 
@@ -66,7 +66,7 @@ impl DotEnv {
 }
 
 fn ours(line: &dotenvy::Result<(String, String)>) -> bool {
-    line.as_ref().map_or(true, |(name, _)| name.starts_with("MREG_"))
+    line.as_ref().map_or(true, |(name, _)| ["MREG_", "OTEL_"].iter().any(|ours| name.starts_with(ours)))
 }
 
 /// What is wrong with the file, without the line itself: it may hold a secret.
@@ -112,6 +112,7 @@ pub fn check_names<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Result<
         }
         let nearest = known
             .iter()
+            .filter(|one| one.starts_with("MREG_"))
             .map(|one| (strsim::normalized_damerau_levenshtein(&one[5..], &name[5..]), one))
             .max_by(|a, b| a.0.total_cmp(&b.0))
             .filter(|(likeness, _)| *likeness >= 0.5)
@@ -152,9 +153,9 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("dotenv-{}", uuid::Uuid::now_v7()));
         std::fs::create_dir(&folder).unwrap();
         let path = folder.join(".env");
-        std::fs::write(&path, "# here\nMREG_PORT=9001\nMREG_MAX_CHILDREN=7\nOTHER=1\n").unwrap();
+        std::fs::write(&path, "# here\nMREG_PORT=9001\nMREG_MAX_CHILDREN=7\nOTEL_SERVICE_NAME=g\nOTHER=1\n").unwrap();
         let dotenv = DotEnv::read_from(&path).unwrap();
-        assert_eq!(dotenv.names().collect::<Vec<_>>(), ["MREG_MAX_CHILDREN", "MREG_PORT"]);
+        assert_eq!(dotenv.names().collect::<Vec<_>>(), ["MREG_MAX_CHILDREN", "MREG_PORT", "OTEL_SERVICE_NAME"]);
         let settings = Settings::from_args(["--port", "9002"], &dotenv).unwrap();
         assert_eq!((settings.listen.port, settings.limits.max_children), (9002, 7));
         std::fs::write(&path, "MREG_MASTER_KEY=hush\n").unwrap();

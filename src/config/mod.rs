@@ -11,6 +11,7 @@ mod effective;
 mod environment;
 mod guard;
 mod identity;
+mod otlp;
 mod parse;
 mod refresh;
 mod sections;
@@ -23,6 +24,7 @@ pub use effective::{Effective, Origin, effective};
 pub use environment::{DotEnv, Unknown, check_names};
 pub use guard::Guard;
 pub use identity::{AllowedTenant, Azure, AzureTenant, LetIn, Oidc};
+pub use otlp::{Batches, Collector, Export, Otlp, SamplerKind};
 pub use parse::{BURST_FACTORS, Program, is_guarded, is_loopback, life, program};
 pub use refresh::Refresh;
 pub use sections::{Access, Data, Limits, Listen, Log, LogFormat, Metrics, Pools, RateLimits};
@@ -81,6 +83,9 @@ pub struct Settings {
     /// What is counted of what was done, and for how long.
     #[command(flatten)]
     pub analytics: Analytics,
+    /// Where traces, metrics and audit records go.
+    #[command(flatten)]
+    pub otlp: Otlp,
 }
 
 /// Why the process does not start.
@@ -145,6 +150,7 @@ impl Settings {
         self.metrics.check(&mut wrong);
         self.analytics.check(&mut wrong);
         self.audit.check(&mut wrong);
+        wrong.extend(self.otlp.export(self.audit.otlp).err().into_iter().flatten());
         if self.pools.min_pool_size > self.pools.max_pool_size {
             wrong.push(format!(
                 "MREG_FASTMCP_MIN_POOL_SIZE ({}) is above MREG_FASTMCP_MAX_POOL_SIZE ({})",

@@ -13,7 +13,7 @@ use crate::grants::Step;
 use crate::limit::guard::Barred;
 use crate::mcp::error::{Refusal, empty_response};
 use crate::mcp::exchange::{Call, accepted};
-use crate::mcp::headers::{check_modern, era_of, only, trace_of};
+use crate::mcp::headers::{check_modern, era_of, only};
 use crate::mcp::record::Finish;
 use crate::mcp::session::{Reach, Session};
 use crate::mcp::{admit, batch, early, handshake, legacy_sse, listen, notices};
@@ -21,7 +21,7 @@ use crate::protocol::era::{Era, UNSTATED, Version};
 use crate::protocol::message::{Message, Shape};
 use crate::protocol::meta;
 use crate::store::now;
-use crate::telemetry::{Operation, Outcome, RequestId, SessionTag};
+use crate::telemetry::{Operation, Outcome, RequestId, SessionTag, TraceParent};
 use crate::web::barred;
 use crate::web::body::{BodyProblem, read};
 use crate::web::challenge::{challenge, insufficient_scope};
@@ -205,7 +205,7 @@ fn begin(app: &App, verb: &'static str, endpoint: &'static str, headers: &Header
     let request_id = visit.map_or_else(RequestId::new, |visit| visit.request_id.clone());
     let mut operation = Operation::start(request_id, endpoint);
     operation.address = visit.map(|visit| visit.client);
-    operation.trace_id = trace_of(headers);
+    app.recorder.trace(&mut operation, TraceParent::of(headers));
     operation.method = Cow::Borrowed(verb);
     Finish::new(operation, app.recorder.clone())
 }

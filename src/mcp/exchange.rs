@@ -35,6 +35,7 @@ use crate::mcp::session::{InFlight, Reach, Session};
 use crate::mcp::source::Source;
 use crate::mcp::streams::Tenure;
 use crate::mcp::tasks::{self, Tie};
+use crate::mcp::traced;
 use crate::mcp::watch;
 use crate::protocol::era::Era;
 use crate::protocol::message::Message;
@@ -92,6 +93,7 @@ pub async fn exchange(mut call: Box<Call>) -> Response {
 
 async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
     call.digest();
+    traced::begin(call);
     // Admit: within the limits of the user and the tenant.
     let admitted = admit(call).await?;
     let snapshot = call.app.registry.snapshot();
@@ -173,6 +175,7 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
     let sent = connect::without_answer(entry, era, sent);
     // Send: replica, session, era, credential are the transport's business.
     only_what_goes_along(&mut call.headers);
+    let sent = traced::below(call, sent);
     call.finish.wait();
     let total = Duration::from_millis(entry.upstream.server.spec.timeouts.total_ms);
     let deadline = (sent.method() != "subscriptions/listen").then(|| began + total);

@@ -12,6 +12,7 @@ use crate::protocol::era::{Era, Version};
 use crate::protocol::message::{Message, Shape};
 use crate::protocol::meta;
 use crate::registry::catalog::Mirrored;
+use crate::telemetry::TraceParent;
 
 /// Methods that the modern era has no more.
 const REMOVED: [&str; 5] = ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"];
@@ -20,7 +21,7 @@ const REMOVED: [&str; 5] = ["initialize", "ping", "logging/setLevel", "resources
 pub const TRACE: [&str; 2] = ["traceparent", "tracestate"];
 
 /// Longest header of a trace that is carried on, bytes.
-const MOST_TRACE: usize = 512;
+pub const MOST_TRACE: usize = 512;
 
 /// The era of a message. Modern is what names a modern version, in header or body, or a version that nobody speaks.
 pub fn era_of(headers: &HeaderMap, message: &Message) -> Era {
@@ -133,15 +134,11 @@ pub fn trace_headers(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
     };
     let [parent, state] = TRACE;
     match one(parent) {
-        Some(parent) if trace_of(headers).is_some() => [Some(parent), one(state)].into_iter().flatten().collect(),
+        Some(parent) if TraceParent::of(headers).is_some() => {
+            [Some(parent), one(state)].into_iter().flatten().collect()
+        }
         _ => Vec::new(),
     }
-}
-
-/// The trace id of a `traceparent` header.
-pub fn trace_of(headers: &HeaderMap) -> Option<u128> {
-    let text = headers.get(TRACE[0])?.to_str().ok()?;
-    u128::from_str_radix(text.split('-').nth(1)?, 16).ok().filter(|id| *id != 0)
 }
 
 /// An argument that a header may mirror.

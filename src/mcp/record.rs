@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::fault::{Fault, Whose};
 use crate::limit::{Absent, Permit};
 use crate::mcp::error::Denied;
-use crate::telemetry::{Operation, Outcome, Recorder};
+use crate::telemetry::{Operation, Outcome, Recorder, Span};
 
 /// Records its operation when it is closed, at the latest when dropped.
 pub struct Finish {
@@ -41,6 +41,8 @@ impl Finish {
     /// Gives the operation to somebody else; what is left here records nothing.
     #[must_use]
     pub fn hand_over(&mut self) -> Self {
+        // The server is not done: its answer comes in pieces.
+        self.fill(|operation| operation.span.iter_mut().for_each(|span| span.answered = None));
         Self { recorder: self.recorder.clone(), open: self.open.take() }
     }
 
@@ -54,6 +56,11 @@ impl Finish {
     /// Where the request came from, if that is known.
     pub fn address(&self) -> Option<IpAddr> {
         self.open.as_ref()?.operation.address
+    }
+
+    /// Its place in its trace, if traces are exported.
+    pub fn span(&self) -> Option<&Span> {
+        self.open.as_ref()?.operation.span.as_deref()
     }
 
     /// Keeps this until the request is over.
@@ -77,6 +84,8 @@ impl Finish {
     pub fn wait(&mut self) {
         if let Some(open) = &mut self.open {
             open.waiting = Some(Instant::now());
+            let operation = &mut open.operation;
+            operation.span.iter_mut().for_each(|span| span.send(operation.started.elapsed()));
         }
     }
 
@@ -85,7 +94,9 @@ impl Finish {
         if let Some(open) = &mut self.open
             && let Some(since) = open.waiting.take()
         {
-            open.operation.times.upstream += since.elapsed();
+            let operation = &mut open.operation;
+            operation.times.upstream += since.elapsed();
+            operation.span.iter_mut().for_each(|span| span.answer(operation.started.elapsed()));
         }
     }
 

@@ -195,6 +195,24 @@ macro_rules! bind_chain {
     };
 }
 
+/// To which collector a chain is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// One of syslog.
+    Syslog,
+    /// One of OpenTelemetry.
+    Otlp,
+}
+
+impl Way {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Syslog => "syslog",
+            Self::Otlp => "otlp",
+        }
+    }
+}
+
 impl Store {
     /// Begins a journal where it is not known yet; says how far it is written.
     pub async fn audit_journal(&self, journal: Uuid, now: i64) -> Result<(i64, i64), StoreError> {
@@ -341,28 +359,37 @@ impl Store {
         Ok(on!(read self, db => sqlx::query_as(text).bind(chain).fetch_all(db).await?))
     }
 
-    /// The chains of which not all was sent to a collector.
-    pub async fn audit_unsent(&self) -> Result<Vec<String>, StoreError> {
-        let text = "SELECT c.chain FROM audit_chains c LEFT JOIN audit_sent s ON s.chain = c.chain
+    /// The chains of which not all was sent this way.
+    pub async fn audit_unsent(&self, way: Way) -> Result<Vec<String>, StoreError> {
+        let text = "SELECT c.chain FROM audit_chains c LEFT JOIN audit_sent_to s ON s.chain = c.chain AND s.way = $1
             WHERE s.seq IS NULL OR s.seq < c.seq ORDER BY c.chain";
-        Ok(on!(read self, db => sqlx::query_scalar(text).fetch_all(db).await?))
+        Ok(on!(read self, db => sqlx::query_scalar(text).bind(way.name()).fetch_all(db).await?))
     }
 
     /// Takes it on to send a chain until that time; says how far it was sent, or none where another process is at it.
-    pub async fn claim_audit_sending(&self, chain: &str, now: i64, until: i64) -> Result<Option<i64>, StoreError> {
-        let begin = "INSERT INTO audit_sent (chain, seq, until_at) VALUES ($1, 0, 0) ON CONFLICT (chain) DO NOTHING";
-        let claim = "UPDATE audit_sent SET until_at = $1 WHERE chain = $2 AND until_at < $3 RETURNING seq";
+    pub async fn claim_audit_sending(
+        &self,
+        way: Way,
+        chain: &str,
+        now: i64,
+        until: i64,
+    ) -> Result<Option<i64>, StoreError> {
+        let begin = "INSERT INTO audit_sent_to (way, chain, seq, until_at) VALUES ($1, $2, 0, 0)
+            ON CONFLICT (way, chain) DO NOTHING";
+        let claim =
+            "UPDATE audit_sent_to SET until_at = $1 WHERE way = $2 AND chain = $3 AND until_at < $4 RETURNING seq";
         Ok(on!(brief self, tx => {
-            sqlx::query(begin).bind(chain).execute(&mut *tx).await?;
-            sqlx::query_scalar(claim).bind(until).bind(chain).bind(now).fetch_optional(&mut *tx).await?
+            sqlx::query(begin).bind(way.name()).bind(chain).execute(&mut *tx).await?;
+            let claim = sqlx::query_scalar(claim).bind(until).bind(way.name()).bind(chain).bind(now);
+            claim.fetch_optional(&mut *tx).await?
         }))
     }
 
     /// A chain was sent so far; another process may go on.
-    pub async fn audit_was_sent(&self, chain: &str, seq: i64) -> Result<(), StoreError> {
-        let text = "UPDATE audit_sent SET seq = $1, until_at = 0 WHERE chain = $2";
+    pub async fn audit_was_sent(&self, way: Way, chain: &str, seq: i64) -> Result<(), StoreError> {
+        let text = "UPDATE audit_sent_to SET seq = $1, until_at = 0 WHERE way = $2 AND chain = $3";
         on!(brief self, tx => {
-            sqlx::query(text).bind(seq).bind(chain).execute(&mut *tx).await?;
+            sqlx::query(text).bind(seq).bind(way.name()).bind(chain).execute(&mut *tx).await?;
         });
         Ok(())
     }

@@ -2,6 +2,9 @@
 //! counter's family, in escapes, units and the end mark; everything else is written once.
 
 use std::fmt::{Display, Write as _};
+use std::time::SystemTime;
+
+use super::reading::{Kind, Reader, Reading, seconds, unit};
 
 /// A text form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,56 +50,18 @@ impl Format {
     }
 }
 
-/// The type of a family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
-}
-
 /// A page being written.
 #[derive(Debug)]
 pub(super) struct Page {
     format: Format,
     text: String,
+    /// Of the family that is being written.
+    name: &'static str,
 }
 
 impl Page {
     pub(super) fn new(format: Format) -> Self {
-        Self { format, text: String::with_capacity(32 * 1024) }
-    }
-
-    /// Begins a family; its samples follow. `name` is that of the samples: a counter's ends in `_total`.
-    pub(super) fn family(&mut self, name: &str, help: &str, kind: Kind) {
-        let open = self.format == Format::OpenMetrics;
-        // OpenMetrics names a counter's family without the suffix that its samples carry.
-        let family = if open && kind == Kind::Counter { name.strip_suffix("_total").unwrap_or(name) } else { name };
-        let kind = match kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
-        };
-        self.put(format_args!("# HELP {family} "));
-        self.escaped(help, open);
-        self.put(format_args!("\n# TYPE {family} {kind}\n"));
-        if open && let Some(unit) = ["seconds", "bytes"].into_iter().find(|unit| is_unit(family, unit)) {
-            self.put(format_args!("# UNIT {family} {unit}\n"));
-        }
-    }
-
-    pub(super) fn sample(&mut self, name: &str, suffix: &str, labels: &[(&str, &str)], value: impl Display) {
-        self.put(format_args!("{name}{suffix}"));
-        self.labels(labels, None);
-        self.put(format_args!(" {value}\n"));
-    }
-
-    pub(super) fn bucket(&mut self, name: &str, labels: &[(&str, &str)], bound: Option<f64>, count: u64) {
-        self.put(format_args!("{name}_bucket"));
-        // `{:?}` writes whole bounds as `1.0`, the canonical form of OpenMetrics; text readers take either.
-        let bound = bound.map_or_else(|| "+Inf".to_owned(), |bound| format!("{bound:?}"));
-        self.labels(labels, Some(&bound));
-        self.put(format_args!(" {count}\n"));
+        Self { format, text: String::with_capacity(32 * 1024), name: "" }
     }
 
     pub(super) fn finish(mut self) -> String {
@@ -104,6 +69,22 @@ impl Page {
             self.text.push_str("# EOF\n");
         }
         self.text
+    }
+
+    fn sample(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Display) {
+        let name = self.name;
+        self.put(format_args!("{name}{suffix}"));
+        self.labels(labels, None);
+        self.put(format_args!(" {value}\n"));
+    }
+
+    fn bucket(&mut self, labels: &[(&str, &str)], bound: Option<f64>, count: u64) {
+        let name = self.name;
+        self.put(format_args!("{name}_bucket"));
+        // `{:?}` writes whole bounds as `1.0`, the canonical form of OpenMetrics; text readers take either.
+        let bound = bound.map_or_else(|| "+Inf".to_owned(), |bound| format!("{bound:?}"));
+        self.labels(labels, Some(&bound));
+        self.put(format_args!(" {count}\n"));
     }
 
     fn labels(&mut self, labels: &[(&str, &str)], bucket: Option<&str>) {
@@ -140,8 +121,42 @@ impl Page {
     }
 }
 
-fn is_unit(family: &str, unit: &str) -> bool {
-    family.strip_suffix(unit).is_some_and(|rest| rest.ends_with('_'))
+impl Reader for Page {
+    fn family(&mut self, name: &'static str, help: &'static str, kind: Kind) {
+        self.name = name;
+        let open = self.format == Format::OpenMetrics;
+        // OpenMetrics names a counter's family without the suffix that its samples carry.
+        let family = if open && kind == Kind::Counter { name.strip_suffix("_total").unwrap_or(name) } else { name };
+        let kind = match kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        self.put(format_args!("# HELP {family} "));
+        self.escaped(help, open);
+        self.put(format_args!("\n# TYPE {family} {kind}\n"));
+        if let Some(unit) = unit(name).filter(|_| open) {
+            self.put(format_args!("# UNIT {family} {unit}\n"));
+        }
+    }
+
+    fn series(&mut self, labels: &[(&str, &str)], _: Option<SystemTime>, reading: Reading) {
+        match reading {
+            Reading::Count(count) => self.sample("", labels, count),
+            Reading::Level(level) => self.sample("", labels, level),
+            Reading::Measured(value) => self.sample("", labels, value),
+            Reading::Times(times) => {
+                // The count is the sum of what was read, so that it agrees with the last bucket while others observe.
+                let mut total = 0;
+                for (index, count) in times.buckets.iter().enumerate() {
+                    total += count;
+                    self.bucket(labels, times.bounds.get(index).map(|nanos| seconds(*nanos)), total);
+                }
+                self.sample("_sum", labels, seconds(times.sum));
+                self.sample("_count", labels, total);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -172,7 +187,7 @@ mod tests {
         let write = |format| {
             let mut page = Page::new(format);
             page.family("x_seconds_total", "A \"help\"\\ text.", Kind::Counter);
-            page.sample("x_seconds_total", "", &[("a", "q\"\\\n")], 1);
+            page.series(&[("a", "q\"\\\n")], None, Reading::Count(1));
             page.finish()
         };
         assert_eq!(

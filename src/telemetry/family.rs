@@ -7,11 +7,11 @@
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hashbrown::{Equivalent, HashMap};
 
-use super::exposition::{Kind, Page};
+use super::reading::{Kind, Reader, Reading, Times};
 
 /// The label value under which sets beyond the cap are counted.
 pub const OTHER: &str = "other";
@@ -29,7 +29,7 @@ pub(super) struct Spec {
 pub(super) trait Instrument {
     const KIND: Kind;
     fn make(spec: &Spec) -> Self;
-    fn show(&self, spec: &Spec, labels: &[(&str, &str)], page: &mut Page);
+    fn read(&self) -> Reading;
 }
 
 /// Only grows.
@@ -65,8 +65,8 @@ impl Instrument for Counter {
         Self::default()
     }
 
-    fn show(&self, spec: &Spec, labels: &[(&str, &str)], page: &mut Page) {
-        page.sample(spec.name, "", labels, self.get());
+    fn read(&self) -> Reading {
+        Reading::Count(self.get())
     }
 }
 
@@ -110,8 +110,8 @@ impl Instrument for Gauge {
         Self::default()
     }
 
-    fn show(&self, spec: &Spec, labels: &[(&str, &str)], page: &mut Page) {
-        page.sample(spec.name, "", labels, self.get());
+    fn read(&self) -> Reading {
+        Reading::Level(self.get())
     }
 }
 
@@ -170,22 +170,10 @@ impl Instrument for Histogram {
         Self::over(spec.bounds)
     }
 
-    fn show(&self, spec: &Spec, labels: &[(&str, &str)], page: &mut Page) {
-        // The count is the sum of what was just read, so that it agrees with the last bucket while others observe.
-        let mut total = 0;
-        for (index, bucket) in self.buckets.iter().enumerate() {
-            total += bucket.load(Ordering::Relaxed);
-            let bound = self.bounds.get(index).map(|nanos| seconds(*nanos));
-            page.bucket(spec.name, labels, bound, total);
-        }
-        page.sample(spec.name, "_sum", labels, seconds(self.sum_nanos.load(Ordering::Relaxed)));
-        page.sample(spec.name, "_count", labels, total);
+    fn read(&self) -> Reading {
+        let buckets = self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect();
+        Reading::Times(Times { bounds: self.bounds, buckets, sum: self.sum_nanos.load(Ordering::Relaxed) })
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "2^53 nanoseconds are 104 days; beyond, a sum may lose nanoseconds")]
-pub(super) fn seconds(nanos: u64) -> f64 {
-    nanos as f64 / 1e9
 }
 
 struct Key<const N: usize>([Arc<str>; N]);
@@ -223,12 +211,18 @@ impl<const N: usize> Equivalent<Key<N>> for Asked<'_, N> {
     }
 }
 
+/// One series, and when it began.
+struct Series<M> {
+    since: SystemTime,
+    value: Arc<M>,
+}
+
 /// All series of one name. `N` is the number of labels.
 pub struct Family<M, const N: usize> {
     spec: Spec,
     labels: [&'static str; N],
     most: usize,
-    series: RwLock<HashMap<Key<N>, Arc<M>, ahash::RandomState>>,
+    series: RwLock<HashMap<Key<N>, Series<M>, ahash::RandomState>>,
     folded: AtomicU64,
 }
 
@@ -241,14 +235,16 @@ impl<M: Instrument, const N: usize> Family<M, N> {
 
     /// The series of these label values, made when it is new. Keep it where the same set is used again and again.
     pub fn with(&self, labels: [&str; N]) -> Arc<M> {
-        let known = self.series.read().unwrap_or_else(PoisonError::into_inner).get(&Asked(labels)).map(Arc::clone);
+        let series = self.series.read().unwrap_or_else(PoisonError::into_inner);
+        let known = series.get(&Asked(labels)).map(|series| Arc::clone(&series.value));
+        drop(series);
         known.unwrap_or_else(|| self.insert(labels))
     }
 
     /// Measures into the series of these label values.
     pub fn on(&self, labels: [&str; N], measure: impl FnOnce(&M)) {
         if let Some(series) = self.series.read().unwrap_or_else(PoisonError::into_inner).get(&Asked(labels)) {
-            return measure(series);
+            return measure(&series.value);
         }
         measure(&self.insert(labels));
     }
@@ -263,17 +259,17 @@ impl<M: Instrument, const N: usize> Family<M, N> {
             [OTHER; N]
         };
         if let Some(known) = series.get(&Asked(labels)) {
-            return Arc::clone(known);
+            return Arc::clone(&known.value);
         }
         let made = Arc::new(M::make(&self.spec));
-        series.insert(Key(labels.map(Arc::from)), Arc::clone(&made));
+        series.insert(Key(labels.map(Arc::from)), Series { since: SystemTime::now(), value: Arc::clone(&made) });
         made
     }
 
     /// Every series that there is, with its label values.
     pub fn each(&self, mut look: impl FnMut([&str; N], &M)) {
         for (key, series) in self.series.read().unwrap_or_else(PoisonError::into_inner).iter() {
-            look(std::array::from_fn(|index| &*key.0[index]), series);
+            look(std::array::from_fn(|index| &*key.0[index]), &series.value);
         }
     }
 
@@ -294,17 +290,17 @@ impl<M: Instrument, const N: usize> Family<M, N> {
         self.spec.name
     }
 
-    pub(super) fn show(&self, page: &mut Page) {
-        let mut all: Vec<([Arc<str>; N], Arc<M>)> = {
+    pub(super) fn read(&self, reader: &mut dyn Reader) {
+        let mut all: Vec<_> = {
             let series = self.series.read().unwrap_or_else(PoisonError::into_inner);
-            series.iter().map(|(key, series)| (key.0.clone(), Arc::clone(series))).collect()
+            series.iter().map(|(key, series)| (key.0.clone(), series.since, Arc::clone(&series.value))).collect()
         };
         // Sorted, so that two looks at the same numbers are the same text.
         all.sort_by(|a, b| a.0.cmp(&b.0));
-        page.family(self.spec.name, self.spec.help, M::KIND);
-        for (values, series) in all {
+        reader.family(self.spec.name, self.spec.help, M::KIND);
+        for (values, since, series) in all {
             let labels: [(&str, &str); N] = std::array::from_fn(|index| (self.labels[index], &*values[index]));
-            series.show(&self.spec, &labels, page);
+            reader.series(&labels, Some(since), series.read());
         }
     }
 }
@@ -312,6 +308,7 @@ impl<M: Instrument, const N: usize> Family<M, N> {
 #[cfg(test)]
 mod tests {
     use super::super::Format;
+    use super::super::exposition::Page;
     use super::*;
 
     const SPEC: Spec = Spec { name: "mcp_things_total", help: "Things.", bounds: &[] };
@@ -329,7 +326,7 @@ mod tests {
         assert_eq!(family.with([OTHER, OTHER]).get(), 3);
         assert_eq!(family.folded(), 3);
         let mut page = Page::new(Format::Text);
-        family.show(&mut page);
+        family.read(&mut page);
         let text = page.finish();
         assert!(text.contains("mcp_things_total{a=\"other\",b=\"other\"} 3"), "{text}");
         assert!(!text.contains("\"4\""), "{text}");
@@ -382,7 +379,7 @@ mod tests {
             times.observe(time);
         }
         let mut page = Page::new(Format::Text);
-        family.show(&mut page);
+        family.read(&mut page);
         let text = page.finish();
         for line in [
             "t_seconds_bucket{le=\"0.001\"} 1\n",

@@ -1,10 +1,11 @@
 //! The one list of metrics. The doc comment of a field is the help text that Prometheus shows; adding a metric is adding a
 //! line here: plain text, no markup. No label holds a user: per-user figures are the admin API's.
 
-use super::exposition::{Format, Kind, Page};
+use super::exposition::{Format, Page};
 use super::family::{Counter, Family, Gauge, Histogram, Spec};
 use super::operation::{Operation, Outcome};
 use super::process;
+use super::reading::{Kind, Reader, Reading};
 
 const MS: u64 = 1_000_000;
 /// 0.5 ms to 5 min.
@@ -83,11 +84,11 @@ macro_rules! list {
                 }
             }
 
-            fn show(&self, page: &mut Page) {
-                $(self.$field.show(page);)*
+            fn read_list(&self, reader: &mut dyn Reader) {
+                $(self.$field.read(reader);)*
                 let name = "mcp_metrics_series_dropped_total";
-                page.family(name, "Measurements counted under `other` because the family was full.", Kind::Counter);
-                $(page.sample(name, "", &[("family", self.$field.name())], self.$field.folded());)*
+                reader.family(name, "Measurements counted under `other` because the family was full.", Kind::Counter);
+                $(reader.series(&[("family", self.$field.name())], None, Reading::Count(self.$field.folded()));)*
             }
         }
     };
@@ -206,6 +207,10 @@ list! {
     database_connections: Gauge[state] = "mcp_database_connections";
     /// Sealed values that name an older key, as the last look of this process at them left them: under keys of tenants (data) or the master key (master), and whether they wait to be sealed anew or do not open: waiting, unreadable.
     stale_sealed_values: Gauge[key, state] = "mcp_stale_sealed_values";
+    /// What a collector of OpenTelemetry took: spans, points of metrics, audit records.
+    otlp_sent: Counter[signal] = "mcp_otlp_sent_total";
+    /// Spans, points of metrics and audit records that a collector did not get, and will not: queue_full, refused (it does not take them), given_up (it was away for too long).
+    otlp_dropped: Counter[signal, reason] = "mcp_otlp_dropped_total";
     /// Running child processes of stdio servers.
     stdio_children: Gauge[server] = "mcp_stdio_children";
     /// Runs of background jobs by how they ended: success, failure, panic.
@@ -254,12 +259,17 @@ impl Metrics {
 
     /// Everything, as text.
     pub fn render(&self, format: Format) -> String {
+        let mut page = Page::new(format);
+        self.read(&mut page);
+        page.finish()
+    }
+
+    /// Everything, one family after the other.
+    pub(super) fn read(&self, reader: &mut dyn Reader) {
         let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
         self.build_info.with([env!("CARGO_PKG_VERSION"), profile]).set(1);
-        let mut page = Page::new(format);
-        self.show(&mut page);
-        process::show(&mut page);
-        page.finish()
+        self.read_list(reader);
+        process::read(reader);
     }
 }
 

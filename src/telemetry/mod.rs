@@ -10,9 +10,12 @@ mod health;
 pub mod logs;
 pub mod metrics;
 mod operation;
+pub mod otlp;
 mod process;
+mod reading;
 mod recorder;
 mod sink;
+mod span;
 
 pub use actor::Actor;
 pub use exposition::Format;
@@ -23,3 +26,4 @@ pub use operation::{Operation, Outcome, RequestId, SessionTag, Sizes, Times};
 pub use process::Usage;
 pub use recorder::Recorder;
 pub use sink::{Event, Sink};
+pub use span::{Span, TraceParent, Tracer};

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue};
 use crate::fault::{Fault, Whose};
 use crate::id::{Slug, TenantId};
 use crate::protocol::meta::REQUESTS;
-use crate::telemetry::Actor;
+use crate::telemetry::{Actor, Span};
 
 /// How an operation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,6 +163,8 @@ pub struct Operation {
     pub request_id: RequestId,
     /// The trace it belongs to (`traceparent`), if any.
     pub trace_id: Option<u128>,
+    /// Its place in the trace, if traces are exported.
+    pub span: Option<Box<Span>>,
     /// Who; unknown of a request that was not let in.
     pub who: Option<Arc<Actor>>,
     /// Where from.
@@ -211,6 +213,7 @@ impl Operation {
             started: Instant::now(),
             request_id,
             trace_id: None,
+            span: None,
             who: None,
             address: None,
             session: None,

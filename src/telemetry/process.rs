@@ -1,7 +1,7 @@
 //! What the kernel says about this process, read when somebody asks. Where there is no `/proc` these families are absent:
 //! a figure is measured or not given.
 
-use super::exposition::{Kind, Page};
+use super::reading::{Kind, Reader, Reading};
 
 /// Ticks a second in `/proc/*/stat`; part of the Linux ABI (proc(5), `USER_HZ`), whatever the kernel runs at.
 const TICKS: f64 = 100.0;
@@ -63,16 +63,16 @@ fn memory_limit() -> Option<f64> {
     least
 }
 
-pub(super) fn show(page: &mut Page) {
+pub(super) fn read(reader: &mut dyn Reader) {
     let (Ok(stat), Ok(status)) =
         (std::fs::read_to_string("/proc/self/stat"), std::fs::read_to_string("/proc/self/status"))
     else {
         return;
     };
-    let mut one = |name: &str, help: &str, kind: Kind, value: Option<f64>| {
+    let mut one = |name: &'static str, help: &'static str, kind: Kind, value: Option<f64>| {
         if let Some(value) = value {
-            page.family(name, help, kind);
-            page.sample(name, "", &[], value);
+            reader.family(name, help, kind);
+            reader.series(&[], None, Reading::Measured(value));
         }
     };
     one("process_cpu_seconds_total", "Processor time used, user and system.", Kind::Counter, cpu_seconds(&stat));

@@ -1,8 +1,8 @@
-//! Takes each finished operation once and lets everything derive from it: the trail, metrics and one log line.
+//! Takes each finished operation once and lets everything derive from it: the trail, metrics, one log line and its spans.
 
 use std::sync::Arc;
 
-use super::{Counter, Event, Metrics, Operation, Outcome, Sink};
+use super::{Counter, Event, Metrics, Operation, Outcome, Sink, TraceParent, Tracer};
 use crate::crypto::masked;
 
 /// Where finished operations go. Cheap to clone.
@@ -10,18 +10,40 @@ use crate::crypto::masked;
 pub struct Recorder {
     metrics: Arc<Metrics>,
     sink: Option<Arc<dyn Sink>>,
+    tracer: Option<Tracer>,
 }
 
 impl Recorder {
     /// One that counts into `metrics`.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, sink: None }
+        Self { metrics, sink: None, tracer: None }
     }
 
     /// The same, whose operations `sink` keeps.
     #[must_use]
     pub fn kept_by(self, sink: Arc<dyn Sink>) -> Self {
         Self { sink: Some(sink), ..self }
+    }
+
+    /// The same, whose operations `tracer` takes to a collector.
+    #[must_use]
+    pub fn traced_by(self, tracer: Option<Tracer>) -> Self {
+        Self { tracer, ..self }
+    }
+
+    /// What decides about traces, where they are exported.
+    pub fn tracer(&self) -> Option<&Tracer> {
+        self.tracer.as_ref()
+    }
+
+    /// Says to which trace an operation that begins belongs.
+    pub fn trace(&self, operation: &mut Operation, parent: Option<TraceParent>) {
+        operation.trace_id = parent.map(|parent| parent.trace);
+        if let Some(tracer) = &self.tracer {
+            let span = tracer.begin(parent);
+            operation.trace_id = Some(span.trace);
+            operation.span = Some(Box::new(span));
+        }
     }
 
     /// The metrics, for what is no operation: connections, sessions, pools.
@@ -36,6 +58,9 @@ impl Recorder {
             sink.operation(operation);
         }
         self.metrics.operation(operation);
+        if let Some(tracer) = &self.tracer {
+            tracer.take(operation);
+        }
         // Levels are constants of the call site, hence two of them: what went well is for debugging.
         match operation.outcome {
             Outcome::Success | Outcome::ToolError if !operation.changes() => write_line!(DEBUG, operation),

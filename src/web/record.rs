@@ -19,7 +19,7 @@ use super::problem::Problem;
 use crate::access::{Caller, Opening};
 use crate::app::App;
 use crate::fault::Whose;
-use crate::telemetry::{Operation, Outcome, Recorder, RequestId};
+use crate::telemetry::{Operation, Outcome, Recorder, RequestId, TraceParent};
 
 /// Where the extractor of a [`Caller`] says who it was. An extension of the request.
 #[derive(Clone, Default)]
@@ -46,6 +46,7 @@ pub async fn record(State(app): State<App>, mut request: Request, next: Next) ->
     operation.method = Cow::Owned(format!("{} {}", verb(request.method()), operation.endpoint));
     operation.name = Some(request.uri().path().chars().take(200).collect::<String>().into());
     operation.address = visit.map(|visit| visit.client);
+    app.recorder.trace(&mut operation, TraceParent::of(request.headers()));
     operation.sizes.request = request.body().size_hint().exact().unwrap_or_default();
     let trail = Trail::default();
     request.extensions_mut().insert(trail.clone());

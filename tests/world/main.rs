@@ -14,6 +14,7 @@ mod changes;
 mod channels;
 mod credentials;
 mod described;
+mod exported;
 mod faults;
 mod guarded;
 mod isolation;

@@ -40,8 +40,14 @@ impl<const N: usize> Values<N> {
     }
 }
 
-/// Sets every gauge that is not kept by whoever it counts.
-pub async fn collect(app: &App) {
+impl App {
+    /// Sets every gauge that is not kept by whoever it counts.
+    pub async fn gauge(&self) {
+        collect(self).await;
+    }
+}
+
+async fn collect(app: &App) {
     let signed_in = app.signed_in(ACTIVE).await;
     of_clients(app, &signed_in);
     of_servers(app);

@@ -1,0 +1,55 @@
+//! How records go to a collector of whatever sort: at least once, in their order, and one process sends a chain at a time. How far it
+//! was sent is noted behind it.
+
+use std::io;
+
+use crate::store::audit::{AuditRow, Way};
+use crate::store::{Store, StoreError, micros, now};
+use crate::telemetry::otlp::Lost;
+
+/// How long a chain is one process's to send: longer than a collector may take for one piece.
+const CLAIM: i64 = 30_000_000;
+/// Records of one piece.
+const AT_ONCE: i64 = 500;
+
+/// Why records were not sent.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The collector does not take them.
+    #[error("the collector of the audit trail (MREG_AUDIT_SYSLOG) takes nothing: {0}")]
+    Collector(#[from] io::Error),
+    /// The one of OpenTelemetry does not.
+    #[error("the collector of the audit trail (MREG_AUDIT_OTLP) takes nothing: {0}")]
+    Otlp(#[from] Lost),
+    /// The database refused or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Where records go.
+pub(super) trait Destination {
+    /// Under which name it is noted how far.
+    const WAY: Way;
+
+    /// Takes a piece, or fails in less time than a chain is one process's.
+    fn take(&mut self, rows: &[AuditRow]) -> impl Future<Output = Result<(), SendError>> + Send;
+}
+
+/// Sends what was not sent yet.
+pub(super) async fn forward<D: Destination>(to: &mut D, store: &Store) -> Result<(), SendError> {
+    for chain in store.audit_unsent(D::WAY).await? {
+        loop {
+            let now = micros(now());
+            let Some(after) = store.claim_audit_sending(D::WAY, &chain, now, now + CLAIM).await? else { break };
+            let rows = store.audit_chain_records(&chain, after, AT_ONCE).await?;
+            let sent = if rows.is_empty() { Ok(()) } else { to.take(&rows).await };
+            let last = rows.last().filter(|_| sent.is_ok()).map_or(after, |row| row.seq);
+            store.audit_was_sent(D::WAY, &chain, last).await?;
+            sent?;
+            if rows.is_empty() {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
