@@ -26,13 +26,12 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::access::{Caller, Opening};
 use crate::app::App;
-use crate::audit::{NotKept, kept};
 use crate::fault::{Fault, Kind};
 use crate::id::{Principal, TenantId};
-use crate::mcp::endpoint::{Entered, accepts, enter, let_in, read_json, unrecorded};
+use crate::mcp::endpoint::{Entered, accepts, enter, let_in, read_json};
 use crate::mcp::error::Refusal;
 use crate::mcp::exchange::{Call, accepted, exchange, stream_response};
-use crate::mcp::lane::{Lane, pump};
+use crate::mcp::lane::{Lane, pump, recorded};
 use crate::mcp::record::Finish;
 use crate::mcp::session::{Hold, Reach, Session};
 use crate::mcp::streams::{Next, Queue, Seat, Tenure};
@@ -360,11 +359,6 @@ async fn answer(channel: Arc<Channel>, call: Box<Call>, lane: Lane, opens: bool,
         () = channel.gone.cancelled() => {}
         () = served => {}
     }
-}
-
-/// An answer once it is recorded; here nobody above waits for that.
-async fn recorded(serving: impl Future<Output = Response>) -> Response {
-    kept(serving).await.unwrap_or_else(|NotKept| unrecorded())
 }
 
 fn adopt(app: &App, channel: &Channel, response: &Response) {
