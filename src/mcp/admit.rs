@@ -18,7 +18,7 @@ use crate::telemetry::Outcome;
 use crate::web::throttled;
 
 /// The JSON-RPC code of a limit that was reached.
-const RATE_LIMITED: i32 = -31_014;
+pub(super) const RATE_LIMITED: i32 = -31_014;
 
 /// Lets the call through, or says which limit it has reached. What is returned says what it took: nothing, if it only asks now and then
 /// whether anybody is there. A client that heard nothing of that would take the connection for lost.
@@ -84,7 +84,7 @@ fn tell_guard(call: &Call) {
 fn refuse(app: &App, caller: &Caller, finish: &mut Finish, refused: Refused) -> Refusal {
     app.throttled(caller.tenant().as_str(), refused.limit);
     let refusal = refusal(refused, caller);
-    finish.note(&refusal.text);
+    finish.note(&refusal);
     finish.end(Outcome::RateLimited);
     refusal
 }

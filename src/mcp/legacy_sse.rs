@@ -38,7 +38,7 @@ use crate::mcp::streams::{Next, Queue, Seat, Tenure};
 use crate::mcp::{handshake, listen, notices};
 use crate::protocol::message::{Message, Shape};
 use crate::protocol::meta;
-use crate::telemetry::{Outcome, SessionTag};
+use crate::telemetry::SessionTag;
 use crate::upstream::notices::pause;
 use crate::web::Visit;
 use crate::web::path::Named;
@@ -185,6 +185,7 @@ async fn open(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<
     let stop = Some(Box::pin(app.shutdown.clone().cancelled_owned()));
     let tenure = Tenure::new(&caller);
     let guard = Guard { app, name, channel };
+    finish.opened();
     stream_response(Body::new(Stream { waiting, guard, tenure, stop, finish, _seat: seat }))
 }
 
@@ -220,13 +221,6 @@ impl http_body::Body for Stream {
             self.finish.sent(frame.len());
         }
         Poll::Ready(frame.map(|frame| Ok(Frame::data(frame))))
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        // A client that goes away has heard what it wanted.
-        self.finish.end(Outcome::Success);
     }
 }
 
@@ -313,6 +307,7 @@ async fn take(channel: Arc<Channel>, mut entered: Entered, message: Message) -> 
     call.carried = is_request;
     match shape {
         Shape::Request => {
+            call.finish.accepted();
             let tasks = call.app.tasks.clone();
             tasks.spawn(answer(channel, call, lane, opens, place));
             accepted()

@@ -28,5 +28,6 @@ pub mod session;
 pub mod source;
 pub mod streams;
 pub mod tasks;
+pub mod uri;
 pub mod watch;
 pub mod withdrawal;

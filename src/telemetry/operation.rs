@@ -165,6 +165,8 @@ pub struct Operation {
     pub trace_id: Option<u128>,
     /// Who; unknown of a request that was not let in.
     pub who: Option<Arc<Actor>>,
+    /// The chain of the trail that it belongs to, where that is not the one of the tenant of who did it.
+    pub chain: Option<Arc<str>>,
     /// Where from.
     pub address: Option<IpAddr>,
     /// In which session.
@@ -192,8 +194,10 @@ pub struct Operation {
     pub rule: Option<Arc<str>>,
     /// How it ended.
     pub outcome: Outcome,
-    /// One sentence about the outcome, without secrets.
+    /// One sentence about the outcome, for the log of who runs the gateway: it may quote what a server or a caller wrote.
     pub detail: Option<Box<str>>,
+    /// The same for the trail, which others read: words of the gateway's own, of a type that can quote nobody.
+    pub told: Option<&'static str>,
     /// How large.
     pub sizes: Sizes,
     /// How long.
@@ -212,6 +216,7 @@ impl Operation {
             request_id,
             trace_id: None,
             who: None,
+            chain: None,
             address: None,
             session: None,
             endpoint: endpoint.into(),
@@ -226,6 +231,7 @@ impl Operation {
             rule: None,
             outcome: Outcome::Error { whose: Whose::Client, kind: "cancelled" },
             detail: None,
+            told: None,
             sizes: Sizes::default(),
             times: Times::default(),
             client_version: None,
@@ -249,9 +255,10 @@ impl Operation {
         self.times.total = self.started.elapsed();
     }
 
-    /// Sets outcome, detail and total time from a fault.
+    /// Sets outcome, what is said of it, and total time from a fault.
     pub fn fail(&mut self, fault: &Fault) {
         self.detail = Some(fault.to_string().into());
+        self.told = Some(fault.kind.sentence());
         self.finish(Outcome::from(fault));
     }
 
