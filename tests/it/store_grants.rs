@@ -14,6 +14,7 @@ use mcp_registry_gateway::store::users::{UserChange, UserRow};
 use mcp_registry_gateway::store::{Store, micros, now};
 use mcp_registry_gateway::telemetry::Metrics;
 use mcp_registry_gateway::vault::Vault;
+use sqlx::{Connection as _, Executor as _};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -504,6 +505,19 @@ on_both! {
         let times: Vec<i64> = ended.into_iter().map(|(time, _)| time).collect();
         assert_eq!(times, [1, 1, 2].map(|seconds| micros(house.after(seconds))));
     }
+}
+
+#[tokio::test]
+async fn what_has_ended_is_told_though_the_rest_of_the_sweep_fails() {
+    let db = Database::sqlite();
+    let house = House::open(&db).await;
+    let short = house.tokens("mcp").await;
+    let url = format!("sqlite://{}", db.file().unwrap().display());
+    let mut raw = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    raw.execute("ALTER TABLE spent_assertions RENAME TO away").await.unwrap();
+    let mut told = Vec::new();
+    house.grants.sweep(house.after(901), |ended| told.extend(ended.iter().map(|ended| ended.id))).await.unwrap_err();
+    assert_eq!(told, [short.grant]);
 }
 
 on_both! {
