@@ -2,6 +2,7 @@
 //! from there to the database, where the records of each tenant make a chain whose heads are signed. No record is dropped silently:
 //! what cannot be recorded is not begun, or not answered.
 
+mod arguments;
 mod chain;
 mod drain;
 mod encode;
@@ -19,6 +20,7 @@ mod ticket;
 mod trail;
 mod verify;
 
+pub use arguments::shown as arguments;
 pub use drain::{Counting, Drain, DrainError};
 pub use journal::Journal;
 pub use prune::prune;

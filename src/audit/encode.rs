@@ -68,6 +68,10 @@ pub fn operation(operation: &Operation, id: Uuid, at: i64, instance: Uuid, out: 
         crate::crypto::append_hexadecimal(digest, fields.out);
         fields.out.push(b'"');
     }
+    if let Some(shown) = &operation.shown {
+        fields.name("arguments");
+        fields.out.extend_from_slice(shown.as_bytes());
+    }
     fields.value("outcome", operation.outcome.label());
     fields.some("reason", kind);
     fields.some("whose", whose);
@@ -195,6 +199,7 @@ mod tests {
         (full.replica, full.attempts) = (Some(1), 2);
         full.name = Some("read".into());
         full.arguments = Some([0xab; 32]);
+        full.shown = Some(r#"{"path":"/a"}"#.into());
         full.rule = Some("rule".into());
         full.trace_id = Some(0xfeed);
         (full.client_version, full.upstream_version) = (Some("2026-07-28"), Some("2025-11-25"));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
 /// The chain of what administrators of the gateway do that concerns no single tenant. No tenant has such a name.
@@ -97,6 +98,9 @@ pub struct Record {
     /// SHA-256 of the arguments as they were sent, hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arguments_digest: Option<Cow<'static, str>>,
+    /// The arguments of a tool or prompt, where the tenant has them recorded: without what looks like a secret, texts and the whole bounded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<Value>,
     /// How it came out: `success`, `tool_error`, `error`, `denied`, `rate_limited`.
     pub outcome: Cow<'static, str>,
     /// The kind of error, the word of the refusal, why a session ended, which kind of refresh.

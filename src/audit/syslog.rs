@@ -2,6 +2,7 @@
 //! TCP stream with their lengths in front (RFC 6587). At least once: how far a chain was sent is noted behind it. One process sends a
 //! chain at a time. UDP loses what the network loses, and TCP what the collector had not read when it went away.
 
+use std::borrow::Cow;
 use std::io;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpStream, UdpSocket};
 
 use crate::config::Syslog;
+use crate::json;
 use crate::store::audit::AuditRow;
 use crate::store::{Store, StoreError, at, micros, now};
 
@@ -36,6 +38,8 @@ pub enum SendError {
 /// See the module.
 pub struct Collector {
     to: Syslog,
+    /// Whether it gets arguments too.
+    arguments: bool,
     host: String,
     open: Option<Open>,
 }
@@ -46,11 +50,11 @@ enum Open {
 }
 
 impl Collector {
-    /// The one that the settings name.
-    pub fn new(to: Syslog) -> Self {
+    /// The one that the settings name, and whether it gets the arguments that tenants have recorded.
+    pub fn new(to: Syslog, arguments: bool) -> Self {
         let host =
             rustix::system::uname().nodename().to_string_lossy().chars().filter(char::is_ascii_graphic).collect();
-        Self { to, host, open: None }
+        Self { to, arguments, host, open: None }
     }
 
     /// Sends what was not sent yet.
@@ -89,13 +93,13 @@ impl Collector {
         match self.open.insert(open) {
             Open::Udp(socket) => {
                 for row in rows {
-                    socket.send(message(&self.host, row).as_bytes()).await?;
+                    socket.send(message(&self.host, row, self.arguments).as_bytes()).await?;
                 }
             }
             Open::Tcp(stream) => {
                 let mut all = Vec::new();
                 for row in rows {
-                    let message = message(&self.host, row);
+                    let message = message(&self.host, row, self.arguments);
                     all.extend_from_slice(format!("{} {message}", message.len()).as_bytes());
                 }
                 stream.write_all(&all).await?;
@@ -118,8 +122,31 @@ impl Collector {
     }
 }
 
-fn message(host: &str, row: &AuditRow) -> String {
+fn message(host: &str, row: &AuditRow, arguments: bool) -> String {
     let severity = if row.outcome == "success" { INFORMATIONAL } else { NOTICE };
     let time = at(row.at).format(&time::format_description::well_known::Rfc3339).unwrap_or_else(|_| "-".to_owned());
-    format!("<{severity}>1 {time} {host} mcp-gateway {} audit - \u{feff}{}", std::process::id(), row.text)
+    let text = if arguments { Cow::Borrowed(&*row.text) } else { without_arguments(&row.text) };
+    format!("<{severity}>1 {time} {host} mcp-gateway {} audit - \u{feff}{text}", std::process::id())
+}
+
+/// A record without the arguments that its tenant has recorded.
+fn without_arguments(text: &str) -> Cow<'_, str> {
+    const NAME: &str = ",\"arguments\":";
+    let Some(value) = json::get(text.as_bytes(), "arguments") else { return Cow::Borrowed(text) };
+    let span = json::span(text.as_bytes(), value);
+    let before = text[..span.start].strip_suffix(NAME).unwrap_or(&text[..span.start]);
+    Cow::Owned(format!("{before}{}", &text[span.end..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_taken_out_and_nothing_else() {
+        let text = r#"{"id":"1","arguments_digest":"ab","arguments":{"a":["x",{"arguments":2}]},"outcome":"success"}"#;
+        assert_eq!(without_arguments(text), r#"{"id":"1","arguments_digest":"ab","outcome":"success"}"#);
+        let text = r#"{"id":"1","arguments_digest":"ab"}"#;
+        assert_eq!(without_arguments(text), text);
+    }
 }

@@ -164,7 +164,7 @@ mod tests {
         future.poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending()
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_is_recorded_before_a_frame_is_there_is_waited_for_with_it() {
         let (keeps, _) = watch::channel(6);
         let mut body = KeptBody::new(Slow(keeps.clone(), 0));
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(frame.await.unwrap().unwrap().into_data().unwrap(), "answer");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn one_that_waits_within_another_takes_no_ticket_from_it() {
         let (keeps, _) = watch::channel(0);
         let ticket = |number| Ticket { kept: keeps.subscribe(), number };

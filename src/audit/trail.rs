@@ -222,6 +222,7 @@ impl Trail {
             attempts: None,
             name: event.name.map(shortened),
             arguments_digest: None,
+            arguments: None,
             outcome: Cow::Borrowed(match (event.good, event.action.starts_with("auth.")) {
                 (true, _) => "success",
                 (false, true) => "denied",

@@ -1,5 +1,6 @@
 //! The settings of the audit trail.
 
+use clap::builder::BoolishValueParser;
 use url::Url;
 
 use super::parse;
@@ -20,6 +21,9 @@ pub struct Audit {
     /// Collector that gets each record too, as a message of syslog: udp://HOST:PORT or tcp://HOST:PORT
     #[arg(id = "audit_syslog", long = "audit-syslog", env = "MREG_AUDIT_SYSLOG", value_name = "URL", value_parser = syslog)]
     pub syslog: Option<Syslog>,
+    /// Whether the collector gets the arguments too that tenants have recorded
+    #[arg(id = "audit_syslog_arguments", long = "audit-syslog-arguments", env = "MREG_AUDIT_SYSLOG_ARGUMENTS", default_value = "false", value_name = "BOOL", action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
+    pub syslog_arguments: bool,
 }
 
 impl Audit {

@@ -7,6 +7,7 @@ use http::StatusCode;
 
 use crate::access::{AuthError, Caller};
 use crate::app::App;
+use crate::audit::arguments;
 use crate::json;
 use crate::limit::guard::Wrong;
 use crate::limit::{Absent, Admitted, Limit, Rates, Refused};
@@ -32,10 +33,22 @@ pub(super) async fn admit(call: &mut Call) -> Result<Option<Admitted>, Refusal> 
                 call.finish.keep(permit);
             }
             call.finish.fill(|operation| operation.tool_apart = admitted.measures_tools());
+            if admitted.shows_arguments() {
+                show(call);
+            }
             Ok(Some(admitted))
         }
         Err(refused) => Err(refuse_call(call, refused)),
     }
+}
+
+/// Has the record show what is called with, as the tenant wants it.
+fn show(call: &mut Call) {
+    if !matches!(&*call.message.method(), "tools/call" | "prompts/get") {
+        return;
+    }
+    let shown = call.message.member("arguments").map(arguments);
+    call.finish.fill(|operation| operation.shown = shown);
 }
 
 /// The same for what is no call: only the user's own limit counts.

@@ -190,6 +190,8 @@ pub struct Operation {
     pub tool_apart: bool,
     /// SHA-256 of the arguments of a tool, as they were sent.
     pub arguments: Option<[u8; 32]>,
+    /// The arguments without what looks like a secret, JSON, where the tenant wants them in its records.
+    pub shown: Option<Box<str>>,
     /// The access rule that denied it, if one did.
     pub rule: Option<Arc<str>>,
     /// How it ended.
@@ -228,6 +230,7 @@ impl Operation {
             name: None,
             tool_apart: false,
             arguments: None,
+            shown: None,
             rule: None,
             outcome: Outcome::Error { whose: Whose::Client, kind: "cancelled" },
             detail: None,

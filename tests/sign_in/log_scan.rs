@@ -174,7 +174,8 @@ async fn trail(gateway: &Gateway) -> Vec<String> {
     }
     let (mut all, mut cursor) = (Vec::new(), String::new());
     loop {
-        let page = gateway.rest("GET", &format!("/admin/audit?limit=500{cursor}"), Value::Null).await.expect(200).json();
+        let page =
+            gateway.rest("GET", &format!("/admin/audit?limit=500{cursor}"), Value::Null).await.expect(200).json();
         texts(&page["items"], &mut all);
         let Some(next) = page["next_cursor"].as_str() else { return all };
         cursor = format!("&cursor={next}");

@@ -59,7 +59,11 @@ async fn tokens_are_recorded_with_whom_they_are_for_and_refusals_with_why() {
     assert_eq!(said(&all[6]), of("authorization_code", "success", ""));
     for person in &all[4..] {
         assert_eq!((&person["tenant"], &person["user"]), (&json!("default"), &json!(user)), "{person}");
-        assert_eq!((&person["client"], &person["credential"]), (&json!(world.client), &all[6]["credential"]), "{person}");
+        assert_eq!(
+            (&person["client"], &person["credential"]),
+            (&json!(world.client), &all[6]["credential"]),
+            "{person}"
+        );
     }
     assert!(all[2]["user"].is_string() && all[2]["client"] == "night", "{}", all[2]);
     assert_eq!(all[1]["tenant"], "default", "its client proved who it is: {}", all[1]);
@@ -125,7 +129,7 @@ async fn what_a_person_allows_is_recorded_and_an_authorization_that_a_client_is_
     {
         let path = world.authorize(&[change]).split_off(world.url.len());
         let reply = Client::new(&world.url).send(Request::new(Method::GET, "".into()).path(&path)).await.unwrap();
-        assert!(reply.headers["location"].to_str().unwrap().starts_with(REDIRECT), "{reply:?}");
+        assert!(reply.headers["location"].to_str().unwrap().starts_with(REDIRECT));
         let id = reply.headers["x-request-id"].to_str().unwrap().to_owned();
         let record = of_request(&world, &id).await;
         assert_eq!((&record["outcome"], &record["reason"]), (&json!(outcome), &json!(reason)), "{record}");

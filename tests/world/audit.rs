@@ -286,7 +286,12 @@ async fn killed(operations: usize, args: &[&str]) {
     }
     let is_found = |(id, least, most): &Answered| (*least..=*most).contains(found.get(id).unwrap_or(&0));
     let wrong: Vec<_> = answered.iter().filter(|answered| !is_found(answered)).collect();
-    assert!(wrong.is_empty(), "of {} answers, {} are not found as often as they should: {wrong:?}", answered.len(), wrong.len());
+    assert!(
+        wrong.is_empty(),
+        "of {} answers, {} are not found as often as they should: {wrong:?}",
+        answered.len(),
+        wrong.len()
+    );
     let verified = verify(&store, None, None, |_| {}).await.unwrap();
     assert_eq!(verified.findings, vec![]);
     assert!(verified.records >= answered.len() as u64);

@@ -57,7 +57,7 @@ async fn what_servers_and_callers_wrote_stands_in_no_record() {
 
     let all = world.client_at("/mcp", MODERN).await;
     let it = world.client_at("/mcp/it", MODERN).await;
-    let named = json!({"name": format!("it__{WORD}"), "arguments": {"x": WORD}});
+    let named = json!({"name": WORD, "arguments": {"x": WORD}});
     let record = recorded(&world, &all, "tools/call", named).await;
     assert_eq!(record["detail"], "the parameters do not fit, or name what is not there for the caller", "{record}");
     let uri = format!("nowhere://root:{WORD}@db.example/x?key={WORD}");
@@ -208,10 +208,37 @@ async fn who_may_come_in_though_no_administrator_let_them_is_recorded() {
     };
     let first = of("admin.bootstrap").await;
     assert_eq!((&first["surface"], &first["reason"]), (&json!("background"), &json!("supplied")), "{first}");
-    assert!(first["user"].is_string() && first["credential"].is_string() && !first.to_string().contains(KEY), "{first}");
+    assert!(
+        first["user"].is_string() && first["credential"].is_string() && !first.to_string().contains(KEY),
+        "{first}"
+    );
     std::fs::remove_file(world.app().settings.data.data_dir.join("cli.json")).unwrap();
     let made = own_key(world.app(), world.url(), "a command").await.unwrap();
     let second = of("admin.key").await;
     assert_eq!((&second["surface"], &second["user"]), (&json!("cli"), &first["user"]), "{second}");
     assert!(second["credential"] != first["credential"] && !second.to_string().contains(made.expose()), "{second}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_may_have_arguments_recorded_without_what_looks_like_a_secret() {
+    let server = Plain::with(Eras::Dual).await.unwrap();
+    let world = World::start().await;
+    world.register("it", &server.url()).await;
+    let client = world.client_at("/mcp/it", MODERN).await;
+    let arguments = json!({"message": "a word", "password": WORD, "note": format!("Bearer {WORD}"), "own": KEY});
+    let call = || recorded(&world, &client, "tools/call", json!({"name": "echo", "arguments": arguments}));
+    assert_eq!(call().await.get("arguments"), None);
+    let on = json!({"features": {"recorded_arguments": true}});
+    assert_eq!(world.rest(Method::PATCH, "/admin/tenants/default", &on).await.0, 200);
+    let record = until(|| async { Some(call().await).filter(|record| record.get("arguments").is_some()) }).await;
+    let shown = &record["arguments"];
+    assert_eq!(
+        (&shown["message"], &shown["password"], &shown["note"]),
+        (&json!("a word"), &json!("[left out]"), &json!("[left out]"))
+    );
+    assert!(!record.to_string().contains(WORD) && !record.to_string().contains(KEY), "{record}");
+    let got = server.calls("echo").pop().unwrap();
+    assert_eq!(got.json()["params"]["arguments"], arguments, "the server gets them as they were sent");
+    let record = recorded(&world, &client, "tools/list", json!({})).await;
+    assert_eq!(record.get("arguments"), None, "{record}");
 }
