@@ -122,27 +122,15 @@ impl Fault {
         if let Some(told) = &self.told {
             return Cow::Borrowed(told);
         }
-        Cow::Borrowed(match self.kind {
-            Kind::Unreachable => "the server cannot be reached",
-            Kind::Dropped => "the server ended or broke off before its answer was whole",
-            Kind::Timeout => "the server did not answer in time",
-            Kind::Garbage => "the server's answer is no valid MCP message",
-            Kind::TooLarge => "the server's answer is larger than the gateway passes on",
-            Kind::Status(429) => "the server takes no more requests for now (HTTP 429)",
+        match self.kind {
             Kind::Status(status @ 300..400) => {
-                return format!("the server redirects (HTTP {status}); an administrator must register its final URL")
-                    .into();
+                format!("the server redirects (HTTP {status}); an administrator must register its final URL").into()
             }
-            Kind::Status(status) => return format!("the server failed (HTTP {status})").into(),
-            Kind::Refused => "the server refuses the gateway's credential; an administrator must renew it",
-            Kind::BreakerOpen => "the server failed several times in a row and is left alone for a while",
-            Kind::Setup => "the server is not set up so that it can be called; an administrator must mend it",
-            Kind::NoCredential => "the gateway has nothing to show the server in your name; ask an administrator",
-            Kind::SignIn => "the server wants to see you sign in again",
-            Kind::Connect => "the server wants you to connect your account there",
+            Kind::Status(status) if status != 429 => format!("the server failed (HTTP {status})").into(),
             // Our own words about ourselves and the caller.
-            Kind::Full | Kind::Cancelled | Kind::Era => return self.detail.clone().into(),
-        })
+            Kind::Full | Kind::Cancelled | Kind::Era => self.detail.clone().into(),
+            kind => Cow::Borrowed(kind.sentence()),
+        }
     }
 
     /// Whether the call may be tried on another replica; `again` says that doing it twice does no harm.
@@ -164,6 +152,30 @@ impl Fault {
 }
 
 impl Kind {
+    /// One sentence in which nothing stands that a server, a caller or a setting said.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Unreachable => "the server cannot be reached",
+            Self::Dropped => "the server ended or broke off before its answer was whole",
+            Self::Timeout => "the server did not answer in time",
+            Self::Garbage => "the server's answer is no valid MCP message",
+            Self::TooLarge => "the server's answer is larger than the gateway passes on",
+            Self::Status(429) => "the server takes no more requests for now (HTTP 429)",
+            Self::Status(300..400) => "the server redirects; an administrator must register its final URL",
+            Self::Status(502..505) => "the server failed (HTTP 502 to 504)",
+            Self::Status(_) => "the server failed",
+            Self::Refused => "the server refuses the gateway's credential; an administrator must renew it",
+            Self::BreakerOpen => "the server failed several times in a row and is left alone for a while",
+            Self::Full => "the gateway holds as much of this as it may",
+            Self::Cancelled => "it was taken back, or its client's time was over",
+            Self::Era => "the two ends speak versions of MCP between which this cannot be carried",
+            Self::Setup => "the server is not set up so that it can be called; an administrator must mend it",
+            Self::NoCredential => "the gateway has nothing to show the server in your name; ask an administrator",
+            Self::SignIn => "the server wants to see you sign in again",
+            Self::Connect => "the server wants you to connect your account there",
+        }
+    }
+
     /// The label in metrics and logs, `snake_case` and stable.
     pub fn label(self) -> &'static str {
         match self {

@@ -4,6 +4,8 @@ use super::accounts::new_id;
 use super::keyring::is_plausible;
 use super::keys::key_row;
 use super::{Role, Scopes};
+use uuid::Uuid;
+
 use crate::crypto::{KEY_PREFIX, hash_token, looks_made_up, new_api_key};
 use crate::id::TenantId;
 use crate::secret::Secret;
@@ -34,12 +36,23 @@ pub fn check_supplied(key: &Secret) -> Result<(), BootstrapError> {
 /// What a key is called that was supplied at a start.
 pub const SUPPLIED: &str = "supplied at start";
 
-/// [`bootstrap_kept`] for a caller that has no place to keep the key in.
-pub async fn bootstrap(store: &Store, supplied: Option<&Secret>) -> Result<Option<Secret>, BootstrapError> {
-    Ok(bootstrap_kept(store, supplied, |_| Ok(())).await?.map(|(key, ())| key))
+/// What a start made so that somebody may come in.
+#[derive(Debug)]
+pub struct Admitted<K> {
+    /// The key, if it was made here, with what keeps it.
+    pub key: Option<(Secret, K)>,
+    /// Whose key was made, and the key's id; none: there was nothing to make.
+    pub made: Option<(Uuid, Uuid)>,
+    /// Whether the account was made with it.
+    pub is_first: bool,
 }
 
-/// Makes the user `admin` and its first key when there is no administrator, and returns the key if it was made here. A
+/// [`bootstrap_kept`] for a caller that has no place to keep the key in.
+pub async fn bootstrap(store: &Store, supplied: Option<&Secret>) -> Result<Option<Secret>, BootstrapError> {
+    Ok(bootstrap_kept(store, supplied, |_| Ok(())).await?.key.map(|(key, ())| key))
+}
+
+/// Makes the user `admin` and its first key when there is no administrator, and says what it made. A
 /// supplied key is used instead; where an administrator exists already it is added to the oldest one's, unless it is
 /// known, revoked or not. Safe when several processes start at once.
 ///
@@ -49,7 +62,7 @@ pub async fn bootstrap_kept<K>(
     store: &Store,
     supplied: Option<&Secret>,
     keep: impl FnOnce(&Secret) -> std::io::Result<K>,
-) -> Result<Option<(Secret, K)>, BootstrapError> {
+) -> Result<Admitted<K>, BootstrapError> {
     supplied.map_or(Ok(()), check_supplied)?;
     let existing = store.first_admin().await?;
     let tenant = TenantId::default_tenant();
@@ -75,29 +88,37 @@ pub async fn bootstrap_kept<K>(
             updated_at: micros(now),
         };
         let kept = if supplied.is_none() { Some(keep(&key).map_err(BootstrapError::Keep)?) } else { None };
-        if store.insert_first_admin(&tenant, &user, &row(user.id)).await? {
-            return Ok(kept.map(|kept| (key, kept)));
+        let first = row(user.id);
+        if store.insert_first_admin(&tenant, &user, &first).await? {
+            let key = kept.map(|kept| (key, kept));
+            return Ok(Admitted { key, made: Some((user.id, first.id)), is_first: true });
         }
     }
-    if supplied.is_some() && !store.key_exists(&hash_token(key.expose())).await? {
-        let Some(admin) = store.first_admin().await? else { return Ok(None) };
-        match store.insert_key(&tenant, &row(admin.id)).await {
-            Ok(()) | Err(StoreError::Taken) => {}
+    let mut made = None;
+    if supplied.is_some()
+        && !store.key_exists(&hash_token(key.expose())).await?
+        && let Some(admin) = store.first_admin().await?
+    {
+        let own = row(admin.id);
+        match store.insert_key(&tenant, &own).await {
+            Ok(()) => made = Some((admin.id, own.id)),
+            Err(StoreError::Taken) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(None)
+    Ok(Admitted { key: None, made, is_first: false })
 }
 
 /// A new key of the oldest administrator under `name`, in place of those of that name. For whoever may open the database and
-/// has no other way in; `None` when there is no administrator.
-pub async fn fresh_key(store: &Store, name: &str) -> Result<Option<Secret>, StoreError> {
-    let Some(admin) = store.first_admin().await? else { return Ok(None) };
+/// has no other way in; nothing is made when there is no administrator.
+pub async fn fresh_key(store: &Store, name: &str) -> Result<Admitted<()>, StoreError> {
+    let Some(admin) = store.first_admin().await? else {
+        return Ok(Admitted { key: None, made: None, is_first: false });
+    };
     let (tenant, key) = (TenantId::default_tenant(), new_api_key());
-    store
-        .replace_key(&tenant, &key_row(&tenant, admin.id, name, &key, &Scopes::all(), Role::Admin, now(), None))
-        .await?;
-    Ok(Some(key))
+    let row = key_row(&tenant, admin.id, name, &key, &Scopes::all(), Role::Admin, now(), None);
+    store.replace_key(&tenant, &row).await?;
+    Ok(Admitted { key: Some((key, ())), made: Some((admin.id, row.id)), is_first: false })
 }
 
 fn is_strong(key: &str) -> bool {

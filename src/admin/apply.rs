@@ -18,6 +18,7 @@ use crate::registry::servers::{ServersError, must_register};
 use crate::store::{micros, now};
 use crate::web::json::Unread;
 use crate::web::problem::Problem;
+use crate::web::record::Trail;
 
 /// What shall be.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -48,9 +49,12 @@ pub(super) struct Done {
     warnings: Vec<String>,
 }
 
-pub(super) async fn apply(app: App, caller: Caller, body: Unread<Wanted>) -> Result<Json<Done>, Problem> {
+pub(super) async fn apply(app: App, caller: Caller, trail: Trail, body: Unread<Wanted>) -> Result<Json<Done>, Problem> {
     must_register(&caller)?;
     let Wanted { servers, tenants, prune, dry_run } = body.read().await?;
+    if !tenants.is_empty() {
+        trail.acts_on_gateway();
+    }
     let tenants = plan_tenants(&app, &caller, tenants).await;
     let (tenants, plan) = match (tenants, app.servers().plan(&caller, servers, prune, now()).await) {
         (Err(AccessError::Invalid(mut errors)), Err(ServersError::Invalid(more))) => {

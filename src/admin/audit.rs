@@ -24,7 +24,7 @@ use crate::web::problem::Problem;
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Search {
-    /// Of that tenant; empty: of none.
+    /// Of that tenant; empty: of none; `@platform`: of what administrators of the gateway did that concerns no single tenant.
     tenant: Option<String>,
     /// An account's id or name.
     user: Option<String>,
@@ -48,7 +48,7 @@ pub(super) struct Search {
 #[schemars(rename = "AuditRecord")]
 pub(super) struct View {
     id: Uuid,
-    /// The tenant, or empty.
+    /// The tenant, `@platform`, or empty.
     chain: String,
     seq: i64,
     #[serde(with = "crate::clock::Moment")]

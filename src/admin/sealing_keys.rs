@@ -101,7 +101,7 @@ fn nothing_before() -> Problem {
 const TOO_MANY: &str = "the tenant has as many keys as it may have; a retired one goes ten minutes after another took its place, once \
                         nothing names it: `mcp-gateway keys status --tenant` shows what does, and the log which values do not open";
 
-fn no_key_made(detail: &str) -> Problem {
+fn no_key_made(detail: &'static str) -> Problem {
     Problem::new(StatusCode::CONFLICT, "NO_KEY_MADE", detail)
 }
 

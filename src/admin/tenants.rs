@@ -15,6 +15,7 @@ use crate::web::condition::IfMatch;
 use crate::web::json::{Body, Page, PageQuery, Parameters, Unread, cursor_after};
 use crate::web::path::Named;
 use crate::web::problem::Problem;
+use crate::web::record::Trail;
 
 /// How a tenant is to go.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -43,10 +44,12 @@ pub(super) async fn list(
 pub(super) async fn create(
     app: App,
     admin: Admin,
+    trail: Trail,
     Body(said): Body<TenantSaid>,
 ) -> Result<Created<TenantView>, Problem> {
     let (tenant_id, about) = said.split();
     let view = tenants::create(&app.store, &admin, &tenant_id, about, now()).await?;
+    trail.acts_on(&view.tenant_id);
     app.changed().await?;
     Ok(Created::at(format!("/api/v1/admin/tenants/{}", view.tenant_id), tagged(view)))
 }

@@ -11,6 +11,7 @@ use super::keys::named;
 use crate::access::users::{self, NewPassword, UserEdit, UserOrder, UserView};
 use crate::access::{AccessError, Admin, Caller, Role};
 use crate::app::App;
+use crate::id::TenantId;
 use crate::secret::Secret;
 use crate::store::{micros, now};
 use crate::web::Source;
@@ -19,6 +20,7 @@ use crate::web::condition::IfMatch;
 use crate::web::json::{Body, Page, PageQuery, Parameters, Unread, cursor_after};
 use crate::web::path::Named;
 use crate::web::problem::Problem;
+use crate::web::record::Trail;
 
 /// An account that is asked for.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -74,11 +76,18 @@ pub(super) async fn list(
     Ok(Json(Page { items, next_cursor }))
 }
 
-pub(super) async fn create(app: App, admin: Admin, Body(order): Body<Order>) -> Result<Created<UserView>, Problem> {
+pub(super) async fn create(
+    app: App,
+    admin: Admin,
+    trail: Trail,
+    Body(order): Body<Order>,
+) -> Result<Created<UserView>, Problem> {
     let Order { username, password, role, tenant_id: tenant } = order;
+    let of = tenant.as_deref().and_then(|id| TenantId::parse(id).ok());
     let own = tenant.as_deref().is_none_or(|id| id == admin.tenant().as_str());
     let order = UserOrder { username, password, role: role.unwrap_or(Role::User), tenant };
     let user = users::create(&app.store, &app.accounts, &admin, order, now()).await?;
+    trail.acts_on(of.as_ref().unwrap_or(admin.tenant()));
     app.changed().await?;
     // An account of another tenant can be made from here, but not looked at.
     let location = format!("/api/v1/users/{}", user.id);

@@ -6,7 +6,7 @@ use ahash::AHashMap;
 use super::Switches;
 use super::behaviour::{Behaviour, Moves, Pattern};
 use super::names::{Kind, Names};
-use crate::audit::{Record, Surface};
+use crate::audit::{Record, Surface, tenant_in};
 use crate::protocol::meta::REQUESTS;
 use crate::store::rollups::{CallKey, CallSums, EventKey, Increments, Period, Span, UserKey, UserSums, WordKey};
 use crate::telemetry::OTHER;
@@ -183,7 +183,12 @@ impl<'a, 'b> Fold<'a, 'b> {
                 }
             }
             // So many were turned away that not each has a record.
-            Some(("auth", "failure")) => self.turned_away(record, reason),
+            Some(("auth", "failure")) => match record.name.as_deref() {
+                None => self.turned_away(record, reason),
+                Some("auth.login") => self.count_event(record, "auth", ["login", "failure", reason], None),
+                // Their requests are counted.
+                Some(_) => {}
+            },
             Some(("session", "end")) if self.switches.users => {
                 let kind = record.session_type.as_deref().unwrap_or("oauth");
                 self.count_event(record, "session", [kind, "ended", reason], Some(record.total_us));
@@ -236,15 +241,6 @@ fn method(record: &Record) -> &str {
     if record.surface != Surface::Mcp || REQUESTS.contains(&action) { action } else { OTHER }
 }
 
-/// The tenant that a path names where its route leaves that open.
-fn tenant_in<'a>(route: &str, path: &'a str) -> Option<&'a str> {
-    let route = route.split_once(' ').map_or(route, |(_, route)| route);
-    let open = |(before, part): (&str, &str)| part == "{tenant_id}" || (before == "tenants" && part == "{id}");
-    let parts = || route.split('/');
-    let place = parts().zip(parts().skip(1)).position(open)? + 1;
-    path.split('/').nth(place)
-}
-
 /// How somebody was let in, or was not.
 fn way_in(record: &Record) -> &'static str {
     match record.session_type.as_deref() {
@@ -270,23 +266,4 @@ fn hour(micros: i64) -> &'static str {
 /// As a column holds it.
 fn whole(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_names_a_tenant_where_its_route_leaves_that_open() {
-        for (route, path, tenant) in [
-            ("GET /api/v1/admin/tenants/{id}", "/api/v1/admin/tenants/acme", Some("acme")),
-            ("POST /api/v1/admin/tenant-limits/{tenant_id}", "/api/v1/admin/tenant-limits/acme", Some("acme")),
-            ("GET /api/v1/admin/policies/{tenant_id}/versions", "/api/v1/admin/policies/a-b/versions", Some("a-b")),
-            ("GET /api/v1/users/{id}", "/api/v1/users/acme", None),
-            ("GET /api/v1/admin/tenants", "/api/v1/admin/tenants", None),
-            ("GET /api/v1/admin/tenants/{id}", "/cut", None),
-        ] {
-            assert_eq!(tenant_in(route, path), tenant, "{route}");
-        }
-    }
 }

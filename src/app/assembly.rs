@@ -327,9 +327,7 @@ fn start_jobs(app: &App) {
         let app = sweeper.clone();
         async move {
             loop {
-                let swept = app.grants.sweep(store::now()).await?;
-                app.told_of(&swept.ended);
-                if !swept.more {
+                if !app.grants.sweep(store::now(), |ended| app.told_of(ended)).await?.more {
                     return Ok(());
                 }
             }

@@ -12,6 +12,7 @@ use crate::id::TenantId;
 use crate::store::resealings::Resealing;
 use crate::store::sealed::{self, Column, Under};
 use crate::store::{StoreError, at, at_opt, micros, now};
+use crate::telemetry::Event;
 use crate::vault::SETTLED;
 
 /// Values that are read, and written, together.
@@ -41,6 +42,8 @@ pub(super) struct Left {
     pub(super) waiting: i64,
     /// What does not open.
     pub(super) unreadable: i64,
+    /// What was sealed anew.
+    pub(super) sealed: u64,
 }
 
 impl App {
@@ -87,7 +90,10 @@ impl App {
             if !self.holds(Resealing::Data).await? {
                 return Ok(Pass::Busy);
             }
-            match self.under_keys_of(tenant, time, &mut left).await {
+            let before = left.sealed;
+            let done = self.under_keys_of(tenant, time, &mut left).await;
+            self.sealed_anew_under("data", Some(tenant), left.sealed - before);
+            match done {
                 Ok(of_tenant) => pass = pass.max(of_tenant),
                 // One that is damaged, or gone meanwhile, stands in nobody's way.
                 Err(error) => tracing::error!(tenant_id = %tenant, "what older keys sealed is left for now: {error:#}"),
@@ -116,11 +122,17 @@ impl App {
             return Ok(Pass::Idle);
         }
         let (mut pass, mut left) = (Pass::Idle, Left::default());
-        for column in sealed::ALL.iter().filter(|column| column.is_resealed_under(Under::Master)) {
-            let tenant = TenantId::default_tenant();
-            pass = pass.max(self.reseal_column(Resealing::Master, column, &tenant, master, &mut left).await?);
-        }
-        pass = pass.max(self.reseal_data_keys().await?);
+        let resealed = async {
+            for column in sealed::ALL.iter().filter(|column| column.is_resealed_under(Under::Master)) {
+                let tenant = TenantId::default_tenant();
+                pass = pass.max(self.reseal_column(Resealing::Master, column, &tenant, master, &mut left).await?);
+            }
+            pass = pass.max(self.reseal_data_keys(&mut left).await?);
+            anyhow::Ok(())
+        };
+        let resealed = resealed.await;
+        self.sealed_anew_under("master", None, left.sealed);
+        resealed?;
         let waiting = self.waiting_under_older_master().await?;
         if waiting > 0 {
             tracing::warn!(waiting, key = %master.key_id(), "not everything is sealed under the newest master key yet");
@@ -128,11 +140,21 @@ impl App {
         }
         let done = asked.asked_at.map(|asked| (asked, micros(time)));
         self.store.leave_resealing(Resealing::Master, self.instance, done).await?;
+        self.recorder
+            .tell(Event { name: Some(master.key_id().to_string().into()), ..Event::new("key.resealed", true) });
         tracing::info!(key = %master.key_id(), "what older master keys sealed is sealed under the newest");
         Ok(Pass::Idle)
     }
 
-    async fn reseal_data_keys(&self) -> anyhow::Result<Pass> {
+    /// Has it recorded that so many values are under the newest key of a tenant, or the newest master key.
+    fn sealed_anew_under(&self, key: &'static str, tenant: Option<&TenantId>, count: u64) {
+        if count > 0 {
+            let (tenant, reason) = (tenant.map(|tenant| tenant.as_str().into()), Some(key.into()));
+            self.recorder.tell(Event { tenant, reason, count, ..Event::new("key.reseal", true) });
+        }
+    }
+
+    async fn reseal_data_keys(&self, left: &mut Left) -> anyhow::Result<Pass> {
         let master = self.vault.master();
         let old = self.old_data_keys().await?;
         for some in old.chunks(BATCH) {
@@ -149,6 +171,7 @@ impl App {
                 }
             }
             self.store.reseal_data_keys(&new).await?;
+            left.sealed += new.len() as u64;
         }
         Ok(if old.is_empty() { Pass::Idle } else { Pass::Busy })
     }
@@ -197,6 +220,7 @@ impl App {
             }
             if !new.is_empty() {
                 let done = self.store.reseal(column, &new, micros(now())).await?;
+                left.sealed += done;
                 left.waiting += i64::try_from(new.len())?.saturating_sub_unsigned(done);
                 pass = Pass::Busy;
             }
@@ -214,6 +238,9 @@ impl App {
                 None => false,
             };
             if gone {
+                let name = Some(format!("generation {}", key.generation).into());
+                let of = Some(tenant.as_str().into());
+                self.recorder.tell(Event { tenant: of, name, ..Event::new("key.remove", true) });
                 let made = key.created_at.map(|made| at(made).to_string());
                 tracing::info!(tenant_id = %tenant, generation = key.generation, made, "a tenant's old key is gone");
             }

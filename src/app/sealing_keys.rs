@@ -15,6 +15,7 @@ use crate::id::TenantId;
 use crate::store::data_keys::DataKeyRow;
 use crate::store::sealed::{self, Column, MarkCount, Old, Under};
 use crate::store::{StoreError, at, at_opt, micros, now};
+use crate::telemetry::Event;
 use crate::vault::{SETTLED, VaultError};
 
 /// Tenants that get their keys in one transaction.
@@ -217,7 +218,7 @@ impl App {
         }
         let Counts { stale, unreadable, .. } =
             self.values_under_master(&under(Under::Master).collect::<Vec<_>>()).await?;
-        Ok(Left { waiting: stale, unreadable })
+        Ok(Left { waiting: stale, unreadable, sealed: 0 })
     }
 
     async fn data_keys(&self) -> Result<DataKeys, VaultError> {
@@ -301,6 +302,11 @@ impl App {
             Ok(made)
         };
         let made = rotate.await;
+        let count = *made.as_ref().unwrap_or(&0);
+        if count > 0 {
+            let tenant = tenant.map(|tenant| tenant.as_str().into());
+            self.recorder.tell(Event { tenant, count, ..Event::new("key.rotate", true) });
+        }
         // Those that got a key before it came to nothing have one.
         self.begin_resealing();
         made

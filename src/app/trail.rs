@@ -7,6 +7,7 @@ use anyhow::Context as _;
 
 use crate::app::App;
 use crate::audit::{Collector, Drain, prune};
+use crate::config::Audit;
 use crate::jobs::{Every, Jobs};
 use crate::store::{micros, now};
 use crate::telemetry::{Event, Status, Weight};
@@ -60,8 +61,9 @@ pub(super) fn trail_jobs(app: &App, jobs: &Jobs) {
 
 /// What sends records to a collector, where there is one.
 fn send_records(app: &App, jobs: &Jobs) {
-    let Some(collector) = &app.settings.audit.syslog else { return };
-    let collector = Arc::new(tokio::sync::Mutex::new(Collector::new(collector.clone())));
+    let Audit { syslog: Some(collector), syslog_arguments, .. } = &app.settings.audit else { return };
+    let collector = Collector::new(collector.clone(), *syslog_arguments);
+    let collector = Arc::new(tokio::sync::Mutex::new(collector));
     let store = app.store.clone();
     jobs.run("send the audit trail", Every::about(SEND), move || {
         let (collector, store) = (Arc::clone(&collector), store.clone());

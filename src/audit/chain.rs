@@ -45,7 +45,7 @@ pub(super) fn signed(what: Signed, chain: &str, seq: i64, hash: &[u8], at: i64) 
 
 /// The chain that a record belongs to.
 pub(super) fn chain_of(record: &Record) -> &str {
-    record.tenant.as_deref().unwrap_or_default()
+    record.belongs_to()
 }
 
 /// The row of a record, without its place. Its text is kept to the letter.

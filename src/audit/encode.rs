@@ -36,6 +36,7 @@ pub fn operation(operation: &Operation, id: Uuid, at: i64, instance: Uuid, out: 
         Cow::Owned(method) => fields.value("action", bounded(&masked(method))),
     }
     fields.value("endpoint", &*operation.endpoint);
+    fields.some("chain", operation.chain.as_deref());
     if let Some(who) = who {
         fields.value("tenant", who.tenant.as_str());
         fields.id("user", who.user);
@@ -67,13 +68,15 @@ pub fn operation(operation: &Operation, id: Uuid, at: i64, instance: Uuid, out: 
         crate::crypto::append_hexadecimal(digest, fields.out);
         fields.out.push(b'"');
     }
+    if let Some(shown) = &operation.shown {
+        fields.name("arguments");
+        fields.out.extend_from_slice(shown.as_bytes());
+    }
     fields.value("outcome", operation.outcome.label());
     fields.some("reason", kind);
     fields.some("whose", whose);
     fields.some("rule", operation.rule.as_deref().map(bounded));
-    if let Some(detail) = operation.detail.as_deref() {
-        fields.value("detail", bounded(&masked(detail)));
-    }
+    fields.some("detail", operation.told);
     fields.number("request_bytes", Some(operation.sizes.request));
     fields.number("response_bytes", Some(operation.sizes.response));
     fields.number("total_us", Some(micros(operation.times.total)));
@@ -189,12 +192,14 @@ mod tests {
             credential: Uuid::from_u128(2),
             client: Some("editor".into()),
         }));
+        full.chain = Some("acme".into());
         full.address = Some("2001:db8::1".parse().unwrap());
         full.session = Some(SessionTag::of("session"));
         full.server = Some(Slug::parse("files").unwrap());
         (full.replica, full.attempts) = (Some(1), 2);
         full.name = Some("read".into());
         full.arguments = Some([0xab; 32]);
+        full.shown = Some(r#"{"path":"/a"}"#.into());
         full.rule = Some("rule".into());
         full.trace_id = Some(0xfeed);
         (full.client_version, full.upstream_version) = (Some("2026-07-28"), Some("2025-11-25"));
@@ -222,9 +227,10 @@ mod tests {
         let secret = format!("mcpg_{}", "0123456789abcdef".repeat(4));
         let mut odd = full();
         odd.set_method(&format!("made/{secret}{}", "ü".repeat(10_000)));
-        odd.detail = Some(format!("what came was {secret}").into());
+        odd.fail(&Fault::upstream(Kind::Garbage, Retry::MaybeSent, "the server wrote: postgres://root:hunter2@db"));
         let text = text(&odd);
         assert!(text.len() < 4_000 && !text.contains(&secret), "{text}");
+        assert!(!text.contains("hunter2") && text.contains("is no valid MCP message"), "{text}");
         assert!(serde_json::from_str::<Record>(&text).is_ok());
     }
 }

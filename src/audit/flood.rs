@@ -1,6 +1,7 @@
 //! Whoever is not let in could fill the disk with records of that. So many of them are kept one by one, whoever sends them; beyond
 //! that they are counted, and each minute one record says how many there were, by why they were refused.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,6 +13,21 @@ const EACH_SECOND: f64 = 20.0;
 /// How long refusals are counted before it is said how many there were.
 const COUNTED: Duration = Duration::from_mins(1);
 
+/// What was refused, and why; the words are the gateway's own, and few.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Refused {
+    /// What happened; empty: a request.
+    pub(super) action: &'static str,
+    /// Why.
+    pub(super) reason: Cow<'static, str>,
+}
+
+impl Refused {
+    pub(super) fn of(action: &'static str, reason: Cow<'static, str>) -> Self {
+        Self { action, reason }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Flood(Mutex<State>);
@@ -20,8 +36,7 @@ pub(super) struct Flood(Mutex<State>);
 struct State {
     room: f64,
     at: Instant,
-    /// By why they were refused; the words are the gateway's own, and few.
-    counted: BTreeMap<&'static str, u64>,
+    counted: BTreeMap<Refused, u64>,
     since: Instant,
 }
 
@@ -31,7 +46,7 @@ impl Flood {
     }
 
     /// Whether this refusal has a record of its own; else it is counted.
-    pub(super) fn admits(&self, reason: &'static str, now: Instant) -> bool {
+    pub(super) fn admits(&self, refused: Refused, now: Instant) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let passed = now.saturating_duration_since(state.at).as_secs_f64();
         state.room = (state.room + passed * EACH_SECOND).min(BURST);
@@ -43,12 +58,12 @@ impl Flood {
         if state.counted.is_empty() {
             state.since = now;
         }
-        *state.counted.entry(reason).or_default() += 1;
+        *state.counted.entry(refused).or_default() += 1;
         false
     }
 
     /// How many were counted, if that was for a minute, or if it is the end.
-    pub(super) fn take(&self, now: Instant, end: bool) -> BTreeMap<&'static str, u64> {
+    pub(super) fn take(&self, now: Instant, end: bool) -> BTreeMap<Refused, u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let due = end || now.saturating_duration_since(state.since) >= COUNTED;
         if due { std::mem::take(&mut state.counted) } else { BTreeMap::new() }
@@ -66,7 +81,12 @@ mod tests {
         let (mut one_by_one, mut counted) = (0, 0);
         for number in 0..100_000_u32 {
             let now = begin + Duration::from_millis(number.into());
-            one_by_one += u64::from(flood.admits(if number % 3 == 0 { "malformed" } else { "unknown_key" }, now));
+            let refused = match number % 3 {
+                0 => Refused::of("", "malformed".into()),
+                1 => Refused::of("", "unknown_key".into()),
+                _ => Refused::of("auth.login", "wrong_password".to_owned().into()),
+            };
+            one_by_one += u64::from(flood.admits(refused, now));
             counted += flood.take(now, false).values().sum::<u64>();
         }
         counted += flood.take(begin, true).values().sum::<u64>();

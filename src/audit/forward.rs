@@ -1,8 +1,10 @@
 //! How records go to a collector of whatever sort: at least once, in their order, and one process sends a chain at a time. How far it
 //! was sent is noted behind it.
 
+use std::borrow::Cow;
 use std::io;
 
+use crate::json;
 use crate::store::audit::{AuditRow, Way};
 use crate::store::{Store, StoreError, micros, now};
 use crate::telemetry::otlp::Lost;
@@ -52,4 +54,26 @@ pub(super) async fn forward<D: Destination>(to: &mut D, store: &Store) -> Result
         }
     }
     Ok(())
+}
+
+/// A record without the arguments that its tenant has recorded.
+pub(super) fn without_arguments(text: &str) -> Cow<'_, str> {
+    const NAME: &str = ",\"arguments\":";
+    let Some(value) = json::get(text.as_bytes(), "arguments") else { return Cow::Borrowed(text) };
+    let span = json::span(text.as_bytes(), value);
+    let before = text[..span.start].strip_suffix(NAME).unwrap_or(&text[..span.start]);
+    Cow::Owned(format!("{before}{}", &text[span.end..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_taken_out_and_nothing_else() {
+        let text = r#"{"id":"1","arguments_digest":"ab","arguments":{"a":["x",{"arguments":2}]},"outcome":"success"}"#;
+        assert_eq!(without_arguments(text), r#"{"id":"1","arguments_digest":"ab","outcome":"success"}"#);
+        let text = r#"{"id":"1","arguments_digest":"ab"}"#;
+        assert_eq!(without_arguments(text), text);
+    }
 }

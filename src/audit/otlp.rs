@@ -1,11 +1,9 @@
 //! Sends what is in the database to a collector of OpenTelemetry, a log record each. What arguments tenants have recorded stays here.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
-use super::forward::{Destination, SendError, forward};
+use super::forward::{Destination, SendError, forward, without_arguments};
 use crate::json;
-use crate::protocol::members::put;
 use crate::store::Store;
 use crate::store::audit::{AuditRow, Way};
 use crate::telemetry::otlp::{AuditLog, Records};
@@ -45,32 +43,6 @@ fn log(row: &AuditRow) -> AuditLog {
         trace: trace.and_then(|trace| u128::from_str_radix(&trace, 16).ok()),
         chain: row.chain.clone(),
         seq: row.seq,
-        text: plain(&row.text).into_owned(),
-    }
-}
-
-/// A record without what is in it as a whole: it says everything of its own in words and numbers.
-fn plain(text: &str) -> Cow<'_, str> {
-    let whole = |value: &[u8]| value.starts_with(b"{") || value.starts_with(b"[");
-    if !json::members(text.as_bytes()).any(|(_, value)| whole(value)) {
-        return Cow::Borrowed(text);
-    }
-    let mut kept = Vec::with_capacity(text.len());
-    for (name, value) in json::members(text.as_bytes()).filter(|(_, value)| !whole(value)) {
-        put(&mut kept, name, value);
-    }
-    Cow::Owned(format!("{{{}}}", String::from_utf8_lossy(&kept)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_recorded_as_a_whole_stays_here() {
-        let text = r#"{"id":"1","arguments":{"a":["x",{"b":2}]},"list":[1],"outcome":"success","total_us":7}"#;
-        assert_eq!(plain(text), r#"{"id":"1","outcome":"success","total_us":7}"#);
-        let text = r#"{"id":"1","name":"a{b"}"#;
-        assert_eq!(plain(text), text);
+        text: without_arguments(&row.text).into_owned(),
     }
 }

@@ -7,7 +7,11 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
+
+/// The chain of what administrators of the gateway do that concerns no single tenant. No tenant has such a name.
+pub const PLATFORM: &str = "@platform";
 
 /// Through which side of the gateway something was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -42,6 +46,10 @@ pub struct Record {
     /// Through which door: `/mcp`, `/mcp/{server}`, a route.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<Cow<'static, str>>,
+    /// In whose trail it stands, where that is not the tenant's of who did it: of the tenant that an administrator of the gateway acted on,
+    /// or `@platform`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<Arc<str>>,
     /// Whose tenant; none of what concerns none, or of a request that was not let in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<Arc<str>>,
@@ -90,6 +98,9 @@ pub struct Record {
     /// SHA-256 of the arguments as they were sent, hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arguments_digest: Option<Cow<'static, str>>,
+    /// The arguments of a tool or prompt, where the tenant has them recorded: without what looks like a secret, texts and the whole bounded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<Value>,
     /// How it came out: `success`, `tool_error`, `error`, `denied`, `rate_limited`.
     pub outcome: Cow<'static, str>,
     /// The kind of error, the word of the refusal, why a session ended, which kind of refresh.
@@ -101,7 +112,7 @@ pub struct Record {
     /// The access rule that decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<Arc<str>>,
-    /// One sentence, without secrets.
+    /// One sentence of the gateway's own, or the code of a problem; never what a server or a caller wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<Cow<'static, str>>,
     /// Bytes from the client.
@@ -134,6 +145,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// The chain that it belongs to: of a tenant, [`PLATFORM`], or of none.
+    pub fn belongs_to(&self) -> &str {
+        self.chain.as_deref().or(self.tenant.as_deref()).unwrap_or_default()
+    }
+
     /// Reads the text of one. What goes into columns and counts has no control character: PostgreSQL takes no NUL, and the rest is of no
     /// use there. The text itself stays as it is.
     pub fn read(text: &str) -> serde_json::Result<Self> {
@@ -144,8 +160,14 @@ impl Record {
         for field in [&mut record.role, &mut record.session_type, &mut record.reason, &mut record.request_id] {
             field.iter_mut().for_each(clean);
         }
-        let shared =
-            [&mut record.tenant, &mut record.username, &mut record.client, &mut record.server, &mut record.name];
+        let shared = [
+            &mut record.chain,
+            &mut record.tenant,
+            &mut record.username,
+            &mut record.client,
+            &mut record.server,
+            &mut record.name,
+        ];
         for field in shared.into_iter().flatten().filter(|field| field.contains(char::is_control)) {
             *field = field.replace(char::is_control, "\u{fffd}").into();
         }

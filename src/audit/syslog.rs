@@ -1,13 +1,14 @@
 //! Sends what is in the database to a collector, as messages of syslog (RFC 5424): one a record, in UDP datagrams (RFC 5426) or in a
 //! TCP stream with their lengths in front (RFC 6587). UDP loses what the network loses, and TCP what the collector had not read when it went away.
 
+use std::borrow::Cow;
 use std::io;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpStream, UdpSocket};
 
-use super::forward::{Destination, SendError, forward};
+use super::forward::{Destination, SendError, forward, without_arguments};
 use crate::config::Syslog;
 use crate::store::audit::{AuditRow, Way};
 use crate::store::{Store, at};
@@ -21,6 +22,8 @@ const INFORMATIONAL: u8 = 13 * 8 + 6;
 /// See the module.
 pub struct Collector {
     to: Syslog,
+    /// Whether it gets arguments too.
+    arguments: bool,
     host: String,
     open: Option<Open>,
 }
@@ -31,11 +34,11 @@ enum Open {
 }
 
 impl Collector {
-    /// The one that the settings name.
-    pub fn new(to: Syslog) -> Self {
+    /// The one that the settings name, and whether it gets the arguments that tenants have recorded.
+    pub fn new(to: Syslog, arguments: bool) -> Self {
         let host =
             rustix::system::uname().nodename().to_string_lossy().chars().filter(char::is_ascii_graphic).collect();
-        Self { to, host, open: None }
+        Self { to, arguments, host, open: None }
     }
 
     /// Sends what was not sent yet.
@@ -60,13 +63,13 @@ impl Collector {
         match self.open.insert(open) {
             Open::Udp(socket) => {
                 for row in rows {
-                    socket.send(message(&self.host, row).as_bytes()).await?;
+                    socket.send(message(&self.host, row, self.arguments).as_bytes()).await?;
                 }
             }
             Open::Tcp(stream) => {
                 let mut all = Vec::new();
                 for row in rows {
-                    let message = message(&self.host, row);
+                    let message = message(&self.host, row, self.arguments);
                     all.extend_from_slice(format!("{} {message}", message.len()).as_bytes());
                 }
                 stream.write_all(&all).await?;
@@ -97,8 +100,9 @@ impl Destination for Collector {
     }
 }
 
-fn message(host: &str, row: &AuditRow) -> String {
+fn message(host: &str, row: &AuditRow, arguments: bool) -> String {
     let severity = if row.outcome == "success" { INFORMATIONAL } else { NOTICE };
     let time = at(row.at).format(&time::format_description::well_known::Rfc3339).unwrap_or_else(|_| "-".to_owned());
-    format!("<{severity}>1 {time} {host} mcp-gateway {} audit - \u{feff}{}", std::process::id(), row.text)
+    let text = if arguments { Cow::Borrowed(&*row.text) } else { without_arguments(&row.text) };
+    format!("<{severity}>1 {time} {host} mcp-gateway {} audit - \u{feff}{text}", std::process::id())
 }

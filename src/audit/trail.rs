@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::flood::Flood;
+use super::flood::{Flood, Refused};
 use super::folder::Folder;
 use super::journal::Journal;
 use super::{Record, Surface, encode, frame};
@@ -120,10 +120,11 @@ impl Trail {
 
     /// Records how many were refused that have no record of their own: those of a minute, or at the end all.
     pub(super) fn tell_of_flood(&self, end: bool) {
-        for (reason, count) in self.0.flood.take(Instant::now(), end) {
+        for (Refused { action, reason }, count) in self.0.flood.take(Instant::now(), end) {
             let detail = "refusals without a record of their own: there were too many";
-            let (reason, detail) = (Some(reason.into()), Some(detail.into()));
-            self.event(Event { reason, detail, count, ..Event::new("auth.failure", false) });
+            let (reason, detail) = (Some(reason), Some(detail.into()));
+            let name = (!action.is_empty()).then(|| action.into());
+            self.append_event(Event { name, reason, detail, count, ..Event::new("auth.failure", false) });
         }
     }
 }
@@ -139,6 +140,14 @@ fn append(journal: &Journal, encode: impl FnOnce(&mut Vec<u8>)) {
     // One long text is no reason to keep much for each thread.
     if buffer.capacity() <= LARGE {
         _ = BUFFER.try_with(|kept| kept.replace(buffer));
+    }
+}
+
+/// As much of a text as a record holds.
+fn shortened(text: Arc<str>) -> Arc<str> {
+    match encode::bounded(&text) {
+        whole if whole.len() == text.len() => text,
+        part => part.into(),
     }
 }
 
@@ -163,7 +172,7 @@ impl Sink for Trail {
         let Some(journal) = self.journal() else { return };
         if operation.who.is_none()
             && let Some(reason) = refusal(operation.outcome)
-            && !self.0.flood.admits(reason, Instant::now())
+            && !self.0.flood.admits(Refused::of("", reason.into()), Instant::now())
         {
             return;
         }
@@ -172,22 +181,31 @@ impl Sink for Trail {
     }
 
     fn event(&self, event: Event) {
-        let Some(journal) = self.journal() else { return };
-        let record = self.record(event);
-        append(journal, |out| _ = serde_json::to_writer(out, &record));
+        let refused = !event.good && event.action.starts_with("auth.") && event.user.is_none();
+        let reason = || event.reason.clone().unwrap_or_default();
+        if !refused || self.0.flood.admits(Refused::of(event.action, reason()), Instant::now()) {
+            self.append_event(event);
+        }
     }
 }
 
 impl Trail {
+    fn append_event(&self, event: Event) {
+        let Some(journal) = self.journal() else { return };
+        let record = self.record(event);
+        append(journal, |out| _ = serde_json::to_writer(out, &record));
+    }
+
     fn record(&self, event: Event) -> Record {
         let at = micros(clock::now());
         Record {
             id: new_id(at),
             at,
             instance: self.0.instance,
-            surface: Surface::Background,
+            surface: if event.commanded { Surface::Cli } else { Surface::Background },
             action: Cow::Borrowed(event.action),
             endpoint: None,
+            chain: None,
             tenant: event.tenant,
             user: event.user,
             username: event.username,
@@ -196,14 +214,15 @@ impl Trail {
             role: None,
             session_type: event.session_type,
             credential: event.credential,
-            client: event.client,
-            session: None,
+            client: event.client.map(shortened),
+            session: event.session.map(|session| Cow::Owned(session.to_string())),
             address: event.address,
-            server: None,
+            server: event.server,
             replica: None,
             attempts: None,
-            name: event.name,
+            name: event.name.map(shortened),
             arguments_digest: None,
+            arguments: None,
             outcome: Cow::Borrowed(match (event.good, event.action.starts_with("auth.")) {
                 (true, _) => "success",
                 (false, true) => "denied",
@@ -214,7 +233,7 @@ impl Trail {
             rule: None,
             detail: event.detail,
             request_bytes: 0,
-            response_bytes: 0,
+            response_bytes: event.response_bytes,
             total_us: encode::micros(event.lasted),
             upstream_us: 0,
             request_id: event.request_id.map(|id| Cow::Owned(id.as_str().to_owned())),

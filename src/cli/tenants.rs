@@ -160,6 +160,9 @@ struct FeatureFlags {
     /// Let its requests that wait go before others of the same share
     #[arg(long, value_name = "BOOL")]
     priority_support: Option<bool>,
+    /// Show in its audit trail what tools are called with, without what looks like a secret
+    #[arg(long, value_name = "BOOL")]
+    recorded_arguments: Option<bool>,
 }
 
 impl FeatureFlags {
@@ -167,6 +170,7 @@ impl FeatureFlags {
         given([
             ("enhanced_monitoring", self.enhanced_monitoring.map(Value::from)),
             ("priority_support", self.priority_support.map(Value::from)),
+            ("recorded_arguments", self.recorded_arguments.map(Value::from)),
         ])
     }
 }
@@ -389,13 +393,14 @@ fn lines(tenant: &Value) -> String {
     let yes = |name: &str| if tenant["features"][name] == true { "yes" } else { "no" };
     format!(
         "name: {}\nstate: {}\ndirectories: {directories}\nguests: {guests}\nroles: {}\n{}enhanced monitoring: {}\npriority support: {}\n\
-         audit trail kept: {} days\nanalytics kept: {} days\ncreated: {}\n",
+         recorded arguments: {}\naudit trail kept: {} days\nanalytics kept: {} days\ncreated: {}\n",
         text_at(tenant, "/display_name"),
         text_at(tenant, "/state"),
         role_line(tenant),
         limit_lines(&tenant["rate_limits"]),
         yes("enhanced_monitoring"),
         yes("priority_support"),
+        yes("recorded_arguments"),
         tenant["retention"]["audit_days"],
         tenant["retention"]["analytics_days"],
         text_at(tenant, "/created_at")

@@ -24,6 +24,9 @@ pub struct Audit {
     /// Send each record too as a log record of OpenTelemetry, to the collector of OTEL_EXPORTER_OTLP_ENDPOINT
     #[arg(id = "audit_otlp", long = "audit-otlp", env = "MREG_AUDIT_OTLP", default_value = "false", value_name = "BOOL", action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub otlp: bool,
+    /// Whether the collector gets the arguments too that tenants have recorded
+    #[arg(id = "audit_syslog_arguments", long = "audit-syslog-arguments", env = "MREG_AUDIT_SYSLOG_ARGUMENTS", default_value = "false", value_name = "BOOL", action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
+    pub syslog_arguments: bool,
 }
 
 impl Audit {

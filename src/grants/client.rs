@@ -181,6 +181,14 @@ impl Client {
         self.redirects.iter().find(|uri| uri.matches(asked))
     }
 
+    /// The tenant whose administrator registered it.
+    pub fn tenant(&self) -> Option<&TenantId> {
+        match &self.known {
+            Known::Registered { tenant, .. } => Some(tenant),
+            Known::Document | Known::Dynamic { .. } => None,
+        }
+    }
+
     /// Whether it may exchange that for tokens.
     pub fn may(&self, grant: GrantType) -> bool {
         self.grants.contains(&grant)

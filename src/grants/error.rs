@@ -44,7 +44,7 @@ pub enum OauthCode {
 
 impl OauthCode {
     /// The code on the wire.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::InvalidRequest => "invalid_request",
             Self::InvalidClient => "invalid_client",

@@ -1,6 +1,7 @@
 //! The tokens of a grant are one family: each refresh token is good once and gives the next. An answer that was lost is given
 //! again, and a token that comes back after its successors were used ends the family, because two hold it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -27,6 +28,10 @@ pub const REFRESH_GRACE: Duration = Duration::from_mins(1);
 pub struct Tokens {
     /// Of which grant.
     pub grant: Uuid,
+    /// In which tenant.
+    pub tenant: Arc<str>,
+    /// For which account.
+    pub user: Uuid,
     /// The access token.
     pub access: Secret,
     /// The refresh token, where the grant has the scope `offline_access`.
@@ -142,7 +147,18 @@ impl Grants {
             return Err(Refusal::new(OauthCode::InvalidGrant, "disabled", text));
         }
         let (scopes, expires_at) = (order.scopes, at(grant.expires_at));
-        Ok(Tokens { grant: grant.id, access, refresh: None, scopes, expires_at, key: how.key, trace: None })
+        let (tenant, user) = (order.tenant.as_str().into(), order.user);
+        Ok(Tokens {
+            grant: grant.id,
+            tenant,
+            user,
+            access,
+            refresh: None,
+            scopes,
+            expires_at,
+            key: how.key,
+            trace: None,
+        })
     }
 
     /// Gives the next tokens for a refresh token.
@@ -246,9 +262,10 @@ impl Grants {
                 return leave(no_good("other_key"));
             }
             let Answer { access, refresh, scopes, expires_at, key } = answer;
-            let grant = grant.id;
+            let (grant, tenant, user) = (grant.id, grant.tenant_id.as_str().into(), grant.user_id);
             let expires_at = at(expires_at);
-            return Ok((Deed::Leave, Tokens { grant, access, refresh, scopes, expires_at, key, trace: None }));
+            let tokens = Tokens { grant, tenant, user, access, refresh, scopes, expires_at, key, trace: None };
+            return Ok((Deed::Leave, tokens));
         }
         let (mut new, tokens) = self.make(grant, scopes, true, shown.possession, now);
         new.answer = Some(self.seal_answer(grant, &seen.shown.hash, &tokens).map_err(|error| corrupt(&error))?);
@@ -278,7 +295,8 @@ impl Grants {
             grant_expires_at: if lasts { grant.expires_at } else { expires_at },
         };
         let (expires_at, key) = (at(expires_at), possession.key);
-        (new, Tokens { grant: grant.id, access, refresh, scopes, expires_at, key, trace: None })
+        let (grant, tenant, user) = (grant.id, grant.tenant_id.as_str().into(), grant.user_id);
+        (new, Tokens { grant, tenant, user, access, refresh, scopes, expires_at, key, trace: None })
     }
 
     fn is_ready(&self, grant: &GrantRow, kept: Option<&[u8]>) -> bool {

@@ -36,22 +36,23 @@ const MOST_TRACES: i64 = 10_000;
 const MOST_OF_NOBODY: i64 = 5_000;
 
 impl Grants {
-    /// Ends grants whose time is over and removes what is past its use. For a job, every minute or so, of any process.
-    pub async fn sweep(&self, now: OffsetDateTime) -> Result<Swept, Refusal> {
+    /// Ends grants whose time is over and removes what is past its use. For a job, every minute or so, of any process. `tell` hears what
+    /// has ended as soon as it has: whatever comes of the rest, nobody will find that again.
+    pub async fn sweep(&self, now: OffsetDateTime, mut tell: impl FnMut(&[Ended])) -> Result<Swept, Refusal> {
         let store = &self.0.store;
         let mut swept = Swept::default();
+        let mut end = |swept: &mut Swept, rows: Vec<GrantRow>| {
+            swept.more |= rows.len() >= BATCH;
+            let ended: Vec<Ended> = rows.into_iter().filter_map(told).collect();
+            tell(&ended);
+            swept.ended.extend(ended);
+        };
         let idle = micros(now - self.0.terms.grant_idle);
         // Before the tokens that say who called may go.
         self.sweep_preludes(now);
         swept.more |= self.sweep_traces(now).await?;
-        let ends = [
-            store.end_grants_of_lost_codes(micros(now - CODE_LOST), micros(now)).await?,
-            store.end_grants_by_time(idle, micros(now)).await?,
-        ];
-        for rows in ends {
-            swept.more |= rows.len() >= BATCH;
-            swept.ended.extend(rows.into_iter().filter_map(told));
-        }
+        end(&mut swept, store.end_grants_of_lost_codes(micros(now - CODE_LOST), micros(now)).await?);
+        end(&mut swept, store.end_grants_by_time(idle, micros(now)).await?);
         let gone = [
             store.purge_authorizations(micros(now)).await?,
             store.purge_assertions(micros(now)).await?,

@@ -95,6 +95,11 @@ impl Admitted {
     pub fn measures_tools(&self) -> bool {
         self.share.measures_tools()
     }
+
+    /// Whether records of its tenant show what tools are called with.
+    pub fn shows_arguments(&self) -> bool {
+        self.share.shows_arguments()
+    }
 }
 
 /// Does something when it is dropped, unless it is called off.

@@ -95,6 +95,7 @@ pub struct Share {
     most_here: AtomicU32,
     first: AtomicBool,
     tools_apart: AtomicBool,
+    shows_arguments: AtomicBool,
     /// Its part of the capacity.
     pub(super) fair: Bucket,
     /// Its own cap.
@@ -152,6 +153,7 @@ impl Share {
             most_here: AtomicU32::default(),
             first: AtomicBool::default(),
             tools_apart: AtomicBool::default(),
+            shows_arguments: AtomicBool::default(),
             fair: Bucket::default(),
             own: Bucket::default(),
             here: Fraction::new(1.0),
@@ -180,6 +182,7 @@ impl Share {
         self.find_most_here();
         self.first.store(terms.priority_support, Relaxed);
         self.tools_apart.store(terms.enhanced_monitoring, Relaxed);
+        self.shows_arguments.store(terms.recorded_arguments, Relaxed);
     }
 
     /// Its weight, above 0.
@@ -205,6 +208,11 @@ impl Share {
     /// Whether each of its tools is measured apart.
     pub fn measures_tools(&self) -> bool {
         self.tools_apart.load(Relaxed)
+    }
+
+    /// Whether its records show what tools are called with.
+    pub fn shows_arguments(&self) -> bool {
+        self.shows_arguments.load(Relaxed)
     }
 
     /// Its name on the board.

@@ -36,6 +36,8 @@ pub struct Terms {
     pub priority_support: bool,
     /// Whether each of its tools is measured apart.
     pub enhanced_monitoring: bool,
+    /// Whether its records show what tools are called with.
+    pub recorded_arguments: bool,
 }
 
 impl Default for Terms {
@@ -47,6 +49,7 @@ impl Default for Terms {
             max_concurrent_requests: None,
             priority_support: false,
             enhanced_monitoring: false,
+            recorded_arguments: false,
         }
     }
 }
@@ -64,6 +67,7 @@ impl From<TermsRow> for Terms {
             max_concurrent_requests: whole(row.max_concurrent_requests, CONCURRENT),
             priority_support: row.priority_support,
             enhanced_monitoring: row.enhanced_monitoring,
+            recorded_arguments: row.recorded_arguments,
         }
     }
 }
@@ -87,7 +91,8 @@ impl Terms {
 
     /// The rest, for people.
     pub fn features(&self) -> Features {
-        Features { enhanced_monitoring: self.enhanced_monitoring, priority_support: self.priority_support }
+        let Self { enhanced_monitoring, priority_support, recorded_arguments, .. } = *self;
+        Features { enhanced_monitoring, priority_support, recorded_arguments }
     }
 }
 
@@ -109,6 +114,7 @@ pub struct RateLimits {
 pub struct Features {
     pub enhanced_monitoring: bool,
     pub priority_support: bool,
+    pub recorded_arguments: bool,
 }
 
 /// Numbers as somebody wrote them, before they are checked, so that every mistake is told at once. What is not said stays; `null`
@@ -142,6 +148,7 @@ pub struct RateLimitsSaid {
 pub struct FeaturesSaid {
     enhanced_monitoring: Option<bool>,
     priority_support: Option<bool>,
+    recorded_arguments: Option<bool>,
 }
 
 /// A `null` that somebody wrote is not the same as nothing.
@@ -204,8 +211,8 @@ impl RateLimitsSaid {
 impl FeaturesSaid {
     /// Adds what is said to what is to change.
     pub fn read(self, change: TermsChange) -> TermsChange {
-        let Self { enhanced_monitoring, priority_support } = self;
-        TermsChange { priority_support, enhanced_monitoring, ..change }
+        let Self { enhanced_monitoring, priority_support, recorded_arguments } = self;
+        TermsChange { priority_support, enhanced_monitoring, recorded_arguments, ..change }
     }
 }
 

@@ -7,6 +7,7 @@ use http::StatusCode;
 
 use crate::access::{AuthError, Caller};
 use crate::app::App;
+use crate::audit::arguments;
 use crate::json;
 use crate::limit::guard::Wrong;
 use crate::limit::{Absent, Admitted, Limit, Rates, Refused};
@@ -18,7 +19,7 @@ use crate::telemetry::Outcome;
 use crate::web::throttled;
 
 /// The JSON-RPC code of a limit that was reached.
-const RATE_LIMITED: i32 = -31_014;
+pub(super) const RATE_LIMITED: i32 = -31_014;
 
 /// Lets the call through, or says which limit it has reached. What is returned says what it took: nothing, if it only asks now and then
 /// whether anybody is there. A client that heard nothing of that would take the connection for lost.
@@ -32,10 +33,22 @@ pub(super) async fn admit(call: &mut Call) -> Result<Option<Admitted>, Refusal> 
                 call.finish.keep(permit);
             }
             call.finish.fill(|operation| operation.tool_apart = admitted.measures_tools());
+            if admitted.shows_arguments() {
+                show(call);
+            }
             Ok(Some(admitted))
         }
         Err(refused) => Err(refuse_call(call, refused)),
     }
+}
+
+/// Has the record show what is called with, as the tenant wants it.
+fn show(call: &mut Call) {
+    if !matches!(&*call.message.method(), "tools/call" | "prompts/get") {
+        return;
+    }
+    let shown = call.message.member("arguments").map(arguments);
+    call.finish.fill(|operation| operation.shown = shown);
 }
 
 /// The same for what is no call: only the user's own limit counts.
@@ -84,7 +97,7 @@ fn tell_guard(call: &Call) {
 fn refuse(app: &App, caller: &Caller, finish: &mut Finish, refused: Refused) -> Refusal {
     app.throttled(caller.tenant().as_str(), refused.limit);
     let refusal = refusal(refused, caller);
-    finish.note(&refusal.text);
+    finish.note(&refusal);
     finish.end(Outcome::RateLimited);
     refusal
 }

@@ -1,6 +1,8 @@
 //! What the access rules say of one call: the same decision that made the lists. What may not be seen is answered as what is not
 //! there; what may be seen and not be called so is refused by the name of the rule.
 
+use std::borrow::Cow;
+
 use axum::http::StatusCode;
 use time::OffsetDateTime;
 
@@ -10,6 +12,7 @@ use crate::id::ServerId;
 use crate::json;
 use crate::mcp::error::{Denied, Refusal};
 use crate::mcp::exchange::Call;
+use crate::mcp::uri::bare;
 use crate::policy::{Given, Thing, Verdict, What, Why};
 use crate::protocol::message::Message;
 use crate::registry::snapshot::{Entry, Tenant};
@@ -81,7 +84,10 @@ pub fn may_hear(app: &App, caller: &Caller, server: ServerId, said: &Message) ->
 }
 
 fn denied(entry: &Entry, what: What<'_>, listed: bool, why: &Why) -> Denied {
-    let name = what.name();
+    let name = match what {
+        What::Resource(uri) => Cow::Owned(bare(uri)),
+        _ => Cow::Borrowed(what.name()),
+    };
     Denied {
         rule: why.rule.clone(),
         server: entry.upstream.server.spec.slug.clone(),

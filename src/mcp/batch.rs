@@ -21,7 +21,7 @@ use crate::mcp::endpoint::{Entered, again, legacy_version, session_of};
 use crate::mcp::error::Refusal;
 use crate::mcp::exchange::{accepted, exchange, stream_response};
 use crate::mcp::headers::era_of;
-use crate::mcp::lane::{Lane, pump};
+use crate::mcp::lane::{Lane, pump, recorded};
 use crate::mcp::notices;
 use crate::mcp::streams::{Queue, Seat, Tenure};
 use crate::protocol::era::{Era, UNSTATED};
@@ -95,7 +95,7 @@ pub(super) async fn take(entered: Entered, text: Bytes, endpoint: &'static str, 
         let (app, lane) = (&app, &lane);
         let each = futures_util::stream::iter(requests).for_each_concurrent(AT_ONCE, async |call| {
             let id = call.message.id_bytes().unwrap_or_default();
-            pump(app, exchange(call).await, lane, Some(&id)).await;
+            pump(app, recorded(exchange(call)).await, lane, Some(&id)).await;
         });
         each.await;
     };

@@ -283,7 +283,7 @@ pub fn held_off(barred: &Barred) -> Response {
 /// Says that what cannot be recorded is not done.
 pub fn unrecorded() -> Response {
     let problem = crate::web::unrecorded();
-    let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, meta::INTERNAL_ERROR, problem.detail());
+    let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, meta::INTERNAL_ERROR, problem.recorded());
     Refusal { retry_after: Some(TRY_AGAIN), ..refusal }.respond(None)
 }
 
@@ -319,7 +319,7 @@ impl Entered {
     }
 
     fn note(&mut self, refusal: &Refusal) {
-        self.finish.note(&refusal.text);
+        self.finish.note(refusal);
         self.finish.end(Outcome::Error { whose: crate::fault::Whose::Client, kind: "bad_request" });
     }
 

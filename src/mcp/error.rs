@@ -3,6 +3,7 @@
 //! A request that is wrong gets 4xx. A fault behind the gateway gets 502, 503 or 504 under the modern era, and 200 under the
 //! legacy era: clients of that time take any other status for the loss of the whole connection.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use http::{HeaderName, StatusCode};
 use crate::fault::{Fault, Kind, Whose};
 use crate::id::Slug;
 use crate::json;
+use crate::mcp::admit::RATE_LIMITED;
+use crate::mcp::allow::REFUSED;
 use crate::policy::RuleName;
 use crate::protocol::era::{Era, spoken_json};
 use crate::protocol::message::{self, NoMessage};
@@ -31,7 +34,7 @@ pub struct Refusal {
     /// JSON-RPC code.
     pub code: i32,
     /// One sentence: what is wrong and what to do.
-    pub text: String,
+    pub text: Cow<'static, str>,
     /// JSON for `data`.
     pub data: Option<String>,
     /// Seconds for `Retry-After`.
@@ -59,7 +62,7 @@ pub struct Denied {
 
 impl Refusal {
     /// A refusal without data.
-    pub fn new(status: StatusCode, code: i32, text: impl Into<String>) -> Self {
+    pub fn new(status: StatusCode, code: i32, text: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status,
             code,
@@ -74,7 +77,7 @@ impl Refusal {
     }
 
     /// 400 with this code.
-    pub fn bad(code: i32, text: impl Into<String>) -> Self {
+    pub fn bad(code: i32, text: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, text)
     }
 
@@ -140,7 +143,7 @@ impl Refusal {
         Self {
             status: if era == Era::Modern { status } else { StatusCode::OK },
             code,
-            text: format!("{server}: {}", fault.public()),
+            text: format!("{server}: {}", fault.public()).into(),
             data: Some(format!(
                 "{{\"server\":{},\"kind\":\"{}\",\"whose\":\"{whose}\"{retry}}}",
                 json::quote(server),
@@ -151,6 +154,23 @@ impl Refusal {
             headers: Vec::new(),
             fault: Some(Box::new(fault.clone())),
             denied: None,
+        }
+    }
+
+    /// What the audit trail says: the sentence, where nothing stands in it that was sent; else what its code means.
+    pub fn recorded(&self) -> &'static str {
+        match (&self.text, self.code) {
+            (Cow::Borrowed(text), _) => text,
+            (_, meta::PARSE_ERROR) => "the message is no JSON that is taken",
+            (_, meta::INVALID_REQUEST) => "the message is no request that is taken",
+            (_, meta::METHOD_NOT_FOUND) => "there is no such method here",
+            (_, meta::INVALID_PARAMS) => "the parameters do not fit, or name what is not there for the caller",
+            (_, meta::RESOURCE_NOT_FOUND) => "there is no such resource for the caller",
+            (_, meta::UNSUPPORTED_VERSION) => "the version of MCP is not spoken here",
+            (_, meta::HEADER_MISMATCH) => "a header says something else than the message",
+            (_, RATE_LIMITED) => "a limit is reached",
+            (_, REFUSED) => "access rules refuse it with these arguments",
+            _ => "the request is not taken",
         }
     }
 

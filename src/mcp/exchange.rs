@@ -36,6 +36,7 @@ use crate::mcp::source::Source;
 use crate::mcp::streams::Tenure;
 use crate::mcp::tasks::{self, Tie};
 use crate::mcp::traced;
+use crate::mcp::uri::bare;
 use crate::mcp::watch;
 use crate::protocol::era::Era;
 use crate::protocol::message::Message;
@@ -84,7 +85,7 @@ pub async fn exchange(mut call: Box<Call>) -> Response {
             }
             let unknown = refusal.code == meta::METHOD_NOT_FOUND;
             let kind = if unknown { "unknown_method" } else { "bad_request" };
-            call.finish.note(&refusal.text);
+            call.finish.note(&refusal);
             call.finish.end(Outcome::Error { whose: Whose::Client, kind });
             call.refuse(&refusal)
         }
@@ -141,6 +142,8 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
         if let Some(item) = item.filter(|_| era == Era::Modern) {
             check_params(&call.headers, &sent, &item.mirrored)?;
         }
+    } else if let Some(name) = named(&sent) {
+        call.finish.fill(|operation| operation.name = Some(name.into()));
     }
     let (sent, tie) = match tenant {
         Some(tenant) => tasks::tied(call, tenant, entry, sent)?,
@@ -153,7 +156,9 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
             && tenant.is_none_or(|tenant| tenant.rules().is_open())
     };
     if era == Era::Modern && sent.method() == "subscriptions/listen" && !own_stream() {
-        return Box::pin(listen::one(call, entry)).await;
+        let response = Box::pin(listen::one(call, entry)).await?;
+        call.finish.end(Outcome::Success);
+        return Ok(response);
     }
 
     // Admit at the server: last, so that a refusal shows nothing of what is hidden.
@@ -191,6 +196,15 @@ async fn serve(call: &mut Call, era: Era) -> Result<Response, Refusal> {
         call.tried(&trip);
         Err(call.failed(&too_late(total), entry))
     })
+}
+
+/// What is asked for, but for tools, which are noted as the registry knows them.
+fn named(message: &Message) -> Option<String> {
+    match &*message.method() {
+        "prompts/get" => message.text("name").map(Cow::into_owned),
+        "resources/read" | "resources/subscribe" | "resources/unsubscribe" => message.text("uri").map(|uri| bare(&uri)),
+        _ => None,
+    }
 }
 
 /// What comes of waiting; `None` if the client takes its request back first. Whoever does gets no answer to it, whatever came at
@@ -354,7 +368,10 @@ async fn answer(
         }
     };
     let tag = (call.reach == Reach::All).then(|| entry.slug().into());
-    let finish = call.finish.hand_over();
+    let mut finish = call.finish.hand_over();
+    if deadline.is_none() {
+        finish.opened();
+    }
     let (app, caller) = (call.app.clone(), call.caller.clone());
     let (upstream, session, back) = (entry.upstream.clone(), call.session.clone(), origin);
     let parts =
@@ -441,9 +458,9 @@ impl Call {
         response
     }
 
-    /// A record for the stream that this request opens; the request itself is done.
+    /// What tells of the end of the stream that this request opens; the request itself is done.
     pub fn finish_later(&self) -> Finish {
-        Finish::nothing(&self.app.recorder)
+        self.finish.stream()
     }
 
     /// One message as the whole answer.

@@ -42,7 +42,7 @@ pub async fn initialize(mut call: Box<Call>) -> Response {
     match open(&mut call).await {
         Ok(response) => response,
         Err(refusal) => {
-            call.finish.note(&refusal.text);
+            call.finish.note(&refusal);
             call.finish.end(Outcome::Error { whose: crate::fault::Whose::Client, kind: "bad_request" });
             call.refuse(&refusal)
         }

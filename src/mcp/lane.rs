@@ -9,8 +9,9 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use tokio::sync::mpsc;
 
 use crate::app::App;
-use crate::audit::KeptBody;
+use crate::audit::{KeptBody, NotKept, kept};
 use crate::fault::{Fault, Kind, Retry};
+use crate::mcp::endpoint::unrecorded;
 use crate::mcp::error::Refusal;
 use crate::mcp::held::Share;
 use crate::protocol::era::Era;
@@ -28,6 +29,11 @@ impl Lane {
     pub fn new(app: &App, queue: mpsc::Sender<Bytes>) -> Self {
         Self { queue, share: app.held.share() }
     }
+}
+
+/// An answer once it is recorded: on a stream that many share, it alone is missing where that fails.
+pub async fn recorded(serving: impl Future<Output = Response>) -> Response {
+    kept(serving).await.unwrap_or_else(|NotKept| unrecorded())
 }
 
 /// Puts what an answer says into the queue, one event a message. Where a request is answered, an answer that breaks off, or that

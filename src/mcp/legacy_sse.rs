@@ -26,20 +26,19 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::access::{Caller, Opening};
 use crate::app::App;
-use crate::audit::{NotKept, kept};
 use crate::fault::{Fault, Kind};
 use crate::id::{Principal, TenantId};
-use crate::mcp::endpoint::{Entered, accepts, enter, let_in, read_json, unrecorded};
+use crate::mcp::endpoint::{Entered, accepts, enter, let_in, read_json};
 use crate::mcp::error::Refusal;
 use crate::mcp::exchange::{Call, accepted, exchange, stream_response};
-use crate::mcp::lane::{Lane, pump};
+use crate::mcp::lane::{Lane, pump, recorded};
 use crate::mcp::record::Finish;
 use crate::mcp::session::{Hold, Reach, Session};
 use crate::mcp::streams::{Next, Queue, Seat, Tenure};
 use crate::mcp::{handshake, listen, notices};
 use crate::protocol::message::{Message, Shape};
 use crate::protocol::meta;
-use crate::telemetry::{Outcome, SessionTag};
+use crate::telemetry::SessionTag;
 use crate::upstream::notices::pause;
 use crate::web::Visit;
 use crate::web::path::Named;
@@ -186,6 +185,7 @@ async fn open(app: App, server: Option<&str>, headers: HeaderMap, visit: Option<
     let stop = Some(Box::pin(app.shutdown.clone().cancelled_owned()));
     let tenure = Tenure::new(&caller);
     let guard = Guard { app, name, channel };
+    finish.opened();
     stream_response(Body::new(Stream { waiting, guard, tenure, stop, finish, _seat: seat }))
 }
 
@@ -221,13 +221,6 @@ impl http_body::Body for Stream {
             self.finish.sent(frame.len());
         }
         Poll::Ready(frame.map(|frame| Ok(Frame::data(frame))))
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        // A client that goes away has heard what it wanted.
-        self.finish.end(Outcome::Success);
     }
 }
 
@@ -314,6 +307,7 @@ async fn take(channel: Arc<Channel>, mut entered: Entered, message: Message) -> 
     call.carried = is_request;
     match shape {
         Shape::Request => {
+            call.finish.accepted();
             let tasks = call.app.tasks.clone();
             tasks.spawn(answer(channel, call, lane, opens, place));
             accepted()
@@ -360,11 +354,6 @@ async fn answer(channel: Arc<Channel>, call: Box<Call>, lane: Lane, opens: bool,
         () = channel.gone.cancelled() => {}
         () = served => {}
     }
-}
-
-/// An answer once it is recorded; here nobody above waits for that.
-async fn recorded(serving: impl Future<Output = Response>) -> Response {
-    kept(serving).await.unwrap_or_else(|NotKept| unrecorded())
 }
 
 fn adopt(app: &App, channel: &Channel, response: &Response) {

@@ -97,6 +97,7 @@ pub async fn stream(
             let source = Source::events(body, attempt, server.limits().message);
             let fix = Fix::nothing(Era::Legacy);
             let upstream = upstream.clone();
+            finish.opened();
             let parts = Parts {
                 app,
                 caller,
@@ -137,7 +138,7 @@ pub async fn stream(
                 };
                 app.tasks.spawn(feed(wants, outbox));
             }
-            finish.end(Outcome::Success);
+            finish.opened();
             stream_response(Body::new(Outbox::new(&app, tenure, receiver, Some((session, number)), finish, seat)))
         }
         Err(fault) if matches!(fault.kind, FaultKind::Status(405)) => not_offered(finish),

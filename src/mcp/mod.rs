@@ -29,5 +29,6 @@ pub mod source;
 pub mod streams;
 pub mod tasks;
 pub mod traced;
+pub mod uri;
 pub mod watch;
 pub mod withdrawal;

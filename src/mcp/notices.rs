@@ -138,7 +138,7 @@ pub async fn answer(mut call: Box<Call>) -> Response {
     let Some((asked, answer)) = asked.zip(answer) else {
         let refusal =
             Refusal::bad(meta::INVALID_REQUEST, "no server asked a question with this id, or it was answered");
-        call.finish.note(&refusal.text);
+        call.finish.note(&refusal);
         call.finish.end(Outcome::Error { whose: crate::fault::Whose::Client, kind: "bad_request" });
         return refusal.respond(None);
     };

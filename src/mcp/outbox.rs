@@ -13,7 +13,6 @@ use crate::app::App;
 use crate::mcp::record::Finish;
 use crate::mcp::session::Session;
 use crate::mcp::streams::{Next, Queue, Seat, Tenure};
-use crate::telemetry::Outcome;
 
 /// A listener's stream.
 pub struct Outbox {
@@ -61,8 +60,6 @@ impl http_body::Body for Outbox {
 
 impl Drop for Outbox {
     fn drop(&mut self) {
-        // A listener that goes away has heard what it wanted.
-        self.finish.end(Outcome::Success);
         if let Some((session, number)) = &self.session {
             session.close_outbox(*number);
         }

@@ -1,13 +1,14 @@
 //! The operation of one request while it is under way. Whoever finishes it says how; one that is dropped unfinished was
-//! cancelled. It is recorded exactly once, before the last byte goes out, or when it is given up.
+//! cancelled. It is recorded exactly once, before the last byte goes out, or when it is given up; one that is answered by a stream
+//! that lasts when that is open, and the end of the stream is told of besides.
 
 use std::net::IpAddr;
 use std::time::Instant;
 
 use crate::fault::{Fault, Whose};
 use crate::limit::{Absent, Permit};
-use crate::mcp::error::Denied;
-use crate::telemetry::{Operation, Outcome, Recorder, Span};
+use crate::mcp::error::{Denied, Refusal};
+use crate::telemetry::{Event, Operation, Outcome, Recorder, Span};
 
 /// Records its operation when it is closed, at the latest when dropped.
 pub struct Finish {
@@ -19,6 +20,8 @@ struct Open {
     operation: Operation,
     ended: bool,
     recorded: bool,
+    /// How a stream that lasts ended, once it is open: nothing was said of it yet.
+    stream: Option<Option<Outcome>>,
     waiting: Option<Instant>,
     /// Given back when the request is over.
     permit: Option<Permit>,
@@ -29,7 +32,14 @@ impl Finish {
     pub fn new(operation: Operation, recorder: Recorder) -> Self {
         Self {
             recorder,
-            open: Some(Box::new(Open { operation, ended: false, recorded: false, waiting: None, permit: None })),
+            open: Some(Box::new(Open {
+                operation,
+                ended: false,
+                recorded: false,
+                stream: None,
+                waiting: None,
+                permit: None,
+            })),
         }
     }
 
@@ -75,9 +85,14 @@ impl Finish {
         self.open.as_mut()?.permit.take().map(Permit::leave)
     }
 
-    /// A sentence about the outcome, where none is known that says more.
-    pub fn note(&mut self, text: &str) {
-        self.fill(|operation| _ = operation.detail.get_or_insert_with(|| text.into()));
+    /// What a refusal says, where nothing is known that says more.
+    pub fn note(&mut self, refusal: &Refusal) {
+        self.fill(|operation| {
+            if operation.detail.is_none() {
+                operation.detail = Some(refusal.text.as_ref().into());
+                operation.told = Some(refusal.recorded());
+            }
+        });
     }
 
     /// From now on it waits for a server.
@@ -107,23 +122,54 @@ impl Finish {
 
     /// How it ended; the first word counts.
     pub fn end(&mut self, outcome: Outcome) {
-        self.waited();
-        if let Some(open) = &mut self.open
-            && !open.ended
-        {
-            open.ended = true;
-            open.operation.finish(outcome);
+        if self.ends(outcome) {
+            self.fill(|operation| operation.finish(outcome));
         }
     }
 
     /// It ended with a fault.
     pub fn fail(&mut self, fault: &Fault) {
+        if self.ends(Outcome::from(fault)) {
+            self.fill(|operation| operation.fail(fault));
+        }
+    }
+
+    /// Whether this is the first word about how it ended.
+    fn ends(&mut self, outcome: Outcome) -> bool {
         self.waited();
-        if let Some(open) = &mut self.open
-            && !open.ended
-        {
-            open.ended = true;
-            open.operation.fail(fault);
+        let Some(open) = &mut self.open else { return false };
+        if let Some(stream) = &mut open.stream {
+            stream.get_or_insert(outcome);
+        }
+        !std::mem::replace(&mut open.ended, true)
+    }
+
+    /// A stream that lasts answers it, and is open: it is recorded, for nobody knows when that ends.
+    pub fn opened(&mut self) {
+        self.end(Outcome::Success);
+        self.close();
+        if let Some(open) = &mut self.open {
+            open.stream = Some(None);
+        }
+    }
+
+    /// What tells of the end of a stream that answers it; it itself is recorded here.
+    pub fn stream(&self) -> Self {
+        let open = self.open.as_ref().map(|open| Open {
+            operation: open.operation.clone(),
+            ended: true,
+            recorded: true,
+            stream: Some(None),
+            waiting: None,
+            permit: None,
+        });
+        Self { recorder: self.recorder.clone(), open: open.map(Box::new) }
+    }
+
+    /// Has it recorded that the message is taken, where its answer comes another way, and later.
+    pub fn accepted(&self) {
+        if let Some(open) = &self.open {
+            self.recorder.tell(told(&open.operation, "message.accept", true));
         }
     }
 
@@ -156,7 +202,37 @@ impl Finish {
 
 impl Drop for Finish {
     fn drop(&mut self) {
+        let Some(open) = &self.open else { return };
+        if let Some(outcome) = open.stream {
+            let (reason, good) = match outcome {
+                Some(Outcome::Error { whose, kind }) => (kind, whose == Whose::Client),
+                _ => ("closed", true),
+            };
+            let (lasted, response_bytes) = (open.operation.started.elapsed(), open.operation.sizes.response);
+            let event = told(&open.operation, "stream.end", good);
+            self.recorder.tell(Event { reason: Some(reason.into()), lasted, response_bytes, ..event });
+            return;
+        }
         self.end(Outcome::of_dropped());
         self.close();
+    }
+}
+
+/// What is said of an operation besides its record.
+fn told(operation: &Operation, action: &'static str, good: bool) -> Event {
+    let who = operation.who.as_deref();
+    Event {
+        tenant: who.map(|who| who.tenant.as_str().into()),
+        user: who.map(|who| who.user),
+        username: who.map(|who| who.username.clone()),
+        session_type: who.map(|who| who.session_type.into()),
+        credential: who.map(|who| who.credential),
+        client: who.and_then(|who| who.client.clone()),
+        session: operation.session,
+        address: operation.address,
+        server: operation.server.as_ref().map(|server| server.as_str().into()),
+        name: Some(operation.method_label().into()),
+        request_id: Some(operation.request_id.clone()),
+        ..Event::new(action, good)
     }
 }

@@ -22,6 +22,9 @@ const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"mcp-gateway\"
 /// The reason for who shows what was never given to it, and is not known otherwise.
 pub(super) const STRANGER: &str = "unknown_client";
 
+/// The reason for who has to wait.
+pub(super) const THROTTLED: &str = "throttled";
+
 /// Tokens as a client gets them (RFC 6749 section 5.1).
 #[derive(Serialize)]
 struct Given {
@@ -80,7 +83,7 @@ impl From<Exceeded> for Denied {
 impl Denied {
     /// For who has to wait; `text` says what there was too much of.
     pub(super) fn throttled(exceeded: Exceeded, text: &'static str) -> Self {
-        let refusal = Refusal::new(OauthCode::TemporarilyUnavailable, "throttled", text);
+        let refusal = Refusal::new(OauthCode::TemporarilyUnavailable, THROTTLED, text);
         let refusal = Refusal { retry_after: Some(exceeded.retry_after), ..refusal };
         Self { status: StatusCode::TOO_MANY_REQUESTS, basic: false, others: false, refusal }
     }

@@ -72,7 +72,8 @@ pub(super) async fn authorize(visitor: Visitor, RawQuery(query): RawQuery) -> Re
     let (client, redirect) = match whose(&visitor, &fields).await {
         Ok(found) => found,
         Err((failure, reason, detail)) => {
-            trail.failed("client", detail, "", reason, None);
+            let claimed = Some(id).filter(|id| !id.is_empty());
+            trail.failed("client", detail, visitor.turned_away(claimed, None, reason), None);
             return failure.show(&visitor);
         }
     };
@@ -80,13 +81,13 @@ pub(super) async fn authorize(visitor: Visitor, RawQuery(query): RawQuery) -> Re
     let state = fields.one("state").ok().flatten().map(ToOwned::to_owned);
     let back = Back { redirect_uri: redirect.as_str().to_owned(), state, issuer: app.issuer.clone() };
     let trusted = is_trusted(&client, &redirect);
-    let tell = |code: &str, text: &str| {
+    let tell = |code: &'static str, text: &str| {
         if trusted { back.error(code, text) } else { Failure::of_stranger(&back, code, text).show(&visitor) }
     };
     let (asked, challenge) = match what(&visitor, &fields, client, redirect).await {
         Ok(asked) => asked,
         Err((code, text)) => {
-            trail.failed("request", format!("{code}: {text}"), "", code, None);
+            trail.failed("request", format!("{code}: {text}"), visitor.turned_away(Some(id), None, code), None);
             return tell(code, &text);
         }
     };
@@ -117,7 +118,7 @@ pub(super) async fn authorize(visitor: Visitor, RawQuery(query): RawQuery) -> Re
             visitor.with_cookie(&begun, page)
         }
         Err(refusal) => {
-            trail.failed("request", told(&refusal), "", refusal.reason, None);
+            trail.failed("request", told(&refusal), visitor.turned_away(Some(id), None, refusal.reason), None);
             tracing::warn!(request_id = visitor.request_id.as_str(), %refusal, detail = refusal.detail, "no sign-in begun");
             tell(refusal.code.as_str(), refusal.text)
         }

@@ -7,8 +7,11 @@ use http::{HeaderValue, StatusCode};
 use url::Url;
 use url::form_urlencoded::Serializer;
 
+use crate::fault::Whose;
 use crate::grants::resource::{Issuer, shown_host};
 use crate::grants::{OauthCode, Request};
+use crate::telemetry::Outcome;
+use crate::web::Refused;
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -51,9 +54,11 @@ impl Back {
         self.url(&[("error", code), ("error_description", &text)])
     }
 
-    /// With an error.
-    pub(super) fn error(&self, code: &str, text: &str) -> Response {
-        see_other(&self.error_url(code, text))
+    /// With an error, which the record tells of, as the status does not.
+    pub(super) fn error(&self, code: &'static str, text: &str) -> Response {
+        let mut response = see_other(&self.error_url(code, text));
+        response.extensions_mut().insert(Refused(outcome(code)));
+        response
     }
 
     /// The web site to which it leads, as people read it; none where that is a program on their own machine.
@@ -65,6 +70,15 @@ impl Back {
     /// With the person's no.
     pub(super) fn denied(&self) -> Response {
         self.error(OauthCode::AccessDenied.as_str(), "the person did not allow it")
+    }
+}
+
+/// How an authorization ended whose client is told this.
+fn outcome(code: &'static str) -> Outcome {
+    const AWAY: [&str; 2] = [OauthCode::ServerError.as_str(), OauthCode::TemporarilyUnavailable.as_str()];
+    match code {
+        "access_denied" => Outcome::Denied(code),
+        _ => Outcome::Error { whose: if AWAY.contains(&code) { Whose::Gateway } else { Whose::Client }, kind: code },
     }
 }
 

@@ -12,7 +12,7 @@ use super::back::Back;
 use super::consent::lost;
 use super::failure::Failure;
 use super::fields::Fields;
-use super::finish::{Arrival, finish, is_own};
+use super::finish::{Arrival, client_of, finish, is_own};
 use super::form::LARGEST;
 use super::leave::{Along, address, send};
 use super::prompt::is_anew;
@@ -46,7 +46,7 @@ pub(super) async fn callback(
     let under = match visitor.app.grants.at_callback(fields.text("state"), cookie_of, now()).await {
         Ok(under) => under,
         Err(refusal) => {
-            visitor.app.recorder.not_signed_in(visitor.turned_away("", refusal.reason));
+            visitor.app.recorder.not_signed_in(visitor.turned_away(None, None, refusal.reason));
             let why = refusal.reason;
             no_place(&visitor, &name, fields.text("state"), &refusal).await;
             tracing::info!(request_id = visitor.request_id.as_str(), why, "an answer of a provider has no place");
@@ -88,14 +88,17 @@ async fn back(
 ) -> Result<Response, Failure> {
     let app = &visitor.app;
     let trail = Trail::of(app, under.request.trace);
+    let away = |tenant: Option<&TenantId>, reason| {
+        visitor.turned_away(client_of(&under.request), tenant.map(TenantId::as_str), reason)
+    };
     let Some(leg) = under.leg.as_ref().filter(|leg| leg.provider == name) else {
-        trail.failed("callback", "another provider answered than was asked", "", "mix_up", None);
+        trail.failed("callback", "another provider answered than was asked", away(None, "mix_up"), None);
         return Err(lost());
     };
     if let Some(error) = fields.one("error").map_err(|_| lost())? {
         let error_of = provider.at_callback(error, fields.one("error_description").ok().flatten());
         if error == NO && error_of.code.as_deref().is_none_or(|code| code == ENTRA_NO) {
-            trail.failed("callback", "the person did not agree at the provider", "", "denied", None);
+            trail.failed("callback", "the person did not agree at the provider", away(None, "denied"), None);
             return if is_own(&under.request) {
                 Err(Failure::bad("You are not signed in", "The sign-in was cancelled.").with_help())
             } else {
@@ -105,7 +108,7 @@ async fn back(
         return Err(refused(visitor, under, &trail, name, &error_of, ("callback", None)));
     }
     let Some(code) = fields.one("code").map_err(|_| lost())? else {
-        trail.failed("callback", "there is neither a code nor an error", "", "no_code", None);
+        trail.failed("callback", "there is neither a code nor an error", away(None, "no_code"), None);
         return Err(lost());
     };
     trail.went("callback", "the provider answers with a code");
@@ -120,7 +123,7 @@ async fn back(
     };
     if !is_anew(under.request.prompt, signed_in.person.authenticated_at, now()) {
         let tenant = is_by(visitor, &trail, &signed_in.person).await;
-        trail.failed("provider", "the person did not sign in anew", label(tenant.as_ref()), "not_anew", None);
+        trail.failed("provider", "the person did not sign in anew", away(tenant.as_ref(), "not_anew"), None);
         let text = "The program asks that you sign in anew, and you were signed in already.";
         let back = way_back(visitor, under);
         return Err(Failure::bad("You are not signed in", text).with_back(back.as_ref(), "login_required", text));
@@ -210,7 +213,8 @@ async fn is_by(visitor: &Visitor, trail: &Trail, person: &Person) -> Option<Tena
 /// The page for somebody who is known and does not come in. Whoever is asked finds the directory on it.
 async fn no_account(visitor: &Visitor, under: &UnderWay, trail: &Trail, person: &Person, refusal: &Refusal) -> Failure {
     let tenant = is_by(visitor, trail, person).await;
-    trail.failed("account", told(refusal), label(tenant.as_ref()), refusal.reason, None);
+    let who = visitor.turned_away(client_of(&under.request), tenant.as_ref().map(TenantId::as_str), refusal.reason);
+    trail.failed("account", told(refusal), who, None);
     let (request_id, reason, detail) = (visitor.request_id.as_str(), refusal.reason, &refusal.detail);
     if refusal.code == OauthCode::AccessDenied {
         tracing::info!(request_id, reason, detail, "somebody is not let in");
@@ -243,11 +247,6 @@ async fn keep(
     visitor.app.grants.keep_login(&login, now()).await.map(Some)
 }
 
-/// A tenant in metrics, where it is known.
-fn label(tenant: Option<&TenantId>) -> &str {
-    tenant.map_or("", TenantId::as_str)
-}
-
 /// The page about a provider's no, noted at a step and counted for the tenant, where it is known.
 pub(super) fn refused(
     visitor: &Visitor,
@@ -260,7 +259,8 @@ pub(super) fn refused(
     let class = error.class.label();
     let number = error.code.as_deref().map(|code| format!("{code}: ")).unwrap_or_default();
     let detail = format!("{class}: {number}{}", error.detail);
-    trail.failed(step, detail, label(tenant), class, error.code.as_deref());
+    let who = visitor.turned_away(client_of(&under.request), tenant.map(TenantId::as_str), class);
+    trail.failed(step, detail, who, error.code.as_deref());
     let request_id = visitor.request_id.as_str();
     tracing::warn!(request_id, provider = name, class, detail = error.detail, "a sign-in failed at the provider");
     let (code, text) = match error.class {

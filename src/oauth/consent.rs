@@ -15,7 +15,7 @@ use super::authorize::Asked;
 use super::back::{Back, see_other};
 use super::failure::Failure;
 use super::fields::Fields;
-use super::finish::{Arrival, finish};
+use super::finish::{Arrival, client_of, finish};
 use super::leave::{Along, send};
 use super::pages::{Frame, form_action, show};
 use super::sign_in::there_is_a_way;
@@ -27,6 +27,7 @@ use crate::grants::resource::{Resource, shown_host};
 use crate::grants::{Arrived, Begun, OauthCode, Refusal, Scope, UnderWay};
 use crate::idp::ProviderInfo;
 use crate::store::now;
+use crate::telemetry::Event;
 
 /// What people read of who asks.
 enum Kind {
@@ -187,7 +188,7 @@ async fn decide(visitor: &Visitor, fields: &Fields) -> Result<Response, Failure>
     let under = match under {
         Ok(under) => under,
         Err(refusal) => {
-            app.recorder.not_signed_in(visitor.turned_away("", refusal.reason));
+            app.recorder.not_signed_in(visitor.turned_away(None, None, refusal.reason));
             trail_of(visitor, app.grants.trace_under_way(id, now()).await).stumbled(
                 "consent",
                 refusal.reason,
@@ -201,8 +202,11 @@ async fn decide(visitor: &Visitor, fields: &Fields) -> Result<Response, Failure>
     match decision {
         Decision::Deny => {
             app.grants.give_up(id, cookie, now()).await.map_err(|refusal| Failure::of_refusal(&refusal))?;
-            let tenant = under.arrived.as_ref().map_or("", |arrived| arrived.tenant.as_str());
-            trail.failed("consent", "the person did not allow it", tenant, "denied", None);
+            let arrived = under.arrived.as_ref();
+            let (tenant, user) = (arrived.map(|arrived| &*arrived.tenant), arrived.map(|arrived| arrived.user));
+            let who = Event { user, ..visitor.turned_away(client_of(&under.request), tenant, "denied") };
+            app.recorder.tell(Event { action: "auth.consent", ..who.clone() });
+            trail.failed("consent", "the person did not allow it", who, None);
             let mut response = back.denied();
             response.headers_mut().append(SET_COOKIE, visitor.cookies.end(id));
             Ok(response)
@@ -240,7 +244,7 @@ pub(super) async fn bound<'a>(visitor: &'a Visitor, fields: &Fields, step: &str)
     if let Some(found) = id.and_then(|id| Some((id, visitor.cookies.under_way(id)?))) {
         return Ok(found);
     }
-    visitor.app.recorder.not_signed_in(visitor.turned_away("", "other_browser"));
+    visitor.app.recorder.not_signed_in(visitor.turned_away(None, None, "other_browser"));
     if let Some(id) = id {
         let trail = trail_of(visitor, visitor.app.grants.trace_under_way(id, now()).await);
         let detail = "the page was sent by a browser that shows no cookie of this sign-in";

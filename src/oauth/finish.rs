@@ -52,6 +52,11 @@ pub(super) fn is_own(request: &Request) -> bool {
     request.client_id.is_empty()
 }
 
+/// The client that waits, if one does.
+pub(super) fn client_of(request: &Request) -> Option<&str> {
+    Some(&*request.client_id).filter(|id| !id.is_empty())
+}
+
 /// Who signed in, and how.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Arrival<'a> {
@@ -70,7 +75,7 @@ pub(super) async fn finish(
     trail: &Trail,
     arrival: Arrival<'_>,
 ) -> Result<Response, Failure> {
-    let tenant = arrival.account.tenant.as_str();
+    let tenant = &arrival.account.tenant;
     let done = if is_own(&under.request) {
         open(visitor, trail, arrival, page_after(&under.request)).await.map(Done::Given)
     } else {
@@ -82,27 +87,35 @@ pub(super) async fn finish(
                 arrival.method,
                 now(),
                 Event {
-                    tenant: Some(tenant.into()),
-                    user: Some(arrival.account.id),
-                    username: Some(arrival.account.username.as_str().into()),
-                    client: (!is_own(&under.request)).then(|| under.request.client_id.as_str().into()),
                     name: Some(arrival.method.into()),
-                    address: Some(visitor.address),
-                    request_id: Some(visitor.request_id.clone()),
-                    ..Event::new("auth.login", true)
+                    ..came(visitor, &under.request, arrival.account, "auth.login")
                 },
             );
             Ok(response)
         }
         Ok(Done::Asked(response)) => Ok(response),
         Err(refusal) => {
-            trail.failed("code", told(&refusal), tenant, refusal.reason, None);
+            let who = visitor.turned_away(client_of(&under.request), Some(tenant.as_str()), refusal.reason);
+            trail.failed("code", told(&refusal), Event { user: Some(arrival.account.id), ..who }, None);
             if !refusal.detail.is_empty() {
                 tracing::error!(request_id = visitor.request_id.as_str(), detail = refusal.detail, "nothing was given");
             }
             let back = (!is_own(&under.request)).then(|| Back::of(&under.request, &visitor.app.issuer));
             Err(Failure::of_refusal(&refusal).with_back(back.as_ref(), refusal.code.as_str(), refusal.text))
         }
+    }
+}
+
+/// What somebody who arrived did.
+fn came(visitor: &Visitor, request: &Request, account: &Account, action: &'static str) -> Event {
+    Event {
+        tenant: Some(account.tenant.as_str().into()),
+        user: Some(account.id),
+        username: Some(account.username.as_str().into()),
+        client: client_of(request).map(Into::into),
+        address: Some(visitor.address),
+        request_id: Some(visitor.request_id.clone()),
+        ..Event::new(action, true)
     }
 }
 
@@ -173,6 +186,13 @@ async fn give(visitor: &Visitor, under: &UnderWay, trail: &Trail, arrival: Arriv
     };
     let granted = app.grants.grant(&order, &terms, now()).await?;
     app.told_of(&granted.ended);
+    app.recorder.tell(Event {
+        credential: Some(granted.id),
+        name: Some(request.resource.as_str().into()),
+        reason: Some(if under.consented { "allowed" } else { "remembered" }.into()),
+        detail: Some(request.scopes.to_string().into()),
+        ..came(visitor, request, account, "auth.consent")
+    });
     if let Some(memory) = memory.filter(|_| under.consented) {
         memory.keep(app, account).await?;
     }

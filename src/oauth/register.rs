@@ -12,15 +12,19 @@ use crate::app::App;
 use crate::grants::Step;
 use crate::grants::dynamic::{LARGEST_BODY, RegisterError};
 use crate::store::now;
-use crate::web::Source;
+use crate::telemetry::Event;
+use crate::web::Origin;
 use crate::web::body::{self, BodyProblem};
 use crate::web::caller::bearer;
 
 /// `POST /oauth/register`.
-pub(super) async fn register(app: App, Source(source): Source, request: Request) -> Response {
+pub(super) async fn register(app: App, origin: Origin, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let preludes = app.grants.preludes();
-    let refused = |reason: &str, text: String| preludes.note(source, Step::bad("register", reason, text, now()));
+    let (source, preludes) = (origin.address, app.grants.preludes());
+    let refused = |reason: &'static str, text: String| {
+        app.recorder.tell(Event { reason: Some(reason.into()), ..origin.event("auth.register", false) });
+        preludes.note(source, Step::bad("register", reason, text, now()));
+    };
     let body = match read(&parts.headers, body).await {
         Ok(body) => body,
         Err((status, text)) => {
@@ -31,6 +35,8 @@ pub(super) async fn register(app: App, Source(source): Source, request: Request)
     // The initial access token (RFC 7591 section 3), if one is shown.
     match app.clients.dynamic().register(&body, bearer(&parts.headers), source, now()) {
         Ok(registered) => {
+            let client = Some(registered.client_id().into());
+            app.recorder.tell(Event { client, ..origin.event("auth.register", true) });
             preludes.registered(source, registered.client_id(), registered.client_name(), now());
             (StatusCode::CREATED, UNKEPT, Json(registered)).into_response()
         }

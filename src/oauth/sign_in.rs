@@ -12,7 +12,7 @@ use super::connections;
 use super::consent::{bound, lost};
 use super::failure::{Failure, counted, sentence, whole_seconds};
 use super::fields::Fields;
-use super::finish::{Arrival, finish, is_own, own_request};
+use super::finish::{Arrival, client_of, finish, is_own, own_request};
 use super::leave::{Along, send};
 use super::pages::{Frame, form_action, show};
 use super::trail::Trail;
@@ -213,7 +213,7 @@ fn account(row: UserRow) -> Result<Account, Failure> {
 
 /// The form again, with what was wrong.
 fn wrong(visitor: &Visitor, under: &UnderWay, trail: &Trail, username: &str, error: &AccessError) -> Response {
-    visitor.app.recorder.not_signed_in(visitor.turned_away("", error.reason()));
+    visitor.app.recorder.not_signed_in(visitor.turned_away(client_of(&under.request), None, error.reason()));
     // What was typed may be a password in the wrong field: it is not noted.
     trail.stumbled("account", error.reason(), error.to_string());
     let (status, wait) = match error {

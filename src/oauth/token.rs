@@ -3,6 +3,7 @@
 //! is ill ends nobody's session.
 
 mod noting;
+mod told;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use axum::response::Response;
 use http::HeaderMap;
 use time::OffsetDateTime;
 
-use super::answer::{Denied, tokens};
+use super::answer::{Denied, THROTTLED, tokens};
 use super::assertion::of_assertion;
 use super::client::{authenticate, claimed};
 use super::exchange::of_token;
@@ -28,17 +29,12 @@ use crate::id::TenantId;
 use crate::protocol::oauth::ACCESS_TOKEN;
 use crate::secret::Secret;
 use crate::store::{self, now};
-use crate::web::Source;
+use crate::web::Origin;
 use noting::Asker;
 
 /// `POST /oauth/token`.
-pub(super) async fn token(
-    app: App,
-    Source(source): Source,
-    headers: HeaderMap,
-    form: Form,
-) -> Result<Response, Denied> {
-    let now = now();
+pub(super) async fn token(app: App, origin: Origin, headers: HeaderMap, form: Form) -> Result<Response, Denied> {
+    let (source, now) = (origin.address, now());
     let kind = match form.required("grant_type", "name what is shown: grant_type").map(GrantType::named) {
         Ok(Some(kind)) => kind,
         Ok(None) => {
@@ -58,7 +54,11 @@ pub(super) async fn token(
     let given = Box::pin(give(&app, (&headers, source), &form, kind, &mut seen, now)).await;
     let given = app.judged(source, now, given, Denied::is_wrong);
     let asker = Asker { source, claimed: claimed(&headers, &form), proved: seen.client.as_deref() };
-    noting::note(&app, &asker, &form, kind, &given).await;
+    let of = noting::note(&app, &asker, &form, kind, &given).await;
+    // Of who has to wait the request's own record says enough.
+    if given.as_ref().err().is_none_or(|denied| denied.reason() != THROTTLED) {
+        app.recorder.tell(told::told(&origin, &asker, &seen, kind, &given, of.as_ref()));
+    }
     // That somebody signed in was counted when they did.
     if given.is_err() || kind != GrantType::AuthorizationCode {
         let reason = given.as_ref().err().map_or("", Denied::reason);

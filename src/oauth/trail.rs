@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::grants::client::{Client, Known};
+use crate::grants::client::Client;
 use crate::grants::{Account, Outcome, Refusal, Step, TraceNote, shown_client};
 use crate::id::TenantId;
 use crate::store::now;
@@ -101,16 +101,12 @@ impl Trail {
         self.write([step], TraceNote { refused: true, ..TraceNote::default() });
     }
 
-    /// Something went wrong: it is over, and counted. `reason` is the label of the metric; where `code` is given, it says in the
-    /// trace what happened more exactly.
-    pub(super) fn failed(&self, name: &str, detail: impl Into<String>, tenant: &str, reason: &str, code: Option<&str>) {
-        self.app.recorder.not_signed_in(Event {
-            tenant: (!tenant.is_empty()).then(|| tenant.into()),
-            reason: Some(reason.to_owned().into()),
-            name: Some(name.into()),
-            ..Event::new("auth.login", false)
-        });
-        self.over(Step::bad(name, code.unwrap_or(reason), detail, now()));
+    /// Something went wrong: it is over, and counted. `who` was turned away; where `code` is given, it says in the trace what happened
+    /// more exactly than the reason.
+    pub(super) fn failed(&self, name: &str, detail: impl Into<String>, who: Event, code: Option<&str>) {
+        let reason = who.reason.clone().unwrap_or_default();
+        self.app.recorder.not_signed_in(Event { name: Some(name.into()), ..who });
+        self.over(Step::bad(name, code.unwrap_or(&reason), detail, now()));
     }
 
     /// It is over with this step.
@@ -127,11 +123,12 @@ impl Trail {
 
 /// What is known of an attempt by its client.
 pub(super) fn of_client(client: &Client) -> TraceNote<'_> {
-    let tenant = match &client.known {
-        Known::Registered { tenant, .. } => Some(tenant),
-        Known::Document | Known::Dynamic { .. } => None,
-    };
-    TraceNote { tenant, client_id: Some(&client.id), client_name: Some(&client.name), ..TraceNote::default() }
+    TraceNote {
+        tenant: client.tenant(),
+        client_id: Some(&client.id),
+        client_name: Some(&client.name),
+        ..TraceNote::default()
+    }
 }
 
 fn of_account(account: &Account) -> TraceNote<'_> {

@@ -12,7 +12,7 @@ use super::back::see_other;
 use super::cookies::Cookies;
 use crate::app::App;
 use crate::grants::resource::{Issuer, other_loopback};
-use crate::grants::{AUTHORIZATION_LASTS, Begun};
+use crate::grants::{AUTHORIZATION_LASTS, Begun, shown_client};
 use crate::telemetry::{Event, RequestId};
 use crate::web::{Source, Visit};
 
@@ -32,10 +32,11 @@ pub(super) struct Visitor {
 }
 
 impl Visitor {
-    /// What is kept of somebody who did not get in; the tenant is empty where none is known.
-    pub(super) fn turned_away(&self, tenant: &str, reason: &'static str) -> Event {
+    /// What is kept of somebody who did not get in, as far as it is known where to: by which client, and in which tenant.
+    pub(super) fn turned_away(&self, client: Option<&str>, tenant: Option<&str>, reason: &'static str) -> Event {
         Event {
-            tenant: (!tenant.is_empty()).then(|| tenant.into()),
+            tenant: tenant.map(Into::into),
+            client: client.map(|id| shown_client(id).into()),
             reason: Some(reason.into()),
             address: Some(self.address),
             request_id: Some(self.request_id.clone()),

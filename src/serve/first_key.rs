@@ -1,10 +1,11 @@
 //! Who may come in when the process starts: the first administrator's key, and the file through which the command line on
 //! this machine finds the gateway. The file is written before a key that it holds counts, and its address at every start.
 
-use crate::access::bootstrap::{bootstrap_kept, fresh_key};
+use crate::access::bootstrap::{Admitted, bootstrap_kept, fresh_key};
 use crate::app::App;
 use crate::secret::Secret;
 use crate::store::now;
+use crate::telemetry::Event;
 
 use super::access_file::{AccessFile, Claim};
 
@@ -30,9 +31,10 @@ async fn word(app: &App, gateway: &str, no_other: bool) -> anyhow::Result<Option
     let folder = &app.settings.data.data_dir;
     let supplied = app.settings.access.bootstrap_admin_key.as_ref();
     let file = |key: Option<&Secret>| AccessFile { gateway: gateway.to_owned(), key: key.cloned() };
-    let made = bootstrap_kept(&app.store, supplied, |key| file(Some(key)).draft(folder)).await?;
+    let admitted = bootstrap_kept(&app.store, supplied, |key| file(Some(key)).draft(folder)).await?;
+    recorded(app, &admitted, if supplied.is_some() { "supplied" } else { "made" }, false);
     app.keyring.reload(&app.store).await?;
-    if let Some((key, draft)) = made {
+    if let Some((key, draft)) = admitted.key {
         if no_other && let Err(error) = draft.keep() {
             tracing::warn!("{} cannot be written: {error}", AccessFile::path(folder).display());
         }
@@ -67,6 +69,14 @@ async fn word(app: &App, gateway: &str, no_other: bool) -> anyhow::Result<Option
     Ok(None)
 }
 
+/// Has it recorded that somebody may come in as an administrator who could not before, and that nobody who could had a hand in it.
+fn recorded<K>(app: &App, admitted: &Admitted<K>, reason: &'static str, commanded: bool) {
+    let Some((user, key)) = admitted.made else { return };
+    let action = if admitted.is_first { "admin.bootstrap" } else { "admin.key" };
+    let (user, credential, reason) = (Some(user), Some(key), Some(reason.into()));
+    app.recorder.tell(Event { user, credential, reason, commanded, ..Event::new(action, true) });
+}
+
 const MORE: &str = "give commands one with --key or MREG_API_KEY. If all are lost, start once with a new one in \
                     MREG_BOOTSTRAP_ADMIN_KEY";
 
@@ -83,8 +93,12 @@ pub async fn own_key(app: &App, gateway: &str, name: &str) -> anyhow::Result<Sec
     if let Some(key) = held.filter(good) {
         return Ok(key);
     }
-    let made = fresh_key(&app.store, name).await?;
-    let key = made.ok_or_else(|| anyhow::anyhow!("there is no administrator to make a key for"))?;
+    let admitted = fresh_key(&app.store, name).await?;
+    recorded(app, &admitted, "made", true);
+    let key = admitted
+        .key
+        .map(|(key, ())| key)
+        .ok_or_else(|| anyhow::anyhow!("there is no administrator to make a key for"))?;
     app.changed().await?;
     if !others {
         AccessFile { gateway: gateway.to_owned(), key: Some(key.clone()) }.write(folder)?;

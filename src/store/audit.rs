@@ -398,7 +398,7 @@ impl Store {
     /// one that is gone nobody says.
     pub async fn audit_retention(&self) -> Result<Vec<(String, Option<i64>)>, StoreError> {
         let text = "SELECT c.chain, t.audit_days FROM audit_chains c LEFT JOIN tenants t
-            ON t.id = CASE WHEN c.chain = '' THEN 'default' ELSE c.chain END ORDER BY c.chain";
+            ON t.id = CASE WHEN c.chain IN ('', '@platform') THEN 'default' ELSE c.chain END ORDER BY c.chain";
         Ok(on!(read self, db => sqlx::query_as(text).fetch_all(db).await?))
     }
 

@@ -138,6 +138,8 @@ row! {
         pub priority_support: bool,
         /// Whether each of its tools is measured apart.
         pub enhanced_monitoring: bool,
+        /// Whether its records show what tools are called with.
+        pub recorded_arguments: bool,
     }
 }
 
@@ -150,6 +152,7 @@ impl Default for TermsRow {
             max_concurrent_requests: None,
             priority_support: false,
             enhanced_monitoring: false,
+            recorded_arguments: false,
         }
     }
 }
@@ -164,6 +167,7 @@ pub struct TermsChange {
     pub max_concurrent_requests: Option<Option<i64>>,
     pub priority_support: Option<bool>,
     pub enhanced_monitoring: Option<bool>,
+    pub recorded_arguments: Option<bool>,
 }
 
 impl TermsChange {
@@ -176,6 +180,7 @@ impl TermsChange {
         row.max_concurrent_requests = max_concurrent_requests.unwrap_or(row.max_concurrent_requests);
         row.priority_support = self.priority_support.unwrap_or(row.priority_support);
         row.enhanced_monitoring = self.enhanced_monitoring.unwrap_or(row.enhanced_monitoring);
+        row.recorded_arguments = self.recorded_arguments.unwrap_or(row.recorded_arguments);
     }
 }
 
@@ -234,7 +239,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT id, display_name, state, guests, terms_changed_at, created_at, updated_at, base_rpm, fairness_weight, burst_factor,
-            max_concurrent_requests, priority_support, enhanced_monitoring, role_mappings, audit_days, analytics_days FROM tenants ",
+            max_concurrent_requests, priority_support, enhanced_monitoring, recorded_arguments, role_mappings, audit_days, analytics_days FROM tenants ",
             $rest
         )
     };
@@ -269,7 +274,7 @@ macro_rules! change_rest {
         if terms != before {
             sqlx::query(
                 "UPDATE tenants SET base_rpm = $1, fairness_weight = $2, burst_factor = $3, max_concurrent_requests = $4,
-                priority_support = $5, enhanced_monitoring = $6, terms_changed_at = $7 WHERE id = $8",
+                priority_support = $5, enhanced_monitoring = $6, recorded_arguments = $7, terms_changed_at = $8 WHERE id = $9",
             )
             .bind(terms.base_rpm)
             .bind(terms.fairness_weight)
@@ -277,6 +282,7 @@ macro_rules! change_rest {
             .bind(terms.max_concurrent_requests)
             .bind(terms.priority_support)
             .bind(terms.enhanced_monitoring)
+            .bind(terms.recorded_arguments)
             .bind($now)
             .bind($tenant.as_str())
             .execute(&mut *$tx)

@@ -119,7 +119,7 @@ list! {
     active_connections: Gauge[side, server] = "mcp_active_connections";
     /// Client connections that were refused or cut off, and why.
     connections_cut: Counter[reason] = "mcp_connections_cut_total";
-    /// Requests refused before they reached a surface: foreign host or origin, too large a head or body.
+    /// Requests refused before they reached a surface: foreign host or origin, too large a head or body, unrecorded: there is no room for their record.
     requests_refused: Counter[reason] = "mcp_requests_refused_total";
     /// What was refused because a limit of rate was reached, by whose limit it was: global, tenant, user, ip, server, tool; ddos: by the address guard.
     rate_limit_hits: Counter[tenant_id, limit_type, action] = "mcp_rate_limit_hits_total";

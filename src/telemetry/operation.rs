@@ -167,6 +167,8 @@ pub struct Operation {
     pub span: Option<Box<Span>>,
     /// Who; unknown of a request that was not let in.
     pub who: Option<Arc<Actor>>,
+    /// The chain of the trail that it belongs to, where that is not the one of the tenant of who did it.
+    pub chain: Option<Arc<str>>,
     /// Where from.
     pub address: Option<IpAddr>,
     /// In which session.
@@ -190,12 +192,16 @@ pub struct Operation {
     pub tool_apart: bool,
     /// SHA-256 of the arguments of a tool, as they were sent.
     pub arguments: Option<[u8; 32]>,
+    /// The arguments without what looks like a secret, JSON, where the tenant wants them in its records.
+    pub shown: Option<Box<str>>,
     /// The access rule that denied it, if one did.
     pub rule: Option<Arc<str>>,
     /// How it ended.
     pub outcome: Outcome,
-    /// One sentence about the outcome, without secrets.
+    /// One sentence about the outcome, for the log of who runs the gateway: it may quote what a server or a caller wrote.
     pub detail: Option<Box<str>>,
+    /// The same for the trail, which others read: words of the gateway's own, of a type that can quote nobody.
+    pub told: Option<&'static str>,
     /// How large.
     pub sizes: Sizes,
     /// How long.
@@ -215,6 +221,7 @@ impl Operation {
             trace_id: None,
             span: None,
             who: None,
+            chain: None,
             address: None,
             session: None,
             endpoint: endpoint.into(),
@@ -226,9 +233,11 @@ impl Operation {
             name: None,
             tool_apart: false,
             arguments: None,
+            shown: None,
             rule: None,
             outcome: Outcome::Error { whose: Whose::Client, kind: "cancelled" },
             detail: None,
+            told: None,
             sizes: Sizes::default(),
             times: Times::default(),
             client_version: None,
@@ -252,9 +261,10 @@ impl Operation {
         self.times.total = self.started.elapsed();
     }
 
-    /// Sets outcome, detail and total time from a fault.
+    /// Sets outcome, what is said of it, and total time from a fault.
     pub fn fail(&mut self, fault: &Fault) {
         self.detail = Some(fault.to_string().into());
+        self.told = Some(fault.kind.sentence());
         self.finish(Outcome::from(fault));
     }
 

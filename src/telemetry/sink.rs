@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{Operation, RequestId};
+use super::{Operation, RequestId, SessionTag};
 
 /// Keeps what happened. Told on the thread that serves a request, before its answer goes out: it returns when what it was told would
 /// outlive the process.
@@ -19,7 +19,7 @@ pub trait Sink: Send + Sync {
     fn event(&self, event: Event);
 }
 
-/// What happened beside requests: a sign-in, a refresh, a ban, the end of a session.
+/// What happened beside requests, or more of one than its record says: a sign-in, tokens that were given, a ban, the end of a session.
 #[derive(Debug, Clone)]
 pub struct Event {
     /// A word of the form `auth.login`.
@@ -36,12 +36,18 @@ pub struct Event {
     pub credential: Option<Uuid>,
     /// The OAuth client.
     pub client: Option<Arc<str>>,
+    /// The MCP session.
+    pub session: Option<SessionTag>,
     /// Where it came from.
     pub address: Option<IpAddr>,
+    /// The server that it was of.
+    pub server: Option<Arc<str>>,
     /// What it was done to.
     pub name: Option<Arc<str>>,
     /// Whether it went well.
     pub good: bool,
+    /// Whether a command did it that works without the API.
+    pub commanded: bool,
     /// One stable word.
     pub reason: Option<Cow<'static, str>>,
     /// One sentence, without secrets.
@@ -50,12 +56,14 @@ pub struct Event {
     pub request_id: Option<RequestId>,
     /// How long what is over has lasted.
     pub lasted: Duration,
+    /// Bytes to the client, of what is over.
+    pub response_bytes: u64,
     /// For how many of its kind it stands.
     pub count: u64,
 }
 
 impl Event {
-    /// One of which nothing else is known.
+    /// One of which nothing else is known. What begins with `auth` and does not go well was refused; all else failed.
     pub fn new(action: &'static str, good: bool) -> Self {
         Self {
             action,
@@ -65,13 +73,17 @@ impl Event {
             session_type: None,
             credential: None,
             client: None,
+            session: None,
             address: None,
+            server: None,
             name: None,
             good,
+            commanded: false,
             reason: None,
             detail: None,
             request_id: None,
             lasted: Duration::ZERO,
+            response_bytes: 0,
             count: 1,
         }
     }

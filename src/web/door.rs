@@ -168,6 +168,7 @@ impl Door {
             if let Some(coming) = parts.surfaces.cannot_record(request.uri().path())
                 && !coming.await
             {
+                parts.metrics.requests_refused.on(["unrecorded"], Counter::inc);
                 let mut response = parts.surfaces.unrecorded(takes_messages, &request_id);
                 self.dress(response.headers_mut(), page, &request_id);
                 return response;

@@ -15,6 +15,7 @@ mod gate;
 pub mod idempotent;
 pub mod json;
 pub mod open;
+mod origin;
 pub mod path;
 pub mod problem;
 pub mod proof;
@@ -24,4 +25,6 @@ pub mod throttled;
 
 pub use door::{Door, Goodbye, Serving, Surfaces, Unjudged, Visit, unrecorded};
 pub use gate::{Gate, Refusal, Trust};
+pub use origin::Origin;
+pub use record::Refused;
 pub use source::Source;

@@ -1,6 +1,8 @@
 //! Errors of the REST surfaces as `application/problem+json` (RFC 9457). An engine's error becomes a problem here, once;
 //! a cause that is ours is logged under the request's id and not told.
 
+use std::borrow::Cow;
+
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -29,7 +31,7 @@ pub struct Problem(Box<Inner>);
 struct Inner {
     status: StatusCode,
     code: &'static str,
-    detail: String,
+    detail: Cow<'static, str>,
     errors: Vec<FieldError>,
     headers: Vec<(HeaderName, HeaderValue)>,
     /// Another's own code, where that is why.
@@ -76,7 +78,7 @@ impl From<Refused> for Problem {
 
 impl Problem {
     /// A problem with a stable code in capitals and a sentence that says what to do.
-    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         let detail = detail.into();
         Self(Box::new(Inner {
             status,
@@ -115,7 +117,7 @@ impl Problem {
     }
 
     /// 412 for what `If-Match` names and is not there any more.
-    pub fn changed(detail: impl Into<String>) -> Self {
+    pub fn changed(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::PRECONDITION_FAILED, "PRECONDITION_FAILED", detail)
     }
 
@@ -158,6 +160,14 @@ impl Problem {
     /// The sentence.
     pub fn detail(&self) -> &str {
         &self.0.detail
+    }
+
+    /// What the audit trail says: the sentence, where nothing stands in it that was sent; else the code.
+    pub fn recorded(&self) -> &'static str {
+        match self.0.detail {
+            Cow::Borrowed(detail) => detail,
+            Cow::Owned(_) => self.0.code,
+        }
     }
 
     /// The scope that would do, where only that is missing: whoever knows the resource adds the challenge (RFC 6750 section

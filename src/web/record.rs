@@ -4,37 +4,95 @@
 //! The caller is known only once an extractor has let it in; the extractor leaves word in [`Trail`].
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::header::{ALLOW, WWW_AUTHENTICATE};
+use http::request::Parts;
 use http::{Method, StatusCode};
 use http_body::Body as _;
 
 use super::challenge::insufficient_scope;
 use super::door::Visit;
 use super::problem::Problem;
-use crate::access::{Caller, Opening};
+use crate::access::{Caller, Opening, Role};
 use crate::app::App;
+use crate::audit::{PLATFORM, tenant_in};
 use crate::fault::Whose;
+use crate::id::TenantId;
 use crate::telemetry::{Operation, Outcome, Recorder, RequestId, TraceParent};
 
-/// Where the extractor of a [`Caller`] says who it was. An extension of the request.
+/// Where the extractor of a [`Caller`] says who it was, and a handler whose affair it is. An extension of the request.
 #[derive(Clone, Default)]
-pub struct Trail(Arc<Mutex<Option<Caller>>>);
+pub struct Trail(Arc<Mutex<Word>>);
+
+/// What was left.
+#[derive(Default)]
+struct Word {
+    caller: Option<Caller>,
+    chain: Option<Arc<str>>,
+}
 
 impl Trail {
-    /// Leaves word of who was let in.
-    pub fn leave(&self, caller: &Caller) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(caller.clone());
+    fn word(&self) -> MutexGuard<'_, Word> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self) -> Option<Caller> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// Leaves word of who was let in.
+    pub fn leave(&self, caller: &Caller) {
+        self.word().caller = Some(caller.clone());
+    }
+
+    /// Leaves word that this tenant is acted on, where the path does not say it.
+    pub fn acts_on(&self, tenant: &TenantId) {
+        self.word().chain = Some(tenant.as_str().into());
+    }
+
+    /// Leaves word that it concerns more than one tenant.
+    pub fn acts_on_gateway(&self) {
+        self.word().chain = Some(PLATFORM.into());
+    }
+
+    fn take(&self) -> Word {
+        std::mem::take(&mut *self.word())
     }
 }
+
+impl FromRequestParts<App> for Trail {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_default())
+    }
+}
+
+impl Word {
+    /// Says of the operation, whose outcome is known, who did it, and in whose trail it stands. What an administrator of the gateway does to
+    /// a tenant is that one's to see; what concerns none is not for the tenant's where such an administrator is at home.
+    fn tell(self, operation: &mut Operation) {
+        let Some(caller) = self.caller else { return };
+        operation.who = Some(Arc::clone(caller.actor()));
+        if caller.role() < Role::Admin {
+            return;
+        }
+        // What a path names that came to nothing may be nobody.
+        let path = operation.name.as_deref().filter(|_| operation.outcome == Outcome::Success);
+        let named = || tenant_in(&operation.method, path?).map(Arc::from);
+        let above = operation.endpoint.starts_with(ABOVE) || operation.endpoint == "none";
+        let chain = self.chain.or_else(named).or_else(|| above.then(|| PLATFORM.into()));
+        operation.chain = chain.filter(|chain| **chain != *caller.tenant().as_str());
+    }
+}
+
+/// Below it is what concerns the gateway, where no tenant is named.
+const ABOVE: &str = "/api/v1/admin/";
+
+/// How the request ended, where the status of the answer says something else: an extension of the response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused(pub Outcome);
 
 /// The layer. A path that no route has is recorded under the route `none`, because clients choose it.
 pub async fn record(State(app): State<App>, mut request: Request, next: Next) -> Response {
@@ -53,7 +111,7 @@ pub async fn record(State(app): State<App>, mut request: Request, next: Next) ->
 
     let mut under_way = UnderWay { operation: Some(operation), trail, recorder: app.recorder.clone() };
     let mut response = next.run(request).await;
-    let caller = under_way.trail.take();
+    let word = under_way.trail.take();
     let Some(mut operation) = under_way.operation.take() else { return response };
     let problem = response.extensions_mut().remove::<Problem>();
     if let Some(problem) = &problem {
@@ -61,20 +119,24 @@ pub async fn record(State(app): State<App>, mut request: Request, next: Next) ->
         response = problem.respond(&id);
         response.headers_mut().extend(allow.map(|allow| (ALLOW, allow)));
         if let Some(scope) = problem.lacks() {
-            let bound = caller.as_ref().is_some_and(|caller| caller.key().is_some());
+            let bound = word.caller.as_ref().is_some_and(|caller| caller.key().is_some());
             response.headers_mut().insert(WWW_AUTHENTICATE, insufficient_scope(&app, Opening::Api, scope, bound));
         }
         operation.detail = Some(problem.detail().into());
-    }
-    if let Some(caller) = caller {
-        operation.who = Some(Arc::clone(caller.actor()));
+        operation.told = Some(problem.recorded());
     }
     operation.sizes.response = response.body().size_hint().exact().unwrap_or_default();
     let unknown = problem.as_ref().and_then(Problem::unknown_caller);
-    operation.finish(unknown.map_or_else(|| outcome(response.status()), Outcome::Denied));
+    let refused = response.extensions_mut().remove::<Refused>();
+    let told = || refused.map_or_else(|| outcome(response.status()), |Refused(outcome)| outcome);
+    operation.finish(unknown.map_or_else(told, Outcome::Denied));
+    word.tell(&mut operation);
     app.recorder.record(&operation);
     response
 }
+
+/// What is said of what has no answer.
+const UNANSWERED: &str = "it ended before its answer: what was asked for may have been done";
 
 /// An operation whose answer is not made yet. Dropped so, its client went away or its handler panicked: what was asked for may have been
 /// done, and is recorded.
@@ -87,9 +149,10 @@ struct UnderWay {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         let Some(mut operation) = self.operation.take() else { return };
-        operation.who = self.trail.take().map(|caller| Arc::clone(caller.actor()));
-        operation.detail = Some("it ended before its answer: what was asked for may have been done".into());
+        operation.detail = Some(UNANSWERED.into());
+        operation.told = Some(UNANSWERED);
         operation.finish(Outcome::of_dropped());
+        self.trail.take().tell(&mut operation);
         self.recorder.record(&operation);
     }
 }

@@ -434,7 +434,7 @@ async fn a_collector_hears_of_every_record_once_it_is_there() {
     let address = format!("--audit-syslog=tcp://{}", listener.local_addr().unwrap());
     let settings = Settings::from_args([&address], &DotEnv::default()).unwrap();
     drop(listener);
-    let mut collector = Collector::new(settings.audit.syslog.clone().unwrap());
+    let mut collector = Collector::new(settings.audit.syslog.clone().unwrap(), false);
     collector.forward(&store).await.unwrap_err();
     let to = address.strip_prefix("--audit-syslog=tcp://").unwrap();
     let listener = tokio::net::TcpListener::bind(to).await.unwrap();

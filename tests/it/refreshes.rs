@@ -191,7 +191,7 @@ on_both! {
         let all = grants.refresh_figures(None, false, 23, house.now).await.unwrap().sums;
         assert_eq!(all.iter().map(|sum| sum.count).sum::<i64>(), 3, "of all tenants");
         assert_eq!(sums(false, 24 * 40).await.len(), 2);
-        grants.sweep(house.now).await.unwrap();
+        grants.sweep(house.now, |_| {}).await.unwrap();
         assert_eq!(sums(false, 24 * 40).await, [("proactive".to_owned(), 4, 3)]);
         let own: i64 = sums(true, 23).await.iter().map(|(_, count, _)| count).sum();
         assert_eq!(own, 3, "of this process");

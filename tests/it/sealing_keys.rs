@@ -80,7 +80,7 @@ async fn status(world: &World) -> Value {
 /// Seals anew what there is, as if the old keys had been old for long enough, until none is left.
 async fn settle(world: &World) {
     let later = now() + SETTLED + Duration::from_mins(1);
-    world.app.grants.sweep(later).await.unwrap();
+    world.app.grants.sweep(later, |_| {}).await.unwrap();
     // Another process may be at it.
     while status(world).await["data"]["retired"] != 0 {
         world.app.seal_anew(later).await.unwrap();

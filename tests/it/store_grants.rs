@@ -14,6 +14,7 @@ use mcp_registry_gateway::store::users::{UserChange, UserRow};
 use mcp_registry_gateway::store::{Store, micros, now};
 use mcp_registry_gateway::telemetry::Metrics;
 use mcp_registry_gateway::vault::Vault;
+use sqlx::{Connection as _, Executor as _};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -256,7 +257,7 @@ on_both! {
         assert_ne!(third, second);
         assert!(!house.is_live(&second.access, 61).await && house.is_live(&third.access, 61).await);
         // Swept or not: it is known that nobody used the answer, long after its access token expired.
-        house.grants.sweep(house.after(3_600)).await.unwrap();
+        house.grants.sweep(house.after(3_600), |_| {}).await.unwrap();
         let fourth = house.refresh(&first, 3_600).await.unwrap();
         assert!(house.refresh(fourth.refresh.as_ref().unwrap(), 3_601).await.is_ok());
         assert_eq!(no_good(house.refresh(&second.refresh.unwrap(), 3_602).await), ("reuse", true));
@@ -288,7 +289,7 @@ on_both! {
         let first = house.tokens("mcp offline_access").await.refresh.unwrap();
         let second = house.refresh(&first, 1).await.unwrap();
         house.was_used(&second.access, 2).await;
-        house.grants.sweep(house.after(86_400)).await.unwrap();
+        house.grants.sweep(house.after(86_400), |_| {}).await.unwrap();
         assert_eq!(no_good(house.refresh(&first, 86_401).await), ("reuse", true));
     }
 }
@@ -506,6 +507,19 @@ on_both! {
     }
 }
 
+#[tokio::test]
+async fn what_has_ended_is_told_though_the_rest_of_the_sweep_fails() {
+    let db = Database::sqlite();
+    let house = House::open(&db).await;
+    let short = house.tokens("mcp").await;
+    let url = format!("sqlite://{}", db.file().unwrap().display());
+    let mut raw = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    raw.execute("ALTER TABLE spent_assertions RENAME TO away").await.unwrap();
+    let mut told = Vec::new();
+    house.grants.sweep(house.after(901), |ended| told.extend(ended.iter().map(|ended| ended.id))).await.unwrap_err();
+    assert_eq!(told, [short.grant]);
+}
+
 on_both! {
     async fn what_is_over_is_swept(db) {
         let house = House::open(db).await;
@@ -514,20 +528,20 @@ on_both! {
         let short = house.tokens("mcp").await;
         let first = house.tokens("mcp offline_access").await;
         let second = house.refresh(first.refresh.as_ref().unwrap(), 1).await.unwrap();
-        let swept = house.grants.sweep(house.after(119)).await.unwrap();
+        let swept = house.grants.sweep(house.after(119), |_| {}).await.unwrap();
         assert!(swept.ended.is_empty(), "somebody may have shown it in its last moment: {:?}", swept.ended);
-        let swept = house.grants.sweep(house.after(120)).await.unwrap();
+        let swept = house.grants.sweep(house.after(120), |_| {}).await.unwrap();
         let details: Vec<&str> = swept.ended.iter().map(|ended| ended.detail.as_str()).collect();
         assert_eq!((details, swept.more), (vec!["code"], false));
         assert_eq!(no_good(house.grants.redeem(&redemption(&lost), house.after(121)).await), ("unknown", false));
-        let swept = house.grants.sweep(house.after(901)).await.unwrap();
+        let swept = house.grants.sweep(house.after(901), |_| {}).await.unwrap();
         assert_eq!((swept.ended.len(), swept.ended[0].id), (1, short.grant));
-        let swept = house.grants.sweep(house.after(31 * day)).await.unwrap();
+        let swept = house.grants.sweep(house.after(31 * day), |_| {}).await.unwrap();
         assert_eq!((swept.ended.len(), swept.ended[0].detail.as_str()), (1, "idle"));
         assert!(house.store.grant_of_token(&hash_token(second.refresh.unwrap().expose()), true).await.unwrap().is_some());
-        let swept = house.grants.sweep(house.after(62 * day)).await.unwrap();
+        let swept = house.grants.sweep(house.after(62 * day), |_| {}).await.unwrap();
         assert!(swept.removed > 0 && swept.ended.is_empty());
         assert!(house.store.grants_ended_since(0, Uuid::nil(), 9).await.unwrap().is_empty(), "ends are forgotten in the end");
-        assert_eq!(house.grants.sweep(house.after(63 * day)).await.unwrap().removed, 0);
+        assert_eq!(house.grants.sweep(house.after(63 * day), |_| {}).await.unwrap().removed, 0);
     }
 }

@@ -59,7 +59,7 @@ on_both! {
         let short = house.tokens("mcp").await;
         let narrow = less(&house, &short.access, "second", house.after(60)).await.unwrap();
         assert_eq!(narrow.expires_at, house.now + Duration::from_mins(15));
-        let swept = house.grants.sweep(house.after(901)).await.unwrap();
+        let swept = house.grants.sweep(house.after(901), |_| {}).await.unwrap();
         assert!(swept.ended.iter().any(|ended| ended.id == narrow.grant), "{swept:?}");
     }
 }

@@ -85,7 +85,7 @@ async fn play(house: &House, acts: &[Act]) {
     for act in acts {
         match *act {
             Act::Wait(seconds) => story.time += seconds,
-            Act::Sweep => assert!(house.grants.sweep(house.after(story.time)).await.unwrap().ended.is_empty()),
+            Act::Sweep => assert!(house.grants.sweep(house.after(story.time), |_| {}).await.unwrap().ended.is_empty()),
             Act::Use(ago) => {
                 let at = story.at(ago);
                 if house.is_live(&story.given[at].access, story.time).await {

@@ -118,7 +118,7 @@ on_both! {
         assert_eq!(reason(house.grants.under_way(begun.id, cookie, end).await), "gone");
         assert_eq!(reason(house.grants.at_callback("state", |_| Some(cookie.into()), end).await), "state");
         assert_eq!(reason(house.grants.take(begun.id, cookie, end).await), "gone");
-        assert_eq!(house.grants.sweep(end).await.unwrap().removed, 1);
+        assert_eq!(house.grants.sweep(end, |_| {}).await.unwrap().removed, 1);
     }
 }
 
@@ -361,12 +361,12 @@ on_both! {
 
         let end = End { reason: EndReason::Error, detail: "provider" };
         assert_eq!(grants.end(tenant, Ids::Login(id), end, house.after(906)).await.unwrap().len(), 1);
-        grants.sweep(house.after(4_000)).await.unwrap();
+        grants.sweep(house.after(4_000), |_| {}).await.unwrap();
         let queue = grants.refresh_figures(Some(tenant), false, 0, house.now).await.unwrap().queue;
         assert_eq!((queue.watched, queue.parked), (0, 1), "the person has not come back");
         let new = NewLogin { tokens: Some(given(b"another", 3_600)), ..new };
         grants.keep_login(&new, house.after(4_001)).await.unwrap();
-        grants.sweep(house.after(4_002)).await.unwrap();
+        grants.sweep(house.after(4_002), |_| {}).await.unwrap();
         assert!(grants.login(tenant, id).await.unwrap().is_none(), "nothing rests on it");
     }
 }
@@ -464,7 +464,7 @@ on_both! {
         assert!(spend("a", "b c").await);
         assert!(!spend("a", "b c").await);
         assert!(spend("a b", "c").await, "names do not run into one another");
-        house.grants.sweep(house.after(60)).await.unwrap();
+        house.grants.sweep(house.after(60), |_| {}).await.unwrap();
         assert!(spend("a", "b c").await, "it has expired by itself");
     }
 }
@@ -503,12 +503,12 @@ on_both! {
         let behind = Some((house.after(90), id));
         assert_eq!(grants.traces(TraceFilter::default(), behind, 10).await.unwrap()[0].id, silent);
 
-        grants.sweep(house.after(1_000)).await.unwrap();
+        grants.sweep(house.after(1_000), |_| {}).await.unwrap();
         let abandoned = TraceFilter { outcomes: &[Outcome::Failure, Outcome::Abandoned], ..TraceFilter::default() };
         assert_eq!(list(abandoned).await[0].id, silent);
         assert_eq!(house.store.purge_traces(0, 1, 0).await.unwrap(), 1);
         assert_eq!(list(TraceFilter::default()).await[0].id, id, "of nobody none stay");
-        grants.sweep(house.after(8 * 86_400)).await.unwrap();
+        grants.sweep(house.after(8 * 86_400), |_| {}).await.unwrap();
         assert!(list(TraceFilter::default()).await.is_empty());
     }
 }

@@ -132,7 +132,7 @@ on_both! {
         let made = world.call("POST /admin/tenants", order).await.expect(201).json();
         let limits = json!({"base_rpm": 600, "fairness_weight": 2.5, "burst_factor": 3.0, "max_concurrent_requests": null});
         assert_eq!(made["rate_limits"], limits);
-        assert_eq!(made["features"], json!({"enhanced_monitoring": false, "priority_support": true}));
+        assert_eq!(made["features"], json!({"enhanced_monitoring": false, "priority_support": true, "recorded_arguments": false}));
         let usual = world.call("GET /admin/tenants/default", Value::Null).await.expect(200).json();
         assert_eq!(usual["rate_limits"], json!({"base_rpm": null, "fairness_weight": 1.0, "burst_factor": null,
             "max_concurrent_requests": null}));
@@ -141,7 +141,7 @@ on_both! {
         let told = world.call("PATCH /admin/tenants/acme", change).await.expect(200).json();
         assert_eq!(told["rate_limits"], json!({"base_rpm": null, "fairness_weight": 2.5, "burst_factor": 3.0,
             "max_concurrent_requests": 9}), "what is not named stays");
-        assert_eq!(told["features"], json!({"enhanced_monitoring": true, "priority_support": true}));
+        assert_eq!(told["features"], json!({"enhanced_monitoring": true, "priority_support": true, "recorded_arguments": false}));
 
         let set = |body: Value| world.call("POST /admin/tenant-limits/acme", body);
         let first = set(json!({"fairness_weight": 4, "burst_factor": null})).await.expect(200).json();

@@ -162,6 +162,26 @@ async fn reports(gateway: &Gateway) -> Vec<(String, String)> {
     read
 }
 
+/// The audit trail, as an administrator reads it: whole, and each text of it as it was before it was written as JSON.
+async fn trail(gateway: &Gateway) -> Vec<String> {
+    fn texts(value: &Value, all: &mut Vec<String>) {
+        match value {
+            Value::String(text) => all.push(text.clone()),
+            Value::Array(items) => items.iter().for_each(|item| texts(item, all)),
+            Value::Object(members) => members.values().for_each(|member| texts(member, all)),
+            _ => {}
+        }
+    }
+    let (mut all, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page =
+            gateway.rest("GET", &format!("/admin/audit?limit=500{cursor}"), Value::Null).await.expect(200).json();
+        texts(&page["items"], &mut all);
+        let Some(next) = page["next_cursor"].as_str() else { return all };
+        cursor = format!("&cursor={next}");
+    }
+}
+
 /// A person allows a program and signs in with a password, mistyped once; the program gets, refreshes and loses its tokens.
 async fn with_a_password(gateway: &Gateway, known: &mut Known) -> (String, String) {
     let mut person = browser();
@@ -410,6 +430,11 @@ async fn no_secret_of_a_whole_run_stands_in_a_log_or_in_the_clear() {
     for (path, text) in reports(&gateway).await {
         found.extend(known.found_in(&path, text.as_bytes()));
     }
+    let texts = trail(&gateway).await;
+    for action in ["auth.token", "auth.login", "auth.register", "auth.revoke", "POST /oauth/token", "tools/call"] {
+        assert!(texts.iter().any(|text| text == action), "nothing is recorded of {action}");
+    }
+    found.extend(texts.iter().flat_map(|text| known.found_in("the audit trail", text.as_bytes())));
     let metrics = gateway.metrics().await;
     assert!(metrics.contains("mcp_auth_events_total"), "{metrics}");
     gateway.stop().await;

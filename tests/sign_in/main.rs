@@ -21,6 +21,7 @@ mod metadata;
 mod opens;
 mod possession;
 mod process;
+mod recorded;
 mod refreshed;
 mod registering;
 mod tenants;

@@ -380,7 +380,7 @@ async fn a_client_that_wants_only_bound_tokens_gets_no_others_and_one_with_a_sec
     let (dpop, mcp) = (format!("DPoP {access}"), world.uri("/mcp"));
     let answer = knock(&world, ("POST", "/mcp"), &dpop, &key.proof(("POST", &mcp), Some(&access))).await;
     assert_eq!(challenged(&answer), refused("DPoP", "invalid_token"));
-    world.app.grants.sweep(now()).await.unwrap();
+    world.app.grants.sweep(now(), |_| {}).await.unwrap();
     let told = traces(&world).await;
     assert!(told.contains("the proof is by another key than the one that the token is bound to"), "{told}");
     knock(&world, ("POST", "/mcp"), &dpop, &other.proof(("POST", &mcp), Some(&access))).await.expect(200);

@@ -53,7 +53,7 @@ async fn call(world: &World, path: &str, token: &str) -> u16 {
 /// Lets time pass for what is noted later.
 async fn after(world: &World, minutes: u64) {
     let then = mcp_registry_gateway::store::now() + Duration::from_secs(minutes * 60);
-    world.app.grants.sweep(then).await.unwrap();
+    world.app.grants.sweep(then, |_| {}).await.unwrap();
 }
 
 /// The attempts that a search finds.

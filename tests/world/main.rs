@@ -34,6 +34,7 @@ mod sessions;
 mod shared;
 mod stop;
 mod tasks;
+mod trail;
 mod untouched;
 mod uptake;
 mod visible;

@@ -23,6 +23,7 @@ use crate::store::{at_opt, now};
 use crate::web::json::Parameters;
 use crate::web::path::Named;
 use crate::web::problem::Problem;
+use crate::web::record::Trail;
 
 /// Hours that the report is of, besides the part of this one.
 const HOURS: i64 = 23;
@@ -172,15 +173,21 @@ async fn report(app: &App, asked: &Asked, tenant: TenantId, user: Uuid) -> Resul
 pub(in crate::admin) async fn of_user(
     app: App,
     admin: Admin,
+    trail: Trail,
     Named(id): Named,
     Parameters(asked): Parameters<Asked>,
 ) -> Result<Json<Report<OfUser>>, Problem> {
-    let (tenant, user) = place(&app, &admin, &id).await?;
+    let (tenant, user) = place(&app, &admin, &trail, &id).await?;
     report(&app, &asked, tenant, user).await
 }
 
-pub(in crate::admin) async fn force(app: App, admin: Admin, Named(id): Named) -> Result<Json<Report<OfUser>>, Problem> {
-    let (tenant, user) = place(&app, &admin, &id).await?;
+pub(in crate::admin) async fn force(
+    app: App,
+    admin: Admin,
+    trail: Trail,
+    Named(id): Named,
+) -> Result<Json<Report<OfUser>>, Problem> {
+    let (tenant, user) = place(&app, &admin, &trail, &id).await?;
     let outcome = app.refresh_now(&tenant, user).await?;
     let by = admin.username();
     tracing::info!(%user, %tenant, by, ?outcome, "an administrator wanted an account's provider tokens refreshed");
@@ -217,6 +224,8 @@ fn later(status: StatusCode, code: &'static str, left: Duration, text: impl Fn(u
     Problem::new(status, code, text(seconds)).with_header(RETRY_AFTER, seconds.into())
 }
 
-async fn place(app: &App, admin: &Admin, id: &str) -> Result<(TenantId, Uuid), Problem> {
-    users::place(&app.store, admin, id).await.map_err(|error| named(error.into(), "user"))
+async fn place(app: &App, admin: &Admin, trail: &Trail, id: &str) -> Result<(TenantId, Uuid), Problem> {
+    let (tenant, user) = users::place(&app.store, admin, id).await.map_err(|error| named(error.into(), "user"))?;
+    trail.acts_on(&tenant);
+    Ok((tenant, user))
 }

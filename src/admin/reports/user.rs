@@ -19,6 +19,7 @@ use crate::store::{StoreError, at_opt, micros, now};
 use crate::web::json::Parameters;
 use crate::web::path::Named;
 use crate::web::problem::Problem;
+use crate::web::record::Trail;
 
 /// Days that the report is of.
 const DAYS: i64 = 30;
@@ -57,11 +58,13 @@ struct Called {
 pub(in crate::admin) async fn read(
     app: App,
     admin: Admin,
+    trail: Trail,
     Named(id): Named,
     Parameters(_): Parameters<Asked>,
 ) -> Result<Json<Report<Activity>>, Problem> {
     let (tenant_id, user_id) =
         users::place(&app.store, &admin, &id).await.map_err(|error| named(error.into(), "user"))?;
+    trail.acts_on(&tenant_id);
     let (store, now) = (&app.store, now());
     let row = store.user(&tenant_id, user_id).await?.ok_or(StoreError::Missing)?;
     let Past { range, seconds } = Past::days(DAYS, now);

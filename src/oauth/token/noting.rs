@@ -2,14 +2,15 @@
 //! is not noted each time.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use super::super::answer::Denied;
+use super::super::answer::{Denied, THROTTLED};
 use super::super::form::Form;
 use super::super::trail::{Trail, of_client, quoted, told};
 use crate::app::App;
 use crate::crypto::{TokenKind, hash_token, is_token};
 use crate::grants::client::{Client, GrantType};
-use crate::grants::{OauthCode, Step, Tokens, TraceNote};
+use crate::grants::{OauthCode, Step, Tokens, TraceNote, shown_client};
 use crate::store::grants::GrantRow;
 use crate::store::{StoreError, now};
 
@@ -24,6 +25,12 @@ pub(super) struct Asker<'a> {
 }
 
 impl Asker<'_> {
+    /// The client as records name it.
+    pub(super) fn recorded(&self) -> Option<Arc<str>> {
+        let claimed = || self.claimed.as_deref().map(|id| shown_client(id).into());
+        self.proved.map(|client| client.id.as_ref().into()).or_else(claimed)
+    }
+
     fn id(&self) -> Option<&str> {
         self.proved.map(|client| &*client.id).or(self.claimed.as_deref())
     }
@@ -35,8 +42,14 @@ impl Asker<'_> {
     }
 }
 
-/// Notes what came of a request for tokens.
-pub(super) async fn note(app: &App, asker: &Asker<'_>, form: &Form, kind: GrantType, given: &Result<Tokens, Denied>) {
+/// Notes what came of a request for tokens. Says which grant what was shown is of, where it was refused and that is known.
+pub(super) async fn note(
+    app: &App,
+    asker: &Asker<'_>,
+    form: &Form,
+    kind: GrantType,
+    given: &Result<Tokens, Denied>,
+) -> Option<GrantRow> {
     let (source, client_id) = (asker.source, asker.id().unwrap_or_default());
     match given {
         Ok(tokens) if kind == GrantType::AuthorizationCode => {
@@ -45,16 +58,20 @@ pub(super) async fn note(app: &App, asker: &Asker<'_>, form: &Form, kind: GrantT
             let lasts = if tokens.refresh.is_some() { "access and refresh token" } else { "access token" };
             let bound = if tokens.key.is_some() { ", bound to a key of the program" } else { "" };
             trail.went("token", format!("{lasts} for {}, fetched from {source}{bound}", tokens.scopes));
+            None
         }
         // What it read on the way was read for this, and begins no sign-in.
-        Ok(_) => drop(app.grants.preludes().take(source, client_id, now())),
+        Ok(_) => {
+            drop(app.grants.preludes().take(source, client_id, now()));
+            None
+        }
         // Who has to wait costs nothing more.
-        Err(denied) if denied.reason() == "throttled" => {}
+        Err(denied) if denied.reason() == THROTTLED => None,
         Err(denied) => refused(app, asker, form, kind, denied).await,
     }
 }
 
-async fn refused(app: &App, asker: &Asker<'_>, form: &Form, kind: GrantType, denied: &Denied) {
+async fn refused(app: &App, asker: &Asker<'_>, form: &Form, kind: GrantType, denied: &Denied) -> Option<GrantRow> {
     let refusal = denied.refusal();
     let name = match kind {
         GrantType::RefreshToken => "refresh",
@@ -65,13 +82,16 @@ async fn refused(app: &App, asker: &Asker<'_>, form: &Form, kind: GrantType, den
     let who = asker.id().map_or_else(|| "a program".to_owned(), quoted);
     let detail = format!("{who} at {} got no token for its {}: {}", asker.source, shown(kind), told(refusal));
     let step = Step::bad(name, refusal.reason, detail, now());
-    let (grant, ended) = match refusal.ended.as_ref().map(|ended| ended.id) {
-        Some(grant) => (Some(grant), true),
-        None => match grant_of(app, form, kind).await {
-            Ok(grant) => (grant.as_ref().map(|grant| grant.id), grant.is_some_and(|grant| grant.ended_at.is_some())),
-            // The database does not answer: it would not take the note either.
-            Err(_) => return,
-        },
+    let found = match &refusal.ended {
+        Some(_) => None,
+        // Where the database does not answer, it would not take the note either.
+        None => grant_of(app, form, kind).await.ok()?,
+    };
+    let (grant, ended) = match (&refusal.ended, &found) {
+        (Some(ended), _) => (Some(ended.id), true),
+        (None, found) => {
+            (found.as_ref().map(|grant| grant.id), found.as_ref().is_some_and(|grant| grant.ended_at.is_some()))
+        }
     };
     let trail = match grant {
         Some(grant) => Trail::of_grant(app, grant).await,
@@ -87,6 +107,7 @@ async fn refused(app: &App, asker: &Asker<'_>, form: &Form, kind: GrantType, den
         (Some(_), _) => trail.refused(step),
         (None, _) => Trail::alone(app, asker.source, asker.known(), step),
     }
+    found
 }
 
 /// The grant that what was shown is of, as far as it is one of ours.

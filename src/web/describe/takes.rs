@@ -11,6 +11,7 @@ use crate::web::Source;
 use crate::web::condition::IfMatch;
 use crate::web::json::{Body, Parameters, Unread};
 use crate::web::path::Named;
+use crate::web::record::Trail;
 
 /// What a request has to hold, or may, for a handler that extracts this.
 pub trait Takes {
@@ -20,6 +21,7 @@ pub trait Takes {
 
 impl Takes for App {}
 impl Takes for Source {}
+impl Takes for Trail {}
 // What stands in a path, the path says.
 impl Takes for Named {}
 impl Takes for Result<Path<(String, String)>, PathRejection> {}
