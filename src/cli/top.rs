@@ -70,8 +70,9 @@ struct Ends([Signal; 3]);
 
 impl Ends {
     fn new() -> std::io::Result<Self> {
-        let of = |kind| signal(kind);
-        Ok(Self([of(SignalKind::interrupt())?, of(SignalKind::terminate())?, of(SignalKind::hangup())?]))
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let [interrupt, terminate, hangup] = kinds.map(signal);
+        Ok(Self([interrupt?, terminate?, hangup?]))
     }
 
     async fn one(&mut self) {

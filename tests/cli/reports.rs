@@ -1,16 +1,21 @@
 //! Reports of a real gateway, as its administrators and those of a tenant read them.
 
 use serde_json::{Value, json};
+use testkit::client::{Client, Request};
 
 use crate::real::Real;
 
-/// The key of a tenant's administrator.
+/// The key of a tenant's administrator, who signs in.
 async fn eve(gateway: &Real) -> String {
     gateway.run(&["tenants", "add", "acme"]).await.expect(0);
-    gateway.run(&["users", "add", "eve", "--role", "tenant_admin", "--tenant", "acme"]).await.expect(0);
-    let made =
-        gateway.run(&["keys", "create", "k", "--role", "tenant_admin", "--user", "eve", "--json"]).await.expect(0);
-    made.json()["key"].as_str().unwrap().to_owned()
+    let eve = ["users", "add", "eve", "--role", "tenant_admin", "--tenant", "acme", "--json"];
+    let password = gateway.run(&eve).await.expect(0).json()["password"].take();
+    let body = json!({"username": "acme/eve", "password": password}).to_string();
+    let request = Request::new(http::Method::POST, body.into()).path("/api/v1/login");
+    let url = gateway.folder.read("data/cli.json")["gateway"].as_str().unwrap().to_owned();
+    let answer = Client::new(&url).send(request.header("content-type", "application/json")).await.unwrap();
+    let signed_in: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+    signed_in["key"].as_str().unwrap_or_else(|| panic!("{signed_in}")).to_owned()
 }
 
 #[tokio::test]
@@ -71,7 +76,7 @@ async fn every_report_is_read_by_its_name() {
     for (words, has) in [
         (&["multi-user-status"][..], "token_refresh.success_rate"),
         (&["capacity-status"], "bottleneck_analysis"),
-        (&["connection-pool-status"], "avg_connection_wait_time  -      <100"),
+        (&["connection-pool-status"], "avg_connection_wait_time  - "),
         (&["token-refresh-status"], "average_retries"),
         (&["rate-limit-analytics"], "rate_limit_accuracy.false_positive_rate"),
         (&["tenant-fairness", "default"], "fair_share.ratio"),

@@ -105,8 +105,11 @@ pub(super) struct Figures {
 
 impl Figures {
     pub(super) fn of(status: &Value, pools: &Value, lately: Option<&Lately>, without: Option<String>) -> Self {
-        let sum =
-            |of: fn(&Calls) -> f64| lately.map(|lately| lately.tenants.values().map(of).sum::<f64>() / lately.seconds);
+        let all = |lately: &Lately, of: fn(&Calls) -> f64| {
+            // The sum of nothing would be -0.
+            lately.tenants.values().map(of).fold(0.0, |sum, count| sum + count) / lately.seconds
+        };
+        let sum = |of: fn(&Calls) -> f64| lately.map(|lately| all(lately, of));
         let sessions = rows(status, "tenants").filter_map(|tenant| tenant["sessions"].as_i64()).sum::<i64>();
         let whole = json!({
             "at": OffsetDateTime::now_utc().format(&Rfc3339).ok(),

@@ -318,6 +318,11 @@ mod tests {
         let text = anstream::adapter::strip_str(&once("http://here", &figures)).to_string();
         assert!(text.contains("requests -/s   errors -/s") && text.contains("acme    -       -"), "{text}");
         assert!(text.contains("  no\n") && text.contains("no tools"), "{text}");
+        let nobody = Figures::of(&json!({}), &json!({}), Some(&Lately { seconds: 2.0, ..Lately::default() }), None);
+        assert_eq!(
+            plain(&head("http://here", &nobody))[1],
+            "requests 0.0/s   errors 0.0/s   refused 0.0/s   people -   sessions 0"
+        );
         let document = figures.document("http://here");
         assert_eq!((&document["requests_per_second"], &document["tenants"][0]["p95"]), (&Value::Null, &Value::Null));
     }

@@ -44,7 +44,8 @@ impl Calls {
         None
     }
 
-    fn took(&mut self, bound: f64, count: f64) {
+    fn took(&mut self, bound: Option<f64>, count: f64) {
+        let Some(bound) = bound else { return };
         match self.times.iter_mut().find(|(other, _)| other.total_cmp(&bound).is_eq()) {
             Some((_, sum)) => *sum += count,
             None => {
@@ -88,7 +89,7 @@ impl Scrape {
                 for (place, key) in places.into_iter().flatten().filter(|(_, key)| !key.is_empty()) {
                     let calls = place.entry(key.to_owned()).or_default();
                     match part {
-                        "_bucket" => bound().into_iter().for_each(|bound| calls.took(bound, value)),
+                        "_bucket" => calls.took(bound(), value),
                         "_count" => count(calls, label("status"), value),
                         _ => {}
                     }
@@ -98,7 +99,7 @@ impl Scrape {
                 count(calls, label("result"), value);
             } else if name == "mcp_tool_usage_duration_seconds_bucket" && !tool.is_empty() {
                 let calls = scrape.tools.entry((server.to_owned(), tool.to_owned())).or_default();
-                bound().into_iter().for_each(|bound| calls.took(bound, value));
+                calls.took(bound(), value);
             }
         }
         scrape
@@ -174,7 +175,7 @@ nonsense{
         let of = |calls: &Calls| (calls.all, calls.errors, calls.limited);
         assert_eq!((of(&scrape.tenants["acme"]), of(&scrape.tenants["other"])), ((103.0, 3.0, 0.0), (7.0, 0.0, 7.0)));
         assert_eq!(of(&scrape.servers["files"]), (110.0, 3.0, 7.0));
-        assert_eq!(scrape.tools[&("files".to_owned(), "a\"b\\".to_owned())].all, 5.0);
+        assert_eq!(of(&scrape.tools[&("files".to_owned(), "a\"b\\".to_owned())]), (5.0, 0.0, 0.0));
         assert_eq!(scrape.process, "1767225600.25");
         let own = Scrape::read(TEXT, Some(&BTreeSet::from(["other".to_owned()])));
         assert_eq!((own.tenants.len(), of(&own.servers["files"]), own.tools.len()), (1, (7.0, 0.0, 7.0), 0));

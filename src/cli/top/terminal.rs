@@ -1,7 +1,7 @@
 //! The terminal while a page stays on it: keys come at once and are not echoed, what was on it before comes back behind the page, also
 //! when the process is told to stop or panics.
 
-use std::io::Write as _;
+use std::io::{Stdout, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,6 +19,7 @@ static SHOWN: AtomicBool = AtomicBool::new(false);
 /// A terminal with a page on it.
 pub(super) struct Terminal {
     input: OwnedFd,
+    output: Stdout,
     before: Termios,
 }
 
@@ -46,18 +47,18 @@ impl Terminal {
         raw.special_codes[SpecialCodeIndex::VMIN] = 0;
         raw.special_codes[SpecialCodeIndex::VTIME] = 1;
         tcsetattr(&input, OptionalActions::Flush, &raw)?;
-        Ok(Self { input, before })
+        Ok(Self { input, output: std::io::stdout(), before })
     }
 
     /// Columns and rows.
     pub(super) fn size(&self) -> (usize, usize) {
-        let size = tcgetwinsize(std::io::stdout()).ok().filter(|size| size.ws_col > 0 && size.ws_row > 0);
+        let size = tcgetwinsize(&self.output).ok().filter(|size| size.ws_col > 0 && size.ws_row > 0);
         size.map_or(USUAL, |size| (size.ws_col.into(), size.ws_row.into()))
     }
 
     /// Shows these lines in place of what is there.
     pub(super) fn draw(&self, lines: &[String]) -> std::io::Result<()> {
-        let plain = anstream::AutoStream::choice(&std::io::stdout()) == anstream::ColorChoice::Never;
+        let plain = anstream::AutoStream::choice(&self.output) == anstream::ColorChoice::Never;
         let mut frame = String::from("\x1b[H");
         for (at, line) in lines.iter().enumerate() {
             if at > 0 {
