@@ -25,11 +25,12 @@ pub fn named(expression: &str) -> Named {
             continue;
         }
         if LISTS.contains(&token) {
-            let labels = tokens[at..].iter().take_while(|token| *token != ")").filter(|token| is_name(token));
             // `group_left` may have no list.
-            let labels = labels.filter(|_| next == "(").cloned().collect::<Vec<_>>();
-            at += labels.len();
-            found.grouped.extend(labels);
+            if next == "(" {
+                let labels = tokens[at + 1..].iter().take_while(|token| *token != ")");
+                found.grouped.extend(labels.cloned());
+                at += tokens[at..].iter().position(|token| token == ")").unwrap_or_default();
+            }
         } else if next == "{" {
             let inside = tokens[at..].iter().take_while(|token| *token != "}");
             let inside = inside.filter(|token| is_name(token)).cloned().collect::<BTreeSet<_>>();
