@@ -99,7 +99,7 @@ def overview():
         table("What runs", "Versions, and when each gateway began.",
               f"process_start_time_seconds{{{JOB}}} * 1000 * on (job, instance) group_left (version, profile) mcp_gateway_build_info{{{JOB}}}", "dateTimeAsIso"),
         graph("Jobs that fail", "Runs in the background that failed or panicked, a second.",
-              {"{{exported_job}} {{result}}": rate("mcp_job_runs_total", f'{JOB},result!="success"', "exported_job, result")}, "none"),
+              {"{{task}} {{result}}": rate("mcp_job_runs_total", f'{JOB},result!="success"', "task, result")}, "none"),
     ])
 
 
