@@ -75,6 +75,7 @@ use crate::vault::Vault;
 
 pub use assembly::{assemble, build};
 pub use bans::{BanOrder, BanView, LiftOrder, LiftReason};
+pub use connected::Goes;
 pub use exporting::Exporting;
 pub use footprint::Footprint;
 pub use forcing::{Forced, Forcing};

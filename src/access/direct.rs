@@ -68,3 +68,31 @@ impl TokenRing {
         self.remember(token, caller, who.expires_at.min(now + BELIEVED), now, reloads)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repeat_is_known_by_the_account_and_not_by_the_token_that_is_new_each_hour() {
+        let (ring, now) = (TokenRing::empty(), OffsetDateTime::now_utc());
+        let shown = |token: &str, user: u128| {
+            let who = Direct {
+                issuer: "https://idp",
+                subject: "s",
+                provider: "idp",
+                tenant: TenantId::default_tenant(),
+                user: Uuid::from_u128(user),
+                username: "n",
+                role: Role::User,
+                memberships: &Arc::default(),
+                expires_at: now + Duration::from_hours(1),
+            };
+            ring.admit(token, &who, now, ring.reloads()).unwrap()
+        };
+        let (first, second) = (shown("first", 1), shown("second", 1));
+        assert_ne!(first.credential(), second.credential());
+        assert_eq!(first.repeats_as(), second.repeats_as());
+        assert_ne!(first.repeats_as(), shown("third", 2).repeats_as());
+    }
+}

@@ -278,6 +278,13 @@ impl Caller {
         self.0.shown.id
     }
 
+    /// By what a repeat of the caller's is known: by its credential, or its account where that shows tokens of its provider, which are
+    /// others every hour.
+    pub fn repeats_as(&self) -> Uuid {
+        let shows_providers = self.0.called_by_provider && self.0.shown.kind == SessionType::Service;
+        if shows_providers { self.0.user.0 } else { self.0.shown.id }
+    }
+
     /// What its holder calls the key, or the name of the client that holds the token.
     pub fn credential_name(&self) -> &str {
         &self.0.shown.name

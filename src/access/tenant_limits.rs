@@ -23,6 +23,9 @@ pub struct InForce {
     /// Since when.
     #[serde(with = "crate::clock::Moment")]
     pub in_force_from: OffsetDateTime,
+    /// When the tenant was last changed.
+    #[serde(skip)]
+    pub updated_at: OffsetDateTime,
 }
 
 /// What is in force; `burst_factor` is that of the settings.
@@ -30,16 +33,16 @@ pub async fn get(store: &Store, admin: &Admin, id: &str, burst_factor: f64) -> R
     let tenant = store.tenant(&seen(admin, id)?).await?.ok_or(StoreError::Missing)?;
     let mut limits = Terms::from(tenant.terms).rate_limits();
     limits.burst_factor.get_or_insert(burst_factor);
-    Ok(InForce { tenant_id: tenant.id, limits, in_force_from: tenant.terms_since })
+    Ok(InForce { tenant_id: tenant.id, limits, in_force_from: tenant.terms_since, updated_at: tenant.updated_at })
 }
 
-/// Changes what is said, and says what is in force then.
+/// Changes what is said, and says what is in force then. `Stale` if the tenant was changed after `expected`.
 pub async fn set(
     store: &Store,
     admin: &Admin,
     id: &str,
     said: &RateLimitsSaid,
-    burst_factor: f64,
+    (burst_factor, expected): (f64, Option<i64>),
     now: OffsetDateTime,
 ) -> Result<InForce, AccessError> {
     of_gateway(admin)?;
@@ -53,6 +56,6 @@ pub async fn set(
     if !wrong.is_empty() {
         return Err(AccessError::Invalid(wrong));
     }
-    store.update_tenant(&tenant, TenantChange { terms, ..TenantChange::default() }, micros(now)).await?;
+    store.update_tenant(&tenant, TenantChange { terms, expected, ..TenantChange::default() }, micros(now)).await?;
     get(store, admin, id, burst_factor).await
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::servers::FIRST_LOOK;
 use crate::access::tenants::TenantSaid;
 use crate::access::{AccessError, Admin, Caller, tenant_plan};
-use crate::app::App;
+use crate::app::{App, Goes};
 use crate::registry::apply::{Step, StepView};
 use crate::registry::model::ServerSpec;
 use crate::registry::servers::{ServersError, must_register};
@@ -71,7 +71,10 @@ pub(super) async fn apply(app: App, caller: Caller, trail: Trail, body: Unread<W
             app.store.change_tenants(&changes, micros(now()), true).await?;
         }
     } else if !plan.steps.is_empty() || !changes.is_empty() {
-        app.servers().carry_out(&caller, &changes, &plan, now()).await?;
+        let removed = plan.steps.iter().filter_map(Step::removed).map(|record| &record.server).collect();
+        let servers = app.servers();
+        let changing = servers.carry_out(&caller, &changes, &plan, now());
+        app.giving_back(Goes::Servers(removed), changing).await?;
         app.changed().await?;
         look(&app, &plan.steps, FIRST_LOOK).await;
     }

@@ -6,7 +6,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use crate::access::Admin;
@@ -16,7 +15,7 @@ use crate::crypto::hexadecimal;
 use crate::store::audit::AuditRow;
 use crate::store::audit_search::AuditSelection;
 use crate::store::{at, micros};
-use crate::web::json::{Page, PageQuery, Parameters, bad_cursor, cursor_after};
+use crate::web::json::{Page, PageQuery, Parameters, time_of};
 use crate::web::path::Named;
 use crate::web::problem::Problem;
 
@@ -66,11 +65,10 @@ pub(super) async fn list(
     Parameters(search): Parameters<Search>,
 ) -> Result<Json<Page<View>>, Problem> {
     let page = PageQuery { limit: search.limit, cursor: search.cursor };
-    let (limit, after) = (page.limit()?, page.after()?);
-    let before = if after.is_empty() { None } else { Some(Uuid::parse_str(&after).map_err(|_| bad_cursor())?) };
+    let (limit, before) = (page.limit()?, page.place(|id| id.parse().ok())?);
     let user = search.user.as_deref().and_then(|user| Uuid::parse_str(user).ok());
     let username = search.user.as_deref().filter(|_| user.is_none()).map(str::to_lowercase);
-    let from = search.from.as_deref().map(|text| time_of("from", text)).transpose()?;
+    let from = search.from.as_deref().map(|text| time_of("from", text)).transpose()?.map(micros);
     let which = AuditSelection {
         chain: chain(&admin, search.tenant.as_deref())?,
         user,
@@ -83,14 +81,12 @@ pub(super) async fn list(
         client: search.client.as_deref(),
         request_id: search.request_id.as_deref(),
         from: from.max(since(&app, &admin).await?),
-        to: search.to.as_deref().map(|text| time_of("to", text)).transpose()?,
+        to: search.to.as_deref().map(|text| time_of("to", text)).transpose()?.map(micros),
         before,
     };
-    let mut rows = app.store.audit_records(&which, i64::from(limit) + 1).await?;
-    let more = rows.len() > usize::from(limit);
-    rows.truncate(limit.into());
-    let next_cursor = rows.last().filter(|_| more).map(|row| cursor_after(&row.id.to_string()));
-    Ok(Json(Page { items: rows.into_iter().map(view).collect::<Result<_, _>>()?, next_cursor }))
+    let rows = app.store.audit_records(&which, i64::from(limit) + 1).await?;
+    let Page { items, next_cursor } = Page::of(rows, limit, |row| row.id.to_string());
+    Ok(Json(Page { items: items.into_iter().map(view).collect::<Result<_, _>>()?, next_cursor }))
 }
 
 pub(super) async fn read(app: App, admin: Admin, Named(id): Named) -> Result<Json<View>, Problem> {
@@ -118,11 +114,6 @@ fn chain<'a>(admin: &'a Admin, asked: Option<&'a str>) -> Result<Option<&'a str>
     }
     let own = admin.tenant().as_str();
     if asked.is_none_or(|asked| asked == own) { Ok(Some(own)) } else { Err(Problem::missing("tenant")) }
-}
-
-fn time_of(field: &str, text: &str) -> Result<i64, Problem> {
-    let wrong = |_| Problem::field(field, "a time as in 2026-01-31T08:00:00Z (RFC 3339)");
-    OffsetDateTime::parse(text, &Rfc3339).map(micros).map_err(wrong)
 }
 
 fn view(row: AuditRow) -> Result<View, Problem> {

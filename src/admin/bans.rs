@@ -13,7 +13,7 @@ use crate::app::{App, BanOrder, BanView, LiftOrder, LiftReason};
 use crate::store::{StoreError, now};
 use crate::web::Source;
 use crate::web::answer::{Created, Tagged};
-use crate::web::json::{Body, Page, PageQuery, Parameters, Unread, bad_cursor, cursor_after};
+use crate::web::json::{Body, Page, PageQuery, Parameters, Unread};
 use crate::web::path::Named;
 use crate::web::problem::Problem;
 
@@ -61,15 +61,11 @@ pub(super) async fn list(
     Parameters(search): Parameters<Search>,
 ) -> Result<Json<Page<BanView>>, Problem> {
     let page = PageQuery { limit: search.limit, cursor: search.cursor };
-    let (limit, after) = (usize::from(page.limit()?), page.after()?);
-    let after = if after.is_empty() { None } else { Some(position(&after).ok_or_else(bad_cursor)?) };
+    let (limit, after) = (page.limit()?, page.place(position)?);
     let all = search.state == Some(Which::All);
-    let mut found = app.bans().list(&admin, all, after, limit + 1, now())?;
-    let more = found.len() > limit;
-    found.truncate(limit);
-    let last = found.last().filter(|_| more);
-    let next_cursor = last.map(|(_, (since, network))| cursor_after(&format!("{since} {network}")));
-    Ok(Json(Page { items: found.into_iter().map(|(view, _)| view).collect(), next_cursor }))
+    let found = app.bans().list(&admin, all, after, usize::from(limit) + 1, now())?;
+    let page = Page::of(found, limit, |(_, (since, network))| format!("{since} {network}"));
+    Ok(Json(page.map(|(view, _)| view)))
 }
 
 pub(super) async fn create(

@@ -15,7 +15,7 @@ use crate::secret::Secret;
 use crate::store::{micros, now};
 use crate::web::answer::{CreatedOnce, NoContent, Tagged};
 use crate::web::condition::IfMatch;
-use crate::web::json::{Body, Page, PageQuery, Parameters, Unread, cursor_after};
+use crate::web::json::{Body, Page, PageQuery, Parameters, Unread};
 use crate::web::path::Named;
 use crate::web::problem::Problem;
 
@@ -48,11 +48,8 @@ pub(super) async fn list(
     Parameters(query): Parameters<PageQuery>,
 ) -> Result<Json<Page<ClientView>>, Problem> {
     let limit = query.limit()?;
-    let mut items = registered::list(&app.store, &admin, &query.after()?, limit + 1).await?;
-    let more = items.len() > usize::from(limit);
-    items.truncate(limit.into());
-    let next_cursor = items.last().filter(|_| more).map(|client| cursor_after(&client.client_id));
-    Ok(Json(Page { items, next_cursor }))
+    let items = registered::list(&app.store, &admin, &query.after()?, limit + 1).await?;
+    Ok(Json(Page::of(items, limit, |client| client.client_id.clone())))
 }
 
 pub(super) async fn create(
@@ -91,8 +88,14 @@ pub(super) async fn delete(app: App, admin: Admin, Named(id): Named, version: If
     Ok(NoContent)
 }
 
-pub(super) async fn add_secret(app: App, admin: Admin, Named(id): Named) -> Result<CreatedOnce<Made>, Problem> {
-    let (secret, view) = registered::add_secret(&app.store, &admin, &id, now()).await.map_err(missing)?;
+pub(super) async fn add_secret(
+    app: App,
+    admin: Admin,
+    Named(id): Named,
+    version: IfMatch,
+) -> Result<CreatedOnce<Made>, Problem> {
+    let added = registered::add_secret(&app.store, &admin, &id, version.expected()?, now()).await;
+    let (secret, view) = added.map_err(|error| version.refused(missing(error)))?;
     app.changed().await?;
     Ok(made(Some(secret), view))
 }

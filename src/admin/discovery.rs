@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::json;
 use crate::registry::catalog::Kind;
 use crate::registry::names;
-use crate::web::json::{Page, PageQuery, Parameters, bad_cursor, cursor_after};
+use crate::web::json::{Page, PageQuery, Parameters};
 use crate::web::problem::Problem;
 
 /// What to find.
@@ -66,14 +66,9 @@ const BATCH: u16 = 100;
 
 async fn find(app: &App, caller: &Caller, search: &Search, tools: bool) -> Result<Json<Page<Found>>, Problem> {
     let page = PageQuery { limit: search.limit, cursor: search.cursor.clone() };
-    let limit = usize::from(page.limit()?);
-    let after = page.after()?;
-    // A cursor is the server and how many of its matches were shown.
-    let (from, mut skip) = match after.split_once(' ') {
-        Some((slug, shown)) => (slug.to_owned(), shown.parse::<usize>().map_err(|_| bad_cursor())?),
-        None if after.is_empty() => (String::new(), 0),
-        None => return Err(bad_cursor()),
-    };
+    let most = page.limit()?;
+    let limit = usize::from(most);
+    let (from, kind_before, key_before) = page.place(position)?.unwrap_or_default();
     let wanted = search.q.as_deref().map(str::to_lowercase);
     let mut items = Vec::new();
     let mut at = from.clone();
@@ -88,7 +83,6 @@ async fn find(app: &App, caller: &Caller, search: &Search, tools: bool) -> Resul
             let server = &record.server;
             let record = &record;
             let slug = server.spec.slug.as_str();
-            let shown_before = if slug == from { std::mem::take(&mut skip) } else { 0 };
             if !server.spec.enabled
                 || !server.may_be_used_by(caller)
                 || search.server.as_deref().is_some_and(|only| only != slug)
@@ -110,22 +104,34 @@ async fn find(app: &App, caller: &Caller, search: &Search, tools: bool) -> Resul
                 .filter(|(_, key, _)| !tools || caller.may_call_tool(slug, key))
                 .filter(|(_, key, item)| app.offers_to(caller, record, offered, key, item))
                 .filter(|(_, key, item)| wanted.as_deref().is_none_or(|wanted| mentions(item, key, wanted)));
-            for (shown, (kind, key, item)) in allowed.enumerate().skip(shown_before) {
-                if items.len() == limit {
-                    let next_cursor = Some(cursor_after(&format!("{slug} {shown}")));
-                    return Ok(Json(Page { items, next_cursor }));
-                }
+            let shown = |kind: &str, key: &str| slug == from && (kind, key) <= (&*kind_before, &*key_before);
+            let mut rest: Vec<_> = allowed.filter(|(kind, key, _)| !shown(kind, key)).collect();
+            rest.sort_unstable_by(|(kind, key, _), (other_kind, other, _)| (kind, key).cmp(&(other_kind, other)));
+            for (kind, key, item) in rest {
                 let Some(item) = raw(item) else { continue };
+                if items.len() > limit {
+                    break;
+                }
                 let exposed_name = tools.then(|| names::exposed(slug, &key));
                 let (server, tags) = (slug.to_owned(), server.spec.tags.clone());
                 items.push(Found { server, key, exposed_name, kind, tags, item });
             }
         }
         match next {
-            Some(next) => at = next,
-            None => return Ok(Json(Page { items, next_cursor: None })),
+            Some(next) if items.len() <= limit => at = next,
+            _ => return Ok(Json(Page::of(items, most, place))),
         }
     }
+}
+
+/// What a cursor names: the last item that was shown, by server, kind and key.
+fn place(last: &Found) -> String {
+    format!("{} {} {}", last.server, last.kind, last.key)
+}
+
+fn position(text: &str) -> Option<(String, String, String)> {
+    let mut parts = text.splitn(3, ' ').map(str::to_owned);
+    Some((parts.next()?, parts.next()?, parts.next()?))
 }
 
 fn mentions(item: &[u8], key: &str, wanted: &str) -> bool {

@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::secret::Secret;
 use crate::store::now;
 use crate::web::answer::{CreatedOnce, NoContent};
-use crate::web::json::{Page, PageQuery, Parameters, Unread, bad_cursor, cursor_after};
+use crate::web::json::{Page, PageQuery, Parameters, Unread};
 use crate::web::path::Named;
 use crate::web::problem::Problem;
 
@@ -84,13 +84,9 @@ pub(super) async fn list(
     caller: Caller,
     Parameters(query): Parameters<PageQuery>,
 ) -> Result<Json<Page<KeyView>>, Problem> {
-    let (limit, after) = (query.limit()?, query.after()?);
-    let after = if after.is_empty() { None } else { Some(Uuid::parse_str(&after).map_err(|_| bad_cursor())?) };
-    let mut items = keys::list(&app.store, &caller, after, limit + 1, now()).await?;
-    let more = items.len() > usize::from(limit);
-    items.truncate(limit.into());
-    let next_cursor = items.last().filter(|_| more).map(|key| cursor_after(&key.id.to_string()));
-    Ok(Json(Page { items, next_cursor }))
+    let (limit, after) = (query.limit()?, query.place(|id| id.parse().ok())?);
+    let keys = keys::list(&app.store, &caller, after, limit + 1, now()).await?;
+    Ok(Json(Page::of(keys, limit, |key| key.id.to_string())))
 }
 
 pub(super) async fn revoke(app: App, caller: Caller, Named(id): Named) -> Result<NoContent, Problem> {

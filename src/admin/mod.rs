@@ -21,17 +21,13 @@ mod trusted_issuers;
 mod users;
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::{IntoResponse as _, Response};
-use http::Method;
+use axum::middleware::from_fn;
 
 use crate::access::Role;
 use crate::app::App;
 use crate::web::condition::unchanged;
 use crate::web::describe::{Route, at, delete, get, patch, post, put};
-use crate::web::idempotent::once;
-use crate::web::problem::{Problem, no_such_method, no_such_path};
+use crate::web::problem::{no_such_method, no_such_path};
 
 /// Where the surface is.
 pub const BASE: &str = "/api/v1";
@@ -107,17 +103,16 @@ pub fn table() -> Vec<Route> {
             "Users",
             "/users/{id}",
             [
-                get("getUser", "One account, by id or name; one's own without a role", users::read)
-                    .needs(Role::TenantAdmin),
-                patch("patchUser", "Changes an account", users::patch).needs(Role::TenantAdmin),
+                get("getUser", "One account, by id or name; another's takes the role `tenant_admin`", users::read),
+                patch("patchUser", "Changes an account; another's takes the role `tenant_admin`", users::patch)
+                    .may_fail(&[429]),
                 delete("deleteUser", "Removes an account with its keys", users::delete),
             ],
         ),
         at(
             "Users",
             "/users/{id}/password",
-            [post("setPassword", "Sets a password; one's own without a role", users::password)
-                .needs(Role::TenantAdmin)
+            [post("setPassword", "Sets a password; another's takes the role `tenant_admin`", users::password)
                 .may_fail(&[429])],
         ),
         at(
@@ -362,32 +357,8 @@ pub fn table() -> Vec<Route> {
 
 /// The surface under its path, and what is said of it.
 pub fn router(app: &App) -> Router<App> {
-    let routes = table().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.answers()));
-    let routes = routes
-        .route_layer(from_fn_with_state(app.clone(), once))
-        .route_layer(from_fn(without_stray_query))
-        .route_layer(from_fn(unchanged));
+    let routes = table().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.answers(app)));
+    let routes = routes.route_layer(from_fn(unchanged));
     let surface = Router::new().nest(BASE, routes.fallback(no_such_path).method_not_allowed_fallback(no_such_method));
     reference::table().into_iter().fold(surface, |router, (path, answers)| router.route(path, answers))
-}
-
-/// Nothing is changed for who asks for something that the path does not know, such as a dry run. What is read takes parameters,
-/// and says itself which; so do the removal of a tenant and a change of its
-/// access rules.
-async fn without_stray_query(request: Request, next: Next) -> Response {
-    let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or_default();
-    let takes = match *request.method() {
-        Method::GET | Method::HEAD => true,
-        Method::DELETE => path.ends_with("/admin/tenants/{id}"),
-        Method::PUT => path.ends_with("/admin/policies/{tenant_id}"),
-        _ => false,
-    };
-    let query = request.uri().query().filter(|query| !query.is_empty() && !takes);
-    match query.map(|query| url::form_urlencoded::parse(query.as_bytes()).next()) {
-        None => next.run(request).await,
-        Some(first) => {
-            let name = first.map(|(name, _)| name.chars().take(100).collect::<String>()).unwrap_or_default();
-            Problem::field(name, "this path takes no parameters in its URL; nothing was changed").into_response()
-        }
-    }
 }

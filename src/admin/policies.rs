@@ -91,7 +91,8 @@ pub(super) async fn replace(
     if how.dry_run {
         let (_, warnings) = kept::read(&text).await?;
         let before = in_force(&app, &tenant).await?;
-        return Ok(answer(RulesView { text, warnings, trouble: None, ..before }));
+        // Of what is not in force: no version of it can be changed.
+        return Ok(Tagged::content(RulesView { text, warnings, trouble: None, ..before }));
     }
     let put = kept::put(&app.store, &admin, &tenant, &text, expected, now()).await;
     let view = put.map_err(|error| version.refused(error.into()))?;
@@ -110,7 +111,7 @@ pub(super) async fn versions(
     let versions = kept::history(&app.store, &tenant).await?;
     let newest = versions.first().map(|(version, _)| *version);
     let of = |(version, author)| Written { version, in_force: Some(version) == newest, author };
-    Ok(Json(query.cut(versions.into_iter().map(of).collect(), |written| written.version.to_string())?))
+    Ok(Json(query.cut(versions.into_iter().map(of).collect(), |written| -written.version)?))
 }
 
 pub(super) async fn version(

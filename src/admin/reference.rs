@@ -22,6 +22,7 @@ use crate::web::describe::{About, document};
 const ABOUT: About = About {
     base: BASE,
     title: "MCP gateway",
+    version: "1",
     description: "Manages the gateway: servers, keys, accounts, tenants, and reports of how all of it does. Errors are problem \
         documents (RFC 9457) with a stable `code`. Lists come in pages: `next_cursor` of one is `cursor` of the next. What is read \
         has an `ETag`: with it in `If-None-Match` a read says that nothing changed, and with it in `If-Match` a change is refused if \

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use crate::access::Caller;
-use crate::app::{App, ServerStatus};
+use crate::app::{App, Goes, ServerStatus};
 use crate::connections::Site;
 use crate::id::ServerId;
 use crate::json;
@@ -20,7 +20,7 @@ use crate::registry::model::ServerSpec;
 use crate::registry::servers::ServersError;
 use crate::registry::servers::{Record, masked_json, must_register};
 use crate::store::now;
-use crate::web::answer::{Created, NoContent, Tagged};
+use crate::web::answer::{Created, NoContent, Tagged, tag};
 use crate::web::condition::IfMatch;
 use crate::web::json::{Page, PageQuery, Parameters, Unread, cursor_after, read as read_json};
 use crate::web::path::Named;
@@ -111,7 +111,9 @@ fn answer(view: View) -> Tagged<View> {
 /// The answer to who described the server anew.
 async fn answer_change(app: &App, caller: &Caller, record: &Record) -> Result<Tagged<View>, Problem> {
     let warnings = app.servers().warnings(caller, &[&record.server.spec], &[]).await?;
-    Ok(answer(View { warnings, ..view(app, caller, record) }))
+    let read = view(app, caller, record);
+    let tag = tag(Some(read.revision), &serde_json::to_string(&read).map_err(Problem::internal)?);
+    Ok(Tagged::read_as(tag, View { warnings, ..read }))
 }
 
 pub(super) async fn list(
@@ -224,23 +226,40 @@ pub(super) async fn delete(
     let refused = |error: ServersError| version.refused(error.into());
     // What people gave is read for whom it is to go, and for nobody else.
     let there = app.servers().changeable(&caller, &slug, expected).await.map_err(refused)?;
-    let leaving = app.leaving_from(&there.server).await;
-    app.servers().delete(&caller, &slug, expected).await.map_err(refused)?;
-    app.left(leaving);
+    let servers = app.servers();
+    let removing = servers.delete(&caller, &slug, expected);
+    app.giving_back(Goes::Servers(vec![&there.server]), removing).await.map_err(refused)?;
     app.changed().await?;
     Ok(NoContent)
 }
 
-pub(super) async fn enable(app: App, caller: Caller, Named(slug): Named) -> Result<Tagged<View>, Problem> {
-    set_enabled(&app, &caller, &slug, true).await
+pub(super) async fn enable(
+    app: App,
+    caller: Caller,
+    Named(slug): Named,
+    version: IfMatch,
+) -> Result<Tagged<View>, Problem> {
+    set_enabled(&app, &caller, &slug, &version, true).await
 }
 
-pub(super) async fn disable(app: App, caller: Caller, Named(slug): Named) -> Result<Tagged<View>, Problem> {
-    set_enabled(&app, &caller, &slug, false).await
+pub(super) async fn disable(
+    app: App,
+    caller: Caller,
+    Named(slug): Named,
+    version: IfMatch,
+) -> Result<Tagged<View>, Problem> {
+    set_enabled(&app, &caller, &slug, &version, false).await
 }
 
-async fn set_enabled(app: &App, caller: &Caller, slug: &str, enabled: bool) -> Result<Tagged<View>, Problem> {
-    let record = app.servers().set_enabled(caller, slug, enabled, now()).await?;
+async fn set_enabled(
+    app: &App,
+    caller: &Caller,
+    slug: &str,
+    version: &IfMatch,
+    enabled: bool,
+) -> Result<Tagged<View>, Problem> {
+    let set = app.servers().set_enabled(caller, slug, enabled, version.expected()?, now()).await;
+    let record = set.map_err(|error| version.refused(error.into()))?;
     app.changed().await?;
     Ok(answer(view(app, caller, &record)))
 }

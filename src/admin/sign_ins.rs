@@ -8,15 +8,14 @@ use axum::response::Json;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use crate::access::Admin;
 use crate::app::App;
 use crate::grants::{Outcome, Step, Trace, TraceFilter, awaited};
-use crate::store::at;
+use crate::store::{at, micros};
 use crate::web::answer::Tagged;
-use crate::web::json::{Page, PageQuery, Parameters, bad_cursor, cursor_after};
+use crate::web::json::{Page, PageQuery, Parameters, time_of};
 use crate::web::path::Named;
 use crate::web::problem::Problem;
 
@@ -101,8 +100,7 @@ pub(super) async fn list(
     Parameters(search): Parameters<Search>,
 ) -> Result<Json<Page<View>>, Problem> {
     let page = PageQuery { limit: search.limit, cursor: search.cursor };
-    let (limit, after) = (page.limit()?, page.after()?);
-    let after = if after.is_empty() { None } else { Some(position(&after).ok_or_else(bad_cursor)?) };
+    let (limit, after) = (page.limit()?, page.place(position)?);
     let outcomes = search.outcome.as_deref().map(outcomes).transpose()?.unwrap_or_default();
     let filter = TraceFilter {
         tenant: Some(admin.tenant()),
@@ -110,19 +108,15 @@ pub(super) async fn list(
         user: search.user.as_deref(),
         client: search.client.as_deref(),
         outcomes: &outcomes,
-        since: search.since.as_deref().map(time_of).transpose()?,
+        since: search.since.as_deref().map(|text| time_of("since", text)).transpose()?,
     };
     note_calls(&app).await;
     let mut traces = app.grants.traces(filter, after, limit + 1).await?;
     for trace in &mut traces {
         told_to(&admin, trace);
     }
-    let more = traces.len() > usize::from(limit);
-    traces.truncate(limit.into());
-    let last = traces.last().filter(|_| more);
-    let next_cursor =
-        last.map(|trace| cursor_after(&format!("{} {}", crate::store::micros(trace.updated_at), trace.id)));
-    Ok(Json(Page { items: traces.into_iter().map(|trace| view(&trace)).collect(), next_cursor }))
+    let page = Page::of(traces, limit, |trace| format!("{} {}", micros(trace.updated_at), trace.id));
+    Ok(Json(page.map(|trace| view(&trace))))
 }
 
 pub(super) async fn read(app: App, admin: Admin, Named(id): Named) -> Result<Tagged<Whole>, Problem> {
@@ -167,11 +161,6 @@ fn outcomes(text: &str) -> Result<Vec<Outcome>, Problem> {
         let words = Outcome::ALL.map(Outcome::as_str).join(", ");
         Problem::field("outcome", format!("one of {words}, or several of them separated by commas"))
     })
-}
-
-fn time_of(text: &str) -> Result<OffsetDateTime, Problem> {
-    let wrong = |_| Problem::field("since", "a time as in 2026-01-31T08:00:00Z (RFC 3339)");
-    OffsetDateTime::parse(text, &Rfc3339).map_err(wrong)
 }
 
 fn view(trace: &Trace) -> View {

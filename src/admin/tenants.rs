@@ -8,11 +8,12 @@ use serde::Deserialize;
 use super::keys::named;
 use crate::access::tenants::{self, TenantEdit, TenantSaid, TenantState, TenantView};
 use crate::access::{AccessError, Admin};
-use crate::app::App;
+use crate::app::{App, Goes};
+use crate::id::TenantId;
 use crate::store::{micros, now};
 use crate::web::answer::{Created, NoContent, Tagged};
 use crate::web::condition::IfMatch;
-use crate::web::json::{Body, Page, PageQuery, Parameters, Unread, cursor_after};
+use crate::web::json::{Body, Page, PageQuery, Parameters, Unread};
 use crate::web::path::Named;
 use crate::web::problem::Problem;
 use crate::web::record::Trail;
@@ -34,11 +35,8 @@ pub(super) async fn list(
     Parameters(query): Parameters<PageQuery>,
 ) -> Result<Json<Page<TenantView>>, Problem> {
     let limit = query.limit()?;
-    let mut items = tenants::list(&app.store, &admin, &query.after()?, limit + 1).await?;
-    let more = items.len() > usize::from(limit);
-    items.truncate(limit.into());
-    let next_cursor = items.last().filter(|_| more).map(|tenant| cursor_after(tenant.tenant_id.as_str()));
-    Ok(Json(Page { items, next_cursor }))
+    let items = tenants::list(&app.store, &admin, &query.after()?, limit + 1).await?;
+    Ok(Json(Page::of(items, limit, |tenant| tenant.tenant_id.to_string())))
 }
 
 pub(super) async fn create(
@@ -95,7 +93,9 @@ pub(super) async fn delete(
             );
             return Err(Problem::new(StatusCode::CONFLICT, "NOT_CONFIRMED", detail));
         }
-        let purged = tenants::purge(&app.store, &admin, &id, version.expected()?).await;
+        let tenant = TenantId::parse(&id).map_err(|_| Problem::missing("tenant"))?;
+        let purging = tenants::purge(&app.store, &admin, &id, version.expected()?);
+        let purged = app.giving_back(Goes::Tenant(&tenant), purging).await;
         purged.map_err(|error| version.refused(missing(error)))?;
     } else {
         let (state, expected) = (Some(TenantState::Suspended), version.expected()?);

@@ -9,7 +9,7 @@ use crate::grants::trusted::{self, TrustOrder, TrustView};
 use crate::store::{micros, now};
 use crate::web::answer::{Created, NoContent, Tagged};
 use crate::web::condition::IfMatch;
-use crate::web::json::{Body, Page, PageQuery, Parameters, cursor_after};
+use crate::web::json::{Body, Page, PageQuery, Parameters};
 use crate::web::path::Named;
 use crate::web::problem::Problem;
 
@@ -19,11 +19,8 @@ pub(super) async fn list(
     Parameters(query): Parameters<PageQuery>,
 ) -> Result<Json<Page<TrustView>>, Problem> {
     let limit = query.limit()?;
-    let mut items = trusted::list(&app.store, &admin, &query.after()?, limit + 1).await?;
-    let more = items.len() > usize::from(limit);
-    items.truncate(limit.into());
-    let next_cursor = items.last().filter(|_| more).map(|issuer| cursor_after(&issuer.name));
-    Ok(Json(Page { items, next_cursor }))
+    let items = trusted::list(&app.store, &admin, &query.after()?, limit + 1).await?;
+    Ok(Json(Page::of(items, limit, |issuer| issuer.name.clone())))
 }
 
 pub(super) async fn create(

@@ -10,14 +10,14 @@ use uuid::Uuid;
 use super::keys::named;
 use crate::access::users::{self, NewPassword, UserEdit, UserOrder, UserView};
 use crate::access::{AccessError, Admin, Caller, Role};
-use crate::app::App;
+use crate::app::{App, Goes};
 use crate::id::TenantId;
 use crate::secret::Secret;
 use crate::store::{micros, now};
 use crate::web::Source;
 use crate::web::answer::{Created, NoContent, Tagged};
 use crate::web::condition::IfMatch;
-use crate::web::json::{Body, Page, PageQuery, Parameters, Unread, cursor_after};
+use crate::web::json::{Body, Page, PageQuery, Parameters, Unread};
 use crate::web::path::Named;
 use crate::web::problem::Problem;
 use crate::web::record::Trail;
@@ -69,11 +69,8 @@ pub(super) async fn list(
     Parameters(query): Parameters<PageQuery>,
 ) -> Result<Json<Page<UserView>>, Problem> {
     let limit = query.limit()?;
-    let mut items = users::list(&app.store, &admin, &query.after()?, limit + 1).await?;
-    let more = items.len() > usize::from(limit);
-    items.truncate(limit.into());
-    let next_cursor = items.last().filter(|_| more).map(|user| cursor_after(&user.username));
-    Ok(Json(Page { items, next_cursor }))
+    let items = users::list(&app.store, &admin, &query.after()?, limit + 1).await?;
+    Ok(Json(Page::of(items, limit, |user| user.username.clone())))
 }
 
 pub(super) async fn create(
@@ -135,10 +132,9 @@ async fn edited(app: &App, caller: &Caller, source: IpAddr, id: Uuid, edit: User
 
 pub(super) async fn delete(app: App, admin: Admin, Named(id): Named, version: IfMatch) -> Result<NoContent, Problem> {
     let id = users::find(&app.store, &admin, &id).await.map_err(missing)?;
-    let leaving = app.leaving_with(admin.tenant(), id).await;
-    let removed = users::remove(&app.store, &admin, id, version.expected()?).await;
+    let removing = users::remove(&app.store, &admin, id, version.expected()?);
+    let removed = app.giving_back(Goes::Account(admin.tenant(), id), removing).await;
     removed.map_err(|error| version.refused(missing(error)))?;
-    app.left(leaving);
     app.changed().await?;
     Ok(NoContent)
 }
@@ -148,12 +144,14 @@ pub(super) async fn password(
     caller: Caller,
     Source(source): Source,
     Named(id): Named,
+    version: IfMatch,
     body: Unread<PasswordOrder>,
 ) -> Result<NoContent, Problem> {
     let id = to_edit(&app, &caller, &id).await?;
     let PasswordOrder { password: new, current_password: current } = body.read().await?;
-    let edit = UserEdit { password: Some(NewPassword { new, current }), ..UserEdit::default() };
-    edited(&app, &caller, source, id, edit).await?;
+    let (password, expected) = (Some(NewPassword { new, current }), version.expected()?);
+    let edit = UserEdit { password, expected, ..UserEdit::default() };
+    edited(&app, &caller, source, id, edit).await.map_err(|problem| version.refused(problem))?;
     Ok(NoContent)
 }
 

@@ -96,23 +96,23 @@ impl<'a, 'b> Fold<'a, 'b> {
         let name = record.name.as_deref().filter(|_| named).unwrap_or_default();
         let name = self.names.of(Kind::Call, tenant, Span::Day.of(record.at).at, server, name);
         let sums = self.calls.entry(CallKey { tenant, period: Span::Minute.of(record.at), server, method, name });
-        let sums = sums.or_default();
+        let CallSums { totals, latency } = sums.or_default();
         let succeeded = record.outcome == "success";
-        sums.calls += 1;
+        totals.calls += 1;
         match &*record.outcome {
             "success" => {}
-            "tool_error" => sums.tool_errors += 1,
-            "denied" => sums.denied += 1,
-            "rate_limited" => sums.rate_limited += 1,
-            _ => sums.errors += 1,
+            "tool_error" => totals.tool_errors += 1,
+            "denied" => totals.denied += 1,
+            "rate_limited" => totals.rate_limited += 1,
+            _ => totals.errors += 1,
         }
-        sums.request_bytes += whole(record.request_bytes);
-        sums.response_bytes += whole(record.response_bytes);
-        sums.total_us += whole(record.total_us);
-        sums.upstream_us += whole(record.upstream_us.min(record.total_us));
-        sums.satisfied += i64::from(succeeded && record.total_us <= SATISFIES);
-        sums.tolerated += i64::from(succeeded && record.total_us > SATISFIES && record.total_us <= TOLERATED);
-        sums.latency.add(record.total_us);
+        totals.request_bytes += whole(record.request_bytes);
+        totals.response_bytes += whole(record.response_bytes);
+        totals.total_us += whole(record.total_us);
+        totals.upstream_us += whole(record.upstream_us.min(record.total_us));
+        totals.satisfied += i64::from(succeeded && record.total_us <= SATISFIES);
+        totals.tolerated += i64::from(succeeded && record.total_us > SATISFIES && record.total_us <= TOLERATED);
+        latency.add(record.total_us);
     }
 
     /// Who shows a credential with each request authenticates each time, or does not. Who shows none has not tried.

@@ -3,8 +3,8 @@
 use time::OffsetDateTime;
 
 use crate::store::refreshes::RefreshSum;
-use crate::store::rollup_sums::{CallTotals, EventTotals};
-use crate::store::rollups::Span;
+use crate::store::rollup_sums::EventTotals;
+use crate::store::rollups::{CallTotals, Span};
 use crate::store::{Store, StoreError, micros};
 
 const DAY: i64 = Span::Day.seconds();

@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::*;
-use crate::store::rollups::{CallKey, CallSums, EventKey, Span};
+use crate::store::rollups::{CallKey, CallSums, CallTotals, EventKey, Span};
 
 const DAY: i64 = 1_782_000_000 / 86_400 * 86_400;
 
@@ -48,7 +48,8 @@ fn a_call_is_counted_once_in_each_period_and_under_its_name_in_the_long_ones() {
             (Span::Day, 0, "tools/call", "read"),
         ]
     );
-    for CallSums { calls, total_us, upstream_us, satisfied, tolerated, latency, .. } in calls.values() {
+    for CallSums { totals, latency } in calls.values() {
+        let CallTotals { calls, total_us, upstream_us, satisfied, tolerated, .. } = totals;
         assert_eq!((*calls, *total_us, *upstream_us, *satisfied, *tolerated), (1, 1_500_000, 1_400_000, 0, 1));
         assert_eq!(latency.count(), 1);
     }

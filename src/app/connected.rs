@@ -12,6 +12,17 @@ use crate::policy::What;
 use crate::registry::model::Server;
 use crate::store::now;
 
+/// What goes, and with it what people connected.
+#[derive(Debug)]
+pub enum Goes<'a> {
+    /// An account of the tenant.
+    Account(&'a TenantId, Uuid),
+    /// These.
+    Servers(Vec<&'a Server>),
+    /// With its people and its servers.
+    Tenant(&'a TenantId),
+}
+
 impl App {
     /// What people connected.
     pub fn connections(&self) -> &Connections {
@@ -34,21 +45,29 @@ impl App {
         Ok(())
     }
 
-    /// What an account has connected, to be given back when it has gone. Nothing is kept for that: where it cannot be read, it goes.
-    pub async fn leaving_with(&self, tenant: &TenantId, user: Uuid) -> Option<Leaving> {
+    /// Does what something goes by, and gives back behind it what people connected there. Nothing is kept for that: where it cannot be
+    /// read, it goes all the same.
+    pub async fn giving_back<T, E>(&self, goes: Goes<'_>, doing: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        let leaving = self.leaving(goes).await.inspect_err(|error| {
+            tracing::warn!("what is to be given back could not be read: {error}");
+        });
+        let done = doing.await?;
+        self.connections().left(leaving.unwrap_or_default(), now());
+        Ok(done)
+    }
+
+    async fn leaving(&self, goes: Goes<'_>) -> Result<Leaving, ConnectError> {
         let site_of = |id| Site::of(&self.registry.upstream(id)?.server);
-        read(self.connections().of_account(tenant, user, site_of).await)
-    }
-
-    /// The same of what people have at a server.
-    pub async fn leaving_from(&self, server: &Server) -> Option<Leaving> {
-        read(self.connections().of_server(&Site::of(server)?).await)
-    }
-
-    /// It has gone.
-    pub fn left(&self, leaving: Option<Leaving>) {
-        if let Some(leaving) = leaving {
-            self.connections().left(leaving, now());
+        match goes {
+            Goes::Account(tenant, user) => self.connections().of_account(tenant, user, site_of).await,
+            Goes::Tenant(tenant) => self.connections().of_tenant(tenant, site_of).await,
+            Goes::Servers(servers) => {
+                let mut leaving = Leaving::default();
+                for site in servers.into_iter().filter_map(Site::of) {
+                    leaving.extend(self.connections().of_server(&site).await?);
+                }
+                Ok(leaving)
+            }
         }
     }
 
@@ -65,8 +84,4 @@ impl App {
     pub fn site(&self, caller: &Caller, id: ServerId) -> Option<Site> {
         self.sites(caller).into_iter().find(|site| site.id == id)
     }
-}
-
-fn read(leaving: Result<Leaving, ConnectError>) -> Option<Leaving> {
-    leaving.inspect_err(|error| tracing::warn!("what is to be given back could not be read: {error}")).ok()
 }

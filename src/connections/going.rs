@@ -182,7 +182,7 @@ impl Connections {
         };
         let before = Self::insist(|| self.0.store.put_connection(tenant, &row)).await?;
         if let Some(before) = before.filter(|before| !same(&before.issuer, &row.issuer)) {
-            self.replaced(site, before, now);
+            self.replaced(site, before, now).await;
         }
         tracing::info!(server = %site.slug, %user, issuer = row.issuer, "somebody connected to the server");
         Ok(())
@@ -215,16 +215,21 @@ impl Connections {
         self.to_its_end(ending).await?
     }
 
-    pub(super) async fn give_back(
+    async fn give_back(
         &self,
         site: Option<&Site>,
         tenant: &TenantId,
         row: &ConnectionRow,
         now: OffsetDateTime,
     ) -> Result<(), ConnectError> {
-        let Some(sealed) = &row.tokens else { return Ok(()) };
-        let kept: Kept = self.open(of_connection(&row.id.to_string(), tenant, row.user_id), sealed).await?;
+        let Some(kept) = self.kept_of(tenant, row).await? else { return Ok(()) };
         self.revoke(site, &row.issuer, &kept, now).await
+    }
+
+    /// What a row holds, if it holds anything.
+    pub(super) async fn kept_of(&self, tenant: &TenantId, row: &ConnectionRow) -> Result<Option<Kept>, ConnectError> {
+        let Some(sealed) = &row.tokens else { return Ok(None) };
+        self.open(of_connection(&row.id.to_string(), tenant, row.user_id), sealed).await.map(Some)
     }
 
     pub(super) async fn revoke(

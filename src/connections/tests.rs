@@ -660,11 +660,15 @@ async fn what_goes_with_an_account_or_a_server_or_gives_way_to_anothers_is_given
     house.tasks.wait().await;
     assert_eq!(back(&house.there).len(), 2);
 
+    let leaving = house.connections.of_tenant(&tenant, |_| None).await.unwrap();
+    house.connections.left(leaving, now());
+    house.tasks.wait().await;
+    assert_eq!(back(&other.there), ["refresh-1"]);
     let leaving = house.connections.of_server(&house.site).await.unwrap();
     house.sql("DELETE FROM servers").await;
     house.connections.left(leaving, now());
     house.tasks.wait().await;
-    assert_eq!(back(&other.there), ["refresh-1"]);
+    assert_eq!(back(&other.there), ["refresh-1", "refresh-1"]);
 }
 
 #[tokio::test]

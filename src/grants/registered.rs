@@ -179,10 +179,12 @@ pub async fn add_secret(
     store: &Store,
     admin: &Admin,
     client_id: &str,
+    expected: Option<i64>,
     now: OffsetDateTime,
 ) -> Result<(Secret, ClientView), AccessError> {
     admin.holds_all()?;
     let (row, mut spec) = reachable(store, admin, client_id).await?;
+    as_read(&row, expected)?;
     if spec.method() != AuthMethod::ClientSecretBasic {
         return Err(invalid("client_id", "this client shows no secret: it is public, or signs with keys"));
     }

@@ -54,6 +54,14 @@ pub struct StepView {
 }
 
 impl Step {
+    /// The server that goes, if one does.
+    pub fn removed(&self) -> Option<&Record> {
+        match self {
+            Self::Remove(before) => Some(before),
+            Self::Create(_) | Self::Change(..) => None,
+        }
+    }
+
     /// The server as it will be; none when it is removed.
     pub fn after(&self) -> Option<&Record> {
         match self {

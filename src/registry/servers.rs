@@ -243,15 +243,16 @@ impl Servers<'_> {
     }
 
     /// Lets calls through or not. Letting them through to a program runs it, and takes what describing it takes; whoever
-    /// may change the server may hold them back.
+    /// may change the server may hold them back. `expected` as in [`Self::replace`].
     pub async fn set_enabled(
         &self,
         caller: &Caller,
         slug: &str,
         enabled: bool,
+        expected: Option<i64>,
         now: OffsetDateTime,
     ) -> Result<Record, ServersError> {
-        let before = self.changeable(caller, slug, None).await?;
+        let before = self.changeable(caller, slug, expected).await?;
         if enabled {
             must_run(caller, &before.server.spec)?;
         }

@@ -163,6 +163,13 @@ impl Store {
         Ok(on!(read self, db => sqlx::query_as(text).bind(server).bind(limit).fetch_all(db).await?))
     }
 
+    /// Up to `limit` that hold something, of the people of a tenant or to its servers.
+    pub async fn connections_around(&self, tenant: &TenantId, limit: i64) -> Result<Vec<ConnectionRow>, StoreError> {
+        let text = "SELECT * FROM connections WHERE tokens IS NOT NULL
+            AND (tenant_id = $1 OR server_id IN (SELECT id FROM servers WHERE tenant_id = $1)) LIMIT $2";
+        Ok(on!(read self, db => sqlx::query_as(text).bind(tenant.as_str()).bind(limit).fetch_all(db).await?))
+    }
+
     /// Somebody connected: this one takes the place of what there was, if there was anything. `Missing` when the account or the server is
     /// gone.
     pub async fn put_connection(

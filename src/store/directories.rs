@@ -139,7 +139,8 @@ impl Store {
         if some == 0 {
             return Ok(Vec::new());
         }
-        let text = format!("UPDATE users SET role = 'user', updated_at = $2 WHERE {which} RETURNING username");
+        let at = "CASE WHEN updated_at < $2 THEN $2 ELSE updated_at + 1 END";
+        let text = format!("UPDATE users SET role = 'user', updated_at = {at} WHERE {which} RETURNING username");
         let text = AssertSqlSafe(text);
         Ok(on!(change self, tx => {
             let admins: i64 = sqlx::query_scalar(ACTIVE_ADMINS).fetch_one(&mut *tx).await?;

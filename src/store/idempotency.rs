@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::{Json, Store, StoreError};
 use crate::id::TenantId;
 
@@ -26,6 +28,15 @@ row! {
     }
 }
 
+/// How many there may be within a day.
+#[derive(Debug, Clone, Copy)]
+pub struct Most {
+    /// Of one account.
+    pub of_account: i64,
+    /// Of one tenant.
+    pub of_tenant: i64,
+}
+
 /// What came of asking to do it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
@@ -33,8 +44,17 @@ pub enum Claim {
     Won,
     /// It was asked for before.
     Held(AskedRow),
-    /// The tenant has as many as it may have.
-    Full,
+    /// The account or its tenant has as many as it may have; when the oldest was begun.
+    Full(i64),
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Asking<'a> {
+    /// Whose it is.
+    pub tenant: &'a TenantId,
+    /// The account.
+    pub user: Uuid,
 }
 
 /// For how long answers are kept.
@@ -47,27 +67,37 @@ impl Store {
     /// `Stale` when it was let go at this moment.
     pub async fn claim(
         &self,
-        tenant: &TenantId,
+        asking: Asking<'_>,
         id: &[u8],
         fingerprint: &[u8],
         (now, over): (i64, i64),
-        most: i64,
+        most: Most,
     ) -> Result<Claim, StoreError> {
-        let insert = "INSERT INTO idempotency (id, tenant_id, fingerprint, begun_at) VALUES ($1, $2, $3, $4)
+        let insert =
+            "INSERT INTO idempotency (id, tenant_id, user_id, fingerprint, begun_at) VALUES ($1, $2, $3, $4, $5)
             ON CONFLICT (id) DO UPDATE SET fingerprint = excluded.fingerprint, begun_at = excluded.begun_at,
                 status = NULL, headers = NULL, body = NULL
-            WHERE idempotency.begun_at < $5";
-        let count = "SELECT COUNT(*) FROM idempotency WHERE tenant_id = $1";
-        let find = "SELECT fingerprint, begun_at, status, headers, body FROM idempotency WHERE id = $1";
+            WHERE idempotency.begun_at < $6";
+        let of_account =
+            "SELECT COUNT(*), MIN(begun_at) FROM idempotency WHERE tenant_id = $1 AND user_id = $2 AND id <> $3";
+        let of_tenant = "SELECT COUNT(*), MIN(begun_at) FROM idempotency WHERE tenant_id = $1 AND id <> $2";
+        let find =
+            "SELECT fingerprint, begun_at, status, headers, body FROM idempotency WHERE id = $1 AND tenant_id = $2";
+        let Asking { tenant, user } = asking;
         // What is done after it is written durably, and this with it.
         let won = on!(brief self, tx => {
-            let insert = sqlx::query(insert).bind(id).bind(tenant.as_str()).bind(fingerprint);
+            let insert = sqlx::query(insert).bind(id).bind(tenant.as_str()).bind(user).bind(fingerprint);
             let done = insert.bind(now).bind(over).execute(&mut *tx).await?;
             if done.rows_affected() > 0 {
-                let held: i64 = sqlx::query_scalar(count).bind(tenant.as_str()).fetch_one(&mut *tx).await?;
-                if held > most {
-                    // Rolled back.
-                    return Ok(Claim::Full);
+                let query = sqlx::query_as(of_account).bind(tenant.as_str()).bind(user).bind(id);
+                let own: (i64, Option<i64>) = query.fetch_one(&mut *tx).await?;
+                let query = sqlx::query_as(of_tenant).bind(tenant.as_str()).bind(id);
+                let all: (i64, Option<i64>) = query.fetch_one(&mut *tx).await?;
+                for ((others, oldest), most) in [(own, most.of_account), (all, most.of_tenant)] {
+                    if others >= most {
+                        // Rolled back.
+                        return Ok(Claim::Full(oldest.unwrap_or(now)));
+                    }
                 }
             }
             done.rows_affected() > 0
@@ -75,7 +105,7 @@ impl Store {
         if won {
             return Ok(Claim::Won);
         }
-        let held = on!(read self, db => sqlx::query_as(find).bind(id).fetch_optional(db).await?);
+        let held = on!(read self, db => sqlx::query_as(find).bind(id).bind(tenant.as_str()).fetch_optional(db).await?);
         // It may have been let go between the two.
         held.map(Claim::Held).ok_or(StoreError::Stale)
     }
@@ -83,24 +113,28 @@ impl Store {
     /// Keeps the answer to what was claimed at `begun`, if nobody claimed it since.
     pub async fn keep_answer(
         &self,
+        tenant: &TenantId,
         id: &[u8],
         begun: i64,
         status: i64,
         headers: &Headers,
         body: Option<&[u8]>,
     ) -> Result<(), StoreError> {
-        let text = "UPDATE idempotency SET status = $1, headers = $2, body = $3 WHERE id = $4 AND begun_at = $5";
+        let text = "UPDATE idempotency SET status = $1, headers = $2, body = $3
+            WHERE id = $4 AND begun_at = $5 AND tenant_id = $6";
         on!(write self, tx => {
             let update = sqlx::query(text).bind(status).bind(Json(headers)).bind(body).bind(id).bind(begun);
-            update.execute(&mut *tx).await?;
+            update.bind(tenant.as_str()).execute(&mut *tx).await?;
         });
         Ok(())
     }
 
     /// Lets go of what was claimed at `begun` and changed nothing: it may be asked for anew.
-    pub async fn let_go(&self, id: &[u8], begun: i64) -> Result<(), StoreError> {
-        let text = "DELETE FROM idempotency WHERE id = $1 AND begun_at = $2";
-        on!(brief self, tx => { sqlx::query(text).bind(id).bind(begun).execute(&mut *tx).await?; });
+    pub async fn let_go(&self, tenant: &TenantId, id: &[u8], begun: i64) -> Result<(), StoreError> {
+        let text = "DELETE FROM idempotency WHERE id = $1 AND begun_at = $2 AND tenant_id = $3";
+        on!(brief self, tx => {
+            sqlx::query(text).bind(id).bind(begun).bind(tenant.as_str()).execute(&mut *tx).await?;
+        });
         Ok(())
     }
 

@@ -88,7 +88,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         let text = "UPDATE oauth_clients SET name = $1, spec = $2, updated_at = $3
             WHERE tenant_id = $4 AND id = $5 AND updated_at = $6";
-        let user = "UPDATE users SET role = $1, updated_at = $2 WHERE tenant_id = $3 AND id = $4";
+        let user = "UPDATE users SET role = $1, updated_at = CASE WHEN updated_at < $2 THEN $2 ELSE updated_at + 1 END
+            WHERE tenant_id = $3 AND id = $4";
         on!(change self, tx => {
             let done = sqlx::query(text)
                 .bind(&row.name)

@@ -42,7 +42,8 @@ impl Store {
     /// written. The last who can administer the gateway keeps the role, or nobody could give it to anybody again. `Missing` when
     /// the tenant has no such account of that issuer and subject.
     pub async fn update_person(&self, tenant: &TenantId, row: &UserRow) -> Result<bool, StoreError> {
-        let rest = "UPDATE users SET display_name = $1, directory = $2, guest = $3, updated_at = $4
+        let rest = "UPDATE users SET display_name = $1, directory = $2, guest = $3,
+            updated_at = CASE WHEN updated_at < $4 THEN $4 ELSE updated_at + 1 END
             WHERE tenant_id = $5 AND id = $6 AND issuer = $7 AND subject = $8";
         let role = "UPDATE users SET role = $1 WHERE tenant_id = $2 AND id = $3";
         let written = on!(change self, tx => {

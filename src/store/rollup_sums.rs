@@ -5,39 +5,10 @@ use std::ops::Range;
 
 use uuid::Uuid;
 
-use super::rollups::Span;
+use super::rollups::{CallTotals, Span};
 use super::{Store, StoreError};
 use crate::id::TenantId;
 use crate::sketch::Sketch;
-
-row! {
-    /// Calls together.
-    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-    pub struct CallTotals {
-        /// All.
-        pub calls: i64,
-        /// In which the tool failed.
-        pub tool_errors: i64,
-        /// In which something broke.
-        pub errors: i64,
-        /// Refused by a rule.
-        pub denied: i64,
-        /// Refused by a limit.
-        pub rate_limited: i64,
-        /// From clients.
-        pub request_bytes: i64,
-        /// To clients.
-        pub response_bytes: i64,
-        /// Microseconds.
-        pub total_us: i64,
-        /// Of that, waiting for servers.
-        pub upstream_us: i64,
-        /// That succeeded within a second.
-        pub satisfied: i64,
-        /// That succeeded later, within four.
-        pub tolerated: i64,
-    }
-}
 
 row! {
     /// Calls of one tool.

@@ -60,27 +60,38 @@ pub struct CallKey<'a> {
     pub name: &'a str,
 }
 
-/// Calls.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "as in the table")]
-pub struct CallSums {
-    pub calls: i64,
-    pub tool_errors: i64,
-    pub errors: i64,
-    pub denied: i64,
-    pub rate_limited: i64,
-    pub request_bytes: i64,
-    pub response_bytes: i64,
-    pub total_us: i64,
-    pub upstream_us: i64,
-    pub satisfied: i64,
-    pub tolerated: i64,
-    pub latency: Sketch,
+row! {
+    /// Calls together.
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+    pub struct CallTotals {
+        /// All.
+        pub calls: i64,
+        /// In which the tool failed.
+        pub tool_errors: i64,
+        /// In which something broke.
+        pub errors: i64,
+        /// Refused by a rule.
+        pub denied: i64,
+        /// Refused by a limit.
+        pub rate_limited: i64,
+        /// From clients.
+        pub request_bytes: i64,
+        /// To clients.
+        pub response_bytes: i64,
+        /// Microseconds.
+        pub total_us: i64,
+        /// Of that, waiting for servers.
+        pub upstream_us: i64,
+        /// That succeeded within a second.
+        pub satisfied: i64,
+        /// That succeeded later, within four.
+        pub tolerated: i64,
+    }
 }
 
-impl CallSums {
+impl CallTotals {
     /// Adds others.
-    pub fn merge(&mut self, other: &Self) {
+    fn merge(&mut self, other: &Self) {
         self.calls += other.calls;
         self.tool_errors += other.tool_errors;
         self.errors += other.errors;
@@ -92,6 +103,21 @@ impl CallSums {
         self.upstream_us += other.upstream_us;
         self.satisfied += other.satisfied;
         self.tolerated += other.tolerated;
+    }
+}
+
+/// Calls, with how long each took.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "as in the table")]
+pub struct CallSums {
+    pub totals: CallTotals,
+    pub latency: Sketch,
+}
+
+impl CallSums {
+    /// Adds others.
+    pub fn merge(&mut self, other: &Self) {
+        self.totals.merge(&other.totals);
         self.latency.merge(&other.latency);
     }
 }
@@ -281,16 +307,16 @@ macro_rules! add_increments {
         };
         let increments: &$crate::store::rollups::Increments<'_> = $increments;
         for (key, sums) in &increments.calls {
-            let (span, at) = (key.period.span.seconds(), key.period.at);
+            let (span, at, totals) = (key.period.span.seconds(), key.period.at, &sums.totals);
             let query =
                 sqlx::query_as(ADD_CALLS).bind(span).bind(key.tenant).bind(at).bind(key.server).bind(key.method);
-            let query =
-                query.bind(key.name).bind(sums.calls).bind(sums.tool_errors).bind(sums.errors).bind(sums.denied);
-            let query = query.bind(sums.rate_limited).bind(sums.request_bytes).bind(sums.response_bytes);
-            let query = query.bind(sums.total_us).bind(sums.upstream_us).bind(sums.satisfied).bind(sums.tolerated);
+            let query = query.bind(key.name).bind(totals.calls).bind(totals.tool_errors).bind(totals.errors);
+            let query = query.bind(totals.denied).bind(totals.rate_limited).bind(totals.request_bytes);
+            let query = query.bind(totals.response_bytes).bind(totals.total_us).bind(totals.upstream_us);
+            let query = query.bind(totals.satisfied).bind(totals.tolerated);
             let row: Option<(i64, Vec<u8>)> = query.bind(sums.latency.to_bytes()).fetch_optional(&mut *$tx).await?;
             let Some((calls, stored)) = row else { continue };
-            if let Some(latency) = merged(&stored, calls == sums.calls, &sums.latency)? {
+            if let Some(latency) = merged(&stored, calls == totals.calls, &sums.latency)? {
                 let query = sqlx::query(SET_LATENCY).bind(span).bind(key.tenant).bind(at).bind(key.server);
                 query.bind(key.method).bind(key.name).bind(latency).execute(&mut *$tx).await?;
             }

@@ -123,6 +123,9 @@ impl Store {
         let text = "UPDATE users SET password_hash = COALESCE($1, password_hash), role = COALESCE($2, role),
             state = COALESCE($3, state), updated_at = CASE WHEN updated_at < $4 THEN $4 ELSE updated_at + 1 END
             WHERE tenant_id = $5 AND id = $6 AND (CAST($7 AS BIGINT) IS NULL OR updated_at = $7)";
+        // As which a client acts: its role is told of the client.
+        let client = "UPDATE oauth_clients SET updated_at = CASE WHEN updated_at < $1 THEN $1 ELSE updated_at + 1 END
+            WHERE tenant_id = $2 AND user_id = $3";
         let end_grants = "UPDATE grants SET ended_at = $1, end_reason = 'error', end_detail = $2
             WHERE tenant_id = $3 AND user_id = $4 AND ended_at IS NULL";
         let detail = if change.state == Some("disabled") { "disabled" } else { "changed" };
@@ -139,6 +142,7 @@ impl Store {
                 .execute(&mut *tx)
                 .await?;
             changed_one(done.rows_affected(), change.expected)?;
+            sqlx::query(client).bind(now).bind(tenant.as_str()).bind(id).execute(&mut *tx).await?;
             still_administered!(tx, before);
             if end_sessions {
                 let tenant = tenant.as_str();

@@ -214,7 +214,7 @@ list! {
     /// Running child processes of stdio servers.
     stdio_children: Gauge[server] = "mcp_stdio_children";
     /// Runs of background jobs by how they ended: success, failure, panic.
-    job_runs: Counter[job, result] = "mcp_job_runs_total";
+    job_runs: Counter[task, result] = "mcp_job_runs_total";
     /// Always 1; the labels say what is running.
     build_info: Gauge[version, profile] = "mcp_gateway_build_info";
 }

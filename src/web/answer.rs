@@ -32,18 +32,34 @@ impl<T: Serialize> IntoResponse for Accepted<T> {
 #[derive(Debug)]
 pub struct Tagged<T> {
     body: T,
-    version: Option<i64>,
+    of: Of,
+}
+
+/// Of what a tag is.
+#[derive(Debug)]
+enum Of {
+    /// Of the text, and of this version.
+    Version(i64),
+    /// Of the text.
+    Content,
+    /// Of another text.
+    Other(HeaderValue),
 }
 
 impl<T> Tagged<T> {
     /// Of something that counts its changes, or knows when the last one was: what `If-Match` is held against.
     pub fn version(version: i64, body: T) -> Self {
-        Self { body, version: Some(version) }
+        Self { body, of: Of::Version(version) }
     }
 
     /// Of something that is not changed by what it is.
     pub fn content(body: T) -> Self {
-        Self { body, version: None }
+        Self { body, of: Of::Content }
+    }
+
+    /// With the tag of what a read gives, for an answer that says more.
+    pub fn read_as(tag: HeaderValue, body: T) -> Self {
+        Self { body, of: Of::Other(tag) }
     }
 }
 
@@ -54,7 +70,11 @@ impl<T: Serialize> IntoResponse for Tagged<T> {
             Ok(text) => text,
             Err(error) => return Problem::internal(error).into_response(),
         };
-        let tag = tag(self.version, &text);
+        let tag = match self.of {
+            Of::Version(version) => tag(Some(version), &text),
+            Of::Content => tag(None, &text),
+            Of::Other(tag) => tag,
+        };
         let kind = HeaderValue::from_static("application/json");
         ([(CONTENT_TYPE, kind), (ETAG, tag)], text).into_response()
     }

@@ -6,10 +6,10 @@ use std::convert::Infallible;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Request};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH};
 use http::request::Parts;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::app::App;
 use crate::web::problem::{CHANGED, Problem};
@@ -53,13 +53,19 @@ impl IfMatch {
     }
 }
 
-/// The layer: 304 for a read of what the caller has.
+/// The layer: 304 for a read of what the caller has, and 412 for one of what is another than the caller wants.
 pub async fn unchanged(request: Request, next: Next) -> Response {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    let held = request.headers().get(IF_NONE_MATCH).filter(|_| reads).cloned();
+    let header = |name, all: &HeaderMap| all.get(name).filter(|_| reads).cloned();
+    let (wanted, held) = (header(IF_MATCH, request.headers()), header(IF_NONE_MATCH, request.headers()));
     let mut response = next.run(request).await;
-    let (Some(held), Some(tag)) = (held, response.headers().get(ETAG)) else { return response };
-    if response.status() == StatusCode::OK && names(&held, tag) {
+    let Some(tag) = response.headers().get(ETAG).filter(|_| response.status() == StatusCode::OK) else {
+        return response;
+    };
+    if wanted.is_some_and(|wanted| !is_one_of(&wanted, tag)) {
+        return Problem::changed("it is another than If-Match names").into_response();
+    }
+    if held.is_some_and(|held| names(&held, tag)) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         *response.body_mut() = Body::empty();
         response.headers_mut().remove(CONTENT_TYPE);
@@ -68,10 +74,20 @@ pub async fn unchanged(request: Request, next: Next) -> Response {
     response
 }
 
-/// Whether the list holds the tag; weak ones compare alike (RFC 9110 section 13.1.2). None of ours holds a comma.
+/// Whether the list holds the tag; weak ones compare alike (RFC 9110 section 13.1.2).
 fn names(list: &HeaderValue, tag: &HeaderValue) -> bool {
-    let (Ok(list), Ok(tag)) = (list.to_str(), tag.to_str()) else { return false };
-    list.split(',').map(str::trim).any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag)
+    let Ok(tag) = tag.to_str() else { return false };
+    tags(list).any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag)
+}
+
+/// The same of strong ones (RFC 9110 section 13.1.1).
+fn is_one_of(list: &HeaderValue, tag: &HeaderValue) -> bool {
+    tags(list).any(|one| one == "*" || one.as_bytes() == tag.as_bytes())
+}
+
+/// None of ours holds a comma.
+fn tags(list: &HeaderValue) -> impl Iterator<Item = &str> {
+    list.to_str().unwrap_or_default().split(',').map(str::trim)
 }
 
 #[cfg(test)]

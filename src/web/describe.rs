@@ -6,6 +6,7 @@ mod document;
 mod gives;
 mod route;
 mod schemas;
+mod taken;
 mod takes;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,6 @@
 //! What is asked for with an `Idempotency-Key` is done once, however often and at whichever replica it is asked for
-//! (draft-ietf-httpapi-idempotency-key-header): a repeat gets the first answer. A key is of one credential, one path and one body.
+//! (draft-ietf-httpapi-idempotency-key-header): a repeat gets the first answer. A key is of one credential, in one role and of one extent,
+//! one path and one body: of who may less by now it is another one.
 //!
 //! An answer that holds a secret is not kept, not even sealed: a new key or secret is shown once, and what is nowhere cannot be
 //! read later. A repeat is told that it was done, and where. What was refused changed nothing: a repeat tries again. What failed may
@@ -14,15 +15,15 @@ use axum::extract::{FromRequestParts as _, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, LOCATION, RETRY_AFTER};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use crate::access::Caller;
+use crate::access::{Caller, Role};
 use crate::app::App;
 use crate::id::TenantId;
-use crate::store::idempotency::{AskedRow, Claim, Headers, KEPT};
+use crate::store::idempotency::{AskedRow, Asking, Claim, Headers, KEPT, Most};
 use crate::store::{micros, now};
 use crate::web::answer::ShownOnce;
 use crate::web::body;
@@ -38,12 +39,12 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 const LONGEST: usize = 255;
 /// After this long, whoever began it is gone with its process.
 const GIVEN_UP: Duration = Duration::from_mins(10);
-/// Most keys of a tenant within a day.
-const MOST: i64 = 10_000;
+/// Most keys within a day.
+const MOST: Most = Most { of_account: 1_000, of_tenant: 10_000 };
 /// Largest answer that is kept, bytes.
 const LARGEST: usize = 16 * 1024;
 /// Headers that are kept with it.
-const HEADERS: [HeaderName; 3] = [CONTENT_TYPE, ETAG, LOCATION];
+const HEADERS: [HeaderName; 4] = [CONTENT_TYPE, ETAG, LOCATION, CACHE_CONTROL];
 
 /// Says that a call takes a key.
 pub fn describe(told: &mut Told) {
@@ -52,35 +53,45 @@ pub fn describe(told: &mut Told) {
     told.takes_header("Idempotency-Key", what, &json!({ "type": "string", "minLength": 1, "maxLength": LONGEST }));
 }
 
-/// The layer.
-pub async fn once(State(app): State<App>, request: Request, next: Next) -> Response {
-    // Without a credential nothing is done that could be done twice.
-    let asked = *request.method() == Method::POST && request.headers().contains_key(AUTHORIZATION);
-    let Some(key) = request.headers().get(&KEY).filter(|_| asked).cloned() else { return next.run(request).await };
-    match guarded(app, key, request, next).await {
+/// The layer of a call that takes this role.
+pub async fn once(State((app, role)): State<(App, Role)>, request: Request, next: Next) -> Response {
+    let Some(key) = request.headers().get(&KEY).cloned() else { return next.run(request).await };
+    match guarded(app, role, key, request, next).await {
         Ok(response) => response,
         Err(problem) => problem.into_response(),
     }
 }
 
-async fn guarded(app: App, key: HeaderValue, request: Request, next: Next) -> Result<Response, Problem> {
+async fn guarded(app: App, role: Role, key: HeaderValue, request: Request, next: Next) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     let caller = Caller::from_request_parts(&mut parts, &app).await?;
+    // The handler finds who calls, and does not ask again: a proof is good once.
+    parts.extensions.insert(caller.clone());
+    if caller.role() < role {
+        // It is refused, and nothing more of it is read.
+        return Ok(next.run(Request::from_parts(parts, body)).await);
+    }
     let key = read(&key)?;
     let bytes = body::read_at_most(body, MAX_BODY).await.map_err(unread)?;
     let path = parts.uri.path().to_owned();
-    let id = digest(&[caller.credential().as_bytes(), path.as_bytes(), key.as_bytes()]);
+    let extent = serde_json::to_vec(caller.scopes()).map_err(Problem::internal)?;
+    let id = digest(&[
+        caller.repeats_as().as_bytes(),
+        caller.role().as_str().as_bytes(),
+        &extent,
+        path.as_bytes(),
+        key.as_bytes(),
+    ]);
     // Not of the body alone: what lies in the database would tell a guessed password from another.
     let fingerprint = digest(&[key.as_bytes(), &bytes]);
     let begun = micros(now());
     let ago = |span: Duration| begun - i64::try_from(span.as_micros()).unwrap_or(i64::MAX / 2);
     let tenant: TenantId = caller.tenant().clone();
-    match app.store.claim(&tenant, &id, &fingerprint, (begun, ago(KEPT)), MOST).await? {
-        Claim::Full => Err(full()),
+    let asking = Asking { tenant: &tenant, user: caller.user_id().uuid() };
+    match app.store.claim(asking, &id, &fingerprint, (begun, ago(KEPT)), MOST).await? {
+        Claim::Full(oldest) => Err(full(oldest - ago(KEPT))),
         Claim::Held(row) => held(row, &fingerprint, ago(GIVEN_UP)),
         Claim::Won => {
-            // The handler finds who calls, and does not ask again: a proof is good once.
-            parts.extensions.insert(caller);
             let request = Request::from_parts(parts, Body::from(bytes));
             // Goes on when the caller goes away: else nobody would know whether it was done.
             let run = {
@@ -90,7 +101,7 @@ async fn guarded(app: App, key: HeaderValue, request: Request, next: Next) -> Re
                     let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
                     let broken = |_| Problem::internal("a request handler panicked; this is a bug of the gateway");
                     let response = response.map_err(broken).unwrap_or_else(Problem::into_response);
-                    answered(&app, &id, begun, response).await
+                    answered(&app, &tenant, &id, begun, response).await
                 })
             };
             run.await.map_err(Problem::internal)?
@@ -99,9 +110,15 @@ async fn guarded(app: App, key: HeaderValue, request: Request, next: Next) -> Re
 }
 
 /// Keeps the answer, or lets go of the key where nothing was changed.
-async fn answered(app: &App, id: &[u8], begun: i64, response: Response) -> Result<Response, Problem> {
+async fn answered(
+    app: &App,
+    tenant: &TenantId,
+    id: &[u8],
+    begun: i64,
+    response: Response,
+) -> Result<Response, Problem> {
     if response.status().is_client_error() {
-        if let Err(error) = app.store.let_go(id, begun).await {
+        if let Err(error) = app.store.let_go(tenant, id, begun).await {
             tracing::error!(%error, "an idempotency key could not be let go");
         }
         return Ok(response);
@@ -111,7 +128,7 @@ async fn answered(app: &App, id: &[u8], begun: i64, response: Response) -> Resul
     let given = parts.status.is_success() && parts.extensions.get::<ShownOnce>().is_none();
     let kept = Some(&*bytes).filter(|bytes| given && bytes.len() <= LARGEST);
     let status = i64::from(parts.status.as_u16());
-    if let Err(error) = app.store.keep_answer(id, begun, status, &headers(&parts.headers), kept).await {
+    if let Err(error) = app.store.keep_answer(tenant, id, begun, status, &headers(&parts.headers), kept).await {
         // It is done all the same: a repeat is told that nobody knows.
         tracing::error!(%error, "an answer could not be kept for a repeat");
     }
@@ -172,10 +189,15 @@ fn read(value: &HeaderValue) -> Result<&str, Problem> {
     Ok(key)
 }
 
-fn full() -> Problem {
-    let detail = format!("the tenant has used {MOST} idempotency keys within a day; send this without one, or wait");
+/// There is no room for so many microseconds.
+fn full(left: i64) -> Problem {
+    let Most { of_account, of_tenant } = MOST;
+    let detail = format!(
+        "{of_account} idempotency keys of the account, or {of_tenant} of the tenant, were used within a day; send this without one, or wait"
+    );
+    let seconds = left.max(0).unsigned_abs() / 1_000_000 + 1;
     Problem::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_IDEMPOTENCY_KEYS", detail)
-        .with_header(RETRY_AFTER, HeaderValue::from_static("60"))
+        .with_header(RETRY_AFTER, HeaderValue::from(seconds))
 }
 
 /// Of parts, each with its length before it.

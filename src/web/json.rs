@@ -2,6 +2,7 @@
 //! column of what is no JSON, the path of a field that does not fit.
 
 use std::marker::PhantomData;
+use std::str::FromStr;
 
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use base64::Engine;
@@ -12,6 +13,8 @@ use http::request::Parts;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::app::App;
 use crate::field::plain;
@@ -151,18 +154,46 @@ impl PageQuery {
 }
 
 impl PageQuery {
-    /// The page of a list that is all there; `key` names each item of it for good.
-    pub fn cut<T>(&self, items: Vec<T>, key: impl Fn(&T) -> String) -> Result<Page<T>, Problem> {
-        let (limit, after) = (usize::from(self.limit()?), self.after()?);
-        let from = match after.as_str() {
-            "" => 0,
-            after => items.iter().position(|item| key(item) == after).ok_or_else(bad_cursor)? + 1,
-        };
-        let more = items.len() > from + limit;
-        let items: Vec<T> = items.into_iter().skip(from).take(limit).collect();
-        let next_cursor = items.last().filter(|_| more).map(|last| cursor_after(&key(last)));
-        Ok(Page { items, next_cursor })
+    /// What the cursor names, if there is one: as `read` finds it in the key.
+    pub fn place<K>(&self, read: impl FnOnce(&str) -> Option<K>) -> Result<Option<K>, Problem> {
+        match self.after()?.as_str() {
+            "" => Ok(None),
+            after => read(after).map(Some).ok_or_else(bad_cursor),
+        }
     }
+
+    /// The page of a list that is all there, in the order of the keys of its items. What the cursor names may be gone.
+    pub fn cut<T, K: Ord + FromStr + ToString>(
+        &self,
+        mut items: Vec<T>,
+        key: impl Fn(&T) -> K,
+    ) -> Result<Page<T>, Problem> {
+        let (limit, after) = (self.limit()?, self.place(|text| text.parse::<K>().ok())?);
+        items.retain(|item| after.as_ref().is_none_or(|after| key(item) > *after));
+        items.sort_by_cached_key(&key);
+        Ok(Page::of(items, limit, |item| key(item).to_string()))
+    }
+}
+
+impl<T> Page<T> {
+    /// The first `limit` of what was read, which is one more where there is more; `key` is what the next page begins behind.
+    pub fn of(mut items: Vec<T>, limit: u16, key: impl FnOnce(&T) -> String) -> Self {
+        let more = items.len() > usize::from(limit);
+        items.truncate(limit.into());
+        let next_cursor = items.last().filter(|_| more).map(|last| cursor_after(&key(last)));
+        Self { items, next_cursor }
+    }
+
+    /// The same of what each item is shown as.
+    pub fn map<U>(self, shown: impl FnMut(T) -> U) -> Page<U> {
+        Page { items: self.items.into_iter().map(shown).collect(), next_cursor: self.next_cursor }
+    }
+}
+
+/// A time that a parameter of this name says.
+pub fn time_of(parameter: &str, text: &str) -> Result<OffsetDateTime, Problem> {
+    let wrong = |_| Problem::field(parameter, "a time as in 2026-01-31T08:00:00Z (RFC 3339)");
+    OffsetDateTime::parse(text, &Rfc3339).map_err(wrong)
 }
 
 /// 422 for a cursor that is none of ours.

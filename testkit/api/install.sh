@@ -16,6 +16,6 @@ flock 9
 rm -rf .stamp .venv
 echo "installing npm and Python packages"
 npm ci --ignore-scripts --no-audit --no-fund || { echo "missing: the npm packages" >&2; exit 1; }
-python3 -m venv .venv && .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.txt ||
+python3 -m venv .venv && .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.txt ||
   { echo "missing: the Python packages" >&2; exit 1; }
 echo "$stamp" >.stamp

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use mcp_registry_gateway::sketch::Sketch;
 use mcp_registry_gateway::store::now;
 use mcp_registry_gateway::store::rollups::{
-    CallKey, CallSums, EventKey, EventSums, Increments, Period, Span, UserKey, UserSums, WordKey,
+    CallKey, CallSums, CallTotals, EventKey, EventSums, Increments, Period, Span, UserKey, UserSums, WordKey,
 };
 use mcp_registry_gateway::store::samples::Sample;
 use serde_json::Value;
@@ -26,7 +26,9 @@ const TIMES: u32 = 20;
 fn sums() -> CallSums {
     let mut latency = Sketch::default();
     (0..40_u64).for_each(|call| latency.add(900 + call * call * 37));
-    CallSums { calls: 40, total_us: 4_000_000, upstream_us: 3_000_000, satisfied: 40, latency, ..CallSums::default() }
+    let totals =
+        CallTotals { calls: 40, total_us: 4_000_000, upstream_us: 3_000_000, satisfied: 40, ..CallTotals::default() };
+    CallSums { totals, latency }
 }
 
 /// What happened in one day.

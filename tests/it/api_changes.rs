@@ -11,7 +11,7 @@ use crate::store_databases::Database;
 use crate::store_rest::{World, request, server};
 
 /// One of everything that the paths of [`filled`] name.
-async fn furnished(database: &Database) -> World {
+pub async fn furnished(database: &Database) -> World {
     let world = World::open(database).await;
     world.call("POST /servers", server("files")).await.expect(201);
     // One that is asked nothing stands as it stands.
@@ -42,6 +42,9 @@ async fn whoever_has_it_is_told_that_nothing_changed() {
         let path = filled(operation.path());
         let read = world.send(request("GET", &path, &world.admin, &Value::Null)).await.expect(200);
         let tag = read.header("etag").to_owned();
+        with(&world, "if-match", &tag, ("GET", &path), &Value::Null).await.expect(200);
+        let other = with(&world, "if-match", "\"other\"", ("GET", &path), &Value::Null).await.expect(412).json();
+        assert_eq!(other["code"], "PRECONDITION_FAILED", "{}", operation.call);
         let again = with(&world, "if-none-match", &tag, ("GET", &path), &Value::Null).await.expect(304);
         assert_eq!((again.text.as_str(), again.header("etag")), ("", tag.as_str()), "{}", operation.call);
         with(&world, "if-none-match", "\"other\"", ("GET", &path), &Value::Null).await.expect(200);
@@ -65,7 +68,9 @@ async fn every_change_that_takes_a_version_is_refused_with_an_older_one_and_made
             path = format!("/api/v1/oauth-clients/bot/secrets/{}", made["secrets"][0]["hint"].as_str().unwrap());
             "/api/v1/oauth-clients/bot".to_owned()
         } else {
-            path.clone()
+            // What is done with a thing stands below it.
+            let verbs = ["/enable", "/disable", "/password", "/secrets"];
+            verbs.iter().find_map(|verb| path.strip_suffix(verb)).unwrap_or(&path).to_owned()
         };
         let tag =
             world.send(request("GET", &read, &world.admin, &Value::Null)).await.expect(200).header("etag").to_owned();
@@ -78,10 +83,10 @@ async fn every_change_that_takes_a_version_is_refused_with_an_older_one_and_made
         let after = world.send(request("GET", &read, &world.admin, &Value::Null)).await.expect(200);
         assert_eq!(after.header("etag"), tag, "{call}: nothing was changed");
         let done = with(&world, "if-match", &tag, (operation.method(), &path), &body).await;
-        assert!(matches!(done.status, 200 | 204), "{call}: {} {}", done.status, done.text);
+        assert!(matches!(done.status, 200 | 201 | 204), "{call}: {} {}", done.status, done.text);
         tried += 1;
     }
-    assert!(tried >= 12, "{tried}");
+    assert!(tried >= 17, "{tried}");
 }
 
 on_both! {
@@ -117,4 +122,100 @@ async fn without_a_version_a_change_is_made_as_before() {
     let change = json!({"title": "x"});
     assert_eq!(send(&router, "PATCH", "/api/v1/servers/files", &world.admin, &change).await.status().as_u16(), 200);
     with(&world, "if-match", "*", ("DELETE", "/api/v1/users/target"), &Value::Null).await.expect(204);
+}
+
+/// How much there is, and at which version.
+async fn state(world: &World) -> Vec<String> {
+    let lists = ["keys", "servers", "users", "oauth-clients", "trusted-issuers", "admin/tenants", "admin/bans"];
+    let mut all = Vec::new();
+    for list in lists {
+        let told = world.call(&format!("GET /{list}"), Value::Null).await.expect(200).json();
+        all.push(format!("{list}: {}", told["items"].as_array().unwrap().len()));
+    }
+    for one in ["servers/files", "users/target", "oauth-clients/bot", "admin/tenants/other", "admin/policies/default"] {
+        let tag = world.call(&format!("GET /{one}"), Value::Null).await.expect(200).header("etag").to_owned();
+        all.push(format!("{one}: {}", tag.split('.').next().unwrap()));
+    }
+    all
+}
+
+#[tokio::test]
+async fn every_other_change_is_refused_to_who_names_a_version() {
+    let database = Database::sqlite();
+    let world = furnished(&database).await;
+    let (before, mut tried) = (state(&world).await, 0);
+    for operation in operations() {
+        if operation.method() == "GET" || operation.takes("If-Match") {
+            continue;
+        }
+        let path = filled(operation.path());
+        for version in ["\"1\"", "*"] {
+            let call = (operation.method(), path.as_str());
+            let refused = with(&world, "if-match", version, call, &body(&operation.call)).await.expect(422).json();
+            assert_eq!(refused["errors"][0]["field"], "If-Match", "{}", operation.call);
+        }
+        tried += 1;
+    }
+    assert_eq!(state(&world).await, before);
+    assert!(tried >= 15, "{tried}");
+}
+
+#[tokio::test]
+async fn a_parameter_that_a_change_does_not_take_is_refused() {
+    let database = Database::sqlite();
+    let world = furnished(&database).await;
+    let before = state(&world).await;
+    for operation in operations() {
+        let takes_some = operation.about["parameters"].as_array().unwrap().iter().any(|one| one["in"] == "query");
+        if operation.method() == "GET" || takes_some {
+            continue;
+        }
+        let path = format!("{}?dry_run=true", filled(operation.path()));
+        let request = request(operation.method(), &path, &world.admin, &body(&operation.call));
+        let refused = world.send(request).await.expect(422).json();
+        assert_eq!(refused["errors"][0]["field"], "dry_run", "{}", operation.call);
+    }
+    assert_eq!(state(&world).await, before);
+}
+
+#[tokio::test]
+async fn the_tag_of_a_change_is_the_one_of_what_is_read_then() {
+    let database = Database::sqlite();
+    let world = furnished(&database).await;
+    let change = json!({"visibility": {"users": ["nobody-yet"]}});
+    let changed = world.call("PATCH /servers/files", change).await.expect(200);
+    assert!(!changed.json()["warnings"].as_array().unwrap().is_empty(), "{}", changed.text);
+    let read = world.call("GET /servers/files", Value::Null).await.expect(200);
+    assert_eq!(changed.header("etag"), read.header("etag"));
+
+    let other = json!({"text": "permit(principal, action, resource); // other"});
+    let tried = world.call("PUT /admin/policies/default?dry_run=true", other.clone()).await.expect(200);
+    let tag = tried.header("etag").to_owned();
+    let refused = with(&world, "if-match", &tag, ("PUT", "/api/v1/admin/policies/default"), &other).await;
+    refused.expect(412);
+}
+
+on_both! {
+    async fn the_version_of_a_client_moves_with_the_role_of_its_account(db) {
+        let world = World::open(db).await;
+        let made = world.call("POST /oauth-clients", service("bot")).await.expect(201).json();
+        let tag = world.call("GET /oauth-clients/bot", Value::Null).await.expect(200).header("etag").to_owned();
+        let account = format!("PATCH /users/{}", made["user_id"].as_str().unwrap());
+        world.call(&account, json!({"role": "server_owner"})).await.expect(200);
+        let read = world.call("GET /oauth-clients/bot", Value::Null).await.expect(200);
+        assert_ne!(read.header("etag").split('.').next(), tag.split('.').next());
+        let rename = ("PATCH", "/api/v1/oauth-clients/bot");
+        with(&world, "if-match", &tag, rename, &json!({"name": "x"})).await.expect(412);
+        with(&world, "if-match", read.header("etag"), rename, &json!({"name": "x"})).await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_not_there_whatever_version_is_named() {
+    let database = Database::sqlite();
+    let world = furnished(&database).await;
+    for path in ["trusted-issuers/none", "servers/none", "users/none", "oauth-clients/none", "admin/tenants/none"] {
+        let path = format!("/api/v1/{path}");
+        with(&world, "if-match", "\"1\"", ("DELETE", &path), &Value::Null).await.expect(404);
+    }
 }

@@ -77,6 +77,11 @@ async fn every_list_is_read_whole_in_pages_while_more_comes() {
         })
         .collect();
     assert!(lists.len() >= 12, "{lists:?}");
+    for operation in operations().iter().filter(|operation| operation.method() == "GET") {
+        let page = operation.about.pointer("/responses/200/content/application~1json/schema/$ref");
+        let is_page = page.is_some_and(|schema| schema.as_str().unwrap().ends_with("Page"));
+        assert_eq!(is_page, operation.takes("cursor"), "{}: a list comes in pages", operation.call);
+    }
     let page = async |world: &World, list: &str, limit: usize, cursor: Option<&str>| {
         let cursor = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
         let state = if list == "/admin/bans" { "&state=all" } else { "" };
@@ -121,4 +126,42 @@ async fn every_list_is_read_whole_in_pages_while_more_comes() {
             assert!(status == 422 || (status == 200 && wrong.ends_with("ZQ")), "{list}?{wrong}: {status}");
         }
     }
+}
+
+#[tokio::test]
+async fn what_a_cursor_names_may_be_gone() {
+    let database = Database::sqlite();
+    let mut world = World::open(&database).await;
+    world.call("POST /servers", server("a")).await.expect(201);
+    for number in 0..3 {
+        let rules = json!({"text": format!("permit(principal, action, resource); // {number}")});
+        world.call("PUT /admin/policies/default", rules).await.expect(200);
+    }
+    let offers = async |world: World, tools: &str| {
+        let tenant = TenantId::default_tenant();
+        let server_id = world.app.store.servers(&tenant, "", 1).await.unwrap()[0].id;
+        let items = tools.as_bytes().to_vec();
+        let row = CatalogRow { server_id, kind: "tools".into(), items, discovered_at: 1 };
+        world.app.store.put_catalog(&tenant, &row).await.unwrap();
+        world.restarted().await
+    };
+    let names = |told: &Value| -> Vec<String> { told["items"].as_array().unwrap().iter().map(key).collect() };
+    for list in ["/servers/a/tools", "/discovery/tools"] {
+        // In no order of their own.
+        world = offers(world, r#"[{"name":"c"},{"name":"a"},{"name":"b"},{"name":"d"}]"#).await;
+        let first = world.call(&format!("GET {list}?limit=2"), Value::Null).await.expect(200).json();
+        assert_eq!(names(&first).len(), 2);
+        let cursor = first["next_cursor"].as_str().unwrap();
+        world = offers(world, r#"[{"name":"d"},{"name":"c"},{"name":"a"}]"#).await;
+        let rest = world.call(&format!("GET {list}?cursor={cursor}"), Value::Null).await.expect(200).json();
+        let mut all = [names(&first), names(&rest)].concat();
+        let found = all.len();
+        all.dedup();
+        assert_eq!((all.len(), found), (4, 4), "{list}: {all:?}");
+    }
+    // Of version 3, which was removed when there were too many.
+    let cursor = mcp_registry_gateway::web::json::cursor_after("-3");
+    let path = format!("GET /admin/policies/default/versions?cursor={cursor}");
+    let rest = world.call(&path, Value::Null).await.expect(200).json();
+    assert_eq!(names(&rest), ["2", "1"]);
 }

@@ -3,13 +3,20 @@
 use std::cell::Cell;
 
 use http::HeaderValue;
+use mcp_registry_gateway::admin::reference::openapi_document;
 use mcp_registry_gateway::id::TenantId;
 use mcp_registry_gateway::place;
+use mcp_registry_gateway::store::idempotency::{Asking, Claim, Headers, Most};
+use mcp_registry_gateway::store::{micros, now};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use sqlx::Connection as _;
 use testkit::answer::Answer;
+use uuid::Uuid;
 
+use crate::api::{body, operations};
+use crate::api_changes::furnished;
+use crate::routes::{filled, service};
 use crate::store_databases::Database;
 use crate::store_rest::{World, request, server};
 
@@ -37,6 +44,7 @@ on_both! {
         let again = post(&world, "/users", "one", &ada).await.expect(201);
         assert_eq!((&again.text, again.header("location")), (&first.text, first.header("location")));
         assert_eq!((again.header("etag"), again.header("idempotency-replayed")), (first.header("etag"), "true"));
+        assert_eq!(again.header("cache-control"), first.header("cache-control"));
         let beside = world.beside(db).await;
         assert_eq!(post(&beside, "/users", "one", &ada).await.expect(201).text, first.text, "also at another replica");
         world.call("DELETE /users/ada", Value::Null).await.expect(204);
@@ -191,26 +199,123 @@ on_both! {
     }
 }
 
+on_both! {
+    async fn after_a_day_a_key_is_as_new(db) {
+        let store = db.open().await;
+        let tenant = TenantId::default_tenant();
+        let (ada, bob) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let by = |user| Asking { tenant: &tenant, user };
+        let (one, many) = (Most { of_account: 1, of_tenant: 2 }, Most { of_account: 9, of_tenant: 1 });
+        let claim = async |now: i64| store.claim(by(ada), b"id", b"body", (now, now - 100), one).await.unwrap();
+        assert_eq!(claim(1_000).await, Claim::Won);
+        let held = claim(1_100).await;
+        assert!(matches!(held, Claim::Held(row) if row.status.is_none() && row.begun_at == 1_000), "nobody else does it");
+        assert_eq!(claim(1_101).await, Claim::Won);
+        store.keep_answer(&tenant, b"id", 1_000, 201, &Headers::new(), Some(b"late")).await.unwrap();
+        store.keep_answer(&tenant, b"id", 1_101, 200, &Headers::new(), Some(b"done")).await.unwrap();
+        assert!(
+            matches!(claim(1_201).await, Claim::Held(row) if row.status == Some(200) && row.body.as_deref() == Some(b"done"))
+        );
+        assert_eq!(claim(1_202).await, Claim::Won);
+        let other = async |user, id: &[u8], most| store.claim(by(user), id, b"body", (1_203, 0), most).await.unwrap();
+        assert_eq!(other(ada, b"other", one).await, Claim::Full(1_202), "the account has one");
+        assert_eq!(other(bob, b"other", many).await, Claim::Full(1_202), "the tenant has one");
+        assert_eq!(other(bob, b"other", one).await, Claim::Won, "another account has none");
+        assert_eq!(store.purge_answers(1_202).await.unwrap(), 0);
+        assert_eq!(store.purge_answers(1_203).await.unwrap(), 1);
+        assert_eq!(other(ada, b"more", one).await, Claim::Won);
+    }
+}
+
+on_both! {
+    async fn who_may_less_by_now_gets_no_answer_from_before(db) {
+        let world = World::open(db).await;
+        let olga = world.person("olga", "tenant_admin", json!({"servers": "*", "admin": true})).await;
+        let question = json!({"username": "olga", "server": "files", "tool": "read"});
+        let path = "/admin/policies/default/explain";
+        post_as(&world, &olga, path, "k", &question).await.expect(200);
+        let again = post_as(&world, &olga, path, "k", &question).await.expect(200);
+        assert_eq!(again.header("idempotency-replayed"), "true");
+        world.call("PATCH /users/olga", json!({"role": "user"})).await.expect(200);
+        post_as(&world, &olga, path, "k", &question).await.expect(403);
+    }
+}
+
 #[tokio::test]
-async fn after_a_day_a_key_is_as_new() {
-    use mcp_registry_gateway::store::idempotency::{Claim, Headers};
+async fn one_account_does_not_use_up_the_keys_of_its_tenant() {
     let database = Database::sqlite();
-    let store = database.open().await;
-    let tenant = TenantId::default_tenant();
-    let claim = async |now: i64, most: i64| store.claim(&tenant, b"id", b"body", (now, now - 100), most).await.unwrap();
-    assert_eq!(claim(1_000, 1).await, Claim::Won);
-    let held = claim(1_100, 1).await;
-    assert!(matches!(held, Claim::Held(row) if row.status.is_none() && row.begun_at == 1_000), "nobody else does it");
-    assert_eq!(claim(1_101, 1).await, Claim::Won);
-    store.keep_answer(b"id", 1_000, 201, &Headers::new(), Some(b"late")).await.unwrap();
-    store.keep_answer(b"id", 1_101, 200, &Headers::new(), Some(b"done")).await.unwrap();
-    assert!(
-        matches!(claim(1_201, 1).await, Claim::Held(row) if row.status == Some(200) && row.body.as_deref() == Some(b"done"))
-    );
-    assert_eq!(claim(1_202, 1).await, Claim::Won);
-    let other = store.claim(&tenant, b"other", b"body", (1_202, 0), 1).await.unwrap();
-    assert_eq!(other, Claim::Full);
-    assert_eq!(store.purge_answers(1_202).await.unwrap(), 0);
-    assert_eq!(store.purge_answers(1_203).await.unwrap(), 1);
-    assert_eq!(store.claim(&tenant, b"other", b"body", (1_202, 0), 1).await.unwrap(), Claim::Won);
+    let world = World::open(&database).await;
+    let olga = world.person("olga", "server_owner", json!({"servers": "*", "admin": true})).await;
+    let used = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)
+        INSERT INTO idempotency (id, tenant_id, user_id, fingerprint, begun_at)
+        SELECT CAST(i AS BLOB), 'default', (SELECT id FROM users WHERE username = 'olga'), x'00', $1 FROM n";
+    let begun = micros(now() - time::Duration::hours(23));
+    sqlx::query(used).bind(begun).execute(&mut raw(&database).await).await.unwrap();
+    let refused = post_as(&world, &olga, "/servers", "k", &server("files")).await.expect(429);
+    assert_eq!(refused.json()["code"], "TOO_MANY_IDEMPOTENCY_KEYS");
+    let wait: u64 = refused.header("retry-after").parse().unwrap();
+    assert!((3_500..=3_601).contains(&wait), "until the oldest is a day old: {wait}");
+    world.call("GET /servers/files", Value::Null).await.expect(404);
+    post(&world, "/servers", "k", &server("files")).await.expect(201);
+}
+
+/// The schema, where it stands.
+fn resolved<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
+    let place = schema["$ref"].as_str().map(|place| place.trim_start_matches('#'));
+    place.map_or(schema, |place| document.pointer(place).unwrap())
+}
+
+/// What stands in a value where its schema says that a secret does.
+fn secrets(document: &Value, schema: &Value, value: &Value, found: &mut Vec<String>) {
+    let schema = resolved(document, schema);
+    if schema["format"] == "password" {
+        found.extend(value.as_str().map(str::to_owned));
+    }
+    for parts in ["allOf", "anyOf", "oneOf"] {
+        schema[parts].as_array().into_iter().flatten().for_each(|part| secrets(document, part, value, found));
+    }
+    for (name, value) in value.as_object().into_iter().flatten() {
+        let of = schema["properties"].get(name).or(schema.get("additionalProperties"));
+        of.into_iter().for_each(|of| secrets(document, of, value, found));
+    }
+    for value in value.as_array().into_iter().flatten() {
+        secrets(document, &schema["items"], value, found);
+    }
+}
+
+#[tokio::test]
+async fn no_answer_with_a_secret_in_it_is_kept() {
+    let document = openapi_document();
+    let mut shown = Vec::new();
+    for operation in operations() {
+        if !operation.takes("Idempotency-Key") {
+            continue;
+        }
+        let database = Database::sqlite();
+        let world = furnished(&database).await;
+        let path = filled(operation.path());
+        let path = path.strip_prefix("/api/v1").unwrap();
+        let mut body = body(&operation.call);
+        if operation.id() == "createClient" {
+            body = service("other");
+        }
+        let first = post(&world, path, "k", &body).await;
+        let schema = &operation.about["responses"][first.status.to_string()]["content"]["application/json"]["schema"];
+        let mut found = Vec::new();
+        if !schema.is_null() {
+            secrets(&document, schema, &first.json(), &mut found);
+        }
+        found.retain(|secret| secret != "***");
+        if found.is_empty() {
+            continue;
+        }
+        let again = post(&world, path, "k", &body).await.expect(409).json();
+        assert_eq!(again["code"], "ANSWER_NOT_KEPT", "{}", operation.call);
+        let kept: Option<Vec<u8>> =
+            sqlx::query_scalar("SELECT body FROM idempotency").fetch_one(&mut raw(&database).await).await.unwrap();
+        assert_eq!(kept, None, "{}", operation.call);
+        shown.push(operation.id().to_owned());
+    }
+    shown.sort_unstable();
+    assert_eq!(shown, ["addClientSecret", "createClient", "createKey"]);
 }

@@ -72,8 +72,10 @@ impl Series {
                 continue;
             };
             let (kind, labels) = rest.trim_end_matches(']').split_once('[').unwrap();
-            // Prometheus keeps the word `job` for the scrape.
-            let labels = labels.split(", ").map(|label| if label == "job" { "exported_job" } else { label });
+            let labels = labels.split(", ");
+            for label in labels.clone() {
+                assert!(!["job", "instance"].contains(&label), "{name}: Prometheus keeps `{label}` for the scrape");
+            }
             if kind == "Histogram" {
                 all.add(&format!("{name}_bucket"), labels.clone().chain(["le"]));
                 all.add(&format!("{name}_sum"), labels.clone());

@@ -341,10 +341,10 @@ on_both! {
             (names.join(" "), answer["next_cursor"].as_str().map(str::to_owned))
         };
         let admin = world.admin.as_str();
-        assert_eq!(found(admin, "tools").await.0, "files/read files/write files/list_all git/read git/write git/list_all");
+        assert_eq!(found(admin, "tools").await.0, "files/list_all files/read files/write git/list_all git/read git/write");
         assert_eq!(found(admin, "tools?q=READ").await.0, "files/read git/read");
         assert_eq!(found(admin, "tools?server=git&q=li").await.0, "git/list_all");
-        assert_eq!(found(admin, "tools?tag=code").await.0, "git/read git/write git/list_all");
+        assert_eq!(found(admin, "tools?tag=code").await.0, "git/list_all git/read git/write");
         assert_eq!(found(admin, "resources?tag=disk").await.0, "files/file:///a files/file:///{x}");
         let (mut all, mut cursor) = (Vec::new(), String::new());
         loop {

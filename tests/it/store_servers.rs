@@ -246,10 +246,10 @@ on_both! {
             assert!(matches!(servers.create(who, spec, now()).await, Err(ServersError::Forbidden(_))));
         }
         servers.create(&admin, program.clone(), now()).await.unwrap();
-        assert!(!servers.set_enabled(&head, "tool", false, now()).await.unwrap().server.spec.enabled, "who may stop it");
-        let started = servers.set_enabled(&head, "tool", true, now()).await;
+        assert!(!servers.set_enabled(&head, "tool", false, None, now()).await.unwrap().server.spec.enabled, "who may stop it");
+        let started = servers.set_enabled(&head, "tool", true, None, now()).await;
         assert!(matches!(started, Err(ServersError::Forbidden(_))), "may not start it");
-        assert!(servers.set_enabled(&admin, "tool", true, now()).await.unwrap().server.spec.enabled);
+        assert!(servers.set_enabled(&admin, "tool", true, None, now()).await.unwrap().server.spec.enabled);
         let moved = ServerSpec { title: "x".into(), ..program };
         assert!(matches!(servers.replace(&head, "tool", moved, None, now()).await, Err(ServersError::Forbidden(_))));
 
@@ -259,10 +259,10 @@ on_both! {
         assert!(matches!(servers.get(&other, "files").await, Err(ServersError::Missing)), "hidden is as absent");
         assert!(matches!(servers.delete(&other, "files", None).await, Err(ServersError::Missing)));
         assert!(servers.get(&user, "files").await.is_ok() && servers.get(&owner, "files").await.is_ok());
-        assert!(matches!(servers.set_enabled(&user, "files", false, now()).await, Err(ServersError::Forbidden(_))));
+        assert!(matches!(servers.set_enabled(&user, "files", false, None, now()).await, Err(ServersError::Forbidden(_))));
         assert_eq!(servers.list(&other, "", 10).await.unwrap().0.len(), 1);
         assert_eq!(servers.list(&head, "", 10).await.unwrap().0.len(), 2);
-        assert!(!servers.set_enabled(&owner, "files", false, now()).await.unwrap().server.spec.enabled);
+        assert!(!servers.set_enabled(&owner, "files", false, None, now()).await.unwrap().server.spec.enabled);
         assert!(matches!(servers.create(&head, secret, now()).await, Err(ServersError::Taken(_))));
         servers.delete(&head, "files", Some(2)).await.unwrap();
         assert!(matches!(servers.get(&head, "files").await, Err(ServersError::Missing)));

@@ -515,6 +515,25 @@ async fn who_disconnects_is_forgotten_here_and_there() {
     house.connected("ann").await;
     house.world.rest(Method::DELETE, "/servers/tracker", &Value::Null).await;
     all_back().await;
+    house.register("tracker", &house.server, json!({"kind": "authorization_code"})).await;
+    house.connected("ann").await;
+    house.world.rest(Method::POST, "/apply", &json!({"servers": [], "prune": true})).await;
+    all_back().await;
+    // And with a tenant: of its people, wherever the server is.
+    house.register("tracker", &house.server, json!({"kind": "authorization_code"})).await;
+    house.world.rest(Method::POST, "/admin/tenants", &json!({"tenant_id": "acme"})).await;
+    let carl = json!({"username": "carl", "password": PASSWORD, "tenant_id": "acme"});
+    house.world.rest(Method::POST, "/users", &carl).await;
+    house.world.rest(Method::PATCH, "/servers/tracker", &json!({"offered_to": ["acme"]})).await;
+    house.there.set(|manners| manners.person = "carl@there".to_owned());
+    let mut theirs = new_browser();
+    let page = theirs.open(&house.link()).await.unwrap();
+    let page = theirs.submit(&page, "username", &[("username", "acme/carl"), ("password", PASSWORD)]).await.unwrap();
+    let page = house.connect(&mut theirs, &page).await;
+    assert!(page.text().contains("Connected as carl@there"), "{} {}", page.url, page.text());
+    house.world.rest(Method::DELETE, "/admin/tenants/acme?purge=true&confirm=acme", &Value::Null).await;
+    all_back().await;
+    house.world.rest(Method::DELETE, "/servers/tracker", &Value::Null).await;
     // What nobody connects to, or may see, is no page.
     for path in ["/connections/nothing", "/connections/callback"] {
         assert_eq!(browser.open(&house.world.url(path)).await.unwrap().status, 404);

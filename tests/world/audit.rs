@@ -11,12 +11,11 @@ use mcp_registry_gateway::store::Store;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, Executor as _};
 use testkit::client::{Client, Reply, Request};
-use testkit::process::{Process, Start};
-use testkit::settings::roomy;
+use testkit::process::Process;
 use testkit::upstream::{Eras, Plain};
 
 use crate::isolation::somebody;
-use crate::world::{KEY, World, until};
+use crate::world::{KEY, World, process_on, until};
 
 /// What the trail says of a request, as soon as it says anything.
 async fn record_of(world: &World, request_id: &str) -> Value {
@@ -115,17 +114,9 @@ async fn an_administrator_of_a_tenant_sees_the_records_of_that_tenant() {
     assert!(!own.is_empty() && own.iter().all(|item| item["chain"] == "other"), "{own:?}");
 }
 
-/// A gateway on this data folder, as a process.
+/// A gateway on this data folder, as a process that bans nobody.
 async fn start(folder: &Path, args: &[&str]) -> Process {
-    Start::new(env!("CARGO_BIN_EXE_mcp-gateway"))
-        .args(["serve", "--port=0", "--ddos-detection-threshold=1000000"])
-        .arg(format!("--data-dir={}", folder.display()))
-        .args(roomy(args))
-        .env("MREG_BOOTSTRAP_ADMIN_KEY", KEY)
-        .ready("listening on")
-        .start()
-        .await
-        .unwrap()
+    process_on(folder, &[&["--ddos-detection-threshold=1000000"], args].concat()).await
 }
 
 struct Folder(PathBuf);

@@ -2,7 +2,7 @@
 //!
 //! It runs inside the test, or as a process where the process itself is looked at or servers are children.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::Method;
@@ -35,6 +35,19 @@ fn folder() -> PathBuf {
     std::env::temp_dir().join(format!("mcp-gateway-world-{}", uuid::Uuid::now_v7()))
 }
 
+/// A gateway on this data folder, as a process.
+pub async fn process_on(folder: &Path, args: &[&str]) -> Process {
+    Start::new(env!("CARGO_BIN_EXE_mcp-gateway"))
+        .args(["serve", "--port=0"])
+        .arg(format!("--data-dir={}", folder.display()))
+        .args(roomy(args))
+        .env("MREG_BOOTSTRAP_ADMIN_KEY", KEY)
+        .ready("listening on")
+        .start()
+        .await
+        .unwrap()
+}
+
 impl World {
     /// A gateway with settings that nobody changed.
     pub async fn start() -> Self {
@@ -53,15 +66,7 @@ impl World {
     /// A gateway that is a process.
     pub async fn process(args: &[&str]) -> Self {
         let folder = folder();
-        let process = Start::new(env!("CARGO_BIN_EXE_mcp-gateway"))
-            .args(["serve", "--port=0"])
-            .arg(format!("--data-dir={}", folder.display()))
-            .args(roomy(args))
-            .env("MREG_BOOTSTRAP_ADMIN_KEY", KEY)
-            .ready("listening on")
-            .start()
-            .await
-            .unwrap();
+        let process = process_on(&folder, args).await;
         let url = process.url().unwrap().to_owned();
         Self { url, inside: None, process: Some(process), folder }
     }

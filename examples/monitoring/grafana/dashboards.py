@@ -99,7 +99,7 @@ def overview():
         table("What runs", "Versions, and when each gateway began.",
               f"process_start_time_seconds{{{JOB}}} * 1000 * on (job, instance) group_left (version, profile) mcp_gateway_build_info{{{JOB}}}", "dateTimeAsIso"),
         graph("Jobs that fail", "Runs in the background that failed or panicked, a second.",
-              {"{{exported_job}} {{result}}": rate("mcp_job_runs_total", f'{JOB},result!="success"', "exported_job, result")}, "none"),
+              {"{{task}} {{result}}": rate("mcp_job_runs_total", f'{JOB},result!="success"', "task, result")}, "none"),
     ])
 
 
@@ -240,6 +240,10 @@ def tenants():
         graph("How long sessions last", "Mean of those that ended within a day. Usual: 2 to 4 hours.",
               {"{{tenant_id}}": f"max by (tenant_id) (job_tenant:mcp_session_duration_seconds:mean1d{{{TENANT}}})"}, "s"),
         graph("Sign-ins", "In an hour, by tenant.", {"{{tenant_id}}": f"3600 * {rate('mcp_user_logins_total', TENANT, 'tenant_id')}"}),
+        row("Behaviour"),
+        graph("What tenants do", "A minute, by activity.", {"{{activity}}": f"60 * {rate('mcp_tenant_activity_total', TENANT, 'activity')}"}, stacked=True),
+        graph("How tools are used", "Patterns of the last three steps of a session; a minute.",
+              {"{{pattern}}": f"60 * {rate('mcp_user_behavior_patterns_total', TENANT, 'pattern')}"}, stacked=True),
         row("Tools"),
         table("Most called tools", "In the time that is shown.", f"topk(20, sum by (tenant_id, server, tool) ({grown(calls, both)}) > 0)"),
         table("Tools that fail most", "Of their calls in the time that is shown: the tool's own errors, and those on the way to it.",
@@ -265,6 +269,12 @@ def security():
         graph("Connections cut off", "By why; a second.", {"{{reason}}": rate("mcp_connections_cut_total", JOB, "reason")}, "reqps"),
         graph("The guard of addresses", "What bans refused, and credentials that were held back; a second.",
               {"{{action}}": rate("mcp_rate_limit_hits_total", of(JOB, limit_type="ddos"), "action")}, "reqps"),
+        row("The audit trail and sealed values"),
+        graph("Records", "Of the audit trail, by what became of them; a second.", {"{{result}}": rate("mcp_audit_records_total", JOB, "result")}, "none", width=8),
+        graph("Wait for the database", "Age of the oldest record that is in a journal alone. The alert begins at a minute.", {"{{instance}}": f"mcp_audit_lag_seconds{{{JOB}}}"}, "s", above(60), 8),
+        graph("Journals", "What waits in them.", {"{{instance}}": f"mcp_audit_journal_bytes{{{JOB}}}"}, "bytes", width=8),
+        graph("Values under older keys", "Waiting to be sealed anew, or not to be opened.",
+              {"{{key}} {{state}}": f"max by (key, state) (mcp_stale_sealed_values{{{JOB}}})"}, width=COLUMNS),
         row("What must stay at 0"),
         stat("DPoP proofs forgotten", "In the time that is shown; each could have been shown again.", f"sum({grown('mcp_dpop_proofs_forgotten_total', JOB)}) or vector(0)", "short", above(1)),
         stat("Steps of sign-ins lost", "In the time that is shown.", f"sum({grown('mcp_sign_in_notes_dropped_total', JOB)}) or vector(0)", "short", above(1)),

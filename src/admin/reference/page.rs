@@ -1,6 +1,6 @@
 //! The document as a page: everything on it, nothing from elsewhere, and no script.
 
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 
 use askama::Template;
 use axum::response::{IntoResponse as _, Response};
@@ -12,7 +12,6 @@ use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_FRAME
 use serde_json::Value;
 
 use super::openapi_document;
-use crate::app::App;
 use crate::crypto::hash_token;
 use crate::web::problem::Problem;
 
@@ -26,8 +25,7 @@ const SCHEMAS: &str = "#/components/schemas/";
 #[template(path = "reference.html")]
 struct Page<'a> {
     style: &'static str,
-    version: &'a str,
-    description: String,
+    description: Prose,
     headings: Vec<Heading<'a>>,
     schemas: Vec<Schema<'a>>,
 }
@@ -42,8 +40,8 @@ struct Call<'a> {
     method: String,
     path: &'a str,
     id: &'a str,
-    summary: String,
-    takes: String,
+    summary: Prose,
+    takes: Prose,
     parameters: Vec<Field>,
     body: Option<Kind>,
     answers: Vec<Answer<'a>>,
@@ -52,24 +50,27 @@ struct Call<'a> {
 
 struct Answer<'a> {
     status: &'a str,
-    description: String,
+    description: Prose,
     body: Option<Kind>,
 }
 
 struct Schema<'a> {
     name: &'a str,
-    description: String,
+    description: Prose,
     /// What it is, where it has no fields.
     kind: String,
     fields: Vec<Field>,
 }
+
+/// A text of the document: its parts, and whether each is code.
+struct Prose(Vec<(String, bool)>);
 
 struct Field {
     name: String,
     place: String,
     kind: Kind,
     required: bool,
-    description: String,
+    description: Prose,
 }
 
 /// What a value is, and the schema that says more.
@@ -78,20 +79,11 @@ struct Kind {
     schema: Option<String>,
 }
 
-/// The page of the first gateway that was asked for one; a process has one.
-static WRITTEN: OnceLock<(String, Bytes)> = OnceLock::new();
-
-pub(super) async fn show(app: App) -> Response {
-    let issuer = app.issuer.as_str();
-    let text = match WRITTEN.get().filter(|(base, _)| base == issuer) {
-        Some((_, text)) => text.clone(),
-        None => match written(issuer) {
-            Ok(text) => {
-                WRITTEN.get_or_init(|| (issuer.to_owned(), text.clone()));
-                text
-            }
-            Err(error) => return Problem::internal(error).into_response(),
-        },
+pub(super) async fn show() -> Response {
+    static TEXT: LazyLock<Result<Bytes, askama::Error>> = LazyLock::new(written);
+    let text = match &*TEXT {
+        Ok(text) => text.clone(),
+        Err(error) => return Problem::internal(error).into_response(),
     };
     // What is written into the page is the one style that it may have.
     let style = STANDARD.encode(hash_token(STYLE));
@@ -110,13 +102,12 @@ pub(super) async fn show(app: App) -> Response {
     (headers, text).into_response()
 }
 
-fn written(base: &str) -> Result<Bytes, askama::Error> {
+fn written() -> Result<Bytes, askama::Error> {
     let document = openapi_document();
     let page = Page {
         style: STYLE,
-        version: text(&document["info"], "version"),
         description: prose(&document["info"], "description"),
-        headings: headings(&document, base),
+        headings: headings(&document),
         schemas: schemas(&document),
     };
     Ok(page.render()?.into())
@@ -126,14 +117,15 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_default()
 }
 
-/// A text of the document as HTML: what stands between backquotes is code.
-fn prose(value: &Value, name: &str) -> String {
-    let plain = text(value, name).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    let parts = plain.split('`').enumerate();
-    parts.map(|(place, part)| if place % 2 == 1 { format!("<code>{part}</code>") } else { part.to_owned() }).collect()
+/// A text of the document: what stands between two backquotes is code.
+fn prose(value: &Value, name: &str) -> Prose {
+    let parts: Vec<&str> = text(value, name).split('`').collect();
+    let closed = parts.len() - 1 + parts.len() % 2;
+    let part = |(place, part): (usize, &&str)| ((*part).to_owned(), place % 2 == 1 && place < closed);
+    Prose(parts.iter().enumerate().map(part).collect())
 }
 
-fn headings<'a>(document: &'a Value, base: &str) -> Vec<Heading<'a>> {
+fn headings<'a>(document: &'a Value) -> Vec<Heading<'a>> {
     let tags = document["tags"].as_array().into_iter().flatten();
     let paths = || document["paths"].as_object().into_iter().flatten();
     let heading = |name: &'a str| {
@@ -141,7 +133,7 @@ fn headings<'a>(document: &'a Value, base: &str) -> Vec<Heading<'a>> {
             let calls = calls.as_object().into_iter().flatten();
             calls
                 .filter(|(_, call)| call["tags"][0] == name)
-                .map(|(method, one)| call(document, base, path, method, one))
+                .map(|(method, one)| call(document, path, method, one))
                 .collect::<Vec<_>>()
         };
         Heading { name, anchor: name.replace(' ', "-"), calls: paths().flat_map(of).collect() }
@@ -149,7 +141,7 @@ fn headings<'a>(document: &'a Value, base: &str) -> Vec<Heading<'a>> {
     tags.map(|tag| heading(text(tag, "name"))).collect()
 }
 
-fn call<'a>(document: &'a Value, base: &str, path: &'a str, method: &str, call: &'a Value) -> Call<'a> {
+fn call<'a>(document: &'a Value, path: &'a str, method: &str, call: &'a Value) -> Call<'a> {
     let media = &call["requestBody"]["content"]["application/json"];
     let answers = call["responses"].as_object().into_iter().flatten();
     Call {
@@ -161,7 +153,7 @@ fn call<'a>(document: &'a Value, base: &str, path: &'a str, method: &str, call: 
         parameters: call["parameters"].as_array().into_iter().flatten().map(parameter).collect(),
         body: media.get("schema").map(kind),
         answers: answers.map(|(status, answer)| told(document, status, answer)).collect(),
-        curl: curl(base, path, method, call, media.get("example")),
+        curl: curl(path, method, call, media.get("example")),
     }
 }
 
@@ -183,14 +175,14 @@ fn told<'a>(document: &'a Value, status: &'a str, answer: &'a Value) -> Answer<'
 }
 
 /// How it is called from a shell.
-fn curl(base: &str, path: &str, method: &str, call: &Value, example: Option<&Value>) -> String {
+fn curl(path: &str, method: &str, call: &Value, example: Option<&Value>) -> String {
     let mut line = String::from("curl");
     if method != "get" {
         line = format!("{line} -X {}", method.to_ascii_uppercase());
     }
-    line = format!("{line} '{base}{path}'");
+    line = format!("{line} \"$MREG_GATEWAY_URL{path}\"");
     if call["security"].as_array().is_some_and(|schemes| !schemes.is_empty()) {
-        line += " \\\n  -H \"Authorization: Bearer $MCP_GATEWAY_KEY\"";
+        line += " \\\n  -H \"Authorization: Bearer $MREG_API_KEY\"";
     }
     match example {
         // A quote in an example would end the text for the shell.

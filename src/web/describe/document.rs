@@ -3,8 +3,8 @@
 use http::Method;
 use serde_json::{Map, Value, json};
 
+use super::Schemas;
 use super::route::{Call, Route};
-use super::{Schemas, Told};
 use crate::access::Role;
 use crate::web::idempotent;
 use crate::web::problem;
@@ -16,6 +16,8 @@ pub struct About {
     pub base: &'static str,
     /// Its name.
     pub title: &'static str,
+    /// Its version: not that of the gateway, which is nobody's business who is not let in.
+    pub version: &'static str,
     /// What there is to know before.
     pub description: &'static str,
 }
@@ -48,7 +50,7 @@ pub fn document(about: About, routes: &[Route]) -> Value {
         "info": {
             "title": about.title,
             "description": about.description,
-            "version": env!("CARGO_PKG_VERSION"),
+            "version": about.version,
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
         "servers": [{ "url": "/" }],
@@ -85,7 +87,7 @@ const PROBLEMS: [(&str, &str, Headers); 13] = [
     ),
     ("404", "There is no such thing, or not for this caller.", &[]),
     ("409", "It does not go with what is there; `code` says why.", &[("Retry-After", false)]),
-    ("412", "It was changed since it was read: `If-Match` names another version.", &[]),
+    ("412", "It is another than `If-Match` names.", &[]),
     ("413", "The body is too large.", &[]),
     ("415", "The body is not sent as JSON.", &[]),
     ("422", "Something that was sent does not fit; `errors` names each field.", &[]),
@@ -112,11 +114,7 @@ fn problems(schema: &Value) -> Map<String, Value> {
 }
 
 fn operation(route: &Route, call: &Call, schemas: &mut Schemas) -> Value {
-    let mut told = Told::default();
-    (call.told)(&mut told, schemas);
-    if let Some(role) = call.role {
-        told.let_in(role);
-    }
+    let mut told = call.told(schemas);
     let reads = call.method == Method::GET;
     let named = placeholders(route.path);
     if !named.is_empty() {
@@ -126,7 +124,7 @@ fn operation(route: &Route, call: &Call, schemas: &mut Schemas) -> Value {
         // A stray parameter, and what is in the way of a change.
         told.may_fail(&[409, 422]);
     }
-    if call.method == Method::POST && told.role.is_some() {
+    if call.takes_key(&told) {
         idempotent::describe(&mut told);
     }
     told.may_fail(call.fails);
@@ -134,17 +132,18 @@ fn operation(route: &Route, call: &Call, schemas: &mut Schemas) -> Value {
     let path = named.iter().map(
         |name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string", "minLength": 1 } }),
     );
-    let parameters: Vec<Value> = path.chain(told.parameters).collect();
     let mut responses: Map<String, Value> =
         told.answers.iter().map(|(s, answer)| (s.to_string(), answer.clone())).collect();
     if reads && told.answers.get(&200).is_some_and(|answer| !answer["headers"]["ETag"].is_null()) {
         responses.insert("304".to_owned(), json!({ "description": "It is as `If-None-Match` says." }));
+        told.may_fail(&[412]);
     }
     let problems = told.problems.iter().map(u16::to_string).chain(["5XX".to_owned()]);
     responses.extend(problems.map(|status| {
         let problem = json!({ "$ref": format!("#/components/responses/Problem{status}") });
         (status, problem)
     }));
+    let parameters: Vec<Value> = path.chain(told.parameters).collect();
     let security = if told.role.is_some() { json!([{ "bearer": [] }]) } else { json!([]) };
     let mut operation = json!({
         "operationId": call.id,

@@ -1,12 +1,15 @@
 //! A path, its calls, and what is said of each.
 
 use axum::handler::Handler;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use http::Method;
 
+use super::taken::{Taken, nothing_else};
 use super::{Gives, Schemas, Takes, Told};
 use crate::access::Role;
 use crate::app::App;
+use crate::web::idempotent::once;
 
 /// One path with all that it takes.
 #[derive(Debug)]
@@ -29,7 +32,7 @@ pub struct Call {
     /// What it does.
     pub summary: &'static str,
     /// Says what its types say.
-    pub told: fn(&mut Told, &mut Schemas),
+    told: fn(&mut Told, &mut Schemas),
     /// The least role, where it takes a greater one than its types say.
     pub role: Option<Role>,
     /// Further statuses of problems.
@@ -74,12 +77,41 @@ pub fn at<const N: usize>(heading: &'static str, path: &'static str, calls: [Cal
 
 impl Route {
     /// What answers.
-    pub fn answers(self) -> MethodRouter<App> {
-        self.calls.into_iter().fold(MethodRouter::new(), |all, call| all.merge(call.answers))
+    pub fn answers(self, app: &App) -> MethodRouter<App> {
+        let mut schemas = Schemas::default();
+        self.calls.into_iter().fold(MethodRouter::new(), |all, call| all.merge(call.guarded(app, &mut schemas)))
     }
 }
 
 impl Call {
+    /// What is said of it.
+    pub(super) fn told(&self, schemas: &mut Schemas) -> Told {
+        let mut told = Told::default();
+        (self.told)(&mut told, schemas);
+        if let Some(role) = self.role {
+            told.let_in(role);
+        }
+        told
+    }
+
+    /// Whether it can be asked for with an `Idempotency-Key`: others are done once by what they are, or nobody is asked who calls.
+    pub(super) fn takes_key(&self, told: &Told) -> bool {
+        self.method == Method::POST && told.role.is_some()
+    }
+
+    /// What answers, behind what its description promises.
+    fn guarded(self, app: &App, schemas: &mut Schemas) -> MethodRouter<App> {
+        if self.method == Method::GET {
+            return self.answers;
+        }
+        let told = self.told(schemas);
+        let answers = match told.role.filter(|_| self.takes_key(&told)) {
+            Some(role) => self.answers.route_layer(from_fn_with_state((app.clone(), role), once)),
+            None => self.answers,
+        };
+        answers.route_layer(from_fn_with_state(Taken::of(&told), nothing_else))
+    }
+
     /// The same for this role at least, where what it is about decides and not a type.
     #[must_use]
     pub fn needs(self, role: Role) -> Self {
