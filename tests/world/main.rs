@@ -33,6 +33,7 @@ mod sessions;
 mod shared;
 mod stop;
 mod tasks;
+mod truth;
 mod untouched;
 mod uptake;
 mod visible;
