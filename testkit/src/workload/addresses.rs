@@ -17,7 +17,7 @@ pub async fn misbehave(player: &mut Player, dice: &mut Dice, admin: &Person, goo
     let [right, wrong, meant] = ["192.0.2", "198.51.100", "203.0.113"].map(|network| format!("{network}.{last}"));
     offends(player, &right).await?;
     for _ in 0..1 + dice.throw(5) {
-        knocks(player, &right, By::Wrong(WRONG, "malformed")).await?;
+        knocks(player, &right, By::Wrong(WRONG, "unknown")).await?;
     }
     offends(player, &wrong).await?;
     let began = Time::now();
@@ -37,7 +37,7 @@ pub async fn misbehave(player: &mut Player, dice: &mut Dice, admin: &Person, goo
 async fn offends(player: &mut Player, address: &str) -> anyhow::Result<()> {
     let began = Time::now();
     for _ in 0..THRESHOLD {
-        let ask = Ask::new(By::Wrong(WRONG, "malformed"), "GET /me").from(address);
+        let ask = Ask::new(By::Wrong(WRONG, "unknown"), "GET /me").from(address);
         player.ask(ask).await?.expect(401)?;
     }
     let network = format!("{address}/32");

@@ -44,7 +44,14 @@ impl Place<'_> {
         if self.at_one() { name.to_owned() } else { format!("{}__{name}", self.tenant.slug) }
     }
 
-    async fn call(&self, player: &mut Player, tool: &str, arguments: Value, end: End, waited: u64) -> anyhow::Result<()> {
+    async fn call(
+        &self,
+        player: &mut Player,
+        tool: &str,
+        arguments: Value,
+        end: End,
+        waited: u64,
+    ) -> anyhow::Result<()> {
         let params = json!({"name": self.name(tool), "arguments": arguments});
         let expect = Expect { end, server: &self.tenant.slug, name: tool, waited };
         self.say(player, "tools/call", params, expect).await
@@ -101,10 +108,9 @@ async fn says(player: &mut Player, dice: &mut Dice, place: &Place<'_>) -> anyhow
         }
         5 => {
             let params = json!({"name": place.name("nowhere"), "arguments": {}});
-            // The gateway knows of all servers together what there is; of one the server says.
-            let (end, server) =
-                if place.at_one() { (End::of_server("rpc_error"), slug) } else { (End::of_client("bad_request"), "") };
-            place.say(player, "tools/call", params, Expect { end, server, name: "", waited: 0 }).await
+            // The server says what it does not have.
+            let end = End::of_server("rpc_error");
+            place.say(player, "tools/call", params, Expect { end, server: slug, name: "", waited: 0 }).await
         }
         6 | 7 => {
             let method = *dice.of(&["tools/list", "prompts/list", "resources/list"]);
@@ -117,9 +123,7 @@ async fn says(player: &mut Player, dice: &mut Dice, place: &Place<'_>) -> anyhow
             let params = json!({"name": place.name("greet"), "arguments": {"who": "x"}});
             place.say(player, "prompts/get", params, well(slug)).await
         }
-        10 if place.tenant.ruled => {
-            place.call(player, FORBIDDEN, json!({}), End::Denied("policy".to_owned()), 0).await
-        }
+        10 if place.tenant.ruled => place.call(player, FORBIDDEN, json!({}), End::Denied("policy".to_owned()), 0).await,
         _ => {
             let tool = *dice.of(&["echo", "log", "progress"]);
             let tool = if tool == FORBIDDEN && place.tenant.ruled { "echo" } else { tool };
@@ -176,7 +180,8 @@ pub async fn at_the_door(player: &mut Player, dice: &mut Dice, tenant: &Tenant) 
             Ok(())
         }
         3 => {
-            let own = Ask::new(By::Somebody(&tenant.head), "GET /admin/tenant-analytics/{tenant_id}").fill(&[&tenant.id]);
+            let own =
+                Ask::new(By::Somebody(&tenant.head), "GET /admin/tenant-analytics/{tenant_id}").fill(&[&tenant.id]);
             player.ask(own).await?.expect(200).map(drop)
         }
         4 => {

@@ -55,7 +55,9 @@ pub async fn tenants(player: &mut Player, dice: &mut Dice, admin: &Person) -> an
         let weight = [0.5, 1.0, 2.0, 4.0][dice.throw(4)];
         let base_rpm = (at == names.len() - 1).then_some(TIGHT_RPM);
         let slug = *dice.of(&["files", "notes"]);
-        all.push(tenant(player, dice, admin, (name, slug), (weight, base_rpm), (at == 0, at == 1)).await.context(name)?);
+        all.push(
+            tenant(player, dice, admin, (name, slug), (weight, base_rpm), (at == 0, at == 1)).await.context(name)?,
+        );
     }
     Ok(all)
 }
@@ -86,7 +88,8 @@ async fn tenant(
         let text = format!(
             "permit(principal, action, resource);\n@id(\"forbidden\")\nforbid(principal, action, resource == Tool::\"{slug}/{FORBIDDEN}\");"
         );
-        let put = Ask::new(By::Somebody(&head), "PUT /admin/policies/{tenant_id}").fill(&[id]).body(json!({"text": text}));
+        let put =
+            Ask::new(By::Somebody(&head), "PUT /admin/policies/{tenant_id}").fill(&[id]).body(json!({"text": text}));
         player.ask(put).await?.expect(200)?;
     }
     let mut people = Vec::new();

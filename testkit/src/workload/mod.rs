@@ -13,6 +13,7 @@ mod player;
 mod signing;
 
 use anyhow::Context as _;
+use serde_json::{Value, json};
 
 pub use self::addresses::THRESHOLD;
 use self::calls::Open;
@@ -21,6 +22,7 @@ use self::dice::Dice;
 pub use self::ledger::{Deed, Door, End, Event, Happening, Ledger, Time, Who};
 pub use self::player::{Ask, By, Person, Player, Told};
 use self::signing::Program;
+use crate::entra::Entra;
 
 /// See the module.
 pub struct Workload {
@@ -33,6 +35,7 @@ pub struct Workload {
     pub tenants: Vec<Tenant>,
     open: Vec<Open>,
     programs: Vec<Program>,
+    vouched: usize,
 }
 
 impl Workload {
@@ -52,7 +55,7 @@ impl Workload {
                 }
             }
         }
-        Ok(Self { dice, player, admin, tenants, open: Vec::new(), programs: Vec::new() })
+        Ok(Self { dice, player, admin, tenants, open: Vec::new(), programs: Vec::new(), vouched: 0 })
     }
 
     /// Does so many things.
@@ -83,6 +86,34 @@ impl Workload {
         Ok(())
     }
 
+    /// Two people of a provider sign in, and what it gave is refreshed; it does not let one of them go on.
+    pub async fn vouch(&mut self, entra: &Entra) -> anyhow::Result<()> {
+        let Self { player, programs, admin, .. } = self;
+        let [stays, goes] = ["bob", "tess"].map(|name| format!("{name}@contoso.onmicrosoft.com"));
+        let program = Program::at_provider(player, entra, &stays, admin).await?;
+        anyhow::ensure!(program.is_refreshed(player, admin).await?, "{stays} is to go on");
+        programs.push(program);
+        let program = Program::at_provider(player, entra, &goes, admin).await?;
+        entra.post(&format!("/_sim/users/{goes}/revoke"), json!({})).await?;
+        anyhow::ensure!(!program.is_refreshed(player, admin).await?, "{goes} is to come back");
+        self.vouched = 1;
+        Ok(())
+    }
+
+    /// Of how many what a provider gave is kept fresh, and as many have to come back.
+    pub fn vouched(&self) -> usize {
+        self.vouched
+    }
+
+    /// The first tenant weighs so much from now on; what is answered.
+    pub async fn weighs(&mut self, weight: f64) -> anyhow::Result<Value> {
+        let Self { player, admin, tenants, .. } = self;
+        let set = Ask::new(By::Somebody(admin), "POST /admin/tenant-limits/{tenant_id}").fill(&[&tenants[0].id]);
+        let told = player.ask(set.body(json!({"fairness_weight": weight}))).await?.expect(200)?;
+        tenants[0].weight = weight;
+        Ok(told)
+    }
+
     /// Somebody asks for more than the tenant may have.
     pub async fn press(&mut self) -> anyhow::Result<()> {
         let tight = self.tenants.iter().find(|tenant| tenant.base_rpm.is_some()).context("nobody is limited")?;
@@ -109,7 +140,8 @@ impl Workload {
         let life = self.player.knows(gateway);
         self.open.clear();
         let people = self.tenants.iter_mut().flat_map(Tenant::everybody);
-        for person in people.chain([&mut self.admin]).chain(self.programs.iter_mut().map(|program| &mut program.person)) {
+        for person in people.chain([&mut self.admin]).chain(self.programs.iter_mut().map(|program| &mut program.person))
+        {
             person.gateway = life;
         }
     }

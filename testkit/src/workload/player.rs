@@ -78,9 +78,10 @@ impl<'a> Ask<'a> {
 
     fn path(&self) -> String {
         let mut parts = self.fill.iter();
-        let filled = self.route.split('/').map(|part| {
-            if part.starts_with('{') { parts.next().map_or("", String::as_str) } else { part }
-        });
+        let filled = self
+            .route
+            .split('/')
+            .map(|part| if part.starts_with('{') { parts.next().map_or("", String::as_str) } else { part });
         format!("{BASE}{}", filled.collect::<Vec<_>>().join("/"))
     }
 }
@@ -272,7 +273,8 @@ impl Player {
         check(&answer, &end).with_context(|| format!("{method} {name} at {}", line.path))?;
         self.ledger.deeds.push(Deed {
             door: Door::Mcp,
-            action: method.to_owned(),
+            // What is not let in is not read.
+            action: if who.is_some() { method } else { "POST" }.to_owned(),
             path: String::new(),
             who,
             session: client.session(),
@@ -292,13 +294,7 @@ impl Player {
     }
 
     /// Shakes hands; the client goes on in its session. `server` is that of the path.
-    pub async fn open(
-        &mut self,
-        person: &Person,
-        path: &str,
-        server: &str,
-        version: &str,
-    ) -> anyhow::Result<Client> {
+    pub async fn open(&mut self, person: &Person, path: &str, server: &str, version: &str) -> anyhow::Result<Client> {
         let client = self.client(person.gateway, path).bearer(&person.key).capabilities(json!({}));
         let began = Time::now();
         client.initialize(version).await?;
@@ -321,14 +317,7 @@ impl Player {
         Ok(())
     }
 
-    fn deed_of_session(
-        &mut self,
-        person: &Person,
-        session: &Option<String>,
-        action: &str,
-        server: &str,
-        time: Time,
-    ) {
+    fn deed_of_session(&mut self, person: &Person, session: &Option<String>, action: &str, server: &str, time: Time) {
         self.ledger.deeds.push(Deed {
             door: Door::Mcp,
             action: action.to_owned(),

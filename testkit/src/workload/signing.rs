@@ -8,10 +8,12 @@ use serde_json::{Value, json};
 use url::form_urlencoded::Serializer;
 
 use super::crowd::{PASSWORD, Tenant, signs_in};
+use super::ledger::Deed;
 use super::ledger::{Happening, Time, Who};
 use super::player::{Ask, By, Person, Player};
 use crate::browser::Browser;
 use crate::client::{Client, Request};
+use crate::entra::Entra;
 use crate::sign_in::{self, VERIFIER};
 
 /// Where the program waits for its code.
@@ -47,9 +49,18 @@ pub struct Program {
 }
 
 impl Program {
-    /// One that registers itself, at the gateway of this person, who signs in for it.
+    /// One for which this person signs in with the password.
     pub async fn of(player: &mut Player, tenant: &Tenant, person: &Person) -> anyhow::Result<Self> {
-        let gateway = person.gateway;
+        Self::for_which(player, person.gateway, Coming::Password(tenant, person)).await
+    }
+
+    /// One for which this person of the provider's signs in there; `admin` looks who that is here.
+    pub async fn at_provider(player: &mut Player, entra: &Entra, user: &str, admin: &Person) -> anyhow::Result<Self> {
+        Self::for_which(player, admin.gateway, Coming::Provider(entra, user, admin)).await
+    }
+
+    /// One that registers itself at this gateway.
+    async fn for_which(player: &mut Player, gateway: usize, how: Coming<'_>) -> anyhow::Result<Self> {
         let metadata = json!({"redirect_uris": [REDIRECT], "client_name": "A program of the workload",
             "token_endpoint_auth_method": "none", "grant_types": ["authorization_code", "refresh_token"]});
         let made = posts(player, gateway, "/oauth/register", "application/json", metadata.to_string()).await?;
@@ -59,17 +70,21 @@ impl Program {
         let began = Time::now();
         let scope = [("scope", "mcp offline_access")];
         let page = browser.open(&sign_in::authorize(player.url(gateway), &id, REDIRECT, &scope)?).await?;
-        let name = format!("{}/{}", tenant.id, person.who.name);
-        let end = sign_in::with_password(&mut browser, &page, &name, PASSWORD).await?;
+        let (end, method) = match how {
+            Coming::Password(tenant, person) => {
+                let name = format!("{}/{}", tenant.id, person.who.name);
+                (sign_in::with_password(&mut browser, &page, &name, PASSWORD).await?, "local")
+            }
+            Coming::Provider(entra, user, _) => {
+                (sign_in::with_provider(&mut browser, &page, "entra", entra, user).await?, "entra")
+            }
+        };
         visited(player, gateway, &mut browser);
         let code = end.param("code").with_context(|| format!("{}: {}", end.url, end.text()))?;
         let signed_in = Time::since(began);
-        let what = Happening::SignIn {
-            tenant: tenant.id.clone(),
-            user: person.who.user.clone(),
-            method: "local",
-            refused: None,
-        };
+        let who = how.who(player).await?;
+        let (tenant, user) = (who.tenant.clone(), who.user.clone());
+        let what = Happening::SignIn { tenant, user, method, refused: None };
         player.happened(gateway, signed_in, what);
         let fields = [
             ("grant_type", "authorization_code"),
@@ -84,7 +99,7 @@ impl Program {
         }
         let token = |name: &str| given[name].as_str().unwrap_or_default().to_owned();
         let key = token("access_token");
-        let who = Arc::new(Who { kind: "oauth", credential: key.clone(), ..(*person.who).clone() });
+        let who = Arc::new(Who { kind: "oauth", credential: key.clone(), ..who });
         Ok(Self { id, person: Person { who, key, gateway }, refresh: token("refresh_token"), signed_in })
     }
 
@@ -101,21 +116,74 @@ impl Program {
         Ok(())
     }
 
+    /// An administrator has what the provider gave refreshed; whether the session is still good.
+    pub async fn is_refreshed(&self, player: &mut Player, admin: &Person) -> anyhow::Result<bool> {
+        let (who, began) = (&self.person.who, Time::now());
+        let force = Ask::new(By::Somebody(admin), "POST /admin/force-token-refresh/{user_id}").fill(&[&who.user]);
+        let told = player.ask(force).await?;
+        let good = match told.status {
+            200 => true,
+            424 => false,
+            _ => bail!("{told:?}"),
+        };
+        // The provider was asked and did not answer as it should, which is about what is behind: not the client's.
+        if let Some(Deed { end, .. }) = player.ledger.deeds.last_mut().filter(|_| !good) {
+            *end = super::ledger::End::of_client("bad_request");
+        }
+        let (time, tenant) = (Time::since(began), who.tenant.clone());
+        let result = if good { "success" } else { "reauth_required" };
+        player.happened(admin.gateway, time, Happening::Refresh { tenant, kind: "forced", result });
+        if !good {
+            self.is_over(player, "error", time);
+        }
+        Ok(good)
+    }
+
+    fn is_over(&self, player: &mut Player, reason: &'static str, time: Time) {
+        let lasted = (time.began.saturating_sub(self.signed_in.ended), time.ended - self.signed_in.began);
+        let tenant = self.person.who.tenant.clone();
+        player.happened(self.person.gateway, time, Happening::SessionEnd { tenant, reason, lasted });
+    }
+
     /// Gives back what it has: its session is over.
     pub async fn leaves(self, player: &mut Player) -> anyhow::Result<()> {
         let (gateway, began) = (self.person.gateway, Time::now());
         let fields = [("token", &*self.refresh), ("client_id", &self.id)];
         let (status, said) = form(player, gateway, "/oauth/revoke", &fields).await?;
         anyhow::ensure!(status == 200, "not given back: {said}");
-        let time = Time::since(began);
-        let lasted = (time.began.saturating_sub(self.signed_in.ended), time.ended - self.signed_in.began);
-        let tenant = self.person.who.tenant.clone();
-        player.happened(gateway, time, Happening::SessionEnd { tenant, reason: "logout", lasted });
+        self.is_over(player, "logout", Time::since(began));
         Ok(())
     }
 }
 
-async fn form(player: &mut Player, gateway: usize, path: &str, fields: &[(&str, &str)]) -> anyhow::Result<(u16, Value)> {
+/// How somebody signs in for a program.
+#[derive(Clone, Copy)]
+enum Coming<'a> {
+    Password(&'a Tenant, &'a Person),
+    Provider(&'a Entra, &'a str, &'a Person),
+}
+
+impl Coming<'_> {
+    /// Who that is here.
+    async fn who(self, player: &mut Player) -> anyhow::Result<Who> {
+        let (user, admin) = match self {
+            Self::Password(_, person) => return Ok((*person.who).clone()),
+            Self::Provider(_, user, admin) => (user, admin),
+        };
+        let read = Ask::new(By::Somebody(admin), "GET /users/{id}").fill(&[user]);
+        let told = player.ask(read).await?.expect(200)?;
+        let text = |name: &str| told[name].as_str().unwrap_or_default().to_owned();
+        let (tenant, name) = (admin.who.tenant.clone(), user.to_owned());
+        Ok(Who { tenant, user: text("id"), name, role: text("role"), ..Who::default() })
+    }
+}
+
+async fn form(
+    player: &mut Player,
+    gateway: usize,
+    path: &str,
+    fields: &[(&str, &str)],
+) -> anyhow::Result<(u16, Value)> {
     let body = Serializer::new(String::new()).extend_pairs(fields).finish();
     posts(player, gateway, path, "application/x-www-form-urlencoded", body).await
 }

@@ -17,6 +17,10 @@ pub enum Expect {
     Text(fn(&str) -> bool),
     /// Yes, no, or not known.
     Perhaps,
+    /// Nothing at all.
+    Empty,
+    /// A word, or null.
+    Code,
 }
 
 impl<T: Into<Value>> From<T> for Expect {
@@ -42,6 +46,8 @@ impl Expect {
             Self::Within(low, high) => within(low, high),
             Self::MayBe(low, high) => value.is_null() || within(low, high),
             Self::Text(is) => value.as_str().is_some_and(is),
+            Self::Code => value.is_null() || value.as_str().is_some_and(|code| !code.is_empty()),
+            Self::Empty => value.as_array().is_some_and(Vec::is_empty),
             Self::Perhaps => value.is_null() || value.is_boolean(),
         }
     }
@@ -82,9 +88,11 @@ pub fn misjudged(document: &Value) -> Vec<String> {
         let value = path.split('.').fold(document, |at, part| &at[part]);
         (path.clone(), &target["target"], &target["met"], value)
     });
-    let kpis = document["kpis"].as_array().into_iter().flatten().map(|kpi| {
-        (kpi["name"].to_string(), &kpi["target"], &kpi["today"]["met"], &kpi["today"]["value"])
-    });
+    let kpis = document["kpis"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|kpi| (kpi["name"].to_string(), &kpi["target"], &kpi["today"]["met"], &kpi["today"]["value"]));
     let wrong = targets.chain(kpis).filter(|(_, target, met, value)| **met != is_met(target, value));
     wrong.map(|(path, target, met, value)| format!("{path}: {value} of {target} is said to be {met}")).collect()
 }
@@ -98,7 +106,13 @@ fn is_met(target: &Value, value: &Value) -> Value {
         (">", least) => (value > bound(least)).into(),
         _ if target == "2 to 4 h" => (2.0 * HOUR..=4.0 * HOUR).contains(&value).into(),
         // So many must be possible, which is known when there were as many.
-        _ if target == "500" => if value >= 500.0 { true.into() } else { Value::Null },
+        _ if target == "500" => {
+            if value >= 500.0 {
+                true.into()
+            } else {
+                Value::Null
+            }
+        }
         _ => ((value - bound(target)).abs() < 1e-12).into(),
     }
 }
@@ -108,10 +122,13 @@ pub fn faults(document: &Value, expected: &Expected, elsewhere: &[Elsewhere]) ->
     let all = leaves(document);
     let mut wrong = Vec::new();
     for (path, value) in &all {
-        let rule = expected.get(path).or_else(|| elsewhere.iter().find(|one| fits(one.0, path)).map(|one| &one.2));
-        match rule {
+        let told = expected.get(path).map(|rule| ("of what was done", rule));
+        let told = told.or_else(|| elsewhere.iter().find(|one| fits(one.0, path)).map(|one| (one.1, &one.2)));
+        match told {
             None => wrong.push(format!("{path} = {value}: nobody says what it must be")),
-            Some(rule) if !rule.holds(value) => wrong.push(format!("{path} = {value}, which must be {rule:?}")),
+            Some((why, rule)) if !rule.holds(value) => {
+                wrong.push(format!("{path} = {value}, which must be {rule:?} ({why})"));
+            }
             Some(_) => {}
         }
     }
@@ -125,7 +142,8 @@ fn fits(pattern: &str, path: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == path,
         Some((before, after)) => path.strip_prefix(before).is_some_and(|rest| {
-            (0..=rest.len()).any(|end| rest.is_char_boundary(end) && !rest[..end].contains(']') && fits(after, &rest[end..]))
+            (0..=rest.len())
+                .any(|end| rest.is_char_boundary(end) && !rest[..end].contains(']') && fits(after, &rest[end..]))
         }),
     }
 }
@@ -133,7 +151,8 @@ fn fits(pattern: &str, path: &str) -> bool {
 #[test]
 fn a_leaf_of_which_nothing_is_said_is_a_fault_and_so_is_one_that_is_missing() {
     let document = serde_json::json!({"a": 1, "b": [{"c": 0.5}], "d": {}, "e": null});
-    let said = |paths: &[(&str, Expect)]| paths.iter().map(|(path, expect)| ((*path).to_owned(), expect.clone())).collect();
+    let said =
+        |paths: &[(&str, Expect)]| paths.iter().map(|(path, expect)| ((*path).to_owned(), expect.clone())).collect();
     let whole: Expected = said(&[("a", 1.into()), ("d", serde_json::json!({}).into()), ("e", Expect::MayBe(0.0, 1.0))]);
     let elsewhere = [Elsewhere("b[*].c", "it moves", Expect::Within(0.0, 1.0))];
     assert_eq!(faults(&document, &whole, &elsewhere), Vec::<String>::new());

@@ -61,11 +61,13 @@ fn incidents(scene: &Scene<'_>) -> Expected {
 fn figures(scene: &Scene<'_>) -> Vec<(&'static str, Option<&'static str>, Expect)> {
     let facts = scene.facts;
     let authentications = facts.authentications();
-    let sum = |good: bool| authentications.iter().filter(|((.., is, _), _)| *is == good).map(|(_, of)| of.0).sum::<i64>();
+    let sum =
+        |good: bool| authentications.iter().filter(|((.., is, _), _)| *is == good).map(|(_, of)| of.0).sum::<i64>();
     let (good, bad) = (sum(true), sum(false));
     let done: Vec<&Deed> = facts.deeds().filter(|deed| deed.who.is_some()).collect();
     let times = bounds(done.iter().copied());
-    let over: Vec<(u64, u64)> = done.iter().map(|deed| (0, deed.time.took().saturating_sub(deed.waited) + 500)).collect();
+    let over: Vec<(u64, u64)> =
+        done.iter().map(|deed| (0, deed.time.took().saturating_sub(deed.waited) + 500)).collect();
     let sessions: Vec<(u64, u64)> = facts
         .events()
         .filter_map(|event| if let Happening::SessionEnd { lasted, .. } = event.what { Some(lasted) } else { None })
@@ -102,9 +104,8 @@ fn satisfaction(done: &[&Deed]) -> Expect {
         _ => 0.0,
     };
     let good = done.iter().filter(|deed| deed.end == End::Success);
-    let (least, most) = good.fold((0.0, 0.0), |(least, most), deed| {
-        (least + worth(deed.time.took()), most + worth(deed.waited))
-    });
+    let (least, most) =
+        good.fold((0.0, 0.0), |(least, most), deed| (least + worth(deed.time.took()), most + worth(deed.waited)));
     let apdex = |sum: f64| 1.0 + 4.0 * sum / done.len() as f64;
     Expect::Within(apdex(least) - 1e-9, apdex(most) + 1e-9)
 }

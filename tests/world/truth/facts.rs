@@ -45,7 +45,8 @@ impl<'a> Facts<'a> {
     /// The accounts of a tenant that did something.
     pub fn accounts(self, tenant: &str) -> BTreeSet<&'a str> {
         let did = self.of(tenant).filter_map(|deed| Some(deed.who.as_ref()?.user.as_str()));
-        let came = self.sign_ins().filter(|sign_in| sign_in.0 == tenant && sign_in.3.is_none()).map(|sign_in| sign_in.1);
+        let came =
+            self.sign_ins().filter(|sign_in| sign_in.0 == tenant && sign_in.3.is_none()).map(|sign_in| sign_in.1);
         did.chain(came).collect()
     }
 

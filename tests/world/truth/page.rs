@@ -1,12 +1,12 @@
 //! What `/metrics` must say of one life of a gateway: each series of the families that count what people do, and of the others between
 //! which bounds they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use testkit::workload::{Deed, Door, End, Happening};
 
 use super::compare::Expect;
-use super::facts::{bounds, way_in};
+use super::facts::{Facts, bounds, way_in};
 use super::scene::Scene;
 
 /// Series by name and labels, as they are written.
@@ -15,10 +15,12 @@ pub type Series = BTreeMap<String, f64>;
 /// Reads the text form.
 pub fn read(text: &str) -> Series {
     let samples = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
-    samples.map(|line| {
-        let (series, value) = line.rsplit_once(' ').unwrap();
-        (series.to_owned(), value.parse().unwrap_or_else(|_| panic!("{line}")))
-    }).collect()
+    samples
+        .map(|line| {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            (series.to_owned(), value.parse().unwrap_or_else(|_| panic!("{line}")))
+        })
+        .collect()
 }
 
 /// Families that say nothing of what people do, why, and between which bounds their values are.
@@ -64,14 +66,21 @@ const NOTHING: &[&str] = &[
     "mcp_stdio_children",
 ];
 
+/// What a series of a family is that says nothing of what people do, and why.
+fn elsewhere(series: &str) -> Option<(Expect, &'static str)> {
+    if NOTHING.iter().any(|family| series.starts_with(family)) {
+        return Some((0.into(), "nothing of that sort may be"));
+    }
+    let known = ELSEWHERE.iter().find(|one| series.starts_with(one.0));
+    known.map(|(_, why, least, most)| (Expect::Within(*least, *most), *why))
+}
+
 /// What each series must be.
 #[derive(Default)]
 struct Page(BTreeMap<String, Expect>);
 
 /// Bounds of histograms, seconds.
-const REQUEST: &[f64] = &[
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0,
-];
+const REQUEST: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0];
 const OVERHEAD: &[f64] = &[0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1];
 const TOOL: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
 const SESSION: &[f64] = &[60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0];
@@ -218,18 +227,20 @@ fn of_sign_ins(page: &mut Page, scene: &Scene<'_>) {
 }
 
 /// What is counted of the trail, by the process that drained it.
-fn of_the_trail(page: &mut Page, scene: &Scene<'_>, drained: usize) {
+fn of_the_trail(page: &mut Page, drained: usize, of: Facts<'_>) {
     page.set("mcp_analytics_records_total", &[], drained);
     page.set("mcp_audit_records_total", &[("result", "drained")], drained);
-    page.set("mcp_audit_records_total", &[("result", "lost")], 0);
-    for ((tenant, _, pattern), count) in scene.own.patterns() {
+    for nothing in ["lost", "unsigned"] {
+        page.set("mcp_audit_records_total", &[("result", nothing)], 0);
+    }
+    for ((tenant, _, pattern), count) in of.patterns() {
         page.add("mcp_user_behavior_patterns_total", &[("tenant_id", tenant), ("pattern", pattern)], count);
     }
     let mut activity = |tenant: &str, activity: &str, about: &str| {
         let labels = [("tenant_id", tenant), ("activity", activity), ("resource_type", about)];
         page.add("mcp_tenant_activity_total", &labels, 1);
     };
-    for deed in scene.own.deeds() {
+    for deed in of.deeds() {
         let Some(who) = &deed.who else { continue };
         match (deed.door, deed.action.as_str()) {
             (Door::Mcp, "tools/call") => activity(&who.tenant, "tool_call", "tool"),
@@ -243,7 +254,7 @@ fn of_the_trail(page: &mut Page, scene: &Scene<'_>, drained: usize) {
             _ => {}
         }
     }
-    for event in scene.own.events() {
+    for event in of.events() {
         match &event.what {
             Happening::SignIn { tenant, refused: None, .. } => activity(tenant, "login", "session"),
             Happening::SessionEnd { tenant, reason: "logout", .. } => activity(tenant, "logout", "session"),
@@ -253,7 +264,7 @@ fn of_the_trail(page: &mut Page, scene: &Scene<'_>, drained: usize) {
 }
 
 fn of_what_is_there(page: &mut Page, scene: &Scene<'_>) {
-    let (mut sessions, mut seen) = (0, scene.own.tenants());
+    let mut sessions = 0;
     for tenant in scene.facts.tenants() {
         let open = scene.open(tenant);
         sessions += open;
@@ -268,11 +279,14 @@ fn of_what_is_there(page: &mut Page, scene: &Scene<'_>) {
         put("oauth", scene.signed_in(tenant, None));
     }
     page.set("mcp_gateway_sessions", &[], sessions);
-    seen.remove("");
-    for tenant in seen {
-        let users: std::collections::BTreeSet<_> =
-            scene.own.of(tenant).filter_map(|deed| Some(deed.who.as_ref()?.user.as_str())).collect();
-        page.set("mcp_concurrent_users", &[("tenant_id", tenant)], users.len());
+    // When somebody showed a key is known to those that come later too, as far as it was written.
+    let users = |of: Facts<'_>, tenant: &str| {
+        let users = of.of(tenant).filter_map(|deed| Some(deed.who.as_ref()?.user.clone()));
+        users.collect::<BTreeSet<_>>().len() as f64
+    };
+    for tenant in scene.facts.tenants() {
+        let expect = Expect::Within(users(scene.own, tenant), users(scene.facts, tenant));
+        page.set("mcp_concurrent_users", &[("tenant_id", tenant)], expect);
     }
     let banned = scene.facts.count(|what| matches!(what, Happening::Ban { .. }))
         - scene.facts.count(|what| matches!(what, Happening::Lift { .. }));
@@ -286,24 +300,35 @@ fn of_what_is_there(page: &mut Page, scene: &Scene<'_>) {
     }
 }
 
-/// What is wrong with the page of a life of which `drained` records are in the trail.
-pub fn faults(series: &Series, scene: &Scene<'_>, drained: usize) -> Vec<String> {
+/// What is wrong with the page of a life that brought so many records into the trail; none: nobody knows which of those before it did what.
+pub fn faults(series: &Series, scene: &Scene<'_>, drained: Option<usize>) -> Vec<String> {
     let mut page = Page::default();
     of_requests(&mut page, scene);
     of_sign_ins(&mut page, scene);
-    of_the_trail(&mut page, scene, drained);
+    if let Some(drained) = drained {
+        of_the_trail(&mut page, drained, scene.own);
+    } else {
+        let mut most = Page::default();
+        of_the_trail(&mut most, scene.facts.ledger.records(), scene.facts);
+        let loose = |expect: Expect| {
+            if let Expect::Is(count) = expect {
+                Expect::Within(0.0, count.as_f64().unwrap_or_default())
+            } else {
+                expect
+            }
+        };
+        page.0.extend(most.0.into_iter().map(|(series, expect)| (series, loose(expect))));
+    }
     of_what_is_there(&mut page, scene);
     let mut wrong = Vec::new();
     for (name, value) in series {
         let number = serde_json::Value::from(*value);
-        let expect = page.0.get(name).cloned().or_else(|| {
-            let nothing = NOTHING.iter().any(|family| name.starts_with(family));
-            let known = ELSEWHERE.iter().find(|one| name.starts_with(one.0)).map(|one| Expect::Within(one.2, one.3));
-            if nothing { Some(0.into()) } else { known }
-        });
-        match expect {
+        let told = page.0.get(name).map(|expect| (expect.clone(), "of what was done"));
+        match told.or_else(|| elsewhere(name)) {
             None => wrong.push(format!("{name} {value}: nobody says what it must be")),
-            Some(expect) if !expect.holds(&number) => wrong.push(format!("{name} {value}, which must be {expect:?}")),
+            Some((expect, why)) if !expect.holds(&number) => {
+                wrong.push(format!("{name} {value}, which must be {expect:?} ({why})"));
+            }
             Some(_) => {}
         }
     }

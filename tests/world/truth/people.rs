@@ -56,6 +56,7 @@ pub fn status(scene: &Scene<'_>) -> Expected {
         - facts.count(|what| matches!(what, Happening::Lift { .. }));
     all.insert("rate_limiting.banned_addresses".into(), banned.into());
     all.extend(scene.hits("rate_limiting.hits"));
+    // A stream on which the gateway listens takes no place.
     all.insert("connection_pool.in_use".into(), 0.into());
     all.insert("connection_pool.limit".into(), (100 * scene.workload.tenants.len()).into());
     let (good, bad) = scene.refreshes();
@@ -158,7 +159,8 @@ fn durations(facts: Facts<'_>, tenant: &str) -> Expected {
 pub fn user(scene: &Scene<'_>, tenant: &str, user: &str, name: &str) -> Expected {
     let facts = scene.facts;
     let mut all = scene.envelope("cluster", &[]);
-    let did: Vec<&Deed> = facts.of(tenant).filter(|deed| deed.who.as_ref().is_some_and(|who| who.user == user)).collect();
+    let did: Vec<&Deed> =
+        facts.of(tenant).filter(|deed| deed.who.as_ref().is_some_and(|who| who.user == user)).collect();
     let failed: Vec<&&Deed> =
         did.iter().filter(|deed| matches!(deed.end, End::Error { .. } | End::ToolError)).collect();
     let mut put = |field: &str, value: Expect| _ = all.insert(field.to_owned(), value);
@@ -167,7 +169,10 @@ pub fn user(scene: &Scene<'_>, tenant: &str, user: &str, name: &str) -> Expected
     put("username", name.into());
     put("sessions", scene.signed_in(tenant, Some(user)).into());
     put("operations", did.len().into());
-    put("operations_today", if scene.is_of_one_day() { did.len().into() } else { Expect::Within(0.0, did.len() as f64) });
+    put(
+        "operations_today",
+        if scene.is_of_one_day() { did.len().into() } else { Expect::Within(0.0, did.len() as f64) },
+    );
     put("tool_calls", did.iter().filter(|deed| deed.action == "tools/call").count().into());
     put("errors", failed.len().into());
     put("last_seen", Expect::Text(super::scene::is_time));
