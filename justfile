@@ -51,6 +51,11 @@ audit-scale:
 refresh-scale:
     cargo test --test it -- refresh_scale --ignored --nocapture
 
+# Hold every report and metric against workloads of so many seeds: `just truth --seeds 50`
+truth *ARGS:
+    cargo build --workspace --bins
+    TRUTH_SEEDS="$(echo "{{ARGS}}" | sed -n 's/^--seeds[ =]*//p')" cargo test --test world -- truth::reports_and_metrics_say_what_was_done_by_many_seeds --ignored --nocapture
+
 # Write the Grafana dashboards anew
 dashboards:
     python3 examples/monitoring/grafana/dashboards.py

@@ -164,7 +164,7 @@ impl<'a, 'b> Fold<'a, 'b> {
             self.word(record, "tool", server, name);
         }
         if failed {
-            self.word(record, "error", "", record.reason.as_deref().unwrap_or("unknown"));
+            self.word(record, "error", "", record.reason.as_deref().unwrap_or(&*record.outcome));
         }
     }
 
@@ -244,7 +244,8 @@ fn method(record: &Record) -> &str {
 /// How somebody was let in, or was not.
 fn way_in(record: &Record) -> &'static str {
     match record.session_type.as_deref() {
-        Some("api_key") => "api_key",
+        // A sign-in by password shows a key from then on.
+        Some("api_key" | "password") => "api_key",
         _ => "validate",
     }
 }

@@ -453,7 +453,7 @@ fn sign_in_jobs(app: &App, jobs: &Jobs) {
         }
     }
     let counter = app.clone();
-    jobs.run("count refreshes", Every::about(Duration::from_secs(10)), move || {
+    jobs.run("count refreshes", Every::about(Duration::from_secs(1)), move || {
         let app = counter.clone();
         async move { Ok(app.grants.flush_refreshes().await?) }
     });

@@ -17,6 +17,7 @@ use url::Url;
 pub use self::form::{Form, text_of};
 pub use self::jar::Jar;
 use crate::client::{Client, Request};
+use crate::workload::Time;
 
 /// How many redirects are followed before it is a loop.
 const MOST_REDIRECTS: usize = 10;
@@ -27,6 +28,20 @@ pub struct Browser {
     jar: Jar,
     stop_at: Vec<String>,
     source: Option<IpAddr>,
+    visits: Vec<Visit>,
+}
+
+/// One request of a browser and its answer.
+#[derive(Clone, Debug)]
+pub struct Visit {
+    /// How it was asked.
+    pub method: Method,
+    /// For what.
+    pub url: Url,
+    /// What came of it.
+    pub status: StatusCode,
+    /// When.
+    pub time: Time,
 }
 
 /// Where a navigation ended: at a page, or before an address that it was to stop at.
@@ -64,6 +79,11 @@ impl Browser {
     pub fn source(mut self, address: IpAddr) -> Self {
         self.source = Some(address);
         self
+    }
+
+    /// What it asked for since this was last looked at.
+    pub fn take_visits(&mut self) -> Vec<Visit> {
+        std::mem::take(&mut self.visits)
     }
 
     /// Its cookies.
@@ -133,12 +153,14 @@ impl Browser {
             }
             let client = Client::new(url.as_str());
             let client = if let Some(source) = self.source { client.source(source) } else { client };
+            let began = Time::now();
             let reply = client.send(request).await.with_context(|| url.to_string())?;
             self.jar.take(&url, &reply.headers);
-            let status = reply.status;
-            let Some(location) = status.is_redirection().then(|| reply.headers.get("location")).flatten() else {
-                let headers = reply.headers.clone();
-                let body = String::from_utf8_lossy(&reply.bytes().await?).into_owned();
+            let (status, headers) = (reply.status, reply.headers.clone());
+            let bytes = reply.bytes().await?;
+            self.visits.push(Visit { method: method.clone(), url: url.clone(), status, time: Time::since(began) });
+            let Some(location) = status.is_redirection().then(|| headers.get("location")).flatten() else {
+                let body = String::from_utf8_lossy(&bytes).into_owned();
                 return Ok(Page { url, status, headers, body, redirects, stopped: false });
             };
             let next = url.join(location.to_str()?)?;

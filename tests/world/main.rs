@@ -35,6 +35,7 @@ mod shared;
 mod stop;
 mod tasks;
 mod trail;
+mod truth;
 mod untouched;
 mod uptake;
 mod visible;

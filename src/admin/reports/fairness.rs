@@ -80,6 +80,7 @@ pub(in crate::admin) async fn read(
         .filter(|(tenant, _, sums)| sums.wanted > 0 || *tenant == tenant_id)
         .collect();
     let weights: f64 = all.iter().map(|(_, weight, _)| weight).sum();
+    let asking: f64 = all.iter().filter(|(.., sums)| sums.wanted > 0).map(|(_, weight, _)| weight).sum();
     let ratio = limits.fairness_weight / weights.max(limits.fairness_weight);
     let sums = all.iter().find(|(tenant, ..)| *tenant == tenant_id).map(|(.., sums)| *sums).unwrap_or_default();
     let of_all = asked.is_of_all(&app);
@@ -94,7 +95,7 @@ pub(in crate::admin) async fn read(
         .map(|(tenant, weight, _)| ActiveTenant {
             tenant_id: Some(tenant).filter(|_| admin.administers_gateway()),
             weight,
-            share: weight / weights,
+            share: weight / asking,
         })
         .collect();
     active_tenants.sort_by(|one, other| other.share.total_cmp(&one.share).then(one.tenant_id.cmp(&other.tenant_id)));
