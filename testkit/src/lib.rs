@@ -3,8 +3,7 @@
 //! Everything here speaks protocols (HTTP, JSON-RPC, server-sent events, processes) and knows nothing of the gateway:
 //! a test of the gateway through this crate is a test of what others see. `upstream` holds servers to put behind it,
 //! [`client`] a client that sends exactly the bytes it is told to, [`answer`] what came back, [`browser`] a person's way through pages and forms,
-//! [`entra`] an identity provider, [`provider`] one that only refreshes, [`authorization`] a place that gives tokens, [`people_server`] one that gives them for people who come there, [`collector`] one of traces and metrics, [`sign_in`] what a client and a person do to sign in, [`settings`] what it is started with, [`process`] a way to run and watch a binary, [`command`] to run one to its
-//! [`entra`] an identity provider, [`provider`] one that only refreshes, [`authorization`] a place that gives tokens, [`people_server`] one that gives them for people who come there, [`sign_in`] what a client and a person do to sign in, [`settings`] what it is started with, [`workload`] what many do of which everything is known, [`process`] a way to run and watch a binary, [`command`] to run one to its
+//! [`entra`] an identity provider, [`provider`] one that only refreshes, [`authorization`] a place that gives tokens, [`people_server`] one that gives them for people who come there, [`collector`] one of traces and metrics, [`sign_in`] what a client and a person do to sign in, [`settings`] what it is started with, [`workload`] what many do of which everything is known, [`process`] a way to run and watch a binary, [`command`] to run one to its
 //! end, and `src/bin` the same as programs.
 
 pub mod answer;
