@@ -2,6 +2,8 @@
 //! from there to the database, where the records of each tenant make a chain whose heads are signed. No record is dropped silently:
 //! what cannot be recorded is not begun, or not answered.
 
+mod added;
+mod block;
 mod chain;
 mod drain;
 mod encode;
@@ -9,9 +11,12 @@ mod flood;
 mod folder;
 mod frame;
 mod journal;
+mod pack;
 mod prune;
 mod reader;
 mod record;
+mod records;
+mod search;
 mod stamper;
 mod syslog;
 mod ticket;
@@ -20,8 +25,11 @@ mod verify;
 
 pub use drain::{Counting, Drain, DrainError};
 pub use journal::Journal;
+pub use pack::pack;
 pub use prune::prune;
 pub use record::{Record, Surface};
+pub use records::records;
+pub use search::{record, search};
 pub use syslog::{Collector, SendError};
 pub use ticket::{KeptBody, NotKept, kept};
 pub use trail::Trail;

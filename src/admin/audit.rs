@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::access::Admin;
 use crate::app::App;
-use crate::audit::Record;
+use crate::audit::{self, Record};
 use crate::crypto::hexadecimal;
 use crate::store::audit::AuditRow;
 use crate::store::audit_search::AuditSelection;
@@ -86,7 +86,7 @@ pub(super) async fn list(
         to: search.to.as_deref().map(|text| time_of("to", text)).transpose()?,
         before,
     };
-    let mut rows = app.store.audit_records(&which, i64::from(limit) + 1).await?;
+    let mut rows = audit::search(&app.store, &which, usize::from(limit) + 1).await?;
     let more = rows.len() > usize::from(limit);
     rows.truncate(limit.into());
     let next_cursor = rows.last().filter(|_| more).map(|row| cursor_after(&row.id.to_string()));
@@ -96,7 +96,7 @@ pub(super) async fn list(
 pub(super) async fn read(app: App, admin: Admin, Named(id): Named) -> Result<Json<View>, Problem> {
     let missing = || Problem::missing("record of the audit trail");
     let id = Uuid::parse_str(&id).map_err(|_| missing())?;
-    let row = app.store.audit_record(chain(&admin, None)?, id).await?;
+    let row = audit::record(&app.store, chain(&admin, None)?, id).await?;
     let since = since(&app, &admin).await?;
     let row = row.filter(|row| since.is_none_or(|since| row.at >= since));
     Ok(Json(view(row.ok_or_else(missing)?)?))

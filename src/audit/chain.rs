@@ -4,6 +4,7 @@
 use sha2::{Digest as _, Sha256};
 
 use super::Record;
+use super::added::Added;
 use super::stamper::Keys;
 use crate::crypto::stamp::is_signed;
 use crate::store::audit::{AuditRow, ChainPart, ChainRow, CheckpointRow};
@@ -75,9 +76,9 @@ pub(super) fn is_own(head: &ChainRow, keys: &Keys) -> bool {
     keys.public(head.key_id).is_some_and(|public| is_signed(public, &text, &head.signature))
 }
 
-/// Hangs `rows` behind what there is of a chain, at the time `now`. What was made up is not signed, nor is anything behind it: the
+/// Hangs `added` behind what there is of a chain, at the time `now`. What was made up is not signed, nor is anything behind it: the
 /// head keeps a signature that does not fit, and so everybody sees it from then on.
-pub(super) fn link(chain: &str, before: Option<ChainRow>, mut rows: Vec<AuditRow>, keys: &Keys, now: i64) -> ChainPart {
+pub(super) fn link(chain: &str, before: Option<ChainRow>, added: Added<'_>, keys: &Keys, now: i64) -> ChainPart {
     let sound = before.as_ref().is_none_or(|before| is_own(before, keys));
     let mut head = before.unwrap_or_else(|| ChainRow {
         chain: chain.to_owned(),
@@ -94,14 +95,10 @@ pub(super) fn link(chain: &str, before: Option<ChainRow>, mut rows: Vec<AuditRow
     if head.begin_hash.is_empty() {
         head.begin_hash = beginning(chain);
     }
-    for row in &mut rows {
-        head.seq += 1;
-        head.hash = hash(&head.hash, &row.text);
-        (row.seq, row.hash) = (head.seq, head.hash.clone());
-    }
+    let (rows, blocks) = added.link(&mut head);
     head.at = now;
     if !sound {
-        return ChainPart { rows, head, checkpoint: None };
+        return ChainPart { rows, blocks, head, checkpoint: None };
     }
     head.key_id = keys.id;
     head.signature = keys.sign(&signed(Signed::Head, chain, head.seq, &head.hash, now));
@@ -117,5 +114,5 @@ pub(super) fn link(chain: &str, before: Option<ChainRow>, mut rows: Vec<AuditRow
             signature: keys.sign(&signed(Signed::Checkpoint, chain, head.seq, &head.hash, now)),
         }
     });
-    ChainPart { rows, head, checkpoint }
+    ChainPart { rows, blocks, head, checkpoint }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::added::Added;
 use super::folder::Folder;
 use super::journal::{Position, segment_path};
 use super::reader;
@@ -20,7 +21,7 @@ use super::stamper::{Keys, StampError, Stamper};
 use super::trail::Trail;
 use super::{Record, chain};
 use crate::crypto::Sealer;
-use crate::store::audit::{AuditRow, ChainRow, JournalStep};
+use crate::store::audit::{ChainRow, JournalStep};
 use crate::store::rollups::Increments;
 use crate::store::{Store, StoreError, micros, now};
 use crate::telemetry::{Counter, Metrics};
@@ -292,16 +293,12 @@ impl Drain {
         (from, to): (Position, Position),
         texts: &[String],
     ) -> Result<bool, DrainError> {
-        let mut chains: BTreeMap<String, Vec<AuditRow>> = BTreeMap::new();
-        let mut records = Vec::with_capacity(texts.len());
+        let (mut records, mut read) = (Vec::with_capacity(texts.len()), Vec::with_capacity(texts.len()));
         for text in texts {
             match Record::read(text) {
                 Ok(record) => {
-                    chains
-                        .entry(chain::chain_of(&record).to_owned())
-                        .or_default()
-                        .push(chain::row(&record, text.clone()));
                     records.push(record);
+                    read.push(text.as_str());
                 }
                 // Only a newer or damaged program writes such a thing; what it says is in the log, and the rest goes on.
                 Err(error) => {
@@ -310,6 +307,12 @@ impl Drain {
                 }
             }
         }
+        let mut chains: BTreeMap<&str, Vec<(&Record, &str)>> = BTreeMap::new();
+        for (record, text) in records.iter().zip(read) {
+            chains.entry(chain::chain_of(record)).or_default().push((record, text));
+        }
+        let mut chains: BTreeMap<_, _> =
+            chains.into_iter().map(|(name, records)| (name.to_owned(), Added::of(&records))).collect();
         let at = micros(now());
         let durable = self.trail.is_durable();
         let step = JournalStep { journal, from: numbers(from), to: numbers(to), at, durable };
@@ -320,16 +323,16 @@ impl Drain {
                 strange = true;
                 return None;
             }
-            let rows = chains.remove(name).unwrap_or_default();
+            let added = chains.remove(name).unwrap_or_default();
             if before.as_ref().is_some_and(|before| !chain::is_own(before, &keys)) {
-                unsigned += rows.len() as u64;
+                unsigned += added.count() as u64;
                 tracing::error!(
                     chain = name,
                     "the head of a chain of the audit trail is not what this gateway signed: it was changed in the database. \
                      Records are added and not signed; `audit verify` says what is wrong"
                 );
             }
-            Some(chain::link(name, before, rows, &keys, at))
+            Some(chain::link(name, before, added, &keys, at))
         };
         let increments = self.counting.fold(&records);
         match self.store.write_audit(step, &names, link, &increments).await {

@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpStream, UdpSocket};
 
+use super::block::Kept;
+use super::records;
 use crate::config::Syslog;
 use crate::store::audit::AuditRow;
 use crate::store::{Store, StoreError, at, micros, now};
@@ -59,12 +61,12 @@ impl Collector {
             loop {
                 let now = micros(now());
                 let Some(after) = store.claim_audit_sending(&chain, now, now + CLAIM).await? else { break };
-                let rows = store.audit_chain_records(&chain, after, AT_ONCE).await?;
-                let sent = self.send(&rows).await;
-                let last = rows.last().filter(|_| sent.is_ok()).map_or(after, |row| row.seq);
-                store.audit_was_sent(&chain, last).await?;
+                let piece = records::piece(store, &chain, after, AT_ONCE).await?;
+                let sent = self.send(&piece.records).await;
+                let last = piece.records.last().map(|kept| kept.row.seq).max(piece.next);
+                store.audit_was_sent(&chain, last.filter(|_| sent.is_ok()).unwrap_or(after)).await?;
                 sent?;
-                if rows.is_empty() {
+                if last.is_none() {
                     break;
                 }
             }
@@ -72,8 +74,8 @@ impl Collector {
         Ok(())
     }
 
-    async fn send(&mut self, rows: &[AuditRow]) -> io::Result<()> {
-        let sent = tokio::time::timeout(PATIENCE, self.send_all(rows)).await;
+    async fn send(&mut self, records: &[Kept]) -> io::Result<()> {
+        let sent = tokio::time::timeout(PATIENCE, self.send_all(records)).await;
         let sent = sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         if sent.is_err() {
             self.open = None;
@@ -81,20 +83,20 @@ impl Collector {
         sent
     }
 
-    async fn send_all(&mut self, rows: &[AuditRow]) -> io::Result<()> {
+    async fn send_all(&mut self, records: &[Kept]) -> io::Result<()> {
         let open = match self.open.take() {
             Some(open) => open,
             None => self.connect().await?,
         };
         match self.open.insert(open) {
             Open::Udp(socket) => {
-                for row in rows {
+                for Kept { row, .. } in records {
                     socket.send(message(&self.host, row).as_bytes()).await?;
                 }
             }
             Open::Tcp(stream) => {
                 let mut all = Vec::new();
-                for row in rows {
+                for Kept { row, .. } in records {
                     let message = message(&self.host, row);
                     all.extend_from_slice(format!("{} {message}", message.len()).as_bytes());
                 }

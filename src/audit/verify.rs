@@ -5,11 +5,12 @@ use ahash::{AHashMap, AHashSet};
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::block::{Kept, Told};
 use super::chain::{self, Signed};
-use super::{Record, stamper};
+use super::{records, stamper};
 use crate::crypto::Sealer;
 use crate::crypto::stamp::is_signed;
-use crate::store::audit::{AuditRow, ChainRow};
+use crate::store::audit::ChainRow;
 use crate::store::{Store, StoreError, micros, now};
 
 /// Records that are read at a time.
@@ -67,7 +68,7 @@ pub async fn verify(
     }
     for name in names {
         if only.is_none_or(|only| only == name) {
-            let mut chain = Chain { keys: &keys, name: &name, verified: &mut verified, told: 0 };
+            let mut chain = Chain { keys: &keys, name: &name, verified: &mut verified, told: 0, damaged: Vec::new() };
             chain.verify(store, &mut progress).await?;
         }
     }
@@ -79,6 +80,8 @@ struct Chain<'a> {
     name: &'a str,
     verified: &'a mut Verified,
     told: usize,
+    /// From where to where there are blocks that cannot be opened, of which nothing was said yet.
+    damaged: Vec<(i64, i64)>,
 }
 
 impl Chain<'_> {
@@ -105,20 +108,21 @@ impl Chain<'_> {
         }
         let points = self.checkpoints(store, &head).await?;
         let (mut before, mut seq) = (head.begin_hash.clone(), head.begin_seq);
-        loop {
-            let rows = store.audit_chain_records(self.name, seq, AT_ONCE).await?;
-            let rows = rows.into_iter().filter(|row| row.seq <= head.seq).collect::<Vec<_>>();
-            if rows.is_empty() {
-                break;
-            }
-            self.verified.records += rows.len() as u64;
-            for row in rows {
+        let mut next = Some(seq);
+        while let Some(after) = next.filter(|after| *after < head.seq) {
+            let piece = records::piece(store, self.name, after, AT_ONCE).await?;
+            next = piece.next;
+            self.damaged.extend(piece.damaged);
+            let records = piece.records.into_iter().filter(|kept| kept.row.seq <= head.seq).collect::<Vec<_>>();
+            self.verified.records += records.len() as u64;
+            for kept in records {
+                let row = &kept.row;
                 if row.seq > seq + 1 {
                     self.missing(seq + 1, row.seq - 1);
                     // Whether it follows what is gone nobody can say.
                     before.clone_from(&row.hash);
                 } else {
-                    self.record(&before, &row);
+                    self.record(&before, &kept);
                     before.clone_from(&row.hash);
                 }
                 if points.get(&row.seq).is_some_and(|hash| *hash != row.hash) {
@@ -140,8 +144,10 @@ impl Chain<'_> {
         }
         // What came meanwhile has moved the head with it.
         let now = store.audit_chain(self.name).await?.map_or(head.seq, |now| now.seq.max(head.seq));
-        if let Some(row) = store.audit_chain_records(self.name, now, 1).await?.first() {
-            self.find(Some(row.seq), "added", format!("record {} stands behind the head of the chain", row.seq));
+        let behind = records::piece(store, self.name, now, 1).await?;
+        let first = behind.records.first().map(|kept| kept.row.seq);
+        if let Some(first) = first.or_else(|| behind.damaged.first().map(|(first, _)| *first)) {
+            self.find(Some(first), "added", format!("record {first} stands behind the head of the chain"));
         }
         Ok(())
     }
@@ -187,7 +193,26 @@ impl Chain<'_> {
         Ok(points)
     }
 
-    fn missing(&mut self, from: i64, to: i64) {
+    /// What is missing, and of that what is in blocks that cannot be opened.
+    fn missing(&mut self, mut from: i64, to: i64) {
+        for (first, last) in std::mem::take(&mut self.damaged) {
+            let (first, last) = (first.max(from), last.min(to));
+            if first > last {
+                continue;
+            }
+            if first > from {
+                self.gone(from, first - 1);
+            }
+            let what = format!("records {first} to {last} cannot be read: the block that holds them was changed");
+            self.find(Some(first), "block", what);
+            from = last + 1;
+        }
+        if from <= to {
+            self.gone(from, to);
+        }
+    }
+
+    fn gone(&mut self, from: i64, to: i64) {
         let what = if from == to {
             format!("record {from} is missing")
         } else {
@@ -196,7 +221,7 @@ impl Chain<'_> {
         self.find(Some(from), "missing", what);
     }
 
-    fn record(&mut self, before: &[u8], row: &AuditRow) {
+    fn record(&mut self, before: &[u8], Kept { row, told }: &Kept) {
         if chain::hash(before, &row.text) != row.hash {
             let what = format!(
                 "record {} does not follow the one before it: its text was changed, or it stands in another's place",
@@ -204,20 +229,15 @@ impl Chain<'_> {
             );
             self.find(Some(row.seq), "record", what);
         }
-        let told = match Record::read(&row.text) {
-            Ok(record) => chain::row(&record, String::new()),
-            Err(error) => {
-                self.find(Some(row.seq), "record", format!("record {} cannot be read: {error}", row.seq));
-                return;
+        match told {
+            Told::Same => {}
+            Told::Otherwise => {
+                let what = format!("the columns of record {} say something else than its text", row.seq);
+                self.find(Some(row.seq), "columns", what);
             }
-        };
-        let columns = AuditRow { seq: 0, text: String::new(), hash: Vec::new(), ..row.clone() };
-        if told != columns {
-            self.find(
-                Some(row.seq),
-                "columns",
-                format!("the columns of record {} say something else than its text", row.seq),
-            );
+            Told::Unreadable(error) => {
+                self.find(Some(row.seq), "record", format!("record {} cannot be read: {error}", row.seq));
+            }
         }
     }
 }

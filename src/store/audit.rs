@@ -3,11 +3,12 @@
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
+use super::audit_blocks::{BlockRow, add_block};
 use super::rollups::{Increments, add_increments};
 use super::{Db, Store, StoreError};
 
 row! {
-    /// A row of `audit_records`.
+    /// A row of `audit_records`: a record that stands alone, in no block yet. One that was read out of a block looks the same.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct AuditRow {
         /// Whose: a tenant, or empty.
@@ -122,8 +123,10 @@ pub struct JournalStep {
 /// What is added to one chain.
 #[derive(Debug)]
 pub struct ChainPart {
-    /// The rows; places and hashes are set by whoever links them.
+    /// Records that stand alone.
     pub rows: Vec<AuditRow>,
+    /// And those that come as blocks.
+    pub blocks: Vec<BlockRow>,
     /// The chain as it is then.
     pub head: ChainRow,
     /// A checkpoint, if it is time for one.
@@ -195,6 +198,15 @@ macro_rules! bind_chain {
     };
 }
 
+/// Waits until no other transaction writes to a chain of PostgreSQL's. One that is not there cannot be locked; its name can.
+macro_rules! lock_chain {
+    ($tx:ident, $chain:expr) => {{
+        let lock = sqlx::query("SELECT pg_advisory_xact_lock(hashtext($1))").bind(format!("audit {}", $chain));
+        lock.execute(&mut *$tx).await?;
+    }};
+}
+pub(super) use lock_chain;
+
 impl Store {
     /// Begins a journal where it is not known yet; says how far it is written.
     pub async fn audit_journal(&self, journal: Uuid, now: i64) -> Result<(i64, i64), StoreError> {
@@ -238,6 +250,7 @@ impl Store {
             "SELECT * FROM audit_chains WHERE chain = $1"
         };
         let last = "SELECT seq, hash FROM audit_records WHERE chain = $1 ORDER BY seq DESC LIMIT 1";
+        let last_block = "SELECT last_seq, hashes FROM audit_blocks WHERE chain = $1 ORDER BY first_seq DESC LIMIT 1";
         macro_rules! written {
             ($tx:ident) => {{
                 let moved = sqlx::query(moved).bind(step.to.0).bind(step.to.1).bind(step.at);
@@ -247,17 +260,18 @@ impl Store {
                 }
                 for chain in chains {
                     if postgres {
-                        // A chain that is not there cannot be locked; its name can.
-                        let lock =
-                            sqlx::query("SELECT pg_advisory_xact_lock(hashtext($1))").bind(format!("audit {chain}"));
-                        lock.execute(&mut *$tx).await?;
+                        lock_chain!($tx, chain);
                     }
                     let before: Option<ChainRow> = sqlx::query_as(head).bind(chain).fetch_optional(&mut *$tx).await?;
                     let before = match before {
                         None => {
                             let left: Option<(i64, Vec<u8>)> =
                                 sqlx::query_as(last).bind(chain).fetch_optional(&mut *$tx).await?;
-                            left.map(|(seq, hash)| headless(chain, seq, hash))
+                            let block: Option<(i64, Vec<u8>)> =
+                                sqlx::query_as(last_block).bind(chain).fetch_optional(&mut *$tx).await?;
+                            let block =
+                                block.map(|(seq, hashes)| (seq, hashes[hashes.len().saturating_sub(32)..].to_vec()));
+                            left.max(block).map(|(seq, hash)| headless(chain, seq, hash))
                         }
                         before => before,
                     };
@@ -287,6 +301,9 @@ impl Store {
                                 .bind(&row.hash)
                         });
                         query.execute(&mut *$tx).await?;
+                    }
+                    for block in &part.blocks {
+                        add_block!($tx, block);
                     }
                     bind_chain!(PUT_CHAIN, part.head).execute(&mut *$tx).await?;
                     if let Some(point) = &part.checkpoint {
@@ -325,7 +342,7 @@ impl Store {
     /// The names of all chains of which there is anything.
     pub async fn audit_chain_names(&self) -> Result<Vec<String>, StoreError> {
         let text = "SELECT chain FROM audit_chains UNION SELECT chain FROM audit_checkpoints
-            UNION SELECT chain FROM audit_records ORDER BY chain";
+            UNION SELECT chain FROM audit_records UNION SELECT chain FROM audit_blocks ORDER BY chain";
         Ok(on!(read self, db => sqlx::query_scalar(text).fetch_all(db).await?))
     }
 
@@ -393,23 +410,27 @@ impl Store {
         }))
     }
 
-    /// Removes up to `most` records of a chain, the oldest, to that place at most.
+    /// Removes up to `most` records of a chain, the oldest, to that place at most. A block goes when all of it may.
     pub async fn prune_audit_chain(&self, chain: &str, to: i64, most: i64) -> Result<Pruning, StoreError> {
-        let first = "SELECT min(seq) FROM audit_records WHERE chain = $1";
+        let first = "SELECT min(seq) FROM (SELECT min(seq) AS seq FROM audit_records WHERE chain = $1 AND seq <= $2
+            UNION ALL SELECT min(first_seq) FROM audit_blocks WHERE chain = $1 AND last_seq <= $2) AS f";
         let remove = "DELETE FROM audit_records WHERE chain = $1 AND seq <= $2";
+        let blocks = "SELECT CAST(COALESCE(sum(last_seq - first_seq + 1), 0) AS BIGINT) FROM audit_blocks
+            WHERE chain = $1 AND last_seq <= $2 AND first_seq <= $2";
+        let remove_blocks = "DELETE FROM audit_blocks WHERE chain = $1 AND last_seq <= $2 AND first_seq <= $2";
         Ok(on!(write self, tx => {
-            let first: Option<i64> = sqlx::query_scalar(first).bind(chain).fetch_one(&mut *tx).await?;
-            let Some(first) = first.filter(|first| *first <= to) else {
-                return Ok(Pruning { removed: 0, more: false });
-            };
+            let first: Option<i64> = sqlx::query_scalar(first).bind(chain).bind(to).fetch_one(&mut *tx).await?;
+            let Some(first) = first else { return Ok(Pruning { removed: 0, more: false }) };
             let last = to.min(first + most - 1);
             let removed = sqlx::query(remove).bind(chain).bind(last).execute(&mut *tx).await?.rows_affected();
-            Pruning { removed, more: last < to }
+            let in_blocks: i64 = sqlx::query_scalar(blocks).bind(chain).bind(last).fetch_one(&mut *tx).await?;
+            sqlx::query(remove_blocks).bind(chain).bind(last).execute(&mut *tx).await?;
+            Pruning { removed: removed + u64::try_from(in_blocks).unwrap_or_default(), more: last < to }
         }))
     }
 
-    /// Up to `most` records of a chain behind that place, in their order.
-    pub async fn audit_chain_records(&self, chain: &str, after: i64, most: i64) -> Result<Vec<AuditRow>, StoreError> {
+    /// Up to `most` records of a chain behind that place that stand alone, in their order.
+    pub async fn audit_rows(&self, chain: &str, after: i64, most: i64) -> Result<Vec<AuditRow>, StoreError> {
         let text = "SELECT * FROM audit_records WHERE chain = $1 AND seq > $2 ORDER BY seq LIMIT $3";
         Ok(on!(read self, db => sqlx::query_as(text).bind(chain).bind(after).bind(most).fetch_all(db).await?))
     }

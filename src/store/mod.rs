@@ -116,6 +116,7 @@ pub mod access_rules;
 pub mod announcements;
 pub mod assertions;
 pub mod audit;
+pub mod audit_blocks;
 pub mod audit_search;
 pub mod authorizations;
 pub mod bans;

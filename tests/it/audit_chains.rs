@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use mcp_registry_gateway::app::App;
-use mcp_registry_gateway::audit::{Collector, Drain, Finding, Record, Trail, prune, verify};
+use mcp_registry_gateway::audit::{Collector, Drain, Finding, Record, Trail, pack, prune, records, search, verify};
 use mcp_registry_gateway::clock;
 use mcp_registry_gateway::config::{DotEnv, Settings};
 use mcp_registry_gateway::crypto::{MasterKey, Sealer, hexadecimal};
@@ -24,14 +24,14 @@ use crate::store_databases::Database;
 use crate::store_rest::World;
 
 /// What a process has of the trail.
-struct Process {
+pub struct Process {
     base: PathBuf,
-    trail: Trail,
+    pub trail: Trail,
     drain: Option<Drain>,
 }
 
 impl Process {
-    fn start(base: PathBuf, store: &Store, sealer: &Sealer) -> Self {
+    pub fn start(base: PathBuf, store: &Store, sealer: &Sealer) -> Self {
         let settings = Settings::from_args(Vec::<String>::new(), &DotEnv::default()).unwrap();
         let trail = Trail::new(Uuid::now_v7(), settings.audit);
         trail.open(&base).unwrap();
@@ -41,13 +41,13 @@ impl Process {
     }
 
     /// Somebody does something.
-    fn sign_in(&self, tenant: &str, name: &str) {
+    pub fn sign_in(&self, tenant: &str, name: &str) {
         let mut event = Event::new("auth.login", true);
         (event.tenant, event.username) = (Some(tenant.into()), Some(name.into()));
         self.trail.event(event);
     }
 
-    async fn finish(mut self) {
+    pub async fn finish(mut self) {
         self.drain.take().unwrap().finish().await.unwrap();
     }
 }
@@ -61,12 +61,15 @@ pub async fn signed_in(app: &App, tenant: &str, names: &[&str]) {
     process.finish().await;
 }
 
-fn base() -> PathBuf {
+/// When whatever stands alone has done so for long.
+pub const LATER: i64 = i64::MAX / 2;
+
+pub fn base() -> PathBuf {
     std::env::temp_dir().join(format!("mcp-gateway-audit-{}", Uuid::now_v7()))
 }
 
 /// Does something behind everybody's back.
-async fn run(database: &Database, text: &str) {
+pub async fn run(database: &Database, text: &str) {
     let text = AssertSqlSafe(text.to_owned());
     if database.url.starts_with("sqlite") {
         let mut connection = sqlx::SqliteConnection::connect(&database.url).await.unwrap();
@@ -79,15 +82,17 @@ async fn run(database: &Database, text: &str) {
     }
 }
 
+/// Bytes as the database reads them.
+pub fn literal(database: &Database, bytes: &[u8]) -> String {
+    let digits = hexadecimal(bytes);
+    if database.url.starts_with("sqlite") { format!("x'{digits}'") } else { format!("'\\x{digits}'") }
+}
+
 /// Makes the hashes of a chain anew from a record on, and its head's: what somebody would do who knows how.
 async fn hash_anew(database: &Database, store: &Store, chain: &str) {
-    let rows = store.audit_chain_records(chain, 0, 100_000).await.unwrap();
+    let rows = records(store, chain, 0, 100_000).await.unwrap();
     let mut hash = Sha256::digest(format!("mcp-gateway audit chain\n{chain}")).to_vec();
-    let is_sqlite = database.url.starts_with("sqlite");
-    let literal = |hash: &[u8]| {
-        let digits = hexadecimal(hash);
-        if is_sqlite { format!("x'{digits}'") } else { format!("'\\x{digits}'") }
-    };
+    let literal = |hash: &[u8]| literal(database, hash);
     let mut all = String::new();
     for row in rows {
         hash = Sha256::new().chain_update(&hash).chain_update(&row.text).finalize().to_vec();
@@ -105,23 +110,19 @@ async fn findings(store: &Store, sealer: &Sealer) -> Vec<Finding> {
 }
 
 /// Kind and place of what is wrong.
-async fn wrong(store: &Store, sealer: &Sealer) -> Vec<(&'static str, Option<i64>)> {
+pub async fn wrong(store: &Store, sealer: &Sealer) -> Vec<(&'static str, Option<i64>)> {
     findings(store, sealer).await.iter().map(|finding| (finding.kind, finding.seq)).collect()
 }
 
 on_both! {
-    async fn whatever_is_changed_in_the_trail_is_named(database) {
+    async fn whatever_is_changed_of_records_that_stand_alone_is_named(database) {
         let (store, sealer) = (database.open().await, Sealer::new(&MasterKey::generate()));
         let base = base();
-        // Two pieces of the journal, so that there is a checkpoint in the middle.
-        for part in 0..2 {
+        // So few at a time that each stands alone; there are checkpoints among them.
+        for part in 0..22 {
             let process = Process::start(base.clone(), &store, &sealer);
-            for number in 0..1_100 {
-                process.sign_in("acme", &format!("user-{part}-{number}"));
-                if number % 100 == 0 {
-                    process.sign_in("other", "somebody");
-                }
-            }
+            (0..100).for_each(|number| process.sign_in("acme", &format!("user-{part}-{number}")));
+            process.sign_in("other", "somebody");
             process.finish().await;
         }
         assert_eq!(std::fs::read_dir(&base).unwrap().count(), 0, "no journal is left behind");
@@ -249,7 +250,7 @@ on_both! {
         let verified = verify(&store, Some(&sealer), None, |_| {}).await.unwrap();
         assert_eq!((verified.records, verified.findings), (1_501, vec![]));
         let which = AuditSelection { action: Some("auth.login"), chain: Some("acme"), ..AuditSelection::default() };
-        let found = store.audit_records(&which, 2_000).await.unwrap();
+        let found = search(&store, &which, 2_000).await.unwrap();
         assert_eq!(found.iter().filter(|row| row.username.as_deref() == Some("user-1499")).count(), 1);
         assert_eq!(std::fs::read_dir(&base).unwrap().count(), 0, "no journal is left behind");
         std::fs::remove_dir_all(&base).unwrap();
@@ -278,7 +279,7 @@ on_both! {
         process.finish().await;
         let verified = verify(&store, Some(&sealer), None, |_| {}).await.unwrap();
         assert_eq!((verified.records, verified.findings), (51, vec![]));
-        let last = store.audit_chain_records("acme", 49, 10).await.unwrap();
+        let last = records(&store, "acme", 49, 10).await.unwrap();
         assert_eq!(last[0].username.as_deref(), Some("a\u{fffd}b\u{fffd}c"));
         let aside = std::fs::read_to_string(base.join("refused.jsonl")).unwrap();
         assert!(aside.lines().count() == 1 && aside.contains("\"bad\""), "{aside}");
@@ -318,7 +319,7 @@ on_both! {
             processes.spawn(async move {
                 for round in 0..5 {
                     let process_now = Process::start(base.join(process.to_string()), &store, &sealer);
-                    for number in 0..200 {
+                    for number in 0..100 + round * 50 {
                         process_now.sign_in("acme", &format!("user-{process}-{round}-{number}"));
                         process_now.sign_in(&format!("tenant-{}", number % 3), "somebody");
                     }
@@ -326,7 +327,22 @@ on_both! {
                 }
             });
         }
+        // Others make blocks of what stands alone, all the while.
+        let packers = tokio_util::sync::CancellationToken::new();
+        let mut packing = tokio::task::JoinSet::new();
+        for _ in 0..2 {
+            let (store, stop) = (database.open().await, packers.clone());
+            packing.spawn(async move {
+                while !stop.is_cancelled() {
+                    pack(&store, LATER).await.unwrap();
+                }
+            });
+        }
         while let Some(done) = processes.join_next().await {
+            done.unwrap();
+        }
+        packers.cancel();
+        while let Some(done) = packing.join_next().await {
             done.unwrap();
         }
         let store = database.open().await;
@@ -381,7 +397,7 @@ on_both! {
             let process = Process::start(base.clone(), &store, &sealer);
             process.sign_in("acme", name);
             process.finish().await;
-            store.audit_chain_records("acme", 0, 10).await.unwrap().last().unwrap().id
+            records(&store, "acme", 0, 10).await.unwrap().last().unwrap().id
         };
         let old = record("old").await;
         let eve = world.acme().await;
@@ -414,7 +430,7 @@ async fn a_flood_of_refusals_is_counted_and_not_kept_one_by_one() {
         process.trail.operation(&refused);
     }
     process.finish().await;
-    let rows = store.audit_chain_records("", 0, 100_000).await.unwrap();
+    let rows = records(&store, "", 0, 100_000).await.unwrap();
     assert!(rows.len() < 5_000, "{}", rows.len());
     let count = |text: &str| serde_json::from_str::<Record>(text).unwrap().count;
     assert_eq!(rows.iter().map(|row| count(&row.text)).sum::<u64>(), 20_000, "none is forgotten");

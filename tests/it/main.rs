@@ -13,6 +13,7 @@ mod api_changes;
 mod api_lists;
 mod api_once;
 mod api_roles;
+mod audit_blocks;
 mod audit_chains;
 mod audit_scale;
 mod bans;

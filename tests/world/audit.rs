@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::Method;
-use mcp_registry_gateway::audit::verify;
+use mcp_registry_gateway::audit::{records, verify};
 use mcp_registry_gateway::store::Store;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, Executor as _};
@@ -193,7 +193,7 @@ async fn killed(operations: usize, args: &[&str]) {
     for chain in ["default", ""] {
         let mut after = 0;
         loop {
-            let rows = store.audit_chain_records(chain, after, 5_000).await.unwrap();
+            let rows = records(&store, chain, after, 5_000).await.unwrap();
             let Some(last) = rows.last() else { break };
             after = last.seq;
             rows.into_iter().filter_map(|row| row.request_id).for_each(|id| *found.entry(id).or_default() += 1);
