@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mcp_registry_gateway::analytics::{Analytics, Switches};
-use mcp_registry_gateway::audit::{Counting, Drain, Record, Trail};
+use mcp_registry_gateway::audit::{Brief, Counting, Drain, Trail};
 use mcp_registry_gateway::config::{DotEnv, Settings};
 use mcp_registry_gateway::crypto::{MasterKey, Sealer};
 use mcp_registry_gateway::id::{Principal, Slug, TenantId};
@@ -22,7 +22,7 @@ const RECORDS: u32 = 200_000;
 struct Nothing;
 
 impl Counting for Nothing {
-    fn fold<'a>(&self, _: &'a [Record]) -> Increments<'a> {
+    fn fold<'a>(&self, _: &[Brief<'a>]) -> Increments<'a> {
         Increments::default()
     }
 

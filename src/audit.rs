@@ -4,6 +4,7 @@
 
 mod added;
 mod block;
+mod brief;
 mod chain;
 mod drain;
 mod encode;
@@ -23,6 +24,7 @@ mod ticket;
 mod trail;
 mod verify;
 
+pub use brief::Brief;
 pub use drain::{Counting, Drain, DrainError};
 pub use journal::Journal;
 pub use pack::pack;

@@ -6,7 +6,7 @@ use ahash::AHashMap;
 use super::Switches;
 use super::behaviour::{Behaviour, Moves, Pattern};
 use super::names::{Kind, Names};
-use crate::audit::{Record, Surface};
+use crate::audit::{Brief, Surface};
 use crate::protocol::meta::REQUESTS;
 use crate::store::rollups::{CallKey, CallSums, EventKey, Increments, Period, Span, UserKey, UserSums, WordKey};
 use crate::telemetry::OTHER;
@@ -23,8 +23,9 @@ const LONG: [Span; 2] = [Span::Hour, Span::Day];
 const OF_KEYS: [&str; 6] = ["malformed", "unknown", "expired", "revoked", "disabled", "suspended"];
 
 /// Whether somebody asked for it and got an answer; else the gateway did it by itself, or says more of what was asked for.
-pub fn is_operation(record: &Record) -> bool {
-    matches!(record.surface, Surface::Mcp | Surface::Oauth | Surface::Admin) && !is_event(&record.action)
+pub fn is_operation<'a>(record: impl Into<Brief<'a>>) -> bool {
+    let record = record.into();
+    matches!(record.surface, Surface::Mcp | Surface::Oauth | Surface::Admin) && !is_event(record.action)
 }
 
 /// Words such as `auth.login` are neither methods nor routes.
@@ -52,8 +53,8 @@ impl<'a, 'b> Fold<'a, 'b> {
     }
 
     /// Counts one record; the pattern that it completes.
-    pub(super) fn take(&mut self, record: &'a Record) -> Option<Pattern> {
-        if !is_operation(record) {
+    pub(super) fn take(&mut self, record: &Brief<'a>) -> Option<Pattern> {
+        if !is_operation(*record) {
             self.event(record);
             return None;
         }
@@ -87,19 +88,19 @@ impl<'a, 'b> Fold<'a, 'b> {
         (increments, moves)
     }
 
-    fn call(&mut self, record: &'a Record) {
-        let tenant = record.tenant.as_deref().unwrap_or_default();
-        let server = record.server.as_deref().unwrap_or_default();
+    fn call(&mut self, record: &Brief<'a>) {
+        let tenant = record.tenant.unwrap_or_default();
+        let server = record.server.unwrap_or_default();
         let method = method(record);
         // What a resource is called is its server's affair, and there may be any number of them.
         let named = matches!(method, "tools/call" | "prompts/get");
-        let name = record.name.as_deref().filter(|_| named).unwrap_or_default();
+        let name = record.name.filter(|_| named).unwrap_or_default();
         let name = self.names.of(Kind::Call, tenant, Span::Day.of(record.at).at, server, name);
         let sums = self.calls.entry(CallKey { tenant, period: Span::Minute.of(record.at), server, method, name });
         let sums = sums.or_default();
         let succeeded = record.outcome == "success";
         sums.calls += 1;
-        match &*record.outcome {
+        match record.outcome {
             "success" => {}
             "tool_error" => sums.tool_errors += 1,
             "denied" => sums.denied += 1,
@@ -116,8 +117,8 @@ impl<'a, 'b> Fold<'a, 'b> {
     }
 
     /// Who shows a credential with each request authenticates each time, or does not. Who shows none has not tried.
-    fn let_in(&mut self, record: &'a Record) {
-        let reason = record.reason.as_deref().unwrap_or_default();
+    fn let_in(&mut self, record: &Brief<'a>) {
+        let reason = record.reason.unwrap_or_default();
         if record.action == "POST /oauth/token" {
             let success = record.outcome == "success";
             let (result, reason) = if success { ("success", "") } else { ("failure", reason) };
@@ -129,7 +130,7 @@ impl<'a, 'b> Fold<'a, 'b> {
         }
     }
 
-    fn turned_away(&mut self, record: &'a Record, reason: &'a str) {
+    fn turned_away(&mut self, record: &Brief<'a>, reason: &'a str) {
         // A wrong password is told of by `auth.login`.
         if !matches!(reason, "" | "missing" | "unauthenticated") {
             let method = if OF_KEYS.contains(&reason) { "api_key" } else { "validate" };
@@ -138,19 +139,19 @@ impl<'a, 'b> Fold<'a, 'b> {
     }
 
     /// Who administers a tenant asked for another one, by its name in the path.
-    fn abroad(&mut self, record: &'a Record) {
-        let (Some(tenant), Some(path)) = (record.tenant.as_deref(), record.name.as_deref()) else { return };
-        if record.surface != Surface::Admin || record.role.as_deref() == Some("admin") {
+    fn abroad(&mut self, record: &Brief<'a>) {
+        let (Some(tenant), Some(path)) = (record.tenant, record.name) else { return };
+        if record.surface != Surface::Admin || record.role == Some("admin") {
             return;
         }
-        if tenant_in(&record.action, path).is_some_and(|asked| asked != tenant) {
+        if tenant_in(record.action, path).is_some_and(|asked| asked != tenant) {
             let result = if record.outcome == "success" { "let_through" } else { "refused" };
             self.count_event(record, "isolation", ["tenant", result, ""], None);
         }
     }
 
-    fn doing(&mut self, record: &'a Record) {
-        let (Some(tenant), Some(user)) = (record.tenant.as_deref(), record.user) else { return };
+    fn doing(&mut self, record: &Brief<'a>) {
+        let (Some(tenant), Some(user)) = (record.tenant, record.user) else { return };
         let (calls, failed) = (record.action == "tools/call", has_failed(record));
         for span in LONG {
             let key = UserKey { tenant, period: span.of(record.at), user };
@@ -158,25 +159,25 @@ impl<'a, 'b> Fold<'a, 'b> {
                 UserSums { operations: 1, tool_calls: i64::from(calls), errors: i64::from(failed), last_at: record.at };
             self.increments.users.entry(key).or_default().merge(&one);
         }
-        if calls && let Some(name) = record.name.as_deref() {
-            let server = record.server.as_deref().unwrap_or_default();
+        if calls && let Some(name) = record.name {
+            let server = record.server.unwrap_or_default();
             let name = self.names.of(Kind::Call, tenant, Span::Day.of(record.at).at, server, name);
             self.word(record, "tool", server, name);
         }
         if failed {
-            self.word(record, "error", "", record.reason.as_deref().unwrap_or("unknown"));
+            self.word(record, "error", "", record.reason.unwrap_or("unknown"));
         }
     }
 
-    fn event(&mut self, record: &'a Record) {
-        let reason = record.reason.as_deref().unwrap_or_default();
+    fn event(&mut self, record: &Brief<'a>) {
+        let reason = record.reason.unwrap_or_default();
         match record.action.split_once('.') {
             Some(("auth", "login")) => {
                 let result = if record.outcome == "success" { "success" } else { "failure" };
                 let told = if result == "success" { "" } else { reason };
                 self.count_event(record, "auth", ["login", result, told], None);
                 if result == "success" && self.switches.users {
-                    let by = record.name.as_deref().unwrap_or(OTHER);
+                    let by = record.name.unwrap_or(OTHER);
                     self.count_event(record, "login", [by, "", ""], None);
                     self.word(record, "login", "", hour(record.at));
                     self.seen(record);
@@ -185,7 +186,7 @@ impl<'a, 'b> Fold<'a, 'b> {
             // So many were turned away that not each has a record.
             Some(("auth", "failure")) => self.turned_away(record, reason),
             Some(("session", "end")) if self.switches.users => {
-                let kind = record.session_type.as_deref().unwrap_or("oauth");
+                let kind = record.session_type.unwrap_or("oauth");
                 self.count_event(record, "session", [kind, "ended", reason], Some(record.total_us));
             }
             Some(("ban", "begin")) => self.count_event(record, "ban", ["begin", "", reason], None),
@@ -195,8 +196,8 @@ impl<'a, 'b> Fold<'a, 'b> {
     }
 
     /// An account was there, without an operation of its own.
-    fn seen(&mut self, record: &'a Record) {
-        let (Some(tenant), Some(user)) = (record.tenant.as_deref(), record.user) else { return };
+    fn seen(&mut self, record: &Brief<'a>) {
+        let (Some(tenant), Some(user)) = (record.tenant, record.user) else { return };
         for span in LONG {
             let key = UserKey { tenant, period: span.of(record.at), user };
             let one = UserSums { last_at: record.at, ..UserSums::default() };
@@ -204,8 +205,8 @@ impl<'a, 'b> Fold<'a, 'b> {
         }
     }
 
-    fn count_event(&mut self, record: &'a Record, kind: &'a str, words: [&'a str; 3], lasted: Option<u64>) {
-        let tenant = record.tenant.as_deref().unwrap_or_default();
+    fn count_event(&mut self, record: &Brief<'a>, kind: &'a str, words: [&'a str; 3], lasted: Option<u64>) {
+        let tenant = record.tenant.unwrap_or_default();
         let [what, result, reason] = words;
         let reason = self.names.of(Kind::Event, tenant, Span::Day.of(record.at).at, kind, reason);
         for span in LONG {
@@ -220,19 +221,19 @@ impl<'a, 'b> Fold<'a, 'b> {
         }
     }
 
-    fn word(&mut self, record: &'a Record, kind: &'a str, place: &'a str, word: &'a str) {
+    fn word(&mut self, record: &Brief<'a>, kind: &'a str, place: &'a str, word: &'a str) {
         if !self.switches.users {
             return;
         }
-        let (Some(tenant), Some(user)) = (record.tenant.as_deref(), record.user) else { return };
+        let (Some(tenant), Some(user)) = (record.tenant, record.user) else { return };
         let day: Period = Span::Day.of(record.at);
         *self.increments.words.entry(WordKey { tenant, user, day, kind, place, word }).or_default() += 1;
     }
 }
 
 /// The method of MCP, or the route; clients make up others.
-fn method(record: &Record) -> &str {
-    let action: &str = &record.action;
+fn method<'a>(record: &Brief<'a>) -> &'a str {
+    let action = record.action;
     if record.surface != Surface::Mcp || REQUESTS.contains(&action) { action } else { OTHER }
 }
 
@@ -246,15 +247,15 @@ fn tenant_in<'a>(route: &str, path: &'a str) -> Option<&'a str> {
 }
 
 /// How somebody was let in, or was not.
-fn way_in(record: &Record) -> &'static str {
-    match record.session_type.as_deref() {
+fn way_in(record: &Brief<'_>) -> &'static str {
+    match record.session_type {
         Some("api_key") => "api_key",
         _ => "validate",
     }
 }
 
-fn has_failed(record: &Record) -> bool {
-    matches!(&*record.outcome, "error" | "tool_error")
+fn has_failed(record: &Brief<'_>) -> bool {
+    matches!(record.outcome, "error" | "tool_error")
 }
 
 /// The hour of the day, UTC.

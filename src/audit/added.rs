@@ -1,12 +1,12 @@
 //! What a batch adds to one chain: blocks where there is much of it, else records that stand alone until there is.
 
 use super::block::{Loose, MOST};
-use super::{Record, chain};
+use super::{Brief, chain};
 use crate::store::audit::{AuditRow, ChainRow};
 use crate::store::audit_blocks::BlockRow;
 
-/// Least records that are worth a block of their own.
-const LEAST: usize = MOST / 2;
+/// Least records that are worth a block of their own: fewer make searches read more of them.
+const LEAST: usize = MOST / 4;
 
 /// See the module. Made before the transaction, in which nothing is left to do but to hash.
 #[derive(Default)]
@@ -17,7 +17,7 @@ pub(super) struct Added<'a> {
 
 impl<'a> Added<'a> {
     /// Of the records of one chain and their texts, in their order.
-    pub(super) fn of(records: &[(&Record, &'a str)]) -> Self {
+    pub(super) fn of(records: &[(Brief<'_>, &'a str)]) -> Self {
         if records.len() < LEAST {
             let rows = records.iter().map(|(record, text)| chain::row(record, (*text).to_owned())).collect();
             return Self { rows, blocks: Vec::new() };

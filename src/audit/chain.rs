@@ -3,7 +3,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::Record;
+use super::Brief;
 use super::added::Added;
 use super::stamper::Keys;
 use crate::crypto::stamp::is_signed;
@@ -45,12 +45,12 @@ pub(super) fn signed(what: Signed, chain: &str, seq: i64, hash: &[u8], at: i64) 
 }
 
 /// The chain that a record belongs to.
-pub(super) fn chain_of(record: &Record) -> &str {
-    record.tenant.as_deref().unwrap_or_default()
+pub(super) fn chain_of<'a>(record: &Brief<'a>) -> &'a str {
+    record.tenant.unwrap_or_default()
 }
 
 /// The row of a record, without its place. Its text is kept to the letter.
-pub(super) fn row(record: &Record, text: String) -> AuditRow {
+pub(super) fn row(record: &Brief<'_>, text: String) -> AuditRow {
     AuditRow {
         chain: chain_of(record).to_owned(),
         seq: 0,
@@ -59,12 +59,12 @@ pub(super) fn row(record: &Record, text: String) -> AuditRow {
         action: record.action.to_string(),
         outcome: record.outcome.to_string(),
         user_id: record.user,
-        username: record.username.as_deref().map(str::to_owned),
-        server: record.server.as_deref().map(str::to_owned),
-        name: record.name.as_deref().map(str::to_owned),
+        username: record.username.map(str::to_owned),
+        server: record.server.map(str::to_owned),
+        name: record.name.map(str::to_owned),
         address: record.address.map(|address| address.to_string()),
-        client: record.client.as_deref().map(str::to_owned),
-        request_id: record.request_id.as_deref().map(str::to_owned),
+        client: record.client.map(str::to_owned),
+        request_id: record.request_id.map(str::to_owned),
         text,
         hash: Vec::new(),
     }

@@ -19,7 +19,7 @@ use super::journal::{Position, segment_path};
 use super::reader;
 use super::stamper::{Keys, StampError, Stamper};
 use super::trail::Trail;
-use super::{Record, chain};
+use super::{Brief, Record, chain};
 use crate::crypto::Sealer;
 use crate::store::audit::{ChainRow, JournalStep};
 use crate::store::rollups::Increments;
@@ -50,7 +50,7 @@ pub enum DrainError {
 /// Counts what comes into the database, as part of it. Who does so stands above this room.
 pub trait Counting: Send + Sync {
     /// What a piece of a journal adds. It may come again, if it was not stored.
-    fn fold<'a>(&self, records: &'a [Record]) -> Increments<'a>;
+    fn fold<'a>(&self, records: &[Brief<'a>]) -> Increments<'a>;
 
     /// The piece that was folded last is stored.
     fn settle(&self);
@@ -293,13 +293,14 @@ impl Drain {
         (from, to): (Position, Position),
         texts: &[String],
     ) -> Result<bool, DrainError> {
-        let (mut records, mut read) = (Vec::with_capacity(texts.len()), Vec::with_capacity(texts.len()));
+        let mut read = Vec::with_capacity(texts.len());
         for text in texts {
+            if let Some(brief) = Brief::read(text) {
+                read.push((Read::InPlace(brief), text));
+                continue;
+            }
             match Record::read(text) {
-                Ok(record) => {
-                    records.push(record);
-                    read.push(text.as_str());
-                }
+                Ok(record) => read.push((Read::Whole(Box::new(record)), text)),
                 // Only a newer or damaged program writes such a thing; what it says is in the log, and the rest goes on.
                 Err(error) => {
                     self.metrics.audit_records.on(["unreadable"], Counter::inc);
@@ -307,9 +308,10 @@ impl Drain {
                 }
             }
         }
-        let mut chains: BTreeMap<&str, Vec<(&Record, &str)>> = BTreeMap::new();
-        for (record, text) in records.iter().zip(read) {
-            chains.entry(chain::chain_of(record)).or_default().push((record, text));
+        let records: Vec<Brief<'_>> = read.iter().map(|(read, _)| read.brief()).collect();
+        let mut chains: BTreeMap<&str, Vec<(Brief<'_>, &str)>> = BTreeMap::new();
+        for (record, (_, text)) in records.iter().zip(&read) {
+            chains.entry(chain::chain_of(record)).or_default().push((*record, text));
         }
         let mut chains: BTreeMap<_, _> =
             chains.into_iter().map(|(name, records)| (name.to_owned(), Added::of(&records))).collect();
@@ -342,6 +344,21 @@ impl Drain {
         self.counting.settle();
         self.metrics.audit_records.on(["unsigned"], |all| all.add(unsigned));
         Ok(true)
+    }
+}
+
+/// A record of a journal.
+enum Read<'a> {
+    InPlace(Brief<'a>),
+    Whole(Box<Record>),
+}
+
+impl Read<'_> {
+    fn brief(&self) -> Brief<'_> {
+        match self {
+            Self::InPlace(brief) => *brief,
+            Self::Whole(record) => Brief::from(&**record),
+        }
     }
 }
 

@@ -23,7 +23,7 @@ const MOST_HELD: usize = 32 << 20;
 /// Pause before the disk is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Records that wait for the database at which it is not waited for more of them.
-const BATCH: u64 = 1_000;
+const BATCH: u64 = 4_096;
 
 /// The name of a file of a journal.
 pub(super) fn segment_path(folder: &Path, number: u64) -> PathBuf {

@@ -3,7 +3,7 @@
 
 use super::block::{Kept, Loose, MOST, Told};
 use super::records::whole;
-use super::{Record, chain};
+use super::{Brief, Record, chain};
 use crate::store::audit::AuditRow;
 use crate::store::audit_blocks::Packed;
 use crate::store::{Store, StoreError};
@@ -43,7 +43,7 @@ fn packed(rows: Vec<AuditRow>, now: i64) -> Packed {
     }
     let records: Vec<_> =
         run.iter().filter_map(|row| Some((Record::read(&row.text).ok()?, row.text.as_str()))).collect();
-    let records: Vec<_> = records.iter().map(|(record, text)| (record, *text)).collect();
+    let records: Vec<_> = records.iter().map(|(record, text)| (Brief::from(record), *text)).collect();
     let block = Loose::of(&records).keep(first, run.iter().map(|row| row.hash.as_slice()));
     Packed { block: Some(block), next: Some(last) }
 }

@@ -8,10 +8,10 @@ use std::path::Path;
 use super::frame::{self, Next};
 use super::journal::{Position, segment_path};
 
-/// Most records of one piece.
-pub(super) const MOST: usize = 1_000;
+/// Most records of one piece. What is counted of a piece is added to rows once, so that long pieces cost less.
+pub(super) const MOST: usize = 4_096;
 /// Most bytes of one piece, more than the longest frame.
-const BYTES: u64 = 1 << 20;
+const BYTES: u64 = 4 << 20;
 
 /// Some records, in the order in which they were appended.
 #[derive(Debug, Default)]

@@ -127,9 +127,14 @@ async fn plans(database: &Database) {
             "chain = $1 AND least_id < $2 AND greatest_id < $3 ORDER BY greatest_id DESC",
             "audit_blocks_by_chain (chain=? AND greatest_id<?)",
         ),
-        ("chain = $1 AND first_seq >= $2 ORDER BY first_seq", "sqlite_autoindex_audit_blocks_1 (chain=? AND first_seq>?)"),
+        (
+            "chain = $1 AND first_seq >= $2 ORDER BY first_seq",
+            "sqlite_autoindex_audit_blocks_1 (chain=? AND first_seq>?)",
+        ),
     ] {
-        let text = format!("EXPLAIN QUERY PLAN SELECT chain, first_seq, greatest_id, columns FROM audit_blocks WHERE {what} LIMIT 64");
+        let text = format!(
+            "EXPLAIN QUERY PLAN SELECT chain, first_seq, greatest_id, columns FROM audit_blocks WHERE {what} LIMIT 64"
+        );
         let rows = sqlx::query(sqlx::AssertSqlSafe(text)).fetch_all(&mut connection).await.unwrap();
         let plan: Vec<String> = rows.iter().map(|row| row.get(3)).collect();
         eprintln!("{what}: {}", plan.join("; "));
