@@ -1,5 +1,5 @@
-//! One record after another, into what the batch adds. Calls are first counted by minute, and by hour and day when the batch is through:
-//! most records of a batch are of one minute.
+//! One record after another, into what the batch adds. Calls are first counted by minute, all else by hour, and what is longer when the batch
+//! is through: most records of a batch are of one minute.
 
 use ahash::AHashMap;
 
@@ -43,13 +43,17 @@ pub(super) struct Fold<'a, 'b> {
     names: &'b mut Names,
     moves: Moves,
     calls: AHashMap<CallKey<'a>, CallSums>,
-    increments: Increments<'a>,
+    /// By hours; days follow at the end.
+    events: AHashMap<EventKey<'a>, EventSums>,
+    users: AHashMap<UserKey<'a>, UserSums>,
+    words: AHashMap<WordKey<'a>, i64>,
 }
 
 impl<'a, 'b> Fold<'a, 'b> {
     pub(super) fn new(switches: Switches, behaviour: &'b Behaviour, names: &'b mut Names) -> Self {
-        let (moves, calls, increments) = (Moves::default(), AHashMap::default(), Increments::default());
-        Self { switches, behaviour, names, moves, calls, increments }
+        let (moves, calls, events) = (Moves::default(), AHashMap::default(), AHashMap::default());
+        let (users, words) = (AHashMap::default(), AHashMap::default());
+        Self { switches, behaviour, names, moves, calls, events, users, words }
     }
 
     /// Counts one record; the pattern that it completes.
@@ -74,7 +78,8 @@ impl<'a, 'b> Fold<'a, 'b> {
 
     /// What the batch adds, and what it changes of sessions.
     pub(super) fn finish(self) -> (Increments<'a>, Moves) {
-        let Self { moves, calls, mut increments, .. } = self;
+        let Self { moves, calls, events, users, words, .. } = self;
+        let mut increments = Increments { words: words.into_iter().collect(), ..Increments::default() };
         for (key, sums) in calls {
             let start = key.period.at * 1_000_000;
             let whole = CallKey { server: "", method: "", name: "", ..key };
@@ -83,6 +88,16 @@ impl<'a, 'b> Fold<'a, 'b> {
                 for key in [CallKey { period, ..whole }, CallKey { period, ..key }] {
                     increments.calls.entry(key).or_default().merge(&sums);
                 }
+            }
+        }
+        for (key, sums) in events {
+            for period in LONG.map(|span| span.of(key.period.at * 1_000_000)) {
+                increments.events.entry(EventKey { period, ..key }).or_default().merge(&sums);
+            }
+        }
+        for (key, sums) in users {
+            for period in LONG.map(|span| span.of(key.period.at * 1_000_000)) {
+                increments.users.entry(UserKey { period, ..key }).or_default().merge(&sums);
             }
         }
         (increments, moves)
@@ -153,12 +168,10 @@ impl<'a, 'b> Fold<'a, 'b> {
     fn doing(&mut self, record: &Brief<'a>) {
         let (Some(tenant), Some(user)) = (record.tenant, record.user) else { return };
         let (calls, failed) = (record.action == "tools/call", has_failed(record));
-        for span in LONG {
-            let key = UserKey { tenant, period: span.of(record.at), user };
-            let one =
-                UserSums { operations: 1, tool_calls: i64::from(calls), errors: i64::from(failed), last_at: record.at };
-            self.increments.users.entry(key).or_default().merge(&one);
-        }
+        let key = UserKey { tenant, period: Span::Hour.of(record.at), user };
+        let one =
+            UserSums { operations: 1, tool_calls: i64::from(calls), errors: i64::from(failed), last_at: record.at };
+        self.users.entry(key).or_default().merge(&one);
         if calls && let Some(name) = record.name {
             let server = record.server.unwrap_or_default();
             let name = self.names.of(Kind::Call, tenant, Span::Day.of(record.at).at, server, name);
@@ -198,26 +211,22 @@ impl<'a, 'b> Fold<'a, 'b> {
     /// An account was there, without an operation of its own.
     fn seen(&mut self, record: &Brief<'a>) {
         let (Some(tenant), Some(user)) = (record.tenant, record.user) else { return };
-        for span in LONG {
-            let key = UserKey { tenant, period: span.of(record.at), user };
-            let one = UserSums { last_at: record.at, ..UserSums::default() };
-            self.increments.users.entry(key).or_default().merge(&one);
-        }
+        let key = UserKey { tenant, period: Span::Hour.of(record.at), user };
+        let one = UserSums { last_at: record.at, ..UserSums::default() };
+        self.users.entry(key).or_default().merge(&one);
     }
 
     fn count_event(&mut self, record: &Brief<'a>, kind: &'a str, words: [&'a str; 3], lasted: Option<u64>) {
         let tenant = record.tenant.unwrap_or_default();
         let [what, result, reason] = words;
         let reason = self.names.of(Kind::Event, tenant, Span::Day.of(record.at).at, kind, reason);
-        for span in LONG {
-            let key = EventKey { tenant, period: span.of(record.at), kind, what, result, reason };
-            let sums = self.increments.events.entry(key).or_default();
-            sums.count += whole(record.count);
-            sums.last_at = sums.last_at.max(record.at);
-            if let Some(lasted) = lasted {
-                sums.lasted_us += whole(lasted);
-                sums.lasted.add(lasted);
-            }
+        let key = EventKey { tenant, period: Span::Hour.of(record.at), kind, what, result, reason };
+        let sums = self.events.entry(key).or_default();
+        sums.count += whole(record.count);
+        sums.last_at = sums.last_at.max(record.at);
+        if let Some(lasted) = lasted {
+            sums.lasted_us += whole(lasted);
+            sums.lasted.add(lasted);
         }
     }
 
@@ -227,7 +236,7 @@ impl<'a, 'b> Fold<'a, 'b> {
         }
         let (Some(tenant), Some(user)) = (record.tenant, record.user) else { return };
         let day: Period = Span::Day.of(record.at);
-        *self.increments.words.entry(WordKey { tenant, user, day, kind, place, word }).or_default() += 1;
+        *self.words.entry(WordKey { tenant, user, day, kind, place, word }).or_default() += 1;
     }
 }
 

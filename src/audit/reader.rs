@@ -54,7 +54,9 @@ pub(super) fn read(folder: &Path, from: Position, end: Option<Position>, most: u
                 let whole = frame::HEAD + text.len();
                 piece.bytes += whole as u64;
                 // Its checksum is right: what is no text there was none when it was written.
-                piece.texts.push(String::from_utf8_lossy(text).into_owned());
+                let text = String::from_utf8(text.to_vec());
+                let text = text.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+                piece.texts.push(text);
                 rest = &rest[whole..];
             }
             // More of the file is to be read, unless this is all of it.

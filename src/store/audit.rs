@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::audit_blocks::{BlockRow, add_block};
 use super::rollups::{Increments, add_increments};
-use super::{Db, Store, StoreError};
+use super::{Db, Store, StoreError, places};
 
 row! {
     /// A row of `audit_records`: a record that stands alone, in no block yet. One that was read out of a block looks the same.
@@ -145,12 +145,8 @@ pub struct Pruning {
 /// Rows of one statement, of 15 columns each. Few texts, so that a connection has read each of them before.
 const AT_ONCE: [usize; 3] = [64, 8, 1];
 
-fn insert(count: usize) -> String {
-    let row = |at: usize| {
-        let places = (1..=15).map(|column| format!("${}", at * 15 + column)).collect::<Vec<_>>();
-        format!("({})", places.join(", "))
-    };
-    let rows = (0..count).map(row).collect::<Vec<_>>().join(", ");
+fn insert(numbered: bool, count: usize) -> String {
+    let rows = places::rows(numbered, 15, count);
     format!(
         "INSERT INTO audit_records (chain, seq, id, at, action, outcome, user_id, username, server, name, address,
             client, request_id, text, hash) VALUES {rows}"
@@ -281,7 +277,7 @@ impl Store {
                         let count = AT_ONCE.into_iter().find(|count| *count <= rest.len()).unwrap_or(1);
                         let (rows, more) = rest.split_at(count);
                         rest = more;
-                        let query = sqlx::query(AssertSqlSafe(insert(count)));
+                        let query = sqlx::query(AssertSqlSafe(insert(postgres, count)));
                         let query = rows.iter().fold(query, |query, row| {
                             query
                                 .bind(&row.chain)
@@ -311,7 +307,7 @@ impl Store {
                         query.bind(point.at).bind(point.key_id).bind(&point.signature).execute(&mut *$tx).await?;
                     }
                 }
-                add_increments!($tx, increments);
+                add_increments!($tx, increments, postgres);
             }};
         }
         if step.durable {

@@ -137,6 +137,7 @@ pub mod look;
 mod migrations;
 pub mod oauth_clients;
 pub mod people;
+mod places;
 pub mod refreshes;
 pub mod replicas;
 pub mod resealings;
