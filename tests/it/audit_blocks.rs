@@ -17,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::audit_chains::{LATER, Process, base, literal, run, wrong};
+use crate::cut_off::{self, Left, Told};
 use crate::store_databases::Database;
 
 async fn blocks(store: &Store, chain: &str) -> Vec<BlockRow> {
@@ -366,4 +367,54 @@ async fn what_does_not_stand_as_it_was_written_becomes_part_of_no_block() {
     assert_eq!(ranges, [(1, 39), (41, 60)]);
     assert_eq!(wrong(&store, &sealer).await, [("columns", Some(40))]);
     std::fs::remove_dir_all(&base).unwrap();
+}
+
+/// The process that is ended, or comes later: makes blocks. Of another test, which says where it ends.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "is run by other tests"]
+async fn a_process_of_its_own() {
+    let told = Told::here();
+    let store = Store::connect(told.text("database"), 2).await.unwrap();
+    told.watch();
+    pack(&store, LATER).await.unwrap();
+    println!("{}", cut_off::reached());
+}
+
+async fn ends_at(database: &Database, place: usize) -> Left {
+    let (store, sealer) = (database.open().await, Sealer::new(&MasterKey::generate()));
+    let base = base();
+    for _ in 0..6 {
+        let process = Process::start(base.clone(), &store, &sealer);
+        (0..50).for_each(|number| process.sign_in("acme", &format!("user-{number}")));
+        process.finish().await;
+    }
+    let before = records(&store, "acme", 0, 1_000).await.unwrap();
+    let what = serde_json::json!({"database": database.url});
+    let process =
+        async |ends_at| cut_off::run("audit_blocks::a_process_of_its_own", &what, Duration::ZERO, ends_at).await;
+    let places = process(place).await;
+    for _ in 0..2 {
+        assert_eq!(records(&store, "acme", 0, 1_000).await.unwrap(), before, "nothing is lost or comes twice: {place}");
+        assert_eq!(search(&store, &AuditSelection::default(), 1_000).await.unwrap().len(), 300, "{place}");
+        assert_eq!(wrong(&store, &sealer).await, [], "{place}");
+        process(0).await;
+    }
+    assert_eq!(blocks(&store, "acme").await.len(), 2, "{place}");
+    std::fs::remove_dir_all(&base).unwrap();
+    Left { places, lost: false }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_makes_blocks_may_end_anywhere_sqlite() {
+    let (places, _) = cut_off::at_every_place(async || Some(Database::sqlite()), ends_at).await.unwrap();
+    assert_eq!(
+        places.iter().filter(|place| *place == "after a commit").count(),
+        3,
+        "two blocks, and nothing left: {places:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_makes_blocks_may_end_anywhere_postgresql() {
+    cut_off::at_every_place(Database::postgresql, ends_at).await;
 }
