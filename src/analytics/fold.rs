@@ -8,7 +8,9 @@ use super::behaviour::{Behaviour, Moves, Pattern};
 use super::names::{Kind, Names};
 use crate::audit::{Brief, Surface};
 use crate::protocol::meta::REQUESTS;
-use crate::store::rollups::{CallKey, CallSums, EventKey, Increments, Period, Span, UserKey, UserSums, WordKey};
+use crate::store::rollups::{
+    CallKey, CallSums, EventKey, EventSums, Increments, Period, Span, UserKey, UserSums, WordKey,
+};
 use crate::telemetry::OTHER;
 
 /// An answer within it satisfies, microseconds.

@@ -359,7 +359,11 @@ mod tests {
             part in 0..3_usize, at in any::<prop::sample::Index>(), bits in 1_u8.., cut in any::<bool>(), last in -3_i64..12
         ) {
             let mut block = block(6);
-            let bytes = [&mut block.columns, &mut block.hashes, &mut block.texts][part];
+            let bytes = match part {
+                0 => &mut block.columns,
+                1 => &mut block.hashes,
+                _ => &mut block.texts,
+            };
             let at = at.index(bytes.len());
             if cut { bytes.truncate(at) } else { bytes[at] ^= bits }
             block.last_seq = block.first_seq + last;
