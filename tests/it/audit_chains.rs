@@ -381,9 +381,10 @@ on_both! {
         process.finish().await;
         let early = store.audit_checkpoints("default").await.unwrap().last().unwrap().seq;
         let of = "chain = 'default' AND seq";
-        let hash = format!("(SELECT hash FROM audit_records WHERE {of} = {early})");
+        let hash = format!("(SELECT hash FROM audit_checkpoints WHERE {of} = {early})");
         run(database, &format!("UPDATE audit_chains SET begin_seq = {early}, begin_hash = {hash} WHERE chain = 'default'")).await;
         run(database, &format!("DELETE FROM audit_records WHERE {of} <= {early}")).await;
+        run(database, &format!("DELETE FROM audit_blocks WHERE chain = 'default' AND last_seq <= {early}")).await;
         assert_eq!(wrong(&store, &sealer).await, [("beginning", Some(early))]);
         std::fs::remove_dir_all(&base).unwrap();
     }
