@@ -337,7 +337,7 @@ mod tests {
                 assert_eq!(row.hash, [7; HASH]);
             }
             let columns = Columns::new(&block.columns);
-            let address = Column::Address.short(b"2001:db8::0");
+            let address = Column::Address.short(b"2001:db8::");
             let found: Vec<_> = columns.values(Column::Address).map(|value| value == address).collect();
             assert!(found[0] && !found[1..].contains(&true));
         }
