@@ -293,14 +293,19 @@ impl Drain {
         (from, to): (Position, Position),
         texts: &[String],
     ) -> Result<bool, DrainError> {
-        let mut read = Vec::with_capacity(texts.len());
+        // Few are not to be read in place.
+        let (mut read, mut others) = (Vec::with_capacity(texts.len()), Vec::new());
         for text in texts {
-            if let Some(brief) = Brief::read(text) {
-                read.push((Read::InPlace(brief), text));
+            let brief = Brief::read(text);
+            if brief.is_some() {
+                read.push((brief, text));
                 continue;
             }
             match Record::read(text) {
-                Ok(record) => read.push((Read::Whole(Box::new(record)), text)),
+                Ok(record) => {
+                    read.push((None, text));
+                    others.push(record);
+                }
                 // Only a newer or damaged program writes such a thing; what it says is in the log, and the rest goes on.
                 Err(error) => {
                     self.metrics.audit_records.on(["unreadable"], Counter::inc);
@@ -308,7 +313,8 @@ impl Drain {
                 }
             }
         }
-        let records: Vec<Brief<'_>> = read.iter().map(|(read, _)| read.brief()).collect();
+        let mut others = others.iter().map(Brief::from);
+        let records: Vec<Brief<'_>> = read.iter().filter_map(|(brief, _)| brief.or_else(|| others.next())).collect();
         let mut chains: BTreeMap<&str, Vec<(Brief<'_>, &str)>> = BTreeMap::new();
         for (record, (_, text)) in records.iter().zip(&read) {
             chains.entry(chain::chain_of(record)).or_default().push((*record, text));
@@ -344,21 +350,6 @@ impl Drain {
         self.counting.settle();
         self.metrics.audit_records.on(["unsigned"], |all| all.add(unsigned));
         Ok(true)
-    }
-}
-
-/// A record of a journal.
-enum Read<'a> {
-    InPlace(Brief<'a>),
-    Whole(Box<Record>),
-}
-
-impl Read<'_> {
-    fn brief(&self) -> Brief<'_> {
-        match self {
-            Self::InPlace(brief) => *brief,
-            Self::Whole(record) => Brief::from(&**record),
-        }
     }
 }
 
