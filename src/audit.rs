@@ -2,6 +2,7 @@
 //! from there to the database, where the records of each tenant make a chain whose heads are signed. No record is dropped silently:
 //! what cannot be recorded is not begun, or not answered.
 
+mod accept;
 mod chain;
 mod drain;
 mod encode;
@@ -17,12 +18,16 @@ mod syslog;
 mod ticket;
 mod trail;
 mod verify;
+mod words;
+mod writer;
 
-pub use drain::{Counting, Drain, DrainError};
+pub use accept::{AcceptError, Accepted, accept};
+pub use drain::{Drain, DrainError};
 pub use journal::Journal;
 pub use prune::prune;
 pub use record::{Record, Surface};
 pub use syslog::{Collector, SendError};
 pub use ticket::{KeptBody, NotKept, kept};
 pub use trail::Trail;
-pub use verify::{Finding, Verified, verify};
+pub use verify::{Finding, Taken, Verified, verify};
+pub use writer::Counting;

@@ -2,12 +2,20 @@
 //! asked for, so that the database finds the index for it.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
 
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use super::audit::AuditRow;
-use super::{Store, StoreError};
+use super::{Db, Store, StoreError};
+
+/// Longest that the database may look.
+const LONGEST: Duration = Duration::from_secs(10);
+/// Steps of SQLite's machine between two looks at the clock: some milliseconds.
+const STEPS: i32 = 100_000;
 
 /// Which records; what is none does not matter.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +46,8 @@ pub struct AuditSelection<'a> {
     pub to: Option<i64>,
     /// Before the one of this id.
     pub before: Option<Uuid>,
+    /// Behind this place of its chain: the oldest first then.
+    pub after: Option<i64>,
 }
 
 enum Value<'a> {
@@ -47,6 +57,16 @@ enum Value<'a> {
 }
 
 impl<'a> AuditSelection<'a> {
+    /// Whether an index leads to what is asked for, or nearly all records are like that, so that none is looked through in vain.
+    pub fn is_indexed(&self) -> bool {
+        let place = [self.server, self.address, self.client, self.request_id, self.username];
+        let by_name = self.name.is_some() && self.chain.is_some();
+        let rare = self.action.is_some_and(|action| action != COMMON_ACTION)
+            || self.outcome.is_some_and(|outcome| outcome != COMMON_OUTCOME);
+        let any = self.name.is_some() || self.action.is_some() || self.outcome.is_some();
+        self.user.is_some() || place.iter().any(Option::is_some) || by_name || rare || self.after.is_some() || !any
+    }
+
     /// The statement that finds them, and what is put in for its parameters.
     fn statement(&self, most: i64) -> (String, Vec<Value<'a>>) {
         let (mut text, mut values) = ("SELECT * FROM audit_records WHERE 1 = 1".to_owned(), Vec::new());
@@ -60,7 +80,7 @@ impl<'a> AuditSelection<'a> {
             ("user_id IN (SELECT id FROM users WHERE username = ?)", self.username),
             ("action = ?", self.action),
             ("server IS NOT NULL AND server = ?", self.server),
-            ("name = ?", self.name),
+            ("name IS NOT NULL AND name = ?", self.name),
             ("outcome = ?", self.outcome),
             ("address IS NOT NULL AND address = ?", self.address),
             ("client IS NOT NULL AND client = ?", self.client),
@@ -86,16 +106,61 @@ impl<'a> AuditSelection<'a> {
         if let Some(before) = self.before {
             and("id < ?", Value::Id(before));
         }
+        if let Some(after) = self.after {
+            and("seq > ?", Value::Number(after));
+        }
         values.push(Value::Number(most));
         let end = values.len();
         // What indexes leave out, a parameter cannot say.
-        for (common, value) in [("action <> 'tools/call'", self.action), ("outcome <> 'success'", self.outcome)] {
-            if value.is_some_and(|value| !common.contains(&format!("'{value}'"))) {
-                _ = write!(text, " AND {common}");
+        for (column, common, value) in
+            [("action", COMMON_ACTION, self.action), ("outcome", COMMON_OUTCOME, self.outcome)]
+        {
+            if value.is_some_and(|value| value != common) {
+                _ = write!(text, " AND {column} <> '{common}'");
             }
         }
-        _ = write!(text, " ORDER BY id DESC LIMIT ${end}");
+        let order = if self.after.is_some() { "seq" } else { "id DESC" };
+        _ = write!(text, " ORDER BY {order} LIMIT ${end}");
         (text, values)
+    }
+}
+
+/// What most records are: indexes leave it out.
+const COMMON_ACTION: &str = "tools/call";
+const COMMON_OUTCOME: &str = "success";
+
+/// Ends a look of SQLite's that takes too long, or whose asker is gone.
+struct Watch(Arc<AtomicU8>);
+
+const LOOKING: u8 = 0;
+const LEFT: u8 = 1;
+const OVER: u8 = 2;
+
+impl Watch {
+    /// One, and what says whether to go on.
+    fn new() -> (Self, impl FnMut() -> bool + Send + 'static) {
+        let (state, until) = (Arc::new(AtomicU8::new(LOOKING)), Instant::now() + LONGEST);
+        let watched = Arc::clone(&state);
+        let goes_on = move || match watched.load(Ordering::Relaxed) {
+            LOOKING => Instant::now() < until,
+            // The connection is another's next.
+            LEFT => {
+                watched.store(OVER, Ordering::Relaxed);
+                false
+            }
+            _ => true,
+        };
+        (Self(state), goes_on)
+    }
+
+    fn is_over(&self) {
+        self.0.store(OVER, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        _ = self.0.compare_exchange(LOOKING, LEFT, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
 
@@ -106,18 +171,40 @@ fn id_of(micros: i64) -> Uuid {
 }
 
 impl Store {
-    /// Up to `most` of them, the newest first.
+    /// Up to `most` of them, the newest first; none where it takes too long to find them.
     pub async fn audit_records(&self, which: &AuditSelection<'_>, most: i64) -> Result<Vec<AuditRow>, StoreError> {
         let (text, values) = which.statement(most);
-        Ok(on!(read self, db => {
-            let query = sqlx::query_as(AssertSqlSafe(text));
-            let query = values.iter().fold(query, |query, value| match value {
-                Value::Text(text) => query.bind(*text),
-                Value::Number(number) => query.bind(*number),
-                Value::Id(id) => query.bind(*id),
-            });
-            query.fetch_all(db).await?
-        }))
+        macro_rules! found {
+            ($db:expr) => {{
+                let query = sqlx::query_as(AssertSqlSafe(text));
+                let query = values.iter().fold(query, |query, value| match value {
+                    Value::Text(text) => query.bind(*text),
+                    Value::Number(number) => query.bind(*number),
+                    Value::Id(id) => query.bind(*id),
+                });
+                query.fetch_all($db).await
+            }};
+        }
+        let found = match &self.db {
+            Db::Sqlite(db) => {
+                let mut connection = db.read.acquire().await?;
+                let (watch, goes_on) = Watch::new();
+                connection.lock_handle().await?.set_progress_handler(STEPS, goes_on);
+                let found = found!(&mut *connection);
+                watch.is_over();
+                connection.lock_handle().await?.remove_progress_handler();
+                found
+            }
+            Db::Postgres(pool) => {
+                let mut tx = pool.begin().await?;
+                let longest = format!("SET LOCAL statement_timeout = {}", LONGEST.as_millis());
+                sqlx::query(AssertSqlSafe(longest)).execute(&mut *tx).await?;
+                let found = found!(&mut *tx);
+                tx.rollback().await?;
+                found
+            }
+        };
+        Ok(found?)
     }
 
     /// One of them; of that chain, or of any.
