@@ -2,6 +2,7 @@
 -- looked through whole.
 DROP INDEX audit_records_by_id;
 DROP INDEX audit_records_by_chain;
+DROP INDEX audit_records_by_chain_name;
 DROP INDEX audit_records_by_user;
 DROP INDEX audit_records_by_name;
 DROP INDEX audit_records_by_address;

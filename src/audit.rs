@@ -2,6 +2,7 @@
 //! from there to the database, where the records of each tenant make a chain whose heads are signed. No record is dropped silently:
 //! what cannot be recorded is not begun, or not answered.
 
+mod accept;
 mod added;
 mod block;
 mod brief;
@@ -23,9 +24,12 @@ mod syslog;
 mod ticket;
 mod trail;
 mod verify;
+mod words;
+mod writer;
 
+pub use accept::{AcceptError, Accepted, accept};
 pub use brief::Brief;
-pub use drain::{Counting, Drain, DrainError};
+pub use drain::{Drain, DrainError};
 pub use journal::Journal;
 pub use pack::pack;
 pub use prune::prune;
@@ -35,4 +39,5 @@ pub use search::{record, search};
 pub use syslog::{Collector, SendError};
 pub use ticket::{KeptBody, NotKept, kept};
 pub use trail::Trail;
-pub use verify::{Finding, Verified, verify};
+pub use verify::{Finding, Taken, Verified, verify};
+pub use writer::Counting;

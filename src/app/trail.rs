@@ -57,7 +57,7 @@ pub(super) fn trail_jobs(app: &App, jobs: &Jobs) {
     jobs.run("prune the audit trail", Every::about(PRUNE), move || {
         let app = pruner.clone();
         async move {
-            for (chain, count) in prune(&app.store, micros(now())).await? {
+            for (chain, count) in prune(&app.store, &app.sealer, micros(now())).await? {
                 app.recorder.tell(Event { name: Some(chain.into()), count, ..Event::new("audit.prune", true) });
             }
             Ok(())

@@ -12,6 +12,7 @@ const LEAST: usize = MOST / 4;
 #[derive(Default)]
 pub(super) struct Added<'a> {
     rows: Vec<AuditRow>,
+    /// Before those.
     blocks: Vec<Loose<'a>>,
 }
 
@@ -31,15 +32,21 @@ impl<'a> Added<'a> {
         self.rows.len() + self.blocks.iter().map(Loose::count).sum::<usize>()
     }
 
+    /// Records that stand alone, behind all else.
+    pub(super) fn push(&mut self, rows: impl IntoIterator<Item = AuditRow>) {
+        self.rows.extend(rows);
+    }
+
     /// Hangs all of it behind the head of its chain, which is its last record then.
     pub(super) fn link(self, head: &mut ChainRow) -> (Vec<AuditRow>, Vec<BlockRow>) {
         let Self { mut rows, blocks } = self;
-        for row in &mut rows {
-            head.seq += 1;
-            head.hash = chain::hash(&head.hash, &row.text);
-            (row.seq, row.hash) = (head.seq, head.hash.clone());
-        }
         let blocks = blocks.into_iter().map(|block| block.link(head)).collect();
+        for row in &mut rows {
+            // A number that somebody made up may be the last that there is: the database refuses the next then.
+            head.seq = head.seq.saturating_add(1);
+            (row.seq, row.hash) = (head.seq, chain::hash(&head.hash, &row.text));
+            head.hash.clone_from(&row.hash);
+        }
         (rows, blocks)
     }
 }

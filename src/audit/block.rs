@@ -5,9 +5,11 @@
 use std::io::Write as _;
 
 use crc::{CRC_32_ISCSI, Crc, Table};
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::{Brief, Record, chain, frame};
+use crate::crypto::hexadecimal;
 use crate::store::audit::{AuditRow, ChainRow};
 use crate::store::audit_blocks::BlockRow;
 
@@ -157,9 +159,10 @@ impl<'a> Loose<'a> {
     /// Hangs it behind the head of its chain, which is its last record then.
     pub(super) fn link(self, head: &mut ChainRow) -> BlockRow {
         let Self { mut block, texts } = self;
-        block.first_seq = head.seq + 1;
+        block.first_seq = head.seq.saturating_add(1);
         for text in texts {
-            head.seq += 1;
+            // A number that somebody made up may be the last that there is: the database refuses the next then.
+            head.seq = head.seq.saturating_add(1);
             head.hash = chain::hash(&head.hash, text);
             block.hashes.extend_from_slice(&head.hash);
         }
@@ -181,13 +184,20 @@ impl<'a> Loose<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Damaged;
 
+/// SHA-256 of a block as it stands there, hexadecimal.
+pub(super) fn digest(block: &BlockRow) -> String {
+    let parts = [&block.columns, &block.hashes, &block.texts];
+    let all = parts.into_iter().fold(Sha256::new(), |all, part| all.chain_update(Sha256::digest(part)));
+    hexadecimal(&all.finalize())
+}
+
 /// What is stored of a record besides its text, against the text.
 #[derive(Debug)]
 pub(super) enum Told {
     /// Says the same.
     Same,
-    /// Says something else: a search does not find the record, or for what it is not.
-    Otherwise,
+    /// Says something else, this: a search does not find the record, or for what it is not.
+    Otherwise(String),
     /// The text is no record.
     Unreadable(serde_json::Error),
 }
@@ -206,7 +216,7 @@ impl Kept {
             Ok(record) => {
                 let said = AuditRow { seq: row.seq, ..chain::row(&Brief::from(&record), String::new()) };
                 let columns = AuditRow { text: String::new(), hash: Vec::new(), ..row.clone() };
-                if said == columns { Told::Same } else { Told::Otherwise }
+                if said == columns { Told::Same } else { Told::Otherwise(format!("{columns:?}")) }
             }
             Err(error) => Told::Unreadable(error),
         };
@@ -266,6 +276,13 @@ impl<'a> Block<'a> {
         memchr::memmem::find(self.text(at), what).is_some()
     }
 
+    /// What the block says of a record besides its text.
+    fn said(&self, at: usize) -> String {
+        let columns = Columns::new(&self.row.columns);
+        let values: Vec<_> = Column::ALL.into_iter().map(|column| columns.values(column).nth(at)).collect();
+        format!("{} {} {} {values:?}", self.row.chain, self.row.least_id, self.row.greatest_id)
+    }
+
     /// One of its records.
     pub(super) fn record(&self, at: usize) -> Kept {
         let text = String::from_utf8_lossy(self.text(at)).into_owned();
@@ -276,7 +293,7 @@ impl<'a> Block<'a> {
                 let same = Columns::new(&self.row.columns).say(at, &record)
                     && chain::chain_of(&record) == self.row.chain
                     && (self.row.least_id..=self.row.greatest_id).contains(&record.id);
-                (chain::row(&record, text), if same { Told::Same } else { Told::Otherwise })
+                (chain::row(&record, text), if same { Told::Same } else { Told::Otherwise(self.said(at)) })
             }
             Err(error) => (unreadable(text), Told::Unreadable(error)),
         };

@@ -1,10 +1,13 @@
 //! Records as people look for them, the newest first, wherever they stand: alone or in blocks. A block is opened only where its columns
 //! say that something may fit, and blocks are looked at from the newest on, until none can hold a record that is newer than those found.
 
+use std::time::Duration;
+
 use ahash::AHashSet;
 use uuid::Uuid;
 
 use super::block::{Block, Column, Columns, Kept, Told};
+use super::records;
 use crate::store::audit::AuditRow;
 use crate::store::audit_blocks::{BlockColumns, FoundBlock};
 use crate::store::audit_search::AuditSelection;
@@ -13,12 +16,24 @@ use crate::store::{Store, StoreError};
 /// Blocks whose columns are read at first, and later.
 const FIRST: i64 = 4;
 const LATER: i64 = 64;
+/// Records that are read at a time in the order of their chain.
+const AT_ONCE: i64 = 500;
 
-/// Up to `most` of them, the newest first.
+/// Longest that a search goes on.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// Up to `most` of them, the newest first, or the oldest behind a place of one chain; none where it takes too long to find them.
 pub async fn search(store: &Store, which: &AuditSelection<'_>, most: usize) -> Result<Vec<AuditRow>, StoreError> {
+    tokio::time::timeout(LONGEST, found(store, which, most)).await.map_err(|_| StoreError::TooLong)?
+}
+
+async fn found(store: &Store, which: &AuditSelection<'_>, most: usize) -> Result<Vec<AuditRow>, StoreError> {
     let wanted = Wanted::new(store, which).await?;
     if wanted.is_nobody() {
         return Ok(Vec::new());
+    }
+    if let (Some(chain), Some(after)) = (which.chain, which.after) {
+        return behind(store, &wanted, (chain, after), most).await;
     }
     // Those that stand alone first: one that becomes part of a block meanwhile is seen twice, and else it would not be seen at all.
     let mut found = store.audit_rows_like(which, i64::try_from(most).unwrap_or(i64::MAX)).await?;
@@ -45,6 +60,23 @@ pub async fn search(store: &Store, which: &AuditSelection<'_>, most: usize) -> R
         }
         (below, at_once) = (blocks.last().map(|block| block.greatest_id), LATER);
     }
+}
+
+/// Those behind a place of a chain, in their order.
+async fn behind(
+    store: &Store,
+    wanted: &Wanted<'_>,
+    (chain, after): (&str, i64),
+    most: usize,
+) -> Result<Vec<AuditRow>, StoreError> {
+    let (mut found, mut next) = (Vec::new(), Some(after));
+    while let Some(after) = next.filter(|_| found.len() < most) {
+        let piece = records::piece(store, chain, after, AT_ONCE).await?;
+        next = piece.next;
+        found.extend(piece.records.into_iter().map(|kept| kept.row).filter(|row| wanted.is(row)));
+    }
+    found.truncate(most);
+    Ok(found)
 }
 
 /// One record; of that chain, or of any.

@@ -38,6 +38,8 @@ pub struct AuditSelection<'a> {
     pub to: Option<i64>,
     /// Before the one of this id.
     pub before: Option<Uuid>,
+    /// Behind this place of its chain: the oldest first then.
+    pub after: Option<i64>,
 }
 
 /// What is put in for a parameter.
@@ -71,6 +73,16 @@ impl<'a> Statement<'a> {
 }
 
 impl<'a> AuditSelection<'a> {
+    /// Whether so few records are like that, or so many, that all times can be looked through.
+    pub fn is_narrow(&self) -> bool {
+        let place = [self.server, self.address, self.client, self.request_id, self.username];
+        let by_name = self.name.is_some() && self.chain.is_some();
+        let rare = self.action.is_some_and(|action| action != COMMON_ACTION)
+            || self.outcome.is_some_and(|outcome| outcome != COMMON_OUTCOME);
+        let any = self.name.is_some() || self.action.is_some() || self.outcome.is_some();
+        self.user.is_some() || place.iter().any(Option::is_some) || by_name || rare || self.after.is_some() || !any
+    }
+
     /// The statement that finds those that stand alone, and what is put in for its parameters.
     fn of_rows(&self, most: i64) -> (String, Vec<Value<'a>>) {
         let mut statement = Statement::new("SELECT * FROM audit_records");
@@ -127,6 +139,10 @@ impl<'a> AuditSelection<'a> {
         statement.the_first("greatest_id", most)
     }
 }
+
+/// What most records are.
+const COMMON_ACTION: &str = "tools/call";
+const COMMON_OUTCOME: &str = "success";
 
 /// The least id of a time.
 fn id_of(micros: i64) -> Uuid {

@@ -118,6 +118,7 @@ pub mod assertions;
 pub mod audit;
 pub mod audit_blocks;
 pub mod audit_search;
+pub mod audit_view;
 pub mod authorizations;
 pub mod bans;
 pub mod catalogs;
@@ -210,6 +211,9 @@ pub enum StoreError {
     /// The tables could not be brought up to date.
     #[error("cannot bring the database up to date: {0}")]
     Migrate(sqlx::migrate::MigrateError),
+    /// The database looked for so long that it was told to stop.
+    #[error("the database looked for too long")]
+    TooLong,
     /// The database failed or is away.
     #[error("database: {0}")]
     Database(sqlx::Error),
@@ -242,6 +246,8 @@ impl From<sqlx::Error> for StoreError {
         match &error {
             sqlx::Error::Database(cause) if cause.is_unique_violation() => Self::Taken,
             sqlx::Error::Database(cause) if cause.is_foreign_key_violation() => Self::Missing,
+            // SQLSTATE of a cancelled statement; SQLite's code of an interrupted one.
+            sqlx::Error::Database(cause) if matches!(cause.code().as_deref(), Some("57014" | "9")) => Self::TooLong,
             sqlx::Error::RowNotFound => Self::Missing,
             _ => Self::Database(error),
         }

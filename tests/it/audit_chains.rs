@@ -17,6 +17,7 @@ use mcp_registry_gateway::telemetry::{Event, Metrics, Operation, Outcome, Reques
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, Connection, Executor};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::rollups::analytics;
@@ -30,6 +31,19 @@ pub struct Process {
     drain: Option<Drain>,
 }
 
+/// Its drain at work.
+pub struct Running {
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<Drain>,
+}
+
+impl Running {
+    pub async fn finish(self) {
+        self.stop.cancel();
+        self.task.await.unwrap().finish().await.unwrap();
+    }
+}
+
 impl Process {
     pub fn start(base: PathBuf, store: &Store, sealer: &Sealer) -> Self {
         let settings = Settings::from_args(Vec::<String>::new(), &DotEnv::default()).unwrap();
@@ -38,6 +52,13 @@ impl Process {
         let metrics = Arc::new(Metrics::new(100));
         let drain = Drain::new(&trail, base.clone(), store.clone(), sealer.clone(), &metrics, Arc::new(analytics()));
         Self { base, trail, drain }
+    }
+
+    /// Brings over what comes until it is stopped.
+    pub fn run(&mut self) -> Running {
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(self.drain.take().unwrap().run(stop.clone()));
+        Running { stop, task }
     }
 
     /// Somebody does something.
@@ -50,6 +71,11 @@ impl Process {
     pub async fn finish(mut self) {
         self.drain.take().unwrap().finish().await.unwrap();
     }
+}
+
+/// Records that say how far chains are, where there are no others of no tenant.
+pub async fn words(store: &Store) -> u64 {
+    store.audit_chain("").await.unwrap().map_or(0, |head| head.seq.unsigned_abs())
 }
 
 /// These signed in, and the trail says so.
@@ -89,7 +115,7 @@ pub fn literal(database: &Database, bytes: &[u8]) -> String {
 }
 
 /// Makes the hashes of a chain anew from a record on, and its head's: what somebody would do who knows how.
-async fn hash_anew(database: &Database, store: &Store, chain: &str) {
+pub async fn hash_anew(database: &Database, store: &Store, chain: &str) {
     let rows = records(store, chain, 0, 100_000).await.unwrap();
     let mut hash = Sha256::digest(format!("mcp-gateway audit chain\n{chain}")).to_vec();
     let literal = |hash: &[u8]| literal(database, hash);
@@ -105,7 +131,7 @@ async fn hash_anew(database: &Database, store: &Store, chain: &str) {
     run(database, &all).await;
 }
 
-async fn findings(store: &Store, sealer: &Sealer) -> Vec<Finding> {
+pub async fn findings(store: &Store, sealer: &Sealer) -> Vec<Finding> {
     verify(store, Some(sealer), None, |_| {}).await.unwrap().findings
 }
 
@@ -127,7 +153,7 @@ on_both! {
         }
         assert_eq!(std::fs::read_dir(&base).unwrap().count(), 0, "no journal is left behind");
         let whole = verify(&store, Some(&sealer), None, |_| {}).await.unwrap();
-        assert_eq!((whole.chains, whole.records, whole.findings), (2, 2_222, vec![]));
+        assert_eq!((whole.chains, whole.records, whole.findings), (3, 2_222 + words(&store).await, vec![]));
         let points = store.audit_checkpoints("acme").await.unwrap();
         assert!(points.len() >= 2, "{points:?}");
         let point = points[0].seq;
@@ -181,13 +207,14 @@ on_both! {
              (SELECT hash, at, key_id, signature FROM audit_checkpoints WHERE {of} = {point}) WHERE chain = 'acme'"
         );
         run(database, &old).await;
-        assert_eq!(wrong(&store, &sealer).await, [("head", Some(point))], "a checkpoint as head");
+        let told = wrong(&store, &sealer).await;
+        assert_eq!(told, [("head", Some(point)), ("heads", Some(2_200))], "a checkpoint as head");
         again().await;
         // Or to bring back what was signed before.
         run(database, &format!("DELETE FROM audit_records WHERE {of} > {point}")).await;
         run(database, &format!("UPDATE audit_chains SET seq = {point}, (hash, at, signature) = (SELECT hash, at, signature FROM audit_checkpoints WHERE {of} = {point}) WHERE chain = 'acme'")).await;
         let last = points.last().unwrap().seq;
-        assert!(wrong(&store, &sealer).await.contains(&("head", Some(last))), "an old head");
+        assert!(wrong(&store, &sealer).await.contains(&("checkpoint", Some(last))), "an old head");
         again().await;
         run(database, &format!("DELETE FROM audit_records WHERE {of} <= {point}; UPDATE audit_chains SET begin_seq = {point} WHERE chain = 'acme'")).await;
         assert!(wrong(&store, &sealer).await.contains(&("beginning", Some(point))));
@@ -196,7 +223,7 @@ on_both! {
         assert_eq!(wrong(&store, &sealer).await, [("checkpoint", Some(point))]);
         again().await;
         run(database, "DELETE FROM audit_chains WHERE chain = 'other'").await;
-        assert_eq!(wrong(&store, &sealer).await, [("head", None)]);
+        assert_eq!(wrong(&store, &sealer).await, [("heads", Some(22))]);
         again().await;
         let nobody = verify(&store, Some(&sealer), Some("acmee"), |_| {}).await.unwrap();
         assert_eq!(nobody.findings.iter().map(|finding| finding.kind).collect::<Vec<_>>(), ["chain"]);
@@ -208,10 +235,14 @@ on_both! {
             let process = Process::start(base.clone(), &store, &sealer);
             process.sign_in("acme", "user-later");
             process.sign_in("other", "somebody");
+            let journal = Arc::clone(process.trail.journal().unwrap());
             process.finish().await;
+            assert!(!journal.is_well(), "health says so");
         }
         let told = findings(&store, &sealer).await;
-        let told: Vec<_> = told.iter().map(|finding| (&*finding.chain, finding.kind, finding.seq)).collect();
+        assert!(told.iter().any(|finding| (&*finding.chain, finding.kind) == ("acme", "heads")), "{told:?}");
+        let told = told.iter().filter(|finding| finding.kind != "heads");
+        let told: Vec<_> = told.map(|finding| (&*finding.chain, finding.kind, finding.seq)).collect();
         assert_eq!(told, [("acme", "head", Some(2_202)), ("other", "head", Some(24))]);
         again().await;
         let stranger = Sealer::new(&MasterKey::generate());
@@ -237,18 +268,16 @@ on_both! {
         drop(gone);
         let mut next = Process::start(base.clone(), &store, &sealer);
         next.sign_in("acme", "next");
-        let stop = tokio_util::sync::CancellationToken::new();
-        let running = tokio::spawn(next.drain.take().unwrap().run(stop.clone()));
+        let running = next.run();
         for _ in 0..600 {
             if store.audit_chain("acme").await.unwrap().is_some_and(|head| head.seq == 1_501) {
                 break;
             }
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
-        stop.cancel();
-        running.await.unwrap().finish().await.unwrap();
+        running.finish().await;
         let verified = verify(&store, Some(&sealer), None, |_| {}).await.unwrap();
-        assert_eq!((verified.records, verified.findings), (1_501, vec![]));
+        assert_eq!((verified.records, verified.findings), (1_501 + words(&store).await, vec![]));
         let which = AuditSelection { action: Some("auth.login"), chain: Some("acme"), ..AuditSelection::default() };
         let found = search(&store, &which, 2_000).await.unwrap();
         assert_eq!(found.iter().filter(|row| row.username.as_deref() == Some("user-1499")).count(), 1);
@@ -278,7 +307,7 @@ on_both! {
         process.trail.operation(&odd);
         process.finish().await;
         let verified = verify(&store, Some(&sealer), None, |_| {}).await.unwrap();
-        assert_eq!((verified.records, verified.findings), (51, vec![]));
+        assert_eq!((verified.records, verified.findings), (50 + words(&store).await, vec![]));
         let last = records(&store, "acme", 49, 10).await.unwrap();
         assert_eq!(last[0].username.as_deref(), Some("a\u{fffd}b\u{fffd}c"));
         let aside = std::fs::read_to_string(base.join("refused.jsonl")).unwrap();
@@ -302,7 +331,7 @@ async fn a_damaged_journal_costs_what_was_damaged_and_is_kept() {
     std::fs::write(&file, &bytes).unwrap();
     process.finish().await;
     let verified = verify(&store, Some(&sealer), None, |_| {}).await.unwrap();
-    assert_eq!((verified.records, verified.findings), (99, vec![]));
+    assert_eq!((verified.records, verified.findings), (99 + words(&store).await, vec![]));
     let kept: Vec<_> = std::fs::read_dir(&base).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(kept.iter().map(|path| path.extension().unwrap()).collect::<Vec<_>>(), ["damaged"]);
     assert_eq!(std::fs::read(&kept[0]).unwrap(), bytes);
@@ -347,7 +376,8 @@ on_both! {
         }
         let store = database.open().await;
         let verified = verify(&store, Some(&sealer), None, |_| {}).await.unwrap();
-        assert_eq!((verified.chains, verified.records, verified.findings), (4, 6_000, vec![]));
+        let records = 6_000 + words(&store).await;
+        assert_eq!((verified.chains, verified.records, verified.findings), (5, records, vec![]));
         assert_eq!(store.audit_keys().await.unwrap().len(), 1, "one of them made the key");
         std::fs::remove_dir_all(&base).unwrap();
     }
@@ -368,12 +398,19 @@ on_both! {
         }
         // They are 100, 200, 300 and 400 days old; those of the first tenant are kept for 365. What is behind the last checkpoint
         // before then goes with the next one.
-        assert_eq!(prune(&store, micros(now())).await.unwrap(), [("default".to_owned(), 1_200)]);
-        assert_eq!(prune(&store, micros(now())).await.unwrap(), []);
+        assert_eq!(prune(&store, &sealer, micros(now())).await.unwrap(), [("default".to_owned(), 1_200)]);
+        assert_eq!(prune(&store, &sealer, micros(now())).await.unwrap(), []);
         let verified = verify(&store, Some(&sealer), None, |_| {}).await.unwrap();
-        assert_eq!((verified.records, verified.findings), (3_604, vec![]));
+        assert_eq!((verified.records, verified.findings), (3_604 + words(&store).await, vec![]));
         let head = store.audit_chain("default").await.unwrap().unwrap();
         assert_eq!((head.begin_seq, head.seq), (1_200, 4_800));
+        // Nobody can put anything where nothing is any more.
+        run(database, "UPDATE audit_records SET seq = -3 WHERE chain = 'gone' AND seq = 1").await;
+        run(database, "UPDATE audit_records SET chain = 'default', seq = 7 WHERE chain = 'gone' AND seq = 2").await;
+        let told = wrong(&store, &sealer).await;
+        assert!(told.contains(&("below", Some(-3))) && told.contains(&("below", Some(7))), "{told:?}");
+        run(database, "UPDATE audit_records SET chain = 'gone', seq = 2 WHERE chain = 'default' AND seq = 7").await;
+        run(database, "UPDATE audit_records SET seq = 1 WHERE chain = 'gone' AND seq = -3").await;
 
         // Somebody else has them go too early: it looks the same, but for the time.
         let process = Process::start(base.clone(), &store, &sealer);
@@ -470,7 +507,7 @@ async fn a_collector_hears_of_every_record_once_it_is_there() {
         let (message, rest) = rest.split_at(length.parse().unwrap());
         assert!(message.starts_with("<110>1 2"), "{message}");
         let record: Record = serde_json::from_str(message.split_once('\u{feff}').unwrap().1).unwrap();
-        names.push(record.username.unwrap().to_string());
+        names.extend(record.username.map(|name| name.to_string()));
         heard = rest.to_owned();
     }
     let all: Vec<_> = (0..1_200).map(|number| format!("user-{number}")).collect();

@@ -15,6 +15,7 @@ mod api_once;
 mod api_roles;
 mod audit_blocks;
 mod audit_chains;
+mod audit_kept;
 mod audit_scale;
 mod bans;
 mod connection_crashes;
