@@ -14,11 +14,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
 
-use self::activity::Activities;
+use self::activity::{Activities, Done};
 use self::behaviour::{Behaviour, Moves, Pattern};
 use self::fold::Fold;
 use self::names::Names;
-use crate::audit::{Counting, Record};
+use crate::audit::{Brief, Counting};
 use crate::store::rollups::Increments;
 use crate::telemetry::Metrics;
 
@@ -56,7 +56,7 @@ struct State {
 #[derive(Default)]
 struct Unsettled {
     moves: Moves,
-    activities: Activities,
+    activities: Done,
     patterns: Vec<(Arc<str>, Pattern)>,
     records: u64,
     own: u64,
@@ -78,22 +78,23 @@ impl Analytics {
     }
 
     /// What a batch adds. A batch that was folded before and not [settled](Self::settle) is forgotten: it was not stored, and comes again.
-    pub fn fold<'a>(&self, records: impl IntoIterator<Item = &'a Record>) -> Increments<'a> {
+    pub fn fold<'a>(&self, records: impl IntoIterator<Item = impl Into<Brief<'a>>>) -> Increments<'a> {
         let mut state = self.state();
         let State { behaviour, names, .. } = &mut *state;
         let mut fold = Fold::new(self.switches, behaviour, names);
-        let mut unsettled = Unsettled::default();
+        let (mut unsettled, mut activities) = (Unsettled::default(), Activities::default());
         for record in records {
+            let record: Brief<'a> = record.into();
             unsettled.records += 1;
-            if record.instance == self.instance && stands_for_operations(record) {
+            if record.instance == self.instance && stands_for_operations(&record) {
                 unsettled.own += record.count;
             }
-            unsettled.activities.count(record);
-            let pattern = fold.take(record);
-            unsettled.patterns.extend(record.tenant.clone().zip(pattern));
+            activities.count(&record);
+            let pattern = fold.take(&record);
+            unsettled.patterns.extend(record.tenant.map(Arc::from).zip(pattern));
         }
         let (increments, moves) = fold.finish();
-        state.unsettled = Unsettled { moves, ..unsettled };
+        state.unsettled = Unsettled { moves, activities: activities.done(), ..unsettled };
         increments
     }
 
@@ -115,8 +116,8 @@ impl Analytics {
 }
 
 impl Counting for Analytics {
-    fn fold<'a>(&self, records: &'a [Record]) -> Increments<'a> {
-        Self::fold(self, records)
+    fn fold<'a>(&self, records: &[Brief<'a>]) -> Increments<'a> {
+        Self::fold(self, records.iter().copied())
     }
 
     fn settle(&self) {
@@ -125,8 +126,8 @@ impl Counting for Analytics {
 }
 
 /// Whether a record is of an operation that was answered, or of many that have none of their own.
-fn stands_for_operations(record: &Record) -> bool {
-    is_operation(record) || record.action == "auth.failure"
+fn stands_for_operations(record: &Brief<'_>) -> bool {
+    is_operation(*record) || record.action == "auth.failure"
 }
 
 #[cfg(test)]

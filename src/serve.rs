@@ -98,6 +98,10 @@ impl Running {
             () = tokio::time::sleep(self.grace) => Stopped::Expired,
         };
         self.cut.cancel();
+        if how == Stopped::Expired {
+            // What was cut off is recorded as that, before the trail ends.
+            _ = tokio::time::timeout(CUT, self.tasks.wait()).await;
+        }
         how
     }
 }
@@ -118,6 +122,9 @@ pub async fn open(ground: &Ground, surfaces: impl Surfaces) -> anyhow::Result<Ru
 pub async fn check_tls(listen: &Listen) -> anyhow::Result<()> {
     tls::acceptor(listen).await.map(drop)
 }
+
+/// Longest wait for what was cut off.
+const CUT: Duration = Duration::from_secs(1);
 
 /// Longest wait, after the last request, for what runs beside requests.
 const BESIDE: Duration = Duration::from_secs(10);

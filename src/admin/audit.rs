@@ -10,11 +10,11 @@ use uuid::Uuid;
 
 use crate::access::Admin;
 use crate::app::App;
-use crate::audit::Record;
+use crate::audit::{self, Record};
 use crate::crypto::hexadecimal;
-use crate::store::audit::AuditRow;
+use crate::store::audit::{AuditRow, ChainRow};
 use crate::store::audit_search::AuditSelection;
-use crate::store::{at, micros};
+use crate::store::{StoreError, at, micros, now};
 use crate::web::json::{Page, PageQuery, Parameters, time_of};
 use crate::web::path::Named;
 use crate::web::problem::Problem;
@@ -34,13 +34,19 @@ pub(super) struct Search {
     address: Option<String>,
     client: Option<String>,
     request_id: Option<String>,
-    /// That began then or later (RFC 3339).
+    /// That began then or later (RFC 3339). Where too much would be looked through for what is asked for (a `name` without `tenant` or `server`, or what most
+    /// records are), the last seven days if it is absent.
     from: Option<String>,
     /// That began before then.
     to: Option<String>,
+    /// With `tenant`: those behind this place of its chain, the oldest first. It has no `next_cursor`: go on behind the last.
+    after_seq: Option<i64>,
     limit: Option<u16>,
     cursor: Option<String>,
 }
+
+/// How far back it is looked for what is not told apart well, microseconds.
+const WINDOW: i64 = 7 * 24 * 3_600_000_000;
 
 /// A record where it stands in its chain.
 #[derive(Serialize, JsonSchema)]
@@ -69,7 +75,7 @@ pub(super) async fn list(
     let user = search.user.as_deref().and_then(|user| Uuid::parse_str(user).ok());
     let username = search.user.as_deref().filter(|_| user.is_none()).map(str::to_lowercase);
     let from = search.from.as_deref().map(|text| time_of("from", text)).transpose()?.map(micros);
-    let which = AuditSelection {
+    let mut which = AuditSelection {
         chain: chain(&admin, search.tenant.as_deref())?,
         user,
         username: username.as_deref(),
@@ -83,16 +89,65 @@ pub(super) async fn list(
         from: from.max(since(&app, &admin).await?),
         to: search.to.as_deref().map(|text| time_of("to", text)).transpose()?.map(micros),
         before,
+        after: search.after_seq,
     };
-    let rows = app.store.audit_records(&which, i64::from(limit) + 1).await?;
+    if which.after.is_some() && which.chain.is_none() {
+        return Err(Problem::field("after_seq", "needs `tenant`: each has places of its own"));
+    }
+    if search.from.is_none() && !which.is_narrow() {
+        which.from = which.from.max(Some(micros(now()) - WINDOW));
+    }
+    let rows = audit::search(&app.store, &which, usize::from(limit) + 1).await.map_err(|error| match error {
+        StoreError::TooLong => Problem::field("from", "it takes too long to look so far back: give `from` and `to`"),
+        error => error.into(),
+    })?;
     let Page { items, next_cursor } = Page::of(rows, limit, |row| row.id.to_string());
+    let next_cursor = next_cursor.filter(|_| which.after.is_none());
     Ok(Json(Page { items: items.into_iter().map(view).collect::<Result<_, _>>()?, next_cursor }))
+}
+
+/// How far a chain is.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AuditChain")]
+pub(super) struct ChainView {
+    /// The tenant, or empty.
+    chain: String,
+    /// The last record that is kept no longer.
+    begin_seq: i64,
+    /// The last one.
+    seq: i64,
+    /// Its hash, hexadecimal.
+    hash: String,
+    /// When it was written.
+    #[serde(with = "crate::clock::Moment")]
+    time: OffsetDateTime,
+}
+
+pub(super) async fn chains(
+    app: App,
+    admin: Admin,
+    Parameters(page): Parameters<PageQuery>,
+) -> Result<Json<Page<ChainView>>, Problem> {
+    let rows = match chain(&admin, None)? {
+        Some(own) => app.store.audit_chain(own).await?.into_iter().collect(),
+        None => app.store.audit_chains().await?,
+    };
+    let view = |row: ChainRow| ChainView {
+        chain: row.chain,
+        begin_seq: row.begin_seq,
+        seq: row.seq,
+        hash: hexadecimal(&row.hash),
+        time: at(row.at),
+    };
+    // That of no tenant has no name, and a page begins behind one.
+    let named = |chain: &ChainView| format!("chain {}", chain.chain);
+    Ok(Json(page.cut(rows.into_iter().map(view).collect(), named)?))
 }
 
 pub(super) async fn read(app: App, admin: Admin, Named(id): Named) -> Result<Json<View>, Problem> {
     let missing = || Problem::missing("record of the audit trail");
     let id = Uuid::parse_str(&id).map_err(|_| missing())?;
-    let row = app.store.audit_record(chain(&admin, None)?, id).await?;
+    let row = audit::record(&app.store, chain(&admin, None)?, id).await?;
     let since = since(&app, &admin).await?;
     let row = row.filter(|row| since.is_none_or(|since| row.at >= since));
     Ok(Json(view(row.ok_or_else(missing)?)?))

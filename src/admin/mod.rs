@@ -338,6 +338,7 @@ pub fn table() -> Vec<Route> {
             "/admin/audit",
             [get("listAuditRecords", "Records of what was done, the newest first", audit::list).may_fail(&[404])],
         ),
+        at("Audit", "/admin/audit/chains", [get("listAuditChains", "How far each chain of records is", audit::chains)]),
         at("Audit", "/admin/audit/{id}", [get("getAuditRecord", "One record", audit::read)]),
         at(
             "Session",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ahash::{AHashMap, RandomState};
 
-use crate::audit::Record;
+use crate::audit::Brief;
 
 /// Most sessions that are remembered; beyond it the one that did nothing for longest begins anew.
 const MOST: usize = 50_000;
@@ -81,16 +81,16 @@ pub(super) struct Behaviour {
 impl Behaviour {
     /// Takes a step into `moves`; the pattern if it is the third or a later one, and the call of a tool. A session is that of MCP; where
     /// there is none, what one credential does.
-    pub(super) fn step(&self, moves: &mut Moves, record: &Record) -> Option<Pattern> {
-        let step = match &*record.action {
+    pub(super) fn step(&self, moves: &mut Moves, record: &Brief<'_>) -> Option<Pattern> {
+        let step = match record.action {
             "tools/call" => {
-                let name = record.name.as_deref().filter(|name| !name.is_empty())?;
-                Step::Tool(self.hasher.hash_one((record.server.as_deref(), name)))
+                let name = record.name.filter(|name| !name.is_empty())?;
+                Step::Tool(self.hasher.hash_one((record.server, name)))
             }
             "tools/list" | "resources/list" | "prompts/list" => Step::Listing,
             _ => return None,
         };
-        let (tenant, session) = (record.tenant.as_deref()?, record.session.as_deref());
+        let (tenant, session) = (record.tenant?, record.session);
         let credential = record.credential.or(record.user).filter(|_| session.is_none());
         if session.is_none() && credential.is_none() {
             return None;

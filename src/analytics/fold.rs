@@ -1,14 +1,16 @@
-//! One record after another, into what the batch adds. Calls are first counted by minute, and by hour and day when the batch is through:
-//! most records of a batch are of one minute.
+//! One record after another, into what the batch adds. Calls are first counted by minute, all else by hour, and what is longer when the batch
+//! is through: most records of a batch are of one minute.
 
 use ahash::AHashMap;
 
 use super::Switches;
 use super::behaviour::{Behaviour, Moves, Pattern};
 use super::names::{Kind, Names};
-use crate::audit::{Record, Surface, tenant_in};
+use crate::audit::{Brief, Surface, tenant_in};
 use crate::protocol::meta::REQUESTS;
-use crate::store::rollups::{CallKey, CallSums, EventKey, Increments, Period, Span, UserKey, UserSums, WordKey};
+use crate::store::rollups::{
+    CallKey, CallSums, EventKey, EventSums, Increments, Period, Span, UserKey, UserSums, WordKey,
+};
 use crate::telemetry::OTHER;
 
 /// An answer within it satisfies, microseconds.
@@ -23,8 +25,9 @@ const LONG: [Span; 2] = [Span::Hour, Span::Day];
 const OF_KEYS: [&str; 6] = ["malformed", "unknown", "expired", "revoked", "disabled", "suspended"];
 
 /// Whether somebody asked for it and got an answer; else the gateway did it by itself, or says more of what was asked for.
-pub fn is_operation(record: &Record) -> bool {
-    matches!(record.surface, Surface::Mcp | Surface::Oauth | Surface::Admin) && !is_event(&record.action)
+pub fn is_operation<'a>(record: impl Into<Brief<'a>>) -> bool {
+    let record = record.into();
+    matches!(record.surface, Surface::Mcp | Surface::Oauth | Surface::Admin) && !is_event(record.action)
 }
 
 /// Words such as `auth.login` are neither methods nor routes.
@@ -42,18 +45,22 @@ pub(super) struct Fold<'a, 'b> {
     names: &'b mut Names,
     moves: Moves,
     calls: AHashMap<CallKey<'a>, CallSums>,
-    increments: Increments<'a>,
+    /// By hours; days follow at the end.
+    events: AHashMap<EventKey<'a>, EventSums>,
+    users: AHashMap<UserKey<'a>, UserSums>,
+    words: AHashMap<WordKey<'a>, i64>,
 }
 
 impl<'a, 'b> Fold<'a, 'b> {
     pub(super) fn new(switches: Switches, behaviour: &'b Behaviour, names: &'b mut Names) -> Self {
-        let (moves, calls, increments) = (Moves::default(), AHashMap::default(), Increments::default());
-        Self { switches, behaviour, names, moves, calls, increments }
+        let (moves, calls, events) = (Moves::default(), AHashMap::default(), AHashMap::default());
+        let (users, words) = (AHashMap::default(), AHashMap::default());
+        Self { switches, behaviour, names, moves, calls, events, users, words }
     }
 
     /// Counts one record; the pattern that it completes.
-    pub(super) fn take(&mut self, record: &'a Record) -> Option<Pattern> {
-        if !is_operation(record) {
+    pub(super) fn take(&mut self, record: &Brief<'a>) -> Option<Pattern> {
+        if !is_operation(*record) {
             self.event(record);
             return None;
         }
@@ -73,7 +80,8 @@ impl<'a, 'b> Fold<'a, 'b> {
 
     /// What the batch adds, and what it changes of sessions.
     pub(super) fn finish(self) -> (Increments<'a>, Moves) {
-        let Self { moves, calls, mut increments, .. } = self;
+        let Self { moves, calls, events, users, words, .. } = self;
+        let mut increments = Increments { words: words.into_iter().collect(), ..Increments::default() };
         for (key, sums) in calls {
             let start = key.period.at * 1_000_000;
             let whole = CallKey { server: "", method: "", name: "", ..key };
@@ -84,22 +92,32 @@ impl<'a, 'b> Fold<'a, 'b> {
                 }
             }
         }
+        for (key, sums) in events {
+            for period in LONG.map(|span| span.of(key.period.at * 1_000_000)) {
+                increments.events.entry(EventKey { period, ..key }).or_default().merge(&sums);
+            }
+        }
+        for (key, sums) in users {
+            for period in LONG.map(|span| span.of(key.period.at * 1_000_000)) {
+                increments.users.entry(UserKey { period, ..key }).or_default().merge(&sums);
+            }
+        }
         (increments, moves)
     }
 
-    fn call(&mut self, record: &'a Record) {
-        let tenant = record.tenant.as_deref().unwrap_or_default();
-        let server = record.server.as_deref().unwrap_or_default();
+    fn call(&mut self, record: &Brief<'a>) {
+        let tenant = record.tenant.unwrap_or_default();
+        let server = record.server.unwrap_or_default();
         let method = method(record);
         // What a resource is called is its server's affair, and there may be any number of them.
         let named = matches!(method, "tools/call" | "prompts/get");
-        let name = record.name.as_deref().filter(|_| named).unwrap_or_default();
+        let name = record.name.filter(|_| named).unwrap_or_default();
         let name = self.names.of(Kind::Call, tenant, Span::Day.of(record.at).at, server, name);
         let sums = self.calls.entry(CallKey { tenant, period: Span::Minute.of(record.at), server, method, name });
         let CallSums { totals, latency } = sums.or_default();
         let succeeded = record.outcome == "success";
         totals.calls += 1;
-        match &*record.outcome {
+        match record.outcome {
             "success" => {}
             "tool_error" => totals.tool_errors += 1,
             "denied" => totals.denied += 1,
@@ -116,8 +134,8 @@ impl<'a, 'b> Fold<'a, 'b> {
     }
 
     /// Who shows a credential with each request authenticates each time, or does not. Who shows none has not tried.
-    fn let_in(&mut self, record: &'a Record) {
-        let reason = record.reason.as_deref().unwrap_or_default();
+    fn let_in(&mut self, record: &Brief<'a>) {
+        let reason = record.reason.unwrap_or_default();
         if record.action == "POST /oauth/token" {
             let success = record.outcome == "success";
             let (result, reason) = if success { ("success", "") } else { ("failure", reason) };
@@ -129,7 +147,7 @@ impl<'a, 'b> Fold<'a, 'b> {
         }
     }
 
-    fn turned_away(&mut self, record: &'a Record, reason: &'a str) {
+    fn turned_away(&mut self, record: &Brief<'a>, reason: &'a str) {
         // A wrong password is told of by `auth.login`.
         if !matches!(reason, "" | "missing" | "unauthenticated") {
             let method = if OF_KEYS.contains(&reason) { "api_key" } else { "validate" };
@@ -138,45 +156,43 @@ impl<'a, 'b> Fold<'a, 'b> {
     }
 
     /// Who administers a tenant asked for another one, by its name in the path.
-    fn abroad(&mut self, record: &'a Record) {
-        let (Some(tenant), Some(path)) = (record.tenant.as_deref(), record.name.as_deref()) else { return };
-        if record.surface != Surface::Admin || record.role.as_deref() == Some("admin") {
+    fn abroad(&mut self, record: &Brief<'a>) {
+        let (Some(tenant), Some(path)) = (record.tenant, record.name) else { return };
+        if record.surface != Surface::Admin || record.role == Some("admin") {
             return;
         }
-        if tenant_in(&record.action, path).is_some_and(|asked| asked != tenant) {
+        if tenant_in(record.action, path).is_some_and(|asked| asked != tenant) {
             let result = if record.outcome == "success" { "let_through" } else { "refused" };
             self.count_event(record, "isolation", ["tenant", result, ""], None);
         }
     }
 
-    fn doing(&mut self, record: &'a Record) {
-        let (Some(tenant), Some(user)) = (record.tenant.as_deref(), record.user) else { return };
+    fn doing(&mut self, record: &Brief<'a>) {
+        let (Some(tenant), Some(user)) = (record.tenant, record.user) else { return };
         let (calls, failed) = (record.action == "tools/call", has_failed(record));
-        for span in LONG {
-            let key = UserKey { tenant, period: span.of(record.at), user };
-            let one =
-                UserSums { operations: 1, tool_calls: i64::from(calls), errors: i64::from(failed), last_at: record.at };
-            self.increments.users.entry(key).or_default().merge(&one);
-        }
-        if calls && let Some(name) = record.name.as_deref() {
-            let server = record.server.as_deref().unwrap_or_default();
+        let key = UserKey { tenant, period: Span::Hour.of(record.at), user };
+        let one =
+            UserSums { operations: 1, tool_calls: i64::from(calls), errors: i64::from(failed), last_at: record.at };
+        self.users.entry(key).or_default().merge(&one);
+        if calls && let Some(name) = record.name {
+            let server = record.server.unwrap_or_default();
             let name = self.names.of(Kind::Call, tenant, Span::Day.of(record.at).at, server, name);
             self.word(record, "tool", server, name);
         }
         if failed {
-            self.word(record, "error", "", record.reason.as_deref().unwrap_or(&*record.outcome));
+            self.word(record, "error", "", record.reason.unwrap_or(record.outcome));
         }
     }
 
-    fn event(&mut self, record: &'a Record) {
-        let reason = record.reason.as_deref().unwrap_or_default();
+    fn event(&mut self, record: &Brief<'a>) {
+        let reason = record.reason.unwrap_or_default();
         match record.action.split_once('.') {
             Some(("auth", "login")) => {
                 let result = if record.outcome == "success" { "success" } else { "failure" };
                 let told = if result == "success" { "" } else { reason };
                 self.count_event(record, "auth", ["login", result, told], None);
                 if result == "success" && self.switches.users {
-                    let by = record.name.as_deref().unwrap_or(OTHER);
+                    let by = record.name.unwrap_or(OTHER);
                     self.count_event(record, "login", [by, "", ""], None);
                     self.word(record, "login", "", hour(record.at));
                     self.seen(record);
@@ -190,7 +206,7 @@ impl<'a, 'b> Fold<'a, 'b> {
                 Some(_) => {}
             },
             Some(("session", "end")) if self.switches.users => {
-                let kind = record.session_type.as_deref().unwrap_or("oauth");
+                let kind = record.session_type.unwrap_or("oauth");
                 self.count_event(record, "session", [kind, "ended", reason], Some(record.total_us));
             }
             Some(("ban", "begin")) => self.count_event(record, "ban", ["begin", "", reason], None),
@@ -200,58 +216,54 @@ impl<'a, 'b> Fold<'a, 'b> {
     }
 
     /// An account was there, without an operation of its own.
-    fn seen(&mut self, record: &'a Record) {
-        let (Some(tenant), Some(user)) = (record.tenant.as_deref(), record.user) else { return };
-        for span in LONG {
-            let key = UserKey { tenant, period: span.of(record.at), user };
-            let one = UserSums { last_at: record.at, ..UserSums::default() };
-            self.increments.users.entry(key).or_default().merge(&one);
-        }
+    fn seen(&mut self, record: &Brief<'a>) {
+        let (Some(tenant), Some(user)) = (record.tenant, record.user) else { return };
+        let key = UserKey { tenant, period: Span::Hour.of(record.at), user };
+        let one = UserSums { last_at: record.at, ..UserSums::default() };
+        self.users.entry(key).or_default().merge(&one);
     }
 
-    fn count_event(&mut self, record: &'a Record, kind: &'a str, words: [&'a str; 3], lasted: Option<u64>) {
-        let tenant = record.tenant.as_deref().unwrap_or_default();
+    fn count_event(&mut self, record: &Brief<'a>, kind: &'a str, words: [&'a str; 3], lasted: Option<u64>) {
+        let tenant = record.tenant.unwrap_or_default();
         let [what, result, reason] = words;
         let reason = self.names.of(Kind::Event, tenant, Span::Day.of(record.at).at, kind, reason);
-        for span in LONG {
-            let key = EventKey { tenant, period: span.of(record.at), kind, what, result, reason };
-            let sums = self.increments.events.entry(key).or_default();
-            sums.count += whole(record.count);
-            sums.last_at = sums.last_at.max(record.at);
-            if let Some(lasted) = lasted {
-                sums.lasted_us += whole(lasted);
-                sums.lasted.add(lasted);
-            }
+        let key = EventKey { tenant, period: Span::Hour.of(record.at), kind, what, result, reason };
+        let sums = self.events.entry(key).or_default();
+        sums.count += whole(record.count);
+        sums.last_at = sums.last_at.max(record.at);
+        if let Some(lasted) = lasted {
+            sums.lasted_us += whole(lasted);
+            sums.lasted.add(lasted);
         }
     }
 
-    fn word(&mut self, record: &'a Record, kind: &'a str, place: &'a str, word: &'a str) {
+    fn word(&mut self, record: &Brief<'a>, kind: &'a str, place: &'a str, word: &'a str) {
         if !self.switches.users {
             return;
         }
-        let (Some(tenant), Some(user)) = (record.tenant.as_deref(), record.user) else { return };
+        let (Some(tenant), Some(user)) = (record.tenant, record.user) else { return };
         let day: Period = Span::Day.of(record.at);
-        *self.increments.words.entry(WordKey { tenant, user, day, kind, place, word }).or_default() += 1;
+        *self.words.entry(WordKey { tenant, user, day, kind, place, word }).or_default() += 1;
     }
 }
 
 /// The method of MCP, or the route; clients make up others.
-fn method(record: &Record) -> &str {
-    let action: &str = &record.action;
+fn method<'a>(record: &Brief<'a>) -> &'a str {
+    let action = record.action;
     if record.surface != Surface::Mcp || REQUESTS.contains(&action) { action } else { OTHER }
 }
 
 /// How somebody was let in, or was not.
-fn way_in(record: &Record) -> &'static str {
-    match record.session_type.as_deref() {
+fn way_in(record: &Brief<'_>) -> &'static str {
+    match record.session_type {
         // A sign-in by password shows a key from then on.
         Some("api_key" | "password") => "api_key",
         _ => "validate",
     }
 }
 
-fn has_failed(record: &Record) -> bool {
-    matches!(&*record.outcome, "error" | "tool_error")
+fn has_failed(record: &Brief<'_>) -> bool {
+    matches!(record.outcome, "error" | "tool_error")
 }
 
 /// The hour of the day, UTC.

@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::*;
+use crate::audit::Record;
 use crate::store::rollups::{CallKey, CallSums, CallTotals, EventKey, Span};
 
 const DAY: i64 = 1_782_000_000 / 86_400 * 86_400;

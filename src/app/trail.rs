@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::app::App;
-use crate::audit::{Collector, Drain, prune};
+use crate::audit::{Collector, Drain, pack, prune};
 use crate::config::Audit;
 use crate::jobs::{Every, Jobs};
 use crate::store::{micros, now};
@@ -18,6 +18,9 @@ const FOLDER: &str = "audit";
 const SEND: Duration = Duration::from_secs(1);
 /// How often it is looked at how it stands.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often it is looked for records to make blocks of, and how soon again where more are left.
+const PACK: Duration = Duration::from_secs(10);
+const PACK_ON: Duration = Duration::from_secs(1);
 /// How often it is looked for what may go.
 const PRUNE: Duration = Duration::from_hours(1);
 
@@ -46,11 +49,16 @@ pub(super) fn trail_jobs(app: &App, jobs: &Jobs) {
         health.set(if well { Status::Ok } else { Status::Degraded });
         async { Ok(()) }
     });
+    let packed = app.store.clone();
+    jobs.run_when_due("pack the audit trail", PACK, move || {
+        let store = packed.clone();
+        async move { Ok(if pack(&store, micros(now())).await? { PACK_ON } else { PACK }) }
+    });
     let pruner = app.clone();
     jobs.run("prune the audit trail", Every::about(PRUNE), move || {
         let app = pruner.clone();
         async move {
-            for (chain, count) in prune(&app.store, micros(now())).await? {
+            for (chain, count) in prune(&app.store, &app.sealer, micros(now())).await? {
                 app.recorder.tell(Event { name: Some(chain.into()), count, ..Event::new("audit.prune", true) });
             }
             Ok(())

@@ -2,33 +2,35 @@
 //! A piece of a journal goes with its place in it in one transaction, so that each record comes exactly once, whenever the process
 //! ends.
 
-use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::folder::Folder;
+use super::folder::{self, Folder};
+use super::frame;
 use super::journal::{Position, segment_path};
-use super::reader;
-use super::stamper::{Keys, StampError, Stamper};
+use super::reader::{self, Piece};
+use super::stamper::StampError;
 use super::trail::Trail;
-use super::{Record, chain};
+use super::writer::{Counting, Part, Writer, in_time};
 use crate::crypto::Sealer;
-use crate::store::audit::{AuditRow, ChainRow, JournalStep};
-use crate::store::rollups::Increments;
 use crate::store::{Store, StoreError, micros, now};
-use crate::telemetry::{Counter, Metrics};
+use crate::telemetry::{Counter, Event, Metrics, Sink as _};
 
 /// Longest that a record waits until the database is asked to take it.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Rounds after which it is looked for journals that were left behind.
-const LOOK: u32 = 30;
+/// Longest that journals which were left behind are read while this process's own waits.
+const SHARE: Duration = Duration::from_secs(1);
+/// How often it is looked for journals that were left behind.
+const LOOK: Duration = Duration::from_secs(30);
+/// Pause before a journal that cannot be brought over is tried again.
+const LATER: Duration = Duration::from_secs(30);
 /// The file of records that the database refuses.
 const REFUSED: &str = "refused.jsonl";
 
@@ -44,27 +46,21 @@ pub enum DrainError {
     /// The database refused or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// Counts what comes into the database, as part of it. Who does so stands above this room.
-pub trait Counting: Send + Sync {
-    /// What a piece of a journal adds. It may come again, if it was not stored.
-    fn fold<'a>(&self, records: &'a [Record]) -> Increments<'a>;
-
-    /// The piece that was folded last is stored.
-    fn settle(&self);
+    /// The database does not answer.
+    #[error("the database does not answer in time")]
+    TooLong,
 }
 
 /// See the module.
 pub struct Drain {
     trail: Trail,
-    counting: Arc<dyn Counting>,
     base: PathBuf,
     store: Store,
-    stamper: Stamper,
+    writer: Writer,
     metrics: Arc<Metrics>,
     own: Source,
     found: Vec<(Folder, Source)>,
+    looked: Option<Instant>,
 }
 
 /// A journal and how far it is in the database.
@@ -75,6 +71,8 @@ struct Source {
     at: Option<Position>,
     /// Most records of the next piece: fewer where the database refused one, until that one is alone.
     most: usize,
+    /// Before then it is not tried again.
+    not_before: Option<Instant>,
 }
 
 impl Drain {
@@ -89,26 +87,28 @@ impl Drain {
     ) -> Option<Self> {
         let folder = &trail.opened()?.folder;
         let own = Source::new(folder.journal, folder.path.clone());
-        let stamper = Stamper::new(store.clone(), master);
+        let writer = Writer::new(trail, store.clone(), master, metrics, counting);
         let metrics = Arc::clone(metrics);
-        Some(Self { trail: trail.clone(), counting, base, store, stamper, metrics, own, found: Vec::new() })
+        Some(Self { trail: trail.clone(), base, store, writer, metrics, own, found: Vec::new(), looked: None })
     }
 
     /// Works until the process stops.
     pub async fn run(mut self, shutdown: CancellationToken) -> Self {
-        let mut rounds = 0_u32;
         while !shutdown.is_cancelled() {
-            if rounds.is_multiple_of(LOOK) {
+            if self.looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
                 self.look().await;
             }
-            rounds = rounds.wrapping_add(1);
             self.trail.tell_of_flood(false);
             let drained = self.drain().await;
             if let Some(journal) = self.trail.journal() {
-                journal.set_behind(drained.is_err());
+                let stuck = self.found.iter().any(|(_, source)| source.not_before.is_some());
+                journal.set_behind(drained.is_err() || stuck);
             }
             match drained {
-                Ok(()) => self.trail.is_complete(),
+                // More waits, and this process's own journal had its turn.
+                Ok(true) => continue,
+                Ok(false) if self.found.is_empty() => self.trail.is_complete(),
+                Ok(false) => {}
                 Err(error) => tracing::warn!("records of the audit trail wait in the journal: {error}"),
             }
             let many = async {
@@ -126,15 +126,22 @@ impl Drain {
         self
     }
 
-    /// Brings over what is left when nothing is recorded any more, and leaves no journal behind.
+    /// Brings over what is left, takes nothing more, and leaves no journal behind.
     pub async fn finish(mut self) -> Result<(), DrainError> {
         let trail = self.trail.clone();
         let Some(open) = trail.opened() else { return Ok(()) };
         self.trail.tell_of_flood(true);
-        open.journal.try_again();
-        open.journal.stop();
-        self.drain().await?;
-        if open.journal.backlog() == 0 && !open.journal.is_failing() {
+        // What of those that were left behind cannot be brought over, the next process takes over.
+        while self.drain_found().await.unwrap_or_default() {}
+        let held = open.journal.close();
+        let drained = self.drain_last(&held).await;
+        if drained.is_err() && !held.is_empty() {
+            let lost = held.len();
+            self.metrics.audit_records.on(["lost"], |all| all.add(lost as u64));
+            tracing::error!("{lost} records of the audit trail are lost: neither the disk nor the database took them");
+        }
+        drained?;
+        if self.own.at == Some(open.journal.end()) {
             let (journal, path) = (self.own.journal, self.own.path.clone());
             let done = path.with_file_name(format!("{journal}.done"));
             std::fs::rename(&path, &done)?;
@@ -143,16 +150,46 @@ impl Drain {
         Ok(())
     }
 
+    /// Brings over the end of this process's own journal, with what is in no file; and says how far chains are.
+    async fn drain_last(&mut self, held: &[Box<[u8]>]) -> Result<(), DrainError> {
+        self.drain_own().await?;
+        let Some(at) = self.own.at else { return Ok(()) };
+        self.write_held(at, held).await?;
+        self.writer.say(self.own.journal, at, true).await
+    }
+
+    /// Brings over records that are in no file.
+    async fn write_held(&mut self, at: Position, mut held: &[Box<[u8]>]) -> Result<(), DrainError> {
+        let text = |frame: &[u8]| String::from_utf8_lossy(&frame[frame::HEAD..]).into_owned();
+        let mut source = Source::new(self.own.journal, self.own.path.clone());
+        while !held.is_empty() {
+            let (now, rest) = held.split_at(source.most.min(held.len()));
+            let texts = now.iter().map(|frame| text(frame)).collect();
+            if self.write(&mut source, at, at, texts).await? {
+                source.most = source.most.saturating_mul(2).min(reader::MOST);
+                held = rest;
+            }
+        }
+        Ok(())
+    }
+
     /// Takes over journals that were left behind.
     async fn look(&mut self) {
+        self.looked = Some(Instant::now());
+        let base = self.base.clone();
         let found = async {
-            for (journal, path) in Folder::done(&self.base)? {
-                forget(&self.store, journal, &path).await?;
-            }
-            for folder in Folder::left_behind(&self.base)? {
+            let (done, left) = blocking(move || {
+                Folder::remove_half_made(&base)?;
+                Ok((Folder::done(&base)?, Folder::left_behind(&base)?))
+            })
+            .await?;
+            for folder in left {
                 let source = Source::new(folder.journal, folder.path.clone());
                 tracing::info!(journal = %folder.journal, "a journal of the audit trail that a process left behind is taken over");
                 self.found.push((folder, source));
+            }
+            for (journal, path) in done {
+                forget(&self.store, journal, &path).await?;
             }
             Ok::<_, DrainError>(())
         };
@@ -161,31 +198,23 @@ impl Drain {
         }
     }
 
-    /// Brings everything over that there is.
-    async fn drain(&mut self) -> Result<(), DrainError> {
+    /// Brings over what there is of this process's own journal, and for a while of others; whether there is more of those.
+    async fn drain(&mut self) -> Result<bool, DrainError> {
+        let own = self.drain_own().await;
+        let found = self.drain_found().await;
+        own?;
+        if let Some(at) = self.own.at {
+            self.writer.say(self.own.journal, at, false).await?;
+        }
+        self.writer.look().await?;
+        found
+    }
+
+    async fn drain_own(&mut self) -> Result<(), DrainError> {
         let trail = self.trail.clone();
         let Some(open) = trail.opened() else { return Ok(()) };
         let journal = &open.journal;
         journal.try_again();
-        while let Some((folder, mut source)) = self.found.pop() {
-            let drained = async {
-                let first = source.at.is_none();
-                source.place(&self.store).await?;
-                if first {
-                    journal.found(source.left()?);
-                }
-                while let Some(bytes) = self.step(&mut source, None).await? {
-                    journal.drained(bytes);
-                }
-                Ok::<_, DrainError>(())
-            };
-            if let Err(error) = drained.await {
-                self.found.push((folder, source));
-                return Err(error);
-            }
-            let (journal, path) = folder.finish()?;
-            forget(&self.store, journal, &path).await?;
-        }
         let mut own = std::mem::replace(&mut self.own, Source::new(Uuid::nil(), PathBuf::new()));
         let drained = async {
             own.place(&self.store).await?;
@@ -201,47 +230,138 @@ impl Drain {
         drained
     }
 
+    /// Brings over what was left behind, one journal after the other; one that cannot be read keeps no other waiting.
+    async fn drain_found(&mut self) -> Result<bool, DrainError> {
+        let (began, mut failed) = (Instant::now(), None);
+        let mut rest = std::mem::take(&mut self.found).into_iter();
+        let mut more = false;
+        for (folder, mut source) in rest.by_ref() {
+            if source.not_before.is_some_and(|time| Instant::now() < time) {
+                self.found.push((folder, source));
+                continue;
+            }
+            match self.drain_one(&mut source, began).await {
+                Ok(true) => {
+                    if let Err(error) = self.finish_one(folder).await {
+                        failed = Some(error);
+                    }
+                }
+                Ok(false) => {
+                    self.found.push((folder, source));
+                    more = true;
+                    break;
+                }
+                Err(error) => {
+                    tracing::warn!(journal = %source.journal, "a journal that a process left behind cannot be brought over: {error}");
+                    source.not_before = Some(Instant::now() + LATER);
+                    self.found.push((folder, source));
+                    failed = Some(error);
+                }
+            }
+        }
+        self.found.extend(rest);
+        failed.map_or(Ok(more), Err)
+    }
+
+    /// Brings over a journal, for a while; whether it is all.
+    async fn drain_one(&mut self, source: &mut Source, began: Instant) -> Result<bool, DrainError> {
+        let trail = self.trail.clone();
+        let Some(journal) = trail.journal() else { return Ok(false) };
+        let first = source.at.is_none();
+        source.place(&self.store).await?;
+        if first {
+            journal.found(source.left()?);
+        }
+        while let Some(bytes) = self.step(source, None).await? {
+            journal.drained(bytes);
+            if began.elapsed() >= SHARE {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn finish_one(&self, folder: Folder) -> Result<(), DrainError> {
+        let (journal, path) = blocking(move || folder.finish()).await?;
+        forget(&self.store, journal, &path).await
+    }
+
     /// Brings over the next piece; says how many bytes of the journal it was, or that there is none.
-    async fn step(&self, source: &mut Source, end: Option<Position>) -> Result<Option<u64>, DrainError> {
+    async fn step(&mut self, source: &mut Source, end: Option<Position>) -> Result<Option<u64>, DrainError> {
         let Some(from) = source.at else { return Ok(None) };
         let (path, most) = (source.path.clone(), source.most);
-        let read = tokio::task::spawn_blocking(move || reader::read(&path, from, end, most));
-        let piece = read.await.map_err(io::Error::other)??;
+        let piece = blocking(move || reader::read(&path, from, end, most)).await?;
         let Some(to) = piece.next.filter(|to| *to != from) else { return Ok(None) };
         if piece.damaged {
             self.keep_damaged(source, from.segment)?;
         }
-        let (bytes, torn, count) = (piece.bytes, piece.torn, piece.texts.len());
-        match self.write(source.journal, (from, to), &piece.texts).await {
-            // It was written, and whoever did could not say so.
-            Err(DrainError::Store(StoreError::Stale)) => {
-                source.at = None;
-                source.place(&self.store).await?;
-                return Ok(Some(bytes + torn));
-            }
-            // What it does not take for what is in it, it never will: the rest goes on without that.
-            Err(DrainError::Store(error)) if error.is_of_content() && count > 0 => {
-                if count > 1 {
-                    source.most = count / 2;
-                    return Ok(Some(0));
-                }
-                self.set_aside(&piece.texts, &error)?;
-                self.write(source.journal, (from, to), &[]).await?;
-            }
-            written => {
-                written?;
-                self.metrics.audit_records.on(["drained"], |all| all.add(count as u64));
-            }
+        let Piece { texts, bytes, torn, gap, damaged, .. } = piece;
+        if !self.write(source, from, to, texts).await? {
+            return Ok(Some(0));
         }
         source.most = source.most.saturating_mul(2).min(reader::MOST);
-        if torn > 0 && !piece.damaged {
+        if torn > 0 && !damaged {
             tracing::warn!(journal = %source.journal, bytes = torn, "the end of a journal was torn: its last operation was not answered");
         }
-        source.at = Some(to);
-        if to.segment > from.segment {
-            std::fs::remove_file(segment_path(&source.path, from.segment))?;
+        if gap {
+            self.tell_of_gap(source, from, to);
+        }
+        // What was written already by somebody who could not say so may be further.
+        let at = source.at.filter(|at| *at != from).unwrap_or(to);
+        source.at = Some(at);
+        if at.segment > from.segment {
+            let path = source.path.clone();
+            blocking(move || folder::remove_before(&path, at.segment)).await?;
         }
         Ok(Some(bytes + torn))
+    }
+
+    /// Writes a piece; not so if a smaller one is to be tried.
+    async fn write(
+        &mut self,
+        source: &mut Source,
+        from: Position,
+        to: Position,
+        mut texts: Vec<String>,
+    ) -> Result<bool, DrainError> {
+        let mut part = Part { journal: source.journal, from, to, again: false };
+        loop {
+            match self.writer.write(part, &texts).await {
+                // It was written, and whoever did could not say so.
+                Err(DrainError::Store(StoreError::Stale)) => {
+                    source.at = None;
+                    source.place(&self.store).await?;
+                    return Ok(true);
+                }
+                Err(DrainError::Store(error)) if error.is_of_content() && !texts.is_empty() => {
+                    if !part.again {
+                        // Some of it may be there, from another file of the journal.
+                        texts = self.writer.missing(texts).await?;
+                        part.again = true;
+                    } else if texts.len() > 1 {
+                        source.most = (source.most.min(texts.len()) / 2).max(1);
+                        return Ok(false);
+                    } else {
+                        // What it does not take for what is in it, it never will: the rest goes on without that.
+                        self.set_aside(&texts, &error)?;
+                        texts.clear();
+                    }
+                }
+                written => {
+                    written?;
+                    self.metrics.audit_records.on(["drained"], |all| all.add(texts.len() as u64));
+                    return Ok(true);
+                }
+            }
+        }
+    }
+
+    /// Records of this process's trail are missing, or of one that is gone.
+    fn tell_of_gap(&self, source: &Source, from: Position, to: Position) {
+        let files = format!("files {} to {} of the journal {}", from.segment, to.segment - 1, source.journal);
+        tracing::error!("{files} of the audit trail are gone, and what was in them is not known to be in the database");
+        let detail = format!("{files} are gone: the database is older than they were, or somebody removed them");
+        self.trail.event(Event { detail: Some(detail.into()), ..Event::new("audit.gap", false) });
     }
 
     /// Keeps a file of a journal of which not all can be read, under another name.
@@ -274,83 +394,17 @@ impl Drain {
         }
         file.sync_data()
     }
-
-    async fn write(&self, journal: Uuid, range: (Position, Position), texts: &[String]) -> Result<(), DrainError> {
-        if !self.write_with(self.stamper.keys().await?, false, journal, range, texts).await? {
-            // Another process may have made the key that it signed with.
-            self.write_with(self.stamper.look_again().await?, true, journal, range, texts).await?;
-        }
-        Ok(())
-    }
-
-    /// Writes; not so if a head is signed with none of the keys, unless these are `all` that there are.
-    async fn write_with(
-        &self,
-        keys: Arc<Keys>,
-        all: bool,
-        journal: Uuid,
-        (from, to): (Position, Position),
-        texts: &[String],
-    ) -> Result<bool, DrainError> {
-        let mut chains: BTreeMap<String, Vec<AuditRow>> = BTreeMap::new();
-        let mut records = Vec::with_capacity(texts.len());
-        for text in texts {
-            match Record::read(text) {
-                Ok(record) => {
-                    chains
-                        .entry(chain::chain_of(&record).to_owned())
-                        .or_default()
-                        .push(chain::row(&record, text.clone()));
-                    records.push(record);
-                }
-                // Only a newer or damaged program writes such a thing; what it says is in the log, and the rest goes on.
-                Err(error) => {
-                    self.metrics.audit_records.on(["unreadable"], Counter::inc);
-                    tracing::error!(record = %crate::crypto::masked(text), "a record of the audit journal cannot be read: {error}");
-                }
-            }
-        }
-        let at = micros(now());
-        let durable = self.trail.is_durable();
-        let step = JournalStep { journal, from: numbers(from), to: numbers(to), at, durable };
-        let names: Vec<String> = chains.keys().cloned().collect();
-        let (mut unsigned, mut strange) = (0, false);
-        let link = |name: &str, before: Option<ChainRow>| {
-            if before.as_ref().is_some_and(|before| !all && keys.public(before.key_id).is_none()) {
-                strange = true;
-                return None;
-            }
-            let rows = chains.remove(name).unwrap_or_default();
-            if before.as_ref().is_some_and(|before| !chain::is_own(before, &keys)) {
-                unsigned += rows.len() as u64;
-                tracing::error!(
-                    chain = name,
-                    "the head of a chain of the audit trail is not what this gateway signed: it was changed in the database. \
-                     Records are added and not signed; `audit verify` says what is wrong"
-                );
-            }
-            Some(chain::link(name, before, rows, &keys, at))
-        };
-        let increments = self.counting.fold(&records);
-        match self.store.write_audit(step, &names, link, &increments).await {
-            Err(_) if strange => return Ok(false),
-            written => written?,
-        }
-        self.counting.settle();
-        self.metrics.audit_records.on(["unsigned"], |all| all.add(unsigned));
-        Ok(true)
-    }
 }
 
 impl Source {
     fn new(journal: Uuid, path: PathBuf) -> Self {
-        Self { journal, path, at: None, most: reader::MOST }
+        Self { journal, path, at: None, most: reader::MOST, not_before: None }
     }
 
     /// Learns from the database how far it is there.
-    async fn place(&mut self, store: &Store) -> Result<(), StoreError> {
+    async fn place(&mut self, store: &Store) -> Result<(), DrainError> {
         if self.at.is_none() {
-            let (segment, offset) = store.audit_journal(self.journal, micros(now())).await?;
+            let (segment, offset) = in_time(store.audit_journal(self.journal, micros(now()))).await?;
             let number =
                 |number: i64| u64::try_from(number).map_err(|_| StoreError::Corrupt("a journal's place".to_owned()));
             self.at = Some(Position { segment: number(segment)?, offset: number(offset)? });
@@ -361,25 +415,30 @@ impl Source {
     /// Bytes that are in its files and not in the database.
     fn left(&self) -> io::Result<u64> {
         let at = self.at.unwrap_or(Position::BEGIN);
-        let (mut left, mut segment) = (0, at.segment);
-        loop {
-            match std::fs::metadata(segment_path(&self.path, segment)) {
-                Ok(found) => left += found.len(),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(left.saturating_sub(at.offset)),
-                Err(error) => return Err(error),
+        let mut left = 0;
+        for segment in folder::segments(&self.path)?.into_iter().filter(|segment| *segment >= at.segment) {
+            left += std::fs::metadata(segment_path(&self.path, segment))?.len();
+            if segment == at.segment {
+                left -= at.offset.min(left);
             }
-            segment += 1;
         }
+        Ok(left)
     }
 }
 
-fn numbers(position: Position) -> (i64, i64) {
-    let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    (number(position.segment), number(position.offset))
+/// Does what waits for the disk on a thread that may.
+async fn blocking<T: Send + 'static>(doing: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(doing).await.map_err(io::Error::other)?
 }
 
 /// Forgets a journal of which nothing is left to read: first in the database, so that it can be done again.
 async fn forget(store: &Store, journal: Uuid, path: &Path) -> Result<(), DrainError> {
-    store.forget_audit_journal(journal).await?;
-    Ok(std::fs::remove_dir_all(path)?)
+    in_time(store.forget_audit_journal(journal)).await?;
+    let path = path.to_owned();
+    let removed = blocking(move || std::fs::remove_dir_all(path)).await;
+    match removed {
+        // Another process was at it too.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => Ok(removed?),
+    }
 }

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::io;
 
+use super::records;
 use crate::json;
 use crate::store::audit::{AuditRow, Way};
 use crate::store::{Store, StoreError, micros, now};
@@ -43,12 +44,13 @@ pub(super) async fn forward<D: Destination>(to: &mut D, store: &Store) -> Result
         loop {
             let now = micros(now());
             let Some(after) = store.claim_audit_sending(D::WAY, &chain, now, now + CLAIM).await? else { break };
-            let rows = store.audit_chain_records(&chain, after, AT_ONCE).await?;
+            let piece = records::piece(store, &chain, after, AT_ONCE).await?;
+            let rows: Vec<AuditRow> = piece.records.into_iter().map(|kept| kept.row).collect();
             let sent = if rows.is_empty() { Ok(()) } else { to.take(&rows).await };
-            let last = rows.last().filter(|_| sent.is_ok()).map_or(after, |row| row.seq);
-            store.audit_was_sent(D::WAY, &chain, last).await?;
+            let last = rows.last().map(|row| row.seq).max(piece.next);
+            store.audit_was_sent(D::WAY, &chain, last.filter(|_| sent.is_ok()).unwrap_or(after)).await?;
             sent?;
-            if rows.is_empty() {
+            if last.is_none() {
                 break;
             }
         }

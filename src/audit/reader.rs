@@ -5,13 +5,14 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
+use super::folder;
 use super::frame::{self, Next};
 use super::journal::{Position, segment_path};
 
-/// Most records of one piece.
-pub(super) const MOST: usize = 1_000;
+/// Most records of one piece. What is counted of a piece is added to rows once, so that long pieces cost less.
+pub(super) const MOST: usize = 4_096;
 /// Most bytes of one piece, more than the longest frame.
-const BYTES: u64 = 1 << 20;
+const BYTES: u64 = 4 << 20;
 
 /// Some records, in the order in which they were appended.
 #[derive(Debug, Default)]
@@ -24,6 +25,8 @@ pub(super) struct Piece {
     pub(super) next: Option<Position>,
     /// Bytes that are no records.
     pub(super) torn: u64,
+    /// Whether files are missing before the next one.
+    pub(super) gap: bool,
     /// Whether these are more than what a process had begun to write at the very end when it was killed.
     pub(super) damaged: bool,
 }
@@ -33,8 +36,17 @@ pub(super) fn read(folder: &Path, from: Position, end: Option<Position>, most: u
     let path = segment_path(folder, from.segment);
     let length = match std::fs::metadata(&path) {
         Ok(found) => found.len(),
-        // There is no next file.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && end.is_none() => return Ok(Piece::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let later = folder::segments(folder)?.into_iter().find(|segment| *segment > from.segment);
+            return match later {
+                Some(segment) => {
+                    Ok(Piece { next: Some(Position { segment, offset: 0 }), gap: true, ..Piece::default() })
+                }
+                // There is no next file.
+                None if end.is_none() => Ok(Piece::default()),
+                None => Err(error),
+            };
+        }
         Err(error) => return Err(error),
     };
     let is_last = end.is_some_and(|end| end.segment == from.segment);
@@ -54,7 +66,9 @@ pub(super) fn read(folder: &Path, from: Position, end: Option<Position>, most: u
                 let whole = frame::HEAD + text.len();
                 piece.bytes += whole as u64;
                 // Its checksum is right: what is no text there was none when it was written.
-                piece.texts.push(String::from_utf8_lossy(text).into_owned());
+                let text = String::from_utf8(text.to_vec());
+                let text = text.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+                piece.texts.push(text);
                 rest = &rest[whole..];
             }
             // More of the file is to be read, unless this is all of it.

@@ -23,6 +23,9 @@ use crate::telemetry::{Event, Metrics, Operation, Outcome, Sink};
 /// Longest that a request waits for room in the journal.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How old the last record in the database may be while others wait, before that is told of.
+const LATE: Duration = Duration::from_mins(1);
+
 /// Longest buffer that a thread keeps.
 const LARGE: usize = 16 << 10;
 
@@ -115,7 +118,7 @@ impl Trail {
         let lost = journal.lost();
         let more = lost - self.0.lost.swap(lost, Relaxed);
         metrics.audit_records.on(["lost"], |all| all.add(more));
-        journal.is_well()
+        journal.is_well() && complete.elapsed() < LATE
     }
 
     /// Records how many were refused that have no record of their own: those of a minute, or at the end all.
@@ -196,7 +199,7 @@ impl Trail {
         append(journal, |out| _ = serde_json::to_writer(out, &record));
     }
 
-    fn record(&self, event: Event) -> Record {
+    pub(super) fn record(&self, event: Event) -> Record {
         let at = micros(clock::now());
         Record {
             id: new_id(at),

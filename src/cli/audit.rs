@@ -1,6 +1,7 @@
 //! `audit`: the trail of what was done. It is looked at through the gateway; whether it is whole is seen in the database itself, which
 //! needs no gateway, and none that could be made to say so.
 
+mod accept;
 mod columns;
 mod search;
 mod verify;
@@ -64,6 +65,9 @@ enum Action {
     /// See in the database itself whether the trail is whole; exit code 1 if it is not
     #[command(after_help = verify::EXAMPLES)]
     Verify(Box<verify::Verify>),
+    /// Take a chain that is not whole as it is, and trust what comes from now on
+    #[command(after_help = accept::EXAMPLES)]
+    Accept(Box<accept::Accept>),
 }
 
 const PATH: [&str; 2] = ["admin", "audit"];
@@ -93,6 +97,7 @@ pub async fn run(audit: Audit, reach: &Reach, screen: Screen) -> anyhow::Result<
             }
         }
         Action::Verify(verify) => return verify::run(&verify, screen).await,
+        Action::Accept(accept) => accept::run(&accept, screen).await?,
     }
     Ok(Verdict::Fine)
 }

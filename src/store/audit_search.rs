@@ -1,5 +1,5 @@
-//! Records of the audit trail as people look for them: the newest first, by what is known of them. The statement holds only what is
-//! asked for, so that the database finds the index for it.
+//! Records of the audit trail as people look for them, by what is known of them, as far as they stand alone; and in which blocks there
+//! may be others.
 
 use std::fmt::Write as _;
 
@@ -38,66 +38,111 @@ pub struct AuditSelection<'a> {
     pub to: Option<i64>,
     /// Before the one of this id.
     pub before: Option<Uuid>,
+    /// Behind this place of its chain: the oldest first then.
+    pub after: Option<i64>,
 }
 
-enum Value<'a> {
+/// What is put in for a parameter.
+pub(super) enum Value<'a> {
     Text(&'a str),
     Number(i64),
     Id(Uuid),
 }
 
+/// A statement that grows, and what is put in for its parameters.
+struct Statement<'a> {
+    text: String,
+    values: Vec<Value<'a>>,
+}
+
+impl<'a> Statement<'a> {
+    fn new(text: &str) -> Self {
+        Self { text: format!("{text} WHERE 1 = 1"), values: Vec::new() }
+    }
+
+    fn and(&mut self, what: &str, value: Value<'a>) {
+        self.values.push(value);
+        _ = write!(self.text, " AND {}", what.replace('?', &format!("${}", self.values.len())));
+    }
+
+    fn the_first(mut self, order: &str, most: i64) -> (String, Vec<Value<'a>>) {
+        self.values.push(Value::Number(most));
+        _ = write!(self.text, " ORDER BY {order} DESC LIMIT ${}", self.values.len());
+        (self.text, self.values)
+    }
+}
+
 impl<'a> AuditSelection<'a> {
-    /// The statement that finds them, and what is put in for its parameters.
-    fn statement(&self, most: i64) -> (String, Vec<Value<'a>>) {
-        let (mut text, mut values) = ("SELECT * FROM audit_records WHERE 1 = 1".to_owned(), Vec::new());
-        let mut and = |what: &str, value: Value<'a>| {
-            values.push(value);
-            _ = write!(text, " AND {}", what.replace('?', &format!("${}", values.len())));
-        };
+    /// Whether so few records are like that, or so many, that all times can be looked through.
+    pub fn is_narrow(&self) -> bool {
+        let place = [self.server, self.address, self.client, self.request_id, self.username];
+        let by_name = self.name.is_some() && self.chain.is_some();
+        let rare = self.action.is_some_and(|action| action != COMMON_ACTION)
+            || self.outcome.is_some_and(|outcome| outcome != COMMON_OUTCOME);
+        let any = self.name.is_some() || self.action.is_some() || self.outcome.is_some();
+        self.user.is_some() || place.iter().any(Option::is_some) || by_name || rare || self.after.is_some() || !any
+    }
+
+    /// The statement that finds those that stand alone, and what is put in for its parameters.
+    fn of_rows(&self, most: i64) -> (String, Vec<Value<'a>>) {
+        let mut statement = Statement::new("SELECT * FROM audit_records");
         let texts = [
             ("chain = ?", self.chain),
-            // By the index of ids; names would need one of their own.
             ("user_id IN (SELECT id FROM users WHERE username = ?)", self.username),
             ("action = ?", self.action),
-            ("server IS NOT NULL AND server = ?", self.server),
+            ("server = ?", self.server),
             ("name = ?", self.name),
             ("outcome = ?", self.outcome),
-            ("address IS NOT NULL AND address = ?", self.address),
-            ("client IS NOT NULL AND client = ?", self.client),
-            ("request_id IS NOT NULL AND request_id = ?", self.request_id),
+            ("address = ?", self.address),
+            ("client = ?", self.client),
+            ("request_id = ?", self.request_id),
         ];
         for (what, value) in texts {
             if let Some(value) = value {
-                and(what, Value::Text(value));
+                statement.and(what, Value::Text(value));
             }
         }
         if let Some(user) = self.user {
-            and("user_id IS NOT NULL AND user_id = ?", Value::Id(user));
+            statement.and("user_id = ?", Value::Id(user));
+        }
+        if let Some(from) = self.from {
+            statement.and("at >= ?", Value::Number(from));
+        }
+        if let Some(to) = self.to {
+            statement.and("at < ?", Value::Number(to));
+        }
+        if let Some(before) = self.before {
+            statement.and("id < ?", Value::Id(before));
+        }
+        statement.the_first("id", most)
+    }
+
+    /// The same of blocks in which there may be some, by their chain and ids alone; those with ids less than `below`.
+    pub(super) fn of_blocks(&self, below: Option<Uuid>, most: i64) -> (String, Vec<Value<'a>>) {
+        let mut statement = Statement::new("SELECT chain, first_seq, greatest_id, columns FROM audit_blocks");
+        if let Some(chain) = self.chain {
+            statement.and("chain = ?", Value::Text(chain));
         }
         // Ids sort by time, to the millisecond.
         if let Some(from) = self.from {
-            and("id >= ?", Value::Id(id_of(from)));
-            and("at >= ?", Value::Number(from));
+            statement.and("greatest_id >= ?", Value::Id(id_of(from)));
         }
         if let Some(to) = self.to {
-            and("id < ?", Value::Id(id_of(to.saturating_add(999))));
-            and("at < ?", Value::Number(to));
+            statement.and("least_id < ?", Value::Id(id_of(to.saturating_add(999))));
         }
         if let Some(before) = self.before {
-            and("id < ?", Value::Id(before));
+            statement.and("least_id < ?", Value::Id(before));
         }
-        values.push(Value::Number(most));
-        let end = values.len();
-        // What indexes leave out, a parameter cannot say.
-        for (common, value) in [("action <> 'tools/call'", self.action), ("outcome <> 'success'", self.outcome)] {
-            if value.is_some_and(|value| !common.contains(&format!("'{value}'"))) {
-                _ = write!(text, " AND {common}");
-            }
+        if let Some(below) = below {
+            statement.and("greatest_id < ?", Value::Id(below));
         }
-        _ = write!(text, " ORDER BY id DESC LIMIT ${end}");
-        (text, values)
+        statement.the_first("greatest_id", most)
     }
 }
+
+/// What most records are.
+const COMMON_ACTION: &str = "tools/call";
+const COMMON_OUTCOME: &str = "success";
 
 /// The least id of a time.
 fn id_of(micros: i64) -> Uuid {
@@ -106,9 +151,9 @@ fn id_of(micros: i64) -> Uuid {
 }
 
 impl Store {
-    /// Up to `most` of them, the newest first.
-    pub async fn audit_records(&self, which: &AuditSelection<'_>, most: i64) -> Result<Vec<AuditRow>, StoreError> {
-        let (text, values) = which.statement(most);
+    /// Up to `most` of those that stand alone, the newest first.
+    pub async fn audit_rows_like(&self, which: &AuditSelection<'_>, most: i64) -> Result<Vec<AuditRow>, StoreError> {
+        let (text, values) = which.of_rows(most);
         Ok(on!(read self, db => {
             let query = sqlx::query_as(AssertSqlSafe(text));
             let query = values.iter().fold(query, |query, value| match value {
@@ -120,10 +165,15 @@ impl Store {
         }))
     }
 
-    /// One of them; of that chain, or of any.
-    pub async fn audit_record(&self, chain: Option<&str>, id: Uuid) -> Result<Option<AuditRow>, StoreError> {
+    /// The accounts that have this name now, of every tenant.
+    pub async fn audit_users(&self, username: &str) -> Result<Vec<Uuid>, StoreError> {
+        let text = "SELECT id FROM users WHERE username = $1";
+        Ok(on!(read self, db => sqlx::query_scalar(text).bind(username).fetch_all(db).await?))
+    }
+
+    /// One of those that stand alone.
+    pub async fn audit_row(&self, id: Uuid) -> Result<Option<AuditRow>, StoreError> {
         let text = "SELECT * FROM audit_records WHERE id = $1";
-        let found: Option<AuditRow> = on!(read self, db => sqlx::query_as(text).bind(id).fetch_optional(db).await?);
-        Ok(found.filter(|row| chain.is_none_or(|chain| row.chain == chain)))
+        Ok(on!(read self, db => sqlx::query_as(text).bind(id).fetch_optional(db).await?))
     }
 }

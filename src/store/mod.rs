@@ -116,7 +116,9 @@ pub mod access_rules;
 pub mod announcements;
 pub mod assertions;
 pub mod audit;
+pub mod audit_blocks;
 pub mod audit_search;
+pub mod audit_view;
 pub mod authorizations;
 pub mod bans;
 pub mod catalogs;
@@ -136,6 +138,7 @@ pub mod look;
 mod migrations;
 pub mod oauth_clients;
 pub mod people;
+mod places;
 pub mod refreshes;
 pub mod replicas;
 pub mod resealings;
@@ -208,6 +211,9 @@ pub enum StoreError {
     /// The tables could not be brought up to date.
     #[error("cannot bring the database up to date: {0}")]
     Migrate(sqlx::migrate::MigrateError),
+    /// The database looked for so long that it was told to stop.
+    #[error("the database looked for too long")]
+    TooLong,
     /// The database failed or is away.
     #[error("database: {0}")]
     Database(sqlx::Error),
@@ -240,6 +246,8 @@ impl From<sqlx::Error> for StoreError {
         match &error {
             sqlx::Error::Database(cause) if cause.is_unique_violation() => Self::Taken,
             sqlx::Error::Database(cause) if cause.is_foreign_key_violation() => Self::Missing,
+            // SQLSTATE of a cancelled statement; SQLite's code of an interrupted one.
+            sqlx::Error::Database(cause) if matches!(cause.code().as_deref(), Some("57014" | "9")) => Self::TooLong,
             sqlx::Error::RowNotFound => Self::Missing,
             _ => Self::Database(error),
         }

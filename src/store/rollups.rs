@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, places};
 use crate::sketch::Sketch;
 
 /// How long a period is.
@@ -275,13 +275,9 @@ pub(super) const WORDS: Around = (
         count = rollup_user_words.count + excluded.count",
 );
 
-/// Adds so many rows of so many columns, the second of which says whose they are. Only numbers of places are put into the text.
-pub(super) fn rows((before, behind): Around, columns: usize, count: usize) -> String {
-    let row = |at: usize| {
-        let places = (1..=columns).map(|column| format!("${}", at * columns + column)).collect::<Vec<_>>();
-        format!("({})", places.join(", "))
-    };
-    let rows = (0..count).map(row).collect::<Vec<_>>().join(", ");
+/// Adds so many rows of so many columns, the second of which says whose they are. Only places are put into the text.
+pub(super) fn rows((before, behind): Around, numbered: bool, columns: usize, count: usize) -> String {
+    let rows = places::rows(numbered, columns, count);
     // So both databases call the columns of such rows.
     let names = (1..=columns).map(|column| format!("column{column}")).collect::<Vec<_>>().join(", ");
     let there = "column2 = '' OR EXISTS (SELECT 1 FROM tenants WHERE id = column2)";
@@ -301,7 +297,7 @@ pub(super) fn merged(stored: &[u8], is_new: bool, more: &Sketch) -> Result<Optio
 
 /// Adds the increments of a batch, in the transaction that stores it.
 macro_rules! add_increments {
-    ($tx:ident, $increments:expr) => {{
+    ($tx:ident, $increments:expr, $numbered:expr) => {{
         use $crate::store::rollups::{
             ADD_CALLS, ADD_EVENTS, ROWS, SET_LASTED, SET_LATENCY, USERS, WORDS, merged, rows,
         };
@@ -335,7 +331,7 @@ macro_rules! add_increments {
         }
         let users: Vec<_> = increments.users.iter().collect();
         for some in users.chunks(ROWS) {
-            let text = rows(USERS, 8, some.len());
+            let text = rows(USERS, $numbered, 8, some.len());
             let mut query = sqlx::query(sqlx::AssertSqlSafe(text)).persistent(some.len() == ROWS);
             for (key, sums) in some {
                 query = query.bind(key.period.span.seconds()).bind(key.tenant).bind(key.period.at).bind(key.user);
@@ -345,7 +341,7 @@ macro_rules! add_increments {
         }
         let words: Vec<_> = increments.words.iter().collect();
         for some in words.chunks(ROWS) {
-            let text = rows(WORDS, 7, some.len());
+            let text = rows(WORDS, $numbered, 7, some.len());
             let mut query = sqlx::query(sqlx::AssertSqlSafe(text)).persistent(some.len() == ROWS);
             for (key, count) in some {
                 query = query.bind(key.day.at).bind(key.tenant).bind(key.user).bind(key.kind).bind(key.place);
@@ -371,7 +367,7 @@ const AT_ONCE: i64 = 2_000;
 impl Store {
     /// Adds the increments of a batch by themselves.
     pub async fn add_increments(&self, increments: &Increments<'_>) -> Result<(), StoreError> {
-        on!(brief self, tx => add_increments!(tx, increments));
+        on!(brief self, tx => add_increments!(tx, increments, self.is_shared()));
         Ok(())
     }
 

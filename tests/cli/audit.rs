@@ -52,4 +52,15 @@ async fn the_trail_is_looked_at_exported_and_verified() {
     assert!(changed.contains("default: the columns of record 1 say something else than its text"), "{changed}");
     let told = gateway.run(&["audit", "verify", "--json"]).await.expect(1).json();
     assert_eq!((&told["findings"][0]["kind"], &told["findings"][0]["seq"]), (&"columns".into(), &1.into()), "{told}");
+    assert_eq!(told["keys_checked"], true, "{told}");
+
+    gateway.run(&["audit", "accept", "--chain", "default", "--reason", " "]).await.expect(1);
+    let accept = ["audit", "accept", "--chain", "default", "--reason", "it was a test", "--by", "ada"];
+    let accepted = gateway.run(&accept).await.expect(0).out;
+    assert!(accepted.starts_with("default: 1 findings were accepted"), "{accepted}");
+    let told = gateway.run(&["audit", "verify"]).await.expect(0).out;
+    assert!(told.contains("record 1 say something else than its text; accepted by ada, up to record"), "{told}");
+    assert!(told.contains("because: it was a test\nthe trail is whole but for what was accepted"), "{told}");
+    let again = gateway.run(&accept).await.expect(0).out;
+    assert_eq!(again, "default: nothing is wrong, and nothing was accepted\n");
 }

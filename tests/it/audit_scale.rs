@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mcp_registry_gateway::audit::{Drain, Trail};
+use mcp_registry_gateway::audit::{Drain, Trail, pack, search};
 use mcp_registry_gateway::config::{DotEnv, Settings};
 use mcp_registry_gateway::crypto::{MasterKey, Sealer};
 use mcp_registry_gateway::id::{Principal, Slug, TenantId};
@@ -36,7 +36,7 @@ async fn measure(what: &str, store: &mcp_registry_gateway::store::Store, which: 
     let mut found = 0;
     for _ in 0..9 {
         let began = Instant::now();
-        found = store.audit_records(&which, 101).await.unwrap().len();
+        found = search(store, &which, 101).await.unwrap().len();
         took.push(began.elapsed());
     }
     took.sort();
@@ -87,6 +87,9 @@ async fn scale(database: Database) {
     if let Some(file) = database.file() {
         eprintln!("{} bytes a record in the database", std::fs::metadata(file).unwrap().len() / u64::from(RECORDS));
     }
+    let began = Instant::now();
+    while pack(&store, micros(now())).await.unwrap() {}
+    eprintln!("packed what stood alone: {:?}", began.elapsed());
     let (from, to) = (Some(begin + (end - begin) / 4), Some(begin + (end - begin) / 2));
     let all = AuditSelection::default();
     measure("newest", &store, all.clone()).await;
@@ -105,7 +108,8 @@ async fn scale(database: Database) {
     measure("by time", &store, AuditSelection { from, to, ..all.clone() }).await;
     measure("by outcome", &store, AuditSelection { outcome: Some("denied"), from, to, ..all.clone() }).await;
     measure("by address", &store, AuditSelection { address: Some("10.0.1.7"), ..all.clone() }).await;
-    measure("by request", &store, AuditSelection { request_id: Some("none"), ..all }).await;
+    measure("by request", &store, AuditSelection { request_id: Some("none"), ..all.clone() }).await;
+    measure("all of a user, tool and time", &store, AuditSelection { user, server, name, ..all }).await;
     std::fs::remove_dir_all(&base).unwrap();
     plans(&database).await;
 }
@@ -116,19 +120,25 @@ async fn plans(database: &Database) {
         return;
     }
     let mut connection = sqlx::SqliteConnection::connect(&database.url).await.unwrap();
-    for what in [
-        "chain = $1 AND id < $2",
-        "user_id IS NOT NULL AND user_id = $1 AND id >= $2 AND id < $3",
-        "server IS NOT NULL AND server = $1 AND name = $2 AND id >= $3 AND id < $4",
-        "request_id IS NOT NULL AND request_id = $1",
-        "outcome = $1 AND id >= $2 AND id < $3 AND outcome <> 'success'",
-        "id >= $1 AND id < $2",
+    for (what, index) in [
+        ("greatest_id >= $1 AND least_id < $2 ORDER BY greatest_id DESC", "audit_blocks_by_id (greatest_id>?)"),
+        ("least_id < $1 AND greatest_id < $2 ORDER BY greatest_id DESC", "audit_blocks_by_id (greatest_id<?)"),
+        (
+            "chain = $1 AND least_id < $2 AND greatest_id < $3 ORDER BY greatest_id DESC",
+            "audit_blocks_by_chain (chain=? AND greatest_id<?)",
+        ),
+        (
+            "chain = $1 AND first_seq >= $2 ORDER BY first_seq",
+            "sqlite_autoindex_audit_blocks_1 (chain=? AND first_seq>?)",
+        ),
     ] {
-        let text = format!("EXPLAIN QUERY PLAN SELECT * FROM audit_records WHERE {what} ORDER BY id DESC LIMIT 100");
+        let text = format!(
+            "EXPLAIN QUERY PLAN SELECT chain, first_seq, greatest_id, columns FROM audit_blocks WHERE {what} LIMIT 64"
+        );
         let rows = sqlx::query(sqlx::AssertSqlSafe(text)).fetch_all(&mut connection).await.unwrap();
         let plan: Vec<String> = rows.iter().map(|row| row.get(3)).collect();
         eprintln!("{what}: {}", plan.join("; "));
-        assert!(plan[0].starts_with("SEARCH audit_records USING INDEX"), "{what}: {plan:?}");
+        assert_eq!(plan, [format!("SEARCH audit_blocks USING INDEX {index}")], "{what}");
     }
     connection.close().await.unwrap();
 }

@@ -3,7 +3,7 @@
 
 use axum::Router;
 use http_body_util::BodyExt as _;
-use mcp_registry_gateway::audit::Record;
+use mcp_registry_gateway::audit::{Record, search};
 use mcp_registry_gateway::grants::{Step, TraceNote};
 use mcp_registry_gateway::router;
 use mcp_registry_gateway::store::audit_search::AuditSelection;
@@ -74,7 +74,7 @@ pub async fn furnish(world: &World, head: &str) -> Ids {
     world.app.store.add_increments(&world.app.analytics.fold(&done)).await.unwrap();
     signed_in(&world.app, "kestrel", &["osprey"]).await;
     let theirs = AuditSelection { chain: Some("kestrel"), ..AuditSelection::default() };
-    let record = world.app.store.audit_records(&theirs, 1).await.unwrap()[0].id.to_string();
+    let record = search(&world.app.store, &theirs, 1).await.unwrap()[0].id.to_string();
     let secret = text(&secret["secrets"][0]["hint"]);
     Ids { user: text(&user["id"]), key: text(&key["id"]), secret, sign_in, record }
 }

@@ -125,6 +125,7 @@ pub fn rows() -> Vec<Row> {
         ("GET /api/v1/admin/diagnostics/auth-failures", Value::Null, [401, 403, 403, 200]),
         ("GET /api/v1/admin/diagnostics/memory", Value::Null, [401, 403, 403, 200]),
         ("GET /api/v1/admin/audit", Value::Null, [401, 403, 403, 200]),
+        ("GET /api/v1/admin/audit/chains", Value::Null, [401, 403, 403, 200]),
         ("GET /api/v1/admin/audit/{id}", Value::Null, [401, 403, 403, 404]),
         ("GET /api/v1/admin/bans", Value::Null, [401, 403, 403, 200]),
         ("POST /api/v1/admin/bans", json!({"address": "192.0.2.1", "note": "x"}), [401, 403, 403, 201]),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::Method;
-use mcp_registry_gateway::audit::verify;
+use mcp_registry_gateway::audit::{records, verify};
 use mcp_registry_gateway::store::Store;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, Executor as _};
@@ -269,7 +269,7 @@ async fn killed(operations: usize, args: &[&str]) {
     for chain in ["default", ""] {
         let mut after = 0;
         loop {
-            let rows = store.audit_chain_records(chain, after, 5_000).await.unwrap();
+            let rows = records(&store, chain, after, 5_000).await.unwrap();
             let Some(last) = rows.last() else { break };
             after = last.seq;
             rows.into_iter().filter_map(|row| row.request_id).for_each(|id| *found.entry(id).or_default() += 1);
@@ -306,48 +306,173 @@ async fn a_hundred_thousand_answers_are_found_once() {
     killed(100_000, &[]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_journal_has_calls_refused_until_the_database_takes_them() {
-    let server = Plain::with(Eras::Dual).await.unwrap();
-    let folder = Folder::new();
-    let process = start(&folder.0, &["--audit-journal-max-bytes=1MiB"]).await;
-    let url = process.url().unwrap().to_owned();
-    let admin = Client::new(&url).bearer(KEY);
-    let spec = json!({"slug": "it", "replicas": [{"url": server.url()}]});
-    assert_eq!(send(&admin, Request::post(spec.to_string()).path("/api/v1/servers")).await.0, 201);
-    let health = async || {
-        let reply = admin.send(Request::new(Method::GET, String::new().into()).path("/health")).await.unwrap();
-        serde_json::from_str::<Value>(&reply.text().await.unwrap()).unwrap()["components"]["audit"].clone()
-    };
-    assert_eq!(health().await, "ok");
+/// A gateway with a server behind it, and who asks it.
+struct Served {
+    folder: Folder,
+    process: Process,
+    server: Plain,
+    admin: Client,
+    url: String,
+}
 
-    let database = format!("sqlite://{}", folder.0.join("gateway.sqlite").display());
-    let mut holder = sqlx::SqliteConnection::connect(&database).await.unwrap();
-    holder.execute("BEGIN IMMEDIATE").await.unwrap();
-    let client = Client::new(&format!("{url}/mcp/it")).bearer(KEY).keep_alive();
-    let call = || client.request("1", "tools/call", json!({"name": "echo", "arguments": {"message": "x"}}));
-    let (mut answered, mut refused) = (Vec::new(), 0);
-    while refused < 10 {
-        assert!(answered.len() < 5_000, "a journal of 1 MiB holds no more");
-        match send(&client, call()).await {
-            (200, id) => answered.push(id),
-            (503, _) => refused += 1,
-            other => panic!("{other:?}"),
-        }
+impl Served {
+    async fn start(folder: Folder, args: &[&str]) -> Self {
+        let server = Plain::with(Eras::Dual).await.unwrap();
+        let process = start(&folder.0, args).await;
+        let url = process.url().unwrap().to_owned();
+        let admin = Client::new(&url).bearer(KEY);
+        let spec = json!({"slug": "it", "replicas": [{"url": server.url()}]});
+        assert_eq!(send(&admin, Request::post(spec.to_string()).path("/api/v1/servers")).await.0, 201);
+        Self { folder, process, server, admin, url }
     }
-    let called = server.host().requests().iter().filter(|request| request.rpc() == "tools/call").count();
-    assert_eq!(called, answered.len(), "what is refused is not done");
-    until(|| async { (health().await == "degraded").then_some(()) }).await;
-    holder.execute("ROLLBACK").await.unwrap();
-    until(|| async { (send(&client, call()).await.0 == 200).then_some(()) }).await;
-    until(|| async { (health().await == "ok").then_some(()) }).await;
-    for id in [answered.first().unwrap(), answered.last().unwrap()] {
+
+    /// Status and request id of a call.
+    async fn call(&self) -> (u16, String) {
+        let client = Client::new(&format!("{}/mcp/it", self.url)).bearer(KEY);
+        send(&client, client.request("1", "tools/call", json!({"name": "echo", "arguments": {"message": "x"}}))).await
+    }
+
+    /// Calls until so many were refused; the ids of those that were answered, each of which was done, and no other.
+    async fn call_until_refused(&self, most: usize) -> Vec<String> {
+        let (mut answered, mut refused) = (Vec::new(), 0);
+        while refused < 10 {
+            assert!(answered.len() < most, "there was room for {most}");
+            match self.call().await {
+                (200, id) => answered.push(id),
+                (503, _) => refused += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        answered
+    }
+
+    fn called(&self) -> usize {
+        self.server.host().requests().iter().filter(|request| request.rpc() == "tools/call").count()
+    }
+
+    async fn health(&self) -> Value {
+        let reply = self.admin.send(Request::new(Method::GET, String::new().into()).path("/health")).await.unwrap();
+        serde_json::from_str::<Value>(&reply.text().await.unwrap()).unwrap()["components"]["audit"].clone()
+    }
+
+    async fn is_found(&self, id: &str) {
         until(|| async {
             let path = format!("/api/v1/admin/audit?request_id={id}");
-            let reply = admin.send(Request::new(Method::GET, String::new().into()).path(&path)).await.unwrap();
+            let reply = self.admin.send(Request::new(Method::GET, String::new().into()).path(&path)).await.unwrap();
             let found: Value = serde_json::from_str(&reply.text().await.unwrap()).unwrap();
             (found["items"].as_array()?.len() == 1).then_some(())
         })
         .await;
+    }
+
+    /// Somebody else who writes to the database.
+    async fn holder(&self) -> sqlx::SqliteConnection {
+        let database = format!("sqlite://{}", self.folder.0.join("gateway.sqlite").display());
+        sqlx::SqliteConnection::connect(&database).await.unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_journal_has_calls_refused_until_the_database_takes_them() {
+    let world = Served::start(Folder::new(), &["--audit-journal-max-bytes=1MiB"]).await;
+    assert_eq!(world.health().await, "ok");
+    let mut holder = world.holder().await;
+    holder.execute("BEGIN IMMEDIATE").await.unwrap();
+    let answered = world.call_until_refused(5_000).await;
+    assert_eq!(world.called(), answered.len(), "what is refused is not done");
+    until(|| async { (world.health().await == "degraded").then_some(()) }).await;
+    holder.execute("ROLLBACK").await.unwrap();
+    until(|| async { (world.call().await.0 == 200).then_some(()) }).await;
+    until(|| async { (world.health().await == "ok").then_some(()) }).await;
+    for id in [answered.first().unwrap(), answered.last().unwrap()] {
+        world.is_found(id).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_journal_has_calls_wait_where_that_is_asked_for() {
+    let args = ["--audit-journal-max-bytes=1MiB", "--audit-when-full=slow"];
+    let world = Served::start(Folder::new(), &args).await;
+    let mut holder = world.holder().await;
+    holder.execute("BEGIN IMMEDIATE").await.unwrap();
+    // One call after the other, until one has no answer.
+    let called = loop {
+        let before = world.called();
+        match tokio::time::timeout(Duration::from_secs(2), world.call()).await {
+            Ok((status, _)) => assert_eq!((status, world.called()), (200, before + 1)),
+            Err(_) => break before,
+        }
+        assert!(before < 5_000, "a journal of 1 MiB holds no more");
+    };
+    assert_eq!(world.called(), called, "what waits is not done yet");
+    let (waiting, ()) = tokio::join!(world.call(), async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        holder.execute("ROLLBACK").await.unwrap();
+    });
+    assert_eq!(waiting.0, 200, "there was room while it waited");
+    world.is_found(&waiting.1).await;
+    // One for which there is none in time is refused, and not done.
+    holder.execute("BEGIN IMMEDIATE").await.unwrap();
+    let refused = loop {
+        let before = world.called();
+        if world.call().await.0 == 503 {
+            break before;
+        }
+        assert!(before < 10_000, "a journal of 1 MiB holds no more");
+    };
+    assert_eq!(world.called(), refused);
+    holder.execute("ROLLBACK").await.unwrap();
+}
+
+/// A folder for the journal on a disk of 2 MiB, while this is there.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// If there may be one.
+    fn below(folder: &Folder) -> Option<Self> {
+        let path = folder.0.join("audit");
+        std::fs::create_dir_all(&path).unwrap();
+        let mut mount = std::process::Command::new("mount");
+        let mounted = mount.args(["-t", "tmpfs", "-o", "size=2m,mode=0700", "tmpfs"]).arg(&path).output();
+        if mounted.is_ok_and(|mounted| mounted.status.success()) {
+            return Some(Self(path));
+        }
+        eprintln!("skipped: no disk can be mounted here");
+        None
+    }
+
+    /// Something else fills it, but for some bytes.
+    fn fill(&self) -> PathBuf {
+        const ROOM: u64 = 40 << 10;
+        let other = self.0.join("other");
+        let free = rustix::fs::statvfs(&self.0).map(|disk| disk.f_bavail * disk.f_frsize).unwrap();
+        std::fs::write(&other, vec![0; usize::try_from(free - ROOM).unwrap()]).unwrap();
+        other
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_has_calls_refused_until_it_takes_them_and_loses_none() {
+    for durability in ["process", "disk"] {
+        let folder = Folder::new();
+        let Some(disk) = SmallDisk::below(&folder) else { return };
+        let mut world = Served::start(folder, &[&format!("--audit-durability={durability}")]).await;
+        let other = disk.fill();
+        let answered = world.call_until_refused(5_000).await;
+        until(|| async { (world.health().await == "degraded").then_some(()) }).await;
+        std::fs::remove_file(&other).unwrap();
+        until(|| async { (world.call().await.0 == 200).then_some(()) }).await;
+        until(|| async { (world.health().await == "ok").then_some(()) }).await;
+        for id in &answered {
+            world.is_found(id).await;
+        }
+        assert!(world.process.stop(Duration::from_secs(20)).await.unwrap().success());
+        assert_eq!(std::fs::read_dir(&disk.0).unwrap().count(), 0, "{durability}");
     }
 }

@@ -60,7 +60,7 @@ impl Format {
 
 /// A text as a cell. A spreadsheet takes none for a formula: callers choose some of these texts.
 fn cell(text: &str) -> String {
-    let guard = if text.starts_with(['=', '+', '-', '@', '\t']) { "'" } else { "" };
+    let guard = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
     if text.contains(['"', ',', '\n', '\r']) || !guard.is_empty() {
         format!("\"{guard}{}\"", text.replace('"', "\"\""))
     } else {
@@ -79,6 +79,7 @@ mod tests {
         assert_eq!(head, named);
         assert_eq!(cell("a,\"b\""), "\"a,\"\"b\"\"\"");
         assert_eq!(cell("=1+1"), "\"'=1+1\"");
+        assert_eq!(cell("\r=1+1"), "\"'\r=1+1\"");
         assert_eq!(cell("plain"), "plain");
     }
 }

@@ -1,6 +1,6 @@
 //! Which records are looked for, and those that come while somebody looks.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use clap::Args;
@@ -82,30 +82,47 @@ pub(super) fn borrowed<'a>(query: &'a [(&'static str, String)]) -> Vec<(&'a str,
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How far back each look goes: a record comes when its operation is over, and stands where that began.
-const BACK: time::Duration = time::Duration::minutes(2);
-/// Most records that one look shows.
-const MOST: usize = 10_000;
+/// Records of one page.
+const PAGE: usize = 500;
+/// Most chains that are followed.
+const CHAINS: usize = 100_000;
 
-/// Shows what comes, until somebody stops it.
+/// Shows what comes, until somebody stops it: a record comes when its operation is over, whenever that began, and its place in its chain
+/// is behind all that came before.
 pub(super) async fn tail(search: &Search, gateway: &Gateway, screen: Screen) -> anyhow::Result<()> {
-    let began = OffsetDateTime::now_utc();
-    let (mut known, mut first): (HashSet<String>, _) = (HashSet::new(), true);
+    let mut shown: Option<HashMap<String, i64>> = None;
     loop {
-        let from = OffsetDateTime::now_utc() - BACK;
-        let mut query = search.query()?;
-        query.retain(|(name, _)| *name != "from");
-        query.push(("from", from.max(search.from.unwrap_or(from)).format(&Rfc3339)?));
-        let items = gateway.list(&PATH, &borrowed(&query), MOST).await?;
-        let id = |item: &Value| item["id"].as_str().unwrap_or_default().to_owned();
-        for item in items.iter().rev().filter(|item| !known.contains(&id(item))) {
-            let is_new = item["time"].as_str().and_then(|time| OffsetDateTime::parse(time, &Rfc3339).ok());
-            if !first || is_new.is_some_and(|time| time >= began) {
-                screen.say(item, || line(item))?;
+        let chains = gateway.list(&[&PATH[..], &["chains"]].concat(), &[], CHAINS).await?;
+        let ends = chains.iter().map(|chain| {
+            let name = chain["chain"].as_str().unwrap_or_default();
+            (name.to_owned(), chain["seq"].as_i64().unwrap_or_default())
+        });
+        let ends = ends.filter(|(name, _)| search.tenant.as_ref().is_none_or(|tenant| tenant == name));
+        let Some(shown) = &mut shown else {
+            shown = Some(ends.collect());
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        let mut new = Vec::new();
+        for (name, end) in ends {
+            let after = shown.entry(name.clone()).or_default();
+            while *after < end {
+                let mut query = search.query()?;
+                query.retain(|(name, _)| *name != "tenant");
+                query.extend([("tenant", name.clone()), ("after_seq", after.to_string())]);
+                let (items, _) = gateway.page(&PATH, &borrowed(&query), None, PAGE).await?;
+                *after = match items.last() {
+                    Some(last) if items.len() == PAGE => last["seq"].as_i64().unwrap_or(end).max(*after + 1),
+                    // Others may have come since, and were listed; what does not match was passed over.
+                    last => last.and_then(|last| last["seq"].as_i64()).unwrap_or(end).max(end),
+                };
+                new.extend(items);
             }
         }
-        known = items.iter().map(id).collect();
-        first = false;
+        new.sort_by(|one, other| one["id"].as_str().cmp(&other["id"].as_str()));
+        for item in &new {
+            screen.say(item, || line(item))?;
+        }
         tokio::time::sleep(PAUSE).await;
     }
 }
