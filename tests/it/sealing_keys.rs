@@ -103,7 +103,7 @@ async fn only_the_newest_key_is_named(world: &World) {
 
 #[tokio::test]
 async fn every_column_that_could_hold_something_sealed_is_known_as_sealed_or_as_open() {
-    const OPEN: [(&str, &str); 31] = [
+    const OPEN: [(&str, &str); 34] = [
         ("access_tokens.hash", "a hash"),
         ("access_tokens.jkt", "a thumbprint of a public key"),
         ("api_keys.hash", "a hash"),
