@@ -38,11 +38,12 @@ async fn add(world: &World, number: usize) {
     world.app.grants.trace(vec![Step { at, name: "authorize".into(), ..Step::default() }], note).unwrap();
     world.app.grants.write_traces().await;
     signed_in(&world.app, "default", &[&name]).await;
+    signed_in(&world.app, &name, &[&name]).await;
 }
 
 /// What an item is told from the others by.
 fn key(item: &Value) -> String {
-    let names = ["slug", "id", "client_id", "tenant_id", "address", "version", "key", "name"];
+    let names = ["slug", "id", "client_id", "tenant_id", "address", "version", "key", "name", "chain"];
     let of = |name: &&str| item.get(*name).filter(|value| !value.is_null()).map(Value::to_string);
     let server = item.get("server").map(Value::to_string).unwrap_or_default();
     server + &names.iter().find_map(of).unwrap_or_else(|| panic!("what is {item} called?"))
