@@ -57,7 +57,7 @@ impl Reader {
             [b'[' | b'O', b'D'] => return Some(Key::Left),
             [b'[', b'Z'] => return Some(Key::TableBefore),
             [b'[', .., last] if !(0x40..=0x7e).contains(&last) && sequence.len() < LONGEST => {
-                self.escape = Some(sequence)
+                self.escape = Some(sequence);
             }
             _ => {}
         }
@@ -67,7 +67,7 @@ impl Reader {
 
 /// Keys as they come.
 pub(super) struct Keys {
-    keys: mpsc::Receiver<Key>,
+    pressed: mpsc::Receiver<Key>,
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -75,16 +75,16 @@ pub(super) struct Keys {
 impl Keys {
     /// Reads standard input, which a [`super::terminal::Terminal`] has made return within a moment.
     pub(super) fn read() -> std::io::Result<Self> {
-        let (sender, keys) = mpsc::channel(64);
+        let (sender, pressed) = mpsc::channel(64);
         let over = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&over);
         let thread = std::thread::Builder::new().name("keys".into()).spawn(move || listen(&told, &sender))?;
-        Ok(Self { keys, over, thread: Some(thread) })
+        Ok(Self { pressed, over, thread: Some(thread) })
     }
 
     /// The next one; none when there will be no more.
     pub(super) async fn next(&mut self) -> Option<Key> {
-        self.keys.recv().await
+        self.pressed.recv().await
     }
 }
 

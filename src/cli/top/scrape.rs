@@ -46,12 +46,10 @@ impl Calls {
 
     fn took(&mut self, bound: Option<f64>, count: f64) {
         let Some(bound) = bound else { return };
-        match self.times.iter_mut().find(|(other, _)| other.total_cmp(&bound).is_eq()) {
-            Some((_, sum)) => *sum += count,
-            None => {
-                let at = self.times.partition_point(|(other, _)| *other < bound);
-                self.times.insert(at, (bound, count));
-            }
+        let at = self.times.partition_point(|(other, _)| *other < bound);
+        match self.times.get_mut(at) {
+            Some((other, sum)) if other.total_cmp(&bound).is_eq() => *sum += count,
+            _ => self.times.insert(at, (bound, count)),
         }
     }
 }
