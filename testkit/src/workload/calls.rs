@@ -99,7 +99,7 @@ async fn says(player: &mut Player, dice: &mut Dice, place: &Place<'_>) -> anyhow
         1 => place.call(player, "error", json!({"code": -32_000}), End::of_server("rpc_error"), 0).await,
         2 => {
             let ms = dice.throw(LONGEST);
-            place.call(player, "slow", json!({"ms": ms}), End::Success, 1_000 * ms as u64).await
+            place.call(player, "slow", json!({"ms": ms}), End::Success, 1_000 * u64::try_from(ms)?).await
         }
         3 => place.call(player, "big", json!({"bytes": dice.throw(MOST)}), End::Success, 0).await,
         4 => {
