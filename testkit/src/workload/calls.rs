@@ -148,7 +148,8 @@ async fn opens(
 ) -> anyhow::Result<()> {
     let (person, own) = (dice.of(&tenant.people).clone(), format!("/mcp/{}", tenant.slug));
     let (path, server) = if dice.one_in(2) { ("/mcp".to_owned(), "") } else { (own, tenant.slug.as_str()) };
-    let client = player.open(&person, &path, server, *dice.of(&LEGACY)).await?;
+    let version = *dice.of(&LEGACY);
+    let client = player.open(&person, &path, server, version).await?;
     sessions.push(Open { tenant: at, person, client, path });
     Ok(())
 }
