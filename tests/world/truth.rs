@@ -2,6 +2,14 @@
 //! same again when the gateway began anew, in good order or not, and by two gateways on one database. A field of which nobody says what
 //! it must be fails the test.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "numbers of a test"
+)]
+
 #[path = "../it/store_databases.rs"]
 #[allow(unused_macros, dead_code, reason = "half of it is for tests of the store")]
 mod databases;

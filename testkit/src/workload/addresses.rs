@@ -16,7 +16,7 @@ pub async fn misbehave(player: &mut Player, dice: &mut Dice, admin: &Person, goo
     let last = 1 + dice.throw(250);
     let [right, wrong, meant] = ["192.0.2", "198.51.100", "203.0.113"].map(|network| format!("{network}.{last}"));
     offends(player, &right).await?;
-    for _ in 0..1 + dice.throw(5) {
+    for _ in 0..=dice.throw(5) {
         knocks(player, &right, By::Wrong(WRONG, "unknown")).await?;
     }
     offends(player, &wrong).await?;

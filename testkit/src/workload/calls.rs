@@ -99,7 +99,7 @@ async fn says(player: &mut Player, dice: &mut Dice, place: &Place<'_>) -> anyhow
         1 => place.call(player, "error", json!({"code": -32_000}), End::of_server("rpc_error"), 0).await,
         2 => {
             let ms = dice.throw(LONGEST);
-            place.call(player, "slow", json!({"ms": ms}), End::Success, 1_000 * ms as u64).await
+            place.call(player, "slow", json!({"ms": ms}), End::Success, 1_000 * u64::try_from(ms)?).await
         }
         3 => place.call(player, "big", json!({"bytes": dice.throw(MOST)}), End::Success, 0).await,
         4 => {
@@ -148,7 +148,8 @@ async fn opens(
 ) -> anyhow::Result<()> {
     let (person, own) = (dice.of(&tenant.people).clone(), format!("/mcp/{}", tenant.slug));
     let (path, server) = if dice.one_in(2) { ("/mcp".to_owned(), "") } else { (own, tenant.slug.as_str()) };
-    let client = player.open(&person, &path, server, *dice.of(&LEGACY)).await?;
+    let version = *dice.of(&LEGACY);
+    let client = player.open(&person, &path, server, version).await?;
     sessions.push(Open { tenant: at, person, client, path });
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The same throws for the same seed, on every machine (SplitMix64).
+//! The same throws for the same seed, on every machine (`SplitMix64`).
 
 /// See the module.
 #[derive(Debug, Clone)]

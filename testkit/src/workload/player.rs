@@ -301,7 +301,7 @@ impl Player {
         let time = Time::since(began);
         let session = client.session();
         for (action, server) in [("initialize", server), ("notifications/initialized", "")] {
-            self.deed_of_session(person, &session, action, server, time);
+            self.deed_of_session(person, session.as_deref(), action, server, time);
         }
         Ok(client)
     }
@@ -313,17 +313,17 @@ impl Player {
         if !status.is_success() {
             bail!("a session is not ended: {status}");
         }
-        self.deed_of_session(person, &session, "DELETE", "", Time::since(began));
+        self.deed_of_session(person, session.as_deref(), "DELETE", "", Time::since(began));
         Ok(())
     }
 
-    fn deed_of_session(&mut self, person: &Person, session: &Option<String>, action: &str, server: &str, time: Time) {
+    fn deed_of_session(&mut self, person: &Person, session: Option<&str>, action: &str, server: &str, time: Time) {
         self.ledger.deeds.push(Deed {
             door: Door::Mcp,
             action: action.to_owned(),
             path: String::new(),
             who: Some(Arc::clone(&person.who)),
-            session: session.clone(),
+            session: session.map(str::to_owned),
             server: server.to_owned(),
             name: String::new(),
             end: End::Success,

@@ -111,8 +111,8 @@ impl Program {
         anyhow::ensure!(status == 200, "not refreshed: {given}");
         let tenant = self.person.who.tenant.clone();
         player.happened(gateway, Time::since(began), Happening::Token { tenant, method: "refresh", refused: None });
-        self.person.key = given["access_token"].as_str().unwrap_or_default().to_owned();
-        self.refresh = given["refresh_token"].as_str().unwrap_or_default().to_owned();
+        given["access_token"].as_str().unwrap_or_default().clone_into(&mut self.person.key);
+        given["refresh_token"].as_str().unwrap_or_default().clone_into(&mut self.refresh);
         Ok(())
     }
 

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+/// Milliseconds.
+const HOUR: f64 = 3_600_000.0;
+
 /// What a leaf must be.
 #[derive(Clone, Debug)]
 pub enum Expect {
@@ -99,7 +102,6 @@ pub fn misjudged(document: &Value) -> Vec<String> {
 
 fn is_met(target: &Value, value: &Value) -> Value {
     let (Some(target), Some(value)) = (target.as_str(), value.as_f64()) else { return Value::Null };
-    const HOUR: f64 = 3_600_000.0;
     let bound = |text: &str| text.parse::<f64>().unwrap_or_else(|_| panic!("{target}"));
     match target.split_at(1) {
         ("<", most) => (value < bound(most)).into(),

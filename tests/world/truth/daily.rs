@@ -98,10 +98,14 @@ fn figures(scene: &Scene<'_>) -> Vec<(&'static str, Option<&'static str>, Expect
 
 /// 1 + 4 · Apdex, between the least and the most that what was seen allows.
 fn satisfaction(done: &[&Deed]) -> Expect {
-    let worth = |micros: u64| match micros {
-        _ if micros <= SATISFIES => 1.0,
-        _ if micros <= 4 * SATISFIES => 0.5,
-        _ => 0.0,
+    let worth = |micros: u64| {
+        if micros <= SATISFIES {
+            1.0
+        } else if micros <= 4 * SATISFIES {
+            0.5
+        } else {
+            0.0
+        }
     };
     let good = done.iter().filter(|deed| deed.end == End::Success);
     let (least, most) =

@@ -123,7 +123,9 @@ pub fn fairness(scene: &Scene<'_>, of: &Tenant, scope: &str) -> Expected {
     let mut put = |field: String, value: Expect| _ = all.insert(field, value);
     put("window_seconds".into(), 300.into());
     put("tenant_id".into(), of.id.as_str().into());
-    in_force(of, "limits", 1.5.into()).into_iter().for_each(|(field, value)| put(field, value));
+    for (field, value) in in_force(of, "limits", 1.5.into()) {
+        put(field, value);
+    }
     let (_, given) = asked(scene, &of.id);
     put("usage.requests".into(), given.into());
     let mut active: Vec<(&str, f64)> = scene
