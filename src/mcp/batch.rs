@@ -95,7 +95,7 @@ pub(super) async fn take(entered: Entered, text: Bytes, endpoint: &'static str, 
         let (app, lane) = (&app, &lane);
         let each = futures_util::stream::iter(requests).for_each_concurrent(AT_ONCE, async |call| {
             let id = call.message.id_bytes().unwrap_or_default();
-            pump(app, recorded(exchange(call)).await, lane, Some(&id)).await;
+            pump(app, Box::pin(recorded(exchange(call))).await, lane, Some(&id)).await;
         });
         each.await;
     };

@@ -20,11 +20,21 @@ struct Open {
     operation: Operation,
     ended: bool,
     recorded: bool,
-    /// How a stream that lasts ended, once it is open: nothing was said of it yet.
-    stream: Option<Option<Outcome>>,
+    stream: Stream,
     waiting: Option<Instant>,
     /// Given back when the request is over.
     permit: Option<Permit>,
+}
+
+/// A stream that lasts, as the answer.
+#[derive(Clone, Copy)]
+enum Stream {
+    /// There is none.
+    None,
+    /// It is open, and nothing was said of its end.
+    Open,
+    /// It ended so.
+    Over(Outcome),
 }
 
 impl Finish {
@@ -36,7 +46,7 @@ impl Finish {
                 operation,
                 ended: false,
                 recorded: false,
-                stream: None,
+                stream: Stream::None,
                 waiting: None,
                 permit: None,
             })),
@@ -138,8 +148,8 @@ impl Finish {
     fn ends(&mut self, outcome: Outcome) -> bool {
         self.waited();
         let Some(open) = &mut self.open else { return false };
-        if let Some(stream) = &mut open.stream {
-            stream.get_or_insert(outcome);
+        if matches!(open.stream, Stream::Open) {
+            open.stream = Stream::Over(outcome);
         }
         !std::mem::replace(&mut open.ended, true)
     }
@@ -149,17 +159,18 @@ impl Finish {
         self.end(Outcome::Success);
         self.close();
         if let Some(open) = &mut self.open {
-            open.stream = Some(None);
+            open.stream = Stream::Open;
         }
     }
 
     /// What tells of the end of a stream that answers it; it itself is recorded here.
+    #[must_use]
     pub fn stream(&self) -> Self {
         let open = self.open.as_ref().map(|open| Open {
             operation: open.operation.clone(),
             ended: true,
             recorded: true,
-            stream: Some(None),
+            stream: Stream::Open,
             waiting: None,
             permit: None,
         });
@@ -203,18 +214,17 @@ impl Finish {
 impl Drop for Finish {
     fn drop(&mut self) {
         let Some(open) = &self.open else { return };
-        if let Some(outcome) = open.stream {
-            let (reason, good) = match outcome {
-                Some(Outcome::Error { whose, kind }) => (kind, whose == Whose::Client),
-                _ => ("closed", true),
-            };
-            let (lasted, response_bytes) = (open.operation.started.elapsed(), open.operation.sizes.response);
-            let event = told(&open.operation, "stream.end", good);
-            self.recorder.tell(Event { reason: Some(reason.into()), lasted, response_bytes, ..event });
-            return;
-        }
-        self.end(Outcome::of_dropped());
-        self.close();
+        let (reason, good) = match open.stream {
+            Stream::None => {
+                self.end(Outcome::of_dropped());
+                return self.close();
+            }
+            Stream::Over(Outcome::Error { whose, kind }) => (kind, whose == Whose::Client),
+            Stream::Open | Stream::Over(_) => ("closed", true),
+        };
+        let (lasted, response_bytes) = (open.operation.started.elapsed(), open.operation.sizes.response);
+        let event = told(&open.operation, "stream.end", good);
+        self.recorder.tell(Event { reason: Some(reason.into()), lasted, response_bytes, ..event });
     }
 }
 

@@ -13,12 +13,14 @@ use super::back::see_other;
 use super::connections::{Here, failed, here, named, show_one, unknown, with_caller};
 use super::failure::Failure;
 use super::fields::Fields;
+use super::finish::came;
 use super::form::LARGEST;
 use super::visitor::Visitor;
 use crate::app::App;
 use crate::connections::{Answer, ConnectError, PAGE, Person, Site};
 use crate::id::Slug;
 use crate::store::now;
+use crate::telemetry::Event;
 use crate::web::problem::no_such_path;
 
 /// In place of a server's name: those that the person does not see any more. No server has it.
@@ -54,6 +56,7 @@ async fn decide(visitor: &Visitor, slug: &str, fields: &Fields) -> Result<Respon
         "disconnect" => {
             let done = app.connections().disconnect(&site, who, now()).await;
             done.map_err(|error| failed(visitor, &error, Some(&site)))?;
+            recorded(visitor, &here, Some(&site), "connection.end");
             followed(visitor, Some(&site)).await?;
             Ok(to_page(visitor, &site))
         }
@@ -66,6 +69,7 @@ async fn give_up(visitor: &Visitor, here: &Here<'_>, fields: &Fields) -> Result<
     if let Ok(id) = Uuid::parse_str(fields.text("connection")) {
         let done = visitor.app.connections().give_up(person(here), id, now()).await;
         done.map_err(|error| failed(visitor, &error, None))?;
+        recorded(visitor, here, None, "connection.end");
         followed(visitor, None).await?;
     }
     Ok(see_other(&format!("{}{PAGE}", visitor.app.issuer.path())))
@@ -101,8 +105,16 @@ async fn come_back(visitor: &Visitor, key: &str, fields: &Fields) -> Result<Resp
     let done = app.connections().finish(answer, person(&here), site_of, now(), &mut at).await;
     done.map_err(|error| failed(visitor, &error, at.as_ref()))?;
     let site = at.ok_or_else(|| failed(visitor, &ConnectError::Lost, None))?;
+    recorded(visitor, &here, Some(&site), "connection.begin");
     followed(visitor, Some(&site)).await?;
     Ok(to_page(visitor, &site))
+}
+
+/// Has it recorded what somebody did about their account at a server; which, where that is known.
+fn recorded(visitor: &Visitor, here: &Here<'_>, site: Option<&Site>, action: &'static str) {
+    let server = site.map(|site| site.slug.as_str().into());
+    let event = Event { server, ..came(visitor, None, &here.session.about.account, action) };
+    visitor.app.recorder.tell(event);
 }
 
 /// What was changed holds here before the person reads that it does.

@@ -88,7 +88,7 @@ pub(super) async fn finish(
                 now(),
                 Event {
                     name: Some(arrival.method.into()),
-                    ..came(visitor, &under.request, arrival.account, "auth.login")
+                    ..came(visitor, client_of(&under.request), arrival.account, "auth.login")
                 },
             );
             Ok(response)
@@ -106,13 +106,13 @@ pub(super) async fn finish(
     }
 }
 
-/// What somebody who arrived did.
-fn came(visitor: &Visitor, request: &Request, account: &Account, action: &'static str) -> Event {
+/// What somebody did who is known here.
+pub(super) fn came(visitor: &Visitor, client: Option<&str>, account: &Account, action: &'static str) -> Event {
     Event {
         tenant: Some(account.tenant.as_str().into()),
         user: Some(account.id),
         username: Some(account.username.as_str().into()),
-        client: client_of(request).map(Into::into),
+        client: client.map(Into::into),
         address: Some(visitor.address),
         request_id: Some(visitor.request_id.clone()),
         ..Event::new(action, true)
@@ -191,7 +191,7 @@ async fn give(visitor: &Visitor, under: &UnderWay, trail: &Trail, arrival: Arriv
         name: Some(request.resource.as_str().into()),
         reason: Some(if under.consented { "allowed" } else { "remembered" }.into()),
         detail: Some(request.scopes.to_string().into()),
-        ..came(visitor, request, account, "auth.consent")
+        ..came(visitor, client_of(request), account, "auth.consent")
     });
     if let Some(memory) = memory.filter(|_| under.consented) {
         memory.keep(app, account).await?;

@@ -74,7 +74,7 @@ fn recorded<K>(app: &App, admitted: &Admitted<K>, reason: &'static str, commande
     let Some((user, key)) = admitted.made else { return };
     let action = if admitted.is_first { "admin.bootstrap" } else { "admin.key" };
     let (user, credential, reason) = (Some(user), Some(key), Some(reason.into()));
-    app.recorder.tell(Event { user, credential, reason, commanded, ..Event::new(action, true) });
+    app.recorder.tell(Event { user, credential, commanded, reason, ..Event::new(action, true) });
 }
 
 const MORE: &str = "give commands one with --key or MREG_API_KEY. If all are lost, start once with a new one in \

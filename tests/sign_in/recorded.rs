@@ -140,9 +140,9 @@ async fn what_a_person_allows_is_recorded_and_an_authorization_that_a_client_is_
 async fn of_request(world: &World, id: &str) -> Value {
     loop {
         let found = world.rest("GET", &format!("/admin/audit?request_id={id}"), Value::Null).await.expect(200).json();
-        let found = found["items"].as_array().unwrap().iter().map(|item| item["record"].clone());
-        if let Some(record) = found.filter(|record| record["surface"] == "oauth").last() {
-            return record;
+        let mut found = found["items"].as_array().unwrap().iter().map(|item| &item["record"]);
+        if let Some(record) = found.find(|record| record["surface"] == "oauth") {
+            return record.clone();
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }

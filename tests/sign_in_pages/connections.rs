@@ -493,6 +493,17 @@ async fn nobodys_tokens_follow_a_server_to_another_authorization_server_or_place
     assert!(shown.iter().all(|request| request.header("authorization").is_empty()), "{shown:?}");
 }
 
+/// What the audit trail says of that.
+async fn recorded(house: &House, action: &str) -> Value {
+    loop {
+        let found = house.world.rest(Method::GET, &format!("/admin/audit?action={action}"), &Value::Null).await;
+        if let Some(item) = found["items"].as_array().and_then(|items| items.first()) {
+            return item["record"].clone();
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_disconnects_is_forgotten_here_and_there() {
     let house = House::new().await;
@@ -502,6 +513,10 @@ async fn who_disconnects_is_forgotten_here_and_there() {
     let page = browser.submit(&page, "decision", &[("decision", "disconnect")]).await.unwrap();
     assert!(page.text().contains("Not connected"), "{}", page.text());
     assert_eq!((house.there.good(), house.there.came("/revoke").len()), (0, 1));
+    for action in ["connection.begin", "connection.end"] {
+        let record = recorded(&house, action).await;
+        assert_eq!((&record["server"], &record["username"]), (&"tracker".into(), &"ann".into()), "{record}");
+    }
     let calls = house.server.calls("echo").len();
     assert_eq!(house.call(&ann).await.code(), Some(-31_017));
     assert_eq!(house.server.calls("echo").len(), calls, "nothing goes out");
