@@ -11,7 +11,7 @@ macro_rules! steps {
 
 /// Each by when it was written and what it is about, which together name its file, and with its text.
 #[expect(clippy::unreadable_literal, reason = "as in the names of the files")]
-const STEPS: [(i64, &str, &str); 30] = steps![
+const STEPS: [(i64, &str, &str); 31] = steps![
     20260101000000 "registry",
     20260201000000 "sign_in",
     20260301000000 "trusted_issuers",
@@ -42,6 +42,7 @@ const STEPS: [(i64, &str, &str); 30] = steps![
     20260705000000 "idempotency",
     20260715000000 "rollups",
     20260716000000 "samples",
+    20260717000000 "asked_by",
 ];
 
 /// Takes those that a database has not taken yet.
