@@ -75,7 +75,8 @@ mod tests {
 
     #[test]
     fn a_repeat_is_known_by_the_account_and_not_by_the_token_that_is_new_each_hour() {
-        let (ring, now) = (TokenRing::empty(), OffsetDateTime::now_utc());
+        let now = OffsetDateTime::now_utc();
+        let ring = TokenRing::new("https://gateway", 1_000, now);
         let shown = |token: &str, user: u128| {
             let who = Direct {
                 issuer: "https://idp",

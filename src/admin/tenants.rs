@@ -83,6 +83,7 @@ pub(super) async fn delete(
     version: IfMatch,
     Parameters(how): Parameters<How>,
 ) -> Result<NoContent, Problem> {
+    tenants::get(&app.store, &admin, &id).await.map_err(missing)?;
     if how.purge {
         let held = tenants::holdings(&app.store, &admin, &id).await.map_err(missing)?;
         if how.confirm.as_deref() != Some(&id) {

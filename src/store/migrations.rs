@@ -11,7 +11,8 @@ macro_rules! steps {
 
 /// Each by when it was written and what it is about, which together name its file, and with its text.
 #[expect(clippy::unreadable_literal, reason = "as in the names of the files")]
-const STEPS: [(i64, &str, &str); 34] = steps![
+const STEPS: [(i64, &str, &str); 35] = steps![
+const STEPS: [(i64, &str, &str); 35] = steps![
     20260101000000 "registry",
     20260201000000 "sign_in",
     20260301000000 "trusted_issuers",
@@ -42,6 +43,7 @@ const STEPS: [(i64, &str, &str); 34] = steps![
     20260705000000 "idempotency",
     20260715000000 "rollups",
     20260716000000 "samples",
+    20260717000000 "asked_by",
     20260718000000 "audit_kept",
     20260726000000 "recorded_arguments",
     20260728000000 "audit_sent_to",

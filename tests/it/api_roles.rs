@@ -28,7 +28,14 @@ const NARROWER: [(&str, &[&str], &str); 10] = [
 ];
 
 /// What else those are answered who may: there is nothing to be done, or nobody to do it.
-const LET_THROUGH: [(&str, u16); 0] = [];
+const LET_THROUGH: [(&str, u16); 3] = [
+    // The client has as many as it may have.
+    ("addClientSecret", 422),
+    // Of somebody whom the tenant does not know.
+    ("explainRules", 422),
+    // No provider gave anything.
+    ("forceTokenRefresh", 409),
+];
 
 /// Who calls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
