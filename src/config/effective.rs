@@ -133,11 +133,17 @@ mod tests {
                 "postgres://ada:hush@db.example.com/gw?sslpassword=hush",
                 "--bootstrap-admin-key",
                 "mcpg_hush",
+                "--otlp-headers",
+                "authorization=Bearer%20hush",
+                "--otlp-traces-endpoint",
+                "https://traces.example.com/v1?key=hush",
             ],
             &DotEnv::default(),
         );
         let text = serde_json::to_string(&list).unwrap();
         assert!(!text.contains("hush") && !text.contains("c2VjcmV0"), "{text}");
+        let traces = find(&list, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
+        assert_eq!(traces.value.as_deref(), Some("https://traces.example.com/v1?***"));
         assert_eq!(find(&list, "MREG_DATABASE_URL").value.as_deref(), Some("postgres://ada:***@db.example.com/gw?***"));
     }
 }

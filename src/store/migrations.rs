@@ -12,7 +12,6 @@ macro_rules! steps {
 /// Each by when it was written and what it is about, which together name its file, and with its text.
 #[expect(clippy::unreadable_literal, reason = "as in the names of the files")]
 const STEPS: [(i64, &str, &str); 35] = steps![
-const STEPS: [(i64, &str, &str); 35] = steps![
     20260101000000 "registry",
     20260201000000 "sign_in",
     20260301000000 "trusted_issuers",

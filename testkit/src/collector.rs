@@ -13,10 +13,13 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
-use opentelemetry_proto::tonic::metrics::v1::{metric, number_data_point};
+use opentelemetry_proto::tonic::metrics::v1::{AggregationTemporality, metric, number_data_point};
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use prost::Message as _;
 
 use crate::upstream::{Host, Recorded};
+
+const CUMULATIVE: i32 = AggregationTemporality::Cumulative as i32;
 
 /// What is said of a thing, by name; values as text.
 pub type Said = BTreeMap<String, String>;
@@ -180,14 +183,10 @@ impl Collector {
                 let grows = |start: u64, time: u64| 0 < start && start <= time;
                 let (kind, timed) = match metric.data {
                     Some(metric::Data::Gauge(of)) => ("gauge", of.data_points.iter().all(|p| p.time_unix_nano > 0)),
-                    Some(metric::Data::Sum(of)) if of.is_monotonic && of.aggregation_temporality == 2 => {
-                        let all = |p: &_| -> bool {
-                            let p: &opentelemetry_proto::tonic::metrics::v1::NumberDataPoint = p;
-                            grows(p.start_time_unix_nano, p.time_unix_nano)
-                        };
-                        ("counter", of.data_points.iter().all(all))
+                    Some(metric::Data::Sum(of)) if of.is_monotonic && of.aggregation_temporality == CUMULATIVE => {
+                        ("counter", of.data_points.iter().all(|p| grows(p.start_time_unix_nano, p.time_unix_nano)))
                     }
-                    Some(metric::Data::Histogram(of)) if of.aggregation_temporality == 2 => {
+                    Some(metric::Data::Histogram(of)) if of.aggregation_temporality == CUMULATIVE => {
                         ("histogram", of.data_points.iter().all(|p| grows(p.start_time_unix_nano, p.time_unix_nano)))
                     }
                     _ => ("other", false),
@@ -222,8 +221,8 @@ fn spans(request: &Recorded) -> Vec<SpanSeen> {
                 id: hex(&span.span_id),
                 parent: hex(&span.parent_span_id),
                 kind: match span.kind() {
-                    opentelemetry_proto::tonic::trace::v1::span::SpanKind::Server => "SERVER",
-                    opentelemetry_proto::tonic::trace::v1::span::SpanKind::Client => "CLIENT",
+                    SpanKind::Server => "SERVER",
+                    SpanKind::Client => "CLIENT",
                     _ => "other",
                 },
                 times: (span.start_time_unix_nano, span.end_time_unix_nano),
@@ -264,10 +263,10 @@ fn points(name: &str, data: Option<metric::Data>, series: &mut BTreeMap<String, 
                     total += count;
                     let bound = point.explicit_bounds.get(index);
                     let bound = bound.map_or_else(|| "+Inf".to_owned(), |bound| format!("{bound:?}"));
-                    series.insert(key(&format!("{name}_bucket"), &point.attributes, Some(&bound)), total as f64);
+                    series.insert(key(&format!("{name}_bucket"), &point.attributes, Some(&bound)), float(total));
                 }
                 series.insert(key(&format!("{name}_sum"), &point.attributes, None), point.sum.unwrap_or(f64::NAN));
-                series.insert(key(&format!("{name}_count"), &point.attributes, None), point.count as f64);
+                series.insert(key(&format!("{name}_count"), &point.attributes, None), float(point.count));
             }
             return;
         }
@@ -275,12 +274,19 @@ fn points(name: &str, data: Option<metric::Data>, series: &mut BTreeMap<String, 
     };
     for point in numbers {
         let value = match point.value {
-            Some(number_data_point::Value::AsInt(value)) => value as f64,
+            Some(number_data_point::Value::AsInt(value)) => {
+                u64::try_from(value).map_or(-float(value.unsigned_abs()), float)
+            }
             Some(number_data_point::Value::AsDouble(value)) => value,
             None => f64::NAN,
         };
         series.insert(key(name, &point.attributes, None), value);
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "tests count less than that")]
+fn float(number: u64) -> f64 {
+    number as f64
 }
 
 /// A series as Prometheus writes it.

@@ -95,7 +95,7 @@ impl Reader for Page {
         let Some(data) = self.piece.last_mut().and_then(|metric| metric.data.as_mut()) else { return };
         self.points += 1;
         let attributes = labels.iter().map(|(name, value)| KeyValue::new(name, *value)).collect();
-        let (time_unix_nano, start) = (self.now, since.map_or(self.began, nanos));
+        let (time_unix_nano, start) = (self.now, since.map_or(self.began, nanos).min(self.now));
         let whole = |number: u64| NumberValue::Int(i64::try_from(number).unwrap_or(i64::MAX));
         let value = match reading {
             Reading::Count(count) => whole(count),
