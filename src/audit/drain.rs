@@ -325,6 +325,12 @@ impl Drain {
         mut texts: Vec<String>,
     ) -> Result<bool, DrainError> {
         let mut part = Part { journal: source.journal, from, to, again: false };
+        // What the disk did not keep stands again at the beginning of a later file, and no index keeps it from coming twice.
+        if let Some(first) = texts.first().filter(|_| from.segment > 1)
+            && self.writer.has(first).await?
+        {
+            texts = self.writer.missing(texts).await?;
+        }
         loop {
             match self.writer.write(part, &texts).await {
                 // It was written, and whoever did could not say so.

@@ -130,15 +130,18 @@ impl Writer {
     pub(super) async fn missing(&self, texts: Vec<String>) -> Result<Vec<String>, DrainError> {
         let mut missing = Vec::new();
         for text in texts {
-            let known = match Record::read(&text) {
-                Ok(record) => in_time(search::record(&self.store, None, record.id)).await?,
-                Err(_) => None,
-            };
-            if known.is_none_or(|known| known.text != text) {
+            if !self.has(&text).await? {
                 missing.push(text);
             }
         }
         Ok(missing)
+    }
+
+    /// Whether a record is in the database.
+    pub(super) async fn has(&self, text: &str) -> Result<bool, DrainError> {
+        let Ok(record) = Record::read(text) else { return Ok(false) };
+        let known = in_time(search::record(&self.store, None, record.id)).await?;
+        Ok(known.is_some_and(|known| known.text == text))
     }
 
     async fn write_all(&mut self, part: Part, texts: &[String], say: bool) -> Result<(), DrainError> {

@@ -39,6 +39,11 @@ async fn put(database: &Database, block: &BlockRow) {
     .await;
 }
 
+/// Of the records of no tenant, which say how far chains are, those that are not too old.
+async fn kept_of_nobody(store: &Store) -> u64 {
+    store.audit_chain("").await.unwrap().map_or(0, |head| (head.seq - head.begin_seq).unsigned_abs())
+}
+
 /// The texts of a block; each stands behind its length.
 fn texts(block: &BlockRow) -> Vec<String> {
     let all = lz4_flex::block::decompress_size_prepended(&block.texts).unwrap();
@@ -142,7 +147,7 @@ on_both! {
             changed.clone_from(&texts(block));
             changed[at] = "no record".to_owned();
             put(database, &with(block, &changed)).await;
-            assert_eq!(wrong(&store, &sealer).await, [("record", Some(seq)), ("record", Some(seq))], "no record");
+            assert_eq!(wrong(&store, &sealer).await, [("record", Some(seq))], "no record");
             again().await;
         }
 
@@ -342,15 +347,17 @@ on_both! {
         let all = AuditSelection { chain: Some("default"), ..AuditSelection::default() };
         assert_eq!(search(&store, &all, 1_000).await.unwrap().len(), 180);
         let verified = verify(&store, Some(&sealer), None, |_| {}).await.unwrap();
-        assert_eq!((verified.records, verified.findings), (180 + words(&store).await, vec![]));
+        assert_eq!((verified.records, verified.findings), (180 + kept_of_nobody(&store).await, vec![]));
         clock::move_on(Duration::from_hours(24 * 200));
         // Now the first block lies on both sides still; then all of it may go.
-        assert_eq!(prune(&store, &sealer, micros(now())).await.unwrap(), []);
+        let gone = prune(&store, &sealer, micros(now())).await.unwrap();
+        assert!(gone.iter().all(|(chain, _)| chain.is_empty()), "{gone:?}");
         clock::move_on(Duration::from_hours(24 * 100));
-        assert_eq!(prune(&store, &sealer, micros(now())).await.unwrap(), [("default".to_owned(), 300)]);
+        let gone = prune(&store, &sealer, micros(now())).await.unwrap();
+        assert!(gone.contains(&("default".to_owned(), 300)), "{gone:?}");
         assert!(ends().await.is_empty());
         let verified = verify(&store, Some(&sealer), None, |_| {}).await.unwrap();
-        assert_eq!((verified.records, verified.findings), (words(&store).await, vec![]));
+        assert_eq!((verified.records, verified.findings), (kept_of_nobody(&store).await, vec![]));
         std::fs::remove_dir_all(&base).unwrap();
     }
 }
@@ -412,8 +419,8 @@ async fn who_makes_blocks_may_end_anywhere_sqlite() {
     let (places, _) = cut_off::at_every_place(async || Some(Database::sqlite()), ends_at).await.unwrap();
     assert_eq!(
         places.iter().filter(|place| *place == "after a commit").count(),
-        3,
-        "two blocks, and nothing left: {places:?}"
+        5,
+        "two blocks and one, and nothing left of either chain: {places:?}"
     );
 }
 
