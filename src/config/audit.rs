@@ -8,6 +8,7 @@ use super::parse;
 /// What becomes of the record of each operation.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Audit trail")]
+#[expect(clippy::doc_markdown, reason = "help texts are read where no markup is")]
 pub struct Audit {
     /// What a record outlives before the answer of its operation goes out: the process, or a power cut
     #[arg(id = "audit_durability", long = "audit-durability", env = "MREG_AUDIT_DURABILITY", value_enum, default_value_t = Durability::Process, value_name = "WHAT")]

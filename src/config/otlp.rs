@@ -113,6 +113,7 @@ exporter!(
 /// What is exported, and under which name.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "OpenTelemetry")]
+#[expect(clippy::doc_markdown, reason = "help texts are read where no markup is")]
 pub struct What {
     /// Export nothing, whatever else is set
     #[arg(id = "otel_sdk_disabled", long = "otel-sdk-disabled", env = "OTEL_SDK_DISABLED", value_name = "BOOL", default_value = "false", action = clap::ArgAction::Set, value_parser = lenient)]
@@ -317,9 +318,9 @@ impl Otlp {
         match kind.filter(given) {
             None | Some("otlp") => collector,
             Some("none") => false,
-            Some(_) if !collector => false,
             Some(_) => {
-                wrong.push(format!("{variable} is otlp or none: this gateway exports in no other way"));
+                let text = || format!("{variable} is otlp or none: this gateway exports in no other way");
+                wrong.extend(collector.then(text));
                 false
             }
         }
@@ -420,10 +421,10 @@ fn collector(own: Said<'_>, all: Said<'_>, path: &str) -> Result<Option<Collecto
             "{of}_PROTOCOL must be http/protobuf: this gateway speaks nothing else; port 4318 of a collector does"
         ));
     }
-    let gzip = match one(|said| said.compression.map(ToOwned::to_owned)) {
-        None => false,
-        Some((kind, _)) if kind == "none" => false,
-        Some((kind, _)) if kind == "gzip" => true,
+    let compression = one(|said| said.compression.map(ToOwned::to_owned));
+    let gzip = match compression.as_ref().map(|(kind, of)| (kind.as_str(), of)) {
+        None | Some(("none", _)) => false,
+        Some(("gzip", _)) => true,
         Some((_, of)) => return Err(format!("{of}_COMPRESSION is gzip or none")),
     };
     let timeout = match one(|said| said.timeout.map(ToOwned::to_owned)) {
@@ -466,7 +467,6 @@ fn pairs(list: &str) -> Option<Vec<(String, String)>> {
         .collect()
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "as a filter of options takes it")]
 fn given(text: &&str) -> bool {
     !text.trim().is_empty()
 }
