@@ -161,7 +161,7 @@ impl<'a, 'b> Fold<'a, 'b> {
         if record.surface != Surface::Admin || record.role == Some("admin") {
             return;
         }
-        if tenant_in(record.action, path).is_some_and(|asked| asked != tenant) {
+        if tenant_in(record.action, path).is_some_and(|asked| asked.as_str() != tenant) {
             let result = if record.outcome == "success" { "let_through" } else { "refused" };
             self.count_event(record, "isolation", ["tenant", result, ""], None);
         }

@@ -353,6 +353,11 @@ impl Drain {
                         texts.clear();
                     }
                 }
+                // Less at once may be done in time: else the same would be tried for ever.
+                Err(DrainError::TooLong) => {
+                    source.most = (source.most.min(texts.len()) / 2).max(1);
+                    return Err(DrainError::TooLong);
+                }
                 written => {
                     written?;
                     self.metrics.audit_records.on(["drained"], |all| all.add(texts.len() as u64));

@@ -40,22 +40,32 @@ pub(super) trait Destination {
 
 /// Sends what was not sent yet.
 pub(super) async fn forward<D: Destination>(to: &mut D, store: &Store) -> Result<(), SendError> {
+    let mut refused = Ok(());
     for chain in store.audit_unsent(D::WAY).await? {
         loop {
             let now = micros(now());
-            let Some(after) = store.claim_audit_sending(D::WAY, &chain, now, now + CLAIM).await? else { break };
+            let until = now + CLAIM;
+            let Some(after) = store.claim_audit_sending(D::WAY, &chain, now, until).await? else { break };
             let piece = records::piece(store, &chain, after, AT_ONCE).await?;
             let rows: Vec<AuditRow> = piece.records.into_iter().map(|kept| kept.row).collect();
             let sent = if rows.is_empty() { Ok(()) } else { to.take(&rows).await };
             let last = rows.last().map(|row| row.seq).max(piece.next);
-            store.audit_was_sent(D::WAY, &chain, last.filter(|_| sent.is_ok()).unwrap_or(after)).await?;
-            sent?;
+            let to = last.filter(|_| sent.is_ok()).unwrap_or(after);
+            store.audit_was_sent(D::WAY, &chain, to, until).await?;
+            match sent {
+                // What the collector will not have of one chain holds up no other.
+                Err(SendError::Otlp(lost)) if lost.is_refusal() => {
+                    refused = Err(lost.into());
+                    break;
+                }
+                sent => sent?,
+            }
             if last.is_none() {
                 break;
             }
         }
     }
-    Ok(())
+    refused
 }
 
 /// A record without the arguments that its tenant has recorded.

@@ -127,12 +127,12 @@ fn cells(item: &Value) -> [(String, Tone); 7] {
     let reason = of("reason");
     let outcome = if reason == "-" { outcome } else { format!("{outcome}: {reason}") };
     [
-        (text_at(item, "/time"), Tone::Dim),
+        (clean(&text_at(item, "/time")), Tone::Dim),
         (clean(&of("username")), Tone::Plain),
         (clean(&of("action")), Tone::Plain),
         (shorten(&clean(&what), 48), Tone::Plain),
         (clean(&outcome), tone),
-        (of("address"), Tone::Dim),
+        (clean(&of("address")), Tone::Dim),
         (clean(&of("request_id")), Tone::Dim),
     ]
 }

@@ -519,11 +519,11 @@ impl Store {
         }))
     }
 
-    /// A chain was sent so far; another process may go on.
-    pub async fn audit_was_sent(&self, way: Way, chain: &str, seq: i64) -> Result<(), StoreError> {
-        let text = "UPDATE audit_sent_to SET seq = $1, until_at = 0 WHERE way = $2 AND chain = $3";
+    /// A chain was sent so far by who has it until then; another process may go on. Nothing, where one does already.
+    pub async fn audit_was_sent(&self, way: Way, chain: &str, seq: i64, until: i64) -> Result<(), StoreError> {
+        let text = "UPDATE audit_sent_to SET seq = $1, until_at = 0 WHERE way = $2 AND chain = $3 AND until_at = $4";
         on!(brief self, tx => {
-            sqlx::query(text).bind(seq).bind(way.name()).bind(chain).execute(&mut *tx).await?;
+            sqlx::query(text).bind(seq).bind(way.name()).bind(chain).bind(until).execute(&mut *tx).await?;
         });
         Ok(())
     }

@@ -10,9 +10,9 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 pub use sqlx::types::Json;
+use sqlx::{Executor as _, PgPool};
 use time::OffsetDateTime;
 
 use self::sqlite::Sqlite;
@@ -349,7 +349,15 @@ fn postgres_options(url: &str) -> Result<PgConnectOptions, StoreError> {
 
 async fn open_postgres(url: &str, most: u32) -> Result<PgPool, StoreError> {
     let options = postgres_options(url)?;
-    Ok(PgPoolOptions::new().max_connections(most).acquire_timeout(ACQUIRE).connect_with(options).await?)
+    let pool = PgPoolOptions::new().max_connections(most).acquire_timeout(ACQUIRE);
+    // What a process that is cut off amid a transaction has locked, others wait for.
+    let pool = pool.after_connect(|connection, _| {
+        Box::pin(async move {
+            connection.execute("SET idle_in_transaction_session_timeout = '60s'").await?;
+            Ok(())
+        })
+    });
+    Ok(pool.connect_with(options).await?)
 }
 
 /// What a change of `rows` rows came to that was to change one: where it named a version (`expected`), one that is not there any more was

@@ -14,6 +14,9 @@ use crate::id::{Slug, TenantId};
 use crate::protocol::meta::REQUESTS;
 use crate::telemetry::{Actor, Span};
 
+/// Most bytes that are kept of a method that the protocol does not know.
+const LONGEST_METHOD: usize = 128;
+
 /// How an operation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -35,13 +38,12 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Of what was under way when its client went away.
+    pub const GONE: Self = Self::Error { whose: Whose::Client, kind: "cancelled" };
+
     /// Of what is dropped while it is under way: its client went away, or the gateway panicked.
     pub fn of_dropped() -> Self {
-        if std::thread::panicking() {
-            Self::Error { whose: Whose::Gateway, kind: "internal" }
-        } else {
-            Self::Error { whose: Whose::Client, kind: "cancelled" }
-        }
+        if std::thread::panicking() { Self::Error { whose: Whose::Gateway, kind: "internal" } } else { Self::GONE }
     }
 
     /// The label in metrics and logs.
@@ -235,7 +237,7 @@ impl Operation {
             arguments: None,
             shown: None,
             rule: None,
-            outcome: Outcome::Error { whose: Whose::Client, kind: "cancelled" },
+            outcome: Outcome::GONE,
             detail: None,
             told: None,
             sizes: Sizes::default(),
@@ -250,9 +252,10 @@ impl Operation {
         self.who.as_deref().map(|who| &who.tenant)
     }
 
-    /// Sets the method, without a copy where the protocol knows it.
+    /// Sets the method, without a copy where the protocol knows it. Of one that it does not know, the beginning.
     pub fn set_method(&mut self, method: &str) {
-        self.method = known(method).map_or_else(|| Cow::Owned(method.to_owned()), Cow::Borrowed);
+        let beginning = || method[..method.floor_char_boundary(LONGEST_METHOD)].to_owned();
+        self.method = known(method).map_or_else(|| Cow::Owned(beginning()), Cow::Borrowed);
     }
 
     /// Sets the outcome and the total time.
@@ -317,6 +320,15 @@ mod tests {
             assert!(made.as_str().len() == 32 && made.as_str() != odd, "{made}");
         }
         assert_ne!(RequestId::of(&HeaderMap::new()), RequestId::of(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn of_a_method_that_nobody_knows_the_beginning_is_kept() {
+        let mut operation = Operation::start(RequestId::new(), "/mcp");
+        operation.set_method(&"é".repeat(1_000_000));
+        assert_eq!(operation.method, "é".repeat(LONGEST_METHOD / 2));
+        operation.set_method("tools/call");
+        assert_eq!(operation.method, "tools/call");
     }
 
     #[test]

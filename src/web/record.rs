@@ -78,9 +78,14 @@ impl Word {
         if caller.role() < Role::Admin {
             return;
         }
-        // What a path names that came to nothing may be nobody.
-        let path = operation.name.as_deref().filter(|_| operation.outcome == Outcome::Success);
-        let named = || tenant_in(&operation.method, path?).map(Arc::from);
+        // What a path names that was refused may be nobody. What broke, or whose client went away, may have been done.
+        let refused = match operation.outcome {
+            Outcome::Success => false,
+            Outcome::Error { whose, .. } => whose == Whose::Client && operation.outcome != Outcome::GONE,
+            _ => true,
+        };
+        let path = operation.name.as_deref().filter(|_| !refused);
+        let named = || tenant_in(&operation.method, path?).map(|tenant| tenant.as_str().into());
         let above = operation.endpoint.starts_with(ABOVE) || operation.endpoint == "none";
         let chain = self.chain.or_else(named).or_else(|| above.then(|| PLATFORM.into()));
         operation.chain = chain.filter(|chain| **chain != *caller.tenant().as_str());

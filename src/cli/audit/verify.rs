@@ -58,8 +58,9 @@ pub(super) async fn run(verify: &Verify, screen: Screen) -> anyhow::Result<Verdi
     Ok(if verified.findings.is_empty() { Verdict::Fine } else { Verdict::Bad })
 }
 
-pub(super) fn called(chain: &str) -> &str {
-    if chain.is_empty() { "(no tenant)" } else { chain }
+/// The name of a chain as it is shown: who can write the database can call one anything.
+pub(super) fn called(chain: &str) -> String {
+    if chain.is_empty() { "(no tenant)".to_owned() } else { clean(chain) }
 }
 
 fn text(verified: &Verified) -> String {

@@ -55,6 +55,11 @@ impl Lost {
     pub(super) fn stopping() -> Self {
         Self { reason: "given_up", text: "the gateway is stopping".to_owned() }
     }
+
+    /// Whether the collector is there, and will not have this.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.reason == "refused"
+    }
 }
 
 /// What one try came to.

@@ -174,9 +174,8 @@ fn kind(outcome: Outcome) -> Option<&'static str> {
 fn failed(span: &mut Span, operation: &Operation, kind: Option<&str>) {
     if let Some(kind) = kind {
         Say(&mut span.attributes).text("error.type", Some(kind));
-        // What the REST API says may name people.
-        let detail = operation.detail.as_deref().filter(|_| !operation.routed);
-        let message = detail.map(masked).unwrap_or_default().into_owned();
+        // Not `detail`: what servers wrote and callers sent stays here.
+        let message = operation.told.unwrap_or_default().to_owned();
         span.status = Some(Status { message, code: ERROR });
     }
 }
