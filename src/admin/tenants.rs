@@ -83,7 +83,6 @@ pub(super) async fn delete(
     version: IfMatch,
     Parameters(how): Parameters<How>,
 ) -> Result<NoContent, Problem> {
-    tenants::get(&app.store, &admin, &id).await.map_err(missing)?;
     if how.purge {
         let held = tenants::holdings(&app.store, &admin, &id).await.map_err(missing)?;
         if how.confirm.as_deref() != Some(&id) {
@@ -99,6 +98,7 @@ pub(super) async fn delete(
         let purged = app.giving_back(Goes::Tenant(&tenant), purging).await;
         purged.map_err(|error| version.refused(missing(error)))?;
     } else {
+        tenants::get(&app.store, &admin, &id).await.map_err(missing)?;
         let (state, expected) = (Some(TenantState::Suspended), version.expected()?);
         let edit = TenantEdit { state, expected, ..TenantEdit::default() };
         let edited = tenants::edit(&app.store, &admin, &id, edit, now()).await;

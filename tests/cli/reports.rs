@@ -22,7 +22,9 @@ async fn eve(gateway: &Real) -> String {
 async fn status_tells_who_is_there_to_those_who_may_know() {
     let gateway = Real::start().await;
     let told = gateway.run(&["status"]).await.expect(0).out;
-    for line in ["people   ", "limits   ", "pools    0 of ", "tokens   0 refreshed, 0 failed, - (>0.95)", "TENANT"] {
+    for line in
+        ["people   ", "limits   ", "pools    0 of ", "tokens   0 refreshed, 0 failed, - (>0.95)", "nobody is there"]
+    {
         assert!(told.contains(line), "{line}: {told}");
     }
     let document = gateway.run(&["status", "--json"]).await.expect(0).json();

@@ -231,7 +231,7 @@ on_both! {
     async fn who_may_less_by_now_gets_no_answer_from_before(db) {
         let world = World::open(db).await;
         let olga = world.person("olga", "tenant_admin", json!({"servers": "*", "admin": true})).await;
-        let question = json!({"username": "olga", "server": "files", "tool": "read"});
+        let question = json!({"user": "olga", "server": "files", "tool": "read"});
         let path = "/admin/policies/default/explain";
         post_as(&world, &olga, path, "k", &question).await.expect(200);
         let again = post_as(&world, &olga, path, "k", &question).await.expect(200);
