@@ -353,7 +353,7 @@ on_both! {
             let Some(next) = next else { break };
             cursor = format!("&cursor={next}");
         }
-        assert_eq!(all, ["files/read files/write", "files/list_all git/read", "git/write git/list_all"]);
+        assert_eq!(all, ["files/list_all files/read", "files/write git/list_all", "git/read git/write"]);
 
         let key = world.person("ada", "user", json!({"servers": ["git"], "tools": ["git/read"]})).await;
         assert_eq!(found(&key, "tools").await.0, "git/read");
