@@ -28,6 +28,7 @@ CREATE TABLE audit_blocks (
     PRIMARY KEY (chain, first_seq)
 );
 
--- The second id is there so that blocks of another time are passed over within the index.
-CREATE INDEX audit_blocks_by_id ON audit_blocks (greatest_id, least_id);
-CREATE INDEX audit_blocks_by_chain ON audit_blocks (chain, greatest_id, least_id);
+-- No two blocks have the same place in these, so that none is passed over between two pages. The second id is there so that blocks of another
+-- time are passed over within the index.
+CREATE INDEX audit_blocks_by_id ON audit_blocks (greatest_id, chain, first_seq, least_id);
+CREATE INDEX audit_blocks_by_chain ON audit_blocks (chain, greatest_id, first_seq, least_id);

@@ -234,7 +234,8 @@ pub(super) struct Block<'a> {
 
 impl<'a> Block<'a> {
     pub(super) fn open(row: &'a BlockRow) -> Result<Self, Damaged> {
-        let count = usize::try_from(row.last_seq - row.first_seq + 1).map_err(|_| Damaged)?;
+        let before = row.last_seq.checked_sub(row.first_seq).and_then(|before| usize::try_from(before).ok());
+        let count = before.ok_or(Damaged)?.saturating_add(1);
         if count > MOST || row.columns.len() != count * Column::WIDTH || row.hashes.len() != count * HASH {
             return Err(Damaged);
         }
@@ -280,7 +281,7 @@ impl<'a> Block<'a> {
     fn said(&self, at: usize) -> String {
         let columns = Columns::new(&self.row.columns);
         let values: Vec<_> = Column::ALL.into_iter().map(|column| columns.values(column).nth(at)).collect();
-        format!("{} {} {} {values:?}", self.row.chain, self.row.least_id, self.row.greatest_id)
+        format!("{} {values:?}", self.row.chain)
     }
 
     /// One of its records.
@@ -290,9 +291,8 @@ impl<'a> Block<'a> {
         let (row, told) = match Record::read(&text) {
             Ok(record) => {
                 let record = Brief::from(&record);
-                let same = Columns::new(&self.row.columns).say(at, &record)
-                    && chain::chain_of(&record) == self.row.chain
-                    && (self.row.least_id..=self.row.greatest_id).contains(&record.id);
+                let same =
+                    Columns::new(&self.row.columns).say(at, &record) && chain::chain_of(&record) == self.row.chain;
                 (chain::row(&record, text), if same { Told::Same } else { Told::Otherwise(self.said(at)) })
             }
             Err(error) => (unreadable(text), Told::Unreadable(error)),

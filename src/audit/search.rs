@@ -37,9 +37,9 @@ async fn found(store: &Store, which: &AuditSelection<'_>, most: usize) -> Result
     }
     // Those that stand alone first: one that becomes part of a block meanwhile is seen twice, and else it would not be seen at all.
     let mut found = store.audit_rows_like(which, i64::try_from(most).unwrap_or(i64::MAX)).await?;
-    let (mut below, mut at_once) = (None, FIRST);
+    let (mut below, mut at_once): (Option<BlockColumns>, _) = (None, FIRST);
     loop {
-        let blocks = store.audit_block_columns(which, below, at_once).await?;
+        let mut blocks = store.audit_block_columns(which, below.as_ref(), at_once).await?;
         for block in &blocks {
             if most.checked_sub(1).and_then(|last| found.get(last)).is_some_and(|last| last.id > block.greatest_id) {
                 return Ok(found);
@@ -58,7 +58,7 @@ async fn found(store: &Store, which: &AuditSelection<'_>, most: usize) -> Result
         if blocks.len() < usize::try_from(at_once).unwrap_or_default() {
             return Ok(found);
         }
-        (below, at_once) = (blocks.last().map(|block| block.greatest_id), LATER);
+        (below, at_once) = (blocks.pop(), LATER);
     }
 }
 

@@ -86,20 +86,17 @@ macro_rules! add_block {
 }
 pub(super) use add_block;
 
-/// Finds the blocks of a chain in which there are records behind a place. The one that holds the next record begins at it or before; the
-/// index knows where.
+/// Finds the blocks of a chain in which there are records behind a place that is not negative. No block holds more than 256, and so none
+/// that holds one of these begins much before; the index knows where.
 pub(super) fn behind() -> String {
-    format!(
-        "{FOUND} WHERE b.chain = $1 AND b.last_seq > $2 AND b.first_seq >= COALESCE((SELECT max(first_seq)
-            FROM audit_blocks WHERE chain = $1 AND first_seq <= $2 + 1), 0) ORDER BY b.first_seq LIMIT $3"
-    )
+    format!("{FOUND} WHERE b.chain = $1 AND b.last_seq > $2 AND b.first_seq > $2 - 256 ORDER BY b.first_seq LIMIT $3")
 }
 
 impl Store {
     /// Up to `most` blocks of a chain in which there are records behind that place, in their order.
     pub async fn audit_blocks(&self, chain: &str, after: i64, most: i64) -> Result<Vec<FoundBlock>, StoreError> {
         Ok(on!(read self, db => {
-            sqlx::query_as(AssertSqlSafe(behind())).bind(chain).bind(after).bind(most).fetch_all(db).await?
+            sqlx::query_as(AssertSqlSafe(behind())).bind(chain).bind(after.max(0)).bind(most).fetch_all(db).await?
         }))
     }
 
@@ -111,11 +108,11 @@ impl Store {
         }))
     }
 
-    /// Up to `most` blocks in which there may be a record of that time and chain, with the greatest ids; less than `below`.
+    /// Up to `most` blocks in which there may be a record of that time and chain, with the greatest ids; behind `below`.
     pub async fn audit_block_columns(
         &self,
         which: &AuditSelection<'_>,
-        below: Option<Uuid>,
+        below: Option<&BlockColumns>,
         most: i64,
     ) -> Result<Vec<BlockColumns>, StoreError> {
         let (text, values) = which.of_blocks(below, most);

@@ -7,6 +7,7 @@ use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use super::audit::AuditRow;
+use super::audit_blocks::BlockColumns;
 use super::{Store, StoreError};
 
 /// Which records; what is none does not matter.
@@ -65,9 +66,18 @@ impl<'a> Statement<'a> {
         _ = write!(self.text, " AND {}", what.replace('?', &format!("${}", self.values.len())));
     }
 
+    /// Those before that one, of blocks in the order of [`NEWEST`].
+    fn and_below(&mut self, block: &'a BlockColumns) {
+        let key = [Value::Id(block.greatest_id), Value::Text(&block.chain), Value::Number(block.first_seq)];
+        let first = self.values.len() + 1;
+        self.values.extend(key);
+        let [second, third] = [first + 1, first + 2];
+        _ = write!(self.text, " AND (greatest_id, chain, first_seq) < (${first}, ${second}, ${third})");
+    }
+
     fn the_first(mut self, order: &str, most: i64) -> (String, Vec<Value<'a>>) {
         self.values.push(Value::Number(most));
-        _ = write!(self.text, " ORDER BY {order} DESC LIMIT ${}", self.values.len());
+        _ = write!(self.text, " ORDER BY {order} LIMIT ${}", self.values.len());
         (self.text, self.values)
     }
 }
@@ -114,11 +124,11 @@ impl<'a> AuditSelection<'a> {
         if let Some(before) = self.before {
             statement.and("id < ?", Value::Id(before));
         }
-        statement.the_first("id", most)
+        statement.the_first("id DESC", most)
     }
 
-    /// The same of blocks in which there may be some, by their chain and ids alone; those with ids less than `below`.
-    pub(super) fn of_blocks(&self, below: Option<Uuid>, most: i64) -> (String, Vec<Value<'a>>) {
+    /// The same of blocks in which there may be some, by their chain and ids alone; those behind `below` in their order.
+    pub(super) fn of_blocks<'b>(&'b self, below: Option<&'b BlockColumns>, most: i64) -> (String, Vec<Value<'b>>) {
         let mut statement = Statement::new("SELECT chain, first_seq, greatest_id, columns FROM audit_blocks");
         if let Some(chain) = self.chain {
             statement.and("chain = ?", Value::Text(chain));
@@ -134,12 +144,14 @@ impl<'a> AuditSelection<'a> {
             statement.and("least_id < ?", Value::Id(before));
         }
         if let Some(below) = below {
-            statement.and("greatest_id < ?", Value::Id(below));
+            statement.and_below(below);
         }
-        statement.the_first("greatest_id", most)
+        statement.the_first(NEWEST, most)
     }
 }
 
+/// The order of blocks. Somebody who can write the database may give many the same greatest id: none is passed over for that.
+const NEWEST: &str = "greatest_id DESC, chain DESC, first_seq DESC";
 /// What most records are.
 const COMMON_ACTION: &str = "tools/call";
 const COMMON_OUTCOME: &str = "success";

@@ -39,6 +39,11 @@ async fn put(database: &Database, block: &BlockRow) {
     .await;
 }
 
+/// An id as a literal.
+fn id(database: &Database, id: Uuid) -> String {
+    if database.file().is_some() { literal(database, id.as_bytes()) } else { format!("UUID '{id}'") }
+}
+
 /// Of the records of no tenant, which say how far chains are, those that are not too old.
 async fn kept_of_nobody(store: &Store) -> u64 {
     store.audit_chain("").await.unwrap().map_or(0, |head| (head.seq - head.begin_seq).unsigned_abs())
@@ -174,10 +179,50 @@ on_both! {
         put(database, &cut).await;
         assert_eq!(wrong(&store, &sealer).await, [("missing", Some(last))], "cut");
         again().await;
-        // A search passes over a block whose ids are said to be others.
+        // A search passes over a block whose ids are said to be others; over no other one.
         run(database, &format!("UPDATE audit_blocks SET greatest_id = least_id WHERE {of}")).await;
-        let hidden = wrong(&store, &sealer).await;
-        assert!(hidden.len() == kept && hidden.iter().all(|(kind, _)| *kind == "columns"), "{hidden:?}");
+        assert_eq!(wrong(&store, &sealer).await, [("block", Some(first))]);
+        again().await;
+        let acme = AuditSelection { chain: Some("acme"), ..AuditSelection::default() };
+        let every = async || search(&store, &acme, 10_000).await.unwrap().len();
+        let (nil, max) = (id(database, Uuid::nil()), id(database, Uuid::max()));
+        for set in [format!("greatest_id = {max}"), format!("least_id = {nil}")] {
+            run(database, &format!("UPDATE audit_blocks SET {set} WHERE {of}")).await;
+            assert_eq!(wrong(&store, &sealer).await, [("block", Some(first))], "{set}");
+            assert_eq!(every().await, 2_400, "{set}");
+            run(database, &format!("UPDATE audit_blocks SET {set} WHERE chain = 'acme'")).await;
+            let told: Vec<_> = all.iter().map(|block| ("block", Some(block.first_seq))).collect();
+            assert_eq!(wrong(&store, &sealer).await, told, "{set} of all");
+            assert_eq!(every().await, 2_400, "{set} of all");
+            again().await;
+        }
+        // Nor because of what somebody put in: blocks of nothing, garbage, and what stands there already.
+        let none = BlockRow { columns: Vec::new(), hashes: Vec::new(), ..with(block, &[]) };
+        let garbage = BlockRow { texts: vec![7; 99], ..block.clone() };
+        for (count, long, put_in) in [(64, 0, &none), (1, 20, &garbage), (300, 20, &garbage)] {
+            let parts = [&put_in.columns, &put_in.hashes, &put_in.texts].map(|bytes| literal(database, bytes));
+            let seqs = (1..=count).map(|number| first + number);
+            let rows = seqs.clone().map(|seq| {
+                format!(
+                    "INSERT INTO audit_blocks (chain, first_seq, last_seq, least_id, greatest_id, columns, hashes, texts)
+                     SELECT chain, {seq}, {}, least_id, greatest_id, {} FROM audit_blocks WHERE {of} ON CONFLICT DO NOTHING",
+                    seq + long - 1,
+                    parts.join(", ")
+                )
+            });
+            run(database, &rows.collect::<Vec<_>>().join(";")).await;
+            let told: Vec<_> = seqs.map(|seq| ("block", Some(seq))).collect();
+            let found = wrong(&store, &sealer).await;
+            assert!(told.iter().all(|told| all.iter().any(|block| Some(block.first_seq) == told.1) || found.contains(told)), "{found:?}");
+            assert!(found.iter().all(|(kind, _)| *kind == "block"), "{found:?}");
+            assert_eq!(every().await, 2_400, "{count} blocks put in");
+            assert_eq!(records(&store, "acme", 0, 10_000).await.unwrap().len(), 2_400, "{count} blocks put in");
+            again().await;
+        }
+        let copied = "INSERT INTO audit_blocks SELECT chain, first_seq + 100000, last_seq + 100000, least_id, greatest_id,
+            columns, hashes, texts FROM audit_blocks";
+        run(database, &format!("{copied} WHERE {of}")).await;
+        assert!(wrong(&store, &sealer).await.contains(&("added", Some(first + 100_000))));
         again().await;
         for at in (0..block.texts.len()).step_by(block.texts.len() / 40) {
             let mut hurt = block.clone();
