@@ -11,6 +11,9 @@ use crate::store::{Store, StoreError};
 
 /// Where records are read: the trail as it is by now, or as it is at one moment.
 pub(super) trait Source {
+    /// The last record that is there already: what comes later may be seen while what comes before it is not.
+    fn last(&mut self, chain: &str) -> impl Future<Output = Result<i64, StoreError>> + Send;
+
     /// Up to `most` that stand alone behind that place, in their order.
     fn rows(
         &mut self,
@@ -29,6 +32,10 @@ pub(super) trait Source {
 }
 
 impl Source for &Store {
+    async fn last(&mut self, chain: &str) -> Result<i64, StoreError> {
+        self.audit_last(chain).await
+    }
+
     async fn rows(&mut self, chain: &str, after: i64, most: i64) -> Result<Vec<AuditRow>, StoreError> {
         self.audit_rows(chain, after, most).await
     }
@@ -39,6 +46,11 @@ impl Source for &Store {
 }
 
 impl Source for &mut AuditView {
+    async fn last(&mut self, _: &str) -> Result<i64, StoreError> {
+        // Nothing comes meanwhile.
+        Ok(i64::MAX)
+    }
+
     async fn rows(&mut self, chain: &str, after: i64, most: i64) -> Result<Vec<AuditRow>, StoreError> {
         AuditView::rows(self, chain, after, most).await
     }
@@ -80,6 +92,7 @@ pub(super) struct Piece {
 
 /// About `most` records behind that place.
 pub(super) async fn piece(mut source: impl Source, chain: &str, after: i64, most: i64) -> Result<Piece, StoreError> {
+    let last = source.last(chain).await?;
     // Those that stand alone first: one that becomes part of a block meanwhile is seen twice, and else it would not be seen at all.
     let rows = source.rows(chain, after, most).await?;
     let (blocks, mut end) = blocks(&mut source, chain, after, most / whole(MOST)).await?;
@@ -87,7 +100,8 @@ pub(super) async fn piece(mut source: impl Source, chain: &str, after: i64, most
     if rows.len() >= usize::try_from(most).unwrap_or_default() {
         end = end.min(rows.last().map_or(after, |row| row.seq));
     }
-    let mut piece = Piece { next: (end < i64::MAX).then_some(end), ..Piece::default() };
+    let mut piece = Piece { next: (end < last).then_some(end), ..Piece::default() };
+    let end = end.min(last);
     piece.records.extend(rows.into_iter().filter(|row| row.seq <= end).map(Kept::alone));
     for FoundBlock { block, begin_seq } in &blocks {
         let Ok(open) = Block::open(block) else {
@@ -162,4 +176,89 @@ pub async fn records(store: &Store, chain: &str, mut after: i64, most: usize) ->
 
 pub(super) fn whole(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::block::Loose;
+    use crate::audit::{Brief, Record};
+
+    /// A chain that grows between two reads.
+    #[derive(Default)]
+    struct Growing {
+        rows: Vec<AuditRow>,
+        blocks: Vec<FoundBlock>,
+        last: i64,
+        /// What comes next: so many records, and whether as a block.
+        batches: Vec<(usize, bool)>,
+    }
+
+    impl Growing {
+        fn grow(&mut self) {
+            let Some((count, as_block)) = self.batches.pop() else { return };
+            let texts: Vec<_> = (0..whole(count)).map(|at| text(self.last + 1 + at)).collect();
+            let records: Vec<_> = texts.iter().map(|text| (Record::read(text).unwrap(), text.as_str())).collect();
+            let briefs: Vec<_> = records.iter().map(|(record, text)| (Brief::from(record), *text)).collect();
+            let block = Loose::of(&briefs).keep(self.last + 1, std::iter::repeat_n(&[7; 32][..], count));
+            if as_block {
+                self.blocks.push(FoundBlock { block, begin_seq: 0 });
+            } else {
+                let open = Block::open(&block).unwrap_or_else(|_| panic!("it was made just now"));
+                self.rows.extend((0..count).map(|at| open.record(at).row));
+            }
+            self.last += whole(count);
+        }
+    }
+
+    fn text(seq: i64) -> String {
+        let id = uuid::Uuid::from_u128(u128::from(seq.unsigned_abs()));
+        format!(
+            r#"{{"id":"{id}","at":{seq},"instance":"{id}","surface":"mcp","action":"tools/call","tenant":"acme","outcome":"success"}}"#
+        )
+    }
+
+    impl Source for &mut Growing {
+        async fn last(&mut self, _: &str) -> Result<i64, StoreError> {
+            let last = self.last;
+            self.grow();
+            Ok(last)
+        }
+
+        async fn rows(&mut self, _: &str, after: i64, most: i64) -> Result<Vec<AuditRow>, StoreError> {
+            let most = usize::try_from(most).unwrap();
+            let rows = self.rows.iter().filter(|row| row.seq > after).take(most).cloned().collect();
+            self.grow();
+            self.grow();
+            Ok(rows)
+        }
+
+        async fn blocks(&mut self, _: &str, after: i64, most: i64) -> Result<Vec<FoundBlock>, StoreError> {
+            let most = usize::try_from(most).unwrap();
+            let blocks = self.blocks.iter().filter(|found| found.block.last_seq > after).take(most).cloned().collect();
+            self.grow();
+            Ok(blocks)
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_follows_a_chain_that_grows_misses_nothing() {
+        for most in [1, 100, 500] {
+            for salt in 0..50_usize {
+                let kind =
+                    |at: usize| if (at * 7 + salt * at / 3) % 3 == 0 { (64 + at, true) } else { (1 + at % 10, false) };
+                let mut source = Growing { batches: (0..40).map(kind).collect(), ..Growing::default() };
+                let (mut after, mut seen) = (0, Vec::new());
+                loop {
+                    let piece = piece(&mut source, "acme", after, most).await.unwrap();
+                    seen.extend(piece.records.iter().map(|kept| kept.row.seq));
+                    after = seen.last().copied().max(piece.next).unwrap_or(after);
+                    if source.batches.is_empty() && after == source.last {
+                        break;
+                    }
+                }
+                assert_eq!(seen, (1..=source.last).collect::<Vec<_>>(), "{salt}, {most} at once");
+            }
+        }
+    }
 }

@@ -487,6 +487,13 @@ impl Store {
         Ok(on!(read self, db => sqlx::query_as(text).bind(chain).fetch_optional(db).await?))
     }
 
+    /// The last record of a chain, by its head; of one without, none.
+    pub async fn audit_last(&self, chain: &str) -> Result<i64, StoreError> {
+        let text = "SELECT seq FROM audit_chains WHERE chain = $1";
+        let last: Option<i64> = on!(read self, db => sqlx::query_scalar(text).bind(chain).fetch_optional(db).await?);
+        Ok(last.unwrap_or_default())
+    }
+
     /// The checkpoints of a chain, oldest first.
     pub async fn audit_checkpoints(&self, chain: &str) -> Result<Vec<CheckpointRow>, StoreError> {
         let text = "SELECT * FROM audit_checkpoints WHERE chain = $1 ORDER BY seq";
