@@ -19,7 +19,7 @@ CREATE TABLE audit_blocks (
     -- Of their ids, which sort by time.
     least_id    UUID   NOT NULL,
     greatest_id UUID   NOT NULL,
-    -- Short hashes of what is looked for, all records of one kind after the other: a block in which none fits is not opened.
+    -- Short hashes of what is looked for, and times, all records of one kind after the other: a block in which none fits is not opened.
     columns     BYTEA  NOT NULL,
     -- SHA-256 of the hash before each and its text.
     hashes      BYTEA  NOT NULL,

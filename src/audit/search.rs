@@ -1,16 +1,17 @@
 //! Records as people look for them, the newest first, wherever they stand: alone or in blocks. A block is opened only where its columns
 //! say that something may fit, and blocks are looked at from the newest on, until none can hold a record that is newer than those found.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ahash::AHashSet;
 use uuid::Uuid;
 
-use super::block::{Block, Column, Columns, Kept, Told};
+use super::block::{Block, Column, Columns, Kept, Told, time};
 use super::records;
 use crate::store::audit::AuditRow;
 use crate::store::audit_blocks::{BlockColumns, FoundBlock};
-use crate::store::audit_search::AuditSelection;
+use crate::store::audit_search::{AuditSelection, id_of};
 use crate::store::{Store, StoreError};
 
 /// Blocks whose columns are read at first, and later.
@@ -87,14 +88,27 @@ pub async fn record(store: &Store, chain: Option<&str>, id: Uuid) -> Result<Opti
     }
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
     let text = id.hyphenated().encode_lower(&mut text).as_bytes();
-    for found in store.audit_blocks_around(chain, id).await? {
-        let Some(block) = open(&found) else { continue };
-        let places: Vec<_> = (0..block.count()).filter(|at| block.mentions(*at, text)).collect();
-        if let Some(row) = fitting(&found, &places).find(is_it) {
-            return Ok(Some(row));
+    let mut behind: Option<BlockColumns> = None;
+    loop {
+        let mut blocks = store.audit_blocks_around(chain, id, behind.as_ref(), LATER).await?;
+        for block in &blocks {
+            let began: Vec<_> = Columns::new(&block.columns).times().map(|began| began == time(id)).collect();
+            if !began.contains(&true) {
+                continue;
+            }
+            let Some(found) = store.audit_block(&block.chain, block.first_seq).await? else { continue };
+            let Some(block) = open(&found) else { continue };
+            let is_there = |at: &usize| began.get(*at) == Some(&true) && block.mentions(*at, text);
+            let places: Vec<_> = (0..block.count()).filter(is_there).collect();
+            if let Some(row) = fitting(&found, &places).find(is_it) {
+                return Ok(Some(row));
+            }
         }
+        if records::whole(blocks.len()) < LATER {
+            return Ok(None);
+        }
+        behind = blocks.pop();
     }
-    Ok(None)
 }
 
 /// Those of these places that are records, of the block's own chain, and not gone yet.
@@ -118,6 +132,15 @@ fn open(found: &FoundBlock) -> Option<Block<'_>> {
     opened.ok()
 }
 
+/// When records began that are wanted, milliseconds; none: at any time.
+fn times(which: &AuditSelection<'_>) -> Option<RangeInclusive<u64>> {
+    let from = which.from.map(|from| time(id_of(from)));
+    // Of the last millisecond some may be wanted.
+    let to = which.to.map(|to| time(id_of(to)));
+    let to = to.into_iter().chain(which.before.map(time)).min();
+    (from.is_some() || to.is_some()).then(|| from.unwrap_or_default()..=to.unwrap_or(u64::MAX))
+}
+
 /// What is looked for, as columns have it.
 struct Wanted<'a> {
     which: &'a AuditSelection<'a>,
@@ -125,6 +148,8 @@ struct Wanted<'a> {
     users: Option<AHashSet<Uuid>>,
     user_hashes: AHashSet<[u8; 4]>,
     others: Vec<(Column, [u8; 4])>,
+    /// When they began, milliseconds, if that matters.
+    times: Option<RangeInclusive<u64>>,
 }
 
 impl<'a> Wanted<'a> {
@@ -145,7 +170,7 @@ impl<'a> Wanted<'a> {
             (Column::Outcome, which.outcome),
         ];
         let others = others.into_iter().filter_map(|(column, value)| Some((column, column.short(value?.as_bytes()))));
-        Ok(Self { which, users, user_hashes, others: others.collect() })
+        Ok(Self { which, users, user_hashes, others: others.collect(), times: times(which) })
     }
 
     /// Whether no account is like that.
@@ -168,7 +193,12 @@ impl<'a> Wanted<'a> {
                 None => values.enumerate().filter(|(_, value)| *value == hash).map(|(at, _)| at).collect(),
             });
         }
-        places.unwrap_or_else(|| (0..columns.count()).collect())
+        let mut places = places.unwrap_or_else(|| (0..columns.count()).collect());
+        if let Some(wanted) = self.times.as_ref().filter(|_| !places.is_empty()) {
+            let times: Vec<_> = columns.times().collect();
+            places.retain(|at| wanted.contains(&times[*at]));
+        }
+        places
     }
 
     fn is_user(&self, hash: &[u8]) -> bool {

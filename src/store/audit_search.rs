@@ -157,7 +157,7 @@ const COMMON_ACTION: &str = "tools/call";
 const COMMON_OUTCOME: &str = "success";
 
 /// The least id of a time.
-fn id_of(micros: i64) -> Uuid {
+pub fn id_of(micros: i64) -> Uuid {
     let millis = u64::try_from(micros.div_euclid(1_000)).unwrap_or_default();
     Uuid::from_u128(u128::from(millis) << 80)
 }

@@ -24,6 +24,9 @@ async fn blocks(store: &Store, chain: &str) -> Vec<BlockRow> {
     store.audit_blocks(chain, 0, 1_000).await.unwrap().into_iter().map(|found| found.block).collect()
 }
 
+/// Where the columns of a record begin, and how wide each is.
+const COLUMNS: [(usize, usize); 9] = [(0, 4), (4, 2), (6, 4), (10, 4), (14, 2), (16, 2), (18, 2), (20, 4), (24, 6)];
+
 /// Puts another block where this one stands.
 async fn put(database: &Database, block: &BlockRow) {
     let of = |bytes: &[u8]| literal(database, bytes);
@@ -135,8 +138,7 @@ on_both! {
             again().await;
             // A search looks at columns alone: it must not be lied to.
             let count = texts(block).len();
-            for column in [0, 4, 6, 10, 14, 16, 18, 20] {
-                let width = if [4, 14, 16, 18].contains(&column) { 2 } else { 4 };
+            for (column, width) in COLUMNS {
                 let mut lying = block.clone();
                 lying.columns[column * count + at * width] ^= 1;
                 put(database, &lying).await;
@@ -172,7 +174,7 @@ on_both! {
         let kept = usize::try_from(last - first).unwrap();
         let mut cut = with(block, &texts(block)[..kept]);
         (cut.last_seq, cut.columns) = (last - 1, Vec::new());
-        for (at, width) in [(0, 4), (4, 2), (6, 4), (10, 4), (14, 2), (16, 2), (18, 2), (20, 4)] {
+        for (at, width) in COLUMNS {
             cut.columns.extend_from_slice(&block.columns[at * (kept + 1)..at * (kept + 1) + width * kept]);
         }
         cut.hashes.truncate(kept * 32);
@@ -367,6 +369,41 @@ on_both! {
         }
         let verified = verify(&store, Some(&sealer), None, |_| {}).await.unwrap();
         assert_eq!((verified.records, verified.findings), (count as u64, vec![]));
+        std::fs::remove_dir_all(&base).unwrap();
+    }
+}
+
+on_both! {
+    async fn a_record_is_found_by_its_id_among_many_blocks_of_the_same_time(database) {
+        let (store, sealer) = (database.open().await, Sealer::new(&MasterKey::generate()));
+        let base = base();
+        let process = Process::start(base.clone(), &store, &sealer);
+        for part in 0..2 {
+            (0..80).for_each(|number| process.sign_in(&format!("tenant-{number}"), &format!("user-{part}")));
+        }
+        process.finish().await;
+        pack(&store, LATER).await.unwrap();
+        // Each block of this chain holds what began before all of them.
+        let old = operations().into_iter().filter(|one| one.who.is_some()).max_by_key(|one| one.started.elapsed()).unwrap();
+        for number in 0..70 {
+            let process = Process::start(base.clone(), &store, &sealer);
+            process.trail.operation(&old);
+            process.sign_in("default", &format!("user-{number}"));
+            process.finish().await;
+            while pack(&store, LATER).await.unwrap() {}
+        }
+        assert!(blocks(&store, "default").await.len() >= 70);
+        let mut chains: Vec<_> = (0..80).map(|number| format!("tenant-{number}")).collect();
+        chains.push("default".to_owned());
+        for chain in &chains {
+            let rows = records(&store, chain, 0, 1_000).await.unwrap();
+            assert!(rows.len() >= 2, "{chain}");
+            for row in rows {
+                for of in [None, Some(chain.as_str())] {
+                    assert_eq!(record(&store, of, row.id).await.unwrap().as_ref(), Some(&row), "{chain}: {of:?}");
+                }
+            }
+        }
         std::fs::remove_dir_all(&base).unwrap();
     }
 }
