@@ -460,6 +460,53 @@ async fn what_does_not_stand_as_it_was_written_becomes_part_of_no_block() {
     std::fs::remove_dir_all(&base).unwrap();
 }
 
+on_both! {
+    async fn what_one_record_is_not_takes_no_other_with_it(database) {
+        let (store, sealer) = (database.open().await, Sealer::new(&MasterKey::generate()));
+        let base = base();
+        let process = Process::start(base.clone(), &store, &sealer);
+        (0..60).for_each(|number| process.sign_in("acme", &format!("user-{number}")));
+        process.finish().await;
+        run(database, "UPDATE audit_records SET hash = substr(hash, 1, 31) WHERE chain = 'acme' AND seq = 40").await;
+        while pack(&store, LATER).await.unwrap() {}
+        let told = wrong(&store, &sealer).await;
+        assert!(told.iter().all(|(kind, seq)| *kind == "record" && [Some(40), Some(41)].contains(seq)), "{told:?}");
+        assert!(told.contains(&("record", Some(40))), "{told:?}");
+        let acme = AuditSelection { chain: Some("acme"), ..AuditSelection::default() };
+        let found = search(&store, &acme, 1_000).await.unwrap();
+        assert!((1..=60).filter(|seq| *seq != 40).all(|seq| found.iter().any(|row| row.seq == seq)));
+        std::fs::remove_dir_all(&base).unwrap();
+    }
+}
+
+on_both! {
+    async fn blocks_are_made_whatever_stands_in_the_way_of_others(database) {
+        let (store, sealer) = (database.open().await, Sealer::new(&MasterKey::generate()));
+        let base = base();
+        for part in 0..30 {
+            let process = Process::start(base.clone(), &store, &sealer);
+            for chain in ["acme", "other"] {
+                (0..30).for_each(|number| process.sign_in(chain, &format!("user-{part}-{number}")));
+            }
+            process.finish().await;
+        }
+        assert_eq!(store.audit_rows("other", 0, 1_000).await.unwrap().len(), 900);
+        run(
+            database,
+            "INSERT INTO audit_blocks SELECT chain, seq, seq - 1, id, id, hash, hash, hash FROM audit_records WHERE chain = 'acme' AND seq = 1;
+             UPDATE audit_records SET name = 'eve' WHERE chain = 'other' AND seq <= 600",
+        )
+        .await;
+        pack(&store, LATER).await.unwrap();
+        let made: Vec<_> = blocks(&store, "other").await.iter().map(|block| (block.first_seq, block.last_seq)).collect();
+        assert!(made.first().is_some_and(|block| block.0 == 601) && made.last().is_some_and(|block| block.1 == 900), "{made:?}");
+        assert_eq!(store.audit_rows("other", 600, 1_000).await.unwrap(), []);
+        assert_eq!(store.audit_rows("acme", 0, 1_000).await.unwrap().len(), 900);
+        assert!(wrong(&store, &sealer).await.contains(&("block", Some(1))));
+        std::fs::remove_dir_all(&base).unwrap();
+    }
+}
+
 /// The process that is ended, or comes later: makes blocks. Of another test, which says where it ends.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "is run by other tests"]
