@@ -1,6 +1,5 @@
 -- Many records of a chain as one row. A record of `audit_records` moves here with those beside it; what is still there is little, and is
--- looked through whole.
-DROP INDEX audit_records_by_id;
+-- looked through whole. Its index by id stays: until the records of an older version moved, one of them is found by it.
 DROP INDEX audit_records_by_chain;
 DROP INDEX audit_records_by_chain_name;
 DROP INDEX audit_records_by_user;

@@ -20,7 +20,7 @@ pub async fn pack(store: &Store, now: i64) -> Result<bool, StoreError> {
         more |= match pack_chain(store, &chain, now).await {
             Ok(more) => more,
             // Somebody wrote to the trail, or more than one process makes blocks just now.
-            Err(error @ (StoreError::Taken | StoreError::Stale)) => {
+            Err(error) if error.is_of_rows() => {
                 tracing::warn!(
                     chain,
                     "records of the audit trail stay as they are for now, as others stand in their place: {error}; \

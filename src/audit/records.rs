@@ -2,7 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::block::{Block, Kept, MOST, Told, digest};
+use super::block::{Block, HASH, Kept, MOST, Told, digest};
 use crate::crypto::hexadecimal;
 use crate::store::audit::AuditRow;
 use crate::store::audit_blocks::{BlockRow, FoundBlock};
@@ -67,11 +67,14 @@ pub(super) struct Unsound {
     pub(super) last: i64,
     /// SHA-256 of what stands there, hexadecimal.
     pub(super) digest: String,
+    /// The hash that its last record has, as it says.
+    pub(super) hash: Vec<u8>,
 }
 
 impl Unsound {
     fn new(block: &BlockRow, digest: String) -> Self {
-        Self { first: block.first_seq, last: block.last_seq, digest }
+        let hash = block.hashes.last_chunk::<HASH>().map(|hash| hash.to_vec()).unwrap_or_default();
+        Self { first: block.first_seq, last: block.last_seq, digest, hash }
     }
 }
 
@@ -245,8 +248,9 @@ mod tests {
     async fn whoever_follows_a_chain_that_grows_misses_nothing() {
         for most in [1, 100, 500] {
             for salt in 0..50_usize {
-                let kind =
-                    |at: usize| if (at * 7 + salt * at / 3) % 3 == 0 { (64 + at, true) } else { (1 + at % 10, false) };
+                let kind = |at: usize| {
+                    if (at * 7 + salt * at / 3).is_multiple_of(3) { (64 + at, true) } else { (1 + at % 10, false) }
+                };
                 let mut source = Growing { batches: (0..40).map(kind).collect(), ..Growing::default() };
                 let (mut after, mut seen) = (0, Vec::new());
                 loop {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ahash::AHashSet;
 use uuid::Uuid;
 
-use super::block::{Block, Column, Columns, Kept, Told, time};
+use super::block::{Block, Column, Columns, Told, time};
 use super::records;
 use crate::store::audit::AuditRow;
 use crate::store::audit_blocks::{BlockColumns, FoundBlock};
@@ -118,7 +118,18 @@ fn fitting<'a>(found: &'a FoundBlock, places: &'a [usize]) -> impl Iterator<Item
         let there = |at: &&usize| **at < block.count() && block.seq(**at) > found.begin_seq;
         let records = places.iter().filter(there).map(|at| block.record(*at));
         // What stands under something else than its text says may be of another tenant.
-        let records = records.filter(|kept| matches!(kept, Kept { told: Told::Same, .. }));
+        let records = records.filter(|kept| {
+            let same = matches!(kept.told, Told::Same);
+            if !same {
+                let (chain, seq) = (&found.block.chain, kept.row.seq);
+                tracing::error!(
+                    chain,
+                    seq,
+                    "a record of the audit trail is not shown, as it was changed; see `audit verify`"
+                );
+            }
+            same
+        });
         records.map(|kept| kept.row).collect::<Vec<_>>()
     })
 }
@@ -221,5 +232,52 @@ impl<'a> Wanted<'a> {
             && which.from.is_none_or(|from| row.at >= from)
             && which.to.is_none_or(|to| row.at < to)
             && which.before.is_none_or(|before| row.id < before)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::Brief;
+    use crate::audit::block::Loose;
+
+    #[test]
+    fn a_block_is_opened_only_for_what_began_when_it_is_asked_for() {
+        const HOUR: u64 = 3_600_000;
+        let id = |millis: u64| Uuid::from_u128(u128::from(millis) << 80 | 7);
+        let texts = [0, 5, 9].map(|hour| {
+            let (id, at) = (id(hour * HOUR + 3), (hour * HOUR + 3) * 1_000 + 999);
+            format!(r#"{{"id":"{id}","at":{at},"instance":"{id}","surface":"mcp","action":"tools/call","outcome":"success"}}"#)
+        });
+        let records: Vec<_> = texts.iter().map(|text| (Brief::read(text).unwrap(), text.as_str())).collect();
+        let block = Loose::of(&records).keep(1, std::iter::repeat_n(&[7; 32][..], 3));
+        let block = BlockColumns {
+            chain: block.chain,
+            first_seq: block.first_seq,
+            greatest_id: block.greatest_id,
+            columns: block.columns,
+        };
+        let hour = |hours: i64| Some(hours * 3_600_000_000);
+        let fifth = records[1].0.at;
+        let any = AuditSelection::default();
+        for (which, expected) in [
+            (any.clone(), vec![0, 1, 2]),
+            (AuditSelection { from: hour(1), ..any.clone() }, vec![1, 2]),
+            (AuditSelection { to: hour(1), ..any.clone() }, vec![0]),
+            (AuditSelection { from: hour(1), to: hour(5), ..any.clone() }, vec![]),
+            (AuditSelection { from: Some(fifth), to: Some(fifth + 1), ..any.clone() }, vec![1]),
+            (AuditSelection { before: Some(id(4 * HOUR)), ..any.clone() }, vec![0]),
+            (AuditSelection { before: Some(id(4 * HOUR)), to: hour(1), action: Some("tools/list"), ..any }, vec![]),
+        ] {
+            let others = which.action.map(|action| (Column::Action, Column::Action.short(action.as_bytes())));
+            let wanted = Wanted {
+                which: &which,
+                users: None,
+                user_hashes: AHashSet::new(),
+                others: others.into_iter().collect(),
+                times: times(&which),
+            };
+            assert_eq!(wanted.places(&block), expected, "{which:?}");
+        }
     }
 }

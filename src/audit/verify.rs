@@ -228,8 +228,8 @@ struct Chain<'a> {
     records: &'a mut u64,
     findings: Vec<Finding>,
     told: AHashSet<(Option<i64>, &'static str, String)>,
-    /// Blocks that cannot be opened: from where to where each is, in their order.
-    damaged: Vec<(i64, i64)>,
+    /// Blocks that cannot be opened, in their order.
+    damaged: Vec<Unsound>,
     /// Where blocks begin that were told of already, as they do not begin behind the one before.
     across: AHashSet<i64>,
 }
@@ -319,9 +319,9 @@ impl Chain<'_> {
             for kept in records {
                 let row = &kept.row;
                 if row.seq > seq + 1 {
-                    // Whether it follows what is gone nobody can say.
-                    self.missing(seq + 1, row.seq - 1, &digest(&row.text));
-                    self.record(None, &kept);
+                    // Whether it follows what is gone nobody can say; what cannot be read has its hashes still.
+                    let before = self.missing(seq + 1, row.seq - 1, &digest(&row.text));
+                    self.record(before.as_deref(), &kept);
                 } else {
                     self.record(Some(&before), &kept);
                 }
@@ -422,24 +422,28 @@ impl Chain<'_> {
 
     /// Looks at blocks in which something is wrong with more than one record, up to the head.
     fn blocks(&mut self, damaged: Vec<Unsound>, lying: Vec<Unsound>, head: i64) {
-        for Unsound { first, last, digest } in damaged.into_iter().filter(|block| block.first <= head) {
-            let what =
-                format!("records {first} to {last} cannot be read: the block that holds them was changed or put in");
-            if !self.across.contains(&first) {
-                self.find(Some(first), "block", what, digest);
-            }
-            self.damaged.push((first, last));
-        }
-        for Unsound { first, last, digest } in lying.into_iter().filter(|block| block.first <= head) {
+        for Unsound { first, last, digest, .. } in lying.into_iter().filter(|block| block.first <= head) {
             let what = format!("the block of records {first} to {last} says that their ids are others than they are");
             self.find(Some(first), "block", what, digest);
         }
+        for block in damaged.into_iter().filter(|block| block.first <= head) {
+            let Unsound { first, last, .. } = block;
+            if !self.across.contains(&first) {
+                let what = format!(
+                    "records {first} to {last} cannot be read: the block that holds them was changed or put in"
+                );
+                self.find(Some(first), "block", what, block.digest.clone());
+            }
+            self.damaged.push(block);
+        }
     }
 
-    /// What is missing, and not because it is in a block that cannot be opened; `digest` is of what follows.
-    fn missing(&mut self, mut from: i64, to: i64, digest: &str) {
-        self.damaged.retain(|(_, last)| *last >= from);
-        for (first, last) in self.damaged.clone() {
+    /// What is missing, and not because it is in a block that cannot be opened; `digest` is of what follows. Returns the hash of the last
+    /// of these, if such a block has it.
+    fn missing(&mut self, mut from: i64, to: i64, digest: &str) -> Option<Vec<u8>> {
+        let mut hash = None;
+        self.damaged.retain(|block| block.last >= from);
+        for (first, last) in self.damaged.iter().map(|block| (block.first, block.last)).collect::<Vec<_>>() {
             if first > to || last < from {
                 continue;
             }
@@ -450,7 +454,10 @@ impl Chain<'_> {
         }
         if from <= to {
             self.gone(from, to, digest.to_owned());
+        } else if let Some(block) = self.damaged.iter().find(|block| block.last == to) {
+            hash = Some(block.hash.clone()).filter(|hash| !hash.is_empty());
         }
+        hash
     }
 
     fn gone(&mut self, from: i64, to: i64, digest: String) {

@@ -58,7 +58,7 @@ struct Statement<'a> {
 
 impl<'a> Statement<'a> {
     fn new(text: &str) -> Self {
-        Self { text: format!("{text} WHERE 1 = 1"), values: Vec::new() }
+        Self { text: text.to_owned(), values: Vec::new() }
     }
 
     fn and(&mut self, what: &str, value: Value<'a>) {
@@ -95,7 +95,7 @@ impl<'a> AuditSelection<'a> {
 
     /// The statement that finds those that stand alone, and what is put in for its parameters.
     fn of_rows(&self, most: i64) -> (String, Vec<Value<'a>>) {
-        let mut statement = Statement::new("SELECT * FROM audit_records");
+        let mut statement = Statement::new(&format!("SELECT * FROM audit_records WHERE {KEPT}"));
         let texts = [
             ("chain = ?", self.chain),
             ("user_id IN (SELECT id FROM users WHERE username = ?)", self.username),
@@ -129,7 +129,8 @@ impl<'a> AuditSelection<'a> {
 
     /// The same of blocks in which there may be some, by their chain and ids alone; those behind `below` in their order.
     pub(super) fn of_blocks<'b>(&'b self, below: Option<&'b BlockColumns>, most: i64) -> (String, Vec<Value<'b>>) {
-        let mut statement = Statement::new("SELECT chain, first_seq, greatest_id, columns FROM audit_blocks");
+        let mut statement =
+            Statement::new("SELECT chain, first_seq, greatest_id, columns FROM audit_blocks WHERE 1 = 1");
         if let Some(chain) = self.chain {
             statement.and("chain = ?", Value::Text(chain));
         }
@@ -152,6 +153,8 @@ impl<'a> AuditSelection<'a> {
 
 /// The order of blocks. Somebody who can write the database may give many the same greatest id: none is passed over for that.
 const NEWEST: &str = "greatest_id DESC, chain DESC, first_seq DESC";
+/// Of records that stand alone those that are not before the beginning of their chain: nobody wrote them there, or they are about to go.
+const KEPT: &str = "seq > COALESCE((SELECT begin_seq FROM audit_chains c WHERE c.chain = audit_records.chain), 0)";
 /// What most records are.
 const COMMON_ACTION: &str = "tools/call";
 const COMMON_OUTCOME: &str = "success";
@@ -185,7 +188,7 @@ impl Store {
 
     /// One of those that stand alone.
     pub async fn audit_row(&self, id: Uuid) -> Result<Option<AuditRow>, StoreError> {
-        let text = "SELECT * FROM audit_records WHERE id = $1";
-        Ok(on!(read self, db => sqlx::query_as(text).bind(id).fetch_optional(db).await?))
+        let text = format!("SELECT * FROM audit_records WHERE id = $1 AND {KEPT}");
+        Ok(on!(read self, db => sqlx::query_as(AssertSqlSafe(text)).bind(id).fetch_optional(db).await?))
     }
 }

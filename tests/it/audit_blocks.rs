@@ -241,12 +241,36 @@ on_both! {
             assert!(records(&store, "acme", 0, 10_000).await.unwrap().len() >= 2_400 - kept - 1);
         }
         again().await;
+        // What cannot be read has its hashes still: what follows it is not changed unseen either.
+        let next = &all[2];
+        let mut changed = texts(next);
+        changed[0] = changed[0].replace("user-", "eser-");
+        put(database, &BlockRow { texts: vec![7; 99], ..block.clone() }).await;
+        put(database, &with(next, &changed)).await;
+        let told = wrong(&store, &sealer).await;
+        assert_eq!(told, [("block", Some(first)), ("record", Some(next.first_seq))]);
+        again().await;
+        // One finding for each, also of several that are read at once.
+        for number in [1, 3] {
+            put(database, &BlockRow { texts: vec![7; 99], ..all[number].clone() }).await;
+        }
+        let told = wrong(&store, &sealer).await;
+        assert_eq!(told, [("block", Some(first)), ("block", Some(all[3].first_seq))]);
+        again().await;
         let twice = format!(
             "INSERT INTO audit_records (chain, seq, id, at, action, outcome, text, hash)
              SELECT chain, 7, least_id, 1, 'auth.login', 'success', '{{}}', hashes FROM audit_blocks WHERE {of}"
         );
         run(database, &twice).await;
         assert!(wrong(&store, &sealer).await.contains(&("record", Some(7))), "a second record in the same place");
+        again().await;
+        let before = format!(
+            "INSERT INTO audit_records (chain, seq, id, at, action, outcome, text, hash)
+             SELECT chain, -5, {nil}, 1, 'auth.login', 'success', '{{}}', hashes FROM audit_blocks WHERE {of}"
+        );
+        run(database, &before).await;
+        assert_eq!(wrong(&store, &sealer).await, [("below", Some(-5))]);
+        assert_eq!((every().await, record(&store, None, Uuid::nil()).await.unwrap()), (2_400, None));
         again().await;
         // Nothing goes on as if there had been nothing before.
         run(database, "DELETE FROM audit_chains WHERE chain = 'acme'").await;
@@ -435,8 +459,12 @@ on_both! {
         let gone = prune(&store, &sealer, micros(now())).await.unwrap();
         assert!(gone.iter().all(|(chain, _)| chain.is_empty()), "{gone:?}");
         clock::move_on(Duration::from_hours(24 * 100));
+        // One that is longer than numbers go counts for no more than a block holds.
+        let long = "INSERT INTO audit_blocks SELECT chain, -9223372036854775808, 5, least_id, greatest_id, columns, hashes, texts
+            FROM audit_blocks WHERE chain = 'default' AND first_seq = 1";
+        run(database, long).await;
         let gone = prune(&store, &sealer, micros(now())).await.unwrap();
-        assert!(gone.contains(&("default".to_owned(), 300)), "{gone:?}");
+        assert!(gone.contains(&("default".to_owned(), 556)), "{gone:?}");
         assert!(ends().await.is_empty());
         let verified = verify(&store, Some(&sealer), None, |_| {}).await.unwrap();
         assert_eq!((verified.records, verified.findings), (kept_of_nobody(&store).await, vec![]));
