@@ -135,7 +135,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<(App, Running)> {
     let front = Front::open(&settings).await?;
     let listen = &settings.listen;
     let issuer = Issuer::new(listen.public_url.as_ref(), listen.has_tls(), front.address());
-    let app = build(settings, issuer).await?;
+    let app = Box::pin(build(settings, issuer)).await?;
     let settled = first_key::settle(&app, &front.url()).await?;
     let ground = Ground {
         settings: Arc::clone(&app.settings),

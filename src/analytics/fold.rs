@@ -199,7 +199,7 @@ impl<'a, 'b> Fold<'a, 'b> {
                 }
             }
             // So many were turned away that not each has a record.
-            Some(("auth", "failure")) => match record.name.as_deref() {
+            Some(("auth", "failure")) => match record.name {
                 None => self.turned_away(record, reason),
                 Some("auth.login") => self.count_event(record, "auth", ["login", "failure", reason], None),
                 // Their requests are counted.

@@ -86,7 +86,7 @@ impl App {
         let drain = self.drain.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(drain) = drain else { return };
         let finished = match drain.await {
-            Ok(drain) => drain.finish().await.map_err(anyhow::Error::from),
+            Ok(drain) => Box::pin(drain.finish()).await.map_err(anyhow::Error::from),
             Err(error) => Err(error.into()),
         };
         if let Err(error) = finished {

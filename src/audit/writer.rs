@@ -222,7 +222,7 @@ impl Writer {
             Some(part)
         };
         let increments = self.counting.fold(&records);
-        match in_time(self.store.write_audit(step, &names, link, &increments)).await {
+        match in_time(Box::pin(self.store.write_audit(step, &names, link, &increments))).await {
             Err(_) if strange => return Ok(false),
             written => written?,
         }

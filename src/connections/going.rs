@@ -137,7 +137,7 @@ impl Connections {
             return Err(ConnectError::Moved);
         }
         let (this, site, tenant, user) = (self.clone(), site.clone(), who.tenant.clone(), who.user);
-        self.to_its_end(async move { this.redeem(&site, (&tenant, user), going, &code, now).await }).await?
+        Box::pin(self.to_its_end(async move { this.redeem(&site, (&tenant, user), going, &code, now).await })).await?
     }
 
     /// Keeps what is given for a code, which is given once.

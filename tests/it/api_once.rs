@@ -276,7 +276,9 @@ fn secrets(document: &Value, schema: &Value, value: &Value, found: &mut Vec<Stri
     }
     for (name, value) in value.as_object().into_iter().flatten() {
         let of = schema["properties"].get(name).or(schema.get("additionalProperties"));
-        of.into_iter().for_each(|of| secrets(document, of, value, found));
+        if let Some(of) = of {
+            secrets(document, of, value, found);
+        }
     }
     for value in value.as_array().into_iter().flatten() {
         secrets(document, &schema["items"], value, found);

@@ -152,7 +152,7 @@ on_both! {
             assert_eq!(told, [("record", Some(seq)), ("record", Some(seq + 1))], "swapped");
             again().await;
             changed.clone_from(&texts(block));
-            changed[at] = "no record".to_owned();
+            "no record".clone_into(&mut changed[at]);
             put(database, &with(block, &changed)).await;
             assert_eq!(wrong(&store, &sealer).await, [("record", Some(seq))], "no record");
             again().await;

@@ -35,7 +35,9 @@ async fn bring_back(database: &Database, chain: &str) {
 async fn sign_in(base: &Path, store: &Store, sealer: &Sealer, tenants: &[&str], count: usize) {
     let process = Process::start(base.to_owned(), store, sealer);
     for number in 0..count {
-        tenants.iter().for_each(|tenant| process.sign_in(tenant, &format!("user-{number}")));
+        for tenant in tenants {
+            process.sign_in(tenant, &format!("user-{number}"));
+        }
     }
     process.finish().await;
 }
@@ -47,7 +49,7 @@ async fn until(what: impl AsyncFn() -> bool) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("it never came to that");
+    tokio::time::timeout(Duration::from_mins(1), waiting).await.expect("it never came to that");
 }
 
 async fn seq(store: &Store, chain: &str) -> i64 {
@@ -56,7 +58,7 @@ async fn seq(store: &Store, chain: &str) -> i64 {
 
 /// What the records of no tenant are called.
 async fn of_nobody(store: &Store) -> Vec<Record> {
-    let rows = records(&store, "", 0, 100_000).await.unwrap();
+    let rows = records(store, "", 0, 100_000).await.unwrap();
     rows.iter().map(|row| serde_json::from_str(&row.text).unwrap()).collect()
 }
 

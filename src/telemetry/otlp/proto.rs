@@ -119,6 +119,7 @@ request!(MetricsRequest, ResourceMetrics, ScopeMetrics, Metric);
 request!(LogsRequest, ResourceLogs, ScopeLogs, LogRecord);
 
 #[derive(Clone, PartialEq, Message)]
+#[expect(clippy::struct_field_names, reason = "as the protocol names them")]
 pub(super) struct Span {
     #[prost(bytes = "vec", tag = "1")]
     pub(super) trace_id: Vec<u8>,

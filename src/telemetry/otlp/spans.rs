@@ -40,6 +40,7 @@ impl Spans {
     }
 
     /// A full batch, or what came until the first has waited for long enough.
+    #[expect(clippy::vec_box, reason = "as they come out of the queue")]
     async fn gather(&mut self, batch: &mut Vec<Box<Finished>>) {
         let most = self.batches.most;
         if self.waiting.recv_many(batch, most).await == 0 {
@@ -50,6 +51,7 @@ impl Spans {
         _ = tokio::time::timeout(self.batches.delay, full).await;
     }
 
+    #[expect(clippy::vec_box, reason = "as they come out of the queue")]
     async fn send(&self, batch: &mut Vec<Box<Finished>>, last: &CancellationToken) {
         if batch.is_empty() {
             return;
@@ -99,7 +101,7 @@ fn server(operation: &Operation, told: &Told, began: SystemTime) -> Span {
     say.text("http.route", Some(&operation.endpoint));
     say.text("network.protocol.name", Some("http"));
     say.text("network.transport", Some("tcp"));
-    say.text("mcp_gateway.tenant", operation.tenant().map(|tenant| tenant.as_str()));
+    say.text("mcp_gateway.tenant", operation.tenant().map(crate::id::TenantId::as_str));
     say.text("mcp_gateway.request_id", Some(operation.request_id.as_str()));
     say.text("mcp_gateway.outcome", Some(operation.outcome.label()));
     say.text("mcp_gateway.rule", operation.rule.as_deref());
@@ -146,7 +148,7 @@ fn begun(operation: &Operation, told: &Told, kind: i32) -> Span {
     }
     let message = !operation.routed && !matches!(method, "GET" | "DELETE" | "POST");
     say.text("mcp.method.name", Some(method).filter(|_| message));
-    say.text("mcp_gateway.server", operation.server.as_ref().map(|slug| slug.as_str()));
+    say.text("mcp_gateway.server", operation.server.as_ref().map(crate::id::Slug::as_str));
     span.name = match name {
         Some(name) => format!("{method} {name}"),
         None if message || operation.routed => method.to_owned(),
