@@ -148,7 +148,9 @@ on_both! {
             changed.clone_from(&texts(block));
             changed.swap(at, at + 1);
             put(database, &with(block, &changed)).await;
-            let told = wrong(&store, &sealer).await;
+            let mut told = wrong(&store, &sealer).await;
+            // They may have begun in different milliseconds.
+            told.retain(|(kind, _)| *kind != "columns");
             assert_eq!(told, [("record", Some(seq)), ("record", Some(seq + 1))], "swapped");
             again().await;
             changed.clone_from(&texts(block));
