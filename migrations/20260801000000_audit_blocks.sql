@@ -1,6 +1,5 @@
 -- Many records of a chain as one row. A record of `audit_records` moves here with those beside it; what is still there is little, and is
--- looked through whole.
-DROP INDEX audit_records_by_id;
+-- looked through whole. Its index by id stays: until the records of an older version moved, one of them is found by it.
 DROP INDEX audit_records_by_chain;
 DROP INDEX audit_records_by_chain_name;
 DROP INDEX audit_records_by_user;
@@ -19,7 +18,7 @@ CREATE TABLE audit_blocks (
     -- Of their ids, which sort by time.
     least_id    UUID   NOT NULL,
     greatest_id UUID   NOT NULL,
-    -- Short hashes of what is looked for, all records of one kind after the other: a block in which none fits is not opened.
+    -- Short hashes of what is looked for, and times, all records of one kind after the other: a block in which none fits is not opened.
     columns     BYTEA  NOT NULL,
     -- SHA-256 of the hash before each and its text.
     hashes      BYTEA  NOT NULL,
@@ -28,6 +27,7 @@ CREATE TABLE audit_blocks (
     PRIMARY KEY (chain, first_seq)
 );
 
--- The second id is there so that blocks of another time are passed over within the index.
-CREATE INDEX audit_blocks_by_id ON audit_blocks (greatest_id, least_id);
-CREATE INDEX audit_blocks_by_chain ON audit_blocks (chain, greatest_id, least_id);
+-- No two blocks have the same place in these, so that none is passed over between two pages. The second id is there so that blocks of another
+-- time are passed over within the index.
+CREATE INDEX audit_blocks_by_id ON audit_blocks (greatest_id, chain, first_seq, least_id);
+CREATE INDEX audit_blocks_by_chain ON audit_blocks (chain, greatest_id, first_seq, least_id);

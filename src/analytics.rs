@@ -91,7 +91,7 @@ impl Analytics {
             }
             activities.count(&record);
             let pattern = fold.take(&record);
-            unsettled.patterns.extend(record.tenant.map(Arc::from).zip(pattern));
+            unsettled.patterns.extend(record.tenant.zip(pattern).map(|(tenant, pattern)| (Arc::from(tenant), pattern)));
         }
         let (increments, moves) = fold.finish();
         state.unsettled = Unsettled { moves, activities: activities.done(), ..unsettled };

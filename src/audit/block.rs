@@ -16,7 +16,7 @@ use crate::store::audit_blocks::BlockRow;
 /// Most records of a block.
 pub(super) const MOST: usize = 256;
 /// Bytes of a hash in a chain.
-const HASH: usize = 32;
+pub(super) const HASH: usize = 32;
 /// Bytes of a length before a text.
 const LENGTH: usize = 4;
 /// Most bytes of the texts of a block, before they are compressed.
@@ -36,18 +36,30 @@ pub(super) enum Column {
     Action,
     Outcome,
     Request,
+    /// With what its id begins: when it began, to the millisecond.
+    Time,
 }
 
 impl Column {
     /// As they stand in a block.
-    const ALL: [Self; 8] =
-        [Self::User, Self::Server, Self::Name, Self::Address, Self::Client, Self::Action, Self::Outcome, Self::Request];
+    const ALL: [Self; 9] = [
+        Self::User,
+        Self::Server,
+        Self::Name,
+        Self::Address,
+        Self::Client,
+        Self::Action,
+        Self::Outcome,
+        Self::Request,
+        Self::Time,
+    ];
 
     /// Bytes for each record. The more values there are, the more are needed to tell them apart.
     pub(super) const fn width(self) -> usize {
         match self {
             Self::User | Self::Name | Self::Address | Self::Request => 4,
             Self::Server | Self::Client | Self::Action | Self::Outcome => 2,
+            Self::Time => 6,
         }
     }
 
@@ -67,9 +79,20 @@ impl Column {
         (SHORT.checksum(value) & kept).max(1).to_le_bytes()
     }
 
-    fn of(self, record: &Brief<'_>) -> [u8; 4] {
+    /// What stands there of a record; only so much of it as the column is wide.
+    fn of(self, record: &Brief<'_>) -> [u8; 6] {
+        let mut of = [0; 6];
+        match self {
+            Self::Time => of.copy_from_slice(&time(record.id).to_be_bytes()[2..]),
+            hashed => of[..4].copy_from_slice(&hashed.hash_of(record)),
+        }
+        of
+    }
+
+    fn hash_of(self, record: &Brief<'_>) -> [u8; 4] {
         let some = |text: Option<&str>| text.map_or([0; 4], |text| self.short(text.as_bytes()));
         match self {
+            Self::Time => [0; 4],
             Self::User => record.user.map_or([0; 4], |user| self.short(user.as_bytes())),
             Self::Server => some(record.server),
             Self::Name => some(record.name),
@@ -89,7 +112,12 @@ impl Column {
     }
 }
 
-/// Hashes of what is looked for, of the records of a block.
+/// Milliseconds since 1970, as an id says.
+pub(super) fn time(id: Uuid) -> u64 {
+    u64::try_from(id.as_u128() >> 80).unwrap_or_default()
+}
+
+/// Hashes of what is looked for, of the records of a block, and their times.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Columns<'a>(&'a [u8]);
 
@@ -108,6 +136,11 @@ impl<'a> Columns<'a> {
         let before: usize = Column::ALL.iter().take_while(|other| **other != column).map(|other| other.width()).sum();
         let (from, width) = (before * self.count(), column.width());
         self.0[from..from + width * self.count()].chunks_exact(width)
+    }
+
+    /// The times of the records.
+    pub(super) fn times(self) -> impl Iterator<Item = u64> + 'a {
+        self.values(Column::Time).map(|value| value.iter().fold(0, |time, byte| time << 8 | u64::from(*byte)))
     }
 
     /// Whether those of the record at that place are those of this one.
@@ -175,7 +208,7 @@ impl<'a> Loose<'a> {
         let Self { mut block, texts } = self;
         hashes.for_each(|hash| block.hashes.extend_from_slice(hash));
         block.first_seq = first;
-        block.last_seq = first + i64::try_from(texts.len()).unwrap_or(i64::MAX) - 1;
+        block.last_seq = first.saturating_add(i64::try_from(texts.len()).unwrap_or(i64::MAX).saturating_sub(1));
         block
     }
 }
@@ -234,7 +267,8 @@ pub(super) struct Block<'a> {
 
 impl<'a> Block<'a> {
     pub(super) fn open(row: &'a BlockRow) -> Result<Self, Damaged> {
-        let count = usize::try_from(row.last_seq - row.first_seq + 1).map_err(|_| Damaged)?;
+        let before = row.last_seq.checked_sub(row.first_seq).and_then(|before| usize::try_from(before).ok());
+        let count = before.ok_or(Damaged)?.saturating_add(1);
         if count > MOST || row.columns.len() != count * Column::WIDTH || row.hashes.len() != count * HASH {
             return Err(Damaged);
         }
@@ -263,7 +297,7 @@ impl<'a> Block<'a> {
 
     /// The place of a record in the chain.
     pub(super) fn seq(&self, at: usize) -> i64 {
-        self.row.first_seq + i64::try_from(at).unwrap_or(i64::MAX)
+        self.row.first_seq.saturating_add(i64::try_from(at).unwrap_or(i64::MAX))
     }
 
     fn text(&self, at: usize) -> &[u8] {
@@ -280,7 +314,7 @@ impl<'a> Block<'a> {
     fn said(&self, at: usize) -> String {
         let columns = Columns::new(&self.row.columns);
         let values: Vec<_> = Column::ALL.into_iter().map(|column| columns.values(column).nth(at)).collect();
-        format!("{} {} {} {values:?}", self.row.chain, self.row.least_id, self.row.greatest_id)
+        format!("{} {values:?}", self.row.chain)
     }
 
     /// One of its records.
@@ -290,9 +324,8 @@ impl<'a> Block<'a> {
         let (row, told) = match Record::read(&text) {
             Ok(record) => {
                 let record = Brief::from(&record);
-                let same = Columns::new(&self.row.columns).say(at, &record)
-                    && chain::chain_of(&record) == self.row.chain
-                    && (self.row.least_id..=self.row.greatest_id).contains(&record.id);
+                let same =
+                    Columns::new(&self.row.columns).say(at, &record) && chain::chain_of(&record) == self.row.chain;
                 (chain::row(&record, text), if same { Told::Same } else { Told::Otherwise(self.said(at)) })
             }
             Err(error) => (unreadable(text), Told::Unreadable(error)),
@@ -367,7 +400,7 @@ mod tests {
         assert_eq!(hash(Column::Name, "123456789"), 0xe306_9283);
         assert_eq!(hash(Column::Server, "123456789"), 0x9283);
         assert_eq!(hash(Column::Name, ""), 1);
-        assert_eq!(Column::WIDTH, 24);
+        assert_eq!(Column::WIDTH, 30);
     }
 
     proptest! {

@@ -60,6 +60,12 @@ pub(super) async fn forward<D: Destination>(to: &mut D, store: &Store) -> Result
                 }
                 sent => sent?,
             }
+            for block in piece.damaged.iter().filter(|block| last.is_some_and(|last| block.first <= last)) {
+                let (first, last) = (block.first, block.last);
+                let what =
+                    "a block of the audit trail cannot be read, and its records are not sent; see `audit verify`";
+                tracing::error!(chain, first, last, "{what}");
+            }
             if last.is_none() {
                 break;
             }

@@ -26,7 +26,17 @@ pub async fn prune(store: &Store, master: &Sealer, now: i64) -> Result<Vec<(Stri
         let mut count = 0;
         while left > 0 {
             let sign = |head: &ChainRow, point: &CheckpointRow| sign(&keys, head, point, now);
-            let Some(removed) = store.prune_audit_chain(&chain, before, sign).await? else { break };
+            let removed = match store.prune_audit_chain(&chain, before, sign).await {
+                Err(error) if error.is_of_rows() => {
+                    tracing::error!(
+                        chain,
+                        "records of the audit trail are due to go and stay: {error}; see `audit verify`"
+                    );
+                    None
+                }
+                removed => removed?,
+            };
+            let Some(removed) = removed else { break };
             count += removed;
             left = left.saturating_sub(removed.max(1));
         }

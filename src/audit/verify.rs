@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::block::{Kept, Told};
 use super::chain::{self, Signed};
-use super::records::{self, Unreadable};
+use super::records::{self, Unsound};
 use super::words::{Said, Words};
 use super::{Record, stamper};
 use crate::crypto::stamp::is_signed;
@@ -109,7 +109,10 @@ pub async fn verify(
         verifying.chain(&mut view, "", None, &mut progress).await?;
     }
     let newest = moved.iter().filter(|head| !head.chain.is_empty()).max_by_key(|head| head.at);
-    if let Some(newest) = newest.filter(|newest| newest.at > verifying.words.last_at.saturating_add(UNSAID)) {
+    // All that it said may be too old by now; when it moved last is signed.
+    let gone = moved.iter().find(|head| head.chain.is_empty() && head.begin_seq >= head.seq);
+    let said_at = verifying.words.last_at.max(gone.map_or(0, |head| head.at));
+    if let Some(newest) = newest.filter(|newest| newest.at > said_at.saturating_add(UNSAID)) {
         let what = format!(
             "the chain `{}` moved, and this one says nothing of it any more: it was removed, or an older state was brought back",
             newest.chain
@@ -167,6 +170,7 @@ impl Verifying<'_> {
             findings: Vec::new(),
             told: AHashSet::new(),
             damaged: Vec::new(),
+            across: AHashSet::new(),
         };
         let sound: Vec<_> = marks.into_iter().filter(|mark| chain.is_accepted(mark)).collect();
         chain.verify(view, &sound, progress).await?;
@@ -224,8 +228,10 @@ struct Chain<'a> {
     records: &'a mut u64,
     findings: Vec<Finding>,
     told: AHashSet<(Option<i64>, &'static str, String)>,
-    /// Blocks that cannot be opened, of which nothing was said yet.
-    damaged: Vec<Unreadable>,
+    /// Blocks that cannot be opened, in their order.
+    damaged: Vec<Unsound>,
+    /// Where blocks begin that were told of already, as they do not begin behind the one before.
+    across: AHashSet<i64>,
 }
 
 /// The hashes that the chain has to have at some records, and who says so.
@@ -292,20 +298,30 @@ impl Chain<'_> {
         }
         self.words_about(&head, &mut points);
         self.beginning(view, &head, &points).await?;
+        for (first, last, texts) in view.blocks_across(self.name, AT_ONCE).await? {
+            let what = format!(
+                "the block of records {first} to {last} does not begin behind the one before it: it was put in"
+            );
+            self.find(Some(first), "block", what, digest(&texts));
+            self.across.insert(first);
+        }
         let (mut before, mut seq) = (head.begin_hash.clone(), head.begin_seq);
         let mut next = Some(seq);
         while let Some(after) = next.filter(|after| *after < head.seq) {
             let piece = records::piece(&mut *view, self.name, after, AT_ONCE).await?;
             next = piece.next;
-            self.damaged.extend(piece.damaged);
+            self.blocks(piece.damaged, piece.lying, head.seq);
+            for seq in piece.twice.into_iter().filter(|seq| *seq <= head.seq) {
+                self.find(Some(seq), "twice", format!("record {seq} stands there twice"), digest(seq.to_string()));
+            }
             let records = piece.records.into_iter().filter(|kept| kept.row.seq <= head.seq).collect::<Vec<_>>();
             *self.records += records.len() as u64;
             for kept in records {
                 let row = &kept.row;
                 if row.seq > seq + 1 {
-                    // Whether it follows what is gone nobody can say.
-                    self.missing(seq + 1, row.seq - 1, digest(&row.text));
-                    self.record(None, &kept);
+                    // Whether it follows what is gone nobody can say; what cannot be read has its hashes still.
+                    let before = self.missing(seq + 1, row.seq - 1, &digest(&row.text));
+                    self.record(before.as_deref(), &kept);
                 } else {
                     self.record(Some(&before), &kept);
                 }
@@ -316,7 +332,7 @@ impl Chain<'_> {
             progress(*self.records);
         }
         if seq < head.seq {
-            self.missing(seq + 1, head.seq, hexadecimal(&head.hash));
+            self.missing(seq + 1, head.seq, &hexadecimal(&head.hash));
         } else if before != head.hash {
             let what = "the chain has another hash than its head: records were changed and hashed anew".to_owned();
             self.find(Some(head.seq), "head", what, hexadecimal(&before));
@@ -404,23 +420,44 @@ impl Chain<'_> {
         }
     }
 
-    /// What is missing, and of that what is in blocks that cannot be opened; `digest` is of what follows.
-    fn missing(&mut self, mut from: i64, to: i64, digest: String) {
-        for block in std::mem::take(&mut self.damaged) {
-            let (first, last) = (block.first.max(from), block.last.min(to));
-            if first > last {
+    /// Looks at blocks in which something is wrong with more than one record, up to the head.
+    fn blocks(&mut self, damaged: Vec<Unsound>, lying: Vec<Unsound>, head: i64) {
+        for Unsound { first, last, digest, .. } in lying.into_iter().filter(|block| block.first <= head) {
+            let what = format!("the block of records {first} to {last} says that their ids are others than they are");
+            self.find(Some(first), "block", what, digest);
+        }
+        for block in damaged.into_iter().filter(|block| block.first <= head) {
+            let Unsound { first, last, .. } = block;
+            if !self.across.contains(&first) {
+                let what = format!(
+                    "records {first} to {last} cannot be read: the block that holds them was changed or put in"
+                );
+                self.find(Some(first), "block", what, block.digest.clone());
+            }
+            self.damaged.push(block);
+        }
+    }
+
+    /// What is missing, and not because it is in a block that cannot be opened; `digest` is of what follows. Returns the hash of the last
+    /// of these, if such a block has it.
+    fn missing(&mut self, mut from: i64, to: i64, digest: &str) -> Option<Vec<u8>> {
+        let mut hash = None;
+        self.damaged.retain(|block| block.last >= from);
+        for (first, last) in self.damaged.iter().map(|block| (block.first, block.last)).collect::<Vec<_>>() {
+            if first > to || last < from {
                 continue;
             }
             if first > from {
-                self.gone(from, first - 1, block.digest.clone());
+                self.gone(from, first - 1, digest.to_owned());
             }
-            let what = format!("records {first} to {last} cannot be read: the block that holds them was changed");
-            self.find(Some(first), "block", what, block.digest);
-            from = last + 1;
+            from = last.saturating_add(1);
         }
         if from <= to {
-            self.gone(from, to, digest);
+            self.gone(from, to, digest.to_owned());
+        } else if let Some(block) = self.damaged.iter().find(|block| block.last == to) {
+            hash = Some(block.hash.clone()).filter(|hash| !hash.is_empty());
         }
+        hash
     }
 
     fn gone(&mut self, from: i64, to: i64, digest: String) {

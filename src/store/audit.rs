@@ -487,6 +487,13 @@ impl Store {
         Ok(on!(read self, db => sqlx::query_as(text).bind(chain).fetch_optional(db).await?))
     }
 
+    /// The last record of a chain, by its head; of one without, none.
+    pub async fn audit_last(&self, chain: &str) -> Result<i64, StoreError> {
+        let text = "SELECT seq FROM audit_chains WHERE chain = $1";
+        let last: Option<i64> = on!(read self, db => sqlx::query_scalar(text).bind(chain).fetch_optional(db).await?);
+        Ok(last.unwrap_or_default())
+    }
+
     /// The checkpoints of a chain, oldest first.
     pub async fn audit_checkpoints(&self, chain: &str) -> Result<Vec<CheckpointRow>, StoreError> {
         let text = "SELECT * FROM audit_checkpoints WHERE chain = $1 ORDER BY seq";
@@ -546,7 +553,9 @@ impl Store {
     ) -> Result<Option<u64>, StoreError> {
         let next = "SELECT * FROM audit_checkpoints WHERE chain = $1 AND seq > $2 AND at < $3 ORDER BY seq LIMIT 1";
         let remove = "DELETE FROM audit_records WHERE chain = $1 AND seq <= $2";
-        let of_blocks = "SELECT CAST(COALESCE(sum(last_seq - first_seq + 1), 0) AS BIGINT) FROM audit_blocks
+        // Somebody may have put in one that is said to be longer than any is, or to end before it begins.
+        let of_blocks = "SELECT CAST(COALESCE(sum(CASE WHEN last_seq < first_seq THEN 0
+            WHEN last_seq > first_seq + 255 THEN 256 ELSE last_seq - first_seq + 1 END), 0) AS BIGINT) FROM audit_blocks
             WHERE chain = $1 AND first_seq <= $2 AND last_seq <= $2";
         let remove_blocks = "DELETE FROM audit_blocks WHERE chain = $1 AND first_seq <= $2 AND last_seq <= $2";
         let older = "DELETE FROM audit_checkpoints WHERE chain = $1 AND seq < $2";

@@ -86,20 +86,17 @@ macro_rules! add_block {
 }
 pub(super) use add_block;
 
-/// Finds the blocks of a chain in which there are records behind a place. The one that holds the next record begins at it or before; the
-/// index knows where.
+/// Finds the blocks of a chain in which there are records behind a place that is not negative. No block holds more than 256, and so none
+/// that holds one of these begins much before; the index knows where.
 pub(super) fn behind() -> String {
-    format!(
-        "{FOUND} WHERE b.chain = $1 AND b.last_seq > $2 AND b.first_seq >= COALESCE((SELECT max(first_seq)
-            FROM audit_blocks WHERE chain = $1 AND first_seq <= $2 + 1), 0) ORDER BY b.first_seq LIMIT $3"
-    )
+    format!("{FOUND} WHERE b.chain = $1 AND b.last_seq > $2 AND b.first_seq > $2 - 256 ORDER BY b.first_seq LIMIT $3")
 }
 
 impl Store {
     /// Up to `most` blocks of a chain in which there are records behind that place, in their order.
     pub async fn audit_blocks(&self, chain: &str, after: i64, most: i64) -> Result<Vec<FoundBlock>, StoreError> {
         Ok(on!(read self, db => {
-            sqlx::query_as(AssertSqlSafe(behind())).bind(chain).bind(after).bind(most).fetch_all(db).await?
+            sqlx::query_as(AssertSqlSafe(behind())).bind(chain).bind(after.max(0)).bind(most).fetch_all(db).await?
         }))
     }
 
@@ -111,11 +108,11 @@ impl Store {
         }))
     }
 
-    /// Up to `most` blocks in which there may be a record of that time and chain, with the greatest ids; less than `below`.
+    /// Up to `most` blocks in which there may be a record of that time and chain, with the greatest ids; behind `below`.
     pub async fn audit_block_columns(
         &self,
         which: &AuditSelection<'_>,
-        below: Option<Uuid>,
+        below: Option<&BlockColumns>,
         most: i64,
     ) -> Result<Vec<BlockColumns>, StoreError> {
         let (text, values) = which.of_blocks(below, most);
@@ -130,13 +127,25 @@ impl Store {
         }))
     }
 
-    /// The blocks in which the record of this id may be; of that chain, or of any.
-    pub async fn audit_blocks_around(&self, chain: Option<&str>, id: Uuid) -> Result<Vec<FoundBlock>, StoreError> {
-        let of = if chain.is_some() { " AND b.chain = $2" } else { "" };
-        let text =
-            format!("{FOUND} WHERE b.greatest_id >= $1 AND b.least_id <= $1{of} ORDER BY b.greatest_id LIMIT 64");
+    /// Up to `most` blocks in which the record of this id may be, of that chain, or of any; those with ids just as great first, behind
+    /// `behind`.
+    pub async fn audit_blocks_around(
+        &self,
+        chain: Option<&str>,
+        id: Uuid,
+        behind: Option<&BlockColumns>,
+        most: i64,
+    ) -> Result<Vec<BlockColumns>, StoreError> {
+        let of = if chain.is_some() { " AND chain = $6" } else { "" };
+        let text = format!(
+            "SELECT chain, first_seq, greatest_id, columns FROM audit_blocks
+             WHERE greatest_id >= $1 AND least_id <= $1 AND (greatest_id, chain, first_seq) > ($2, $3, $4){of}
+             ORDER BY greatest_id, chain, first_seq LIMIT $5"
+        );
+        let (greatest, of, first) =
+            behind.map_or((id, "", i64::MIN), |block| (block.greatest_id, block.chain.as_str(), block.first_seq));
         Ok(on!(read self, db => {
-            let query = sqlx::query_as(AssertSqlSafe(text)).bind(id);
+            let query = sqlx::query_as(AssertSqlSafe(text)).bind(id).bind(greatest).bind(of).bind(first).bind(most);
             let query = if let Some(chain) = chain { query.bind(chain) } else { query };
             query.fetch_all(db).await?
         }))
@@ -176,7 +185,8 @@ impl Store {
             if let Some(block) = block {
                 let query = sqlx::query(remove).bind(chain).bind(block.first_seq).bind(block.last_seq);
                 let removed = query.execute(&mut *tx).await?.rows_affected();
-                if i64::try_from(removed).ok() != Some(block.last_seq - block.first_seq + 1) || block.chain != chain {
+                let held = block.last_seq.saturating_sub(block.first_seq).saturating_add(1);
+                if i64::try_from(removed).ok() != Some(held) || block.chain != chain {
                     return Err(StoreError::Stale);
                 }
                 add_block!(tx, &block);

@@ -7,6 +7,7 @@ use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use super::audit::AuditRow;
+use super::audit_blocks::BlockColumns;
 use super::{Store, StoreError};
 
 /// Which records; what is none does not matter.
@@ -57,7 +58,7 @@ struct Statement<'a> {
 
 impl<'a> Statement<'a> {
     fn new(text: &str) -> Self {
-        Self { text: format!("{text} WHERE 1 = 1"), values: Vec::new() }
+        Self { text: text.to_owned(), values: Vec::new() }
     }
 
     fn and(&mut self, what: &str, value: Value<'a>) {
@@ -65,9 +66,18 @@ impl<'a> Statement<'a> {
         _ = write!(self.text, " AND {}", what.replace('?', &format!("${}", self.values.len())));
     }
 
+    /// Those before that one, of blocks in the order of [`NEWEST`].
+    fn and_below(&mut self, block: &'a BlockColumns) {
+        let key = [Value::Id(block.greatest_id), Value::Text(&block.chain), Value::Number(block.first_seq)];
+        let first = self.values.len() + 1;
+        self.values.extend(key);
+        let [second, third] = [first + 1, first + 2];
+        _ = write!(self.text, " AND (greatest_id, chain, first_seq) < (${first}, ${second}, ${third})");
+    }
+
     fn the_first(mut self, order: &str, most: i64) -> (String, Vec<Value<'a>>) {
         self.values.push(Value::Number(most));
-        _ = write!(self.text, " ORDER BY {order} DESC LIMIT ${}", self.values.len());
+        _ = write!(self.text, " ORDER BY {order} LIMIT ${}", self.values.len());
         (self.text, self.values)
     }
 }
@@ -85,7 +95,7 @@ impl<'a> AuditSelection<'a> {
 
     /// The statement that finds those that stand alone, and what is put in for its parameters.
     fn of_rows(&self, most: i64) -> (String, Vec<Value<'a>>) {
-        let mut statement = Statement::new("SELECT * FROM audit_records");
+        let mut statement = Statement::new(&format!("SELECT * FROM audit_records WHERE {KEPT}"));
         let texts = [
             ("chain = ?", self.chain),
             ("user_id IN (SELECT id FROM users WHERE username = ?)", self.username),
@@ -114,12 +124,13 @@ impl<'a> AuditSelection<'a> {
         if let Some(before) = self.before {
             statement.and("id < ?", Value::Id(before));
         }
-        statement.the_first("id", most)
+        statement.the_first("id DESC", most)
     }
 
-    /// The same of blocks in which there may be some, by their chain and ids alone; those with ids less than `below`.
-    pub(super) fn of_blocks(&self, below: Option<Uuid>, most: i64) -> (String, Vec<Value<'a>>) {
-        let mut statement = Statement::new("SELECT chain, first_seq, greatest_id, columns FROM audit_blocks");
+    /// The same of blocks in which there may be some, by their chain and ids alone; those behind `below` in their order.
+    pub(super) fn of_blocks<'b>(&'b self, below: Option<&'b BlockColumns>, most: i64) -> (String, Vec<Value<'b>>) {
+        let mut statement =
+            Statement::new("SELECT chain, first_seq, greatest_id, columns FROM audit_blocks WHERE 1 = 1");
         if let Some(chain) = self.chain {
             statement.and("chain = ?", Value::Text(chain));
         }
@@ -134,18 +145,22 @@ impl<'a> AuditSelection<'a> {
             statement.and("least_id < ?", Value::Id(before));
         }
         if let Some(below) = below {
-            statement.and("greatest_id < ?", Value::Id(below));
+            statement.and_below(below);
         }
-        statement.the_first("greatest_id", most)
+        statement.the_first(NEWEST, most)
     }
 }
 
+/// The order of blocks. Somebody who can write the database may give many the same greatest id: none is passed over for that.
+const NEWEST: &str = "greatest_id DESC, chain DESC, first_seq DESC";
+/// Of records that stand alone those that are not before the beginning of their chain: nobody wrote them there, or they are about to go.
+const KEPT: &str = "seq > COALESCE((SELECT begin_seq FROM audit_chains c WHERE c.chain = audit_records.chain), 0)";
 /// What most records are.
 const COMMON_ACTION: &str = "tools/call";
 const COMMON_OUTCOME: &str = "success";
 
 /// The least id of a time.
-fn id_of(micros: i64) -> Uuid {
+pub fn id_of(micros: i64) -> Uuid {
     let millis = u64::try_from(micros.div_euclid(1_000)).unwrap_or_default();
     Uuid::from_u128(u128::from(millis) << 80)
 }
@@ -173,7 +188,7 @@ impl Store {
 
     /// One of those that stand alone.
     pub async fn audit_row(&self, id: Uuid) -> Result<Option<AuditRow>, StoreError> {
-        let text = "SELECT * FROM audit_records WHERE id = $1";
-        Ok(on!(read self, db => sqlx::query_as(text).bind(id).fetch_optional(db).await?))
+        let text = format!("SELECT * FROM audit_records WHERE id = $1 AND {KEPT}");
+        Ok(on!(read self, db => sqlx::query_as(AssertSqlSafe(text)).bind(id).fetch_optional(db).await?))
     }
 }

@@ -81,7 +81,7 @@ impl AuditView {
     /// Up to `most` blocks of a chain in which there are records behind that place, in their order.
     pub async fn blocks(&mut self, chain: &str, after: i64, most: i64) -> Result<Vec<FoundBlock>, StoreError> {
         let text = || AssertSqlSafe(behind());
-        Ok(read!(self, db => sqlx::query_as(text()).bind(chain).bind(after).bind(most).fetch_all(db).await?))
+        Ok(read!(self, db => sqlx::query_as(text()).bind(chain).bind(after.max(0)).bind(most).fetch_all(db).await?))
     }
 
     /// Up to `most` blocks of a chain of which nothing is kept any more: from where to where each is, and its texts as they stand there.
@@ -94,6 +94,20 @@ impl AuditView {
         let text = "SELECT first_seq, last_seq, texts FROM audit_blocks
             WHERE chain = $1 AND first_seq <= $2 AND last_seq <= $2 ORDER BY first_seq LIMIT $3";
         Ok(read!(self, db => sqlx::query_as(text).bind(chain).bind(begin).bind(most).fetch_all(db).await?))
+    }
+
+    /// Up to `most` blocks of a chain that begin where another one still goes on, or end before they begin: from where to where each is, and
+    /// its texts as they stand there. One that is too long goes on as far as a block can.
+    pub async fn blocks_across(&mut self, chain: &str, most: i64) -> Result<Vec<(i64, i64, Vec<u8>)>, StoreError> {
+        let text = "SELECT b.first_seq, b.last_seq, b.texts FROM audit_blocks b JOIN (
+                SELECT first_seq, max(reach) OVER (
+                    ORDER BY first_seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+                FROM (SELECT first_seq, CASE WHEN first_seq > 9000000000000000000 THEN last_seq
+                    WHEN last_seq > first_seq + 255 THEN first_seq + 255 ELSE last_seq END AS reach
+                    FROM audit_blocks WHERE chain = $1) AS reaching) AS behind ON behind.first_seq = b.first_seq
+            WHERE b.chain = $1 AND (b.first_seq <= behind.before OR b.last_seq < b.first_seq)
+            ORDER BY b.first_seq LIMIT $2";
+        Ok(read!(self, db => sqlx::query_as(text).bind(chain).bind(most).fetch_all(db).await?))
     }
 
     /// Up to `most` records of a chain behind that place that stand alone, in their order.

@@ -233,6 +233,11 @@ impl StoreError {
             _ => false,
         }
     }
+
+    /// Whether it is about these rows, as somebody else wrote them or just now writes them, and others may be well.
+    pub(crate) fn is_of_rows(&self) -> bool {
+        matches!(self, Self::Stale | Self::Database(sqlx::Error::ColumnDecode { .. })) || self.is_of_content()
+    }
 }
 
 impl From<sqlx::migrate::MigrateError> for StoreError {

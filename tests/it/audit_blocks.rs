@@ -24,6 +24,9 @@ async fn blocks(store: &Store, chain: &str) -> Vec<BlockRow> {
     store.audit_blocks(chain, 0, 1_000).await.unwrap().into_iter().map(|found| found.block).collect()
 }
 
+/// Where the columns of a record begin, and how wide each is.
+const COLUMNS: [(usize, usize); 9] = [(0, 4), (4, 2), (6, 4), (10, 4), (14, 2), (16, 2), (18, 2), (20, 4), (24, 6)];
+
 /// Puts another block where this one stands.
 async fn put(database: &Database, block: &BlockRow) {
     let of = |bytes: &[u8]| literal(database, bytes);
@@ -37,6 +40,11 @@ async fn put(database: &Database, block: &BlockRow) {
         ),
     )
     .await;
+}
+
+/// An id as a literal.
+fn id(database: &Database, id: Uuid) -> String {
+    if database.file().is_some() { literal(database, id.as_bytes()) } else { format!("UUID '{id}'") }
 }
 
 /// Of the records of no tenant, which say how far chains are, those that are not too old.
@@ -130,8 +138,7 @@ on_both! {
             again().await;
             // A search looks at columns alone: it must not be lied to.
             let count = texts(block).len();
-            for column in [0, 4, 6, 10, 14, 16, 18, 20] {
-                let width = if [4, 14, 16, 18].contains(&column) { 2 } else { 4 };
+            for (column, width) in COLUMNS {
                 let mut lying = block.clone();
                 lying.columns[column * count + at * width] ^= 1;
                 put(database, &lying).await;
@@ -141,7 +148,9 @@ on_both! {
             changed.clone_from(&texts(block));
             changed.swap(at, at + 1);
             put(database, &with(block, &changed)).await;
-            let told = wrong(&store, &sealer).await;
+            let mut told = wrong(&store, &sealer).await;
+            // They may have begun in different milliseconds.
+            told.retain(|(kind, _)| *kind != "columns");
             assert_eq!(told, [("record", Some(seq)), ("record", Some(seq + 1))], "swapped");
             again().await;
             changed.clone_from(&texts(block));
@@ -167,17 +176,57 @@ on_both! {
         let kept = usize::try_from(last - first).unwrap();
         let mut cut = with(block, &texts(block)[..kept]);
         (cut.last_seq, cut.columns) = (last - 1, Vec::new());
-        for (at, width) in [(0, 4), (4, 2), (6, 4), (10, 4), (14, 2), (16, 2), (18, 2), (20, 4)] {
+        for (at, width) in COLUMNS {
             cut.columns.extend_from_slice(&block.columns[at * (kept + 1)..at * (kept + 1) + width * kept]);
         }
         cut.hashes.truncate(kept * 32);
         put(database, &cut).await;
         assert_eq!(wrong(&store, &sealer).await, [("missing", Some(last))], "cut");
         again().await;
-        // A search passes over a block whose ids are said to be others.
+        // A search passes over a block whose ids are said to be others; over no other one.
         run(database, &format!("UPDATE audit_blocks SET greatest_id = least_id WHERE {of}")).await;
-        let hidden = wrong(&store, &sealer).await;
-        assert!(hidden.len() == kept && hidden.iter().all(|(kind, _)| *kind == "columns"), "{hidden:?}");
+        assert_eq!(wrong(&store, &sealer).await, [("block", Some(first))]);
+        again().await;
+        let acme = AuditSelection { chain: Some("acme"), ..AuditSelection::default() };
+        let every = async || search(&store, &acme, 10_000).await.unwrap().len();
+        let (nil, max) = (id(database, Uuid::nil()), id(database, Uuid::max()));
+        for set in [format!("greatest_id = {max}"), format!("least_id = {nil}")] {
+            run(database, &format!("UPDATE audit_blocks SET {set} WHERE {of}")).await;
+            assert_eq!(wrong(&store, &sealer).await, [("block", Some(first))], "{set}");
+            assert_eq!(every().await, 2_400, "{set}");
+            run(database, &format!("UPDATE audit_blocks SET {set} WHERE chain = 'acme'")).await;
+            let told: Vec<_> = all.iter().map(|block| ("block", Some(block.first_seq))).collect();
+            assert_eq!(wrong(&store, &sealer).await, told, "{set} of all");
+            assert_eq!(every().await, 2_400, "{set} of all");
+            again().await;
+        }
+        // Nor because of what somebody put in: blocks of nothing, garbage, and what stands there already.
+        let none = BlockRow { columns: Vec::new(), hashes: Vec::new(), ..with(block, &[]) };
+        let garbage = BlockRow { texts: vec![7; 99], ..block.clone() };
+        for (count, long, put_in) in [(64, 0, &none), (1, 20, &garbage), (300, 20, &garbage)] {
+            let parts = [&put_in.columns, &put_in.hashes, &put_in.texts].map(|bytes| literal(database, bytes));
+            let seqs = (1..=count).map(|number| first + number);
+            let rows = seqs.clone().map(|seq| {
+                format!(
+                    "INSERT INTO audit_blocks (chain, first_seq, last_seq, least_id, greatest_id, columns, hashes, texts)
+                     SELECT chain, {seq}, {}, least_id, greatest_id, {} FROM audit_blocks WHERE {of} ON CONFLICT DO NOTHING",
+                    seq + long - 1,
+                    parts.join(", ")
+                )
+            });
+            run(database, &rows.collect::<Vec<_>>().join(";")).await;
+            let told: Vec<_> = seqs.map(|seq| ("block", Some(seq))).collect();
+            let found = wrong(&store, &sealer).await;
+            assert!(told.iter().all(|told| all.iter().any(|block| Some(block.first_seq) == told.1) || found.contains(told)), "{found:?}");
+            assert!(found.iter().all(|(kind, _)| *kind == "block"), "{found:?}");
+            assert_eq!(every().await, 2_400, "{count} blocks put in");
+            assert_eq!(records(&store, "acme", 0, 10_000).await.unwrap().len(), 2_400, "{count} blocks put in");
+            again().await;
+        }
+        let copied = "INSERT INTO audit_blocks SELECT chain, first_seq + 100000, last_seq + 100000, least_id, greatest_id,
+            columns, hashes, texts FROM audit_blocks";
+        run(database, &format!("{copied} WHERE {of}")).await;
+        assert!(wrong(&store, &sealer).await.contains(&("added", Some(first + 100_000))));
         again().await;
         for at in (0..block.texts.len()).step_by(block.texts.len() / 40) {
             let mut hurt = block.clone();
@@ -194,12 +243,36 @@ on_both! {
             assert!(records(&store, "acme", 0, 10_000).await.unwrap().len() >= 2_400 - kept - 1);
         }
         again().await;
+        // What cannot be read has its hashes still: what follows it is not changed unseen either.
+        let next = &all[2];
+        let mut changed = texts(next);
+        changed[0] = changed[0].replace("user-", "eser-");
+        put(database, &BlockRow { texts: vec![7; 99], ..block.clone() }).await;
+        put(database, &with(next, &changed)).await;
+        let told = wrong(&store, &sealer).await;
+        assert_eq!(told, [("block", Some(first)), ("record", Some(next.first_seq))]);
+        again().await;
+        // One finding for each, also of several that are read at once.
+        for number in [1, 3] {
+            put(database, &BlockRow { texts: vec![7; 99], ..all[number].clone() }).await;
+        }
+        let told = wrong(&store, &sealer).await;
+        assert_eq!(told, [("block", Some(first)), ("block", Some(all[3].first_seq))]);
+        again().await;
         let twice = format!(
             "INSERT INTO audit_records (chain, seq, id, at, action, outcome, text, hash)
              SELECT chain, 7, least_id, 1, 'auth.login', 'success', '{{}}', hashes FROM audit_blocks WHERE {of}"
         );
         run(database, &twice).await;
         assert!(wrong(&store, &sealer).await.contains(&("record", Some(7))), "a second record in the same place");
+        again().await;
+        let before = format!(
+            "INSERT INTO audit_records (chain, seq, id, at, action, outcome, text, hash)
+             SELECT chain, -5, {nil}, 1, 'auth.login', 'success', '{{}}', hashes FROM audit_blocks WHERE {of}"
+        );
+        run(database, &before).await;
+        assert_eq!(wrong(&store, &sealer).await, [("below", Some(-5))]);
+        assert_eq!((every().await, record(&store, None, Uuid::nil()).await.unwrap()), (2_400, None));
         again().await;
         // Nothing goes on as if there had been nothing before.
         run(database, "DELETE FROM audit_chains WHERE chain = 'acme'").await;
@@ -327,6 +400,41 @@ on_both! {
 }
 
 on_both! {
+    async fn a_record_is_found_by_its_id_among_many_blocks_of_the_same_time(database) {
+        let (store, sealer) = (database.open().await, Sealer::new(&MasterKey::generate()));
+        let base = base();
+        let process = Process::start(base.clone(), &store, &sealer);
+        for part in 0..2 {
+            (0..80).for_each(|number| process.sign_in(&format!("tenant-{number}"), &format!("user-{part}")));
+        }
+        process.finish().await;
+        pack(&store, LATER).await.unwrap();
+        // Each block of this chain holds what began before all of them.
+        let old = operations().into_iter().filter(|one| one.who.is_some()).max_by_key(|one| one.started.elapsed()).unwrap();
+        for number in 0..70 {
+            let process = Process::start(base.clone(), &store, &sealer);
+            process.trail.operation(&old);
+            process.sign_in("default", &format!("user-{number}"));
+            process.finish().await;
+            while pack(&store, LATER).await.unwrap() {}
+        }
+        assert!(blocks(&store, "default").await.len() >= 70);
+        let mut chains: Vec<_> = (0..80).map(|number| format!("tenant-{number}")).collect();
+        chains.push("default".to_owned());
+        for chain in &chains {
+            let rows = records(&store, chain, 0, 1_000).await.unwrap();
+            assert!(rows.len() >= 2, "{chain}");
+            for row in rows {
+                for of in [None, Some(chain.as_str())] {
+                    assert_eq!(record(&store, of, row.id).await.unwrap().as_ref(), Some(&row), "{chain}: {of:?}");
+                }
+            }
+        }
+        std::fs::remove_dir_all(&base).unwrap();
+    }
+}
+
+on_both! {
     async fn a_block_goes_when_all_of_it_may_and_what_is_too_old_in_it_is_not_shown(database) {
         let (store, sealer) = (database.open().await, Sealer::new(&MasterKey::generate()));
         let base = base();
@@ -353,8 +461,12 @@ on_both! {
         let gone = prune(&store, &sealer, micros(now())).await.unwrap();
         assert!(gone.iter().all(|(chain, _)| chain.is_empty()), "{gone:?}");
         clock::move_on(Duration::from_hours(24 * 100));
+        // One that is longer than numbers go counts for no more than a block holds.
+        let long = "INSERT INTO audit_blocks SELECT chain, -9223372036854775808, 5, least_id, greatest_id, columns, hashes, texts
+            FROM audit_blocks WHERE chain = 'default' AND first_seq = 1";
+        run(database, long).await;
         let gone = prune(&store, &sealer, micros(now())).await.unwrap();
-        assert!(gone.contains(&("default".to_owned(), 300)), "{gone:?}");
+        assert!(gone.contains(&("default".to_owned(), 556)), "{gone:?}");
         assert!(ends().await.is_empty());
         // What the chains said of one another went as well; who writes says it anew.
         let process = Process::start(base.clone(), &store, &sealer);
@@ -380,6 +492,53 @@ async fn what_does_not_stand_as_it_was_written_becomes_part_of_no_block() {
     assert_eq!(ranges, [(1, 39), (41, 60)]);
     assert_eq!(wrong(&store, &sealer).await, [("columns", Some(40))]);
     std::fs::remove_dir_all(&base).unwrap();
+}
+
+on_both! {
+    async fn what_one_record_is_not_takes_no_other_with_it(database) {
+        let (store, sealer) = (database.open().await, Sealer::new(&MasterKey::generate()));
+        let base = base();
+        let process = Process::start(base.clone(), &store, &sealer);
+        (0..60).for_each(|number| process.sign_in("acme", &format!("user-{number}")));
+        process.finish().await;
+        run(database, "UPDATE audit_records SET hash = substr(hash, 1, 31) WHERE chain = 'acme' AND seq = 40").await;
+        while pack(&store, LATER).await.unwrap() {}
+        let told = wrong(&store, &sealer).await;
+        assert!(told.iter().all(|(kind, seq)| *kind == "record" && [Some(40), Some(41)].contains(seq)), "{told:?}");
+        assert!(told.contains(&("record", Some(40))), "{told:?}");
+        let acme = AuditSelection { chain: Some("acme"), ..AuditSelection::default() };
+        let found = search(&store, &acme, 1_000).await.unwrap();
+        assert!((1..=60).filter(|seq| *seq != 40).all(|seq| found.iter().any(|row| row.seq == seq)));
+        std::fs::remove_dir_all(&base).unwrap();
+    }
+}
+
+on_both! {
+    async fn blocks_are_made_whatever_stands_in_the_way_of_others(database) {
+        let (store, sealer) = (database.open().await, Sealer::new(&MasterKey::generate()));
+        let base = base();
+        for part in 0..30 {
+            let process = Process::start(base.clone(), &store, &sealer);
+            for chain in ["acme", "other"] {
+                (0..30).for_each(|number| process.sign_in(chain, &format!("user-{part}-{number}")));
+            }
+            process.finish().await;
+        }
+        assert_eq!(store.audit_rows("other", 0, 1_000).await.unwrap().len(), 900);
+        run(
+            database,
+            "INSERT INTO audit_blocks SELECT chain, seq, seq - 1, id, id, hash, hash, hash FROM audit_records WHERE chain = 'acme' AND seq = 1;
+             UPDATE audit_records SET name = 'eve' WHERE chain = 'other' AND seq <= 600",
+        )
+        .await;
+        pack(&store, LATER).await.unwrap();
+        let made: Vec<_> = blocks(&store, "other").await.iter().map(|block| (block.first_seq, block.last_seq)).collect();
+        assert!(made.first().is_some_and(|block| block.0 == 601) && made.last().is_some_and(|block| block.1 == 900), "{made:?}");
+        assert_eq!(store.audit_rows("other", 600, 1_000).await.unwrap(), []);
+        assert_eq!(store.audit_rows("acme", 0, 1_000).await.unwrap().len(), 900);
+        assert!(wrong(&store, &sealer).await.contains(&("block", Some(1))));
+        std::fs::remove_dir_all(&base).unwrap();
+    }
 }
 
 /// The process that is ended, or comes later: makes blocks. Of another test, which says where it ends.

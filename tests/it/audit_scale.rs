@@ -121,14 +121,22 @@ async fn plans(database: &Database) {
     }
     let mut connection = sqlx::SqliteConnection::connect(&database.url).await.unwrap();
     for (what, index) in [
-        ("greatest_id >= $1 AND least_id < $2 ORDER BY greatest_id DESC", "audit_blocks_by_id (greatest_id>?)"),
-        ("least_id < $1 AND greatest_id < $2 ORDER BY greatest_id DESC", "audit_blocks_by_id (greatest_id<?)"),
         (
-            "chain = $1 AND least_id < $2 AND greatest_id < $3 ORDER BY greatest_id DESC",
+            "greatest_id >= $1 AND least_id < $2 ORDER BY greatest_id DESC, chain DESC, first_seq DESC",
+            "audit_blocks_by_id (greatest_id>?)",
+        ),
+        (
+            "least_id < $1 AND (greatest_id, chain, first_seq) < ($2, $3, $4)
+             ORDER BY greatest_id DESC, chain DESC, first_seq DESC",
+            "audit_blocks_by_id ((greatest_id,chain,first_seq)<(?,?,?))",
+        ),
+        (
+            "chain = $1 AND least_id < $2 AND (greatest_id, chain, first_seq) < ($3, $4, $5)
+             ORDER BY greatest_id DESC, chain DESC, first_seq DESC",
             "audit_blocks_by_chain (chain=? AND greatest_id<?)",
         ),
         (
-            "chain = $1 AND first_seq >= $2 ORDER BY first_seq",
+            "chain = $1 AND first_seq > $2 - 256 ORDER BY first_seq",
             "sqlite_autoindex_audit_blocks_1 (chain=? AND first_seq>?)",
         ),
     ] {
