@@ -15,6 +15,8 @@ pub(super) const LEFT_OUT: &str = "[left out]";
 
 /// Longest part of a run of words, bytes.
 const LONGEST_WORD: usize = 20;
+/// Longest name of a user that stands before a password in a command, bytes.
+const LONGEST_USER: usize = 128;
 /// Longest gap between a name and a quoted value, bytes.
 const LONGEST_GAP: usize = 4;
 /// Length of 16 bytes in hexadecimal.
@@ -250,8 +252,9 @@ fn of_flag(text: &str, sign: usize) -> Option<Range<usize>> {
     // In a list the flag has quotes of its own.
     let value = rest.trim_start_matches(is_quote).trim_start_matches(|c: char| c.is_whitespace() || c == ',');
     let start = text.len() - value.len();
-    let next = value.split(char::is_whitespace).next().unwrap_or_default();
-    // Asked first, since looking for the end takes longer.
+    // Asked with its beginning, since each end is looked for once.
+    let next = &value[..value.floor_char_boundary(LONGEST_USER)];
+    let next = next.split(char::is_whitespace).next().unwrap_or_default();
     (value.len() < rest.len() && announces(word, next)).then(|| start..start + end(value, false, None))
 }
 
@@ -427,6 +430,8 @@ mod tests {
             "-u ",
             "password ",
             "x ' ",
+            "'-u",
+            "mcpg_",
             "a:",
             "-a \\\"",
             "<token",
