@@ -6,6 +6,7 @@ mod data_key;
 pub mod dpop;
 mod ids;
 pub mod jwk;
+mod runs;
 mod sealer;
 pub mod signing;
 pub mod stamp;
@@ -13,6 +14,7 @@ mod token;
 
 pub use data_key::DataKey;
 pub use ids::Ids;
+pub use runs::{is_long_run, without_runs};
 pub use sealer::{FROM_NEWEST, FROM_TENANTS, MARK, Place, SealKeyId, Sealer, is_of_tenant};
 pub use token::{KEY_PREFIX, TokenKind, hash_token, is_api_key, is_token, masked, new_api_key, new_secret, new_token};
 

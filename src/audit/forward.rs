@@ -83,9 +83,28 @@ pub(super) fn without_arguments(text: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{before}{}", &text[span.end..]))
 }
 
+/// What is kept of a text that is no record, or none of this version: all but arguments, which are their tenant's alone.
+pub(super) fn of_unreadable(text: &str) -> Cow<'_, str> {
+    if json::check(text.as_bytes()).is_ok() {
+        return without_arguments(text);
+    }
+    Cow::Borrowed(text.find("\"arguments\"").map_or(text, |at| &text[..at]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_what_cannot_be_read_arguments_are_taken_out_too() {
+        for (text, kept) in [
+            (r#"{"id":1,"arguments":{"a":"x"},"b":2}"#, r#"{"id":1,"b":2}"#),
+            (r#"{"id":1,"arguments_digest":"ab","arguments":{"a":"x"},"b"#, r#"{"id":1,"arguments_digest":"ab","#),
+            ("\u{1}damaged", "\u{1}damaged"),
+        ] {
+            assert_eq!(of_unreadable(text), kept);
+        }
+    }
 
     #[test]
     fn arguments_are_taken_out_and_nothing_else() {

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::added::Added;
 use super::drain::DrainError;
+use super::forward::of_unreadable;
 use super::journal::Position;
 use super::stamper::{Keys, Stamper};
 use super::trail::Trail;
@@ -256,14 +257,15 @@ impl Writer {
                     read.briefs.push((None, text.as_str()));
                     read.others.push(record);
                 }
-                // Only a newer or damaged program writes such a thing: it is kept to the letter.
+                // Only a newer or damaged program writes such a thing: it is kept to the letter, but for arguments.
                 Err(error) => {
+                    let text = of_unreadable(text);
                     self.metrics.audit_records.on(["unreadable"], Counter::inc);
                     tracing::error!(
-                        record = %crate::crypto::masked(text),
+                        record = %crate::crypto::masked(&text),
                         "a record of the audit journal cannot be read: {error}; it is kept as the detail of another"
                     );
-                    let detail = Some(text.clone().into());
+                    let detail = Some(text.into_owned().into());
                     read.unreadable.push(self.trail.record(Event { detail, ..Event::new("audit.unreadable", false) }));
                 }
             }

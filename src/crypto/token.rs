@@ -106,10 +106,14 @@ pub fn masked(text: &str) -> Cow<'_, str> {
     const SIGNED: &str = "eyJ";
     // Shorter ones are hints, by which secrets are told apart.
     const LONGEST_HINT: usize = 16;
-    let next = |text: &str| [KEY_PREFIX, SIGNED].into_iter().filter_map(|start| text.find(start)).min();
-    if next(text).is_none() {
+    if ![KEY_PREFIX, SIGNED].into_iter().any(|start| text.contains(start)) {
         return Cow::Borrowed(text);
     }
+    // Whichever comes first, and no further: one that never comes is not looked for to the end again and again.
+    let next = |text: &str| {
+        let starts = |at: &usize| [KEY_PREFIX, SIGNED].into_iter().any(|start| text[*at..].starts_with(start));
+        text.match_indices(['m', 'e']).map(|(at, _)| at).find(starts)
+    };
     let (mut shown, mut rest) = (String::with_capacity(text.len()), text);
     while let Some(at) = next(rest) {
         let (before, secret) = rest.split_at(at);

@@ -291,7 +291,7 @@ on_both! {
         // As a journal is whose disk did not keep a file.
         let mut bytes = std::fs::read(folder.join("000000000001.log")).unwrap();
         let strange = r#"{"kind":"of a version to come"}"#;
-        bytes.extend(framed(strange));
+        bytes.extend(framed(&strange.replace('}', r#","arguments":{"a":"word"}}"#)));
         std::fs::write(folder.join("000000000002.log"), &bytes).unwrap();
         let mut next = Process::start(base.clone(), &store, &sealer);
         let running = next.run();

@@ -1,13 +1,9 @@
 //! What is taken out of every text of a trace: what is taken out of a log, and whatever else has the form of a token, a code, a
 //! verifier or a secret, whoever put it there. What a client or a provider wrote is quoted in traces, and nobody promised that it holds nothing of the kind.
 
-use uuid::Uuid;
-
-use crate::crypto::masked;
+use crate::crypto::{is_long_run, masked, without_runs};
 use crate::grants::dynamic::PREFIX;
 
-/// Longest run of characters of secrets that is left as it is. What the gateway and Entra give is longer.
-const LONGEST: usize = 31;
 /// Parameters of OAuth whose values are nobody's business, however short.
 const PARAMETERS: [&str; 12] = [
     "access_token",
@@ -28,30 +24,9 @@ const SHOWN: usize = 12;
 
 /// The text without what could be a secret; an ellipsis stands in its place.
 pub fn redact(text: &str) -> String {
-    let text = masked(text);
-    let mut out = String::with_capacity(text.len());
-    let mut rest = &*text;
-    while let Some(start) = rest.find(is_of_secrets) {
-        let run = &rest[start..];
-        let end = run.find(|c| !is_of_secrets(c)).unwrap_or(run.len());
-        let (before, run) = (&rest[..start], &run[..end]);
-        out.push_str(before);
-        rest = &rest[start + end..];
-        // The rest of one of ours that holds something else.
-        if out.ends_with('…') {
-            continue;
-        }
-        let named = out.ends_with('=') && PARAMETERS.contains(&name_before(&out));
-        if named || (run.len() > LONGEST && Uuid::try_parse(run).is_err()) {
-            out.push('…');
-            // Of one of ours the kind stood there, and the ellipsis of the rest.
-            rest = rest.strip_prefix('…').unwrap_or(rest);
-        } else {
-            out.push_str(run);
-        }
-    }
-    out.push_str(rest);
-    out
+    without_runs(&masked(text), |before, run| {
+        is_long_run(run) || (before.ends_with('=') && PARAMETERS.contains(&name_before(before)))
+    })
 }
 
 /// A client's id as it is shown: whole, but for one that holds a sealed registration and is long, or one that may be a secret
@@ -62,10 +37,6 @@ pub fn shown_client(id: &str) -> String {
         Some(_) => id.to_owned(),
         None => redact(id),
     }
-}
-
-fn is_of_secrets(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '~' | '+' | '%')
 }
 
 /// The name in front of a `=`.
