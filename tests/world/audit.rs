@@ -395,6 +395,7 @@ async fn a_full_journal_has_calls_wait_where_that_is_asked_for() {
     let world = Served::start(Folder::new(), &args).await;
     let mut holder = world.holder().await;
     holder.execute("BEGIN IMMEDIATE").await.unwrap();
+    fill_most(&world).await;
     // One call after the other, until one has no answer.
     let called = loop {
         let before = world.called();
@@ -413,6 +414,7 @@ async fn a_full_journal_has_calls_wait_where_that_is_asked_for() {
     world.is_found(&waiting.1).await;
     // One for which there is none in time is refused, and not done.
     holder.execute("BEGIN IMMEDIATE").await.unwrap();
+    fill_most(&world).await;
     let refused = loop {
         let before = world.called();
         if world.call().await.0 == 503 {
@@ -422,6 +424,14 @@ async fn a_full_journal_has_calls_wait_where_that_is_asked_for() {
     };
     assert_eq!(world.called(), refused);
     holder.execute("ROLLBACK").await.unwrap();
+}
+
+/// Calls, many at once, of which the records come near to 1 MiB.
+async fn fill_most(world: &Served) {
+    for _ in 0..50 {
+        let calls = futures_util::future::join_all((0..20).map(|_| world.call())).await;
+        assert!(calls.iter().all(|(status, _)| *status == 200));
+    }
 }
 
 /// A folder for the journal on a disk of 2 MiB, while this is there.

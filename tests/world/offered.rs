@@ -108,7 +108,7 @@ async fn who_administers_another_tenant_reads_what_is_offered_and_may_have_its_o
     }
     assert!(!one.to_string().contains(&server.url()), "{one}");
     let (_, tools) = of_head(Method::GET, "/discovery/tools", Value::Null).await;
-    assert_eq!(tools["items"][0]["exposed_name"], "search__echo", "{tools}");
+    assert_eq!(tools["items"][0]["exposed_name"], "search__ask", "{tools}");
     for (method, path) in [
         (Method::PATCH, "/servers/search"),
         (Method::DELETE, "/servers/search"),
