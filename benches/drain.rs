@@ -75,7 +75,7 @@ fn processor() -> Duration {
 
 fn told(what: &str, began: (Instant, Duration)) {
     let each = |time: Duration| time.as_secs_f64() * 1e6 / f64::from(RECORDS);
-    let (took, spent) = (began.0.elapsed(), processor() - began.1);
+    let (took, spent) = (began.0.elapsed(), processor().saturating_sub(began.1));
     let a_second = f64::from(RECORDS) / took.as_secs_f64();
     println!("{what:28} {a_second:8.0} records/s  {:6.2} us of processor time a record", each(spent));
 }

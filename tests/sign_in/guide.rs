@@ -67,12 +67,12 @@ fn blocks() -> Vec<Block> {
         if line == "```" {
             blocks.extend(block.take());
         } else if line.starts_with("scrape_configs:") || !open.snippet.is_empty() {
-            open.snippet += &format!("{line}\n");
+            open.snippet.extend([line, "\n"]);
         } else if line.starts_with("curl ") {
             let mut command = line.to_owned();
             // A line goes on behind a backslash, and within quotation marks.
             while command.ends_with('\\') || command.matches('\'').count() % 2 == 1 {
-                command += &format!("\n{}", lines.next().unwrap());
+                command.extend(["\n", lines.next().unwrap()]);
             }
             open.commands.push(command);
         } else if let Some((name, value)) = line.split_once('=').filter(is_setting) {

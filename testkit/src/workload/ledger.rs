@@ -195,6 +195,8 @@ pub enum Happening {
         /// How that came out.
         result: &'static str,
     },
+    /// The trail says of it what no report counts: a program registered, tokens were given.
+    Noted,
 }
 
 impl Happening {
@@ -202,7 +204,12 @@ impl Happening {
     pub fn is_recorded(&self) -> bool {
         matches!(
             self,
-            Self::SignIn { .. } | Self::SessionEnd { .. } | Self::Ban { .. } | Self::Lift { .. } | Self::Refresh { .. }
+            Self::SignIn { .. }
+                | Self::SessionEnd { .. }
+                | Self::Ban { .. }
+                | Self::Lift { .. }
+                | Self::Refresh { .. }
+                | Self::Noted
         )
     }
 }

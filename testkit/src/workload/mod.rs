@@ -45,6 +45,8 @@ impl Workload {
         let (mut dice, many) = (Dice::new(seed), gateways.len());
         let mut player = Player::new(gateways);
         let admin = player.meet(key, "api_key", 0).await.context("the administrator")?;
+        // That there is one, since the first start.
+        player.happened(0, Time::since(Time::now()), Happening::Noted);
         let mut tenants = crowd::tenants(&mut player, &mut dice, &admin).await?;
         for gateway in 1..many {
             for tenant in &mut tenants {

@@ -64,6 +64,7 @@ impl Program {
         let metadata = json!({"redirect_uris": [REDIRECT], "client_name": "A program of the workload",
             "token_endpoint_auth_method": "none", "grant_types": ["authorization_code", "refresh_token"]});
         let made = posts(player, gateway, "/oauth/register", "application/json", metadata.to_string()).await?;
+        player.happened(gateway, Time::since(Time::now()), Happening::Noted);
         let id = made.1["client_id"].as_str().with_context(|| format!("{made:?}"))?.to_owned();
 
         let mut browser = Browser::new().stop_at(REDIRECT);
@@ -86,6 +87,9 @@ impl Program {
         let (tenant, user) = (who.tenant.clone(), who.user.clone());
         let what = Happening::SignIn { tenant, user, method, refused: None };
         player.happened(gateway, signed_in, what);
+        // That the program may, and what it was given.
+        player.happened(gateway, signed_in, Happening::Noted);
+        player.happened(gateway, signed_in, Happening::Noted);
         let fields = [
             ("grant_type", "authorization_code"),
             ("code", &code),
@@ -111,6 +115,7 @@ impl Program {
         anyhow::ensure!(status == 200, "not refreshed: {given}");
         let tenant = self.person.who.tenant.clone();
         player.happened(gateway, Time::since(began), Happening::Token { tenant, method: "refresh", refused: None });
+        player.happened(gateway, Time::since(began), Happening::Noted);
         given["access_token"].as_str().unwrap_or_default().clone_into(&mut self.person.key);
         given["refresh_token"].as_str().unwrap_or_default().clone_into(&mut self.refresh);
         Ok(())
@@ -151,6 +156,7 @@ impl Program {
         let fields = [("token", &*self.refresh), ("client_id", &self.id)];
         let (status, said) = form(player, gateway, "/oauth/revoke", &fields).await?;
         anyhow::ensure!(status == 200, "not given back: {said}");
+        player.happened(gateway, Time::since(began), Happening::Noted);
         self.is_over(player, "logout", Time::since(began));
         Ok(())
     }

@@ -83,6 +83,7 @@ impl<'a> Facts<'a> {
     }
 
     /// Authentications by tenant, how, whether, why not; and when the last was, between these times.
+    #[expect(clippy::type_complexity, reason = "what is counted, and by what")]
     pub fn authentications(self) -> BTreeMap<(&'a str, &'static str, bool, &'a str), (i64, u64, u64)> {
         let mut all: BTreeMap<_, (i64, u64, u64)> = BTreeMap::new();
         let mut count = |tenant, how, good, why, time: testkit::workload::Time| {

@@ -100,7 +100,7 @@ pub fn set(of: &Tenant) -> Expected {
 pub fn tenant(of: &Tenant) -> Expected {
     let mut all = in_force(of, "rate_limits", serde_json::Value::Null);
     let time = || Expect::Text(super::scene::is_time);
-    let fields: [(&str, Expect); 11] = [
+    let fields: [(&str, Expect); 12] = [
         ("tenant_id", of.id.as_str().into()),
         ("display_name", of.id.as_str().into()),
         ("entra_tenant_ids", Expect::Empty),
@@ -109,6 +109,7 @@ pub fn tenant(of: &Tenant) -> Expected {
         ("guests", true.into()),
         ("features.enhanced_monitoring", of.monitored.into()),
         ("features.priority_support", false.into()),
+        ("features.recorded_arguments", false.into()),
         ("state", "active".into()),
         ("created_at", time()),
         ("updated_at", time()),

@@ -9,6 +9,9 @@ use super::compare::{Expect, Expected};
 use super::facts::{Facts, between, bounds, mean, quantile};
 use super::scene::Scene;
 
+/// The least and the most that each lasted, microseconds.
+type Lasted = Vec<(u64, u64)>;
+
 const MINUTE: u64 = 60_000_000;
 const HOUR: u64 = 60 * MINUTE;
 
@@ -142,7 +145,7 @@ fn durations(facts: Facts<'_>, tenant: &str) -> Expected {
     if ended.is_empty() {
         return [("session_durations".to_owned(), json!([]).into())].into();
     }
-    let of = |(at, (reason, times)): (usize, (&str, Vec<(u64, u64)>))| {
+    let of = |(at, (reason, times)): (usize, (&str, Lasted))| {
         let fields: [(&str, Expect); 5] = [
             ("end_reason", reason.into()),
             ("count", times.len().into()),
