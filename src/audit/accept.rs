@@ -29,6 +29,9 @@ pub enum AcceptError {
     /// The database refused or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Nothing was ever said of it.
+    #[error("there is no chain of that name, and never was one; `audit verify` names those that there are")]
+    Nobody,
     /// A record was changed behind what had been looked at.
     #[error("record {0} was changed while the chain was looked at; try again")]
     Changed(i64),
@@ -61,6 +64,9 @@ pub async fn accept(
     let findings: Vec<_> = verified.findings.into_iter().filter(|finding| finding.chain == name).collect();
     if findings.is_empty() {
         return Ok(Accepted { seq: end.seq, findings });
+    }
+    if findings.iter().all(|finding| finding.kind == "chain") {
+        return Err(AcceptError::Nobody);
     }
     let keys = Stamper::new(store.clone(), master.clone()).keys().await?;
     let known = findings.iter().map(|finding| Known {

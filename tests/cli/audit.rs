@@ -55,6 +55,8 @@ async fn the_trail_is_looked_at_exported_and_verified() {
     assert_eq!(told["keys_checked"], true, "{told}");
 
     gateway.run(&["audit", "accept", "--chain", "default", "--reason", " "]).await.expect(1);
+    let nobody = gateway.run(&["audit", "accept", "--chain", "nobody", "--reason", "a test"]).await.expect(1).err;
+    assert!(nobody.contains("there is no chain of that name"), "{nobody}");
     let accept = ["audit", "accept", "--chain", "default", "--reason", "it was a test", "--by", "ada"];
     let accepted = gateway.run(&accept).await.expect(0).out;
     assert!(accepted.starts_with("default: 1 findings were accepted"), "{accepted}");
