@@ -49,24 +49,26 @@ pub fn next(bytes: &[u8]) -> Next<'_> {
     }
 }
 
+/// A whole frame.
+#[cfg(test)]
+pub(super) fn framed(text: impl AsRef<[u8]>) -> Vec<u8> {
+    let mut buffer = Vec::new();
+    begin(&mut buffer);
+    buffer.extend_from_slice(text.as_ref());
+    end(&mut buffer);
+    buffer
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn frame(text: &[u8]) -> Vec<u8> {
-        let mut buffer = Vec::new();
-        begin(&mut buffer);
-        buffer.extend_from_slice(text);
-        end(&mut buffer);
-        buffer
-    }
-
     proptest! {
         #[test]
         fn what_was_cut_off_or_changed_is_no_frame(text in prop::collection::vec(any::<u8>(), 1..300), cut in any::<prop::sample::Index>(), bit in 0_u8..8) {
-            let whole = frame(&text);
+            let whole = framed(&text);
             prop_assert_eq!(next(&whole), Next::Text(&text));
             let at = cut.index(whole.len());
             prop_assert_eq!(next(&whole[..at]), Next::More);

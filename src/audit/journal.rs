@@ -458,19 +458,11 @@ mod tests {
 
     use super::*;
     use crate::audit::folder::Folder;
-    use crate::audit::frame;
+    use crate::audit::frame::framed;
     use crate::audit::reader;
 
     fn base() -> PathBuf {
         std::env::temp_dir().join(format!("mcp-gateway-journal-{}", uuid::Uuid::now_v7()))
-    }
-
-    fn framed(text: &str) -> Vec<u8> {
-        let mut buffer = Vec::new();
-        frame::begin(&mut buffer);
-        buffer.extend_from_slice(text.as_bytes());
-        frame::end(&mut buffer);
-        buffer
     }
 
     fn texts(journal: &Journal, segment: u64) -> Vec<String> {

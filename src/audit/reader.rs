@@ -112,19 +112,12 @@ fn is_last_file(folder: &Path, segment: u64) -> io::Result<bool> {
 mod tests {
     use super::*;
     use crate::audit::folder::Folder;
+    use crate::audit::frame::framed;
     use crate::audit::journal::Journal;
     use crate::config::Durability;
 
     fn base() -> std::path::PathBuf {
         std::env::temp_dir().join(format!("mcp-gateway-journal-{}", uuid::Uuid::now_v7()))
-    }
-
-    fn framed(text: &str) -> Vec<u8> {
-        let mut buffer = Vec::new();
-        frame::begin(&mut buffer);
-        buffer.extend_from_slice(text.as_bytes());
-        frame::end(&mut buffer);
-        buffer
     }
 
     /// Everything from the beginning.
@@ -148,7 +141,7 @@ mod tests {
         let journal = Journal::open(folder.path.clone(), Durability::Process, 1 << 30).unwrap();
         let long = "x".repeat(5_000);
         for number in 0..2_500 {
-            journal.append(&framed(&format!("{number} {long}")));
+            journal.append(&framed(format!("{number} {long}")));
         }
         assert!(journal.end().segment > 2, "{:?}", journal.end());
         let (texts, torn) = all(&folder.path, Some(journal.end()));

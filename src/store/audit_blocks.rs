@@ -4,7 +4,7 @@ use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use super::audit::AuditRow;
-use super::audit_search::{AuditSelection, Value};
+use super::audit_search::{AuditSelection, found};
 use super::{Db, Store, StoreError};
 
 row! {
@@ -115,16 +115,7 @@ impl Store {
         below: Option<&BlockColumns>,
         most: i64,
     ) -> Result<Vec<BlockColumns>, StoreError> {
-        let (text, values) = which.of_blocks(below, most);
-        Ok(on!(read self, db => {
-            let query = sqlx::query_as(AssertSqlSafe(text));
-            let query = values.iter().fold(query, |query, value| match value {
-                Value::Text(text) => query.bind(*text),
-                Value::Number(number) => query.bind(*number),
-                Value::Id(id) => query.bind(*id),
-            });
-            query.fetch_all(db).await?
-        }))
+        Ok(found!(self, which.of_blocks(below, most)))
     }
 
     /// Up to `most` blocks in which the record of this id may be, of that chain, or of any; those with ids just as great first, behind

@@ -165,19 +165,27 @@ pub fn id_of(micros: i64) -> Uuid {
     Uuid::from_u128(u128::from(millis) << 80)
 }
 
+/// What a statement finds, with what is put in for its parameters.
+macro_rules! found {
+    ($store:expr, $statement:expr) => {{
+        let (text, values) = $statement;
+        on!(read $store, db => {
+            let query = sqlx::query_as(sqlx::AssertSqlSafe(text));
+            let query = values.iter().fold(query, |query, value| match value {
+                $crate::store::audit_search::Value::Text(text) => query.bind(*text),
+                $crate::store::audit_search::Value::Number(number) => query.bind(*number),
+                $crate::store::audit_search::Value::Id(id) => query.bind(*id),
+            });
+            query.fetch_all(db).await?
+        })
+    }};
+}
+pub(super) use found;
+
 impl Store {
     /// Up to `most` of those that stand alone, the newest first.
     pub async fn audit_rows_like(&self, which: &AuditSelection<'_>, most: i64) -> Result<Vec<AuditRow>, StoreError> {
-        let (text, values) = which.of_rows(most);
-        Ok(on!(read self, db => {
-            let query = sqlx::query_as(AssertSqlSafe(text));
-            let query = values.iter().fold(query, |query, value| match value {
-                Value::Text(text) => query.bind(*text),
-                Value::Number(number) => query.bind(*number),
-                Value::Id(id) => query.bind(*id),
-            });
-            query.fetch_all(db).await?
-        }))
+        Ok(found!(self, which.of_rows(most)))
     }
 
     /// The accounts that have this name now, of every tenant.
